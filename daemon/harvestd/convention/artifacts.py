@@ -1,0 +1,53 @@
+"""The artifacts that the convention knows: their kinds, how each becomes complete, and which come first."""
+
+from enum import IntEnum, StrEnum
+
+
+class Kind(StrEnum):
+    """What a wanted file is."""
+
+    CONFIG = "config"
+    TRAIN_LOG = "train_log"
+    TENSORBOARD = "tensorboard"
+    CHECKPOINT = "checkpoint"
+    EVAL_CONFIG = "eval_config"
+    METRICS = "metrics"
+    RUN_META = "run_meta"
+    SUMMARY = "summary"
+    RECORDS = "records"
+
+
+class Value(IntEnum):
+    """The order in which wanted things are brought home; lower goes first."""
+
+    CONFIG = 0
+    METRICS = 1
+    TRAIN_LOG = 2
+    TENSORBOARD = 3
+    CHECKPOINT = 4
+    BY_HAND = 5
+
+
+VALUE: dict[Kind, Value] = {
+    Kind.CONFIG: Value.CONFIG,
+    Kind.EVAL_CONFIG: Value.METRICS,
+    Kind.METRICS: Value.METRICS,
+    Kind.RUN_META: Value.METRICS,
+    Kind.SUMMARY: Value.METRICS,
+    Kind.TRAIN_LOG: Value.TRAIN_LOG,
+    Kind.TENSORBOARD: Value.TENSORBOARD,
+    Kind.CHECKPOINT: Value.CHECKPOINT,
+    Kind.RECORDS: Value.BY_HAND,
+}
+
+GROWING = frozenset({Kind.TRAIN_LOG, Kind.TENSORBOARD})
+"""Kinds that are appended to and grow in place at home; every other kind moves into place whole."""
+
+PRUNED_DIRECTORIES = frozenset({".ipynb_checkpoints", "wandb", "__pycache__", ".git", ".cache"})
+"""Directories that a box is asked to count but not to list."""
+
+TEMPORARY_FILES = ("*.tmp", "*.part", "*.swp", "*~", ".nfs*", "core", "core.*")
+"""Names of files that somebody is in the middle of writing, or left behind by a crash."""
+
+DATASETS = ("gsm8k_r1_template", "gsm8k_latex", "gsm8k", "mathmix", "math", "short")
+"""The datasets that names are anchored on; the operator can add more."""

@@ -1,0 +1,140 @@
+"""What the small files on a box say, read from their bytes: config.yaml, training_info.json, eval_config.yaml.
+
+All of it is untrusted input: sizes are capped, YAML anchors are refused (they can expand without bound), depth is
+limited, values of the wrong type count as absent.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+MAX_FACT_BYTES = 64 * 1024
+"""A config is a few KiB; a larger one is not read."""
+_MAX_YAML_DEPTH = 32
+_MAX_TEXT = 200
+_MAX_COUNT = 10**9
+
+
+class InvalidFacts(ValueError):
+    """The bytes are not a complete, well-formed file of their kind (yet); the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFacts:
+    """What naming and linking need of a run's config.yaml; the source is the training program's own schema."""
+
+    backbone: str | None = None
+    eval_backbone: str | None = None
+    total_steps: int | None = None
+    dataset: str | None = None
+    """`scheduler.dataset_name`: the fine-tuning dataset."""
+    gns_probe: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingInfo:
+    """What a checkpoint's training_info.json says."""
+
+    step: int | None = None
+    backbone: str | None = None
+    world_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EvalConfig:
+    """What an eval_config.yaml says of the run it belongs to."""
+
+    training_run: str | None = None
+    dataset: str | None = None
+
+
+class _CarefulLoader(yaml.SafeLoader):
+    """The safe loader without anchors and without deep nesting."""
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:  # noqa: ANN401  (PyYAML's own signature)
+        if self.check_event(yaml.AliasEvent):  # type: ignore[no-untyped-call]  (PyYAML's stubs leave it out)
+            raise InvalidFacts("YAML with anchors is not read")
+        self.depth += 1
+        if self.depth > _MAX_YAML_DEPTH:
+            raise InvalidFacts(f"YAML nested deeper than {_MAX_YAML_DEPTH} levels is not read")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+def _mapping_from_yaml(raw: bytes) -> dict[Any, Any]:
+    _check_size(raw)
+    try:
+        found = yaml.load(raw, Loader=_CarefulLoader)  # noqa: S506  (a stricter subclass of SafeLoader)
+    except (yaml.YAMLError, ValueError, RecursionError) as e:
+        raise InvalidFacts(f"not valid YAML: {type(e).__name__}") from e
+    if not isinstance(found, dict):
+        raise InvalidFacts("not a YAML mapping")
+    return found
+
+
+def _mapping_from_json(raw: bytes) -> dict[str, Any]:
+    _check_size(raw)
+    try:
+        found = json.loads(raw)
+    except (ValueError, RecursionError) as e:
+        raise InvalidFacts(f"not valid JSON: {type(e).__name__}") from e
+    if not isinstance(found, dict):
+        raise InvalidFacts("not a JSON object")
+    return found
+
+
+def _check_size(raw: bytes) -> None:
+    if len(raw) > MAX_FACT_BYTES:
+        raise InvalidFacts(f"larger than {MAX_FACT_BYTES} bytes")
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and 0 < len(value) <= _MAX_TEXT else None
+
+
+def _count(value: object) -> int | None:
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT
+    return value if is_count else None  # type: ignore[return-value]  (mypy does not narrow through a name)
+
+
+def _section(mapping: dict[Any, Any], key: str) -> dict[Any, Any]:
+    value = mapping.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def parse_config(raw: bytes) -> ConfigFacts:
+    """Read a run's config.yaml; raises `InvalidFacts`."""
+    config = _mapping_from_yaml(raw)
+    return ConfigFacts(
+        backbone=_text(config.get("backbone")),
+        eval_backbone=_text(config.get("eval_backbone")),
+        total_steps=_count(config.get("total_steps")),
+        dataset=_text(_section(config, "scheduler").get("dataset_name")),
+        gns_probe=_section(config, "gns_probe").get("enabled") is True,
+    )
+
+
+def parse_training_info(raw: bytes) -> TrainingInfo:
+    """Read a checkpoint's training_info.json; raises `InvalidFacts`. That it parses is what completes a checkpoint."""
+    info = _mapping_from_json(raw)
+    return TrainingInfo(
+        step=_count(info.get("step")),
+        backbone=_text(_section(info, "model_config").get("backbone")),
+        world_size=_count(_section(info, "distributed_info").get("world_size")),
+    )
+
+
+def parse_eval_config(raw: bytes) -> EvalConfig:
+    """Read an eval's eval_config.yaml; raises `InvalidFacts`."""
+    config = _mapping_from_yaml(raw)
+    return EvalConfig(_text(config.get("training_run")), _text(config.get("eval_dataset")))
+
+
+def check_marker(raw: bytes) -> None:
+    """Raise `InvalidFacts` unless `raw` is a complete JSON object, as a marker must be."""
+    _mapping_from_json(raw)

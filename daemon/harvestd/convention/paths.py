@@ -1,0 +1,100 @@
+"""The two kinds of path that harvestd knows, each valid by construction.
+
+`RemotePath` is the only door through which a name that a box sent enters the program; `LocalPath` is the only form in
+which the store accepts a place below the data root. Both are tuples of single components, so that no later code joins
+or splits strings. Names are `str` decoded with surrogateescape: any bytes a Linux box can hold make the round trip.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+MAX_COMPONENT_BYTES = 255
+MAX_DEPTH = 64
+MAX_PATH_BYTES = 3800
+"""Below PATH_MAX (4096), with room for the data root and a temporary's suffix."""
+
+RESERVED = ".harvestd"
+"""The data root's own directory; no remote name may lead into it."""
+
+
+class RejectedPath(ValueError):
+    """A path that harvestd will not use; the text says which rule it broke, without repeating the path."""
+
+
+def encoded(text: str) -> bytes:
+    """Give the bytes that `text` stands for in a file system (the inverse of `decoded`)."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def decoded(raw: bytes) -> str:
+    """Give the `str` form of a name in a file system; bytes that are not UTF-8 become lone surrogates."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _check(parts: tuple[str, ...]) -> None:
+    if not parts:
+        raise RejectedPath("an empty path")
+    if len(parts) > MAX_DEPTH:
+        raise RejectedPath(f"deeper than {MAX_DEPTH} levels")
+    total = 0
+    for part in parts:
+        if part in {"", ".", ".."}:
+            raise RejectedPath(f"a component {part!r}")
+        if "/" in part or "\0" in part:
+            raise RejectedPath("a slash or NUL within a component")
+        try:
+            size = len(part) if part.isascii() else len(encoded(part))
+        except UnicodeEncodeError as e:
+            raise RejectedPath("a name that no file system can hold") from e
+        if size > MAX_COMPONENT_BYTES:
+            raise RejectedPath(f"a component of more than {MAX_COMPONENT_BYTES} bytes")
+        total += size + 1
+    if total > MAX_PATH_BYTES:
+        raise RejectedPath(f"a path of more than {MAX_PATH_BYTES} bytes")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Path:
+    parts: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Raise `RejectedPath` unless every component is one that a file system may hold."""
+        _check(self.parts)
+
+    def __str__(self) -> str:
+        """Give the path with slashes, for showing and for storing; `parse` reads it back."""
+        return "/".join(self.parts)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Make a path from its slashed form; raises `RejectedPath`."""
+        return cls(tuple(text.split("/")))
+
+    @property
+    def name(self) -> str:
+        """The last component."""
+        return self.parts[-1]
+
+    def __truediv__(self, name: str) -> Self:
+        """Give the path of the child called `name`; raises `RejectedPath`."""
+        return type(self)((*self.parts, name))
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class RemotePath(_Path):
+    """A place below a tree on a box, relative to that tree."""
+
+    def below(self, ancestor: "RemotePath") -> bool:
+        """Tell whether this path lies strictly below `ancestor`."""
+        return len(self.parts) > len(ancestor.parts) and self.parts[: len(ancestor.parts)] == ancestor.parts
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class LocalPath(_Path):
+    """A place below the data root, relative to it; never the reserved directory's inside."""
+
+    def __post_init__(self) -> None:
+        """Raise `RejectedPath` for what `_Path` refuses and for anything in the reserved directory."""
+        _check(self.parts)
+        if self.parts[0].casefold() == RESERVED:
+            raise RejectedPath(f"a path into {RESERVED}, which is harvestd's own")

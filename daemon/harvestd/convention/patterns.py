@@ -1,0 +1,91 @@
+"""The names that carry meaning on a box: run directories, eval steps, fine-tuned backbones."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harvestd.convention.artifacts import DATASETS
+
+_RUN = re.compile(r"run_(?P<time>\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:_(?P<suffix>.+))?", re.DOTALL)
+_CHECKPOINT = re.compile(r"step_(?P<step>\d+|final)")
+_STEP = re.compile(r"step_(?P<step>\d+|final|base)(?:_(?P<rest>.*))?", re.DOTALL)
+_FINETUNED = "_finetuned"
+
+
+@dataclass(frozen=True, slots=True)
+class RunName:
+    """The parsed name of a run's directory, or of the directory of a run's evals."""
+
+    name: str
+    """`run_2025-08-20_03-31-43`, without what follows."""
+    timestamp: str
+    """`2025-08-20_03-31-43`, in the box's local time."""
+    dataset: str | None
+    """What follows the time; an eval dataset in eval trees."""
+
+    @property
+    def date(self) -> str:
+        """`2025-08-20`."""
+        return self.timestamp[:10]
+
+
+def run_name(component: str) -> RunName | None:
+    """Parse `run_%Y-%m-%d_%H-%M-%S[_suffix]`; None for any other name."""
+    match = _RUN.fullmatch(component)
+    if match is None:
+        return None
+    return RunName(f"run_{match['time']}", match["time"], match["suffix"])
+
+
+def checkpoint_step(component: str) -> str | None:
+    """Give "40" for `step_40`, "final" for `step_final`; None for any other name."""
+    match = _CHECKPOINT.fullmatch(component)
+    return match["step"] if match else None
+
+
+@dataclass(frozen=True, slots=True)
+class EvalStep:
+    """The parsed name of an eval's step directory."""
+
+    step: str
+    """A number, "final" or "base"."""
+    variant: str
+    """What stands between the step and the dataset: "full" in `step_base_full_gsm8k`, else empty."""
+    dataset: str
+
+
+def eval_step(component: str, datasets: Sequence[str] = DATASETS) -> EvalStep | None:
+    """Parse `step_{N|final|base[_variant]}_{dataset}`, anchored on a known dataset where one fits.
+
+    Without a known dataset everything after the step is taken for it. None for any other name.
+    """
+    match = _STEP.fullmatch(component)
+    if match is None:
+        return None
+    rest = match["rest"] or ""
+    for dataset in sorted(datasets, key=len, reverse=True):
+        if rest == dataset:
+            return EvalStep(match["step"], "", dataset)
+        if match["step"] == "base" and rest.endswith("_" + dataset):
+            return EvalStep(match["step"], rest.removesuffix("_" + dataset), dataset)
+    return EvalStep(match["step"], "", rest)
+
+
+@dataclass(frozen=True, slots=True)
+class Finetuned:
+    """The parsed name of a `{backbone}_{fine-tuning dataset}_finetuned` directory."""
+
+    backbone: str
+    dataset: str
+
+
+def finetuned(component: str, datasets: Sequence[str] = DATASETS) -> Finetuned | None:
+    """Parse `{backbone}_{dataset}_finetuned`; only a known dataset can be told from the backbone. None otherwise."""
+    if not component.endswith(_FINETUNED):
+        return None
+    stem = component.removesuffix(_FINETUNED)
+    for dataset in sorted(datasets, key=len, reverse=True):
+        backbone = stem.removesuffix("_" + dataset)
+        if backbone and backbone != stem:
+            return Finetuned(backbone, dataset)
+    return None

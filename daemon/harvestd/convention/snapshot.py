@@ -1,0 +1,102 @@
+"""What a host's trees hold at one moment, as validated values. Made by `remote/`, read by the planner."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from harvestd.convention.paths import RemotePath
+
+
+class TreeKind(StrEnum):
+    """Which of the convention's two remote trees a directory is."""
+
+    TRAINING = "training"
+    EVAL = "eval"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Tree:
+    """One directory to watch on a box: `{root}/{name}`, e.g. /home/ubuntu/localfs and training_runs."""
+
+    root: str
+    """The absolute path as the operator gave it; the box resolves links in it once."""
+    name: str
+    kind: TreeKind
+
+    def __str__(self) -> str:
+        return f"{self.root.rstrip('/')}/{self.name}"
+
+
+class EntryType(StrEnum):
+    """What kind of thing a directory entry is; the values are the letters of the probe's protocol."""
+
+    FILE = "f"
+    DIRECTORY = "d"
+    LINK = "l"
+    OTHER = "o"
+    """A device, socket or FIFO: never opened."""
+    PRUNED = "p"
+    """A directory that was not walked; its version's size is the total where it was counted, else -1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What tells one content of a remote file from another, as fstat shows it. Two equal versions: unchanged."""
+
+    size: int
+    """Bytes."""
+    mtime_ns: int
+    ctime_ns: int = 0
+    """0 where the transport can't say (SFTP)."""
+    inode: int = 0
+    """0 where the transport can't say (SFTP)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One directory entry below a tree, never following links."""
+
+    path: RemotePath
+    type: EntryType
+    version: Version
+    target: str | None = None
+    """Where a link points, as written on the box."""
+
+
+class TreeState(StrEnum):
+    """Whether a tree could be listed."""
+
+    PRESENT = "present"
+    NO_ROOT = "no root"
+    """The root itself does not exist: an unmounted file system, or a wrong configuration."""
+    NO_TREE = "no tree"
+    """The root is there, the tree is not (yet): normal on a fresh box."""
+    DENIED = "denied"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Everything below one tree."""
+
+    tree: Tree
+    state: TreeState
+    device: int = 0
+    """st_dev of the tree, 0 if unknown: another number means another file system is mounted there."""
+    filesystem: str = ""
+    """The file system's kind from the box's mount table, e.g. ext4, nfs4; empty if unknown."""
+    entries: Mapping[RemotePath, Entry] = field(default_factory=dict)
+    unreadable: tuple[RemotePath, ...] = ()
+    """Directories below the tree that the box's user may not list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All trees of one host in one look."""
+
+    listings: tuple[Listing, ...]
+    box_time_ns: int
+    """The box's own clock (Unix time) when the look began; 0 where the transport can't say. Never trusted alone."""
+    changed: bool = True
+    """Whether anything differs from the snapshot before it."""
+    rejected: int = 0
+    """How many names the box sent that `RemotePath` refused."""

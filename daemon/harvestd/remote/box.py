@@ -1,0 +1,136 @@
+"""The contract of a connected box: look at its trees, read its files. The probe and the SFTP stand-in both keep it.
+
+Everything a box answers is input from a stranger: sizes, names and frames are checked against `Limits` before they
+are believed, a broken rule raises `HostQuarantined`, a lost link `Retry`. Nothing on the box is ever changed.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Protocol
+
+from harvestd.convention.paths import RemotePath
+from harvestd.convention.snapshot import Snapshot, Tree, Version
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one box may ask of us; beyond any of these it is quarantined."""
+
+    frame_bytes: int = 4 * 1024 * 1024
+    entries: int = 1_000_000
+    rejected_names: int = 1_000
+    scan_time: timedelta = timedelta(minutes=2)
+    answer_time: timedelta = timedelta(seconds=60)
+    """Without one byte of an answer for this long, the box's file system hangs or the link is dead: `Retry`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRequest:
+    """A file, or the part of it that is not here yet."""
+
+    tree: Tree
+    path: RemotePath
+    offset: int = 0
+    """Send the bytes from here on …"""
+    length: int | None = None
+    """… this many at most; None: to the end as fstat shows it when the file is opened. 0: no bytes, facts only."""
+    verify_from: int | None = None
+    """If given: also hash the bytes [verify_from, offset) and say it in `Opened`, before any byte is sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The box opened the file (no link, a regular file) and will send its bytes next."""
+
+    request: ReadRequest
+    version: Version
+    """fstat before the first byte was read."""
+    verified: str | None = None
+    """SHA-256 (hex) of [verify_from, offset), where that was asked for; the empty range hashes to that of b""."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The next bytes of the file opened last."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """All bytes asked for were sent (fewer if the file was truncated meanwhile: compare the versions)."""
+
+    request: ReadRequest
+    version: Version
+    """fstat after the last byte was read; only if it equals `Opened.version` were the bytes one version."""
+    sha256: str | None
+    """Of exactly the bytes sent, hashed on the box; None where the transport can't (SFTP): then the two equal fstats
+    and the transport's own integrity are all there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """This one file could not be read; the others go on. Comes instead of `Closed`, with or without `Opened`."""
+
+    request: ReadRequest
+    reason: str
+    """In words: "vanished", "permission denied", "not a regular file", "input/output error" …"""
+    vanished: bool = False
+
+
+ReadEvent = Opened | Chunk | Closed | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class BoxFacts:
+    """What the machine says of itself. All of it optional, none of it trusted."""
+
+    gpu_names: tuple[str, ...] = ()
+    """One entry a GPU, from nvidia-smi, e.g. "NVIDIA H100 80GB HBM3"."""
+    hostname: str = ""
+    utc_offset: timedelta = timedelta(0)
+    """Of the box's local time: run directories carry it in their names."""
+    free_bytes: int | None = None
+    """Of the file system of the first root."""
+    python: str = ""
+    """Version of the box's Python, empty with the SFTP stand-in."""
+
+
+class Reader(Protocol):
+    """Reads files from a box."""
+
+    def reading(self, requests: Sequence[ReadRequest]) -> AbstractAsyncContextManager[AsyncIterator[ReadEvent]]:
+        """Stream the answers to all `requests`, in their order, each Opened, Chunk…, Closed or Failed.
+
+        Leaving the context early abandons what was not read yet. Bounded memory: the box is held back while the
+        caller does not iterate. Raises `Retry` (link), `HostQuarantined` (protocol broken).
+        """
+        ...
+
+
+class Box(Reader, Protocol):
+    """A connected box."""
+
+    @property
+    def method(self) -> str:
+        """How it is read: "probe" or "sftp"."""
+        ...
+
+    async def scan(self) -> Snapshot:
+        """Look at all trees now. The first look is whole; later ones cost only what changed."""
+        ...
+
+    async def facts(self) -> BoxFacts:
+        """Ask the machine about itself; raises `Retry` as everything here does."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WatchList:
+    """What a box is asked to look at; fixed for the life of a connection."""
+
+    trees: tuple[Tree, ...]
+    prune: frozenset[str] = field(default_factory=frozenset)
+    """Names of directories that are counted but not listed (.ipynb_checkpoints, wandb …)."""
