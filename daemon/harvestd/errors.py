@@ -5,6 +5,8 @@ host alone (`HostQuarantined`), stop touching the data root (`HaltedForSafety`) 
 The text is for the operator: it names the thing, and `hint` names the way out.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 
 
@@ -51,3 +53,34 @@ class Fatal(HarvestError):
     def __init__(self, message: str, *, hint: str = "", exit_code: ExitCode = ExitCode.CONFIGURATION) -> None:
         super().__init__(message, hint=hint)
         self.exit_code = exit_code
+
+
+_GRAVEST_FIRST = (Fatal, HaltedForSafety, HostQuarantined, Retry)
+
+
+@contextmanager
+def unwrapped() -> Iterator[None]:
+    """Raise the gravest error of a task group by itself, since callers decide by its class.
+
+    Anything in the group that is none of our errors is a bug: then the whole group passes through.
+    """
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        ours, others = group.split(HarvestError)
+        if others is not None or ours is None:
+            raise
+        found = list(_leaves(ours))
+        raise min(found, key=_gravity) from group
+
+
+def _leaves(group: BaseExceptionGroup[HarvestError]) -> Iterator[HarvestError]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+def _gravity(error: HarvestError) -> int:
+    return next((i for i, kind in enumerate(_GRAVEST_FIRST) if isinstance(error, kind)), len(_GRAVEST_FIRST))

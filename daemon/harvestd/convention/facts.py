@@ -56,7 +56,7 @@ class _CarefulLoader(yaml.SafeLoader):
     depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:  # noqa: ANN401  (PyYAML's own signature)
-        if self.check_event(yaml.AliasEvent):  # type: ignore[no-untyped-call]  (PyYAML's stubs leave it out)
+        if self.check_event(yaml.AliasEvent):
             raise InvalidFacts("YAML with anchors is not read")
         self.depth += 1
         if self.depth > _MAX_YAML_DEPTH:
@@ -98,8 +98,9 @@ def _text(value: object) -> str | None:
 
 
 def _count(value: object) -> int | None:
-    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT
-    return value if is_count else None  # type: ignore[return-value]  (mypy does not narrow through a name)
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 <= value <= _MAX_COUNT else None
 
 
 def _section(mapping: dict[Any, Any], key: str) -> dict[Any, Any]:

@@ -77,7 +77,11 @@ class _Path:
 
     def __truediv__(self, name: str) -> Self:
         """Give the path of the child called `name`; raises `RejectedPath`."""
-        return type(self)((*self.parts, name))
+        return self.child(name)
+
+    def child(self, *names: str) -> Self:
+        """Give the path of what lies at `names` below this one; raises `RejectedPath`."""
+        return type(self)((*self.parts, *names))
 
 
 @dataclass(frozen=True, slots=True, order=True)

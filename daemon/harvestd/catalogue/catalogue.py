@@ -1,0 +1,254 @@
+"""The catalogue: what is known, in memory for planners and on disk for tomorrow, changed through one door.
+
+Each method that changes something returns when it is on disk; memory follows. Raises `HaltedForSafety` when the
+database can't be written: then nothing more may be published.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from types import SimpleNamespace
+
+import anyio.to_thread
+from sqlalchemy import Connection, delete, select
+from sqlalchemy.dialects.sqlite import insert
+
+from harvestd.catalogue import rows, schema
+from harvestd.catalogue.database import Database
+from harvestd.convention.knowledge import Knowledge
+from harvestd.convention.layout import LeftOut
+from harvestd.convention.paths import LocalPath
+from harvestd.convention.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class HostRecord:
+    """A host as it was last seen."""
+
+    name: str
+    identity: str
+    address: str
+    state: str
+    """connected, lost or quarantined."""
+    method: str = ""
+    """probe or sftp."""
+    last_success: float | None = None
+    """Unix time of the last whole pass."""
+    error: str = ""
+    pending_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """A file that is half in staging."""
+
+    name: str
+    """Of the staged file."""
+    storage: str
+    place: str
+    synced: int
+    """Bytes that are surely on disk."""
+
+
+class Catalogue:
+    """One open catalogue."""
+
+    def __init__(self, database: Database, knowledge: Knowledge) -> None:
+        """Use `opening.open_catalogue`."""
+        self._database = database
+        self.knowledge = knowledge
+        self._left_out: dict[str, Mapping[str | None, tuple[LeftOut, ...]]] = {}
+
+    async def save_experiment(self, experiment: ExperimentRecord) -> None:
+        """Record a new experiment. Its directory is taken before the first await, so that no other can take it."""
+        self.knowledge.learn_experiment(experiment)
+        row = {**rows.experiment_row(experiment), "created": time.time()}
+        await self._database.write(lambda connection: connection.execute(insert(schema.experiments).values(row)))
+
+    async def save_run(self, run: RunRecord) -> None:
+        """Record a run, new or changed."""
+        row = rows.run_row(run)
+        statement = insert(schema.runs).values(row)
+        statement = statement.on_conflict_do_update(index_elements=["id"], set_=row)
+        await self._database.write(lambda connection: connection.execute(statement))
+        self.knowledge.learn_run(run)
+
+    async def save_eval_link(self, link: EvalLink) -> None:
+        """Record what an eval_config.yaml says."""
+        row = rows.eval_link_row(link)
+        statement = insert(schema.eval_configs).values(row)
+        statement = statement.on_conflict_do_update(index_elements=["storage", "place"], set_=row)
+        await self._database.write(lambda connection: connection.execute(statement))
+        self.knowledge.learn_eval_link(link)
+
+    async def intend(self, files: Sequence[FileRecord]) -> None:
+        """Record what is about to be published, so that a crash in between can be told from a stranger's file."""
+        values = [{"target": str(file.target), "row": json.dumps(rows.file_row(file))} for file in files]
+
+        def change(connection: Connection) -> None:
+            statement = insert(schema.intents)
+            connection.execute(
+                statement.on_conflict_do_update(index_elements=["target"], set_={"row": statement.excluded.row}), values
+            )
+
+        if values:
+            await self._database.write(change)
+
+    async def save_files(self, files: Sequence[FileRecord], dropped: Sequence[LocalPath] = ()) -> None:
+        """Record files that are here and synced; their intents, and those of `dropped` targets, are fulfilled."""
+        values = [rows.file_row(file) for file in files]
+        settled = [str(file.target) for file in files] + [str(target) for target in dropped]
+
+        def change(connection: Connection) -> None:
+            if values:
+                statement = insert(schema.files)
+                columns = {name: statement.excluded[name] for name in values[0] if name != "target"}
+                connection.execute(statement.on_conflict_do_update(index_elements=["target"], set_=columns), values)
+            _delete_intents(connection, settled)
+
+        if settled:
+            await self._database.write(change)
+        for file in files:
+            self.knowledge.learn_file(file)
+
+    async def move_file(self, old: FileRecord, new: FileRecord) -> None:
+        """Record that a file stands elsewhere now."""
+
+        def change(connection: Connection) -> None:
+            connection.execute(delete(schema.files).where(schema.files.c.target == str(old.target)))
+            connection.execute(insert(schema.files).values(rows.file_row(new)))
+
+        await self._database.write(change)
+        self.knowledge.forget_file(old)
+        self.knowledge.learn_file(new)
+
+    async def save_link(self, path: LocalPath, target: str) -> None:
+        """Record a link that was made."""
+        row = {"path": str(path), "target": target}
+        statement = insert(schema.links).values(row).on_conflict_do_update(index_elements=["path"], set_=row)
+        await self._database.write(lambda connection: connection.execute(statement))
+        self.knowledge.learn_link(path, target)
+
+    async def save_left_out(self, host: str, left_out: Mapping[str | None, tuple[LeftOut, ...]]) -> bool:
+        """Replace what is left out on a host; tells whether anything changed."""
+        if self._left_out.get(host) == left_out:
+            return False
+        values = [
+            {
+                "host": host,
+                "experiment": experiment,
+                "place": each.place,
+                "size": each.size,
+                "entries": each.entries,
+                "reason": each.reason,
+            }
+            for experiment, entries in left_out.items()
+            for each in entries
+        ]
+
+        def change(connection: Connection) -> None:
+            connection.execute(delete(schema.left_out).where(schema.left_out.c.host == host))
+            if values:
+                connection.execute(insert(schema.left_out), values)
+
+        await self._database.write(change)
+        self._left_out[host] = left_out
+        return True
+
+    def left_out_of(self, experiment: str) -> list[tuple[str, LeftOut]]:
+        """Give what is left out of an experiment, as (host, entry)."""
+        return [
+            (host, each)
+            for host, by_experiment in sorted(self._left_out.items())
+            for each in by_experiment.get(experiment, ())
+        ]
+
+    def remember_left_out(self, connection: Connection) -> None:
+        """Take over what earlier processes left out, so that manifests keep it for hosts that are gone."""
+        found: dict[str, dict[str | None, list[LeftOut]]] = {}
+        for row in connection.execute(select(schema.left_out).order_by(schema.left_out.c.id)):
+            entry = LeftOut(row.place, row.size, row.entries, row.reason)
+            found.setdefault(row.host, {}).setdefault(row.experiment, []).append(entry)
+        self._left_out = {
+            host: {experiment: tuple(entries) for experiment, entries in groups.items()}
+            for host, groups in found.items()
+        }
+
+    async def save_host(self, host: HostRecord) -> None:
+        """Record how a host was last seen."""
+        columns = {
+            "identity": host.identity,
+            "address": host.address,
+            "state": host.state,
+            "error": host.error,
+            "pending_bytes": host.pending_bytes,
+        }
+        if host.method:
+            columns["method"] = host.method
+        if host.last_success is not None:
+            columns["last_success"] = host.last_success
+        first = {"name": host.name, "first_seen": time.time(), "method": host.method, **columns}
+        statement = insert(schema.hosts).values(first)
+        statement = statement.on_conflict_do_update(index_elements=["name"], set_=columns)
+        await self._database.write(lambda connection: connection.execute(statement))
+
+    async def save_transfer(self, transfer: Transfer) -> None:
+        """Journal how many bytes of a staged file are on disk, so that its transfer can go on after a restart."""
+        row = asdict(transfer)
+        statement = insert(schema.transfers).values(row).on_conflict_do_update(index_elements=["name"], set_=row)
+        await self._database.write(lambda connection: connection.execute(statement))
+
+    async def drop_transfers(self, names: Sequence[str]) -> None:
+        """Forget journalled transfers that are done or given up."""
+        statement = delete(schema.transfers).where(schema.transfers.c.name.in_(names))
+        await self._database.write(lambda connection: connection.execute(statement))
+
+    async def transfers(self) -> list[Transfer]:
+        """Give the journalled transfers."""
+
+        def query() -> list[Transfer]:
+            with self._database.engine.connect() as connection:
+                return [Transfer(**row) for row in connection.execute(select(schema.transfers)).mappings()]
+
+        return await anyio.to_thread.run_sync(query)
+
+    async def intents(self) -> list[FileRecord]:
+        """Give what was about to be published when the last process ended."""
+
+        def query() -> list[FileRecord]:
+            with self._database.engine.connect() as connection:
+                found = connection.execute(select(schema.intents.c.row)).scalars()
+                return [rows.file_of(SimpleNamespace(**json.loads(row))) for row in found]
+
+        return await anyio.to_thread.run_sync(query)
+
+    async def get(self, identity: str) -> str | None:
+        """Give the host key pinned under `identity` (the pin store that `remote` asks for)."""
+
+        def query() -> str | None:
+            with self._database.engine.connect() as connection:
+                statement = select(schema.pins.c.key).where(schema.pins.c.identity == identity)
+                return connection.execute(statement).scalar()
+
+        return await anyio.to_thread.run_sync(query)
+
+    async def put(self, identity: str, key_line: str) -> None:
+        """Pin a host key under `identity`."""
+        row = {"identity": identity, "key": key_line, "first_used": time.time()}
+        statement = insert(schema.pins).values(row).on_conflict_do_nothing()
+        await self._database.write(lambda connection: connection.execute(statement))
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+
+_MAX_VARIABLES = 500
+"""SQLite takes a limited number of bound values in one statement."""
+
+
+def _delete_intents(connection: Connection, targets: Sequence[str]) -> None:
+    for start in range(0, len(targets), _MAX_VARIABLES):
+        some = targets[start : start + _MAX_VARIABLES]
+        connection.execute(delete(schema.intents).where(schema.intents.c.target.in_(some)))

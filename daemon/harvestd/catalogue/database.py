@@ -1,0 +1,168 @@
+"""One SQLite file: opened with full syncs, migrated, written by one transaction at a time for many writers at once."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.exc import DBAPIError
+
+from harvestd.catalogue.schema import HEAD
+from harvestd.errors import Fatal, HaltedForSafety
+
+FILE_NAME = "catalogue.sqlite"
+_BUSY_SECONDS = 10.0
+_NETWORK_FILESYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "lustre")
+
+Change = Callable[[Connection], object]
+"""Statements of one writer; runs within a transaction that it may share with others."""
+
+
+def open_engine(state_dir: Path) -> Engine:
+    """Open (and make) the database below `state_dir`; raises `Fatal` where SQLite can't be trusted with its locks."""
+    filesystem = _filesystem_of(state_dir)
+    if filesystem in _NETWORK_FILESYSTEMS:
+        raise Fatal(
+            f"{state_dir} is on a network file system ({filesystem}), where the catalogue's locks can't be trusted",
+            hint='set state_dir to a directory on a local disk, e.g. state_dir = "~/.local/state/harvestd"',
+        )
+    path = state_dir / FILE_NAME
+    engine = create_engine(
+        f"sqlite:///{path}", connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False}, pool_size=2
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: Any) -> None:  # noqa: ANN401  (the driver's own connection)
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    return engine
+
+
+def _filesystem_of(path: Path) -> str:
+    """Give the kind of file system that `path` lies on, from the kernel's mount table; empty if unknown."""
+    best, kind = -1, ""
+    resolved = str(path.resolve())
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+        before, _, after = line.partition(" - ")
+        mount = before.split(" ")[4].replace("\\040", " ")
+        inside = mount in {"/", resolved} or resolved.startswith(mount + "/")
+        if inside and len(mount) >= best:
+            best, kind = len(mount), after.split(" ")[0]
+    return kind
+
+
+def revision(engine: Engine) -> str | None:
+    """Give the migration that the database stands at; None for an empty one."""
+    with engine.connect() as connection:
+        if not inspect(connection).has_table("alembic_version"):
+            return None
+        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def migrate(engine: Engine, state_dir: Path) -> None:
+    """Bring the database to `HEAD`, keeping a copy of an older one; raises `Fatal` for one from a newer harvestd."""
+    with _translated():
+        found = revision(engine)
+    if found == HEAD:
+        return
+    if found is not None and found > HEAD:
+        raise Fatal(
+            f"the catalogue in {state_dir} was written by a newer harvestd (schema {found}, this one knows {HEAD})",
+            hint="upgrade harvestd; the data itself is untouched",
+        )
+    from alembic import command  # noqa: PLC0415  (heavy, and needed only when there is something to migrate)
+    from alembic.config import Config  # noqa: PLC0415  (the same)
+
+    if found is not None:
+        with engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        shutil.copy2(state_dir / FILE_NAME, state_dir / f"{FILE_NAME}.before-{HEAD}")
+    config = Config()
+    config.set_main_option("script_location", "harvestd.catalogue:migrations")
+    with _translated(), engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+@contextmanager
+def reading(state_dir: Path) -> Iterator[Connection | None]:
+    """Open the catalogue for questions; None where none was written yet. Raises `Fatal` for another schema."""
+    if not (state_dir / FILE_NAME).exists():
+        yield None
+        return
+    engine = open_engine(state_dir)
+    try:
+        found = revision(engine)
+        if found != HEAD:
+            raise Fatal(
+                f"the catalogue in {state_dir} has schema {found or 'none'}, this harvestd reads {HEAD}",
+                hint="`harvestd once` or `harvestd run` migrates an older one; a newer one needs a newer harvestd",
+            )
+        with engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as e:
+        raise HaltedForSafety(
+            f"the catalogue can't be used: {e.orig}",
+            hint="check the disk below state_dir; nothing is published until the catalogue can be written",
+        ) from e
+
+
+@dataclass(eq=False)
+class _Pending:
+    change: Change
+    done: anyio.Event = field(default_factory=anyio.Event)
+    failure: HaltedForSafety | None = None
+
+
+class Database:
+    """Shares transactions: whoever comes while one is being committed goes together into the next."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._turn = anyio.Lock()
+        self._queue: list[_Pending] = []
+
+    async def write(self, change: Change) -> None:
+        """Run `change` in a transaction and return once it is on disk; raises `HaltedForSafety` if it can't be."""
+        mine = _Pending(change)
+        self._queue.append(mine)
+        async with self._turn:
+            if not mine.done.is_set():
+                batch, self._queue = self._queue, []
+                await anyio.to_thread.run_sync(self._commit, batch)
+                for pending in batch:
+                    pending.done.set()
+        if mine.failure is not None:
+            raise mine.failure
+
+    def _commit(self, batch: list[_Pending]) -> None:
+        try:
+            with _translated(), self.engine.begin() as connection:
+                for pending in batch:
+                    pending.change(connection)
+        except HaltedForSafety as e:
+            for pending in batch:
+                pending.failure = e
+
+    def close(self) -> None:
+        """Close the file."""
+        self.engine.dispose()

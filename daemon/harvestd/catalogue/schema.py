@@ -1,0 +1,151 @@
+"""The tables. Times are Unix seconds, sizes bytes, remote times nanoseconds; structured values are JSON text."""
+
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, UniqueConstraint
+from sqlalchemy.types import TypeDecorator
+
+from harvestd.convention.paths import decoded, encoded
+
+HEAD = "0001"
+"""The migration that makes exactly these tables."""
+
+metadata = MetaData()
+
+
+class PathText(TypeDecorator[str]):
+    """Text that may hold bytes which are no UTF-8, as names on Linux do; those values are stored as a BLOB."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Any) -> Any:  # noqa: ANN401, ARG002  (SQLAlchemy's own)
+        """Give text where it is text, else the bytes it stands for."""
+        if value is None or value.isascii():
+            return value
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return encoded(value)
+        return value
+
+    def process_result_value(self, value: Any, dialect: Any) -> str | None:  # noqa: ANN401, ARG002  (the same)
+        """Give the `str` form of either."""
+        return decoded(value) if isinstance(value, bytes) else value
+
+
+meta = Table("meta", metadata, Column("key", String, primary_key=True), Column("value", String, nullable=False))
+
+hosts = Table(
+    "hosts",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("identity", String, nullable=False),
+    Column("address", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("method", String, nullable=False),
+    Column("first_seen", Float, nullable=False),
+    Column("last_success", Float),
+    Column("error", String, nullable=False),
+    Column("pending_bytes", BigInteger, nullable=False),
+)
+
+pins = Table(
+    "pins",
+    metadata,
+    Column("identity", String, primary_key=True),
+    Column("key", String, nullable=False),
+    Column("first_used", Float, nullable=False),
+)
+
+experiments = Table(
+    "experiments",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("directory", String, nullable=False, unique=True),
+    Column("name", String, nullable=False),
+    Column("created", Float, nullable=False),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("storage", String, nullable=False),
+    Column("place", PathText, nullable=False),
+    Column("host", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("experiment", String),
+    Column("facts", String, nullable=False),
+    Column("step", Integer),
+    Column("seconds_left", Float),
+    UniqueConstraint("storage", "place"),
+)
+
+files = Table(
+    "files",
+    metadata,
+    Column("target", PathText, primary_key=True),
+    Column("storage", String, nullable=False),
+    Column("place", PathText, nullable=False),
+    Column("host", String, nullable=False),
+    Column("experiment", String),
+    Column("kind", String, nullable=False),
+    Column("remote_size", BigInteger, nullable=False),
+    Column("mtime_ns", BigInteger, nullable=False),
+    Column("ctime_ns", BigInteger, nullable=False),
+    Column("inode", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", String, nullable=False),
+    Column("fetched_at", Float, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("marker", Boolean, nullable=False),
+    Index("files_by_source", "storage", "place"),
+    Index("files_by_experiment", "experiment"),
+)
+
+intents = Table(
+    "intents",
+    metadata,
+    Column("target", PathText, primary_key=True),
+    Column("row", String, nullable=False),
+)
+
+transfers = Table(
+    "transfers",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("storage", String, nullable=False),
+    Column("place", PathText, nullable=False),
+    Column("synced", BigInteger, nullable=False),
+)
+
+links = Table(
+    "links",
+    metadata,
+    Column("path", PathText, primary_key=True),
+    Column("target", PathText, nullable=False),
+)
+
+eval_configs = Table(
+    "eval_configs",
+    metadata,
+    Column("storage", String, primary_key=True),
+    Column("place", PathText, primary_key=True),
+    Column("version", String, nullable=False),
+    Column("training_run", String),
+)
+
+left_out = Table(
+    "left_out",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("host", String, nullable=False),
+    Column("experiment", String),
+    Column("place", PathText, nullable=False),
+    Column("size", BigInteger),
+    Column("entries", Integer, nullable=False),
+    Column("reason", String, nullable=False),
+    Index("left_out_by_host", "host"),
+    Index("left_out_by_experiment", "experiment"),
+)

@@ -1,0 +1,108 @@
+"""Everything that is known, indexed the way planning asks for it. A value store: no I/O, no clock.
+
+The catalogue fills it at start and keeps it in step with the database; planners of all hosts read it. Changes are made
+between two awaits only, so that no planner sees half of one.
+"""
+
+from collections import defaultdict
+
+from harvestd.convention.paths import LocalPath
+from harvestd.convention.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
+
+
+class Knowledge:
+    """Runs, experiments and files that are on record."""
+
+    def __init__(self) -> None:
+        self._runs: dict[tuple[str, str], RunRecord] = {}
+        self._runs_by_name: defaultdict[str, dict[tuple[str, str], RunRecord]] = defaultdict(dict)
+        self._experiments: dict[str, ExperimentRecord] = {}
+        self._directories: set[str] = set()
+        self._files: defaultdict[tuple[str, str], dict[LocalPath, FileRecord]] = defaultdict(dict)
+        self._by_target: dict[LocalPath, FileRecord] = {}
+        self._links: dict[LocalPath, str] = {}
+        self._eval_links: dict[tuple[str, str], EvalLink] = {}
+        self._by_experiment: defaultdict[str | None, dict[LocalPath, FileRecord]] = defaultdict(dict)
+
+    def learn_run(self, run: RunRecord) -> None:
+        """Add a run, or replace what was known of it."""
+        self._runs[run.key] = run
+        self._runs_by_name[run.name][run.key] = run
+
+    def learn_experiment(self, experiment: ExperimentRecord) -> None:
+        """Add an experiment; its directory is taken from now on."""
+        self._experiments[experiment.id] = experiment
+        self._directories.add(experiment.directory.casefold())
+
+    def learn_file(self, file: FileRecord) -> None:
+        """Add a file, or replace what was known of it."""
+        self._files[file.storage, file.place][file.target] = file
+        self._by_target[file.target] = file
+        self._by_experiment[file.experiment][file.target] = file
+
+    def forget_file(self, file: FileRecord) -> None:
+        """Drop a file's record."""
+        self._files[file.storage, file.place].pop(file.target, None)
+        if self._by_target.get(file.target) == file:
+            del self._by_target[file.target]
+            self._by_experiment[file.experiment].pop(file.target, None)
+
+    def learn_link(self, path: LocalPath, target: str) -> None:
+        """Add a link that was made at home, or replace what was known of it."""
+        self._links[path] = target
+
+    def link_at(self, path: LocalPath) -> str | None:
+        """Give the target of the link that was made at `path`."""
+        return self._links.get(path)
+
+    def learn_eval_link(self, link: EvalLink) -> None:
+        """Add what an eval_config.yaml says, or replace what was known of it."""
+        self._eval_links[link.storage, link.place] = link
+
+    def eval_link(self, storage: str, place: str) -> EvalLink | None:
+        """Give what the eval_config.yaml at `place` said when it was read last."""
+        return self._eval_links.get((storage, place))
+
+    def run_at(self, storage: str, place: str) -> RunRecord | None:
+        """Give the run with this key."""
+        return self._runs.get((storage, place))
+
+    def runs_named(self, name: str) -> list[RunRecord]:
+        """Give all runs with this directory name, on whatever storage."""
+        return list(self._runs_by_name[name].values()) if name in self._runs_by_name else []
+
+    def runs(self) -> list[RunRecord]:
+        """Give all runs."""
+        return list(self._runs.values())
+
+    def experiment(self, identifier: str) -> ExperimentRecord:
+        """Give the experiment with this id; KeyError if there is none."""
+        return self._experiments[identifier]
+
+    def experiments(self) -> list[ExperimentRecord]:
+        """Give all experiments."""
+        return list(self._experiments.values())
+
+    def is_directory_taken(self, directory: str) -> bool:
+        """Tell whether an experiment has this directory (or one that differs in case only)."""
+        return directory.casefold() in self._directories
+
+    def take_directory(self, directory: str) -> None:
+        """Mark a directory as taken by something that is no experiment on record, such as one that a person made."""
+        self._directories.add(directory.casefold())
+
+    def file(self, storage: str, place: str, target: LocalPath) -> FileRecord | None:
+        """Give the record of this remote file at this target."""
+        return self._files[storage, place].get(target) if (storage, place) in self._files else None
+
+    def copies(self, storage: str, place: str) -> list[FileRecord]:
+        """Give every record of this remote file: one a target."""
+        return list(self._files[storage, place].values()) if (storage, place) in self._files else []
+
+    def holder(self, target: LocalPath) -> FileRecord | None:
+        """Give the record of the file that stands at `target`."""
+        return self._by_target.get(target)
+
+    def files_of(self, experiment: str | None) -> list[FileRecord]:
+        """Give the files of an experiment; None: those that wait in `_unfiled`."""
+        return list(self._by_experiment[experiment].values()) if experiment in self._by_experiment else []

@@ -1,0 +1,143 @@
+"""What the pieces of a snapshot are called once they are understood: sources, groups, runs, evals, leftovers."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from harvestd.convention.artifacts import Kind
+from harvestd.convention.paths import RemotePath
+from harvestd.convention.patterns import EvalStep, Finetuned, RunName
+from harvestd.convention.snapshot import Tree, Version
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One regular file on a box, as the last look showed it."""
+
+    tree: Tree
+    path: RemotePath
+    version: Version
+
+    @property
+    def place(self) -> str:
+        """The absolute path on the box."""
+        return place_of(self.tree, self.path)
+
+
+def place_of(tree: Tree, path: RemotePath) -> str:
+    """Give the absolute path on the box; with the storage it is the key of a file, a run or an eval."""
+    return f"{tree}/{path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A file that the convention names."""
+
+    source: Source
+    kind: Kind
+    rest: tuple[str, ...]
+    """Where it lies below its run, or below its eval directory."""
+    reason: str
+    """Why it is fetched, for the manifest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Files that are complete together and move into place together: a leaf, a checkpoint, or a single file."""
+
+    tree: Tree
+    path: RemotePath
+    members: tuple[Wanted, ...]
+    """In the order of publishing: the marker last."""
+    marker: Source | None = None
+    """The file that the box writes last."""
+    needs_marker: bool = False
+    """Without its marker this group is never complete, however quiet it is."""
+    witnesses: tuple[Version, ...] = ()
+    """Siblings that are not wanted, but show by their times whether the marker is older than what it marks."""
+
+    @classmethod
+    def single(cls, wanted: Wanted) -> Self:
+        """Make the group of one file that needs no other."""
+        return cls(wanted.source.tree, wanted.source.path, (wanted,))
+
+    @property
+    def place(self) -> str:
+        """The absolute path on the box of the directory, or of the single file."""
+        return place_of(self.tree, self.path)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all members."""
+        return sum(member.source.version.size for member in self.members)
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Something on a box that does not come home, and why. A directory is one entry with a total."""
+
+    place: str
+    size: int | None
+    """Bytes; None where nobody counted them."""
+    entries: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """One run_* directory in a training tree."""
+
+    tree: Tree
+    path: RemotePath
+    name: RunName
+    groups: tuple[Group, ...]
+    growing: tuple[Wanted, ...]
+    left_out: tuple[LeftOut, ...]
+    config: Source | None
+    """config.yaml; without it the directory is a husk and no run."""
+    final_info: Source | None
+    """training_info.json of step_final: when it parses, the run is finished."""
+    latest: str | None
+    """What the link step_latest points to, if that is a name of one component."""
+
+    @property
+    def place(self) -> str:
+        """The absolute path on the box."""
+        return place_of(self.tree, self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class EvalDir:
+    """Evals that belong together: those of one run (layouts A and D), or those of one step (B and C)."""
+
+    tree: Tree
+    path: RemotePath
+    groups: tuple[Group, ...]
+    left_out: tuple[LeftOut, ...]
+    run: RunName | None
+    """The run that the directory's name points to (A, D)."""
+    config: Source | None = None
+    """eval_config.yaml, which names the run as well (A)."""
+    step: EvalStep | None = None
+    """The step that the directory's name says (B, C)."""
+    finetuned: tuple[Finetuned, ...] = ()
+    """The backbones and fine-tuning datasets that names in it (A) or its own path (B, C) say."""
+
+    @property
+    def place(self) -> str:
+        """The absolute path on the box."""
+        return place_of(self.tree, self.path)
+
+    @property
+    def is_base(self) -> bool:
+        """Whether these are evals of the model as it was before training."""
+        return self.run is None and self.step is not None and self.step.step == "base"
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """A snapshot, understood: every entry stands in exactly one of these."""
+
+    runs: tuple[RunDir, ...]
+    evals: tuple[EvalDir, ...]
+    left_out: tuple[LeftOut, ...]
+    """What belongs to no run and no eval."""

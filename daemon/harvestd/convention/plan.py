@@ -1,0 +1,147 @@
+"""What to fetch, what not, and why: a pure function of what the box shows, what is known, what is wanted, and now."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from harvestd.convention.artifacts import VALUE, Kind, Value
+from harvestd.convention.layout import LeftOut, Source
+from harvestd.convention.paths import LocalPath
+from harvestd.convention.records import FileRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One place at home for a file."""
+
+    path: LocalPath
+    experiment: str | None
+    replaces: FileRecord | None = None
+    """What stands there now, an earlier version of the same file."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchFile:
+    """One file to bring home whole."""
+
+    source: Source
+    kind: Kind
+    targets: tuple[Target, ...]
+    reason: str
+    marker: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FetchGroup:
+    """Files that move into place together, the marker last."""
+
+    place: str
+    files: tuple[FetchFile, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes to come."""
+        return sum(file.source.version.size for file in self.files)
+
+    @property
+    def value(self) -> Value:
+        """How early it is wanted."""
+        return min(VALUE[file.kind] for file in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """A growing file: append what is new, up to the last whole line or record."""
+
+    source: Source
+    kind: Kind
+    target: Target
+    """`replaces` is what is here already."""
+    reason: str
+    whole: bool = False
+    """The writer is done: bring the raw tail too."""
+
+    @property
+    def place(self) -> str:
+        """The absolute path on the box."""
+        return self.source.place
+
+    @property
+    def size(self) -> int:
+        """Bytes to come, as far as the last look tells."""
+        here = self.target.replaces.size if self.target.replaces else 0
+        size = self.source.version.size
+        return size - here if size >= here else size
+
+    @property
+    def value(self) -> Value:
+        """How early it is wanted."""
+        return VALUE[self.kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A file whose times changed but not its size: hash it on the box before downloading it again."""
+
+    source: Source
+    record: FileRecord
+
+    @property
+    def place(self) -> str:
+        """The absolute path on the box."""
+        return self.source.place
+
+
+@dataclass(frozen=True, slots=True)
+class Refile:
+    """A file that waited in `_unfiled` and whose run is known now: moved at home, not fetched again."""
+
+    record: FileRecord
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A relative link to make at home."""
+
+    path: LocalPath
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Wanted, but not complete or not placeable yet."""
+
+    place: str
+    size: int
+    reason: str
+    seconds: float | None
+    """It can be taken after this long, if nothing changes; None: it depends on the box, or on another host."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that one look at a host asks for. Each remote entry that is not here stands in exactly one list."""
+
+    groups: tuple[FetchGroup, ...] = ()
+    follows: tuple[Follow, ...] = ()
+    checks: tuple[Check, ...] = ()
+    refiles: tuple[Refile, ...] = ()
+    links: tuple[Link, ...] = ()
+    waiting: tuple[Waiting, ...] = ()
+    left_out: Mapping[str | None, tuple[LeftOut, ...]] = field(default_factory=dict)
+    """By the experiment that it belongs to; None: to no experiment."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to do now."""
+        return not (self.groups or self.follows or self.checks or self.refiles or self.links)
+
+    @property
+    def bytes_to_fetch(self) -> int:
+        """Bytes to come."""
+        return sum(group.size for group in self.groups) + sum(follow.size for follow in self.follows)
+
+    @property
+    def next_due(self) -> float | None:
+        """Seconds until the first of the waiting can be taken; None if none of them has a time."""
+        return min((wait.seconds for wait in self.waiting if wait.seconds is not None), default=None)

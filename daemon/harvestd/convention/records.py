@@ -1,0 +1,99 @@
+"""What is known of runs, experiments and files: the catalogue's rows as frozen values."""
+
+from dataclasses import dataclass
+
+from harvestd.convention.artifacts import Kind
+from harvestd.convention.facts import ConfigFacts, TrainingInfo
+from harvestd.convention.naming import ExperimentName
+from harvestd.convention.paths import LocalPath
+from harvestd.convention.patterns import Finetuned
+from harvestd.convention.snapshot import Version
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One training run. Its key is (storage, place)."""
+
+    id: str
+    storage: str
+    place: str
+    """The absolute path of its directory on the box."""
+    host: str
+    """The name of the host that showed it."""
+    name: str
+    """`run_2025-08-20_03-31-43`."""
+    config: ConfigFacts
+    config_version: Version
+    """Of the config.yaml that `config` was read from."""
+    experiment: str | None = None
+    final: TrainingInfo | None = None
+    final_version: Version | None = None
+    tunings: frozenset[Finetuned] = frozenset()
+    """What the names of its evals say about backbone and fine-tuning dataset."""
+    step: int | None = None
+    """The newest step in its log."""
+    seconds_left: float | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether step_final was seen complete."""
+        return self.final is not None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells it from every other run."""
+        return self.storage, self.place
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentRecord:
+    """One local directory of the convention."""
+
+    id: str
+    name: ExperimentName
+
+    @property
+    def directory(self) -> str:
+        """Its directory's name below the data root."""
+        return self.name.directory
+
+
+@dataclass(frozen=True, slots=True)
+class EvalLink:
+    """What an eval_config.yaml said of the run that its evals belong to. Its key is (storage, place)."""
+
+    storage: str
+    place: str
+    """The absolute path of the eval_config.yaml on the box."""
+    version: Version
+    training_run: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """One file at home, and the remote version it came from. Its key is (storage, place, target)."""
+
+    storage: str
+    place: str
+    target: LocalPath
+    host: str
+    experiment: str | None
+    """None for an eval that waits in `_unfiled`."""
+    kind: Kind
+    version: Version
+    """Of the remote file, when it was read."""
+    size: int
+    """Bytes at home, synced; for a growing file this is the journal of what was appended."""
+    sha256: str
+    fetched_at: float
+    """Unix time on our clock."""
+    reason: str
+    differs: Version | None = None
+    """A remote version that a hash showed to be other content: to be fetched."""
+    marker: bool = False
+    """Whether it is the marker of its group: when it is here, the group is."""
+
+    @property
+    def key(self) -> tuple[str, str, LocalPath]:
+        """What tells it from every other file."""
+        return self.storage, self.place, self.target

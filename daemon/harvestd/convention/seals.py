@@ -1,0 +1,91 @@
+"""When is an artifact complete? First what the last look shows, then what the bytes themselves say.
+
+A marker seals its group when it is no older than any sibling; that it parses, and that the group did not change
+meanwhile, is known only once it was read (`check_content`). Without a marker, or under an old one (a re-evaluation
+rewrites files below it), only being quiet for the settling time is left. Safetensors format: an 8-byte
+little-endian header length, a JSON header whose `data_offsets` end where the file ends.
+"""
+
+import json
+import struct
+from dataclasses import dataclass
+
+from harvestd.convention.facts import InvalidFacts, check_marker
+from harvestd.convention.layout import Group
+from harvestd.convention.sightings import COARSE_TICK, Sightings
+
+_SAFETENSORS_PREFIX = 8
+MAX_HEADER = 100 * 1024 * 1024
+"""Bytes; the format's own limit for its header."""
+_GZIP_MAGIC = b"\x1f\x8b"
+_SMALLEST_GZIP = 18
+"""Bytes: a header of 10 and a trailer of 8."""
+_MARKERS = frozenset({"run_meta.json", "training_info.json", "summary.json"})
+HEAD_BYTES = 1024 * 1024
+"""How much of a file's beginning `check_content` needs at the most; a longer safetensors header is not checked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unsealed:
+    """Not complete yet, and why."""
+
+    reason: str
+    seconds: float | None
+    """After this long it will be, if nothing changes; None: only the box can change it."""
+
+
+def unsealed(group: Group, sightings: Sightings, settle: float, now: float) -> Unsealed | None:
+    """Tell why `group` is not complete by what the last look shows; None if it is sealed. Times in seconds."""
+    if group.marker is None:
+        if group.needs_marker:
+            return Unsealed("its marker training_info.json is not there yet", None)
+        return _by_age(group, sightings, sightings.settle(group.tree, settle), now, "settling")
+    marker = group.marker.version
+    siblings = [member.source.version for member in group.members]
+    if all(sibling.mtime_ns <= marker.mtime_ns for sibling in (*siblings, *group.witnesses)):
+        coarse = marker.ctime_ns == 0
+        return _by_age(group, sightings, COARSE_TICK, now, "looking again") if coarse else None
+    reason = f"{group.marker.path.name} is older than what it marks: settling"
+    return _by_age(group, sightings, sightings.settle(group.tree, settle), now, reason)
+
+
+def _by_age(group: Group, sightings: Sightings, needed: float, now: float, reason: str) -> Unsealed | None:
+    left = needed - sightings.quiet(group, now)
+    return Unsealed(reason, left) if left > 0 else None
+
+
+def check_content(name: str, head: bytes, size: int) -> None:
+    """Raise `InvalidFacts` if the bytes of a file called `name` show that it is not whole.
+
+    `head` is its first HEAD_BYTES at most, `size` its length.
+    """
+    if name in _MARKERS:
+        check_marker(head)
+    elif name.endswith(".safetensors"):
+        _check_safetensors(head, size)
+    elif name.endswith(".gz"):
+        _check_gzip(head, size)
+
+
+def _check_safetensors(head: bytes, size: int) -> None:
+    if len(head) < _SAFETENSORS_PREFIX:
+        raise InvalidFacts("shorter than a safetensors header")
+    (length,) = struct.unpack("<Q", head[:_SAFETENSORS_PREFIX])
+    if length > MAX_HEADER or _SAFETENSORS_PREFIX + length > size:
+        raise InvalidFacts("shorter than its safetensors header says")
+    header = head[_SAFETENSORS_PREFIX : _SAFETENSORS_PREFIX + length]
+    if len(header) < length:
+        return
+    try:
+        tensors = json.loads(header)
+        ends = [tensor["data_offsets"][1] for name, tensor in tensors.items() if name != "__metadata__"]
+        end = _SAFETENSORS_PREFIX + length + max(ends, default=0)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as e:
+        raise InvalidFacts("its safetensors header can't be read") from e
+    if end != size:
+        raise InvalidFacts(f"its safetensors header says {end} bytes, there are {size}")
+
+
+def _check_gzip(head: bytes, size: int) -> None:
+    if size < _SMALLEST_GZIP or head[:2] != _GZIP_MAGIC:
+        raise InvalidFacts("not a whole gzip file")

@@ -1,0 +1,55 @@
+"""What the operator wants, and what nobody wants: each exclusion with the reason that goes on record."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from fnmatch import fnmatchcase
+
+from harvestd.convention.artifacts import DATASETS, PRUNED_DIRECTORIES, TEMPORARY_FILES
+
+
+class CheckpointPolicy(StrEnum):
+    """Which checkpoints are wanted."""
+
+    NONE = "none"
+    FINAL = "final"
+    FINAL_AND_LATEST = "final+latest"
+    """The final one and, until it is there, the newest that is complete."""
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The operator's choice, as the planner needs it; made from the `[select]` and `[naming]` sections."""
+
+    checkpoint: CheckpointPolicy = CheckpointPolicy.FINAL
+    records: bool = False
+    tensorboard: bool = True
+    exclude: tuple[str, ...] = ()
+    """Glob patterns on a path below its tree or on any single name in it; the first match wins."""
+    datasets: tuple[str, ...] = DATASETS
+    models: Mapping[str, str] = field(default_factory=dict)
+    """The operator's aliases for models, beside the built-in ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """Why something is left out, and how much of its path the reason covers."""
+
+    reason: str
+    depth: int
+    """The reason is recorded once for everything that shares this many leading components."""
+
+
+def excluded_anywhere(path: tuple[str, ...], selection: Selection) -> Exclusion | None:
+    """Apply the rules that hold at any place in a tree: other tools' directories, temporaries, the operator's own."""
+    for depth, name in enumerate(path, start=1):
+        if name in PRUNED_DIRECTORIES:
+            return Exclusion(f"rule: {name} is never wanted", depth)
+    if any(fnmatchcase(path[-1], pattern) for pattern in TEMPORARY_FILES):
+        return Exclusion("rule: temporary file", len(path))
+    for pattern in selection.exclude:
+        for depth, name in enumerate(path, start=1):
+            if fnmatchcase(name, pattern) or fnmatchcase("/".join(path[:depth]), pattern):
+                return Exclusion(f'rule: select.exclude "{pattern}"', depth)
+    return None

@@ -1,0 +1,71 @@
+"""How long each file has been seen unchanged: the last resort for telling that something is complete.
+
+Kept across looks at one host, on our clock. The box's own clock counts only as a difference between two of its own
+stamps (its time now and a file's last change), so a box whose clock is wrong by hours changes nothing.
+"""
+
+from harvestd.convention.layout import Group, Source
+from harvestd.convention.paths import RemotePath
+from harvestd.convention.snapshot import EntryType, Listing, Snapshot, Tree, Version
+
+NETWORK_FILESYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "ceph", "lustre", "9p", "afs", "gpfs", "beegfs"})
+NETWORK_SETTLE = 60.0
+"""Seconds: cached attributes on a network file system may be that old."""
+COARSE_TICK = 2.0
+"""Seconds: where times have no finer grain, a file written just now can change without a trace."""
+
+
+def is_network(filesystem: str) -> bool:
+    """Tell whether attributes shown by this kind of file system may be stale."""
+    return filesystem in NETWORK_FILESYSTEMS or filesystem.startswith("fuse")
+
+
+class Sightings:
+    """When each file of one host was first seen in its present version."""
+
+    def __init__(self) -> None:
+        self._since: dict[tuple[Tree, RemotePath], tuple[Version, float]] = {}
+        self._box_offset_ns: int | None = None
+        self._network: set[Tree] = set()
+
+    def update(self, snapshot: Snapshot, now: float) -> None:
+        """Take in a look made at `now` (monotonic seconds on our clock)."""
+        if snapshot.box_time_ns:
+            self._box_offset_ns = snapshot.box_time_ns - int(now * 1e9)
+        if not snapshot.changed:
+            return
+        self._network = {listing.tree for listing in snapshot.listings if is_network(listing.filesystem)}
+        fresh: dict[tuple[Tree, RemotePath], tuple[Version, float]] = {}
+        for listing in snapshot.listings:
+            self._carry_over(listing, fresh, now)
+        self._since = fresh
+
+    def _carry_over(
+        self, listing: Listing, fresh: dict[tuple[Tree, RemotePath], tuple[Version, float]], now: float
+    ) -> None:
+        for path, entry in listing.entries.items():
+            if entry.type is not EntryType.FILE:
+                continue
+            key = (listing.tree, path)
+            before = self._since.get(key)
+            fresh[key] = before if before and before[0] == entry.version else (entry.version, now)
+
+    def age(self, source: Source, now: float) -> float:
+        """Give the seconds for which this version has surely stood unchanged."""
+        seen = self._since.get((source.tree, source.path))
+        observed = now - seen[1] if seen and seen[0] == source.version else 0.0
+        return max(observed, self._age_on_the_box(source.version, now))
+
+    def _age_on_the_box(self, version: Version, now: float) -> float:
+        if self._box_offset_ns is None or version.ctime_ns == 0:
+            return 0.0
+        box_now = int(now * 1e9) + self._box_offset_ns
+        return (box_now - max(version.mtime_ns, version.ctime_ns)) / 1e9
+
+    def quiet(self, group: Group, now: float) -> float:
+        """Give the seconds for which no member of the group has changed."""
+        return min(self.age(member.source, now) for member in group.members)
+
+    def settle(self, tree: Tree, settle: float) -> float:
+        """Give the quiet time, in seconds, that a file in `tree` needs where only age can tell."""
+        return max(settle, NETWORK_SETTLE) if tree in self._network else settle

@@ -1,0 +1,129 @@
+"""A run's directory: which of its files the convention names, which are left out and why."""
+
+from collections.abc import Iterable
+
+from harvestd.convention.artifacts import GROWING, Kind
+from harvestd.convention.layout import Group, LeftOut, RunDir, Source, Wanted, place_of
+from harvestd.convention.leftovers import Leftovers
+from harvestd.convention.paths import RemotePath
+from harvestd.convention.patterns import RunName, checkpoint_step
+from harvestd.convention.selection import CheckpointPolicy, Exclusion, Selection, excluded_anywhere
+from harvestd.convention.snapshot import Entry, EntryType, Tree
+
+_UNKNOWN = "not part of the convention"
+_CHECKPOINT_DEPTH = 2
+"""training_state/step_N: the checkpoint's directory, counted from the run's."""
+MARKER = "training_info.json"
+_FINAL_INFO = ("training_state", "step_final", MARKER)
+
+
+def training_kind(rest: tuple[str, ...], selection: Selection) -> Kind | Exclusion:
+    """Tell what the file at `rest` below a run's directory is; total: everything gets a kind or a reason."""
+    excluded = excluded_anywhere(rest, selection)
+    if excluded is not None:
+        return excluded
+    match rest:
+        case ("config.yaml" | "resume_config.yaml",):
+            return Kind.CONFIG
+        case ("logs", "train_log.jsonl"):
+            return Kind.TRAIN_LOG
+        case ("logs", name) if name.startswith("rollouts") or name == "ratios.jsonl":
+            return Exclusion("rule: rollouts are large and never wanted", len(rest))
+        case ("tensorboard", name) if name.startswith("events.out.tfevents."):
+            return Kind.TENSORBOARD if selection.tensorboard else Exclusion("rule: select.tensorboard = false", 1)
+        case ("training_state", directory, _, *_) if step := checkpoint_step(directory):
+            return _checkpoint_kind(step, selection.checkpoint)
+        case ("logs" | "tensorboard" | "training_state", _, *_):
+            return Exclusion(_UNKNOWN, 2)
+    return Exclusion(_UNKNOWN, 1)
+
+
+def _checkpoint_kind(step: str, policy: CheckpointPolicy) -> Kind | Exclusion:
+    if policy is CheckpointPolicy.NONE or (policy is CheckpointPolicy.FINAL and step != "final"):
+        return Exclusion(f'rule: select.checkpoint = "{policy}"', _CHECKPOINT_DEPTH)
+    return Kind.CHECKPOINT
+
+
+def understand_run(
+    tree: Tree, path: RemotePath, name: RunName, entries: Iterable[Entry], selection: Selection
+) -> RunDir:
+    """Sort everything below one run's directory into groups, growing files and leftovers."""
+    depth = len(path.parts)
+    leftovers = Leftovers(tree, depth)
+    singles: list[Wanted] = []
+    checkpoints: dict[str, list[Wanted]] = {}
+    latest: str | None = None
+    final_info: Source | None = None
+    for entry in entries:
+        rest = entry.path.parts[depth:]
+        if entry.type is EntryType.DIRECTORY:
+            continue
+        if rest == ("training_state", "step_latest") and entry.type is EntryType.LINK:
+            latest = entry.target if entry.target and "/" not in entry.target else None
+        if entry.type is not EntryType.FILE:
+            leftovers.add_special(entry)
+            continue
+        if rest == _FINAL_INFO:
+            final_info = Source(tree, entry.path, entry.version)
+        kind = training_kind(rest, selection)
+        if isinstance(kind, Exclusion):
+            leftovers.add(entry, kind)
+            continue
+        wanted = Wanted(Source(tree, entry.path, entry.version), kind, rest, _reason(kind, rest))
+        if kind is Kind.CHECKPOINT:
+            checkpoints.setdefault(rest[1], []).append(wanted)
+        else:
+            singles.append(wanted)
+    left_out = leftovers.collected()
+    groups = [Group.single(wanted) for wanted in singles if wanted.kind not in GROWING]
+    chosen, superseded = _chosen_checkpoints(checkpoints, selection.checkpoint)
+    groups += [_checkpoint(tree, path, step, chosen[step]) for step in sorted(chosen)]
+    left_out += [_as_left_out(tree, path, step, superseded[step]) for step in sorted(superseded)]
+    return RunDir(
+        tree=tree,
+        path=path,
+        name=name,
+        groups=tuple(groups),
+        growing=tuple(wanted for wanted in singles if wanted.kind in GROWING),
+        left_out=tuple(left_out),
+        config=_find(singles, ("config.yaml",)),
+        final_info=final_info,
+        latest=latest,
+    )
+
+
+def _reason(kind: Kind, rest: tuple[str, ...]) -> str:
+    return f"{rest[1]} is wanted" if kind is Kind.CHECKPOINT else f"{kind} is always wanted"
+
+
+def _find(wanted: Iterable[Wanted], rest: tuple[str, ...]) -> Source | None:
+    return next((each.source for each in wanted if each.rest == rest), None)
+
+
+def _chosen_checkpoints(
+    found: dict[str, list[Wanted]], policy: CheckpointPolicy
+) -> tuple[dict[str, list[Wanted]], dict[str, list[Wanted]]]:
+    """Split into wanted and superseded checkpoints; with "final+latest" only the newest complete one counts."""
+    if policy is not CheckpointPolicy.FINAL_AND_LATEST:
+        return found, {}
+    complete = [step for step, files in found.items() if any(each.rest[2:] == (MARKER,) for each in files)]
+    newest = max(complete, key=_step_order, default=None)
+    chosen = {step: files for step, files in found.items() if step in {"step_final", newest}}
+    return chosen, {step: files for step, files in found.items() if step not in chosen}
+
+
+def _step_order(directory: str) -> float:
+    step = checkpoint_step(directory) or "0"
+    return float("inf") if step == "final" else float(step)
+
+
+def _checkpoint(tree: Tree, run: RemotePath, step: str, members: list[Wanted]) -> Group:
+    marker = _find(members, ("training_state", step, MARKER))
+    ordered = sorted(members, key=lambda each: (each.source == marker, each.rest))
+    return Group(tree, run / "training_state" / step, tuple(ordered), marker, needs_marker=True)
+
+
+def _as_left_out(tree: Tree, run: RemotePath, step: str, members: list[Wanted]) -> LeftOut:
+    size = sum(member.source.version.size for member in members)
+    place = place_of(tree, run / "training_state" / step)
+    return LeftOut(place, size, len(members), 'rule: select.checkpoint = "final+latest" keeps the newest')

@@ -1,0 +1,190 @@
+"""What a training run writes, as pure functions of the run and the step: its config, its log, its checkpoints' texts.
+
+The forms are those of real training software, with what is odd in them: a key that stands twice, keys that are no
+identifiers, NaN tokens, columns that are absent in the first steps. No I/O, no clock; the same run gives the same
+bytes.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import yaml
+
+from harvestd.demo.chance import fraction, wobble
+
+STEP_SECONDS = 225
+"""How long a step of the made-up runs takes on the box's clock: 64 steps in four hours."""
+GNS_FIRST_STEP = 4
+"""The gradient-noise probe has nothing to say before this step."""
+_NAN = float("nan")
+_NAN_STEP = 2
+_RATIO_PARTS = ("mean", "median", "p90", "p99", "max")
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """The facts of one made-up training run; all of its files follow from them."""
+
+    timestamp: str = "2025-08-20_03-31-43"
+    """As in the run directory's name: the box's local time, taken for UTC here."""
+    backbone: str = "Qwen/Qwen2.5-1.5B"
+    eval_backbone: str = "qwen2_5_15"
+    dataset: str = "gsm8k"
+    """What the run is fine-tuned on."""
+    total_steps: int = 64
+    save_every: int = 10
+    gns_probe: bool = True
+    gns_window: int = 16
+    world_size: int = 1
+    hostname: str = "192-222-52-195"
+    adapter_bytes: int = 64 * 1024
+    """Of the tensors in adapter_model.safetensors; optimizer.pt has twice as many."""
+
+    @property
+    def name(self) -> str:
+        """The run's directory, `run_2025-08-20_03-31-43`."""
+        return f"run_{self.timestamp}"
+
+    @property
+    def started(self) -> int:
+        """The run's start as Unix time in seconds."""
+        return int(datetime.strptime(self.timestamp, "%Y-%m-%d_%H-%M-%S").replace(tzinfo=UTC).timestamp())
+
+    @property
+    def events_name(self) -> str:
+        """The name of the run's TensorBoard file: `events.out.tfevents.{epoch}.{hostname}.{pid}.0`."""
+        return f"events.out.tfevents.{self.started}.{self.hostname}.{2000 + self.started % 997}.0"
+
+
+def config(run: RunSpec) -> dict[str, object]:
+    """Give what the run's config.yaml says, parsed."""
+    return {
+        "backbone": run.backbone,
+        "eval_backbone": run.eval_backbone,
+        "total_steps": run.total_steps,
+        "save_every": run.save_every,
+        "batch_size": 4,
+        "buffer_size": 32,
+        "grad_accum_steps": 8,
+        "num_generations": 8,
+        "max_new_tokens": 200,
+        "lr": 1e-6,
+        "clip_eps": 0.2,
+        "clip_+": 0.28,
+        'cfg["kl_beta"]': 0.0,
+        "grad_clip": 1.0,
+        "reward_fns": ["tag_pref"],
+        "lora": {"r": 64, "lora_alpha": 128, "lora_dropout": 0.05, "target_modules": ["q_proj", "v_proj"]},
+        "scheduler": {"name": "mix_passrate", "dataset_name": run.dataset, "split": "train", "ratio": [0.7, 0.3]},
+        "gns_probe": {"enabled": run.gns_probe, "window_size": run.gns_window, "ema_alpha": 0.1, "debug": False},
+        "simple_entropy_probe": {"enabled": False},
+        "entropy_probe": {"enabled": False},
+    }
+
+
+def config_yaml(run: RunSpec) -> bytes:
+    """Give config.yaml. As in real ones a key stands twice, and the last one wins."""
+    head = f"# rl_train --config {run.eval_backbone}_{run.dataset}\nsave_every: 25   # overridden below\n"
+    return (head + yaml.safe_dump(config(run), sort_keys=False)).encode()
+
+
+def log_row(run: RunSpec, step: int) -> dict[str, float]:
+    """Give one row of train_log.jsonl by its keys; `step` counts from 1."""
+    progress = step / (step + 30)
+    row: dict[str, float] = {
+        "step": step,
+        "loss": wobble(-0.02 * progress, 0.01, run.name, step, "loss"),
+        "entropy": wobble(0.9 - 0.4 * progress, 0.03, run.name, step, "entropy"),
+        "kl": abs(wobble(0.002 * progress, 0.0005, run.name, step, "kl")),
+        "r_mean": wobble(-0.2 + 1.1 * progress, 0.08, run.name, step, "reward"),
+        "tag_correct": round(min(1.0, 0.3 + progress + 0.1 * fraction(run.name, step, "tag")), 4),
+        "think_len": wobble(110 + 25 * progress, 6, run.name, step, "think"),
+    }
+    for rank, part in enumerate(_RATIO_PARTS):
+        row[f"ratio_{part}"] = round(1 + 0.03 * rank * (1 + fraction(run.name, step, "ratio", part)), 6)
+    row["ratio_clip_frac"] = round(0.02 * fraction(run.name, step, "clip"), 6)
+    # Some software divides by a spread of zero in its first buffers.
+    row["logr_std"] = _NAN if step == _NAN_STEP else abs(wobble(0.04, 0.01, run.name, step, "logr"))
+    if run.gns_probe and step >= GNS_FIRST_STEP:
+        row |= _gns(run, step)
+    return row
+
+
+def _gns(run: RunSpec, step: int) -> dict[str, float]:
+    critical = abs(wobble(40 + step, 12, run.name, step, "gns"))
+    mu = abs(wobble(0.8, 0.1, run.name, step, "mu")) + 0.01
+    averaged = round(40 + step + 2 * fraction(run.name, step, "ema"), 6)
+    return {
+        "gns_noise_to_signal": round(critical / 32, 6),
+        "gns_mu": mu,
+        "gns_tr_sigma": round(critical * mu, 6),
+        "gns_critical_batch": critical,
+        "gns_ema_noise_to_signal": round(averaged / 32, 6),
+        "gns_ema_mu": 0.8,
+        "gns_ema_tr_sigma": round(averaged * 0.8, 6),
+        "gns_ema_critical_batch": averaged,
+        "gns_window_size": min(step, run.gns_window),
+    }
+
+
+def log_line(run: RunSpec, step: int) -> bytes:
+    """Give one line of train_log.jsonl with its newline; it may hold NaN tokens, as Python's json writes them."""
+    return json.dumps(log_row(run, step)).encode() + b"\n"
+
+
+def train_log(run: RunSpec, steps: range) -> bytes:
+    """Give the lines of train_log.jsonl for `steps`."""
+    return b"".join(log_line(run, step) for step in steps)
+
+
+def scalars(run: RunSpec, step: int) -> Iterator[tuple[str, float]]:
+    """Give what the run sends to TensorBoard at `step`, tag and value."""
+    for key, value in log_row(run, step).items():
+        if key != "step":
+            yield f"train/{key}", value
+
+
+def rollouts(run: RunSpec, step: int) -> bytes:
+    """Give the lines that logs/rollouts.jsonl grows by at `step`: large, and not wanted."""
+    lines = [
+        {"step": step, "q_idx": question, "prompt": f"Question {question}?", "gen": "<think>\n" + "so " * 200}
+        for question in range(4)
+    ]
+    return "".join(json.dumps({**line, "run": run.name}) + "\n" for line in lines).encode()
+
+
+def training_info(run: RunSpec, step: int) -> bytes:
+    """Give a checkpoint's training_info.json, the file that seals it; for step_final `step` is the last one."""
+    info: Mapping[str, object] = {
+        "step": step,
+        "global_step": step,
+        "epoch": 0,
+        "model_config": {"backbone": run.backbone, "eval_backbone": run.eval_backbone},
+        "training_config": config(run),
+        "distributed_info": {"world_size": run.world_size, "rank": 0, "local_rank": 0},
+    }
+    return json.dumps(info, indent=2).encode()
+
+
+def adapter_config(run: RunSpec) -> bytes:
+    """Give a checkpoint's model/adapter_config.json, as peft writes it."""
+    return json.dumps(
+        {
+            "base_model_name_or_path": run.backbone,
+            "bias": "none",
+            "lora_alpha": 128,
+            "lora_dropout": 0.05,
+            "peft_type": "LORA",
+            "r": 64,
+            "target_modules": ["q_proj", "v_proj"],
+            "task_type": "CAUSAL_LM",
+        },
+        indent=2,
+    ).encode()
+
+
+def model_card(run: RunSpec) -> bytes:
+    """Give a checkpoint's model/README.md."""
+    return f"---\nbase_model: {run.backbone}\nlibrary_name: peft\n---\n\n# Model Card for Model ID\n".encode()

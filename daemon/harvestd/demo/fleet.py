@@ -1,0 +1,192 @@
+"""The embedded fleet: SSH servers on loopback, each in front of a directory that plays a box's file system.
+
+Two of every three boxes run commands, so that harvestd's probe really runs there; the third offers read-only SFTP
+alone. The fleet listens on 127.0.0.1 only, makes its keys below its own directory, and leaves no process behind.
+Stop it by leaving its context, or one box by `stop_box`: the box dies, its connections are dropped.
+"""
+
+import os
+import string
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+import anyio
+import asyncssh
+from anyio.abc import TaskGroup, TaskStatus
+
+from harvestd.demo.commands import execute
+from harvestd.demo.read_only_sftp import ReadOnlySFTPServer
+
+LOOPBACK = "127.0.0.1"
+_SFTP_EVERY = 3
+_CLOSING_SECONDS = 5
+_GPUS = (["NVIDIA H100 80GB HBM3"], ["NVIDIA A100-SXM4-80GB"] * 8)
+"""What nvidia-smi shows, in turn; the tree of a box may say otherwise, as on a real one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """One running box of the fleet."""
+
+    name: str
+    address: str
+    port: int
+    root: Path
+    """What stands for /home/ubuntu/localfs; it has training_runs and eval_runs, empty at first."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    box: Box
+    scope: anyio.CancelScope
+    ended: anyio.Event
+
+
+class _Session(asyncssh.SSHServer):
+    """Keeps its connection among the `live` ones, so that a dying box can drop it."""
+
+    def __init__(self, live: set[asyncssh.SSHServerConnection]) -> None:
+        self._live = live
+        self._connection: asyncssh.SSHServerConnection | None = None
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        """Remember the connection."""
+        self._connection = conn
+        self._live.add(conn)
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        """Forget the connection."""
+        if self._connection is not None:
+            self._live.discard(self._connection)
+
+
+class Fleet:
+    """`boxes` many boxes below `directory`, named gpu-a, gpu-b, gpu-c …; they run while the context is open.
+
+    One key, at `client_key`, opens all of them, with any user name.
+    """
+
+    def __init__(self, directory: Path, boxes: int = 3) -> None:
+        if not 0 < boxes <= len(string.ascii_lowercase):
+            raise ValueError(f"a demo fleet has 1 to {len(string.ascii_lowercase)} boxes")
+        self._directory = directory
+        self._names = [f"gpu-{letter}" for letter in string.ascii_lowercase[:boxes]]
+        self._running: dict[str, _Running] = {}
+        self._stack = AsyncExitStack()
+        self.client_key = directory / "client_key"
+
+    @property
+    def boxes(self) -> Sequence[Box]:
+        """All boxes that were started, dead ones too."""
+        return [running.box for running in self._running.values()]
+
+    def box(self, name: str) -> Box:
+        """Give the box called `name`; raises KeyError."""
+        return self._running[name].box
+
+    async def __aenter__(self) -> Self:
+        public_key = await anyio.to_thread.run_sync(_make_client_key, self.client_key)
+        async with AsyncExitStack() as stack:
+            tasks = await stack.enter_async_context(anyio.create_task_group())
+            stack.callback(tasks.cancel_scope.cancel)
+            for number, name in enumerate(self._names):
+                home = self._directory / name
+                await anyio.to_thread.run_sync(_make_home, home, _GPUS[number % len(_GPUS)])
+                offer = _offer_sftp if number % _SFTP_EVERY == _SFTP_EVERY - 1 else partial(_offer_commands, home)
+                self._running[name] = await tasks.start(_serve, name, home, public_key, offer)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        # The caller's own error is not shown to the task group: it would come out wrapped in an ExceptionGroup.
+        await self._stack.aclose()
+
+    async def stop_box(self, name: str) -> None:
+        """Let the box die: it stops listening, drops its connections and kills its commands. Raises KeyError.
+
+        Returns when all of that has happened; raises TimeoutError where it takes longer than it should.
+        """
+        running = self._running[name]
+        running.scope.cancel()
+        with anyio.fail_after(2 * _CLOSING_SECONDS):
+            await running.ended.wait()
+
+
+Offer = Callable[[TaskGroup], dict[str, object]]
+"""Gives the options of asyncssh.listen that say what a box does for a client; commands run in the task group."""
+
+
+def _offer_sftp(_commands: TaskGroup) -> dict[str, object]:
+    return {"sftp_factory": ReadOnlySFTPServer}
+
+
+def _offer_commands(home: Path, commands: TaskGroup) -> dict[str, object]:
+    environment = {"HOME": str(home), "PATH": f"{home / 'bin'}{os.pathsep}{os.defpath}", "LANG": "C.UTF-8"}
+
+    def run(session: asyncssh.SSHServerProcess[bytes]) -> None:
+        commands.start_soon(execute, session, home, environment)
+
+    return {"process_factory": run, "sftp_factory": ReadOnlySFTPServer}
+
+
+async def _serve(name: str, home: Path, public_key: str, offer: Offer, *, task_status: TaskStatus[_Running]) -> None:
+    """Run one box until it is cancelled."""
+    ended = anyio.Event()
+    live: set[asyncssh.SSHServerConnection] = set()
+    try:
+        async with anyio.create_task_group() as commands:
+            acceptor = await asyncssh.listen(
+                LOOPBACK,
+                0,
+                server_factory=partial(_Session, live),
+                server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
+                authorized_client_keys=asyncssh.import_authorized_keys(public_key),
+                encoding=None,
+                config=None,
+                allow_pty=False,
+                agent_forwarding=False,
+                **offer(commands),
+            )
+            try:
+                box = Box(name, LOOPBACK, acceptor.get_port(), home / "localfs")
+                task_status.started(_Running(box, commands.cancel_scope, ended))
+                await anyio.sleep_forever()
+            finally:
+                await _close(acceptor, live)
+    finally:
+        ended.set()
+
+
+async def _close(acceptor: asyncssh.SSHAcceptor, live: set[asyncssh.SSHServerConnection]) -> None:
+    acceptor.close()
+    dropped = tuple(live)
+    for connection in dropped:
+        connection.abort()
+    with anyio.move_on_after(_CLOSING_SECONDS, shield=True):
+        for connection in dropped:
+            await connection.wait_closed()
+        await acceptor.wait_closed()
+
+
+def _make_client_key(path: Path) -> str:
+    """Make the client's key pair; gives the public half as a line of authorized_keys."""
+    key = asyncssh.generate_private_key("ssh-ed25519", comment="harvestd demo")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    path.write_bytes(key.export_private_key())
+    return key.export_public_key().decode()
+
+
+def _make_home(home: Path, gpus: Sequence[str]) -> None:
+    """Make a box's directories and its nvidia-smi, which knows its GPUs and shows no process on them."""
+    for tree in ("training_runs", "eval_runs"):
+        (home / "localfs" / tree).mkdir(parents=True)
+    smi = home / "bin" / "nvidia-smi"
+    smi.parent.mkdir()
+    shown = "\n".join(f"    echo '{gpu}'" for gpu in gpus)
+    smi.write_text(f'#!/bin/sh\ncase "$*" in\n  *--query-gpu=*)\n{shown}\n    ;;\nesac\n')
+    smi.chmod(0o755)

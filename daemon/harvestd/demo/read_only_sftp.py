@@ -1,0 +1,34 @@
+"""An SFTP server that shows files and refuses every change, for demo boxes that offer SFTP alone."""
+
+from typing import NoReturn
+
+import asyncssh
+
+_CHANGES = asyncssh.FXF_WRITE | asyncssh.FXF_APPEND | asyncssh.FXF_CREAT | asyncssh.FXF_TRUNC | asyncssh.FXF_EXCL
+
+
+def _refuse(*_args: object, **_kwargs: object) -> NoReturn:
+    raise asyncssh.SFTPPermissionDenied("this box is read-only")
+
+
+class ReadOnlySFTPServer(asyncssh.SFTPServer):
+    """asyncssh's server of the local file system, speaking version 3, with all that changes anything taken out."""
+
+    def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> object:
+        """Open `path` for reading; raises SFTPPermissionDenied where anything else is asked for."""
+        if pflags & _CHANGES:
+            _refuse()
+        return super().open(path, pflags, attrs)
+
+    open56 = _refuse
+    write = _refuse
+    setstat = _refuse
+    lsetstat = _refuse
+    fsetstat = _refuse
+    remove = _refuse
+    mkdir = _refuse
+    rmdir = _refuse
+    rename = _refuse
+    posix_rename = _refuse
+    symlink = _refuse
+    link = _refuse

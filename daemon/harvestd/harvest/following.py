@@ -1,0 +1,235 @@
+"""Growing files: only what was appended is asked for, and it is appended here, up to the last whole line or record.
+
+Before an append the box hashes what is here already: the last 64 KiB each time, all of it on first contact. Where that
+does not agree, the source was truncated or replaced: what is here is set aside and a new version starts.
+"""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import anyio.to_thread
+
+from harvestd.convention.artifacts import Kind
+from harvestd.convention.framing import whole_lines, whole_records
+from harvestd.convention.paths import LocalPath
+from harvestd.convention.plan import Follow
+from harvestd.convention.records import FileRecord
+from harvestd.convention.snapshot import Version
+from harvestd.harvest.house import House
+from harvestd.harvest.stepping import Stepping
+from harvestd.harvest.troubles import Troubles
+from harvestd.inventory.provider import Host
+from harvestd.remote.box import Chunk, Closed, Failed, Opened, Reader, ReadRequest
+from harvestd.store.failures import Conflict, Damaged, Refused
+from harvestd.store.growing import GrowingFile
+from harvestd.store.root import DataRoot
+from harvestd.store.versions import set_aside
+from harvestd.telemetry.events import Event
+from harvestd.telemetry.logs import get_logger
+
+STEP = 8 * 1024 * 1024
+"""Bytes of one file that are read, verified and appended at once; more follow in further steps."""
+TAIL = 64 * 1024
+OPEN_FILES = 32
+"""Growing files that one host keeps open between looks, so that their running hashes need no second reading."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one answer brought for one file."""
+
+    follow: Follow
+    growing: GrowingFile
+    content: bytes
+    start: Opened | None
+    end: Closed
+
+
+class Following:
+    """Follows the growing files of one host."""
+
+    def __init__(
+        self,
+        host: Host,
+        house: House,
+        root: DataRoot,
+        troubles: Troubles,
+        refused: dict[tuple[str, LocalPath], tuple[Version, str]],
+    ) -> None:
+        self._host = host
+        self._house = house
+        self._root = root
+        self._troubles = troubles
+        self._refused = refused
+        self._open: dict[LocalPath, GrowingFile] = {}
+        self._verified: set[LocalPath] = set()
+        self._stepping = Stepping(host, house)
+        self.bytes = 0
+        """Bytes appended so far."""
+
+    async def follow(self, follows: Sequence[Follow], reader: Reader) -> None:
+        """Bring these files up to date. Raises `Retry` when the link is lost, `HaltedForSafety` when the disk fails."""
+        left = list(follows)
+        while left:
+            some, left = left[:OPEN_FILES], left[OPEN_FILES:]
+            while some:
+                async with self._house.memory.hold(min(STEP, sum(follow.size for follow in some))):
+                    some = await self._step(some, reader)
+
+    async def _step(self, follows: Sequence[Follow], reader: Reader) -> list[Follow]:
+        """Take one step with each file; gives those that want another one, with what is known of them now."""
+        opened = [(follow, growing) for follow in follows if (growing := await self._opened(follow)) is not None]
+        requests = [self._request(follow, growing) for follow, growing in opened]
+        further: list[Follow] = []
+        waiting = iter(opened)
+        content = bytearray()
+        start: Opened | None = None
+        async with reader.reading(requests) as events:
+            async for event in events:
+                match event:
+                    case Opened():
+                        start = event
+                    case Chunk(data):
+                        content += data
+                        self._house.monitor.moved(self._host.name, len(data))
+                        await self._house.bandwidth.spend(len(data))
+                    case Failed(_, reason):
+                        follow, _ = next(waiting)
+                        content.clear()
+                        self._troubles.failed(follow.place, reason)
+                    case Closed():
+                        part = _Part(*next(waiting), bytes(content), start, event)
+                        content.clear()
+                        more = await self._take(part)
+                        if more is not None:
+                            further.append(more)
+        return further
+
+    async def _opened(self, follow: Follow) -> GrowingFile | None:
+        path = follow.target.path
+        if path in self._open:
+            return self._open[path]
+        while len(self._open) >= OPEN_FILES:
+            self._close(next(iter(self._open)))
+        try:
+            growing = await anyio.to_thread.run_sync(self._open_or_create, follow)
+        except (Conflict, Refused) as e:
+            self._refused[follow.place, path] = (follow.source.version, str(e))
+            get_logger().warning(
+                Event.FILE_CONFLICT, host=self._host.name, path=path, error=str(e), remote=follow.place
+            )
+            return None
+        self._open[path] = growing
+        return growing
+
+    def _open_or_create(self, follow: Follow) -> GrowingFile:
+        path, known = follow.target.path, follow.target.replaces
+        if known is None:
+            return GrowingFile.create(self._root, path)
+        try:
+            growing = GrowingFile.open(self._root, path, known.size)
+        except Damaged:
+            return self._restarted(path)
+        if growing.hexdigest() != known.sha256:
+            growing.close()
+            return self._restarted(path)
+        return growing
+
+    def _restarted(self, path: LocalPath) -> GrowingFile:
+        set_aside(self._root, path)
+        return GrowingFile.create(self._root, path)
+
+    def _request(self, follow: Follow, growing: GrowingFile) -> ReadRequest:
+        known = follow.target.path in self._verified
+        verify_from = max(0, growing.length - TAIL) if known else 0
+        return ReadRequest(follow.source.tree, follow.source.path, growing.length, STEP, verify_from)
+
+    async def _take(self, part: _Part) -> Follow | None:
+        follow, growing, start, request = part.follow, part.growing, part.start, part.end.request
+        ours = await anyio.to_thread.run_sync(growing.hash_range, request.verify_from or 0, growing.length)
+        if start is None or start.version.size < growing.length or start.verified != ours:
+            return await self._start_over(follow)
+        self._verified.add(follow.target.path)
+        content = await anyio.to_thread.run_sync(self._append, part)
+        if content is None:
+            self._troubles.failed(follow.place, "its hash is not the one that the box told")
+            return None
+        self._troubles.cleared(follow.place)
+        record = await self._record(part)
+        await self._stepping.heard(record, content, part.end.version)
+        if content:
+            self.bytes += len(content)
+            get_logger().info(
+                Event.FILE_DOWNLOADED, host=self._host.name, path=record.target, bytes=len(content), kind=record.kind
+            )
+        wants_more = bool(part.content) and request.offset + len(part.content) < part.end.version.size
+        return replace(follow, target=replace(follow.target, replaces=record)) if wants_more else None
+
+    def _append(self, part: _Part) -> bytes | None:
+        """Append the whole lines or records of what came; gives what was appended, None where its hash is wrong."""
+        if part.end.sha256 is not None and hashlib.sha256(part.content).hexdigest() != part.end.sha256:
+            return None
+        whole = len(part.content) if part.follow.whole else _whole(part.follow.kind, part.content)
+        if whole == 0 and len(part.content) >= STEP:
+            whole = len(part.content)  # one line longer than a step: as it is, or it would never come
+        content = part.content[:whole]
+        try:
+            part.growing.append(content)
+            part.growing.sync()
+        except BaseException:
+            self._close(part.follow.target.path)
+            raise
+        return content
+
+    async def _record(self, part: _Part) -> FileRecord:
+        follow, growing, version = part.follow, part.growing, part.end.version
+        consumed = part.end.request.offset + len(part.content)
+        # Only a version that was read to its end counts as seen; any other asks for the rest at the next look.
+        if version.size != consumed:
+            version = replace(version, size=growing.length, mtime_ns=0)
+        record = FileRecord(
+            storage=self._house.storage_of(self._host),
+            place=follow.place,
+            target=follow.target.path,
+            host=self._host.name,
+            experiment=follow.target.experiment,
+            kind=follow.kind,
+            version=version,
+            size=growing.length,
+            sha256=growing.hexdigest(),
+            fetched_at=time.time(),
+            reason=follow.reason,
+        )
+        await self._house.catalogue.save_files([record])
+        self._house.touch([record.experiment])
+        return record
+
+    async def _start_over(self, follow: Follow) -> Follow:
+        path = follow.target.path
+        self._close(path)
+        self._open[path] = await anyio.to_thread.run_sync(self._restarted, path)
+        self._verified.discard(path)
+        get_logger().warning(
+            Event.FILE_CONFLICT,
+            host=self._host.name,
+            path=path,
+            error="the box truncated or replaced it; what was here is kept in .harvestd/versions",
+            remote=follow.place,
+        )
+        return replace(follow, target=replace(follow.target, replaces=None))
+
+    def _close(self, path: LocalPath) -> None:
+        growing = self._open.pop(path, None)
+        if growing is not None:
+            growing.close()
+
+    def close(self) -> None:
+        """Close all files."""
+        for path in list(self._open):
+            self._close(path)
+
+
+def _whole(kind: Kind, content: bytes) -> int:
+    return whole_lines(content) if kind is Kind.TRAIN_LOG else whole_records(content)

@@ -1,0 +1,106 @@
+"""What every host's task works with: settings, store, catalogue, budgets. Made once, by the service."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import anyio
+
+from harvestd.catalogue.catalogue import Catalogue
+from harvestd.convention.artifacts import DATASETS, PRUNED_DIRECTORIES
+from harvestd.convention.naming import NamingContext, NamingRule
+from harvestd.convention.selection import CheckpointPolicy, Selection
+from harvestd.convention.snapshot import Tree, TreeKind
+from harvestd.harvest.budgets import Bandwidth, MemoryBudget
+from harvestd.harvest.monitor import Monitor, Silent
+from harvestd.inventory.provider import Host
+from harvestd.remote.box import Limits, WatchList
+from harvestd.remote.target import Target
+from harvestd.settings import Settings
+
+
+@dataclass
+class House:
+    """The shared context."""
+
+    settings: Settings
+    catalogue: Catalogue
+    connecting: anyio.CapacityLimiter
+    memory: MemoryBudget
+    bandwidth: Bandwidth
+    selection: Selection
+    monitor: Monitor = field(default_factory=Silent)
+    limits: Limits = field(default_factory=Limits)
+    dirty: set[str] = field(default_factory=set)
+    """Experiments whose manifest is behind the catalogue."""
+
+    @classmethod
+    def of(cls, settings: Settings, catalogue: Catalogue, monitor: Monitor) -> "House":
+        """Make the context from validated settings."""
+        return cls(
+            settings=settings,
+            catalogue=catalogue,
+            connecting=anyio.CapacityLimiter(settings.limits.connecting),
+            memory=MemoryBudget(settings.limits.memory),
+            bandwidth=Bandwidth(settings.limits.bandwidth),
+            selection=selection_of(settings),
+            monitor=monitor,
+        )
+
+    def storage_of(self, host: Host) -> str:
+        """Give what a host's trees lie on."""
+        return host.storage or host.identity
+
+    def target_of(self, host: Host) -> Target:
+        """Give where and how a host is reached."""
+        ssh = self.settings.ssh_for(host)
+        return Target(
+            identity=host.identity,
+            address=host.address,
+            port=ssh.port,
+            user=ssh.user,
+            identity_files=ssh.identity_files,
+            agent=ssh.agent,
+            host_keys=ssh.host_keys,
+            known_hosts=ssh.known_hosts,
+            connect_timeout=ssh.connect_timeout,
+            keepalive=ssh.keepalive,
+            config_files=ssh.config_files,
+            proxy_jump=ssh.proxy_jump,
+        )
+
+    def watch_list_of(self, host: Host) -> WatchList:
+        """Give the trees to look at on a host."""
+        remote = self.settings.remote_for(host)
+        training = [Tree(root, name, TreeKind.TRAINING) for root in remote.roots for name in remote.training_dirs]
+        evals = [Tree(root, name, TreeKind.EVAL) for root in remote.roots for name in remote.eval_dirs]
+        return WatchList((*training, *evals), PRUNED_DIRECTORIES)
+
+    def naming_of(self, host: Host, gpu_names: tuple[str, ...]) -> NamingContext:
+        """Give what naming knows of a host."""
+        naming = self.settings.naming
+        rules = tuple(NamingRule(rule.experiment, rule.host, rule.run, rule.model) for rule in naming.rules)
+        return NamingContext(
+            host=host.name,
+            rules=rules,
+            default_experiment=naming.default_experiment,
+            hardware=host.hardware,
+            experiment=host.experiment,
+            gpu_names=gpu_names,
+            models=naming.models,
+        )
+
+    def touch(self, experiments: Iterable[str | None]) -> None:
+        """Note that these experiments changed."""
+        self.dirty.update(experiment for experiment in experiments if experiment is not None)
+
+
+def selection_of(settings: Settings) -> Selection:
+    """Give the operator's choice in the planner's terms."""
+    return Selection(
+        checkpoint=CheckpointPolicy(settings.select.checkpoint),
+        records=settings.select.records,
+        tensorboard=settings.select.tensorboard,
+        exclude=settings.select.exclude,
+        datasets=(*DATASETS, *settings.naming.datasets),
+        models=settings.naming.models,
+    )

@@ -1,0 +1,90 @@
+"""One look at a host: scan, learn, plan. The same for the daemon, for a single pass and for `plan`; fetches nothing."""
+
+import time
+from collections.abc import Iterable
+
+from harvestd.convention.paths import LocalPath
+from harvestd.convention.plan import Plan
+from harvestd.convention.planning import Situation, make_plan
+from harvestd.convention.sightings import Sightings
+from harvestd.convention.snapshot import Snapshot, TreeState, Version
+from harvestd.convention.survey import survey
+from harvestd.harvest.house import House
+from harvestd.harvest.learning import Learning
+from harvestd.inventory.provider import Host
+from harvestd.remote.box import Box, BoxFacts
+from harvestd.telemetry.events import Event
+from harvestd.telemetry.logs import get_logger
+
+
+class Looking:
+    """Looks at one connected host again and again, remembering what it saw."""
+
+    def __init__(self, host: Host, house: House, box: Box, facts: BoxFacts) -> None:
+        self._host = host
+        self._house = house
+        self._box = box
+        self._learning = Learning(host, house, facts)
+        self._sightings = Sightings()
+        self._seen_evals: set[str] = set()
+        self._missing_roots: set[str] = set()
+        self._rejected = 0
+        self.refused: dict[tuple[str, LocalPath], tuple[Version, str]] = {}
+        """What could not be put in its place, so that it is not fetched again for nothing."""
+        self.snapshot: Snapshot | None = None
+        """What the last look showed."""
+
+    async def look(self) -> Plan:
+        """Scan, learn what the scan asks for, and plan. Raises `Retry` and `HostQuarantined`."""
+        snapshot = await self._box.scan()
+        now = time.monotonic()
+        self.snapshot = snapshot
+        self._sightings.update(snapshot, now)
+        self._tell_roots(snapshot)
+        seen = survey(snapshot, self._house.selection)
+        await self._learning.learn(seen, self._box, self._sightings, now)
+        plan = make_plan(
+            seen,
+            Situation(
+                host=self._host.name,
+                storage=self._house.storage_of(self._host),
+                knowledge=self._house.catalogue.knowledge,
+                selection=self._house.selection,
+                sightings=self._sightings,
+                settle=self._house.settings.poll.settle.total_seconds(),
+                now=now,
+                refused=self.refused,
+            ),
+        )
+        self._tell_evals(eval_dir.place for eval_dir in seen.evals)
+        if await self._house.catalogue.save_left_out(self._host.name, plan.left_out):
+            self._house.touch(plan.left_out)
+        return plan
+
+    def _tell_roots(self, snapshot: Snapshot) -> None:
+        missing = {listing.tree.root for listing in snapshot.listings if listing.state is TreeState.NO_ROOT}
+        for root in sorted(missing - self._missing_roots):
+            get_logger().warning(
+                Event.HOST_ROOT_MISSING,
+                host=self._host.name,
+                path=root,
+                error="the root does not exist on the box",
+                hint="is its file system mounted? Otherwise set remote.roots, or roots in the host's table",
+            )
+        self._missing_roots = missing
+        if snapshot.rejected > self._rejected:
+            get_logger().warning(
+                Event.FILE_REJECTED, host=self._host.name, error=f"{snapshot.rejected} names that can't be used"
+            )
+        self._rejected = snapshot.rejected
+
+    def _tell_evals(self, places: Iterable[str]) -> None:
+        for place in places:
+            if place not in self._seen_evals:
+                self._seen_evals.add(place)
+                get_logger().info(Event.EVAL_DISCOVERED, host=self._host.name, path=place)
+
+    @property
+    def missing_roots(self) -> frozenset[str]:
+        """Configured roots that the last look did not find."""
+        return frozenset(self._missing_roots)

@@ -1,0 +1,176 @@
+"""One connected host: look, do what the plan says, look again. Ends when the link does, or after one whole pass."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import anyio
+import anyio.to_thread
+
+from harvestd.convention.plan import Check, FetchGroup, Follow, Plan, Waiting
+from harvestd.convention.sightings import NETWORK_SETTLE
+from harvestd.errors import unwrapped
+from harvestd.harvest.bell import Bell
+from harvestd.harvest.bulk import Bulk
+from harvestd.harvest.checking import check_contents
+from harvestd.harvest.collecting import SMALL, Collecting
+from harvestd.harvest.following import Following
+from harvestd.harvest.house import House
+from harvestd.harvest.looking import Looking
+from harvestd.harvest.publisher import Publisher
+from harvestd.harvest.room import Room
+from harvestd.harvest.tidying import Tidying
+from harvestd.harvest.troubles import Trouble, Troubles
+from harvestd.inventory.provider import Host
+from harvestd.remote.box import Box, BoxFacts
+from harvestd.store.failures import DiskFull
+from harvestd.store.root import DataRoot
+
+Passed = Callable[[int], Awaitable[None]]
+"""Hears after each whole pass how many bytes are still wanted and not here."""
+
+_ATTEMPTS = 3
+"""How often a single pass tries what fails before it calls it failed."""
+_BREATH = 0.05
+"""Seconds added to a waiting time, so that it is surely over."""
+
+
+@dataclass(frozen=True, slots=True)
+class PassResult:
+    """What one whole pass over a host came to."""
+
+    files: int
+    bytes: int
+    failed: dict[str, Trouble]
+    """By the place on the box."""
+    conflicts: dict[str, str]
+    """By the place at home."""
+    waiting: tuple[Waiting, ...]
+    disk_full: bool
+    missing_roots: frozenset[str]
+
+
+class Session:
+    """Works on one host for as long as its connection lasts."""
+
+    def __init__(self, host: Host, house: House, root: DataRoot, box: Box, facts: BoxFacts) -> None:
+        """Made anew for each connection: what a box showed before it was lost proves nothing now."""
+        self._house = house
+        self._host = host
+        self._box = box
+        self._looking = Looking(host, house, box, facts)
+        self._troubles = Troubles()
+        self._room = Room(root, house.settings.limits.free_space)
+        self._publisher = Publisher(host, house, root, self._looking.refused)
+        self._collecting = Collecting(host, house, root, self._publisher, self._troubles)
+        self._following = Following(host, house, root, self._troubles, self._looking.refused)
+        self._tidying = Tidying(host, house, root, self._looking.refused)
+        self._bulk = Bulk(host, house, root, box, self._publisher, self._troubles)
+        self._planned: set[str] = set()
+        self._disk_full = False
+
+    @asynccontextmanager
+    async def _working(self) -> AsyncIterator[None]:
+        try:
+            with unwrapped():
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._bulk.run)
+                    yield
+                    tasks.cancel_scope.cancel()
+        finally:
+            self._following.close()
+
+    async def watch(self, scan_now: Bell, passed: Passed) -> None:
+        """Look and work until the link is lost (`Retry`) or the host breaks a rule (`HostQuarantined`)."""
+        interval = self._house.settings.poll.interval.total_seconds()
+        async with self._working():
+            while True:
+                plan = await self._look()
+                await self._work(plan)
+                await passed(self._pending(plan))
+                due = plan.next_due
+                pause = interval if due is None else min(interval, due + _BREATH)
+                with anyio.move_on_after(max(_BREATH, pause)):
+                    await scan_now.rung()
+
+    async def single_pass(self) -> PassResult:
+        """Bring home everything that is complete now, waiting for what only has to settle."""
+        settle = max(self._house.settings.poll.settle.total_seconds(), _BREATH)
+        started = time.monotonic()
+        async with self._working():
+            plan = await self._look()
+            if plan.next_due is not None and plan.next_due > settle:
+                settle = NETWORK_SETTLE
+            while True:
+                await self._work(plan)
+                await self._wait_for_bulk()
+                plan = await self._look()
+                if self._tryable(plan) and not self._room.low:
+                    await anyio.sleep(self._troubles.pause(_places(plan)))
+                    continue
+                due = plan.next_due
+                if due is None or time.monotonic() + due > started + 2 * settle:
+                    break
+                await anyio.sleep(due + _BREATH)
+                plan = await self._look()
+        return PassResult(
+            files=self._publisher.files,
+            bytes=self._publisher.bytes + self._following.bytes,
+            failed=self._troubles.all(),
+            conflicts={str(path): detail for path, detail in self._publisher.conflicts.items()},
+            waiting=plan.waiting,
+            disk_full=self._room.low or self._disk_full,
+            missing_roots=self._looking.missing_roots,
+        )
+
+    async def _look(self) -> Plan:
+        plan = await self._looking.look()
+        fresh = [group for group in plan.groups if group.place not in self._planned]
+        self._planned |= {group.place for group in fresh}
+        files = sum(len(group.files) for group in fresh)
+        size = sum(group.size for group in fresh) + sum(follow.size for follow in plan.follows)
+        if files or size:
+            self._house.monitor.planned(self._host.name, size, files)
+        return plan
+
+    async def _work(self, plan: Plan) -> None:
+        """Do the small things now; large groups go on beside."""
+        await self._tidying.tidy(plan)
+        now = [group for group in plan.groups if self._troubles.may_try(group.place)]
+        small = [group for group in now if group.size <= SMALL]
+        checks = [each for each in plan.checks if self._troubles.may_try(each.place)]
+        follows = [each for each in plan.follows if self._troubles.may_try(each.place)]
+        if not await self._room.for_bytes(sum(each.size for each in small) + sum(each.size for each in follows)):
+            return
+        large = [group for group in now if group.size > SMALL]
+        if large and await self._room.for_bytes(max(group.size for group in large)):
+            self._bulk.offer(large)
+        try:
+            await self._do_small(checks, small, follows)
+        except DiskFull:
+            self._disk_full = True
+            self._room.tell_low(0, sum(each.size for each in small))
+
+    async def _do_small(self, checks: list[Check], small: list[FetchGroup], follows: list[Follow]) -> None:
+        if checks:
+            await check_contents(checks, self._box, self._house, self._troubles)
+        if small:
+            await self._collecting.fetch(small, self._box)
+        if follows:
+            await self._following.follow(follows, self._box)
+
+    async def _wait_for_bulk(self) -> None:
+        while self._bulk.busy:
+            await self._bulk.progressed.rung()
+
+    def _tryable(self, plan: Plan) -> bool:
+        """Tell whether another round can bring anything; growing files alone never hold a pass open."""
+        return any(self._troubles.attempts(place) < _ATTEMPTS for place in _places(plan))
+
+    def _pending(self, plan: Plan) -> int:
+        return plan.bytes_to_fetch + sum(wait.size for wait in plan.waiting)
+
+
+def _places(plan: Plan) -> list[str]:
+    return [group.place for group in plan.groups] + [check.place for check in plan.checks]

@@ -1,0 +1,47 @@
+"""How far each run is: the newest step in what its log brought, and the time left at its pace."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from harvestd.convention.artifacts import Kind
+from harvestd.convention.patterns import run_name
+from harvestd.convention.progress import newest_step, seconds_left
+from harvestd.convention.records import FileRecord, RunRecord
+from harvestd.convention.snapshot import Version
+from harvestd.harvest.house import House
+from harvestd.inventory.provider import Host
+
+_TIME = "%Y-%m-%d_%H-%M-%S"
+
+
+class Stepping:
+    """Keeps the progress of one host's runs in the catalogue."""
+
+    def __init__(self, host: Host, house: House) -> None:
+        self._storage = house.storage_of(host)
+        self._catalogue = house.catalogue
+
+    async def heard(self, record: FileRecord, content: bytes, version: Version) -> None:
+        """Take in the lines that were just appended to a log; other files say nothing of progress."""
+        if record.kind is not Kind.TRAIN_LOG or not content:
+            return
+        step = newest_step(content.splitlines())
+        run = self._run_of(record.place)
+        if step is None or run is None or (run.step or 0) >= step:
+            return
+        await self._catalogue.save_run(replace(run, step=step, seconds_left=_left(run, step, version)))
+
+    def _run_of(self, place: str) -> RunRecord | None:
+        return self._catalogue.knowledge.run_at(self._storage, place.removesuffix("/logs/train_log.jsonl"))
+
+
+def _left(run: RunRecord, step: int, log: Version) -> float | None:
+    name, total = run_name(run.name), run.config.total_steps
+    if name is None or total is None:
+        return None
+    try:
+        started = datetime.strptime(name.timestamp, _TIME).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    # Boxes run on UTC; where one does not, the pace is off by its zone, and only this figure with it.
+    return seconds_left(step, total, started, datetime.fromtimestamp(log.mtime_ns / 1e9, UTC))

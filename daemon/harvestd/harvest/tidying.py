@@ -1,0 +1,57 @@
+"""What a plan asks for that moves no bytes over the wire: links to make, waiting evals to file with their run."""
+
+from dataclasses import replace
+
+import anyio.to_thread
+
+from harvestd.convention.paths import LocalPath
+from harvestd.convention.plan import Link, Plan, Refile
+from harvestd.convention.snapshot import Version
+from harvestd.harvest.house import House
+from harvestd.inventory.provider import Host
+from harvestd.store.links import make_link
+from harvestd.store.moving import move
+from harvestd.store.publishing import Result
+from harvestd.store.root import DataRoot
+from harvestd.telemetry.events import Event
+from harvestd.telemetry.logs import get_logger
+
+
+class Tidying:
+    """Tidies for one host."""
+
+    def __init__(
+        self, host: Host, house: House, root: DataRoot, refused: dict[tuple[str, LocalPath], tuple[Version, str]]
+    ) -> None:
+        self._host = host
+        self._house = house
+        self._root = root
+        self._refused = refused
+
+    async def tidy(self, plan: Plan) -> None:
+        """Make the links and moves of a plan. Raises `HaltedForSafety`."""
+        for link in plan.links:
+            await self._link(link)
+        for refile in plan.refiles:
+            await self._refile(refile)
+
+    async def _link(self, link: Link) -> None:
+        result = await anyio.to_thread.run_sync(make_link, self._root, link.path, link.target)
+        if result in {Result.CONFLICT, Result.REFUSED}:
+            log = get_logger().bind(host=self._host.name)
+            log.warning(Event.FILE_CONFLICT, path=link.path, error=f"the link to {link.target} can't be made: {result}")
+        # Recorded in any case: what a person put in the link's place is not fought over.
+        await self._house.catalogue.save_link(link.path, link.target)
+
+    async def _refile(self, refile: Refile) -> None:
+        record, target = refile.record, refile.target
+        result = await anyio.to_thread.run_sync(move, self._root, record.target, target.path)
+        if result in {Result.PUBLISHED, Result.ADOPTED}:
+            moved = replace(record, target=target.path, experiment=target.experiment)
+            await self._house.catalogue.move_file(record, moved)
+            self._house.touch([target.experiment])
+            get_logger().info(Event.FILE_FILED, host=self._host.name, path=target.path, old=record.target)
+        else:
+            detail = f"it waits at {record.target} and can't be moved here: {result}"
+            self._refused[record.place, target.path] = (record.version, detail)
+            get_logger().warning(Event.FILE_CONFLICT, host=self._host.name, path=target.path, error=detail)

@@ -1,0 +1,48 @@
+"""The contract between those who know hosts and those who watch them.
+
+A **provider** sends full sets: each call of `publish` gives every host that the provider knows now, and what is not in
+it is gone. It publishes once as soon as it knows its first set, an empty one too, and again whenever the set changed. A
+provider that fails to learn a new set keeps its last one by publishing nothing: an answer that can't be had is never an
+empty set. `run` ends by cancellation alone. It may raise only what must end the process.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A box, as its provider knows it. Two that differ in anything but their identity are the same box, changed."""
+
+    identity: str
+    """What makes it this box and no other, for good: `static:{name}`, or the cloud's id. Never an address."""
+    name: str
+    """What the operator calls it."""
+    address: str
+    """Where it answers at the moment."""
+    source: str
+    """The name of its provider."""
+    hardware: str | None = None
+    """As it stands in directory names, such as "8x_h100"; None: the provider does not know."""
+    experiment: str | None = None
+    """The experiment that whoever started the box gave it; None: none."""
+    storage: str | None = None
+    """What the box's trees lie on where that outlives it, such as the cloud's file system; None: the box itself."""
+
+
+Publish = Callable[[frozenset[Host]], None]
+"""Takes the full set of one provider; returns at once and never raises."""
+
+
+class Provider(Protocol):
+    """Knows some hosts; see the module for the contract."""
+
+    @property
+    def name(self) -> str:
+        """Give what `Host.source` says; no two providers share one."""
+        ...
+
+    async def run(self, publish: Publish) -> None:
+        """Publish full sets until cancelled."""
+        ...

@@ -1,0 +1,104 @@
+"""What can go wrong between us and a host, as errors that name the host, the reason and the way out.
+
+The one place where asyncssh's and the system's errors become harvestd's. Text that a host sent (a disconnect's
+reason, a program's complaint) appears only cut and escaped.
+"""
+
+import asyncio
+import errno
+import socket
+
+import asyncssh
+
+from harvestd.errors import HarvestError, HostQuarantined, Retry
+from harvestd.remote.target import Target
+
+_FOREIGN_TEXT = 300
+
+
+class Unreachable(Retry):
+    """Nothing that speaks SSH answered at the address (in time)."""
+
+
+class LinkLost(Retry):
+    """The connection, or a channel of it, ended under our hands."""
+
+
+class AuthenticationRefused(HostQuarantined):
+    """The host does not accept us: a wrong key or a wrong user."""
+
+
+class HostKeyChanged(HostQuarantined):
+    """The host shows another key than the one that is kept for it. Nothing was sent to it."""
+
+
+class HostKeyUnknown(HostQuarantined):
+    """The host's key can't be checked: known_hosts does not know it, or what is kept for it is damaged."""
+
+
+class ChannelRefused(Retry):
+    """The connection stands, but the host opens no further session on it (sshd's MaxSessions)."""
+
+
+def quoted(text: str | bytes) -> str:
+    """Give text of a stranger, cut and escaped, safe for a terminal or a log."""
+    plain = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    plain = plain.strip()
+    cut = plain if len(plain) <= _FOREIGN_TEXT else plain[:_FOREIGN_TEXT] + "…"
+    return cut.encode("unicode_escape").decode("ascii") if not cut.isprintable() or not cut.isascii() else cut
+
+
+_WAYS_OUT = {
+    errno.ECONNREFUSED: "is sshd up, and is this its port? A booting box refuses for up to a minute",
+    errno.EHOSTUNREACH: "is the box running, and does the network lead there?",
+    errno.ENETUNREACH: "does this machine have a network that leads there?",
+    errno.ETIMEDOUT: "is the box running, and does a firewall let port and address through?",
+}
+
+
+def unreachable(target: Target, error: OSError) -> Unreachable:
+    """Say why there was no connection at all."""
+    if isinstance(error, socket.gaierror):
+        return Unreachable(f"{target}: the name can't be resolved ({error.strerror})", hint="is the address right?")
+    reason = error.strerror or str(error) or type(error).__name__
+    hint = next((way for number, way in _WAYS_OUT.items() if error.errno == number), "is the box running?")
+    return Unreachable(f"{target}: no connection ({reason})", hint=hint)
+
+
+def not_connected(target: Target, error: asyncssh.Error | OSError | ValueError) -> HarvestError:
+    """Translate what ended an attempt to connect; host keys and authentication have errors of their own."""
+    match error:
+        case asyncssh.ConnectionLost():
+            return Unreachable(
+                f"{target}: the connection was closed before the log-in was done",
+                hint="a booting box, or sshd's MaxStartups is reached; it is tried again",
+            )
+        case asyncssh.ChannelOpenError():
+            return Unreachable(
+                f"{target}: the jump host does not connect further ({quoted(error.reason)})",
+                hint="is the box reachable from there, and does its sshd allow AllowTcpForwarding?",
+            )
+        case asyncssh.DisconnectError():
+            return Unreachable(f"{target}: the SSH handshake failed ({quoted(error.reason)})", hint="is this an sshd?")
+        case OSError():
+            return unreachable(target, error)
+        case _:
+            return HostQuarantined(
+                f"{target}: the SSH configuration can't be used ({quoted(str(error))})",
+                hint="check the host's ssh settings and config_files",
+            )
+
+
+def link_lost(target: Target, error: BaseException | None) -> Retry:
+    """Translate what ended a connection that stood, or a channel on it."""
+    match error:
+        case asyncssh.ChannelOpenError():
+            return ChannelRefused(
+                f"{target}: no further session ({quoted(error.reason)})", hint="sshd's MaxSessions is 10 by default"
+            )
+        case asyncssh.Error():
+            return LinkLost(f"{target}: the connection was lost ({quoted(error.reason)})")
+        case OSError() | asyncio.IncompleteReadError():
+            return LinkLost(f"{target}: the connection was lost ({quoted(str(error))})")
+        case _:
+            return LinkLost(f"{target}: the connection was lost")

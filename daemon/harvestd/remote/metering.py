@@ -1,0 +1,140 @@
+"""How much a host may send that nobody asked for.
+
+SSH has messages that no channel's window governs (MSG_IGNORE, MSG_DEBUG, replies without a question), and asyncssh
+keeps what arrives for a paused channel even beyond its window. So each connection's bytes are counted where they
+arrive, what was asked for is credited where it is used, and a host that is ahead by more than an allowance is cut off:
+it can neither fill our memory nor keep the event loop from the other hosts.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol, cast
+
+import asyncssh
+
+_ALLOWANCE = 4 * 1024 * 1024
+"""Bytes that may always be on their way: handshakes, banners, what a closed channel still held."""
+_OVERHEAD_PER_BYTE = 0.25
+"""Headers, padding and checksums of credited bytes."""
+_OVERHEAD_PER_CREDIT = 512
+"""And of each message, however small."""
+_BYTES_PER_SECOND = 1024
+"""For keepalives and key exchanges over a connection's life."""
+
+_NEXT_ADDRESS_AFTER = 0.5
+"""Seconds for one address of a name, before the next is tried beside it."""
+
+
+@dataclass(slots=True)
+class Meter:
+    """The account of one connection."""
+
+    cut: Callable[[], None]
+    """Called once, when the host has gone beyond its allowance."""
+    allowance: int = _ALLOWANCE
+    clock: Callable[[], float] = field(default_factory=lambda: asyncio.get_running_loop().time)
+    exceeded: bool = field(default=False, init=False)
+    total: int = field(default=0, init=False)
+    """All bytes that came so far."""
+    _ahead: float = field(default=0.0, init=False)
+    _windows: int = field(default=0, init=False)
+    _at: float | None = field(default=None, init=False)
+
+    def received(self, count: int) -> None:
+        """Count bytes as they arrive from the network."""
+        now = self.clock()
+        if self._at is not None:
+            self._settle((now - self._at) * _BYTES_PER_SECOND)
+        self._at = now
+        self.total += count
+        self._ahead += count
+        if self._ahead > self.allowance + self._windows and not self.exceeded:
+            self.exceeded = True
+            self.cut()
+
+    def credit(self, count: int) -> None:
+        """Account for one message of `count` bytes that was asked for and has arrived."""
+        self._settle(count * (1 + _OVERHEAD_PER_BYTE) + _OVERHEAD_PER_CREDIT)
+
+    def _settle(self, count: float) -> None:
+        # Only what has come is settled: credit can't be saved up for a flood.
+        if self._ahead > 0:
+            self._ahead = max(0.0, self._ahead - count)
+
+    def forgive(self, window: int) -> None:
+        """Account for at most `window` bytes that may still come for a channel that we closed early."""
+        self._ahead -= window
+
+    def expect(self, window: int) -> None:
+        """Allow for `window` bytes (less where negative) that may lie in a channel that we hold back."""
+        self._windows += window
+
+
+class _Session(Protocol):
+    """What asyncssh's connection is to its transport, TCP or a channel of another connection."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None: ...
+    def connection_lost(self, exc: Exception | None) -> None: ...
+    def data_received(self, data: bytes, datatype: int | None = None) -> None: ...
+    def eof_received(self) -> bool | None: ...
+    def session_started(self) -> None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+
+
+class _Metered(asyncio.Protocol):
+    """Passes everything on to asyncssh's connection and counts what arrives."""
+
+    def __init__(self, session: _Session, meter: Meter) -> None:
+        self._session = session
+        self._meter = meter
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._session.connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._session.connection_lost(exc)
+
+    def session_started(self) -> None:
+        self._session.session_started()
+
+    def eof_received(self) -> bool | None:
+        return self._session.eof_received()
+
+    def pause_writing(self) -> None:
+        self._session.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._session.resume_writing()
+
+    def data_received(self, data: bytes, datatype: int | None = None) -> None:
+        self._meter.received(len(data))
+        if not self._meter.exceeded:
+            self._session.data_received(data, datatype)
+
+
+class MeteredDialer:
+    """Opens the transport of an SSH connection, directly or through a jump host; given to asyncssh as its tunnel."""
+
+    def __init__(self, meter: Meter, via: asyncssh.SSHClientConnection | None) -> None:
+        self._meter = meter
+        self._via = via
+
+    async def create_connection(
+        self, session_factory: Callable[[], object], remote_host: str, remote_port: int
+    ) -> tuple[object, object]:
+        """Connect to the host; gives the transport and asyncssh's connection. Raises OSError, asyncssh.Error."""
+        session = cast("_Session", session_factory())
+        metered = _Metered(session, self._meter)
+        if self._via is None:
+            loop = asyncio.get_running_loop()
+            transport: object
+            transport, _ = await loop.create_connection(
+                lambda: metered, remote_host, remote_port, happy_eyeballs_delay=_NEXT_ADDRESS_AFTER
+            )
+        else:
+            transport, _ = await self._via.create_connection(
+                lambda: cast("asyncssh.SSHTCPSession[bytes]", metered), remote_host, remote_port
+            )
+        return transport, session

@@ -1,0 +1,255 @@
+"""From a probe's frames to values that can be believed in form: every type, range and name is checked here.
+
+Pure. Content may still lie (a size need not be the file's), but nothing here is negative, endless or able to leave its
+tree. A broken rule raises `BrokenAnswer`; the text never repeats what the box sent.
+"""
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import cast
+
+from harvestd.convention.paths import RejectedPath, RemotePath
+from harvestd.convention.snapshot import Entry, EntryType, TreeState, Version
+from harvestd.remote.box import BoxFacts, Closed, Failed, Opened, ReadRequest
+
+_MOST = 2**63 - 1
+_MOST_TEXT = 4096
+_MOST_GPUS = 64
+_DAY = 86_400
+_HASH_CHARACTERS = 64
+_FILE_FIELDS = 6
+_LINK_FIELDS = 7
+_SHOWN_REASON = 200
+
+
+class BrokenAnswer(ValueError):
+    """An answer that no honest program gives."""
+
+
+def _value(payload: bytes) -> Mapping[str, object]:
+    try:
+        value = json.loads(payload)
+    except (ValueError, RecursionError) as e:
+        raise BrokenAnswer("an answer that is no JSON") from e
+    if not isinstance(value, dict):
+        raise BrokenAnswer("an answer that is no JSON object")
+    return cast("dict[str, object]", value)
+
+
+def _integer(value: object, *, least: int = 0, most: int = _MOST) -> int:
+    # A bool is an int in Python, and none in the protocol.
+    if type(value) is not int or not least <= value <= most:
+        raise BrokenAnswer("a number that is none, or out of range")
+    return value
+
+
+def _text(value: object, most: int = _MOST_TEXT) -> str:
+    if not isinstance(value, str) or len(value) > most:
+        raise BrokenAnswer("a text that is none, or too long")
+    return value
+
+
+def _list(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise BrokenAnswer("a list that is none")
+    return value
+
+
+def _version(value: object) -> Version:
+    match _list(value):
+        case [size, mtime, ctime, inode]:
+            return Version(
+                _integer(size),
+                _integer(mtime, least=-_MOST),
+                _integer(ctime, least=-_MOST),
+                _integer(inode, most=2**64),
+            )
+        case _:
+            raise BrokenAnswer("a version of another shape")
+
+
+def _hash(value: object) -> str:
+    text = _text(value)
+    if len(text) != _HASH_CHARACTERS or not set(text) <= set("0123456789abcdef"):
+        raise BrokenAnswer("a hash that is none")
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class ScanPart:
+    """News of one tree."""
+
+    tree: int
+    """Its place in the watch list."""
+    changed: tuple[Entry, ...]
+    gone: tuple[RemotePath, ...]
+    unreadable: tuple[RemotePath, ...]
+    readable: tuple[RemotePath, ...]
+    rejected: frozenset[int]
+    """Names that `RemotePath` refused, each as its hash: they may be long, and are only counted."""
+    rejected_gone: frozenset[int]
+    """Such names that are there no longer."""
+
+
+def scan_part(payload: bytes, trees: int, limit: int) -> ScanPart:
+    """Read a scan's frame for a watch list of `trees`, which may unpack to `limit` bytes."""
+    unpacking = zlib.decompressobj()
+    try:
+        plain = unpacking.decompress(payload, limit)
+    except zlib.error as e:
+        raise BrokenAnswer("a scan that can't be unpacked") from e
+    if not unpacking.eof:
+        raise BrokenAnswer(f"a scan that unpacks to more than {limit} bytes")
+    value = _value(plain)
+    names, old_names = _Names(), _Names()
+    return ScanPart(
+        tree=_integer(value.get("tree"), most=trees - 1),
+        changed=tuple(entry for row in _list(value.get("set", [])) if (entry := names.entry(row)) is not None),
+        gone=old_names.paths(value.get("gone", [])),
+        unreadable=names.paths(value.get("shut", [])),
+        readable=old_names.paths(value.get("open", [])),
+        rejected=frozenset(names.rejected),
+        rejected_gone=frozenset(old_names.rejected),
+    )
+
+
+class _Names:
+    """Takes names and remembers which were refused."""
+
+    def __init__(self) -> None:
+        self.rejected: set[int] = set()
+
+    def path(self, value: object) -> RemotePath | None:
+        if not isinstance(value, str):
+            raise BrokenAnswer("a name that is no text")
+        try:
+            return RemotePath.parse(value)
+        except RejectedPath:
+            self.rejected.add(hash(value))
+            return None
+
+    def paths(self, value: object) -> tuple[RemotePath, ...]:
+        return tuple(path for name in _list(value) if (path := self.path(name)) is not None)
+
+    def entry(self, row: object) -> Entry | None:
+        fields = _list(row)
+        if not _FILE_FIELDS <= len(fields) <= _LINK_FIELDS:
+            raise BrokenAnswer("an entry of another shape")
+        try:
+            kind = EntryType(_text(fields[1]))
+        except ValueError as e:
+            raise BrokenAnswer("an entry of an unknown kind") from e
+        if (kind is EntryType.LINK) != (len(fields) == _LINK_FIELDS):
+            raise BrokenAnswer("an entry of another shape")
+        least = -1 if kind is EntryType.PRUNED else 0
+        size, mtime, ctime, inode = fields[2:6]
+        version = Version(
+            _integer(size, least=least),
+            _integer(mtime, least=-_MOST),
+            _integer(ctime, least=-_MOST),
+            _integer(inode, most=2**64),
+        )
+        target = _text(fields[6]) if kind is EntryType.LINK else None
+        path = self.path(fields[0])
+        return None if path is None else Entry(path, kind, version, target)
+
+
+@dataclass(frozen=True, slots=True)
+class TreeNews:
+    """A tree's state, where it is another one than before."""
+
+    tree: int
+    state: TreeState
+    device: int
+    filesystem: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScanEnd:
+    """What ends a scan."""
+
+    scan: int
+    """The number of the request that is answered."""
+    box_time_ns: int
+    trees: tuple[TreeNews, ...]
+
+
+def scan_end(payload: bytes, trees: int) -> ScanEnd:
+    """Read the frame that ends a scan."""
+    value = _value(payload)
+    return ScanEnd(
+        _integer(value.get("id")),
+        _integer(value.get("now")),
+        tuple(_tree_news(row, trees) for row in _list(value.get("trees"))),
+    )
+
+
+def _tree_news(row: object, trees: int) -> TreeNews:
+    match _list(row):
+        case [tree, state, device, filesystem]:
+            try:
+                known = TreeState(_text(state))
+            except ValueError as e:
+                raise BrokenAnswer("a tree in an unknown state") from e
+            return TreeNews(_integer(tree, most=trees - 1), known, _integer(device, most=2**64), _text(filesystem, 64))
+        case _:
+            raise BrokenAnswer("a tree's state of another shape")
+
+
+def facts(payload: bytes) -> BoxFacts:
+    """Read what a machine says of itself."""
+    value = _value(payload)
+    free = value.get("free")
+    return BoxFacts(
+        gpu_names=tuple(_text(name, 256) for name in _list(value.get("gpus"))[:_MOST_GPUS]),
+        hostname=_text(value.get("host"), 256),
+        utc_offset=timedelta(seconds=_integer(value.get("utc_offset"), least=-_DAY, most=_DAY)),
+        free_bytes=None if free is None else _integer(free),
+        python=python(payload),
+    )
+
+
+def python(payload: bytes) -> str:
+    """Read the version of the box's Python from a greeting or from facts."""
+    return _text(_value(payload).get("python"), 64)
+
+
+def opened(payload: bytes, number: int, request: ReadRequest) -> Opened:
+    """Read the answer that starts file `number`, which must be the one for `request`."""
+    value = _answer(payload, number)
+    verified = None if request.verify_from is None else _hash(value.get("verified"))
+    return Opened(request, _version(value.get("version")), verified)
+
+
+def closed(payload: bytes, number: int, request: ReadRequest) -> Closed:
+    """Read the answer that ends file `number`."""
+    value = _answer(payload, number)
+    return Closed(request, _version(value.get("version")), _hash(value.get("sha256")))
+
+
+def failed(payload: bytes, number: int, request: ReadRequest) -> Failed:
+    """Read why file `number` could not be read."""
+    value = _answer(payload, number)
+    reason = _text(value.get("reason"), _SHOWN_REASON)
+    return Failed(request, reason, vanished=value.get("vanished") is True)
+
+
+def number_of(payload: bytes) -> int:
+    """Read the number of the request that is answered."""
+    return _integer(_value(payload).get("id"))
+
+
+def refusal(payload: bytes) -> tuple[str, str]:
+    """Read why a request is not answered: a kind, and the box's own words for it."""
+    value = _value(payload)
+    return _text(value.get("kind"), 64), _text(value.get("why"), _MOST_TEXT)
+
+
+def _answer(payload: bytes, number: int) -> Mapping[str, object]:
+    value = _value(payload)
+    if _integer(value.get("id")) != number:
+        raise BrokenAnswer("an answer to another question")
+    return value

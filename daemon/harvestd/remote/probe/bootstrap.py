@@ -1,0 +1,56 @@
+"""How the probe gets onto a box: a short command, and the program itself on standard input.
+
+Nothing is written there. The command is quoted so that any log-in shell (bash, fish, csh) hands it to sh unchanged:
+one pair of single quotes, and within it neither a single quote nor a backslash, exclamation mark or line end.
+"""
+
+import json
+import struct
+import zlib
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from importlib import resources
+
+_HEAD = struct.Struct(">I")
+
+
+@cache
+def _program() -> bytes:
+    source = resources.files(__package__).joinpath("box_program.py").read_bytes()
+    return zlib.compress(source, 9)
+
+
+def command() -> str:
+    """Give the command to execute on the box; exit status 126 or 127 says that there is no Python."""
+    # sys.stdin.buffer takes exactly the program; what it has read beyond that it keeps for the program's requests.
+    # -B: a root's Python would write compiled modules. LC_ALL=C: every name makes the round trip, even on 3.6.
+    take = f"import sys,zlib;exec(zlib.decompress(sys.stdin.buffer.read({len(_program())})))"
+    return (
+        "/bin/sh -c '"
+        "p=/usr/bin/python3; test -x $p || p=python3; LC_ALL=C; export LC_ALL; "
+        f'exec $p -I -S -B -c "{take}"'
+        "'"
+    )
+
+
+def message(value: dict[str, object]) -> bytes:
+    """Give one request as it travels to the program."""
+    body = json.dumps(value, separators=(",", ":")).encode("ascii")
+    return _HEAD.pack(len(body)) + body
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """How often we beat, and for how long the program waits for a beat before it ends by itself."""
+
+    interval: timedelta = timedelta(seconds=15)
+    silence: timedelta = timedelta(seconds=60)
+
+
+def opening(marker: str, pulse: Pulse) -> bytes:
+    """Give what standard input starts with: the program, then the greeting that asks for `marker`."""
+    return _program() + message({"do": "hello", "marker": marker, "silence": pulse.silence.total_seconds()})
+
+
+HEARTBEAT = message({"do": "beat"})

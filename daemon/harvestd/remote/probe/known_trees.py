@@ -1,0 +1,95 @@
+"""What a box's trees hold, kept up to date from a probe's news; pure but for the memory of the last look.
+
+A look counts only when it is complete: news are gathered beside what is known and take its place at the end. So a
+link that breaks within a scan leaves nothing half true: whoever sees that throws this object away.
+"""
+
+from dataclasses import dataclass, field, replace
+
+from harvestd.convention.paths import RemotePath
+from harvestd.convention.snapshot import Entry, Listing, Snapshot, Tree, TreeState
+from harvestd.remote.box import Limits
+from harvestd.remote.probe.answers import BrokenAnswer, ScanEnd, ScanPart
+
+_NAME_BYTES_PER_ENTRY = 200
+"""On average, over all entries that `Limits` allows: names must not fill the memory that was counted in entries."""
+
+
+@dataclass(slots=True)
+class _Tree:
+    """One tree; what `listing` holds is handed out and therefore replaced, never changed."""
+
+    listing: Listing
+    entries: dict[RemotePath, Entry] | None = None
+    """The next listing's entries, from the first news of a look until its end."""
+    unreadable: set[RemotePath] = field(default_factory=set)
+    rejected: set[int] = field(default_factory=set)
+    name_bytes: int = 0
+
+    def take(self, part: ScanPart) -> None:
+        if self.entries is None:
+            self.entries = dict(self.listing.entries)
+        for path in part.gone:
+            old = self.entries.pop(path, None)
+            self.name_bytes -= _weight(old)
+        for entry in part.changed:
+            self.name_bytes += _weight(entry) - _weight(self.entries.get(entry.path))
+            self.entries[entry.path] = entry
+        self.unreadable.difference_update(part.readable)
+        self.unreadable.update(part.unreadable)
+        self.rejected -= part.rejected_gone
+        self.rejected |= part.rejected
+
+    def count(self) -> int:
+        return len(self.listing.entries if self.entries is None else self.entries) + len(self.unreadable)
+
+    def complete(self) -> None:
+        if self.entries is not None:
+            unreadable = tuple(sorted(self.unreadable))
+            self.listing = replace(self.listing, entries=self.entries, unreadable=unreadable)
+            self.entries = None
+
+    def empty(self) -> None:
+        self.listing = replace(self.listing, entries={}, unreadable=())
+        self.entries = None
+        self.unreadable.clear()
+        self.rejected.clear()
+        self.name_bytes = 0
+
+
+def _weight(entry: Entry | None) -> int:
+    return 0 if entry is None else sum(len(part) for part in entry.path.parts) + len(entry.target or "")
+
+
+class KnownTrees:
+    """The trees of one watch list."""
+
+    def __init__(self, trees: tuple[Tree, ...], limits: Limits) -> None:
+        self._limits = limits
+        self._trees = [_Tree(Listing(tree, TreeState.NO_ROOT)) for tree in trees]
+        self._last: tuple[Listing, ...] = ()
+
+    def take(self, part: ScanPart) -> None:
+        """Keep news until the look is complete; raises `BrokenAnswer` beyond a limit."""
+        self._trees[part.tree].take(part)
+        if sum(len(tree.rejected) for tree in self._trees) > self._limits.rejected_names:
+            raise BrokenAnswer(f"more than {self._limits.rejected_names} names that no file may have")
+        if sum(tree.count() for tree in self._trees) > self._limits.entries:
+            raise BrokenAnswer(f"more than {self._limits.entries} entries")
+        if sum(tree.name_bytes for tree in self._trees) > _NAME_BYTES_PER_ENTRY * self._limits.entries:
+            raise BrokenAnswer("names that are longer than memory was set aside for")
+
+    def complete(self, end: ScanEnd) -> Snapshot:
+        """Give the look that ends here."""
+        for news in end.trees:
+            tree = self._trees[news.tree]
+            tree.listing = replace(tree.listing, state=news.state, device=news.device, filesystem=news.filesystem)
+            if news.state is not TreeState.PRESENT:
+                tree.empty()
+        for tree in self._trees:
+            tree.complete()
+        listings = tuple(tree.listing for tree in self._trees)
+        unchanged = len(listings) == len(self._last) and all(a is b for a, b in zip(listings, self._last, strict=True))
+        self._last = listings
+        rejected = sum(len(tree.rejected) for tree in self._trees)
+        return Snapshot(listings, end.box_time_ns, changed=not unchanged or not listings, rejected=rejected)

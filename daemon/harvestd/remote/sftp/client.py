@@ -1,0 +1,104 @@
+"""A box that allows SFTP alone, behind the same contract as one that runs the probe."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from typing import Self
+
+import anyio
+import asyncssh
+
+from harvestd.convention.paths import encoded
+from harvestd.convention.snapshot import Listing, Snapshot
+from harvestd.remote.box import BoxFacts, Limits, ReadEvent, ReadRequest, WatchList
+from harvestd.remote.connecting import Connection
+from harvestd.remote.failures import LinkLost
+from harvestd.remote.sftp.reading import SftpReader
+from harvestd.remote.sftp.scanning import Counts, look_at
+from harvestd.remote.sftp.session import NoSftp, SftpSession
+
+
+class SftpBox:
+    """Implements `Box`. One scan at a time; reads run beside it in a session of their own."""
+
+    method = "sftp"
+
+    def __init__(self, connection: Connection, watch: WatchList, limits: Limits) -> None:
+        self._connection = connection
+        self._watch = watch
+        self._limits = limits
+        self._reader = SftpReader(connection, limits)
+        self._session: SftpSession | None = None
+        self._last: tuple[Listing, ...] = ()
+        self._lock = anyio.Lock()
+
+    @classmethod
+    async def start(cls, connection: Connection, watch: WatchList, limits: Limits) -> Self:
+        """Open SFTP; raises `NoSftp` where the box has none, `Retry` when the link fails."""
+        box = cls(connection, watch, limits)
+        box._session = await SftpSession.start(connection, limits)
+        return box
+
+    async def _started(self) -> SftpSession:
+        if self._session is None or not self._session.alive:
+            self._forget()
+            try:
+                self._session = await SftpSession.start(self._connection, self._limits)
+            except NoSftp as e:
+                raise LinkLost(f"{self._connection.target}: SFTP does not start ({e})") from e
+        return self._session
+
+    def _forget(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
+
+    async def scan(self) -> Snapshot:
+        """See `Box.scan`."""
+        seconds = self._limits.scan_time.total_seconds()
+        async with self._lock:
+            session = await self._started()
+            try:
+                with anyio.fail_after(seconds):
+                    counts = Counts(self._limits, session)
+                    listings = [await look_at(session, tree, self._watch, counts) for tree in self._watch.trees]
+            except TimeoutError as e:
+                self._forget()
+                raise LinkLost(
+                    f"{self._connection.target}: a look at all trees took longer than {seconds:g} s",
+                    hint="a slow link or file system, or too much below the roots; with Python 3 there it is faster",
+                ) from e
+            except BaseException:
+                self._forget()
+                raise
+            return self._snapshot(tuple(listings), counts.rejected)
+
+    def _snapshot(self, listings: tuple[Listing, ...], rejected: int) -> Snapshot:
+        known = dict(enumerate(self._last))
+        # What did not change is handed out again as the same object, as the probe's keeper does.
+        same = tuple(known[n] if known.get(n) == listing else listing for n, listing in enumerate(listings))
+        changed = not self._last or any(a is not b for a, b in zip(same, self._last, strict=True))
+        self._last = same
+        return Snapshot(same, 0, changed=changed, rejected=rejected)
+
+    async def facts(self) -> BoxFacts:
+        """See `Box.facts`: free space is all that SFTP can tell."""
+        facts = BoxFacts()
+        if not self._watch.trees:
+            return facts
+        async with self._lock:
+            session = await self._started()
+            try:
+                room = await session.call(session.client.statvfs(encoded(self._watch.trees[0].root)))
+            except asyncssh.SFTPError:
+                return facts
+            return replace(facts, free_bytes=max(0, room.bavail * room.frsize))
+
+    def reading(self, requests: Sequence[ReadRequest]) -> AbstractAsyncContextManager[AsyncIterator[ReadEvent]]:
+        """See `Reader.reading`."""
+        return self._reader.reading(requests)
+
+    def close(self) -> None:
+        """End both sessions."""
+        self._forget()
+        self._reader.close()

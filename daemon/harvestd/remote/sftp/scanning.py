@@ -1,0 +1,182 @@
+"""A look at a box's trees over SFTP: level by level, many directories at once, nothing opened but directories."""
+
+import stat
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+import anyio
+import asyncssh
+
+from harvestd.convention.paths import MAX_DEPTH, RejectedPath, RemotePath, decoded, encoded
+from harvestd.convention.snapshot import Entry, EntryType, Listing, Tree, TreeState, Version
+from harvestd.errors import HarvestError, HostQuarantined
+from harvestd.remote.box import Limits, WatchList
+from harvestd.remote.sftp.session import VANISHED, BadAnswer, SftpSession, mode_of, version_of
+
+_AT_ONCE = 16
+_MOST_TARGET = 4096
+_NAME_BYTES_PER_ENTRY = 200
+
+
+def place_of(tree_place: bytes, path: RemotePath) -> bytes:
+    """Give the absolute path of an entry of a tree that lies at `tree_place`."""
+    return b"/".join((tree_place, *(encoded(part) for part in path.parts)))
+
+
+@dataclass(slots=True)
+class Counts:
+    """What all trees of one look have used of the limits."""
+
+    limits: Limits
+    session: SftpSession
+    entries: int = 0
+    name_bytes: int = 0
+    rejected: int = 0
+
+    def entry(self, path: RemotePath) -> None:
+        """Count one entry; raises `HostQuarantined` beyond a limit."""
+        self.entries += 1
+        self.name_bytes += sum(len(part) for part in path.parts)
+        most = self.limits.entries
+        if self.entries > most or self.name_bytes > _NAME_BYTES_PER_ENTRY * most:
+            raise HostQuarantined(
+                f"{self.session.connection.target}: more than {most} entries below its roots",
+                hint="name what is to be pruned, or narrower roots",
+            )
+
+    def refuse(self) -> None:
+        """Count one name that no file may have; raises `HostQuarantined` beyond the limit."""
+        self.rejected += 1
+        if self.rejected > self.limits.rejected_names:
+            raise self.session.failed(BadAnswer(f"more than {self.limits.rejected_names} names that no file may have"))
+
+
+@dataclass(slots=True)
+class _Walk:
+    """One tree's walk."""
+
+    session: SftpSession
+    place: bytes
+    prune: frozenset[str]
+    counts: Counts
+    entries: dict[RemotePath, Entry] = field(default_factory=dict)
+    unreadable: list[RemotePath] = field(default_factory=list)
+    next_level: list[RemotePath] = field(default_factory=list)
+    links: list[RemotePath] = field(default_factory=list)
+
+    async def run(self) -> None:
+        """Walk; raises `Retry` or `HostQuarantined`."""
+        await self._list(None)
+        while self.next_level or self.links:
+            level, self.next_level = self.next_level, []
+            links, self.links = self.links, []
+            await _at_once([*((self._list, path) for path in level), *((self._resolve, path) for path in links)])
+
+    async def _list(self, directory: RemotePath | None) -> None:
+        place = self.place if directory is None else place_of(self.place, directory)
+        try:
+            async with aclosing(self.session.names(place)) as names:
+                async for name, attributes in names:
+                    self._take(directory, name, attributes)
+        except VANISHED:
+            # The tree itself was there a moment ago; anything else just went away.
+            if directory is None:
+                raise
+        except asyncssh.SFTPError:
+            if directory is None:
+                raise
+            self.unreadable.append(directory)
+
+    def _take(self, directory: RemotePath | None, name: bytes, attributes: asyncssh.SFTPAttrs) -> None:
+        try:
+            text = decoded(name)
+            path = RemotePath((text,)) if directory is None else directory / text
+        except RejectedPath:
+            self.counts.refuse()
+            return
+        self.counts.entry(path)
+        self.entries[path] = entry = self._entry(path, attributes)
+        if entry.type is EntryType.LINK:
+            self.links.append(path)
+        elif entry.type is EntryType.DIRECTORY:
+            if len(path.parts) < MAX_DEPTH:
+                self.next_level.append(path)
+            else:
+                self.unreadable.append(path)
+
+    def _entry(self, path: RemotePath, attributes: asyncssh.SFTPAttrs) -> Entry:
+        try:
+            version = version_of(attributes)
+        except BadAnswer as e:
+            raise self.session.failed(e) from e
+        match mode_of(attributes):
+            case stat.S_IFREG:
+                return Entry(path, EntryType.FILE, version)
+            case stat.S_IFLNK:
+                return Entry(path, EntryType.LINK, version)
+            case stat.S_IFDIR if path.name in self.prune:
+                return Entry(path, EntryType.PRUNED, Version(-1, version.mtime_ns))
+            case stat.S_IFDIR:
+                return Entry(path, EntryType.DIRECTORY, Version(0, version.mtime_ns))
+            case _:
+                return Entry(path, EntryType.OTHER, Version(0, version.mtime_ns))
+
+    async def _resolve(self, path: RemotePath) -> None:
+        try:
+            target = await self.session.call(self.session.client.readlink(place_of(self.place, path)))
+        except asyncssh.SFTPError:
+            return
+        raw = target if isinstance(target, bytes) else encoded(str(target))
+        if len(raw) <= _MOST_TARGET:
+            entry = self.entries[path]
+            self.entries[path] = Entry(path, entry.type, entry.version, decoded(raw))
+
+
+async def _at_once(jobs: list[tuple[Callable[[RemotePath], Awaitable[None]], RemotePath]]) -> None:
+    """Run all jobs, a few at a time; raises the first error that one of them had."""
+    waiting = list(reversed(jobs))
+    errors: list[HarvestError] = []
+
+    async def work() -> None:
+        while waiting and not errors:
+            job, path = waiting.pop()
+            try:
+                await job(path)
+            except HarvestError as e:
+                errors.append(e)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(min(_AT_ONCE, len(jobs))):
+            tasks.start_soon(work)
+    if errors:
+        raise errors[0]
+
+
+async def look_at(session: SftpSession, tree: Tree, watch: WatchList, counts: Counts) -> Listing:
+    """Give one tree's listing; raises `Retry` or `HostQuarantined`, and never takes a failure for an empty tree."""
+    client = session.client
+    root = encoded(tree.root)
+    try:
+        real = await session.call(client.realpath(root))
+        if not stat.S_ISDIR(mode_of(await session.call(client.stat(real)))):
+            return Listing(tree, TreeState.NO_ROOT)
+    except VANISHED:
+        return Listing(tree, TreeState.NO_ROOT)
+    except asyncssh.SFTPPermissionDenied:
+        return Listing(tree, TreeState.DENIED)
+    except asyncssh.SFTPError as e:
+        raise session.connection.lost(e) from e
+    place = (real if isinstance(real, bytes) else root).rstrip(b"/") + b"/" + encoded(tree.name)
+    walk = _Walk(session, place, watch.prune, counts)
+    try:
+        if not stat.S_ISDIR(mode_of(await session.call(client.lstat(place)))):
+            return Listing(tree, TreeState.NO_TREE)
+        await walk.run()
+    except VANISHED:
+        return Listing(tree, TreeState.NO_TREE)
+    except asyncssh.SFTPPermissionDenied:
+        return Listing(tree, TreeState.DENIED)
+    except asyncssh.SFTPError as e:
+        raise session.connection.lost(e) from e
+    return Listing(tree, TreeState.PRESENT, entries=walk.entries, unreadable=tuple(sorted(walk.unreadable)))

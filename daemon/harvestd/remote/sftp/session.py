@@ -1,0 +1,163 @@
+"""One SFTP session: raw requests with deadlines, and what goes wrong there as our errors.
+
+Only requests that read: no `get`, `mget` or `glob` of asyncssh, which hide short reads and believe names. Every path
+is bytes.
+"""
+
+import stat
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import aclosing
+from typing import Self, TypeVar, cast
+
+import anyio
+import asyncssh
+
+from harvestd.convention.snapshot import Version
+from harvestd.errors import HarvestError, HostQuarantined
+from harvestd.remote.box import Limits
+from harvestd.remote.connecting import Connection
+from harvestd.remote.failures import LinkLost, quoted
+
+Result = TypeVar("Result")
+
+_SECOND = 1_000_000_000
+_LATEST = 2**33
+"""Seconds; a time beyond it would not fit into nanoseconds."""
+_NAME_COST = 512
+"""Bytes that a listed name costs on the wire beside itself, at most."""
+_GOODBYE = 2.0
+"""Seconds for the server to take a handle back."""
+
+VANISHED = (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath)
+"""Answers that say that a path is not there."""
+_ENDING = (asyncssh.SFTPBadMessage, asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection)
+"""What ends a session; every other SFTPError is an answer about one path."""
+
+
+class NoSftp(Exception):
+    """The box offers no SFTP. The text says what was seen."""
+
+
+class BadAnswer(ValueError):
+    """An answer that no honest server gives."""
+
+
+def version_of(attributes: asyncssh.SFTPAttrs) -> Version:
+    """Give what SFTP can tell of a version; raises `BadAnswer` for numbers that no file has."""
+    size, mtime = attributes.size or 0, attributes.mtime or 0
+    if not 0 <= size < 2**63 or not 0 <= mtime <= _LATEST:
+        raise BadAnswer("a size or time out of range")
+    return Version(size, mtime * _SECOND)
+
+
+def mode_of(attributes: asyncssh.SFTPAttrs) -> int:
+    """Give the file type's bits; 0, which is no type, where the server does not tell."""
+    return stat.S_IFMT(attributes.permissions or 0)
+
+
+class SftpSession:
+    """A session that is open; after an error that is not about one path it is of no further use."""
+
+    def __init__(self, connection: Connection, client: asyncssh.SFTPClient, limits: Limits) -> None:
+        self.connection = connection
+        self.client = client
+        self._wait = limits.answer_time.total_seconds()
+        self.alive = True
+        # asyncssh reads ahead of us by no more than the channel's window.
+        connection.meter.expect(connection.window)
+
+    @classmethod
+    async def start(cls, connection: Connection, limits: Limits) -> Self:
+        """Open a session; raises `NoSftp` where the box has none, `Retry` when the link fails."""
+        seconds = limits.answer_time.total_seconds()
+        try:
+            with anyio.fail_after(seconds):
+                client = await connection.ssh.start_sftp_client(path_encoding=None)
+        except asyncssh.ChannelOpenError as e:
+            if e.code == asyncssh.OPEN_REQUEST_SESSION_FAILED:
+                raise NoSftp("the subsystem is refused") from e
+            raise connection.lost(e) from e
+        except TimeoutError as e:
+            raise LinkLost(f"{connection.target}: no answer from SFTP within {seconds:g} s") from e
+        except (asyncssh.Error, OSError, EOFError, ValueError) as e:
+            if connection.ssh.is_closed():
+                raise connection.lost(e) from e
+            raise NoSftp(f"SFTP does not answer as it should: {quoted(str(e)) or type(e).__name__}") from e
+        return cls(connection, client, limits)
+
+    async def call(self, request: Awaitable[Result]) -> Result:
+        """Give a request's answer; raises SFTPError for what concerns one path, else `Retry` or `HostQuarantined`."""
+        try:
+            with anyio.fail_after(self._wait):
+                return await request
+        except asyncssh.SFTPError as e:
+            if isinstance(e, _ENDING):
+                raise self.failed(e) from e
+            raise
+        except (asyncssh.Error, OSError, EOFError, ValueError) as e:
+            raise self.failed(e) from e
+
+    def failed(self, error: Exception) -> HarvestError:
+        """Give our error for one that ends the session."""
+        self.alive = False
+        target = self.connection.target
+        if isinstance(error, TimeoutError):
+            return LinkLost(
+                f"{target}: no answer from SFTP within {self._wait:g} s",
+                hint="the box's file system hangs, or the link is dead",
+            )
+        lost = isinstance(error, asyncssh.SFTPConnectionLost | asyncssh.SFTPNoConnection | OSError | EOFError)
+        if lost or self.connection.meter.exceeded or not isinstance(error, asyncssh.SFTPError | ValueError):
+            return self.connection.lost(error)
+        return HostQuarantined(
+            f"{target}: SFTP answered with nonsense ({quoted(str(error))})",
+            hint="this is no honest box, or something garbles its answers; look at it before it is tried again",
+        )
+
+    async def names(self, directory: bytes) -> AsyncGenerator[tuple[bytes, asyncssh.SFTPAttrs], None]:
+        """Give the entries of a directory one by one, without "." and ".."; the caller stops at its limit."""
+        try:
+            listing = cast("AsyncGenerator[asyncssh.SFTPName, None]", self.client.scandir(directory))
+            async with aclosing(listing) as entries:
+                async for entry in entries:
+                    name = entry.filename
+                    if not isinstance(name, bytes):
+                        raise BadAnswer("a name that is none")
+                    self.connection.meter.credit(2 * len(name) + _NAME_COST)
+                    if name not in {b".", b".."}:
+                        yield name, entry.attrs
+        except asyncssh.SFTPError as e:
+            if isinstance(e, _ENDING):
+                raise self.failed(e) from e
+            raise
+        except (asyncssh.Error, OSError, EOFError, ValueError) as e:
+            raise self.failed(e) from e
+
+    async def read(self, file: asyncssh.SFTPClientFile, offset: int, size: int) -> bytes:
+        """Give `size` bytes from `offset`; fewer only where the file ends. Raises as `call` does."""
+        data = b""
+        while len(data) < size:
+            more = await self.call(cast("Awaitable[bytes]", file.read(size - len(data), offset + len(data))))
+            self.connection.meter.credit(len(more))
+            if not more:
+                break
+            if len(more) > size - len(data):
+                raise self.failed(BadAnswer("more bytes than were asked for"))
+            data = data + more if data else more
+        return data
+
+    async def put_back(self, file: asyncssh.SFTPClientFile) -> None:
+        """Close a handle within a bounded time, whatever else is going on."""
+        with anyio.move_on_after(_GOODBYE, shield=True):
+            try:
+                await file.close()
+            except (asyncssh.Error, OSError, EOFError, ValueError):
+                # The handle dies with its session; whoever reads on hears of that.
+                self.alive = False
+
+    def close(self) -> None:
+        """End the session."""
+        self.alive = False
+        self.connection.meter.expect(-self.connection.window)
+        self.connection.meter.forgive(self.connection.window)
+        self.client.exit()

@@ -1,0 +1,42 @@
+"""What the operator says: one TOML file, variables and flags over it, as frozen models.
+
+Nothing here knows the other rooms, and importing it costs no SSH and no database.
+"""
+
+from harvestd.settings.cautions import warnings_for
+from harvestd.settings.loading import find_config, load
+from harvestd.settings.models import HostSettings, Named, Settings
+from harvestd.settings.problems import InvalidSettings, Problem
+from harvestd.settings.sections import (
+    LambdaCloud,
+    Limits,
+    Naming,
+    NamingRule,
+    Poll,
+    Release,
+    Remote,
+    Select,
+    Ssh,
+    Verdict,
+)
+
+__all__ = [
+    "HostSettings",
+    "InvalidSettings",
+    "LambdaCloud",
+    "Limits",
+    "Named",
+    "Naming",
+    "NamingRule",
+    "Poll",
+    "Problem",
+    "Release",
+    "Remote",
+    "Select",
+    "Settings",
+    "Ssh",
+    "Verdict",
+    "find_config",
+    "load",
+    "warnings_for",
+]

@@ -1,0 +1,46 @@
+"""What may be meant as it stands and yet deserves a word. Looks at this machine's files; changes nothing."""
+
+import os
+from collections.abc import Iterator, Mapping
+
+from harvestd.settings.models import Settings
+from harvestd.settings.problems import Problem
+from harvestd.settings.sections import Ssh
+
+AGENT_VARIABLE = "SSH_AUTH_SOCK"
+
+
+def warnings_for(settings: Settings, *, env: Mapping[str, str] | None = None) -> tuple[Problem, ...]:
+    """Give what a careful operator would want to know about valid settings; none of it stops the daemon.
+
+    Their `where` is the place on this machine that is meant, if there is one. `env` stands for the process's
+    environment if given.
+    """
+    agent = bool((os.environ if env is None else env).get(AGENT_VARIABLE))
+    found = list(_about_ssh(settings.ssh, "ssh", set(Ssh.model_fields), agent=agent))
+    for host in settings.hosts:
+        own = host.model_fields_set & set(Ssh.model_fields)
+        found += _about_ssh(settings.ssh_for(host), f"hosts[{host.name}]", own, agent=agent)
+    if settings.release.terminate != "never" and not settings.lambda_cloud.enabled:
+        message = f"is {settings.release.terminate!r}, but no cloud is enabled that could terminate a host"
+        found.append(Problem("", "release.terminate", message, "set lambda_cloud.enabled = true"))
+    if settings.release.terminate == "when-drained" and not settings.release.only:
+        found.append(Problem("", "release.only", "names no host, so that none will ever be terminated"))
+    return tuple(found)
+
+
+def _about_ssh(ssh: Ssh, table: str, keys: set[str], *, agent: bool) -> Iterator[Problem]:
+    """Look at the given keys of one table."""
+    if "identity_files" in keys:
+        help_of_agent = ssh.agent and agent
+        for index, path in enumerate(ssh.identity_files):
+            if not path.is_file():
+                hint = "" if help_of_agent else "no agent runs either: only the other keys can be offered"
+                yield Problem(str(path), f"{table}.identity_files[{index}]", "does not exist or can't be read", hint)
+    if "config_files" in keys:
+        for index, path in enumerate(ssh.config_files):
+            if not path.is_file():
+                yield Problem(str(path), f"{table}.config_files[{index}]", "does not exist or can't be read")
+    if keys & {"known_hosts", "host_keys"} and ssh.host_keys == "known_hosts" and not ssh.known_hosts.is_file():
+        message = "does not exist or can't be read, so that no host would be trusted"
+        yield Problem(str(ssh.known_hosts), f"{table}.known_hosts", message)

@@ -1,0 +1,154 @@
+"""Finding the configuration and reading it: flags over environment over file, and every problem at once.
+
+`load` gives valid settings or raises `InvalidSettings`; there is nothing between. A reload calls it again and keeps the
+old value when it raises.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from harvestd.errors import Fatal
+from harvestd.settings.models import CONTRADICTIONS, Place, Settings
+from harvestd.settings.problems import InvalidSettings, Problem, child, described, key_at
+from harvestd.settings.sources import Merged, environment_sources, file_source, flag_sources
+
+FILE = "harvestd.toml"
+CONFIG_VARIABLE = "HARVESTD_CONFIG"
+NO_OVERRIDES: Mapping[str, str] = MappingProxyType({})
+
+FIRST_FILE = """\
+version = 1
+data_root = "~/data/downloaded_runs"
+
+[ssh]
+user = "ubuntu"
+identity_files = ["~/.ssh/id_ed25519"]
+
+[[hosts]]
+name = "gpu-a"
+address = "192.0.2.10"
+"""
+"""The smallest file that is of use, to show to somebody who has none."""
+
+_HINT = f"`harvestd demo` shows harvestd at work without one; a first {FILE} of ten lines:\n\n{FIRST_FILE}"
+
+
+def find_config(explicit: Path | None, *, env: Mapping[str, str] | None = None) -> Path:
+    """Give the configuration file to read; `env` stands for the process's environment if given.
+
+    A file that was asked for, by `explicit` or by $HARVESTD_CONFIG, is never replaced by another. Raises `Fatal` naming
+    each place that was looked at.
+    """
+    environment = os.environ if env is None else env
+    asked: tuple[tuple[str, Path], ...] = ()
+    if explicit is not None:
+        asked = (("-c", explicit.expanduser()),)
+    elif environment.get(CONFIG_VARIABLE):
+        asked = ((f"${CONFIG_VARIABLE}", Path(environment[CONFIG_VARIABLE]).expanduser()),)
+    for reason, path in asked:
+        if not _stands(path):
+            raise Fatal(f"{path}, given by {reason}, does not exist", hint=_HINT)
+        return path
+    places = tuple(_usual_places(environment))
+    for path in places:
+        if _stands(path):
+            return path
+    looked = "\n  ".join(("-c FILE", f"${CONFIG_VARIABLE}", *map(str, places)))
+    raise Fatal(f"no configuration found; looked for\n  {looked}", hint=_HINT)
+
+
+def _usual_places(env: Mapping[str, str]) -> Iterator[Path]:
+    yield Path("config") / FILE
+    # The specification of base directories has relative ones ignored.
+    if env.get("XDG_CONFIG_HOME", "").startswith("/"):
+        yield Path(env["XDG_CONFIG_HOME"]) / "harvestd" / FILE
+    elif env.get("HOME"):
+        yield Path(env["HOME"]) / ".config" / "harvestd" / FILE
+    yield Path("/etc/harvestd") / FILE
+
+
+def _stands(path: Path) -> bool:
+    """Tell whether something stands there, readable or not: what can't be read is said by `load`, not passed over."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def load(path: Path, overrides: Mapping[str, str] = NO_OVERRIDES, *, env: Mapping[str, str] | None = None) -> Settings:
+    """Read the configuration at `path`, with the environment over it and `overrides` (dotted key → text) over both.
+
+    `env` stands for the process's environment if given. Raises `InvalidSettings` with every problem of all sources.
+    """
+    file = file_source(path)
+    variables = environment_sources(os.environ if env is None else env)
+    merged = Merged(file.where)
+    problems: list[Problem] = []
+    for source in (file, *variables, *flag_sources(overrides)):
+        merged.lay_over(source)
+        problems.extend(source.problems)
+    for key in [key for key in merged.table if key.startswith("_")]:
+        # pydantic-settings would take these for arguments of its own.
+        problems.append(Problem(merged.origin((key,)), key, "is not a known key"))
+        del merged.table[key]
+    settings, found = _validated(merged)
+    problems.extend(found)
+    if settings is None or problems:
+        raise InvalidSettings(problems)
+    return settings
+
+
+def _validated(merged: Merged) -> tuple[Settings | None, list[Problem]]:
+    """Validate, and where that fails go on without the keys to blame: rules across keys run only among valid ones."""
+    data = merged.table
+    problems: list[Problem] = []
+    blamed: set[Place] = set()
+    while True:
+        try:
+            settings = Settings.model_validate(data)
+        except ValidationError as e:
+            errors = e.errors(include_url=False, include_input=False)
+        else:
+            return (None if problems else settings), problems
+        problems.extend(_told(errors, data, merged, blamed))
+        if any(error["type"] == CONTRADICTIONS for error in errors):
+            return None, problems
+        blamed = {_standing(data, error["loc"]) for error in errors}
+        pruned = _pruned(data, (), blamed)
+        data = pruned if isinstance(pruned, dict) else {}
+
+
+def _told(
+    errors: Sequence[ErrorDetails], data: Mapping[str, object], merged: Merged, taken_out: set[Place]
+) -> Iterator[Problem]:
+    """Say the errors, but not those that are there only because something was taken out of their table."""
+    for error in errors:
+        for place, message, hint in described(error):
+            if not any(out[: len(place)] == place for out in taken_out):
+                yield Problem(merged.origin(place), key_at(place, data), message, hint)
+
+
+def _standing(data: object, place: Place) -> Place:
+    """Give as much of `place` as stands in `data`: of a missing key, the table that lacks it."""
+    here = data
+    for depth, step in enumerate(place):
+        here = child(here, step)
+        if here is None:
+            return place[:depth]
+    return place
+
+
+def _pruned(value: object, place: Place, blamed: set[Place]) -> object:
+    if isinstance(value, Mapping):
+        return {k: _pruned(v, (*place, k), blamed) for k, v in value.items() if (*place, k) not in blamed}
+    if isinstance(value, list):
+        return [_pruned(v, (*place, i), blamed) for i, v in enumerate(value) if (*place, i) not in blamed]
+    return value

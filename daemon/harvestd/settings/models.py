@@ -1,0 +1,170 @@
+"""Everything that the operator said, as one frozen value: `Settings`.
+
+The models refuse what can't be meant; `loading` reads the sources and says each problem in words. `Settings(...)` reads
+nothing by itself: neither a file nor the environment, so what is built in a test is what was written there.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Protocol, Self, TypeVar
+
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from harvestd.settings.sections import (
+    LambdaCloud,
+    Limits,
+    Naming,
+    Poll,
+    Release,
+    Remote,
+    Section,
+    Select,
+    Ssh,
+    Verdict,
+)
+from harvestd.settings.words import Address, ExperimentName, HardwareName, HostName, OwnPath
+
+PREFIX = "HARVESTD_"
+DELIMITER = "__"
+VERSION = 1
+CONTRADICTIONS = "contradictions"
+"""The type of the one pydantic error that holds several problems, each with its place, under `found`."""
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+class Named(Protocol):
+    """Anything that carries a host's name: its table here, or a host of the inventory."""
+
+    @property
+    def name(self) -> str:
+        """What the operator calls the host."""
+        ...
+
+
+class HostSettings(Ssh, Remote):
+    """One `[[hosts]]` table: a box, and the keys of [ssh] and [remote] that are otherwise for it.
+
+    The inherited fields hold the built-in default where the table is silent. Ask `Settings.ssh_for` and
+    `Settings.remote_for` for what applies to a host.
+    """
+
+    name: HostName
+    address: Address
+    hardware: HardwareName | None = None
+    """As it stands in directory names, such as "8x_h100"; None: found out."""
+    experiment: ExperimentName | None = None
+    """The experiment of every run of this box; None: the naming rules say."""
+
+    # A key written with its default overrides a section, one left out does not: two such tables are not equal.
+    def __eq__(self, other: object) -> bool:
+        return super().__eq__(other) and self.model_fields_set == getattr(other, "model_fields_set", None)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.address))
+
+
+def _known_version(value: int) -> int:
+    if value != VERSION:
+        raise ValueError(f"must be {VERSION}: this harvestd reads no other version of the file")
+    return value
+
+
+class Settings(BaseSettings):
+    """The whole configuration. Every key has a default, so that `Settings()` is a fleet of no hosts."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        validate_default=True,
+        case_sensitive=True,
+        env_prefix=PREFIX,
+        env_nested_delimiter=DELIMITER,
+    )
+
+    version: Annotated[int, AfterValidator(_known_version)] = VERSION
+    data_root: OwnPath = Path("~/data/downloaded_runs")
+    """Where experiments are filed."""
+    state_dir: OwnPath | None = None
+    """Where the catalogue lies; see `state`."""
+    poll: Poll = Field(default_factory=Poll)
+    ssh: Ssh = Field(default_factory=Ssh)
+    remote: Remote = Field(default_factory=Remote)
+    select: Select = Field(default_factory=Select)
+    limits: Limits = Field(default_factory=Limits)
+    naming: Naming = Field(default_factory=Naming)
+    hosts: tuple[HostSettings, ...] = ()
+    lambda_cloud: LambdaCloud = Field(default_factory=LambdaCloud)
+    verdict: Verdict = Field(default_factory=Verdict)
+    release: Release = Field(default_factory=Release)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings passes all of these by name
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take what is passed and nothing else: `loading` reads the sources, to know where each value came from."""
+        return (init_settings,)
+
+    @property
+    def state(self) -> Path:
+        """The directory of the catalogue: `state_dir`, else `.harvestd` in the data root."""
+        return self.state_dir or self.data_root / ".harvestd"
+
+    def ssh_for(self, host: Named) -> Ssh:
+        """Give [ssh] as it applies to `host`: the keys of the table with its name, if there is one, go first."""
+        return self._applied(self.ssh, host)
+
+    def remote_for(self, host: Named) -> Remote:
+        """Give [remote] as it applies to `host`: the keys of the table with its name, if there is one, go first."""
+        return self._applied(self.remote, host)
+
+    def _applied(self, section: SectionT, host: Named) -> SectionT:
+        table = next((table for table in self.hosts if table.name == host.name), None)
+        if table is None:
+            return section
+        own = {key: getattr(table, key) for key in type(section).model_fields if key in table.model_fields_set}
+        return section.model_copy(update=own)
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        found = tuple(contradictions(self))
+        if found:
+            sentences = "; ".join(f"{'.'.join(map(str, place))} {message}" for place, message in found)
+            # pydantic would read braces in the text as fields of its template, so the text goes in as one.
+            raise PydanticCustomError(CONTRADICTIONS, "{sentences}", {"sentences": sentences, "found": found})
+        return self
+
+
+Place = tuple[str | int, ...]
+"""Where a key stands: the names of tables and keys on the way to it, and indexes into lists."""
+
+
+def contradictions(settings: Settings) -> Iterator[tuple[Place, str]]:
+    """Say what no key breaks alone: each with the place of the key to change."""
+    names: set[str] = set()
+    for index, host in enumerate(settings.hosts):
+        if host.name in names:
+            yield ("hosts", index, "name"), "is the name of another host, too"
+        names.add(host.name)
+    places: list[tuple[Place, Remote]] = [(("remote",), settings.remote)]
+    places += [
+        (("hosts", index), settings.remote_for(host))
+        for index, host in enumerate(settings.hosts)
+        if host.model_fields_set & {"roots", "training_dirs", "eval_dirs"}
+    ]
+    for place, remote in places:
+        if not remote.training_dirs and not remote.eval_dirs:
+            yield (*place, "training_dirs"), "is empty, and so is 'eval_dirs': nothing would be watched"
+        directories = remote.training_dirs + remote.eval_dirs
+        for twice in sorted({name for name in directories if directories.count(name) > 1}):
+            yield (*place, "training_dirs"), f"and 'eval_dirs' hold {twice!r} more than once"
+        for twice in sorted({root for root in remote.roots if remote.roots.count(root) > 1}):
+            yield (*place, "roots"), f"holds {twice!r} more than once"

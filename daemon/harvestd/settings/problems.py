@@ -1,0 +1,136 @@
+"""What is wrong with a configuration, in words: where, which key, why, and the way out.
+
+pydantic's own messages are translated, never passed on: they may quote the input, and the input may be a secret. Only
+our own checks of durations, sizes and rates repeat what was written.
+"""
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+from harvestd.errors import Fatal
+from harvestd.settings.models import CONTRADICTIONS, Place, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing to change."""
+
+    where: str
+    """The file, "environment NAME" or "flag"."""
+    key: str
+    """Dotted, such as `hosts[gpu-a].port`; empty where no key is to blame."""
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        start = ": ".join(part for part in (self.where, self.key) if part)
+        return f"{start}: {self.message}" + (f" ({self.hint})" if self.hint else "")
+
+
+class InvalidSettings(Fatal):
+    """The configuration can't be used; `problems` are all that is wrong with it."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        super().__init__("\n  ".join((f"the configuration has {count}:", *map(str, self.problems))))
+
+
+def key_at(place: Place, data: Mapping[str, object]) -> str:
+    """Give the dotted key of `place` in `data`; hosts go by their names where they have one."""
+    key = ""
+    here: object = data
+    for step in place:
+        here = child(here, step)
+        if isinstance(step, str):
+            key += f".{step}" if key else step
+        else:
+            name = here.get("name") if key == "hosts" and isinstance(here, Mapping) else None
+            key += f"[{name if isinstance(name, str) and name else step}]"
+    return key
+
+
+def child(parent: object, step: str | int) -> object:
+    """Give what stands at `step` in a table or a list; None: nothing does."""
+    if isinstance(parent, Mapping):
+        return parent.get(step)
+    if isinstance(parent, Sequence) and not isinstance(parent, str) and isinstance(step, int) and step < len(parent):
+        return parent[step]
+    return None
+
+
+def described(error: ErrorDetails) -> tuple[tuple[Place, str, str], ...]:
+    """Translate one error of pydantic into (place, message, hint); several only for contradictions."""
+    place: Place = tuple(step for step in error["loc"] if step != "[key]")
+    context = error.get("ctx", {})
+    if error["type"] == CONTRADICTIONS:
+        return tuple((where, message, "") for where, message in context["found"])
+    if error["type"] == "extra_forbidden":
+        return ((place, "is not a known key", _unknown_key_hint(place)),)
+    if error["type"] == "literal_error":
+        return ((place, f"must be {context['expected']}", ""),)
+    if error["type"] == "value_error":
+        return ((place, str(context["error"]), ""),)
+    hint = "write [[hosts]], with two brackets" if place == ("hosts",) and error["type"] == "tuple_type" else ""
+    sentence = _SENTENCES.get(error["type"])
+    return ((place, sentence(context) if sentence else "can't be used here", hint),)
+
+
+_SENTENCES: Mapping[str, Callable[[Mapping[str, object]], str]] = {
+    "missing": lambda _: "is required",
+    "greater_than_equal": lambda context: f"must be at least {context['ge']}",
+    "less_than_equal": lambda context: f"must be at most {context['le']}",
+    "string_type": lambda _: "must be a text in quotes",
+    "int_type": lambda _: "must be a whole number",
+    "int_parsing": lambda _: "must be a whole number",
+    "int_parsing_size": lambda _: "is too large a number",
+    "int_from_float": lambda _: "must be a whole number",
+    "bool_type": lambda _: "must be true or false",
+    "bool_parsing": lambda _: "must be true or false",
+    "tuple_type": lambda _: 'must be a list, such as ["a", "b"]',
+    "dict_type": lambda _: 'must be a table, such as { a = "b" }',
+    "model_type": lambda _: "must be a table",
+}
+
+
+def _unknown_key_hint(place: Place) -> str:
+    """Guess which key was meant: one with a similar name in the same table, else the same name in another."""
+    *above, last = place
+    name = str(last)
+    model = _model_at(above)
+    close = difflib.get_close_matches(name.lower(), model.model_fields if model else (), n=1)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    homes = [section for section in Settings.model_fields if _has_key((section,), name)]
+    if homes:
+        return f"it belongs into {' or '.join(f'[{home}]' for home in homes)}"
+    if model is not Settings and name in Settings.model_fields:
+        return "it belongs at the top of the file, before the first table"
+    return ""
+
+
+def _has_key(place: Place, name: str) -> bool:
+    model = _model_at(place)
+    return model is not None and place != ("hosts",) and name in model.model_fields
+
+
+def _model_at(place: Sequence[str | int]) -> type[BaseModel] | None:
+    model: type[BaseModel] | None = Settings
+    for step in place:
+        if isinstance(step, int) or model is None:
+            continue
+        field = model.model_fields.get(step)
+        model = model_in(field.annotation) if field else None
+    return model
+
+
+def model_in(annotation: object) -> type[BaseModel] | None:
+    """Give the model that an annotation names, itself or as the items of a tuple; None: there is none."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((model for part in get_args(annotation) if (model := model_in(part))), None)

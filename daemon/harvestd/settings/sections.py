@@ -1,0 +1,162 @@
+"""The tables of the configuration file, one frozen model each, with the defaults that hold where nothing is written.
+
+A model here says what may be written and within which bounds; it never reads a file, a variable or a clock.
+`config/harvestd.toml` shows each key with its default, and a test holds the two together.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from harvestd.settings.units import Deadline, Patience, Pause, Rate, Size, at_least
+from harvestd.settings.words import (
+    BaseUrl,
+    Directory,
+    ExperimentName,
+    OwnPath,
+    Plain,
+    ProxyJump,
+    Roots,
+    UserName,
+)
+
+MIB = 1024 * 1024
+
+
+class Section(BaseModel):
+    """A table of the file: frozen, and a key that it does not know is refused."""
+
+    # Values are hidden in pydantic's own errors, because a secret may be among them.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
+
+
+class Poll(Section):
+    """How often boxes are looked at."""
+
+    interval: Pause = timedelta(seconds=10)
+    """The backstop; with push, changes arrive sooner."""
+    push: bool = True
+    """Let the box say when something changed."""
+    settle: Patience = timedelta(seconds=10)
+    """An artifact without a marker or a close event is complete when it was quiet for this long."""
+
+
+class Ssh(Section):
+    """How boxes are reached. Every key can be given for one host alone, in its table."""
+
+    user: UserName = "ubuntu"
+    port: int = Field(default=22, ge=1, le=65_535)
+    identity_files: tuple[OwnPath, ...] = (Path("~/.ssh/lambda_new"),)
+    """Private keys, tried in this order."""
+    agent: bool = True
+    """Also offer the keys of the agent at SSH_AUTH_SOCK."""
+    host_keys: Literal["pin", "known_hosts"] = "pin"
+    """Pin a box's key at first sight, for each instance; or trust `known_hosts` alone."""
+    known_hosts: OwnPath = Path("~/.ssh/known_hosts")
+    """Read where `host_keys` is "known_hosts"."""
+    config_files: tuple[OwnPath, ...] = ()
+    """OpenSSH client configuration to honour."""
+    proxy_jump: ProxyJump = ""
+    connect_timeout: Deadline = timedelta(seconds=15)
+    """For all of TCP, key exchange and authentication together."""
+    keepalive: Deadline = timedelta(seconds=10)
+    """A link that is silent for a few of these is dead."""
+
+
+class Remote(Section):
+    """Where results lie on a box. Every key can be given for one host alone, in its table."""
+
+    roots: Roots = ("/home/ubuntu/localfs",)
+    training_dirs: tuple[Directory, ...] = ("training_runs",)
+    """Below each root: directories of training runs."""
+    eval_dirs: tuple[Directory, ...] = ("eval_runs",)
+    """Below each root: directories of evals."""
+
+
+class Select(Section):
+    """What is fetched."""
+
+    checkpoint: Literal["none", "final", "final+latest", "all"] = "final"
+    records: bool = False
+    tensorboard: bool = True
+    exclude: tuple[Plain, ...] = ()
+    """Further patterns of what to leave out; the first match wins."""
+
+
+class Limits(Section):
+    """What all hosts together may use of this machine and its line."""
+
+    connecting: int = Field(default=16, ge=1, le=1_000)
+    """SSH handshakes at once."""
+    bulk_connections_per_host: int = Field(default=4, ge=1, le=16)
+    memory: Annotated[Size, AfterValidator(at_least("32MiB"))] = 512 * MIB
+    """Bytes in the buffers of all transfers together."""
+    bandwidth: Rate = None
+    """Bytes a second; None: unlimited."""
+    free_space: Size = 5 * 1024 * MIB
+    """Bytes: fetching stops while fewer are free."""
+
+
+class NamingRule(Section):
+    """Which experiment a run belongs to: every pattern that is given (a glob) must match."""
+
+    host: Plain | None = None
+    run: Plain | None = None
+    model: Plain | None = None
+    experiment: ExperimentName
+
+    @model_validator(mode="after")
+    def _says_when(self) -> Self:
+        if self.host is None and self.run is None and self.model is None:
+            raise ValueError("needs at least one of 'host', 'run' and 'model'")
+        return self
+
+
+class Naming(Section):
+    """How experiments are called."""
+
+    default_experiment: ExperimentName = "baseline_training"
+    rules: tuple[NamingRule, ...] = ()
+    """The first that matches wins."""
+    datasets: tuple[Plain, ...] = ()
+    """Names of eval datasets beyond those that are built in."""
+    models: Mapping[Plain, Plain] = Field(default_factory=dict)
+    """Further aliases: a model's short name on a box → its id on the hub."""
+
+
+class LambdaCloud(Section):
+    """Hosts that the cloud's API names. Where no key stands here, the usual places are asked."""
+
+    enabled: bool = False
+    api_key_file: OwnPath | None = None
+    api_key: SecretStr | None = None
+    """For the environment; it goes before `api_key_file`."""
+    base_url: BaseUrl = "https://cloud.lambda.ai/api/v1"
+    interval: Pause = timedelta(seconds=60)
+
+
+Loss = Literal["checkpoints", "records", "outside_files", "uncommitted_work"]
+"""What ends with a box: checkpoints and records that are not here, files outside the roots, uncommitted work in git."""
+
+
+class Verdict(Section):
+    """When a box may be switched off."""
+
+    idle_for: Patience = timedelta(minutes=15)
+    """Nothing moved for this long, on our clock."""
+    accept_loss: tuple[Loss, ...] = ()
+    """Losses that do not stand in the way of "safe"."""
+
+
+class Release(Section):
+    """Whether the daemon itself switches boxes off."""
+
+    terminate: Literal["never", "dry-run", "when-drained"] = "never"
+    only: tuple[Plain, ...] = ()
+    """Names of the hosts that the daemon may release."""
+    grace: Patience = timedelta(minutes=10)
+    """How long a verdict of "safe" must stand first."""
+    at_most_per_hour: int = Field(default=2, ge=1, le=1_000)

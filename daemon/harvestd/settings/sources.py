@@ -1,0 +1,138 @@
+"""Where settings come from: the file, the environment, the flags. Each is read alone and told apart after the merge.
+
+A source gives raw, nested tables; nothing is validated here. What can't be read at all becomes a problem, not an
+exception, so that the other sources are still heard. Only the environment that is passed is looked at.
+"""
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import get_args
+
+from pydantic import BaseModel
+from pydantic_settings import EnvSettingsSource, SettingsError, TomlConfigSettingsSource
+
+from harvestd.settings.models import DELIMITER, PREFIX, Place, Settings
+from harvestd.settings.problems import Problem, model_in
+
+Table = Mapping[str, object]
+
+NOT_KEYS = frozenset({f"{PREFIX}CONFIG"})
+"""Variables that begin like a key and are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What one source says."""
+
+    where: str
+    table: Table = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+
+
+def file_source(path: Path) -> Source:
+    """Read a TOML file; its relative paths start where the file lies."""
+    where = str(path)
+    try:
+        # The source of pydantic-settings takes a missing file for an empty one.
+        path.stat()
+        if not path.is_file():
+            return Source(where, problems=(Problem(where, "", "is not a regular file"),))
+        table = TomlConfigSettingsSource(Settings, toml_file=path)()
+    except tomllib.TOMLDecodeError as e:
+        return Source(where, problems=(Problem(where, "", f"is not TOML: {e}"),))
+    except UnicodeDecodeError as e:
+        return Source(where, problems=(Problem(where, "", f"is not UTF-8, from byte {e.start} on"),))
+    except OSError as e:
+        return Source(where, problems=(Problem(where, "", f"can't be read: {e.strerror or type(e).__name__}"),))
+    return Source(where, _anchored(table, Settings, path.absolute().parent))
+
+
+def environment_sources(env: Mapping[str, str]) -> Iterator[Source]:
+    """Read each variable `HARVESTD_SECTION__KEY`, in the order of their names; an empty one counts as not set."""
+    for name in sorted(env):
+        if name.startswith(PREFIX) and name not in NOT_KEYS and env[name]:
+            yield _text_source(f"environment {name}", name.removeprefix(PREFIX), env[name])
+
+
+def flag_sources(overrides: Mapping[str, str]) -> Iterator[Source]:
+    """Read flags by dotted key, such as {"poll.interval": "5s"}."""
+    for key, value in overrides.items():
+        yield _text_source("flag", key.replace(".", DELIMITER), value)
+
+
+def _text_source(where: str, name: str, value: str) -> Source:
+    """Read one setting that is written as text; lists and tables are JSON there."""
+    steps = name.lower().split(DELIMITER)
+    source = EnvSettingsSource(Settings)
+    source.env_vars = {PREFIX + DELIMITER.join(steps): value}
+    try:
+        table = source()
+    except SettingsError:
+        message = 'must be written as JSON here, such as ["a", "b"]'
+        return Source(where, problems=(Problem(where, ".".join(steps), message),))
+    # A name that leads nowhere is passed on as it is, so that validation says so.
+    return Source(where, table or _nested(steps, value))
+
+
+def _nested(steps: list[str], value: str) -> Table:
+    first, *rest = steps
+    return {first: _nested(rest, value) if rest else value}
+
+
+def _anchored(table: Table, model: type[BaseModel], base: Path) -> Table:
+    """Give `table` with every relative path of this machine below `base`; what has another type is left as it is."""
+    return {key: _anchored_value(value, model, key, base) for key, value in table.items()}
+
+
+def _anchored_value(value: object, model: type[BaseModel], key: str, base: Path) -> object:
+    field_info = model.model_fields.get(key)
+    if field_info is None:
+        return value
+    if isinstance(value, list):
+        return [_anchored_value(item, model, key, base) for item in value]
+    inner = model_in(field_info.annotation)
+    if inner is not None:
+        return _anchored(value, inner, base) if isinstance(value, dict) else value
+    if isinstance(value, str) and value and not value.startswith("~") and _holds_path(field_info.annotation):
+        return str(base / value)
+    return value
+
+
+def _holds_path(annotation: object) -> bool:
+    """Tell whether a field's values are places on this machine: those of a box are plain texts in the models."""
+    return annotation is Path or any(_holds_path(part) for part in get_args(annotation))
+
+
+class Merged:
+    """The tables of several sources over one another, and which source each value came from."""
+
+    def __init__(self, lowest: str) -> None:
+        self._lowest = lowest
+        self._origins: dict[Place, str] = {}
+        self.table: dict[str, object] = {}
+
+    def lay_over(self, source: Source) -> None:
+        """Put the values of `source` before those that are there; tables are merged, anything else is replaced."""
+        self._lay(self.table, source.table, (), source.where)
+
+    def origin(self, place: Place) -> str:
+        """Give the source that said what stands at `place`, or the lowest one where nobody or several did."""
+        for length in range(len(place), 0, -1):
+            if place[:length] in self._origins:
+                return self._origins[place[:length]]
+        below = {where for key, where in self._origins.items() if key[: len(place)] == place}
+        return below.pop() if len(below) == 1 else self._lowest
+
+    def _lay(self, below: dict[str, object], above: Table, place: Place, where: str) -> None:
+        for key, value in above.items():
+            if isinstance(value, Mapping):
+                inner = below.get(key)
+                table: dict[str, object] = inner if isinstance(inner, dict) else {}
+                below[key] = table
+                self._lay(table, value, (*place, key), where)
+            else:
+                below[key] = value
+            if not isinstance(value, Mapping) or not value:
+                self._origins[(*place, key)] = where

@@ -1,0 +1,161 @@
+"""The texts that an operator may write: names, addresses, places. Each type is checked where a value enters.
+
+A checked text can go into a directory's name, a log line or an SSH call as it is. The checks raise `ValueError` with a
+plain sentence; none of them looks at the file system.
+"""
+
+import ipaddress
+import re
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_EXPERIMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+_JUMP = re.compile(r"(?:(?P<user>[^@\s]+)@)?(?P<host>\[[^\]]+\]|[^:@\[\]]+)(?::(?P<port>[0-9]{1,5}))?")
+_HIGHEST_PORT = 65_535
+
+
+def _host_name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError("must be 1 to 63 letters, digits, dots, dashes or underscores, the first a letter or digit")
+    return value
+
+
+def _experiment_name(value: str) -> str:
+    if not _EXPERIMENT.fullmatch(value):
+        raise ValueError(
+            "must be usable in a directory's name: 1 to 100 letters, digits, dots, dashes or underscores, "
+            "the first neither a dot nor a dash"
+        )
+    return value
+
+
+def _plain(value: str) -> str:
+    if not value:
+        raise ValueError("must not be empty")
+    if not value.isprintable():
+        raise ValueError("must not hold control characters")
+    return value
+
+
+def _user(value: str) -> str:
+    if value.startswith("-") or any(c.isspace() or c in "@:/" for c in _plain(value)):
+        raise ValueError("must be a user's name on the box, without spaces, '@', ':' or '/'")
+    return value
+
+
+def _address(value: str) -> str:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        if "@" in value:
+            raise ValueError("must be an address alone: the user goes into 'user'") from None
+        if ":" in value:
+            raise ValueError("must be an address alone: the port goes into 'port'") from None
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}", value):
+            raise ValueError("must be an IP address or a host's name") from None
+    return value
+
+
+def _proxy_jump(value: str) -> str:
+    if not value:
+        return value
+    match = _JUMP.fullmatch(value)
+    if match is None or not 0 < int(match["port"] or 22) <= _HIGHEST_PORT:
+        raise ValueError('must be one host as "user@host:port"; user and port may be left out')
+    _address(match["host"].strip("[]"))
+    if match["user"]:
+        _user(match["user"])
+    return value
+
+
+def _root(value: str) -> str:
+    path = PurePosixPath(_plain(value))
+    if not path.is_absolute():
+        raise ValueError("must be an absolute path on the box ('~' means nothing there)")
+    if ".." in path.parts:
+        raise ValueError("must not hold '..'")
+    return str(path).replace("//", "/", 1) if str(path).startswith("//") else str(path)
+
+
+def _at_least_one(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not value:
+        raise ValueError("must hold at least one root")
+    return value
+
+
+def _directory(value: str) -> str:
+    path = PurePosixPath(_plain(value))
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise ValueError("must be a plain name relative to the roots, such as \"training_runs\", without '..'")
+    return str(path)
+
+
+def _base_url(value: str) -> str:
+    try:
+        url = urlsplit(_plain(value))
+        host, _ = url.hostname or "", url.port
+    except ValueError:
+        raise ValueError("must be a URL") from None
+    if url.username or url.password or url.query or url.fragment:
+        raise ValueError("must be a URL without a user, a password, a query or a fragment")
+    if not host or url.scheme not in {"http", "https"}:
+        raise ValueError('must be a URL such as "https://cloud.lambda.ai/api/v1"')
+    if url.scheme == "http" and host not in {"localhost", "127.0.0.1", "::1"}:
+        raise ValueError("must begin with https://: the API key travels with each request")
+    return value.rstrip("/")
+
+
+def _own_path(value: object) -> object:
+    if not isinstance(value, str | Path):
+        raise ValueError("must be a path in quotes")  # noqa: TRY004 - pydantic collects ValueErrors
+    text = str(value)
+    if not text or "\0" in text:
+        raise ValueError("must be a path, neither empty nor holding NUL")
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError:
+        raise ValueError("begins with '~', and no such home directory is known") from None
+
+
+HostName = Annotated[str, AfterValidator(_host_name)]
+"""What the operator calls a box."""
+
+ExperimentName = Annotated[str, AfterValidator(_experiment_name)]
+"""The first part of an experiment's directory."""
+
+HardwareName = Annotated[str, AfterValidator(_host_name)]
+"""A box's hardware as it stands in directory names, such as "8x_h100"."""
+
+UserName = Annotated[str, AfterValidator(_user)]
+"""Who we are on a box."""
+
+Address = Annotated[str, AfterValidator(_address)]
+"""An IP address or a host's name; also an alias of an OpenSSH configuration file."""
+
+ProxyJump = Annotated[str, AfterValidator(_proxy_jump)]
+"""A host on the way to a box, "user@host:port"; empty: none."""
+
+Root = Annotated[str, AfterValidator(_root)]
+"""An absolute directory on a box."""
+
+Roots = Annotated[tuple[Root, ...], AfterValidator(_at_least_one)]
+"""Directories on a box in which to look."""
+
+Directory = Annotated[str, AfterValidator(_directory)]
+"""A directory below the roots of a box, "a" or "a/b"."""
+
+Plain = Annotated[str, AfterValidator(_plain)]
+"""Any text without control characters, not empty."""
+
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
+"""Where a cloud's API answers; https, or this machine."""
+
+OwnPath = Annotated[Path, BeforeValidator(_own_path)]
+"""A place on this machine, absolute once read; `~` is expanded, a relative one starts at the working directory.
+
+The loader makes those of a file relative to that file before they come here.
+"""

@@ -1,0 +1,48 @@
+"""Named moments of writing at which a test may stop the process, or do something to the data root.
+
+A moment without a hook costs one look into an empty dict. The program never sets one; tests do, to prove that a crash
+at each of them leaves whole files and that a second run converges.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Final
+
+POINTS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "publish.started": "nothing was done yet; every temporary is written",
+        "publish.staged_synced": "all temporaries are on disk, none has moved",
+        "publish.directory_made": "the directory of one file exists, the file does not",
+        "publish.compared": "the version that stands at the path is the expected one, and is still there",
+        "publish.version_kept": "the version to replace also stands, synced, below versions/",
+        "publish.renamed": "one file stands at its path, its directory is not synced",
+        "publish.renamed_all": "every file stands at its path, no directory is synced",
+        "publish.directories_synced": "everything is on disk; the caller was not told",
+        "rename.linked": "where rename can't refuse to replace: the file has both names",
+        "growing.appended": "bytes were appended, not synced",
+        "growing.synced": "appended bytes are on disk; the caller was not told",
+        "versions.moved": "a file was moved below versions/, no directory is synced",
+    }
+)
+"""Every moment's name, and what is true when it is reached."""
+
+_hooks: dict[str, Callable[[], None]] = {}
+
+
+def reach(name: str) -> None:
+    """Run the hook that is set for the moment called `name`, if there is one."""
+    hook = _hooks.get(name)
+    if hook is not None:
+        hook()
+
+
+@contextmanager
+def armed(name: str, hook: Callable[[], None]) -> Iterator[None]:
+    """Call `hook` whenever `name` is reached within the body; raises KeyError for a name not in `POINTS`."""
+    POINTS[name]
+    _hooks[name] = hook
+    try:
+        yield
+    finally:
+        del _hooks[name]

@@ -1,0 +1,89 @@
+"""What can go wrong on the local disk, as one class for each decision, and the way from `OSError` to them.
+
+`errors.py` has the decisions that end or pause work; the three here concern one file and are answered on the spot:
+`Conflict` (a person's file is in the way: leave it), `Refused` (this file can't be kept here: say why) and `Damaged`
+(what is here is not what was recorded: start a new version). No other module of the store reads an errno for meaning,
+apart from the fallbacks of `renaming` and `versions`.
+"""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from harvestd.convention.paths import LocalPath
+from harvestd.errors import HaltedForSafety, HarvestError, Retry
+
+
+class DiskFull(HaltedForSafety):
+    """No room, or no quota, on the data root's file system. Fetching goes on when there is room again."""
+
+
+class Conflict(HarvestError):
+    """Something that harvestd did not file stands at the path, or a link or a file stands in for a directory."""
+
+
+class Refused(HarvestError):
+    """The file system or its permissions don't allow a file of this name at this place."""
+
+
+class Damaged(HarvestError):
+    """A file of ours is not what was recorded: too short, altered, or unreadable as what it should be."""
+
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_IN_THE_WAY: Final = frozenset(
+    {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENXIO, errno.ETXTBSY}
+)
+_REFUSED: Final = frozenset(
+    {
+        errno.ENAMETOOLONG,
+        errno.EILSEQ,
+        errno.EINVAL,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EXDEV,
+        errno.EFBIG,
+        errno.EMLINK,
+    }
+)
+_PASSING: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EBUSY})
+_OURS: Final = frozenset({errno.EBADF, errno.EFAULT})
+"""Only a bug of harvestd gives these; they stay `OSError`, so that nobody takes them for the disk's fault."""
+
+
+def shown(path: LocalPath | str) -> str:
+    """Give `path` for a sentence: as it is where every character is printable, else escaped in quotes."""
+    text = str(path)
+    return text if text.isprintable() else ascii(text)
+
+
+def _failure(error: OSError, doing: str) -> HarvestError:
+    in_the_way = error.errno in {errno.ENOTDIR, errno.ELOOP}
+    why = "a link or a file stands where a directory belongs" if in_the_way else error.strerror or str(error)
+    sentence = f"{doing}: {why}"
+    if error.errno in _FULL:
+        return DiskFull(sentence, hint="make room on the data root's file system; fetching goes on by itself")
+    if error.errno in _IN_THE_WAY:
+        return Conflict(sentence, hint="move what stands there away")
+    if error.errno in _REFUSED:
+        return Refused(sentence)
+    if error.errno in _PASSING:
+        return Retry(sentence)
+    return HaltedForSafety(sentence, hint="check the disk that holds the data root (dmesg, mount)")
+
+
+@contextmanager
+def translating(doing: str) -> Iterator[None]:
+    """Turn an `OSError` of the body into the class that says what to do; `doing` starts the sentence.
+
+    `FileNotFoundError` passes through: whether absence is trouble is the caller's to say.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno in _OURS:
+            raise
+        raise _failure(error, doing) from error

@@ -1,0 +1,64 @@
+"""Values out of parsed JSON, each with its type or refused with its place.
+
+A small reader instead of a validation library, because those refuse the lone surrogates by which names that are not
+UTF-8 survive.
+"""
+
+from collections.abc import Iterable
+from typing import cast
+
+from harvestd.store.failures import Damaged
+
+
+class Fields:
+    """The fields of one JSON object. Each method raises `Damaged` for a field that is missing or of another type."""
+
+    def __init__(self, value: object, place: str) -> None:
+        if not isinstance(value, dict):
+            raise Damaged(f"{place} is not an object")
+        self.place = place
+        """Where the object stands, for messages."""
+        self._value = cast("dict[str, object]", value)  # JSON's keys are always texts
+
+    def names(self) -> Iterable[str]:
+        """Give the names of the fields, in their order."""
+        return tuple(self._value)
+
+    def text(self, name: str) -> str:
+        """Give the text in the field `name`."""
+        value = self._value.get(name)
+        if not isinstance(value, str):
+            raise Damaged(f"{self.place}: {name} is not a text")
+        return value
+
+    def integer(self, name: str) -> int:
+        """Give the whole number in the field `name`."""
+        value = self._value.get(name)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise Damaged(f"{self.place}: {name} is not a whole number")
+        return value
+
+    def integer_or_null(self, name: str) -> int | None:
+        """Give the whole number in the field `name`, None for null or no such field."""
+        return None if self._value.get(name) is None else self.integer(name)
+
+    def below(self, name: str) -> "Fields":
+        """Give the object in the field `name`."""
+        return Fields(self._value.get(name), f"{self.place}: {name}")
+
+    def each(self, name: str) -> Iterable["Fields"]:
+        """Give the objects of the list in the field `name`."""
+        return [Fields(value, f"{self.place}: {name}[{index}]") for index, value in enumerate(self._list(name))]
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Give the list of texts in the field `name`."""
+        values = self._list(name)
+        if not all(isinstance(value, str) for value in values):
+            raise Damaged(f"{self.place}: {name} is not a list of texts")
+        return tuple(cast("list[str]", values))
+
+    def _list(self, name: str) -> list[object]:
+        value = self._value.get(name)
+        if not isinstance(value, list):
+            raise Damaged(f"{self.place}: {name} is not a list")
+        return value

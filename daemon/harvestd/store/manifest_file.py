@@ -1,0 +1,154 @@
+"""`manifest.json` on disk: from the model to JSON and back.
+
+What is read was perhaps edited by hand, so every value is checked; what is wrong is `Damaged` with the place named. A
+manifest of a newer format is never guessed at and never replaced: that is `Fatal`.
+"""
+
+import json
+from datetime import UTC, datetime
+from typing import Final
+
+from harvestd.convention.paths import LocalPath
+from harvestd.errors import Fatal
+from harvestd.store.failures import Damaged, shown
+from harvestd.store.fields import Fields
+from harvestd.store.manifest import FORMAT, Experiment, FiledFile, FileState, LeftOut, Manifest, NamePart, Run
+from harvestd.store.root import DataRoot
+from harvestd.store.whole import write_own
+
+NAME: Final = "manifest.json"
+_LIMIT: Final = 256 << 20
+"""Bytes; some hundred thousand files."""
+
+_HINT: Final = "set it aside; harvestd writes a new one from the catalogue"
+
+
+def write_manifest(root: DataRoot, directory: LocalPath, manifest: Manifest) -> None:
+    """Write the manifest of the experiment at `directory`, whole or not at all; raises as `write_own` does."""
+    write_own(root, directory / NAME, to_json(manifest))
+
+
+def read_manifest(root: DataRoot, directory: LocalPath) -> Manifest | None:
+    """Read the manifest of the experiment at `directory`; None where there is none.
+
+    Raises `Damaged` where it can't be understood, `Fatal` where a newer harvestd wrote it, `Conflict` for a link.
+    """
+    try:
+        content = root.read(directory / NAME, _LIMIT)
+    except FileNotFoundError:
+        return None
+    return from_json(content, shown(directory / NAME))
+
+
+def to_json(manifest: Manifest) -> bytes:
+    """Give the file's content; equal for manifests with the same entries in any order."""
+    experiment = manifest.experiment
+    content = {
+        "format": FORMAT,
+        "experiment": {
+            "id": experiment.id,
+            "directory": experiment.directory,
+            "name": {
+                part: {"value": said.value, "source": said.source} for part, said in sorted(experiment.name.items())
+            },
+        },
+        "runs": [
+            {"host": run.host, "storage": run.storage, "path": run.path, "name": run.name}
+            for run in sorted(manifest.runs)
+        ],
+        "files": [_file_to_json(file) for file in sorted(manifest.files, key=lambda file: (file.path, file.host))],
+        "left_out": [
+            {"host": one.host, "path": one.path, "size": one.size, "entries": one.entries, "reason": one.reason}
+            for one in sorted(manifest.left_out, key=lambda one: (one.host, one.path, one.reason))
+        ],
+        "aliases": list(manifest.aliases),
+    }
+    return json.dumps(content, indent=2).encode("ascii") + b"\n"
+
+
+def _file_to_json(file: FiledFile) -> dict[str, object]:
+    return {
+        "path": file.path,
+        "kind": file.kind,
+        "size": file.size,
+        "sha256": file.sha256,
+        "state": file.state.value,
+        "host": file.host,
+        "storage": file.storage,
+        "remote_path": file.remote_path,
+        # For people; the number beside it is what counts, and JSON's readers may round that one.
+        "mtime": _rfc3339(file.mtime_ns),
+        "mtime_ns": file.mtime_ns,
+        "fetched_at": file.fetched_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "reason": file.reason,
+    }
+
+
+def _rfc3339(nanoseconds: int) -> str | None:
+    """Give a time to the nanosecond; None for one that no calendar holds (a box may send any number)."""
+    seconds, fraction = divmod(nanoseconds, 10**9)
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction:09}Z"
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def from_json(content: bytes, place: str = NAME) -> Manifest:
+    """Read the file's content; raises `Damaged` saying what is wrong where, `Fatal` for a newer format."""
+    try:
+        top = Fields(json.loads(content), place)
+    except (ValueError, RecursionError) as error:
+        raise Damaged(f"{place} is no JSON text", hint=_HINT) from error
+    number = top.integer("format")
+    if number > FORMAT:
+        raise Fatal(f"{place} has format {number}, this harvestd knows {FORMAT}", hint="upgrade harvestd")
+    return Manifest(
+        experiment=_experiment(top.below("experiment")),
+        runs=tuple(_run(one) for one in top.each("runs")),
+        files=tuple(_file(one) for one in top.each("files")),
+        left_out=tuple(_left_out(one) for one in top.each("left_out")),
+        aliases=top.texts("aliases"),
+    )
+
+
+def _experiment(fields: Fields) -> Experiment:
+    parts = fields.below("name")
+    named = ((part, parts.below(part)) for part in parts.names())
+    return Experiment(
+        fields.text("id"),
+        fields.text("directory"),
+        {part: NamePart(said.text("value"), said.text("source")) for part, said in named},
+    )
+
+
+def _run(fields: Fields) -> Run:
+    return Run(fields.text("host"), fields.text("storage"), fields.text("path"), fields.text("name"))
+
+
+def _file(fields: Fields) -> FiledFile:
+    try:
+        return FiledFile(
+            path=fields.text("path"),
+            kind=fields.text("kind"),
+            size=fields.integer("size"),
+            sha256=fields.text("sha256"),
+            state=FileState(fields.text("state")),
+            host=fields.text("host"),
+            storage=fields.text("storage"),
+            remote_path=fields.text("remote_path"),
+            mtime_ns=fields.integer("mtime_ns"),
+            fetched_at=datetime.fromisoformat(fields.text("fetched_at")),
+            reason=fields.text("reason"),
+        )
+    except ValueError as error:
+        raise Damaged(f"{fields.place}: {error}", hint=_HINT) from error
+
+
+def _left_out(fields: Fields) -> LeftOut:
+    return LeftOut(
+        host=fields.text("host"),
+        path=fields.text("path"),
+        reason=fields.text("reason"),
+        size=fields.integer_or_null("size"),
+        entries=fields.integer_or_null("entries"),
+    )

@@ -1,0 +1,131 @@
+"""The checks that stand before any work on a data root: that it is the right one, and that it can be written.
+
+An unmounted disk, a path with a typing error, a read-only mount and a directory of another user are all told before the
+first byte, each with the way out. It must never make anything in a directory that should already have been a data root.
+"""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from harvestd.convention.paths import RESERVED
+from harvestd.errors import Fatal
+from harvestd.store.failures import Conflict, translating
+from harvestd.store.sentinel import Sentinel, make_sentinel, read_sentinel
+from harvestd.store.staging import Staging
+from harvestd.store.walking import open_component, sync_directory
+
+_FOR_OTHERS: Final = 0o077
+_UNWRITABLE: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The descriptors of an open data root, and its mark."""
+
+    root: int
+    own: int
+    """Of `.harvestd`."""
+    staging: int
+    versions: int
+    sentinel: Sentinel
+
+
+def open_data_root(path: Path, descriptors: ExitStack, *, create: bool, expected_id: str | None) -> Opened:
+    """Open and check the data root at `path`; what is opened is closed with `descriptors`.
+
+    `create` and `expected_id` are as in `DataRoot.open`. Raises `Fatal` for what the operator must settle,
+    `DiskFull` where not even an empty file has room.
+    """
+    with _explaining(path):
+        if create:
+            path.mkdir(parents=True, exist_ok=True)
+        # The path to the root itself is the operator's, links included; only below it are links an attack.
+        root = _kept(descriptors, os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        if expected_id is not None:
+            _check_identity(path, root, expected_id)
+        if not os.access(".", os.W_OK | os.X_OK, dir_fd=root, effective_ids=True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        own = _kept(descriptors, _private_directory(root, RESERVED))
+        staging = _kept(descriptors, _private_directory(own, "staging"))
+        versions = _kept(descriptors, _private_directory(own, "versions"))
+        _check_by_writing(path, root, own, staging)
+        sentinel = read_sentinel(own) or make_sentinel(own, Staging(staging))
+    return Opened(root, own, staging, versions, sentinel)
+
+
+def _kept(descriptors: ExitStack, descriptor: int) -> int:
+    descriptors.callback(os.close, descriptor)
+    return descriptor
+
+
+def _private_directory(base: int, name: str) -> int:
+    try:
+        os.mkdir(name, 0o700, dir_fd=base)
+        sync_directory(base)
+    except FileExistsError:
+        pass
+    directory = open_component(base, name)
+    mode = os.fstat(directory).st_mode
+    if mode & _FOR_OTHERS:
+        os.fchmod(directory, mode & ~_FOR_OTHERS & 0o7777)
+    return directory
+
+
+def _check_identity(path: Path, root: int, expected_id: str) -> None:
+    try:
+        own = open_component(root, RESERVED)
+        try:
+            found = read_sentinel(own)
+        finally:
+            os.close(own)
+    except (FileNotFoundError, NotADirectoryError):
+        found = None
+    if found is None or found.id != expected_id:
+        raise Fatal(
+            f"{path} is not the data root that the catalogue knows",
+            hint="is the disk mounted? If the data root was moved on purpose, move its .harvestd along",
+        )
+
+
+def _check_by_writing(path: Path, root: int, own: int, staging: int) -> None:
+    """Make a file where temporaries are made: permissions alone don't tell of quotas, mounts and mapped users."""
+    with Staging(staging).create() as staged:
+        mine = staged.status()
+    if os.fstat(own).st_uid != mine.st_uid:
+        raise Fatal(
+            f"{path / RESERVED} belongs to user {os.fstat(own).st_uid}",
+            hint="run harvestd as the user that the data root belongs to",
+        )
+    if mine.st_dev != os.fstat(root).st_dev:
+        raise Fatal(
+            f"{path / RESERVED} lies on another file system than {path}",
+            hint="files move into place within one file system: mount the whole data root as one",
+        )
+
+
+@contextmanager
+def _explaining(path: Path) -> Iterator[None]:
+    """Turn what opening meets into `Fatal` with a hint, and a full disk into `DiskFull`."""
+    try:
+        with translating(f"can't open the data root {path}"):
+            try:
+                yield
+            except FileNotFoundError as error:
+                raise Fatal(f"there is no directory {path}", hint="is the disk mounted?") from error
+            except OSError as error:
+                if error.errno not in _UNWRITABLE:
+                    raise
+                raise Fatal(
+                    f"the data root {path} can't be written: {error.strerror}",
+                    hint="check its owner, its mode and how its disk is mounted",
+                ) from error
+    except Conflict as error:
+        raise Fatal(
+            f"the data root {path} or its {RESERVED} is not a directory",
+            hint="set data_root to a directory that harvestd may use as its own",
+        ) from error

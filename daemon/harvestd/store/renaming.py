@@ -1,0 +1,62 @@
+"""Moving a name without replacing anything, by the strongest means that the file system has.
+
+Linux's renameat2 with RENAME_NOREPLACE is one atomic step. Where a file system lacks it (NFS, exFAT), link and unlink
+refuse as surely. Where there are no hard links either, a look before the rename is all that is left.
+"""
+
+import ctypes
+import errno
+import os
+from collections.abc import Callable
+from typing import Final
+
+from harvestd.convention.paths import encoded
+from harvestd.store import failpoints
+from harvestd.store.walking import status
+
+_NOREPLACE: Final = 1
+_LACKING: Final = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP})
+NO_HARD_LINKS: Final = frozenset({errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+"""What link answers where it can't be used: none on this file system, or not for this file."""
+
+Renameat2 = Callable[[int, bytes, int, bytes, int], int]
+
+
+def _find_renameat2() -> Renameat2 | None:
+    function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if function is None:  # an older C library
+        return None
+    function.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+    function.restype = ctypes.c_int
+    found: Renameat2 = function
+    return found
+
+
+_renameat2 = _find_renameat2()
+
+
+def rename_noreplace(source: int, name: str, target: int, new_name: str) -> None:
+    """Move `name` in the open directory `source` to `new_name` in `target`.
+
+    Raises FileExistsError where anything stands there, and OSError for the rest (EXDEV for another file system).
+    """
+    if _renameat2 is not None:
+        if _renameat2(source, encoded(name), target, encoded(new_name), _NOREPLACE) == 0:
+            return
+        number = ctypes.get_errno()
+        if number not in _LACKING:
+            raise OSError(number, os.strerror(number))
+    try:
+        os.link(encoded(name), encoded(new_name), src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in NO_HARD_LINKS:
+            raise
+    else:
+        failpoints.reach("rename.linked")
+        os.unlink(encoded(name), dir_fd=source)
+        return
+    # Directories have no hard links, and some file systems have none at all. A race stays: a file that a person makes
+    # at this path between the next two lines is replaced. A directory never is, unless it is empty.
+    if status(target, new_name) is not None:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+    os.rename(encoded(name), encoded(new_name), src_dir_fd=source, dst_dir_fd=target)

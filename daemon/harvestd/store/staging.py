@@ -1,0 +1,205 @@
+"""Temporaries on the data root's own file system: written, hashed and synced before they get a place.
+
+An anonymous temporary lives as long as its `Staged`. A named one outlives the process, so that a large transfer goes
+on where its journal says; names are the caller's, and whatever the journal doesn't know is removed at start-up.
+Each `Staged` holds one open file until it is published or closed: callers bound how many they hold.
+"""
+
+import hashlib
+import os
+import re
+import secrets
+import stat
+from collections.abc import Collection
+from types import TracebackType
+from typing import Final, Self
+
+from harvestd.convention.paths import encoded
+from harvestd.errors import HaltedForSafety
+from harvestd.store.failures import Conflict, Refused, translating
+from harvestd.store.walking import CHUNK, names_in, open_regular, status, write_all
+
+_NAME: Final = re.compile(r"[a-z0-9-]{1,128}", re.ASCII)
+_ANONYMOUS: Final = "."
+"""How an anonymous temporary's name starts; no name that a caller may choose does."""
+
+
+class Staged:
+    """One temporary: bytes go in, size and SHA-256 are known at any time.
+
+    As a context manager it is closed at the end, which removes it if it is anonymous and was not published.
+    """
+
+    def __init__(self, directory: int, name: str, file: int) -> None:
+        self.name: Final = name
+        self.size = 0
+        """Bytes written so far."""
+        self._directory = directory
+        self._file = file
+        self._hash = hashlib.sha256()
+        self._synced = False
+
+    @property
+    def hexdigest(self) -> str:
+        """The SHA-256 of the bytes written so far."""
+        return self._hash.hexdigest()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the temporary was closed, and with that moved, removed or left for later."""
+        return self._file < 0
+
+    def read(self, start: int, length: int) -> bytes:
+        """Give up to `length` of the bytes written so far, from `start` on. Raises `HaltedForSafety`."""
+        with translating("can't read a temporary"):
+            return os.pread(self._file, max(0, min(length, self.size - start)), start)
+
+    def status(self) -> os.stat_result:
+        """Give what fstat says of the temporary."""
+        return os.fstat(self._file)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append `data`. Raises `DiskFull`, `HaltedForSafety`, `Refused` where no file may be so large.
+
+        Size and hash cover what was written, also after an error.
+        """
+        self._synced = False
+        with translating("can't write a temporary"):
+            for piece in write_all(self._file, data, self.size):
+                self._hash.update(piece)
+                self.size += len(piece)
+
+    def sync(self) -> None:
+        """Write everything to disk; raises `HaltedForSafety`, and then the temporary is gone.
+
+        After a failed fsync the kernel may call the next one a success although the bytes are lost, so the file is
+        never tried again.
+        """
+        if self._synced:
+            return
+        try:
+            with translating("can't sync a temporary"):
+                os.fsync(self._file)
+        except HaltedForSafety:
+            self.discard()
+            raise
+        self._synced = True
+
+    def take_over(self, length: int) -> None:
+        """Cut the file to its first `length` bytes and take them as written; for `Staging.resume` only."""
+        with translating("can't resume a temporary"):
+            os.ftruncate(self._file, length)
+            while self.size < length:
+                piece = os.pread(self._file, min(CHUNK, length - self.size), self.size)
+                if not piece:
+                    raise HaltedForSafety("a temporary became shorter while it was read")
+                self._hash.update(piece)
+                self.size += len(piece)
+
+    def discard(self) -> None:
+        """Close the file and remove it; a temporary that has moved to its place stays there."""
+        self._close()
+        _remove(self._directory, self.name)
+
+    def close(self) -> None:
+        """Close the file; a named temporary stays for `Staging.resume`, an anonymous one is removed."""
+        if self.name.startswith(_ANONYMOUS):
+            self.discard()
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Staging:
+    """The directory of temporaries, by its open descriptor, which stays the caller's to close."""
+
+    def __init__(self, directory: int) -> None:
+        self.directory: Final = directory
+
+    def create(self, name: str | None = None) -> Staged:
+        """Make an empty temporary, a lasting one where `name` ([a-z0-9-], up to 128) is given.
+
+        Raises `Conflict` where a temporary of that name exists, `DiskFull` and `HaltedForSafety`.
+        """
+        chosen = _ANONYMOUS + secrets.token_hex(16) if name is None else _checked(name)
+        try:
+            with translating("can't make a temporary"):
+                file = open_regular(self.directory, chosen, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        except Refused as error:
+            # The name is always one that a file system takes, so it is the data root that refuses all of them.
+            raise HaltedForSafety(str(error), hint="check the permissions of .harvestd in the data root") from error
+        return Staged(self.directory, chosen, file)
+
+    def resume(self, name: str, length: int) -> Staged | None:
+        """Open the temporary called `name` again with its first `length` bytes, or None where it can't go on.
+
+        `length` is what the journal says was synced; what follows is cut off. A temporary that is shorter, or is no
+        plain file with one name, is removed, so that `create` can start over. Raises `HaltedForSafety`.
+        """
+        try:
+            with translating("can't resume a temporary"):
+                file = open_regular(self.directory, _checked(name), os.O_RDWR)
+        except FileNotFoundError:
+            return None
+        except Conflict:
+            self.discard(name)
+            return None
+        staged = Staged(self.directory, name, file)
+        found = os.fstat(file)
+        if found.st_nlink != 1 or found.st_size < length:
+            staged.discard()
+            return None
+        try:
+            staged.take_over(length)
+        except HaltedForSafety:
+            staged.close()
+            raise
+        return staged
+
+    def discard(self, name: str) -> None:
+        """Remove the temporary called `name`, which nobody holds open; absence is fine."""
+        _remove(self.directory, _checked(name))
+
+    def names(self) -> tuple[str, ...]:
+        """Give the names of the lasting temporaries, sorted."""
+        return tuple(name for name in names_in(self.directory) if _NAME.fullmatch(name))
+
+    def clean(self, keep: Collection[str]) -> tuple[str, ...]:
+        """Remove every temporary not named in `keep` and give their names; for start-up, under the lock.
+
+        A directory is never a temporary, so it stays.
+        """
+        removed = [name for name in names_in(self.directory) if name not in keep and not self._is_directory(name)]
+        for name in removed:
+            _remove(self.directory, name)
+        return tuple(removed)
+
+    def _is_directory(self, name: str) -> bool:
+        found = status(self.directory, name)
+        return found is not None and stat.S_ISDIR(found.st_mode)
+
+
+def _checked(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError("a temporary's name has 1 to 128 characters of a-z, 0-9 and -")
+    return name
+
+
+def _remove(directory: int, name: str) -> None:
+    try:
+        with translating("can't remove a temporary"):
+            os.unlink(encoded(name), dir_fd=directory)
+    except FileNotFoundError:
+        pass

@@ -1,0 +1,155 @@
+"""Directories and files by descriptor, one component at a time, never through a link.
+
+The race that a path string leaves open (a directory swapped for a link between check and use) does not exist here: each
+component is opened relative to the one before it with O_NOFOLLOW and O_DIRECTORY. Names are handed to the kernel as
+bytes, so that the locale plays no part. Errors are plain `OSError`; the callers translate them.
+"""
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from io import BufferedReader
+from typing import Final
+
+from harvestd.convention.paths import decoded, encoded
+from harvestd.store.failures import Conflict
+
+Parts = tuple[str, ...]
+"""A directory below some base, as components; the empty tuple is the base itself."""
+
+Touched = set[Parts]
+"""Directories below one base whose entries changed and are not synced yet."""
+
+CHUNK: Final = 1 << 20
+"""Bytes per read where a whole file is read."""
+
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def open_component(base: int, name: str) -> int:
+    """Open the directory called `name` in the directory `base`; the caller closes the descriptor.
+
+    Raises FileNotFoundError where there is none, and NotADirectoryError for a link as for any other file.
+    """
+    return os.open(encoded(name), _DIRECTORY, dir_fd=base)
+
+
+@contextmanager
+def opened(base: int, parts: Parts) -> Iterator[int]:
+    """Give a descriptor of the directory `parts` below `base`; raises as `open_component` does."""
+    # A new description even for the base itself: a duplicate would share its read position with other threads.
+    current = os.open(".", _DIRECTORY, dir_fd=base)
+    try:
+        for name in parts:
+            below = open_component(current, name)
+            os.close(current)
+            current = below
+        yield current
+    finally:
+        os.close(current)
+
+
+@contextmanager
+def made(base: int, parts: Parts, touched: Touched) -> Iterator[int]:
+    """As `opened`, making what is missing with the umask's mode; parents of new directories are added to `touched`."""
+    current = os.open(".", _DIRECTORY, dir_fd=base)
+    try:
+        for depth, name in enumerate(parts):
+            below = _open_or_make(current, name, parts[:depth], touched)
+            os.close(current)
+            current = below
+        yield current
+    finally:
+        os.close(current)
+
+
+def _open_or_make(base: int, name: str, parent: Parts, touched: Touched) -> int:
+    try:
+        return open_component(base, name)
+    except FileNotFoundError:
+        # Another thread may be faster, which is as good; whatever it made is opened without following links.
+        with suppress(FileExistsError):
+            os.mkdir(encoded(name), dir_fd=base)
+        touched.add(parent)
+        return open_component(base, name)
+
+
+def sync_directory(directory: int) -> None:
+    """Write the entries of an open directory to disk."""
+    try:
+        os.fsync(directory)
+    except OSError as error:
+        # Some file systems (SMB, some FUSE) have nothing to sync in a directory and say so with EINVAL.
+        if error.errno != errno.EINVAL:
+            raise
+
+
+def sync_touched(base: int, touched: Touched) -> None:
+    """Sync each directory of `touched` once, parents first, and empty the set.
+
+    A directory that is gone by now, or became a link, was moved or deleted by a person with everything in it: nothing
+    is left to sync.
+    """
+    for parts in sorted(touched):
+        try:
+            with opened(base, parts) as directory:
+                sync_directory(directory)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+    touched.clear()
+
+
+def names_in(directory: int) -> Sequence[str]:
+    """Give the sorted names in an open directory, undecodable bytes as lone surrogates."""
+    return sorted(decoded(os.fsencode(name)) for name in os.listdir(directory))
+
+
+def status(directory: int, name: str) -> os.stat_result | None:
+    """Give what lstat says of `name` in an open directory; None where nothing stands."""
+    try:
+        return os.stat(encoded(name), dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def open_regular(directory: int, name: str, flags: int = os.O_RDONLY) -> int:
+    """Open the regular file `name` in an open directory; the caller closes the descriptor.
+
+    Raises `Conflict` for a link or anything else that is no regular file; never waits for a FIFO's other end.
+    """
+    try:
+        file = os.open(encoded(name), flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666, dir_fd=directory)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENXIO, errno.EISDIR}:
+            raise Conflict("something that is no regular file stands there") from error
+        raise
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise Conflict("something that is no regular file stands there")
+    return file
+
+
+@contextmanager
+def reading(directory: int, name: str) -> Iterator[BufferedReader]:
+    """Give the regular file `name` in an open directory for reading; raises as `open_regular` does."""
+    with os.fdopen(open_regular(directory, name), "rb") as file:
+        yield file
+
+
+def sha256_of(file: BufferedReader) -> str:
+    """Give the SHA-256 of an open file's whole content in hex."""
+    file.seek(0)
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_all(file: int, data: bytes | bytearray | memoryview, offset: int) -> Iterator[memoryview]:
+    """Write `data` at `offset`, giving each piece once the kernel has taken it; short writes go on."""
+    rest = memoryview(data).cast("B")
+    while rest:
+        taken = os.pwrite(file, rest, offset)
+        yield rest[:taken]
+        rest = rest[taken:]
+        offset += taken

@@ -1,0 +1,25 @@
+"""harvestd's own files beside the results (manifest.json, README.md): replaced whole, in one step.
+
+Only for names that harvestd owns: what stands there is replaced without a look. What a box sent goes through
+`publishing`, always.
+"""
+
+import os
+
+from harvestd.convention.paths import LocalPath, encoded
+from harvestd.store.root import DataRoot
+
+
+def write_own(root: DataRoot, path: LocalPath, data: bytes) -> None:
+    """Put `data` at `path`, synced when this returns; a crash leaves the old or the new content.
+
+    A link that stands there is replaced, not followed. Raises `Conflict` for a directory there, `Refused`, `DiskFull`
+    and `HaltedForSafety`.
+    """
+    touched = {path.parts[:-1]}
+    with root.stage() as staged:
+        staged.write(data)
+        staged.sync()
+        with root.made_parent(path, touched) as parent:
+            os.rename(encoded(staged.name), encoded(path.name), src_dir_fd=root.staging.directory, dst_dir_fd=parent)
+    root.sync(touched)

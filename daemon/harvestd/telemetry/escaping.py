@@ -1,0 +1,31 @@
+"""Text from a box, made safe for a terminal, a log line or a table (promise I6).
+
+The only place that decides which characters are dangerous to look at: those that move a cursor, end a line, turn the
+direction of reading or can't be encoded at all. Everything else, in any script, stays as it is.
+"""
+
+import re
+
+_DANGEROUS = re.compile(
+    r"[\x00-\x1f\x7f-\x9f"  # C0 with ESC, DEL, C1 with CSI
+    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks, embeddings, overrides and isolates of direction
+    r"\u2028\u2029"  # line and paragraph separators
+    r"\ud800-\udfff]"  # lone surrogates: bytes of a name that are not UTF-8
+)
+_SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+_LAST_OF_ONE_BYTE = 0xFF
+
+
+def escaped(text: str) -> str:
+    r"""Give `text` with each dangerous character written out, such as ESC as `\x1b`; always one line.
+
+    Escaping twice changes nothing more. A backslash stays one, so the answer is for people, not for decoding.
+    """
+    # Most texts are names without anything special; `isprintable` is false for every dangerous character.
+    return text if text.isprintable() else _DANGEROUS.sub(_written_out, text)
+
+
+def _written_out(match: re.Match[str]) -> str:
+    character = match[0]
+    code = ord(character)
+    return _SHORT.get(character) or (f"\\x{code:02x}" if code <= _LAST_OF_ONE_BYTE else f"\\u{code:04x}")

@@ -1,0 +1,98 @@
+"""The names of everything that harvestd reports: a promise to those who read the stream.
+
+Names are dotted and in the past tense, and they are never changed or reused. A poll that changed nothing raises no
+event at info; a host that stays down raises one, not one an attempt. Every event carries `timestamp`, `level` and
+`event`; what else it carries stands with its name.
+"""
+
+from enum import StrEnum
+
+
+class Event(StrEnum):
+    """What happened."""
+
+    SERVICE_STARTED = "service.started"
+    """The daemon holds the data root and begins. Fields: version, pid, config, data_root, hosts."""
+
+    SERVICE_STOPPING = "service.stopping"
+    """A signal or a fatal error asks the daemon to end; transfers wind up. Fields: reason."""
+
+    SERVICE_STOPPED = "service.stopped"
+    """The last event of a process. Fields: exit_code, duration_seconds."""
+
+    HOST_APPEARED = "host.appeared"
+    """A provider names a host that was not there. Fields: host, address, source, hardware."""
+
+    HOST_CONNECTED = "host.connected"
+    """A box answered, is authenticated and can be read. Fields: host, address, method, duration_seconds, attempt."""
+
+    HOST_LOST = "host.lost"
+    """A box can't be reached any more, or never could: once until it is back. Fields: host, error, hint, attempt."""
+
+    HOST_QUARANTINED = "host.quarantined"
+    """A box refuses us or broke a rule, and is left alone. Fields: host, error, hint."""
+
+    HOST_DRAINED = "host.drained"
+    """The verdict of a box turned to safe. Fields: host, verdict, losses."""
+
+    HOST_ROOT_MISSING = "host.root_missing"
+    """A configured root is not on the box, or another file system is mounted there. Fields: host, path, error."""
+
+    HOST_PINNED = "host.pinned"
+    """A box's key was seen for the first time and is trusted from now on. Fields: host, address, fingerprint."""
+
+    RUN_DISCOVERED = "run.discovered"
+    """A training run was seen for the first time. Fields: host, run_id, path, experiment."""
+
+    RUN_FINISHED = "run.finished"
+    """A run ended, and all that is wanted of it is here. Fields: host, run_id, experiment, steps, provisional."""
+
+    EVAL_DISCOVERED = "eval.discovered"
+    """An eval was seen for the first time. Fields: host, run_id, path, experiment."""
+
+    EVAL_COMPLETED = "eval.completed"
+    """An eval is sealed, and all that is wanted of it is here. Fields: host, run_id, path, experiment, bytes."""
+
+    CHECKPOINT_COMPLETED = "checkpoint.completed"
+    """A checkpoint is sealed and here as a whole. Fields: host, run_id, path, bytes, duration_seconds, provisional."""
+
+    FILE_DOWNLOADED = "file.downloaded"
+    """A file, or the next part of a growing one, stands at its final path.
+    Fields: host, run_id, path, bytes, duration_seconds."""
+
+    FILE_REJECTED = "file.rejected"
+    """A name or a content that harvestd will not take; the others go on. Fields: host, run_id, path, error."""
+
+    FILE_CONFLICT = "file.conflict"
+    """A local file is not what was published there; it was put aside or left.
+    Fields: host, run_id, path, error, kept."""
+
+    FILE_FILED = "file.filed"
+    """A file that waited in `_unfiled` moved to the experiment of its run. Fields: host, path, old."""
+
+    EXPERIMENT_NAMED = "experiment.named"
+    """An experiment got its directory. Fields: host, run_id, experiment, path, sources."""
+
+    EXPERIMENT_RENAMED = "experiment.renamed"
+    """An experiment's directory follows the facts or the operator. Fields: run_id, experiment, old, path, sources."""
+
+    CONFIG_RELOADED = "config.reloaded"
+    """A changed configuration applies from now on. Fields: config, changed."""
+
+    CONFIG_REJECTED = "config.rejected"
+    """A changed configuration is invalid and changes nothing. Fields: config, problems."""
+
+    DISK_LOW = "disk.low"
+    """Less than `limits.free_space` is free: fetching pauses. Fields: path, free_bytes, needed_bytes."""
+
+    DISK_RECOVERED = "disk.recovered"
+    """There is room again: fetching goes on. Fields: path, free_bytes."""
+
+    PLAN_WAITING = "plan.waiting"
+    """Debug only: something wanted is not complete yet. Fields: host, run_id, path, reason."""
+
+    LOG_FORWARDED = "log.forwarded"
+    """A library had something to say, at warning or above. Fields: logger, message, exception."""
+
+    LOG_LOST = "log.lost"
+    """The stream of events could not be written for a while (disk full, reader gone). Fields: lines."""

@@ -1,0 +1,96 @@
+"""The way out for events: one JSON object a line, or readable lines on a terminal.
+
+`configure` is called once, by the command that starts; rooms call `get_logger` and report `Event`s. What libraries say
+through `logging` and `warnings` comes out of the same stream in the same form, at warning and above.
+"""
+
+import json
+import logging
+import os
+import sys
+from typing import Literal, TextIO
+
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+
+from harvestd.telemetry.console import ConsoleLine
+from harvestd.telemetry.events import Event
+from harvestd.telemetry.fields import PROCESSORS
+from harvestd.telemetry.lines import LineStream
+
+Format = Literal["auto", "json", "console"]
+Level = Literal["debug", "info", "warning", "error"]
+
+
+def get_logger() -> FilteringBoundLogger:
+    """Give a logger: `get_logger().info(Event.HOST_CONNECTED, host="gpu-a")`; `.bind(host=…)` keeps fields."""
+    logger: FilteringBoundLogger = structlog.get_logger()
+    return logger
+
+
+def configure(form: Format = "auto", level: Level = "info", *, stream: TextIO | None = None) -> LineStream:
+    """Send all events of `level` and above to `stream` (standard output if not given) and give what writes them.
+
+    "auto" is readable on a terminal and JSON off one. NO_COLOR (not empty) and TERM=dumb keep colours away. A second
+    call replaces the first.
+    """
+    target = sys.stdout if stream is None else stream
+    renderer = _renderer(form, target)
+    lines = LineStream(target, lambda lost: _rendered(renderer, {"event": Event.LOG_LOST, "lines": lost}))
+    structlog.configure(
+        processors=[structlog.contextvars.merge_contextvars, *PROCESSORS, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=lambda *_: lines,
+        cache_logger_on_first_use=False,
+    )
+    _route_libraries()
+    return lines
+
+
+def _renderer(form: Format, stream: TextIO) -> Processor:
+    terminal = stream.isatty()
+    if form == "json" or (form == "auto" and not terminal):
+        return _json_line
+    plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+    return ConsoleLine(coloured=terminal and not plain)
+
+
+def _json_line(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    # ASCII alone: the line is the same whatever the locale of who started us.
+    return json.dumps(event, allow_nan=False, separators=(",", ":"))
+
+
+def _rendered(renderer: Processor, event: EventDict) -> str:
+    """Render an event that no logger reports, as a warning."""
+    for processor in PROCESSORS:
+        event = processor(None, "warning", event)
+    return str(renderer(None, "warning", event))
+
+
+class _Forwarding(logging.Handler):
+    """Hands records of `logging` on as events."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Report one record; one whose arguments don't fit its message is reported without them."""
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError):
+            message = str(record.msg)
+        get_logger().log(
+            # Libraries may have levels between; structlog knows the five.
+            max(logging.WARNING, min(record.levelno // 10 * 10, logging.CRITICAL)),
+            Event.LOG_FORWARDED,
+            logger=record.name,
+            message=message.strip(),
+            exc_info=record.exc_info,
+        )
+
+
+def _route_libraries() -> None:
+    """Make `_Forwarding` the only handler of `logging`, and `logging` the way of warnings."""
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        root.removeHandler(handler)
+    root.addHandler(_Forwarding(logging.WARNING))
+    root.setLevel(logging.WARNING)
+    logging.captureWarnings(capture=True)

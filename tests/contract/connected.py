@@ -1,0 +1,117 @@
+"""What the tests of remote/ share: a target for a test's sshd, kept pins, and whole answers instead of events."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+from harvestd.convention.paths import RemotePath
+from harvestd.convention.snapshot import Entry, Listing, Snapshot, Tree, TreeKind
+from harvestd.remote.box import Box, Chunk, Closed, Failed, Limits, Opened, Reader, ReadRequest, WatchList
+from harvestd.remote.connecting import Connection, connect
+from harvestd.remote.opening import open_box
+from harvestd.remote.target import Target
+from support.openssh import OpenSSHServer
+
+
+class Pins:
+    """Host keys in memory."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, str] = {}
+
+    async def get(self, identity: str) -> str | None:
+        """Give the kept key."""
+        return self.kept.get(identity)
+
+    async def put(self, identity: str, key_line: str) -> None:
+        """Keep a key."""
+        self.kept[identity] = key_line
+
+
+def target_for(server: OpenSSHServer, **changes: object) -> Target:
+    """Give the target that leads to `server`."""
+    target = Target(
+        identity=server.name,
+        address=server.address,
+        port=server.port,
+        user=server.user,
+        identity_files=(server.client_key,),
+        agent=False,
+        connect_timeout=timedelta(seconds=10),
+    )
+    return replace(target, **changes)  # type: ignore[arg-type]  # the tests' own names
+
+
+def training(root: Path) -> Tree:
+    """Give the tree that the tests watch."""
+    return Tree(str(root), "training_runs", TreeKind.TRAINING)
+
+
+def watching(*trees: Tree, prune: Sequence[str] = ()) -> WatchList:
+    """Give a watch list."""
+    return WatchList(trees, frozenset(prune))
+
+
+@asynccontextmanager
+async def connection_to(server: OpenSSHServer) -> AsyncIterator[Connection]:
+    """Connect with fresh pins."""
+    async with connect(target_for(server), Pins()) as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def box_at(server: OpenSSHServer, watch: WatchList, limits: Limits | None = None) -> AsyncIterator[Box]:
+    """Connect and open the box."""
+    async with connection_to(server) as connection, open_box(connection, watch, limits or Limits()) as box:
+        yield box
+
+
+def listing(snapshot: Snapshot) -> Listing:
+    """Give the only listing."""
+    (only,) = snapshot.listings
+    return only
+
+
+def entry(snapshot: Snapshot, path: str) -> Entry:
+    """Give one entry of the only listing."""
+    return listing(snapshot).entries[RemotePath.parse(path)]
+
+
+def names(snapshot: Snapshot) -> set[str]:
+    """Give the paths in the only listing."""
+    return {str(path) for path in listing(snapshot).entries}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Everything that came for one request."""
+
+    opened: Opened | None
+    data: bytes
+    end: Closed | Failed
+
+
+async def read(reader: Reader, requests: Sequence[ReadRequest]) -> list[Answer]:
+    """Read all of `requests`; fails where events come in an order that the contract rules out."""
+    answers: list[Answer] = []
+    opened: Opened | None = None
+    data = bytearray()
+    async with reader.reading(requests) as events:
+        async for event in events:
+            assert event is not None
+            match event:
+                case Opened():
+                    assert opened is None
+                    opened = event
+                case Chunk(piece):
+                    assert opened is not None
+                    assert piece
+                    data += piece
+                case Closed() | Failed():
+                    assert event.request == requests[len(answers)]
+                    answers.append(Answer(opened, bytes(data), event))
+                    opened, data = None, bytearray()
+    assert len(answers) == len(requests)
+    return answers

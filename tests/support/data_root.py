@@ -1,0 +1,67 @@
+"""Short ways to fill a data root and to see what it holds, for tests of the store."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from harvestd.convention.paths import LocalPath
+from harvestd.store.publishing import Outcome, Publication, publish
+from harvestd.store.root import DataRoot
+from harvestd.store.staging import Staged
+
+RENAMEAT2 = "harvestd.store.renaming._renameat2"
+"""What a test sets to None for a file system that can't refuse to replace."""
+
+
+def staged(root: DataRoot, content: bytes) -> Staged:
+    """Give an anonymous temporary that holds `content`."""
+    temporary = root.stage()
+    temporary.write(content)
+    return temporary
+
+
+def publish_one(root: DataRoot, path: str, content: bytes, replaces: str | None = None) -> Outcome:
+    """Publish `content` at `path` and give the outcome."""
+    (outcome,) = publish(root, [Publication(staged(root, content), LocalPath.parse(path), replaces)])
+    return outcome
+
+
+def tree(directory: Path) -> dict[str, bytes | str]:
+    """Give all files below `directory` but harvestd's own: content, or "-> target" for a link."""
+    found: dict[str, bytes | str] = {}
+    for place, directories, files in os.walk(directory):
+        directories[:] = [name for name in directories if name != ".harvestd"]
+        for name in files + [name for name in directories if (Path(place) / name).is_symlink()]:
+            path = Path(place) / name
+            key = str(path.relative_to(directory))
+            found[key] = f"-> {path.readlink()}" if path.is_symlink() else path.read_bytes()
+    return found
+
+
+def names_in(directory: Path) -> list[str]:
+    """Give the names in a directory, sorted."""
+    return sorted(path.name for path in directory.iterdir())
+
+
+def temporaries(directory: Path) -> list[str]:
+    """Give the names in the staging directory of the data root at `directory`."""
+    return names_in(directory / ".harvestd" / "staging")
+
+
+def descriptors() -> list[str]:
+    """Give this process's open file descriptors."""
+    return names_in(Path("/proc/self/fd"))
+
+
+def watch_syncs(monkeypatch: pytest.MonkeyPatch, root: DataRoot) -> list[str]:
+    """Give a list that fills with what is fsynced from now on, as paths below the root that start with a slash."""
+    synced: list[str] = []
+    real = os.fsync
+
+    def watched(file: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{file}").readlink()).removeprefix(str(root.path)))
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    return synced

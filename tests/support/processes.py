@@ -1,0 +1,92 @@
+"""Process trees of this machine, read from /proc: who descends from whom, and ending a whole family.
+
+Only ever signals processes that the caller named and their descendants, held by pidfd so that a number that was used
+again is never hit.
+"""
+
+import os
+import select
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+_DEADLINE = 10.0
+"""Seconds for a family to end after its signal, before SIGKILL."""
+
+
+def descendants(pid: int) -> list[int]:
+    """Give the ids of all processes below `pid`, parents before their children, without `pid` itself."""
+    children = defaultdict[int, list[int]](list)
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            # The command's name stands in brackets and may hold anything; the fields after it are plain.
+            fields = stat.read_text(errors="replace").rpartition(")")[2].split()
+            children[int(fields[1])].append(int(stat.parent.name))
+    found: list[int] = []
+    level = [pid]
+    while level:
+        level = [child for parent in level for child in children[parent]]
+        found.extend(level)
+    return found
+
+
+def with_environment(variable: str, value: str) -> list[int]:
+    """Give the ids of all processes that were started with `variable` set to `value`, orphans among them."""
+    wanted = os.fsencode(f"{variable}={value}")
+    found = []
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            if wanted in environ.read_bytes().split(b"\0"):
+                found.append(int(environ.parent.name))
+    return found
+
+
+def end_family(pid: int, how: signal.Signals, others: Iterable[int] = ()) -> None:
+    """Send `how` to `pid`, all its descendants and `others`; wait until they ended, with SIGKILL after a deadline.
+
+    The family is frozen first, so that none of them starts another meanwhile.
+    The caller reaps `pid` where it is its child.
+    """
+    with ExitStack() as stack:
+        held: dict[int, int] = {}
+
+        def freeze(candidates: Iterable[int]) -> bool:
+            grown = False
+            for candidate in candidates:
+                if candidate not in held:
+                    with suppress(ProcessLookupError):
+                        held[candidate] = os.pidfd_open(candidate)
+                        stack.callback(os.close, held[candidate])
+                        signal.pidfd_send_signal(held[candidate], signal.SIGSTOP)
+                        grown = True
+            return grown
+
+        freeze([pid, *others])
+        while freeze([below for member in tuple(held) for below in descendants(member)]):
+            pass
+        _send(held.values(), how)
+        _send(held.values(), signal.SIGCONT)
+        if left := _wait_until_ended(held.values()):
+            _send(left, signal.SIGKILL)
+            left = _wait_until_ended(left)
+        if left:
+            raise TimeoutError(f"{len(left)} processes survived SIGKILL")
+
+
+def _send(handles: Iterable[int], how: signal.Signals) -> None:
+    for handle in handles:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(handle, how)
+
+
+def _wait_until_ended(handles: Iterable[int]) -> set[int]:
+    """Give the handles of those that still live after the deadline."""
+    alive = set(handles)
+    give_up = time.monotonic() + _DEADLINE
+    while alive and (left := give_up - time.monotonic()) > 0:
+        ended, _, _ = select.select(list(alive), [], [], left)
+        alive.difference_update(ended)
+    return alive
