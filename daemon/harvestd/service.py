@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import anyio
+from anyio.abc import TaskStatus
 
 from harvestd import __version__
 from harvestd.errors import ExitCode, unwrapped
@@ -39,28 +40,29 @@ async def run(settings: Settings, config: Path | None = None, ready: Callable[[]
     log = get_logger()
     bell = Bell()
     with unwrapped():
-        async with opened_house(settings, Silent()) as (house, root), anyio.create_task_group() as tasks:
-            log.info(
-                Event.SERVICE_STARTED,
-                version=__version__,
-                pid=os.getpid(),
-                config=config,
-                data_root=settings.data_root,
-                hosts=len(settings.hosts),
-            )
-            tasks.start_soon(_obey_signals, tasks.cancel_scope, bell)
-            tasks.start_soon(Fleet(house, root, bell).run)
-            ready()
+        async with anyio.create_task_group() as listening:
+            with anyio.CancelScope() as working:
+                await listening.start(_obey_signals, working, bell)
+                async with opened_house(settings, Silent()) as (house, root):
+                    log.info(
+                        Event.SERVICE_STARTED,
+                        version=__version__,
+                        pid=os.getpid(),
+                        config=config,
+                        data_root=settings.data_root,
+                        hosts=len(settings.hosts),
+                    )
+                    ready()
+                    await Fleet(house, root, bell).run()
+            listening.cancel_scope.cancel()
     log.info(Event.SERVICE_STOPPED, exit_code=int(ExitCode.OK), duration_seconds=round(time.monotonic() - started, 3))
     return ExitCode.OK
 
 
-async def _obey_signals(scope: anyio.CancelScope, bell: Bell) -> None:
+async def _obey_signals(working: anyio.CancelScope, bell: Bell, *, task_status: TaskStatus[None]) -> None:
     stopping = False
-    with (
-        anyio.CancelScope(shield=True),
-        anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1) as signals,
-    ):
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1) as signals:
+        task_status.started()
         async for number in signals:
             if number == signal.SIGUSR1:
                 bell.ring()
@@ -69,4 +71,4 @@ async def _obey_signals(scope: anyio.CancelScope, bell: Bell) -> None:
             else:
                 stopping = True
                 get_logger().info(Event.SERVICE_STOPPING, reason=signal.Signals(number).name)
-                scope.cancel()
+                working.cancel()

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.snapshot import Entry, Listing, Snapshot, Tree, TreeKind
 from harvestd.remote.box import Box, Chunk, Closed, Failed, Limits, Opened, Reader, ReadRequest, WatchList
@@ -115,3 +117,12 @@ async def read(reader: Reader, requests: Sequence[ReadRequest]) -> list[Answer]:
                     opened, data = None, bytearray()
     assert len(answers) == len(requests)
     return answers
+
+
+def sftp_program() -> str:
+    """Give OpenSSH's SFTP server as a program; skips where there is none."""
+    places = ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server", "/usr/lib/ssh/sftp-server")
+    found = next((place for place in places if Path(place).exists()), None)
+    if found is None:
+        pytest.skip("needs sftp-server as a program")
+    return found

@@ -4,17 +4,30 @@ import hashlib
 import os
 import shutil
 import socket
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import pytest
 
-from contract.connected import Pins, box_at, connection_to, entry, listing, names, read, target_for, training, watching
+from contract.connected import (
+    Pins,
+    box_at,
+    connection_to,
+    entry,
+    listing,
+    names,
+    read,
+    sftp_program,
+    target_for,
+    training,
+    watching,
+)
 from harvestd.convention.paths import RemotePath, decoded
 from harvestd.convention.snapshot import EntryType, TreeState
 from harvestd.errors import HostQuarantined, Retry
-from harvestd.remote.box import Chunk, Closed, Failed, Limits, Opened, ReadRequest
+from harvestd.remote.box import Chunk, Closed, Failed, Limits, Opened, ReadEvent, ReadRequest
 from harvestd.remote.connecting import BULK_WINDOW, connect
 from harvestd.remote.metering import Meter
 from harvestd.remote.opening import open_box, open_reader
@@ -191,9 +204,7 @@ async def test_special_files_are_listed_and_never_opened(server: OpenSSHServer, 
 )
 async def test_any_name_makes_the_round_trip(server: OpenSSHServer, root: Path, raw: bytes) -> None:
     """Whatever bytes Linux allows in a name come back exactly, and the file can be read by them."""
-    place = os.fsencode(root / "training_runs") + b"/" + raw
-    Path(os.fsdecode(place)).mkdir()
-    Path(os.fsdecode(place + b"/" + raw)).write_bytes(b"content")
+    fill(root, {f"{os.fsdecode(raw)}/{os.fsdecode(raw)}": b"content"})
     async with box_at(server, watching(training(root))) as box:
         snapshot = await box.scan()
         path = RemotePath((decoded(raw), decoded(raw)))
@@ -255,21 +266,13 @@ async def test_pruned_directories_are_one_entry(server: OpenSSHServer, root: Pat
     assert not again.changed
 
 
-def _sftp_server() -> str:
-    places = ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server", "/usr/lib/ssh/sftp-server")
-    found = next((place for place in places if Path(place).exists()), None)
-    if found is None:
-        pytest.skip("needs sftp-server as a program")
-    return found
-
-
 def _powerless(method: str, openssh_factory: OpenSSHFactory) -> OpenSSHServer:
     """Start a server whose sessions obey permissions, also where root runs the tests."""
     if os.geteuid() != 0:
         return openssh_factory(sftp_only=method == "sftp")
     if shutil.which("setpriv") is None:
         pytest.skip("root ignores permissions, and without setpriv (util-linux) it can't be stopped from that")
-    command = '/bin/sh -c "$SSH_ORIGINAL_COMMAND"' if method == "probe" else _sftp_server()
+    command = '/bin/sh -c "$SSH_ORIGINAL_COMMAND"' if method == "probe" else sftp_program()
     return openssh_factory(extra_config=[f"ForceCommand exec setpriv --bounding-set -all --inh-caps -all {command}"])
 
 
@@ -504,23 +507,27 @@ async def test_too_many_entries_quarantine_the_host(server: OpenSSHServer, root:
 async def test_dead_link_in_a_reading_is_a_retry(server: OpenSSHServer, root: Path) -> None:
     """When the box dies, whoever reads hears of it at once as something to try again."""
     fill(root, {"big": bytes(60 * MIB)})
-    with pytest.raises(Retry):
-        async with box_at(server, watching(training(root))) as box, box.reading([wanted(root, "big")]) as events:
-            async for event in events:
-                if isinstance(event, Opened):
-                    await anyio.to_thread.run_sync(server.kill)
+    async with box_at(server, watching(training(root))) as box, box.reading([wanted(root, "big")]) as events:
+        assert isinstance(await anext(events), Opened)
+        await anyio.to_thread.run_sync(server.kill)
+        with anyio.fail_after(20), pytest.raises(Retry, match=server.name):
+            await _drained(events)
+
+
+async def _drained(events: AsyncIterator[ReadEvent]) -> None:
+    async for _ in events:
+        pass
 
 
 async def test_dead_link_in_a_scan_is_a_retry(server: OpenSSHServer, root: Path) -> None:
     """A scan on a link that died infers nothing: it raises."""
-    async with connection_to(server) as connection:
-        async with open_box(connection, watching(training(root)), Limits()) as box:
-            await box.scan()
-            await anyio.to_thread.run_sync(server.kill)
-            with anyio.fail_after(20):
-                for _ in range(2):
-                    with pytest.raises(Retry, match=server.name):
-                        await box.scan()
+    async with connection_to(server) as connection, open_box(connection, watching(training(root)), Limits()) as box:
+        await box.scan()
+        await anyio.to_thread.run_sync(server.kill)
+        with anyio.fail_after(20):
+            for _ in range(2):
+                with pytest.raises(Retry, match=server.name):
+                    await box.scan()
 
 
 async def test_slow_caller_holds_the_box_back(server: OpenSSHServer, root: Path) -> None:
@@ -529,17 +536,17 @@ async def test_slow_caller_holds_the_box_back(server: OpenSSHServer, root: Path)
     fill(root, {"big": b""})
     os.truncate(root / "training_runs/big", size)
     got = 0
-    async with connection_to(server) as connection:
-        async with (
-            open_box(connection, watching(training(root)), Limits()) as box,
-            box.reading([wanted(root, "big")]) as events,
-        ):
-            async for event in events:
-                if not isinstance(event, Chunk):
-                    continue
-                if got == 0:
-                    assert await _still(connection.meter) < 16 * MIB
-                got += len(event.data)
+    async with (
+        connection_to(server) as connection,
+        open_box(connection, watching(training(root)), Limits()) as box,
+        box.reading([wanted(root, "big")]) as events,
+    ):
+        async for event in events:
+            if not isinstance(event, Chunk):
+                continue
+            if got == 0:
+                assert await _still(connection.meter) < 16 * MIB
+            got += len(event.data)
     assert got == size
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harvestd.settings import HostSettings, NamingRule, Release, Settings, Ssh, load, warnings_for
+from harvestd.settings import HostSettings, LambdaCloud, NamingRule, Release, Settings, Ssh, load, warnings_for
 from harvestd.settings.problems import model_in
 
 if TYPE_CHECKING:
@@ -114,11 +114,12 @@ def test_a_hosts_own_files_are_looked_at_once(tmp_path: Path) -> None:
     ]
 
 
-def test_a_release_that_can_never_happen_is_worth_a_word(tmp_path: Path) -> None:
-    """Somebody who asks for it should learn why nothing happens."""
+def test_what_is_set_but_not_acted_on_is_told(tmp_path: Path) -> None:
+    """Somebody who asks for discovery or release should learn why nothing happens."""
     key = tmp_path / "key"
     key.write_text("", encoding="utf-8")
     ssh = Ssh(identity_files=(key,))
     assert warnings_for(Settings(ssh=ssh), env={}) == ()
-    found = warnings_for(Settings(ssh=ssh, release=Release(terminate="when-drained")), env={})
-    assert [problem.key for problem in found] == ["release.terminate", "release.only"]
+    cloud = LambdaCloud(enabled=True)
+    found = warnings_for(Settings(ssh=ssh, lambda_cloud=cloud, release=Release(terminate="when-drained")), env={})
+    assert [problem.key for problem in found] == ["lambda_cloud.enabled", "release.terminate"]

@@ -196,6 +196,13 @@ def test_reading_and_hashing(root: DataRoot) -> None:
         root.read(LocalPath.parse("b"), 4)
 
 
+def test_a_readers_own_error_is_not_the_disks(root: DataRoot) -> None:
+    """A broken connection of whoever sends a file on is not reported as a failing disk."""
+    publish_one(root, "a", b"hello")
+    with pytest.raises(ConnectionResetError), root.reading(LocalPath.parse("a")):
+        raise ConnectionResetError
+
+
 def test_free_bytes_is_what_the_file_system_says(root: DataRoot) -> None:
     """The free space is that of the data root's file system for this user."""
     expected = os.statvfs(root.path)

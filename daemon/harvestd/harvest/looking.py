@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable
 
+from harvestd.convention.layout import EvalDir
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.plan import Plan
 from harvestd.convention.planning import Situation, make_plan
@@ -56,7 +57,7 @@ class Looking:
                 refused=self.refused,
             ),
         )
-        self._tell_evals(eval_dir.place for eval_dir in seen.evals)
+        self._tell_evals(seen.evals)
         if await self._house.catalogue.save_left_out(self._host.name, plan.left_out):
             self._house.touch(plan.left_out)
         return plan
@@ -78,11 +79,16 @@ class Looking:
             )
         self._rejected = snapshot.rejected
 
-    def _tell_evals(self, places: Iterable[str]) -> None:
-        for place in places:
-            if place not in self._seen_evals:
-                self._seen_evals.add(place)
-                get_logger().info(Event.EVAL_DISCOVERED, host=self._host.name, path=place)
+    def _tell_evals(self, evals: Iterable[EvalDir]) -> None:
+        """Tell evals that were never seen: neither by this process nor, going by what is here, by an earlier one."""
+        for eval_dir in evals:
+            if eval_dir.place in self._seen_evals:
+                continue
+            self._seen_evals.add(eval_dir.place)
+            sources = (member.source for group in eval_dir.groups for member in group.members)
+            storage = self._house.storage_of(self._host)
+            if not any(self._house.catalogue.knowledge.copies(storage, source.place) for source in sources):
+                get_logger().info(Event.EVAL_DISCOVERED, host=self._host.name, path=eval_dir.place)
 
     @property
     def missing_roots(self) -> frozenset[str]:

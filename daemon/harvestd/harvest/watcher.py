@@ -13,6 +13,7 @@ from harvestd.errors import HarvestError, HostQuarantined, Retry
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.house import House
 from harvestd.harvest.looking import Looking
+from harvestd.harvest.pins import Pins
 from harvestd.harvest.session import PassResult, Session
 from harvestd.inventory.provider import Host
 from harvestd.remote.box import Box, BoxFacts
@@ -35,7 +36,7 @@ async def connected(host: Host, house: House) -> AsyncIterator[tuple[Box, BoxFac
     """Connect to a host and open its box; raises `Retry` and `HostQuarantined` as `remote` does."""
     async with AsyncExitStack() as stack:
         async with house.connecting:
-            connection = await stack.enter_async_context(connect(house.target_of(host), house.catalogue))
+            connection = await stack.enter_async_context(connect(house.target_of(host), Pins(host, house.catalogue)))
             box = await stack.enter_async_context(open_box(connection, house.watch_list_of(host), house.limits))
             facts = await box.facts()
         yield box, facts

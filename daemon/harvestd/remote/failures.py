@@ -6,6 +6,7 @@ reason, a program's complaint) appears only cut and escaped.
 
 import asyncio
 import errno
+import os
 import socket
 
 import asyncssh
@@ -60,7 +61,8 @@ def unreachable(target: Target, error: OSError) -> Unreachable:
     """Say why there was no connection at all."""
     if isinstance(error, socket.gaierror):
         return Unreachable(f"{target}: the name can't be resolved ({error.strerror})", hint="is the address right?")
-    reason = error.strerror or str(error) or type(error).__name__
+    # asyncio puts sentences of its own where the system's word for the number should stand.
+    reason = os.strerror(error.errno) if error.errno else str(error) or type(error).__name__
     hint = next((way for number, way in _WAYS_OUT.items() if error.errno == number), "is the box running?")
     return Unreachable(f"{target}: no connection ({reason})", hint=hint)
 
@@ -68,7 +70,7 @@ def unreachable(target: Target, error: OSError) -> Unreachable:
 def not_connected(target: Target, error: asyncssh.Error | OSError | ValueError) -> HarvestError:
     """Translate what ended an attempt to connect; host keys and authentication have errors of their own."""
     match error:
-        case asyncssh.ConnectionLost():
+        case asyncssh.ConnectionLost() | ConnectionResetError() | BrokenPipeError():
             return Unreachable(
                 f"{target}: the connection was closed before the log-in was done",
                 hint="a booting box, or sshd's MaxStartups is reached; it is tried again",

@@ -21,12 +21,18 @@ def warnings_for(settings: Settings, *, env: Mapping[str, str] | None = None) ->
     for host in settings.hosts:
         own = host.model_fields_set & set(Ssh.model_fields)
         found += _about_ssh(settings.ssh_for(host), f"hosts[{host.name}]", own, agent=agent)
-    if settings.release.terminate != "never" and not settings.lambda_cloud.enabled:
-        message = f"is {settings.release.terminate!r}, but no cloud is enabled that could terminate a host"
-        found.append(Problem("", "release.terminate", message, "set lambda_cloud.enabled = true"))
-    if settings.release.terminate == "when-drained" and not settings.release.only:
-        found.append(Problem("", "release.only", "names no host, so that none will ever be terminated"))
+    found += _about_what_is_to_come(settings)
     return tuple(found)
+
+
+def _about_what_is_to_come(settings: Settings) -> Iterator[Problem]:
+    """Name what is set but not acted on by this version: silence would be taken for consent."""
+    if settings.lambda_cloud.enabled:
+        message = "is set, but this version does not ask the cloud for hosts yet"
+        yield Problem("", "lambda_cloud.enabled", message, "name the boxes under [[hosts]]")
+    if settings.release.terminate != "never":
+        message = f"is {settings.release.terminate!r}, but this version gives no verdicts and terminates nothing yet"
+        yield Problem("", "release.terminate", message, "switch boxes off by hand")
 
 
 def _about_ssh(ssh: Ssh, table: str, keys: set[str], *, agent: bool) -> Iterator[Problem]:

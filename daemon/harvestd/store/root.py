@@ -16,7 +16,7 @@ from harvestd.convention.paths import RESERVED, LocalPath
 from harvestd.store.failures import Damaged, shown, translating
 from harvestd.store.opening import Opened, open_data_root
 from harvestd.store.staging import Staged, Staging
-from harvestd.store.walking import Touched, made, names_in, opened, reading, sha256_of, status, sync_touched
+from harvestd.store.walking import Touched, made, names_in, open_regular, opened, sha256_of, status, sync_touched
 
 
 class DataRoot:
@@ -107,14 +107,17 @@ class DataRoot:
     def reading(self, path: LocalPath) -> Iterator[BufferedReader]:
         """Give the regular file at `path`, open for reading.
 
-        Raises FileNotFoundError where there is none, `Conflict` for a link or what is no regular file.
+        Raises FileNotFoundError where there is none, `Conflict` for a link or what is no regular file. What the body
+        raises passes as it is: the caller's own OSError must not be taken for the disk's.
         """
-        with self.parent(path) as directory, reading(directory, path.name) as file:
-            yield file
+        with self.parent(path) as directory:
+            file = open_regular(directory, path.name)
+        with os.fdopen(file, "rb") as reader:
+            yield reader
 
     def read(self, path: LocalPath, limit: int) -> bytes:
         """Give the file's content; raises as `reading` does, and `Damaged` where it has more than `limit` bytes."""
-        with self.reading(path) as file:
+        with self._translating(path), self.reading(path) as file:
             content = file.read(limit + 1)
         if len(content) > limit:
             raise Damaged(f"{shown(path)} has more than {limit} bytes")
@@ -122,7 +125,7 @@ class DataRoot:
 
     def sha256(self, path: LocalPath) -> str:
         """Give the SHA-256 of the file's content in hex; raises as `reading` does."""
-        with self.reading(path) as file:
+        with self._translating(path), self.reading(path) as file:
             return sha256_of(file)
 
     def free_bytes(self) -> int:

@@ -524,7 +524,7 @@ class Reading:
 
 def gpu_names() -> "list[str]":
     """Give one name for each GPU, none where nvidia-smi is missing or hangs."""
-    search = ["/usr/bin", *os.environ.get("PATH", "").split(":")]
+    search = [*os.environ.get("PATH", "").split(":"), "/usr/bin"]
     for directory in search:
         program = directory + "/nvidia-smi"
         if directory.startswith("/") and os.access(program, os.X_OK):

@@ -1,0 +1,46 @@
+# Everything sets itself up: a virtual environment in .venv, from the hashed lock file. Needs python3 (with pip and venv).
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help install demo test check lint types imports format lock clean
+.DEFAULT_GOAL := help
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+install: .venv/installed  ## set up .venv
+
+demo: .venv/installed  ## watch the daemon bring home an embedded fleet of made-up boxes
+	$(BIN)/harvestd demo
+
+test: .venv/installed  ## run all tests; real OpenSSH servers need sshd (apt install openssh-server)
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/installed
+	$(BIN)/mypy
+
+imports: .venv/installed
+	$(BIN)/lint-imports
+
+check: lint types imports test  ## what CI runs: lint, types, the direction of imports, tests
+
+format: .venv/installed  ## put the code into the project's form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: .venv/installed  ## resolve the dependencies anew (needs uv on PATH)
+	uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-header --no-annotate \
+	    --no-emit-index-url --extra dev pyproject.toml --output-file requirements.lock
+
+clean:  ## remove what make made
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

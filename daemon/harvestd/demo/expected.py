@@ -1,0 +1,94 @@
+"""What must stand at home when the story is told: written out by hand, so that it can contradict the convention's code.
+
+Each file at home is named with the file on its box whose bytes it must have. Nothing else may stand there but each
+experiment's own manifest.
+"""
+
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from harvestd.demo.content import RunSpec
+from harvestd.demo.story import BATCH, QUIET, TRAINING
+
+Home = PurePosixPath
+"""Below the data root."""
+
+TRAINING_HOME = Home("gns_test_2025-08-20_qwen2_5_1_5b_h100_48steps")
+BATCH_HOME = Home("baseline_training_2025-08-21_qwen2_5_0_5b_8x_a100_30steps")
+QUIET_HOME = Home("baseline_training_2025-08-22_llama3_8b_2x_h100_20steps")
+UNFILED = Home("_unfiled/gpu-b")
+HARDWARE = {"gpu-c": "2x_h100"}
+"""What the demo's configuration says; the other boxes are asked themselves, gpu-c offers no way to."""
+
+_CHECKPOINT = (
+    "model/README.md",
+    "model/adapter_config.json",
+    "model/adapter_model.safetensors",
+    "optimizer.pt",
+    "scheduler.pt",
+    "training_info.json",
+)
+_LEAF = ("metrics.csv", "run_meta.json")
+_SETTING = "temp0.7_p1.0_r8"
+
+
+def expected_files() -> dict[Home, tuple[str, PurePosixPath]]:
+    """Give home path → (box, path below the box's root) for every file that must be there."""
+    return {
+        **dict(_run(TRAINING_HOME, "gpu-a", TRAINING)),
+        **dict(_evals_of_training()),
+        **dict(_run(BATCH_HOME, "gpu-b", BATCH)),
+        **dict(_batch_evals()),
+        **dict(_hub_eval()),
+        **dict(_run(QUIET_HOME, "gpu-c", QUIET)),
+    }
+
+
+def expected_links() -> dict[Home, str]:
+    """Give the links that must be there, with their targets."""
+    homes = (TRAINING_HOME, BATCH_HOME, QUIET_HOME)
+    return {home / "training_run/training_state/step_latest": "step_final" for home in homes}
+
+
+def expected_manifests() -> set[Home]:
+    """Give the files that harvestd writes itself."""
+    return {home / "manifest.json" for home in (TRAINING_HOME, BATCH_HOME, QUIET_HOME)}
+
+
+Pair = tuple[Home, tuple[str, PurePosixPath]]
+
+
+def _run(home: Home, box: str, run: RunSpec) -> Iterator[Pair]:
+    there = PurePosixPath("training_runs") / run.name
+    final = [f"training_state/step_final/{name}" for name in _CHECKPOINT]
+    for name in ("config.yaml", "logs/train_log.jsonl", f"tensorboard/{run.events_name}", *final):
+        yield home / "training_run" / name, (box, there / name)
+
+
+def _evals_of_training() -> Iterator[Pair]:
+    there = PurePosixPath("eval_runs/run_2025-08-20_03-31-43_gsm8k_r1_template")
+    home = TRAINING_HOME / "eval_results" / there.name
+    leaves = [
+        f"qwen2_5_15_gsm8k_finetuned/step_{step}_gsm8k_r1_template/{_SETTING}/{name}"
+        for step in (10, 20, 30, 40)
+        for name in _LEAF
+    ]
+    for name in ("eval_config.yaml", *leaves):
+        yield home / name, ("gpu-a", there / name)
+    base = PurePosixPath("eval_runs/qwen2_5_15_gsm8k_finetuned/step_base_full_gsm8k_r1_template") / _SETTING
+    for name in _LEAF:
+        yield TRAINING_HOME / "base_eval" / _SETTING / name, ("gpu-a", base / name)
+
+
+def _batch_evals() -> Iterator[Pair]:
+    there = PurePosixPath("eval_runs/run_2025-08-21_09-12-05_gsm8k")
+    leaves = [f"results/step_{step}/{name}" for step in (10, 20, 30) for name in ("metrics.csv", "summary.json")]
+    consolidated = ("results/consolidated_metrics.csv", "results/consolidated_summary.json")
+    for name in ("config.yaml", "metadata.json", *leaves, *consolidated):
+        yield BATCH_HOME / "eval_results" / there.name / name, ("gpu-b", there / name)
+
+
+def _hub_eval() -> Iterator[Pair]:
+    there = PurePosixPath("eval_runs/Qwen/Qwen2.5-0.5B_gsm8k_finetuned/step_20_gsm8k_r1_template") / _SETTING
+    for name in _LEAF:
+        yield UNFILED / there / name, ("gpu-b", there / name)

@@ -1,0 +1,37 @@
+"""Holding a data root against what must stand there: paths, links and every byte."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from harvestd.demo.expected import expected_files, expected_links, expected_manifests
+from harvestd.demo.fleet import Fleet
+
+_OWN = ".harvestd"
+
+
+def differences(data_root: Path, fleet: Fleet) -> list[str]:
+    """Give a sentence for everything that is missing, too much, or other than on its box; empty if all is right."""
+    return list(_differences(data_root, fleet))
+
+
+def _differences(data_root: Path, fleet: Fleet) -> Iterator[str]:
+    here = {PurePosixPath(path.relative_to(data_root)): path for path in files_in(data_root)}
+    files, links, manifests = expected_files(), expected_links(), expected_manifests()
+    for path in sorted(here.keys() - files.keys() - links.keys() - manifests):
+        yield f"should not be here: {path}"
+    for path in sorted((files.keys() | links.keys() | manifests) - here.keys()):
+        yield f"is missing: {path}"
+    for path in sorted(links.keys() & here.keys()):
+        if not here[path].is_symlink() or os.readlink(here[path]) != links[path]:  # noqa: PTH115  (the text, not a path)
+            yield f"should be a link to {links[path]}: {path}"
+    for path in sorted(files.keys() & here.keys()):
+        box, there = files[path]
+        if here[path].is_symlink() or here[path].read_bytes() != (fleet.box(box).root / there).read_bytes():
+            yield f"is not what is on {box}: {path}"
+
+
+def files_in(data_root: Path) -> list[Path]:
+    """Give every file and link below a data root, but for harvestd's own, sorted."""
+    found = [path for path in data_root.rglob("*") if path.is_symlink() or path.is_file()]
+    return sorted(path for path in found if path.relative_to(data_root).parts[0] != _OWN)

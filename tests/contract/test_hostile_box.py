@@ -1,0 +1,291 @@
+"""A box that lies: each lie ends in quarantine, in bounded time and memory, and its text reaches no error raw.
+
+The server is scripted with asyncssh, since no honest OpenSSH would say such things.
+"""
+
+import asyncio
+import json
+import re
+import struct
+import tracemalloc
+import zlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import anyio
+import asyncssh
+import pytest
+
+from contract.connected import Pins, names, read, training, watching
+from harvestd.convention.paths import RemotePath
+from harvestd.errors import HarvestError, HostQuarantined, Retry
+from harvestd.remote.box import Box, Limits, ReadRequest
+from harvestd.remote.connecting import connect
+from harvestd.remote.opening import open_box
+from harvestd.remote.target import Target
+from support.openssh import generate_key
+
+pytestmark = pytest.mark.anyio
+
+TREE = training(Path("/root-of-a-liar"))
+LIMITS = Limits(entries=2000, rejected_names=50, answer_time=timedelta(seconds=1.5), scan_time=timedelta(seconds=3))
+
+Script = Callable[[dict[str, object]], bytes]
+"""From a request to the raw bytes of its answer."""
+
+
+def frame(letter: bytes, payload: bytes) -> bytes:
+    """Give one frame."""
+    return struct.pack(">I", len(payload) + 1) + letter + payload
+
+
+def told(letter: bytes, value: object) -> bytes:
+    """Give one frame of JSON."""
+    return frame(letter, json.dumps(value).encode())
+
+
+def scan_part(**news: object) -> bytes:
+    """Give news of the only tree."""
+    return frame(b"S", zlib.compress(json.dumps({"tree": 0, **news}).encode()))
+
+
+def end(number: object) -> bytes:
+    """Give the end of a scan."""
+    return told(b"E", {"id": number, "now": 1, "trees": [[0, "present", 1, "ext4"]]})
+
+
+async def _probe(process: asyncssh.SSHServerProcess[bytes], script: Script) -> None:
+    """Play a probe's part honestly up to the greeting, then as the script says."""
+    command = process.command or ""
+    (size,) = re.findall(r"read\((\d+)\)", command)
+    await process.stdin.readexactly(int(size))
+
+    async def request() -> dict[str, object]:
+        (length,) = struct.unpack(">I", await process.stdin.readexactly(4))
+        value = json.loads(await process.stdin.readexactly(length))
+        assert isinstance(value, dict)
+        return value
+
+    hello = await request()
+    process.stdout.write(str(hello["marker"]).encode() + told(b"H", {"python": "3.10.0"}))
+    while True:
+        asked = await request()
+        if asked["do"] != "beat":
+            process.stdout.write(script(asked))
+            await process.stdout.drain()
+
+
+class _Open(asyncssh.SSHServer):
+    """Lets anybody in."""
+
+    def begin_auth(self, username: str) -> bool:  # noqa: ARG002  (asyncssh's signature)
+        return False
+
+
+@asynccontextmanager
+async def liar(tmp_path: Path, script: Script) -> AsyncIterator[Box]:
+    """Give a box whose probe answers as `script` says."""
+
+    async def process(channel: asyncssh.SSHServerProcess[bytes]) -> None:
+        try:
+            await _probe(channel, script)
+        except (asyncssh.Error, asyncio.IncompleteReadError, BrokenPipeError):
+            channel.close()
+
+    async with served(tmp_path, process_factory=process) as box:
+        yield box
+
+
+@asynccontextmanager
+async def served(tmp_path: Path, **options: object) -> AsyncIterator[Box]:
+    """Give a box behind an asyncssh server with these options."""
+    key = generate_key(tmp_path / "key")
+    host_key = asyncssh.generate_private_key("ssh-ed25519")
+    async with asyncssh.listen(
+        "127.0.0.1", 0, server_factory=_Open, server_host_keys=[host_key], encoding=None, **options
+    ) as server:
+        target = Target("liar", "127.0.0.1", server.get_port(), identity_files=(key,), agent=False)
+        async with connect(target, Pins()) as connection, open_box(connection, watching(TREE), LIMITS) as box:
+            yield box
+
+
+async def outcome(box: Box) -> HarvestError:
+    """Give the error that a scan ends with."""
+    with anyio.fail_after(30), pytest.raises(HarvestError) as raised:
+        await box.scan()
+    assert "liar" in str(raised.value)
+    assert "\x1b" not in str(raised.value)
+    return raised.value
+
+
+def entry(name: object = "a", kind: object = "f", *fields: object) -> list[object]:
+    """Give an entry's row with some of its fields replaced."""
+    return [name, kind, *(fields or (1, 2, 3, 4))]
+
+
+async def test_honest_script_is_believed(tmp_path: Path) -> None:
+    """The scripted server can tell the truth, so what fails below fails for its lie."""
+    async with liar(tmp_path, lambda asked: scan_part(set=[entry()]) + end(asked["id"])) as box:
+        assert names(await box.scan()) == {"a"}
+
+
+LIES: dict[str, Script] = {
+    "garbage": lambda _: b"\x1b[31mgarbage" * 100,
+    "huge frame": lambda _: struct.pack(">I", 2**31) + b"S" + bytes(1000),
+    "empty frame": lambda _: struct.pack(">I", 0) * 10,
+    "no zlib": lambda _: frame(b"S", b"not zlib"),
+    "bomb": lambda _: frame(b"S", zlib.compress(bytes(200 * 1024 * 1024))),
+    "no JSON": lambda _: frame(b"E", b"{nonsense"),
+    "deep JSON": lambda _: frame(b"E", b"[" * 200_000),
+    "no object": lambda _: told(b"E", [1, 2]),
+    "endless number": lambda _: frame(b"E", b'{"id":' + b"9" * 100_000 + b"}"),
+    "wrong request": lambda asked: end(int(str(asked["id"])) + 1),
+    "other tree": lambda asked: scan_part(tree=7) + end(asked["id"]),
+    "negative size": lambda asked: scan_part(set=[entry("a", "f", -1, 2, 3, 4)]) + end(asked["id"]),
+    "size of 2**63": lambda asked: scan_part(set=[entry("a", "f", 2**63, 2, 3, 4)]) + end(asked["id"]),
+    "size is true": lambda asked: scan_part(set=[[*entry()[:2], *[True] * 4]]) + end(asked["id"]),
+    "size is a text": lambda asked: scan_part(set=[entry("a", "f", "1", 2, 3, 4)]) + end(asked["id"]),
+    "size is a float": lambda asked: scan_part(set=[entry("a", "f", 1.5, 2, 3, 4)]) + end(asked["id"]),
+    "time of 2**70": lambda asked: scan_part(set=[entry("a", "f", 1, 2**70, 3, 4)]) + end(asked["id"]),
+    "unknown kind": lambda asked: scan_part(set=[entry("a", "\x1b")]) + end(asked["id"]),
+    "short row": lambda asked: scan_part(set=[["a"]]) + end(asked["id"]),
+    "name is a number": lambda asked: scan_part(set=[entry(5)]) + end(asked["id"]),
+    "file with target": lambda asked: scan_part(set=[[*entry(), "x"]]) + end(asked["id"]),
+    "bad names": lambda asked: scan_part(set=[entry(f"../{n}") for n in range(60)]) + end(asked["id"]),
+    "too many": lambda asked: (
+        b"".join(scan_part(set=[entry(f"{m}/{n}") for n in range(500)]) for m in range(6)) + end(asked["id"])
+    ),
+    "long names": lambda asked: (
+        b"".join(scan_part(set=[entry("/".join([f"{m}-{n}", *["x" * 250] * 14])) for n in range(50)]) for m in range(6))
+        + end(asked["id"])
+    ),
+    "unknown state": lambda asked: told(b"E", {"id": asked["id"], "now": 1, "trees": [[0, "\x1b", 1, ""]]}),
+    "file instead": lambda _: told(b"O", {"id": 0, "version": [1, 2, 3, 4], "verified": None}),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+async def test_lies_about_trees(tmp_path: Path, lie: str) -> None:
+    """A lie in a scan ends in quarantine."""
+    async with liar(tmp_path, LIES[lie]) as box:
+        assert isinstance(await outcome(box), HostQuarantined)
+
+
+@pytest.mark.parametrize(
+    "name", ["..", ".", "", "../x", "/etc/passwd", "a//b", "a/../b", "nul\0", "x" * 256, "a/" * 70 + "b", "\ud800"]
+)
+async def test_bad_names_are_counted_and_siblings_kept(tmp_path: Path, name: str) -> None:
+    """A name that no file may have is rejected alone."""
+    part = scan_part(set=[entry("before"), entry(name), entry("after")])
+    async with liar(tmp_path, lambda asked: part + end(asked["id"])) as box:
+        snapshot = await box.scan()
+    assert names(snapshot) == {"before", "after"}
+    assert snapshot.rejected == 1
+
+
+async def test_rejected_names_that_go_are_not_counted_for_ever(tmp_path: Path) -> None:
+    """The count is of the names that are there now."""
+    parts = iter([scan_part(set=[entry("../x")]), scan_part(gone=["../x"])] * 100)
+    async with liar(tmp_path, lambda asked: next(parts) + end(asked["id"])) as box:
+        counts = [(await box.scan()).rejected for _ in range(120)]
+    assert counts == [1, 0] * 60
+
+
+async def test_endless_scan_is_cut_by_time(tmp_path: Path) -> None:
+    """The same news without end cost the scan's time and no more memory than one tree."""
+    news = scan_part(set=[entry(f"{n}") for n in range(1000)]) * 2000
+    async with liar(tmp_path, lambda _: news) as box:
+        tracemalloc.start()
+        try:
+            error = await outcome(box)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert isinstance(error, Retry)
+    assert peak < 64 * 1024 * 1024
+
+
+async def test_silence_is_a_retry(tmp_path: Path) -> None:
+    """A box that says nothing any more is not at fault for sure: it is tried again."""
+    async with liar(tmp_path, lambda _: b"") as box:
+        assert isinstance(await outcome(box), Retry)
+
+
+WANTED = ReadRequest(TREE, RemotePath(("a",)))
+OPENED = told(b"O", {"id": 0, "version": [10, 2, 3, 4], "verified": None})
+CLOSED = told(b"C", {"id": 0, "version": [10, 2, 3, 4], "sha256": "0" * 64})
+
+READ_LIES: dict[str, bytes] = {
+    "more than asked": OPENED + frame(b"D", bytes(11)),
+    "zero bytes for ever": OPENED + frame(b"D", b"") * 100,
+    "not opened": frame(b"D", b"x"),
+    "closed unopened": CLOSED,
+    "opened twice": OPENED + OPENED,
+    "other file": told(b"O", {"id": 1, "version": [10, 2, 3, 4], "verified": None}),
+    "end too soon": OPENED + told(b"R", {"id": 0}),
+    "more files": OPENED + frame(b"D", bytes(10)) + CLOSED + OPENED,
+    "no hash": OPENED + told(b"C", {"id": 0, "version": [10, 2, 3, 4], "sha256": "x" * 64}),
+    "short version": told(b"O", {"id": 0, "version": [10], "verified": None}),
+    "size of -1": told(b"O", {"id": 0, "version": [-1, 2, 3, 4], "verified": None}),
+    "long reason": told(b"X", {"id": 0, "reason": "\x1b" * 1000, "vanished": False}),
+    "scan instead": scan_part(set=[]),
+}
+
+
+@pytest.mark.parametrize("lie", READ_LIES)
+async def test_lies_about_files(tmp_path: Path, lie: str) -> None:
+    """A lie in a reading ends in quarantine."""
+    async with liar(tmp_path, lambda _: READ_LIES[lie]) as box:
+        with anyio.fail_after(30), pytest.raises(HostQuarantined, match="liar"):
+            await read(box, [WANTED])
+
+
+class _LyingFiles(asyncssh.SFTPServer):
+    """Lists what no directory holds."""
+
+    def stat(self, path: bytes) -> asyncssh.SFTPAttrs:
+        return asyncssh.SFTPAttrs(permissions=0o40755, size=0, mtime=1) if path else asyncssh.SFTPAttrs()
+
+    lstat = stat
+
+    def realpath(self, path: bytes) -> bytes:
+        return path
+
+    async def scandir(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
+        """List bad names among good ones, and nothing deeper."""
+        if path.endswith(b"training_runs"):
+            for name in self.listed():
+                yield asyncssh.SFTPName(name, attrs=asyncssh.SFTPAttrs(permissions=0o100644, size=1, mtime=1))
+
+    def listed(self) -> list[bytes]:
+        """Give the names."""
+        return [b".", b"..", b"good", b"../bad", b"/etc/passwd", b"", b"nul\0", b"x" * 300]
+
+
+class _Endless(_LyingFiles):
+    def listed(self) -> list[bytes]:
+        return [b"%d" % n for n in range(100_000)]
+
+
+@asynccontextmanager
+async def sftp_liar(tmp_path: Path, server: type[asyncssh.SFTPServer]) -> AsyncIterator[Box]:
+    """Give a box that only has this SFTP server."""
+    async with served(tmp_path, sftp_factory=server) as box:
+        assert box.method == "sftp"
+        yield box
+
+
+async def test_bad_names_over_sftp(tmp_path: Path) -> None:
+    """Names that no file may have are rejected and counted; siblings are kept."""
+    async with sftp_liar(tmp_path, _LyingFiles) as box:
+        snapshot = await box.scan()
+    assert names(snapshot) == {"good"}
+    assert snapshot.rejected == 5
+
+
+async def test_endless_directory_over_sftp(tmp_path: Path) -> None:
+    """A listing beyond the limit ends in quarantine long before its end."""
+    async with sftp_liar(tmp_path, _Endless) as box:
+        assert isinstance(await outcome(box), HostQuarantined)
