@@ -10,6 +10,7 @@ import pytest
 
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.snapshot import Entry, Listing, Snapshot, Tree, TreeKind
+from harvestd.errors import HarvestError
 from harvestd.remote.box import Box, Chunk, Closed, Failed, Limits, Opened, Reader, ReadRequest, WatchList
 from harvestd.remote.connecting import Connection, connect
 from harvestd.remote.opening import open_box
@@ -126,3 +127,25 @@ def sftp_program() -> str:
     if found is None:
         pytest.skip("needs sftp-server as a program")
     return found
+
+
+def fill(root: Path, files: dict[str, bytes]) -> None:
+    """Write files below the training tree."""
+    for name, content in files.items():
+        path = root / "training_runs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def wanted(root: Path, path: str, offset: int = 0, length: int | None = None) -> ReadRequest:
+    """Ask for a file below the training tree."""
+    return ReadRequest(training(root), RemotePath.parse(path), offset, length)
+
+
+async def outcome(target: Target, pins: Pins | None = None) -> HarvestError | None:
+    """Connect and leave; gives the error if there was one."""
+    try:
+        async with connect(target, pins or Pins()):
+            return None
+    except HarvestError as e:
+        return e

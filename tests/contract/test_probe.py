@@ -306,6 +306,21 @@ async def test_rewritten_within_a_tick_is_noticed(openssh_factory: OpenSSHFactor
             done = True
 
 
+async def test_last_file_is_the_end(openssh_factory: OpenSSHFactory, root: Path) -> None:
+    """Who leaves a reading after its last file has abandoned nothing: the same program reads on."""
+    server = openssh_factory()
+    async with box_at(server, watching(training(root))) as box:
+        used = []
+        for _ in range(2):
+            async with box.reading([the_file(root)]) as events:
+                async for event in events:
+                    if isinstance(event, Closed):
+                        break
+            used.append(probes(server))
+    assert len(used[0]) == 2
+    assert used[0] == used[1]
+
+
 async def test_cancelled_scan_leaves_nothing_half_known(openssh_factory: OpenSSHFactory, root: Path) -> None:
     """A scan that is cancelled infers nothing: the next one is whole again."""
     server = openssh_factory()

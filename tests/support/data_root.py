@@ -54,13 +54,13 @@ def descriptors() -> list[str]:
     return names_in(Path("/proc/self/fd"))
 
 
-def watch_syncs(monkeypatch: pytest.MonkeyPatch, root: DataRoot) -> list[str]:
-    """Give a list that fills with what is fsynced from now on, as paths below the root that start with a slash."""
+def watch_syncs(monkeypatch: pytest.MonkeyPatch, directory: Path) -> list[str]:
+    """Give a list that fills with what is fsynced from now on, as paths below `directory` that start with a slash."""
     synced: list[str] = []
     real = os.fsync
 
     def watched(file: int) -> None:
-        synced.append(str(Path(f"/proc/self/fd/{file}").readlink()).removeprefix(str(root.path)))
+        synced.append(str(Path(f"/proc/self/fd/{file}").readlink()).removeprefix(str(directory)))
         real(file)
 
     monkeypatch.setattr(os, "fsync", watched)

@@ -32,7 +32,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
     try:
         yield tmp_path
     finally:
-        subprocess.run(["umount", tmp_path], check=True)
+        subprocess.run(["umount", "--lazy", tmp_path], check=True)
 
 
 @needs_mount
@@ -99,7 +99,7 @@ def test_another_file_system_below_the_root_is_refused(small: Path) -> None:
         try:
             outcome = publish_one(root, "mounted/a", b"1")
         finally:
-            subprocess.run(["umount", root.path / "mounted"], check=True)
+            subprocess.run(["umount", "--lazy", root.path / "mounted"], check=True)
         assert outcome.result == Result.REFUSED
         assert outcome.detail
 

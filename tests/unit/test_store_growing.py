@@ -149,7 +149,7 @@ def test_a_failed_append_leaves_no_torn_line(root: DataRoot, monkeypatch: pytest
 
 def test_a_new_files_name_is_synced_once(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first sync covers the new directories too, later ones the data alone."""
-    synced = watch_syncs(monkeypatch, root)
+    synced = watch_syncs(monkeypatch, root.path)
     with GrowingFile.create(root, PATH) as growing:
         growing.sync()
         assert synced == ["", "/exp", "/exp/logs"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harvestd.convention.paths import LocalPath, RejectedPath
+from harvestd.store import links
 from harvestd.store.failures import Conflict
 from harvestd.store.links import make_link
 from harvestd.store.moving import move
@@ -15,7 +16,7 @@ from harvestd.store.publishing import Result
 from harvestd.store.root import DataRoot
 from harvestd.store.versions import list_versions, set_aside
 from harvestd.store.whole import write_own
-from support.data_root import RENAMEAT2, names_in, publish_one, temporaries, tree
+from support.data_root import RENAMEAT2, names_in, publish_one, temporaries, tree, watch_syncs
 
 LATEST = LocalPath.parse("exp/training_state/step_latest")
 
@@ -62,6 +63,31 @@ def test_a_link_replaces_nothing_but_a_link(root: DataRoot, kind: str) -> None:
     assert not place.is_symlink()
     assert names_in(root.path.parent / "outside") == []
     assert temporaries(root.path) == []
+
+
+def test_a_name_that_is_taken_in_the_last_moment(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that appears just before the link is made wins, and the link's temporary is gone."""
+
+    def taken(*_: object) -> None:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+
+    monkeypatch.setattr(links, "rename_noreplace", taken)
+    assert make_link(root, LATEST, "step_final") == Result.CONFLICT
+    assert temporaries(root.path) == []
+
+
+def test_everything_is_synced(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link, a file of our own and a move are on disk, with their directories, when the call returns."""
+    synced = watch_syncs(monkeypatch, root.path)
+    make_link(root, LATEST, "step_final")
+    assert synced == ["", "/exp", "/exp/training_state"]
+    synced.clear()
+    write_own(root, LocalPath.parse("exp/README.md"), b"1")
+    assert synced[0].startswith("/.harvestd/staging/")
+    assert synced[1:] == ["/exp"]
+    synced.clear()
+    move(root, LocalPath.parse("exp/README.md"), LocalPath.parse("new/README.md"))
+    assert synced == ["", "/exp", "/new"]
 
 
 def test_no_links_on_this_file_system(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:

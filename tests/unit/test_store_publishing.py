@@ -11,6 +11,7 @@ import pytest
 from harvestd.convention.paths import LocalPath
 from harvestd.errors import HaltedForSafety
 from harvestd.store import failpoints
+from harvestd.store.failures import DiskFull
 from harvestd.store.publishing import Outcome, Publication, Result, publish
 from harvestd.store.root import DataRoot
 from harvestd.store.versions import list_versions, read_version
@@ -48,12 +49,14 @@ def test_a_new_file_stands_at_its_path(root: DataRoot) -> None:
     assert temporaries(root.path) == []
 
 
-def test_the_same_content_is_adopted(root: DataRoot) -> None:
+def test_the_same_content_is_adopted(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that a person copied here before us stays, is synced, and counts as ours."""
     (root.path / "exp").mkdir()
     (root.path / "exp" / "a").write_bytes(b"same")
     before = (root.path / "exp" / "a").stat()
+    synced = watch_syncs(monkeypatch, root.path)
     assert publish_one(root, "exp/a", b"same").result == Result.ADOPTED
+    assert synced[1:] == ["/exp/a", "/exp"]
     assert (root.path / "exp" / "a").stat().st_ino == before.st_ino
     assert temporaries(root.path) == []
 
@@ -64,7 +67,7 @@ def test_a_persons_file_is_left_alone(root: DataRoot, content: bytes) -> None:
     (root.path / "a").write_bytes(content)
     outcome = publish_one(root, "a", b"ours")
     assert outcome.result == Result.CONFLICT
-    assert outcome.detail
+    assert "did not file" in outcome.detail
     assert tree(root.path) == {"a": content}
     assert temporaries(root.path) == []
 
@@ -78,6 +81,19 @@ def test_a_known_version_is_replaced_and_kept(root: DataRoot) -> None:
     path = LocalPath.parse("exp/metrics.csv")
     assert [read_version(root, path, kept.stamp) for kept in list_versions(root, path)] == [b"old"]
     assert temporaries(root.path) == []
+
+
+def test_a_kept_version_is_synced_before_it_is_replaced(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At no moment is the old content only in memory: its place among the versions is on disk before the rename."""
+    publish_one(root, "exp/a", b"old")
+    synced = watch_syncs(monkeypatch, root.path)
+    seen: list[str] = []
+    with failpoints.armed("publish.version_kept", lambda: seen.extend(synced)):
+        publish_one(root, "exp/a", b"new", digest(b"old"))
+    copies = [name for name in seen if name.startswith("/.harvestd/staging/")]
+    assert len(copies) == (2 if os.link.__name__ == "no_links" else 1)
+    versions = [name.removeprefix("/.harvestd/versions") for name in seen if name not in copies]
+    assert versions == ["/exp/a", "", "/exp"]
 
 
 def test_an_edited_file_is_left_alone(root: DataRoot) -> None:
@@ -193,7 +209,7 @@ def test_each_of_a_group_on_its_own(root: DataRoot) -> None:
 def test_everything_is_synced_before_the_first_file_moves(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
     """All temporaries of a group are synced before any final path appears, every directory before the return."""
     group = [Publication(staged(root, b"x"), LocalPath.parse(f"exp/leaf/{name}")) for name in "abc"]
-    synced = watch_syncs(monkeypatch, root)
+    synced = watch_syncs(monkeypatch, root.path)
 
     def check() -> None:
         assert len(synced) == 3
@@ -260,6 +276,31 @@ def test_a_detail_shows_hostile_names_escaped(root: DataRoot) -> None:
     outcome = publish_one(root, "evil\x1b[2J/a", b"x")
     assert outcome.result == Result.CONFLICT
     assert outcome.detail.isprintable()
+
+
+def test_a_named_temporary_is_dropped_with_a_conflict(root: DataRoot) -> None:
+    """What can't be published doesn't stay in staging, named or not."""
+    (root.path / "a").write_bytes(b"mine")
+    temporary = root.stage("large")
+    assert publish(root, [Publication(temporary, LocalPath.parse("a"))])[0].result == Result.CONFLICT
+    assert temporaries(root.path) == []
+
+
+def test_a_named_temporary_stays_when_the_disk_fails(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transfer of gigabytes isn't started over because there was no room for a directory."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    temporary = root.stage("large")
+    temporary.write(b"12345")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "mkdir", full)
+        with pytest.raises(DiskFull):
+            publish(root, [Publication(temporary, LocalPath.parse("exp/a"))])
+    again = root.resume("large", 5)
+    assert again is not None
+    assert publish(root, [Publication(again, LocalPath.parse("exp/a"))])[0].result == Result.PUBLISHED
 
 
 def test_a_named_temporary_is_published_too(root: DataRoot) -> None:

@@ -11,9 +11,10 @@ import pytest
 
 from harvestd.convention.paths import LocalPath
 from harvestd.errors import ExitCode, Fatal
+from harvestd.store import opening
 from harvestd.store.failures import Conflict, Damaged
 from harvestd.store.root import DataRoot
-from support.data_root import descriptors, names_in, publish_one
+from support.data_root import descriptors, names_in, publish_one, watch_syncs
 
 
 @pytest.fixture
@@ -30,6 +31,42 @@ def test_opening_makes_the_root_and_its_private_directory(tmp_path: Path) -> Non
         assert stat.S_IMODE(own.stat().st_mode) == 0o700
         assert names_in(own) == ["root.json", "staging", "versions"]
         assert names_in(own / "staging") == []
+
+
+def test_a_new_root_is_on_disk_when_it_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The catalogue may remember the id at once: the sentinel, its name and its directory are synced."""
+    synced = watch_syncs(monkeypatch, tmp_path)
+    DataRoot.open(tmp_path).close()
+    assert [name for name in synced if not name.startswith("/.harvestd/staging/")] == ["", *["/.harvestd"] * 3]
+    assert len(synced) == 5
+
+
+def test_a_lax_directory_of_ours_is_made_private(tmp_path: Path) -> None:
+    """Temporaries in a directory that others may enter would be theirs to touch, so its mode is corrected."""
+    DataRoot.open(tmp_path).close()
+    (tmp_path / ".harvestd" / "staging").chmod(0o777)
+    DataRoot.open(tmp_path).close()
+    assert stat.S_IMODE((tmp_path / ".harvestd" / "staging").stat().st_mode) == 0o700
+
+
+def test_two_that_open_a_new_root_agree_on_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where another process makes the sentinel first, its id is taken."""
+    with DataRoot.open(tmp_path) as first:
+        monkeypatch.setattr(opening, "read_sentinel", lambda _own: None)
+        with DataRoot.open(tmp_path) as second:
+            assert second.id == first.id
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+def test_our_directory_on_another_file_system_is_refused(tmp_path: Path) -> None:
+    """Files can't move into place from another file system, so that is told at the start."""
+    (tmp_path / ".harvestd").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", tmp_path / ".harvestd"], check=True)
+    try:
+        with pytest.raises(Fatal, match="another file system"):
+            DataRoot.open(tmp_path)
+    finally:
+        subprocess.run(["umount", "--lazy", tmp_path / ".harvestd"], check=True)
 
 
 def test_the_id_stays(tmp_path: Path) -> None:
@@ -128,7 +165,7 @@ def test_a_read_only_file_system_is_refused(tmp_path: Path) -> None:
             with pytest.raises(Fatal, match="can't be written"):
                 DataRoot.open(place)
     finally:
-        subprocess.run(["umount", tmp_path], check=True)
+        subprocess.run(["umount", "--lazy", tmp_path], check=True)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a directory to another user")

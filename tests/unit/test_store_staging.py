@@ -11,7 +11,7 @@ import pytest
 from harvestd.errors import HaltedForSafety
 from harvestd.store.failures import Conflict
 from harvestd.store.root import DataRoot
-from support.data_root import staged, temporaries
+from support.data_root import staged, temporaries, watch_syncs
 
 
 @pytest.fixture
@@ -122,6 +122,18 @@ def test_cleaning_keeps_what_the_journal_knows(root: DataRoot) -> None:
     (root.path / ".harvestd" / "staging" / "directory").mkdir()
     assert root.clean_staging({"keep"}) == (".crashed", "drop")
     assert temporaries(root.path) == ["directory", "keep"]
+
+
+def test_what_is_written_after_a_sync_is_synced_again(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sync covers what was written before it; with nothing new the next one costs nothing."""
+    with staged(root, b"123") as temporary:
+        synced = watch_syncs(monkeypatch, root.path)
+        temporary.sync()
+        temporary.sync()
+        assert len(synced) == 1
+        temporary.write(b"4")
+        temporary.sync()
+        assert len(synced) == 2
 
 
 def test_a_failed_sync_ends_the_temporary(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:

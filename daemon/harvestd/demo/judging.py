@@ -1,21 +1,23 @@
 """Holding a data root against what must stand there: paths, links and every byte."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from harvestd.demo.expected import expected_files, expected_links, expected_manifests
-from harvestd.demo.fleet import Fleet
 
 _OWN = ".harvestd"
 
 
-def differences(data_root: Path, fleet: Fleet) -> list[str]:
-    """Give a sentence for everything that is missing, too much, or other than on its box; empty if all is right."""
-    return list(_differences(data_root, fleet))
+def differences(data_root: Path, roots: Mapping[str, Path]) -> list[str]:
+    """Give a sentence for everything that is missing, too much, or other than on its box; empty if all is right.
+
+    `roots` gives each box's root by the box's name.
+    """
+    return list(_differences(data_root, roots))
 
 
-def _differences(data_root: Path, fleet: Fleet) -> Iterator[str]:
+def _differences(data_root: Path, roots: Mapping[str, Path]) -> Iterator[str]:
     here = {PurePosixPath(path.relative_to(data_root)): path for path in files_in(data_root)}
     files, links, manifests = expected_files(), expected_links(), expected_manifests()
     for path in sorted(here.keys() - files.keys() - links.keys() - manifests):
@@ -27,7 +29,7 @@ def _differences(data_root: Path, fleet: Fleet) -> Iterator[str]:
             yield f"should be a link to {links[path]}: {path}"
     for path in sorted(files.keys() & here.keys()):
         box, there = files[path]
-        if here[path].is_symlink() or here[path].read_bytes() != (fleet.box(box).root / there).read_bytes():
+        if here[path].is_symlink() or here[path].read_bytes() != (roots[box] / there).read_bytes():
             yield f"is not what is on {box}: {path}"
 
 

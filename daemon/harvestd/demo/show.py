@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
@@ -50,7 +50,7 @@ async def show(say: Say, *, keep: Path | None = None, pace: float = 1.0) -> Exit
         say("\nThe tree at home:\n")
         for line in await anyio.to_thread.run_sync(lambda: list(tree(data_root))):
             say(f"    {line}")
-        say("\nLeft out, and why (from each manifest.json):\n")
+        say("\nLeft out, and why:\n")
         for line in await anyio.to_thread.run_sync(lambda: list(left_out(data_root))):
             say(f"    {line}")
         return _verdict(wrong, say, keep)
@@ -58,17 +58,19 @@ async def show(say: Say, *, keep: Path | None = None, pace: float = 1.0) -> Exit
 
 async def _tell(fleet: Fleet, config: Path, data_root: Path, say: Say, pace: float) -> list[str]:
     """Tell the story beside the daemon; gives what is wrong at home at its end, or when time is up."""
-    telling = Telling(box.root for box in fleet.boxes)
+    roots = {box.name: box.root for box in fleet.boxes}
+    telling = Telling(roots.values())
     wrong = ["the story was not told to its end in time"]
     async with _daemon(config) as process, anyio.create_task_group() as tasks:
         tasks.start_soon(_listen, process, telling, say)
         with anyio.move_on_after(_DEADLINE):
             await play(fleet, pace)
-            wrong = await anyio.to_thread.run_sync(differences, data_root, fleet)
-            while wrong:
+            wrong = await anyio.to_thread.run_sync(differences, data_root, roots)
+            while wrong and process.returncode is None:
                 await anyio.sleep(_LOOK)
-                wrong = await anyio.to_thread.run_sync(differences, data_root, fleet)
-        process.send_signal(signal.SIGTERM)
+                wrong = await anyio.to_thread.run_sync(differences, data_root, roots)
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
         with anyio.move_on_after(_STOP_WITHIN):
             code = await process.wait()
             say(f"\nSIGTERM: the daemon ended with {code}; {telling.appends()} appends were made in place")
@@ -76,7 +78,7 @@ async def _tell(fleet: Fleet, config: Path, data_root: Path, say: Say, pace: flo
         if process.returncode is None:
             wrong.append(f"the daemon did not end within {_STOP_WITHIN:.0f} s")
     # The manifests are level with the tree only now.
-    return wrong or await anyio.to_thread.run_sync(differences, data_root, fleet)
+    return wrong or await anyio.to_thread.run_sync(differences, data_root, roots)
 
 
 @asynccontextmanager

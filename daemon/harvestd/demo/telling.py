@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from harvestd.catalogue.database import reading
+from harvestd.catalogue.reading import left_out_elsewhere
 from harvestd.demo.judging import files_in
 from harvestd.telemetry.escaping import escaped
 from harvestd.telemetry.events import Event
@@ -101,9 +103,18 @@ def human_size(size: int | None) -> str:
 
 
 def left_out(data_root: Path) -> Iterator[str]:
-    """Give a line for each thing that the manifests list as left out."""
+    """Give a line for each thing that is left out: what the manifests list, then what belongs to no experiment."""
     for manifest in sorted(data_root.glob("*/manifest.json")):
         yield f"{manifest.parent.name}:"
         for entry in json.loads(manifest.read_bytes())["left_out"]:
-            place = "/".join(entry["path"].split("/localfs/", 1)[-1].split("/")[1:])
-            yield f"    {human_size(entry['size']):>12}  {escaped(place)}  ({escaped(entry['reason'])})"
+            yield _left_out_line(entry["size"], entry["path"], entry["reason"])
+    with reading(data_root / ".harvestd") as connection:
+        if connection is not None:
+            yield "in no experiment:"
+            for _, each in left_out_elsewhere(connection):
+                yield _left_out_line(each.size, each.place, each.reason)
+
+
+def _left_out_line(size: int | None, place: str, reason: str) -> str:
+    below_the_tree = "/".join(place.split("/localfs/", 1)[-1].split("/")[1:])
+    return f"    {human_size(size):>12}  {escaped(below_the_tree)}  ({escaped(reason)})"

@@ -104,8 +104,9 @@ class Reader(Protocol):
     def reading(self, requests: Sequence[ReadRequest]) -> AbstractAsyncContextManager[AsyncIterator[ReadEvent]]:
         """Stream the answers to all `requests`, in their order, each Opened, Chunk…, Closed or Failed.
 
-        Leaving the context early abandons what was not read yet. Bounded memory: the box is held back while the
-        caller does not iterate. Raises `Retry` (link), `HostQuarantined` (protocol broken).
+        One reading at a time: a second one waits until the first is left. Leaving the context early abandons what
+        was not read yet, at the price of a new start for the next reading. Bounded memory: the box is held back while
+        the caller does not iterate. Raises `Retry` (link), `HostQuarantined` (protocol broken).
         """
         ...
 

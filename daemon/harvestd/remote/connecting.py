@@ -7,7 +7,6 @@ ssh's default keys, where none is named), and never lets asyncssh decide about h
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -19,6 +18,7 @@ from harvestd.remote.failures import HostKeyUnknown, Unreachable, link_lost, not
 from harvestd.remote.host_keys import HostKey, PinCheck, PinStore
 from harvestd.remote.identities import Identities, identities
 from harvestd.remote.metering import Meter, MeteredDialer
+from harvestd.remote.route import Route, config, login, route_to
 from harvestd.remote.target import Target
 
 CONTROL_WINDOW = 2 * 1024 * 1024
@@ -83,7 +83,7 @@ async def connect(target: Target, pins: PinStore, *, window: int = CONTROL_WINDO
     hop. A key that was not known is kept in `pins` once the log-in succeeded, and only then.
     """
     async with AsyncExitStack() as stack:
-        route = await _route(target)
+        route = await route_to(target)
         via = None
         if route.jump:
             hop = await stack.enter_async_context(connect(target.jump(route.jump), pins, window=window))
@@ -96,52 +96,6 @@ async def connect(target: Target, pins: PinStore, *, window: int = CONTROL_WINDO
         if target.host_keys == "pin" and check.pin is None and check.shown is not None:
             await pins.put(target.identity, str(check.shown))
         yield connection
-
-
-@dataclass(frozen=True, slots=True)
-class _Route:
-    """What the configuration files add to a target."""
-
-    jump: str = ""
-    identity_files: tuple[Path, ...] = ()
-    own_dialer: bool = True
-    """False where a ProxyCommand opens the transport."""
-
-
-async def _route(target: Target) -> _Route:
-    jump = target.proxy_jump
-    if not target.config_files:
-        return _Route("" if jump == "none" else jump)
-    try:
-        options = await asyncssh.SSHClientConnectionOptions.construct(
-            config=_config(target), host=target.address, **_login(target), client_keys=None, known_hosts=None
-        )
-    except (asyncssh.Error, OSError, ValueError) as e:
-        raise HostQuarantined(
-            f"{target}: the SSH configuration can't be used ({e})", hint="check ssh.config_files"
-        ) from e
-    if not jump and isinstance(options.tunnel, str):
-        jump = options.tunnel
-    files = options.config.get("IdentityFile", ())
-    return _Route(
-        jump="" if jump == "none" else jump,
-        identity_files=tuple(Path(name) for name in files if isinstance(name, str)),
-        own_dialer=bool(jump) or not options.proxy_command,
-    )
-
-
-def _config(target: Target) -> list[str] | None:
-    # None, not an empty list or nothing at all: those read ~/.ssh/config.
-    return [str(path) for path in target.config_files] or None
-
-
-def _login(target: Target) -> dict[str, object]:
-    login: dict[str, object] = {}
-    if target.port:
-        login["port"] = target.port
-    if target.user:
-        login["username"] = target.user
-    return login
 
 
 async def _trusted(target: Target) -> object:
@@ -167,13 +121,13 @@ class _Attempt:
     trusted: object
     ssh: asyncssh.SSHClientConnection | None = field(default=None, init=False)
 
-    async def log_in(self, route: _Route, via: asyncssh.SSHClientConnection | None, window: int) -> Connection:
+    async def log_in(self, route: Route, via: asyncssh.SSHClientConnection | None, window: int) -> Connection:
         """Give the connection; raises what `connect` says."""
         meter = Meter(self._cut)
         target = self.target
         options: dict[str, object] = {
-            **_login(target),
-            "config": _config(target),
+            **login(target),
+            "config": config(target),
             "client_factory": lambda: _Client(self),
             "known_hosts": self.trusted,
             "client_keys": list(self.keys.keys),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import cast
 
-from harvestd.convention.paths import RejectedPath, RemotePath
+from harvestd.convention.paths import RejectedPath, RemotePath, encoded
 from harvestd.convention.snapshot import Entry, EntryType, TreeState, Version
 from harvestd.remote.box import BoxFacts, Closed, Failed, Opened, ReadRequest
 
@@ -50,6 +50,22 @@ def _text(value: object, most: int = _MOST_TEXT) -> str:
     if not isinstance(value, str) or len(value) > most:
         raise BrokenAnswer("a text that is none, or too long")
     return value
+
+
+def _words(value: object, most: int) -> str:
+    """Take a short text for people, with anything that a terminal would act on made visible."""
+    return "".join(c if c.isprintable() else "?" for c in _text(value, most))
+
+
+def _target(value: object) -> str:
+    target = _text(value)
+    try:
+        raw = encoded(target)
+    except UnicodeEncodeError as e:
+        raise BrokenAnswer("a link's target that no file system can hold") from e
+    if not raw or b"\0" in raw:
+        raise BrokenAnswer("a link's target that no file system can hold")
+    return target
 
 
 def _list(value: object) -> list[object]:
@@ -152,7 +168,7 @@ class _Names:
             _integer(ctime, least=-_MOST),
             _integer(inode, most=2**64),
         )
-        target = _text(fields[6]) if kind is EntryType.LINK else None
+        target = _target(fields[6]) if kind is EntryType.LINK else None
         path = self.path(fields[0])
         return None if path is None else Entry(path, kind, version, target)
 
@@ -194,7 +210,7 @@ def _tree_news(row: object, trees: int) -> TreeNews:
                 known = TreeState(_text(state))
             except ValueError as e:
                 raise BrokenAnswer("a tree in an unknown state") from e
-            return TreeNews(_integer(tree, most=trees - 1), known, _integer(device, most=2**64), _text(filesystem, 64))
+            return TreeNews(_integer(tree, most=trees - 1), known, _integer(device, most=2**64), _words(filesystem, 64))
         case _:
             raise BrokenAnswer("a tree's state of another shape")
 
@@ -204,8 +220,8 @@ def facts(payload: bytes) -> BoxFacts:
     value = _value(payload)
     free = value.get("free")
     return BoxFacts(
-        gpu_names=tuple(_text(name, 256) for name in _list(value.get("gpus"))[:_MOST_GPUS]),
-        hostname=_text(value.get("host"), 256),
+        gpu_names=tuple(_words(name, 256) for name in _list(value.get("gpus"))[:_MOST_GPUS]),
+        hostname=_words(value.get("host"), 256),
         utc_offset=timedelta(seconds=_integer(value.get("utc_offset"), least=-_DAY, most=_DAY)),
         free_bytes=None if free is None else _integer(free),
         python=python(payload),
@@ -214,7 +230,7 @@ def facts(payload: bytes) -> BoxFacts:
 
 def python(payload: bytes) -> str:
     """Read the version of the box's Python from a greeting or from facts."""
-    return _text(_value(payload).get("python"), 64)
+    return _words(_value(payload).get("python"), 64)
 
 
 def opened(payload: bytes, number: int, request: ReadRequest) -> Opened:
@@ -233,7 +249,7 @@ def closed(payload: bytes, number: int, request: ReadRequest) -> Closed:
 def failed(payload: bytes, number: int, request: ReadRequest) -> Failed:
     """Read why file `number` could not be read."""
     value = _answer(payload, number)
-    reason = _text(value.get("reason"), _SHOWN_REASON)
+    reason = _words(value.get("reason"), _SHOWN_REASON)
     return Failed(request, reason, vanished=value.get("vanished") is True)
 
 

@@ -7,6 +7,7 @@ wait is endless. A process whose conversation went wrong is of no further use; i
 import asyncio
 import secrets
 from collections import deque
+from contextlib import suppress
 from typing import Self
 
 import anyio
@@ -76,10 +77,10 @@ class _Session(asyncssh.SSHClientSession[bytes]):
             # Not credited to the meter: a box that complains without end is cut off.
             self.complaint += data[: max(0, _COMPLAINT - len(self.complaint))]
             return
-        self._connection.meter.credit(len(data))
         self.news.set()
         if self.broken is not None:
             return
+        self._connection.meter.credit(len(data))
         try:
             for frame in self.decoder.feed(data):
                 self.frames.append(frame)
@@ -158,7 +159,9 @@ class ProbeProcess:
                 channel, _ = await self._connection.ssh.create_session(
                     lambda: self._session, bootstrap.command(), encoding=None, window=self._connection.window
                 )
-            channel.write(opening)
+            with suppress(BrokenPipeError):
+                # Where the program has ended already, how it did is told while we wait for its greeting.
+                channel.write(opening)
         except asyncssh.ChannelOpenError as e:
             if e.code == asyncssh.OPEN_REQUEST_SESSION_FAILED:
                 raise NoProbe("commands are refused") from e

@@ -36,6 +36,7 @@ class ProbeReader:
                 if requests:
                     process.ask(answer.request())
                 yield answer
+                await answer.conclude()
             finally:
                 if not answer.finished:
                     # The rest is on its way and unwanted: it goes with its channel, the next reading gets a new one.
@@ -86,6 +87,11 @@ class _Answer:
             self.finished = True
             raise StopAsyncIteration
         return event
+
+    async def conclude(self) -> None:
+        """Take the end where nothing else is left to come: whoever had the last file need not ask for more."""
+        if not self.finished and self._number == len(self._requests):
+            await anext(self, None)
 
     def _broken(self, error: BrokenAnswer) -> HarvestError:
         return broken(self._connection, error)

@@ -86,10 +86,10 @@ class _Run:
     def __init__(self, session: SftpSession, requests: Sequence[ReadRequest]) -> None:
         self._session = session
         self._requests = requests
-        self._order: asyncio.Queue[_Queue | None] = asyncio.Queue(_FILES_AHEAD)
+        self._order: asyncio.Queue[_Queue] = asyncio.Queue(_FILES_AHEAD)
         self._trees: dict[Tree, bytes] = {}
         self._directories: set[bytes] = set()
-        self.finished = False
+        self.finished = not requests
 
     async def read_ahead(self) -> None:
         """Start on the files in their order, never far ahead of what is taken."""
@@ -98,19 +98,18 @@ class _Run:
                 queue: _Queue = asyncio.Queue(_EVENTS_AHEAD)
                 await self._order.put(queue)
                 files.start_soon(self._fetch, request, queue)
-            await self._order.put(None)
 
     async def events(self) -> AsyncGenerator[ReadEvent, None]:
         """Give all answers in the order of the requests."""
-        while (queue := await self._order.get()) is not None:
-            while True:
+        for left in range(len(self._requests), 0, -1):
+            queue = await self._order.get()
+            event = None
+            while not isinstance(event, Closed | Failed):
                 event = await queue.get()
                 if isinstance(event, HarvestError):
                     raise event
+                self.finished = left == 1 and isinstance(event, Closed | Failed)
                 yield event
-                if isinstance(event, Closed | Failed):
-                    break
-        self.finished = True
 
     async def _fetch(self, request: ReadRequest, queue: _Queue) -> None:
         try:

@@ -1,0 +1,293 @@
+"""A made-up box as the planner sees it, and a home that does what its plans say: no link, no disk, no clock.
+
+Paths are written from the tree on: "training_runs/run_…/config.yaml". All times are seconds before the box's present,
+or after it where negative.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from itertools import count
+
+from harvestd.convention.facts import ConfigFacts, TrainingInfo
+from harvestd.convention.knowledge import Knowledge
+from harvestd.convention.naming import NamingContext, free_name, name_run
+from harvestd.convention.paths import LocalPath, RemotePath
+from harvestd.convention.plan import Plan
+from harvestd.convention.planning import Situation, make_plan
+from harvestd.convention.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
+from harvestd.convention.selection import Selection
+from harvestd.convention.sightings import Sightings
+from harvestd.convention.snapshot import Entry, EntryType, Listing, Snapshot, Tree, TreeKind, TreeState, Version
+from harvestd.convention.survey import survey
+
+ROOT = "/home/ubuntu/localfs"
+TRAINING = Tree(ROOT, "training_runs", TreeKind.TRAINING)
+EVALS = Tree(ROOT, "eval_runs", TreeKind.EVAL)
+PRESENT = 1_755_700_000.0
+"""Unix seconds on the box's clock at the first look."""
+MIB = 1024 * 1024
+T = "run_2025-08-20_03-31-43"
+DIRECTORY = "baseline_training_2025-08-20_qwen2_5_1_5b_h100_64steps"
+QWEN = ConfigFacts("Qwen/Qwen2.5-1.5B", "qwen2_5_15", 64, "gsm8k")
+"""What the config.yaml of the run T says, unless a test says otherwise."""
+
+
+@dataclass
+class Box:
+    """One host: what its trees hold now."""
+
+    name: str = "gpu-a"
+    storage: str = "static:gpu-a"
+    trees: tuple[Tree, ...] = (TRAINING, EVALS)
+    entries: dict[Tree, dict[RemotePath, Entry]] = field(default_factory=dict)
+    unreadable: dict[Tree, list[RemotePath]] = field(default_factory=dict)
+    configs: dict[str, ConfigFacts] = field(default_factory=dict)
+    """What each run's config.yaml says, by the run's path; None of a run: `QWEN`."""
+    finals: dict[str, TrainingInfo] = field(default_factory=dict)
+    """What step_final's training_info.json says, by the run's path."""
+    eval_configs: dict[str, str | None] = field(default_factory=dict)
+    """The training_run of each eval_config.yaml, by the eval directory's path."""
+    filesystem: str = "ext4"
+    states: dict[Tree, TreeState] = field(default_factory=dict)
+    _inodes: "count[int]" = field(default_factory=lambda: count(100))
+
+    def place(self, path: str) -> tuple[Tree, RemotePath]:
+        """Split a path into its tree and what is below it."""
+        for tree in self.trees:
+            if path.startswith(tree.name + "/"):
+                return tree, RemotePath.parse(path.removeprefix(tree.name + "/"))
+        raise AssertionError(f"no tree holds {path}")
+
+    def put(self, path: str, kind: EntryType, version: Version, target: str | None = None) -> None:
+        """Set an entry, with the directories above it."""
+        tree, below = self.place(path)
+        entries = self.entries.setdefault(tree, {})
+        for depth in range(1, len(below.parts)):
+            above = RemotePath(below.parts[:depth])
+            entries.setdefault(above, Entry(above, EntryType.DIRECTORY, Version(0, 0)))
+        entries[below] = Entry(below, kind, version, target)
+
+    def file(self, path: str, size: int = 100, *, age: float = 3600.0, inode: int | None = None) -> None:
+        """Write a file that was changed `age` seconds ago for the last time."""
+        changed = int((PRESENT - age) * 1e9)
+        inode = next(self._inodes) if inode is None else inode
+        self.put(path, EntryType.FILE, Version(size, changed, changed, inode))
+
+    def files(self, *paths: str) -> None:
+        """Write some files of any content."""
+        for path in paths:
+            self.file(path)
+
+    def grow(self, path: str, more: int) -> None:
+        """Append to a file, now."""
+        tree, below = self.place(path)
+        before = self.entries[tree][below].version
+        self.file(path, before.size + more, age=0.0, inode=before.inode)
+
+    def link(self, path: str, target: str) -> None:
+        """Make a symbolic link."""
+        self.put(path, EntryType.LINK, Version(0, 0), target)
+
+    def special(self, path: str) -> None:
+        """Make a FIFO, a socket or a device."""
+        self.put(path, EntryType.OTHER, Version(0, 0))
+
+    def pruned(self, path: str, size: int = -1) -> None:
+        """Make a directory that is counted, but not walked."""
+        self.put(path, EntryType.PRUNED, Version(size, 0))
+
+    def directory(self, path: str) -> None:
+        """Make an empty directory."""
+        self.put(path, EntryType.DIRECTORY, Version(0, 0))
+
+    def shut(self, path: str) -> None:
+        """Make a directory that may not be listed."""
+        self.directory(path)
+        tree, below = self.place(path)
+        self.unreadable.setdefault(tree, []).append(below)
+
+    def remove(self, path: str) -> None:
+        """Remove one entry."""
+        tree, below = self.place(path)
+        del self.entries[tree][below]
+
+    def version(self, path: str) -> Version:
+        """Give what fstat shows of a file."""
+        tree, below = self.place(path)
+        return self.entries[tree][below].version
+
+    def snapshot(self, seconds: float = 0.0) -> Snapshot:
+        """Give what the box shows `seconds` after the first look."""
+        listings = tuple(
+            Listing(
+                tree,
+                self.states.get(tree, TreeState.PRESENT),
+                filesystem=self.filesystem,
+                entries=self.entries.get(tree, {}),
+                unreadable=tuple(self.unreadable.get(tree, ())),
+            )
+            for tree in self.trees
+        )
+        return Snapshot(listings, int((PRESENT + seconds) * 1e9))
+
+    def add_run(self, path: str = f"training_runs/{T}", config: ConfigFacts = QWEN) -> None:
+        """Write a run that has begun: its config and its log."""
+        self.configs[path] = config
+        self.file(f"{path}/config.yaml", 2000)
+        self.file(f"{path}/logs/train_log.jsonl", 5000)
+
+    def add_checkpoint(self, step: str, path: str = f"training_runs/{T}", *, whole: bool = True) -> None:
+        """Write a checkpoint; its marker is missing where it is not whole."""
+        for name in ("model/adapter_model.safetensors", "optimizer.pt"):
+            self.file(f"{path}/training_state/{step}/{name}", 50 * MIB, age=3700)
+        if whole:
+            self.file(f"{path}/training_state/{step}/training_info.json", 900, age=3600)
+
+    def finish(self, path: str = f"training_runs/{T}", step: int = 64) -> None:
+        """Write step_final and say in it that the run is over."""
+        self.add_checkpoint("step_final", path)
+        self.finals[path] = TrainingInfo(step, "Qwen/Qwen2.5-1.5B", 1)
+
+    def add_leaf(self, path: str, *, marker: str = "run_meta.json", age: float = 3600.0) -> None:
+        """Write one eval, its files in the order in which the eval program writes them."""
+        self.file(f"{path}/metrics.csv", 1200, age=age + 5)
+        if marker:
+            self.file(f"{path}/{marker}", 300, age=age)
+
+
+class Home:
+    """What is known at home of all boxes; does what plans say."""
+
+    def __init__(self, selection: Selection | None = None, *, settle: float = 10.0) -> None:
+        self.knowledge = Knowledge()
+        self.selection = selection or Selection()
+        self.settle = settle
+        self.refused: dict[tuple[str, LocalPath], tuple[Version, str]] = {}
+        self._sightings: dict[str, Sightings] = {}
+
+    def learn(self, box: Box) -> None:
+        """Name all runs that have a config.yaml, and read the eval_config.yaml files."""
+        seen = survey(box.snapshot(), self.selection)
+        for run in seen.runs:
+            if run.config is None or self.knowledge.run_at(box.storage, run.place):
+                continue
+            path = run.place.removeprefix(ROOT + "/")
+            config, final = box.configs.get(path, QWEN), box.finals.get(path)
+            name = name_run(run.name, config, final, NamingContext(box.name, hardware="h100"))
+            name = free_name(name, run.name, box.name, self.knowledge.is_directory_taken)
+            identity = f"{box.storage}:{path}"
+            self.knowledge.learn_experiment(ExperimentRecord(identity, name))
+            self.knowledge.learn_run(
+                RunRecord(
+                    identity, box.storage, run.place, box.name, run.name.name, config, run.config.version, identity
+                )
+            )
+        for run in seen.runs:
+            record = self.knowledge.run_at(box.storage, run.place)
+            final = box.finals.get(run.place.removeprefix(ROOT + "/"))
+            if record and final:
+                self.knowledge.learn_run(replace(record, final=final))
+        for each in seen.evals:
+            path = each.place.removeprefix(ROOT + "/")
+            if each.config and path in box.eval_configs:
+                link = EvalLink(box.storage, each.config.place, each.config.version, box.eval_configs[path])
+                self.knowledge.learn_eval_link(link)
+
+    def plan(self, box: Box, seconds: float = 0.0) -> Plan:
+        """Plan the box `seconds` after the first look at it."""
+        sightings = self._sightings.setdefault(box.name, Sightings())
+        snapshot = box.snapshot(seconds)
+        sightings.update(snapshot, seconds)
+        situation = Situation(
+            host=box.name,
+            storage=box.storage,
+            knowledge=self.knowledge,
+            selection=self.selection,
+            sightings=sightings,
+            settle=self.settle,
+            now=seconds,
+            refused=self.refused,
+        )
+        return make_plan(survey(snapshot, self.selection), situation)
+
+    def do(self, plan: Plan, box: Box) -> None:
+        """Do what the plan says, as if every byte came as it was planned and every hash agreed."""
+        for refile in plan.refiles:
+            moved = replace(refile.record, target=refile.target.path, experiment=refile.target.experiment)
+            self.knowledge.forget_file(refile.record)
+            self.knowledge.learn_file(moved)
+        for link in plan.links:
+            self.knowledge.learn_link(link.path, link.target)
+        for check in plan.checks:
+            self.knowledge.learn_file(replace(check.record, version=check.source.version))
+        for group in plan.groups:
+            for file in group.files:
+                for target in file.targets:
+                    self.knowledge.learn_file(
+                        FileRecord(
+                            storage=box.storage,
+                            place=file.source.place,
+                            target=target.path,
+                            host=box.name,
+                            experiment=target.experiment,
+                            kind=file.kind,
+                            version=file.source.version,
+                            size=file.source.version.size,
+                            sha256="0" * 64,
+                            fetched_at=0.0,
+                            reason=file.reason,
+                            marker=file.marker,
+                        )
+                    )
+        for follow in plan.follows:
+            self.follow(follow.source.place, plan, box, torn=0)
+
+    def follow(self, place: str, plan: Plan, box: Box, *, torn: int) -> None:
+        """Append to one growing file; `torn`: bytes of an unfinished last line, which stay away."""
+        follow = next(each for each in plan.follows if each.place == place)
+        self.knowledge.learn_file(
+            FileRecord(
+                storage=box.storage,
+                place=place,
+                target=follow.target.path,
+                host=box.name,
+                experiment=follow.target.experiment,
+                kind=follow.kind,
+                version=follow.source.version,
+                size=follow.source.version.size - torn,
+                sha256="0" * 64,
+                fetched_at=0.0,
+                reason=follow.reason,
+            )
+        )
+
+    def settle_all(self, boxes: Iterable[Box]) -> None:
+        """Learn, plan and do until every box has nothing left to do."""
+        for _ in range(5):
+            for box in boxes:
+                self.learn(box)
+                self.do(self.plan(box), box)
+
+
+def targets(plan: Plan) -> dict[str, list[str]]:
+    """Give where each file of a plan goes, by its path from the tree on; growing ones and moves included."""
+    found = {
+        file.source.place.removeprefix(ROOT + "/"): [str(target.path) for target in file.targets]
+        for group in plan.groups
+        for file in group.files
+    }
+    found |= {each.place.removeprefix(ROOT + "/"): [str(each.target.path)] for each in plan.follows}
+    return found
+
+
+def reasons(plan: Plan, path: str) -> list[str]:
+    """Give every reason why the entry at `path` (from the tree on) does not come now: its own or a directory's."""
+    place = f"{ROOT}/{path}"
+    left_out = [each for entries in plan.left_out.values() for each in entries]
+    return [each.reason for each in left_out if _covers(each.place, place)] + [
+        f"waiting: {each.reason}" for each in plan.waiting if _covers(each.place, place)
+    ]
+
+
+def _covers(above: str, place: str) -> bool:
+    return place == above or place.startswith(above + "/")

@@ -1,0 +1,290 @@
+"""harvestd's own side in integration tests: a workstation, real boxes, the daemon, what it says and what it files.
+
+The daemon runs in the test's own process (`running`), or as a program that can be stopped and killed:
+`python -m support.house CONFIG [POINT TURN]` runs it, and sends itself SIGKILL when the store's moment POINT is reached
+for the TURN-th time.
+"""
+
+import hashlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import structlog.testing
+
+from harvestd import service
+from harvestd.harvest.monitor import Monitor
+from harvestd.harvest.passes import HostOutcome, hosts_of, once
+from harvestd.harvest.session import PassResult
+from harvestd.settings import Settings, load
+from harvestd.store import failpoints
+from harvestd.telemetry.logs import configure
+from support.data_root import tree
+from support.openssh import OpenSSHFactory, OpenSSHServer
+
+DEADLINE = 20.0
+"""Seconds after which a condition that a test waits for will not come any more."""
+
+Said = list[MutableMapping[str, Any]]
+"""Events with their fields, in their order."""
+
+
+@dataclass(frozen=True)
+class GpuBox:
+    """One box: a real sshd, and the directory that plays its file system."""
+
+    server: OpenSSHServer
+    root: Path
+    port: int
+    """Where harvestd connects to: the server's own, or that of a relay before it."""
+
+
+class Workstation:
+    """Where harvestd runs: a data root, a configuration, and boxes that it knows of."""
+
+    def __init__(self, directory: Path, servers: OpenSSHFactory) -> None:
+        self.data = directory / "data"
+        self.config = directory / "harvestd.toml"
+        self.boxes: dict[str, GpuBox] = {}
+        self._directory = directory
+        self._servers = servers
+
+    def add_box(self, name: str = "gpu-a", *, root: Path | None = None, sftp_only: bool = False) -> GpuBox:
+        """Start a box, with an empty root of its own unless one is given."""
+        place = root or self._directory / "roots" / name
+        place.mkdir(parents=True, exist_ok=True)
+        # A shell that reads start files of the user who runs the tests may do anything, and leave locks when killed.
+        mark = f"SetEnv HARVESTD_TEST_BOX={self._directory / 'openssh' / name} HOME={place}"
+        server = self._servers(name, sftp_only=sftp_only, extra_config=[mark])
+        self.boxes[name] = GpuBox(server, place, server.port)
+        return self.boxes[name]
+
+    def reach(self, name: str, port: int) -> None:
+        """Let harvestd connect to a box through another port."""
+        self.boxes[name] = GpuBox(self.boxes[name].server, self.boxes[name].root, port)
+
+    def settings(self, **sections: Mapping[str, object]) -> Settings:
+        """Write the configuration, quick in everything, and load it; `sections` are added key by key."""
+        tables: dict[str, dict[str, object]] = {
+            "poll": {"interval": "1s", "settle": "300ms"},
+            "ssh": {"agent": False, "connect_timeout": "5s"},
+            "limits": {"free_space": "1MiB"},
+            "naming": {"default_experiment": "trial"},
+        }
+        for name, keys in sections.items():
+            tables.setdefault(name, {}).update(keys)
+        lines = ["version = 1", f'data_root = "{self.data}"']
+        for name, keys in tables.items():
+            lines += [f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in keys.items())]
+        for name, box in self.boxes.items():
+            lines += ["[[hosts]]", f'name = "{name}"', 'address = "127.0.0.1"', f"port = {box.port}"]
+            lines += [f'user = "{box.server.user}"', f'identity_files = ["{box.server.client_key}"]']
+            lines += [f'roots = ["{box.root}"]', 'hardware = "h100"']
+        self.config.write_text("\n".join(lines) + "\n")
+        return load(self.config, env={})
+
+    @asynccontextmanager
+    async def running(self, **sections: Mapping[str, object]) -> AsyncIterator[Said]:
+        """Run the daemon in this process for the body; gives what it says while it says it."""
+        settings = self.settings(**sections)
+        ready = anyio.Event()
+        async with AsyncExitStack() as stack:
+            said = stack.enter_context(structlog.testing.capture_logs())
+            tasks = await stack.enter_async_context(anyio.create_task_group())
+
+            async def serve() -> None:
+                await service.run(settings, self.config, ready.set)
+
+            tasks.start_soon(serve)
+            with anyio.fail_after(DEADLINE):
+                await ready.wait()
+            yield said
+            tasks.cancel_scope.cancel()
+
+    async def once(self, monitor: Monitor | None = None, **sections: Mapping[str, object]) -> dict[str, PassResult]:
+        """Make one pass over all boxes; fails where one could not be read."""
+        outcomes = await self.outcomes(monitor, **sections)
+        for name, outcome in outcomes.items():
+            assert outcome.error is None, f"{name}: {outcome.error}"
+        return {name: outcome.result for name, outcome in outcomes.items() if outcome.result is not None}
+
+    async def outcomes(
+        self, monitor: Monitor | None = None, **sections: Mapping[str, object]
+    ) -> dict[str, HostOutcome]:
+        """Make one pass over all boxes."""
+        settings = self.settings(**sections)
+        with anyio.fail_after(DEADLINE * 3):
+            found = await once(settings, await hosts_of(settings), monitor or Moved())
+        return {outcome.host.name: outcome for outcome in found}
+
+    def filed(self) -> dict[str, bytes | str]:
+        """Give everything that was filed, without manifests."""
+        return {path: content for path, content in tree(self.data).items() if not path.endswith("manifest.json")}
+
+    def experiment(self, run: str) -> Path | None:
+        """Give the directory of the experiment that a run was filed under; None while there is none."""
+        question = "SELECT directory FROM experiments JOIN runs ON experiments.id = runs.experiment WHERE runs.name = "
+        found = self.catalogue(f"{question}'{run}'")
+        return self.data / str(found[0][0]) if found else None
+
+    def training(self, run: str) -> Path:
+        """Give the directory that holds a run at home, or one that does not exist while there is none."""
+        return (self.experiment(run) or self.data / "none") / "training_run"
+
+    def stands(self, run: str, *parts: str) -> Callable[[], bool]:
+        """Give the condition that something of a run stands at home, below its training_run directory."""
+        return lambda: self.training(run).joinpath(*parts).exists()
+
+    def has(self, remote: Path, run: str, *parts: str) -> Callable[[], bool]:
+        """Give the condition that a file of a run at home has what the box's file `remote` has now."""
+        content = remote.read_bytes()
+        return lambda: holds(self.training(run).joinpath(*parts), content)()
+
+    def catalogue(self, question: str) -> list[tuple[object, ...]]:
+        """Ask the catalogue's file, beside whoever else has it open; nothing where it is not made yet."""
+        if not (self.data / ".harvestd" / "catalogue.sqlite").exists():
+            return []
+        with closing(sqlite3.connect(self.data / ".harvestd" / "catalogue.sqlite")) as database:
+            made = database.execute("SELECT name FROM sqlite_master WHERE name = 'alembic_version'").fetchall()
+            return list(database.execute(question)) if made else []
+
+    @contextmanager
+    def program(self, *crash: str) -> Iterator[subprocess.Popen[str]]:
+        """Run the daemon as a process of its own, killed at the end of the body if it still runs.
+
+        It is ready to be waited for; its output is a file beside the configuration, see `output`.
+        """
+        command = [sys.executable, "-m", "support.house", str(self.config), *crash]
+        paths = os.pathsep.join(path for path in sys.path if path)
+        with self.output_file.open("w") as out:
+            process = subprocess.Popen(
+                command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, "PYTHONPATH": paths}, text=True
+            )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    @property
+    def output_file(self) -> Path:
+        """Where `program` writes its output."""
+        return self._directory / "output"
+
+    def audit(self) -> None:
+        """Check what must hold at any rest: rows have their files, nothing lies in staging but what is journalled."""
+        for target, size, digest in self.catalogue("SELECT target, size, sha256 FROM files"):
+            content = (self.data / str(target)).read_bytes()
+            assert len(content) == size, target
+            assert hashlib.sha256(content).hexdigest() == digest, target
+        staged = {path.name for path in (self.data / ".harvestd" / "staging").iterdir()}
+        assert staged == {row[0] for row in self.catalogue("SELECT name FROM transfers")}
+
+
+class Moved:
+    """A monitor that counts bytes as they come, by host."""
+
+    def __init__(self) -> None:
+        self.bytes: dict[str, int] = {}
+
+    def planned(self, host: str, size: int, files: int) -> None:
+        """Ignore it."""
+
+    def moved(self, host: str, size: int) -> None:
+        """Count it."""
+        self.bytes[host] = self.bytes.get(host, 0) + size
+
+    def settled(self, host: str, files: int) -> None:
+        """Ignore it."""
+
+
+def _toml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool | int) else f'"{value}"'
+
+
+def events(said: Said, event: str, **fields: object) -> Said:
+    """Give the events of one name whose fields have these values, compared as text."""
+    return [
+        one
+        for one in said
+        if one["event"] == event and all(str(one.get(key)) == str(value) for key, value in fields.items())
+    ]
+
+
+async def until(condition: Callable[[], object], seconds: float = DEADLINE) -> None:
+    """Return when `condition` holds; fails after `seconds`."""
+    try:
+        with anyio.fail_after(seconds):
+            while not condition():  # noqa: ASYNC110  (what is waited for happens outside this process)
+                await anyio.sleep(0.01)
+    except TimeoutError:
+        raise AssertionError(f"did not come true within {seconds:g} s") from None
+
+
+def holds(path: Path, content: bytes) -> Callable[[], bool]:
+    """Give the condition that a file is there with this content."""
+    return lambda: path.is_file() and path.read_bytes() == content
+
+
+class Growth:
+    """Watches a growing file at home beside its source; `faults` must be empty in the end."""
+
+    def __init__(self, source: Path, here: Path, whole: Callable[[bytes], int]) -> None:
+        """`whole` gives how many bytes of what is here are whole lines or records."""
+        self._source = source
+        self._here = here
+        self._whole = whole
+        self.sizes: list[int] = []
+        """Every size that was seen, in order."""
+        self.inodes: set[int] = set()
+        self.faults: list[str] = []
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            if self._here.exists():
+                self._look()
+            await anyio.sleep(0.005)
+
+    def _look(self) -> None:
+        here = self._here.read_bytes()
+        source = self._source.read_bytes()
+        self.inodes.add(self._here.stat().st_ino)
+        if not source.startswith(here):
+            self.faults.append(f"at {len(here)} bytes: no prefix of the source")
+        if self._whole(here) != len(here):
+            self.faults.append(f"at {len(here)} bytes: torn")
+        if self.sizes and len(here) < self.sizes[-1]:
+            self.faults.append(f"it shrank from {self.sizes[-1]} to {len(here)} bytes")
+        if not self.sizes or len(here) != self.sizes[-1]:
+            self.sizes.append(len(here))
+
+
+def main(config: str, point: str = "", turn: str = "1") -> int:
+    """Run the daemon as a program, to be killed at the moment given."""
+    configure("json", "debug")
+    turns = count(1)
+
+    def die() -> None:
+        if next(turns) == int(turn):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    settings = load(Path(config), env={})
+    if not point:
+        return anyio.run(service.run, settings, Path(config))
+    with failpoints.armed(point, die):
+        return anyio.run(service.run, settings, Path(config))
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

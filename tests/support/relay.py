@@ -1,0 +1,80 @@
+"""A TCP relay before a server: it counts what comes from there, can slow it down, and can cut or stall it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+_PIECE = 16 * 1024
+
+
+class Relay:
+    """One relay; made by `relayed`."""
+
+    def __init__(self, port: int) -> None:
+        self.port = 0
+        """Where it listens."""
+        self.received = 0
+        """Bytes that came from the server, over all connections."""
+        self.connections = 0
+        """How many were ever made."""
+        self.open = 0
+        """How many stand now."""
+        self.rate: float | None = None
+        """Bytes a second from the server, for each connection; None: as fast as it goes."""
+        self._server_port = port
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    def cut(self) -> None:
+        """End all connections at once."""
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry one connection both ways until either side ends it."""
+        try:
+            above, up = await asyncio.open_connection("127.0.0.1", self._server_port)
+        except OSError:
+            writer.transport.abort()
+            return
+        self.connections += 1
+        self.open += 1
+        self._writers |= {writer, up}
+        try:
+            await asyncio.gather(self._carry(reader, up), self._carry_slowly(above, writer))
+        finally:
+            self.open -= 1
+            self._writers -= {writer, up}
+            for each in (writer, up):
+                each.transport.abort()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(_PIECE):
+                writer.write(data)
+                await writer.drain()
+        writer.transport.abort()
+
+    async def _carry_slowly(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(_PIECE):
+                self.received += len(data)
+                if self.rate is not None:
+                    await asyncio.sleep(len(data) / self.rate)
+                writer.write(data)
+                await writer.drain()
+        writer.transport.abort()
+
+
+@asynccontextmanager
+async def relayed(port: int) -> AsyncIterator[Relay]:
+    """Relay to `port` of this machine for the body."""
+    relay = Relay(port)
+    server = await asyncio.start_server(relay.serve, "127.0.0.1", 0)
+    relay.port = server.sockets[0].getsockname()[1]
+    try:
+        yield relay
+    finally:
+        server.close()
+        relay.cut()
+        while relay.open:  # noqa: ASYNC110  (connections end by themselves once they are cut)
+            await asyncio.sleep(0.01)

@@ -1,0 +1,78 @@
+"""How much a host may send unasked."""
+
+from harvestd.remote.metering import Meter
+
+KIB = 1024
+
+
+class Account:
+    """A meter on a clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.cuts = 0
+        self.meter = Meter(self.cut, allowance=100 * KIB, clock=lambda: self.now)
+
+    def cut(self) -> None:
+        """Count."""
+        self.cuts += 1
+
+
+def test_what_is_used_is_never_too_much() -> None:
+    """Any amount may come as long as it was asked for, with SSH's own bytes around it."""
+    account = Account()
+    for _ in range(10_000):
+        account.meter.received(33 * KIB)
+        account.meter.credit(32 * KIB)
+    assert not account.meter.exceeded
+    assert account.meter.total == 330_000 * KIB
+
+
+def test_unasked_bytes_are_cut_off_once() -> None:
+    """Beyond the allowance the connection is cut, once."""
+    account = Account()
+    for _ in range(100):
+        account.meter.received(KIB)
+    assert account.cuts == 0
+    account.meter.received(1)
+    account.meter.received(KIB)
+    assert account.meter.exceeded
+    assert account.cuts == 1
+
+
+def test_time_allows_for_keepalives() -> None:
+    """A few bytes a second go on for ever."""
+    account = Account()
+    for _ in range(10_000):
+        account.now += 10
+        account.meter.received(5 * KIB)
+    assert not account.meter.exceeded
+
+
+def test_credit_can_not_be_saved_up() -> None:
+    """Time and credit settle what has come, and nothing that is yet to come."""
+    account = Account()
+    account.now = 10_000
+    account.meter.credit(1000 * KIB)
+    account.meter.received(101 * KIB)
+    assert account.meter.exceeded
+
+
+def test_channel_that_is_held_back_may_fill_its_window() -> None:
+    """While we hold a channel back, its window's worth may lie there, and no longer than that."""
+    account = Account()
+    account.meter.expect(500 * KIB)
+    account.meter.received(590 * KIB)
+    assert account.cuts == 0
+    account.meter.credit(590 * KIB)
+    account.meter.expect(-500 * KIB)
+    account.meter.received(101 * KIB)
+    assert account.meter.exceeded
+
+
+def test_closed_channel_is_forgiven_what_was_on_its_way() -> None:
+    """What still comes for a channel that we closed is not held against the host."""
+    account = Account()
+    account.meter.forgive(200 * KIB)
+    account.meter.received(290 * KIB)
+    assert not account.meter.exceeded
