@@ -237,7 +237,7 @@ async def test_heartbeats_keep_a_quiet_program(openssh_factory: OpenSSHFactory, 
 async def test_stuck_program_is_told_by_its_silence(openssh_factory: OpenSSHFactory, root: Path) -> None:
     """A program that hangs makes its question a retry after the answer time, and the next one starts another."""
     server = openssh_factory()
-    limits = Limits(answer_time=timedelta(seconds=0.5))
+    limits = Limits(answer_time=timedelta(seconds=2))
     async with box_at(server, watching(training(root)), limits) as box:
         await box.scan()
         (pid,) = probes(server)

@@ -14,6 +14,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import anyio.lowlevel
 import structlog.testing
 
 from harvestd import service
+from harvestd.demo.writers import RunWriter
 from harvestd.harvest.monitor import Monitor
 from harvestd.harvest.passes import HostOutcome, hosts_of, once
 from harvestd.harvest.session import PassResult
@@ -58,6 +60,7 @@ class Workstation:
         self.boxes: dict[str, GpuBox] = {}
         self._directory = directory
         self._servers = servers
+        self._experiments: dict[str, Path] = {}
 
     def add_box(self, name: str = "gpu-a", *, root: Path | None = None, sftp_only: bool = False) -> GpuBox:
         """Start a box, with an empty root of its own unless one is given."""
@@ -95,8 +98,13 @@ class Workstation:
 
     @asynccontextmanager
     async def running(self, **sections: Mapping[str, object]) -> AsyncIterator[Said]:
-        """Run the daemon in this process for the body; gives what it says while it says it."""
+        """Run the daemon in this process for the body; gives what it says while it says it.
+
+        It looks at its boxes more often than any configuration allows.
+        """
         settings = self.settings(**sections)
+        often = settings.poll.model_copy(update={"interval": timedelta(milliseconds=100)})
+        settings = settings.model_copy(update={"poll": often})
         ready = anyio.Event()
         async with AsyncExitStack() as stack:
             said = stack.enter_context(structlog.testing.capture_logs())
@@ -133,9 +141,10 @@ class Workstation:
 
     def experiment(self, run: str) -> Path | None:
         """Give the directory of the experiment that a run was filed under; None while there is none."""
-        question = "SELECT directory FROM experiments JOIN runs ON experiments.id = runs.experiment WHERE runs.name = "
-        found = self.catalogue(f"{question}'{run}'")
-        return self.data / str(found[0][0]) if found else None
+        if run not in self._experiments:
+            question = "SELECT runs.name, directory FROM experiments JOIN runs ON experiments.id = runs.experiment"
+            self._experiments = {str(name): self.data / str(place) for name, place in self.catalogue(question)}
+        return self._experiments.get(run)
 
     def training(self, run: str) -> Path:
         """Give the directory that holds a run at home, or one that does not exist while there is none."""
@@ -148,7 +157,13 @@ class Workstation:
     def has(self, remote: Path, run: str, *parts: str) -> Callable[[], bool]:
         """Give the condition that a file of a run at home has what the box's file `remote` has now."""
         content = remote.read_bytes()
-        return lambda: holds(self.training(run).joinpath(*parts), content)()
+        return lambda: self.stands(run, *parts)() and self.training(run).joinpath(*parts).read_bytes() == content
+
+    def follows(self, writer: RunWriter) -> Callable[[], bool]:
+        """Give the condition that a run's config, log and events at home are what they are on the box now."""
+        paths = (writer.directory / "config.yaml", writer.train_log, writer.events)
+        each = [self.has(path, writer.run.name, *path.relative_to(writer.directory).parts) for path in paths]
+        return lambda: all(one() for one in each)
 
     def catalogue(self, question: str) -> list[tuple[object, ...]]:
         """Ask the catalogue's file, beside whoever else has it open; nothing where it is not made yet."""
@@ -213,11 +228,12 @@ def _toml(value: object) -> str:
 
 
 def events(said: Said, event: str, **fields: object) -> Said:
-    """Give the events of one name whose fields have these values, compared as text."""
+    """Give the events of one name, as an operator sees them, whose fields have these values, compared as text."""
     return [
         one
         for one in said
-        if one["event"] == event and all(str(one.get(key)) == str(value) for key, value in fields.items())
+        if (one["event"], one["log_level"] == "debug") == (event, False)
+        and all(str(one.get(key)) == str(value) for key, value in fields.items())
     ]
 
 

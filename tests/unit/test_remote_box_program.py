@@ -63,5 +63,6 @@ def test_command_survives_any_shell() -> None:
 def test_opening_holds_the_program_and_then_the_greeting() -> None:
     """The length in the command is exactly the program's."""
     (size,) = map(int, re.findall(r"read\((\d+)\)", bootstrap.command()))
-    opening = bootstrap.opening("marker", bootstrap.Pulse())
-    assert opening[size:] == bootstrap.message({"do": "hello", "marker": "marker", "silence": 60.0})
+    opening = bootstrap.opening("marker", bootstrap.Pulse(), 1000)
+    greeting = {"do": "hello", "marker": "marker", "silence": 60.0, "credit": 1000}
+    assert opening[size:] == bootstrap.message(greeting)

@@ -6,7 +6,7 @@ database can't be written: then nothing more may be published.
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import SimpleNamespace
 
@@ -65,6 +65,22 @@ class Catalogue:
         self.knowledge.learn_experiment(experiment)
         row = {**rows.experiment_row(experiment), "created": time.time()}
         await self._database.write(lambda connection: connection.execute(insert(schema.experiments).values(row)))
+
+    async def save_discovery(self, experiment: ExperimentRecord, run: RunRecord) -> None:
+        """Record a run that was found just now with its experiment, both or neither.
+
+        Both are taken before the first await: another host of the same storage sees the same run, and must find it
+        known instead of naming it a second time.
+        """
+        self.knowledge.learn_experiment(experiment)
+        self.knowledge.learn_run(run)
+        row = {**rows.experiment_row(experiment), "created": time.time()}
+
+        def change(connection: Connection) -> None:
+            connection.execute(insert(schema.experiments).values(row))
+            connection.execute(insert(schema.runs).values(rows.run_row(run)))
+
+        await self._database.write(change)
 
     async def save_run(self, run: RunRecord) -> None:
         """Record a run, new or changed."""
@@ -132,28 +148,36 @@ class Catalogue:
 
     async def save_left_out(self, host: str, left_out: Mapping[str | None, tuple[LeftOut, ...]]) -> bool:
         """Replace what is left out on a host; tells whether anything changed."""
-        if self._left_out.get(host) == left_out:
+        before = self._left_out.get(host, {})
+        now = {experiment: entries for experiment, entries in left_out.items() if entries}
+        changed = [
+            experiment for experiment in before.keys() | now.keys() if before.get(experiment) != now.get(experiment)
+        ]
+        if not changed:
             return False
         values = [
             {
                 "host": host,
                 "experiment": experiment,
                 "place": each.place,
-                "size": each.size,
+                "size": None if each.size is None else rows.fitting(each.size),
                 "entries": each.entries,
                 "reason": each.reason,
             }
-            for experiment, entries in left_out.items()
-            for each in entries
+            for experiment in changed
+            for each in now.get(experiment, ())
         ]
+        table = schema.left_out.c
 
         def change(connection: Connection) -> None:
-            connection.execute(delete(schema.left_out).where(schema.left_out.c.host == host))
+            for experiment in changed:
+                same = table.experiment.is_(None) if experiment is None else table.experiment == experiment
+                connection.execute(delete(schema.left_out).where(table.host == host, same))
             if values:
                 connection.execute(insert(schema.left_out), values)
 
         await self._database.write(change)
-        self._left_out[host] = left_out
+        self._left_out[host] = now
         return True
 
     def left_out_of(self, experiment: str) -> list[tuple[str, LeftOut]]:
@@ -201,8 +225,13 @@ class Catalogue:
 
     async def drop_transfers(self, names: Sequence[str]) -> None:
         """Forget journalled transfers that are done or given up."""
-        statement = delete(schema.transfers).where(schema.transfers.c.name.in_(names))
-        await self._database.write(lambda connection: connection.execute(statement))
+
+        def change(connection: Connection) -> None:
+            for some in _sliced(names):
+                connection.execute(delete(schema.transfers).where(schema.transfers.c.name.in_(some)))
+
+        if names:
+            await self._database.write(change)
 
     async def transfers(self) -> list[Transfer]:
         """Give the journalled transfers."""
@@ -248,7 +277,11 @@ _MAX_VARIABLES = 500
 """SQLite takes a limited number of bound values in one statement."""
 
 
+def _sliced(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(values), _MAX_VARIABLES):
+        yield values[start : start + _MAX_VARIABLES]
+
+
 def _delete_intents(connection: Connection, targets: Sequence[str]) -> None:
-    for start in range(0, len(targets), _MAX_VARIABLES):
-        some = targets[start : start + _MAX_VARIABLES]
+    for some in _sliced(targets):
         connection.execute(delete(schema.intents).where(schema.intents.c.target.in_(some)))

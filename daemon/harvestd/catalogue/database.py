@@ -1,9 +1,10 @@
 """One SQLite file: opened with full syncs, migrated, written by one transaction at a time for many writers at once."""
 
-import shutil
+import re
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from harvestd.catalogue.schema import HEAD
+from harvestd.convention.sightings import NETWORK_FILESYSTEMS
 from harvestd.errors import Fatal, HaltedForSafety
 
 FILE_NAME = "catalogue.sqlite"
 _BUSY_SECONDS = 10.0
-_NETWORK_FILESYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "lustre")
+_REMOTE_FUSE = frozenset({"fuse.sshfs", "fuse.rclone", "fuse.s3fs", "fuse.glusterfs", "fuse.ceph", "fuse.gcsfuse"})
+"""Other FUSE file systems lie on local disks often enough."""
 
 Change = Callable[[Connection], object]
 """Statements of one writer; runs within a transaction that it may share with others."""
@@ -26,7 +29,7 @@ Change = Callable[[Connection], object]
 def open_engine(state_dir: Path) -> Engine:
     """Open (and make) the database below `state_dir`; raises `Fatal` where SQLite can't be trusted with its locks."""
     filesystem = _filesystem_of(state_dir)
-    if filesystem in _NETWORK_FILESYSTEMS:
+    if filesystem in NETWORK_FILESYSTEMS | _REMOTE_FUSE:
         raise Fatal(
             f"{state_dir} is on a network file system ({filesystem}), where the catalogue's locks can't be trusted",
             hint='set state_dir to a directory on a local disk, e.g. state_dir = "~/.local/state/harvestd"',
@@ -49,13 +52,17 @@ def open_engine(state_dir: Path) -> Engine:
     return engine
 
 
+_OCTAL = re.compile(r"\\([0-7]{3})")
+"""How the mount table writes spaces, tabs, newlines and backslashes."""
+
+
 def _filesystem_of(path: Path) -> str:
     """Give the kind of file system that `path` lies on, from the kernel's mount table; empty if unknown."""
     best, kind = -1, ""
     resolved = str(path.resolve())
     for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():
         before, _, after = line.partition(" - ")
-        mount = before.split(" ")[4].replace("\\040", " ")
+        mount = _OCTAL.sub(lambda found: chr(int(found[1], 8)), before.split(" ")[4])
         inside = mount in {"/", resolved} or resolved.startswith(mount + "/")
         if inside and len(mount) >= best:
             best, kind = len(mount), after.split(" ")[0]
@@ -72,7 +79,7 @@ def revision(engine: Engine) -> str | None:
 
 def migrate(engine: Engine, state_dir: Path) -> None:
     """Bring the database to `HEAD`, keeping a copy of an older one; raises `Fatal` for one from a newer harvestd."""
-    with _translated():
+    with translated():
         found = revision(engine)
     if found == HEAD:
         return
@@ -83,40 +90,65 @@ def migrate(engine: Engine, state_dir: Path) -> None:
         )
     from alembic import command  # noqa: PLC0415  (heavy, and needed only when there is something to migrate)
     from alembic.config import Config  # noqa: PLC0415  (the same)
+    from alembic.util.exc import CommandError  # noqa: PLC0415  (the same)
 
     if found is not None:
-        with engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-        shutil.copy2(state_dir / FILE_NAME, state_dir / f"{FILE_NAME}.before-{HEAD}")
+        _keep_copy(engine, state_dir / f"{FILE_NAME}.before-{HEAD}")
     config = Config()
     config.set_main_option("script_location", "harvestd.catalogue:migrations")
-    with _translated(), engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    try:
+        with translated(), engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except CommandError as e:
+        raise Fatal(f"the catalogue in {state_dir} has a schema ({found}) that no harvestd ever wrote: {e}") from e
+
+
+def _keep_copy(engine: Engine, path: Path) -> None:
+    """Write a whole copy, whatever still stands in the write-ahead log and whoever reads meanwhile."""
+    with translated(), engine.connect() as connection:
+        copy = sqlite3.connect(path)
+        try:
+            driver_of(connection).backup(copy)
+        finally:
+            copy.close()
+
+
+def driver_of(connection: Connection) -> sqlite3.Connection:
+    """Give the driver's own connection below SQLAlchemy's."""
+    driver = connection.connection.driver_connection
+    if not isinstance(driver, sqlite3.Connection):
+        raise TypeError("the catalogue is an SQLite file")
+    return driver
 
 
 @contextmanager
 def reading(state_dir: Path) -> Iterator[Connection | None]:
-    """Open the catalogue for questions; None where none was written yet. Raises `Fatal` for another schema."""
+    """Open the catalogue for questions; None where none was written yet.
+
+    Raises `Fatal` for another schema and `HaltedForSafety` where the file can't be read.
+    """
     if not (state_dir / FILE_NAME).exists():
         yield None
         return
     engine = open_engine(state_dir)
     try:
-        found = revision(engine)
-        if found != HEAD:
-            raise Fatal(
-                f"the catalogue in {state_dir} has schema {found or 'none'}, this harvestd reads {HEAD}",
-                hint="`harvestd once` or `harvestd run` migrates an older one; a newer one needs a newer harvestd",
-            )
-        with engine.connect() as connection:
-            yield connection
+        with translated():
+            found = revision(engine)
+            if found != HEAD:
+                raise Fatal(
+                    f"the catalogue in {state_dir} has schema {found or 'none'}, this harvestd reads {HEAD}",
+                    hint="`harvestd once` or `harvestd run` migrates an older one; a newer one needs a newer harvestd",
+                )
+            with engine.connect() as connection:
+                yield connection
     finally:
         engine.dispose()
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """Raise `HaltedForSafety` for whatever the database says of its file."""
     try:
         yield
     except DBAPIError as e:
@@ -129,7 +161,7 @@ def _translated() -> Iterator[None]:
 @dataclass(eq=False)
 class _Pending:
     change: Change
-    done: anyio.Event = field(default_factory=anyio.Event)
+    done: bool = False
     failure: HaltedForSafety | None = None
 
 
@@ -142,26 +174,35 @@ class Database:
         self._queue: list[_Pending] = []
 
     async def write(self, change: Change) -> None:
-        """Run `change` in a transaction and return once it is on disk; raises `HaltedForSafety` if it can't be."""
+        """Run `change` in a transaction and return once it is on disk; raises `HaltedForSafety` if it can't be.
+
+        A cancellation has no effect here, but at the caller's next await: others' changes may be in the same
+        transaction, and memory must follow what is on disk.
+        """
         mine = _Pending(change)
         self._queue.append(mine)
-        async with self._turn:
-            if not mine.done.is_set():
-                batch, self._queue = self._queue, []
-                await anyio.to_thread.run_sync(self._commit, batch)
-                for pending in batch:
-                    pending.done.set()
+        with anyio.CancelScope(shield=True):
+            async with self._turn:
+                if not mine.done:
+                    batch, self._queue = self._queue, []
+                    await anyio.to_thread.run_sync(self._commit, batch)
         if mine.failure is not None:
             raise mine.failure
 
     def _commit(self, batch: list[_Pending]) -> None:
+        failure: HaltedForSafety | None = HaltedForSafety("a change that shared its transaction could not be made")
         try:
-            with _translated(), self.engine.begin() as connection:
+            with translated(), self.engine.begin() as connection:
                 for pending in batch:
                     pending.change(connection)
         except HaltedForSafety as e:
+            failure = e
+        else:
+            failure = None
+        finally:
+            # Whatever was raised, none of the batch may take it for done: anything but ours is a bug, and goes on up.
             for pending in batch:
-                pending.failure = e
+                pending.done, pending.failure = True, failure
 
     def close(self) -> None:
         """Close the file."""

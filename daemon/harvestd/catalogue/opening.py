@@ -1,6 +1,7 @@
 """Opening a catalogue: the one of a data root, made or migrated, or a copy in memory that nothing is kept of."""
 
-import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, select
@@ -9,10 +10,10 @@ from sqlalchemy.pool import StaticPool
 
 from harvestd.catalogue import rows, schema
 from harvestd.catalogue.catalogue import Catalogue
-from harvestd.catalogue.database import Database, migrate, open_engine, reading
+from harvestd.catalogue.database import Database, driver_of, migrate, open_engine, reading, translated
 from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.paths import LocalPath
-from harvestd.errors import Fatal
+from harvestd.errors import Fatal, HaltedForSafety
 
 
 def open_catalogue(state_dir: Path, data_root_id: str) -> Catalogue:
@@ -23,42 +24,59 @@ def open_catalogue(state_dir: Path, data_root_id: str) -> Catalogue:
     """
     state_dir.mkdir(parents=True, exist_ok=True)
     engine = open_engine(state_dir)
-    migrate(engine, state_dir)
+    with _disposed_on_failure(engine):
+        migrate(engine, state_dir)
+        with translated():
+            known = _claimed(engine, data_root_id)
+        if known != data_root_id:
+            raise Fatal(
+                f"the catalogue in {state_dir} belongs to another data root (id {known}, this one has {data_root_id})",
+                hint="is the right disk mounted? Otherwise give this data root a state_dir of its own",
+            )
+        return _loaded(engine)
+
+
+@contextmanager
+def _disposed_on_failure(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        engine.dispose()
+        raise
+
+
+def _claimed(engine: Engine, data_root_id: str) -> str:
+    """Take an unclaimed catalogue for this data root; gives whose it is."""
     with engine.begin() as connection:
         statement = insert(schema.meta).values(key="data_root", value=data_root_id).on_conflict_do_nothing()
         connection.execute(statement)
-        known = connection.execute(select(schema.meta.c.value).where(schema.meta.c.key == "data_root")).scalar_one()
-    if known != data_root_id:
-        raise Fatal(
-            f"the catalogue in {state_dir} belongs to another data root (id {known}, this one has {data_root_id})",
-            hint="is the right disk mounted? Otherwise give this data root a state_dir of its own",
-        )
-    return _loaded(engine)
+        whose = connection.execute(select(schema.meta.c.value).where(schema.meta.c.key == "data_root"))
+        return str(whose.scalar_one())
 
 
 def open_scratch(state_dir: Path) -> Catalogue:
     """Open a copy in memory of the catalogue below `state_dir` (empty where there is none): changes stay in it."""
     engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
-    with reading(state_dir) as stored:
-        if stored is None:
-            schema.metadata.create_all(engine)
-        else:
-            with engine.connect() as copy:
-                _driver(stored).backup(_driver(copy))
-    return _loaded(engine)
-
-
-def _driver(connection: Connection) -> sqlite3.Connection:
-    driver = connection.connection.driver_connection
-    if not isinstance(driver, sqlite3.Connection):
-        raise TypeError("the catalogue is an SQLite file")
-    return driver
+    with _disposed_on_failure(engine):
+        with reading(state_dir) as stored:
+            if stored is None:
+                schema.metadata.create_all(engine)
+            else:
+                with engine.connect() as copy:
+                    driver_of(stored).backup(driver_of(copy))
+        return _loaded(engine)
 
 
 def _loaded(engine: Engine) -> Catalogue:
-    with engine.connect() as connection:
-        catalogue = Catalogue(Database(engine), load_knowledge(connection))
-        catalogue.remember_left_out(connection)
+    try:
+        with translated(), engine.connect() as connection:
+            catalogue = Catalogue(Database(engine), load_knowledge(connection))
+            catalogue.remember_left_out(connection)
+    except (ValueError, KeyError, TypeError) as e:
+        raise HaltedForSafety(
+            f"the catalogue holds a row that harvestd did not write: {e}",
+            hint="move it away: it is made anew from the data root",
+        ) from e
     return catalogue
 
 

@@ -1,16 +1,34 @@
 """The catalogue as the command line reads it, beside a running daemon or without one. Changes nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, Row, and_, create_engine, delete, func, or_, select
 
 from harvestd.catalogue import rows, schema
-from harvestd.catalogue.database import FILE_NAME, open_engine
+from harvestd.catalogue.database import FILE_NAME, open_engine, reading, translated
 from harvestd.convention.layout import LeftOut
 from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
+
+
+@contextmanager
+def questions(state_dir: Path) -> Iterator[Connection]:
+    """Open the catalogue below `state_dir` for questions; an empty one where none was written yet.
+
+    Raises `Fatal` for another schema, `HaltedForSafety` where the file can't be read.
+    """
+    with reading(state_dir) as stored:
+        if stored is not None:
+            yield stored
+            return
+        engine = create_engine("sqlite://")
+        with engine.connect() as empty:
+            schema.metadata.create_all(empty)
+            yield empty
+        engine.dispose()
 
 
 def pinned_key(connection: Connection, identity: str) -> str | None:
@@ -24,7 +42,7 @@ def forget_key(state_dir: Path, identity: str) -> bool:
         return False
     engine = open_engine(state_dir)
     try:
-        with engine.begin() as connection:
+        with translated(), engine.begin() as connection:
             gone = connection.execute(delete(schema.pins).where(schema.pins.c.identity == identity))
             return gone.rowcount > 0
     finally:
@@ -59,11 +77,11 @@ def holdings(connection: Connection) -> dict[str | None, Holding]:
     """Give what is here, by experiment; None: unfiled."""
     files = schema.files.c
     statement = select(files.experiment, func.count(), func.sum(files.size)).group_by(files.experiment)
-    return {experiment: Holding(count, size) for experiment, count, size in connection.execute(statement).tuples()}
+    return {experiment: Holding(count, size) for experiment, count, size in connection.execute(statement)}
 
 
-def files_of(connection: Connection, experiment: str) -> list[FileRecord]:
-    """Give the files of an experiment by their place at home."""
+def files_of(connection: Connection, experiment: str | None) -> list[FileRecord]:
+    """Give the files of an experiment (None: what waits unfiled) by their place at home."""
     statement = select(schema.files).where(schema.files.c.experiment == experiment).order_by(schema.files.c.target)
     return [rows.file_of(row) for row in connection.execute(statement)]
 
@@ -72,6 +90,13 @@ def left_out_of(connection: Connection, experiment: str) -> list[tuple[str, Left
     """Give what is left out of an experiment, as (host, entry)."""
     statement = select(schema.left_out).where(schema.left_out.c.experiment == experiment)
     found = connection.execute(statement.order_by(schema.left_out.c.place))
+    return [(row.host, LeftOut(row.place, row.size, row.entries, row.reason)) for row in found]
+
+
+def left_out_elsewhere(connection: Connection) -> list[tuple[str, LeftOut]]:
+    """Give what is left out and belongs to no experiment, as (host, entry)."""
+    statement = select(schema.left_out).where(schema.left_out.c.experiment.is_(None))
+    found = connection.execute(statement.order_by(schema.left_out.c.host, schema.left_out.c.place))
     return [(row.host, LeftOut(row.place, row.size, row.entries, row.reason)) for row in found]
 
 
@@ -93,3 +118,47 @@ def left_out_at(connection: Connection, place: str) -> list[tuple[str, LeftOut]]
     statement = select(schema.left_out).where(or_(table.place == place, table.place.in_(above)))
     found = connection.execute(statement)
     return [(row.host, LeftOut(row.place, row.size, row.entries, row.reason)) for row in found]
+
+
+def link_at(connection: Connection, path: str) -> str | None:
+    """Give the target of the link that was made at `path` below the data root."""
+    return connection.execute(select(schema.links.c.target).where(schema.links.c.path == path)).scalar()
+
+
+def all_files(connection: Connection) -> list[FileRecord]:
+    """Give all files by their place at home."""
+    return [rows.file_of(row) for row in connection.execute(select(schema.files).order_by(schema.files.c.target))]
+
+
+def files_below(connection: Connection, directory: str) -> list[FileRecord]:
+    """Give the files that stand anywhere below `directory`, which is below the data root."""
+    statement = select(schema.files).where(_below(schema.files.c.target, directory)).order_by(schema.files.c.target)
+    found = [rows.file_of(row) for row in connection.execute(statement)]
+    return [file for file in found if str(file.target).startswith(f"{directory}/")]
+
+
+def files_from_below(connection: Connection, place: str) -> list[FileRecord]:
+    """Give the files that came from anywhere below this absolute path on any box."""
+    statement = select(schema.files).where(_below(schema.files.c.place, place)).order_by(schema.files.c.place)
+    found = [rows.file_of(row) for row in connection.execute(statement)]
+    return [file for file in found if file.place.startswith(f"{place}/")]
+
+
+def left_out_below(connection: Connection, place: str) -> list[tuple[str, LeftOut]]:
+    """Give what is left out below this absolute path, as (host, entry)."""
+    statement = select(schema.left_out).where(_below(schema.left_out.c.place, place))
+    found = connection.execute(statement.order_by(schema.left_out.c.host, schema.left_out.c.place))
+    return [
+        (row.host, LeftOut(row.place, row.size, row.entries, row.reason))
+        for row in found
+        if row.place.startswith(f"{place}/")
+    ]
+
+
+def _below(column: Column[str], directory: str) -> ColumnElement[bool]:
+    """Select what is below a directory, and every name that is no UTF-8: those are BLOBs, which no range of text holds.
+
+    So the caller has to sieve what comes.
+    """
+    after_slash = chr(ord("/") + 1)
+    return or_(and_(column > f"{directory}/", column < directory + after_slash), func.typeof(column) == "blob")

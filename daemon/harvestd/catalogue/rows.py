@@ -96,10 +96,10 @@ def file_row(file: FileRecord) -> dict[str, Any]:
         "host": file.host,
         "experiment": file.experiment,
         "kind": str(file.kind),
-        "remote_size": file.version.size,
-        "mtime_ns": file.version.mtime_ns,
-        "ctime_ns": file.version.ctime_ns,
-        "inode": _signed(file.version.inode),
+        "remote_size": fitting(file.version.size),
+        "mtime_ns": fitting(file.version.mtime_ns),
+        "ctime_ns": fitting(file.version.ctime_ns),
+        "inode": fitting(_signed(file.version.inode)),
         "size": file.size,
         "sha256": file.sha256,
         "fetched_at": file.fetched_at,
@@ -127,6 +127,11 @@ def file_of(row: Any) -> FileRecord:  # noqa: ANN401  (a row, or an intent's cop
 
 
 _WORD = 1 << 64
+
+
+def fitting(number: int) -> int:
+    """Give the nearest number that SQLite holds: boxes lie, and sums of lies know no bounds."""
+    return max(-_WORD // 2, min(_WORD // 2 - 1, number))
 
 
 def _signed(inode: int) -> int:

@@ -14,7 +14,7 @@ metadata = MetaData()
 
 
 class PathText(TypeDecorator[str]):
-    """Text that may hold bytes which are no UTF-8, as names on Linux do; those values are stored as a BLOB."""
+    """A path, or text that may quote one: names on Linux may hold bytes which are no UTF-8, so those go into a BLOB."""
 
     impl = String
     cache_ok = True
@@ -46,7 +46,7 @@ hosts = Table(
     Column("method", String, nullable=False),
     Column("first_seen", Float, nullable=False),
     Column("last_success", Float),
-    Column("error", String, nullable=False),
+    Column("error", PathText, nullable=False),
     Column("pending_bytes", BigInteger, nullable=False),
 )
 
@@ -98,7 +98,7 @@ files = Table(
     Column("size", BigInteger, nullable=False),
     Column("sha256", String, nullable=False),
     Column("fetched_at", Float, nullable=False),
-    Column("reason", String, nullable=False),
+    Column("reason", PathText, nullable=False),
     Column("marker", Boolean, nullable=False),
     Index("files_by_source", "storage", "place"),
     Index("files_by_experiment", "experiment"),
@@ -145,7 +145,7 @@ left_out = Table(
     Column("place", PathText, nullable=False),
     Column("size", BigInteger),
     Column("entries", Integer, nullable=False),
-    Column("reason", String, nullable=False),
+    Column("reason", PathText, nullable=False),
     Index("left_out_by_host", "host"),
     Index("left_out_by_experiment", "experiment"),
 )

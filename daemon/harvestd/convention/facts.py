@@ -1,10 +1,12 @@
 """What the small files on a box say, read from their bytes: config.yaml, training_info.json, eval_config.yaml.
 
-All of it is untrusted input: sizes are capped, YAML anchors are refused (they can expand without bound), depth is
-limited, values of the wrong type count as absent.
+All of it is untrusted input: sizes are capped, YAML aliases are refused (they can expand without bound), depth is
+limited, values of the wrong type count as absent. No YAML value is constructed but texts, whole numbers and booleans:
+tags and timestamps run code that raises whatever it likes, and one odd date must not spoil the rest of a file.
 """
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +14,8 @@ import yaml
 
 MAX_FACT_BYTES = 64 * 1024
 """A config is a few KiB; a larger one is not read."""
+MAX_MARKER_BYTES = 1024 * 1024
+"""A larger marker is not read whole, so that it can't be told whether it parses."""
 _MAX_YAML_DEPTH = 32
 _MAX_TEXT = 200
 _MAX_COUNT = 10**9
@@ -50,42 +54,90 @@ class EvalConfig:
     dataset: str | None = None
 
 
-class _CarefulLoader(yaml.SafeLoader):
-    """The safe loader without anchors and without deep nesting."""
-
-    depth = 0
-
-    def compose_node(self, parent: Any, index: Any) -> Any:  # noqa: ANN401  (PyYAML's own signature)
-        if self.check_event(yaml.AliasEvent):
-            raise InvalidFacts("YAML with anchors is not read")
-        self.depth += 1
-        if self.depth > _MAX_YAML_DEPTH:
-            raise InvalidFacts(f"YAML nested deeper than {_MAX_YAML_DEPTH} levels is not read")
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml's parser where PyYAML was built with it, many times faster; only its events are used, never its values."""
+_YAML_TRUE = frozenset({"true", "yes", "on"})
+_YAML_FALSE = frozenset({"false", "no", "off"})
+_DECIMAL = re.compile(r"[-+]?[0-9]{1,18}")
 
 
-def _mapping_from_yaml(raw: bytes) -> dict[Any, Any]:
+def _mapping_from_yaml(raw: bytes) -> dict[str, Any]:
     _check_size(raw)
     try:
-        found = yaml.load(raw, Loader=_CarefulLoader)  # noqa: S506  (a stricter subclass of SafeLoader)
+        loader = _LOADER(raw)
+        try:
+            return _document(loader)
+        finally:
+            loader.dispose()
     except (yaml.YAMLError, ValueError, RecursionError) as e:
-        raise InvalidFacts(f"not valid YAML: {type(e).__name__}") from e
+        raise InvalidFacts(str(e) if isinstance(e, InvalidFacts) else f"not valid YAML: {type(e).__name__}") from e
+
+
+def _document(loader: Any) -> dict[str, Any]:  # noqa: ANN401  (two classes of PyYAML with one interface)
+    loader.get_event()
+    if not loader.check_event(yaml.DocumentStartEvent):
+        raise InvalidFacts("an empty YAML file")
+    loader.get_event()
+    found = _value(loader, 1)
+    loader.get_event()
+    if not loader.check_event(yaml.StreamEndEvent):
+        raise InvalidFacts("more than one YAML document")
     if not isinstance(found, dict):
         raise InvalidFacts("not a YAML mapping")
     return found
 
 
+def _value(loader: Any, depth: int) -> Any:  # noqa: ANN401  (whatever stands there)
+    """Take the next value: a mapping as a dict (of keys that stand twice the last one wins), a scalar; else None."""
+    if depth > _MAX_YAML_DEPTH:
+        raise InvalidFacts(f"YAML nested deeper than {_MAX_YAML_DEPTH} levels is not read")
+    event = loader.get_event()
+    if isinstance(event, yaml.AliasEvent):
+        raise InvalidFacts("YAML with aliases is not read")
+    if isinstance(event, yaml.MappingStartEvent):
+        mapping: dict[str, Any] = {}
+        while not loader.check_event(yaml.MappingEndEvent):
+            key = loader.peek_event()
+            _value(loader, depth + 1)
+            value = _value(loader, depth + 1)
+            if isinstance(key, yaml.ScalarEvent):
+                mapping[key.value] = value
+        loader.get_event()
+        return mapping
+    if isinstance(event, yaml.SequenceStartEvent):
+        while not loader.check_event(yaml.SequenceEndEvent):
+            _value(loader, depth + 1)
+        loader.get_event()
+        return None
+    return _scalar(loader, event)
+
+
+def _scalar(loader: Any, event: yaml.ScalarEvent) -> str | int | bool | None:  # noqa: ANN401  (as above)
+    tag = event.tag or loader.resolve(yaml.ScalarNode, event.value, event.implicit)
+    text = event.value
+    match tag.rpartition(":")[2]:
+        case "str":
+            return text
+        case "bool" if text.lower() in _YAML_TRUE | _YAML_FALSE:
+            return text.lower() in _YAML_TRUE
+        case "int" if _DECIMAL.fullmatch(text):
+            return int(text)
+    return None
+
+
 def _mapping_from_json(raw: bytes) -> dict[str, Any]:
     _check_size(raw)
-    try:
-        found = json.loads(raw)
-    except (ValueError, RecursionError) as e:
-        raise InvalidFacts(f"not valid JSON: {type(e).__name__}") from e
+    found = _json(raw)
     if not isinstance(found, dict):
         raise InvalidFacts("not a JSON object")
     return found
+
+
+def _json(raw: bytes) -> object:
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError) as e:
+        raise InvalidFacts(f"not valid JSON: {type(e).__name__}") from e
 
 
 def _check_size(raw: bytes) -> None:
@@ -94,7 +146,10 @@ def _check_size(raw: bytes) -> None:
 
 
 def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and 0 < len(value) <= _MAX_TEXT else None
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_TEXT:
+        return None
+    # Escapes in YAML and JSON can make lone surrogates, which no other text format or database takes.
+    return None if any("\ud800" <= character <= "\udfff" for character in value) else value
 
 
 def _count(value: object) -> int | None:
@@ -103,7 +158,7 @@ def _count(value: object) -> int | None:
     return value if 0 <= value <= _MAX_COUNT else None
 
 
-def _section(mapping: dict[Any, Any], key: str) -> dict[Any, Any]:
+def _section(mapping: dict[str, Any], key: str) -> dict[str, Any]:
     value = mapping.get(key)
     return value if isinstance(value, dict) else {}
 
@@ -137,5 +192,6 @@ def parse_eval_config(raw: bytes) -> EvalConfig:
 
 
 def check_marker(raw: bytes) -> None:
-    """Raise `InvalidFacts` unless `raw` is a complete JSON object, as a marker must be."""
-    _mapping_from_json(raw)
+    """Raise `InvalidFacts` unless `raw` is a whole JSON object or list, as a marker is."""
+    if not isinstance(_json(raw), dict | list):
+        raise InvalidFacts("not a JSON object or list")

@@ -35,17 +35,27 @@ class Knowledge:
         self._directories.add(experiment.directory.casefold())
 
     def learn_file(self, file: FileRecord) -> None:
-        """Add a file, or replace what was known of it."""
+        """Add a file, or replace what was known of it: one place at home has one record."""
+        before = self._by_target.get(file.target)
+        if before is not None:
+            self._drop(before)
         self._files[file.storage, file.place][file.target] = file
         self._by_target[file.target] = file
         self._by_experiment[file.experiment][file.target] = file
 
     def forget_file(self, file: FileRecord) -> None:
-        """Drop a file's record."""
-        self._files[file.storage, file.place].pop(file.target, None)
-        if self._by_target.get(file.target) == file:
-            del self._by_target[file.target]
-            self._by_experiment[file.experiment].pop(file.target, None)
+        """Drop the record of this remote file at this place; whatever else stands there by now stays on record."""
+        known = self._by_target.get(file.target)
+        if known is not None and known.key == file.key:
+            self._drop(known)
+
+    def _drop(self, file: FileRecord) -> None:
+        del self._by_target[file.target]
+        copies = self._files[file.storage, file.place]
+        del copies[file.target]
+        if not copies:
+            del self._files[file.storage, file.place]
+        del self._by_experiment[file.experiment][file.target]
 
     def learn_link(self, path: LocalPath, target: str) -> None:
         """Add a link that was made at home, or replace what was known of it."""

@@ -11,7 +11,7 @@ ALIASES: dict[str, str] = {
 """Short names that occur on boxes; the operator can add more."""
 
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9]+")
-_INSTANCE_TYPE = re.compile(r"gpu_(?P<count>\d+)x_(?P<type>[a-z0-9]+)")
+_INSTANCE_TYPE = re.compile(r"gpu_(?P<count>\d+)x_(?P<type>[a-z0-9]+)", re.ASCII)
 _GPU_BRANDS = ("nvidia", "tesla", "geforce")
 
 
@@ -28,7 +28,7 @@ def model_in_names(model: str, aliases: Mapping[str, str] | None = None) -> str:
 
 
 def hardware_of_instance_type(instance_type: str) -> str | None:
-    """Give the hardware of a cloud's instance type: gpu_8x_h100_sxm5 → 8x_h100, gpu_1x_gh200 → gh200."""
+    """Give the hardware of a cloud's instance type: gpu_8x_h100_sxm5 → 8x_h100, gpu_1x_gh200 → gh200. None: no GPU."""
     match = _INSTANCE_TYPE.match(instance_type)
     return counted(match["type"], int(match["count"])) if match else None
 

@@ -1,5 +1,10 @@
-"""The experiment's name, `{experiment_name}_{date}_{model}_{hardware}_{steps}steps`, with where each part came from."""
+"""The experiment's name, `{experiment_name}_{date}_{model}_{hardware}_{steps}steps`, with where each part came from.
 
+Whatever the sources say, the whole is one component that every file system takes: what box, cloud and operator wrote
+is cut to a length and to plain characters first.
+"""
+
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -9,6 +14,17 @@ from harvestd.convention.models import hardware_of_gpus, model_in_names
 from harvestd.convention.patterns import RunName
 
 UNKNOWN = "unknown"
+
+_MAX_EXPERIMENT = 100
+_MAX_MODEL = 60
+_MAX_HARDWARE = 24
+_MAX_HOST = 24
+"""Characters. With a full time, a number and the steps they make less than the 255 bytes of a component."""
+_NOT_PLAIN = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def _plain(text: str, length: int) -> str:
+    return _NOT_PLAIN.sub("_", text).lstrip(".-")[:length]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +97,11 @@ class NamingContext:
 
 def name_run(run: RunName, config: ConfigFacts, final: TrainingInfo | None, context: NamingContext) -> ExperimentName:
     """Name a run by the first source that answers for each part."""
-    model_id, model_source = _model(config, final)
-    model = model_in_names(model_id, context.models) if model_id else UNKNOWN
+    model_id, model = _model(config, final, context)
     return ExperimentName(
-        experiment_name=_experiment(run, config, (model_id or "", model), context),
+        experiment_name=_experiment(run, config, (model_id, model.value), context),
         date=Part(run.date, "run directory"),
-        model=Part(model or UNKNOWN, model_source),
+        model=model,
         hardware=_hardware(final, context),
         steps=_steps(config, final),
     )
@@ -95,27 +110,35 @@ def name_run(run: RunName, config: ConfigFacts, final: TrainingInfo | None, cont
 def _experiment(run: RunName, config: ConfigFacts, models: tuple[str, ...], context: NamingContext) -> Part:
     for number, rule in enumerate(context.rules, start=1):
         if rule.matches(context.host, run.name, models):
-            return Part(rule.experiment, f"naming rule {number}")
-    if context.experiment:
-        return Part(context.experiment, f"host {context.host}")
+            return Part(_plain(rule.experiment, _MAX_EXPERIMENT), f"naming rule {number}")
+    given = _plain(context.experiment or "", _MAX_EXPERIMENT)
+    if given:
+        return Part(given, f"host {context.host}")
     if config.gns_probe:
         return Part("gns_test", "config.yaml gns_probe.enabled")
-    return Part(context.default_experiment, "naming.default_experiment")
+    return Part(_plain(context.default_experiment, _MAX_EXPERIMENT), "naming.default_experiment")
 
 
-def _model(config: ConfigFacts, final: TrainingInfo | None) -> tuple[str | None, str]:
-    if config.backbone:
-        return config.backbone, "config.yaml backbone"
-    if final and final.backbone:
-        return final.backbone, "training_info.json model_config.backbone"
-    return None, "no source"
+def _model(config: ConfigFacts, final: TrainingInfo | None, context: NamingContext) -> tuple[str, Part]:
+    sources = (
+        (config.backbone, "config.yaml backbone"),
+        (final.backbone if final else None, "training_info.json model_config.backbone"),
+    )
+    for identifier, source in sources:
+        model = model_in_names(identifier or "", context.models)[:_MAX_MODEL]
+        if identifier and model:
+            return identifier, Part(model, source)
+    return "", Part(UNKNOWN, "no source")
 
 
 def _hardware(final: TrainingInfo | None, context: NamingContext) -> Part:
-    if context.hardware:
-        return Part(context.hardware, f"host entry {context.host}")
+    given = _plain(context.hardware or "", _MAX_HARDWARE)
+    if given:
+        return Part(given, f"host entry {context.host}")
     found = hardware_of_gpus(context.gpu_names, final.world_size if final else None)
-    return Part(found, "nvidia-smi") if found else Part(UNKNOWN, "no source")
+    if found:
+        return Part(found[:_MAX_HARDWARE], "nvidia-smi")
+    return Part(UNKNOWN, "nvidia-smi names types that differ" if len(set(context.gpu_names)) > 1 else "no source")
 
 
 def _steps(config: ConfigFacts, final: TrainingInfo | None) -> Part:
@@ -131,6 +154,7 @@ def free_name(name: ExperimentName, run: RunName, host: str, is_taken: Callable[
 
     What stands already is never renamed for a newcomer; where even the variants are taken, a number follows.
     """
+    host = _plain(host, _MAX_HOST)
     variants = [
         name.date,
         Part(run.timestamp, "run directory (its day and settings are taken)"),
@@ -140,10 +164,19 @@ def free_name(name: ExperimentName, run: RunName, host: str, is_taken: Callable[
         candidate = replace(name, date=date)
         if not is_taken(candidate.directory):
             return candidate
-    number = 2
-    while True:
-        date = Part(f"{run.timestamp}_{host}_{number}", "run directory, host and a number")
-        candidate = replace(name, date=date)
-        if not is_taken(candidate.directory):
-            return candidate
-        number += 1
+
+    def numbered(number: int) -> ExperimentName:
+        return replace(name, date=Part(f"{run.timestamp}_{host}_{number}", "run directory, host and a number"))
+
+    # A box can show any number of runs of one second: doubling and halving asks for a few of them, not for each.
+    free = 2
+    while is_taken(numbered(free).directory):
+        free *= 2
+    taken = free // 2
+    while free - taken > 1:
+        middle = (free + taken) // 2
+        if is_taken(numbered(middle).directory):
+            taken = middle
+        else:
+            free = middle
+    return numbered(free)

@@ -31,6 +31,14 @@ def decoded(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
 
+def _encoded_size(part: str) -> int:
+    raw = encoded(part)
+    # A box can spell valid UTF-8 in lone surrogates: two texts for one name, which would be one file and two paths.
+    if decoded(raw) != part:
+        raise RejectedPath("a second spelling of the same bytes")
+    return len(raw)
+
+
 def _check(parts: tuple[str, ...]) -> None:
     if not parts:
         raise RejectedPath("an empty path")
@@ -43,7 +51,7 @@ def _check(parts: tuple[str, ...]) -> None:
         if "/" in part or "\0" in part:
             raise RejectedPath("a slash or NUL within a component")
         try:
-            size = len(part) if part.isascii() else len(encoded(part))
+            size = len(part) if part.isascii() else _encoded_size(part)
         except UnicodeEncodeError as e:
             raise RejectedPath("a name that no file system can hold") from e
         if size > MAX_COMPONENT_BYTES:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from harvestd.convention.artifacts import DATASETS
 
-_RUN = re.compile(r"run_(?P<time>\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:_(?P<suffix>.+))?", re.DOTALL)
-_CHECKPOINT = re.compile(r"step_(?P<step>\d+|final)")
-_STEP = re.compile(r"step_(?P<step>\d+|final|base)(?:_(?P<rest>.*))?", re.DOTALL)
+# ASCII: the digits of other scripts are digits to `re`, too, and a name at home is made of these.
+_RUN = re.compile(r"run_(?P<time>\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:_(?P<suffix>.+))?", re.DOTALL | re.ASCII)
+_CHECKPOINT = re.compile(r"step_(?P<step>\d+|final)", re.ASCII)
+_STEP = re.compile(r"step_(?P<step>\d+|final|base)(?P<tail>.*)", re.DOTALL | re.ASCII)
 _FINETUNED = "_finetuned"
 
 
@@ -31,7 +32,7 @@ class RunName:
 
 def run_name(component: str) -> RunName | None:
     """Parse `run_%Y-%m-%d_%H-%M-%S[_suffix]`; None for any other name."""
-    match = _RUN.fullmatch(component)
+    match = _RUN.fullmatch(component) if component.startswith("run_") else None
     if match is None:
         return None
     return RunName(f"run_{match['time']}", match["time"], match["suffix"])
@@ -55,20 +56,20 @@ class EvalStep:
 
 
 def eval_step(component: str, datasets: Sequence[str] = DATASETS) -> EvalStep | None:
-    """Parse `step_{N|final|base[_variant]}_{dataset}`, anchored on a known dataset where one fits.
+    """Parse `step_{N|final}_{dataset}` and `step_base*_{dataset}`, anchored on a known dataset where one fits.
 
     Without a known dataset everything after the step is taken for it. None for any other name.
     """
     match = _STEP.fullmatch(component)
     if match is None:
         return None
-    rest = match["rest"] or ""
+    step, tail = match["step"], match["tail"]
+    if step != "base":
+        return EvalStep(step, "", tail[1:]) if not tail or tail.startswith("_") else None
     for dataset in sorted(datasets, key=len, reverse=True):
-        if rest == dataset:
-            return EvalStep(match["step"], "", dataset)
-        if match["step"] == "base" and rest.endswith("_" + dataset):
-            return EvalStep(match["step"], rest.removesuffix("_" + dataset), dataset)
-    return EvalStep(match["step"], "", rest)
+        if tail.endswith("_" + dataset):
+            return EvalStep(step, tail.removesuffix("_" + dataset).strip("_"), dataset)
+    return EvalStep(step, "", tail.strip("_"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +80,14 @@ class Finetuned:
     dataset: str
 
 
+def is_finetuned(component: str) -> bool:
+    """Tell whether this is a `…_finetuned` directory, of whatever backbone and dataset."""
+    return component.endswith(_FINETUNED)
+
+
 def finetuned(component: str, datasets: Sequence[str] = DATASETS) -> Finetuned | None:
     """Parse `{backbone}_{dataset}_finetuned`; only a known dataset can be told from the backbone. None otherwise."""
-    if not component.endswith(_FINETUNED):
+    if not is_finetuned(component):
         return None
     stem = component.removesuffix(_FINETUNED)
     for dataset in sorted(datasets, key=len, reverse=True):

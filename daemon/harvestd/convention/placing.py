@@ -3,17 +3,23 @@
 Nothing is guessed: an eval whose run is not known, or not the only one of its name, waits in `_unfiled/{host}/`.
 """
 
+from collections import defaultdict
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.layout import EvalDir, Group, RunDir, Survey
+from harvestd.convention.layout import EvalDir, Group, Survey
 from harvestd.convention.models import model_in_names
-from harvestd.convention.paths import LocalPath
-from harvestd.convention.patterns import Finetuned, run_name
+from harvestd.convention.paths import LocalPath, RejectedPath
+from harvestd.convention.patterns import run_name
 from harvestd.convention.records import ExperimentRecord, RunRecord
 from harvestd.convention.selection import Selection
 
 UNFILED = "_unfiled"
+
+_Tuning = tuple[str, str]
+"""A model as it stands in names, and its fine-tuning dataset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +29,8 @@ class Home:
     directory: LocalPath
     experiment: str | None
     """None in `_unfiled`."""
+    first_stands: bool = False
+    """What was brought here once is not replaced by a later evaluation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +45,13 @@ def experiment_home(experiment: ExperimentRecord, *below: str) -> Home:
     return Home(LocalPath((experiment.directory, *below)), experiment.id)
 
 
+def base_home(experiment: ExperimentRecord) -> Home:
+    """Give the directory of an experiment's base evals; raises `RejectedPath` where its path would be too long."""
+    return Home(LocalPath((experiment.directory, "base_eval")), experiment.id, first_stands=True)
+
+
 def unfiled_home(host: str, eval_dir: EvalDir) -> Home:
-    """Give the place where an eval waits for its run, as it lies on the box."""
+    """Give the place where an eval waits for its run, as it lies on the box; raises `RejectedPath` if too long."""
     return Home(LocalPath((UNFILED, host, *eval_dir.tree.name.split("/"), *eval_dir.path.parts)), None)
 
 
@@ -52,26 +65,27 @@ class Placing:
         seen: Survey,
         knowledge: Knowledge,
         selection: Selection,
+        unnamed: Collection[str],
     ) -> None:
-        """Decide from what the same look at the host shows, and from what is known of all hosts."""
+        """Decide from what the same look at the host shows, and from what is known of all hosts.
+
+        `unnamed`: the names of runs on this host that will be placed as soon as their config.yaml has settled.
+        """
         self._host = host
         self._storage = storage
+        self._seen = seen
         self._knowledge = knowledge
         self._selection = selection
-        self._unnamed = {run.name.name for run in seen.runs if run.config and not self._is_named(run)}
-        self._base_dirs = [eval_dir for eval_dir in seen.evals if eval_dir.is_base]
-
-    def _is_named(self, run: RunDir) -> bool:
-        record = self._knowledge.run_at(self._storage, run.place)
-        return record is not None and record.experiment is not None
+        self._unnamed = frozenset(unnamed)
+        self._short: dict[str, str] = {}
 
     def run_of(self, eval_dir: EvalDir, linked: str | None) -> RunRecord | Undecided | None:
         """Find the run of an eval: by `linked` (eval_config.yaml's training_run), else by its directory's name.
 
         The same storage goes first; a run elsewhere counts only if it is the only one of that name. None: no run.
         """
-        named = run_name(linked.rsplit("/", 1)[-1]) if linked else None
-        name = named or eval_dir.run
+        directory = linked.rstrip("/").rpartition("/")[2] if linked else ""
+        name = run_name(directory) or eval_dir.run
         if name is None:
             return None
         if name.name in self._unnamed:
@@ -79,10 +93,15 @@ class Placing:
         candidates = [run for run in self._knowledge.runs_named(name.name) if run.experiment]
         here = [run for run in candidates if run.storage == self._storage]
         chosen = here or candidates
+        # Beside run_T there may be a run_T_copy; which of them is meant, the whole name says.
+        for exact in (directory, name.name):
+            named = [run for run in chosen if run.place.rpartition("/")[2] == exact]
+            if len(named) == 1:
+                return named[0]
         return chosen[0] if len(chosen) == 1 else None
 
     def homes(self, eval_dir: EvalDir, linked: str | None) -> list[Home] | Undecided:
-        """Give the directories that `eval_dir` (its own level included) belongs in."""
+        """Give the directories that `eval_dir` (its own level included) belongs in; raises `RejectedPath`."""
         if eval_dir.is_base:
             return self._base_homes(eval_dir)
         run = self.run_of(eval_dir, linked)
@@ -94,49 +113,75 @@ class Placing:
         return [experiment_home(experiment, "eval_results", eval_dir.path.name)]
 
     def _base_homes(self, eval_dir: EvalDir) -> list[Home] | Undecided:
+        tuning = self._tuning_of(eval_dir)
+        found = self._tuned.get(tuning) if tuning else None
+        if found:
+            return [base_home(self._knowledge.experiment(identifier)) for identifier in sorted(found)]
         if self._unnamed:
             return Undecided("a run on this host has no name at home yet")
-        experiments = self._matching(eval_dir.finetuned[0])
-        if not experiments:
-            return [unfiled_home(self._host, eval_dir)]
-        return [experiment_home(experiment, "base_eval") for experiment in experiments]
+        return [unfiled_home(self._host, eval_dir)]
 
-    def _matching(self, tuning: Finetuned) -> list[ExperimentRecord]:
-        wanted = self._comparable(tuning.backbone), tuning.dataset
-        found = {run.experiment for run in self._knowledge.runs() if run.experiment and wanted in self._tunings_of(run)}
-        return [self._knowledge.experiment(identifier) for identifier in sorted(found)]
+    @cached_property
+    def _tuned(self) -> dict[_Tuning, set[str]]:
+        """The experiments of each model and dataset; made once a look, since every run that is known counts."""
+        found: dict[_Tuning, set[str]] = {}
+        for run in self._knowledge.runs():
+            if run.experiment:
+                for tuning in self._tunings_of(run):
+                    found.setdefault(tuning, set()).add(run.experiment)
+        return found
 
-    def _tunings_of(self, run: RunRecord) -> set[tuple[str, str]]:
-        config = run.config
-        backbones = {self._comparable(each) for each in (config.backbone, config.eval_backbone) if each}
-        stated = {(backbone, config.dataset) for backbone in backbones if config.dataset}
-        return stated | {(self._comparable(each.backbone), each.dataset) for each in run.tunings}
+    def _tunings_of(self, run: RunRecord) -> Iterator[_Tuning]:
+        for backbone in (run.config.backbone, run.config.eval_backbone):
+            if backbone and run.config.dataset:
+                yield self._comparable(backbone), run.config.dataset
+        for tuning in run.tunings:
+            yield self._comparable(tuning.backbone), tuning.dataset
+
+    def _tuning_of(self, eval_dir: EvalDir) -> _Tuning | None:
+        """Give what a base eval's path says; None where its fine-tuning dataset is none that is known."""
+        if not eval_dir.finetuned:
+            return None
+        return self._comparable(eval_dir.finetuned[0].backbone), eval_dir.finetuned[0].dataset
 
     def _comparable(self, model: str) -> str:
-        return model_in_names(model, self._selection.models)
+        if model not in self._short:
+            self._short[model] = model_in_names(model, self._selection.models)
+        return self._short[model]
 
     def below_base(self, eval_dir: EvalDir, group: Group, home: Home) -> tuple[str, ...]:
-        """Give a base leaf's path below `base_eval`: without its step directory unless two variants meet there."""
-        leaf = group.path.parts[len(eval_dir.path.parts) :]
-        variant = (eval_dir.path.name, *leaf)
+        """Give what stands between `base_eval` and a base eval's files: nothing, or their step directory.
+
+        That is kept where two variants meet. What is here already stays where it is.
+        """
+        variant = (eval_dir.path.name,)
         for member in group.members:
-            name = member.source.path.name
-            if self._knowledge.file(self._storage, member.source.place, home.directory.child(*variant, name)):
+            path = _path_in(home, (*variant, *member.rest))
+            if path and self._knowledge.file(self._storage, member.source.place, path):
                 return variant
-            flat = home.directory.child(*leaf, name)
-            holder = self._knowledge.holder(flat)
+        for member in group.members:
+            path = _path_in(home, member.rest)
+            holder = self._knowledge.holder(path) if path else None
             if holder is not None:
-                mine = holder.storage == self._storage and holder.place == member.source.place
-                return leaf if mine or _same_variant(holder.place, eval_dir) else variant
-        rivals = [
-            other
-            for other in self._base_dirs
-            if other.path != eval_dir.path
-            and other.finetuned == eval_dir.finetuned
-            and any(each.path.parts[len(other.path.parts) :] == leaf for each in other.groups)
-        ]
-        return variant if rivals else leaf
+                return () if f"/{eval_dir.path.name}/" in holder.place else variant
+        tuning = self._tuning_of(eval_dir)
+        met = any(len(self._variants[tuning, member.rest]) > 1 for member in group.members)
+        return variant if met else ()
+
+    @cached_property
+    def _variants(self) -> defaultdict[tuple[_Tuning | None, tuple[str, ...]], set[str]]:
+        """The step directories that hold a base eval's file of this name, by model and dataset."""
+        found: defaultdict[tuple[_Tuning | None, tuple[str, ...]], set[str]] = defaultdict(set)
+        for eval_dir in self._seen.evals:
+            if eval_dir.is_base:
+                for group in eval_dir.groups:
+                    for member in group.members:
+                        found[self._tuning_of(eval_dir), member.rest].add(eval_dir.path.name)
+        return found
 
 
-def _same_variant(place: str, eval_dir: EvalDir) -> bool:
-    return f"/{eval_dir.path.name}/" in place
+def _path_in(home: Home, rest: tuple[str, ...]) -> LocalPath | None:
+    try:
+        return home.directory.child(*rest)
+    except RejectedPath:
+        return None

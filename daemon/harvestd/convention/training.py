@@ -1,6 +1,6 @@
 """A run's directory: which of its files the convention names, which are left out and why."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from harvestd.convention.artifacts import GROWING, Kind
 from harvestd.convention.layout import Group, LeftOut, RunDir, Source, Wanted, place_of
@@ -10,18 +10,19 @@ from harvestd.convention.patterns import RunName, checkpoint_step
 from harvestd.convention.selection import CheckpointPolicy, Exclusion, Selection, excluded_anywhere
 from harvestd.convention.snapshot import Entry, EntryType, Tree
 
-_UNKNOWN = "not part of the convention"
+_UNKNOWN = Exclusion("not part of the convention")
 _CHECKPOINT_DEPTH = 2
 """training_state/step_N: the checkpoint's directory, counted from the run's."""
 MARKER = "training_info.json"
 _FINAL_INFO = ("training_state", "step_final", MARKER)
+_LATEST = ("training_state", "step_latest")
 
 
 def training_kind(rest: tuple[str, ...], selection: Selection) -> Kind | Exclusion:
-    """Tell what the file at `rest` below a run's directory is; total: everything gets a kind or a reason."""
-    excluded = excluded_anywhere(rest, selection)
-    if excluded is not None:
-        return excluded
+    """Tell what the file at `rest` below a run's directory is; total: everything gets a kind or a reason.
+
+    What is excluded at any place is not its matter: `excluded_anywhere` goes before.
+    """
     match rest:
         case ("config.yaml" | "resume_config.yaml",):
             return Kind.CONFIG
@@ -33,9 +34,7 @@ def training_kind(rest: tuple[str, ...], selection: Selection) -> Kind | Exclusi
             return Kind.TENSORBOARD if selection.tensorboard else Exclusion("rule: select.tensorboard = false", 1)
         case ("training_state", directory, _, *_) if step := checkpoint_step(directory):
             return _checkpoint_kind(step, selection.checkpoint)
-        case ("logs" | "tensorboard" | "training_state", _, *_):
-            return Exclusion(_UNKNOWN, 2)
-    return Exclusion(_UNKNOWN, 1)
+    return _UNKNOWN
 
 
 def _checkpoint_kind(step: str, policy: CheckpointPolicy) -> Kind | Exclusion:
@@ -45,35 +44,37 @@ def _checkpoint_kind(step: str, policy: CheckpointPolicy) -> Kind | Exclusion:
 
 
 def understand_run(
-    tree: Tree, path: RemotePath, name: RunName, entries: Iterable[Entry], selection: Selection
+    tree: Tree,
+    path: RemotePath,
+    name: RunName,
+    entries: Sequence[Entry],
+    selection: Selection,
+    unlisted: Iterable[RemotePath] = (),
 ) -> RunDir:
     """Sort everything below one run's directory into groups, growing files and leftovers."""
     depth = len(path.parts)
     leftovers = Leftovers(tree, depth)
     singles: list[Wanted] = []
     checkpoints: dict[str, list[Wanted]] = {}
-    latest: str | None = None
-    final_info: Source | None = None
     for entry in entries:
-        rest = entry.path.parts[depth:]
         if entry.type is EntryType.DIRECTORY:
             continue
-        if rest == ("training_state", "step_latest") and entry.type is EntryType.LINK:
-            latest = entry.target if entry.target and "/" not in entry.target else None
         if entry.type is not EntryType.FILE:
             leftovers.add_special(entry)
             continue
-        if rest == _FINAL_INFO:
-            final_info = Source(tree, entry.path, entry.version)
-        kind = training_kind(rest, selection)
+        rest = entry.path.parts[depth:]
+        kind = excluded_anywhere(rest, selection, path.parts) or training_kind(rest, selection)
         if isinstance(kind, Exclusion):
             leftovers.add(entry, kind)
             continue
+        leftovers.understood(entry.path)
         wanted = Wanted(Source(tree, entry.path, entry.version), kind, rest, _reason(kind, rest))
         if kind is Kind.CHECKPOINT:
             checkpoints.setdefault(rest[1], []).append(wanted)
         else:
             singles.append(wanted)
+    for directory in unlisted:
+        leftovers.add_unlisted(directory)
     left_out = leftovers.collected()
     groups = [Group.single(wanted) for wanted in singles if wanted.kind not in GROWING]
     chosen, superseded = _chosen_checkpoints(checkpoints, selection.checkpoint)
@@ -86,10 +87,23 @@ def understand_run(
         groups=tuple(groups),
         growing=tuple(wanted for wanted in singles if wanted.kind in GROWING),
         left_out=tuple(left_out),
-        config=_find(singles, ("config.yaml",)),
-        final_info=final_info,
-        latest=latest,
+        # These two are read to understand the run, whether they are wanted or not.
+        config=_source_at(tree, entries, (*path.parts, "config.yaml")),
+        final_info=_source_at(tree, entries, (*path.parts, *_FINAL_INFO)),
+        latest=_latest(entries, (*path.parts, *_LATEST)),
     )
+
+
+def _source_at(tree: Tree, entries: Iterable[Entry], parts: tuple[str, ...]) -> Source | None:
+    found = (each for each in entries if each.type is EntryType.FILE and each.path.parts == parts)
+    return next((Source(tree, each.path, each.version) for each in found), None)
+
+
+def _latest(entries: Iterable[Entry], parts: tuple[str, ...]) -> str | None:
+    """Give what the link at `parts` points to if it is a checkpoint beside it: the box may write anything there."""
+    links = (each for each in entries if each.type is EntryType.LINK and each.path.parts == parts)
+    target = next((each.target for each in links), None)
+    return target if target and checkpoint_step(target) else None
 
 
 def _reason(kind: Kind, rest: tuple[str, ...]) -> str:
@@ -112,9 +126,9 @@ def _chosen_checkpoints(
     return chosen, {step: files for step, files in found.items() if step not in chosen}
 
 
-def _step_order(directory: str) -> float:
+def _step_order(directory: str) -> tuple[bool, int, str]:
     step = checkpoint_step(directory) or "0"
-    return float("inf") if step == "final" else float(step)
+    return (step == "final", 0 if step == "final" else int(step), directory)
 
 
 def _checkpoint(tree: Tree, run: RemotePath, step: str, members: list[Wanted]) -> Group:

@@ -1,8 +1,10 @@
 """What all hosts share: the memory of their buffers and the line's bandwidth."""
 
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 import anyio
 
@@ -14,23 +16,52 @@ class MemoryBudget:
         """`total` in bytes."""
         self.total = total
         self._free = total
-        self._changed = anyio.Condition()
+        self._waiting: deque[_Turn] = deque()
+
+    def has(self, size: int) -> bool:
+        """Tell whether `take` would give `size` bytes at once."""
+        return not self._waiting and min(size, self.total) <= self._free
+
+    async def take(self, size: int) -> None:
+        """Take `size` bytes (at most the whole budget); who holds some that it can give back does so first."""
+        turn = _Turn(min(size, self.total))
+        self._waiting.append(turn)
+        self._serve()
+        try:
+            await turn.come.wait()
+        except BaseException:
+            if turn.come.is_set():
+                self._free += turn.size
+            else:
+                self._waiting.remove(turn)
+            self._serve()
+            raise
+
+    def give_back(self, size: int) -> None:
+        """Give back what one `take` of `size` bytes gave."""
+        self._free += min(size, self.total)
+        self._serve()
+
+    def _serve(self) -> None:
+        while self._waiting and self._waiting[0].size <= self._free:
+            turn = self._waiting.popleft()
+            self._free -= turn.size
+            turn.come.set()
 
     @asynccontextmanager
     async def hold(self, size: int) -> AsyncIterator[None]:
         """Hold `size` bytes (at most the whole budget) for the length of the block."""
-        taken = min(size, self.total)
-        async with self._changed:
-            while self._free < taken:
-                await self._changed.wait()
-            self._free -= taken
+        await self.take(size)
         try:
             yield
         finally:
-            self._free += taken
-            with anyio.CancelScope(shield=True):
-                async with self._changed:
-                    self._changed.notify_all()
+            self.give_back(size)
+
+
+@dataclass(eq=False)
+class _Turn:
+    size: int
+    come: anyio.Event = field(default_factory=anyio.Event)
 
 
 class Bandwidth:

@@ -25,12 +25,15 @@ async def check_contents(checks: Sequence[Check], reader: Reader, house: House, 
                 case Failed(_, reason):
                     troubles.failed(next(waiting).place, reason)
                 case Closed(_, version):
-                    await _conclude(next(waiting), opened, version == (opened and opened.version), house)
+                    item = next(waiting)
+                    if opened is None or not opened.version == version == item.source.version:
+                        troubles.failed(item.place, "it changed on the box while it was hashed")
+                        continue
+                    troubles.cleared(item.place)
+                    await _conclude(item, opened, house)
 
 
-async def _conclude(item: Check, opened: Opened | None, steady: object, house: House) -> None:
-    if opened is None or not steady or opened.version != item.source.version:
-        return  # it changed meanwhile: the next look plans anew
+async def _conclude(item: Check, opened: Opened, house: House) -> None:
     if opened.verified == item.record.sha256:
         await house.catalogue.save_files([replace(item.record, version=item.source.version, differs=None)])
         house.touch([item.record.experiment])

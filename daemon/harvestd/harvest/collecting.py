@@ -1,12 +1,13 @@
 """Small files, many at a time: read in one answer of the box, held in memory by the group, published in batches.
 
-While one batch is being published the next one is read; no more than `BATCHES` of them are in memory for one host.
+While one batch is being published the next one is read. Memory is taken for a group when its first byte is due and
+given back when its batch is in staging, so that a slow box holds little more than the group that is arriving.
 """
 
 import hashlib
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import anyio
@@ -16,6 +17,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from harvestd.convention.plan import FetchFile, FetchGroup
 from harvestd.convention.seals import HEAD_BYTES
 from harvestd.errors import unwrapped
+from harvestd.harvest.budgets import MemoryBudget
 from harvestd.harvest.house import House
 from harvestd.harvest.publisher import Publisher, StagedFile, StagedGroup, reason_to_doubt
 from harvestd.harvest.troubles import Troubles
@@ -28,8 +30,8 @@ SMALL = 8 * 1024 * 1024
 """Bytes: a group up to this size is collected in memory; a larger one goes the bulk way."""
 BATCH_BYTES = 8 * 1024 * 1024
 BATCH_FILES = 512
-BATCHES = 3
-"""One being published, one waiting, one being read."""
+BATCH_SECONDS = 1.0
+"""A batch is published as soon as it has one of these."""
 REQUESTS = 2000
 """Files asked for in one reading."""
 
@@ -49,6 +51,49 @@ class _Collected:
         return self.doubt is None and len(self.contents) == len(self.group.files)
 
 
+class _Batches:
+    """Collected groups on their way to the publisher, and the memory that they take."""
+
+    def __init__(self, memory: MemoryBudget, send: MemoryObjectSendStream[list[_Collected]]) -> None:
+        self._memory = memory
+        self._send = send
+        self._batch: list[_Collected] = []
+        self._bytes = self._files = 0
+        self._begun = 0.0
+        self._taken = 0
+
+    async def make_room(self, group: FetchGroup) -> None:
+        """Take the memory for a group. What waits here is sent first: who waits must not keep others waiting."""
+        if not self._memory.has(group.size):
+            await self.flush()
+        await self._memory.take(group.size)
+        self._taken += group.size
+
+    async def add(self, collected: _Collected) -> None:
+        self._begun = self._begun if self._batch else time.monotonic()
+        self._batch.append(collected)
+        self._bytes += collected.group.size
+        self._files += len(collected.group.files)
+        is_old = time.monotonic() - self._begun >= BATCH_SECONDS
+        if self._bytes >= BATCH_BYTES or self._files >= BATCH_FILES or is_old:
+            await self.flush()
+
+    async def flush(self) -> None:
+        if self._batch:
+            batch, self._batch = self._batch, []
+            self._bytes = self._files = 0
+            await self._send.send(batch)
+
+    def free(self, group: FetchGroup) -> None:
+        """Give back the memory of a group that is on disk, or will not be."""
+        self._taken -= group.size
+        self._memory.give_back(group.size)
+
+    def free_all(self) -> None:
+        self._memory.give_back(self._taken)
+        self._taken = 0
+
+
 class Collecting:
     """Fetches small groups from one host."""
 
@@ -64,42 +109,35 @@ class Collecting:
 
         A group of which a file can't be read, or changed meanwhile, is left as it was and noted as in trouble.
         """
-        size = sum(group.size for group in groups)
-        async with self._house.memory.hold(min(size, BATCHES * BATCH_BYTES)):
-            send, receive = anyio.create_memory_object_stream[list[_Collected]](BATCHES - 2)
+        send, receive = anyio.create_memory_object_stream[list[_Collected]](1)
+        batches = _Batches(self._house.memory, send)
+        try:
             with unwrapped():
                 async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._publish, receive)
-                    await self._read(groups, reader, send)
+                    tasks.start_soon(self._publish, receive, batches)
+                    # Where nobody receives any more, publishing failed: its own error says how.
+                    with suppress(anyio.BrokenResourceError):
+                        async with send:
+                            for some in _sliced(groups):
+                                await self._read(some, reader, batches)
+                            await batches.flush()
+        finally:
+            batches.free_all()
 
-    async def _read(
-        self, groups: Sequence[FetchGroup], reader: Reader, send: MemoryObjectSendStream[list[_Collected]]
-    ) -> None:
-        batch: list[_Collected] = []
-        size = files = 0
-        async with send:
-            for some in _sliced(groups):
-                async with aclosing(self._collected(some, reader)) as collecting:
-                    async for collected in collecting:
-                        batch.append(collected)
-                        files += len(collected.contents)
-                        size += collected.group.size
-                        if size >= BATCH_BYTES or files >= BATCH_FILES:
-                            await send.send(batch)
-                            batch, size, files = [], 0, 0
-            if batch:
-                await send.send(batch)
-
-    async def _collected(self, groups: Sequence[FetchGroup], reader: Reader) -> AsyncGenerator[_Collected, None]:
-        """Give each group as soon as its last file is here; those in doubt are noted instead."""
-        collecting = [_Collected(group, time.monotonic()) for group in groups]
-        queue = [(each, file) for each in collecting for file in each.group.files]
+    async def _read(self, groups: Sequence[FetchGroup], reader: Reader, batches: _Batches) -> None:
+        """Hand over each group as soon as its last file is here; those in doubt are noted instead."""
+        queue = [(group, file) for group in groups for file in group.files]
         requests = [ReadRequest(f.source.tree, f.source.path, length=f.source.version.size) for _, f in queue]
         waiting = iter(queue)
-        content = bytearray()
+        collected: _Collected | None = None
         opened: Opened | None = None
+        content = bytearray()
+        group, file = next(waiting)
         async with reader.reading(requests) as events:
             async for event in events:
+                if collected is None:
+                    await batches.make_room(group)
+                    collected = _Collected(group, time.monotonic())
                 match event:
                     case Opened():
                         opened = event
@@ -108,21 +146,33 @@ class Collecting:
                         self._house.monitor.moved(self._host.name, len(data))
                         await self._house.bandwidth.spend(len(data))
                     case Closed() | Failed():
-                        collected, file = next(waiting)
                         _take(collected, file, bytes(content), opened, event)
                         content.clear()
-                        if file is collected.group.files[-1]:
-                            if collected.is_whole:
-                                self._troubles.cleared(collected.group.place)
-                                yield collected
-                            else:
-                                self._troubles.failed(collected.group.place, collected.doubt or "not all of it came")
+                        opened = None
+                        if file is group.files[-1]:
+                            await self._hand_over(collected, batches)
+                            collected = None
+                        group, file = next(waiting, (group, file))
 
-    async def _publish(self, receive: MemoryObjectReceiveStream[list[_Collected]]) -> None:
+    async def _hand_over(self, collected: _Collected, batches: _Batches) -> None:
+        place = collected.group.place
+        if collected.is_whole:
+            self._troubles.cleared(place)
+            await batches.add(collected)
+        else:
+            self._troubles.failed(place, collected.doubt or "not all of it came")
+            batches.free(collected.group)
+
+    async def _publish(self, receive: MemoryObjectReceiveStream[list[_Collected]], batches: _Batches) -> None:
         async with receive:
             async for batch in receive:
-                staged = await anyio.to_thread.run_sync(self._stage, batch)
-                await self._publisher.publish(staged)
+                # What is staged is closed by who publishes it and by nobody else: no cancellation comes in between.
+                with anyio.CancelScope(shield=True):
+                    staged = await anyio.to_thread.run_sync(self._stage, batch)
+                    for group in [collected.group for collected in batch]:
+                        batches.free(group)
+                    batch.clear()
+                    await self._publisher.publish(staged)
 
     def _stage(self, batch: Sequence[_Collected]) -> list[StagedGroup]:
         made: list[Staged] = []

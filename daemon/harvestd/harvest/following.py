@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import anyio
 import anyio.to_thread
 
 from harvestd.convention.artifacts import Kind
@@ -17,6 +18,7 @@ from harvestd.convention.paths import LocalPath
 from harvestd.convention.plan import Follow
 from harvestd.convention.records import FileRecord
 from harvestd.convention.snapshot import Version
+from harvestd.errors import HarvestError
 from harvestd.harvest.house import House
 from harvestd.harvest.stepping import Stepping
 from harvestd.harvest.troubles import Troubles
@@ -34,6 +36,15 @@ STEP = 8 * 1024 * 1024
 TAIL = 64 * 1024
 OPEN_FILES = 32
 """Growing files that one host keeps open between looks, so that their running hashes need no second reading."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A growing file that is open here."""
+
+    growing: GrowingFile
+    inode: int
+    """By which it is known whether it still stands at its path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +74,18 @@ class Following:
         self._root = root
         self._troubles = troubles
         self._refused = refused
-        self._open: dict[LocalPath, GrowingFile] = {}
+        self._open: dict[LocalPath, _Held] = {}
+        """The one that was used longest ago first."""
         self._verified: set[LocalPath] = set()
         self._stepping = Stepping(host, house)
         self.bytes = 0
         """Bytes appended so far."""
 
     async def follow(self, follows: Sequence[Follow], reader: Reader) -> None:
-        """Bring these files up to date. Raises `Retry` when the link is lost, `HaltedForSafety` when the disk fails."""
+        """Bring these files up to what the last look showed of them, and a little further; never without end.
+
+        Raises `Retry` when the link is lost, `HaltedForSafety` when the disk fails.
+        """
         left = list(follows)
         while left:
             some, left = left[:OPEN_FILES], left[OPEN_FILES:]
@@ -80,7 +95,8 @@ class Following:
 
     async def _step(self, follows: Sequence[Follow], reader: Reader) -> list[Follow]:
         """Take one step with each file; gives those that want another one, with what is known of them now."""
-        opened = [(follow, growing) for follow in follows if (growing := await self._opened(follow)) is not None]
+        held = [(follow, await self._opened(follow)) for follow in follows]
+        opened = [(follow, growing) for follow, growing in held if growing is not None]
         requests = [self._request(follow, growing) for follow, growing in opened]
         further: list[Follow] = []
         waiting = iter(opened)
@@ -98,7 +114,7 @@ class Following:
                     case Failed(_, reason):
                         follow, _ = next(waiting)
                         content.clear()
-                        self._troubles.failed(follow.place, reason)
+                        self._troubles.delayed(follow.place, reason)
                     case Closed():
                         part = _Part(*next(waiting), bytes(content), start, event)
                         content.clear()
@@ -109,37 +125,50 @@ class Following:
 
     async def _opened(self, follow: Follow) -> GrowingFile | None:
         path = follow.target.path
-        if path in self._open:
-            return self._open[path]
+        held = self._open.pop(path, None)
         while len(self._open) >= OPEN_FILES:
             self._close(next(iter(self._open)))
         try:
-            growing = await anyio.to_thread.run_sync(self._open_or_create, follow)
+            self._open[path] = await anyio.to_thread.run_sync(self._held, follow, held)
+        except Damaged as e:
+            return await self._start_over(follow, str(e))
         except (Conflict, Refused) as e:
-            self._refused[follow.place, path] = (follow.source.version, str(e))
-            get_logger().warning(
-                Event.FILE_CONFLICT, host=self._host.name, path=path, error=str(e), remote=follow.place
-            )
+            self._refuse(follow, e)
             return None
-        self._open[path] = growing
-        return growing
+        return self._open[path].growing
 
-    def _open_or_create(self, follow: Follow) -> GrowingFile:
+    def _held(self, follow: Follow, held: _Held | None) -> _Held:
+        """Give the open file, opened anew where it is not the one that stands at its path any more."""
         path, known = follow.target.path, follow.target.replaces
+        if held is not None:
+            standing = self._root.stat(path)
+            if standing is not None and standing.st_ino == held.inode:
+                return held
+            held.growing.close()
         if known is None:
-            return GrowingFile.create(self._root, path)
-        try:
+            growing = GrowingFile.create(self._root, path)
+        else:
             growing = GrowingFile.open(self._root, path, known.size)
-        except Damaged:
-            return self._restarted(path)
-        if growing.hexdigest() != known.sha256:
-            growing.close()
-            return self._restarted(path)
-        return growing
+            if growing.hexdigest() != known.sha256:
+                growing.close()
+                raise Damaged("it was changed here")
+        return self._now_held(growing)
 
-    def _restarted(self, path: LocalPath) -> GrowingFile:
+    def _now_held(self, growing: GrowingFile) -> _Held:
+        standing = self._root.stat(growing.path)
+        return _Held(growing, standing.st_ino if standing else 0)
+
+    def _restarted(self, path: LocalPath) -> _Held:
         set_aside(self._root, path)
-        return GrowingFile.create(self._root, path)
+        return self._now_held(GrowingFile.create(self._root, path))
+
+    def _refuse(self, follow: Follow, error: HarvestError) -> None:
+        """Leave what stands there; the planner asks no more for it."""
+        path = follow.target.path
+        self._refused[follow.place, path] = (follow.source.version, str(error))
+        get_logger().warning(
+            Event.FILE_CONFLICT, host=self._host.name, path=path, error=str(error), remote=follow.place
+        )
 
     def _request(self, follow: Follow, growing: GrowingFile) -> ReadRequest:
         known = follow.target.path in self._verified
@@ -148,23 +177,28 @@ class Following:
 
     async def _take(self, part: _Part) -> Follow | None:
         follow, growing, start, request = part.follow, part.growing, part.start, part.end.request
-        ours = await anyio.to_thread.run_sync(growing.hash_range, request.verify_from or 0, growing.length)
-        if start is None or start.version.size < growing.length or start.verified != ours:
-            return await self._start_over(follow)
-        self._verified.add(follow.target.path)
-        content = await anyio.to_thread.run_sync(self._append, part)
-        if content is None:
+        try:
+            ours = await anyio.to_thread.run_sync(growing.hash_range, request.verify_from or 0, growing.length)
+            if start is None or start.version.size < growing.length or start.verified != ours:
+                return self._further(follow, await self._start_over(follow, "the box truncated or replaced it"))
+            with anyio.CancelScope(shield=True):
+                content = await anyio.to_thread.run_sync(self._append, part)
+                record = None if content is None else await self._record(part)
+        except Damaged as e:
+            return self._further(follow, await self._start_over(follow, str(e)))
+        if content is None or record is None:
             self._troubles.failed(follow.place, "its hash is not the one that the box told")
             return None
+        self._verified.add(follow.target.path)
         self._troubles.cleared(follow.place)
-        record = await self._record(part)
         await self._stepping.heard(record, content, part.end.version)
         if content:
             self.bytes += len(content)
             get_logger().info(
                 Event.FILE_DOWNLOADED, host=self._host.name, path=record.target, bytes=len(content), kind=record.kind
             )
-        wants_more = bool(part.content) and request.offset + len(part.content) < part.end.version.size
+        # What was appended since the look is for the next one: a writer that never pauses must not keep us here.
+        wants_more = bool(part.content) and request.offset + len(part.content) < follow.source.version.size
         return replace(follow, target=replace(follow.target, replaces=record)) if wants_more else None
 
     def _append(self, part: _Part) -> bytes | None:
@@ -206,24 +240,34 @@ class Following:
         self._house.touch([record.experiment])
         return record
 
-    async def _start_over(self, follow: Follow) -> Follow:
+    async def _start_over(self, follow: Follow, reason: str) -> GrowingFile | None:
+        """Set aside what is here and start a new file; None where what stands there now can't be moved."""
         path = follow.target.path
         self._close(path)
-        self._open[path] = await anyio.to_thread.run_sync(self._restarted, path)
         self._verified.discard(path)
+        try:
+            held = await anyio.to_thread.run_sync(self._restarted, path)
+        except (Conflict, Refused) as e:
+            self._refuse(follow, e)
+            return None
+        self._open[path] = held
         get_logger().warning(
             Event.FILE_CONFLICT,
             host=self._host.name,
             path=path,
-            error="the box truncated or replaced it; what was here is kept in .harvestd/versions",
+            error=f"{reason}; what was here is kept in .harvestd/versions",
             remote=follow.place,
         )
-        return replace(follow, target=replace(follow.target, replaces=None))
+        return held.growing
+
+    @staticmethod
+    def _further(follow: Follow, restarted: GrowingFile | None) -> Follow | None:
+        return None if restarted is None else replace(follow, target=replace(follow.target, replaces=None))
 
     def _close(self, path: LocalPath) -> None:
-        growing = self._open.pop(path, None)
-        if growing is not None:
-            growing.close()
+        held = self._open.pop(path, None)
+        if held is not None:
+            held.growing.close()
 
     def close(self) -> None:
         """Close all files."""

@@ -12,6 +12,8 @@ from harvestd.convention.selection import CheckpointPolicy, Selection
 from harvestd.convention.snapshot import Tree, TreeKind
 from harvestd.harvest.budgets import Bandwidth, MemoryBudget
 from harvestd.harvest.monitor import Monitor, Silent
+from harvestd.harvest.room import Room
+from harvestd.harvest.turns import Turns
 from harvestd.inventory.provider import Host
 from harvestd.remote.box import Limits, WatchList
 from harvestd.remote.target import Target
@@ -27,9 +29,14 @@ class House:
     connecting: anyio.CapacityLimiter
     memory: MemoryBudget
     bandwidth: Bandwidth
+    room: Room
     selection: Selection
     monitor: Monitor = field(default_factory=Silent)
     limits: Limits = field(default_factory=Limits)
+    harvesting: Turns = field(default_factory=Turns)
+    """Whose turn it is to bring home what lies on a storage."""
+    learning: Turns = field(default_factory=Turns)
+    """Whose turn it is to name what lies on a storage."""
     dirty: set[str] = field(default_factory=set)
     """Experiments whose manifest is behind the catalogue."""
 
@@ -42,6 +49,7 @@ class House:
             connecting=anyio.CapacityLimiter(settings.limits.connecting),
             memory=MemoryBudget(settings.limits.memory),
             bandwidth=Bandwidth(settings.limits.bandwidth),
+            room=Room(settings.limits.free_space),
             selection=selection_of(settings),
             monitor=monitor,
         )
@@ -55,6 +63,7 @@ class House:
         ssh = self.settings.ssh_for(host)
         return Target(
             identity=host.identity,
+            name=host.name,
             address=host.address,
             port=ssh.port,
             user=ssh.user,

@@ -154,8 +154,7 @@ class Learning:
             final=final,
             final_version=run.final_info.version if final and run.final_info else None,
         )
-        await self._house.catalogue.save_experiment(experiment)
-        await self._house.catalogue.save_run(record)
+        await self._house.catalogue.save_discovery(experiment, record)
         self._house.touch([experiment.id])
         log = get_logger().bind(host=self._host.name, run_id=record.name, experiment=experiment.directory)
         log.info(Event.RUN_DISCOVERED, path=run.place)

@@ -43,7 +43,8 @@ class Looking:
         self._sightings.update(snapshot, now)
         self._tell_roots(snapshot)
         seen = survey(snapshot, self._house.selection)
-        await self._learning.learn(seen, self._box, self._sightings, now)
+        async with self._house.learning.of(self._house.storage_of(self._host)):
+            await self._learning.learn(seen, self._box, self._sightings, now)
         plan = make_plan(
             seen,
             Situation(

@@ -10,9 +10,12 @@ from harvestd.convention.artifacts import GROWING
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.records import ExperimentRecord, FileRecord
 from harvestd.harvest.house import House
+from harvestd.store.failures import Conflict, DiskFull, Refused
 from harvestd.store.manifest import Experiment, FiledFile, FileState, LeftOut, Manifest, NamePart, Run
 from harvestd.store.manifest_file import write_manifest
 from harvestd.store.root import DataRoot
+from harvestd.telemetry.events import Event
+from harvestd.telemetry.logs import get_logger
 
 EVERY = 30.0
 """Seconds between two writings of one manifest, at least."""
@@ -37,17 +40,25 @@ class Manifests:
                     await self._write(identifier)
 
     async def flush(self) -> None:
-        """Write all manifests that are behind."""
+        """Write all manifests that are behind, as far as there is room."""
         for identifier in sorted(self._house.dirty):
             await self._write(identifier)
 
     async def _write(self, identifier: str) -> None:
+        self._written[identifier] = time.monotonic()
         self._house.dirty.discard(identifier)
         experiment = self._house.catalogue.knowledge.experiment(identifier)
         manifest = self._manifest(experiment)
-        if manifest.files:
+        if not manifest.files:
+            return
+        try:
             await anyio.to_thread.run_sync(write_manifest, self._root, LocalPath((experiment.directory,)), manifest)
-        self._written[identifier] = time.monotonic()
+        except DiskFull:
+            self._house.dirty.add(identifier)  # whoever fetches tells it; here it is written when there is room
+        except (Conflict, Refused) as e:
+            get_logger().warning(
+                Event.FILE_CONFLICT, path=experiment.directory, error=f"its manifest can't be written: {e}"
+            )
 
     def _manifest(self, experiment: ExperimentRecord) -> Manifest:
         knowledge = self._house.catalogue.knowledge

@@ -1,19 +1,22 @@
 """One pass over some hosts, side by side: with fetching (`once`), or only saying what would be done (`plan`)."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 
 import anyio
 import anyio.to_thread
 
+from harvestd.catalogue.catalogue import HostRecord
 from harvestd.catalogue.opening import open_scratch
 from harvestd.convention.plan import Plan
 from harvestd.errors import ExitCode, Fatal, HarvestError, HostQuarantined, Retry, unwrapped
 from harvestd.harvest.house import House
+from harvestd.harvest.looking import Looking
 from harvestd.harvest.monitor import Monitor, Silent
 from harvestd.harvest.opening import opened_house
 from harvestd.harvest.session import PassResult
-from harvestd.harvest.watcher import single_look, single_pass
+from harvestd.harvest.watcher import connected, single_pass
 from harvestd.inventory.merge import Inventory
 from harvestd.inventory.provider import Host
 from harvestd.inventory.static import StaticHosts
@@ -29,6 +32,10 @@ class HostOutcome:
     plan: Plan | None = None
     error: HarvestError | None = None
     """Why the host could not be read at all."""
+    missing_roots: frozenset[str] = frozenset()
+    """Configured roots that are not on the box."""
+    seconds: float = 0.0
+    """How long it took."""
 
 
 async def hosts_of(settings: Settings, names: Sequence[str] = ()) -> list[Host]:
@@ -46,42 +53,67 @@ async def hosts_of(settings: Settings, names: Sequence[str] = ()) -> list[Host]:
             hint=f"known: {', '.join(sorted(found)) or 'none; add [[hosts]] to the configuration'}",
             exit_code=ExitCode.UNKNOWN_NAME,
         )
-    return [found[name] for name in names or sorted(found)]
+    return [found[name] for name in dict.fromkeys(names) or sorted(found)]
 
 
 async def once(settings: Settings, hosts: Sequence[Host], monitor: Monitor) -> list[HostOutcome]:
     """Make one whole pass over these hosts, side by side. Raises `Fatal` and `HaltedForSafety`."""
-    outcomes: dict[str, HostOutcome] = {}
-
     with unwrapped():
         async with opened_house(settings, monitor) as (house, root):
 
-            async def visit(host: Host) -> None:
-                try:
-                    outcomes[host.name] = HostOutcome(host, result=await single_pass(host, house, root))
-                except (Retry, HostQuarantined) as e:
-                    outcomes[host.name] = HostOutcome(host, error=e)
+            async def visit(host: Host) -> HostOutcome:
+                result = await single_pass(host, house, root)
+                return HostOutcome(host, result=result, missing_roots=result.missing_roots)
 
-            async with anyio.create_task_group() as tasks:
-                for host in hosts:
-                    tasks.start_soon(visit, host)
-    return [outcomes[host.name] for host in hosts]
+            outcomes = await _side_by_side(hosts, visit)
+            for outcome in outcomes:
+                await house.catalogue.save_host(_record(outcome))
+    return outcomes
 
 
 async def plan(settings: Settings, hosts: Sequence[Host]) -> list[HostOutcome]:
     """Plan a pass over these hosts without fetching and without changing anything here, beside a running daemon too."""
-    outcomes: dict[str, HostOutcome] = {}
     catalogue = await anyio.to_thread.run_sync(open_scratch, settings.state)
     house = House.of(settings, catalogue, Silent())
 
-    async def look(host: Host) -> None:
-        try:
-            outcomes[host.name] = HostOutcome(host, plan=await single_look(host, house))
-        except (Retry, HostQuarantined) as e:
-            outcomes[host.name] = HostOutcome(host, error=e)
+    async def look(host: Host) -> HostOutcome:
+        async with connected(host, house) as (box, facts):
+            looking = Looking(host, house, box, facts)
+            found = await looking.look()
+            return HostOutcome(host, plan=found, missing_roots=looking.missing_roots)
 
-    with unwrapped():
-        async with anyio.create_task_group() as tasks:
-            for host in hosts:
-                tasks.start_soon(look, host)
+    try:
+        with unwrapped():
+            return await _side_by_side(hosts, look)
+    finally:
+        catalogue.close()
+
+
+async def _side_by_side(hosts: Sequence[Host], visit: Callable[[Host], Awaitable[HostOutcome]]) -> list[HostOutcome]:
+    """Visit all hosts at once; one that can't be read disturbs none of the others."""
+    outcomes: dict[str, HostOutcome] = {}
+
+    async def noting(host: Host) -> None:
+        started = time.monotonic()
+        try:
+            outcome = await visit(host)
+        except (Retry, HostQuarantined) as e:
+            outcome = HostOutcome(host, error=e)
+        outcomes[host.name] = replace(outcome, seconds=time.monotonic() - started)
+
+    async with anyio.create_task_group() as tasks:
+        for host in hosts:
+            tasks.start_soon(noting, host)
     return [outcomes[host.name] for host in hosts]
+
+
+def _record(outcome: HostOutcome) -> HostRecord:
+    """Give what the catalogue keeps of a visit, so that who never runs the daemon sees when a host was read."""
+    host, error, result = outcome.host, outcome.error, outcome.result
+    if result is None:
+        state = "quarantined" if isinstance(error, HostQuarantined) else "lost"
+        return HostRecord(host.name, host.identity, host.address, state, error=str(error))
+    pending = sum(wait.size for wait in result.waiting)
+    return HostRecord(
+        host.name, host.identity, host.address, "visited", last_success=time.time(), pending_bytes=pending
+    )

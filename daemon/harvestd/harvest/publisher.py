@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import anyio
 import anyio.to_thread
 
 from harvestd.convention.artifacts import Kind
@@ -65,7 +66,18 @@ class Publisher:
         """Places at home that hold something else, and what the store said of them."""
 
     async def publish(self, groups: Sequence[StagedGroup]) -> None:
-        """Put the groups at their places. Raises `DiskFull` and `HaltedForSafety`; what is done then stays done."""
+        """Put the groups at their places. Raises `DiskFull` and `HaltedForSafety`; what is done then stays done.
+
+        The copies are closed in every case. Once files move, no cancellation comes between them and their rows.
+        """
+        try:
+            await self._publish(groups)
+        finally:
+            for copy in (copy for group in groups for staged in group.files for copy in staged.copies):
+                if not copy.closed:
+                    copy.close()
+
+    async def _publish(self, groups: Sequence[StagedGroup]) -> None:
         pairs = [
             (staged.file, copy, target)
             for group in groups
@@ -78,8 +90,9 @@ class Publisher:
             Publication(copy, target.path, target.replaces.sha256 if target.replaces else None)
             for _, copy, target in pairs
         ]
-        outcomes = await anyio.to_thread.run_sync(publish, self._root, publications)
-        await self._settle(records, outcomes)
+        with anyio.CancelScope(shield=True):
+            outcomes = await anyio.to_thread.run_sync(publish, self._root, publications)
+            await self._settle(records, outcomes)
         for group in groups:
             self._tell(group, records, {outcome.target: outcome for outcome in outcomes})
 

@@ -1,4 +1,10 @@
-"""The floor of free space on the data root's disk, below which fetching pauses."""
+"""Room on the data root's disk, for all hosts together: what may still be fetched above the floor of free space.
+
+What is under way is reserved, so that several large transfers don't count the same bytes. Reaching the floor is told
+once, and once more when there is room again for what there was none for.
+"""
+
+import time
 
 import anyio.to_thread
 
@@ -6,32 +12,53 @@ from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
 
+_FIRST_PAUSE = 5.0
+_LONGEST_PAUSE = 300.0
+"""Seconds for which nothing is fetched after the disk was full although it seemed to have room (a quota, say)."""
+
 
 class Room:
-    """Asks for free space, and tells once when the floor is reached and once when there is room again."""
+    """Shares out the free space of one data root."""
 
-    def __init__(self, root: DataRoot, floor: int) -> None:
+    def __init__(self, floor: int) -> None:
         """`floor` in bytes."""
-        self._root = root
         self._floor = floor
-        self.low = False
-        """Whether fetching pauses now."""
+        self._reserved = 0
+        self._needed: int | None = None
+        """What there was no room for; None while there is room."""
+        self._was_full = False
+        self._pause = _FIRST_PAUSE
+        self._resting_until = 0.0
 
-    async def for_bytes(self, size: int) -> bool:
-        """Tell whether `size` more bytes leave the floor free."""
-        free = await anyio.to_thread.run_sync(self._root.free_bytes)
-        if free - size < self._floor:
-            self.tell_low(free, size)
-            return False
-        if self.low:
-            self.low = False
-            get_logger().info(Event.DISK_RECOVERED, path=self._root.path, free_bytes=free)
-        return True
+    async def left(self, root: DataRoot) -> int:
+        """Give the bytes that may be asked for now; also notices, and tells, that there is room again."""
+        free = await anyio.to_thread.run_sync(root.free_bytes)
+        left = free - self._floor - self._reserved
+        if self._needed is not None and left >= self._needed and not self._was_full:
+            self._needed = None
+            get_logger().info(Event.DISK_RECOVERED, path=root.path, free_bytes=free)
+        return 0 if time.monotonic() < self._resting_until else max(0, left)
 
-    def tell_low(self, free: int, needed: int) -> None:
-        """Note that the disk has no room, and say so once."""
-        if not self.low:
-            self.low = True
+    async def refuse(self, root: DataRoot, needed: int) -> None:
+        """Note that there is no room for `needed` bytes, and say so unless that is known."""
+        if self._needed is None:
+            free = await anyio.to_thread.run_sync(root.free_bytes)
             get_logger().warning(
-                Event.DISK_LOW, path=self._root.path, free_bytes=free, needed_bytes=needed, floor_bytes=self._floor
+                Event.DISK_LOW, path=root.path, free_bytes=free, needed_bytes=needed, floor_bytes=self._floor
             )
+        self._needed = needed if self._needed is None else min(needed, self._needed)
+
+    def ran_full(self) -> None:
+        """Note that a write found no room, whatever the disk says of itself: fetching rests for a while."""
+        self._was_full = True
+        self._resting_until = time.monotonic() + self._pause
+        self._pause = min(_LONGEST_PAUSE, self._pause * 2)
+
+    def proved(self) -> None:
+        """Note that something was fetched and written."""
+        self._was_full = False
+        self._pause = _FIRST_PAUSE
+
+    def reserve(self, size: int) -> None:
+        """Count `size` bytes as taken although they are not written yet; negative: not any more."""
+        self._reserved += size

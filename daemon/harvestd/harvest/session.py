@@ -1,15 +1,12 @@
 """One connected host: look, do what the plan says, look again. Ends when the link does, or after one whole pass."""
 
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import anyio
-import anyio.to_thread
 
 from harvestd.convention.plan import Check, FetchGroup, Follow, Plan, Waiting
-from harvestd.convention.sightings import NETWORK_SETTLE
 from harvestd.errors import unwrapped
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.bulk import Bulk
@@ -19,7 +16,6 @@ from harvestd.harvest.following import Following
 from harvestd.harvest.house import House
 from harvestd.harvest.looking import Looking
 from harvestd.harvest.publisher import Publisher
-from harvestd.harvest.room import Room
 from harvestd.harvest.tidying import Tidying
 from harvestd.harvest.troubles import Trouble, Troubles
 from harvestd.inventory.provider import Host
@@ -58,23 +54,24 @@ class Session:
         """Made anew for each connection: what a box showed before it was lost proves nothing now."""
         self._house = house
         self._host = host
+        self._root = root
         self._box = box
         self._looking = Looking(host, house, box, facts)
-        self._troubles = Troubles()
-        self._room = Room(root, house.settings.limits.free_space)
+        self._troubles = Troubles(host.name)
         self._publisher = Publisher(host, house, root, self._looking.refused)
         self._collecting = Collecting(host, house, root, self._publisher, self._troubles)
         self._following = Following(host, house, root, self._troubles, self._looking.refused)
         self._tidying = Tidying(host, house, root, self._looking.refused)
         self._bulk = Bulk(host, house, root, box, self._publisher, self._troubles)
         self._planned: set[str] = set()
-        self._disk_full = False
+        self._without_room: set[str] = set()
 
     @asynccontextmanager
     async def _working(self) -> AsyncIterator[None]:
         try:
             with unwrapped():
-                async with anyio.create_task_group() as tasks:
+                turn = self._house.harvesting.of(self._house.storage_of(self._host))
+                async with turn, anyio.create_task_group() as tasks:
                     tasks.start_soon(self._bulk.run)
                     yield
                     tasks.cancel_scope.cancel()
@@ -95,24 +92,27 @@ class Session:
                     await scan_now.rung()
 
     async def single_pass(self) -> PassResult:
-        """Bring home everything that is complete now, waiting for what only has to settle."""
-        settle = max(self._house.settings.poll.settle.total_seconds(), _BREATH)
-        started = time.monotonic()
+        """Bring home everything that is complete now, waiting for what only has to settle.
+
+        What is written to again and again is waited for twice as long as it would need if it were quiet, no longer.
+        """
+        waited = patience = 0.0
         async with self._working():
             plan = await self._look()
-            if plan.next_due is not None and plan.next_due > settle:
-                settle = NETWORK_SETTLE
             while True:
                 await self._work(plan)
                 await self._wait_for_bulk()
                 plan = await self._look()
-                if self._tryable(plan) and not self._room.low:
-                    await anyio.sleep(self._troubles.pause(_places(plan)))
+                tryable = self._tryable(plan)
+                if tryable or plan.links or plan.refiles:
+                    await anyio.sleep(self._troubles.pause(tryable))
                     continue
-                due = plan.next_due
-                if due is None or time.monotonic() + due > started + 2 * settle:
+                due = [wait.seconds + _BREATH for wait in plan.waiting if wait.seconds is not None]
+                patience = max(patience, 2 * max(due, default=0.0))
+                if not due or waited + min(due) > patience:
                     break
-                await anyio.sleep(due + _BREATH)
+                await anyio.sleep(min(due))
+                waited += min(due)
                 plan = await self._look()
         return PassResult(
             files=self._publisher.files,
@@ -120,12 +120,14 @@ class Session:
             failed=self._troubles.all(),
             conflicts={str(path): detail for path, detail in self._publisher.conflicts.items()},
             waiting=plan.waiting,
-            disk_full=self._room.low or self._disk_full,
+            disk_full=bool(self._without_room | self._bulk.without_room),
             missing_roots=self._looking.missing_roots,
         )
 
     async def _look(self) -> Plan:
         plan = await self._looking.look()
+        if self._looking.snapshot is not None and self._looking.snapshot.changed:
+            await self._bulk.drop_gone(self._looking.snapshot)
         fresh = [group for group in plan.groups if group.place not in self._planned]
         self._planned |= {group.place for group in fresh}
         files = sum(len(group.files) for group in fresh)
@@ -137,20 +139,38 @@ class Session:
     async def _work(self, plan: Plan) -> None:
         """Do the small things now; large groups go on beside."""
         await self._tidying.tidy(plan)
-        now = [group for group in plan.groups if self._troubles.may_try(group.place)]
-        small = [group for group in now if group.size <= SMALL]
+        groups = [group for group in plan.groups if self._troubles.may_try(group.place)]
+        self._bulk.offer([group for group in groups if group.size > SMALL])
         checks = [each for each in plan.checks if self._troubles.may_try(each.place)]
         follows = [each for each in plan.follows if self._troubles.may_try(each.place)]
-        if not await self._room.for_bytes(sum(each.size for each in small) + sum(each.size for each in follows)):
-            return
-        large = [group for group in now if group.size > SMALL]
-        if large and await self._room.for_bytes(max(group.size for group in large)):
-            self._bulk.offer(large)
+        small = [group for group in groups if group.size <= SMALL]
+        fitting = await self._fitting(small, follows)
+        small = [group for group in small if group.place in fitting]
+        follows = [each for each in follows if each.place in fitting]
         try:
             await self._do_small(checks, small, follows)
         except DiskFull:
-            self._disk_full = True
-            self._room.tell_low(0, sum(each.size for each in small))
+            self._without_room |= fitting
+            await self._house.room.refuse(self._root, sum(group.size for group in small))
+            self._house.room.ran_full()
+
+    async def _fitting(self, small: Iterable[FetchGroup], follows: Iterable[Follow]) -> set[str]:
+        """Give the places for which there is room on the disk, by value; the rest waits."""
+        left = await self._house.room.left(self._root)
+        fitting: set[str] = set()
+        refused: list[int] = []
+        self._without_room.clear()
+        wanted: list[FetchGroup | Follow] = [*small, *follows]
+        for each in sorted(wanted, key=lambda each: each.value):
+            if each.size <= left and not refused:
+                left -= each.size
+                fitting.add(each.place)
+            else:
+                self._without_room.add(each.place)
+                refused.append(each.size)
+        if refused:
+            await self._house.room.refuse(self._root, sum(refused))
+        return fitting
 
     async def _do_small(self, checks: list[Check], small: list[FetchGroup], follows: list[Follow]) -> None:
         if checks:
@@ -159,18 +179,18 @@ class Session:
             await self._collecting.fetch(small, self._box)
         if follows:
             await self._following.follow(follows, self._box)
+        if small or follows:
+            self._house.room.proved()
 
     async def _wait_for_bulk(self) -> None:
         while self._bulk.busy:
             await self._bulk.progressed.rung()
 
-    def _tryable(self, plan: Plan) -> bool:
-        """Tell whether another round can bring anything; growing files alone never hold a pass open."""
-        return any(self._troubles.attempts(place) < _ATTEMPTS for place in _places(plan))
+    def _tryable(self, plan: Plan) -> list[str]:
+        """Give the places for which another round can bring anything; growing files never hold a pass open."""
+        places = [group.place for group in plan.groups] + [check.place for check in plan.checks]
+        hopeless = self._without_room | self._bulk.without_room
+        return [each for each in places if self._troubles.attempts(each) < _ATTEMPTS and each not in hopeless]
 
     def _pending(self, plan: Plan) -> int:
         return plan.bytes_to_fetch + sum(wait.size for wait in plan.waiting)
-
-
-def _places(plan: Plan) -> list[str]:
-    return [group.place for group in plan.groups] + [check.place for check in plan.checks]

@@ -4,8 +4,13 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from harvestd.telemetry.events import Event
+from harvestd.telemetry.logs import get_logger
+
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 300.0
+_TOLD_AT = 3
+"""Failures in a row after which a person hears of it: one or two are what a box that writes looks like."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +26,23 @@ class Trouble:
 class Troubles:
     """Counts failures by place, doubling the pause after each."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str) -> None:
+        self._host = host
         self._found: dict[str, Trouble] = {}
 
     def failed(self, place: str, reason: str) -> None:
         """Note that `place` could not be brought home."""
+        self._note(place, reason, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** self.attempts(place)))
+
+    def delayed(self, place: str, reason: str) -> None:
+        """Note that nothing came of `place` this time; asking costs little, so it is asked for again before long."""
+        self._note(place, reason, _FIRST_PAUSE)
+
+    def _note(self, place: str, reason: str, pause: float) -> None:
         attempts = self.attempts(place) + 1
-        pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (attempts - 1))
         self._found[place] = Trouble(reason, attempts, time.monotonic() + pause)
+        if attempts == _TOLD_AT:
+            get_logger().warning(Event.FILE_REJECTED, host=self._host, path=place, error=reason, attempt=attempts)
 
     def cleared(self, place: str) -> None:
         """Note that `place` is well."""

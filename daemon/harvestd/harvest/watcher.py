@@ -96,8 +96,12 @@ class Watcher:
             await Session(self._host, self._house, self._root, box, facts).watch(self._scan_now, passed)
 
     async def _tell(self, state: str, event: Event, error: HarvestError) -> None:
-        """Tell a change of state once; the same again is for those who debug."""
-        told = f"{state}: {type(error).__name__}"
+        """Tell a change of state once; the same again is for those who debug.
+
+        A box that goes down is lost in several ways, one after the other: it is lost once. Why one is quarantined is
+        what a person has to act on.
+        """
+        told = state if isinstance(error, Retry) else f"{state}: {type(error).__name__}"
         level = self._log.debug if told == self._told else self._log.warning
         level(event, error=str(error), hint=error.hint, attempt=self._attempt + 1)
         if told != self._told:

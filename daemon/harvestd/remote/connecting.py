@@ -24,7 +24,7 @@ from harvestd.remote.target import Target
 CONTROL_WINDOW = 2 * 1024 * 1024
 """Bytes in flight on a channel of a connection for scans and small files."""
 BULK_WINDOW = 16 * 1024 * 1024
-"""Bytes in flight on a bulk connection's channel; a paused channel holds all of them in memory."""
+"""Bytes in flight on a bulk connection's channel; a slow reader here holds all of them in memory."""
 _PACKET = 128 * 1024
 _CLOSING = 2.0
 """Seconds for a clean good-bye, before the socket is dropped."""
@@ -59,6 +59,9 @@ class Connection:
                 f"{self.target}: the host sent far more than it was asked for; the connection was cut",
                 hint="this is no normal sshd; have a look at the box before it is tried again",
             )
+        if self.ssh.is_closed() and isinstance(error, asyncssh.ChannelOpenError):
+            # asyncssh says so of every channel on a dead connection; sshd did not refuse anything.
+            return link_lost(self.target, None)
         return link_lost(self.target, error)
 
     async def wait_closed(self) -> None:

@@ -106,7 +106,7 @@ async def kept_pin(target: Target, pins: PinStore) -> HostKey | None:
 
 
 def _forget(target: Target) -> str:
-    return f"if the box was really replaced: harvestd forget-key {target.identity}"
+    return f"if the box was really replaced: harvestd forget-key {target.called}"
 
 
 @dataclass(slots=True)

@@ -36,12 +36,19 @@ class Target:
     """OpenSSH client configurations to read; none: not even ~/.ssh/config is."""
     proxy_jump: str = ""
     """`[user@]host[:port]`, several with commas; empty: as the configuration files say, else none."""
+    name: str = ""
+    """What the operator calls it; empty: the identity says enough."""
 
     def __str__(self) -> str:
         """Give the host as errors name it."""
         port = f":{self.port}" if self.port else ""
         user = f"{self.user}@" if self.user else ""
-        return f"{self.identity} ({user}{self.address}{port})"
+        return f"{self.called} ({user}{self.address}{port})"
+
+    @property
+    def called(self) -> str:
+        """What errors and their hints call it."""
+        return self.name or self.identity
 
     def jump(self, spec: str) -> Self:
         """Give the target of the last hop in `spec` (see `proxy_jump`), reached through the hops before it.
@@ -59,6 +66,7 @@ class Target:
         return replace(
             self,
             identity=f"jump:{host}:{port or 22}",
+            name="",
             address=host,
             port=port,
             user=user or self.user,

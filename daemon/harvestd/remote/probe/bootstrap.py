@@ -48,9 +48,18 @@ class Pulse:
     silence: timedelta = timedelta(seconds=60)
 
 
-def opening(marker: str, pulse: Pulse) -> bytes:
-    """Give what standard input starts with: the program, then the greeting that asks for `marker`."""
-    return _program() + message({"do": "hello", "marker": marker, "silence": pulse.silence.total_seconds()})
+def opening(marker: str, pulse: Pulse, credit: int) -> bytes:
+    """Give what standard input starts with: the program, then the greeting that asks for `marker`.
+
+    `credit`: how many bytes after the marker may be on their way to us at any time; see `grant`.
+    """
+    greeting = {"do": "hello", "marker": marker, "silence": pulse.silence.total_seconds(), "credit": credit}
+    return _program() + message(greeting)
+
+
+def grant(count: int) -> bytes:
+    """Give the message that allows `count` more bytes, for as many that were taken off our hands."""
+    return message({"do": "grant", "bytes": count})
 
 
 HEARTBEAT = message({"do": "beat"})

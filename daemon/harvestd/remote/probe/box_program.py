@@ -16,6 +16,9 @@ of the first request, then frames: a length (of all that follows it), a letter, 
     Q refused    JSON: what was asked for can't be given
 
 A version is [size, mtime_ns, ctime_ns, inode]. Names are UTF-8 with surrogateescape in both directions.
+
+Never more bytes are on their way than the other side granted, in its first request and since: SSH's own windows do not
+bound what a slow reader there must hold.
 """
 # pathlib has no directory handles, and every place here is reached through one:
 # ruff: noqa: PTH123, PTH208
@@ -79,10 +82,40 @@ def version_of(s: os.stat_result) -> "list[int]":
     return [s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino]
 
 
+def write_all(data: memoryview) -> None:
+    """Write to standard output until all is written."""
+    while data:
+        data = data[os.write(1, data) :]
+
+
+class Credit:
+    """How many bytes may still be written; granted by one thread, taken by another."""
+
+    def __init__(self) -> None:
+        self.left = 0
+        self.changed = threading.Condition()
+
+    def grant(self, count: int) -> None:
+        """Allow `count` more bytes."""
+        with self.changed:
+            self.left += count
+            self.changed.notify()
+
+    def take(self, wanted: int) -> int:
+        """Give how many of the wanted bytes may be written now, at least one; blocks while there is none."""
+        with self.changed:
+            while self.left <= 0:
+                self.changed.wait()
+            taken = min(wanted, self.left)
+            self.left -= taken
+        return taken
+
+
 class Output:
     """Frames, gathered into large writes: thousands of small files are to travel as one stream."""
 
-    def __init__(self) -> None:
+    def __init__(self, credit: Credit) -> None:
+        self.credit = credit
         self.parts: list[bytes] = []
         self.size = 0
         self.flushed = time.monotonic()
@@ -109,7 +142,9 @@ class Output:
         self.parts = []
         self.size = 0
         while data:
-            data = data[os.write(1, data) :]
+            allowed = self.credit.take(len(data))
+            write_all(data[:allowed])
+            data = data[allowed:]
         self.flushed = time.monotonic()
 
     def progress(self) -> None:
@@ -122,7 +157,8 @@ class Output:
 class Input:
     """Requests and heartbeats, read outside the main thread: that one may be stuck in the file system."""
 
-    def __init__(self) -> None:
+    def __init__(self, credit: Credit) -> None:
+        self.credit = credit
         self.requests: Queue[dict[str, Any]] = Queue()
         self.heard = time.monotonic()
         self.silence = SILENCE_SECONDS
@@ -143,7 +179,9 @@ class Input:
         """Take messages for ever; a thread of its own."""
         while True:
             message = self.message()
-            if message["do"] != "beat":
+            if message["do"] == "grant":
+                self.credit.grant(message["bytes"])
+            elif message["do"] != "beat":
                 self.requests.put(message)
 
     def watch(self) -> None:
@@ -568,8 +606,9 @@ class Program:
     """Answers the requests, one after the other."""
 
     def __init__(self) -> None:
-        self.input = Input()
-        self.output = Output()
+        self.credit = Credit()
+        self.input = Input(self.credit)
+        self.output = Output(self.credit)
         self.trees: list[WatchedTree] = []
         self.told: object = object()
 
@@ -579,7 +618,8 @@ class Program:
         self.input.silence = hello["silence"]
         os.nice(19)
         self.input.start()
-        self.output.raw(hello["marker"].encode("ascii"))
+        self.credit.grant(hello["credit"])
+        write_all(memoryview(hello["marker"].encode("ascii")))
         self.output.json(b"H", {"python": PYTHON})
         self.output.flush()
         answers = {"scan": self.scan, "read": self.read, "facts": self.facts}

@@ -54,13 +54,17 @@ class FrameDecoder:
     """The largest payload that is taken."""
     started: bool = field(default=False, init=False)
     """Whether the marker was seen."""
+    received: int = field(default=0, init=False)
+    """Bytes that came after the marker."""
     _buffer: bytearray = field(default_factory=bytearray, init=False)
     _skipped: int = field(default=0, init=False)
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Give the frames that `data` completes; raises `BrokenStream`, and is of no use after that."""
         self._buffer += data
-        if not self.started and not self._start():
+        if self.started:
+            self.received += len(data)
+        elif not self._start():
             return
         at = 0
         while len(self._buffer) - at >= _HEAD.size:
@@ -84,6 +88,7 @@ class FrameDecoder:
         if at >= 0:
             del self._buffer[: at + len(self.marker)]
             self.started = True
+            self.received = len(self._buffer)
             return True
         # The marker may be cut in two by the packets' borders: keep what could be its beginning.
         useless = max(0, len(self._buffer) - len(self.marker) + 1)

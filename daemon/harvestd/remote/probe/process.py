@@ -1,7 +1,9 @@
 """One running probe on a box: its start, its heartbeat, its stream of frames, its end.
 
-Whatever a box does here, memory is bounded (frames that wait, one frame that arrives, the channel's window), and no
-wait is endless. A process whose conversation went wrong is of no further use; its owner closes it.
+Whatever a box does here, memory is bounded: it may send what it was granted, and is granted more only as frames are
+taken. (Pausing the channel would not do: asyncssh opens the whole window again whenever a paused channel is resumed,
+whatever it still holds.) No wait is endless. A process whose conversation went wrong is of no further use; its owner
+closes it.
 """
 
 import asyncio
@@ -21,8 +23,8 @@ from harvestd.remote.probe import answers, bootstrap
 from harvestd.remote.probe.bootstrap import HEARTBEAT, Pulse
 from harvestd.remote.probe.frames import MARKER_BYTES, BrokenStream, Frame, FrameDecoder, Letter
 
-_HELD = 4 * 1024 * 1024
-"""Bytes of frames that may wait for us before the box is held back."""
+_GRANTS = 4
+"""A new grant is sent when this part of the credit was used up: few messages, and the box never runs dry."""
 _COMPLAINT = 2048
 """Bytes of the program's standard error that are kept for an error's text."""
 
@@ -46,8 +48,8 @@ class _Session(asyncssh.SSHClientSession[bytes]):
         self._connection = connection
         self._pulse = pulse
         self._timer: asyncio.TimerHandle | None = None
-        self._paused = False
         self._held = 0
+        self._granted_again = 0
         self.decoder = decoder
         self.channel: asyncssh.SSHClientChannel[bytes] | None = None
         self.frames: deque[Frame] = deque()
@@ -87,22 +89,23 @@ class _Session(asyncssh.SSHClientSession[bytes]):
                 self._held += len(frame.payload)
         except BrokenStream as e:
             self.broken = e
-        if self._held > _HELD and not self._paused:
-            self._hold_back(self.channel)
+        if self.decoder.received - self._granted_again > self._connection.window:
+            self.broken = BrokenStream("more bytes than it was granted")
+        self._grant()
 
-    def _hold_back(self, channel: asyncssh.SSHClientChannel[bytes] | None) -> None:
-        if channel is not None:
-            self._paused = True
-            self._connection.meter.expect(self._connection.window)
-            channel.pause_reading()
+    def _grant(self) -> None:
+        """Allow as many bytes as were taken off our hands, once it is worth a message."""
+        taken = self.decoder.received - self._held - self._granted_again
+        if taken >= self._connection.window // _GRANTS and self.channel is not None and not self.ended:
+            self._granted_again += taken
+            with suppress(BrokenPipeError):
+                # A channel that is closing says so to whoever waits for its next frame.
+                self.channel.write(bootstrap.grant(taken))
 
     def take(self) -> Frame:
         frame = self.frames.popleft()
         self._held -= len(frame.payload)
-        if self._paused and self._held < _HELD // 2 and self.channel is not None and not self.ended:
-            self._paused = False
-            self._connection.meter.expect(-self._connection.window)
-            self.channel.resume_reading()
+        self._grant()
         return frame
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -118,9 +121,6 @@ class _Session(asyncssh.SSHClientSession[bytes]):
 
     def close(self) -> None:
         self._stop()
-        if self._paused:
-            self._paused = False
-            self._connection.meter.expect(-self._connection.window)
         if self.channel is not None and not self.ended:
             # What is on its way to a channel that we close is not the box's fault.
             self._connection.meter.forgive(self._connection.window)
@@ -146,7 +146,7 @@ class ProbeProcess:
         session = _Session(connection, FrameDecoder(marker.encode(), limits.frame_bytes), pulse)
         process = cls(connection, limits, session)
         try:
-            await process._open(bootstrap.opening(marker, pulse))
+            await process._open(bootstrap.opening(marker, pulse, connection.window))
             await process._greeting()
         except BaseException:
             session.close()

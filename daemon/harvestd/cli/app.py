@@ -1,0 +1,85 @@
+"""The group of all commands. A command's file is imported when the command is called or its own help is shown.
+
+So `harvestd --help` needs neither SSH nor a database: the lines of its list stand in a table here.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+
+import click
+
+from harvestd import __version__
+from harvestd.cli.flags import with_flags
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """Where a command stands, and what the list says of it, in a line."""
+
+    module: str
+    function: str
+    summary: str
+
+
+COMMANDS = {
+    "run": _Entry("running", "run", "Run the daemon in the foreground, until SIGTERM."),
+    "once": _Entry("passes", "once", "Make one full pass over HOSTs (all), then exit."),
+    "plan": _Entry("passes", "plan", "Show what a pass over HOSTs (all) would fetch, and why."),
+    "status": _Entry("catalogue", "status", "Show how hosts and runs stand."),
+    "hosts": _Entry("catalogue", "hosts", "List HOSTs (all): configured ones and ones seen before."),
+    "runs": _Entry("catalogue", "runs", "List all training runs that were seen."),
+    "show": _Entry("catalogue", "show", "Show all of an experiment or a run."),
+    "explain": _Entry("catalogue", "explain", "Say where a file came from, or why one is not here."),
+    "check": _Entry("setup", "check", "Check the configuration; every problem at once."),
+    "doctor": _Entry("doctor", "doctor", "Try all that a pass over HOSTs (all) needs; changes nothing."),
+    "forget-key": _Entry("setup", "forget_key", "Forget the SSH host key that is kept for HOST."),
+    "demo": _Entry("demo", "demo", "Watch the daemon bring home an embedded fleet of made-up boxes."),
+}
+
+
+_EXIT_CODES = """\b
+Exit codes:
+  0  done
+  2  the configuration or the command line can't be used
+  3  some hosts or files failed
+  4  unknown name
+  5  no host could be reached
+  6  the disk is full
+  7  another daemon holds the data root; for `status`: none runs
+
+`harvestd COMMAND --help` says more of each command.
+"""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported one by one, when they are needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's signature)
+        """Give the names in the order in which people meet them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  (the same)
+        """Import a command; None for a name that nobody has."""
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        command = getattr(import_module(f"harvestd.cli.{entry.module}"), entry.function)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{entry.module}.{entry.function} is no command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  (the same)
+        """Write the list without importing what it lists."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=_EXIT_CODES,
+)
+@with_flags
+@click.version_option(__version__, prog_name="harvestd", message="%(prog)s %(version)s")
+def app() -> None:
+    """Bring training runs and evals home from rented GPU boxes while they are being written."""

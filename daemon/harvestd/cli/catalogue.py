@@ -1,0 +1,179 @@
+"""`harvestd status`, `hosts`, `runs`, `show` and `explain`: what is known, beside a running daemon or without one."""
+
+import click
+
+from harvestd.catalogue import reading
+from harvestd.cli import explaining, overview, showing
+from harvestd.cli.ending import tell_warning
+from harvestd.cli.flags import Flags, with_flags, with_json
+from harvestd.cli.loading import settings_of
+from harvestd.cli.output import Page, print_json
+from harvestd.cli.places import LocalPlace, place_of
+from harvestd.cli.presence import daemon_pid
+from harvestd.errors import ExitCode, Fatal
+
+_HOST_KEYS = """name, address, state, configured, method, first_seen,
+  last_success, pending_bytes, error"""
+_RUN_KEYS = """name, host, path, experiment, step, total_steps,
+  seconds_left, finished"""
+_FILE_KEYS = """path, kind, bytes, sha256, host, from, from_bytes,
+  from_modified, fetched, reason"""
+_STATUS = """\b
+Exit codes: 0, 7 no daemon runs: what is shown is what the catalogue knows.
+
+\b
+--json: daemon {running, pid}, data_root, experiments, files, bytes,
+  hosts[] as of `hosts`, runs[] as of `runs`
+"""
+_HOSTS = f"""\b
+Exit codes: 0, 4 unknown host.
+
+\b
+--json: hosts[]:
+  {_HOST_KEYS}
+"""
+_RUNS = f"""\b
+--json: runs[]:
+  {_RUN_KEYS}
+"""
+_SHOW = f"""\b
+Exit codes: 0, 4 unknown name, or one that two runs have.
+
+\b
+--json: experiment, id, name {{PART: {{value, source}}}}, runs[] as of `runs`,
+left_out[] {{host, from, bytes, entries, reason}}, files[]:
+  {_FILE_KEYS}
+"""
+_EXPLAIN = f"""\b
+PATH: a local one, absolute or relative to here or to the data root;
+HOST:/PATH or /PATH for one on a box. Exit codes: 0, 4 nothing is known of it.
+
+\b
+--json: asked, directory, note,
+left_out[] {{host, from, bytes, entries, reason}}, files[]:
+  {_FILE_KEYS}
+"""
+
+
+@click.command(epilog=_STATUS)
+@with_json
+@with_flags
+@click.pass_obj
+def status(flags: Flags, *, as_json: bool) -> ExitCode:
+    """Show how hosts and runs stand."""
+    settings = settings_of(flags)
+    pid = daemon_pid(settings)
+    with reading.questions(settings.state) as connection:
+        hosts = overview.hosts(connection, settings)
+        runs = reading.runs(connection)
+        experiments = reading.experiments(connection)
+        holdings = reading.holdings(connection).values()
+    if pid is None:
+        tell_warning("no daemon runs; this is what the catalogue knows", "`harvestd run` starts one")
+    if as_json:
+        print_json(
+            {
+                "daemon": {"running": pid is not None, "pid": pid or None},
+                "data_root": str(settings.data_root),
+                "hosts": [overview.host_document(host) for host in hosts],
+                "runs": overview.run_documents(runs, experiments),
+                "experiments": len(experiments),
+                "files": sum(each.files for each in holdings),
+                "bytes": sum(each.size for each in holdings),
+            }
+        )
+    else:
+        page = Page()
+        if pid is not None:
+            page.line(f"The daemon is process {pid}." if pid else "The daemon starts at this moment.")
+        page.heading("hosts" if hosts else "no hosts")
+        page.table(overview.HOSTS, [overview.host_row(host, watched=pid is not None) for host in hosts])
+        page.heading("runs" if runs else "no runs")
+        page.table(overview.RUNS, [overview.run_row(run, experiments) for run in runs])
+        page.heading("at home")
+        page.line(f"{overview.total_of(holdings, len(experiments))} in {settings.data_root}")
+    return ExitCode.LOCKED if pid is None else ExitCode.OK
+
+
+@click.command(epilog=_HOSTS)
+@click.argument("names", metavar="[HOST]...", nargs=-1)
+@with_json
+@with_flags
+@click.pass_obj
+def hosts(flags: Flags, names: tuple[str, ...], *, as_json: bool) -> None:
+    """List HOSTs (all): configured ones and ones seen before."""
+    settings = settings_of(flags)
+    with reading.questions(settings.state) as connection:
+        known = overview.hosts(connection, settings)
+    unknown = [name for name in names if name not in {host.name for host in known}]
+    if unknown:
+        raise Fatal(
+            f"no host is called {', '.join(unknown)}",
+            hint=f"known: {', '.join(host.name for host in known) or 'none; add [[hosts]] to the configuration'}",
+            exit_code=ExitCode.UNKNOWN_NAME,
+        )
+    wanted = [host for host in known if not names or host.name in names]
+    if as_json:
+        print_json({"hosts": [overview.host_document(host) for host in wanted]})
+    elif wanted:
+        watched = daemon_pid(settings) is not None
+        Page().table(overview.HOSTS, [overview.host_row(host, watched=watched) for host in wanted])
+    else:
+        Page().line("no hosts: none is configured, and none was ever seen")
+
+
+@click.command(epilog=_RUNS)
+@with_json
+@with_flags
+@click.pass_obj
+def runs(flags: Flags, *, as_json: bool) -> None:
+    """List all training runs that were seen."""
+    settings = settings_of(flags)
+    with reading.questions(settings.state) as connection:
+        known = reading.runs(connection)
+        experiments = reading.experiments(connection)
+    if as_json:
+        print_json({"runs": overview.run_documents(known, experiments)})
+    elif known:
+        Page().table(overview.RUNS, [overview.run_row(run, experiments) for run in known])
+    else:
+        Page().line("no runs were seen yet")
+
+
+@click.command(epilog=_SHOW)
+@click.argument("name")
+@with_json
+@with_flags
+@click.pass_obj
+def show(flags: Flags, name: str, *, as_json: bool) -> None:
+    """Show all of an experiment or a run.
+
+    Where its name came from, its runs, its files, and what was left out. NAME is an experiment's directory or id, or
+    the name of a run.
+    """
+    with reading.questions(settings_of(flags).state) as connection:
+        shown = showing.find(connection, name)
+    if as_json:
+        print_json(showing.document(shown))
+    else:
+        showing.write(Page(), shown)
+
+
+@click.command(epilog=_EXPLAIN)
+@click.argument("path")
+@with_json
+@with_flags
+@click.pass_obj
+def explain(flags: Flags, path: str, *, as_json: bool) -> None:
+    """Say where a file came from, or why one is not here."""
+    settings = settings_of(flags)
+    place = place_of(path, settings.data_root)
+    with reading.questions(settings.state) as connection:
+        if isinstance(place, LocalPlace):
+            found = explaining.explain_local(connection, place)
+        else:
+            found = explaining.explain_remote(connection, place)
+    if as_json:
+        print_json(explaining.document(found))
+    else:
+        explaining.write(Page(), found)

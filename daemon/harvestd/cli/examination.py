@@ -1,0 +1,189 @@
+"""What `harvestd doctor` finds out: this machine first, then each host. It looks, and changes nothing anywhere.
+
+A pin that a first connection brings is kept in a copy of the catalogue alone.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from harvestd.catalogue import reading
+from harvestd.catalogue.catalogue import Catalogue
+from harvestd.catalogue.opening import open_scratch
+from harvestd.cli import quantities
+from harvestd.convention.snapshot import Listing, Snapshot, TreeState
+from harvestd.errors import HarvestError, HostQuarantined, Retry, unwrapped
+from harvestd.harvest.house import House
+from harvestd.harvest.monitor import Silent
+from harvestd.harvest.watcher import connected
+from harvestd.inventory.provider import Host
+from harvestd.remote.box import BoxFacts
+from harvestd.settings import Settings
+
+_CLOCK_TOLERANCE = 60.0
+"""Seconds by which a box's clock may be off before it is worth a word; nothing here relies on it alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    said: str
+    ok: bool = True
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A host, or this machine."""
+
+    name: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing stands in the way of a pass."""
+        return all(finding.ok for finding in self.findings)
+
+
+def examine_home(settings: Settings, daemon: int | None) -> Examined:
+    """Look at this machine: data root, free space, catalogue, and whether a daemon is at work."""
+    running = f"process {daemon} is at work" if daemon is not None else "none runs"
+    findings = (
+        _data_root(settings.data_root),
+        *_free_space(settings),
+        _catalogue(settings),
+        Finding("daemon", running),
+    )
+    return Examined("this machine", findings)
+
+
+def _data_root(path: Path) -> Finding:
+    if path.is_dir():
+        if os.access(path, os.W_OK | os.X_OK):
+            return Finding("data root", f"{path} can be written")
+        return Finding(
+            "data root", f"{path} can't be written", ok=False, hint="check its owner, its mode and its mount"
+        )
+    if path.exists():
+        return Finding("data root", f"{path} is no directory", ok=False, hint="set data_root to a directory")
+    above = _existing(path)
+    if os.access(above, os.W_OK | os.X_OK):
+        return Finding("data root", f"{path} does not exist yet and will be made")
+    hint = f"make it, or let {above} be written; is the disk mounted?"
+    return Finding("data root", f"{path} does not exist and can't be made", ok=False, hint=hint)
+
+
+def _existing(path: Path) -> Path:
+    return next(each for each in (path, *path.parents) if each.is_dir())
+
+
+def _free_space(settings: Settings) -> tuple[Finding, ...]:
+    free = shutil.disk_usage(_existing(settings.data_root)).free
+    wanted = settings.limits.free_space
+    if free >= wanted:
+        return (Finding("free space", quantities.size(free)),)
+    said = f"{quantities.size(free)}, and limits.free_space is {quantities.size(wanted)}"
+    return (
+        Finding("free space", said, ok=False, hint="make room, or lower limits.free_space; nothing is fetched now"),
+    )
+
+
+def _catalogue(settings: Settings) -> Finding:
+    try:
+        with reading.questions(settings.state) as connection:
+            holdings = reading.holdings(connection).values()
+            files = quantities.count(sum(each.files for each in holdings), "file")
+            return Finding("catalogue", f"{files}, {quantities.count(len(reading.runs(connection)), 'run')}")
+    except HarvestError as error:
+        return Finding("catalogue", str(error), ok=False, hint=error.hint)
+
+
+async def examine_hosts(settings: Settings, hosts: Sequence[Host]) -> list[Examined]:
+    """Connect to these hosts, side by side, and look at what a pass would read."""
+    catalogue = await anyio.to_thread.run_sync(open_scratch, settings.state)
+    try:
+        return await _examine_all(settings, hosts, catalogue)
+    finally:
+        catalogue.close()
+
+
+async def _examine_all(settings: Settings, hosts: Sequence[Host], catalogue: Catalogue) -> list[Examined]:
+    house = House.of(settings, catalogue, Silent())
+    found: dict[str, Examined] = {}
+
+    async def examine(host: Host) -> None:
+        try:
+            found[host.name] = Examined(host.name, await _host(host, house))
+        except (Retry, HostQuarantined) as e:
+            found[host.name] = Examined(host.name, (Finding("connection", str(e), ok=False, hint=e.hint),))
+
+    with unwrapped():
+        async with anyio.create_task_group() as tasks:
+            for host in hosts:
+                tasks.start_soon(examine, host)
+    return [found[host.name] for host in hosts]
+
+
+async def _host(host: Host, house: House) -> tuple[Finding, ...]:
+    started = time.monotonic()
+    async with connected(host, house) as (box, facts):
+        took = quantities.duration(time.monotonic() - started)
+        before = time.time()
+        snapshot = await box.scan()
+        clock = _clock(snapshot, (before + time.time()) / 2, facts)
+        return (
+            Finding("connection", f"{house.target_of(host)} in {took}"),
+            Finding(
+                "read by", f"the probe, Python {facts.python}" if box.method == "probe" else "SFTP, no Python runs"
+            ),
+            clock,
+            Finding("GPUs", ", ".join(facts.gpu_names) or "none that nvidia-smi tells of"),
+            Finding("free on the box", quantities.size(facts.free_bytes)),
+            *(_tree(listing) for listing in snapshot.listings),
+            *_rejected(snapshot),
+        )
+
+
+def _clock(snapshot: Snapshot, now: float, facts: BoxFacts) -> Finding:
+    hours = facts.utc_offset.total_seconds() / 3_600
+    zone = "local time is UTC" if not hours else f"local time is UTC{hours:+g}h"
+    if not snapshot.box_time_ns:
+        return Finding("clock", f"not told; {zone}")
+    off = snapshot.box_time_ns / 1e9 - now
+    if abs(off) < _CLOCK_TOLERANCE:
+        return Finding("clock", f"right; {zone}")
+    direction = "ahead" if off > 0 else "behind"
+    return Finding(
+        "clock", f"{quantities.duration(abs(off))} {direction}; {zone}", hint="does the box run an NTP client?"
+    )
+
+
+def _tree(listing: Listing) -> Finding:
+    tree = listing.tree
+    if listing.state is TreeState.NO_ROOT:
+        hint = "is its file system mounted? Otherwise set remote.roots, or roots in the host's table"
+        return Finding("root", f"{tree.root} does not exist", ok=False, hint=hint)
+    if listing.state is TreeState.DENIED:
+        return Finding("tree", f"{tree} can't be read", ok=False, hint="may the box's user list it?")
+    if listing.state is TreeState.NO_TREE:
+        return Finding("tree", f"{tree} is not there yet")
+    kind = f" on {listing.filesystem}" if listing.filesystem else ""
+    found = f"{tree}{kind}, entries: {len(listing.entries)}"
+    if not listing.unreadable:
+        return Finding("tree", found)
+    said = f"{found}, directories that can't be read: {len(listing.unreadable)}"
+    return Finding("tree", said, ok=False, hint="may the box's user list all of it?")
+
+
+def _rejected(snapshot: Snapshot) -> tuple[Finding, ...]:
+    if not snapshot.rejected:
+        return ()
+    return (Finding("names", f"{quantities.count(snapshot.rejected, 'name')} that can't be used here are left out"),)

@@ -1,0 +1,129 @@
+"""Where a file here came from, and why something on a box is not here: from the catalogue alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from harvestd.catalogue import reading
+from harvestd.cli import left_out, quantities
+from harvestd.cli.output import Page
+from harvestd.cli.places import LocalPlace, RemotePlace
+from harvestd.cli.showing import file_document
+from harvestd.convention.layout import LeftOut
+from harvestd.convention.paths import RESERVED
+from harvestd.convention.records import FileRecord
+from harvestd.errors import ExitCode, Fatal
+
+_MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What is known of a place."""
+
+    asked: str
+    files: tuple[FileRecord, ...] = ()
+    """The file itself, or its copies; or those below a directory."""
+    is_directory: bool = False
+    left_out: tuple[tuple[str, LeftOut], ...] = ()
+    """As (host, entry): the place itself, a directory above it, or what is below it."""
+    note: str = ""
+    """For a place that harvestd made itself."""
+
+
+def explain_local(connection: Connection, place: LocalPlace) -> Explanation:
+    """Explain a place below the data root; raises `Fatal` (4) where it is unknown."""
+    path = place.path
+    first, _, rest = path.partition("/")
+    if first == RESERVED:
+        return Explanation(path, note="harvestd's own directory: the catalogue, staging, older versions")
+    if rest == _MANIFEST:
+        return Explanation(path, note="written by harvestd: every file of the experiment, and what was left out")
+    link = reading.link_at(connection, path)
+    if link is not None:
+        return Explanation(path, note=f"a link that harvestd made, to {link}, as it stands on the box")
+    file = reading.file_at(connection, path)
+    if file is not None:
+        gone = "" if place.exists else "it is not on the disk any more"
+        return Explanation(path, (file,), note=gone)
+    below = reading.files_below(connection, path) if path else reading.all_files(connection)
+    if below:
+        return Explanation(path or ".", tuple(below), is_directory=True)
+    what = "was not filed by harvestd" if place.exists else "does not exist, and never did as far as is known"
+    raise Fatal(
+        f"{path or 'the data root'} {what}",
+        hint="a path on a box is written HOST:/PATH; `harvestd show NAME` lists an experiment's files",
+        exit_code=ExitCode.UNKNOWN_NAME,
+    )
+
+
+def explain_remote(connection: Connection, place: RemotePlace) -> Explanation:
+    """Explain a place on a box; raises `Fatal` (4) where it is unknown."""
+
+    def here(files: Sequence[FileRecord]) -> tuple[FileRecord, ...]:
+        return tuple(file for file in files if place.host in {None, file.host})
+
+    def out(found: Sequence[tuple[str, LeftOut]]) -> tuple[tuple[str, LeftOut], ...]:
+        return tuple((host, each) for host, each in found if place.host in {None, host})
+
+    files = here(reading.files_from(connection, place.place))
+    omitted = out(reading.left_out_at(connection, place.place))
+    if files or omitted:
+        return Explanation(str(place), files, left_out=omitted)
+    below = here(reading.files_from_below(connection, place.place))
+    omitted = out(reading.left_out_below(connection, place.place))
+    if below or omitted:
+        return Explanation(str(place), below, is_directory=True, left_out=omitted)
+    raise Fatal(
+        f"nothing is known of {place}",
+        hint="`harvestd plan` says what waits until it is complete, and looks at the boxes anew",
+        exit_code=ExitCode.UNKNOWN_NAME,
+    )
+
+
+def write(page: Page, found: Explanation) -> None:
+    """Write the page."""
+    page.heading(found.asked)
+    if found.note:
+        page.line(f"  {found.note}")
+    if found.is_directory:
+        _write_directory(page, found)
+        return
+    for file in found.files:
+        modified = quantities.timestamp(file.version.mtime_ns / 1e9)
+        page.line(f"  here as    {file.target}, {quantities.size(file.size)}")
+        page.line(f"  from       {file.host}:{file.place}")
+        page.line(f"  version    {quantities.size(file.version.size)}, modified {modified}")
+        page.line(f"  sha256     {file.sha256}")
+        page.line(f"  fetched    {quantities.timestamp(file.fetched_at)} ({quantities.age(file.fetched_at)})")
+        page.line(f"  because    {file.reason}")
+    for host, each in found.left_out:
+        page.line(f"  left out   {host}:{each.place}, {quantities.size(each.size)}")
+        page.line(f"  because    {each.reason}")
+
+
+def _write_directory(page: Page, found: Explanation) -> None:
+    size = quantities.size(sum(file.size for file in found.files))
+    hosts = ", ".join(sorted({file.host for file in found.files}))
+    if found.files:
+        page.line(f"  {quantities.count(len(found.files), 'file')} here, {size}, from {hosts}")
+        places = sorted({file.target.parts[0] for file in found.files})
+        for place in places:
+            page.line(f"  in {place}")
+    if found.left_out:
+        omitted = [each for _, each in found.left_out]
+        page.line(f"  {len(omitted)} left out, {left_out.total(omitted)}")
+        for reason in sorted({each.reason for each in omitted}):
+            page.line(f"  because    {reason}")
+
+
+def document(found: Explanation) -> dict[str, object]:
+    """Give the JSON document; sizes in bytes."""
+    return {
+        "asked": found.asked,
+        "directory": found.is_directory,
+        "note": found.note or None,
+        "files": [file_document(file) for file in found.files],
+        "left_out": [{"host": host, **left_out.documents([each])[0]} for host, each in found.left_out],
+    }

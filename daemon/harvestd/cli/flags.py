@@ -1,0 +1,96 @@
+"""What every command can be told beside its own options, before or after its name: `harvestd -c FILE once -c FILE`.
+
+Of a flag that is given twice the later one counts; `--set` adds up. Nothing here reads a file: `loading` does.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import click
+
+Format = Literal["auto", "json", "console"]
+Level = Literal["debug", "info", "warning", "error"]
+
+CommandT = TypeVar("CommandT", bound=Callable[..., Any] | click.Command)
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """The flags of one call; click carries them as the context's object."""
+
+    config: Path | None = None
+    log_level: Level | None = None
+    """None: as the command finds right."""
+    log_format: Format = "auto"
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    """By dotted key, such as {"poll.interval": "5s"}."""
+
+
+def _keep(context: click.Context, parameter: click.Parameter, value: object) -> None:
+    """Note a flag in the context, where the command after this one finds it too."""
+    flags = context.ensure_object(Flags)
+    if value is not None and parameter.name:
+        # Any: which field it is, only the option's name says.
+        given: dict[str, Any] = {parameter.name: value}
+        context.obj = replace(flags, **given)
+
+
+def _keep_overrides(context: click.Context, _parameter: click.Parameter, pairs: tuple[str, ...]) -> None:
+    flags = context.ensure_object(Flags)
+    overrides = dict(flags.overrides)
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise click.BadParameter(f"{pair!r} is not KEY=VALUE, such as poll.interval=5s")
+        overrides[key] = value
+    context.obj = replace(flags, overrides=overrides)
+
+
+_OPTIONS = (
+    click.option(
+        "-c",
+        "--config",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        expose_value=False,
+        callback=_keep,
+        help="The configuration; else $HARVESTD_CONFIG, or the usual places.",
+    ),
+    click.option(
+        "--set",
+        "overrides",
+        metavar="KEY=VALUE",
+        multiple=True,
+        expose_value=False,
+        callback=_keep_overrides,
+        help="Set one key over file and environment, e.g. poll.interval=5s. Repeatable.",
+    ),
+    click.option(
+        "--log-level",
+        type=click.Choice(("debug", "info", "warning", "error")),
+        expose_value=False,
+        callback=_keep,
+        help="Events from this level on.",
+    ),
+    click.option(
+        "--log-format",
+        type=click.Choice(("auto", "json", "console")),
+        expose_value=False,
+        callback=_keep,
+        help="The form of events.",
+    ),
+)
+
+with_json: Callable[[CommandT], CommandT] = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document and nothing else."
+)
+"""Adds `--json` as the argument `as_json` to a command that answers."""
+
+
+def with_flags(command: CommandT) -> CommandT:
+    """Add the flags to a command or to the group; what they say comes with `click.pass_obj`."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command

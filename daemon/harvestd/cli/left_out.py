@@ -1,0 +1,32 @@
+"""What was left out on a box, and why: its rows, its total and its documents, alike in every answer."""
+
+from collections.abc import Sequence
+
+from harvestd.cli import quantities
+from harvestd.cli.tables import Column, Row
+from harvestd.convention.layout import LeftOut
+
+COLUMNS = (
+    Column("SIZE", "right"),
+    Column("ENTRIES", "right"),
+    Column("LEFT OUT", wide=True),
+    Column("BECAUSE", wide=True, mark="  "),
+)
+
+
+def total(left_out: Sequence[LeftOut]) -> str:
+    """Give the size of all that is left out, as far as it is known."""
+    known = quantities.size(sum(each.size or 0 for each in left_out))
+    return f"at least {known}" if any(each.size is None for each in left_out) else known
+
+
+def rows(left_out: Sequence[LeftOut]) -> list[Row]:
+    """Give a row of `COLUMNS` for each."""
+    return [(quantities.size(each.size), str(each.entries), each.place, each.reason) for each in left_out]
+
+
+def documents(left_out: Sequence[LeftOut]) -> list[dict[str, object]]:
+    """Give what is left out for a JSON document; bytes: null where nobody counted them."""
+    return [
+        {"from": each.place, "bytes": each.size, "entries": each.entries, "reason": each.reason} for each in left_out
+    ]

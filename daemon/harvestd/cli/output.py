@@ -1,0 +1,66 @@
+"""The answer on standard output: one JSON document, or a page of lines and tables.
+
+A page on a terminal has colours and fits its width; off one it is plain aligned text, one row a line, nothing cut. All
+text is escaped here and never read as markup, so that a name from a box is only ever shown (promise I6).
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from harvestd.cli import tables
+from harvestd.cli.ending import answering
+from harvestd.cli.tables import Column, Row
+from harvestd.telemetry.escaping import escaped
+
+
+def print_json(document: object) -> None:
+    """Print one JSON document: in ASCII, whatever the locale, so that every name survives."""
+    _write(json.dumps(document, indent=2, allow_nan=False))
+
+
+class Page:
+    """A page on standard output; made once by a command that answers people."""
+
+    def __init__(self) -> None:
+        self._console = Console(file=sys.stdout, markup=False, emoji=False, highlight=False)
+        self._empty = True
+
+    def line(self, text: str, style: str = "") -> None:
+        """Print one paragraph, as wide as it needs to be."""
+        self._print(text, style)
+
+    def heading(self, text: str) -> None:
+        """Begin a part of the page."""
+        if not self._empty:
+            self._print("", "")
+        self._print(text, "bold")
+
+    def table(self, columns: Sequence[Column], rows: Iterable[Row]) -> None:
+        """Print a table; nothing where there are no rows."""
+        found = list(rows)
+        if not found:
+            return
+        self._empty = False
+        if self._console.is_terminal:
+            self._console.print(tables.on_terminal(columns, found))
+        else:
+            for line in tables.off_terminal(columns, found):
+                _write(line)
+
+    def _print(self, text: str, style: str) -> None:
+        self._empty = False
+        if self._console.is_terminal:
+            self._console.print(Text(escaped(text), style=style), soft_wrap=True)
+        else:
+            _write(escaped(text))
+
+
+def _write(line: str) -> None:
+    # Not every locale can show every name: better written out than an answer that ends in the middle.
+    encoding = sys.stdout.encoding or "utf-8"
+    with answering():
+        sys.stdout.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")

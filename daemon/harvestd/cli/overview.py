@@ -1,0 +1,161 @@
+"""Hosts and runs as the catalogue knows them, as rows for a page and as JSON."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from harvestd.catalogue import reading
+from harvestd.cli import quantities
+from harvestd.cli.tables import Cell, Column, Row, Styled
+from harvestd.convention.records import ExperimentRecord, RunRecord
+from harvestd.settings import Settings
+
+HOSTS = (
+    Column("HOST"),
+    Column("STATE"),
+    Column("READ BY"),
+    Column("LAST SUCCESS"),
+    Column("PENDING", "right"),
+    Column("ADDRESS", wide=True),
+    Column("ERROR", wide=True),
+)
+RUNS = (
+    Column("RUN"),
+    Column("HOST"),
+    Column("STEP", "right"),
+    Column("LEFT", "right"),
+    Column("STATE"),
+    Column("EXPERIMENT", wide=True),
+)
+_STYLES = {"connected": "green", "visited": "green", "lost": "yellow", "quarantined": "red", "finished": "green"}
+_ONLY_WITH_A_DAEMON = "connected"
+_NEVER = "never seen"
+
+
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """A host as configuration and catalogue together know it."""
+
+    name: str
+    address: str
+    state: str
+    """connected, visited (by `once`), lost, quarantined, or never seen."""
+    configured: bool
+    method: str = ""
+    first_seen: float | None = None
+    last_success: float | None = None
+    pending_bytes: int = 0
+    error: str = ""
+
+
+def hosts(connection: Connection, settings: Settings) -> list[HostView]:
+    """Give all hosts by name: those of the configuration, and those that were seen before and left it."""
+    addresses = {host.name: host.address for host in settings.hosts}
+    seen = {
+        row.name: HostView(
+            name=row.name,
+            address=addresses.get(row.name, row.address),
+            state=row.state,
+            configured=row.name in addresses,
+            method=row.method,
+            first_seen=row.first_seen,
+            last_success=row.last_success,
+            pending_bytes=row.pending_bytes,
+            error=row.error,
+        )
+        for row in reading.hosts(connection)
+    }
+    fresh = [
+        HostView(name, address, _NEVER, configured=True) for name, address in addresses.items() if name not in seen
+    ]
+    return sorted([*seen.values(), *fresh], key=lambda host: host.name)
+
+
+def host_row(host: HostView, *, watched: bool) -> Row:
+    """Give a row of `HOSTS`; `watched`: a daemon runs, so that the state is the present one."""
+    state = host.state
+    if not host.configured:
+        state = "not configured"
+    elif state == _ONLY_WITH_A_DAEMON and not watched:
+        state = "not watched"
+    return (
+        host.name,
+        _styled(state),
+        host.method or quantities.NOTHING,
+        quantities.age(host.last_success),
+        quantities.size(host.pending_bytes) if host.pending_bytes else quantities.NOTHING,
+        host.address,
+        Styled(host.error, "yellow"),
+    )
+
+
+def run_row(run: RunRecord, experiments: Mapping[str, ExperimentRecord]) -> Row:
+    """Give a row of `RUNS`."""
+    step, total = _steps(run)
+    return (
+        run.name,
+        run.host,
+        f"{quantities.NOTHING if step is None else step}/{'?' if total is None else total}",
+        quantities.NOTHING if run.finished else quantities.duration(run.seconds_left),
+        _styled("finished" if run.finished else "running"),
+        _directory(run, experiments) or quantities.NOTHING,
+    )
+
+
+def _steps(run: RunRecord) -> tuple[int | None, int | None]:
+    """Give the newest step, and the last one there will be."""
+    last = run.final.step if run.final else None
+    return (last or run.step), (last or run.config.total_steps)
+
+
+def _directory(run: RunRecord, experiments: Mapping[str, ExperimentRecord]) -> str | None:
+    found = experiments.get(run.experiment) if run.experiment else None
+    return found.directory if found else None
+
+
+def _styled(state: str) -> Cell:
+    return Styled(state, _STYLES.get(state, ""))
+
+
+def total_of(holdings: Iterable[reading.Holding], experiments: int) -> str:
+    """Say in short how much is at home."""
+    found = list(holdings)
+    size = quantities.size(sum(each.size for each in found))
+    files = quantities.count(sum(each.files for each in found), "file")
+    return f"{quantities.count(experiments, 'experiment')}, {files}, {size}"
+
+
+def host_document(host: HostView) -> dict[str, object]:
+    """Give a host for a JSON document."""
+    return {
+        "name": host.name,
+        "address": host.address,
+        "state": host.state.replace(" ", "_"),
+        "configured": host.configured,
+        "method": host.method or None,
+        "first_seen": quantities.timestamp(host.first_seen),
+        "last_success": quantities.timestamp(host.last_success),
+        "pending_bytes": host.pending_bytes,
+        "error": host.error or None,
+    }
+
+
+def run_documents(runs: Sequence[RunRecord], experiments: Mapping[str, ExperimentRecord]) -> list[dict[str, object]]:
+    """Give runs for a JSON document."""
+    documents: list[dict[str, object]] = []
+    for run in runs:
+        step, total = _steps(run)
+        documents.append(
+            {
+                "name": run.name,
+                "host": run.host,
+                "path": run.place,
+                "experiment": _directory(run, experiments),
+                "step": step,
+                "total_steps": total,
+                "seconds_left": None if run.finished else run.seconds_left,
+                "finished": run.finished,
+            }
+        )
+    return documents

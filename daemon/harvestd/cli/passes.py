@@ -1,0 +1,120 @@
+"""`harvestd once` and `harvestd plan`: one pass over hosts, with fetching or without. The same code as the daemon's."""
+
+import sys
+from collections.abc import Sequence
+
+import anyio
+import click
+
+from harvestd.cli import outlook, summary
+from harvestd.cli.ending import tell_error, tell_warning
+from harvestd.cli.flags import Flags, Format, with_flags, with_json
+from harvestd.cli.loading import settings_of
+from harvestd.cli.output import Page, print_json
+from harvestd.cli.progress import progress_of
+from harvestd.errors import ExitCode, Retry
+from harvestd.harvest import passes
+from harvestd.harvest.passes import HostOutcome
+from harvestd.telemetry.logs import configure
+
+_ONCE = """\b
+Exit codes: 0 everything complete is here, 3 some hosts or files failed,
+4 unknown host, 5 no host reachable, 6 disk full, 7 a daemon is at work.
+
+\b
+--json: files, bytes, hosts[]:
+  name, error {message, hint}, missing_roots[], seconds, files, bytes,
+  failed[] {from, reason, attempts}, conflicts[] {to, reason},
+  waiting[] {from, bytes, reason, seconds}, disk_full
+"""
+_PLAN = """\b
+Exit codes: 0, 3 some hosts failed, 4 unknown host, 5 no host reachable.
+
+\b
+--json: bytes_to_fetch, hosts[]:
+  name, error {message, hint}, missing_roots[], seconds, nothing_to_do,
+  bytes_to_fetch, fetch[] {from, to[], kind, bytes, reason, group},
+  append[] {from, to, kind, bytes, reason}, check[] {from, to, bytes},
+  move[] {from, to}, link[] {path, target},
+  waiting[] {from, bytes, reason, seconds},
+  left_out[] {from, bytes, entries, reason}
+"""
+
+
+@click.command(epilog=_ONCE)
+@click.argument("hosts", metavar="[HOST]...", nargs=-1)
+@click.option("-v", "--verbose", is_flag=True, help="List what still waits, too.")
+@with_json
+@with_flags
+@click.pass_obj
+def once(flags: Flags, hosts: tuple[str, ...], *, verbose: bool, as_json: bool) -> ExitCode:
+    """Make one full pass over HOSTs (all), then exit.
+
+    Brings home everything that is complete now; what only has to settle is waited for.
+    """
+    settings = settings_of(flags)
+    wanted = anyio.run(passes.hosts_of, settings, hosts)
+    with progress_of([host.name for host in wanted], sys.stderr) as (monitor, stream):
+        configure(_for_people(flags.log_format), flags.log_level or "warning", stream=stream)
+        outcomes = anyio.run(passes.once, settings, wanted, monitor)
+    _tell_troubles(outcomes)
+    if as_json:
+        print_json(summary.document(outcomes))
+    else:
+        summary.write(Page(), outcomes, verbose=verbose)
+    return exit_code_of(outcomes)
+
+
+@click.command(epilog=_PLAN)
+@click.argument("hosts", metavar="[HOST]...", nargs=-1)
+@with_json
+@with_flags
+@click.pass_obj
+def plan(flags: Flags, hosts: tuple[str, ...], *, as_json: bool) -> ExitCode:
+    """Show what a pass over HOSTs (all) would fetch, and why.
+
+    Also what waits until it is complete, and what is left out. Changes nothing, and works beside a running daemon.
+    """
+    settings = settings_of(flags)
+    configure(_for_people(flags.log_format), flags.log_level or "error", stream=sys.stderr)
+    wanted = anyio.run(passes.hosts_of, settings, hosts)
+    outcomes = anyio.run(passes.plan, settings, wanted)
+    _tell_troubles(outcomes)
+    if as_json:
+        print_json(outlook.document(outcomes))
+    else:
+        outlook.write(Page(), outcomes)
+    return exit_code_of(outcomes)
+
+
+def exit_code_of(outcomes: Sequence[HostOutcome]) -> ExitCode:
+    """Give the gravest thing that a pass came to."""
+    results = [outcome.result for outcome in outcomes if outcome.result]
+    if any(result.disk_full for result in results):
+        return ExitCode.DISK_FULL
+    if outcomes and all(outcome.error for outcome in outcomes):
+        return ExitCode.NO_HOST
+    incomplete = any(result.failed or result.conflicts for result in results)
+    if incomplete or any(outcome.error or outcome.missing_roots for outcome in outcomes):
+        return ExitCode.PARTIAL
+    return ExitCode.OK
+
+
+def _for_people(form: Format) -> Format:
+    """Give the form of events beside an answer: they are for the eye, wherever they go, unless JSON was asked for."""
+    return "console" if form == "auto" else form
+
+
+def _tell_troubles(outcomes: Sequence[HostOutcome]) -> None:
+    if not outcomes:
+        tell_warning("no hosts are configured", "add a [[hosts]] table to the configuration")
+    for outcome in outcomes:
+        if outcome.error is not None:
+            tell_error(outcome.error)
+        for root in sorted(outcome.missing_roots):
+            tell_error(
+                Retry(
+                    f"{outcome.host.name}: the root {root} does not exist on the box",
+                    hint="is its file system mounted? Otherwise set remote.roots, or roots in the host's table",
+                )
+            )

@@ -1,0 +1,56 @@
+"""What a person means by a path: a place below the data root, or one on a box."""
+
+import os
+import posixpath
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_REMOTE = re.compile(r"(?P<host>[^/:]+):(?P<place>/.*)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class RemotePlace:
+    """A place on a box."""
+
+    place: str
+    """An absolute path."""
+    host: str | None = None
+    """None: on whichever box has it."""
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.place}" if self.host else self.place
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPlace:
+    """A place below the data root."""
+
+    path: str
+    """Relative to it; empty for the data root itself."""
+    exists: bool
+
+
+def place_of(text: str, data_root: Path) -> RemotePlace | LocalPlace:
+    """Give what `text` means: `HOST:/PATH`, an absolute path here or on a box, or a relative one.
+
+    A relative path starts in the working directory where that is below the data root, else in the data root itself.
+    """
+    remote = _REMOTE.fullmatch(text)
+    if remote:
+        return RemotePlace(posixpath.normpath(remote["place"]), remote["host"])
+    found = list(_local(text, data_root))
+    if not found:
+        return RemotePlace(posixpath.normpath(text))
+    return next((place for place in found if place.exists), found[0])
+
+
+def _local(text: str, data_root: Path) -> Iterator[LocalPlace]:
+    for start in (Path.cwd(), data_root):
+        path = Path(os.path.normpath(start / text))
+        # A link that is asked about is meant itself, so only the way to it is resolved.
+        for candidate, root in ((path, data_root), (path.parent.resolve() / path.name, data_root.resolve())):
+            if candidate.is_relative_to(root):
+                relative = candidate.relative_to(root).as_posix()
+                yield LocalPlace("" if relative == "." else relative, os.path.lexists(candidate))

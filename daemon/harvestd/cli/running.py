@@ -1,0 +1,28 @@
+"""`harvestd run`: the daemon itself, with its events on standard output."""
+
+import anyio
+import click
+
+from harvestd import service
+from harvestd.cli.ending import tell_warning
+from harvestd.cli.flags import Flags, with_flags
+from harvestd.cli.loading import config_of, settings_of
+from harvestd.errors import ExitCode
+from harvestd.settings import warnings_for
+from harvestd.telemetry.logs import configure
+
+
+@click.command
+@with_flags
+@click.pass_obj
+def run(flags: Flags) -> ExitCode:
+    """Run the daemon in the foreground, until SIGTERM.
+
+    Events go to standard output: JSON lines, or readable ones on a terminal. SIGUSR1 looks at all hosts at once; a
+    second SIGTERM ends the process at once, which is safe.
+    """
+    settings = settings_of(flags)
+    for caution in warnings_for(settings):
+        tell_warning(str(caution))
+    configure(flags.log_format, flags.log_level or "info")
+    return anyio.run(service.run, settings, config_of(flags))

@@ -1,0 +1,90 @@
+"""`harvestd check` and `forget-key`: is what was written down in order, and the one repair a person has to ask for."""
+
+import click
+
+from harvestd.catalogue import reading
+from harvestd.cli.ending import tell_warning
+from harvestd.cli.flags import Flags, with_flags, with_json
+from harvestd.cli.loading import config_of, settings_of
+from harvestd.cli.output import Page, print_json
+from harvestd.cli.presence import daemon_pid
+from harvestd.cli.quantities import count
+from harvestd.errors import ExitCode, Fatal
+from harvestd.inventory.static import StaticHosts
+from harvestd.settings import InvalidSettings, Problem, warnings_for
+
+_CHECK = """\b
+Exit codes: 0, 2 the configuration can't be used.
+
+\b
+--json: file, ok, hosts, problems[] and warnings[] {where, key, message, hint}
+"""
+
+
+@click.command(epilog=_CHECK)
+@with_json
+@with_flags
+@click.pass_obj
+def check(flags: Flags, *, as_json: bool) -> ExitCode:
+    """Check the configuration; every problem at once."""
+    config = config_of(flags)
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+    hosts = 0
+    try:
+        settings = settings_of(flags)
+    except InvalidSettings as error:
+        if not as_json:
+            raise
+        problems = error.problems
+    else:
+        warnings = warnings_for(settings)
+        hosts = len(settings.hosts)
+    if as_json:
+        print_json(
+            {
+                "file": str(config),
+                "ok": not problems,
+                "hosts": hosts,
+                "problems": [_problem_document(each) for each in problems],
+                "warnings": [_problem_document(each) for each in warnings],
+            }
+        )
+    else:
+        Page().line(f"{config}: ok, {count(hosts, 'host')}")
+        for warning in warnings:
+            tell_warning(str(warning))
+    return ExitCode.CONFIGURATION if problems else ExitCode.OK
+
+
+def _problem_document(problem: Problem) -> dict[str, str]:
+    return {"where": problem.where, "key": problem.key, "message": problem.message, "hint": problem.hint}
+
+
+@click.command("forget-key")
+@click.argument("host")
+@with_flags
+@click.pass_obj
+def forget_key(flags: Flags, host: str) -> None:
+    """Forget the SSH host key that is kept for HOST.
+
+    For a box that was really replaced: the next connection keeps the key that it sees then. HOST is a name, of the
+    configuration or not any more in it, or a whole identity such as static:gpu-a or jump:bastion:22.
+    """
+    settings = settings_of(flags)
+    identity = host if ":" in host else f"{StaticHosts.name}:{host}"
+    if reading.forget_key(settings.state, identity):
+        Page().line(f"the host key of {identity} is forgotten; the next connection keeps the one that it sees")
+        pid = daemon_pid(settings)
+        if pid:
+            tell_warning(
+                "a running daemon leaves a refused host alone for a while", f"`kill -USR1 {pid}` makes it try now"
+            )
+    elif identity in {f"{StaticHosts.name}:{each.name}" for each in settings.hosts}:
+        Page().line(f"no host key was kept for {identity}")
+    else:
+        raise Fatal(
+            f"no host is called {host}, and no host key is kept for {identity}",
+            hint=f"known: {', '.join(each.name for each in settings.hosts) or 'none'}",
+            exit_code=ExitCode.UNKNOWN_NAME,
+        )

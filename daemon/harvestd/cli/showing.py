@@ -1,0 +1,151 @@
+"""One experiment, or one run: finding what a name means, and everything that is known of it."""
+
+import difflib
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from harvestd.catalogue import reading
+from harvestd.cli import left_out, overview, quantities
+from harvestd.cli.output import Page
+from harvestd.cli.tables import Column, Row
+from harvestd.convention.layout import LeftOut
+from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
+from harvestd.errors import ExitCode, Fatal
+
+_NAME = (Column("PART"), Column("VALUE", wide=True), Column("FROM", wide=True, mark="  from "))
+_FILES = (
+    Column("SIZE", "right"),
+    Column("KIND"),
+    Column("SHA256"),
+    Column("FETCHED"),
+    Column("FILE", wide=True),
+    Column("FROM", wide=True, mark="← "),
+)
+_SHORT_HASH = 12
+_SHORTEST_ID = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a name stands for."""
+
+    experiment: ExperimentRecord | None
+    """None for a run that has none yet."""
+    runs: tuple[RunRecord, ...]
+    files: tuple[FileRecord, ...] = ()
+    left_out: tuple[tuple[str, LeftOut], ...] = ()
+    """As (host, entry)."""
+
+
+def find(connection: Connection, name: str) -> Shown:
+    """Give what is called `name`: an experiment's directory or id, or a run.
+
+    Raises `Fatal` (4) where nothing is called so, or where two runs on different boxes are.
+    """
+    wanted = name.rstrip("/")
+    experiments = reading.experiments(connection)
+    runs = reading.runs(connection)
+    for experiment in experiments.values():
+        if wanted == experiment.directory or (len(wanted) >= _SHORTEST_ID and experiment.id.startswith(wanted)):
+            return _experiment(connection, experiment, runs)
+    named = [run for run in runs if wanted in {run.name, run.id}]
+    if len(named) > 1:
+        raise Fatal(
+            f"{len(named)} runs are called {wanted}:\n"
+            + "\n".join(f"  {run.host}:{run.place} in {_directory(run, experiments)}" for run in named),
+            hint="give the name of the experiment",
+            exit_code=ExitCode.UNKNOWN_NAME,
+        )
+    if named:
+        experiment_of = experiments.get(named[0].experiment or "")
+        return _experiment(connection, experiment_of, runs) if experiment_of else Shown(None, tuple(named))
+    known = [experiment.directory for experiment in experiments.values()] + [run.name for run in runs]
+    close = difflib.get_close_matches(wanted, known, n=1)
+    raise Fatal(
+        f"no experiment and no run is called {wanted}",
+        hint=f"did you mean {close[0]}?" if close else "`harvestd runs` lists what is known",
+        exit_code=ExitCode.UNKNOWN_NAME,
+    )
+
+
+def _directory(run: RunRecord, experiments: dict[str, ExperimentRecord]) -> str:
+    found = experiments.get(run.experiment or "")
+    return found.directory if found else "no experiment yet"
+
+
+def _experiment(connection: Connection, experiment: ExperimentRecord, runs: list[RunRecord]) -> Shown:
+    return Shown(
+        experiment,
+        tuple(run for run in runs if run.experiment == experiment.id),
+        tuple(reading.files_of(connection, experiment.id)),
+        tuple(reading.left_out_of(connection, experiment.id)),
+    )
+
+
+def write(page: Page, shown: Shown) -> None:
+    """Write the page."""
+    experiment = shown.experiment
+    if experiment is not None:
+        page.heading(experiment.directory)
+        page.table(_NAME, [(name, part.value, part.source) for name, part in experiment.name.parts.items()])
+    page.heading("runs")
+    experiments = {experiment.id: experiment} if experiment else {}
+    page.table(overview.RUNS[:-1], [overview.run_row(run, experiments)[:-1] for run in shown.runs])
+    for run in shown.runs:
+        page.line(f"{run.host}:{run.place}")
+    if shown.files:
+        size = quantities.size(sum(file.size for file in shown.files))
+        page.heading(f"{quantities.count(len(shown.files), 'file')}, {size}")
+        page.table(_FILES, [_file_row(file) for file in shown.files])
+    if shown.left_out:
+        omitted = [each for _, each in shown.left_out]
+        page.heading(f"{len(omitted)} left out, {left_out.total(omitted)}")
+        page.table(left_out.COLUMNS, left_out.rows(omitted))
+
+
+def _file_row(file: FileRecord) -> Row:
+    return (
+        quantities.size(file.size),
+        str(file.kind),
+        file.sha256[:_SHORT_HASH],
+        quantities.age(file.fetched_at),
+        "/".join(file.target.parts[1:]),
+        f"{file.host}:{file.place}",
+    )
+
+
+def document(shown: Shown) -> dict[str, object]:
+    """Give the JSON document; sizes in bytes."""
+    experiment = shown.experiment
+    experiments = {experiment.id: experiment} if experiment else {}
+    parts = experiment.name.parts if experiment else {}
+    return {
+        "experiment": experiment.directory if experiment else None,
+        "id": experiment.id if experiment else None,
+        "name": {name: {"value": part.value, "source": part.source} for name, part in parts.items()},
+        "runs": overview.run_documents(shown.runs, experiments),
+        "files": [file_document(file) for file in shown.files],
+        "left_out": [
+            {"host": host, **entry}
+            for (host, _), entry in zip(
+                shown.left_out, left_out.documents([each for _, each in shown.left_out]), strict=True
+            )
+        ],
+    }
+
+
+def file_document(file: FileRecord) -> dict[str, object]:
+    """Give a file at home for a JSON document."""
+    return {
+        "path": str(file.target),
+        "kind": str(file.kind),
+        "bytes": file.size,
+        "sha256": file.sha256,
+        "host": file.host,
+        "from": file.place,
+        "from_bytes": file.version.size,
+        "from_modified": quantities.timestamp(file.version.mtime_ns / 1e9),
+        "fetched": quantities.timestamp(file.fetched_at),
+        "reason": file.reason,
+    }

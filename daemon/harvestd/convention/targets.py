@@ -1,0 +1,122 @@
+"""Which place at home each file needs: free, here already, changed, to be moved, or taken by another.
+
+One plan claims a place once. Whatever does not come home is left out with a reason; nothing is overwritten in silence.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from harvestd.convention.knowledge import Knowledge
+from harvestd.convention.layout import LeftOut, Source, Wanted
+from harvestd.convention.paths import LocalPath, RejectedPath
+from harvestd.convention.placing import UNFILED, Home
+from harvestd.convention.plan import Check, Refile, Target
+from harvestd.convention.records import FileRecord
+from harvestd.convention.snapshot import Version
+
+CHECK_FROM = 1024 * 1024
+"""Bytes: a file at least this large whose size did not change is hashed on the box before it is fetched again."""
+
+
+class Targets:
+    """The places of one plan, and what finding them brought up: checks, moves and reasons."""
+
+    def __init__(
+        self,
+        host: str,
+        storage: str,
+        knowledge: Knowledge,
+        refused: Mapping[tuple[str, LocalPath], tuple[Version, str]],
+    ) -> None:
+        """`refused`: (place, target) → the version that could not be put there, and why."""
+        self._host = host
+        self._storage = storage
+        self._knowledge = knowledge
+        self._refused = refused
+        self._claimed: dict[LocalPath, str] = {}
+        self._moved: set[tuple[str, str, LocalPath]] = set()
+        self.checks: list[Check] = []
+        self.refiles: list[Refile] = []
+        self.left_out: dict[str | None, list[LeftOut]] = {}
+
+    def leave_out(self, experiment: str | None, entries: Iterable[LeftOut]) -> None:
+        """Note what does not come home; `experiment` is whose manifest says so."""
+        self.left_out.setdefault(experiment, []).extend(entries)
+
+    def sealed(self, wanted: Wanted, home: Home, rest: tuple[str, ...]) -> Target | None:
+        """Give the place that needs this whole file now; None where it is here, moved, checked or left out."""
+        source = wanted.source
+        path = self._path(source, home, rest)
+        if path is None:
+            return None
+        refused = self._refused.get((source.place, path))
+        if refused is not None and refused[0] == source.version:
+            self._leave_out(home, source, refused[1])
+            return None
+        record = self._knowledge.file(self._storage, source.place, path)
+        waiting = self._waiting_copy(source) if record is None else None
+        if home.experiment is None and waiting is not None:
+            # Another host of the same storage brought it: it waits in that one's directory.
+            record = waiting
+        if record is not None:
+            return self._changed(source, record, home)
+        if not self._claim(source, home, path):
+            return None
+        target = Target(path, home.experiment)
+        if waiting is not None:
+            self._moved.add(waiting.key)
+            self.refiles.append(Refile(waiting, target))
+            return None
+        return target
+
+    def growing(self, wanted: Wanted, home: Home) -> Target | None:
+        """Give the place of a file that grows there, with what is here of it; None where it is left out."""
+        source = wanted.source
+        path = self._path(source, home, wanted.rest)
+        if path is None:
+            return None
+        refused = self._refused.get((source.place, path))
+        if refused is not None:
+            self._leave_out(home, source, refused[1])
+            return None
+        record = self._knowledge.file(self._storage, source.place, path)
+        if record is None and not self._claim(source, home, path):
+            return None
+        return Target(path, home.experiment, record)
+
+    def _path(self, source: Source, home: Home, rest: tuple[str, ...]) -> LocalPath | None:
+        try:
+            return home.directory.child(*rest)
+        except RejectedPath as e:
+            self._leave_out(home, source, f"its place at home can't be made: {e}")
+            return None
+
+    def _claim(self, source: Source, home: Home, path: LocalPath) -> bool:
+        holder = self._knowledge.holder(path)
+        claimed = f"{holder.host}:{holder.place}" if holder else self._claimed.get(path)
+        if claimed is not None:
+            self._leave_out(home, source, f"its place at home is taken by {claimed}")
+            return False
+        self._claimed[path] = f"{self._host}:{source.place}"
+        return True
+
+    def _waiting_copy(self, source: Source) -> FileRecord | None:
+        copies = self._knowledge.copies(self._storage, source.place)
+        waiting = (each for each in copies if each.target.parts[0] == UNFILED and each.key not in self._moved)
+        return min(waiting, key=lambda each: each.target, default=None)
+
+    def _changed(self, source: Source, record: FileRecord, home: Home) -> Target | None:
+        if record.version == source.version:
+            return None
+        same_size = record.version.size == source.version.size
+        same_time = record.version.mtime_ns == source.version.mtime_ns
+        dear = home.first_stands or same_time or source.version.size >= CHECK_FROM
+        if same_size and dear and record.differs != source.version:
+            self.checks.append(Check(source, record))
+            return None
+        if home.first_stands:
+            self._leave_out(home, source, "evaluated again after it was brought home; the first one stands")
+            return None
+        return Target(record.target, record.experiment, record)
+
+    def _leave_out(self, home: Home, source: Source, reason: str) -> None:
+        self.leave_out(home.experiment, [LeftOut(source.place, source.version.size, 1, reason)])

@@ -1,0 +1,252 @@
+"""Large checkpoints over slow and broken links: they hold up nothing, go on where they were, and are never torn."""
+
+import os
+import signal
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from harvestd.demo.content import RunSpec
+from harvestd.demo.eval_content import EvalSpec
+from harvestd.demo.writers import RunWriter, evals_of_run
+from support.house import Workstation, events, holds, until
+from support.relay import Relay, relayed
+
+pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
+
+MIB = 1024 * 1024
+RUN = RunSpec()
+LARGE = ("optimizer.pt", "scheduler.pt", "optimizer_param_names.json")
+SIZE = 24 * MIB
+
+
+def write_large_checkpoint(root: Path, size: int = SIZE) -> RunWriter:
+    """Write a finished run whose final checkpoint has three files of `size` bytes."""
+    writer = RunWriter(root, RUN)
+    writer.start()
+    writer.log_until(2)
+    directory = writer.begin_checkpoint("final")
+    for number, name in enumerate(LARGE):
+        (directory / name).write_bytes(os.urandom(MIB // 2) + bytes([number]) * (size - MIB // 2))
+    writer.seal_checkpoint("final")
+    return writer
+
+
+def checkpoint(writer: RunWriter) -> dict[Path, bytes]:
+    """Give the final checkpoint's files, relative to the run."""
+    directory = writer.directory / "training_state" / "step_final"
+    return {path.relative_to(writer.directory): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def is_home(workstation: Workstation, writer: RunWriter) -> Callable[[], bool]:
+    """Give the condition that the whole checkpoint is at home."""
+    wanted = checkpoint(writer)
+    marker = Path("training_state/step_final/training_info.json")
+
+    def found() -> bool:
+        here = workstation.training(RUN.name)
+        return (here / marker).exists() and all(holds(here / path, content)() for path, content in wanted.items())
+
+    return found
+
+
+def is_absent(workstation: Workstation) -> bool:
+    """Tell whether nothing at all of the checkpoint can be seen."""
+    return not (workstation.training(RUN.name) / "training_state").exists()
+
+
+def staged(workstation: Workstation) -> int:
+    """Give the bytes in staging."""
+    return sum(path.stat().st_size for path in (workstation.data / ".harvestd" / "staging").glob("transfer-*"))
+
+
+def journalled(workstation: Workstation) -> int:
+    """Give the bytes that the catalogue knows to be in staging."""
+    return sum(int(str(row[0])) for row in workstation.catalogue("SELECT synced FROM transfers"))
+
+
+def staging_is_empty(workstation: Workstation) -> bool:
+    """Tell whether nothing is left in staging, nor in the journal of transfers."""
+    return not list((workstation.data / ".harvestd" / "staging").iterdir()) and not workstation.catalogue(
+        "SELECT * FROM transfers"
+    )
+
+
+def has_more(workstation: Workstation, size: int) -> bool:
+    """Tell whether more than `size` bytes are journalled."""
+    return journalled(workstation) > size
+
+
+async def begun(workstation: Workstation, relay: Relay, size: int) -> None:
+    """Wait until so many bytes of the checkpoint came, and make sure that it is not done."""
+    await until(lambda: relay.received >= size and staged(workstation) >= size // 2)
+    assert is_absent(workstation)
+    assert relay.connections >= 3, "the bulk way has connections of its own"
+
+
+async def test_checkpoint_holds_up_no_metric(workstation: Workstation) -> None:
+    """While a large checkpoint crawls over a slow line, an eval that is written meanwhile is home long before it."""
+    box = workstation.add_box()
+    writer = write_large_checkpoint(box.root)
+    async with relayed(box.port) as relay:
+        relay.rate = 2 * MIB
+        workstation.reach("gpu-a", relay.port)
+        async with workstation.running() as said:
+            await begun(workstation, relay, 2 * MIB)
+            evals = evals_of_run(box.root, EvalSpec(RUN, questions=5))
+            evals.write_config()
+            evals.evaluate(10)
+            metrics = evals.leaf(10) / "metrics.csv"
+            here = workstation.training(RUN.name).with_name("eval_results") / metrics.relative_to(
+                box.root / "eval_runs"
+            )
+            await until(holds(here, metrics.read_bytes()), seconds=6)
+            assert is_absent(workstation)
+            assert 2 * MIB < staged(workstation) < 3 * SIZE
+            relay.rate = None
+            await until(is_home(workstation, writer))
+            await until(lambda: staging_is_empty(workstation))
+            assert events(said, "checkpoint.completed")
+    workstation.audit()
+
+
+async def test_cut_link_resumes(workstation: Workstation) -> None:
+    """A box that dies in the middle and comes back: what was here already is not sent again, and nothing is torn."""
+    box = workstation.add_box()
+    writer = write_large_checkpoint(box.root)
+    async with relayed(box.port) as relay:
+        relay.rate = 4 * MIB
+        workstation.reach("gpu-a", relay.port)
+        async with workstation.running() as said:
+            await begun(workstation, relay, 24 * MIB)
+            await anyio.to_thread.run_sync(box.server.kill)
+            await until(lambda: events(said, "host.lost"))
+            assert is_absent(workstation)
+            kept = journalled(workstation)
+            assert kept >= 12 * MIB
+            relay.rate, relay.received = None, 0
+            await anyio.to_thread.run_sync(box.server.start)
+            await until(is_home(workstation, writer))
+            await until(lambda: staging_is_empty(workstation))
+            assert relay.received <= 3 * SIZE - kept + 2 * MIB
+    workstation.audit()
+
+
+async def test_cut_connection_of_one_file_does_not_start_the_others_over(workstation: Workstation) -> None:
+    """All connections cut at once, the box alive: the next ones go on where the journal says."""
+    box = workstation.add_box()
+    writer = write_large_checkpoint(box.root)
+    async with relayed(box.port) as relay:
+        relay.rate = 4 * MIB
+        workstation.reach("gpu-a", relay.port)
+        async with workstation.running():
+            kept = 0
+            for _ in range(2):
+                await begun(workstation, relay, 12 * MIB)
+                relay.cut()
+                await until(lambda: relay.open == 0)
+                await until(partial(has_more, workstation, kept + 4 * MIB))
+                kept = journalled(workstation)
+                relay.received = 0
+            relay.rate = None
+            await until(is_home(workstation, writer))
+            assert relay.received <= 3 * SIZE - kept + 2 * MIB
+            await until(lambda: staging_is_empty(workstation))
+    workstation.audit()
+
+
+async def test_killed_daemon_resumes(workstation: Workstation) -> None:
+    """Killed in the middle: nothing partial is seen, and the next start goes on with what was journalled."""
+    box = workstation.add_box()
+    writer = write_large_checkpoint(box.root)
+    async with relayed(box.port) as relay:
+        relay.rate = 3 * MIB
+        workstation.reach("gpu-a", relay.port)
+        workstation.settings()
+        with workstation.program() as process:
+            await until(lambda: workstation.experiment(RUN.name) and journalled(workstation) > 8 * MIB)
+            process.send_signal(signal.SIGKILL)
+            await anyio.to_thread.run_sync(process.wait)
+        assert is_absent(workstation)
+        kept = journalled(workstation)
+        relay.rate, relay.received = None, 0
+        async with workstation.running():
+            await until(is_home(workstation, writer))
+            await until(lambda: staging_is_empty(workstation))
+        assert relay.received <= 3 * SIZE - kept + 2 * MIB
+    workstation.audit()
+
+
+async def test_sigterm_in_a_transfer_ends_in_time_and_resumes(workstation: Workstation) -> None:
+    """SIGTERM in the middle of a transfer over a slow line: out within five seconds, and the next pass resumes."""
+    box = workstation.add_box()
+    writer = write_large_checkpoint(box.root)
+    async with relayed(box.port) as relay:
+        relay.rate = 4 * MIB
+        workstation.reach("gpu-a", relay.port)
+        workstation.settings()
+        with workstation.program() as process:
+            await until(lambda: workstation.experiment(RUN.name))
+            await begun(workstation, relay, 12 * MIB)
+            process.send_signal(signal.SIGTERM)
+            await until(lambda: process.poll() is not None, seconds=5)
+        assert process.returncode == 0
+        kept = journalled(workstation)
+        assert kept >= 6 * MIB
+        assert is_absent(workstation)
+        relay.rate, relay.received = None, 0
+        (result,) = (await workstation.once()).values()
+        assert not result.failed
+        assert relay.received <= 3 * SIZE - kept + 2 * MIB
+    assert is_home(workstation, writer)()
+    assert staging_is_empty(workstation)
+    workstation.audit()
+
+
+async def test_large_file_that_changes_while_it_is_read_is_not_published_torn(workstation: Workstation) -> None:
+    """A checkpoint part rewritten in the middle of its transfer: the daemon lives, and the new version comes whole."""
+    box = workstation.add_box()
+    writer = write_large_checkpoint(box.root)
+    async with relayed(box.port) as relay:
+        relay.rate = 4 * MIB
+        workstation.reach("gpu-a", relay.port)
+        async with workstation.running():
+            await begun(workstation, relay, 12 * MIB)
+            directory = writer.directory / "training_state" / "step_final"
+            with (directory / LARGE[0]).open("r+b") as file:
+                file.write(b"another content")
+            assert is_absent(workstation)
+            writer.seal_checkpoint("final")
+            relay.rate = None
+            await until(is_home(workstation, writer))
+            await until(lambda: staging_is_empty(workstation))
+            await until(lambda: relay.open <= 5)
+    workstation.audit()
+
+
+async def test_checkpoint_that_vanishes_in_its_transfer_leaves_nothing(workstation: Workstation) -> None:
+    """A run that is moved away in the middle of its transfer: the daemon lives, and staging is cleared."""
+    box = workstation.add_box()
+    writer = write_large_checkpoint(box.root)
+    async with relayed(box.port) as relay:
+        relay.rate = 4 * MIB
+        workstation.reach("gpu-a", relay.port)
+        async with workstation.running() as said:
+            await begun(workstation, relay, 12 * MIB)
+            await anyio.to_thread.run_sync(box.server.kill)
+            await until(lambda: events(said, "host.lost"))
+            assert workstation.catalogue("SELECT synced FROM transfers")
+            (writer.directory / "training_state").rename(box.root / "moved away")
+            relay.rate = None
+            await anyio.to_thread.run_sync(box.server.start)
+            other = RunWriter(box.root, RunSpec(timestamp="2025-08-21_03-31-43"))
+            other.start()
+            other.log_until(2)
+            await until(workstation.stands(other.run.name, "logs", "train_log.jsonl"))
+            await until(lambda: staging_is_empty(workstation))
+            assert is_absent(workstation)
+    workstation.audit()

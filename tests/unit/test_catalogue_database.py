@@ -1,0 +1,391 @@
+"""One SQLite file: shared transactions, migrations, and refusing what can't be trusted."""
+
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from anyio.abc import TaskGroup
+from sqlalchemy import Connection, Engine, event, text
+
+from harvestd.catalogue import database, schema
+from harvestd.catalogue.database import FILE_NAME, Database, open_engine, reading
+from harvestd.catalogue.opening import open_catalogue, open_scratch
+from harvestd.convention.naming import ExperimentName, Part
+from harvestd.convention.records import ExperimentRecord
+from harvestd.errors import Fatal, HaltedForSafety
+
+DEADLINE = 10.0
+ONE = Part("x", "test")
+EXPERIMENT = ExperimentRecord("e1", ExperimentName(ONE, ONE, ONE, ONE, ONE))
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    """Give a database with one table."""
+    engine = open_engine(tmp_path)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE t (x INTEGER PRIMARY KEY)"))
+    yield engine
+    engine.dispose()
+
+
+def adding(number: int) -> database.Change:
+    """Make a change that adds one row."""
+    return lambda connection: connection.execute(text("INSERT INTO t VALUES (:x)"), {"x": number})
+
+
+def numbers(engine: Engine) -> list[int]:
+    """Give what is in the table."""
+    with engine.connect() as connection:
+        return list(connection.execute(text("SELECT x FROM t ORDER BY x")).scalars())
+
+
+@asynccontextmanager
+async def while_committing(base: Database) -> AsyncIterator[TaskGroup]:
+    """Hold a transaction that adds a 0 in its thread until the block ends: whoever writes meanwhile waits for it."""
+    begun, go_on = anyio.Event(), threading.Event()
+
+    def held(connection: Connection) -> None:
+        adding(0)(connection)
+        anyio.from_thread.run_sync(begun.set)
+        go_on.wait(DEADLINE)
+
+    with anyio.fail_after(DEADLINE):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(base.write, held)
+            await begun.wait()
+            try:
+                yield tasks
+                await anyio.wait_all_tasks_blocked()
+            finally:
+                go_on.set()
+
+
+@pytest.mark.anyio
+async def test_concurrent_writers_share_transactions(engine: Engine) -> None:
+    """Many writers at once need two commits: the first one's own, and one for all who came meanwhile."""
+    commits = 0
+
+    @event.listens_for(engine, "commit")
+    def _count(_connection: Connection) -> None:
+        nonlocal commits
+        commits += 1
+
+    base = Database(engine)
+    async with while_committing(base) as tasks:
+        for number in range(1, 100):
+            tasks.start_soon(base.write, adding(number))
+    assert numbers(engine) == list(range(100))
+    assert commits == 2
+
+
+@pytest.mark.anyio
+async def test_a_write_is_on_disk_when_it_returns(engine: Engine, tmp_path: Path) -> None:
+    """Another process sees the row at once, and the file is kept with full syncs in a write-ahead log."""
+    await Database(engine).write(adding(1))
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as other:
+        assert other.execute("SELECT x FROM t").fetchall() == [(1,)]
+        assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+
+
+@pytest.mark.anyio
+async def test_a_failing_transaction_fails_for_all_who_share_it_and_for_nobody_else(engine: Engine) -> None:
+    """Nobody takes a change for done that was rolled back with another's; the next transaction works."""
+    base = Database(engine)
+    failed: list[int] = []
+
+    async def write(number: int, change: database.Change) -> None:
+        try:
+            await base.write(change)
+        except HaltedForSafety:
+            failed.append(number)
+
+    async with while_committing(base) as tasks:
+        tasks.start_soon(write, 1, adding(1))
+        tasks.start_soon(write, 2, lambda connection: connection.execute(text("INSERT INTO nowhere VALUES (1)")))
+        tasks.start_soon(write, 3, adding(3))
+    assert sorted(failed) == [1, 2, 3]
+    assert numbers(engine) == [0]
+    await base.write(adding(4))
+    assert numbers(engine) == [0, 4]
+
+
+@pytest.mark.anyio
+async def test_a_bug_in_one_change_is_no_success_for_the_others(engine: Engine) -> None:
+    """An error that is none of the database's goes up as it is; who shared the transaction hears that it failed."""
+    base = Database(engine)
+    halted: list[int] = []
+
+    def broken(_connection: Connection) -> None:
+        raise ZeroDivisionError
+
+    async def write(number: int) -> None:
+        try:
+            await base.write(adding(number))
+        except HaltedForSafety:
+            halted.append(number)
+
+    async def write_broken() -> None:
+        with pytest.raises((ZeroDivisionError, HaltedForSafety)):
+            await base.write(broken)
+
+    async with while_committing(base) as tasks:
+        tasks.start_soon(write_broken)
+        tasks.start_soon(write, 1)
+        tasks.start_soon(write, 2)
+    assert numbers(engine) == [0]
+    assert sorted(halted) == [1, 2]
+    await base.write(adding(3))
+    assert numbers(engine) == [0, 3]
+
+
+@pytest.mark.anyio
+async def test_a_cancelled_writer_takes_nobody_with_it(engine: Engine) -> None:
+    """Whoever is cancelled, before its turn or in it: all changes are on disk when their writers go on."""
+    base = Database(engine)
+    written: list[int] = []
+
+    async def write(number: int) -> None:
+        await base.write(adding(number))
+        written.append(number)
+
+    async def write_cancelled(number: int, scope: anyio.CancelScope) -> None:
+        with scope:
+            await write(number)
+
+    early, late = anyio.CancelScope(), anyio.CancelScope()
+    early.cancel()
+    async with while_committing(base) as tasks:
+        tasks.start_soon(write_cancelled, 1, early)
+        tasks.start_soon(write_cancelled, 2, late)
+        tasks.start_soon(write, 3)
+        await anyio.wait_all_tasks_blocked()
+        late.cancel()
+    assert numbers(engine) == [0, 1, 2, 3]
+    assert sorted(written) == [1, 2, 3]
+
+
+@pytest.mark.anyio
+async def test_a_cancelled_committer_takes_nobody_with_it(engine: Engine) -> None:
+    """When the one who is about to commit for all is cancelled, the others' changes are not lost in silence."""
+    base = Database(engine)
+    scope = anyio.CancelScope()
+
+    async def write_cancelled() -> None:
+        with scope:
+            await base.write(adding(1))
+
+    async def cancel() -> None:
+        scope.cancel()
+
+    with anyio.fail_after(DEADLINE):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(write_cancelled)
+            tasks.start_soon(base.write, adding(2))
+            tasks.start_soon(cancel)
+    assert numbers(engine) == [1, 2]
+
+
+def test_the_migrations_make_exactly_the_tables_of_the_schema(tmp_path: Path) -> None:
+    """What Alembic finds in a migrated file is what the code believes in: no column, index or constraint differs."""
+    with closing(open_catalogue(tmp_path, "root-1")) as catalogue, catalogue._database.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, schema.metadata) == []
+        assert context.get_current_revision() == schema.HEAD
+        made = {
+            (row.name, " ".join(row.sql.split()))
+            for row in connection.execute(text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
+            if row.name != "alembic_version"
+        }
+    with closing(open_scratch(tmp_path / "none")) as scratch, scratch._database.engine.connect() as connection:
+        found = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
+        assert {(row.name, " ".join(row.sql.split())) for row in found} == made
+
+
+def test_opening_again_migrates_nothing(tmp_path: Path) -> None:
+    """A catalogue at the newest schema is left as it is, without a copy beside it."""
+    for _ in range(2):
+        open_catalogue(tmp_path, "root-1").close()
+    assert not list(tmp_path.glob("*.before-*"))
+
+
+def _set_revision(directory: Path, revision: str) -> None:
+    with closing(sqlite3.connect(directory / FILE_NAME)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    """A catalogue that a newer harvestd wrote is not touched, neither for work nor for questions."""
+    open_catalogue(tmp_path, "root-1").close()
+    _set_revision(tmp_path, "9999")
+    before = (tmp_path / FILE_NAME).read_bytes()
+    with pytest.raises(Fatal, match="newer"):
+        open_catalogue(tmp_path, "root-1")
+    with pytest.raises(Fatal, match="9999"), reading(tmp_path):
+        pass
+    with pytest.raises(Fatal, match="9999"):
+        open_scratch(tmp_path)
+    assert (tmp_path / FILE_NAME).read_bytes() == before
+
+
+def test_an_unknown_older_schema_is_refused(tmp_path: Path) -> None:
+    """A revision that no harvestd ever had ends the start with a sentence, not with a traceback."""
+    open_catalogue(tmp_path, "root-1").close()
+    _set_revision(tmp_path, "0000")
+    with pytest.raises(Fatal, match="no harvestd ever wrote"):
+        open_catalogue(tmp_path, "root-1")
+
+
+def test_an_older_catalogue_is_copied_before_it_is_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copy holds what stood in the write-ahead log as well, also while somebody reads."""
+    open_catalogue(tmp_path, "root-1").close()
+    engine = open_engine(tmp_path)
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as reader:
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM links").fetchone() == (0,)
+        with engine.begin() as connection:
+            connection.execute(text("INSERT INTO links VALUES ('a', 'b')"))
+            connection.execute(text("UPDATE alembic_version SET version_num = '0000'"))
+        migrated: list[Path] = []
+        monkeypatch.setattr("alembic.command.upgrade", lambda *_: migrated.append(tmp_path))
+        database.migrate(engine, tmp_path)
+    engine.dispose()
+    assert migrated
+    with closing(sqlite3.connect(tmp_path / f"{FILE_NAME}.before-{schema.HEAD}")) as copy:
+        assert copy.execute("SELECT * FROM links").fetchall() == [("a", "b")]
+        assert copy.execute("SELECT version_num FROM alembic_version").fetchall() == [("0000",)]
+
+
+def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables come all or none: a start that died in between begins again from an empty file."""
+
+    def half(config: Config, _revision: str) -> None:
+        config.attributes["connection"].execute(text("CREATE TABLE hosts (x)"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("alembic.command.upgrade", half)
+    with pytest.raises(KeyboardInterrupt):
+        open_catalogue(tmp_path, "root-1")
+    monkeypatch.undo()
+    open_catalogue(tmp_path, "root-1").close()
+
+
+def test_the_catalogue_of_another_data_root_is_refused(tmp_path: Path) -> None:
+    """A disk that was not mounted must not be taken for one that lost everything."""
+    open_catalogue(tmp_path, "root-1").close()
+    with pytest.raises(Fatal, match="belongs to another data root"):
+        open_catalogue(tmp_path, "root-2")
+    open_catalogue(tmp_path, "root-1").close()
+
+
+MOUNTS = """\
+21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+30 21 0:40 / {mount} rw,relatime shared:5 - {kind} server:/export rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "refused"),
+    [("nfs4", True), ("cifs", True), ("fuse.sshfs", True), ("ext4", False), ("fuse.mergerfs", False)],
+)
+def test_a_network_file_system_is_refused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    refused: bool,  # noqa: FBT001 - a table's column
+) -> None:
+    """SQLite's locks can't be trusted there; the hint says which setting leads elsewhere."""
+    directory = tmp_path / "with space"
+    directory.mkdir()
+    table = MOUNTS.format(mount=str(directory).replace(" ", "\\040"), kind=kind)
+    read = Path.read_text
+
+    def read_text(path: Path, *arguments: str, **options: str) -> str:
+        return table if str(path) == "/proc/self/mountinfo" else read(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    if refused:
+        with pytest.raises(Fatal, match="network file system") as caught:
+            open_catalogue(directory, "root-1")
+        assert "state_dir" in caught.value.hint
+        assert list(directory.iterdir()) == []
+    else:
+        open_catalogue(directory, "root-1").close()
+
+
+def test_a_mount_over_a_mount_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two mounts at one place the later one is what is seen there; a longer name alone is no parent."""
+    table = MOUNTS.format(mount=tmp_path, kind="nfs4") + f"31 30 8:2 / {tmp_path} rw - xfs /dev/sdb rw\n"
+    table += f"32 21 0:41 / {tmp_path}/be rw - nfs4 server:/other rw\n"
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: table)
+    assert database._filesystem_of(tmp_path) == "xfs"
+    assert database._filesystem_of(tmp_path / "below") == "xfs"
+
+
+@pytest.mark.parametrize("content", [b"garbage" * 1000, b"SQLite format 3\0" + b"\xff" * 5000])
+def test_a_damaged_file_halts_and_is_not_overwritten(tmp_path: Path, content: bytes) -> None:
+    """A file that is no database is told as such, to whoever opens it, and stays for a person to look at."""
+    (tmp_path / FILE_NAME).write_bytes(content)
+    with pytest.raises(HaltedForSafety):
+        open_catalogue(tmp_path, "root-1")
+    with pytest.raises(HaltedForSafety), reading(tmp_path):
+        pass
+    with pytest.raises(HaltedForSafety):
+        open_scratch(tmp_path)
+    assert (tmp_path / FILE_NAME).read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "INSERT INTO links VALUES ('../../etc', 'x')",
+        "INSERT INTO experiments VALUES ('e', 'd', '{}', 0)",
+        "INSERT INTO experiments VALUES ('e', 'd', 'not json', 0)",
+        "INSERT INTO runs VALUES ('r', 's', 'p', 'h', 'n', NULL, '{}', NULL, NULL)",
+    ],
+)
+def test_a_row_that_nobody_wrote_halts(tmp_path: Path, damage: str) -> None:
+    """A row that makes no sense is not worked with, and never a path that leads out of the root."""
+    open_catalogue(tmp_path, "root-1").close()
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection, connection:
+        connection.execute(damage)
+    with pytest.raises(HaltedForSafety, match="did not write"):
+        open_catalogue(tmp_path, "root-1")
+
+
+@pytest.mark.anyio
+async def test_a_scratch_copy_changes_nothing(tmp_path: Path) -> None:
+    """What is known is there, what is added stays in memory; also where no catalogue was ever made."""
+    with closing(await anyio.to_thread.run_sync(open_catalogue, tmp_path, "root-1")) as catalogue:
+        await catalogue.save_left_out("gpu-a", {})
+        with closing(open_scratch(tmp_path)) as scratch:
+            await scratch.save_experiment(EXPERIMENT)
+            assert scratch.knowledge.experiments() == [EXPERIMENT]
+        assert catalogue.knowledge.experiments() == []
+    with closing(open_catalogue(tmp_path, "root-1")) as catalogue:
+        assert catalogue.knowledge.experiments() == []
+        await catalogue.save_experiment(EXPERIMENT)
+    with closing(open_scratch(tmp_path)) as scratch:
+        assert scratch.knowledge.experiments() == [EXPERIMENT]
+    nowhere = tmp_path / "nowhere"
+    with closing(open_scratch(nowhere)) as scratch:
+        await scratch.save_experiment(EXPERIMENT)
+    assert not nowhere.exists()
+
+
+def test_questions_of_a_catalogue_that_is_not_there_find_nothing(tmp_path: Path) -> None:
+    """Asking makes no file."""
+    with reading(tmp_path) as connection:
+        assert connection is None
+    assert list(tmp_path.iterdir()) == []

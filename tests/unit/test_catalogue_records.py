@@ -1,0 +1,298 @@
+"""Everything that is known goes to disk and comes back, whatever bytes and numbers a box made it of."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from harvestd.catalogue import reading
+from harvestd.catalogue.catalogue import Catalogue, HostRecord, Transfer
+from harvestd.catalogue.database import reading as stored
+from harvestd.catalogue.opening import open_catalogue
+from harvestd.convention.artifacts import Kind
+from harvestd.convention.facts import ConfigFacts, TrainingInfo
+from harvestd.convention.layout import LeftOut
+from harvestd.convention.naming import ExperimentName, Part
+from harvestd.convention.paths import LocalPath
+from harvestd.convention.patterns import Finetuned
+from harvestd.convention.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
+from harvestd.convention.snapshot import Version
+
+pytestmark = pytest.mark.anyio
+
+NAME = ExperimentName(
+    Part("gns_test", "naming rule 1"),
+    Part("2025-08-20", "run directory"),
+    Part("qwen2_5_1_5b", "config.yaml backbone"),
+    Part("h100", "host entry gpu-a"),
+    Part("64", "config.yaml total_steps (provisional)"),
+)
+EXPERIMENT = ExperimentRecord("e1", NAME)
+ODD = "caf\udcff\udce9\n\x1b[31mé😀"
+"""A name with bytes that are no UTF-8, beside a newline, an escape and more than one plane."""
+RUN = RunRecord(
+    id="r1",
+    storage="fs-1",
+    place=f"/data/{ODD}/run_2025-08-20_03-31-43",
+    host="gpu-a",
+    name="run_2025-08-20_03-31-43",
+    config=ConfigFacts("Qwen/Qwen2.5-1.5B", "qwen2_5_15", 64, "gsm8k", gns_probe=True),
+    config_version=Version(2000, -1, 2**63 - 1, 2**64 - 1),
+    experiment="e1",
+    final=TrainingInfo(64, None, 8),
+    final_version=Version(900, 5, 6, 7),
+    tunings=frozenset({Finetuned("qwen\udcff", "gsm8k"), Finetuned("a", "math")}),
+    step=63,
+    seconds_left=12.5,
+)
+FILE = FileRecord(
+    storage="fs-1",
+    place=f"/data/{ODD}/metrics.csv",
+    target=LocalPath(("exp", ODD, "metrics.csv")),
+    host="gpu-a",
+    experiment="e1",
+    kind=Kind.METRICS,
+    version=Version(1200, -(2**63), 2**63 - 1, 2**64 - 1),
+    size=1200,
+    sha256="0" * 64,
+    fetched_at=1755700000.25,
+    reason=f"its name is {ODD}",
+    marker=True,
+)
+
+
+@contextmanager
+def opened(directory: Path) -> Iterator[Catalogue]:
+    """Open the catalogue of a data root, and close it."""
+    with closing(open_catalogue(directory, "root-1")) as catalogue:
+        yield catalogue
+
+
+async def test_an_experiment_comes_back(tmp_path: Path) -> None:
+    """With the source of each part of its name, and its directory taken."""
+    with opened(tmp_path) as catalogue:
+        await catalogue.save_experiment(EXPERIMENT)
+    with opened(tmp_path) as catalogue:
+        assert catalogue.knowledge.experiment("e1") == EXPERIMENT
+        assert catalogue.knowledge.is_directory_taken(EXPERIMENT.directory.upper())
+    with stored(tmp_path) as connection:
+        assert connection is not None
+        assert reading.experiments(connection) == {"e1": EXPERIMENT}
+
+
+@pytest.mark.parametrize(
+    "run", [RUN, replace(RUN, final=None, final_version=None, experiment=None, step=None, tunings=frozenset())]
+)
+async def test_a_run_comes_back(tmp_path: Path, run: RunRecord) -> None:
+    """With its facts, its place in any bytes, and numbers of 64 bits."""
+    with opened(tmp_path) as catalogue:
+        await catalogue.save_run(run)
+        await catalogue.save_run(replace(run, step=64))
+    with opened(tmp_path) as catalogue:
+        assert catalogue.knowledge.runs() == [replace(run, step=64)]
+        assert catalogue.knowledge.run_at(run.storage, run.place) == replace(run, step=64)
+    with stored(tmp_path) as connection:
+        assert connection is not None
+        assert reading.runs(connection) == [replace(run, step=64)]
+
+
+async def test_a_discovery_is_known_before_it_is_written(tmp_path: Path) -> None:
+    """Another host that sees the same run meanwhile must find it, and its directory, taken."""
+    with opened(tmp_path) as catalogue:
+        saving = catalogue.save_discovery(EXPERIMENT, RUN)
+        try:
+            saving.send(None)
+        except StopIteration:
+            pytest.fail("it never waited for the disk")
+        assert catalogue.knowledge.run_at(RUN.storage, RUN.place) == RUN
+        assert catalogue.knowledge.is_directory_taken(EXPERIMENT.directory)
+        saving.close()
+
+
+async def test_a_discovery_is_written_as_one(tmp_path: Path) -> None:
+    """Experiment and run are on disk together: a crash in between can't leave a directory that nobody owns."""
+    with opened(tmp_path) as catalogue:
+        await catalogue.save_discovery(EXPERIMENT, RUN)
+    with opened(tmp_path) as catalogue:
+        assert catalogue.knowledge.runs() == [RUN]
+        assert catalogue.knowledge.experiments() == [EXPERIMENT]
+
+
+async def test_a_file_comes_back(tmp_path: Path) -> None:
+    """Under the same target, with every number and byte as it was; a newer record replaces the older."""
+    newer = replace(FILE, version=replace(FILE.version, size=1300), size=1300, sha256="1" * 64, marker=False)
+    with opened(tmp_path) as catalogue:
+        await catalogue.save_files([FILE])
+        assert catalogue.knowledge.holder(FILE.target) == FILE
+    with opened(tmp_path) as catalogue:
+        assert catalogue.knowledge.copies(FILE.storage, FILE.place) == [FILE]
+        await catalogue.save_files([newer])
+    with stored(tmp_path) as connection:
+        assert connection is not None
+        assert reading.file_at(connection, str(FILE.target)) == newer
+        assert reading.files_from(connection, FILE.place) == [newer]
+        assert reading.files_of(connection, "e1") == [newer]
+        assert reading.holdings(connection) == {"e1": reading.Holding(1, 1300)}
+
+
+async def test_numbers_beyond_64_bits_do_not_stop_the_catalogue(tmp_path: Path) -> None:
+    """A box that lies about sizes and times gets the nearest number, and nobody is halted for it."""
+    lying = replace(FILE, version=Version(2**70, 2**63, -(2**64), 2**64))
+    with opened(tmp_path) as catalogue:
+        await catalogue.save_files([lying])
+        await catalogue.save_left_out("gpu-a", {None: (LeftOut("/x", 2**65, 1, "lies"),)})
+    with opened(tmp_path) as catalogue:
+        (found,) = catalogue.knowledge.copies(lying.storage, lying.place)
+        assert (found.version.size, found.version.mtime_ns) == (2**63 - 1, 2**63 - 1)
+
+
+async def test_a_moved_file_stands_elsewhere(tmp_path: Path) -> None:
+    """The old place is free, the new one is taken; in memory and on disk."""
+    moved = replace(FILE, target=LocalPath(("exp2", "metrics.csv")), experiment="e2")
+    with opened(tmp_path) as catalogue:
+        await catalogue.save_files([FILE])
+        await catalogue.move_file(FILE, moved)
+        assert catalogue.knowledge.copies(FILE.storage, FILE.place) == [moved]
+    with opened(tmp_path) as catalogue:
+        assert catalogue.knowledge.copies(FILE.storage, FILE.place) == [moved]
+        assert catalogue.knowledge.holder(FILE.target) is None
+
+
+async def test_an_intent_stands_until_its_file_is_here(tmp_path: Path) -> None:
+    """What was about to be published survives a crash, in any bytes; what is recorded or dropped is settled."""
+    second = replace(FILE, target=LocalPath(("exp", "b")))
+    third = replace(FILE, target=LocalPath(("exp", "c")), experiment=None)
+    with opened(tmp_path) as catalogue:
+        await catalogue.intend([FILE, second, third])
+        await catalogue.intend([replace(second, sha256="2" * 64)])
+    with opened(tmp_path) as catalogue:
+        intents = {str(each.target): each for each in await catalogue.intents()}
+        assert intents == {
+            str(FILE.target): FILE,
+            "exp/b": replace(second, sha256="2" * 64),
+            "exp/c": third,
+        }
+        assert catalogue.knowledge.holder(FILE.target) is None
+        await catalogue.save_files([FILE], dropped=[third.target])
+        assert [str(each.target) for each in await catalogue.intents()] == ["exp/b"]
+        await catalogue.save_files([], dropped=[second.target])
+        assert await catalogue.intents() == []
+
+
+async def test_thousands_of_intents_are_settled_at_once(tmp_path: Path) -> None:
+    """A checkpoint of very many files is no more than a database takes in one statement."""
+    files = [replace(FILE, target=LocalPath(("exp", str(i)))) for i in range(40_000)]
+    with opened(tmp_path) as catalogue:
+        await catalogue.intend(files)
+        await catalogue.save_files(files[:20_000], dropped=[each.target for each in files[20_000:]])
+        assert await catalogue.intents() == []
+        assert len(catalogue.knowledge.files_of("e1")) == 20_000
+        await catalogue.drop_transfers([str(i) for i in range(40_000)])
+
+
+async def test_a_link_comes_back(tmp_path: Path) -> None:
+    """The last target that was recorded counts."""
+    path = LocalPath(("exp", ODD))
+    with opened(tmp_path) as catalogue:
+        await catalogue.save_link(path, "step_40")
+        await catalogue.save_link(path, "step_final")
+    with opened(tmp_path) as catalogue:
+        assert catalogue.knowledge.link_at(path) == "step_final"
+
+
+async def test_an_eval_link_comes_back(tmp_path: Path) -> None:
+    """With the version it was read from, one that names no run as well."""
+    link = EvalLink("fs-1", f"/data/{ODD}/eval_config.yaml", Version(1, 2, 3, 2**64 - 1), "run_2025-08-20_03-31-43")
+    empty = replace(link, place="/data/b", training_run=None)
+    with opened(tmp_path) as catalogue:
+        await catalogue.save_eval_link(replace(link, training_run="other"))
+        await catalogue.save_eval_link(link)
+        await catalogue.save_eval_link(empty)
+    with opened(tmp_path) as catalogue:
+        assert catalogue.knowledge.eval_link(link.storage, link.place) == link
+        assert catalogue.knowledge.eval_link(empty.storage, empty.place) == empty
+
+
+async def test_a_transfer_goes_on_after_a_restart(tmp_path: Path) -> None:
+    """The bytes that are surely on disk are known until the transfer is done."""
+    first, other = Transfer("transfer-1", "fs-1", f"/data/{ODD}", 64), Transfer("transfer-2", "fs-1", "/b", 1)
+    with opened(tmp_path) as catalogue:
+        await catalogue.save_transfer(first)
+        await catalogue.save_transfer(replace(first, synced=128))
+        await catalogue.save_transfer(other)
+    with opened(tmp_path) as catalogue:
+        assert await catalogue.transfers() == [replace(first, synced=128), other]
+        await catalogue.drop_transfers([])
+        await catalogue.drop_transfers(["transfer-1", "never"])
+        assert await catalogue.transfers() == [other]
+
+
+async def test_a_host_is_remembered_as_it_was_last_seen(tmp_path: Path) -> None:
+    """What a new sight does not say stays: the method, and when it last went well."""
+    with opened(tmp_path) as catalogue:
+        await catalogue.save_host(HostRecord("gpu-a", "i-1", "192.0.2.1", "connected", "probe", 1000.0))
+        await catalogue.save_host(HostRecord("gpu-a", "i-1", "192.0.2.9", "lost", error=f"no answer {ODD}"))
+    with stored(tmp_path) as connection:
+        assert connection is not None
+        (host,) = reading.hosts(connection)
+        assert (host.address, host.state, host.method, host.last_success) == ("192.0.2.9", "lost", "probe", 1000.0)
+        assert host.error == f"no answer {ODD}"
+
+
+async def test_a_key_is_pinned_until_it_is_forgotten(tmp_path: Path) -> None:
+    """The first key stays, whatever is put after it; a command can drop it."""
+    assert not reading.forget_key(tmp_path, "i-1")
+    with opened(tmp_path) as catalogue:
+        assert await catalogue.get("i-1") is None
+        await catalogue.put("i-1", "ssh-ed25519 AAAA")
+        await catalogue.put("i-1", "ssh-ed25519 BBBB")
+        assert await catalogue.get("i-1") == "ssh-ed25519 AAAA"
+        assert reading.forget_key(tmp_path, "i-1")
+        assert not reading.forget_key(tmp_path, "i-1")
+        assert await catalogue.get("i-1") is None
+    with stored(tmp_path) as connection:
+        assert connection is not None
+        assert reading.pinned_key(connection, "i-1") is None
+
+
+LINES = {
+    "e1": (LeftOut(f"/data/{ODD}", None, 3, f"its place is taken by gpu-a:/data/{ODD}"), LeftOut("/b", 5, 1, "rule")),
+    None: (LeftOut("/c", 0, 1, "a link: never followed"),),
+}
+
+
+async def test_what_is_left_out_is_remembered(tmp_path: Path) -> None:
+    """By host and experiment, in its order, after a restart as well: a host that is gone stays in its manifests."""
+    with opened(tmp_path) as catalogue:
+        assert await catalogue.save_left_out("gpu-a", LINES)
+        assert not await catalogue.save_left_out("gpu-a", dict(LINES))
+    with opened(tmp_path) as catalogue:
+        assert catalogue.left_out_of("e1") == [("gpu-a", each) for each in LINES["e1"]]
+        assert not await catalogue.save_left_out("gpu-a", LINES)
+        assert not await catalogue.save_left_out("gpu-a", {**LINES, "e2": ()})
+    with stored(tmp_path) as connection:
+        assert connection is not None
+        assert reading.left_out_of(connection, "e1") == [("gpu-a", LINES["e1"][1]), ("gpu-a", LINES["e1"][0])]
+        assert reading.left_out_at(connection, "/c") == [("gpu-a", LINES[None][0])]
+        assert reading.left_out_at(connection, "/c/below/it") == [("gpu-a", LINES[None][0])]
+        assert reading.left_out_at(connection, "/cc") == []
+
+
+async def test_what_is_left_out_is_replaced_by_experiment(tmp_path: Path) -> None:
+    """Only the lines of what changed are written anew; other hosts and experiments keep theirs."""
+    with opened(tmp_path) as catalogue:
+        await catalogue.save_left_out("gpu-a", {**LINES, "e2": LINES["e1"]})
+        await catalogue.save_left_out("gpu-b", LINES)
+        assert await catalogue.save_left_out("gpu-a", {"e1": LINES["e1"][:1], "e2": LINES["e1"]})
+    with opened(tmp_path) as catalogue:
+        assert catalogue.left_out_of("e1") == [
+            ("gpu-a", LINES["e1"][0]),
+            *[("gpu-b", each) for each in LINES["e1"]],
+        ]
+        assert len(catalogue.left_out_of("e2")) == 2
+        with catalogue._database.engine.connect() as connection:
+            rows = connection.execute(text("SELECT host FROM left_out WHERE experiment IS NULL")).scalars().all()
+        assert rows == ["gpu-b"]

@@ -1,0 +1,207 @@
+"""The small files that are read from a box, whatever is in them."""
+
+import json
+import time
+
+import pytest
+
+from harvestd.convention.facts import (
+    MAX_FACT_BYTES,
+    ConfigFacts,
+    EvalConfig,
+    InvalidFacts,
+    TrainingInfo,
+    check_marker,
+    parse_config,
+    parse_eval_config,
+    parse_training_info,
+)
+
+CONFIG = b"""\
+backbone: Qwen/Qwen2.5-1.5B
+eval_backbone: "qwen2_5_15"
+total_steps: 32
+learning_rate: 1.0e-6
+clip_+: 0.28
+cfg["kl_beta"]: 0.04
+resumed: 2025-08-20 03:31:43
+broken_date: 2025-99-99
+scheduler:
+  name: cosine
+  dataset_name: gsm8k
+  split: [train, test]
+gns_probe: {enabled: true, window_size: 8}
+total_steps: 64
+"""
+
+
+def test_a_config_gives_what_naming_needs() -> None:
+    """Of keys that stand twice the last one wins; odd keys, dates and lists beside them do no harm."""
+    assert parse_config(CONFIG) == ConfigFacts("Qwen/Qwen2.5-1.5B", "qwen2_5_15", 64, "gsm8k", gns_probe=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "backbone: 1.5",
+        "backbone: [a, b]",
+        "backbone: {a: b}",
+        "backbone: null",
+        "backbone: 2025-08-20",
+        'backbone: ""',
+        "backbone: " + "x" * 201,
+        "backbone: !!binary aGFsbG8=",
+        "backbone: !python/name:os.system x",
+        "total_steps: -1",
+        "total_steps: 1e3",
+        "total_steps: true",
+        'total_steps: "64"',
+        "total_steps: 1:30",
+        "total_steps: 0x40",
+        "total_steps: 99999999999",
+        "total_steps: " + "9" * 5000,
+        "total_steps: !!int ''",
+        "total_steps: !!timestamp x",
+        "total_steps: .nan",
+        "x: " + ":".join(["1"] * 300) + ".0",
+        "scheduler: gsm8k",
+        "scheduler: [dataset_name]",
+        "gns_probe: true",
+        'gns_probe: {enabled: "true"}',
+        "gns_probe: {enabled: 1}",
+        "gns_probe: {enabled: !!bool perhaps}",
+        "? [backbone]\n: x",
+    ],
+)
+def test_a_value_of_the_wrong_type_counts_as_absent(text: str) -> None:
+    """Neither a wrong type nor a tag, however made, spoils the file or raises anything."""
+    assert parse_config(text.encode()) == ConfigFacts()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"# nothing yet",
+        b"- a list",
+        b"just text",
+        b"a: b\n---\nc: d",
+        b"backbone: [unfinished",
+        b"\tbackbone: x",
+        b"backbone: \xff\xfe\x00",
+        b"\xff\xfeb\x00",
+        b"backbone: \x00",
+        b"%YAML 9.9\n---\na: b",
+        b'backbone: "\\ud800"',
+    ],
+)
+def test_a_config_that_is_not_whole_is_refused(raw: bytes) -> None:
+    """What is no single YAML mapping in valid text is refused as a value, for it may be half written."""
+    with pytest.raises(InvalidFacts):
+        parse_config(raw)
+
+
+def test_a_yaml_bomb_is_refused_at_once() -> None:
+    """Aliases that would expand to billions of values are refused at the first one."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30)]
+    before = time.monotonic()
+    with pytest.raises(InvalidFacts, match="aliases"):
+        parse_config("\n".join(lines).encode())
+    assert time.monotonic() - before < 1
+
+
+@pytest.mark.parametrize("opening", ["[", "{a: ", "- ", "? ", "{? ", "[{a: "])
+def test_deep_yaml_is_refused(opening: str) -> None:
+    """Nesting of any kind ends at a fixed depth, far from the interpreter's."""
+    with pytest.raises(InvalidFacts, match="deeper"):
+        parse_config(("x:\n  " + opening * 10_000).encode())
+
+
+def test_moderate_nesting_is_read() -> None:
+    """A config that nests some levels is none the worse for it."""
+    assert parse_config(b"x: " + b"[" * 20 + b"]" * 20 + b"\ntotal_steps: 3").total_steps == 3
+
+
+def test_a_large_file_is_refused_by_its_size() -> None:
+    """Nothing that is larger than a small file is parsed at all."""
+    large = b"a: " + b"x" * MAX_FACT_BYTES
+    for parse in (parse_config, parse_eval_config, parse_training_info):
+        with pytest.raises(InvalidFacts, match="larger"):
+            parse(large)
+
+
+def test_the_slowest_config_is_read_in_bounded_time() -> None:
+    """A config of the greatest size, made of the smallest pieces, does not hold anyone up."""
+    before = time.monotonic()
+    parse_config(b"a: b\n" * (MAX_FACT_BYTES // 5))
+    assert time.monotonic() - before < 2
+
+
+def test_a_training_info_gives_step_model_and_world() -> None:
+    """The facts stand in three sections of the file; the rest of it is ignored."""
+    info = {
+        "step": 40,
+        "global_step": 40,
+        "model_config": {"backbone": "Qwen/Qwen2.5-1.5B"},
+        "training_config": {"total_steps": 30, "lr": float("nan")},
+        "distributed_info": {"world_size": 2, "rank": 0},
+    }
+    assert parse_training_info(json.dumps(info).encode()) == TrainingInfo(40, "Qwen/Qwen2.5-1.5B", 2)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        '{"step": "40", "model_config": [], "distributed_info": "x"}',
+        '{"step": true, "model_config": {"backbone": 3}}',
+        '{"step": -1, "distributed_info": {"world_size": 1e99}}',
+        '{"step": NaN, "model_config": {"backbone": ""}}',
+        '{"step": 40.0}',
+        '{"model_config": {"backbone": "\\ud800"}}',
+        '{"model_config": {"backbone": "\\udcff"}}',
+    ],
+)
+def test_a_training_info_of_wrong_types_says_nothing(text: str) -> None:
+    """What is not of the type that is expected counts as absent; text that no database takes does, too."""
+    assert parse_training_info(text.encode()) == TrainingInfo()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b'{"step": 4',
+        b"[1]",
+        b"40",
+        b"\xff{}",
+        b'{"a":' * 5000,
+        b"[" * 60_000,
+        b'{"step": ' + b"9" * 5000 + b"}",
+    ],
+)
+def test_a_training_info_that_is_not_whole_is_refused(raw: bytes) -> None:
+    """Torn, deep and huge JSON is refused as a value; nothing else is raised."""
+    with pytest.raises(InvalidFacts):
+        parse_training_info(raw)
+
+
+def test_an_eval_config_links_an_eval_to_its_run() -> None:
+    """The run's name and the dataset are texts, or absent."""
+    text = b"training_run: run_2025-08-20_03-31-43\neval_dataset: gsm8k\nsteps_evaluated: [10, 20]\n"
+    assert parse_eval_config(text) == EvalConfig("run_2025-08-20_03-31-43", "gsm8k")
+    assert parse_eval_config(b"training_run: 2025-08-20\neval_dataset: 3") == EvalConfig()
+
+
+@pytest.mark.parametrize("raw", [b'{"step": 10}', b"[]", b'{"big": "' + b"x" * 100_000 + b'"}'])
+def test_a_whole_marker_is_accepted(raw: bytes) -> None:
+    """Any whole JSON object or list marks its group, a large summary as well."""
+    check_marker(raw)
+
+
+@pytest.mark.parametrize("raw", [b"", b'{"step": 1', b"10", b"[" * 100_000, b"null"])
+def test_a_torn_marker_is_refused(raw: bytes) -> None:
+    """What could be the beginning of something longer marks nothing."""
+    with pytest.raises(InvalidFacts):
+        check_marker(raw)

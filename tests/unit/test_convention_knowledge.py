@@ -1,0 +1,90 @@
+"""What is known, indexed."""
+
+from dataclasses import replace
+
+from harvestd.convention.artifacts import Kind
+from harvestd.convention.knowledge import Knowledge
+from harvestd.convention.paths import LocalPath
+from harvestd.convention.records import FileRecord
+from harvestd.convention.snapshot import Version
+
+
+def record(target: str, place: str = "/r/a", *, storage: str = "s", experiment: str | None = "e") -> FileRecord:
+    """Make a file's record."""
+    path = LocalPath.parse(target)
+    return FileRecord(storage, place, path, "h", experiment, Kind.METRICS, Version(1, 2), 1, "0" * 64, 0.0, "wanted")
+
+
+def test_a_file_is_found_by_source_target_and_experiment() -> None:
+    """One record answers under each of its keys, and under no other."""
+    knowledge = Knowledge()
+    one, two = record("d/a"), record("d/b")
+    knowledge.learn_file(one)
+    knowledge.learn_file(two)
+    assert knowledge.file("s", "/r/a", one.target) == one
+    assert knowledge.file("s", "/r/other", one.target) is None
+    assert knowledge.copies("s", "/r/a") == [one, two]
+    assert knowledge.copies("other", "/r/a") == []
+    assert knowledge.holder(two.target) == two
+    assert knowledge.files_of("e") == [one, two]
+    assert knowledge.files_of(None) == []
+
+
+def test_a_newer_record_takes_the_place_of_the_older() -> None:
+    """Learning the same file again changes one record and adds none."""
+    knowledge = Knowledge()
+    knowledge.learn_file(record("d/a"))
+    newer = replace(record("d/a"), version=Version(5, 6), experiment="f")
+    knowledge.learn_file(newer)
+    assert knowledge.copies("s", "/r/a") == [newer]
+    assert knowledge.files_of("e") == []
+    assert knowledge.files_of("f") == [newer]
+
+
+def test_a_place_at_home_has_one_record() -> None:
+    """When another source's file is adopted at a place, the record of the first one is gone, as it is on disk."""
+    knowledge = Knowledge()
+    knowledge.learn_file(record("d/a", "/r/a"))
+    second = record("d/a", "/r/b", storage="t")
+    knowledge.learn_file(second)
+    assert knowledge.holder(second.target) == second
+    assert knowledge.copies("s", "/r/a") == []
+    assert knowledge.files_of("e") == [second]
+
+
+def test_forgetting_an_outdated_record_forgets_the_file() -> None:
+    """What is forgotten is the file's record as it stands by now, in every index."""
+    knowledge = Knowledge()
+    old = record("d/a")
+    knowledge.learn_file(old)
+    knowledge.learn_file(replace(old, version=Version(9, 9)))
+    knowledge.forget_file(old)
+    assert knowledge.holder(old.target) is None
+    assert knowledge.copies("s", "/r/a") == []
+    assert knowledge.files_of("e") == []
+    knowledge.forget_file(old)
+
+
+def test_forgetting_does_not_touch_who_stands_there_by_now() -> None:
+    """A record of another source at the same place stays."""
+    knowledge = Knowledge()
+    old, other = record("d/a", "/r/a"), record("d/a", "/r/b")
+    knowledge.learn_file(old)
+    knowledge.learn_file(other)
+    knowledge.forget_file(old)
+    assert knowledge.holder(other.target) == other
+
+
+def test_questions_leave_no_traces() -> None:
+    """Asking for what is not there must not make memory grow."""
+    knowledge = Knowledge()
+    for i in range(3):
+        place = f"/r/{i}"
+        assert knowledge.file("s", place, LocalPath.parse("d/a")) is None
+        assert knowledge.copies("s", place) == []
+        assert knowledge.runs_named(place) == []
+        assert knowledge.files_of(place) == []
+        knowledge.forget_file(record("d/a", place))
+    assert not knowledge._files
+    assert not knowledge._runs_by_name
+    assert not knowledge._by_experiment

@@ -1,0 +1,189 @@
+"""How an experiment gets its name: which source answers, and what happens when a name is taken."""
+
+from dataclasses import replace
+
+import pytest
+
+from harvestd.convention.facts import ConfigFacts, TrainingInfo
+from harvestd.convention.knowledge import Knowledge
+from harvestd.convention.naming import NamingContext, NamingRule, free_name, name_run
+from harvestd.convention.paths import LocalPath, encoded
+from harvestd.convention.patterns import RunName, run_name
+from harvestd.convention.records import ExperimentRecord
+
+CONFIG = ConfigFacts(backbone="Qwen/Qwen2.5-1.5B", total_steps=64)
+CONTEXT = NamingContext(host="gpu-a", hardware="h100")
+
+
+def run_of(name: str = "run_2025-08-20_03-31-43") -> RunName:
+    """Parse a run's name."""
+    found = run_name(name)
+    assert found is not None
+    return found
+
+
+def test_the_example_of_the_convention_comes_out() -> None:
+    """A rule, a config and a host's entry make the directory that the convention shows."""
+    rules = (NamingRule("gns_test_run", run="run_2025-08-20_*"),)
+    name = name_run(run_of(), CONFIG, None, replace(CONTEXT, rules=rules))
+    assert name.directory == "gns_test_run_2025-08-20_qwen2_5_1_5b_h100_64steps"
+    assert list(name.parts) == ["experiment_name", "date", "model", "hardware", "steps"]
+
+
+@pytest.mark.parametrize(
+    ("context", "config", "expected", "source"),
+    [
+        (CONTEXT, CONFIG, "baseline_training", "naming.default_experiment"),
+        (replace(CONTEXT, default_experiment="mine"), CONFIG, "mine", "naming.default_experiment"),
+        (CONTEXT, replace(CONFIG, gns_probe=True), "gns_test", "config.yaml gns_probe.enabled"),
+        (replace(CONTEXT, experiment="tagged"), replace(CONFIG, gns_probe=True), "tagged", "host gpu-a"),
+        (
+            replace(CONTEXT, experiment="tagged", rules=(NamingRule("ruled", host="gpu-*"),)),
+            CONFIG,
+            "ruled",
+            "naming rule 1",
+        ),
+        (
+            replace(CONTEXT, rules=(NamingRule("no", host="other"), NamingRule("yes", model="qwen2_5_*"))),
+            CONFIG,
+            "yes",
+            "naming rule 2",
+        ),
+        (replace(CONTEXT, rules=(NamingRule("by_id", model="Qwen/*"),)), CONFIG, "by_id", "naming rule 1"),
+        (
+            replace(CONTEXT, rules=(NamingRule("no", run="run_2025-08-20_*", model="llama*"),)),
+            CONFIG,
+            "baseline_training",
+            "naming.default_experiment",
+        ),
+        (replace(CONTEXT, experiment="../../x"), CONFIG, "_.._x", "host gpu-a"),
+        (replace(CONTEXT, experiment="..."), CONFIG, "baseline_training", "naming.default_experiment"),
+    ],
+)
+def test_the_first_source_names_the_experiment(
+    context: NamingContext, config: ConfigFacts, expected: str, source: str
+) -> None:
+    """Rule, tag, probe, default, in this order; the name says which it was, and holds plain characters only."""
+    part = name_run(run_of(), config, None, context).experiment_name
+    assert (part.value, part.source) == (expected, source)
+
+
+@pytest.mark.parametrize(
+    ("config", "final", "expected", "source"),
+    [
+        (CONFIG, TrainingInfo(64, "other/Model"), "qwen2_5_1_5b", "config.yaml backbone"),
+        (ConfigFacts(), TrainingInfo(64, "other/Model"), "model", "training_info.json model_config.backbone"),
+        (ConfigFacts(backbone="模型"), TrainingInfo(64, "a/b"), "b", "training_info.json model_config.backbone"),
+        (ConfigFacts(), TrainingInfo(64), "unknown", "no source"),
+        (ConfigFacts(), None, "unknown", "no source"),
+        (ConfigFacts(backbone="///"), None, "unknown", "no source"),
+    ],
+)
+def test_the_first_source_names_the_model(
+    config: ConfigFacts, final: TrainingInfo | None, expected: str, source: str
+) -> None:
+    """A source that comes to nothing is passed over, and no model at all is called unknown."""
+    part = name_run(run_of(), config, final, CONTEXT).model
+    assert (part.value, part.source) == (expected, source)
+
+
+@pytest.mark.parametrize(
+    ("context", "final", "expected", "source"),
+    [
+        (replace(CONTEXT, hardware="8x_h100"), TrainingInfo(world_size=2), "8x_h100", "host entry gpu-a"),
+        (NamingContext("gpu-a", gpu_names=("NVIDIA H100 80GB HBM3",) * 8), None, "8x_h100", "nvidia-smi"),
+        (
+            NamingContext("gpu-a", gpu_names=("NVIDIA H100 80GB HBM3",) * 8),
+            TrainingInfo(world_size=2),
+            "2x_h100",
+            "nvidia-smi",
+        ),
+        (NamingContext("gpu-a", gpu_names=("A100", "H100")), None, "unknown", "nvidia-smi names types that differ"),
+        (NamingContext("gpu-a"), None, "unknown", "no source"),
+    ],
+)
+def test_the_first_source_names_the_hardware(
+    context: NamingContext, final: TrainingInfo | None, expected: str, source: str
+) -> None:
+    """The operator goes first, then the count that training used, then nvidia-smi; mixed types are not guessed."""
+    part = name_run(run_of(), CONFIG, final, context).hardware
+    assert (part.value, part.source) == (expected, source)
+
+
+@pytest.mark.parametrize(
+    ("final", "config", "expected", "provisional"),
+    [
+        (TrainingInfo(40), CONFIG, "40", False),
+        (TrainingInfo(None), CONFIG, "64", True),
+        (None, CONFIG, "64", True),
+        (None, ConfigFacts(), "unknown", False),
+    ],
+)
+def test_the_steps_are_those_that_were_made(
+    final: TrainingInfo | None,
+    config: ConfigFacts,
+    expected: str,
+    provisional: bool,  # noqa: FBT001 - a table's column
+) -> None:
+    """What step_final says goes before what the config planned, and the latter is called provisional."""
+    part = name_run(run_of(), config, final, CONTEXT).steps
+    assert (part.value, "provisional" in part.source) == (expected, provisional)
+
+
+def test_two_equal_runs_of_a_day_carry_their_times_and_hosts() -> None:
+    """A name that is taken gives way to the full time, then to the host, then to a number; case does not tell apart."""
+    knowledge = Knowledge()
+    made = []
+    for i, host in enumerate(["gpu-a", "gpu-b", "GPU-B", "gpu-b"]):
+        name = name_run(run_of(), CONFIG, None, CONTEXT)
+        free = free_name(name, run_of(), host, knowledge.is_directory_taken)
+        knowledge.learn_experiment(ExperimentRecord(str(i), free))
+        made.append(free.date.value)
+    assert made == [
+        "2025-08-20",
+        "2025-08-20_03-31-43",
+        "2025-08-20_03-31-43_GPU-B",
+        "2025-08-20_03-31-43_gpu-b_2",
+    ]
+
+
+def test_a_directory_that_differs_in_case_only_is_taken() -> None:
+    """On a disk that does not tell case apart the two would be one."""
+    knowledge = Knowledge()
+    knowledge.take_directory("Baseline_Training_2025-08-20_QWEN2_5_1_5B_h100_64steps")
+    name = name_run(run_of(), CONFIG, None, CONTEXT)
+    assert free_name(name, run_of(), "gpu-a", knowledge.is_directory_taken).date.value == "2025-08-20_03-31-43"
+
+
+def test_thousands_of_runs_of_one_second_are_named_quickly() -> None:
+    """A box that shows any number of equal runs asks for a number of names that grows by its logarithm only."""
+    asked = 0
+    taken: set[str] = set()
+
+    def is_taken(directory: str) -> bool:
+        nonlocal asked
+        asked += 1
+        return directory in taken
+
+    for _ in range(2000):
+        taken.add(free_name(name_run(run_of(), CONFIG, None, CONTEXT), run_of(), "gpu-a", is_taken).directory)
+    assert len(taken) == 2000
+    assert asked < 2000 * 40
+
+
+@pytest.mark.parametrize("config", [ConfigFacts(backbone="x" * 200, total_steps=10**9), ConfigFacts(backbone="m")])
+def test_the_longest_and_strangest_facts_make_one_valid_component(config: ConfigFacts) -> None:
+    """Whatever box, cloud and operator say, the directory is a name that a file system holds, in plain characters."""
+    context = NamingContext(
+        host="h/" * 100,
+        hardware="../\n" * 100,
+        experiment="/é\x1b" * 100,
+        gpu_names=("x" * 300,),
+        models={"m": "\udcff" * 300},
+    )
+    name = name_run(run_of(), config, TrainingInfo(world_size=10**9), context)
+    answers = iter([True] * 9)
+    free = free_name(name, run_of(), context.host, lambda _: next(answers, False))
+    assert LocalPath((free.directory,)).name == free.directory
+    assert free.directory.isascii()
+    assert len(encoded(free.directory)) <= 255

@@ -1,0 +1,422 @@
+"""Plans of one host: nothing is planned twice, only what changed is planned again, and nothing is overwritten."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from harvestd.convention.artifacts import Value
+from harvestd.convention.paths import LocalPath
+from harvestd.convention.plan import Link, Plan
+from harvestd.convention.selection import CheckpointPolicy, Selection
+from harvestd.convention.targets import CHECK_FROM
+from support.box_trees import DIRECTORY, MIB, ROOT, Box, Home, T, reasons, targets
+
+RUN = f"training_runs/{T}"
+LOG = f"{RUN}/logs/train_log.jsonl"
+EVAL = f"eval_runs/{T}_gsm8k"
+LEAF = f"{EVAL}/qwen2_5_15_gsm8k_finetuned/step_10_gsm8k/temp0.7_p1.0_r8"
+FINAL = f"{RUN}/training_state/step_final"
+BASE = "eval_runs/qwen2_5_15_gsm8k_finetuned/step_base_gsm8k/temp0.7_p1.0_r8"
+
+
+@pytest.fixture
+def box() -> Box:
+    """Give a box with a finished run, evals of all layouts, and some of what nobody wants."""
+    box = Box()
+    box.add_run()
+    box.file(f"{RUN}/tensorboard/events.out.tfevents.1.gpu-a.1.0", 8000)
+    box.finish()
+    box.add_checkpoint("step_40")
+    box.link(f"{RUN}/training_state/step_latest", "step_final")
+    box.file(f"{EVAL}/eval_config.yaml")
+    box.eval_configs[EVAL] = T
+    box.add_leaf(LEAF)
+    box.file(f"{LEAF}/records.jsonl.gz", 30 * MIB, age=3700)
+    box.add_leaf(f"eval_runs/{T}_math/results/step_10", marker="summary.json")
+    box.add_leaf(BASE)
+    box.add_leaf("eval_runs/qwen2_5_15_gsm8k_finetuned/step_20_gsm8k/temp0.7_p1.0_r8")
+    return box
+
+
+@pytest.fixture
+def home(box: Box) -> Home:
+    """Give a home that has read what `box` says of itself."""
+    home = Home()
+    home.learn(box)
+    return home
+
+
+def settled(home: Home, box: Box) -> None:
+    """Do everything that there is to do."""
+    home.settle_all([box])
+    assert home.plan(box).is_empty
+
+
+def test_what_was_done_is_not_planned_again(box: Box, home: Home) -> None:
+    """A plan that was carried out leaves nothing to do but what waits for nothing: links come right after."""
+    first = home.plan(box)
+    assert len(first.groups) == 7
+    assert len(first.follows) == 2
+    home.do(first, box)
+    second = home.plan(box)
+    assert second == replace(Plan(), links=second.links, left_out=second.left_out)
+    assert second.links == (
+        Link(LocalPath.parse(f"{DIRECTORY}/training_run/training_state/step_latest"), "step_final"),
+    )
+    home.do(second, box)
+    assert home.plan(box).is_empty
+
+
+def test_the_same_arguments_give_the_same_plan(box: Box, home: Home) -> None:
+    """Planning changes nothing that it reads."""
+    assert home.plan(box) == home.plan(box)
+
+
+def test_what_is_worth_most_goes_first(box: Box, home: Home) -> None:
+    """Config, then metrics, then the checkpoint; the log before TensorBoard."""
+    plan = home.plan(box)
+    assert [group.value for group in plan.groups] == sorted(group.value for group in plan.groups)
+    assert plan.groups[0].value is Value.CONFIG
+    assert plan.groups[-1].place.endswith("step_final")
+    assert [follow.value for follow in plan.follows] == [Value.TRAIN_LOG, Value.TENSORBOARD]
+    assert plan.bytes_to_fetch == sum(group.size for group in plan.groups) + 5000 + 8000
+
+
+def test_a_marker_is_published_last(box: Box, home: Home) -> None:
+    """In a leaf and in a checkpoint the file that says "complete" comes after all others, known as the marker."""
+    for group in home.plan(box).groups:
+        marked = [file.marker for file in group.files]
+        assert not any(marked[:-1])
+        if len(marked) > 1:
+            assert marked[-1]
+
+
+def test_only_what_changed_is_planned_again(box: Box, home: Home) -> None:
+    """A leaf whose metrics were rewritten under a new marker brings those two, and says what they replace."""
+    settled(home, box)
+    box.file(f"{LEAF}/metrics.csv", 1300, age=1.0)
+    assert targets(home.plan(box)) == {}
+    box.file(f"{LEAF}/run_meta.json", 301, age=0.0)
+    plan = home.plan(box)
+    assert set(targets(plan)) == {f"{LEAF}/metrics.csv", f"{LEAF}/run_meta.json"}
+    replaced = [target.replaces for group in plan.groups for file in group.files for target in file.targets]
+    assert [record.size for record in replaced if record] == [1200, 300]
+    home.do(plan, box)
+    assert home.plan(box).is_empty
+
+
+def test_a_small_file_that_was_touched_is_fetched_again(box: Box, home: Home) -> None:
+    """Another time with the same size: a small file is cheaper to fetch than to ask about."""
+    settled(home, box)
+    box.file(f"{RUN}/config.yaml", 2000, age=60.0)
+    plan = home.plan(box)
+    assert set(targets(plan)) == {f"{RUN}/config.yaml"}
+    assert not plan.checks
+
+
+def test_a_large_file_that_was_touched_is_hashed_first(box: Box, home: Home) -> None:
+    """Same size, other time: the box hashes it; it is fetched only once that hash is known to differ."""
+    settled(home, box)
+    box.file(f"{FINAL}/optimizer.pt", 50 * MIB, age=3650)
+    plan = home.plan(box)
+    assert [check.place for check in plan.checks] == [f"{ROOT}/{FINAL}/optimizer.pt"]
+    assert not plan.groups
+    home.do(plan, box)
+    assert home.plan(box).is_empty
+    box.file(f"{FINAL}/optimizer.pt", 50 * MIB, age=3640)
+    check = home.plan(box).checks[0]
+    home.knowledge.learn_file(replace(check.record, differs=check.source.version))
+    plan = home.plan(box)
+    assert set(targets(plan)) == {f"{FINAL}/optimizer.pt"}
+    assert not plan.checks
+
+
+def test_a_change_of_the_inode_alone_is_hashed(box: Box, home: Home) -> None:
+    """A file that was replaced by one of the same size and time is no reason to fetch, but one to look."""
+    settled(home, box)
+    before = box.version(f"{RUN}/config.yaml")
+    tree, below = box.place(f"{RUN}/config.yaml")
+    box.entries[tree][below] = replace(box.entries[tree][below], version=replace(before, inode=before.inode + 10**6))
+    plan = home.plan(box)
+    assert [check.place for check in plan.checks] == [f"{ROOT}/{RUN}/config.yaml"]
+    assert before.size < CHECK_FROM
+
+
+def test_a_log_that_grew_is_followed(box: Box, home: Home) -> None:
+    """Only what was appended is to come."""
+    settled(home, box)
+    box.grow(LOG, 700)
+    (follow,) = home.plan(box).follows
+    assert (follow.size, follow.target.replaces is not None, follow.whole) == (700, True, False)
+    home.do(home.plan(box), box)
+    assert home.plan(box).is_empty
+
+
+def test_a_log_that_was_truncated_comes_whole(box: Box, home: Home) -> None:
+    """A source shorter than what is here is another file: all of it is to come."""
+    settled(home, box)
+    box.file(LOG, 80, age=0.0)
+    (follow,) = home.plan(box).follows
+    assert follow.size == 80
+
+
+def test_a_torn_tail_stays_away_until_the_run_is_over_and_quiet() -> None:
+    """While a run writes, the unfinished line waits and is not asked for at each look; afterwards it comes."""
+    box, home = Box(), Home()
+    box.add_run()
+    home.learn(box)
+    plan = home.plan(box)
+    home.do(replace(plan, follows=()), box)
+    home.follow(f"{ROOT}/{LOG}", plan, box, torn=30)
+    assert home.plan(box).is_empty
+    box.finish()
+    box.file(LOG, 5000, age=4.0, inode=box.version(LOG).inode)
+    home.learn(box)
+    plan = home.plan(box)
+    assert [follow.whole for follow in plan.follows] == [False]
+    home.follow(f"{ROOT}/{LOG}", plan, box, torn=30)
+    assert not home.plan(box).follows
+    plan = home.plan(box, 7.0)
+    assert [(follow.whole, follow.size) for follow in plan.follows] == [(True, 30)]
+    home.follow(f"{ROOT}/{LOG}", plan, box, torn=0)
+    assert not home.plan(box, 8.0).follows
+
+
+def test_an_empty_log_comes_once(box: Box, home: Home) -> None:
+    """A file without bytes is brought as it is, and then left alone."""
+    box.file(LOG, 0)
+    plan = home.plan(box)
+    assert LOG in targets(plan)
+    home.do(plan, box)
+    assert LOG not in targets(home.plan(box))
+
+
+def test_a_vanished_source_changes_nothing_at_home(box: Box, home: Home) -> None:
+    """An empty box gives an empty plan: nothing in a plan deletes."""
+    settled(home, box)
+    plan = home.plan(Box())
+    assert plan == Plan()
+
+
+def test_a_known_run_goes_on_without_its_config(box: Box, home: Home) -> None:
+    """A config.yaml that was removed on the box makes no husk of a run that has its name."""
+    settled(home, box)
+    box.remove(f"{RUN}/config.yaml")
+    box.grow(LOG, 10)
+    plan = home.plan(box)
+    assert set(targets(plan)) == {LOG}
+    assert reasons(plan, RUN) == []
+
+
+def test_a_husk_is_no_run(box: Box, home: Home) -> None:
+    """A duplicate directory without a config is left out as one entry with all that it holds."""
+    husk = "training_runs/run_2025-08-20_03-31-45"
+    box.file(f"{husk}/logs/train_log.jsonl", 10)
+    box.file(f"{husk}/logs/rollouts.jsonl", 20)
+    box.pruned(f"{husk}/wandb", 30)
+    box.directory("training_runs/run_2025-08-20_03-31-46")
+    plan = home.plan(box)
+    found = {each.place.removeprefix(f"{ROOT}/"): each for each in plan.left_out[None]}
+    assert (found[husk].size, found[husk].entries) == (60, 3)
+    assert found["training_runs/run_2025-08-20_03-31-46"].entries == 0
+    box.pruned(f"{husk}/.git")
+    found = {each.place.removeprefix(f"{ROOT}/"): each for each in home.plan(box).left_out[None]}
+    assert found[husk].size is None
+
+
+def test_a_run_waits_for_its_config_to_settle() -> None:
+    """A config that is being written is no source of names yet; its run and evals wait, with a time to come back."""
+    box, home = Box(), Home()
+    box.add_run()
+    box.file(f"{RUN}/config.yaml", 2000, age=4.0)
+    box.add_leaf(LEAF)
+    plan = home.plan(box)
+    assert plan.is_empty
+    assert reasons(plan, LOG) == ["waiting: config.yaml: settling"]
+    assert reasons(plan, f"{LEAF}/metrics.csv") == [f"waiting: {T} has no name at home yet"]
+    assert plan.next_due == pytest.approx(6.0)
+    assert {wait.size for wait in plan.waiting} == {7000, 1500}
+
+
+def test_a_config_that_can_not_be_read_holds_up_its_own_run_only() -> None:
+    """Evals of a run that never gets a name are kept unfiled, base evals as well: they must not end with the box."""
+    box, home = Box(), Home()
+    box.add_run()
+    box.add_leaf(LEAF)
+    box.add_leaf(BASE)
+    plan = home.plan(box)
+    assert reasons(plan, LOG) == ["waiting: config.yaml: can't be read"]
+    assert targets(plan)[f"{LEAF}/metrics.csv"] == [f"_unfiled/gpu-a/{LEAF}/metrics.csv"]
+    assert targets(plan)[f"{BASE}/metrics.csv"] == [f"_unfiled/gpu-a/{BASE}/metrics.csv"]
+
+
+def test_a_place_that_was_refused_is_left_out_until_the_file_changes(box: Box, home: Home) -> None:
+    """What the store could not put there is not fetched over and over, and its words are on record."""
+    path = LocalPath.parse(f"{DIRECTORY}/training_run/config.yaml")
+    place = f"{ROOT}/{RUN}/config.yaml"
+    home.refused[place, path] = (box.version(f"{RUN}/config.yaml"), "conflict: another file stands there")
+    plan = home.plan(box)
+    assert f"{RUN}/config.yaml" not in targets(plan)
+    assert reasons(plan, f"{RUN}/config.yaml") == ["conflict: another file stands there"]
+    box.file(f"{RUN}/config.yaml", 2001)
+    assert f"{RUN}/config.yaml" in targets(home.plan(box))
+
+
+def test_a_growing_file_that_was_refused_stays_refused(box: Box, home: Home) -> None:
+    """A log changes with each look; its place is a person's until somebody clears it."""
+    path = LocalPath.parse(f"{DIRECTORY}/training_run/logs/train_log.jsonl")
+    home.refused[f"{ROOT}/{LOG}", path] = (box.version(LOG), "conflict: another file stands there")
+    box.grow(LOG, 100)
+    plan = home.plan(box)
+    assert LOG not in targets(plan)
+    assert reasons(plan, LOG) == ["conflict: another file stands there"]
+
+
+def test_two_sources_of_one_place_are_never_both_planned(home: Home, box: Box) -> None:
+    """Two directories of one name in an eval tree meet at home: the first has the place, the second says who has it."""
+    box.add_leaf(f"eval_runs/copy/{T}_gsm8k/a")
+    box.add_leaf(f"{EVAL}/a")
+    plan = home.plan(box)
+    places = [place for found in targets(plan).values() for place in found]
+    assert len(places) == len(set(places))
+    taken = f"its place at home is taken by gpu-a:{ROOT}/eval_runs/copy/{T}_gsm8k/a/metrics.csv"
+    assert reasons(plan, f"{EVAL}/a/metrics.csv") == [taken]
+    home.do(plan, box)
+    assert reasons(home.plan(box), f"{EVAL}/a/metrics.csv") == [taken]
+
+
+def test_two_logs_of_one_place_are_never_both_followed(home: Home, box: Box) -> None:
+    """Two run directories that are filed as one experiment do not both append to its log."""
+    copy = "training_runs/copy/" + T
+    box.add_run(copy)
+    home.learn(box)
+    first, second = home.knowledge.runs()
+    home.knowledge.learn_run(replace(second, experiment=first.experiment))
+    plan = home.plan(box)
+    assert len([path for path in targets(plan) if path.endswith("train_log.jsonl")]) == 1
+    left = {path: reasons(plan, path) for path in (LOG, f"{copy}/logs/train_log.jsonl")}
+    assert sorted(len(found) for found in left.values()) == [0, 1]
+
+
+POLICIES: list[tuple[CheckpointPolicy, Callable[[Box], None], set[str]]] = [
+    (CheckpointPolicy.NONE, Box.finish, set()),
+    (CheckpointPolicy.FINAL, Box.finish, {"step_final"}),
+    (CheckpointPolicy.FINAL, lambda _: None, set()),
+    (CheckpointPolicy.FINAL_AND_LATEST, Box.finish, {"step_final"}),
+    (CheckpointPolicy.FINAL_AND_LATEST, lambda _: None, {"step_100"}),
+    (
+        CheckpointPolicy.FINAL_AND_LATEST,
+        lambda box: box.add_checkpoint("step_final", whole=False),
+        {"step_100"},
+    ),
+    (CheckpointPolicy.ALL, Box.finish, {"step_20", "step_100", "step_final"}),
+]
+
+
+@pytest.mark.parametrize(("policy", "finish", "expected"), POLICIES)
+def test_checkpoints_follow_the_policy(
+    policy: CheckpointPolicy, finish: Callable[[Box], None], expected: set[str]
+) -> None:
+    """Which steps come is the operator's choice; the newest is told by its number; what stays has a reason."""
+    box, home = Box(), Home(Selection(checkpoint=policy))
+    box.add_run()
+    box.add_checkpoint("step_20")
+    box.add_checkpoint("step_100")
+    box.add_checkpoint("step_120", whole=False)
+    finish(box)
+    home.learn(box)
+    plan = home.plan(box)
+    steps = {path.split("/")[3] for path in targets(plan) if "/training_state/" in path}
+    assert steps == expected
+    for step in {"step_20", "step_100", "step_120"} - expected:
+        assert len(reasons(plan, f"{RUN}/training_state/{step}/optimizer.pt")) == 1
+
+
+def test_the_rolling_checkpoint_moves_on() -> None:
+    """With "final+latest" a newer checkpoint is fetched when it is whole, and what is here stays."""
+    box, home = Box(), Home(Selection(checkpoint=CheckpointPolicy.FINAL_AND_LATEST))
+    box.add_run()
+    box.add_checkpoint("step_20")
+    home.settle_all([box])
+    box.add_checkpoint("step_40", whole=False)
+    assert home.plan(box).is_empty
+    box.add_checkpoint("step_40")
+    assert {path.split("/")[3] for path in targets(home.plan(box))} == {"step_40"}
+    home.settle_all([box])
+    assert home.plan(box).is_empty
+
+
+@pytest.mark.parametrize(
+    "target", ["step_60", "..", ".", "/etc", "../x", "", "x" * 300, "a\0b", "step_\udcff", "step_final/"]
+)
+def test_a_link_to_what_is_not_here_is_only_on_record(target: str, box: Box, home: Home) -> None:
+    """step_latest is made at home only where it leads to a checkpoint that is here; nothing else it says matters."""
+    box.link(f"{RUN}/training_state/step_latest", target)
+    home.settle_all([box])
+    plan = home.plan(box)
+    assert plan.is_empty
+    assert reasons(plan, f"{RUN}/training_state/step_latest") == ["a link: never followed"]
+
+
+def test_a_link_follows_its_source(box: Box) -> None:
+    """When step_latest points elsewhere, to what is here as well, the link at home is made anew."""
+    home = Home(Selection(checkpoint=CheckpointPolicy.ALL))
+    home.settle_all([box])
+    box.link(f"{RUN}/training_state/step_latest", "step_40")
+    assert [link.target for link in home.plan(box).links] == ["step_40"]
+
+
+def test_a_link_needs_the_checkpoint_of_its_own_run(box: Box, home: Home) -> None:
+    """A checkpoint that another source put there is not what this run's link means."""
+    home.do(home.plan(box), box)
+    marker = LocalPath.parse(f"{DIRECTORY}/training_run/training_state/step_final/training_info.json")
+    holder = home.knowledge.holder(marker)
+    assert holder is not None
+    assert home.plan(box).links
+    home.knowledge.learn_file(replace(holder, place="/elsewhere/training_info.json"))
+    assert not home.plan(box).links
+
+
+def test_paths_too_deep_for_home_are_left_out_with_a_reason(box: Box, home: Home) -> None:
+    """A box's deepest and longest paths do not fit below an experiment: they are refused one by one, nothing fails."""
+    deep = "/".join(["d"] * 59)
+    wide = "/".join(["w" * 240] * 15)
+    cases = [
+        f"{EVAL}/{deep}/metrics.csv",
+        f"{EVAL}/{wide}/metrics.csv",
+        f"eval_runs/qwen2_5_15_gsm8k_finetuned/step_base_math/{deep}/x/metrics.csv",
+        f"eval_runs/qwen2_5_15_gsm8k_finetuned/step_base_math/{wide}/metrics.csv",
+        f"{FINAL}/{deep}/model.bin",
+        f"eval_runs/{'/'.join(['u'] * 60)}/run_2020-01-01_00-00-00_math/metrics.csv",
+    ]
+    box.files(*cases)
+    plan = home.plan(box)
+    for case in cases:
+        where = targets(plan).get(case)
+        assert where or any("can't be made" in reason for reason in reasons(plan, case)), case
+    assert any("can't be made" in reason for reason in reasons(plan, cases[-1]))
+    assert f"{LEAF}/metrics.csv" in targets(plan)
+
+
+def test_a_thousand_evals_are_planned_in_linear_time() -> None:
+    """Ten times the evals take about ten times as long: no look at a large tree stops the others."""
+    counted: list[int] = []
+    for evals in (50, 500):
+        box, home = Box(), Home()
+        box.add_run()
+        for i in range(evals):
+            box.add_leaf(f"eval_runs/qwen2_5_15_gsm8k_finetuned/step_base{i}_gsm8k/temp{i}")
+        home.settle_all([box])
+        calls = 0
+        original = home.knowledge.file
+
+        def file(*arguments: object, ask: Callable[..., object] = original) -> object:
+            nonlocal calls
+            calls += 1
+            return ask(*arguments)
+
+        home.knowledge.file = file  # type: ignore[method-assign, assignment]  # counts the questions
+        assert home.plan(box).is_empty
+        counted.append(calls)
+    assert counted[1] <= 11 * counted[0]
