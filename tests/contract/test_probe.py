@@ -13,14 +13,26 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from contract.connected import Pins, box_at, connection_to, read, sftp_program, target_for, training, watching
+from contract.connected import (
+    Pins,
+    box_at,
+    connection_to,
+    read,
+    sftp_program,
+    target_for,
+    training,
+    wanted,
+    watching,
+)
 from harvestd.convention.paths import RemotePath
 from harvestd.errors import HostQuarantined, Retry
-from harvestd.remote.box import Closed, Failed, Limits, ReadRequest
-from harvestd.remote.connecting import connect
+from harvestd.remote.box import Chunk, Closed, Failed, Limits, ReadRequest
+from harvestd.remote.connecting import BULK_WINDOW, connect
 from harvestd.remote.opening import open_box
 from harvestd.remote.probe.bootstrap import Pulse
 from support.openssh import OpenSSHFactory, OpenSSHServer
+
+MIB = 1024 * 1024
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
@@ -162,7 +174,7 @@ def everything(root: Path) -> dict[Path, tuple[int, int, int]]:
 
 
 async def test_program_runs_gently_and_leaves_no_trace(openssh_factory: OpenSSHFactory, root: Path) -> None:
-    """The program runs at the lowest priority, and the tree is byte by byte and time by time as before."""
+    """The program runs at a low priority, and the tree is byte by byte and time by time as before."""
     server = openssh_factory()
     before = everything(root)
     async with box_at(server, watching(training(root))) as box:
@@ -170,7 +182,7 @@ async def test_program_runs_gently_and_leaves_no_trace(openssh_factory: OpenSSHF
         await read(box, [the_file(root)])
         running = probes(server)
         assert len(running) == 2
-        assert {os.getpriority(os.PRIO_PROCESS, pid) for pid in running} == {19}
+        assert {os.getpriority(os.PRIO_PROCESS, pid) for pid in running} == {10}
     assert everything(root) == before
 
 
@@ -339,3 +351,29 @@ async def test_pins_are_shared_by_connections(openssh_factory: OpenSSHFactory, r
     async with connect(target_for(server), pins) as again, open_box(again, watching(training(root)), Limits()) as box:
         assert (await box.scan()).changed
     assert pins.kept == kept
+
+
+async def test_slow_reader_of_a_bulk_window_holds_no_more_than_the_window(
+    openssh_factory: OpenSSHFactory, root: Path
+) -> None:
+    """However the reader dawdles, an honest box is held back, and never taken for one that floods us."""
+    size = 96 * MIB
+    place = root / "training_runs" / "optimizer.pt"
+    place.touch()
+    os.truncate(place, size)
+    got = taken = 0
+    async with (
+        connect(target_for(openssh_factory()), Pins(), window=BULK_WINDOW) as connection,
+        open_box(connection, watching(training(root)), Limits()) as box,
+        box.reading([wanted(root, "optimizer.pt")]) as events,
+    ):
+        async for event in events:
+            if not isinstance(event, Chunk):
+                continue
+            got += len(event.data)
+            taken += 1
+            if taken % 40 == 0:
+                # Long enough for whatever is allowed to be on its way to arrive.
+                await anyio.sleep(0.05)
+            assert connection.meter.total - got < BULK_WINDOW + 4 * MIB
+    assert got == size

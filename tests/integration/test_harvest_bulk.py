@@ -181,8 +181,9 @@ async def test_killed_daemon_resumes(workstation: Workstation) -> None:
     workstation.audit()
 
 
-async def test_sigterm_in_a_transfer_ends_in_time_and_resumes(workstation: Workstation) -> None:
-    """SIGTERM in the middle of a transfer over a slow line: out within five seconds, and the next pass resumes."""
+@pytest.mark.parametrize("rate", [4 * MIB, 0], ids=["slow", "silent"])
+async def test_sigterm_in_a_transfer_ends_in_time_and_resumes(workstation: Workstation, rate: int) -> None:
+    """SIGTERM in a transfer, over a slow line or one that fell silent: out in five seconds, and the next pass resumes."""
     box = workstation.add_box()
     writer = write_large_checkpoint(box.root)
     async with relayed(box.port) as relay:
@@ -192,6 +193,7 @@ async def test_sigterm_in_a_transfer_ends_in_time_and_resumes(workstation: Works
         with workstation.program() as process:
             await until(lambda: workstation.experiment(RUN.name))
             await begun(workstation, relay, 12 * MIB)
+            relay.rate = rate
             process.send_signal(signal.SIGTERM)
             await until(lambda: process.poll() is not None, seconds=5)
         assert process.returncode == 0

@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 _PIECE = 16 * 1024
+_STEP = 0.005
+"""Seconds between two looks at the rate."""
 
 
 class Relay:
@@ -20,7 +22,7 @@ class Relay:
         self.open = 0
         """How many stand now."""
         self.rate: float | None = None
-        """Bytes a second from the server, for each connection; None: as fast as it goes."""
+        """Bytes a second from the server, for each connection; None: as fast as it goes, 0: nothing any more."""
         self._server_port = port
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -58,11 +60,17 @@ class Relay:
         with suppress(OSError):
             while data := await reader.read(_PIECE):
                 self.received += len(data)
-                if self.rate is not None:
-                    await asyncio.sleep(len(data) / self.rate)
+                await self._hold(len(data), writer)
                 writer.write(data)
                 await writer.drain()
         writer.transport.abort()
+
+    async def _hold(self, size: int, writer: asyncio.StreamWriter) -> None:
+        """Wait for as long as `size` bytes take at a rate that may change meanwhile; a cut ends it."""
+        owed = float(size)
+        while self.rate is not None and owed > 0 and not writer.is_closing():
+            await asyncio.sleep(_STEP)
+            owed -= self.rate * _STEP
 
 
 @asynccontextmanager

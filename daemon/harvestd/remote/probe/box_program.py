@@ -47,6 +47,7 @@ PRUNED_COUNT = 10000
 PROGRESS_SECONDS = 5.0
 NVIDIA_SECONDS = 5.0
 SILENCE_SECONDS = 60.0
+NICENESS = 10  # a tenth of a busy core's share; at 19 a box whose cores are all busy leaves us waiting for a minute
 SECOND = 1000000000
 FINE_TICK = 20000000  # ns; the kernel stamps files once in a tick of its timer, 10 ms at most
 COARSE_TICK = 2 * SECOND
@@ -616,7 +617,7 @@ class Program:
         """Greet, then answer until the input ends."""
         hello = self.input.message()
         self.input.silence = hello["silence"]
-        os.nice(19)
+        os.nice(NICENESS)
         self.input.start()
         self.credit.grant(hello["credit"])
         write_all(memoryview(hello["marker"].encode("ascii")))
