@@ -14,7 +14,7 @@ import anyio
 from anyio.abc import TaskStatus
 
 from harvestd import __version__
-from harvestd.errors import ExitCode, Fatal, unwrapped
+from harvestd.errors import ExitCode, unwrapped
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.fleet import Fleet
 from harvestd.harvest.monitor import Silent
@@ -39,32 +39,24 @@ async def run(settings: Settings, config: Path | None = None, ready: Callable[[]
     started = time.monotonic()
     log = get_logger()
     bell = Bell()
-    code = ExitCode.PARTIAL
-    try:
-        with unwrapped():
-            async with anyio.create_task_group() as listening:
-                with anyio.CancelScope() as working:
-                    await listening.start(_obey_signals, working, bell)
-                    async with opened_house(settings, Silent()) as (house, root):
-                        log.info(
-                            Event.SERVICE_STARTED,
-                            version=__version__,
-                            pid=os.getpid(),
-                            config=config,
-                            data_root=settings.data_root,
-                            hosts=len(settings.hosts),
-                        )
-                        ready()
-                        await Fleet(house, root, bell).run()
-                listening.cancel_scope.cancel()
-        code = ExitCode.OK
-    except Fatal as e:
-        code = e.exit_code
-        raise
-    finally:
-        duration = round(time.monotonic() - started, 3)
-        log.info(Event.SERVICE_STOPPED, exit_code=int(code), duration_seconds=duration)
-    return code
+    with unwrapped():
+        async with anyio.create_task_group() as listening:
+            with anyio.CancelScope() as working:
+                await listening.start(_obey_signals, working, bell)
+                async with opened_house(settings, Silent()) as (house, root):
+                    log.info(
+                        Event.SERVICE_STARTED,
+                        version=__version__,
+                        pid=os.getpid(),
+                        config=config,
+                        data_root=settings.data_root,
+                        hosts=len(settings.hosts),
+                    )
+                    ready()
+                    await Fleet(house, root, bell).run()
+            listening.cancel_scope.cancel()
+    log.info(Event.SERVICE_STOPPED, exit_code=int(ExitCode.OK), duration_seconds=round(time.monotonic() - started, 3))
+    return ExitCode.OK
 
 
 async def _obey_signals(working: anyio.CancelScope, bell: Bell, *, task_status: TaskStatus[None]) -> None:

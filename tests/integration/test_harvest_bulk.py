@@ -13,8 +13,9 @@ import pytest
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
-from support.house import Workstation, events, holds, until
+from support.house import Workstation
 from support.relay import Relay, relayed
+from support.waiting import events, holds, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
@@ -183,7 +184,7 @@ async def test_killed_daemon_resumes(workstation: Workstation) -> None:
 
 @pytest.mark.parametrize("rate", [4 * MIB, 0], ids=["slow", "silent"])
 async def test_sigterm_in_a_transfer_ends_in_time_and_resumes(workstation: Workstation, rate: int) -> None:
-    """SIGTERM in a transfer, over a slow line or one that fell silent: out in five seconds, and the next pass resumes."""
+    """SIGTERM in a transfer, on a slow line or one that fell silent: out in five seconds, and the next pass resumes."""
     box = workstation.add_box()
     writer = write_large_checkpoint(box.root)
     async with relayed(box.port) as relay:

@@ -16,8 +16,9 @@ from harvestd.harvest.troubles import Troubles
 from harvestd.remote.box import Reader
 from harvestd.store.root import DataRoot
 from harvestd.store.versions import list_versions, read_version
-from support.house import Moved, Workstation, events, holds, until
+from support.house import Moved, Workstation
 from support.relay import relayed
+from support.waiting import events, holds, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 

@@ -13,7 +13,8 @@ from harvestd.convention.framing import whole_lines
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
-from support.house import Growth, Workstation, events, holds, until
+from support.house import Workstation
+from support.waiting import Growth, events, holds, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 

@@ -15,8 +15,9 @@ from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
 from harvestd.harvest.house import House
 from harvestd.inventory.provider import Host
-from support.house import Moved, Workstation, events, until
+from support.house import Moved, Workstation
 from support.relay import relayed
+from support.waiting import events, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 

@@ -11,13 +11,12 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -33,12 +32,9 @@ from harvestd.store import failpoints
 from harvestd.telemetry.logs import configure
 from support.data_root import tree
 from support.openssh import OpenSSHFactory, OpenSSHServer
+from support.waiting import DEADLINE, Said, until
 
-DEADLINE = 20.0
-"""Seconds after which a condition that a test waits for will not come any more."""
-
-Said = list[MutableMapping[str, Any]]
-"""Events with their fields, in their order."""
+__all__ = ["GpuBox", "Moved", "Workstation", "main", "until"]
 
 
 @dataclass(frozen=True)
@@ -225,65 +221,6 @@ class Moved:
 
 def _toml(value: object) -> str:
     return str(value).lower() if isinstance(value, bool | int) else f'"{value}"'
-
-
-def events(said: Said, event: str, **fields: object) -> Said:
-    """Give the events of one name, as an operator sees them, whose fields have these values, compared as text."""
-    return [
-        one
-        for one in said
-        if (one["event"], one["log_level"] == "debug") == (event, False)
-        and all(str(one.get(key)) == str(value) for key, value in fields.items())
-    ]
-
-
-async def until(condition: Callable[[], object], seconds: float = DEADLINE) -> None:
-    """Return when `condition` holds; fails after `seconds`."""
-    try:
-        with anyio.fail_after(seconds):
-            while not condition():  # noqa: ASYNC110  (what is waited for happens outside this process)
-                await anyio.sleep(0.01)
-    except TimeoutError:
-        raise AssertionError(f"did not come true within {seconds:g} s") from None
-
-
-def holds(path: Path, content: bytes) -> Callable[[], bool]:
-    """Give the condition that a file is there with this content."""
-    return lambda: path.is_file() and path.read_bytes() == content
-
-
-class Growth:
-    """Watches a growing file at home beside its source; `faults` must be empty in the end."""
-
-    def __init__(self, source: Path, here: Path, whole: Callable[[bytes], int]) -> None:
-        """`whole` gives how many bytes of what is here are whole lines or records."""
-        self._source = source
-        self._here = here
-        self._whole = whole
-        self.sizes: list[int] = []
-        """Every size that was seen, in order."""
-        self.inodes: set[int] = set()
-        self.faults: list[str] = []
-
-    async def run(self) -> None:
-        """Look until cancelled."""
-        while True:
-            if self._here.exists():
-                self._look()
-            await anyio.sleep(0.005)
-
-    def _look(self) -> None:
-        here = self._here.read_bytes()
-        source = self._source.read_bytes()
-        self.inodes.add(self._here.stat().st_ino)
-        if not source.startswith(here):
-            self.faults.append(f"at {len(here)} bytes: no prefix of the source")
-        if self._whole(here) != len(here):
-            self.faults.append(f"at {len(here)} bytes: torn")
-        if self.sizes and len(here) < self.sizes[-1]:
-            self.faults.append(f"it shrank from {self.sizes[-1]} to {len(here)} bytes")
-        if not self.sizes or len(here) != self.sizes[-1]:
-            self.sizes.append(len(here))
 
 
 def main(config: str, point: str = "", turn: str = "1") -> int:

@@ -212,7 +212,8 @@ class OpenSSHServer(AbstractContextManager["OpenSSHServer"]):
             "UsePAM no",
             "LogLevel VERBOSE",
             "Subsystem sftp internal-sftp",
-            f"SetEnv {_MARK}={self.directory}",
+            # A home of its own: the user's own start files may wait for locks that a killed shell left behind.
+            f"SetEnv {_MARK}={self.directory} HOME={self.directory}",
             *self._own_config,
             *penalties,
         ]

@@ -70,7 +70,7 @@ class Relay:
         owed = float(size)
         while self.rate is not None and owed > 0 and not writer.is_closing():
             await asyncio.sleep(_STEP)
-            owed -= self.rate * _STEP
+            owed -= (self.rate or 0) * _STEP
 
 
 @asynccontextmanager

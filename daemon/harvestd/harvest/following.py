@@ -20,6 +20,7 @@ from harvestd.convention.records import FileRecord
 from harvestd.convention.snapshot import Version
 from harvestd.errors import HarvestError
 from harvestd.harvest.house import House
+from harvestd.harvest.open_files import OPEN_FILES, OpenFiles
 from harvestd.harvest.stepping import Stepping
 from harvestd.harvest.troubles import Troubles
 from harvestd.inventory.provider import Host
@@ -27,24 +28,12 @@ from harvestd.remote.box import Chunk, Closed, Failed, Opened, Reader, ReadReque
 from harvestd.store.failures import Conflict, Damaged, Refused
 from harvestd.store.growing import GrowingFile
 from harvestd.store.root import DataRoot
-from harvestd.store.versions import set_aside
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
 
 STEP = 8 * 1024 * 1024
 """Bytes of one file that are read, verified and appended at once; more follow in further steps."""
 TAIL = 64 * 1024
-OPEN_FILES = 32
-"""Growing files that one host keeps open between looks, so that their running hashes need no second reading."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """A growing file that is open here."""
-
-    growing: GrowingFile
-    inode: int
-    """By which it is known whether it still stands at its path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +60,9 @@ class Following:
     ) -> None:
         self._host = host
         self._house = house
-        self._root = root
         self._troubles = troubles
         self._refused = refused
-        self._open: dict[LocalPath, _Held] = {}
-        """The one that was used longest ago first."""
+        self._files = OpenFiles(root)
         self._verified: set[LocalPath] = set()
         self._stepping = Stepping(host, house)
         self.bytes = 0
@@ -124,43 +111,13 @@ class Following:
         return further
 
     async def _opened(self, follow: Follow) -> GrowingFile | None:
-        path = follow.target.path
-        held = self._open.pop(path, None)
-        while len(self._open) >= OPEN_FILES:
-            self._close(next(iter(self._open)))
         try:
-            self._open[path] = await anyio.to_thread.run_sync(self._held, follow, held)
+            return await self._files.at(follow.target.path, follow.target.replaces)
         except Damaged as e:
             return await self._start_over(follow, str(e))
         except (Conflict, Refused) as e:
             self._refuse(follow, e)
             return None
-        return self._open[path].growing
-
-    def _held(self, follow: Follow, held: _Held | None) -> _Held:
-        """Give the open file, opened anew where it is not the one that stands at its path any more."""
-        path, known = follow.target.path, follow.target.replaces
-        if held is not None:
-            standing = self._root.stat(path)
-            if standing is not None and standing.st_ino == held.inode:
-                return held
-            held.growing.close()
-        if known is None:
-            growing = GrowingFile.create(self._root, path)
-        else:
-            growing = GrowingFile.open(self._root, path, known.size)
-            if growing.hexdigest() != known.sha256:
-                growing.close()
-                raise Damaged("it was changed here")
-        return self._now_held(growing)
-
-    def _now_held(self, growing: GrowingFile) -> _Held:
-        standing = self._root.stat(growing.path)
-        return _Held(growing, standing.st_ino if standing else 0)
-
-    def _restarted(self, path: LocalPath) -> _Held:
-        set_aside(self._root, path)
-        return self._now_held(GrowingFile.create(self._root, path))
 
     def _refuse(self, follow: Follow, error: HarvestError) -> None:
         """Leave what stands there; the planner asks no more for it."""
@@ -213,7 +170,7 @@ class Following:
             part.growing.append(content)
             part.growing.sync()
         except BaseException:
-            self._close(part.follow.target.path)
+            self._files.close(part.follow.target.path)
             raise
         return content
 
@@ -243,14 +200,12 @@ class Following:
     async def _start_over(self, follow: Follow, reason: str) -> GrowingFile | None:
         """Set aside what is here and start a new file; None where what stands there now can't be moved."""
         path = follow.target.path
-        self._close(path)
         self._verified.discard(path)
         try:
-            held = await anyio.to_thread.run_sync(self._restarted, path)
+            growing = await self._files.anew(path)
         except (Conflict, Refused) as e:
             self._refuse(follow, e)
             return None
-        self._open[path] = held
         get_logger().warning(
             Event.FILE_CONFLICT,
             host=self._host.name,
@@ -258,21 +213,15 @@ class Following:
             error=f"{reason}; what was here is kept in .harvestd/versions",
             remote=follow.place,
         )
-        return held.growing
+        return growing
 
     @staticmethod
     def _further(follow: Follow, restarted: GrowingFile | None) -> Follow | None:
         return None if restarted is None else replace(follow, target=replace(follow.target, replaces=None))
 
-    def _close(self, path: LocalPath) -> None:
-        held = self._open.pop(path, None)
-        if held is not None:
-            held.growing.close()
-
     def close(self) -> None:
         """Close all files."""
-        for path in list(self._open):
-            self._close(path)
+        self._files.close_all()
 
 
 def _whole(kind: Kind, content: bytes) -> int:

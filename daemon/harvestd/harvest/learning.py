@@ -103,10 +103,10 @@ class Learning:
     async def _learn_run(self, run: RunDir, learned: _Learned) -> None:
         before = self._knowledge.run_at(self._storage, run.place)
         config, final = self._parsed(run, learned)
-        if before is None and config is None:
-            return
         if before is None:
-            await self._discover(run, config or ConfigFacts(), final)
+            if config is None:
+                return
+            await self._discover(run, config, final)
             return
         after = before
         if config is not None and run.config is not None:
@@ -119,14 +119,7 @@ class Learning:
                 self._tell_finished(after)
 
     def _parsed(self, run: RunDir, learned: _Learned) -> tuple[ConfigFacts | None, TrainingInfo | None]:
-        config: ConfigFacts | None = None
         final: TrainingInfo | None = None
-        raw = learned.of(run.config)
-        if raw is not None and run.config is not None:
-            try:
-                config = parse_config(raw)
-            except InvalidFacts as e:
-                self._reject(run.config, e)
         raw = learned.of(run.final_info)
         if raw is not None and run.final_info is not None:
             try:
@@ -134,7 +127,21 @@ class Learning:
             except InvalidFacts as e:
                 # A file that is being written does not parse yet: that is the rule, not an error.
                 get_logger().debug(Event.PLAN_WAITING, host=self._host.name, path=run.final_info.place, reason=str(e))
-        return config, final
+        return self._parsed_config(run.config, learned), final
+
+    def _parsed_config(self, source: Source | None, learned: _Learned) -> ConfigFacts | None:
+        """Give what a config.yaml says, nothing at all where it can't be parsed; None if it was not read now.
+
+        It is complete when it is read, so an unreadable one stays so: the run comes home under what is known of it.
+        """
+        raw = learned.of(source)
+        if raw is None or source is None:
+            return None
+        try:
+            return parse_config(raw)
+        except InvalidFacts as e:
+            self._reject(source, e)
+            return ConfigFacts()
 
     async def _discover(self, run: RunDir, config: ConfigFacts, final: TrainingInfo | None) -> None:
         if run.config is None:
@@ -158,9 +165,7 @@ class Learning:
         self._house.touch([experiment.id])
         log = get_logger().bind(host=self._host.name, run_id=record.name, experiment=experiment.directory)
         log.info(Event.RUN_DISCOVERED, path=run.place)
-        sources = {
-            part: getattr(name, part).source for part in ("experiment_name", "date", "model", "hardware", "steps")
-        }
+        sources = {part: found.source for part, found in name.parts.items()}
         log.info(Event.EXPERIMENT_NAMED, path=experiment.directory, sources=sources)
         if record.finished:
             self._tell_finished(record)
@@ -195,11 +200,14 @@ def _is_succeeded(run: RunDir) -> bool:
 
 
 async def read_small(reader: Reader, sources: Sequence[Source]) -> dict[Source, bytes]:
-    """Read small files whole into memory; those that vanished, changed meanwhile or are too large are left out."""
+    """Read small files whole into memory; those that vanished or changed meanwhile are left out.
+
+    Of one that is too large to hold facts the beginning is given, one byte too long: whoever parses it says so.
+    """
     if not sources:
         return {}
-    wanted = {(source.tree, source.path): source for source in sources if source.version.size <= MAX_FACT_BYTES}
-    requests = [ReadRequest(source.tree, source.path, length=MAX_FACT_BYTES) for source in wanted.values()]
+    wanted = {(source.tree, source.path): source for source in sources}
+    requests = [ReadRequest(source.tree, source.path, length=MAX_FACT_BYTES + 1) for source in wanted.values()]
     found: dict[Source, bytes] = {}
     content = bytearray()
     async with reader.reading(requests) as events:
@@ -211,7 +219,7 @@ async def read_small(reader: Reader, sources: Sequence[Source]) -> dict[Source, 
                     content += data
                 case Closed(request, version):
                     source = wanted[request.tree, request.path]
-                    if version == source.version and len(content) == version.size:
+                    if version == source.version and len(content) == min(version.size, MAX_FACT_BYTES + 1):
                         found[source] = bytes(content)
                 case _:
                     content.clear()

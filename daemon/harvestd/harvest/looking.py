@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable
 
-from harvestd.convention.layout import EvalDir
+from harvestd.convention.layout import EvalDir, Survey
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.plan import Plan
 from harvestd.convention.planning import Situation, make_plan
@@ -27,6 +27,8 @@ class Looking:
         self._box = box
         self._learning = Learning(host, house, facts)
         self._sightings = Sightings()
+        self._seen: Survey | None = None
+        """The newest snapshot, understood."""
         self._seen_evals: set[str] = set()
         self._missing_roots: set[str] = set()
         self._rejected = 0
@@ -42,7 +44,9 @@ class Looking:
         self.snapshot = snapshot
         self._sightings.update(snapshot, now)
         self._tell_roots(snapshot)
-        seen = survey(snapshot, self._house.selection)
+        if snapshot.changed or self._seen is None:
+            self._seen = survey(snapshot, self._house.selection)
+        seen = self._seen
         async with self._house.learning.of(self._house.storage_of(self._host)):
             await self._learning.learn(seen, self._box, self._sightings, now)
         plan = make_plan(

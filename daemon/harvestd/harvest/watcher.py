@@ -8,16 +8,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import anyio
 
 from harvestd.catalogue.catalogue import HostRecord
-from harvestd.convention.plan import Plan
 from harvestd.errors import HarvestError, HostQuarantined, Retry
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.house import House
-from harvestd.harvest.looking import Looking
 from harvestd.harvest.pins import Pins
 from harvestd.harvest.session import PassResult, Session
 from harvestd.inventory.provider import Host
 from harvestd.remote.box import Box, BoxFacts
 from harvestd.remote.connecting import connect
+from harvestd.remote.failures import AuthenticationRefused
 from harvestd.remote.opening import open_box
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
@@ -26,7 +25,8 @@ from harvestd.telemetry.logs import get_logger
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 300.0
 _QUARANTINE = 900.0
-"""Seconds before a host that refused us or broke a rule is tried again: a person has to act first."""
+"""Seconds before a host that broke a rule, or goes on refusing us, is tried again: a person has to act first."""
+_FIRST_REFUSAL = 30.0
 _RECORD_EVERY = 30.0
 """Seconds between two records of a host that is well and unchanged."""
 
@@ -68,6 +68,9 @@ class Watcher:
             except HostQuarantined as e:
                 await self._tell("quarantined", Event.HOST_QUARANTINED, e)
                 pause = _QUARANTINE
+                if isinstance(e, AuthenticationRefused):
+                    # A booting box may answer before our key is in place.
+                    pause = min(_QUARANTINE, _FIRST_REFUSAL * 2 ** min(self._attempt, 16))
             self._attempt += 1
             with anyio.move_on_after(pause * random.uniform(0.5, 1.0)):  # noqa: S311  (spreads load, keeps no secret)
                 await self._scan_now.rung()
@@ -128,9 +131,3 @@ async def single_pass(host: Host, house: House, root: DataRoot) -> PassResult:
     """Connect, bring home everything that is complete, disconnect. Raises `Retry` and `HostQuarantined`."""
     async with connected(host, house) as (box, facts):
         return await Session(host, house, root, box, facts).single_pass()
-
-
-async def single_look(host: Host, house: House) -> Plan:
-    """Connect, plan, disconnect; nothing is fetched. Raises `Retry` and `HostQuarantined`."""
-    async with connected(host, house) as (box, facts):
-        return await Looking(host, house, box, facts).look()

@@ -1,0 +1,89 @@
+"""The growing files of one host that stay open between looks, so that their running hashes need no second reading.
+
+A file that a person moved, replaced or deleted is not written to where nobody sees it: it is opened anew at its path.
+"""
+
+from dataclasses import dataclass
+
+import anyio.to_thread
+
+from harvestd.convention.paths import LocalPath
+from harvestd.convention.records import FileRecord
+from harvestd.store.failures import Damaged
+from harvestd.store.growing import GrowingFile
+from harvestd.store.root import DataRoot
+from harvestd.store.versions import set_aside
+
+OPEN_FILES = 32
+"""Open at once, for one host; nobody may hold more of them in one go."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    growing: GrowingFile
+    inode: int
+    """By which it is known whether it still stands at its path."""
+
+
+class OpenFiles:
+    """Opens, keeps and closes growing files; the one that was asked for longest ago is closed for another."""
+
+    def __init__(self, root: DataRoot) -> None:
+        self._root = root
+        self._held: dict[LocalPath, _Held] = {}
+
+    async def at(self, path: LocalPath, known: FileRecord | None) -> GrowingFile:
+        """Give the file at `path`, new where `known` is None, else with the content that is on record.
+
+        Raises `Damaged` where that is not what stands there, `Conflict` for what harvestd did not file, `Refused`,
+        `HaltedForSafety`.
+        """
+        held = self._held.get(path)
+        if held is not None and not await anyio.to_thread.run_sync(self._stands, path, held):
+            self.close(path)
+            held = None
+        if held is None:
+            while len(self._held) >= OPEN_FILES:
+                self.close(next(iter(self._held)))
+            held = await anyio.to_thread.run_sync(self._opened, path, known)
+        self._held.pop(path, None)
+        self._held[path] = held
+        return held.growing
+
+    async def anew(self, path: LocalPath) -> GrowingFile:
+        """Set aside what stands at `path` and give a new, empty file; raises as `at` does, but never `Damaged`."""
+        self.close(path)
+        self._held[path] = await anyio.to_thread.run_sync(self._restarted, path)
+        return self._held[path].growing
+
+    def close(self, path: LocalPath) -> None:
+        """Close one file, so that it is opened anew at what is on record of it."""
+        held = self._held.pop(path, None)
+        if held is not None:
+            held.growing.close()
+
+    def close_all(self) -> None:
+        """Close all files."""
+        for path in list(self._held):
+            self.close(path)
+
+    def _stands(self, path: LocalPath, held: _Held) -> bool:
+        standing = self._root.stat(path)
+        return standing is not None and standing.st_ino == held.inode
+
+    def _opened(self, path: LocalPath, known: FileRecord | None) -> _Held:
+        if known is None:
+            return self._with_inode(GrowingFile.create(self._root, path))
+        growing = GrowingFile.open(self._root, path, known.size)
+        if growing.hexdigest() != known.sha256:
+            growing.close()
+            raise Damaged("it was changed here")
+        return self._with_inode(growing)
+
+    def _restarted(self, path: LocalPath) -> _Held:
+        set_aside(self._root, path)
+        return self._with_inode(GrowingFile.create(self._root, path))
+
+    def _with_inode(self, growing: GrowingFile) -> _Held:
+        standing = self._root.stat(growing.path)
+        return _Held(growing, standing.st_ino if standing else 0)
