@@ -1,7 +1,8 @@
 """The daemon: what is opened, which tasks run, and how it stops.
 
 Start-up fails loudly or not at all; SIGTERM and SIGINT stop it within five seconds, keeping what can be resumed; a
-second one ends the process at once, which is safe at any moment; SIGUSR1 makes every host be looked at now.
+second one ends the process at once, which is safe at any moment; SIGUSR1 makes every host be looked at now; SIGHUP
+changes nothing yet, and says so.
 """
 
 import os
@@ -61,11 +62,14 @@ async def run(settings: Settings, config: Path | None = None, ready: Callable[[]
 
 async def _obey_signals(working: anyio.CancelScope, bell: Bell, *, task_status: TaskStatus[None]) -> None:
     stopping = False
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1) as signals:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP) as signals:
         task_status.started()
         async for number in signals:
             if number == signal.SIGUSR1:
                 bell.ring()
+            elif number == signal.SIGHUP:
+                problem = "this version reads its configuration at the start only"
+                get_logger().warning(Event.CONFIG_REJECTED, problems=[problem], hint="restart the daemon")
             elif stopping:
                 os._exit(_KILLED_BY + number)
             else:

@@ -207,7 +207,7 @@ def test_names_of_a_box_reach_no_terminal_unescaped(ready: Workstation) -> None:
 
 
 def test_run_says_events_and_stops_on_sigterm(ready: Workstation, tmp_path: Path) -> None:
-    """The daemon writes JSON lines off a terminal, answers `status`, and ends with 0 after SIGTERM."""
+    """The daemon writes JSON lines off a terminal, survives SIGHUP, and ends with 0 after SIGTERM."""
     log = tmp_path / "log"
     with log.open("w") as out:
         process = subprocess.Popen(command("run", "-c", ready.config), stdout=out, env=environment())
@@ -217,6 +217,8 @@ def test_run_says_events_and_stops_on_sigterm(ready: Workstation, tmp_path: Path
         assert status.code == ExitCode.OK
         assert status.document["daemon"] == {"running": True, "pid": process.pid}
         assert [host["state"] for host in status.document["hosts"]] == ["connected"]
+        process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "config.rejected" in log.read_text())
         started = time.monotonic()
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=2 * _STOP_WITHIN) == ExitCode.OK

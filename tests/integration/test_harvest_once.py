@@ -55,7 +55,7 @@ async def test_second_pass_moves_nothing(workstation: Workstation, *, sftp_only:
     box = workstation.add_box(sftp_only=sftp_only)
     write_convention_example(box.root)
     (first,) = (await workstation.once()).values()
-    assert first.files == 22
+    assert first.files == 24
     before = workstation.filed()
     moved = Moved()
     (second,) = (await workstation.once(moved)).values()
@@ -124,7 +124,7 @@ async def test_crash_before_the_row_is_adopted(workstation: Workstation, point: 
         assert all(str(here[path]).startswith(str(content)[:-1]) for path, content in stranded.items())
     else:
         assert stranded.items() <= here.items()
-        assert result.files == 4 - len(stranded)
+        assert result.files == 6 - len(stranded)
     assert workstation.has(writer.train_log, RUN.name, *LOG)()
     assert workstation.catalogue("SELECT * FROM intents") == []
     workstation.audit()

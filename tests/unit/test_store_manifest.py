@@ -12,7 +12,7 @@ import pytest
 from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.errors import Fatal
 from harvestd.store.failures import Damaged
-from harvestd.store.manifest import Experiment, FiledFile, FileState, LeftOut, Manifest, NamePart, Run
+from harvestd.store.manifest import Experiment, FiledFile, FileState, LeftOut, MadeLink, Manifest, NamePart, Run
 from harvestd.store.manifest_file import from_json, read_manifest, to_json, write_manifest
 from harvestd.store.root import DataRoot
 
@@ -39,6 +39,7 @@ MANIFEST = Manifest(
         LeftOut("gpu-a", "run_1/training_state/step_20", "rule: checkpoint = final", 886_000_000, 9),
         LeftOut("gpu-a", "run_1/wandb", "rule: excluded"),
     ),
+    (MadeLink("a", "b"), MadeLink("training_run/training_state/step_latest", "step_final")),
     ("baseline_training_2025-08-20_unknown_h100_64steps",),
 )
 
@@ -53,8 +54,8 @@ def test_it_comes_back_as_it_was_written(tmp_path: Path) -> None:
 
 def test_the_text_is_stable_and_readable() -> None:
     """Equal entries in any order give the same ASCII text, with times that people can read."""
-    shuffled = Manifest(
-        MANIFEST.experiment, MANIFEST.runs, MANIFEST.files[::-1], MANIFEST.left_out[::-1], MANIFEST.aliases
+    shuffled = replace(
+        MANIFEST, files=MANIFEST.files[::-1], left_out=MANIFEST.left_out[::-1], links=MANIFEST.links[::-1]
     )
     assert to_json(shuffled) == to_json(MANIFEST)
     assert to_json(MANIFEST).isascii()
@@ -72,7 +73,7 @@ def test_names_that_are_not_utf8_survive() -> None:
     """Lone surrogates, newlines and escapes in names come back as they were."""
     odd = "a\udcff\n\x1b[2J\u202e\U0001f600"
     manifest = Manifest(
-        MANIFEST.experiment, (), (replace(CONFIG, path=odd, remote_path=odd),), (LeftOut("h", odd, "rule"),), (odd,)
+        MANIFEST.experiment, (), (replace(CONFIG, path=odd, remote_path=odd),), (LeftOut("h", odd, "rule"),), (), (odd,)
     )
     assert from_json(to_json(manifest)) == manifest
 

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 import anyio
 import click
 
-from harvestd.cli import outlook, summary
+from harvestd.cli import outlook, quantities, summary
 from harvestd.cli.ending import tell_error, tell_warning
 from harvestd.cli.flags import Flags, Format, with_flags, with_json
 from harvestd.cli.loading import settings_of
 from harvestd.cli.output import Page, print_json
 from harvestd.cli.progress import progress_of
-from harvestd.errors import ExitCode, Retry
+from harvestd.errors import ExitCode, HarvestError, Retry
 from harvestd.harvest import passes
 from harvestd.harvest.passes import HostOutcome
+from harvestd.settings import Settings
+from harvestd.store.failures import DiskFull
 from harvestd.telemetry.logs import configure
 
 _ONCE = """\b
@@ -58,6 +60,8 @@ def once(flags: Flags, hosts: tuple[str, ...], *, verbose: bool, as_json: bool) 
         configure(_for_people(flags.log_format), flags.log_level or "warning", stream=stream)
         outcomes = anyio.run(passes.once, settings, wanted, monitor)
     _tell_troubles(outcomes)
+    if any(outcome.result and outcome.result.disk_full for outcome in outcomes):
+        tell_error(_no_room(settings))
     if as_json:
         print_json(summary.document(outcomes))
     else:
@@ -98,6 +102,14 @@ def exit_code_of(outcomes: Sequence[HostOutcome]) -> ExitCode:
     if incomplete or any(outcome.error or outcome.missing_roots for outcome in outcomes):
         return ExitCode.PARTIAL
     return ExitCode.OK
+
+
+def _no_room(settings: Settings) -> HarvestError:
+    floor = quantities.size(settings.limits.free_space)
+    return DiskFull(
+        f"not everything was fetched: {settings.data_root} would have less than limits.free_space ({floor}) left",
+        hint="make room there, or set a lower limits.free_space",
+    )
 
 
 def _for_people(form: Format) -> Format:

@@ -71,7 +71,7 @@ def _host(outcome: HostOutcome) -> Row:
         return outcome.host.name, quantities.NOTHING, quantities.NOTHING, took, Styled("not reached", "red")
     troubles = [
         *(f"root {root} is missing" for root in sorted(outcome.missing_roots)),
-        *(["the disk is full"] if result.disk_full else []),
+        *(["no room on the disk"] if result.disk_full else []),
         *([f"{len(result.failed)} failed"] if result.failed else []),
         *([quantities.count(len(result.conflicts), "conflict")] if result.conflicts else []),
     ]

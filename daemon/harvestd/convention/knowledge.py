@@ -65,6 +65,10 @@ class Knowledge:
         """Give the target of the link that was made at `path`."""
         return self._links.get(path)
 
+    def links_in(self, directory: str) -> dict[LocalPath, str]:
+        """Give the links that were made below an experiment's directory, with their targets."""
+        return {path: target for path, target in self._links.items() if path.parts[0] == directory}
+
     def learn_eval_link(self, link: EvalLink) -> None:
         """Add what an eval_config.yaml says, or replace what was known of it."""
         self._eval_links[link.storage, link.place] = link

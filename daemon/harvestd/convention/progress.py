@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from datetime import datetime
 
 _MAX_STEP = 10**9
+_LONGEST = 30 * 86_400
+"""Seconds: an estimate beyond this says that the pace is not known (a run that was resumed long after its start)."""
 
 
 def newest_step(lines: Iterable[bytes]) -> int | None:
@@ -29,4 +31,5 @@ def seconds_left(step: int, total: int, started: datetime, newest: datetime) -> 
     elapsed = (newest - started).total_seconds()
     if step <= 0 or elapsed <= 0:
         return None
-    return max(0.0, elapsed / step * (total - step))
+    left = max(0.0, elapsed / step * (total - step))
+    return left if left <= _LONGEST else None

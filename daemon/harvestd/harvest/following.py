@@ -67,6 +67,10 @@ class Following:
         self._stepping = Stepping(host, house)
         self.bytes = 0
         """Bytes appended so far."""
+        self.files: set[LocalPath] = set()
+        """Files that something was appended to."""
+        self.conflicts: dict[LocalPath, str] = {}
+        """Places at home that hold something else, and why it was left alone."""
 
     async def follow(self, follows: Sequence[Follow], reader: Reader) -> None:
         """Bring these files up to what the last look showed of them, and a little further; never without end.
@@ -123,6 +127,7 @@ class Following:
         """Leave what stands there; the planner asks no more for it."""
         path = follow.target.path
         self._refused[follow.place, path] = (follow.source.version, str(error))
+        self.conflicts[path] = str(error)
         get_logger().warning(
             Event.FILE_CONFLICT, host=self._host.name, path=path, error=str(error), remote=follow.place
         )
@@ -136,7 +141,12 @@ class Following:
         follow, growing, start, request = part.follow, part.growing, part.start, part.end.request
         try:
             ours = await anyio.to_thread.run_sync(growing.hash_range, request.verify_from or 0, growing.length)
-            if start is None or start.version.size < growing.length or start.verified != ours:
+            agrees = start is not None and start.version.size >= growing.length and start.verified == ours
+            if self._was_found(follow, growing) and not await self._may_adopt(part, agrees=agrees):
+                self._files.close(follow.target.path)
+                self._refuse(follow, Conflict("another file stands there, which is not the beginning of the box's"))
+                return None
+            if not agrees:
                 return self._further(follow, await self._start_over(follow, "the box truncated or replaced it"))
             with anyio.CancelScope(shield=True):
                 content = await anyio.to_thread.run_sync(self._append, part)
@@ -151,12 +161,23 @@ class Following:
         await self._stepping.heard(record, content, part.end.version)
         if content:
             self.bytes += len(content)
+            self.files.add(record.target)
             get_logger().info(
                 Event.FILE_DOWNLOADED, host=self._host.name, path=record.target, bytes=len(content), kind=record.kind
             )
         # What was appended since the look is for the next one: a writer that never pauses must not keep us here.
         wants_more = bool(part.content) and request.offset + len(part.content) < follow.source.version.size
         return replace(follow, target=replace(follow.target, replaces=record)) if wants_more else None
+
+    def _was_found(self, follow: Follow, growing: GrowingFile) -> bool:
+        """Tell whether what stands there was put there by somebody else (or by us, before a catalogue was lost)."""
+        return follow.target.replaces is None and growing.length > 0
+
+    async def _may_adopt(self, part: _Part, *, agrees: bool) -> bool:
+        """Tell whether a file that was found can be carried on: it is how the box's begins, and ends where one can."""
+        if not agrees or part.follow.kind is Kind.TRAIN_LOG or not part.content:
+            return agrees
+        return await self._files.ends_whole(part.follow.target.path, part.growing.length)
 
     def _append(self, part: _Part) -> bytes | None:
         """Append the whole lines or records of what came; gives what was appended, None where its hash is wrong."""
@@ -210,7 +231,7 @@ class Following:
             Event.FILE_CONFLICT,
             host=self._host.name,
             path=path,
-            error=f"{reason}; what was here is kept in .harvestd/versions",
+            error=f"{reason}; it starts anew, and what stood here is kept in .harvestd/versions",
             remote=follow.place,
         )
         return growing

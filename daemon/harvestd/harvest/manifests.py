@@ -11,7 +11,7 @@ from harvestd.convention.paths import LocalPath
 from harvestd.convention.records import ExperimentRecord, FileRecord
 from harvestd.harvest.house import House
 from harvestd.store.failures import Conflict, DiskFull, Refused
-from harvestd.store.manifest import Experiment, FiledFile, FileState, LeftOut, Manifest, NamePart, Run
+from harvestd.store.manifest import Experiment, FiledFile, FileState, LeftOut, MadeLink, Manifest, NamePart, Run
 from harvestd.store.manifest_file import write_manifest
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
@@ -68,6 +68,10 @@ class Manifests:
             experiment=Experiment(experiment.id, experiment.directory, parts),
             runs=tuple(sorted(Run(run.host, run.storage, run.place, run.name) for run in runs)),
             files=tuple(_filed(file) for file in sorted(knowledge.files_of(experiment.id), key=lambda f: f.target)),
+            links=tuple(
+                MadeLink("/".join(path.parts[1:]), target)
+                for path, target in knowledge.links_in(experiment.directory).items()
+            ),
             left_out=tuple(
                 LeftOut(host, each.place, each.reason, each.size, each.entries)
                 for host, each in self._house.catalogue.left_out_of(experiment.id)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import anyio.to_thread
 
+from harvestd.convention.framing import whole_records
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.records import FileRecord
 from harvestd.store.failures import Damaged
@@ -33,10 +34,10 @@ class OpenFiles:
         self._held: dict[LocalPath, _Held] = {}
 
     async def at(self, path: LocalPath, known: FileRecord | None) -> GrowingFile:
-        """Give the file at `path`, new where `known` is None, else with the content that is on record.
+        """Give the file at `path` with the content that is on record; where nothing is, with whatever stands there.
 
-        Raises `Damaged` where that is not what stands there, `Conflict` for what harvestd did not file, `Refused`,
-        `HaltedForSafety`.
+        Raises `Damaged` where what is on record is not what stands there, `Conflict` for what is no plain file,
+        `Refused`, `HaltedForSafety`. A file that was found, and not filed by us, is not changed by this.
         """
         held = self._held.get(path)
         if held is not None and not await anyio.to_thread.run_sync(self._stands, path, held):
@@ -56,6 +57,11 @@ class OpenFiles:
         self._held[path] = await anyio.to_thread.run_sync(self._restarted, path)
         return self._held[path].growing
 
+    async def ends_whole(self, path: LocalPath, length: int) -> bool:
+        """Tell whether the records in the first `length` bytes of a TensorBoard file are all whole."""
+        content = await anyio.to_thread.run_sync(self._root.read, path, length)
+        return whole_records(content) == length
+
     def close(self, path: LocalPath) -> None:
         """Close one file, so that it is opened anew at what is on record of it."""
         held = self._held.pop(path, None)
@@ -73,7 +79,9 @@ class OpenFiles:
 
     def _opened(self, path: LocalPath, known: FileRecord | None) -> _Held:
         if known is None:
-            return self._with_inode(GrowingFile.create(self._root, path))
+            found = self._root.stat(path)
+            length = found.st_size if found is not None else 0
+            return self._with_inode(GrowingFile.open(self._root, path, length))
         growing = GrowingFile.open(self._root, path, known.size)
         if growing.hexdigest() != known.sha256:
             growing.close()

@@ -115,10 +115,13 @@ class Session:
                 waited += min(due)
                 plan = await self._look()
         return PassResult(
-            files=self._publisher.files,
+            files=self._publisher.files + len(self._following.files),
             bytes=self._publisher.bytes + self._following.bytes,
             failed=self._troubles.all(),
-            conflicts={str(path): detail for path, detail in self._publisher.conflicts.items()},
+            conflicts={
+                str(path): detail
+                for path, detail in (*self._publisher.conflicts.items(), *self._following.conflicts.items())
+            },
             waiting=plan.waiting,
             disk_full=bool(self._without_room | self._bulk.without_room),
             missing_roots=self._looking.missing_roots,

@@ -42,6 +42,8 @@ class Tidying:
             log.warning(Event.FILE_CONFLICT, path=link.path, error=f"the link to {link.target} can't be made: {result}")
         # Recorded in any case: what a person put in the link's place is not fought over.
         await self._house.catalogue.save_link(link.path, link.target)
+        experiments = self._house.catalogue.knowledge.experiments()
+        self._house.touch(each.id for each in experiments if each.directory == link.path.parts[0])
 
     async def _refile(self, refile: Refile) -> None:
         record, target = refile.record, refile.target

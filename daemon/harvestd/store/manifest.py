@@ -105,6 +105,16 @@ class LeftOut:
     """How many files; None where that is not known."""
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class MadeLink:
+    """One link that was made here in the place of one on the box."""
+
+    path: str
+    """Below the experiment's directory, with slashes."""
+    target: str
+    """Its neighbour, by name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """Everything that `manifest.json` says."""
@@ -113,5 +123,6 @@ class Manifest:
     runs: tuple[Run, ...] = ()
     files: tuple[FiledFile, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    links: tuple[MadeLink, ...] = ()
     aliases: tuple[str, ...] = ()
     """Names that the directory had before, oldest first."""

@@ -12,7 +12,7 @@ from harvestd.convention.paths import LocalPath
 from harvestd.errors import Fatal
 from harvestd.store.failures import Damaged, shown
 from harvestd.store.fields import Fields
-from harvestd.store.manifest import FORMAT, Experiment, FiledFile, FileState, LeftOut, Manifest, NamePart, Run
+from harvestd.store.manifest import FORMAT, Experiment, FiledFile, FileState, LeftOut, MadeLink, Manifest, NamePart, Run
 from harvestd.store.root import DataRoot
 from harvestd.store.whole import write_own
 
@@ -61,6 +61,7 @@ def to_json(manifest: Manifest) -> bytes:
             {"host": one.host, "path": one.path, "size": one.size, "entries": one.entries, "reason": one.reason}
             for one in sorted(manifest.left_out, key=lambda one: (one.host, one.path, one.reason))
         ],
+        "links": [{"path": link.path, "target": link.target} for link in sorted(manifest.links)],
         "aliases": list(manifest.aliases),
     }
     return json.dumps(content, indent=2).encode("ascii") + b"\n"
@@ -107,6 +108,7 @@ def from_json(content: bytes, place: str = NAME) -> Manifest:
         runs=tuple(_run(one) for one in top.each("runs")),
         files=tuple(_file(one) for one in top.each("files")),
         left_out=tuple(_left_out(one) for one in top.each("left_out")),
+        links=tuple(MadeLink(one.text("path"), one.text("target")) for one in top.each("links")),
         aliases=top.texts("aliases"),
     )
 
