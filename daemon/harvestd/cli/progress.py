@@ -10,6 +10,7 @@ from typing import TextIO, cast
 from rich.console import Console
 from rich.file_proxy import FileProxy
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
 from rich.text import Text
 
 from harvestd.cli import quantities
@@ -27,18 +28,23 @@ def progress_of(hosts: Sequence[str], stream: TextIO) -> Iterator[tuple[Monitor,
         yield Silent(), stream
         return
     with Progress(
-        TextColumn("{task.description}", markup=False),
+        TextColumn("{task.description}", markup=False, table_column=_whole()),
         BarColumn(bar_width=None),
-        _Amount(),
-        _Rate(),
-        TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[files]} files", markup=False),
+        _Amount(table_column=_whole()),
+        _Rate(table_column=_whole()),
+        TimeRemainingColumn(compact=True, table_column=_whole()),
+        TextColumn("{task.fields[files]} files", markup=False, table_column=_whole()),
         console=console,
         transient=True,
         expand=True,
     ) as progress:
         # A FileProxy is a TextIO in all but its type: the bars are drawn anew below each line written to it.
         yield Bars(progress, hosts), cast("TextIO", FileProxy(console, stream))
+
+
+def _whole() -> Column:
+    """Give a column that keeps its width: on a narrow terminal only the bar shrinks."""
+    return Column(no_wrap=True)
 
 
 class _Amount(ProgressColumn):
