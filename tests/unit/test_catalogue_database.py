@@ -19,13 +19,16 @@ from sqlalchemy import Connection, Engine, event, text
 from harvestd.catalogue import database, schema
 from harvestd.catalogue.database import FILE_NAME, Database, open_engine, reading
 from harvestd.catalogue.opening import open_catalogue, open_scratch
+from harvestd.convention.facts import ConfigFacts
 from harvestd.convention.naming import ExperimentName, Part
-from harvestd.convention.records import ExperimentRecord
+from harvestd.convention.records import ExperimentRecord, RunRecord
+from harvestd.convention.snapshot import Version
 from harvestd.errors import Fatal, HaltedForSafety
 
 DEADLINE = 10.0
 ONE = Part("x", "test")
 EXPERIMENT = ExperimentRecord("e1", ExperimentName(ONE, ONE, ONE, ONE, ONE))
+RUN = RunRecord("r1", "fs-1", "/data/run_1", "gpu-a", "run_1", ConfigFacts(), Version(1, 2), experiment="e1")
 
 
 @pytest.fixture
@@ -370,17 +373,17 @@ async def test_a_scratch_copy_changes_nothing(tmp_path: Path) -> None:
     with closing(await anyio.to_thread.run_sync(open_catalogue, tmp_path, "root-1")) as catalogue:
         await catalogue.save_left_out("gpu-a", {})
         with closing(open_scratch(tmp_path)) as scratch:
-            await scratch.save_experiment(EXPERIMENT)
+            await scratch.save_discovery(EXPERIMENT, RUN)
             assert scratch.knowledge.experiments() == [EXPERIMENT]
         assert catalogue.knowledge.experiments() == []
     with closing(open_catalogue(tmp_path, "root-1")) as catalogue:
         assert catalogue.knowledge.experiments() == []
-        await catalogue.save_experiment(EXPERIMENT)
+        await catalogue.save_discovery(EXPERIMENT, RUN)
     with closing(open_scratch(tmp_path)) as scratch:
         assert scratch.knowledge.experiments() == [EXPERIMENT]
     nowhere = tmp_path / "nowhere"
     with closing(open_scratch(nowhere)) as scratch:
-        await scratch.save_experiment(EXPERIMENT)
+        await scratch.save_discovery(EXPERIMENT, RUN)
     assert not nowhere.exists()
 
 

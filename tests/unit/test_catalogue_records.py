@@ -74,7 +74,7 @@ def opened(directory: Path) -> Iterator[Catalogue]:
 async def test_an_experiment_comes_back(tmp_path: Path) -> None:
     """With the source of each part of its name, and its directory taken."""
     with opened(tmp_path) as catalogue:
-        await catalogue.save_experiment(EXPERIMENT)
+        await catalogue.save_discovery(EXPERIMENT, RUN)
     with opened(tmp_path) as catalogue:
         assert catalogue.knowledge.experiment("e1") == EXPERIMENT
         assert catalogue.knowledge.is_directory_taken(EXPERIMENT.directory.upper())
@@ -253,9 +253,6 @@ async def test_a_key_is_pinned_until_it_is_forgotten(tmp_path: Path) -> None:
         assert reading.forget_key(tmp_path, "i-1")
         assert not reading.forget_key(tmp_path, "i-1")
         assert await catalogue.get("i-1") is None
-    with stored(tmp_path) as connection:
-        assert connection is not None
-        assert reading.pinned_key(connection, "i-1") is None
 
 
 LINES = {

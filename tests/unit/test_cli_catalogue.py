@@ -53,10 +53,8 @@ def file(target: str, place: str, host: str = "gpu-a", of: ExperimentRecord = ON
 async def state(tmp_path: Path) -> Path:
     """Give the state directory of a catalogue with two experiments, three runs and some files."""
     catalogue = open_catalogue(tmp_path, "root")
-    for each in (ONE, TWO):
-        await catalogue.save_experiment(each)
-    await catalogue.save_run(run("1", "gpu-a", "run_1", ONE))
-    await catalogue.save_run(run("2", "gpu-b", "run_2", TWO))
+    await catalogue.save_discovery(ONE, run("1", "gpu-a", "run_1", ONE))
+    await catalogue.save_discovery(TWO, run("2", "gpu-b", "run_2", TWO))
     await catalogue.save_run(run("3", "gpu-c", "run_2", None))
     await catalogue.save_run(run("4", "gpu-c", "run_3", None))
     await catalogue.save_files(

@@ -6,7 +6,7 @@ import pytest
 
 from harvestd.convention.facts import ConfigFacts, TrainingInfo
 from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.naming import NamingContext, NamingRule, free_name, name_run
+from harvestd.convention.naming import NamingContext, NamingRule, Part, free_name, name_run
 from harvestd.convention.paths import LocalPath, encoded
 from harvestd.convention.patterns import RunName, run_name
 from harvestd.convention.records import ExperimentRecord
@@ -150,8 +150,9 @@ def test_two_equal_runs_of_a_day_carry_their_times_and_hosts() -> None:
 def test_a_directory_that_differs_in_case_only_is_taken() -> None:
     """On a disk that does not tell case apart the two would be one."""
     knowledge = Knowledge()
-    knowledge.take_directory("Baseline_Training_2025-08-20_QWEN2_5_1_5B_h100_64steps")
     name = name_run(run_of(), CONFIG, None, CONTEXT)
+    shouted = replace(name, experiment_name=Part(name.experiment_name.value.upper(), "the operator"))
+    knowledge.learn_experiment(ExperimentRecord("e1", shouted))
     assert free_name(name, run_of(), "gpu-a", knowledge.is_directory_taken).date.value == "2025-08-20_03-31-43"
 
 

@@ -30,7 +30,7 @@ class HostRecord:
     identity: str
     address: str
     state: str
-    """connected, lost or quarantined."""
+    """connected, lost, quarantined, or visited (by a single pass)."""
     method: str = ""
     """probe or sftp."""
     last_success: float | None = None
@@ -59,12 +59,6 @@ class Catalogue:
         self._database = database
         self.knowledge = knowledge
         self._left_out: dict[str, Mapping[str | None, tuple[LeftOut, ...]]] = {}
-
-    async def save_experiment(self, experiment: ExperimentRecord) -> None:
-        """Record a new experiment. Its directory is taken before the first await, so that no other can take it."""
-        self.knowledge.learn_experiment(experiment)
-        row = {**rows.experiment_row(experiment), "created": time.time()}
-        await self._database.write(lambda connection: connection.execute(insert(schema.experiments).values(row)))
 
     async def save_discovery(self, experiment: ExperimentRecord, run: RunRecord) -> None:
         """Record a run that was found just now with its experiment, both or neither.

@@ -31,11 +31,6 @@ def questions(state_dir: Path) -> Iterator[Connection]:
         engine.dispose()
 
 
-def pinned_key(connection: Connection, identity: str) -> str | None:
-    """Give the key pinned under `identity`."""
-    return connection.execute(select(schema.pins.c.key).where(schema.pins.c.identity == identity)).scalar()
-
-
 def forget_key(state_dir: Path, identity: str) -> bool:
     """Drop the key pinned under `identity`; tells whether there was one. The one change a command makes by itself."""
     if not (state_dir / FILE_NAME).exists():

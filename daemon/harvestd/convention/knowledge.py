@@ -101,10 +101,6 @@ class Knowledge:
         """Tell whether an experiment has this directory (or one that differs in case only)."""
         return directory.casefold() in self._directories
 
-    def take_directory(self, directory: str) -> None:
-        """Mark a directory as taken by something that is no experiment on record, such as one that a person made."""
-        self._directories.add(directory.casefold())
-
     def file(self, storage: str, place: str, target: LocalPath) -> FileRecord | None:
         """Give the record of this remote file at this target."""
         return self._files[storage, place].get(target) if (storage, place) in self._files else None

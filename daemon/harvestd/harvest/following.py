@@ -152,6 +152,11 @@ class Following:
                 content = await anyio.to_thread.run_sync(self._append, part)
                 record = None if content is None else await self._record(part)
         except Damaged as e:
+            if self._was_found(follow, growing):
+                # Somebody writes to a file that is not ours: it is theirs.
+                self._files.close(follow.target.path)
+                self._refuse(follow, e)
+                return None
             return self._further(follow, await self._start_over(follow, str(e)))
         if content is None or record is None:
             self._troubles.failed(follow.place, "its hash is not the one that the box told")
