@@ -47,7 +47,7 @@ def told(letter: bytes, value: object) -> bytes:
 
 
 def scan_part(**news: object) -> bytes:
-    """Give news of the only tree."""
+    """Give news of the only tree; `set` and `gone` by directory."""
     return frame(b"S", zlib.compress(json.dumps({"tree": 0, **news}).encode()))
 
 
@@ -64,7 +64,8 @@ async def _probe(process: asyncssh.SSHServerProcess[bytes], script: Script) -> N
 
     async def request() -> dict[str, object]:
         (length,) = struct.unpack(">I", await process.stdin.readexactly(4))
-        value = json.loads(await process.stdin.readexactly(length))
+        body = await process.stdin.readexactly(length)
+        value = json.loads(body if body.startswith(b"{") else zlib.decompress(body))
         assert isinstance(value, dict)
         return value
 
@@ -72,7 +73,10 @@ async def _probe(process: asyncssh.SSHServerProcess[bytes], script: Script) -> N
     process.stdout.write(str(hello["marker"]).encode() + told(b"H", {"python": "3.10.0"}))
     while True:
         asked = await request()
-        if asked["do"] != "beat":
+        if asked["do"] == "facts":
+            facts = {"id": 1, "gpus": [], "host": "liar", "utc_offset": 0, "free": None, "python": "3.10.0"}
+            process.stdout.write(told(b"F", facts))
+        elif asked["do"] in {"scan", "read"}:
             process.stdout.write(script(asked))
             await process.stdout.drain()
 
@@ -120,6 +124,11 @@ async def outcome(box: Box) -> HarvestError:
     return raised.value
 
 
+def in_tree(*rows: list[object]) -> list[object]:
+    """Give entries that stand at the top of the tree."""
+    return [["", list(rows)]]
+
+
 def entry(name: object = "a", kind: object = "f", *fields: object) -> list[object]:
     """Give an entry's row with some of its fields replaced."""
     return [name, kind, *(fields or (1, 2, 3, 4))]
@@ -127,10 +136,11 @@ def entry(name: object = "a", kind: object = "f", *fields: object) -> list[objec
 
 async def test_honest_script_is_believed(tmp_path: Path) -> None:
     """The scripted server can tell the truth, so what fails below fails for its lie."""
-    async with liar(tmp_path, lambda asked: scan_part(set=[entry()]) + end(asked["id"])) as box:
+    async with liar(tmp_path, lambda asked: scan_part(set=in_tree(entry())) + end(asked["id"])) as box:
         assert names(await box.scan()) == {"a"}
 
 
+DEEP = "/".join(["x" * 250] * 14)
 LIES: dict[str, Script] = {
     "garbage": lambda _: b"\x1b[31mgarbage" * 100,
     "huge frame": lambda _: struct.pack(">I", 2**31) + b"S" + bytes(1000),
@@ -143,26 +153,34 @@ LIES: dict[str, Script] = {
     "endless number": lambda _: frame(b"E", b'{"id":' + b"9" * 100_000 + b"}"),
     "wrong request": lambda asked: end(int(str(asked["id"])) + 1),
     "other tree": lambda asked: scan_part(tree=7) + end(asked["id"]),
-    "negative size": lambda asked: scan_part(set=[entry("a", "f", -1, 2, 3, 4)]) + end(asked["id"]),
-    "size of 2**63": lambda asked: scan_part(set=[entry("a", "f", 2**63, 2, 3, 4)]) + end(asked["id"]),
-    "size is true": lambda asked: scan_part(set=[[*entry()[:2], *[True] * 4]]) + end(asked["id"]),
-    "size is a text": lambda asked: scan_part(set=[entry("a", "f", "1", 2, 3, 4)]) + end(asked["id"]),
-    "size is a float": lambda asked: scan_part(set=[entry("a", "f", 1.5, 2, 3, 4)]) + end(asked["id"]),
-    "time of 2**70": lambda asked: scan_part(set=[entry("a", "f", 1, 2**70, 3, 4)]) + end(asked["id"]),
-    "unknown kind": lambda asked: scan_part(set=[entry("a", "\x1b")]) + end(asked["id"]),
-    "short row": lambda asked: scan_part(set=[["a"]]) + end(asked["id"]),
-    "name is a number": lambda asked: scan_part(set=[entry(5)]) + end(asked["id"]),
-    "file with target": lambda asked: scan_part(set=[[*entry(), "x"]]) + end(asked["id"]),
-    "bad names": lambda asked: scan_part(set=[entry(f"../{n}") for n in range(60)]) + end(asked["id"]),
+    "negative size": lambda asked: scan_part(set=in_tree(entry("a", "f", -1, 2, 3, 4))) + end(asked["id"]),
+    "size of 2**63": lambda asked: scan_part(set=in_tree(entry("a", "f", 2**63, 2, 3, 4))) + end(asked["id"]),
+    "size is true": lambda asked: scan_part(set=in_tree([*entry()[:2], *[True] * 4])) + end(asked["id"]),
+    "size is a text": lambda asked: scan_part(set=in_tree(entry("a", "f", "1", 2, 3, 4))) + end(asked["id"]),
+    "size is a float": lambda asked: scan_part(set=in_tree(entry("a", "f", 1.5, 2, 3, 4))) + end(asked["id"]),
+    "time of 2**70": lambda asked: scan_part(set=in_tree(entry("a", "f", 1, 2**70, 3, 4))) + end(asked["id"]),
+    "unknown kind": lambda asked: scan_part(set=in_tree(entry("a", "\x1b"))) + end(asked["id"]),
+    "short row": lambda asked: scan_part(set=in_tree(["a"])) + end(asked["id"]),
+    "name is a number": lambda asked: scan_part(set=in_tree(entry(5))) + end(asked["id"]),
+    "file with target": lambda asked: scan_part(set=in_tree([*entry(), "x"])) + end(asked["id"]),
+    "directory is a number": lambda asked: scan_part(set=[[5, [entry()]]]) + end(asked["id"]),
+    "no pairs": lambda asked: scan_part(set=[entry()]) + end(asked["id"]),
+    "bad directory": lambda asked: scan_part(set=[["../x", [entry(str(n)) for n in range(60)]]]) + end(asked["id"]),
+    "bad names": lambda asked: scan_part(set=in_tree(*(entry(f"../{n}") for n in range(60)))) + end(asked["id"]),
     "too many": lambda asked: (
-        b"".join(scan_part(set=[entry(f"{m}/{n}") for n in range(500)]) for m in range(6)) + end(asked["id"])
+        b"".join(scan_part(set=[[str(m), [entry(str(n)) for n in range(500)]]]) for m in range(6)) + end(asked["id"])
     ),
     "long names": lambda asked: (
-        b"".join(scan_part(set=[entry("/".join([f"{m}-{n}", *["x" * 250] * 14])) for n in range(50)]) for m in range(6))
-        + end(asked["id"])
+        b"".join(scan_part(set=[[DEEP, [entry(f"{m}-{n}") for n in range(50)]]]) for m in range(6)) + end(asked["id"])
     ),
     "unknown state": lambda asked: told(b"E", {"id": asked["id"], "now": 1, "trees": [[0, "\x1b", 1, ""]]}),
     "file instead": lambda _: told(b"O", {"id": 0, "version": [1, 2, 3, 4], "verified": None}),
+    "alive for nobody": lambda _: frame(b"K", b"x"),
+    "packed garbage": lambda _: frame(b"Z", b"not zlib"),
+    "packed bomb": lambda _: frame(b"Z", zlib.compress(bytes(200 * 1024 * 1024))),
+    "packed in packed": lambda _: frame(b"Z", zlib.compress(frame(b"Z", zlib.compress(b"")))),
+    "packed half": lambda _: frame(b"Z", zlib.compress(frame(b"K", b"s")[:-1])),
+    "packed beyond its grant": lambda _: frame(b"Z", zlib.compress(frame(b"K", b"s") * 600_000)),
 }
 
 
@@ -178,7 +196,7 @@ async def test_lies_about_trees(tmp_path: Path, lie: str) -> None:
 )
 async def test_bad_names_are_counted_and_siblings_kept(tmp_path: Path, name: str) -> None:
     """A name that no file may have is rejected alone."""
-    part = scan_part(set=[entry("before"), entry(name), entry("after")])
+    part = scan_part(set=in_tree(entry("before"), entry(name), entry("after")))
     async with liar(tmp_path, lambda asked: part + end(asked["id"])) as box:
         snapshot = await box.scan()
     assert names(snapshot) == {"before", "after"}
@@ -187,7 +205,7 @@ async def test_bad_names_are_counted_and_siblings_kept(tmp_path: Path, name: str
 
 async def test_rejected_names_that_go_are_not_counted_for_ever(tmp_path: Path) -> None:
     """The count is of the names that are there now."""
-    parts = iter([scan_part(set=[entry("../x")]), scan_part(gone=["../x"])] * 100)
+    parts = iter([scan_part(set=in_tree(entry("../x"))), scan_part(gone=[["", ["../x"]]])] * 100)
     async with liar(tmp_path, lambda asked: next(parts) + end(asked["id"])) as box:
         counts = [(await box.scan()).rejected for _ in range(120)]
     assert counts == [1, 0] * 60
@@ -195,7 +213,7 @@ async def test_rejected_names_that_go_are_not_counted_for_ever(tmp_path: Path) -
 
 async def test_endless_scan_is_cut_by_time(tmp_path: Path) -> None:
     """The same news without end cost the scan's time and no more memory than one tree."""
-    news = scan_part(set=[entry(f"{n}") for n in range(1000)]) * 2000
+    news = scan_part(set=in_tree(*(entry(f"{n}") for n in range(1000)))) * 2000
     async with liar(tmp_path, lambda _: news) as box:
         tracemalloc.start()
         try:
@@ -211,6 +229,11 @@ async def test_silence_is_a_retry(tmp_path: Path) -> None:
     """A box that says nothing any more is not at fault for sure: it is tried again."""
     async with liar(tmp_path, lambda _: b"") as box:
         assert isinstance(await outcome(box), Retry)
+
+
+def whole(number: int, size: int, data: bytes) -> bytes:
+    """Give a small file in one."""
+    return frame(b"W", struct.pack(">IQqqQ32s", number, size, 2, 3, 4, bytes(32)) + data)
 
 
 WANTED = ReadRequest(TREE, RemotePath(("a",)))
@@ -230,16 +253,32 @@ READ_LIES: dict[str, bytes] = {
     "short version": told(b"O", {"id": 0, "version": [10], "verified": None}),
     "size of -1": told(b"O", {"id": 0, "version": [-1, 2, 3, 4], "verified": None}),
     "long reason": told(b"X", {"id": 0, "reason": "\x1b" * 1000, "vanished": False}),
-    "scan instead": scan_part(set=[]),
+    "whole without a head": frame(b"W", b"x" * 20),
+    "whole of another file": whole(1, 4, b"data"),
+    "whole with too little": whole(0, 5, b"data"),
+    "whole with too much": whole(0, 3, b"data"),
+    "whole within one": OPENED + whole(0, 4, b"data"),
+    "more than the greatest": whole(0, 2**64 - 1, b"data"),
 }
 
 
 @pytest.mark.parametrize("lie", READ_LIES)
 async def test_lies_about_files(tmp_path: Path, lie: str) -> None:
     """A lie in a reading ends in quarantine."""
-    async with liar(tmp_path, lambda _: READ_LIES[lie]) as box:
+
+    def answer(asked: dict[str, object]) -> bytes:
+        return READ_LIES[lie] if asked["do"] == "read" else end(asked["id"])
+
+    async with liar(tmp_path, answer) as box:
+        await box.scan()
         with anyio.fail_after(30), pytest.raises(HostQuarantined, match="liar"):
             await read(box, [WANTED])
+
+
+async def test_news_that_nobody_asked_for(tmp_path: Path) -> None:
+    """A box that tells of changes although it was not asked to breaks the protocol."""
+    async with liar(tmp_path, lambda asked: end(asked["id"]) + scan_part(set=in_tree(entry()))) as box:
+        assert "nobody asked for" in str(await outcome(box))
 
 
 class _LyingFiles(asyncssh.SFTPServer):

@@ -181,7 +181,7 @@ async def test_program_runs_gently_and_leaves_no_trace(openssh_factory: OpenSSHF
         await box.scan()
         await read(box, [the_file(root)])
         running = probes(server)
-        assert len(running) == 2
+        assert len(running) == 1
         assert {os.getpriority(os.PRIO_PROCESS, pid) for pid in running} == {10}
     assert everything(root) == before
 
@@ -193,7 +193,7 @@ async def test_programs_end_with_the_box(openssh_factory: OpenSSHFactory, root: 
         async with open_box(connection, watching(training(root)), Limits()) as box:
             await box.scan()
             await read(box, [the_file(root)])
-            assert len(probes(server)) == 2
+            assert len(probes(server)) == 1
         await until(lambda: not probes(server))
         assert not connection.ssh.is_closed()
 
@@ -210,7 +210,7 @@ async def test_no_orphan_after_a_cut_connection(openssh_factory: OpenSSHFactory,
         box.reading([big]) as events,
     ):
         await anext(events)
-        assert len(probes(server)) == 2
+        assert len(probes(server)) == 1
         connection.ssh.abort()
         await until(lambda: not probes(server))
 
@@ -227,7 +227,7 @@ async def test_program_ends_without_heartbeat(openssh_factory: OpenSSHFactory, r
         await until(lambda: not probes(server))
         assert not connection.ssh.is_closed()
         # The next question finds a program that has ended and starts another, from nothing.
-        await until(lambda: not box._process.alive)  # type: ignore[attr-defined]  # the probe's own process
+        await until(lambda: not box._running._process.alive)  # type: ignore[attr-defined]  # the probe's own process
         assert (await box.scan()).changed
 
 
@@ -281,14 +281,24 @@ async def _expect_retry(question: Callable[[], object]) -> None:
         await question()  # type: ignore[misc]  # any coroutine function
 
 
-async def test_too_many_sessions_is_a_retry(openssh_factory: OpenSSHFactory, root: Path) -> None:
-    """Where sshd opens no further session, reading is tried again later, and scans go on."""
+async def test_one_session_is_enough(openssh_factory: OpenSSHFactory, root: Path) -> None:
+    """Where sshd opens no further session, looks and readings share the one there is."""
     server = openssh_factory(extra_config=["MaxSessions 1"])
     async with box_at(server, watching(training(root))) as box:
         await box.scan()
-        with pytest.raises(Retry, match="no further session"):
-            await read(box, [the_file(root)])
+        (answer,) = await read(box, [the_file(root)])
+        assert answer.data == b"content"
         assert not (await box.scan()).changed
+
+
+async def test_too_many_sessions_is_a_retry(openssh_factory: OpenSSHFactory, root: Path) -> None:
+    """Where a connection's only session is taken, another box on it is tried again later."""
+    server = openssh_factory(extra_config=["MaxSessions 1"])
+    async with connection_to(server) as connection, open_box(connection, watching(training(root)), Limits()) as box:
+        with pytest.raises(Retry, match="no further session"):
+            async with open_box(connection, watching(training(root)), Limits()):
+                pass
+        assert (await box.scan()).changed
 
 
 async def test_rewritten_within_a_tick_is_noticed(openssh_factory: OpenSSHFactory, root: Path) -> None:
@@ -329,7 +339,7 @@ async def test_last_file_is_the_end(openssh_factory: OpenSSHFactory, root: Path)
                     if isinstance(event, Closed):
                         break
             used.append(probes(server))
-    assert len(used[0]) == 2
+    assert len(used[0]) == 1
     assert used[0] == used[1]
 
 

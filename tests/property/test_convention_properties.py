@@ -6,15 +6,15 @@ from dataclasses import replace
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from harvestd.convention.facts import ConfigFacts, InvalidFacts, TrainingInfo, parse_config, parse_training_info
+from harvestd.convention.facts import ConfigFacts, TrainingInfo
 from harvestd.convention.naming import NamingContext, free_name, name_run
 from harvestd.convention.paths import LocalPath, RejectedPath, RemotePath, decoded, encoded
 from harvestd.convention.patterns import RunName, run_name
 from harvestd.convention.plan import Plan
 from harvestd.convention.records import FileRecord
-from harvestd.convention.seals import check_content
 from harvestd.convention.selection import CheckpointPolicy, Selection
-from harvestd.convention.snapshot import EntryType, Version
+from harvestd.convention.snapshot import Entry, EntryType, TreeState, Version
+from harvestd.convention.survey import Surveyor, survey
 from support.box_trees import EVALS, PRESENT, TRAINING, Box, Home, T
 
 TRICKS = [
@@ -299,6 +299,45 @@ def test_only_what_changed_is_planned(box: Box, selection: Selection, data: st.D
         assert follow.place == f"{tree}/{path}"
 
 
+def change(data: st.DataObject, box: Box) -> None:
+    """Change one thing in a box: an entry appears, vanishes or becomes another, a directory or a tree is shut."""
+    tree = data.draw(st.sampled_from(box.trees))
+    entries = box.entries.setdefault(tree, {})
+    what = data.draw(st.sampled_from(["appear"] * 3 + ["become"] * 3 + ["vanish", "shut", "open", "state"]))
+    if what == "appear":
+        path, kind, version, target = data.draw(things)
+        entries.pop(path, None)
+        entries[path] = Entry(path, kind, version, target if kind is EntryType.LINK else None)
+    elif what == "state":
+        box.states[tree] = data.draw(st.sampled_from([TreeState.PRESENT, TreeState.DENIED]))
+    elif what == "open":
+        box.unreadable.pop(tree, None)
+    elif entries:
+        path = data.draw(st.sampled_from(sorted(entries)))
+        if what == "become":
+            entries[path] = replace(entries[path], type=data.draw(kinds), version=data.draw(versions))
+        elif what == "vanish":
+            del entries[path]
+        else:
+            box.unreadable.setdefault(tree, []).append(path)
+
+
+@settings(max_examples=150, deadline=None)
+@given(box=boxes(), data=st.data())
+def test_surveying_again_gives_what_a_survey_from_nothing_gives(box: Box, data: st.DataObject) -> None:
+    """Whatever changes between two looks, and however often, what is taken over from the last look is still right."""
+    surveyor = Surveyor()
+    selection = data.draw(selections)
+    for _ in range(data.draw(st.integers(2, 6))):
+        for _ in range(data.draw(st.integers(0, 4))):
+            change(data, box)
+        if data.draw(st.integers(0, 4)) == 0:
+            selection = data.draw(selections)
+        snapshot = box.snapshot()
+        assert surveyor.survey(snapshot, selection) == survey(snapshot, selection)
+        assert surveyor.survey(snapshot, selection) == survey(snapshot, selection)
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     config=facts,
@@ -322,31 +361,3 @@ def test_every_experiment_gets_a_directory_of_its_own(
         assert name.directory.isprintable()
         assert name.directory.casefold() not in taken
         taken.add(name.directory.casefold())
-
-
-YAML = """\
-backbone: |total_steps: |gns_probe:\n  enabled: |- |[|]|{|}|&a |*a|!!int |!!set |!!timestamp |!x |<<: |? |: |\n|  |1:1:1
-|0x|1e9|true|~|"|'|>\n|---\n|...\n|#|\\ud800|2001-01-01|%YAML 1.1\n|é|\t"""
-yaml_pieces = st.sampled_from(YAML.split("|"))
-
-
-@settings(max_examples=400, deadline=None)
-@given(raw=st.binary(max_size=200) | st.lists(yaml_pieces, max_size=25).map(lambda pieces: "".join(pieces).encode()))
-@example(raw=b"x: " + b":".join([b"1"] * 300) + b".0")
-@example(raw=b"backbone: !!int ''")
-def test_any_bytes_are_facts_or_refused(raw: bytes) -> None:
-    """Whatever a box says its config is, reading it gives facts of the right types or one kind of error."""
-    try:
-        found = parse_config(raw)
-    except InvalidFacts:
-        pass
-    else:
-        for text in (found.backbone, found.eval_backbone, found.dataset):
-            assert text is None or text.encode().decode() == text
-        assert found.total_steps is None or type(found.total_steps) is int
-    for name in ("run_meta.json", "x.safetensors", "x.gz", "metrics.csv"):
-        try:
-            check_content(name, raw, len(raw))
-            parse_training_info(raw)
-        except InvalidFacts:
-            pass

@@ -123,7 +123,7 @@ class Box:
                 tree,
                 self.states.get(tree, TreeState.PRESENT),
                 filesystem=self.filesystem,
-                entries=self.entries.get(tree, {}),
+                entries=dict(self.entries.get(tree, {})),
                 unreadable=tuple(self.unreadable.get(tree, ())),
             )
             for tree in self.trees

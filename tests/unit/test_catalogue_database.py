@@ -200,20 +200,19 @@ async def test_a_cancelled_committer_takes_nobody_with_it(engine: Engine) -> Non
     assert numbers(engine) == [1, 2]
 
 
-def test_the_migrations_make_exactly_the_tables_of_the_schema(tmp_path: Path) -> None:
+def test_the_migrations_make_exactly_the_tables_of_the_schema(migrated: Connection) -> None:
     """What Alembic finds in a migrated file is what the code believes in: no column, index or constraint differs."""
+    context = MigrationContext.configure(migrated, opts={"compare_type": True})
+    assert compare_metadata(context, schema.metadata) == []
+    assert context.get_current_revision() == schema.HEAD
+
+
+def test_a_scratch_catalogue_has_the_tables_of_a_real_one(tmp_path: Path) -> None:
+    """What a plan is made on knows all that a pass would write."""
     with closing(open_catalogue(tmp_path, "root-1")) as catalogue, catalogue._database.engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, schema.metadata) == []
-        assert context.get_current_revision() == schema.HEAD
-        made = {
-            (row.name, " ".join(row.sql.split()))
-            for row in connection.execute(text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
-            if row.name != "alembic_version"
-        }
+        made = {table for table in _tables(connection) if table[0] != "alembic_version"}
     with closing(open_scratch(tmp_path / "none")) as scratch, scratch._database.engine.connect() as connection:
-        found = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
-        assert {(row.name, " ".join(row.sql.split())) for row in found} == made
+        assert _tables(connection) == made
 
 
 def test_opening_again_migrates_nothing(tmp_path: Path) -> None:
@@ -270,17 +269,55 @@ def test_an_older_catalogue_is_copied_before_it_is_migrated(tmp_path: Path, monk
         assert copy.execute("SELECT version_num FROM alembic_version").fetchall() == [("0000",)]
 
 
-def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def migrated(tmp_path: Path) -> Iterator[Connection]:
+    """Give a catalogue that came to its schema step by step, by the migrations alone."""
+    (tmp_path / "stepwise").mkdir()
+    engine = open_engine(tmp_path / "stepwise")
+    database._upgrade(engine, tmp_path / "stepwise", found="none")
+    with engine.connect() as connection:
+        yield connection
+    engine.dispose()
+
+
+def _tables(connection: Connection) -> set[tuple[str, str]]:
+    """Give every table and index as (name, its SQL), without regard to how it is laid out."""
+    found = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
+    return {(row.name, " ".join(row.sql.split())) for row in found}
+
+
+def test_a_fresh_catalogue_is_what_the_migrations_lead_to(tmp_path: Path, migrated: Connection) -> None:
+    """Whether made at once or step by step, tables, indexes and the noted revision are the same."""
+    with closing(open_catalogue(tmp_path, "root-1")) as catalogue, catalogue._database.engine.connect() as fresh:
+        assert _tables(fresh) == _tables(migrated)
+        revisions = "SELECT version_num FROM alembic_version"
+        assert fresh.execute(text(revisions)).all() == migrated.execute(text(revisions)).all() == [(schema.HEAD,)]
+
+
+def test_a_start_that_fails_leaves_no_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables come all or none: a start that died in between begins again from an empty file."""
+    monkeypatch.setattr(database, "_VERSION_TABLE", "no SQL")
+    with pytest.raises(HaltedForSafety, match="no"):
+        open_catalogue(tmp_path, "root-1")
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == []
+    monkeypatch.undo()
+    open_catalogue(tmp_path, "root-1").close()
+
+
+def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a step did before it died is undone with it, and the noted revision is the old one."""
+    open_catalogue(tmp_path, "root-1").close()
+    _set_revision(tmp_path, "0000")
 
     def half(config: Config, _revision: str) -> None:
-        config.attributes["connection"].execute(text("CREATE TABLE hosts (x)"))
+        config.attributes["connection"].execute(text("DROP TABLE hosts"))
         raise KeyboardInterrupt
 
     monkeypatch.setattr("alembic.command.upgrade", half)
     with pytest.raises(KeyboardInterrupt):
         open_catalogue(tmp_path, "root-1")
-    monkeypatch.undo()
+    _set_revision(tmp_path, schema.HEAD)
     open_catalogue(tmp_path, "root-1").close()
 
 

@@ -161,33 +161,30 @@ async def test_a_moved_file_stands_elsewhere(tmp_path: Path) -> None:
         assert catalogue.knowledge.holder(FILE.target) is None
 
 
-async def test_an_intent_stands_until_its_file_is_here(tmp_path: Path) -> None:
-    """What was about to be published survives a crash, in any bytes; what is recorded or dropped is settled."""
+async def test_an_intent_stands_until_it_is_fulfilled(tmp_path: Path) -> None:
+    """What was about to be published survives a crash, in any bytes; what is settled goes, whatever became of it."""
     second = replace(FILE, target=LocalPath(("exp", "b")))
     third = replace(FILE, target=LocalPath(("exp", "c")), experiment=None)
     with opened(tmp_path) as catalogue:
-        await catalogue.intend([FILE, second, third])
-        await catalogue.intend([replace(second, sha256="2" * 64)])
+        await catalogue.intend([FILE, second])
+        await catalogue.intend([third])
     with opened(tmp_path) as catalogue:
-        intents = {str(each.target): each for each in await catalogue.intents()}
-        assert intents == {
-            str(FILE.target): FILE,
-            "exp/b": replace(second, sha256="2" * 64),
-            "exp/c": third,
-        }
+        first, last = await catalogue.intents()
+        assert (first.files, last.files) == ((FILE, second), (third,))
         assert catalogue.knowledge.holder(FILE.target) is None
-        await catalogue.save_files([FILE], dropped=[third.target])
-        assert [str(each.target) for each in await catalogue.intents()] == ["exp/b"]
-        await catalogue.save_files([], dropped=[second.target])
+        await catalogue.save_files([second], [first])
+        assert await catalogue.intents() == [last]
+        await catalogue.save_files([], [last])
         assert await catalogue.intents() == []
+        assert catalogue.knowledge.holder(second.target) == second
 
 
 async def test_thousands_of_intents_are_settled_at_once(tmp_path: Path) -> None:
-    """A checkpoint of very many files is no more than a database takes in one statement."""
+    """A checkpoint of very many files, and very many intents, are no more than a database takes in one statement."""
     files = [replace(FILE, target=LocalPath(("exp", str(i)))) for i in range(40_000)]
     with opened(tmp_path) as catalogue:
-        await catalogue.intend(files)
-        await catalogue.save_files(files[:20_000], dropped=[each.target for each in files[20_000:]])
+        intents = [await catalogue.intend(files), *[await catalogue.intend([FILE]) for _ in range(600)]]
+        await catalogue.save_files(files[:20_000], intents)
         assert await catalogue.intents() == []
         assert len(catalogue.knowledge.files_of("e1")) == 20_000
         await catalogue.drop_transfers([str(i) for i in range(40_000)])

@@ -19,7 +19,7 @@ from harvestd.settings import InvalidSettings, Problem
 from harvestd.store.failures import DiskFull
 from support.command import environment
 
-HEAVY = ("asyncssh", "sqlalchemy", "pydantic", "structlog", "rich", "anyio", "alembic")
+HEAVY = ("asyncssh", "sqlalchemy", "pydantic", "structlog", "rich", "anyio", "alembic", "yaml", "asyncio")
 
 
 def raising(error: BaseException) -> Callable[[], object]:
@@ -55,6 +55,19 @@ def test_help_imports_nothing_heavy(argument: str) -> None:
     loaded = {name.partition(".")[0] for name in json.loads(done.stderr)}
     assert not loaded & set(HEAVY)
     assert ("Commands:" if argument == "--help" else __version__) in done.stdout
+
+
+def test_nothing_of_an_answer_is_lost_at_the_end() -> None:
+    """The process ends at once with its code, and what was written until then is out, after an error as well."""
+    script = (
+        "import sys\n"
+        "from harvestd import __main__\n"
+        "__main__.ended = lambda work: sys.stdout.write('half an answer') and 3\n"
+        "__main__.main()"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment(), timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "half an answer", "")
 
 
 def test_flags_before_and_after_the_name() -> None:

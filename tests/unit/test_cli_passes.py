@@ -7,9 +7,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from harvestd.cli import outlook, summary
+from harvestd.cli.bars import Bars
 from harvestd.cli.output import Page
 from harvestd.cli.passes import exit_code_of
-from harvestd.cli.progress import Bars, progress_of
+from harvestd.cli.progress import progress_of
 from harvestd.convention.layout import LeftOut
 from harvestd.convention.plan import Plan, Waiting
 from harvestd.errors import ExitCode, HostQuarantined, Retry

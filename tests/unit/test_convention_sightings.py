@@ -72,6 +72,30 @@ def test_any_change_starts_again() -> None:
     assert sightings.age(source_of(box), 9.0) == pytest.approx(1.0)
 
 
+def test_a_look_that_shows_the_same_again_starts_nothing() -> None:
+    """A transport that reads everything anew at each look gives equal versions, and the file is as old as before."""
+    box = Box()
+    box.file(PATH, age=-100.0, inode=7)
+    sightings = Sightings()
+    sightings.update(box.snapshot(), 0.0)
+    box.file(PATH, age=-100.0, inode=7)
+    sightings.update(box.snapshot(5.0), 5.0)
+    assert sightings.age(source_of(box), 6.0) == pytest.approx(6.0)
+
+
+def test_a_file_that_comes_back_is_as_young_as_its_return() -> None:
+    """What was not there in one look has not stood unchanged since the look before."""
+    box = Box()
+    box.file(PATH, age=-100.0, inode=7)
+    sightings = Sightings()
+    sightings.update(box.snapshot(), 0.0)
+    box.remove(PATH)
+    sightings.update(box.snapshot(3.0), 3.0)
+    box.file(PATH, age=-100.0, inode=7)
+    sightings.update(box.snapshot(5.0), 5.0)
+    assert sightings.age(source_of(box), 6.0) == pytest.approx(1.0)
+
+
 def test_an_unchanged_look_keeps_what_was_seen() -> None:
     """A look that says "nothing changed" is not read again, and file systems are not forgotten by it."""
     box = Box(filesystem="nfs4")

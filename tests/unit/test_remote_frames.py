@@ -1,6 +1,8 @@
 """From a probe's bytes to frames."""
 
 import struct
+import zlib
+from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
@@ -18,12 +20,24 @@ def framed(letter: Letter, payload: bytes) -> bytes:
     return struct.pack(">I", len(payload) + 1) + letter.value + payload
 
 
+def joined(frames: Iterable[Frame]) -> list[Frame]:
+    """Give the frames with neighbouring data as one: how data is cut means nothing, and none is none."""
+    found: list[Frame] = []
+    for frame in frames:
+        if frame.letter is Letter.DATA and found and found[-1].letter is Letter.DATA:
+            found[-1] = Frame(Letter.DATA, found[-1].payload + frame.payload)
+        else:
+            found.append(frame)
+    return found
+
+
 def decoder() -> FrameDecoder:
     """Give a fresh decoder."""
     return FrameDecoder(MARKER, LIMIT)
 
 
-frames = st.lists(st.tuples(st.sampled_from(Letter), st.binary(max_size=50)), max_size=8)
+plain = [letter for letter in Letter if letter is not Letter.PACKED]
+frames = st.lists(st.tuples(st.sampled_from(plain), st.binary(max_size=50)), max_size=8)
 noise = st.binary(max_size=60).filter(lambda data: MARKER not in data)
 
 
@@ -34,8 +48,24 @@ def test_any_cut_gives_the_same_frames(before: bytes, sent: list[tuple[Letter, b
     ends = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
     decoding = decoder()
     got = [frame for start, end in pairwise(ends) for frame in decoding.feed(stream[start:end])]
-    assert got == [Frame(letter, payload) for letter, payload in sent]
+    assert joined(got) == joined([Frame(letter, payload) for letter, payload in sent])
     assert decoding.started
+    assert decoding.received == sum(len(payload) + 5 for _, payload in sent)
+
+
+@given(frames, frames, st.lists(st.integers(0, 600), max_size=12))
+def test_packed_frames_are_the_same(
+    sent: list[tuple[Letter, bytes]], packed: list[tuple[Letter, bytes]], cuts: list[int]
+) -> None:
+    """Frames that come packed are those that were packed, and count as what they unpack to."""
+    within = b"".join(framed(letter, payload) for letter, payload in packed)
+    start = b"".join(framed(letter, payload) for letter, payload in sent)
+    stream = MARKER + start + framed(Letter.PACKED, zlib.compress(within)) + start
+    ends = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
+    decoding = decoder()
+    got = [frame for start, end in pairwise(ends) for frame in decoding.feed(stream[start:end])]
+    assert joined(got) == joined([Frame(letter, payload) for letter, payload in (*sent, *packed, *sent)])
+    assert decoding.received == 2 * len(start) + len(within)
 
 
 @given(st.binary(max_size=300))
@@ -46,7 +76,7 @@ def test_garbage_ends_or_waits(data: bytes) -> None:
         got = list(decoding.feed(MARKER + data))
     except BrokenStream:
         return
-    assert sum(len(frame.payload) + 5 for frame in got) <= len(data)
+    assert sum(len(frame.payload) for frame in got) <= decoding.received
 
 
 def test_frame_at_and_beyond_the_limit() -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.snapshot import Entry, EntryType, Tree, TreeKind, TreeState, Version
+from harvestd.convention.snapshot import Entry, EntryType, Snapshot, Tree, TreeKind, TreeState, Version
 from harvestd.remote.box import Limits
 from harvestd.remote.probe.answers import BrokenAnswer, ScanEnd, ScanPart, TreeNews
 from harvestd.remote.probe.known_trees import KnownTrees
@@ -27,25 +27,31 @@ def part(
     return ScanPart(tree, changed, tuple(RemotePath.parse(name) for name in gone), (), (), rejected, frozenset())
 
 
+def looked(known: KnownTrees, end: ScanEnd) -> Snapshot:
+    """End a look and give what is known then."""
+    known.complete(end)
+    return known.snapshot()
+
+
 def test_first_look() -> None:
     """The first look holds what was told, and counts as changed even where it is empty."""
     known = KnownTrees(TREES, Limits())
     known.take(part(changed=(entry("a"),)))
-    snapshot = known.complete(PRESENT)
+    snapshot = looked(known, PRESENT)
     assert [set(map(str, listing.entries)) for listing in snapshot.listings] == [{"a"}, set()]
     assert [(listing.state, listing.device, listing.filesystem) for listing in snapshot.listings] == [
         (TreeState.PRESENT, 7, "ext4")
     ] * 2
     assert snapshot.changed
-    assert KnownTrees((), Limits()).complete(NOTHING).changed
+    assert looked(KnownTrees((), Limits()), NOTHING).changed
 
 
 def test_unchanged_look_gives_the_same_objects() -> None:
     """Without news the very same listings are handed out."""
     known = KnownTrees(TREES, Limits())
     known.take(part(changed=(entry("a"),)))
-    first = known.complete(PRESENT)
-    second = known.complete(NOTHING)
+    first = looked(known, PRESENT)
+    second = looked(known, NOTHING)
     assert not second.changed
     assert second.box_time_ns == 20
     assert all(a is b for a, b in zip(first.listings, second.listings, strict=True))
@@ -55,13 +61,24 @@ def test_what_was_handed_out_never_changes() -> None:
     """News make a new mapping; an older snapshot stays as it was."""
     known = KnownTrees(TREES, Limits())
     known.take(part(changed=(entry("a"), entry("b"))))
-    first = known.complete(PRESENT)
+    first = looked(known, PRESENT)
     known.take(part(changed=(entry("a", 9),), gone=("b",)))
     assert len(first.listings[0].entries) == 2
-    second = known.complete(NOTHING)
+    second = looked(known, NOTHING)
     assert first.listings[0].entries[RemotePath(("a",))].version.size == 1
     assert second.listings[0].entries == {RemotePath(("a",)): entry("a", 9)}
     assert second.listings[1] is first.listings[1]
+
+
+def test_looks_between_two_snapshots_count_together() -> None:
+    """What a box told by itself meanwhile makes the next snapshot a changed one, though its own look found nothing."""
+    known = KnownTrees(TREES, Limits())
+    looked(known, PRESENT)
+    known.take(part(changed=(entry("a"),)))
+    known.complete(NOTHING)
+    known.complete(NOTHING)
+    assert known.snapshot().changed
+    assert not known.snapshot().changed
 
 
 def test_absent_tree_is_empty() -> None:
@@ -69,7 +86,7 @@ def test_absent_tree_is_empty() -> None:
     known = KnownTrees(TREES, Limits())
     known.take(part(changed=(entry("a"),)))
     known.complete(PRESENT)
-    snapshot = known.complete(ScanEnd(2, 20, (TreeNews(0, TreeState.NO_ROOT, 0, ""),)))
+    snapshot = looked(known, ScanEnd(2, 20, (TreeNews(0, TreeState.NO_ROOT, 0, ""),)))
     assert snapshot.changed
     assert snapshot.listings[0].entries == {}
     assert snapshot.listings[0].state is TreeState.NO_ROOT
@@ -104,6 +121,6 @@ def test_deltas_add_up(states: list[dict[str, int]]) -> None:
     for state in states:
         changed = tuple(entry(name, size) for name, size in state.items() if before.get(name) != size)
         known.take(part(changed=changed, gone=tuple(before.keys() - state.keys())))
-        snapshot = known.complete(end)
+        snapshot = looked(known, end)
         assert {str(path): found.version.size for path, found in snapshot.listings[0].entries.items()} == state
         before, end = state, NOTHING

@@ -69,6 +69,15 @@ def test_the_text_is_stable_and_readable() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["},\n      {", '"}, {', "\n    }\n", "\u2028"])
+def test_the_text_is_indented_as_json_does_it(name: str) -> None:
+    """Whatever names hold, each value has a line of its own, as for everybody who reads or writes it with a tool."""
+    hostile = replace(MANIFEST, left_out=(LeftOut(name, name, name), *MANIFEST.left_out), aliases=(name, name))
+    for manifest in (hostile, Manifest(MANIFEST.experiment), Manifest(Experiment(name, name))):
+        text = to_json(manifest)
+        assert text == json.dumps(json.loads(text), indent=2).encode() + b"\n"
+
+
 def test_names_that_are_not_utf8_survive() -> None:
     """Lone surrogates, newlines and escapes in names come back as they were."""
     odd = "a\udcff\n\x1b[2J\u202e\U0001f600"

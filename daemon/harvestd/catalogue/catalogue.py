@@ -4,15 +4,15 @@ Each method that changes something returns when it is on disk; memory follows. R
 database can't be written: then nothing more may be published.
 """
 
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from types import SimpleNamespace
+from functools import cache
+from typing import TypeVar
 
 import anyio.to_thread
 from sqlalchemy import Connection, delete, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.sqlite import dialect, insert
 
 from harvestd.catalogue import rows, schema
 from harvestd.catalogue.database import Database
@@ -20,6 +20,8 @@ from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.layout import LeftOut
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
+
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,14 @@ class Transfer:
     place: str
     synced: int
     """Bytes that are surely on disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """Files that were about to be published together, on record until it is known what became of them."""
+
+    id: int
+    files: tuple[FileRecord, ...]
 
 
 class Catalogue:
@@ -92,32 +102,27 @@ class Catalogue:
         await self._database.write(lambda connection: connection.execute(statement))
         self.knowledge.learn_eval_link(link)
 
-    async def intend(self, files: Sequence[FileRecord]) -> None:
+    async def intend(self, files: Sequence[FileRecord]) -> Intent:
         """Record what is about to be published, so that a crash in between can be told from a stranger's file."""
-        values = [{"target": str(file.target), "row": json.dumps(rows.file_row(file))} for file in files]
+        made: list[int] = []
 
         def change(connection: Connection) -> None:
-            statement = insert(schema.intents)
-            connection.execute(
-                statement.on_conflict_do_update(index_elements=["target"], set_={"row": statement.excluded.row}), values
-            )
+            statement = insert(schema.intents).values(files=rows.intent_text(files))
+            made.extend(connection.execute(statement.returning(schema.intents.c.id)).scalars())
 
-        if values:
-            await self._database.write(change)
+        await self._database.write(change)
+        return Intent(made[0], tuple(files))
 
-    async def save_files(self, files: Sequence[FileRecord], dropped: Sequence[LocalPath] = ()) -> None:
-        """Record files that are here and synced; their intents, and those of `dropped` targets, are fulfilled."""
-        values = [rows.file_row(file) for file in files]
-        settled = [str(file.target) for file in files] + [str(target) for target in dropped]
+    async def save_files(self, files: Sequence[FileRecord], fulfilled: Sequence[Intent] = ()) -> None:
+        """Record files that are here and synced; `fulfilled` intents are dropped in the same transaction."""
 
         def change(connection: Connection) -> None:
-            if values:
-                statement = insert(schema.files)
-                columns = {name: statement.excluded[name] for name in values[0] if name != "target"}
-                connection.execute(statement.on_conflict_do_update(index_elements=["target"], set_=columns), values)
-            _delete_intents(connection, settled)
+            if files:
+                connection.exec_driver_sql(_upsert_of_files(), [rows.file_row(file) for file in files])
+            for some in _sliced([intent.id for intent in fulfilled]):
+                connection.execute(delete(schema.intents).where(schema.intents.c.id.in_(some)))
 
-        if settled:
+        if files or fulfilled:
             await self._database.write(change)
         for file in files:
             self.knowledge.learn_file(file)
@@ -127,7 +132,7 @@ class Catalogue:
 
         def change(connection: Connection) -> None:
             connection.execute(delete(schema.files).where(schema.files.c.target == str(old.target)))
-            connection.execute(insert(schema.files).values(rows.file_row(new)))
+            connection.exec_driver_sql(_upsert_of_files(), rows.file_row(new))
 
         await self._database.write(change)
         self.knowledge.forget_file(old)
@@ -236,13 +241,13 @@ class Catalogue:
 
         return await anyio.to_thread.run_sync(query)
 
-    async def intents(self) -> list[FileRecord]:
-        """Give what was about to be published when the last process ended."""
+    async def intents(self) -> list[Intent]:
+        """Give what was about to be published when the last process ended, oldest first."""
 
-        def query() -> list[FileRecord]:
+        def query() -> list[Intent]:
             with self._database.engine.connect() as connection:
-                found = connection.execute(select(schema.intents.c.row)).scalars()
-                return [rows.file_of(SimpleNamespace(**json.loads(row))) for row in found]
+                found = connection.execute(select(schema.intents).order_by(schema.intents.c.id))
+                return [Intent(row.id, rows.files_of_intent(row.files)) for row in found]
 
         return await anyio.to_thread.run_sync(query)
 
@@ -271,11 +276,14 @@ _MAX_VARIABLES = 500
 """SQLite takes a limited number of bound values in one statement."""
 
 
-def _sliced(values: Sequence[str]) -> Iterator[Sequence[str]]:
+def _sliced(values: Sequence[_Value]) -> Iterator[Sequence[_Value]]:
     for start in range(0, len(values), _MAX_VARIABLES):
         yield values[start : start + _MAX_VARIABLES]
 
 
-def _delete_intents(connection: Connection, targets: Sequence[str]) -> None:
-    for some in _sliced(targets):
-        connection.execute(delete(schema.intents).where(schema.intents.c.target.in_(some)))
+@cache
+def _upsert_of_files() -> str:
+    """Give the statement in the driver's words: SQLAlchemy would take longer over each row than SQLite does."""
+    statement = insert(schema.files)
+    columns = {name: statement.excluded[name] for name in rows.FILE_COLUMNS if name != "target"}
+    return str(statement.on_conflict_do_update(index_elements=["target"], set_=columns).compile(dialect=dialect()))

@@ -10,15 +10,22 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
-from harvestd.catalogue.schema import HEAD
+from harvestd.catalogue.schema import HEAD, metadata
 from harvestd.convention.sightings import NETWORK_FILESYSTEMS
 from harvestd.errors import Fatal, HaltedForSafety
 
 FILE_NAME = "catalogue.sqlite"
 _BUSY_SECONDS = 10.0
+_VERSION_TABLE = """
+CREATE TABLE alembic_version (
+    version_num VARCHAR(32) NOT NULL,
+    CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
+)
+"""
+"""Where Alembic keeps the migration that was made last, as it makes it itself."""
 _REMOTE_FUSE = frozenset({"fuse.sshfs", "fuse.rclone", "fuse.s3fs", "fuse.glusterfs", "fuse.ceph", "fuse.gcsfuse"})
 """Other FUSE file systems lie on local disks often enough."""
 
@@ -71,29 +78,45 @@ def _filesystem_of(path: Path) -> str:
 
 def revision(engine: Engine) -> str | None:
     """Give the migration that the database stands at; None for an empty one."""
+    # In the driver's own words: who only asks for this should not pay for compiling statements.
     with engine.connect() as connection:
-        if not inspect(connection).has_table("alembic_version"):
+        marked = connection.exec_driver_sql("SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'")
+        if not marked.scalar():
             return None
-        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
 
 
 def migrate(engine: Engine, state_dir: Path) -> None:
-    """Bring the database to `HEAD`, keeping a copy of an older one; raises `Fatal` for one from a newer harvestd."""
+    """Bring the database to `HEAD`, keeping a copy of an older one; raises `Fatal` for one from a newer harvestd.
+
+    An empty one gets the newest tables at once: a test holds that the migrations lead to the very same ones.
+    """
     with translated():
         found = revision(engine)
-    if found == HEAD:
-        return
-    if found is not None and found > HEAD:
+    if found is None:
+        with translated(), engine.begin() as connection:
+            _make(connection)
+    elif found > HEAD:
         raise Fatal(
             f"the catalogue in {state_dir} was written by a newer harvestd (schema {found}, this one knows {HEAD})",
             hint="upgrade harvestd; the data itself is untouched",
         )
+    elif found < HEAD:
+        _keep_copy(engine, state_dir / f"{FILE_NAME}.before-{HEAD}")
+        _upgrade(engine, state_dir, found)
+
+
+def _make(connection: Connection) -> None:
+    metadata.create_all(connection, checkfirst=False)
+    connection.exec_driver_sql(_VERSION_TABLE)
+    connection.exec_driver_sql("INSERT INTO alembic_version (version_num) VALUES (?)", (HEAD,))
+
+
+def _upgrade(engine: Engine, state_dir: Path, found: str) -> None:
     from alembic import command  # noqa: PLC0415  (heavy, and needed only when there is something to migrate)
     from alembic.config import Config  # noqa: PLC0415  (the same)
     from alembic.util.exc import CommandError  # noqa: PLC0415  (the same)
 
-    if found is not None:
-        _keep_copy(engine, state_dir / f"{FILE_NAME}.before-{HEAD}")
     config = Config()
     config.set_main_option("script_location", "harvestd.catalogue:migrations")
     try:

@@ -1,15 +1,18 @@
 """Between records and rows: one pair of functions for each table, nothing else."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Final
 
 from sqlalchemy import Row
 
+from harvestd.catalogue import schema
 from harvestd.convention.artifacts import Kind
 from harvestd.convention.facts import ConfigFacts, TrainingInfo
 from harvestd.convention.naming import ExperimentName, Part
-from harvestd.convention.paths import LocalPath
+from harvestd.convention.paths import LocalPath, decoded
 from harvestd.convention.patterns import Finetuned
 from harvestd.convention.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
 from harvestd.convention.snapshot import Version
@@ -87,25 +90,33 @@ def eval_link_of(row: Row[Any]) -> EvalLink:
     return EvalLink(row.storage, row.place, Version(**json.loads(row.version)), row.training_run)
 
 
-def file_row(file: FileRecord) -> dict[str, Any]:
-    """Give the columns of `files`."""
-    return {
-        "target": str(file.target),
-        "storage": file.storage,
-        "place": file.place,
-        "host": file.host,
-        "experiment": file.experiment,
-        "kind": str(file.kind),
-        "remote_size": fitting(file.version.size),
-        "mtime_ns": fitting(file.version.mtime_ns),
-        "ctime_ns": fitting(file.version.ctime_ns),
-        "inode": fitting(_signed(file.version.inode)),
-        "size": file.size,
-        "sha256": file.sha256,
-        "fetched_at": file.fetched_at,
-        "reason": file.reason,
-        "marker": file.marker,
-    }
+FILE_COLUMNS: Final = tuple(schema.files.columns.keys())
+"""In the order of `file_values`."""
+
+
+def file_row(file: FileRecord) -> tuple[str | bytes | float | None, ...]:
+    """Give the values of `files`, in the order of `FILE_COLUMNS` and as the driver takes them.
+
+    Thousands are written at a time, so they take no detour by names and types.
+    """
+    version = file.version
+    return (
+        schema.stored(str(file.target)),
+        file.storage,
+        schema.stored(file.place),
+        file.host,
+        file.experiment,
+        file.kind.value,
+        fitting(version.size),
+        fitting(version.mtime_ns),
+        fitting(version.ctime_ns),
+        fitting(_signed(version.inode)),
+        file.size,
+        file.sha256,
+        file.fetched_at,
+        schema.stored(file.reason),
+        file.marker,
+    )
 
 
 def file_of(row: Any) -> FileRecord:  # noqa: ANN401  (a row, or an intent's copy of one)
@@ -126,12 +137,26 @@ def file_of(row: Any) -> FileRecord:  # noqa: ANN401  (a row, or an intent's cop
     )
 
 
+def intent_text(files: Sequence[FileRecord]) -> str:
+    """Give the text of one intent: the columns, and a row for each file, all ASCII."""
+    # A name that is no UTF-8 is bytes in a row, and lone surrogates in JSON.
+    return json.dumps({"columns": FILE_COLUMNS, "rows": [file_row(file) for file in files]}, default=decoded)
+
+
+def files_of_intent(content: str) -> tuple[FileRecord, ...]:
+    """Read the text of one intent."""
+    found = json.loads(content)
+    columns = found["columns"]
+    return tuple(file_of(SimpleNamespace(**dict(zip(columns, row, strict=True)))) for row in found["rows"])
+
+
 _WORD = 1 << 64
+_LEAST, _MOST = -_WORD // 2, _WORD // 2 - 1
 
 
 def fitting(number: int) -> int:
     """Give the nearest number that SQLite holds: boxes lie, and sums of lies know no bounds."""
-    return max(-_WORD // 2, min(_WORD // 2 - 1, number))
+    return number if _LEAST <= number <= _MOST else max(_LEAST, min(_MOST, number))
 
 
 def _signed(inode: int) -> int:

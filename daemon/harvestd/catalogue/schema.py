@@ -7,10 +7,21 @@ from sqlalchemy.types import TypeDecorator
 
 from harvestd.convention.paths import decoded, encoded
 
-HEAD = "0001"
+HEAD = "0002"
 """The migration that makes exactly these tables."""
 
 metadata = MetaData()
+
+
+def stored(value: str) -> str | bytes:
+    """Give what a column of paths holds for `value`: text where it is text, else the bytes it stands for."""
+    if value.isascii():
+        return value
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return encoded(value)
+    return value
 
 
 class PathText(TypeDecorator[str]):
@@ -20,14 +31,8 @@ class PathText(TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Any) -> Any:  # noqa: ANN401, ARG002  (SQLAlchemy's own)
-        """Give text where it is text, else the bytes it stands for."""
-        if value is None or value.isascii():
-            return value
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            return encoded(value)
-        return value
+        """Give what the column holds."""
+        return None if value is None else stored(value)
 
     def process_result_value(self, value: Any, dialect: Any) -> str | None:  # noqa: ANN401, ARG002  (the same)
         """Give the `str` form of either."""
@@ -107,8 +112,8 @@ files = Table(
 intents = Table(
     "intents",
     metadata,
-    Column("target", PathText, primary_key=True),
-    Column("row", String, nullable=False),
+    Column("id", Integer, primary_key=True),
+    Column("files", String, nullable=False),
 )
 
 transfers = Table(

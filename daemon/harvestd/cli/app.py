@@ -4,7 +4,6 @@ So `harvestd --help` needs neither SSH nor a database: the lines of its list sta
 """
 
 from dataclasses import dataclass
-from importlib import import_module
 
 import click
 
@@ -63,7 +62,9 @@ class LazyGroup(click.Group):
         entry = COMMANDS.get(cmd_name)
         if entry is None:
             return None
-        command = getattr(import_module(f"harvestd.cli.{entry.module}"), entry.function)
+        from harvestd.cli.importing import imported  # noqa: PLC0415  (the list of commands needs none of it)
+
+        command = getattr(imported(f"harvestd.cli.{entry.module}"), entry.function)
         if not isinstance(command, click.Command):
             raise TypeError(f"{entry.module}.{entry.function} is no command")
         return command

@@ -8,12 +8,10 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 
-from rich.console import Console
-from rich.text import Text
-
 from harvestd.cli import tables
 from harvestd.cli.ending import answering
 from harvestd.cli.tables import Column, Row
+from harvestd.cli.terminal import console_on
 from harvestd.telemetry.escaping import escaped
 
 
@@ -26,7 +24,7 @@ class Page:
     """A page on standard output; made once by a command that answers people."""
 
     def __init__(self) -> None:
-        self._console = Console(file=sys.stdout, markup=False, emoji=False, highlight=False)
+        self._console = console_on(sys.stdout)
         self._empty = True
 
     def line(self, text: str, style: str = "") -> None:
@@ -45,18 +43,22 @@ class Page:
         if not found:
             return
         self._empty = False
-        if self._console.is_terminal:
-            self._console.print(tables.on_terminal(columns, found))
-        else:
+        if self._console is None:
             for line in tables.off_terminal(columns, found):
                 _write(line)
+        else:
+            from harvestd.cli import drawing  # noqa: PLC0415  (rich: only a terminal needs it)
+
+            self._console.print(drawing.table(columns, found))
 
     def _print(self, text: str, style: str) -> None:
         self._empty = False
-        if self._console.is_terminal:
-            self._console.print(Text(escaped(text), style=style), soft_wrap=True)
-        else:
+        if self._console is None:
             _write(escaped(text))
+        else:
+            from harvestd.cli import drawing  # noqa: PLC0415  (the same)
+
+            self._console.print(drawing.paragraph(text, style), soft_wrap=True)
 
 
 def _write(line: str) -> None:

@@ -55,10 +55,7 @@ def once(flags: Flags, hosts: tuple[str, ...], *, verbose: bool, as_json: bool) 
     Brings home everything that is complete now; what only has to settle is waited for.
     """
     settings = settings_of(flags)
-    wanted = anyio.run(passes.hosts_of, settings, hosts)
-    with progress_of([host.name for host in wanted], sys.stderr) as (monitor, stream):
-        configure(_for_people(flags.log_format), flags.log_level or "warning", stream=stream)
-        outcomes = anyio.run(passes.once, settings, wanted, monitor)
+    outcomes = anyio.run(_pass, settings, flags, hosts)
     _tell_troubles(outcomes)
     if any(outcome.result and outcome.result.disk_full for outcome in outcomes):
         tell_error(_no_room(settings))
@@ -67,6 +64,13 @@ def once(flags: Flags, hosts: tuple[str, ...], *, verbose: bool, as_json: bool) 
     else:
         summary.write(Page(), outcomes, verbose=verbose)
     return exit_code_of(outcomes)
+
+
+async def _pass(settings: Settings, flags: Flags, names: Sequence[str]) -> list[HostOutcome]:
+    wanted = await passes.hosts_of(settings, names)
+    with progress_of([host.name for host in wanted], sys.stderr) as (monitor, stream):
+        configure(_for_people(flags.log_format), flags.log_level or "warning", stream=stream)
+        return await passes.once(settings, wanted, monitor)
 
 
 @click.command(epilog=_PLAN)
@@ -81,14 +85,17 @@ def plan(flags: Flags, hosts: tuple[str, ...], *, as_json: bool) -> ExitCode:
     """
     settings = settings_of(flags)
     configure(_for_people(flags.log_format), flags.log_level or "error", stream=sys.stderr)
-    wanted = anyio.run(passes.hosts_of, settings, hosts)
-    outcomes = anyio.run(passes.plan, settings, wanted)
+    outcomes = anyio.run(_plan, settings, hosts)
     _tell_troubles(outcomes)
     if as_json:
         print_json(outlook.document(outcomes))
     else:
         outlook.write(Page(), outcomes)
     return exit_code_of(outcomes)
+
+
+async def _plan(settings: Settings, names: Sequence[str]) -> list[HostOutcome]:
+    return await passes.plan(settings, await passes.hosts_of(settings, names))
 
 
 def exit_code_of(outcomes: Sequence[HostOutcome]) -> ExitCode:

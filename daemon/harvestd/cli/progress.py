@@ -5,15 +5,9 @@ It hears of bytes through `Monitor` and never holds a transfer up.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TextIO, cast
+from typing import TextIO
 
-from rich.console import Console
-from rich.file_proxy import FileProxy
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Column
-from rich.text import Text
-
-from harvestd.cli import quantities
+from harvestd.cli.terminal import console_on
 from harvestd.harvest.monitor import Monitor, Silent
 
 
@@ -23,77 +17,11 @@ def progress_of(hosts: Sequence[str], stream: TextIO) -> Iterator[tuple[Monitor,
 
     Gives what hears of the progress, and where lines may be written meanwhile without disturbing the bars.
     """
-    console = Console(file=stream, markup=False, emoji=False, highlight=False)
-    if not console.is_terminal or console.is_dumb_terminal:
+    console = console_on(stream)
+    if console is None or console.is_dumb_terminal:
         yield Silent(), stream
         return
-    with Progress(
-        TextColumn("{task.description}", markup=False, table_column=_whole()),
-        BarColumn(bar_width=None),
-        _Amount(table_column=_whole()),
-        _Rate(table_column=_whole()),
-        TimeRemainingColumn(compact=True, table_column=_whole()),
-        TextColumn("{task.fields[files]} files", markup=False, table_column=_whole()),
-        console=console,
-        transient=True,
-        expand=True,
-    ) as progress:
-        # A FileProxy is a TextIO in all but its type: the bars are drawn anew below each line written to it.
-        yield Bars(progress, hosts), cast("TextIO", FileProxy(console, stream))
+    from harvestd.cli.bars import Bars, lines_above, progress_on  # noqa: PLC0415  (rich: only a terminal needs it)
 
-
-def _whole() -> Column:
-    """Give a column that keeps its width: on a narrow terminal only the bar shrinks."""
-    return Column(no_wrap=True)
-
-
-class _Amount(ProgressColumn):
-    """How much came, of how much; in the units of every other page."""
-
-    def render(self, task: Task) -> Text:
-        """Give the cell."""
-        if task.total is None:
-            return Text("connecting", style="dim")
-        return Text(f"{quantities.size(int(task.completed))} of {quantities.size(int(task.total))}")
-
-
-class _Rate(ProgressColumn):
-    """How fast it comes."""
-
-    def render(self, task: Task) -> Text:
-        """Give the cell."""
-        return Text(f"{quantities.size(int(task.speed))}/s" if task.speed else "", style="dim")
-
-
-class Bars:
-    """One bar for each host; a host's bar pulses until it is known how much there is to fetch."""
-
-    def __init__(self, progress: Progress, hosts: Sequence[str]) -> None:
-        self._progress = progress
-        self._tasks: dict[str, TaskID] = {host: progress.add_task(host, total=None, files="0/0") for host in hosts}
-        self._sizes = dict.fromkeys(hosts, 0)
-        self._moved = dict.fromkeys(hosts, 0)
-        self._files = dict.fromkeys(hosts, 0)
-        self._settled = dict.fromkeys(hosts, 0)
-
-    def planned(self, host: str, size: int, files: int) -> None:
-        """Make a host's bar longer."""
-        self._sizes[host] += size
-        self._files[host] += files
-        self._show(host)
-
-    def moved(self, host: str, size: int) -> None:
-        """Fill a host's bar."""
-        self._moved[host] += size
-        self._show(host)
-
-    def settled(self, host: str, files: int) -> None:
-        """Count files that are at their places."""
-        self._settled[host] += files
-        self._show(host)
-
-    def _show(self, host: str) -> None:
-        # A growing file, or one that is tried again, brings more than was planned: the bar then ends where it is.
-        total = max(self._sizes[host], self._moved[host])
-        files = f"{self._settled[host]}/{max(self._files[host], self._settled[host])}"
-        self._progress.update(self._tasks[host], total=total, completed=self._moved[host], files=files)
+    with progress_on(console) as progress:
+        yield Bars(progress, hosts), lines_above(console, stream)

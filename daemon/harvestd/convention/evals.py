@@ -1,15 +1,15 @@
 """An eval tree: the four layouts that box software writes, walked down to the leaves that hold a metrics.csv."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from harvestd.convention.artifacts import Kind
-from harvestd.convention.layout import EvalDir, Group, Source, Wanted
+from harvestd.convention.layout import EvalDir, Group, Source, Wanted, marker_last
 from harvestd.convention.leftovers import Leftovers
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.patterns import EvalStep, Finetuned, RunName, eval_step, finetuned, is_finetuned, run_name
-from harvestd.convention.selection import Exclusion, Selection, excluded_anywhere
+from harvestd.convention.selection import Exclusion, Exclusions, Selection
 from harvestd.convention.snapshot import Entry, EntryType, Tree, Version
 
 _RECORDS = frozenset({"records.jsonl.gz", "predictions.jsonl", "completions.jsonl"})
@@ -23,6 +23,9 @@ _TOP_KINDS = {
 }
 _CONSOLIDATED = {"consolidated_metrics.csv": Kind.METRICS, "consolidated_summary.json": Kind.SUMMARY}
 _UNKNOWN = Exclusion("not part of the convention")
+_REASONS = {kind: f"{kind} is always wanted" for kind in Kind} | {Kind.RECORDS: "rule: select.records = true"}
+
+_Parts = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ def eval_home(inside: tuple[str, ...], selection: Selection) -> EvalHome | None:
 def eval_kind(rest: tuple[str, ...], *, in_leaf: bool, selection: Selection) -> Kind | Exclusion:
     """Tell what the file at `rest` below an eval directory is; total. `in_leaf`: a metrics.csv lies beside it.
 
-    What is excluded at any place is not its matter: `excluded_anywhere` goes before.
+    What is excluded at any place is not its matter: `Exclusions` go before.
     """
     name, depth = rest[-1], len(rest)
     if name in _RECORDS:
@@ -71,111 +74,97 @@ def eval_kind(rest: tuple[str, ...], *, in_leaf: bool, selection: Selection) -> 
 
 
 def understand_eval(
-    tree: Tree, home: EvalHome, entries: Sequence[Entry], selection: Selection, unlisted: Iterable[RemotePath] = ()
+    tree: Tree, home: EvalHome, entries: Iterable[Entry], selection: Selection, unlisted: Iterable[RemotePath] = ()
 ) -> EvalDir:
-    """Sort everything below one eval directory into leaves, single files and leftovers."""
+    """Sort everything below one eval directory into leaves, single files and leftovers; `entries` in any order."""
     depth = len(home.path.parts)
     leftovers = Leftovers(tree, depth)
-    found: list[Wanted] = []
-    excluded: list[tuple[Entry, Exclusion]] = []
-    leaves = _leaves(home, entries, selection)
-    for entry in entries:
-        if entry.type is EntryType.DIRECTORY:
-            continue
-        if not _is_file(entry):
+    exclusions = Exclusions(selection, home.path.parts)
+    files: list[tuple[Entry, _Parts, Exclusion | None]] = []
+    for entry in sorted(entries, key=lambda entry: entry.path.parts):
+        if entry.type is EntryType.FILE:
+            rest = entry.path.parts[depth:]
+            files.append((entry, rest, exclusions.of_file(rest)))
+        elif entry.type is not EntryType.DIRECTORY:
             leftovers.add_special(entry)
-            continue
-        rest = entry.path.parts[depth:]
-        in_leaf = entry.path.parts[:-1] in leaves
-        exclusion = excluded_anywhere(rest, selection, home.path.parts)
-        kind = exclusion or eval_kind(rest, in_leaf=in_leaf, selection=selection)
+    leaves = {rest[:-1] for _, rest, exclusion in files if rest[-1] == "metrics.csv" and exclusion is None}
+    found: list[Wanted] = []
+    witnesses: dict[_Parts, list[Version]] = {}
+    for entry, rest, exclusion in files:
+        directory = rest[:-1]
+        kind = exclusion or eval_kind(rest, in_leaf=directory in leaves, selection=selection)
+        if rest[-1] in _RECORDS:
+            witnesses.setdefault(directory, []).append(entry.version)
         if isinstance(kind, Exclusion):
-            excluded.append((entry, kind))
+            leftovers.add(entry, kind)
         else:
             leftovers.understood(entry.path)
-            found.append(Wanted(Source(tree, entry.path, entry.version), kind, rest, _reason(kind)))
-    for entry, exclusion in excluded:
-        leftovers.add(entry, exclusion)
-    for directory in unlisted:
-        leftovers.add_unlisted(directory)
+            found.append(Wanted(Source(tree, entry.path, entry.version), kind, rest, _REASONS[kind]))
+    for path in unlisted:
+        leftovers.add_unlisted(path)
     return EvalDir(
         tree=tree,
         path=home.path,
-        groups=_groups(tree, found, leaves, [entry for entry, _ in excluded]),
+        groups=_groups(tree, home.path, found, leaves, witnesses),
         left_out=tuple(leftovers.collected()),
         run=home.run,
         config=_eval_config(found) if home.run else None,
         step=home.step,
-        finetuned=(home.finetuned,) if home.finetuned else _tunings(leaves, depth, selection),
+        finetuned=(home.finetuned,) if home.finetuned else _tunings(leaves, selection),
     )
-
-
-def _leaves(home: EvalHome, entries: Iterable[Entry], selection: Selection) -> set[tuple[str, ...]]:
-    depth = len(home.path.parts)
-    metrics = (each for each in entries if each.path.name == "metrics.csv" and _is_file(each))
-    return {
-        each.path.parts[:-1]
-        for each in metrics
-        if excluded_anywhere(each.path.parts[depth:], selection, home.path.parts) is None
-    }
-
-
-def _reason(kind: Kind) -> str:
-    return "rule: select.records = true" if kind is Kind.RECORDS else f"{kind} is always wanted"
-
-
-def _is_file(entry: Entry) -> bool:
-    return entry.type is EntryType.FILE
 
 
 def _groups(
-    tree: Tree, found: Iterable[Wanted], leaves: Collection[tuple[str, ...]], excluded: Iterable[Entry]
+    tree: Tree,
+    home: RemotePath,
+    found: Iterable[Wanted],
+    leaves: Iterable[_Parts],
+    witnesses: Mapping[_Parts, Sequence[Version]],
 ) -> tuple[Group, ...]:
     """Make a group of each leaf, and of each file that belongs to no leaf or is too large to hold one up."""
-    members: dict[tuple[str, ...], list[Wanted]] = {leaf: [] for leaf in sorted(leaves)}
-    witnesses: dict[tuple[str, ...], list[Version]] = {}
+    members: dict[_Parts, list[Wanted]] = {leaf: [] for leaf in sorted(leaves)}
     apart: list[Wanted] = []
-    for entry in excluded:
-        if entry.path.name in _RECORDS:
-            witnesses.setdefault(entry.path.parts[:-1], []).append(entry.version)
     for wanted in found:
-        parent = wanted.source.path.parts[:-1]
-        if wanted.kind is Kind.RECORDS:
-            witnesses.setdefault(parent, []).append(wanted.source.version)
-        if parent in members and wanted.kind is not Kind.RECORDS:
-            members[parent].append(wanted)
-        else:
+        leaf = members.get(wanted.rest[:-1])
+        if leaf is None or wanted.kind is Kind.RECORDS:
             apart.append(wanted)
+        else:
+            leaf.append(wanted)
     return (
-        *(_apart(tree, wanted, members.get(wanted.source.path.parts[:-1], ())) for wanted in apart),
-        *(_leaf(tree, parent, members[parent], witnesses.get(parent, ())) for parent in members),
+        *(_apart(tree, wanted, members.get(wanted.rest[:-1], ())) for wanted in apart),
+        *(_leaf(tree, home.child(*leaf), members[leaf], witnesses.get(leaf, ())) for leaf in members),
     )
 
 
-def _leaf(tree: Tree, parent: tuple[str, ...], members: list[Wanted], witnesses: Iterable[Version]) -> Group:
+def _leaf(tree: Tree, path: RemotePath, members: Sequence[Wanted], witnesses: Iterable[Version]) -> Group:
     marker = _marker(members)
-    ordered = sorted(members, key=lambda member: (member.source == marker, member.rest))
-    return Group(tree, RemotePath(parent), tuple(ordered), marker, witnesses=tuple(witnesses))
+    return Group(tree, path, marker_last(members, marker), marker, witnesses=tuple(witnesses))
 
 
-def _apart(tree: Tree, wanted: Wanted, beside: Iterable[Wanted]) -> Group:
+def _apart(tree: Tree, wanted: Wanted, beside: Sequence[Wanted]) -> Group:
     """Make the group of one file alone; the marker of the leaf that it lies in seals records as well."""
     marker = _marker(beside) if wanted.kind is Kind.RECORDS else None
     return Group(tree, wanted.source.path, (wanted,), marker)
 
 
-def _marker(members: Iterable[Wanted]) -> Source | None:
-    by_name = {member.source.path.name: member.source for member in members}
-    return next((by_name[name] for name in _MARKERS if name in by_name), None)
+def _marker(members: Sequence[Wanted]) -> Source | None:
+    for name in _MARKERS:
+        for member in members:
+            if member.rest[-1] == name:
+                return member.source
+    return None
 
 
 def _eval_config(found: Iterable[Wanted]) -> Source | None:
     return next((each.source for each in found if each.rest == ("eval_config.yaml",)), None)
 
 
-def _tunings(leaves: Iterable[tuple[str, ...]], depth: int, selection: Selection) -> tuple[Finetuned, ...]:
+def _tunings(leaves: Iterable[_Parts], selection: Selection) -> tuple[Finetuned, ...]:
     """Give what the way to the leaves says; only a directory right above a step's says anything."""
-    pairs = {pair for leaf in leaves for pair in pairwise(leaf[depth:])}
-    above = {name for name, below in pairs if eval_step(below, selection.datasets)}
+    above: set[str] = set()
+    for leaf in leaves:
+        for name, below in pairwise(leaf):
+            if name not in above and is_finetuned(name) and eval_step(below, selection.datasets):
+                above.add(name)
     found = {tuning for name in above if (tuning := finetuned(name, selection.datasets))}
     return tuple(sorted(found, key=lambda tuning: (tuning.backbone, tuning.dataset)))

@@ -9,6 +9,8 @@ from collections import defaultdict
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
 
+_Parts = tuple[str, ...]
+
 
 class Knowledge:
     """Runs, experiments and files that are on record."""
@@ -18,11 +20,13 @@ class Knowledge:
         self._runs_by_name: defaultdict[str, dict[tuple[str, str], RunRecord]] = defaultdict(dict)
         self._experiments: dict[str, ExperimentRecord] = {}
         self._directories: set[str] = set()
-        self._files: defaultdict[tuple[str, str], dict[LocalPath, FileRecord]] = defaultdict(dict)
-        self._by_target: dict[LocalPath, FileRecord] = {}
+        # Files are kept by the components of their places at home: planning asks for each file at each look, and a path
+        # need not be made to find what stands there.
+        self._files: defaultdict[tuple[str, str], dict[_Parts, FileRecord]] = defaultdict(dict)
+        self._by_target: dict[_Parts, FileRecord] = {}
         self._links: dict[LocalPath, str] = {}
         self._eval_links: dict[tuple[str, str], EvalLink] = {}
-        self._by_experiment: defaultdict[str | None, dict[LocalPath, FileRecord]] = defaultdict(dict)
+        self._by_experiment: defaultdict[str | None, dict[_Parts, FileRecord]] = defaultdict(dict)
 
     def learn_run(self, run: RunRecord) -> None:
         """Add a run, or replace what was known of it."""
@@ -36,26 +40,28 @@ class Knowledge:
 
     def learn_file(self, file: FileRecord) -> None:
         """Add a file, or replace what was known of it: one place at home has one record."""
-        before = self._by_target.get(file.target)
+        target = file.target.parts
+        before = self._by_target.get(target)
         if before is not None:
             self._drop(before)
-        self._files[file.storage, file.place][file.target] = file
-        self._by_target[file.target] = file
-        self._by_experiment[file.experiment][file.target] = file
+        self._files[file.storage, file.place][target] = file
+        self._by_target[target] = file
+        self._by_experiment[file.experiment][target] = file
 
     def forget_file(self, file: FileRecord) -> None:
         """Drop the record of this remote file at this place; whatever else stands there by now stays on record."""
-        known = self._by_target.get(file.target)
+        known = self._by_target.get(file.target.parts)
         if known is not None and known.key == file.key:
             self._drop(known)
 
     def _drop(self, file: FileRecord) -> None:
-        del self._by_target[file.target]
+        target = file.target.parts
+        del self._by_target[target]
         copies = self._files[file.storage, file.place]
-        del copies[file.target]
+        del copies[target]
         if not copies:
             del self._files[file.storage, file.place]
-        del self._by_experiment[file.experiment][file.target]
+        del self._by_experiment[file.experiment][target]
 
     def learn_link(self, path: LocalPath, target: str) -> None:
         """Add a link that was made at home, or replace what was known of it."""
@@ -103,14 +109,24 @@ class Knowledge:
 
     def file(self, storage: str, place: str, target: LocalPath) -> FileRecord | None:
         """Give the record of this remote file at this target."""
-        return self._files[storage, place].get(target) if (storage, place) in self._files else None
+        return self.file_at(storage, place, target.parts)
+
+    def file_at(self, storage: str, place: str, target: tuple[str, ...]) -> FileRecord | None:
+        """Give the record of this remote file at the place of these components, which may be no valid path."""
+        copies = self._files.get((storage, place))
+        return copies.get(target) if copies else None
 
     def copies(self, storage: str, place: str) -> list[FileRecord]:
         """Give every record of this remote file: one a target."""
-        return list(self._files[storage, place].values()) if (storage, place) in self._files else []
+        copies = self._files.get((storage, place))
+        return list(copies.values()) if copies else []
 
     def holder(self, target: LocalPath) -> FileRecord | None:
         """Give the record of the file that stands at `target`."""
+        return self._by_target.get(target.parts)
+
+    def holder_at(self, target: tuple[str, ...]) -> FileRecord | None:
+        """Give the record of the file at the place of these components, which may be no valid path."""
         return self._by_target.get(target)
 
     def files_of(self, experiment: str | None) -> list[FileRecord]:

@@ -1,6 +1,7 @@
 """What the pieces of a snapshot are called once they are understood: sources, groups, runs, evals, leftovers."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Self
 
 from harvestd.convention.artifacts import Kind
@@ -16,11 +17,12 @@ class Source:
     tree: Tree
     path: RemotePath
     version: Version
+    place: str = field(init=False, repr=False, compare=False)
+    """The absolute path on the box; made once, since a file is looked up by it again and again."""
 
-    @property
-    def place(self) -> str:
-        """The absolute path on the box."""
-        return place_of(self.tree, self.path)
+    def __post_init__(self) -> None:
+        """Make the place."""
+        object.__setattr__(self, "place", place_of(self.tree, self.path))
 
 
 def place_of(tree: Tree, path: RemotePath) -> str:
@@ -38,6 +40,13 @@ class Wanted:
     """Where it lies below its run, or below its eval directory."""
     reason: str
     """Why it is fetched, for the manifest."""
+
+
+def marker_last(members: Iterable[Wanted], marker: Source | None) -> tuple[Wanted, ...]:
+    """Give the members in the order of publishing; `marker` is the source of one of them, that very object."""
+    if marker is None:
+        return tuple(members)
+    return tuple(sorted(members, key=lambda member: member.source is marker))
 
 
 @dataclass(frozen=True, slots=True)

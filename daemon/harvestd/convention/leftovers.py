@@ -36,7 +36,8 @@ class Leftovers:
 
     def understood(self, path: RemotePath) -> None:
         """Note that the convention knows what stands at `path`: no directory above it is left out as a whole."""
-        self._understand(path.parts)
+        if path.parts[:-1] not in self._understood:
+            self._understand(path.parts)
 
     def _understand(self, parts: _Parts) -> None:
         above = parts[:-1]

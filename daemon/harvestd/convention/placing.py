@@ -11,7 +11,7 @@ from functools import cached_property
 from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.layout import EvalDir, Group, Survey
 from harvestd.convention.models import model_in_names
-from harvestd.convention.paths import LocalPath, RejectedPath
+from harvestd.convention.paths import LocalPath
 from harvestd.convention.patterns import run_name
 from harvestd.convention.records import ExperimentRecord, RunRecord
 from harvestd.convention.selection import Selection
@@ -155,13 +155,12 @@ class Placing:
         That is kept where two variants meet. What is here already stays where it is.
         """
         variant = (eval_dir.path.name,)
+        directory = home.directory.parts
         for member in group.members:
-            path = _path_in(home, (*variant, *member.rest))
-            if path and self._knowledge.file(self._storage, member.source.place, path):
+            if self._knowledge.file_at(self._storage, member.source.place, directory + variant + member.rest):
                 return variant
         for member in group.members:
-            path = _path_in(home, member.rest)
-            holder = self._knowledge.holder(path) if path else None
+            holder = self._knowledge.holder_at(directory + member.rest)
             if holder is not None:
                 return () if f"/{eval_dir.path.name}/" in holder.place else variant
         tuning = self._tuning_of(eval_dir)
@@ -178,10 +177,3 @@ class Placing:
                     for member in group.members:
                         found[self._tuning_of(eval_dir), member.rest].add(eval_dir.path.name)
         return found
-
-
-def _path_in(home: Home, rest: tuple[str, ...]) -> LocalPath | None:
-    try:
-        return home.directory.child(*rest)
-    except RejectedPath:
-        return None

@@ -32,20 +32,19 @@ class FetchFile:
 
 @dataclass(frozen=True, slots=True)
 class FetchGroup:
-    """Files that move into place together, the marker last."""
+    """Files that move into place together, the marker last; one at least."""
 
     place: str
     files: tuple[FetchFile, ...]
+    size: int = field(init=False, repr=False, compare=False)
+    """Bytes to come."""
+    value: Value = field(init=False, repr=False, compare=False)
+    """How early it is wanted."""
 
-    @property
-    def size(self) -> int:
-        """Bytes to come."""
-        return sum(file.source.version.size for file in self.files)
-
-    @property
-    def value(self) -> Value:
-        """How early it is wanted."""
-        return min(VALUE[file.kind] for file in self.files)
+    def __post_init__(self) -> None:
+        """Add up what the files say; groups are sorted, filtered and counted by it again and again."""
+        object.__setattr__(self, "size", sum([file.source.version.size for file in self.files]))
+        object.__setattr__(self, "value", min([VALUE[file.kind] for file in self.files]))
 
 
 @dataclass(frozen=True, slots=True)

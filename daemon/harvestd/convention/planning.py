@@ -1,6 +1,6 @@
 """Making the plan of one host from one survey. Pure: the same arguments give the same plan."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harvestd.convention.artifacts import Kind
@@ -17,8 +17,8 @@ from harvestd.convention.snapshot import Version
 from harvestd.convention.targets import Targets
 from harvestd.convention.training import MARKER as CHECKPOINT_MARKER
 
-_Places = Mapping[Wanted, list[tuple[Home, tuple[str, ...]]]]
-"""For each file the directories at home that it belongs in, and where below them."""
+_Places = Sequence[tuple[Home, tuple[str, ...]]]
+"""The directories at home that a group belongs in, and what stands there between them and its files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class _Planner:
             self._targets.leave_out(experiment.id, [_whole(run, f"its place at home can't be made: {e}")])
             return
         for group in run.groups:
-            self._plan_group(group, {member: [(home, member.rest)] for member in group.members})
+            self._plan_group(group, [(home, ())])
         for wanted in run.growing:
             self._plan_follow(wanted, home, finished=record.finished)
         self._targets.leave_out(experiment.id, self._link_planned(run, home))
@@ -135,7 +135,7 @@ class _Planner:
             self._waiting.append(Waiting(eval_dir.place, size, homes.reason, None))
             return
         for group in eval_dir.groups:
-            self._plan_group(group, _eval_targets(eval_dir, group, homes, placing))
+            self._plan_group(group, _places(eval_dir, group, homes, placing))
         self._targets.leave_out(homes[0].experiment, eval_dir.left_out)
 
     def _linked_run(self, eval_dir: EvalDir) -> str | None:
@@ -147,10 +147,10 @@ class _Planner:
     def _plan_group(self, group: Group, places: _Places) -> None:
         files: list[FetchFile] = []
         for member in group.members:
-            found = [self._targets.sealed(member, home, rest) for home, rest in places[member]]
-            targets = tuple(target for target in found if target is not None)
+            found = [self._targets.sealed(member, home, between + member.rest) for home, between in places]
+            targets = tuple([target for target in found if target is not None])
             if targets:
-                marker = group.marker == member.source
+                marker = group.marker is member.source
                 files.append(FetchFile(member.source, member.kind, targets, member.reason, marker))
         if not files:
             return
@@ -173,13 +173,8 @@ class _Planner:
             self._follows.append(Follow(source, wanted.kind, target, wanted.reason, whole))
 
 
-def _eval_targets(eval_dir: EvalDir, group: Group, homes: Iterable[Home], placing: Placing) -> _Places:
-    targets: dict[Wanted, list[tuple[Home, tuple[str, ...]]]] = {member: [] for member in group.members}
-    for home in homes:
-        prefix = placing.below_base(eval_dir, group, home) if home.first_stands else ()
-        for member in group.members:
-            targets[member].append((home, (*prefix, *member.rest)))
-    return targets
+def _places(eval_dir: EvalDir, group: Group, homes: Iterable[Home], placing: Placing) -> _Places:
+    return [(home, placing.below_base(eval_dir, group, home) if home.first_stands else ()) for home in homes]
 
 
 def _whole(directory: RunDir | EvalDir, reason: str) -> LeftOut:

@@ -41,8 +41,8 @@ def unsealed(group: Group, sightings: Sightings, settle: float, now: float) -> U
             return Unsealed("its marker training_info.json is not there yet", None)
         return _by_age(group, sightings, sightings.settle(group.tree, settle), now, "settling")
     marker = group.marker.version
-    siblings = [member.source.version for member in group.members]
-    if all(sibling.mtime_ns <= marker.mtime_ns for sibling in (*siblings, *group.witnesses)):
+    newest = max([member.source.version.mtime_ns for member in group.members])
+    if newest <= marker.mtime_ns and all(each.mtime_ns <= marker.mtime_ns for each in group.witnesses):
         coarse = marker.ctime_ns == 0
         return _by_age(group, sightings, COARSE_TICK, now, "looking again") if coarse else None
     reason = f"{group.marker.path.name} is older than what it marks: settling"

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase, translate
+from functools import lru_cache
 
 from harvestd.convention.artifacts import DATASETS, PRUNED_DIRECTORIES, TEMPORARY_FILES
 
@@ -45,28 +46,64 @@ class Exclusion:
     directory that holds nothing which the convention knows."""
 
 
-def excluded_directory(path: tuple[str, ...], selection: Selection, above: tuple[str, ...] = ()) -> Exclusion | None:
-    """Apply the rules that hold for whole directories: other tools' own, and the operator's.
+_Parts = tuple[str, ...]
 
-    `path` is what is judged and what the depth is counted in, `above` are the components before it in its tree: those
-    have been judged already, but the operator's patterns may begin with them.
+_OTHER_TOOLS = -1
+"""The rank of the rule on other tools' directories: it goes before the operator's patterns, which count from 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    """What excludes a path: of several rules the first one says it, and of several of its levels the topmost."""
+
+    rank: int
+    exclusion: Exclusion
+
+
+class Exclusions:
+    """The rules that hold at any place in a tree, for what lies below one directory of it; pure but for a memory.
+
+    What is judged is a path below that directory, and depths are counted in it. What a directory is excluded by, all
+    below it is, too; so each directory is judged once.
     """
-    for depth, name in enumerate(path, start=1):
-        if name in PRUNED_DIRECTORIES:
-            return Exclusion(f"rule: {name} is never wanted", depth)
-    return _excluded_by_operator(path, selection, above)
+
+    def __init__(self, selection: Selection, above: _Parts = ()) -> None:
+        """`above` leads from the tree to the directory: judged already, but the operator's patterns may begin there."""
+        self._patterns = selection.exclude
+        self._above = above
+        self._directories: dict[_Parts, _Ranked | None] = {(): None}
+
+    def of_file(self, path: _Parts) -> Exclusion | None:
+        """Apply the rules for a file: those for its directories and its own name, and temporaries."""
+        if _is_temporary(path[-1]):
+            return Exclusion("rule: temporary file", len(path))
+        found = self._judged(path, self._of(path[:-1]))
+        return found.exclusion if found else None
+
+    def of_directory(self, path: _Parts) -> Exclusion | None:
+        """Apply the rules that hold for whole directories: other tools' own, and the operator's."""
+        found = self._of(path)
+        return found.exclusion if found else None
+
+    def _of(self, directory: _Parts) -> _Ranked | None:
+        if directory not in self._directories:
+            self._directories[directory] = self._judged(directory, self._of(directory[:-1]))
+        return self._directories[directory]
+
+    def _judged(self, path: _Parts, above: _Ranked | None) -> _Ranked | None:
+        if above is not None and above.rank == _OTHER_TOOLS:
+            return above
+        if path[-1] in PRUNED_DIRECTORIES:
+            return _Ranked(_OTHER_TOOLS, Exclusion(f"rule: {path[-1]} is never wanted", len(path)))
+        if not self._patterns:
+            return None
+        whole = "/".join((*self._above, *path))
+        for rank, pattern in enumerate(self._patterns[: above.rank if above else None]):
+            if fnmatchcase(path[-1], pattern) or fnmatchcase(whole, pattern):
+                return _Ranked(rank, Exclusion(f'rule: select.exclude "{pattern}"', len(path)))
+        return above
 
 
-def excluded_anywhere(path: tuple[str, ...], selection: Selection, above: tuple[str, ...] = ()) -> Exclusion | None:
-    """Apply the rules that hold for a file at any place in a tree: those for its directories, and temporaries."""
-    if _TEMPORARY.fullmatch(path[-1]):
-        return Exclusion("rule: temporary file", len(path))
-    return excluded_directory(path, selection, above)
-
-
-def _excluded_by_operator(path: tuple[str, ...], selection: Selection, above: tuple[str, ...]) -> Exclusion | None:
-    for pattern in selection.exclude:
-        for depth, name in enumerate(path, start=1):
-            if fnmatchcase(name, pattern) or fnmatchcase("/".join((*above, *path[:depth])), pattern):
-                return Exclusion(f'rule: select.exclude "{pattern}"', depth)
-    return None
+@lru_cache(maxsize=4096)
+def _is_temporary(name: str) -> bool:
+    return _TEMPORARY.fullmatch(name) is not None

@@ -4,9 +4,12 @@ Kept across looks at one host, on our clock. The box's own clock counts only as 
 stamps (its time now and a file's last change), so a box whose clock is wrong by hours changes nothing.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
 from harvestd.convention.layout import Group, Source
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.snapshot import EntryType, Listing, Snapshot, Tree, Version
+from harvestd.convention.snapshot import Entry, EntryType, Snapshot, Tree, Version
 
 NETWORK_FILESYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "ceph", "lustre", "9p", "afs", "gpfs", "beegfs"})
 NETWORK_SETTLE = 60.0
@@ -20,11 +23,33 @@ def is_network(filesystem: str) -> bool:
     return filesystem in NETWORK_FILESYSTEMS or filesystem.startswith("fuse")
 
 
+@dataclass(slots=True)
+class _Seen:
+    """The files of one tree, in the look that was made last."""
+
+    entries: Mapping[RemotePath, Entry] = field(default_factory=dict)
+    since: dict[tuple[str, ...], tuple[Version, float]] = field(default_factory=dict)
+    """By the components of their paths: the version, and when it was seen first."""
+
+    def update(self, entries: Mapping[RemotePath, Entry], now: float) -> None:
+        # A look's entries are replaced by those of the next, never changed: the same ones hold nothing new.
+        if entries is self.entries:
+            return
+        fresh: dict[tuple[str, ...], tuple[Version, float]] = {}
+        for entry in entries.values():
+            if entry.type is EntryType.FILE:
+                parts, version = entry.path.parts, entry.version
+                seen = self.since.get(parts)
+                same = seen is not None and (seen[0] is version or seen[0] == version)
+                fresh[parts] = seen if seen is not None and same else (version, now)
+        self.entries, self.since = entries, fresh
+
+
 class Sightings:
     """When each file of one host was first seen in its present version."""
 
     def __init__(self) -> None:
-        self._since: dict[tuple[Tree, RemotePath], tuple[Version, float]] = {}
+        self._seen: dict[Tree, _Seen] = {}
         self._box_offset_ns: int | None = None
         self._network: set[Tree] = set()
 
@@ -35,24 +60,14 @@ class Sightings:
         if not snapshot.changed:
             return
         self._network = {listing.tree for listing in snapshot.listings if is_network(listing.filesystem)}
-        fresh: dict[tuple[Tree, RemotePath], tuple[Version, float]] = {}
+        self._seen = {listing.tree: self._seen.get(listing.tree) or _Seen() for listing in snapshot.listings}
         for listing in snapshot.listings:
-            self._carry_over(listing, fresh, now)
-        self._since = fresh
-
-    def _carry_over(
-        self, listing: Listing, fresh: dict[tuple[Tree, RemotePath], tuple[Version, float]], now: float
-    ) -> None:
-        for path, entry in listing.entries.items():
-            if entry.type is not EntryType.FILE:
-                continue
-            key = (listing.tree, path)
-            before = self._since.get(key)
-            fresh[key] = before if before and before[0] == entry.version else (entry.version, now)
+            self._seen[listing.tree].update(listing.entries, now)
 
     def age(self, source: Source, now: float) -> float:
         """Give the seconds for which this version has surely stood unchanged."""
-        seen = self._since.get((source.tree, source.path))
+        tree = self._seen.get(source.tree)
+        seen = tree.since.get(source.path.parts) if tree else None
         observed = now - seen[1] if seen and seen[0] == source.version else 0.0
         return max(observed, self._age_on_the_box(source.version, now))
 

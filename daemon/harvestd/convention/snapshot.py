@@ -22,9 +22,16 @@ class Tree:
     """The absolute path as the operator gave it; the box resolves links in it once."""
     name: str
     kind: TreeKind
+    _text: str = field(init=False, repr=False, compare=False)
+    """Made once: it begins the place of every file in the tree."""
+
+    def __post_init__(self) -> None:
+        """Make the tree's path."""
+        object.__setattr__(self, "_text", f"{self.root.rstrip('/')}/{self.name}")
 
     def __str__(self) -> str:
-        return f"{self.root.rstrip('/')}/{self.name}"
+        """Give the absolute path on the box."""
+        return self._text
 
 
 class EntryType(StrEnum):
@@ -85,6 +92,7 @@ class Listing:
     filesystem: str = ""
     """The file system's kind from the box's mount table, e.g. ext4, nfs4; empty if unknown."""
     entries: Mapping[RemotePath, Entry] = field(default_factory=dict)
+    """Never changed once they were handed out: what holds the same object has seen the same entries."""
     unreadable: tuple[RemotePath, ...] = ()
     """Directories below the tree that the box's user may not list."""
 

@@ -1,27 +1,25 @@
-"""From a snapshot to runs, evals and leftovers: every entry is understood as exactly one of them."""
+"""From a snapshot to runs, evals and leftovers: every entry is understood as exactly one of them.
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+A tree is looked at again and again, and little of it changes in between. What lies below one run or eval directory is
+understood from that alone; so a `Surveyor` takes over, from its survey before, each directory below which nothing
+differs. It never gives anything else than a survey from nothing would.
+"""
 
-from harvestd.convention.evals import eval_home, understand_eval
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from harvestd.convention.evals import EvalHome, eval_home, understand_eval
 from harvestd.convention.layout import EvalDir, LeftOut, RunDir, Survey
-from harvestd.convention.leftovers import UNLISTED, Leftovers
+from harvestd.convention.leftovers import UNLISTED
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.patterns import RunName, run_name
-from harvestd.convention.selection import Exclusion, Selection, excluded_anywhere, excluded_directory
-from harvestd.convention.snapshot import Entry, EntryType, Listing, Snapshot, TreeKind, TreeState
+from harvestd.convention.selection import Selection
+from harvestd.convention.snapshot import Listing, Snapshot, Tree, TreeKind, TreeState
+from harvestd.convention.sorting import Below, HomeT, SortedTree
 from harvestd.convention.training import understand_run
 
-
-class _Home(Protocol):
-    """A directory whose name says what lies below it."""
-
-    @property
-    def path(self) -> RemotePath: ...
-
-
-HomeT = TypeVar("HomeT", bound=_Home)
+DirT = TypeVar("DirT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,37 +28,49 @@ class _RunHome:
     name: RunName
 
 
-@dataclass(slots=True)
-class _Found(Generic[HomeT]):
-    """What lies below one home."""
+@dataclass(frozen=True, slots=True)
+class _Seen(Generic[HomeT, DirT]):
+    """A tree, understood, and what it was understood from."""
 
-    home: HomeT
-    entries: list[Entry] = field(default_factory=list)
-    unlisted: list[RemotePath] = field(default_factory=list)
+    listing: Listing
+    below: Mapping[RemotePath, tuple[Below[HomeT], DirT]]
+    """By home."""
+    left_out: list[LeftOut]
 
+    @property
+    def found(self) -> list[DirT]:
+        return [directory for _, directory in self.below.values()]
 
-def survey(snapshot: Snapshot, selection: Selection) -> Survey:
-    """Understand everything that one host's trees hold."""
-    runs: list[RunDir] = []
-    evals: list[EvalDir] = []
-    left_out: list[LeftOut] = []
-    for listing in snapshot.listings:
-        if listing.state is TreeState.DENIED:
-            left_out.append(LeftOut(str(listing.tree), None, 1, UNLISTED))
-        elif listing.tree.kind is TreeKind.TRAINING:
-            left_out += _training_tree(listing, selection, runs)
-        else:
-            left_out += _eval_tree(listing, selection, evals)
-    return Survey(tuple(runs), tuple(evals), tuple(left_out))
+    def shows(self, listing: Listing) -> bool:
+        # The entries of a look are replaced by those of the next, never changed; comparing them one by one is dearer.
+        return self.listing.entries is listing.entries and self.listing.unreadable == listing.unreadable
 
 
-def _training_tree(listing: Listing, selection: Selection, runs: list[RunDir]) -> list[LeftOut]:
-    sorting = _Sorting(listing, selection, _run_home)
-    runs += [
-        understand_run(listing.tree, each.home.path, each.home.name, each.entries, selection, each.unlisted)
-        for each in sorting.found()
-    ]
-    return sorting.left_out("not below a run_* directory")
+@dataclass(frozen=True, slots=True)
+class _Convention(Generic[HomeT, DirT]):
+    """How one kind of tree is understood."""
+
+    home_of: Callable[[tuple[str, ...], Selection], HomeT | None]
+    understand: Callable[[Tree, Below[HomeT], Selection], DirT | None]
+    strangers: str
+    """Why what lies below no home is left out."""
+
+    def see(self, listing: Listing, selection: Selection, before: _Seen[HomeT, DirT] | None) -> _Seen[HomeT, DirT]:
+        """Understand a tree; `before` is what an earlier look at it gave for the same selection."""
+        if before is not None and before.shows(listing):
+            return before
+        sorted_tree = SortedTree(listing, selection, self.home_of)
+        known = before.below if before is not None else {}
+        below: dict[RemotePath, tuple[Below[HomeT], DirT]] = {}
+        for each in sorted_tree.homes():
+            unchanged = known.get(each.home.path)
+            if unchanged is not None and unchanged[0] == each:
+                below[each.home.path] = unchanged
+                continue
+            directory = self.understand(listing.tree, each, selection)
+            if directory is not None:
+                below[each.home.path] = (each, directory)
+        return _Seen(listing, below, sorted_tree.left_out(listing.tree, self.strangers))
 
 
 def _run_home(inside: tuple[str, ...], _selection: Selection) -> _RunHome | None:
@@ -71,83 +81,55 @@ def _run_home(inside: tuple[str, ...], _selection: Selection) -> _RunHome | None
     return None
 
 
-def _eval_tree(listing: Listing, selection: Selection, evals: list[EvalDir]) -> list[LeftOut]:
-    sorting = _Sorting(listing, selection, eval_home)
+def _run_dir(tree: Tree, below: Below[_RunHome], selection: Selection) -> RunDir:
+    return understand_run(tree, below.home.path, below.home.name, below.entries, selection, below.unlisted)
+
+
+def _eval_dir(tree: Tree, below: Below[EvalHome], selection: Selection) -> EvalDir | None:
     # A directory without a file is no eval (yet), but what can't be listed in it is to be told.
-    evals += [
-        understand_eval(listing.tree, each.home, each.entries, selection, each.unlisted)
-        for each in sorting.found()
-        if each.unlisted or any(entry.type is not EntryType.DIRECTORY for entry in each.entries)
-    ]
-    return sorting.left_out("not below a directory that names a run or a model")
+    if not below.entries and not below.unlisted:
+        return None
+    return understand_eval(tree, below.home, below.entries, selection, below.unlisted)
 
 
-class _Sorting(Generic[HomeT]):
-    """Splits a tree into what lies below some home and what does not.
+_TRAINING = _Convention(_run_home, _run_dir, "not below a run_* directory")
+_EVAL = _Convention(eval_home, _eval_dir, "not below a directory that names a run or a model")
 
-    A home that may not be listed, or that a rule excludes as a whole, is none.
-    """
 
-    def __init__(
-        self, listing: Listing, selection: Selection, home_of: Callable[[tuple[str, ...], Selection], HomeT | None]
-    ) -> None:
-        self._selection = selection
-        self._home_of = home_of
-        self._homes: dict[tuple[str, ...], HomeT | None] = {}
-        self._excluded: dict[RemotePath, Exclusion | None] = {}
-        self._found: dict[RemotePath, _Found[HomeT]] = {}
-        self._strangers: list[Entry] = []
-        self._leftovers = Leftovers(listing.tree, 0)
-        unlisted = frozenset(listing.unreadable)
-        for path in sorted(listing.entries, key=lambda path: path.parts):
-            if path not in unlisted:
-                self._sort(listing.entries[path])
-        for path in listing.unreadable:
-            self._sort_unlisted(path)
+class Surveyor:
+    """Surveys one host again and again."""
 
-    def _sort(self, entry: Entry) -> None:
-        directory = entry.type is EntryType.DIRECTORY
-        below = self._below(entry.path.parts if directory else entry.path.parts[:-1])
-        if isinstance(below, _Found):
-            below.entries.append(entry)
-        elif below is not None and entry.type is EntryType.FILE:
-            self._leftovers.add(entry, below)
-        elif not directory:
-            self._strangers.append(entry)
+    def __init__(self) -> None:
+        self._selection: Selection | None = None
+        self._runs: dict[Tree, _Seen[_RunHome, RunDir]] = {}
+        self._evals: dict[Tree, _Seen[EvalHome, EvalDir]] = {}
 
-    def _sort_unlisted(self, path: RemotePath) -> None:
-        below = self._below(path.parts[:-1])
-        if isinstance(below, _Found):
-            below.unlisted.append(path)
-        else:
-            self._leftovers.add_unlisted(path)
-
-    def _below(self, inside: tuple[str, ...]) -> "_Found[HomeT] | Exclusion | None":
-        if inside not in self._homes:
-            # The outermost home decides; and a tree holds many more directories than homes.
-            above = self._homes.get(inside[:-1])
-            self._homes[inside] = above or self._home_of(inside, self._selection)
-        home = self._homes[inside]
-        if home is None:
-            return None
-        if home.path not in self._excluded:
-            self._excluded[home.path] = excluded_directory(home.path.parts, self._selection)
-        exclusion = self._excluded[home.path]
-        if exclusion is None and home.path not in self._found:
-            self._found[home.path] = _Found(home)
-        return exclusion or self._found[home.path]
-
-    def found(self) -> Iterable[_Found[HomeT]]:
-        return self._found.values()
-
-    def left_out(self, reason: str) -> list[LeftOut]:
-        """Give what lies below no home; `reason` is why, where no rule says more. To be called once."""
-        for home in self._found:
-            self._leftovers.understood(home)
-        for entry in self._strangers:
-            if entry.type is EntryType.FILE:
-                exclusion = excluded_anywhere(entry.path.parts, self._selection)
-                self._leftovers.add(entry, exclusion or Exclusion(reason))
+    def survey(self, snapshot: Snapshot, selection: Selection) -> Survey:
+        """Understand everything that the host's trees hold now."""
+        if selection != self._selection:
+            self._runs, self._evals = {}, {}
+            self._selection = selection
+        runs: list[_Seen[_RunHome, RunDir]] = []
+        evals: list[_Seen[EvalHome, EvalDir]] = []
+        left_out: list[LeftOut] = []
+        for listing in snapshot.listings:
+            if listing.state is TreeState.DENIED:
+                left_out.append(LeftOut(str(listing.tree), None, 1, UNLISTED))
+            elif listing.tree.kind is TreeKind.TRAINING:
+                runs.append(_TRAINING.see(listing, selection, self._runs.get(listing.tree)))
+                left_out += runs[-1].left_out
             else:
-                self._leftovers.add_special(entry)
-        return self._leftovers.collected()
+                evals.append(_EVAL.see(listing, selection, self._evals.get(listing.tree)))
+                left_out += evals[-1].left_out
+        self._runs = {seen.listing.tree: seen for seen in runs}
+        self._evals = {seen.listing.tree: seen for seen in evals}
+        return Survey(
+            tuple(run for seen in runs for run in seen.found),
+            tuple(eval_dir for seen in evals for eval_dir in seen.found),
+            tuple(left_out),
+        )
+
+
+def survey(snapshot: Snapshot, selection: Selection) -> Survey:
+    """Understand everything that one host's trees hold, from nothing."""
+    return Surveyor().survey(snapshot, selection)

@@ -32,7 +32,8 @@ class Targets:
         self._storage = storage
         self._knowledge = knowledge
         self._refused = refused
-        self._claimed: dict[LocalPath, str] = {}
+        self._refused_places = {place for place, _ in refused}
+        self._claimed: dict[LocalPath, Source] = {}
         self._moved: set[tuple[str, str, LocalPath]] = set()
         self.checks: list[Check] = []
         self.refiles: list[Refile] = []
@@ -45,14 +46,17 @@ class Targets:
     def sealed(self, wanted: Wanted, home: Home, rest: tuple[str, ...]) -> Target | None:
         """Give the place that needs this whole file now; None where it is here, moved, checked or left out."""
         source = wanted.source
+        record = self._knowledge.file_at(self._storage, source.place, home.directory.parts + rest)
+        refused_once = source.place in self._refused_places
+        if record is not None and record.version == source.version and not refused_once:
+            return None
         path = self._path(source, home, rest)
         if path is None:
             return None
-        refused = self._refused.get((source.place, path))
+        refused = self._refused.get((source.place, path)) if refused_once else None
         if refused is not None and refused[0] == source.version:
             self._leave_out(home, source, refused[1])
             return None
-        record = self._knowledge.file(self._storage, source.place, path)
         waiting = self._waiting_copy(source) if record is None else None
         if home.experiment is None and waiting is not None:
             # Another host of the same storage brought it: it waits in that one's directory.
@@ -92,12 +96,15 @@ class Targets:
 
     def _claim(self, source: Source, home: Home, path: LocalPath) -> bool:
         holder = self._knowledge.holder(path)
-        claimed = f"{holder.host}:{holder.place}" if holder else self._claimed.get(path)
-        if claimed is not None:
-            self._leave_out(home, source, f"its place at home is taken by {claimed}")
-            return False
-        self._claimed[path] = f"{self._host}:{source.place}"
-        return True
+        if holder is not None:
+            taken_by = f"{holder.host}:{holder.place}"
+        elif path in self._claimed:
+            taken_by = f"{self._host}:{self._claimed[path].place}"
+        else:
+            self._claimed[path] = source
+            return True
+        self._leave_out(home, source, f"its place at home is taken by {taken_by}")
+        return False
 
     def _waiting_copy(self, source: Source) -> FileRecord | None:
         copies = self._knowledge.copies(self._storage, source.place)

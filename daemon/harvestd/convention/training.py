@@ -1,19 +1,21 @@
 """A run's directory: which of its files the convention names, which are left out and why."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
+from operator import itemgetter
 
 from harvestd.convention.artifacts import GROWING, Kind
-from harvestd.convention.layout import Group, LeftOut, RunDir, Source, Wanted, place_of
+from harvestd.convention.layout import Group, LeftOut, RunDir, Source, Wanted, marker_last, place_of
 from harvestd.convention.leftovers import Leftovers
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.patterns import RunName, checkpoint_step
-from harvestd.convention.selection import CheckpointPolicy, Exclusion, Selection, excluded_anywhere
+from harvestd.convention.selection import CheckpointPolicy, Exclusion, Exclusions, Selection
 from harvestd.convention.snapshot import Entry, EntryType, Tree
 
 _UNKNOWN = Exclusion("not part of the convention")
 _CHECKPOINT_DEPTH = 2
 """training_state/step_N: the checkpoint's directory, counted from the run's."""
 MARKER = "training_info.json"
+_CONFIG = ("config.yaml",)
 _FINAL_INFO = ("training_state", "step_final", MARKER)
 _LATEST = ("training_state", "step_latest")
 
@@ -21,7 +23,7 @@ _LATEST = ("training_state", "step_latest")
 def training_kind(rest: tuple[str, ...], selection: Selection) -> Kind | Exclusion:
     """Tell what the file at `rest` below a run's directory is; total: everything gets a kind or a reason.
 
-    What is excluded at any place is not its matter: `excluded_anywhere` goes before.
+    What is excluded at any place is not its matter: `Exclusions` go before.
     """
     match rest:
         case ("config.yaml" | "resume_config.yaml",):
@@ -47,23 +49,24 @@ def understand_run(
     tree: Tree,
     path: RemotePath,
     name: RunName,
-    entries: Sequence[Entry],
+    entries: Iterable[Entry],
     selection: Selection,
     unlisted: Iterable[RemotePath] = (),
 ) -> RunDir:
-    """Sort everything below one run's directory into groups, growing files and leftovers."""
+    """Sort everything below one run's directory into groups, growing files and leftovers; `entries` in any order."""
     depth = len(path.parts)
     leftovers = Leftovers(tree, depth)
+    exclusions = Exclusions(selection, path.parts)
+    below = {entry.path.parts[depth:]: entry for entry in entries}
     singles: list[Wanted] = []
     checkpoints: dict[str, list[Wanted]] = {}
-    for entry in entries:
+    for rest, entry in sorted(below.items(), key=itemgetter(0)):
         if entry.type is EntryType.DIRECTORY:
             continue
         if entry.type is not EntryType.FILE:
             leftovers.add_special(entry)
             continue
-        rest = entry.path.parts[depth:]
-        kind = excluded_anywhere(rest, selection, path.parts) or training_kind(rest, selection)
+        kind = exclusions.of_file(rest) or training_kind(rest, selection)
         if isinstance(kind, Exclusion):
             leftovers.add(entry, kind)
             continue
@@ -88,21 +91,20 @@ def understand_run(
         growing=tuple(wanted for wanted in singles if wanted.kind in GROWING),
         left_out=tuple(left_out),
         # These two are read to understand the run, whether they are wanted or not.
-        config=_source_at(tree, entries, (*path.parts, "config.yaml")),
-        final_info=_source_at(tree, entries, (*path.parts, *_FINAL_INFO)),
-        latest=_latest(entries, (*path.parts, *_LATEST)),
+        config=_source_at(tree, below, _CONFIG),
+        final_info=_source_at(tree, below, _FINAL_INFO),
+        latest=_latest(below.get(_LATEST)),
     )
 
 
-def _source_at(tree: Tree, entries: Iterable[Entry], parts: tuple[str, ...]) -> Source | None:
-    found = (each for each in entries if each.type is EntryType.FILE and each.path.parts == parts)
-    return next((Source(tree, each.path, each.version) for each in found), None)
+def _source_at(tree: Tree, below: Mapping[tuple[str, ...], Entry], rest: tuple[str, ...]) -> Source | None:
+    entry = below.get(rest)
+    return Source(tree, entry.path, entry.version) if entry and entry.type is EntryType.FILE else None
 
 
-def _latest(entries: Iterable[Entry], parts: tuple[str, ...]) -> str | None:
-    """Give what the link at `parts` points to if it is a checkpoint beside it: the box may write anything there."""
-    links = (each for each in entries if each.type is EntryType.LINK and each.path.parts == parts)
-    target = next((each.target for each in links), None)
+def _latest(entry: Entry | None) -> str | None:
+    """Give what the link step_latest points to if it is a checkpoint beside it: the box may write anything there."""
+    target = entry.target if entry and entry.type is EntryType.LINK else None
     return target if target and checkpoint_step(target) else None
 
 
@@ -133,8 +135,8 @@ def _step_order(directory: str) -> tuple[bool, int, str]:
 
 def _checkpoint(tree: Tree, run: RemotePath, step: str, members: list[Wanted]) -> Group:
     marker = _find(members, ("training_state", step, MARKER))
-    ordered = sorted(members, key=lambda each: (each.source == marker, each.rest))
-    return Group(tree, run / "training_state" / step, tuple(ordered), marker, needs_marker=True)
+    path = run.child("training_state", step)
+    return Group(tree, path, marker_last(members, marker), marker, needs_marker=True)
 
 
 def _as_left_out(tree: Tree, run: RemotePath, step: str, members: list[Wanted]) -> LeftOut:

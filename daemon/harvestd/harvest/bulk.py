@@ -4,7 +4,7 @@ One group at a time for each host, its large files side by side, in order of val
 """
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import anyio
 import anyio.to_thread
@@ -12,17 +12,22 @@ import anyio.to_thread
 from harvestd.convention.plan import FetchFile, FetchGroup
 from harvestd.convention.snapshot import Snapshot
 from harvestd.errors import Retry, unwrapped
+from harvestd.harvest.arriving import Doubtful
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.house import House
 from harvestd.harvest.lanes import Lanes
+from harvestd.harvest.parts import PART, Parts
 from harvestd.harvest.publisher import Publisher, StagedFile, StagedGroup
-from harvestd.harvest.transfers import WRITE, Doubtful, Transfers
+from harvestd.harvest.transfers import Transfers
 from harvestd.harvest.troubles import Troubles
 from harvestd.inventory.provider import Host
 from harvestd.remote.box import Box
 from harvestd.store.failures import Conflict, DiskFull, Refused
 from harvestd.store.root import DataRoot
 from harvestd.store.staging import Staged
+
+_PIECE = 1024 * 1024
+"""Bytes that are copied at a time where a file has several places."""
 
 
 class Bulk:
@@ -128,6 +133,7 @@ class Bulk:
         await self._house.room.refuse(self._root, group.size)
 
     def _came(self, size: int) -> None:
+        self._house.monitor.moved(self._host.name, size)
         written = min(size, self._reserved)
         self._reserved -= written
         self._house.room.reserve(-written)
@@ -137,11 +143,13 @@ class Bulk:
         staged: dict[FetchFile, Staged] = {}
         copies: list[Staged] = []
         try:
+            # Parts first: what is small needs no second connection, and tells how far away the box is.
+            if parts := [file for file in group.files if file.source.version.size < PART]:
+                await Parts(self._root, staged, self._house.bandwidth, self._came).bring(parts, lanes)
             async with anyio.create_task_group() as tasks:
-                small = [file for file in group.files if file.source.version.size < WRITE]
-                for some in (small, *([file] for file in group.files if file not in small)):
-                    if some:
-                        tasks.start_soon(self._fetch_files, some, staged, lanes)
+                for file in group.files:
+                    if file.source.version.size >= PART:
+                        tasks.start_soon(self._fetch_large, file, staged, lanes)
             files = [await self._with_copies(file, staged[file], copies) for file in group.files]
             names = [staged[file].name for file in group.files]
             with anyio.CancelScope(shield=True):
@@ -152,10 +160,8 @@ class Bulk:
                 if not each.closed:
                     each.close()
 
-    async def _fetch_files(self, files: Collection[FetchFile], staged: dict[FetchFile, Staged], lanes: Lanes) -> None:
-        async with lanes.lent() as reader:
-            for file in files:
-                staged[file] = await self._transfers.bring(file, reader, self._came)
+    async def _fetch_large(self, file: FetchFile, staged: dict[FetchFile, Staged], lanes: Lanes) -> None:
+        staged[file] = await self._transfers.bring(file, lanes, self._came)
 
     async def _with_copies(self, file: FetchFile, staged: Staged, copies: list[Staged]) -> StagedFile:
         made = [await anyio.to_thread.run_sync(self._copy, staged, copies) for _ in file.targets[1:]]
@@ -164,6 +170,6 @@ class Bulk:
     def _copy(self, staged: Staged, copies: list[Staged]) -> Staged:
         copy = self._root.stage()
         copies.append(copy)
-        for start in range(0, staged.size, WRITE):
-            copy.write(staged.read(start, WRITE))
+        for start in range(0, staged.size, _PIECE):
+            copy.write(staged.read(start, _PIECE))
         return copy

@@ -4,7 +4,6 @@ While one batch is being published the next one is read. Memory is taken for a g
 given back when its batch is in staging, so that a slow box holds little more than the group that is arriving.
 """
 
-import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -16,13 +15,14 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from harvestd.convention.plan import FetchFile, FetchGroup
 from harvestd.convention.seals import HEAD_BYTES
+from harvestd.convention.snapshot import Version
 from harvestd.errors import unwrapped
 from harvestd.harvest.budgets import MemoryBudget
 from harvestd.harvest.house import House
 from harvestd.harvest.publisher import Publisher, StagedFile, StagedGroup, reason_to_doubt
 from harvestd.harvest.troubles import Troubles
 from harvestd.inventory.provider import Host
-from harvestd.remote.box import Chunk, Closed, Failed, Opened, Reader, ReadRequest
+from harvestd.remote.box import Chunk, Closed, Failed, Opened, Reader, ReadRequest, Whole
 from harvestd.store.root import DataRoot
 from harvestd.store.staging import Staged
 
@@ -32,7 +32,7 @@ BATCH_BYTES = 8 * 1024 * 1024
 BATCH_FILES = 512
 BATCH_SECONDS = 1.0
 """A batch is published as soon as it has one of these."""
-REQUESTS = 2000
+REQUESTS = 8000
 """Files asked for in one reading."""
 
 
@@ -42,13 +42,24 @@ class _Collected:
 
     group: FetchGroup
     started: float
-    contents: dict[FetchFile, bytes] = field(default_factory=dict)
+    contents: list[tuple[bytes, str | None]] = field(default_factory=list)
+    """Of the group's files in their order, each with the hash that the box told."""
     doubt: str | None = None
     """Why it can't be published as it was read."""
 
     @property
     def is_whole(self) -> bool:
         return self.doubt is None and len(self.contents) == len(self.group.files)
+
+    def take(self, file: FetchFile, opened: Version, closed: Version, content: bytes, told: str | None) -> None:
+        """Add the next file's content, or the reason why the group can't be published."""
+        doubt = reason_to_doubt(file, opened, closed, content[:HEAD_BYTES])
+        if doubt is None and len(content) != file.source.version.size:
+            doubt = "the box sent another number of bytes than the file has"
+        if doubt is not None:
+            self.doubt = f"{file.source.path.name}: {doubt}"
+            return
+        self.contents.append((content, told))
 
 
 class _Batches:
@@ -127,11 +138,13 @@ class Collecting:
     async def _read(self, groups: Sequence[FetchGroup], reader: Reader, batches: _Batches) -> None:
         """Hand over each group as soon as its last file is here; those in doubt are noted instead."""
         queue = [(group, file) for group in groups for file in group.files]
-        requests = [ReadRequest(f.source.tree, f.source.path, length=f.source.version.size) for _, f in queue]
+        requests = [
+            ReadRequest(f.source.tree, f.source.path, length=f.source.version.size, in_one=True) for _, f in queue
+        ]
         waiting = iter(queue)
         collected: _Collected | None = None
         opened: Opened | None = None
-        content = bytearray()
+        pieces: list[bytes] = []
         group, file = next(waiting)
         async with reader.reading(requests) as events:
             async for event in events:
@@ -139,20 +152,31 @@ class Collecting:
                     await batches.make_room(group)
                     collected = _Collected(group, time.monotonic())
                 match event:
+                    case Whole():
+                        await self._came(len(event.data))
+                        collected.take(file, event.version, event.version, event.data, event.sha256.hex())
                     case Opened():
                         opened = event
+                        continue
                     case Chunk(data):
-                        content += data
-                        self._house.monitor.moved(self._host.name, len(data))
-                        await self._house.bandwidth.spend(len(data))
+                        await self._came(len(data))
+                        pieces.append(data)
+                        continue
+                    case Closed() if opened is not None:
+                        collected.take(file, opened.version, event.version, b"".join(pieces), event.sha256)
                     case Closed() | Failed():
-                        _take(collected, file, bytes(content), opened, event)
-                        content.clear()
-                        opened = None
-                        if file is group.files[-1]:
-                            await self._hand_over(collected, batches)
-                            collected = None
-                        group, file = next(waiting, (group, file))
+                        reason = event.reason if isinstance(event, Failed) else "no answer"
+                        collected.doubt = f"{file.source.path.name}: {reason}"
+                opened = None
+                pieces.clear()
+                if file is group.files[-1]:
+                    await self._hand_over(collected, batches)
+                    collected = None
+                group, file = next(waiting, (group, file))
+
+    async def _came(self, size: int) -> None:
+        self._house.monitor.moved(self._host.name, size)
+        await self._house.bandwidth.spend(size)
 
     async def _hand_over(self, collected: _Collected, batches: _Batches) -> None:
         place = collected.group.place
@@ -169,30 +193,35 @@ class Collecting:
                 # What is staged is closed by who publishes it and by nobody else: no cancellation comes in between.
                 with anyio.CancelScope(shield=True):
                     staged = await anyio.to_thread.run_sync(self._stage, batch)
-                    for group in [collected.group for collected in batch]:
-                        batches.free(group)
+                    for collected in batch:
+                        batches.free(collected.group)
+                        if collected.doubt is not None:
+                            self._troubles.failed(collected.group.place, collected.doubt)
                     batch.clear()
                     await self._publisher.publish(staged)
 
     def _stage(self, batch: Sequence[_Collected]) -> list[StagedGroup]:
         made: list[Staged] = []
         try:
-            return [self._stage_group(collected, made) for collected in batch]
+            staged = [self._stage_group(collected, made) for collected in batch]
         except BaseException:
-            for staged in made:
-                staged.discard()
+            for each in made:
+                each.discard()
             raise
+        return [group for group in staged if group is not None]
 
-    def _stage_group(self, collected: _Collected, made: list[Staged]) -> StagedGroup:
+    def _stage_group(self, collected: _Collected, made: list[Staged]) -> StagedGroup | None:
+        """Give the group in staging, None where something else arrived there than the box hashed."""
         files: list[StagedFile] = []
-        for file in collected.group.files:
-            copies: list[Staged] = []
-            for _ in file.targets:
-                staged = self._root.stage()
-                made.append(staged)
-                staged.write(collected.contents[file])
-                copies.append(staged)
-            files.append(StagedFile(file, tuple(copies)))
+        for file, (content, told) in zip(collected.group.files, collected.contents, strict=True):
+            copies = tuple(self._root.stage_whole(content) for _ in file.targets)
+            made += copies
+            files.append(StagedFile(file, copies))
+            if told is not None and copies[0].hexdigest != told:
+                collected.doubt = f"{file.source.path.name}: its hash is not the one that the box told"
+                for each in (copy for staged in files for copy in staged.copies):
+                    each.discard()
+                return None
         return StagedGroup(collected.group, tuple(files), collected.started)
 
 
@@ -207,19 +236,3 @@ def _sliced(groups: Sequence[FetchGroup]) -> Iterator[list[FetchGroup]]:
         files += len(group.files)
     if some:
         yield some
-
-
-def _take(collected: _Collected, file: FetchFile, content: bytes, opened: Opened | None, end: Closed | Failed) -> None:
-    """Add one file's content to its group, or the reason why the group can't be published."""
-    if isinstance(end, Failed) or opened is None:
-        collected.doubt = f"{file.source.path.name}: {end.reason if isinstance(end, Failed) else 'no answer'}"
-        return
-    doubt = reason_to_doubt(file, opened.version, end.version, content[:HEAD_BYTES])
-    if doubt is None and len(content) != file.source.version.size:
-        doubt = "the box sent another number of bytes than the file has"
-    if doubt is None and end.sha256 is not None and hashlib.sha256(content).hexdigest() != end.sha256:
-        doubt = "its hash is not the one that the box told"
-    if doubt is not None:
-        collected.doubt = f"{file.source.path.name}: {doubt}"
-        return
-    collected.contents[file] = content

@@ -29,6 +29,7 @@ class Fleet:
 
     async def run(self) -> None:
         """Watch until cancelled; raises what concerns all hosts (`HaltedForSafety`)."""
+        self.house.follows = True
         inventory = Inventory([StaticHosts(self.house.settings.hosts)], self._take)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(inventory.run)

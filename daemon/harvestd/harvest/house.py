@@ -28,6 +28,9 @@ class House:
     catalogue: Catalogue
     connecting: anyio.CapacityLimiter
     memory: MemoryBudget
+    """For what is collected or followed."""
+    bulk: MemoryBudget
+    """For the connections of large files."""
     bandwidth: Bandwidth
     room: Room
     selection: Selection
@@ -37,6 +40,8 @@ class House:
     """Whose turn it is to bring home what lies on a storage."""
     learning: Turns = field(default_factory=Turns)
     """Whose turn it is to name what lies on a storage."""
+    follows: bool = False
+    """Whether hosts are watched for good, so that they are worth asking to tell of changes by themselves."""
     dirty: set[str] = field(default_factory=set)
     """Experiments whose manifest is behind the catalogue."""
 
@@ -47,7 +52,8 @@ class House:
             settings=settings,
             catalogue=catalogue,
             connecting=anyio.CapacityLimiter(settings.limits.connecting),
-            memory=MemoryBudget(settings.limits.memory),
+            memory=MemoryBudget(settings.limits.memory - settings.limits.memory // 2),
+            bulk=MemoryBudget(settings.limits.memory // 2),
             bandwidth=Bandwidth(settings.limits.bandwidth),
             room=Room(settings.limits.free_space),
             selection=selection_of(settings),
@@ -82,7 +88,7 @@ class House:
         remote = self.settings.remote_for(host)
         training = [Tree(root, name, TreeKind.TRAINING) for root in remote.roots for name in remote.training_dirs]
         evals = [Tree(root, name, TreeKind.EVAL) for root in remote.roots for name in remote.eval_dirs]
-        return WatchList((*training, *evals), PRUNED_DIRECTORIES)
+        return WatchList((*training, *evals), PRUNED_DIRECTORIES, push=self.follows and self.settings.poll.push)
 
     def naming_of(self, host: Host, gpu_names: tuple[str, ...]) -> NamingContext:
         """Give what naming knows of a host."""

@@ -1,16 +1,19 @@
 """The bulk connections of one host: opened when all are in use, lent to one transfer at a time.
 
 A connection on which anything failed is closed and never lent again; those that nobody needs are closed too, since
-each costs the box a process.
+each costs the box a process. What a lane may hold in memory is taken from the budget of all hosts' lanes for as long as
+it is open, so the sum is bounded whatever the number of hosts; where nothing is left, the next one waits its turn.
 """
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from math import ceil
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
+from harvestd.harvest.budgets import MemoryBudget
 from harvestd.harvest.house import House
 from harvestd.harvest.pins import Pins
 from harvestd.inventory.provider import Host
@@ -18,41 +21,74 @@ from harvestd.remote.box import Box, Reader
 from harvestd.remote.connecting import Connection, connect
 from harvestd.remote.opening import open_reader
 
-WINDOW = 16 * 1024 * 1024
-_SMALLEST_WINDOW = 1024 * 1024
-"""Bytes in flight on a bulk connection; between these the memory budget decides."""
+MIB = 1024 * 1024
+_WINDOWS = (16 * MIB, 8 * MIB, 4 * MIB, 2 * MIB, MIB, MIB // 2)
+"""Bytes in flight on a connection: the most that is of use with stock TCP buffers, down to the least that works."""
+_ENOUGH = 16
+"""A lane takes as much as so many lanes could have of what is left: the first ones get more, late ones still some."""
+_BUFFER = MIB
+"""Bytes that are gathered for one write in a worker thread; two such buffers a lane."""
+_ROUND_TRIP_EACH = 0.008
+"""Seconds of round trip that one connection bridges: stock TCP has 4 MiB on the way, which is 500 MB/s over 8 ms."""
 
 
 @dataclass(eq=False)
-class _Lane:
+class Lane:
+    """A connection for bulk."""
+
     reader: Reader
+    buffer: int
+    """Bytes of each of two buffers that its user may fill."""
     over: anyio.Event = field(default_factory=anyio.Event)
     """Set when the connection is lost, or is to be closed."""
 
 
 class Lanes:
-    """Lends readers; `tasks` is where their connections live, and must outlive every loan."""
+    """Lends lanes; `tasks` is where their connections live, and must outlive every loan."""
 
     def __init__(self, host: Host, house: House, box: Box, tasks: TaskGroup) -> None:
         self._host = host
         self._house = house
         self._box = box
         self._tasks = tasks
-        self._idle: list[_Lane] = []
-        self._places = anyio.CapacityLimiter(house.settings.limits.bulk_connections_per_host)
+        self._idle: list[Lane] = []
+        self._most = house.settings.limits.bulk_connections_per_host
+        self._places = anyio.CapacityLimiter(self._most)
+        self.round_trip: float | None = None
+        """Seconds: the quickest answer so far; None before the first one."""
+
+    def answered(self, seconds: float) -> None:
+        """Hear how long the box took to answer on a lane."""
+        self.round_trip = seconds if self.round_trip is None else min(self.round_trip, seconds)
+
+    @property
+    def worthwhile(self) -> int:
+        """How many connections one file is worth: as many as it takes to fill a fast line over this round trip.
+
+        Where there is next to none one connection fills any line, and each further one only costs both sides CPU;
+        far away each is held to what TCP keeps on its way. One, too, while many hosts share the memory.
+        """
+        budget = self._house.bulk
+        if not self.round_trip or not budget.has(budget.total // 2):
+            return 1
+        return min(self._most, ceil(self.round_trip / _ROUND_TRIP_EACH))
 
     @asynccontextmanager
-    async def lent(self) -> AsyncIterator[Reader]:
-        """Lend a reader on a connection of its own. Raises `Retry` and `HostQuarantined` where none can be opened."""
+    async def lent(self) -> AsyncIterator[Lane]:
+        """Lend a lane on a connection of its own. Raises `Retry` and `HostQuarantined` where none can be opened."""
         async with self._places:
             lane = self._idle.pop() if self._idle else await self._opened()
             try:
-                yield lane.reader
+                yield lane
             except BaseException:
                 lane.over.set()
                 raise
-            if not lane.over.is_set():
-                self._idle.append(lane)
+            if lane.over.is_set():
+                return
+            self._idle.append(lane)
+            if not self._house.bulk.has(0):
+                # Another host waits for the memory that these hold.
+                self.release()
 
     def release(self) -> None:
         """Close what is not lent."""
@@ -60,33 +96,44 @@ class Lanes:
             lane.over.set()
         self._idle.clear()
 
-    @property
-    def _window(self) -> int:
-        """Give a connection's share, should all hosts use all of theirs: a paused channel holds its window."""
-        settings = self._house.settings
-        connections = settings.limits.bulk_connections_per_host * max(2, len(settings.hosts))
-        return max(_SMALLEST_WINDOW, min(WINDOW, self._house.memory.total // (2 * connections)))
-
-    async def _opened(self) -> _Lane:
-        lane: _Lane = await self._tasks.start(self._keep)
+    async def _opened(self) -> Lane:
+        lane: Lane = await self._tasks.start(self._keep)
         return lane
 
-    async def _keep(self, *, task_status: TaskStatus[_Lane]) -> None:
+    async def _keep(self, *, task_status: TaskStatus[Lane]) -> None:
         house = self._house
+        window = window_within(house.bulk)
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(house.bulk.hold(_cost(window)))
             async with house.connecting:
                 pins = Pins(self._host, house.catalogue)
-                connecting = connect(house.target_of(self._host), pins, window=self._window)
+                connecting = connect(house.target_of(self._host), pins, window=window)
                 connection = await stack.enter_async_context(connecting)
-            lane = _Lane(await stack.enter_async_context(open_reader(connection, self._box, house.limits)))
+            reader = await stack.enter_async_context(open_reader(connection, self._box, house.limits))
+            lane = Lane(reader, _buffer(window))
             task_status.started(lane)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._notice_end, connection, lane)
                 await lane.over.wait()
                 tasks.cancel_scope.cancel()
 
-    async def _notice_end(self, connection: Connection, lane: _Lane) -> None:
+    async def _notice_end(self, connection: Connection, lane: Lane) -> None:
         await connection.wait_closed()
         lane.over.set()
         if lane in self._idle:
             self._idle.remove(lane)
+
+
+def window_within(budget: MemoryBudget) -> int:
+    """Give the bytes in flight that one more lane may have, as many as leave enough for those to come."""
+    fitting = (window for window in _WINDOWS if _ENOUGH * _cost(window) <= budget.total)
+    return next((window for window in fitting if budget.has(_ENOUGH * _cost(window))), _WINDOWS[-1])
+
+
+def _buffer(window: int) -> int:
+    return min(_BUFFER, window)
+
+
+def _cost(window: int) -> int:
+    """Give what a lane holds at most: a paused channel its whole window, and the two buffers that are being written."""
+    return window + 2 * _buffer(window)

@@ -39,7 +39,13 @@ class Looking:
 
     async def look(self) -> Plan:
         """Scan, learn what the scan asks for, and plan. Raises `Retry` and `HostQuarantined`."""
-        snapshot = await self._box.scan()
+        return await self._understood(await self._box.scan())
+
+    async def hear(self) -> Plan:
+        """As `look`, with what the box told of changes by itself in place of a scan."""
+        return await self._understood(await self._box.pushed())
+
+    async def _understood(self, snapshot: Snapshot) -> Plan:
         now = time.monotonic()
         self.snapshot = snapshot
         self._sightings.update(snapshot, now)

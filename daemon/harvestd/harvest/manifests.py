@@ -1,14 +1,17 @@
 """Keeping each experiment's manifest.json behind the catalogue by half a minute at the most, and level at the end."""
 
 import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 import anyio
 import anyio.to_thread
 
 from harvestd.convention.artifacts import GROWING
+from harvestd.convention.layout import LeftOut as NotFetched
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.records import ExperimentRecord, FileRecord
+from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
 from harvestd.harvest.house import House
 from harvestd.store.failures import Conflict, DiskFull, Refused
 from harvestd.store.manifest import Experiment, FiledFile, FileState, LeftOut, MadeLink, Manifest, NamePart, Run
@@ -29,30 +32,54 @@ class Manifests:
         self._house = house
         self._root = root
         self._written: dict[str, float] = {}
+        self._behind: dict[str, float] = {}
+        """Since when the manifests that are not written yet are behind."""
 
     async def run(self) -> None:
         """Write what is due until cancelled; the caller flushes at the end."""
         while True:
             await anyio.sleep(_LOOK)
             now = time.monotonic()
-            for identifier in sorted(self._house.dirty):
-                if now - self._written.get(identifier, -EVERY) >= EVERY:
+            changed = self._noted(now)
+            for identifier, since in sorted(self._behind.items()):
+                # While files come in, one that is about to change again is not written without need.
+                waits = identifier in changed and now - since < EVERY
+                if not waits and now - self._written.get(identifier, -EVERY) >= EVERY:
                     await self._write(identifier)
 
     async def flush(self) -> None:
         """Write all manifests that are behind, as far as there is room."""
-        for identifier in sorted(self._house.dirty):
+        self._noted(time.monotonic())
+        for identifier in sorted(self._behind):
             await self._write(identifier)
 
+    def _noted(self, now: float) -> set[str]:
+        """Take over which experiments changed since the last look."""
+        changed = set(self._house.dirty)
+        self._house.dirty.clear()
+        for identifier in changed:
+            self._behind.setdefault(identifier, now)
+        return changed
+
     async def _write(self, identifier: str) -> None:
+        knowledge = self._house.catalogue.knowledge
         self._written[identifier] = time.monotonic()
-        self._house.dirty.discard(identifier)
-        experiment = self._house.catalogue.knowledge.experiment(identifier)
-        manifest = self._manifest(experiment)
-        if not manifest.files:
+        files = knowledge.files_of(identifier)
+        # Taken before the first await: what changes from here on is behind anew.
+        del self._behind[identifier]
+        if not files:
             return
+        experiment = knowledge.experiment(identifier)
+        manifest = partial(
+            _manifest,
+            experiment,
+            files,
+            runs=[run for run in knowledge.runs() if run.experiment == identifier],
+            links=knowledge.links_in(experiment.directory),
+            left_out=self._house.catalogue.left_out_of(identifier),
+        )
         try:
-            await anyio.to_thread.run_sync(write_manifest, self._root, LocalPath((experiment.directory,)), manifest)
+            await anyio.to_thread.run_sync(_write, self._root, LocalPath((experiment.directory,)), manifest)
         except DiskFull:
             self._house.dirty.add(identifier)  # whoever fetches tells it; here it is written when there is room
         except (Conflict, Refused) as e:
@@ -60,23 +87,28 @@ class Manifests:
                 Event.FILE_CONFLICT, path=experiment.directory, error=f"its manifest can't be written: {e}"
             )
 
-    def _manifest(self, experiment: ExperimentRecord) -> Manifest:
-        knowledge = self._house.catalogue.knowledge
-        parts = {name: NamePart(part.value, part.source) for name, part in experiment.name.parts.items()}
-        runs = [run for run in knowledge.runs() if run.experiment == experiment.id]
-        return Manifest(
-            experiment=Experiment(experiment.id, experiment.directory, parts),
-            runs=tuple(sorted(Run(run.host, run.storage, run.place, run.name) for run in runs)),
-            files=tuple(_filed(file) for file in sorted(knowledge.files_of(experiment.id), key=lambda f: f.target)),
-            links=tuple(
-                MadeLink("/".join(path.parts[1:]), target)
-                for path, target in knowledge.links_in(experiment.directory).items()
-            ),
-            left_out=tuple(
-                LeftOut(host, each.place, each.reason, each.size, each.entries)
-                for host, each in self._house.catalogue.left_out_of(experiment.id)
-            ),
-        )
+
+def _write(root: DataRoot, directory: LocalPath, manifest: Callable[[], Manifest]) -> None:
+    """Make and write a manifest, in a worker thread: the event loop does not wait for thousands of lines."""
+    write_manifest(root, directory, manifest())
+
+
+def _manifest(
+    experiment: ExperimentRecord,
+    files: Sequence[FileRecord],
+    *,
+    runs: Sequence[RunRecord],
+    links: Mapping[LocalPath, str],
+    left_out: Sequence[tuple[str, NotFetched]],
+) -> Manifest:
+    parts = {name: NamePart(part.value, part.source) for name, part in experiment.name.parts.items()}
+    return Manifest(
+        experiment=Experiment(experiment.id, experiment.directory, parts),
+        runs=tuple(Run(run.host, run.storage, run.place, run.name) for run in runs),
+        files=tuple(_filed(file) for file in files),
+        links=tuple(MadeLink("/".join(path.parts[1:]), target) for path, target in links.items()),
+        left_out=tuple(LeftOut(host, each.place, each.reason, each.size, each.entries) for host, each in left_out),
+    )
 
 
 def _filed(file: FileRecord) -> FiledFile:

@@ -5,20 +5,25 @@ of it is ours, and if its content is not visibly torn. Nothing else gets as far 
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import anyio
 import anyio.to_thread
+from structlog.typing import FilteringBoundLogger
 
+from harvestd.catalogue.catalogue import Intent
 from harvestd.convention.artifacts import Kind
 from harvestd.convention.facts import InvalidFacts
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.plan import FetchFile, FetchGroup, Target
+from harvestd.convention.plan import FetchFile, FetchGroup
 from harvestd.convention.records import FileRecord
 from harvestd.convention.seals import check_content
 from harvestd.convention.snapshot import Version
+from harvestd.errors import HarvestError
 from harvestd.harvest.house import House
+from harvestd.harvest.recovery import settle
 from harvestd.inventory.provider import Host
 from harvestd.store.publishing import Outcome, Publication, Result, publish
 from harvestd.store.root import DataRoot
@@ -26,6 +31,7 @@ from harvestd.store.staging import Staged
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
 
+_HERE = frozenset({Result.PUBLISHED, Result.ADOPTED})
 _COMPLETED = {Kind.CHECKPOINT: Event.CHECKPOINT_COMPLETED}
 
 
@@ -58,6 +64,8 @@ class Publisher:
         self._house = house
         self._root = root
         self._refused = refused
+        self._failed: list[Intent] = []
+        """What was to be published when the disk failed: it is settled before anything else is published."""
         self.files = 0
         """Files put at their places so far."""
         self.bytes = 0
@@ -78,83 +86,106 @@ class Publisher:
                     copy.close()
 
     async def _publish(self, groups: Sequence[StagedGroup]) -> None:
-        pairs = [
-            (staged.file, copy, target)
-            for group in groups
-            for staged in group.files
-            for copy, target in zip(staged.copies, staged.file.targets, strict=True)
-        ]
-        records = {target.path: self._record(file, copy, target) for file, copy, target in pairs}
-        await self._house.catalogue.intend(list(records.values()))
-        publications = [
-            Publication(copy, target.path, target.replaces.sha256 if target.replaces else None)
-            for _, copy, target in pairs
-        ]
+        await self._settle_failed()
+        publications, records = self._prepared(groups)
         with anyio.CancelScope(shield=True):
-            outcomes = await anyio.to_thread.run_sync(publish, self._root, publications)
-            await self._settle(records, outcomes)
-        for group in groups:
-            self._tell(group, records, {outcome.target: outcome for outcome in outcomes})
+            intent = await self._house.catalogue.intend(records)
+            try:
+                outcomes = await anyio.to_thread.run_sync(publish, self._root, publications)
+                await self._settle(intent, outcomes)
+            except HarvestError:
+                self._failed.append(intent)
+                raise
+        self._tell(groups, outcomes)
 
-    def _record(self, file: FetchFile, copy: Staged, target: Target) -> FileRecord:
-        return FileRecord(
-            storage=self._house.storage_of(self._host),
-            place=file.source.place,
-            target=target.path,
-            host=self._host.name,
-            experiment=target.experiment,
-            kind=file.kind,
-            version=file.source.version,
-            size=copy.size,
-            sha256=copy.hexdigest,
-            fetched_at=time.time(),
-            reason=file.reason,
-            marker=file.marker,
+    async def _settle_failed(self) -> None:
+        """Record what an earlier call put at its place before the disk failed it."""
+        failed, self._failed = self._failed, []
+        if failed:
+            try:
+                await settle(self._house.catalogue, self._root, failed)
+            except HarvestError:
+                self._failed += failed
+                raise
+
+    def _prepared(self, groups: Sequence[StagedGroup]) -> tuple[list[Publication], list[FileRecord]]:
+        """Give what the store and the catalogue are to take, in the same order."""
+        publications: list[Publication] = []
+        records: list[FileRecord] = []
+        storage, host, now = self._house.storage_of(self._host), self._host.name, time.time()
+        for group in groups:
+            for staged in group.files:
+                file = staged.file
+                source = file.source
+                for copy, target in zip(staged.copies, file.targets, strict=True):
+                    replaces = target.replaces.sha256 if target.replaces else None
+                    publications.append(Publication(copy, target.path, replaces))
+                    records.append(
+                        FileRecord(
+                            storage=storage,
+                            place=source.place,
+                            target=target.path,
+                            host=host,
+                            experiment=target.experiment,
+                            kind=file.kind,
+                            version=source.version,
+                            size=copy.size,
+                            sha256=copy.hexdigest,
+                            fetched_at=now,
+                            reason=file.reason,
+                            marker=file.marker,
+                        )
+                    )
+        return publications, records
+
+    async def _settle(self, intent: Intent, outcomes: Sequence[Outcome]) -> None:
+        both = list(zip(intent.files, outcomes, strict=True))
+        saved = [record for record, outcome in both if outcome.result in _HERE]
+        await self._house.catalogue.save_files(saved, [intent])
+        self._house.touch({record.experiment for record in saved})
+        for record, outcome in both:
+            if outcome.result not in _HERE:
+                self._note_conflict(record, outcome)
+        self.files += len(saved)
+        self.bytes += sum(record.size for record in saved)
+        self._house.monitor.settled(self._host.name, len(saved))
+
+    def _note_conflict(self, record: FileRecord, outcome: Outcome) -> None:
+        self._refused[record.place, record.target] = (record.version, f"{outcome.result}: {outcome.detail}")
+        self.conflicts[record.target] = outcome.detail
+        get_logger().warning(
+            Event.FILE_CONFLICT, host=self._host.name, path=record.target, error=outcome.detail, remote=record.place
         )
 
-    async def _settle(self, records: Mapping[LocalPath, FileRecord], outcomes: Sequence[Outcome]) -> None:
-        here = [outcome for outcome in outcomes if outcome.result in {Result.PUBLISHED, Result.ADOPTED}]
-        not_here = [outcome for outcome in outcomes if outcome.result in {Result.CONFLICT, Result.REFUSED}]
-        saved = [records[outcome.target] for outcome in here]
-        await self._house.catalogue.save_files(saved, [outcome.target for outcome in not_here])
-        self._house.touch(record.experiment for record in saved)
-        for outcome in not_here:
-            record = records[outcome.target]
-            self._refused[record.place, record.target] = (record.version, f"{outcome.result}: {outcome.detail}")
-            self.conflicts[record.target] = outcome.detail
-            get_logger().warning(
-                Event.FILE_CONFLICT,
-                host=self._host.name,
-                path=outcome.target,
-                error=outcome.detail,
-                remote=record.place,
-            )
-        self.files += len(here)
-        self.bytes += sum(outcome.size for outcome in here)
-        self._house.monitor.settled(self._host.name, len(here))
-
-    def _tell(
-        self, group: StagedGroup, records: Mapping[LocalPath, FileRecord], outcomes: Mapping[LocalPath, Outcome]
-    ) -> None:
+    def _tell(self, groups: Sequence[StagedGroup], outcomes: Sequence[Outcome]) -> None:
         log = get_logger().bind(host=self._host.name)
-        duration = round(time.monotonic() - group.started, 3)
-        for staged in group.files:
-            for target in staged.file.targets:
-                if outcomes[target.path].result is Result.PUBLISHED:
-                    log.info(
-                        Event.FILE_DOWNLOADED,
-                        path=target.path,
-                        bytes=outcomes[target.path].size,
-                        duration_seconds=duration,
-                        kind=staged.file.kind,
-                    )
-        kinds = {staged.file.kind for staged in group.files}
-        if any(staged.file.marker for staged in group.files) or Kind.METRICS in kinds:
-            event = _COMPLETED.get(next(iter(kinds)), Event.EVAL_COMPLETED)
-            experiment = records[group.files[0].file.targets[0].path].experiment
-            directory = self._house.catalogue.knowledge.experiment(experiment).directory if experiment else None
-            size = sum(staged.copies[0].size for staged in group.files)
-            log.info(event, path=group.group.place, experiment=directory, bytes=size, duration_seconds=duration)
+        now = time.monotonic()
+        remaining = iter(outcomes)
+        for group in groups:
+            duration = round(now - group.started, 3)
+            for staged in group.files:
+                for outcome in islice(remaining, len(staged.copies)):
+                    if outcome.result is Result.PUBLISHED:
+                        log.info(
+                            Event.FILE_DOWNLOADED,
+                            path=outcome.target,
+                            bytes=outcome.size,
+                            duration_seconds=duration,
+                            kind=staged.file.kind,
+                        )
+            if any(staged.file.marker or staged.file.kind is Kind.METRICS for staged in group.files):
+                self._tell_completed(log, group, duration)
+
+    def _tell_completed(self, log: FilteringBoundLogger, group: StagedGroup, duration: float) -> None:
+        first = group.files[0].file
+        experiment = first.targets[0].experiment
+        log.info(
+            _COMPLETED.get(first.kind, Event.EVAL_COMPLETED),
+            path=group.group.place,
+            experiment=self._house.catalogue.knowledge.experiment(experiment).directory if experiment else None,
+            bytes=sum(staged.copies[0].size for staged in group.files),
+            duration_seconds=duration,
+        )
 
 
 def reason_to_doubt(file: FetchFile, opened: Version, closed: Version, head: bytes) -> str | None:

@@ -1,22 +1,17 @@
 """What the last process left half done, settled before work begins: intents and temporaries."""
 
+from collections.abc import Sequence
+
 import anyio.to_thread
 
-from harvestd.catalogue.catalogue import Catalogue
-from harvestd.convention.records import FileRecord
-from harvestd.store.failures import Conflict, Refused
+from harvestd.catalogue.catalogue import Catalogue, Intent
 from harvestd.store.root import DataRoot
+from harvestd.store.standing import standing
 
 
 async def recover(catalogue: Catalogue, root: DataRoot) -> None:
-    """Record what was published but not recorded; drop temporaries that nobody journalled, and journals without one.
-
-    A process that died between a rename and its row left a file that the catalogue does not know: the intent says what
-    was to stand there, and the file's hash whether it does.
-    """
-    intents = await catalogue.intents()
-    done = await anyio.to_thread.run_sync(_published, root, intents)
-    await catalogue.save_files(done, [intent.target for intent in intents if intent not in done])
+    """Record what was published but not recorded; drop temporaries that nobody journalled, and journals without one."""
+    await settle(catalogue, root, await catalogue.intents())
     journalled = {transfer.name for transfer in await catalogue.transfers()}
     await anyio.to_thread.run_sync(root.clean_staging, journalled)
     lost = sorted(journalled - set(await anyio.to_thread.run_sync(root.staged_names)))
@@ -24,12 +19,12 @@ async def recover(catalogue: Catalogue, root: DataRoot) -> None:
         await catalogue.drop_transfers(lost)
 
 
-def _published(root: DataRoot, intents: list[FileRecord]) -> list[FileRecord]:
-    return [intent for intent in intents if _stands(root, intent)]
+async def settle(catalogue: Catalogue, root: DataRoot, intents: Sequence[Intent]) -> None:
+    """Record what stands of these intents, and drop them.
 
-
-def _stands(root: DataRoot, intent: FileRecord) -> bool:
-    try:
-        return root.sha256(intent.target) == intent.sha256
-    except (FileNotFoundError, Conflict, Refused):
-        return False
+    Whoever ended between a rename and its row left a file that the catalogue does not know: the intent says what was
+    to stand there, and the file's hash whether it does. Raises `HaltedForSafety`; the intents stay then.
+    """
+    files = [file for intent in intents for file in intent.files]
+    stand = await anyio.to_thread.run_sync(standing, root, [(file.target, file.sha256) for file in files])
+    await catalogue.save_files([file for file, stands in zip(files, stand, strict=True) if stands], intents)

@@ -1,5 +1,6 @@
 """One connected host: look, do what the plan says, look again. Ends when the link does, or after one whole pass."""
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from harvestd.inventory.provider import Host
 from harvestd.remote.box import Box, BoxFacts
 from harvestd.store.failures import DiskFull
 from harvestd.store.root import DataRoot
+from harvestd.telemetry.events import Event
+from harvestd.telemetry.logs import get_logger
 
 Passed = Callable[[int], Awaitable[None]]
 """Hears after each whole pass how many bytes are still wanted and not here."""
@@ -82,14 +85,37 @@ class Session:
         """Look and work until the link is lost (`Retry`) or the host breaks a rule (`HostQuarantined`)."""
         interval = self._house.settings.poll.interval.total_seconds()
         async with self._working():
+            look = self._looking.look
             while True:
-                plan = await self._look()
+                started = time.monotonic()
+                plan = await self._seen(look)
                 await self._work(plan)
+                self._tell_polled(time.monotonic() - started)
                 await passed(self._pending(plan))
                 due = plan.next_due
                 pause = interval if due is None else min(interval, due + _BREATH)
-                with anyio.move_on_after(max(_BREATH, pause)):
-                    await scan_now.rung()
+                pushed = await self._news(scan_now, max(_BREATH, pause))
+                look = self._looking.hear if pushed else self._looking.look
+
+    async def _news(self, scan_now: Bell, pause: float) -> bool:
+        """Wait until there is a reason to look again; tells whether the box says by itself what is new."""
+        pushed = False
+
+        async def listen() -> None:
+            nonlocal pushed
+            await self._box.changed()
+            pushed = True
+            tasks.cancel_scope.cancel()
+
+        with anyio.move_on_after(pause):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(listen)
+                await scan_now.rung()
+                tasks.cancel_scope.cancel()
+        return pushed
+
+    def _tell_polled(self, seconds: float) -> None:
+        get_logger().debug(Event.HOST_POLLED, host=self._host.name, duration_seconds=round(seconds, 4))
 
     async def single_pass(self) -> PassResult:
         """Bring home everything that is complete now, waiting for what only has to settle.
@@ -128,7 +154,10 @@ class Session:
         )
 
     async def _look(self) -> Plan:
-        plan = await self._looking.look()
+        return await self._seen(self._looking.look)
+
+    async def _seen(self, look: Callable[[], Awaitable[Plan]]) -> Plan:
+        plan = await look()
         if self._looking.snapshot is not None and self._looking.snapshot.changed:
             await self._bulk.drop_gone(self._looking.snapshot)
         fresh = [group for group in plan.groups if group.place not in self._planned]

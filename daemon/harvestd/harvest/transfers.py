@@ -5,7 +5,6 @@ dropped with its bytes.
 """
 
 import hashlib
-import time
 from collections.abc import Callable, Collection, Sequence
 
 import anyio
@@ -15,27 +14,20 @@ from harvestd.catalogue.catalogue import Transfer
 from harvestd.convention.layout import place_of
 from harvestd.convention.paths import encoded
 from harvestd.convention.plan import FetchFile
-from harvestd.convention.seals import HEAD_BYTES
 from harvestd.convention.snapshot import EntryType, Listing, Snapshot, TreeState, Version
-from harvestd.errors import HarvestError
+from harvestd.errors import HaltedForSafety, unwrapped
+from harvestd.harvest.arriving import Arriving, Useless
 from harvestd.harvest.house import House
-from harvestd.harvest.publisher import reason_to_doubt
+from harvestd.harvest.lanes import Lanes
 from harvestd.inventory.provider import Host
-from harvestd.remote.box import Chunk, Closed, Failed, Opened, Reader, ReadRequest
 from harvestd.store.root import DataRoot
 from harvestd.store.staging import Staged
 
-WRITE = 1024 * 1024
-"""Bytes that are gathered for one write in a worker thread."""
 JOURNAL = 64 * 1024 * 1024
 JOURNAL_EVERY = 2.0
 """Bytes, or seconds, after which a transfer is synced and journalled: what a crash may cost."""
 _LAST_WORDS = 2.0
 """Seconds for syncing what is half here when the process is told to end."""
-
-
-class Doubtful(HarvestError):
-    """What was read must not be published; the text says why, by the file's name."""
 
 
 class Transfers:
@@ -47,26 +39,41 @@ class Transfers:
         self._root = root
         self._storage = house.storage_of(host)
 
-    async def bring(self, file: FetchFile, reader: Reader, came: Callable[[int], None]) -> Staged:
+    async def bring(self, file: FetchFile, lanes: Lanes, came: Callable[[int], None]) -> Staged:
         """Give the whole file in staging, for the caller to close; `came` hears of bytes as they come.
 
-        On any error what is here is journalled and closed, to go on from. Raises `Doubtful`, `Retry` when the link is
+        On any error what is here is journalled and closed, to go on from. Raises `Doubtful`, `Retry` when the links are
         lost, `HaltedForSafety` when the disk fails.
         """
         name = self._name(file.source.place, file.source.version)
         staged = await anyio.to_thread.run_sync(self._resumed, name, await self._synced(file, name))
         whole = False
         try:
-            if not await self._stream(file, staged, reader, came):
+            arriving = Arriving(file, staged, lanes, self._house.bandwidth, came)
+            if (staged.size or not file.source.version.size) and not await arriving.prove():
                 staged.discard()
                 staged = await anyio.to_thread.run_sync(self._root.stage, name)
-                await self._stream(file, staged, reader, came)
+                arriving = Arriving(file, staged, lanes, self._house.bandwidth, came)
+            self._house.monitor.moved(self._host.name, staged.size)
+            with unwrapped():
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._keep_journal, file, staged, arriving)
+                    await arriving.run()
+                    tasks.cancel_scope.cancel()
             whole = True
+        except Useless:
+            staged.discard()
+            raise
         finally:
-            with anyio.move_on_after(_LAST_WORDS, shield=True):
-                await self._journal(file, staged)
-            if not whole:
-                staged.close()
+            try:
+                with anyio.move_on_after(_LAST_WORDS, shield=True):
+                    await self._journal(file, staged)
+            except HaltedForSafety:
+                staged.discard()
+                raise
+            finally:
+                if not whole:
+                    staged.close()
         return staged
 
     async def drop(self, names: Sequence[str]) -> None:
@@ -114,69 +121,28 @@ class Transfers:
             staged = self._root.stage(name)
         return staged
 
-    async def _stream(self, file: FetchFile, staged: Staged, reader: Reader, came: Callable[[int], None]) -> bool:
-        """Bring the rest of one file to staging; False where what was staged before is not its beginning."""
-        source = file.source
-        start = staged.size
-        request = ReadRequest(source.tree, source.path, start, source.version.size - start, 0 if start else None)
-        fresh = hashlib.sha256()
-        buffer = bytearray()
-        opened: Opened | None = None
-        journalled, at = start, time.monotonic()
-        async with reader.reading([request]) as events:
-            async for event in events:
-                match event:
-                    case Opened():
-                        opened = event
-                        if start and event.verified != staged.hexdigest:
-                            return False
-                        self._house.monitor.moved(self._host.name, start)
-                    case Chunk(data):
-                        buffer += data
-                        came(len(data))
-                        self._house.monitor.moved(self._host.name, len(data))
-                        await self._house.bandwidth.spend(len(data))
-                        if len(buffer) >= WRITE:
-                            await anyio.to_thread.run_sync(_write, staged, fresh, bytes(buffer))
-                            buffer.clear()
-                        late = time.monotonic() - at >= JOURNAL_EVERY and staged.size > journalled
-                        if late or staged.size - journalled >= JOURNAL:
-                            await self._journal(file, staged)
-                            journalled, at = staged.size, time.monotonic()
-                    case Failed(_, reason):
-                        raise Doubtful(f"{source.path.name}: {reason}")
-                    case Closed(_, version, digest):
-                        await anyio.to_thread.run_sync(_write, staged, fresh, bytes(buffer))
-                        self._believe(file, staged, opened, version)
-                        if digest is not None and fresh.hexdigest() != digest:
-                            staged.discard()
-                            raise Doubtful(f"{source.path.name}: its hash is not the one that the box told")
-        return True
+    async def _keep_journal(self, file: FetchFile, staged: Staged, arriving: Arriving) -> None:
+        """Journal what is here from time to time, beside the stream: no disk's pause is to be the line's."""
+        journalled = staged.size
+        while True:
+            with anyio.move_on_after(JOURNAL_EVERY):
+                while staged.size - journalled < JOURNAL:
+                    await arriving.moved.rung()
+            if staged.size > journalled:
+                journalled = await self._journal(file, staged)
 
-    def _believe(self, file: FetchFile, staged: Staged, opened: Opened | None, closed: Version) -> None:
-        source = file.source
-        if opened is None or closed != source.version or staged.size != source.version.size:
-            staged.discard()
-            raise Doubtful(f"{source.path.name}: it changed on the box while it was read")
-        doubt = reason_to_doubt(file, opened.version, closed, staged.read(0, HEAD_BYTES))
-        if doubt is not None:
-            raise Doubtful(f"{source.path.name}: {doubt}")
-
-    async def _journal(self, file: FetchFile, staged: Staged) -> None:
-        if staged.size and not staged.closed:
-            await anyio.to_thread.run_sync(staged.sync)
-            transfer = Transfer(staged.name, self._storage, file.source.place, staged.size)
-            await self._house.catalogue.save_transfer(transfer)
+    async def _journal(self, file: FetchFile, staged: Staged) -> int:
+        """Sync what is here, then record it: in this order. Gives the bytes that are recorded."""
+        if staged.closed or not staged.size:
+            return 0
+        size = await anyio.to_thread.run_sync(staged.sync_beside)
+        await self._house.catalogue.save_transfer(Transfer(staged.name, self._storage, file.source.place, size))
+        return size
 
     def _name(self, place: str, version: Version) -> str:
         """Name a transfer by what it brings: another version of the file is another transfer."""
         key = f"{self._storage}\0{place}\0{version.size}\0{version.mtime_ns}\0{version.inode}"
         return "transfer-" + hashlib.sha256(encoded(key)).hexdigest()[:32]
-
-
-def _write(staged: Staged, fresh: "hashlib._Hash", data: bytes) -> None:
-    staged.write(data)
-    fresh.update(data)
 
 
 def _files(snapshot: Snapshot, places: Collection[str]) -> list[tuple[str, Version]]:

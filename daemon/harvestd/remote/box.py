@@ -38,6 +38,8 @@ class ReadRequest:
     """… this many at most; None: to the end as fstat shows it when the file is opened. 0: no bytes, facts only."""
     verify_from: int | None = None
     """If given: also hash the bytes [verify_from, offset) and say it in `Opened`, before any byte is sent."""
+    in_one: bool = False
+    """Answer with one `Whole` instead of `Opened`, `Chunk` and `Closed`, where the file is small: for thousands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,18 @@ class Failed:
     vanished: bool = False
 
 
-ReadEvent = Opened | Chunk | Closed | Failed
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A small file in one, where that was asked for: its version was the same before and after it was read."""
+
+    request: ReadRequest
+    version: Version
+    sha256: bytes
+    """Of the data, hashed on the box; 32 bytes."""
+    data: bytes
+
+
+ReadEvent = Whole | Opened | Chunk | Closed | Failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +115,7 @@ class Reader(Protocol):
     """Reads files from a box."""
 
     def reading(self, requests: Sequence[ReadRequest]) -> AbstractAsyncContextManager[AsyncIterator[ReadEvent]]:
-        """Stream the answers to all `requests`, in their order, each Opened, Chunk…, Closed or Failed.
+        """Stream the answers to all `requests`, in their order: each Opened, Chunk…, Closed or Failed; or one Whole.
 
         One reading at a time: a second one waits until the first is left. Leaving the context early abandons what
         was not read yet, at the price of a new start for the next reading. Bounded memory: the box is held back while
@@ -123,6 +136,17 @@ class Box(Reader, Protocol):
         """Look at all trees now. The first look is whole; later ones cost only what changed."""
         ...
 
+    async def changed(self) -> None:
+        """Return when the box says, unasked, that something changed; never where it can't tell, or was not asked to.
+
+        Raises `Retry` as soon as it shows that the box can't be reached any more.
+        """
+        ...
+
+    async def pushed(self) -> Snapshot:
+        """Give the look that `changed` told of; like `scan`, without a question."""
+        ...
+
     async def facts(self) -> BoxFacts:
         """Ask the machine about itself; raises `Retry` as everything here does."""
         ...
@@ -135,3 +159,5 @@ class WatchList:
     trees: tuple[Tree, ...]
     prune: frozenset[str] = field(default_factory=frozenset)
     """Names of directories that are counted but not listed (.ipynb_checkpoints, wandb …)."""
+    push: bool = False
+    """Have the box tell of changes by itself, where it can (`Box.changed`)."""

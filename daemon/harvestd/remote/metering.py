@@ -22,6 +22,8 @@ _OVERHEAD_PER_CREDIT = 512
 _BYTES_PER_SECOND = 1024
 """For keepalives and key exchanges over a connection's life."""
 
+_READ = 128 * 1024
+"""Bytes taken from a socket at once."""
 _NEXT_ADDRESS_AFTER = 0.5
 """Seconds for one address of a name, before the next is tried beside it."""
 
@@ -83,7 +85,7 @@ class _Session(Protocol):
     def resume_writing(self) -> None: ...
 
 
-class _Metered(asyncio.Protocol):
+class _Metered:
     """Passes everything on to asyncssh's connection and counts what arrives."""
 
     def __init__(self, session: _Session, meter: Meter) -> None:
@@ -114,6 +116,20 @@ class _Metered(asyncio.Protocol):
             self._session.data_received(data, datatype)
 
 
+class _MeteredSocket(_Metered, asyncio.BufferedProtocol):
+    """Reads into memory of its own: asyncio's fresh 256 KiB for each read cost a checkpoint a third of its time."""
+
+    def __init__(self, session: _Session, meter: Meter) -> None:
+        super().__init__(session, meter)
+        self._view = memoryview(bytearray(_READ))
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  (asyncio's signature)
+        return self._view
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(self._view[:nbytes]))
+
+
 class MeteredDialer:
     """Opens the transport of an SSH connection, directly or through a jump host; given to asyncssh as its tunnel."""
 
@@ -126,15 +142,16 @@ class MeteredDialer:
     ) -> tuple[object, object]:
         """Connect to the host; gives the transport and asyncssh's connection. Raises OSError, asyncssh.Error."""
         session = cast("_Session", session_factory())
-        metered = _Metered(session, self._meter)
+        transport: object
         if self._via is None:
             loop = asyncio.get_running_loop()
-            transport: object
+            socket = _MeteredSocket(session, self._meter)
             transport, _ = await loop.create_connection(
-                lambda: metered, remote_host, remote_port, happy_eyeballs_delay=_NEXT_ADDRESS_AFTER
+                lambda: socket, remote_host, remote_port, happy_eyeballs_delay=_NEXT_ADDRESS_AFTER
             )
         else:
+            channel = _Metered(session, self._meter)
             transport, _ = await self._via.create_connection(
-                lambda: cast("asyncssh.SSHTCPSession[bytes]", metered), remote_host, remote_port
+                lambda: cast("asyncssh.SSHTCPSession[bytes]", channel), remote_host, remote_port
             )
         return transport, session

@@ -10,6 +10,7 @@ from harvestd.remote.probe.bootstrap import Pulse
 from harvestd.remote.probe.client import ProbeBox
 from harvestd.remote.probe.process import NoProbe
 from harvestd.remote.probe.reader import ProbeReader
+from harvestd.remote.probe.running import Running
 from harvestd.remote.sftp.client import SftpBox
 from harvestd.remote.sftp.reading import SftpReader
 from harvestd.remote.sftp.session import NoSftp
@@ -50,7 +51,9 @@ async def open_reader(
     connection: Connection, like: Box, limits: Limits, pulse: Pulse = _PULSE
 ) -> AsyncIterator[Reader]:
     """Give a further reader on a connection of its own (for bulk), in the way in which `like` is read."""
-    reader = ProbeReader(connection, limits, pulse) if like.method == "probe" else SftpReader(connection, limits)
+    reader = (
+        ProbeReader(Running(connection, limits, pulse)) if like.method == "probe" else SftpReader(connection, limits)
+    )
     try:
         yield reader
     finally:

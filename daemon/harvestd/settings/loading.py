@@ -95,10 +95,6 @@ def load(path: Path, overrides: Mapping[str, str] = NO_OVERRIDES, *, env: Mappin
     for source in (file, *variables, *flag_sources(overrides)):
         merged.lay_over(source)
         problems.extend(source.problems)
-    for key in [key for key in merged.table if key.startswith("_")]:
-        # pydantic-settings would take these for arguments of its own.
-        problems.append(Problem(merged.origin((key,)), key, "is not a known key"))
-        del merged.table[key]
     settings, found = _validated(merged)
     problems.extend(found)
     if settings is None or problems:

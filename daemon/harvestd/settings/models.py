@@ -6,11 +6,10 @@ nothing by itself: neither a file nor the environment, so what is built in a tes
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Protocol, Self, TypeVar
+from typing import Annotated, Any, Protocol, Self, TypeVar
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from harvestd.settings.sections import (
     LambdaCloud,
@@ -72,46 +71,34 @@ def _known_version(value: int) -> int:
     return value
 
 
-class Settings(BaseSettings):
+def _empty_table() -> Any:  # noqa: ANN401 - validated like a written one, it becomes the section that the field names
+    """Give what stands in the file where a section does not.
+
+    A section made here would have to be built for itself; in `Settings` it is built anyway.
+    """
+    return {}
+
+
+class Settings(BaseModel):
     """The whole configuration. Every key has a default, so that `Settings()` is a fleet of no hosts."""
 
-    model_config = SettingsConfigDict(
-        frozen=True,
-        extra="forbid",
-        hide_input_in_errors=True,
-        validate_default=True,
-        case_sensitive=True,
-        env_prefix=PREFIX,
-        env_nested_delimiter=DELIMITER,
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
 
     version: Annotated[int, AfterValidator(_known_version)] = VERSION
     data_root: OwnPath = Path("~/data/downloaded_runs")
     """Where experiments are filed."""
     state_dir: OwnPath | None = None
     """Where the catalogue lies; see `state`."""
-    poll: Poll = Field(default_factory=Poll)
-    ssh: Ssh = Field(default_factory=Ssh)
-    remote: Remote = Field(default_factory=Remote)
-    select: Select = Field(default_factory=Select)
-    limits: Limits = Field(default_factory=Limits)
-    naming: Naming = Field(default_factory=Naming)
+    poll: Poll = Field(default_factory=_empty_table)
+    ssh: Ssh = Field(default_factory=_empty_table)
+    remote: Remote = Field(default_factory=_empty_table)
+    select: Select = Field(default_factory=_empty_table)
+    limits: Limits = Field(default_factory=_empty_table)
+    naming: Naming = Field(default_factory=_empty_table)
     hosts: tuple[HostSettings, ...] = ()
-    lambda_cloud: LambdaCloud = Field(default_factory=LambdaCloud)
-    verdict: Verdict = Field(default_factory=Verdict)
-    release: Release = Field(default_factory=Release)
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings passes all of these by name
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take what is passed and nothing else: `loading` reads the sources, to know where each value came from."""
-        return (init_settings,)
+    lambda_cloud: LambdaCloud = Field(default_factory=_empty_table)
+    verdict: Verdict = Field(default_factory=_empty_table)
+    release: Release = Field(default_factory=_empty_table)
 
     @property
     def state(self) -> Path:

@@ -30,7 +30,10 @@ class Section(BaseModel):
     """A table of the file: frozen, and a key that it does not know is refused."""
 
     # Values are hidden in pydantic's own errors, because a secret may be among them.
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
+    # Most are only ever built within `Settings`: their own validators are made when somebody makes one alone.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True, defer_build=True
+    )
 
 
 class Poll(Section):

@@ -4,6 +4,7 @@ A source gives raw, nested tables; nothing is validated here. What can't be read
 exception, so that the other sources are still heard. Only the environment that is passed is looked at.
 """
 
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import get_args
 
 from pydantic import BaseModel
-from pydantic_settings import EnvSettingsSource, SettingsError, TomlConfigSettingsSource
 
 from harvestd.settings.models import DELIMITER, PREFIX, Place, Settings
 from harvestd.settings.problems import Problem, model_in
@@ -35,11 +35,11 @@ def file_source(path: Path) -> Source:
     """Read a TOML file; its relative paths start where the file lies."""
     where = str(path)
     try:
-        # The source of pydantic-settings takes a missing file for an empty one.
-        path.stat()
-        if not path.is_file():
+        # Before it is opened: a FIFO would be waited for.
+        if not stat.S_ISREG(path.stat().st_mode):
             return Source(where, problems=(Problem(where, "", "is not a regular file"),))
-        table = TomlConfigSettingsSource(Settings, toml_file=path)()
+        with path.open("rb") as file:
+            table = tomllib.load(file)
     except tomllib.TOMLDecodeError as e:
         return Source(where, problems=(Problem(where, "", f"is not TOML: {e}"),))
     except UnicodeDecodeError as e:
@@ -64,12 +64,13 @@ def flag_sources(overrides: Mapping[str, str]) -> Iterator[Source]:
 
 def _text_source(where: str, name: str, value: str) -> Source:
     """Read one setting that is written as text; lists and tables are JSON there."""
+    # pydantic-settings comes with readers for five clouds: most calls have nothing written as text.
+    from harvestd.settings.texts import NotJson, table_of  # noqa: PLC0415
+
     steps = name.lower().split(DELIMITER)
-    source = EnvSettingsSource(Settings)
-    source.env_vars = {PREFIX + DELIMITER.join(steps): value}
     try:
-        table = source()
-    except SettingsError:
+        table = table_of(steps, value)
+    except NotJson:
         message = 'must be written as JSON here, such as ["a", "b"]'
         return Source(where, problems=(Problem(where, ".".join(steps), message),))
     # A name that leads nowhere is passed on as it is, so that validation says so.

@@ -7,8 +7,7 @@ apart from the fallbacks of `renaming` and `versions`.
 """
 
 import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 from typing import Final
 
 from harvestd.convention.paths import LocalPath
@@ -73,17 +72,29 @@ def _failure(error: OSError, doing: str) -> HarvestError:
     return HaltedForSafety(sentence, hint="check the disk that holds the data root (dmesg, mount)")
 
 
-@contextmanager
-def translating(doing: str) -> Iterator[None]:
+class Translating:
+    """What `translating` gives: a context manager without state, which may be used again and by many threads."""
+
+    __slots__ = ("_doing",)
+
+    def __init__(self, doing: LocalPath | str) -> None:
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        """Begin; nothing is needed before the body."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Raise what an `OSError` of the body means; everything else goes on up as it is."""
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) and error.errno not in _OURS:
+            raise _failure(error, shown(self._doing)) from error
+
+
+def translating(doing: LocalPath | str) -> Translating:
     """Turn an `OSError` of the body into the class that says what to do; `doing` starts the sentence.
 
-    `FileNotFoundError` passes through: whether absence is trouble is the caller's to say.
+    `FileNotFoundError` passes through: whether absence is trouble is the caller's to say. A class and no generator,
+    because it stands around every call that publishing makes.
     """
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        if error.errno in _OURS:
-            raise
-        raise _failure(error, doing) from error
+    return Translating(doing)

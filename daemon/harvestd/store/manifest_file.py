@@ -5,6 +5,7 @@ manifest of a newer format is never guessed at and never replaced: that is `Fata
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -43,28 +44,48 @@ def read_manifest(root: DataRoot, directory: LocalPath) -> Manifest | None:
 def to_json(manifest: Manifest) -> bytes:
     """Give the file's content; equal for manifests with the same entries in any order."""
     experiment = manifest.experiment
-    content = {
-        "format": FORMAT,
-        "experiment": {
-            "id": experiment.id,
-            "directory": experiment.directory,
-            "name": {
-                part: {"value": said.value, "source": said.source} for part, said in sorted(experiment.name.items())
-            },
-        },
-        "runs": [
-            {"host": run.host, "storage": run.storage, "path": run.path, "name": run.name}
-            for run in sorted(manifest.runs)
-        ],
-        "files": [_file_to_json(file) for file in sorted(manifest.files, key=lambda file: (file.path, file.host))],
-        "left_out": [
-            {"host": one.host, "path": one.path, "size": one.size, "entries": one.entries, "reason": one.reason}
-            for one in sorted(manifest.left_out, key=lambda one: (one.host, one.path, one.reason))
-        ],
-        "links": [{"path": link.path, "target": link.target} for link in sorted(manifest.links)],
-        "aliases": list(manifest.aliases),
+    head = {
+        "id": experiment.id,
+        "directory": experiment.directory,
+        "name": {part: {"value": said.value, "source": said.source} for part, said in sorted(experiment.name.items())},
     }
-    return json.dumps(content, indent=2).encode("ascii") + b"\n"
+    runs = [
+        {"host": run.host, "storage": run.storage, "path": run.path, "name": run.name} for run in sorted(manifest.runs)
+    ]
+    left_out = [
+        {"host": one.host, "path": one.path, "size": one.size, "entries": one.entries, "reason": one.reason}
+        for one in sorted(manifest.left_out, key=lambda one: (one.host, one.path, one.reason))
+    ]
+    files = [_file_to_json(file) for file in sorted(manifest.files, key=lambda file: (file.path, file.host))]
+    sections = {
+        "format": str(FORMAT),
+        "experiment": _indented(head),
+        "runs": _rows(runs),
+        "files": _rows(files),
+        "left_out": _rows(left_out),
+        "links": _rows([{"path": link.path, "target": link.target} for link in sorted(manifest.links)]),
+        "aliases": _indented(list(manifest.aliases)),
+    }
+    text = ",\n".join(f'  "{name}": {section}' for name, section in sections.items())
+    return f"{{\n{text}\n}}\n".encode("ascii")
+
+
+def _indented(value: object) -> str:
+    # No text of JSON's has a line break of its own.
+    return json.dumps(value, indent=2).replace("\n", "\n  ")
+
+
+_FLAT: Final = json.JSONEncoder(separators=(",\n      ", ": "))
+"""What is flat is indented by its separator: Python's own indenting knows no quick way, and there are thousands."""
+
+
+def _rows(rows: Sequence[Mapping[str, object]]) -> str:
+    """Give a list of flat objects, indented as `json` would."""
+    if not rows:
+        return "[]"
+    # Where a line begins with a brace one object ends and the next begins: the break stands in no text of JSON's.
+    text = _FLAT.encode(rows)[2:-2].replace("},\n      {", "\n    },\n    {\n      ")
+    return f"[\n    {{\n      {text}\n    }}\n  ]"
 
 
 def _file_to_json(file: FiledFile) -> dict[str, object]:
@@ -89,7 +110,7 @@ def _rfc3339(nanoseconds: int) -> str | None:
     """Give a time to the nanosecond; None for one that no calendar holds (a box may send any number)."""
     seconds, fraction = divmod(nanoseconds, 10**9)
     try:
-        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction:09}Z"
+        return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{fraction:09}Z"
     except (ValueError, OverflowError, OSError):
         return None
 

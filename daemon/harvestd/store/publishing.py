@@ -16,9 +16,11 @@ from harvestd.store import failpoints
 from harvestd.store.failures import Conflict, Refused, translating
 from harvestd.store.renaming import rename_noreplace
 from harvestd.store.root import DataRoot
-from harvestd.store.staging import Staged
+from harvestd.store.staging import Staged, sync_staged
 from harvestd.store.versions import keep_version
-from harvestd.store.walking import Touched, reading, sha256_of, status
+from harvestd.store.walking import Touched, Way, reading, sha256_of, status
+
+_PUBLISHING = translating("can't publish")
 
 
 class Result(StrEnum):
@@ -67,10 +69,10 @@ def publish(root: DataRoot, publications: Sequence[Publication]) -> list[Outcome
     touched: Touched = set()
     try:
         failpoints.reach("publish.started")
-        for publication in publications:
-            publication.staged.sync()
+        sync_staged([publication.staged for publication in publications])
         failpoints.reach("publish.staged_synced")
-        outcomes = [_publish(root, publication, touched) for publication in publications]
+        with root.way() as way:
+            outcomes = [_publish(root, publication, way, touched) for publication in publications]
         failpoints.reach("publish.renamed_all")
         root.sync(touched)
         failpoints.reach("publish.directories_synced")
@@ -80,26 +82,41 @@ def publish(root: DataRoot, publications: Sequence[Publication]) -> list[Outcome
             publication.staged.close()
 
 
-def _publish(root: DataRoot, publication: Publication, touched: Touched) -> Outcome:
+def _publish(root: DataRoot, publication: Publication, way: Way, touched: Touched) -> Outcome:
     staged = publication.staged
     detail = ""
     try:
-        result = _place(root, publication, touched)
+        result = _place(root, publication, way, touched)
     except Conflict as error:
         result, detail = Result.CONFLICT, str(error)
     except Refused as error:
         result, detail = Result.REFUSED, str(error)
     except FileNotFoundError:
         result, detail = Result.CONFLICT, "its directory was taken away while it was published"
-    staged.discard()
+    if result is Result.PUBLISHED:
+        staged.moved()
+    else:
+        staged.discard()
     return Outcome(publication.target, result, staged.size, staged.hexdigest, detail)
 
 
-def _place(root: DataRoot, publication: Publication, touched: Touched) -> Result:
+def _place(root: DataRoot, publication: Publication, way: Way, touched: Touched) -> Result:
+    try:
+        return _move(root, publication, way, touched)
+    except FileNotFoundError:
+        # Perhaps a person took a directory away that was held open since the file before: walk again, and make it.
+        way.close()
+        return _move(root, publication, way, touched)
+
+
+def _move(root: DataRoot, publication: Publication, way: Way, touched: Touched) -> Result:
     staged, target = publication.staged, publication.target
-    with root.made_parent(target, touched) as parent, translating("can't publish"):
+    directory = target.parts[:-1]
+    with translating(target):
+        parent = way.made(directory, touched)
+    with _PUBLISHING:
         failpoints.reach("publish.directory_made")
-        touched.add(target.parts[:-1])
+        touched.add(directory)
         try:
             rename_noreplace(root.staging.directory, staged.name, parent, target.name)
         except FileExistsError:

@@ -13,10 +13,10 @@ from types import TracebackType
 from typing import Self
 
 from harvestd.convention.paths import RESERVED, LocalPath
-from harvestd.store.failures import Damaged, shown, translating
+from harvestd.store.failures import Damaged, Translating, shown, translating
 from harvestd.store.opening import Opened, open_data_root
 from harvestd.store.staging import Staged, Staging
-from harvestd.store.walking import Touched, made, names_in, open_regular, opened, sha256_of, status, sync_touched
+from harvestd.store.walking import Touched, Way, made, names_in, open_regular, opened, sha256_of, status, sync_touched
 
 
 class DataRoot:
@@ -82,6 +82,10 @@ class DataRoot:
         with self._translating(path), made(self._root, path.parts[:-1], touched) as directory:
             yield directory
 
+    def way(self) -> Way:
+        """Give a way from the root to directories below it, to be closed by the caller; its errors are `OSError`s."""
+        return Way(self._root)
+
     def sync(self, touched: Touched) -> None:
         """Write the entries of the directories in `touched` to disk, each once; raises `HaltedForSafety`."""
         with translating("can't sync a directory of the data root"):
@@ -138,6 +142,10 @@ class DataRoot:
         """Make an empty temporary; see `Staging.create`."""
         return self.staging.create(name)
 
+    def stage_whole(self, data: bytes | bytearray | memoryview) -> Staged:
+        """Make an anonymous temporary that holds `data`; see `Staging.whole`."""
+        return self.staging.whole(data)
+
     def resume(self, name: str, length: int) -> Staged | None:
         """Open a named temporary again; see `Staging.resume`."""
         return self.staging.resume(name, length)
@@ -150,7 +158,6 @@ class DataRoot:
         """Remove the temporaries that the journal doesn't know; see `Staging.clean`."""
         return self.staging.clean(keep)
 
-    @contextmanager
-    def _translating(self, path: LocalPath | None) -> Iterator[None]:
-        with translating(shown(path) if path else "the data root"):
-            yield
+    @staticmethod
+    def _translating(path: LocalPath | None) -> Translating:
+        return translating(path or "the data root")

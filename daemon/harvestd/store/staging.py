@@ -10,13 +10,15 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from itertools import count
 from types import TracebackType
 from typing import Final, Self
 
 from harvestd.convention.paths import encoded
 from harvestd.errors import HaltedForSafety
 from harvestd.store.failures import Conflict, Refused, translating
+from harvestd.store.syncing import begin_writing, sync_together
 from harvestd.store.walking import CHUNK, names_in, open_regular, status, write_all
 
 _NAME: Final = re.compile(r"[a-z0-9-]{1,128}", re.ASCII)
@@ -24,11 +26,19 @@ _ANONYMOUS: Final = "."
 """How an anonymous temporary's name starts; no name that a caller may choose does."""
 
 
+_NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_MAKING: Final = translating("can't make a temporary")
+_WRITING: Final = translating("can't write a temporary")
+_SYNCING: Final = translating("can't sync a temporary")
+
+
 class Staged:
     """One temporary: bytes go in, size and SHA-256 are known at any time.
 
     As a context manager it is closed at the end, which removes it if it is anonymous and was not published.
     """
+
+    __slots__ = ("_directory", "_doomed", "_file", "_gone", "_hash", "_synced", "name", "size")
 
     def __init__(self, directory: int, name: str, file: int) -> None:
         self.name: Final = name
@@ -38,6 +48,8 @@ class Staged:
         self._file = file
         self._hash = hashlib.sha256()
         self._synced = False
+        self._doomed = False
+        self._gone = False
 
     @property
     def hexdigest(self) -> str:
@@ -63,9 +75,34 @@ class Staged:
 
         Size and hash cover what was written, also after an error.
         """
-        self._synced = False
-        with translating("can't write a temporary"):
-            for piece in write_all(self._file, data, self.size):
+        try:
+            with _WRITING:
+                for piece in write_all(self._file, data, self.size):
+                    self._hash.update(piece)
+                    self.size += len(piece)
+        finally:
+            # Said last: a `sync_beside` that began before this write has not seen all of it.
+            self._synced = False
+
+    def put(self, data: bytes | bytearray | memoryview, start: int) -> None:
+        """Write `data` beyond the end, at `start`, for `take_in` to count later; raises as `write` does.
+
+        Several threads may put at once, each elsewhere, beside one that writes or takes in.
+        """
+        try:
+            with _WRITING:
+                for piece in write_all(self._file, data, start):
+                    start += len(piece)
+        finally:
+            self._synced = False
+
+    def take_in(self, end: int) -> None:
+        """Count what was put from the end up to `end`, without a gap, as written. Raises `HaltedForSafety`."""
+        with translating("can't read a temporary"):
+            while self.size < end:
+                piece = os.pread(self._file, min(CHUNK, end - self.size), self.size)
+                if not piece:
+                    raise HaltedForSafety("a temporary became shorter while it was read")
                 self._hash.update(piece)
                 self.size += len(piece)
 
@@ -75,31 +112,54 @@ class Staged:
         After a failed fsync the kernel may call the next one a success although the bytes are lost, so the file is
         never tried again.
         """
-        if self._synced:
+        if self._synced and not self._doomed:
             return
         try:
-            with translating("can't sync a temporary"):
-                os.fsync(self._file)
+            self._write_out()
         except HaltedForSafety:
             self.discard()
             raise
-        self._synced = True
+
+    def sync_beside(self) -> int:
+        """Write to disk while other threads write on, and give the size that surely is there; raises as `sync` does.
+
+        The file is not closed under those who write: after a failure `sync` fails too, and removes it.
+        """
+        size = self.size
+        if not self._synced or self._doomed:
+            self._write_out()
+        return size
+
+    def _write_out(self) -> None:
+        if self._doomed:
+            raise HaltedForSafety("a temporary could not be synced before")
+        self._doomed = True
+        self._synced = True  # said first: what is written meanwhile is not covered, and says so after this
+        with _SYNCING:
+            os.fsync(self._file)
+        self._doomed = False
+
+    def begin_sync(self) -> None:
+        """Let the kernel start writing to disk, without waiting for it; `sync` is still needed."""
+        begin_writing(self._file)
 
     def take_over(self, length: int) -> None:
         """Cut the file to its first `length` bytes and take them as written; for `Staging.resume` only."""
         with translating("can't resume a temporary"):
             os.ftruncate(self._file, length)
-            while self.size < length:
-                piece = os.pread(self._file, min(CHUNK, length - self.size), self.size)
-                if not piece:
-                    raise HaltedForSafety("a temporary became shorter while it was read")
-                self._hash.update(piece)
-                self.size += len(piece)
+        self.take_in(length)
+
+    def moved(self) -> None:
+        """Close the file, whose name was moved to its place: there is nothing to remove."""
+        self._gone = True
+        self._close()
 
     def discard(self) -> None:
         """Close the file and remove it; a temporary that has moved to its place stays there."""
         self._close()
-        _remove(self._directory, self.name)
+        if not self._gone:
+            _remove(self._directory, self.name)
+            self._gone = True
 
     def close(self) -> None:
         """Close the file; a named temporary stays for `Staging.resume`, an anonymous one is removed."""
@@ -122,25 +182,57 @@ class Staged:
         self.close()
 
 
+def sync_staged(temporaries: Sequence[Staged]) -> None:
+    """Write all of them to disk, sharing what syncing costs; raises as `Staged.sync` does."""
+    sync_together(temporaries, _sync, _begin)
+
+
+def _sync(temporaries: Sequence[Staged]) -> None:
+    for each in temporaries:
+        each.sync()
+
+
+def _begin(temporaries: Sequence[Staged]) -> None:
+    for each in temporaries:
+        each.begin_sync()
+
+
 class Staging:
     """The directory of temporaries, by its open descriptor, which stays the caller's to close."""
 
     def __init__(self, directory: int) -> None:
         self.directory: Final = directory
+        # Chance once, then numbers: two processes don't meet, and O_EXCL tells if they do.
+        self._series = _ANONYMOUS + secrets.token_hex(8) + "-"
+        self._numbers = count(1)
 
     def create(self, name: str | None = None) -> Staged:
         """Make an empty temporary, a lasting one where `name` ([a-z0-9-], up to 128) is given.
 
         Raises `Conflict` where a temporary of that name exists, `DiskFull` and `HaltedForSafety`.
         """
-        chosen = _ANONYMOUS + secrets.token_hex(16) if name is None else _checked(name)
+        chosen = self._series + str(next(self._numbers)) if name is None else _checked(name)
         try:
-            with translating("can't make a temporary"):
-                file = open_regular(self.directory, chosen, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            with _MAKING:
+                # O_EXCL makes a regular file or none, so that there is nothing to look at afterwards.
+                file = os.open(chosen, _NEW, 0o666, dir_fd=self.directory)
         except Refused as error:
             # The name is always one that a file system takes, so it is the data root that refuses all of them.
             raise HaltedForSafety(str(error), hint="check the permissions of .harvestd in the data root") from error
         return Staged(self.directory, chosen, file)
+
+    def whole(self, data: bytes | bytearray | memoryview) -> Staged:
+        """Make an anonymous temporary that holds `data`; raises as `create` and `Staged.write` do, and leaves nothing.
+
+        It is written and hashed, not synced.
+        """
+        staged = self.create()
+        try:
+            staged.write(data)
+        except BaseException:
+            staged.discard()
+            raise
+        return staged
 
     def resume(self, name: str, length: int) -> Staged | None:
         """Open the temporary called `name` again with its first `length` bytes, or None where it can't go on.

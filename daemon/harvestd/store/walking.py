@@ -11,11 +11,14 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from io import BufferedReader
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 from harvestd.convention.paths import decoded, encoded
 from harvestd.store.failures import Conflict
+from harvestd.store.syncing import sync_together
 
 Parts = tuple[str, ...]
 """A directory below some base, as components; the empty tuple is the base itself."""
@@ -37,33 +40,74 @@ def open_component(base: int, name: str) -> int:
     return os.open(encoded(name), _DIRECTORY, dir_fd=base)
 
 
+class Way:
+    """The directories from an open base down to one place below it, held open: a neighbour is one step away.
+
+    It belongs to one thread, and holds as many descriptors as the place is deep. A directory that a person moves while
+    it is held takes along what is put into it, as if it had been moved a moment later.
+    """
+
+    __slots__ = ("_base", "_handles", "_parts")
+
+    def __init__(self, base: int) -> None:
+        self._base = base
+        self._parts: Parts = ()
+        self._handles: list[int] = []
+
+    def opened(self, parts: Parts) -> int:
+        """Go to the directory `parts` and give its descriptor, good until the next step; raises as `open_component`."""
+        self._go_up(parts)
+        for depth in range(len(self._parts), len(parts)):
+            self._go_down(parts, depth, open_component(self._handles[-1], parts[depth]))
+        return self._handles[-1]
+
+    def made(self, parts: Parts, touched: Touched) -> int:
+        """As `opened`, making what is missing with the umask's mode; parents of what is new are added to `touched`."""
+        self._go_up(parts)
+        for depth in range(len(self._parts), len(parts)):
+            self._go_down(parts, depth, _open_or_make(self._handles[-1], parts[depth], parts[:depth], touched))
+        return self._handles[-1]
+
+    def close(self) -> None:
+        """Let go of everything; the next step starts at the base again."""
+        while self._handles:
+            os.close(self._handles.pop())
+        self._parts = ()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _go_up(self, parts: Parts) -> None:
+        """Keep what leads to `parts` as well."""
+        if not self._handles:
+            # A new description even for the base itself: a duplicate would share its read position with other threads.
+            self._handles.append(os.open(".", _DIRECTORY, dir_fd=self._base))
+        while self._parts != parts[: len(self._parts)]:
+            os.close(self._handles.pop())
+            self._parts = self._parts[:-1]
+
+    def _go_down(self, parts: Parts, depth: int, below: int) -> None:
+        self._handles.append(below)
+        self._parts = parts[: depth + 1]
+
+
 @contextmanager
 def opened(base: int, parts: Parts) -> Iterator[int]:
     """Give a descriptor of the directory `parts` below `base`; raises as `open_component` does."""
-    # A new description even for the base itself: a duplicate would share its read position with other threads.
-    current = os.open(".", _DIRECTORY, dir_fd=base)
-    try:
-        for name in parts:
-            below = open_component(current, name)
-            os.close(current)
-            current = below
-        yield current
-    finally:
-        os.close(current)
+    with Way(base) as way:
+        yield way.opened(parts)
 
 
 @contextmanager
 def made(base: int, parts: Parts, touched: Touched) -> Iterator[int]:
-    """As `opened`, making what is missing with the umask's mode; parents of new directories are added to `touched`."""
-    current = os.open(".", _DIRECTORY, dir_fd=base)
-    try:
-        for depth, name in enumerate(parts):
-            below = _open_or_make(current, name, parts[:depth], touched)
-            os.close(current)
-            current = below
-        yield current
-    finally:
-        os.close(current)
+    """As `opened`, making what is missing; see `Way.made`."""
+    with Way(base) as way:
+        yield way.made(parts, touched)
 
 
 def _open_or_make(base: int, name: str, parent: Parts, touched: Touched) -> int:
@@ -88,18 +132,21 @@ def sync_directory(directory: int) -> None:
 
 
 def sync_touched(base: int, touched: Touched) -> None:
-    """Sync each directory of `touched` once, parents first, and empty the set.
+    """Sync each directory of `touched` once, and empty the set.
 
     A directory that is gone by now, or became a link, was moved or deleted by a person with everything in it: nothing
     is left to sync.
     """
-    for parts in sorted(touched):
-        try:
-            with opened(base, parts) as directory:
-                sync_directory(directory)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
+    sync_together(sorted(touched), partial(_sync, base))
     touched.clear()
+
+
+def _sync(base: int, some: Sequence[Parts]) -> None:
+    """Sync directories, neighbours after each other, on a way of their own: others may be synced side by side."""
+    with Way(base) as way:
+        for parts in some:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                sync_directory(way.opened(parts))
 
 
 def names_in(directory: int) -> Sequence[str]:

@@ -26,6 +26,9 @@ class Event(StrEnum):
     HOST_CONNECTED = "host.connected"
     """A box answered, is authenticated and can be read. Fields: host, address, method, duration_seconds, attempt."""
 
+    HOST_POLLED = "host.polled"
+    """A look at a box and what small things it asked for are done (at debug only). Fields: host, duration_seconds."""
+
     HOST_LOST = "host.lost"
     """A box can't be reached any more, or never could: once until it is back. Fields: host, error, hint, attempt."""
 

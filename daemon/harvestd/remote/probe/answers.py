@@ -5,15 +5,16 @@ tree. A broken rule raises `BrokenAnswer`; the text never repeats what the box s
 """
 
 import json
+import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import cast
 
 from harvestd.convention.paths import RejectedPath, RemotePath, encoded
 from harvestd.convention.snapshot import Entry, EntryType, TreeState, Version
-from harvestd.remote.box import BoxFacts, Closed, Failed, Opened, ReadRequest
+from harvestd.remote.box import BoxFacts, Closed, Failed, Opened, ReadRequest, Whole
 
 _MOST = 2**63 - 1
 _MOST_TEXT = 4096
@@ -23,6 +24,9 @@ _HASH_CHARACTERS = 64
 _FILE_FIELDS = 6
 _LINK_FIELDS = 7
 _SHOWN_REASON = 200
+_KINDS = {kind.value: kind for kind in EntryType}
+_WHOLE = struct.Struct(">IQqqQ32s")
+"""The head of a small file in one: its number, its version, its SHA-256."""
 
 
 class BrokenAnswer(ValueError):
@@ -77,14 +81,18 @@ def _list(value: object) -> list[object]:
 def _version(value: object) -> Version:
     match _list(value):
         case [size, mtime, ctime, inode]:
-            return Version(
-                _integer(size),
-                _integer(mtime, least=-_MOST),
-                _integer(ctime, least=-_MOST),
-                _integer(inode, most=2**64),
-            )
+            return _version_of(size, mtime, ctime, inode)
         case _:
             raise BrokenAnswer("a version of another shape")
+
+
+def _version_of(size: object, mtime: object, ctime: object, inode: object, least: int = 0) -> Version:
+    # This runs for each of 100,000s of entries, hence in one line what `_integer` says in several.
+    if not type(size) is type(mtime) is type(ctime) is type(inode) is int:
+        raise BrokenAnswer("a number that is none")
+    if not (least <= size <= _MOST and -_MOST <= mtime <= _MOST and -_MOST <= ctime <= _MOST and 0 <= inode <= 2**64):
+        raise BrokenAnswer("a number that is out of range")
+    return Version(size, mtime, ctime, inode)
 
 
 def _hash(value: object) -> str:
@@ -123,8 +131,8 @@ def scan_part(payload: bytes, trees: int, limit: int) -> ScanPart:
     names, old_names = _Names(), _Names()
     return ScanPart(
         tree=_integer(value.get("tree"), most=trees - 1),
-        changed=tuple(entry for row in _list(value.get("set", [])) if (entry := names.entry(row)) is not None),
-        gone=old_names.paths(value.get("gone", [])),
+        changed=tuple(names.entries(value.get("set", []))),
+        gone=tuple(old_names.below(value.get("gone", []))),
         unreadable=names.paths(value.get("shut", [])),
         readable=old_names.paths(value.get("open", [])),
         rejected=frozenset(names.rejected),
@@ -150,27 +158,54 @@ class _Names:
     def paths(self, value: object) -> tuple[RemotePath, ...]:
         return tuple(path for name in _list(value) if (path := self.path(name)) is not None)
 
-    def entry(self, row: object) -> Entry | None:
-        fields = _list(row)
-        if not _FILE_FIELDS <= len(fields) <= _LINK_FIELDS:
-            raise BrokenAnswer("an entry of another shape")
+    def _directories(self, value: object) -> Iterator[tuple[str, RemotePath | None, list[object]]]:
+        """Give each directory (None: the tree itself, or one whose own name is refused) with what is told of it."""
+        for pair in _list(value):
+            match pair:
+                case [str(directory), list(told)]:
+                    yield directory, self.path(directory) if directory else None, cast("list[object]", told)
+                case _:
+                    raise BrokenAnswer("news of another shape")
+
+    def _child(self, directory: str, above: RemotePath | None, name: object) -> RemotePath | None:
+        if not isinstance(name, str):
+            raise BrokenAnswer("a name that is no text")
         try:
-            kind = EntryType(_text(fields[1]))
-        except ValueError as e:
-            raise BrokenAnswer("an entry of an unknown kind") from e
-        if (kind is EntryType.LINK) != (len(fields) == _LINK_FIELDS):
-            raise BrokenAnswer("an entry of another shape")
-        least = -1 if kind is EntryType.PRUNED else 0
-        size, mtime, ctime, inode = fields[2:6]
-        version = Version(
-            _integer(size, least=least),
-            _integer(mtime, least=-_MOST),
-            _integer(ctime, least=-_MOST),
-            _integer(inode, most=2**64),
-        )
-        target = _target(fields[6]) if kind is EntryType.LINK else None
-        path = self.path(fields[0])
-        return None if path is None else Entry(path, kind, version, target)
+            if above is not None:
+                return above.child(name)
+            if not directory:
+                return RemotePath((name,))
+        except RejectedPath:
+            pass
+        self.rejected.add(hash((directory, name)))
+        return None
+
+    def below(self, value: object) -> Iterator[RemotePath]:
+        """Give the paths of names that are told by directory."""
+        for directory, above, told in self._directories(value):
+            for name in told:
+                path = self._child(directory, above, name)
+                if path is not None:
+                    yield path
+
+    def entries(self, value: object) -> Iterator[Entry]:
+        """Give the entries that are told by directory."""
+        for directory, above, told in self._directories(value):
+            for row in told:
+                fields = _list(row)
+                if not _FILE_FIELDS <= len(fields) <= _LINK_FIELDS:
+                    raise BrokenAnswer("an entry of another shape")
+                name, letter, size, mtime, ctime, inode = fields[:_FILE_FIELDS]
+                kind = _KINDS.get(letter) if isinstance(letter, str) else None
+                if kind is None:
+                    raise BrokenAnswer("an entry of an unknown kind")
+                if (kind is EntryType.LINK) != (len(fields) == _LINK_FIELDS):
+                    raise BrokenAnswer("an entry of another shape")
+                version = _version_of(size, mtime, ctime, inode, least=-1 if kind is EntryType.PRUNED else 0)
+                target = _target(fields[_FILE_FIELDS]) if kind is EntryType.LINK else None
+                path = self._child(directory, above, name)
+                if path is not None:
+                    yield Entry(path, kind, version, target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +266,21 @@ def facts(payload: bytes) -> BoxFacts:
 def python(payload: bytes) -> str:
     """Read the version of the box's Python from a greeting or from facts."""
     return _words(_value(payload).get("python"), 64)
+
+
+def whole(payload: bytes, number: int, request: ReadRequest) -> Whole:
+    """Read a small file in one, file `number`, which must be all of what `request` asks for."""
+    if len(payload) < _WHOLE.size:
+        raise BrokenAnswer("a file without a head")
+    told, size, mtime, ctime, inode, sha256 = _WHOLE.unpack_from(payload)
+    data = payload[_WHOLE.size :]
+    if told != number:
+        raise BrokenAnswer("an answer to another question")
+    if request.offset or request.verify_from is not None or len(data) != size:
+        raise BrokenAnswer("a file that is not what was asked for")
+    if request.length is not None and size > request.length:
+        raise BrokenAnswer("more bytes than were asked for")
+    return Whole(request, Version(size, mtime, ctime, inode), sha256, data)
 
 
 def opened(payload: bytes, number: int, request: ReadRequest) -> Opened:

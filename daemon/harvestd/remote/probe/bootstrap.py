@@ -5,6 +5,7 @@ one pair of single quotes, and within it neither a single quote nor a backslash,
 """
 
 import json
+import re
 import struct
 import zlib
 from dataclasses import dataclass
@@ -12,20 +13,34 @@ from datetime import timedelta
 from functools import cache
 from importlib import resources
 
+from harvestd.remote.probe.program import FILES
+
 _HEAD = struct.Struct(">I")
+_PACKED_FROM = 512
+"""Bytes: paths of thousands of files pack to a twentieth, and would fill the link's first round trips."""
+_NOT_SENT = re.compile(r'^ *#.*\n|(?<=^""")[^"]*(?="""$)|(?<= """)[^"]*(?="""$)', re.MULTILINE)
+"""Comments and the text of docstrings: a program that fits a new connection's first round trip starts sooner."""
+_OWN_IMPORT = re.compile(r"^from harvestd\S+ import (?:\([^)]*\)|[^(\n]*)\n", re.MULTILINE)
 
 
 @cache
-def _program() -> bytes:
-    source = resources.files(__package__).joinpath("box_program.py").read_bytes()
-    return zlib.compress(source, 9)
+def program() -> str:
+    """Give the text of the program: its modules joined, without comments and their imports of each other."""
+    files = resources.files("harvestd.remote.probe.program")
+    whole = "\n".join(files.joinpath(f"{name}.py").read_text("utf-8") for name in FILES)
+    return _NOT_SENT.sub("", _OWN_IMPORT.sub("", whole))
+
+
+@cache
+def _packed() -> bytes:
+    return zlib.compress(program().encode(), 9)
 
 
 def command() -> str:
     """Give the command to execute on the box; exit status 126 or 127 says that there is no Python."""
     # sys.stdin.buffer takes exactly the program; what it has read beyond that it keeps for the program's requests.
     # -B: a root's Python would write compiled modules. LC_ALL=C: every name makes the round trip, even on 3.6.
-    take = f"import sys,zlib;exec(zlib.decompress(sys.stdin.buffer.read({len(_program())})))"
+    take = f"import sys,zlib;exec(zlib.decompress(sys.stdin.buffer.read({len(_packed())})))"
     return (
         "/bin/sh -c '"
         "p=/usr/bin/python3; test -x $p || p=python3; LC_ALL=C; export LC_ALL; "
@@ -37,6 +52,8 @@ def command() -> str:
 def message(value: dict[str, object]) -> bytes:
     """Give one request as it travels to the program."""
     body = json.dumps(value, separators=(",", ":")).encode("ascii")
+    if len(body) > _PACKED_FROM:
+        body = zlib.compress(body, 1)
     return _HEAD.pack(len(body)) + body
 
 
@@ -54,7 +71,7 @@ def opening(marker: str, pulse: Pulse, credit: int) -> bytes:
     `credit`: how many bytes after the marker may be on their way to us at any time; see `grant`.
     """
     greeting = {"do": "hello", "marker": marker, "silence": pulse.silence.total_seconds(), "credit": credit}
-    return _program() + message(greeting)
+    return _packed() + message(greeting)
 
 
 def grant(count: int) -> bytes:
@@ -63,3 +80,4 @@ def grant(count: int) -> bytes:
 
 
 HEARTBEAT = message({"do": "beat"})
+"""Says that we are still here."""

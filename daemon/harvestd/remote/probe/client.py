@@ -1,5 +1,6 @@
-"""A box that runs the probe: scans and facts through one process, reads through another."""
+"""A box that runs the probe: looks, facts and small files through one program, each a conversation of its own."""
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Self
@@ -17,8 +18,14 @@ from harvestd.remote.probe.answers import BrokenAnswer
 from harvestd.remote.probe.bootstrap import Pulse
 from harvestd.remote.probe.frames import Frame, Letter
 from harvestd.remote.probe.known_trees import KnownTrees
-from harvestd.remote.probe.process import NoProbe, ProbeProcess, broken
+from harvestd.remote.probe.process import ProbeProcess, broken
 from harvestd.remote.probe.reader import ProbeReader
+from harvestd.remote.probe.running import Running
+
+_UNASKED = 0
+"""The number of a look that the box took by itself."""
+WHOLE_EVERY = 600.0
+"""Seconds after which every entry is looked at again, also where notices and recent changes point to none."""
 
 
 class ProbeBox:
@@ -30,89 +37,124 @@ class ProbeBox:
         self._connection = connection
         self._watch = watch
         self._limits = limits
-        self._pulse = pulse
-        self._reader = ProbeReader(connection, limits, pulse)
-        self._process: ProbeProcess | None = None
+        self._running = Running(connection, limits, pulse)
+        self._reader = ProbeReader(self._running)
         self._known = KnownTrees(watch.trees, limits)
+        self._told_by: ProbeProcess | None = None
+        """Whose news `_known` is made of: a delta means something only to the process that told all before it."""
         self._asked = 0
-        self._lock = anyio.Lock()
+        self._facts_asked = False
+        self._ahead: int | None = None
+        """The number of a look that was asked for together with the program's start."""
+        self._whole_at = 0.0
+        self._looking = anyio.Lock()
 
     @classmethod
     async def start(cls, connection: Connection, watch: WatchList, limits: Limits, pulse: Pulse) -> Self:
-        """Start the probe; raises `NoProbe` where the box can't run it, `Retry` when the link fails."""
+        """Start the probe; raises `NoProbe` where the box can't run it, `Retry` when the link fails.
+
+        The first questions travel with the program: a round trip each is what a first look can do without.
+        """
         box = cls(connection, watch, limits, pulse)
-        box._process = await ProbeProcess.start(connection, limits, pulse)
+        questions = [box._scan_question(), box._facts_question()]
+        await box._running.start(questions)
+        box._told_by = await box._running.get()
+        box._ahead = box._asked
+        box._facts_asked = True
         return box
+
+    def _scan_question(self) -> dict[str, object]:
+        self._asked += 1
+        whole = time.monotonic() - self._whole_at >= WHOLE_EVERY
+        if whole:
+            self._whole_at = time.monotonic()
+        return {
+            "do": "scan",
+            "id": self._asked,
+            "trees": [[tree.root, tree.name] for tree in self._watch.trees],
+            "prune": sorted(self._watch.prune),
+            "entries": self._limits.entries,
+            "whole": whole,
+            "push": self._watch.push,
+        }
+
+    def _facts_question(self) -> dict[str, object]:
+        return {"do": "facts", "id": 1, "roots": [tree.root for tree in self._watch.trees[:1]]}
 
     @asynccontextmanager
     async def _conversation(self) -> AsyncIterator[ProbeProcess]:
-        """Give the process for one question; after anything but a whole answer it is thrown away.
-
-        The next one starts from nothing: a delta means something only to the process that told all before it.
-        """
-        async with self._lock:
-            if self._process is None or not self._process.alive:
-                self._forget()
-                try:
-                    self._process = await ProbeProcess.start(self._connection, self._limits, self._pulse)
-                except NoProbe as e:
-                    raise LinkLost(f"{self._connection.target}: the probe does not start ({e})") from e
-            try:
-                yield self._process
-            except BrokenAnswer as e:
-                self._forget()
-                raise broken(self._connection, e) from e
-            except BaseException:
-                self._forget()
-                raise
-
-    def _forget(self) -> None:
-        process, self._process = self._process, None
-        self._known = KnownTrees(self._watch.trees, self._limits)
-        if process is not None:
-            process.close()
-
-    def _ask(self, process: ProbeProcess, request: dict[str, object]) -> int:
-        self._asked += 1
-        process.ask({**request, "id": self._asked})
-        return self._asked
+        """Give the process for one question; after anything but a whole answer it is thrown away."""
+        process = await self._running.get()
+        if process is not self._told_by:
+            self._known = KnownTrees(self._watch.trees, self._limits)
+            self._told_by, self._ahead, self._facts_asked = process, None, False
+        try:
+            yield process
+        except BrokenAnswer as e:
+            self._running.give_up()
+            raise broken(self._connection, e) from e
+        except BaseException:
+            self._running.give_up()
+            raise
 
     async def scan(self) -> Snapshot:
         """See `Box.scan`."""
-        seconds = self._limits.scan_time.total_seconds()
-        async with self._conversation() as process:
-            try:
-                with anyio.fail_after(seconds):
-                    return await self._scanned(process)
-            except TimeoutError as e:
-                raise LinkLost(
-                    f"{self._connection.target}: a look at all trees took longer than {seconds:g} s",
-                    hint="a slow or hanging file system, or too much below the roots",
-                ) from e
+        async with self._looking, self._conversation() as process:
+            number, self._ahead = self._ahead, None
+            if number is None:
+                process.ask(self._scan_question(), process.looks)
+                number = self._asked
+            await self._look(process, number)
+            process.looks.expecting = self._watch.push
+            if process.looks.frames and not self._watch.push:
+                raise BrokenAnswer("news that nobody asked for")
+            return self._known.snapshot()
 
-    async def _scanned(self, process: ProbeProcess) -> Snapshot:
-        trees = [[tree.root, tree.name] for tree in self._watch.trees]
-        request = {"do": "scan", "trees": trees, "prune": sorted(self._watch.prune), "entries": self._limits.entries}
-        number = self._ask(process, request)
+    async def pushed(self) -> Snapshot:
+        """See `Box.pushed`."""
+        async with self._looking, self._conversation() as process:
+            while process.looks.frames:
+                await self._look(process, _UNASKED)
+            return self._known.snapshot()
+
+    async def changed(self) -> None:
+        """See `Box.changed`."""
+        process = await self._running.get()
+        await process.arrival(process.looks)
+
+    async def _look(self, process: ProbeProcess, number: int) -> None:
+        """Take the news of a look up to its end, and those of looks that end before it."""
+        seconds = self._limits.scan_time.total_seconds()
+        try:
+            with anyio.fail_after(seconds):
+                while await self._take_look(process) != number:
+                    pass
+        except TimeoutError as e:
+            raise LinkLost(
+                f"{self._connection.target}: a look at all trees took longer than {seconds:g} s",
+                hint="a slow or hanging file system, or too much below the roots",
+            ) from e
+
+    async def _take_look(self, process: ProbeProcess) -> int:
+        """Take the news of the next look; gives its number."""
+        trees = len(self._watch.trees)
         while True:
-            frame = await process.frame()
+            frame = await process.frame(process.looks)
             match frame.letter:
                 case Letter.SCAN_PART:
-                    part = answers.scan_part(frame.payload, len(trees), self._limits.frame_bytes)
-                    self._known.take(part)
+                    self._known.take(answers.scan_part(frame.payload, trees, self._limits.frame_bytes))
                     # Checking a thousand names takes milliseconds: let the other hosts have their turn between.
                     await anyio.lowlevel.checkpoint()
                 case Letter.SCAN_END:
-                    end = answers.scan_end(frame.payload, len(trees))
-                    if end.scan != number:
+                    end = answers.scan_end(frame.payload, trees)
+                    if end.scan not in {_UNASKED, self._asked}:
                         raise BrokenAnswer("an answer to another question")
-                    return self._known.complete(end)
+                    self._known.complete(end)
+                    return end.scan
                 case _:
                     self._refused(frame)
 
     def _refused(self, frame: Frame) -> None:
-        if frame.letter is not Letter.REFUSED:
-            raise BrokenAnswer("frames in an order that makes no sense")
         kind, why = answers.refusal(frame.payload)
         target = self._connection.target
         if kind == "entries":
@@ -125,11 +167,11 @@ class ProbeBox:
     async def facts(self) -> BoxFacts:
         """See `Box.facts`."""
         async with self._conversation() as process:
-            roots = [tree.root for tree in self._watch.trees[:1]]
-            number = self._ask(process, {"do": "facts", "roots": roots})
-            frame = await process.frame()
-            if frame.letter is not Letter.FACTS or answers.number_of(frame.payload) != number:
-                raise BrokenAnswer("frames in an order that makes no sense")
+            if not self._facts_asked:
+                process.ask(self._facts_question(), process.facts)
+            self._facts_asked = False
+            frame = await process.frame(process.facts)
+            process.facts.expecting = False
             return answers.facts(frame.payload)
 
     def reading(self, requests: Sequence[ReadRequest]) -> AbstractAsyncContextManager[AsyncIterator[ReadEvent]]:
@@ -137,6 +179,5 @@ class ProbeBox:
         return self._reader.reading(requests)
 
     def close(self) -> None:
-        """End the programs on the box."""
-        self._forget()
-        self._reader.close()
+        """End the program on the box."""
+        self._running.give_up()

@@ -1,13 +1,15 @@
 """From the byte stream of a probe to its frames; pure, and never holding more than one frame and one packet.
 
 What a shell's start files print comes before the marker and is skipped; after it every byte counts. The letters are
-described in `box_program`.
+described in `program`.
 """
 
 import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 MARKER_BYTES = 16
 _NOISE = 64 * 1024
@@ -21,6 +23,7 @@ class Letter(Enum):
     SCAN_PART = b"S"
     SCAN_END = b"E"
     FACTS = b"F"
+    WHOLE = b"W"
     OPENED = b"O"
     DATA = b"D"
     CLOSED = b"C"
@@ -28,6 +31,7 @@ class Letter(Enum):
     READ_END = b"R"
     WAIT = b"K"
     REFUSED = b"Q"
+    PACKED = b"Z"
 
 
 _LETTERS = {letter.value[0]: letter for letter in Letter}
@@ -37,9 +41,8 @@ class BrokenStream(ValueError):
     """The bytes are no answer of the probe; the text says why, without repeating them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One frame; `payload` is what the box says, not yet checked."""
+class Frame(NamedTuple):
+    """One frame, or a piece of a DATA frame; `payload` is what the box says, not yet checked."""
 
     letter: Letter
     payload: bytes
@@ -47,53 +50,106 @@ class Frame:
 
 @dataclass(slots=True)
 class FrameDecoder:
-    """Takes packets as they come and gives frames."""
+    """Takes packets as they come and gives frames; data is handed on as it arrives, piece by piece."""
 
     marker: bytes
     frame_bytes: int
-    """The largest payload that is taken."""
+    """The largest payload that is taken, and the most that a packed one may unpack to."""
     started: bool = field(default=False, init=False)
     """Whether the marker was seen."""
     received: int = field(default=0, init=False)
-    """Bytes that came after the marker."""
-    _buffer: bytearray = field(default_factory=bytearray, init=False)
+    """Bytes that came after the marker, packed ones counted as what they unpack to."""
+    _rest: bytes = field(default=b"", init=False)
+    """What came of a frame whose end did not."""
+    _parts: list[bytes] = field(default_factory=list, init=False)
+    """What came since, while it is surely not the end."""
+    _missing: int = field(default=0, init=False)
+    """How many bytes of that frame are still to come."""
+    _data: int = field(default=0, init=False)
+    """How many bytes of a DATA frame are still to come."""
+    _packed: bool = field(default=False, init=False)
+    """Whether the frames at hand came out of a packed one."""
     _skipped: int = field(default=0, init=False)
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Give the frames that `data` completes; raises `BrokenStream`, and is of no use after that."""
-        self._buffer += data
         if self.started:
             self.received += len(data)
-        elif not self._start():
+        elif not (data := self._start(data)):
             return
-        at = 0
-        while len(self._buffer) - at >= _HEAD.size:
-            size, byte = _HEAD.unpack_from(self._buffer, at)
+        if self._missing > len(data):
+            self._parts.append(data)
+            self._missing -= len(data)
+            return
+        if self._rest:
+            data = b"".join((self._rest, *self._parts, data))
+            self._rest = b""
+            self._parts.clear()
+        yield from self._frames(data)
+
+    def _frames(self, data: bytes) -> Iterator[Frame]:
+        at, end = 0, len(data)
+        while at < end:
+            if self._data:
+                piece = data[at : at + self._data] if at or self._data < end else data
+                self._data -= len(piece)
+                at += len(piece)
+                yield Frame(Letter.DATA, piece)
+                continue
+            if end - at < _HEAD.size:
+                self._missing = _HEAD.size - (end - at)
+                self._rest = data[at:]
+                return
+            size, byte = _HEAD.unpack_from(data, at)
             letter = _LETTERS.get(byte)
-            if letter is None:
+            if letter is None or (letter is Letter.PACKED and self._packed):
                 raise BrokenStream("a frame of an unknown kind")
             if not 0 < size <= self.frame_bytes + 1:
                 raise BrokenStream(f"a frame of {size} bytes")
-            end = at + _HEAD.size + size - 1
-            if len(self._buffer) < end:
-                break
-            with memoryview(self._buffer) as view:
-                payload = bytes(view[at + _HEAD.size : end])
-            at = end
-            yield Frame(letter, payload)
-        del self._buffer[:at]
+            start, stop = at + _HEAD.size, at + _HEAD.size + size - 1
+            if letter is Letter.DATA and stop > start:
+                at, self._data = start, stop - start
+                continue
+            if stop > end:
+                self._missing = stop - end
+                self._rest = data[at:]
+                return
+            at = stop
+            if letter is Letter.PACKED:
+                yield from self._unpacked(data[start:stop])
+            else:
+                yield Frame(letter, data[start:stop])
+        self._missing = 0
 
-    def _start(self) -> bool:
-        at = self._buffer.find(self.marker)
+    def _unpacked(self, payload: bytes) -> Iterator[Frame]:
+        unpacking = zlib.decompressobj()
+        try:
+            plain = unpacking.decompress(payload, self.frame_bytes)
+        except zlib.error as e:
+            raise BrokenStream("a frame that can't be unpacked") from e
+        if not unpacking.eof:
+            raise BrokenStream(f"a frame that unpacks to more than {self.frame_bytes} bytes")
+        self.received += len(plain) - len(payload) - _HEAD.size
+        self._packed = True
+        yield from self._frames(plain)
+        self._packed = False
+        if self._data or self._missing:
+            raise BrokenStream("a packed frame that ends within one")
+
+    def _start(self, data: bytes) -> bytes:
+        """Skip what comes before the marker; gives what came after it."""
+        data = self._rest + data
+        at = data.find(self.marker)
         if at >= 0:
-            del self._buffer[: at + len(self.marker)]
             self.started = True
-            self.received = len(self._buffer)
-            return True
+            self._rest = b""
+            rest = data[at + len(self.marker) :]
+            self.received = len(rest)
+            return rest
         # The marker may be cut in two by the packets' borders: keep what could be its beginning.
-        useless = max(0, len(self._buffer) - len(self.marker) + 1)
-        del self._buffer[:useless]
+        useless = max(0, len(data) - len(self.marker) + 1)
+        self._rest = data[useless:]
         self._skipped += useless
         if self._skipped > _NOISE:
             raise BrokenStream(f"more than {_NOISE} bytes before the answer")
-        return False
+        return b""

@@ -68,6 +68,7 @@ class KnownTrees:
         self._limits = limits
         self._trees = [_Tree(Listing(tree, TreeState.NO_ROOT)) for tree in trees]
         self._last: tuple[Listing, ...] = ()
+        self._box_time_ns = 0
 
     def take(self, part: ScanPart) -> None:
         """Keep news until the look is complete; raises `BrokenAnswer` beyond a limit."""
@@ -79,8 +80,8 @@ class KnownTrees:
         if sum(tree.name_bytes for tree in self._trees) > _NAME_BYTES_PER_ENTRY * self._limits.entries:
             raise BrokenAnswer("names that are longer than memory was set aside for")
 
-    def complete(self, end: ScanEnd) -> Snapshot:
-        """Give the look that ends here."""
+    def complete(self, end: ScanEnd) -> None:
+        """Take the news up to here for a whole look."""
         for news in end.trees:
             tree = self._trees[news.tree]
             tree.listing = replace(tree.listing, state=news.state, device=news.device, filesystem=news.filesystem)
@@ -88,8 +89,12 @@ class KnownTrees:
                 tree.empty()
         for tree in self._trees:
             tree.complete()
+        self._box_time_ns = end.box_time_ns
+
+    def snapshot(self) -> Snapshot:
+        """Give what the whole looks so far come to; it is changed if anything differs from what was given last."""
         listings = tuple(tree.listing for tree in self._trees)
         unchanged = len(listings) == len(self._last) and all(a is b for a, b in zip(listings, self._last, strict=True))
         self._last = listings
         rejected = sum(len(tree.rejected) for tree in self._trees)
-        return Snapshot(listings, end.box_time_ns, changed=not unchanged or not listings, rejected=rejected)
+        return Snapshot(listings, self._box_time_ns, changed=not unchanged or not listings, rejected=rejected)

@@ -9,6 +9,7 @@ closes it.
 import asyncio
 import secrets
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Self
 
@@ -29,6 +30,10 @@ _COMPLAINT = 2048
 """Bytes of the program's standard error that are kept for an error's text."""
 
 
+_WAITING = {b"s": "looks", b"r": "readings", b"f": "facts"}
+"""Who a sign of life speaks for."""
+
+
 class NoProbe(Exception):
     """The program did not start on this box: no Python 3, or commands are not allowed. The text says what was seen."""
 
@@ -41,19 +46,52 @@ def broken(connection: Connection, error: BrokenStream | answers.BrokenAnswer) -
     )
 
 
-class _Session(asyncssh.SSHClientSession[bytes]):
-    """Asyncssh's side of the process; calls nobody, keeps what comes and says that something came."""
+class Mailbox:
+    """The frames of one conversation, as they arrive; who waits here is woken when something comes, or nothing can."""
 
-    def __init__(self, connection: Connection, decoder: FrameDecoder, pulse: Pulse) -> None:
+    def __init__(self, *, expecting: bool) -> None:
+        self.frames: deque[Frame] = deque()
+        self.news = asyncio.Event()
+        self.expecting = expecting
+        """Whether an answer is due: what comes unasked breaks the stream."""
+
+    def put(self, frame: Frame) -> None:
+        """Take a frame."""
+        if not self.expecting:
+            raise BrokenStream("an answer that nobody asked for")
+        self.frames.append(frame)
+        self.news.set()
+
+
+class _Session(asyncssh.SSHClientSession[bytes]):
+    """Asyncssh's side of the process; calls nobody, sorts what comes by conversation and says that something came."""
+
+    def __init__(self, connection: Connection, decoder: FrameDecoder, pulse: Pulse, opening: bytes) -> None:
         self._connection = connection
         self._pulse = pulse
+        self._opening = opening
         self._timer: asyncio.TimerHandle | None = None
         self._held = 0
         self._granted_again = 0
         self.decoder = decoder
         self.channel: asyncssh.SSHClientChannel[bytes] | None = None
-        self.frames: deque[Frame] = deque()
-        self.news = asyncio.Event()
+        self.greeting = Mailbox(expecting=True)
+        # The first questions travel with the program.
+        self.looks, self.facts = Mailbox(expecting=True), Mailbox(expecting=True)
+        self.readings = Mailbox(expecting=False)
+        self._boxes = {
+            Letter.HELLO: self.greeting,
+            Letter.SCAN_PART: self.looks,
+            Letter.SCAN_END: self.looks,
+            Letter.REFUSED: self.looks,
+            Letter.FACTS: self.facts,
+            Letter.WHOLE: self.readings,
+            Letter.OPENED: self.readings,
+            Letter.DATA: self.readings,
+            Letter.CLOSED: self.readings,
+            Letter.FAILED: self.readings,
+            Letter.READ_END: self.readings,
+        }
         self.broken: BrokenStream | None = None
         self.ended = False
         self.error: Exception | None = None
@@ -61,6 +99,15 @@ class _Session(asyncssh.SSHClientSession[bytes]):
 
     def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
         self.channel = chan
+        # Behind the request to execute the command, which follows at once, but without waiting for its answer.
+        asyncio.get_running_loop().call_soon(self._open)
+
+    def _open(self) -> None:
+        if self.channel is not None and not self.ended:
+            with suppress(BrokenPipeError):
+                # Where the program has ended already, how it did is told while we wait for its greeting.
+                self.channel.write(self._opening)
+            self._opening = b""
 
     def session_started(self) -> None:
         self._beat_later()
@@ -79,19 +126,31 @@ class _Session(asyncssh.SSHClientSession[bytes]):
             # Not credited to the meter: a box that complains without end is cut off.
             self.complaint += data[: max(0, _COMPLAINT - len(self.complaint))]
             return
-        self.news.set()
         if self.broken is not None:
             return
         self._connection.meter.credit(len(data))
         try:
             for frame in self.decoder.feed(data):
-                self.frames.append(frame)
+                if self.decoder.received - self._granted_again > self._connection.window:
+                    raise BrokenStream("more bytes than it was granted")  # noqa: TRY301  (it is the stream that is)
                 self._held += len(frame.payload)
+                self._sort(frame)
         except BrokenStream as e:
             self.broken = e
-        if self.decoder.received - self._granted_again > self._connection.window:
-            self.broken = BrokenStream("more bytes than it was granted")
+            self._wake_all()
         self._grant()
+
+    def _sort(self, frame: Frame) -> None:
+        if frame.letter is not Letter.WAIT:
+            self._boxes[frame.letter].put(frame)
+        elif frame.payload in _WAITING:
+            getattr(self, _WAITING[frame.payload]).put(frame)
+        else:
+            raise BrokenStream("a sign of life from nobody")
+
+    def _wake_all(self) -> None:
+        for box in self._boxes.values():
+            box.news.set()
 
     def _grant(self) -> None:
         """Allow as many bytes as were taken off our hands, once it is worth a message."""
@@ -102,8 +161,8 @@ class _Session(asyncssh.SSHClientSession[bytes]):
                 # A channel that is closing says so to whoever waits for its next frame.
                 self.channel.write(bootstrap.grant(taken))
 
-    def take(self) -> Frame:
-        frame = self.frames.popleft()
+    def take(self, box: Mailbox) -> Frame:
+        frame = box.frames.popleft()
         self._held -= len(frame.payload)
         self._grant()
         return frame
@@ -112,7 +171,7 @@ class _Session(asyncssh.SSHClientSession[bytes]):
         self.ended = True
         self.error = exc
         self._stop()
-        self.news.set()
+        self._wake_all()
 
     def _stop(self) -> None:
         if self._timer is not None:
@@ -128,40 +187,41 @@ class _Session(asyncssh.SSHClientSession[bytes]):
 
 
 class ProbeProcess:
-    """A probe that has greeted us."""
+    """A probe that has greeted us: three conversations at a time, each with a mailbox of its own."""
 
     def __init__(self, connection: Connection, limits: Limits, session: _Session) -> None:
         self._connection = connection
         self._limits = limits
         self._session = session
+        self.looks, self.readings, self.facts = session.looks, session.readings, session.facts
         self.python = ""
 
     @classmethod
-    async def start(cls, connection: Connection, limits: Limits, pulse: Pulse) -> Self:
-        """Send the program and wait for its greeting; the caller closes what is given.
+    async def start(
+        cls, connection: Connection, limits: Limits, pulse: Pulse, questions: Sequence[dict[str, object]] = ()
+    ) -> Self:
+        """Send the program, with the first questions behind it, and wait for its greeting; the caller closes it.
 
         Raises `NoProbe` where the box does not run it, `Retry` when the link fails.
         """
         marker = secrets.token_hex(MARKER_BYTES)
-        session = _Session(connection, FrameDecoder(marker.encode(), limits.frame_bytes), pulse)
+        opening = bootstrap.opening(marker, pulse, connection.window) + b"".join(map(bootstrap.message, questions))
+        session = _Session(connection, FrameDecoder(marker.encode(), limits.frame_bytes), pulse, opening)
         process = cls(connection, limits, session)
         try:
-            await process._open(bootstrap.opening(marker, pulse, connection.window))
+            await process._open()
             await process._greeting()
         except BaseException:
             session.close()
             raise
         return process
 
-    async def _open(self, opening: bytes) -> None:
+    async def _open(self) -> None:
         try:
             with anyio.fail_after(self._limits.answer_time.total_seconds()):
-                channel, _ = await self._connection.ssh.create_session(
+                await self._connection.ssh.create_session(
                     lambda: self._session, bootstrap.command(), encoding=None, window=self._connection.window
                 )
-            with suppress(BrokenPipeError):
-                # Where the program has ended already, how it did is told while we wait for its greeting.
-                channel.write(opening)
         except asyncssh.ChannelOpenError as e:
             if e.code == asyncssh.OPEN_REQUEST_SESSION_FAILED:
                 raise NoProbe("commands are refused") from e
@@ -173,15 +233,13 @@ class ProbeProcess:
 
     async def _greeting(self) -> None:
         try:
-            frame = await self.frame()
+            frame = await self.frame(self._session.greeting)
         except (LinkLost, HostQuarantined) as e:
             session = self._session
             no_answer = (session.broken is not None or session.ended) and not session.decoder.started
             if no_answer and session.error is None and not self._connection.ssh.is_closed():
                 raise NoProbe(self._end()) from e
             raise
-        if frame.letter is not Letter.HELLO:
-            raise broken(self._connection, BrokenStream("something else than a greeting"))
         try:
             self.python = answers.python(frame.payload)
         except answers.BrokenAnswer as e:
@@ -203,11 +261,12 @@ class ProbeProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether the program can still be asked."""
-        return not self._session.ended and self._session.broken is None
+        """Whether the program runs; one that broke the protocol does, and says so to whoever waits for its answer."""
+        return not self._session.ended
 
-    def ask(self, request: dict[str, object]) -> None:
-        """Send a request; raises `Retry` where the link is gone."""
+    def ask(self, request: dict[str, object], box: Mailbox) -> None:
+        """Send a request that is answered into `box`; raises `Retry` where the link is gone."""
+        box.expecting = True
         channel = self._session.channel
         if channel is None or not self.alive:
             raise self._lost()
@@ -221,30 +280,31 @@ class ProbeProcess:
             return self._connection.lost(self._session.error)
         return LinkLost(f"{self._connection.target}: {self._end()}")
 
-    async def frame(self) -> Frame:
-        """Give the next frame that says something.
+    async def frame(self, box: Mailbox) -> Frame:
+        """Give the next frame of a conversation that says something.
 
         Raises `Retry` where the link is lost or nothing at all arrives for `Limits.answer_time`, `HostQuarantined`
         where the stream is garbage.
         """
         while True:
-            while not self._session.frames:
-                await self._arrival()
-            frame = self._session.take()
+            while not box.frames:
+                with anyio.move_on_after(self._limits.answer_time.total_seconds()) as scope:
+                    await self.arrival(box)
+                if scope.cancelled_caught:
+                    raise self._silent()
+            frame = self._session.take(box)
             if frame.letter is not Letter.WAIT:
                 return frame
 
-    async def _arrival(self) -> None:
-        session = self._session
-        if session.broken is not None:
-            raise broken(self._connection, session.broken) from session.broken
-        if session.ended:
-            raise self._lost() from session.error
-        session.news.clear()
-        with anyio.move_on_after(self._limits.answer_time.total_seconds()) as scope:
-            await session.news.wait()
-        if scope.cancelled_caught:
-            raise self._silent()
+    async def arrival(self, box: Mailbox) -> None:
+        """Return when a frame of a conversation is here, however long that takes; raises as `frame` does."""
+        while not box.frames:
+            if self._session.broken is not None:
+                raise broken(self._connection, self._session.broken) from self._session.broken
+            if self._session.ended:
+                raise self._lost() from self._session.error
+            box.news.clear()
+            await box.news.wait()
 
     def close(self) -> None:
         """End the program: its input ends, and with that the program does."""

@@ -1,60 +1,49 @@
 """Reads files from a box through a probe of its own, so that a read that is stuck holds up no scan."""
 
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
 
 from harvestd.errors import HarvestError
-from harvestd.remote.box import Chunk, Closed, Failed, Limits, Opened, ReadEvent, ReadRequest
+from harvestd.remote.box import Chunk, Closed, Failed, Opened, ReadEvent, ReadRequest, Whole
 from harvestd.remote.connecting import Connection
-from harvestd.remote.failures import LinkLost
 from harvestd.remote.probe import answers
 from harvestd.remote.probe.answers import BrokenAnswer
-from harvestd.remote.probe.bootstrap import Pulse
 from harvestd.remote.probe.frames import Frame, Letter
-from harvestd.remote.probe.process import NoProbe, ProbeProcess, broken
+from harvestd.remote.probe.process import ProbeProcess, broken
+from harvestd.remote.probe.running import Running
+
+_AT_ONCE = 256
+"""Files asked for in one message."""
 
 
 class ProbeReader:
     """Implements `Reader`; one reading at a time, a second one waits for the first."""
 
-    def __init__(self, connection: Connection, limits: Limits, pulse: Pulse) -> None:
-        self._connection = connection
-        self._limits = limits
-        self._pulse = pulse
-        self._process: ProbeProcess | None = None
+    def __init__(self, running: Running) -> None:
+        self._running = running
         self._lock = anyio.Lock()
 
     @asynccontextmanager
     async def reading(self, requests: Sequence[ReadRequest]) -> AsyncIterator[AsyncIterator[ReadEvent]]:
         """See `Reader.reading`."""
         async with self._lock:
-            process = await self._started()
-            answer = _Answer(self._connection, process, requests)
+            answer = _Answer(self._running.connection, await self._running.get(), requests)
             try:
                 if requests:
-                    process.ask(answer.request())
+                    answer.ask()
                 yield answer
                 await answer.conclude()
             finally:
                 if not answer.finished:
                     # The rest is on its way and unwanted: it goes with its channel, the next reading gets a new one.
-                    self.close()
-
-    async def _started(self) -> ProbeProcess:
-        if self._process is None or not self._process.alive:
-            try:
-                self._process = await ProbeProcess.start(self._connection, self._limits, self._pulse)
-            except NoProbe as e:
-                raise LinkLost(f"{self._connection.target}: the probe does not start ({e})") from e
-        return self._process
+                    self._running.give_up()
 
     def close(self) -> None:
-        """End the process; the next reading starts another."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.close()
+        """End the program; the next reading starts another."""
+        self._running.give_up()
 
 
 class _Answer:
@@ -67,30 +56,49 @@ class _Answer:
         self._number = 0
         self._wanted: int | None = None
         """Bytes of the file that is open that are still to come at most; None: no file is open."""
+        self._rest: deque[ReadEvent] = deque()
+        """What else the frame taken last came to."""
         self.finished = not requests
 
-    def request(self) -> dict[str, object]:
-        return {"do": "read", "id": 0, "files": [_wanted(n, request) for n, request in enumerate(self._requests)]}
+    def ask(self) -> None:
+        """Send the requests, some at a time: the box begins with the first while the last are on their way."""
+        trees = list(dict.fromkeys(request.tree for request in self._requests))
+        numbers = {tree: number for number, tree in enumerate(trees)}
+        for start in range(0, len(self._requests), _AT_ONCE):
+            some = self._requests[start : start + _AT_ONCE]
+            self._process.ask(
+                {
+                    "do": "read",
+                    "id": 0,
+                    "trees": [[tree.root, tree.name] for tree in trees],
+                    "files": [_wanted(n, numbers[each.tree], each) for n, each in enumerate(some, start)],
+                    "more": start + _AT_ONCE < len(self._requests),
+                },
+                self._process.readings,
+            )
 
     def __aiter__(self) -> AsyncIterator[ReadEvent]:
         return self
 
     async def __anext__(self) -> ReadEvent:
+        if self._rest:
+            return self._rest.popleft()
         if self.finished:
             raise StopAsyncIteration
-        frame = await self._process.frame()
+        frame = await self._process.frame(self._process.readings)
         try:
             event = self._event(frame)
         except BrokenAnswer as e:
             raise self._broken(e) from e
         if event is None:
             self.finished = True
+            self._process.readings.expecting = False
             raise StopAsyncIteration
         return event
 
     async def conclude(self) -> None:
         """Take the end where nothing else is left to come: whoever had the last file need not ask for more."""
-        if not self.finished and self._number == len(self._requests):
+        if not self.finished and not self._rest and self._number == len(self._requests):
             await anext(self, None)
 
     def _broken(self, error: BrokenAnswer) -> HarvestError:
@@ -103,6 +111,8 @@ class _Answer:
             raise BrokenAnswer("more files than were asked for")
         request = self._requests[self._number]
         match frame.letter:
+            case Letter.WHOLE if self._wanted is None:
+                return self._whole(answers.whole(frame.payload, self._number, request))
             case Letter.OPENED if self._wanted is None:
                 return self._opened(answers.opened(frame.payload, self._number, request))
             case Letter.DATA if self._wanted is not None:
@@ -117,6 +127,16 @@ class _Answer:
             case _:
                 raise BrokenAnswer("frames in an order that makes no sense")
 
+    def _whole(self, event: Whole) -> ReadEvent:
+        self._number += 1
+        request = event.request
+        if request.in_one:
+            return event
+        if event.data:
+            self._rest.append(Chunk(event.data))
+        self._rest.append(Closed(request, event.version, event.sha256.hex()))
+        return Opened(request, event.version)
+
     def _opened(self, event: Opened) -> Opened:
         rest = max(0, event.version.size - event.request.offset)
         self._wanted = rest if event.request.length is None else min(rest, event.request.length)
@@ -128,13 +148,5 @@ class _Answer:
         return event
 
 
-def _wanted(number: int, request: ReadRequest) -> dict[str, object]:
-    return {
-        "id": number,
-        "root": request.tree.root,
-        "tree": request.tree.name,
-        "path": str(request.path),
-        "offset": request.offset,
-        "length": request.length,
-        "verify_from": request.verify_from,
-    }
+def _wanted(number: int, tree: int, request: ReadRequest) -> list[object]:
+    return [number, tree, str(request.path), request.offset, request.length, request.verify_from]

@@ -73,6 +73,14 @@ class SftpBox:
                 raise
             return self._snapshot(tuple(listings), counts.rejected)
 
+    async def changed(self) -> None:
+        """See `Box.changed`: SFTP tells of nothing by itself."""
+        await anyio.sleep_forever()
+
+    async def pushed(self) -> Snapshot:
+        """See `Box.pushed`."""
+        return await self.scan()
+
     def _snapshot(self, listings: tuple[Listing, ...], rejected: int) -> Snapshot:
         known = dict(enumerate(self._last))
         # What did not change is handed out again as the same object, as the probe's keeper does.

@@ -1,0 +1,121 @@
+"""Splitting a tree by the directories whose names say what lies below them: runs in one kind of tree, evals in another.
+
+What a directory entry says of itself (its times) is of no interest: that it is there is all that counts.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+from harvestd.convention.layout import LeftOut
+from harvestd.convention.leftovers import Leftovers
+from harvestd.convention.paths import RemotePath
+from harvestd.convention.selection import Exclusion, Exclusions, Selection
+from harvestd.convention.snapshot import Entry, EntryType, Listing, Tree
+
+
+class Home(Protocol):
+    """A directory whose name says what lies below it."""
+
+    @property
+    def path(self) -> RemotePath:
+        """Where it lies in its tree."""
+        ...
+
+
+HomeT = TypeVar("HomeT", bound=Home)
+
+_Parts = tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Below(Generic[HomeT]):
+    """What lies below one home, in the listing's order. Two that are equal are understood as the same."""
+
+    home: HomeT
+    entries: list[Entry] = field(default_factory=list)
+    """All but directories."""
+    unlisted: list[RemotePath] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Outside:
+    """What lies below no home, or below one that a rule excludes as a whole."""
+
+    exclusion: Exclusion | None
+    entries: list[Entry] = field(default_factory=list)
+    unlisted: list[RemotePath] = field(default_factory=list)
+
+
+class SortedTree(Generic[HomeT]):
+    """A tree, split into what lies below each home and the rest.
+
+    The outermost home decides. One that may not be listed, or that a rule excludes as a whole, is none.
+    """
+
+    def __init__(
+        self, listing: Listing, selection: Selection, home_of: Callable[[_Parts, Selection], HomeT | None]
+    ) -> None:
+        """Split `listing`; `home_of` finds a home among the components of a directory, from their names alone."""
+        self._selection = selection
+        self._home_of = home_of
+        self._exclusions = Exclusions(selection)
+        self._strangers = _Outside(None)
+        self._outside = [self._strangers]
+        self._found: list[Below[HomeT]] = []
+        self._directories: dict[_Parts, Below[HomeT] | _Outside] = {(): self._strangers}
+        unlisted = frozenset(path.parts for path in listing.unreadable)
+        for entry in listing.entries.values():
+            parts = entry.path.parts
+            if unlisted and parts in unlisted:
+                continue
+            if entry.type is EntryType.DIRECTORY:
+                self._place_of(parts)
+            else:
+                self._place_of(parts[:-1]).entries.append(entry)
+        for path in listing.unreadable:
+            self._place_of(path.parts[:-1]).unlisted.append(path)
+
+    def _place_of(self, inside: _Parts) -> "Below[HomeT] | _Outside":
+        place = self._directories.get(inside)
+        if place is None:
+            # A tree holds many more directories than homes: what is below a home needs no look at its names.
+            above = self._directories.get(inside[:-1]) or self._place_of(inside[:-1])
+            place = self._opened(inside) if above is self._strangers else above
+            self._directories[inside] = place
+        return place
+
+    def _opened(self, inside: _Parts) -> "Below[HomeT] | _Outside":
+        home = self._home_of(inside, self._selection)
+        if home is None:
+            return self._strangers
+        exclusion = self._exclusions.of_directory(home.path.parts)
+        if exclusion is None:
+            self._found.append(Below(home))
+            return self._found[-1]
+        self._outside.append(_Outside(exclusion))
+        return self._outside[-1]
+
+    def homes(self) -> list[Below[HomeT]]:
+        """Give what lies below each home, in the order of their paths."""
+        return sorted(self._found, key=lambda below: below.home.path.parts)
+
+    def left_out(self, tree: Tree, reason: str) -> list[LeftOut]:
+        """Give what lies below no home; `reason` is why, where no rule says more."""
+        leftovers = Leftovers(tree, 0)
+        for below in self._found:
+            leftovers.understood(below.home.path)
+        for outside in self._outside:
+            for entry in outside.entries:
+                if entry.type is EntryType.FILE:
+                    exclusion = outside.exclusion or self._exclusions.of_file(entry.path.parts)
+                    leftovers.add(entry, exclusion or Exclusion(reason))
+                else:
+                    leftovers.add_special(entry)
+            _add_unlisted(leftovers, outside.unlisted)
+        return leftovers.collected()
+
+
+def _add_unlisted(leftovers: Leftovers, unlisted: Iterable[RemotePath]) -> None:
+    for path in unlisted:
+        leftovers.add_unlisted(path)

@@ -1,0 +1,232 @@
+"""One large file on its way into staging: in one piece where one connection is enough, else in segments over several.
+
+A segment counts once the box showed the planned version before and after it and hashed the same bytes. A lane that is
+lost gives its segment back to the others; the last one's error ends the whole. Never discards or closes what is staged:
+its owner does, when nobody writes any more.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable
+from math import ceil
+
+import anyio
+import anyio.to_thread
+
+from harvestd.convention.plan import FetchFile
+from harvestd.convention.seals import HEAD_BYTES
+from harvestd.errors import HarvestError, Retry, unwrapped
+from harvestd.harvest.bell import Bell
+from harvestd.harvest.budgets import Bandwidth
+from harvestd.harvest.lanes import Lane, Lanes
+from harvestd.harvest.publisher import reason_to_doubt
+from harvestd.harvest.segments import FIRST, Segment, Segments
+from harvestd.harvest.spooling import spooling
+from harvestd.remote.box import Chunk, Closed, Failed, Opened, Reader, ReadRequest
+from harvestd.store.staging import Staged
+
+
+class Doubtful(HarvestError):
+    """What was read must not be published; the text says why, by the file's name."""
+
+
+class Useless(Doubtful):
+    """The same, and what is staged of it is of no use to a next attempt."""
+
+
+class Arriving:
+    """Brings one file to staging, from where `staged` ends."""
+
+    def __init__(
+        self, file: FetchFile, staged: Staged, lanes: Lanes, bandwidth: Bandwidth, came: Callable[[int], None]
+    ) -> None:
+        """`came` hears of bytes as they come."""
+        self._file = file
+        self._staged = staged
+        self._lanes = lanes
+        self._bandwidth = bandwidth
+        self._came = came
+        self._segments = Segments(0, 0, 1)
+        self._proven = 0
+        """Up to here the box has hashed what is staged."""
+        self._prefix = anyio.Lock()
+        """Held while the prefix takes in what was put, and by whoever decides where to put more."""
+        self._working = 0
+        self._waiting: set[anyio.CancelScope] = set()
+        self.moved = Bell()
+        """Rung whenever there is more than before."""
+
+    async def prove(self) -> bool:
+        """Tell whether what is staged is the beginning of the box's file; raises as `run` does."""
+        async with self._lanes.lent() as lane:
+            return await self._agrees(lane.reader)
+
+    async def run(self) -> None:
+        """Return when the whole file is staged.
+
+        Raises `Doubtful` where it is not what was planned, `Retry` when all links are lost, `DiskFull` and
+        `HaltedForSafety` when the disk fails.
+        """
+        source = self._file.source
+        self._proven = self._staged.size
+        if self._lanes.round_trip is None and source.version.size > self._staged.size:
+            async with self._lanes.lent() as lane:
+                await self._look(lane.reader, None)
+        self._working = min(self._lanes.worthwhile, ceil((source.version.size - self._staged.size) / FIRST))
+        self._segments = Segments(self._staged.size, source.version.size, self._working)
+        with unwrapped():
+            async with anyio.create_task_group() as tasks:
+                for _ in range(self._working):
+                    tasks.start_soon(self._work)
+                await self._take_in()
+                for scope in self._waiting:
+                    scope.cancel()
+        doubt = reason_to_doubt(self._file, source.version, source.version, self._staged.read(0, HEAD_BYTES))
+        if doubt is not None:
+            raise Doubtful(f"{source.path.name}: {doubt}")
+
+    async def _take_in(self) -> None:
+        """Make a prefix of what was put beside it, until that is all."""
+        while True:
+            async with self._prefix:
+                end = self._segments.contiguous
+                if end > self._staged.size:
+                    await anyio.to_thread.run_sync(self._staged.take_in, end)
+            self._proven = max(self._proven, min(end, self._segments.believed))
+            if end < self._segments.contiguous:
+                continue
+            if self._segments.all_here:
+                return
+            await self.moved.rung()
+
+    async def _work(self) -> None:
+        try:
+            with anyio.CancelScope() as waiting:
+                self._waiting.add(waiting)
+                try:
+                    async with self._lanes.lent() as lane:
+                        self._waiting.discard(waiting)
+                        await self._carry(lane)
+                finally:
+                    self._waiting.discard(waiting)
+        except Retry:
+            if self._working == 1:
+                raise
+        finally:
+            self._working -= 1
+
+    async def _carry(self, lane: Lane) -> None:
+        """Bring segments until all are here: what another lane gives back is to find one that takes it."""
+        rate: float | None = None
+        while not self._segments.all_here:
+            segment = self._segments.take(rate)
+            if segment is None:
+                await self.moved.rung()
+                continue
+            started = time.monotonic()
+            try:
+                await self._bring(segment, lane)
+            except BaseException:
+                self._segments.give_back(segment)
+                self.moved.ring()
+                raise
+            rate = (segment.end - segment.start) / (time.monotonic() - started)
+            segment.here = True
+            self.moved.ring()
+
+    async def _bring(self, segment: Segment, lane: Lane) -> None:
+        source = self._file.source
+        async with self._prefix:
+            # What came of it before it was given back may be part of the prefix by now, and must not be written again.
+            segment.start = segment.at = min(segment.end, max(segment.start, self._staged.size))
+        if segment.start == self._staged.size > self._proven and not await self._agrees(lane.reader):
+            raise self._useless("the box does not have what came of it before")
+        landing = _Landing(self._staged, segment)
+        length = segment.end - segment.start
+        request = ReadRequest(source.tree, source.path, segment.start, length)
+        opened: Opened | None = None
+        closed: Closed | None = None
+        async with (
+            spooling(landing.write, self.moved.ring, min(lane.buffer, length)) as spool,
+            lane.reader.reading([request]) as events,
+        ):
+            asked = time.monotonic()
+            async for event in events:
+                match event:
+                    case Chunk(data):
+                        await spool.add(data)
+                        self._came(len(data))
+                        await self._bandwidth.spend(len(data))
+                    case Opened():
+                        opened = event
+                        self._lanes.answered(time.monotonic() - asked)
+                    case Failed():
+                        raise self._failed(event)
+                    case Closed():
+                        closed = event
+        if opened is None or closed is None or not opened.version == closed.version == source.version:
+            raise self._useless("it changed on the box while it was read")
+        if segment.at != segment.end:
+            raise self._useless("the box sent another number of bytes than the file has")
+        if closed.sha256 is not None and closed.sha256 != landing.hexdigest:
+            raise self._useless("its hash is not the one that the box told")
+
+    async def _agrees(self, reader: Reader) -> bool:
+        """Ask whether the box's file begins with what is staged, which is proven then."""
+        size = self._staged.size
+        opened = await self._look(reader, size)
+        self._proven = size
+        return opened.verified == self._staged.hexdigest
+
+    async def _look(self, reader: Reader, verify: int | None) -> Opened:
+        """Let the box open the file and send nothing of it."""
+        source = self._file.source
+        opened: Opened | None = None
+        request = ReadRequest(source.tree, source.path, verify or 0, 0, None if verify is None else 0)
+        async with reader.reading([request]) as events:
+            asked = time.monotonic()
+            async for event in events:
+                match event:
+                    case Opened():
+                        opened = event
+                        if not verify:
+                            self._lanes.answered(time.monotonic() - asked)
+                    case Failed():
+                        raise self._failed(event)
+                    case _:
+                        pass
+        if opened is None or opened.version != source.version:
+            raise self._useless("it changed on the box before it was read")
+        return opened
+
+    def _failed(self, event: Failed) -> Doubtful:
+        return Doubtful(f"{self._file.source.path.name}: {event.reason}")
+
+    def _useless(self, why: str) -> Useless:
+        return Useless(f"{self._file.source.path.name}: {why}")
+
+
+class _Landing:
+    """Where a segment's bytes go: to the prefix if it continues it, else beside; and their hash. For worker threads."""
+
+    def __init__(self, staged: Staged, segment: Segment) -> None:
+        self._staged = staged
+        self._segment = segment
+        self._continues = segment.start == staged.size
+        # Hashing costs as much as decrypting: the prefix's own hash does for a segment that is all of it.
+        self._hash = None if self._continues and segment.start == 0 else hashlib.sha256()
+
+    @property
+    def hexdigest(self) -> str:
+        """The SHA-256 of the bytes that were written here."""
+        return self._staged.hexdigest if self._hash is None else self._hash.hexdigest()
+
+    def write(self, data: memoryview) -> None:
+        """Write what comes next; raises as `Staged.write` does."""
+        if self._continues:
+            self._staged.write(data)
+        else:
+            self._staged.put(data, self._segment.at)
+        if self._hash is not None:
+            self._hash.update(data)
+        self._segment.at += len(data)

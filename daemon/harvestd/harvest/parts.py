@@ -1,0 +1,83 @@
+"""The small files of a large group: asked for in one go, so that far away they cost one round trip, not one each.
+
+They are not journalled: what a crash costs is little. Nothing that is in doubt leaves here.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+
+import anyio
+import anyio.to_thread
+
+from harvestd.convention.plan import FetchFile
+from harvestd.convention.seals import HEAD_BYTES
+from harvestd.harvest.arriving import Doubtful
+from harvestd.harvest.budgets import Bandwidth
+from harvestd.harvest.lanes import Lanes
+from harvestd.harvest.publisher import reason_to_doubt
+from harvestd.remote.box import Chunk, Closed, Failed, Opened, Reader, ReadRequest
+from harvestd.store.root import DataRoot
+from harvestd.store.staging import Staged
+
+PART = 1024 * 1024
+"""Bytes: smaller files are parts; one at a time is held in memory."""
+
+
+class Parts:
+    """Stages parts; whoever made it closes what is in `staged`, in every case."""
+
+    def __init__(
+        self, root: DataRoot, staged: dict[FetchFile, Staged], bandwidth: Bandwidth, came: Callable[[int], None]
+    ) -> None:
+        """`came` hears of bytes as they come."""
+        self._root = root
+        self._bandwidth = bandwidth
+        self._staged = staged
+        self._came = came
+
+    async def bring(self, files: Sequence[FetchFile], lanes: Lanes) -> None:
+        """Put all of `files` into `staged`. Raises `Doubtful`, `Retry` when the link is lost, `HaltedForSafety`."""
+        async with lanes.lent() as lane:
+            await self._read(files, lane.reader, lanes)
+
+    async def _read(self, files: Sequence[FetchFile], reader: Reader, lanes: Lanes) -> None:
+        requests = [ReadRequest(f.source.tree, f.source.path, length=f.source.version.size) for f in files]
+        waiting = iter(files)
+        opened: Opened | None = None
+        content = bytearray()
+        async with reader.reading(requests) as events:
+            asked: float | None = time.monotonic()
+            async for event in events:
+                match event:
+                    case Opened():
+                        if asked is not None:
+                            lanes.answered(time.monotonic() - asked)
+                        opened, asked = event, None
+                    case Chunk(data):
+                        content += data
+                        self._came(len(data))
+                        await self._bandwidth.spend(len(data))
+                    case Failed():
+                        raise Doubtful(f"{event.request.path.name}: {event.reason}")
+                    case Closed():
+                        await self._take(next(waiting), bytes(content), opened, event)
+                        content.clear()
+                        opened = None
+
+    async def _take(self, file: FetchFile, content: bytes, opened: Opened | None, closed: Closed) -> None:
+        doubt: str | None = "no answer"
+        if opened is not None:
+            doubt = reason_to_doubt(file, opened.version, closed.version, content[:HEAD_BYTES])
+        if doubt is None and len(content) != file.source.version.size:
+            doubt = "the box sent another number of bytes than the file has"
+        if doubt is None:
+            staged = await anyio.to_thread.run_sync(self._stage, file, content)
+            if closed.sha256 is not None and closed.sha256 != staged.hexdigest:
+                doubt = "its hash is not the one that the box told"
+        if doubt is not None:
+            raise Doubtful(f"{file.source.path.name}: {doubt}")
+
+    def _stage(self, file: FetchFile, content: bytes) -> Staged:
+        staged = self._staged[file] = self._root.stage()
+        staged.write(content)
+        return staged

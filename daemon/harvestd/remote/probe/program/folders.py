@@ -1,0 +1,160 @@
+"""What was told of the trees: directory by directory, each entry as it was seen last."""
+# pathlib has no directory handles:
+# ruff: noqa: PTH208
+
+import os
+import stat
+import struct
+import sys
+import time
+
+from harvestd.remote.probe.program.places import FOLDER_FLAGS, SECOND, to_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+DEEPEST = 64
+PRUNED_COUNT = 10000
+FRESH_TIMES = 2 * SECOND
+WARM_SECONDS = 3600
+NO_STAMP = b""
+NO_WATCH = -1
+STAMP = struct.Struct("qqQ")
+ENTRY = struct.Struct("cqqqQ")
+
+
+class Folder:
+    """One directory as it was told last; there may be tens of thousands, so that each is kept small."""
+
+    __slots__ = ("content", "seen", "stamp", "watch")
+
+    def __init__(self) -> None:
+        self.content: tuple[object, ...] = ()
+        self.stamp = NO_STAMP
+        self.seen = 0.0
+        self.watch = NO_WATCH
+
+    def entries(self) -> "dict[str, bytes]":
+        """Give each entry by its name, as it was told."""
+        return dict(zip(self.content[::2], self.content[1::2]))  # type: ignore[arg-type]  # noqa: B905  (Python 3.6)
+
+    def keep(self, entries: "dict[str, bytes]") -> None:
+        """Remember the entries; names that occur everywhere are kept once."""
+        self.content = tuple(part for name, entry in entries.items() for part in (sys.intern(name), entry))
+
+    def count(self) -> int:
+        """Give how many entries it holds."""
+        return len(self.content) // 2
+
+    def folders(self) -> "list[str]":
+        """Give the names of the directories in it."""
+        content = self.content
+        return [content[i] for i in range(0, len(content), 2) if content[i + 1][:1] == b"d"]  # type: ignore[index, misc]
+
+    def is_warm(self, now: float) -> bool:
+        """Tell whether anything in it changed lately."""
+        return now - self.seen < WARM_SECONDS
+
+
+class WatchedTree:
+    """One tree as it was told last."""
+
+    def __init__(self, index: int, root: str, name: str) -> None:
+        self.index = index
+        self.root = root
+        self.name = name
+        self.state: tuple[object, ...] = ()
+        self.identity: tuple[int, int] = (0, 0)
+        self.root_watch = NO_WATCH
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what it held."""
+        self.folders: dict[str, Folder] = {}
+        self.shut: set[str] = set()
+        self.entries = 0
+
+
+def stamp_of(s: os.stat_result, now_ns: int) -> bytes:
+    """Give what stays the same while no entry comes or goes; nothing at all where its clock may not have ticked since.
+
+    What happens in a directory within the tick in which it was listed leaves its times as they were.
+    """
+    if now_ns - max(s.st_mtime_ns, s.st_ctime_ns) < FRESH_TIMES:
+        return NO_STAMP
+    return STAMP.pack(s.st_mtime_ns, s.st_ctime_ns, s.st_ino)
+
+
+def newest(entries: "dict[str, bytes]") -> int:
+    """Give the newest change (ctime) among some entries, in nanoseconds of the box's clock."""
+    return max((told(entry)[3] for entry in entries.values()), default=0)
+
+
+def seconds_since(changed_ns: int) -> float:
+    """Give how long ago that was."""
+    return max(0.0, time.time() - changed_ns / SECOND)
+
+
+def told(entry: bytes) -> "list[Any]":
+    """Give an entry as it travels: kind, size, mtime, ctime, inode, and a link's target."""
+    kind, *version = ENTRY.unpack_from(entry)
+    fields = [kind.decode("ascii"), *version]
+    return fields if kind != b"l" else [*fields, to_text(entry[ENTRY.size :])]
+
+
+def entry_of(handle: int, name: str, prune: "frozenset[str]", known: "bytes | None") -> bytes:
+    """Look at one entry of a directory and give what is kept of it. Raises OSError."""
+    # Not os.scandir: its entries' stat holds the interpreter's lock, and with it every other thread.
+    s = os.stat(name, dir_fd=handle, follow_symlinks=False)
+    if stat.S_ISREG(s.st_mode):
+        return ENTRY.pack(b"f", s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino)
+    if stat.S_ISLNK(s.st_mode):
+        target = os.fsencode(os.readlink(name, dir_fd=handle))
+        return ENTRY.pack(b"l", s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) + target
+    if not stat.S_ISDIR(s.st_mode):
+        return ENTRY.pack(b"o", 0, s.st_mtime_ns, s.st_ctime_ns, s.st_ino)
+    if name not in prune:
+        # Without its times: they are those of what comes and goes in it, which is told of itself.
+        return ENTRY.pack(b"d", 0, 0, 0, s.st_ino)
+    times = STAMP.pack(s.st_mtime_ns, s.st_ctime_ns, s.st_ino)
+    # Counted anew only when something was put in or taken out at its top: the total is information, no more.
+    if known is not None and known[:1] == b"p" and known[ENTRY.size - STAMP.size :] == times:
+        return known
+    return ENTRY.pack(b"p", total_of(handle, name), s.st_mtime_ns, s.st_ctime_ns, s.st_ino)
+
+
+def total_of(handle: int, name: str) -> int:
+    """Give the bytes of all files below a directory that is not listed, -1 where that would take long."""
+    total = 0
+    seen = 0
+    try:
+        handles = [os.open(name, FOLDER_FLAGS, dir_fd=handle)]
+    except OSError:
+        return -1
+    try:
+        while handles:
+            here = handles.pop()
+            try:
+                for below in os.listdir(here):
+                    seen += 1
+                    if seen > PRUNED_COUNT or len(handles) > DEEPEST:
+                        return -1
+                    s = os.stat(below, dir_fd=here, follow_symlinks=False)
+                    if stat.S_ISREG(s.st_mode):
+                        total += s.st_size
+                    elif stat.S_ISDIR(s.st_mode):
+                        handles.append(os.open(below, FOLDER_FLAGS, dir_fd=here))
+            finally:
+                os.close(here)
+    except OSError:
+        return -1
+    finally:
+        for left in handles:
+            os.close(left)
+    return total
+
+
+def joined(path: str, name: str) -> str:
+    """Give the path of what is called `name` in the directory `path`."""
+    return path + "/" + name if path else name

@@ -1,0 +1,218 @@
+"""One look at one tree; what is told is what is new.
+
+Three ways to look, each as thorough as it has to be. *Whole*: every entry. *Light*: every directory, and the files of
+those in which anything changed lately; what was written into an old file is found by the next whole look. *Noticed*:
+only the directories that the kernel named, where it names all.
+"""
+# pathlib has no directory handles:
+
+import os
+import time
+
+from harvestd.remote.probe.program.folders import (
+    DEEPEST,
+    NO_STAMP,
+    NO_WATCH,
+    Folder,
+    WatchedTree,
+    entry_of,
+    joined,
+    newest,
+    seconds_since,
+    stamp_of,
+    told,
+)
+from harvestd.remote.probe.program.news import News
+from harvestd.remote.probe.program.notices import Notices
+from harvestd.remote.probe.program.places import FOLDER_FLAGS, SECOND, Refused, descend, root_handle, to_raw, to_text
+from harvestd.remote.probe.program.wire import Output
+
+
+class Look:
+    """One look at one tree."""
+
+    def __init__(self, tree: WatchedTree, most: int, prune: "frozenset[str]", notices: "Notices | None") -> None:
+        self.tree = tree
+        self.most = most
+        self.prune = prune
+        self.notices = notices
+        self.now = time.monotonic()
+        self.now_ns = int(time.time() * SECOND)
+        self.every = True
+        self.all_folders = True
+        self.dirty: set[str] = set()
+
+    def whole(self, output: Output) -> bool:
+        """Look at everything and send what is new; tells whether anything is. So do the other two."""
+        return self.look(output)
+
+    def light(self, output: Output, dirty: "set[str]") -> bool:
+        """Look at every directory, and at the files of those that are dirty or in which anything changed lately."""
+        self.every = False
+        self.dirty = dirty
+        return self.look(output)
+
+    def noticed(self, output: Output, dirty: "set[str]") -> bool:
+        """Look at the dirty directories."""
+        self.every = self.all_folders = False
+        self.dirty = dirty
+        return self.look(output)
+
+    def look(self, output: Output) -> bool:
+        """Look as this look does."""
+        self.news = News(self.tree, output)
+        root = descend(root_handle(self.tree.root), self.tree.name.split("/"))
+        s = os.fstat(root)
+        if (s.st_dev, s.st_ino) != self.tree.identity:
+            # Another directory than before stands there.
+            self.tree.identity = (s.st_dev, s.st_ino)
+            self.every = self.all_folders = True
+        if self.all_folders:
+            self.walk(root, "", 1)
+        else:
+            try:
+                # A directory stands before those in it: one that is gone takes them with it.
+                for path in sorted(self.dirty):
+                    if path in self.tree.folders:
+                        self.revisit(root, path)
+            finally:
+                os.close(root)
+        return self.news.finish()
+
+    def revisit(self, root: int, path: str) -> None:
+        """Look at one directory again, by its path."""
+        parts = path.split("/") if path else []
+        try:
+            handle = descend(os.dup(root), parts)
+        except (FileNotFoundError, NotADirectoryError):
+            return  # the directory above says so itself
+        except OSError:
+            self.shut_off(path)
+            return
+        self.visit(handle, path, len(parts) + 1)
+
+    def walk(self, handle: int, path: str, depth: int) -> None:
+        """Look at a directory if this look wants it, and go on below; closes the handle."""
+        folder = self.tree.folders.get(path)
+        if (
+            folder is None
+            or self.every
+            or path in self.dirty
+            or folder.is_warm(self.now)
+            or folder.stamp == NO_STAMP
+            or folder.stamp != stamp_of(os.fstat(handle), self.now_ns)
+        ):
+            self.visit(handle, path, depth)
+        else:
+            try:
+                self.below(handle, path, depth, folder.folders())
+            finally:
+                os.close(handle)
+
+    def visit(self, handle: int, path: str, depth: int) -> None:
+        """List a directory, look at each entry, and go on below; closes the handle."""
+        try:
+            folder = self.tree.folders.get(path) or Folder()
+            self.watch(folder, handle, path)
+            folder.stamp = stamp_of(os.fstat(handle), self.now_ns)
+            before = folder.entries()
+            entries = self.entries(handle, path, before)
+            folder.keep(entries)
+            self.tree.folders[path] = folder
+            self.tree.entries += len(entries) - len(before)
+            if self.tree.entries > self.most:
+                raise Refused("entries", "more entries than are wanted")
+            if before == entries:
+                self.news.nothing()
+            else:
+                folder.seen = self.now if before else self.now - seconds_since(newest(entries))
+                self.compare(path, before, entries)
+            self.below(handle, path, depth, folder.folders() if self.all_folders else self.fresh(path, before, folder))
+        except OSError:
+            if not path:
+                raise
+            self.shut_off(path)
+        finally:
+            os.close(handle)
+
+    def watch(self, folder: Folder, handle: int, path: str) -> None:
+        """Have a directory watched before it is listed, so that nothing falls between."""
+        if self.notices is not None:
+            key = (self.tree.index, path)
+            number = self.notices.watch(handle, key)
+            if folder.watch not in (number, NO_WATCH):
+                # Another directory stands there now.
+                self.notices.forget(folder.watch, key)
+            folder.watch = number
+
+    def entries(self, handle: int, path: str, before: "dict[str, bytes]") -> "dict[str, bytes]":
+        """Give what stands in a directory."""
+        found = {}
+        for name in os.listdir(handle):
+            text = to_text(os.fsencode(name))
+            try:
+                found[text] = entry_of(handle, name, self.prune, before.get(text))
+            except FileNotFoundError:
+                continue
+            except OSError:
+                self.news.shut.add(joined(path, text))
+        return found
+
+    def compare(self, path: str, before: "dict[str, bytes]", entries: "dict[str, bytes]") -> None:
+        """Note what is new in a directory."""
+        changed: list[list[object]] = []
+        for name, entry in entries.items():
+            known = before.get(name)
+            if known != entry:
+                changed.append([name, *told(entry)])
+                if known is not None and known[:1] == b"d" and entry[:1] != b"d":
+                    self.drop_below(joined(path, name))
+        gone = [name for name in before if name not in entries]
+        for name in gone:
+            if before[name][:1] == b"d":
+                self.drop_below(joined(path, name))
+        self.news.note(path, changed, gone)
+
+    def fresh(self, path: str, before: "dict[str, bytes]", folder: Folder) -> "list[str]":
+        """Give the directories in one that are others than before, or could not be listed then."""
+        entries = folder.entries()
+        return [
+            name
+            for name in folder.folders()
+            if before.get(name) != entries[name] or joined(path, name) not in self.tree.folders
+        ]
+
+    def drop_below(self, path: str) -> None:
+        """Note that everything in a directory is gone."""
+        self.news.opened.add(path)
+        folder = self.tree.folders.pop(path, None)
+        if folder is None:
+            return
+        if self.notices is not None:
+            self.notices.forget(folder.watch, (self.tree.index, path))
+        self.tree.entries -= folder.count()
+        self.news.note(path, [], list(folder.entries()))
+        for name in folder.folders():
+            self.drop_below(joined(path, name))
+
+    def shut_off(self, path: str) -> None:
+        """Note that a directory can't be listed (any more)."""
+        self.drop_below(path)
+        self.news.shut.add(path)
+
+    def below(self, handle: int, path: str, depth: int, names: "list[str]") -> None:
+        """Walk some of the directories in an open one; what can't be listed is told as shut."""
+        for name in names:
+            place = joined(path, name)
+            if depth >= DEEPEST:
+                self.shut_off(place)
+                continue
+            try:
+                inside = os.open(to_raw(name), FOLDER_FLAGS, dir_fd=handle)
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # went away, or became something else, since it was listed
+            except OSError:
+                self.shut_off(place)
+                continue
+            self.news.opened.add(place)
+            self.walk(inside, place, depth + 1)

@@ -1,0 +1,71 @@
+"""What a look found new in one tree, on its way to the other side."""
+
+import json
+import zlib
+
+from harvestd.remote.probe.program.folders import WatchedTree
+from harvestd.remote.probe.program.wire import Output
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+PART_ENTRIES = 1000
+
+
+class News:
+    """Gathers what is new, by directory, and sends it in parts: who reads them works while we look on."""
+
+    def __init__(self, tree: WatchedTree, output: Output) -> None:
+        self.tree = tree
+        self.output = output
+        self.shut: set[str] = set()
+        self.opened: set[str] = set()
+        self.changed: list[list[object]] = []
+        self.gone: list[list[object]] = []
+        self.waiting = 0
+        self.told = False
+
+    def note(self, path: str, changed: "list[list[object]]", gone: "list[str]") -> None:
+        """Take in what is new in one directory: entries with their names, and names of those that are gone."""
+        for start in range(0, len(changed), PART_ENTRIES):
+            self.changed.append([path, changed[start : start + PART_ENTRIES]])
+            self.count(len(changed[start : start + PART_ENTRIES]))
+        for start in range(0, len(gone), PART_ENTRIES):
+            self.gone.append([path, gone[start : start + PART_ENTRIES]])
+            self.count(len(gone[start : start + PART_ENTRIES]))
+
+    def nothing(self) -> None:
+        """Take in that nothing is new in one directory."""
+        self.output.progress()
+
+    def count(self, more: int) -> None:
+        """Count what waits, and send it when it is much."""
+        self.waiting += more
+        if self.waiting >= PART_ENTRIES:
+            self.send()
+
+    def send(self) -> None:
+        """Send what is new so far."""
+        part = {"set": self.changed, "gone": self.gone}
+        self.changed, self.gone, self.waiting = [], [], 0
+        self.put(part)
+
+    def put(self, part: "dict[str, Any]") -> None:
+        """Send one part."""
+        self.told = True
+        text = json.dumps(dict(part, tree=self.tree.index), separators=(",", ":"))
+        self.output.frame(b"S", zlib.compress(text.encode("ascii"), 1))
+        self.output.flush()
+
+    def finish(self) -> bool:
+        """Send the rest; tells whether anything was new."""
+        if self.waiting:
+            self.send()
+        shut = self.shut - self.tree.shut
+        opened = (self.opened - self.shut) & self.tree.shut
+        self.tree.shut = (self.tree.shut | shut) - opened
+        for word, paths in (("shut", sorted(shut)), ("open", sorted(opened))):
+            for start in range(0, len(paths), PART_ENTRIES):
+                self.put({word: paths[start : start + PART_ENTRIES]})
+        return self.told

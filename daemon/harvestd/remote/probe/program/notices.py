@@ -1,0 +1,107 @@
+"""What the kernel says of changes (inotify): which directories are to be looked at again, and how urgently.
+
+A notice is a hint and no more: what changed is always seen by looking. Where notices may be missing (another machine's
+writes on a network file system, a queue that ran over, more directories than may be watched) that is known here.
+"""
+# pathlib has no directory handles:
+# ruff: noqa: PTH123
+
+import os
+import struct
+
+from harvestd.remote.probe.program.folders import NO_WATCH
+
+TYPE_CHECKING = False
+
+MODIFY, ATTRIB, CLOSE_WRITE = 0x2, 0x4, 0x8
+MOVED_FROM, MOVED_TO, CREATE, DELETE = 0x40, 0x80, 0x100, 0x200
+UNMOUNT, OVERFLOW, IGNORED = 0x2000, 0x4000, 0x8000
+ONLY_FOLDERS, EXCEPT_UNLINKED = 0x1000000, 0x4000000
+WATCHED = MODIFY | ATTRIB | CLOSE_WRITE | MOVED_FROM | MOVED_TO | CREATE | DELETE | ONLY_FOLDERS | EXCEPT_UNLINKED
+URGENT = CLOSE_WRITE | MOVED_FROM | MOVED_TO | CREATE | DELETE | UNMOUNT
+NOTICE = struct.Struct("iIII")
+QUEUE_BYTES = 64 * 1024
+MOST_WATCHES = 32768
+SHARE_OF_QUOTA = 4
+QUOTA = "/proc/sys/fs/inotify/max_user_watches"
+
+# Where all writes go through this machine's kernel, so that it can tell of each.
+LOCAL = frozenset(("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay", "bcachefs"))
+
+
+class NoNotices(Exception):
+    """This kernel, or this user's quota, gives none."""
+
+
+def most_watches() -> int:
+    """Give how many directories may be watched: a part of what the user may, the rest is for the box's own work."""
+    try:
+        with open(QUOTA, "rb") as quota:
+            return min(MOST_WATCHES, int(quota.read()) // SHARE_OF_QUOTA)
+    except (OSError, ValueError):
+        return 0
+
+
+class Notices:
+    """The kernel's notices of watched directories, each known as a pair of tree and path."""
+
+    def __init__(self) -> None:
+        import ctypes  # noqa: PLC0415  (dear, and of no use to a single look)
+
+        self.libc: ctypes.CDLL = ctypes.CDLL(None, use_errno=True)
+        try:
+            self.handle: int = self.libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        except AttributeError:
+            raise NoNotices from None
+        if self.handle < 0:
+            raise NoNotices
+        self.left = most_watches()
+        self.watched: dict[int, tuple[tuple[int, str], ...]] = {}
+        self.dirty: set[tuple[int, str]] = set()
+        self.lost = False
+        self.urgent = False
+
+    def watch(self, handle: int, key: "tuple[int, str]") -> int:
+        """Watch an open directory; gives the number of its watch, or `NO_WATCH`."""
+        if self.left <= 0:
+            return NO_WATCH
+        number: int = self.libc.inotify_add_watch(self.handle, b"/proc/self/fd/%d" % handle, WATCHED)
+        if number < 0:
+            return NO_WATCH
+        keys = self.watched.get(number, ())
+        if not keys:
+            self.left -= 1
+        if key not in keys:
+            # Two trees may show the same directory.
+            self.watched[number] = (*keys, key)
+        return number
+
+    def forget(self, number: int, key: "tuple[int, str]") -> None:
+        """Watch a directory no longer."""
+        keys = self.watched.get(number)
+        if keys is None:
+            return
+        self.watched[number] = tuple(each for each in keys if each != key)
+        if not self.watched[number]:
+            del self.watched[number]
+            self.left += 1
+            self.libc.inotify_rm_watch(self.handle, number)
+
+    def collect(self) -> bool:
+        """Take what is there and note which directories are dirty; tells whether there was anything."""
+        try:
+            data = os.read(self.handle, QUEUE_BYTES)
+        except BlockingIOError:
+            return False
+        at = 0
+        while at < len(data):
+            number, mask, _, length = NOTICE.unpack_from(data, at)
+            at += NOTICE.size + length
+            if mask & OVERFLOW:
+                self.lost = True
+            self.dirty.update(self.watched.get(number, ()))
+            if mask & URGENT:
+                self.urgent = True
+            if mask & IGNORED and self.watched.pop(number, None) is not None:
+                self.left += 1
+        return True

@@ -1,0 +1,110 @@
+"""Handles: every place on the box is reached through one, component by component, never through a link."""
+# pathlib has no directory handles:
+# ruff: noqa: PTH123
+
+import os
+
+SECOND = 1000000000
+FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+
+class Refused(Exception):
+    """What was asked for can't be given; `kind` tells the other side what to make of it."""
+
+    def __init__(self, kind: str, why: str) -> None:
+        super().__init__(why)
+        self.kind = kind
+        self.why = why
+
+
+def to_text(raw: bytes) -> str:
+    """Give a name as it travels."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def to_raw(text: str) -> bytes:
+    """Give the name that `to_text` was given."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def version_of(s: os.stat_result) -> "list[int]":
+    """Give what tells one content from another."""
+    return [s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino]
+
+
+def root_handle(root: str) -> int:
+    """Give a handle on a root, whose own links are followed; raises `Refused` where it is not there."""
+    try:
+        return os.open(os.path.realpath(to_raw(root)), FOLDER_FLAGS)
+    except (FileNotFoundError, NotADirectoryError):
+        raise Refused("no root", "the root is not there") from None
+
+
+def descend(handle: int, parts: "list[str]") -> int:
+    """Give a handle on the directory that lies `parts` below `handle`, which is closed."""
+    for part in parts:
+        try:
+            below = os.open(to_raw(part), FOLDER_FLAGS, dir_fd=handle)
+        finally:
+            os.close(handle)
+        handle = below
+    return handle
+
+
+class Places:
+    """Handles of the directories that one request needs, closed together."""
+
+    def __init__(self) -> None:
+        self.open: dict[tuple[str, str], int] = {}
+        self.last: tuple[object, ...] = ()
+        self.last_handle = -1
+
+    def close(self) -> None:
+        """Close every handle."""
+        for handle in self.open.values():
+            os.close(handle)
+        self.open.clear()
+        self.forget()
+
+    def forget(self) -> None:
+        """Close the handle of the directory used last."""
+        if self.last_handle >= 0:
+            os.close(self.last_handle)
+        self.last_handle = -1
+
+    def tree(self, root: str, name: str) -> int:
+        """Give a handle on root/name."""
+        key = (root, name)
+        if key not in self.open:
+            self.open[key] = descend(root_handle(root), name.split("/"))
+        return self.open[key]
+
+    def folder(self, root: str, name: str, path: str) -> int:
+        """Give a handle on a directory below a tree, good until the next call; files side by side share it."""
+        key = (root, name, path)
+        if self.last_handle < 0 or key != self.last:
+            self.forget()
+            self.last_handle = descend(os.dup(self.tree(root, name)), path.split("/") if path else [])
+            self.last = key
+        return self.last_handle
+
+
+def filesystem(path: bytes, device: int) -> str:
+    """Give the kind of the file system that `path` lies on, from the mount table; empty where it is not known."""
+    wanted = b"%d:%d" % (os.major(device), os.minor(device))
+    best = (-1, "")
+    try:
+        with open("/proc/self/mountinfo", "rb") as table:
+            for line in table:
+                fields, _, rest = line.partition(b" - ")
+                columns = fields.split()
+                place = columns[4].replace(b"\\040", b" ")
+                below = path == place or path.startswith(place.rstrip(b"/") + b"/")
+                # Some file systems (btrfs) show another device in stat than in the table: then the place decides.
+                rank = len(place) + (1 << 20 if columns[2] == wanted else 0)
+                if below and rank > best[0]:
+                    best = (rank, to_text(rest.split()[0]))
+    except (OSError, IndexError):
+        return ""
+    return best[1]

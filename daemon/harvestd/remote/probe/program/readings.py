@@ -1,0 +1,165 @@
+"""Files on their way: regular ones only, with the version before and after, and a hash of what was sent."""
+
+import errno
+import hashlib
+import os
+import stat
+import struct
+import time
+
+from harvestd.remote.probe.program.places import FILE_FLAGS, SECOND, Places, Refused, to_raw, version_of
+from harvestd.remote.probe.program.wire import Output
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+DATA_BYTES = 128 * 1024
+VERIFY_BYTES = 1024 * 1024
+FINE_TICK = 20000000  # ns; the kernel stamps files once in a tick of its timer, 10 ms at most
+COARSE_TICK = 2 * SECOND
+TICKS_WAITED = 3
+HEAD = struct.Struct(">IQqqQ32s")  # id, version, SHA-256
+
+
+class Reading:
+    """One file: its number in the request, where it lies, and which part of it is wanted."""
+
+    def __init__(self, trees: "list[list[str]]", wanted: "list[Any]", output: Output) -> None:
+        self.number, tree, self.path, self.offset, self.length, self.verify = wanted
+        self.root, self.tree = trees[tree]
+        self.output = output
+
+    def run(self, places: Places) -> None:
+        """Send the file, or why it can't be read."""
+        try:
+            handle = self.open(places)
+            try:
+                self.send(handle)
+            finally:
+                os.close(handle)
+        except Refused as e:
+            self.failed(e.why)
+        except OSError as e:
+            # A file handle of NFS whose file was deleted elsewhere is stale: vanished, too.
+            if e.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE):
+                self.failed("vanished", vanished=True)
+            elif e.errno == errno.ELOOP:
+                self.failed("not a regular file")
+            else:
+                self.failed((e.strerror or str(e)).lower())
+
+    def failed(self, reason: str, vanished: bool = False) -> None:  # noqa: FBT001, FBT002  (a field of the answer)
+        """Send why this file is not read (on)."""
+        self.output.json(b"X", {"id": self.number, "reason": reason, "vanished": vanished})
+
+    def open(self, places: Places) -> int:
+        """Give a handle on the file, if it is a regular one."""
+        folder, _, last = self.path.rpartition("/")
+        directory = places.folder(self.root, self.tree, folder)
+        name = to_raw(last)
+        # Looked at before it is opened: opening a FIFO or a device can do things.
+        if not stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+            raise Refused("kind", "not a regular file")
+        return os.open(name, FILE_FLAGS, dir_fd=directory)
+
+    def send(self, handle: int) -> None:
+        """Send what was asked for, between two looks at the version."""
+        before, racy = self.settled(handle)
+        if not stat.S_ISREG(before.st_mode):
+            raise Refused("kind", "not a regular file")
+        wanted = before.st_size if self.length is None else self.length
+        if before.st_size <= min(wanted, DATA_BYTES) and self.offset == 0 and self.verify is None:
+            self.whole(handle, before, racy)
+        else:
+            self.stream(handle, before, racy)
+
+    def whole(self, handle: int, before: os.stat_result, racy: bool) -> None:  # noqa: FBT001  (what `settled` found)
+        """Send a small file in one frame; one that changes meanwhile goes the long way, which tells both versions."""
+        data = os.pread(handle, before.st_size, 0)
+        version = version_of(before)
+        if racy or len(data) != before.st_size or version_of(os.fstat(handle)) != version:
+            self.stream(handle, before, racy)
+            return
+        self.output.frame(b"W", HEAD.pack(self.number, *version, hashlib.sha256(data).digest()), data)
+
+    def stream(self, handle: int, before: os.stat_result, racy: bool) -> None:  # noqa: FBT001  (the same)
+        """Send a file, or a part of one, piece by piece."""
+        offset = self.offset
+        verified = None if self.verify is None else self.verified(handle, self.verify, offset)
+        self.output.json(b"O", {"id": self.number, "version": version_of(before), "verified": verified})
+        left = max(0, before.st_size - offset)
+        if self.length is not None:
+            left = min(left, self.length)
+        digest = hashlib.sha256()
+        while left:
+            data = os.pread(handle, min(left, DATA_BYTES), offset)
+            if not data:
+                break
+            digest.update(data)
+            self.output.frame(b"D", data)
+            offset += len(data)
+            left -= len(data)
+        after = os.fstat(handle)
+        if racy and version_of(before) == version_of(after):
+            raise Refused("racy", "written to without a pause")
+        answer = {"id": self.number, "version": version_of(after), "sha256": digest.hexdigest()}
+        self.output.json(b"C", answer)
+
+    def settled(self, handle: int) -> "tuple[os.stat_result, bool]":
+        """Give a version that two equal fstats prove, and False; or the last one tried, and True.
+
+        A file written twice within one tick of its clock shows one time for two contents. So wait until the tick of
+        the last change is over: what is written from then on gets another time. The clock that stamps files may be
+        another machine's: if it runs ahead of ours we wait a tick from now on, if it runs behind by more than a tick
+        such a second write can be missed.
+        """
+        s = os.fstat(handle)
+        for _ in range(TICKS_WAITED):
+            # Only ctime: every write moves it, and nobody can set it back.
+            whole = s.st_mtime_ns % SECOND == 0 and s.st_ctime_ns % SECOND == 0
+            tick = COARSE_TICK if whole else FINE_TICK
+            age = int(time.time() * SECOND) - s.st_ctime_ns
+            if age >= tick:
+                return s, False
+            self.pause(min(tick, tick - age))
+            earlier, s = s, os.fstat(handle)
+            if version_of(earlier) == version_of(s):
+                return s, False
+        return s, True
+
+    def pause(self, nanoseconds: int) -> None:
+        """Wait, with nothing held back meanwhile."""
+        self.output.flush()
+        time.sleep(nanoseconds / SECOND)
+
+    def verified(self, handle: int, start: int, end: int) -> str:
+        """Give the hash of the bytes from `start` to `end` (or to where the file ends before that)."""
+        digest = hashlib.sha256()
+        while start < end:
+            data = os.pread(handle, min(end - start, VERIFY_BYTES), start)
+            if not data:
+                break
+            digest.update(data)
+            start += len(data)
+            self.output.progress()
+        return digest.hexdigest()
+
+
+class Readings:
+    """Answers requests for files."""
+
+    def __init__(self, output: Output) -> None:
+        self.output = output
+
+    def answer(self, request: "dict[str, Any]") -> None:
+        """Send all files that were asked for, in their order."""
+        places = Places()
+        try:
+            for wanted in request["files"]:
+                Reading(request["trees"], wanted, self.output).run(places)
+        finally:
+            places.close()
+        if not request["more"]:
+            self.output.json(b"R", {"id": request["id"]})
+        self.output.flush()

@@ -1,0 +1,93 @@
+"""What comes in: requests, grants and heartbeats, read by a thread of its own."""
+
+import json
+import os
+import struct
+import sys
+import threading
+import time
+import zlib
+from queue import Queue
+
+from harvestd.remote.probe.program.wire import Credit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+SILENCE_SECONDS = 60.0
+
+
+class Requests:
+    """Hands requests to who answers them; ends the process when the other side is gone, or silent."""
+
+    def __init__(self, credit: Credit) -> None:
+        self.credit = credit
+        self.heard = time.monotonic()
+        self.silence = SILENCE_SECONDS
+        self.takers: dict[str, Callable[[dict[str, Any]], object]] = {}
+
+    def message(self) -> "dict[str, Any]":
+        """Read the next message; ends the process where there is none."""
+        (size,) = struct.unpack(">I", self.bytes(4))
+        body = self.bytes(size)
+        self.heard = time.monotonic()
+        return dict(json.loads((body if body[:1] == b"{" else zlib.decompress(body)).decode("ascii")))
+
+    def bytes(self, size: int) -> bytes:
+        """Read exactly `size` bytes; ends the process where there are none."""
+        body = sys.stdin.buffer.read(size)
+        if len(body) < size:
+            os._exit(0)
+        return body
+
+    def listen(self) -> None:
+        """Take messages for ever."""
+        while True:
+            message = self.message()
+            if message["do"] == "grant":
+                self.credit.grant(message["bytes"])
+            elif message["do"] != "beat":
+                self.takers[message["do"]](message)
+
+    def watch(self) -> None:
+        """End the process when the other side has fallen silent."""
+        while True:
+            left = self.heard + self.silence - time.monotonic()
+            if left < 0:
+                # Not sys.exit: another thread may never come back from a dead network file system.
+                os._exit(3)
+            time.sleep(min(left + 0.01, 5))
+
+
+def whole_or_none(target: "Callable[[], None]") -> None:
+    """Run `target` for ever; should it fail, the process ends with it: half a program would leave questions open."""
+    try:
+        target()
+    finally:
+        if sys.exc_info()[1] is not None:
+            sys.excepthook(*sys.exc_info())
+        os._exit(1)
+
+
+def in_background(target: "Callable[[], None]") -> None:
+    """Run `target` in a thread of its own."""
+    threading.Thread(target=whole_or_none, args=(target,), daemon=True).start()
+
+
+class Queued:
+    """Answers requests one after the other, in a thread of its own: that one may be stuck in the file system."""
+
+    def __init__(self, answer: "Callable[[dict[str, Any]], None]") -> None:
+        self.answer = answer
+        self.waiting: Queue[dict[str, Any]] = Queue()
+
+    def put(self, request: "dict[str, Any]") -> None:
+        """Take a request."""
+        self.waiting.put(request)
+
+    def run(self) -> None:
+        """Answer for ever."""
+        while True:
+            self.answer(self.waiting.get())

@@ -1,0 +1,203 @@
+"""When to look: when asked and, where the kernel tells of changes, without being asked.
+
+Three ways to look, each as thorough as it has to be. *Whole*: every entry. *Light*: every directory, and the files of
+those in which anything changed lately; what was written into an old file is found by the next whole look. *Noticed*:
+only the directories that the kernel named, where it names all.
+"""
+
+import os
+import select
+import time
+from collections import deque
+
+from harvestd.remote.probe.program.folders import NO_WATCH, WatchedTree
+from harvestd.remote.probe.program.looks import Look
+from harvestd.remote.probe.program.notices import LOCAL, NoNotices, Notices
+from harvestd.remote.probe.program.places import SECOND, Refused, filesystem, root_handle, to_raw
+from harvestd.remote.probe.program.wire import Output
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+GATHERING_SECONDS = 0.004  # a writer's next file is often a moment behind
+GROWTH_SECONDS = 1.0  # what is only appended to can wait, and is written to all the time
+NAP_SECONDS = 0.03  # notices of a busy writer come by the thousand: they are taken together
+REST_PER_LOOK = 3.0  # looks that nobody asked for take a quarter of the time at most
+ROOT = ".."  # the key of the watch on a root in which the tree does not stand yet
+
+
+class Watching:
+    """Answers requests to look; after one that asks for it, tells by itself what the kernel says of changes."""
+
+    def __init__(self, output: Output) -> None:
+        self.output = output
+        self.requests: deque[dict[str, Any]] = deque()
+        self.woken, self.wake = os.pipe()
+        self.trees: list[WatchedTree] = []
+        self.prune: frozenset[str] = frozenset()
+        self.most = 0
+        self.told: object = object()
+        self.notices: Notices | None = None
+        self.refused = False
+        self.due: float | None = None
+        self.rested = 0.0
+
+    def put(self, request: "dict[str, Any]") -> None:
+        """Take a request, in another thread."""
+        self.requests.append(request)
+        os.write(self.wake, b".")
+
+    def run(self) -> None:
+        """Look for ever."""
+        while True:
+            self.wait()
+            while self.requests:
+                self.answer(self.requests.popleft())
+            if self.due is not None and time.monotonic() >= self.due:
+                self.tell()
+
+    def wait(self) -> None:
+        """Wait for a request, for notices, or until what was noticed is due."""
+        if self.due is not None:
+            ready = select.select([self.woken], [], [], min(NAP_SECONDS, max(0.0, self.due - time.monotonic())))[0]
+        elif self.notices is not None:
+            ready = select.select([self.woken, self.notices.handle], [], [])[0]
+        else:
+            ready = select.select([self.woken], [], [])[0]
+        if self.woken in ready:
+            os.read(self.woken, 4096)
+        self.take_notices()
+
+    def take_notices(self) -> None:
+        """Take what the kernel noticed, and say when it is to be looked at."""
+        if self.notices is None or not self.notices.collect() or not (self.notices.dirty or self.notices.lost):
+            return
+        wait = GATHERING_SECONDS if self.notices.urgent else GROWTH_SECONDS
+        due = max(time.monotonic() + wait, self.rested)
+        self.due = due if self.due is None else min(self.due, due)
+
+    def answer(self, request: "dict[str, Any]") -> None:
+        """Answer a request to look."""
+        asked = [request["trees"], request["prune"]]
+        if asked != self.told:
+            self.told = asked
+            self.trees = [WatchedTree(i, root, name) for i, (root, name) in enumerate(request["trees"])]
+            self.prune = frozenset(os.fsdecode(to_raw(name)) for name in request["prune"])
+            self.most = request["entries"]
+        self.look(request["id"], request["whole"])
+        if request["push"] and self.notices is None and not self.refused:
+            self.begin()
+
+    def begin(self) -> None:
+        """Ask for the kernel's notices of every directory, and look once more: what came before them is told now."""
+        try:
+            self.notices = Notices()
+        except NoNotices:
+            self.refused = True
+        else:
+            self.look(0, every=True)
+
+    def tell(self) -> None:
+        """Tell what was noticed."""
+        began = time.monotonic()
+        self.look(0, every=False)
+        ended = time.monotonic()
+        self.rested = ended + REST_PER_LOOK * (ended - began)
+
+    def look(self, number: int, every: bool) -> None:  # noqa: FBT001  (a field of the request)
+        """Look at all trees and send what is new; where nobody asked and nothing is new, nothing is sent."""
+        began = int(time.time() * SECOND)
+        dirty, lost = self.noticed()
+        told = number != 0
+        changed = []
+        try:
+            for tree in self.trees:
+                named = {path for index, path in dirty if index == tree.index}
+                state, new = self.look_at(tree, named, every or lost, asked=number != 0)
+                if state != tree.state:
+                    changed.append([tree.index, *state])
+                    tree.state = state
+                told = told or new or bool(changed)
+        except Refused as e:
+            self.output.json(b"Q", {"id": number, "kind": e.kind, "why": e.why})
+        else:
+            if told:
+                self.output.json(b"E", {"id": number, "now": began, "trees": changed})
+        self.output.flush()
+
+    def look_at(
+        self,
+        tree: WatchedTree,
+        dirty: "set[str]",
+        every: bool,  # noqa: FBT001  (a field of the request)
+        asked: bool,  # noqa: FBT001  (the same)
+    ) -> "tuple[tuple[object, ...], bool]":
+        """Look at one tree; gives its state (a word, its device, its file system) and whether anything was new."""
+        others = sum(each.entries for each in self.trees) - tree.entries
+        look = Look(tree, self.most - others, self.prune, self.notices)
+        try:
+            if every or tree.state[:1] != ("present",):
+                new = look.whole(self.output)
+            elif asked and not self.is_told_all(tree):
+                new = look.light(self.output, dirty)
+            else:
+                new = look.noticed(self.output, dirty)
+        except Refused as e:
+            if e.kind != "no root":
+                raise
+            return self.missing(tree, "no root"), False
+        except (FileNotFoundError, NotADirectoryError):
+            return self.missing(tree, "no tree"), False
+        except PermissionError:
+            return self.missing(tree, "denied"), False
+        except OSError as e:
+            # Not "empty" and not "gone": a file system that fails says nothing about its files.
+            raise Refused("failed", f"{tree.name}: {e.strerror or e}") from None
+        return self.present(tree), new
+
+    def is_told_all(self, tree: WatchedTree) -> bool:
+        """Tell whether the kernel would have named every directory of a tree in which anything changed."""
+        local = self.notices is not None and tree.state[2] in LOCAL
+        return local and all(folder.watch != NO_WATCH for folder in tree.folders.values())
+
+    def present(self, tree: WatchedTree) -> "tuple[object, ...]":
+        """Give the state of a tree that was looked at."""
+        device = tree.identity[0]
+        if tree.state[:2] == ("present", device):
+            return tree.state
+        self.watch_root(tree, -1)
+        path = os.path.realpath(to_raw(tree.root)) + b"/" + to_raw(tree.name)
+        return ("present", device, filesystem(path, device))
+
+    def missing(self, tree: WatchedTree, state: str) -> "tuple[object, ...]":
+        """Forget a tree that is not there (any more); it is looked for when something is made where it belongs."""
+        if self.notices is not None:
+            for path, folder in tree.folders.items():
+                self.notices.forget(folder.watch, (tree.index, path))
+        tree.clear()
+        if state == "no tree":
+            root = root_handle(tree.root)
+            self.watch_root(tree, root)
+            os.close(root)
+        return (state, 0, "")
+
+    def watch_root(self, tree: WatchedTree, root: int) -> None:
+        """Watch the root of a tree that does not stand there, or, without a handle, no longer."""
+        if self.notices is not None:
+            key = (tree.index, ROOT)
+            number = self.notices.watch(root, key) if root >= 0 else NO_WATCH
+            if tree.root_watch not in (number, NO_WATCH):
+                self.notices.forget(tree.root_watch, key)
+            tree.root_watch = number
+
+    def noticed(self) -> "tuple[set[tuple[int, str]], bool]":
+        """Give the directories that the kernel named since the last look, and whether it may have named too few."""
+        self.due = None
+        if self.notices is None:
+            return set(), False
+        while self.notices.collect():
+            pass
+        dirty, lost = self.notices.dirty, self.notices.lost
+        self.notices.dirty, self.notices.lost, self.notices.urgent = set(), False, False
+        return dirty, lost

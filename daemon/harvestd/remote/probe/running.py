@@ -1,0 +1,44 @@
+"""The program on one connection: started when it is first needed, and again after it had to be given up."""
+
+from collections.abc import Sequence
+
+import anyio
+
+from harvestd.remote.box import Limits
+from harvestd.remote.connecting import Connection
+from harvestd.remote.failures import LinkLost
+from harvestd.remote.probe.bootstrap import Pulse
+from harvestd.remote.probe.process import NoProbe, ProbeProcess
+
+
+class Running:
+    """Keeps one process for all who talk with it; two never start it twice."""
+
+    def __init__(self, connection: Connection, limits: Limits, pulse: Pulse) -> None:
+        self.connection = connection
+        self.limits = limits
+        self._pulse = pulse
+        self._process: ProbeProcess | None = None
+        self._starting = anyio.Lock()
+
+    async def start(self, questions: Sequence[dict[str, object]] = ()) -> None:
+        """Start the program, and ask it these questions; raises `NoProbe` where the box can't run it, `Retry`."""
+        self._process = await ProbeProcess.start(self.connection, self.limits, self._pulse, questions)
+
+    async def get(self) -> ProbeProcess:
+        """Give the process, started anew if it has ended. Raises `Retry`."""
+        async with self._starting:
+            if self._process is None or not self._process.alive:
+                try:
+                    await self.start()
+                except NoProbe as e:
+                    raise LinkLost(f"{self.connection.target}: the probe does not start ({e})") from e
+            if self._process is None:
+                raise AssertionError("it was just started")
+            return self._process
+
+    def give_up(self) -> None:
+        """End the process: what it still has to say is of no use, or its conversation went wrong."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.close()

@@ -1,0 +1,89 @@
+"""Intents over a change of schema: what the last version was about to publish is not forgotten by the next."""
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import anyio.to_thread
+import pytest
+from alembic import command
+from alembic.config import Config
+
+from harvestd.catalogue.catalogue import Catalogue
+from harvestd.catalogue.database import FILE_NAME, open_engine
+from harvestd.catalogue.opening import open_catalogue
+from harvestd.convention.artifacts import Kind
+from harvestd.convention.paths import LocalPath, decoded
+from harvestd.convention.records import FileRecord
+from harvestd.convention.snapshot import Version
+
+pytestmark = pytest.mark.anyio
+
+NAMES = ("metrics.csv", decoded(b"caf\xe9.csv"))
+COLUMNS = [
+    "target",
+    "storage",
+    "place",
+    "host",
+    "experiment",
+    "kind",
+    "remote_size",
+    "mtime_ns",
+    "ctime_ns",
+    "inode",
+    "size",
+    "sha256",
+    "fetched_at",
+]
+
+
+def record(name: str) -> FileRecord:
+    """Make the record of one file."""
+    version = Version(3, 4, 5, 2**64 - 1)
+    path = LocalPath(("exp", name))
+    return FileRecord("fs-1", f"/data/{name}", path, "gpu-a", None, Kind.METRICS, version, 3, "1" * 64, 1.5, "whole")
+
+
+def older_catalogue(directory: Path) -> sqlite3.Connection:
+    """Make a catalogue as the first version had it, and open it."""
+    engine = open_engine(directory)
+    config = Config()
+    config.set_main_option("script_location", "harvestd.catalogue:migrations")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.exec_driver_sql("INSERT INTO meta VALUES ('data_root', 'root-1')")
+    engine.dispose()
+    return sqlite3.connect(directory / FILE_NAME)
+
+
+async def opened(directory: Path) -> Catalogue:
+    """Open the catalogue."""
+    return await anyio.to_thread.run_sync(open_catalogue, directory, "root-1")
+
+
+async def test_intents_of_the_first_version_are_carried_over(tmp_path: Path) -> None:
+    """One row a file becomes one intent for all, in any bytes."""
+    with closing(older_catalogue(tmp_path)) as database, database:
+        for name in NAMES:
+            values = [f"exp/{name}", "fs-1", f"/data/{name}", "gpu-a", None, "metrics", 3, 4, 5, -1, 3, "1" * 64, 1.5]
+            row = json.dumps(dict(zip([*COLUMNS, "reason", "marker"], [*values, "whole", False], strict=True)))
+            target = f"exp/{name}".encode("utf-8", "surrogateescape")
+            database.execute("INSERT INTO intents VALUES (?, ?)", (target, row))
+    with closing(await opened(tmp_path)) as catalogue:
+        (intent,) = await catalogue.intents()
+        assert sorted(intent.files, key=str) == sorted(map(record, NAMES), key=str)
+        await catalogue.save_files(intent.files, [intent])
+    with closing(await opened(tmp_path)) as catalogue:
+        assert await catalogue.intents() == []
+        assert catalogue.knowledge.holder(LocalPath(("exp", NAMES[1]))) == record(NAMES[1])
+
+
+async def test_a_catalogue_without_intents_gets_none(tmp_path: Path) -> None:
+    """The usual case: nothing was under way when the older version ended."""
+    older_catalogue(tmp_path).close()
+    with closing(await opened(tmp_path)) as catalogue:
+        assert await catalogue.intents() == []
+        intent = await catalogue.intend([record(NAMES[1])])
+        assert await catalogue.intents() == [intent]

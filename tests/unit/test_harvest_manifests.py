@@ -1,0 +1,132 @@
+"""When a manifest is written: not while its experiment is filling, never long behind, and level at the end."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import anyio
+import pytest
+
+from harvestd.convention.artifacts import Kind
+from harvestd.convention.knowledge import Knowledge
+from harvestd.convention.naming import ExperimentName, Part
+from harvestd.convention.paths import LocalPath
+from harvestd.convention.records import ExperimentRecord, FileRecord
+from harvestd.convention.snapshot import Version
+from harvestd.harvest import manifests
+from harvestd.harvest.house import House
+from harvestd.harvest.manifests import Manifests
+from harvestd.store.manifest_file import read_manifest
+from harvestd.store.root import DataRoot
+from support.waiting import DEADLINE, until
+
+pytestmark = pytest.mark.anyio
+
+ONE = Part("x", "test")
+EXPERIMENT = ExperimentRecord("e1", ExperimentName(ONE, ONE, ONE, ONE, ONE))
+HOME = LocalPath((EXPERIMENT.directory,))
+
+
+@dataclass
+class KnownThings:
+    """What the manifests ask of the catalogue."""
+
+    knowledge: Knowledge = field(default_factory=Knowledge)
+
+    def left_out_of(self, _experiment: str) -> list[object]:
+        """Nothing is left out."""
+        return []
+
+
+@dataclass
+class OneHouse:
+    """What the manifests ask of the house."""
+
+    catalogue: KnownThings = field(default_factory=KnownThings)
+    dirty: set[str] = field(default_factory=set)
+
+    def add(self, name: str) -> None:
+        """Let one more file be here."""
+        version, target = Version(1, 1), LocalPath((EXPERIMENT.directory, name))
+        record = FileRecord("fs-1", f"/{name}", target, "gpu-a", "e1", Kind.METRICS, version, 1, "1" * 64, 1.0, "")
+        self.catalogue.knowledge.learn_file(record)
+        self.dirty.add("e1")
+
+
+@pytest.fixture
+def house() -> OneHouse:
+    """Give a house that knows one experiment, and nothing in it yet."""
+    made = OneHouse()
+    made.catalogue.knowledge.learn_experiment(EXPERIMENT)
+    return made
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[DataRoot]:
+    """Open a fresh data root."""
+    with DataRoot.open(tmp_path) as opened:
+        yield opened
+
+
+def listed(root: DataRoot) -> int:
+    """Give how many files the manifest lists."""
+    found = read_manifest(root, HOME)
+    return len(found.files) if found else 0
+
+
+async def test_what_is_behind_is_written_at_the_end(house: OneHouse, root: DataRoot) -> None:
+    """Flushing brings every manifest level, however lately it was written."""
+    writer = Manifests(cast("House", house), root)
+    for number in (1, 2):
+        house.add(f"f{number}")
+        await writer.flush()
+        assert listed(root) == number
+    assert house.dirty == set()
+
+
+async def test_a_quiet_experiment_is_written_soon_and_then_seldom(
+    house: OneHouse, root: DataRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first manifest comes as soon as nothing changes any more, the next one not before its time."""
+    monkeypatch.setattr(manifests, "_LOOK", 0.01)
+    writer = Manifests(cast("House", house), root)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(writer.run)
+        house.add("f1")
+        await until(lambda: listed(root) == 1)
+        house.add("f2")
+        await until(lambda: not house.dirty)
+        assert listed(root) == 1
+        monkeypatch.setattr(manifests, "EVERY", 0.0)
+        await until(lambda: listed(root) == 2)
+        tasks.cancel_scope.cancel()
+
+
+async def test_an_experiment_that_is_filling_is_written_when_its_time_is_up(
+    house: OneHouse, root: DataRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While each look finds new files nothing is written, until the manifest is as far behind as it may be."""
+    written: list[int] = []
+    looks = 0
+
+    async def look(_seconds: float) -> None:
+        nonlocal looks
+        looks += 1
+        written.append(listed(root))
+        house.add(f"f{looks}")
+        if looks == 10:
+            monkeypatch.setattr(manifests, "EVERY", 0.0)
+        await anyio.lowlevel.checkpoint()
+
+    writer = Manifests(cast("House", house), root)
+    with monkeypatch.context() as patch:
+        patch.setattr("harvestd.harvest.manifests.anyio.sleep", look)
+        with anyio.move_on_after(DEADLINE):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(writer.run)
+                while looks < 12:
+                    await anyio.lowlevel.checkpoint()
+                tasks.cancel_scope.cancel()
+    assert written[:10] == [0] * 10
+    assert written[11] >= 10
