@@ -192,7 +192,7 @@ class Line:
             return
         except OSError:
             self.ended = self.reset = True
-            self.broken()
+            self._loop.at(self._way.taken(0), self.broken)
             self.changed()
             return
         self.ended = not data

@@ -9,7 +9,7 @@ from bench import ours, trees
 from bench.boxes import Boxes, GpuBox
 from bench.laboratory import Laboratory
 from bench.table import Row, Series, figure
-from bench.timing import Unmeasurable, processor_time, resident
+from bench.timing import Unmeasurable, processor_time, proportional, resident
 from support.processes import descendants
 
 _LEAVES = 5000
@@ -34,10 +34,11 @@ def probe(laboratory: Laboratory) -> Iterator[Row]:
             time.sleep(1)
             sizes.append(sum(map(resident, pids)))
         share = 100 * (sum(map(processor_time, pids)) - cpu) / (time.monotonic() - began)
+        own = sum(map(proportional, pids))
         if _probes(box) != pids:
             raise Unmeasurable("the probe's processes were not the same all the time")
         work = f"the probe on the box, idle over {trees.content(box.root).files:,} files, {laboratory.minutes:g} min"
-    note = f"{len(pids)} process{'es' if len(pids) > 1 else ''}"
+    note = f"{len(pids)} process{'es' if len(pids) > 1 else ''}, {own:.0f} MB with what they share divided"
     yield figure(work, Series("harvestd", tuple(sizes), unit="MB resident"), at_most=30, note=note)
     yield figure(work, Series("harvestd", (share,), unit="% of a core"), at_most=0.5, note=note)
 

@@ -133,6 +133,12 @@ def resident(pid: int) -> float:
     return pages * _PAGE / 1e6
 
 
+def proportional(pid: int) -> float:
+    """Give the memory of a running process in MB, with what it shares with others divided among them."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024 / 1e6
+
+
 def wait_until_quiet(pid: int, deadline: float, *, quiet: float = 1.0) -> None:
     """Wait until a process hardly used the processor for `quiet` seconds; raises `Unmeasurable` after `deadline`."""
     give_up = time.monotonic() + deadline

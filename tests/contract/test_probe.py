@@ -17,6 +17,7 @@ from contract.connected import (
     Pins,
     box_at,
     connection_to,
+    probes,
     read,
     sftp_program,
     target_for,
@@ -55,19 +56,6 @@ async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
     with anyio.fail_after(seconds):
         while not condition():  # noqa: ASYNC110  (what is waited for happens in other processes)
             await anyio.sleep(0.01)
-
-
-def probes(server: OpenSSHServer) -> list[int]:
-    """Give the probes that run for `server`."""
-    found = []
-    for pid in server.commands():
-        try:
-            line = Path(f"/proc/{pid}/cmdline").read_bytes()
-        except OSError:
-            continue
-        if b"zlib.decompress" in line and not line.startswith(b"/bin/sh"):
-            found.append(pid)
-    return found
 
 
 async def test_unchanged_scan_is_small(openssh_factory: OpenSSHFactory, root: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from anyio.abc import TaskStatus
 
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.plan import FetchGroup
@@ -226,10 +227,12 @@ async def test_vanished_file_is_recorded_and_causes_no_storm(
     fetches: list[int] = []
     fetch = Collecting.fetch
 
-    async def vanishing(self: Collecting, groups: Sequence[FetchGroup], reader: Reader) -> None:
+    async def vanishing(
+        self: Collecting, groups: Sequence[FetchGroup], reader: Reader, *, task_status: TaskStatus[None]
+    ) -> None:
         fetches.append(len(groups))
         gone.rename(aside)
-        await fetch(self, groups, reader)
+        await fetch(self, groups, reader, task_status=task_status)
         aside.rename(gone)
 
     monkeypatch.setattr(Collecting, "fetch", vanishing)

@@ -146,6 +146,7 @@ class Arriving:
         request = ReadRequest(source.tree, source.path, segment.start, length)
         opened: Opened | None = None
         closed: Closed | None = None
+        fresh = 0
         async with (
             spooling(landing.write, self.moved.ring, min(lane.buffer, length)) as spool,
             lane.reader.reading([request]) as events,
@@ -154,9 +155,11 @@ class Arriving:
             async for event in events:
                 match event:
                     case Chunk(data):
-                        await spool.add(data)
-                        self._came(len(data))
-                        await self._bandwidth.spend(len(data))
+                        fresh += len(data)
+                        # Pieces are small and many: what can be done for many at once is not done for each.
+                        if not spool.take(data):
+                            await spool.add(data)
+                            fresh = await self._count(fresh)
                     case Opened():
                         opened = event
                         self._lanes.answered(time.monotonic() - asked)
@@ -164,12 +167,19 @@ class Arriving:
                         raise self._failed(event)
                     case Closed():
                         closed = event
+                        await self._count(fresh)
         if opened is None or closed is None or not opened.version == closed.version == source.version:
             raise self._useless("it changed on the box while it was read")
         if segment.at != segment.end:
             raise self._useless("the box sent another number of bytes than the file has")
         if closed.sha256 is not None and closed.sha256 != landing.hexdigest:
             raise self._useless("its hash is not the one that the box told")
+
+    async def _count(self, size: int) -> int:
+        """Account for `size` more bytes; gives how many are left to account for, none."""
+        self._came(size)
+        await self._bandwidth.spend(size)
+        return 0
 
     async def _agrees(self, reader: Reader) -> bool:
         """Ask whether the box's file begins with what is staged, which is proven then."""

@@ -4,7 +4,8 @@ One group at a time for each host, its large files side by side, in order of val
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
 import anyio.to_thread
@@ -15,13 +16,16 @@ from harvestd.errors import Retry, unwrapped
 from harvestd.harvest.arriving import Doubtful
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.house import House
-from harvestd.harvest.lanes import Lanes
+from harvestd.harvest.lanes import Lanes, Line
 from harvestd.harvest.parts import PART, Parts
+from harvestd.harvest.pins import Pins
 from harvestd.harvest.publisher import Publisher, StagedFile, StagedGroup
 from harvestd.harvest.transfers import Transfers
 from harvestd.harvest.troubles import Troubles
 from harvestd.inventory.provider import Host
 from harvestd.remote.box import Box
+from harvestd.remote.connecting import connect
+from harvestd.remote.opening import open_reader
 from harvestd.store.failures import Conflict, DiskFull, Refused
 from harvestd.store.root import DataRoot
 from harvestd.store.staging import Staged
@@ -74,7 +78,8 @@ class Bulk:
         """Work until cancelled; ends with `HaltedForSafety` or `HostQuarantined` where nothing else will do."""
         with unwrapped():
             async with anyio.create_task_group() as tasks:
-                lanes = Lanes(self._host, self._house, self._box, tasks)
+                most = self._house.settings.limits.bulk_connections_per_host
+                lanes = Lanes(most, self._house.bulk, self._line, tasks)
                 while True:
                     while not self._queue:
                         lanes.release()
@@ -85,6 +90,18 @@ class Bulk:
                         await self._fetch_noting(self._current, lanes)
                     self._current = None
                     self.progressed.ring()
+
+    @asynccontextmanager
+    async def _line(self, window: int) -> AsyncIterator[Line]:
+        """Open a connection for bulk."""
+        house = self._house
+        async with AsyncExitStack() as stack:
+            async with house.connecting:
+                pins = Pins(self._host, house.catalogue)
+                connecting = connect(house.target_of(self._host), pins, window=window)
+                connection = await stack.enter_async_context(connecting)
+            reader = await stack.enter_async_context(open_reader(connection, self._box, house.limits))
+            yield Line(reader, connection.wait_closed)
 
     def _is_here(self, group: FetchGroup) -> bool:
         """Tell whether the group was published since it was planned: its plan may be older than its last transfer."""

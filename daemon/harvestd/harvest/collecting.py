@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 import anyio
 import anyio.to_thread
+from anyio import TASK_STATUS_IGNORED
+from anyio.abc import TaskStatus
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from harvestd.convention.plan import FetchFile, FetchGroup
@@ -115,10 +117,13 @@ class Collecting:
         self._publisher = publisher
         self._troubles = troubles
 
-    async def fetch(self, groups: Sequence[FetchGroup], reader: Reader) -> None:
+    async def fetch(
+        self, groups: Sequence[FetchGroup], reader: Reader, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED
+    ) -> None:
         """Bring these groups home. Raises `Retry` when the link is lost, `HaltedForSafety` when the disk fails.
 
-        A group of which a file can't be read, or changed meanwhile, is left as it was and noted as in trouble.
+        A group of which a file can't be read, or changed meanwhile, is left as it was and noted as in trouble. The
+        task counts as started when all is read: then the reader is free, while the last batches are published.
         """
         send, receive = anyio.create_memory_object_stream[list[_Collected]](1)
         batches = _Batches(self._house.memory, send)
@@ -132,6 +137,7 @@ class Collecting:
                             for some in _sliced(groups):
                                 await self._read(some, reader, batches)
                             await batches.flush()
+                        task_status.started()
         finally:
             batches.free_all()
 

@@ -10,6 +10,7 @@ from harvestd.convention.artifacts import DATASETS, PRUNED_DIRECTORIES
 from harvestd.convention.naming import NamingContext, NamingRule
 from harvestd.convention.selection import CheckpointPolicy, Selection
 from harvestd.convention.snapshot import Tree, TreeKind
+from harvestd.harvest.bell import Bell
 from harvestd.harvest.budgets import Bandwidth, MemoryBudget
 from harvestd.harvest.monitor import Monitor, Silent
 from harvestd.harvest.room import Room
@@ -42,6 +43,8 @@ class House:
     """Whose turn it is to name what lies on a storage."""
     follows: bool = False
     """Whether hosts are watched for good, so that they are worth asking to tell of changes by themselves."""
+    rested: Bell = field(default_factory=Bell)
+    """Rung when all is here that a host showed: a good moment for what can wait, while the host is asked once more."""
     dirty: set[str] = field(default_factory=set)
     """Experiments whose manifest is behind the catalogue."""
 

@@ -5,8 +5,8 @@ each costs the box a process. What a lane may hold in memory is taken from the b
 it is open, so the sum is bounded whatever the number of hosts; where nothing is left, the next one waits its turn.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from math import ceil
 
@@ -14,12 +14,7 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from harvestd.harvest.budgets import MemoryBudget
-from harvestd.harvest.house import House
-from harvestd.harvest.pins import Pins
-from harvestd.inventory.provider import Host
-from harvestd.remote.box import Box, Reader
-from harvestd.remote.connecting import Connection, connect
-from harvestd.remote.opening import open_reader
+from harvestd.remote.box import Reader
 
 MIB = 1024 * 1024
 _WINDOWS = (16 * MIB, 8 * MIB, 4 * MIB, 2 * MIB, MIB, MIB // 2)
@@ -30,6 +25,19 @@ _BUFFER = MIB
 """Bytes that are gathered for one write in a worker thread; two such buffers a lane."""
 _ROUND_TRIP_EACH = 0.008
 """Seconds of round trip that one connection bridges: stock TCP has 4 MiB on the way, which is 500 MB/s over 8 ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A reader on a connection of its own."""
+
+    reader: Reader
+    wait_closed: Callable[[], Awaitable[None]]
+    """Returns when the connection has ended, from whichever side."""
+
+
+Opening = Callable[[int], AbstractAsyncContextManager[Line]]
+"""Opens a connection with so many bytes in flight; raises `Retry` and `HostQuarantined`."""
 
 
 @dataclass(eq=False)
@@ -46,14 +54,14 @@ class Lane:
 class Lanes:
     """Lends lanes; `tasks` is where their connections live, and must outlive every loan."""
 
-    def __init__(self, host: Host, house: House, box: Box, tasks: TaskGroup) -> None:
-        self._host = host
-        self._house = house
-        self._box = box
+    def __init__(self, most: int, budget: MemoryBudget, opening: Opening, tasks: TaskGroup) -> None:
+        """Open `most` lanes at most; `budget` is that of all hosts' lanes."""
+        self._most = most
+        self._budget = budget
+        self._opening = opening
         self._tasks = tasks
         self._idle: list[Lane] = []
-        self._most = house.settings.limits.bulk_connections_per_host
-        self._places = anyio.CapacityLimiter(self._most)
+        self._places = anyio.CapacityLimiter(most)
         self.round_trip: float | None = None
         """Seconds: the quickest answer so far; None before the first one."""
 
@@ -68,8 +76,7 @@ class Lanes:
         Where there is next to none one connection fills any line, and each further one only costs both sides CPU;
         far away each is held to what TCP keeps on its way. One, too, while many hosts share the memory.
         """
-        budget = self._house.bulk
-        if not self.round_trip or not budget.has(budget.total // 2):
+        if not self.round_trip or not self._budget.has(self._budget.total // 2):
             return 1
         return min(self._most, ceil(self.round_trip / _ROUND_TRIP_EACH))
 
@@ -86,7 +93,7 @@ class Lanes:
             if lane.over.is_set():
                 return
             self._idle.append(lane)
-            if not self._house.bulk.has(0):
+            if not self._budget.has(0):
                 # Another host waits for the memory that these hold.
                 self.release()
 
@@ -101,24 +108,17 @@ class Lanes:
         return lane
 
     async def _keep(self, *, task_status: TaskStatus[Lane]) -> None:
-        house = self._house
-        window = window_within(house.bulk)
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(house.bulk.hold(_cost(window)))
-            async with house.connecting:
-                pins = Pins(self._host, house.catalogue)
-                connecting = connect(house.target_of(self._host), pins, window=window)
-                connection = await stack.enter_async_context(connecting)
-            reader = await stack.enter_async_context(open_reader(connection, self._box, house.limits))
-            lane = Lane(reader, _buffer(window))
+        window = window_within(self._budget)
+        async with self._budget.hold(_cost(window)), self._opening(window) as line:
+            lane = Lane(line.reader, _buffer(window))
             task_status.started(lane)
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._notice_end, connection, lane)
+                tasks.start_soon(self._notice_end, line, lane)
                 await lane.over.wait()
                 tasks.cancel_scope.cancel()
 
-    async def _notice_end(self, connection: Connection, lane: Lane) -> None:
-        await connection.wait_closed()
+    async def _notice_end(self, line: Line, lane: Lane) -> None:
+        await line.wait_closed()
         lane.over.set()
         if lane in self._idle:
             self._idle.remove(lane)

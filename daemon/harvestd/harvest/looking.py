@@ -9,7 +9,7 @@ from harvestd.convention.plan import Plan
 from harvestd.convention.planning import Situation, make_plan
 from harvestd.convention.sightings import Sightings
 from harvestd.convention.snapshot import Snapshot, TreeState, Version
-from harvestd.convention.survey import survey
+from harvestd.convention.survey import Surveyor
 from harvestd.harvest.house import House
 from harvestd.harvest.learning import Learning
 from harvestd.inventory.provider import Host
@@ -27,6 +27,7 @@ class Looking:
         self._box = box
         self._learning = Learning(host, house, facts)
         self._sightings = Sightings()
+        self._surveyor = Surveyor()
         self._seen: Survey | None = None
         """The newest snapshot, understood."""
         self._seen_evals: set[str] = set()
@@ -36,6 +37,8 @@ class Looking:
         """What could not be put in its place, so that it is not fetched again for nothing."""
         self.snapshot: Snapshot | None = None
         """What the last look showed."""
+        self.took = 0.0
+        """Seconds in which the last look was understood, other hosts waiting for some of it."""
 
     async def look(self) -> Plan:
         """Scan, learn what the scan asks for, and plan. Raises `Retry` and `HostQuarantined`."""
@@ -51,7 +54,7 @@ class Looking:
         self._sightings.update(snapshot, now)
         self._tell_roots(snapshot)
         if snapshot.changed or self._seen is None:
-            self._seen = survey(snapshot, self._house.selection)
+            self._seen = self._surveyor.survey(snapshot, self._house.selection)
         seen = self._seen
         async with self._house.learning.of(self._house.storage_of(self._host)):
             await self._learning.learn(seen, self._box, self._sightings, now)
@@ -69,6 +72,7 @@ class Looking:
             ),
         )
         self._tell_evals(seen.evals)
+        self.took = time.monotonic() - now
         if await self._house.catalogue.save_left_out(self._host.name, plan.left_out):
             self._house.touch(plan.left_out)
         return plan

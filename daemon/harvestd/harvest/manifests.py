@@ -38,7 +38,10 @@ class Manifests:
     async def run(self) -> None:
         """Write what is due until cancelled; the caller flushes at the end."""
         while True:
-            await anyio.sleep(_LOOK)
+            with anyio.move_on_after(_LOOK):
+                await self._house.rested.rung()
+                await self.flush()
+                continue
             now = time.monotonic()
             changed = self._noted(now)
             for identifier, since in sorted(self._behind.items()):

@@ -68,6 +68,8 @@ class Session:
         self._bulk = Bulk(host, house, root, box, self._publisher, self._troubles)
         self._planned: set[str] = set()
         self._without_room: set[str] = set()
+        self._looks_again = False
+        """Whether the next look comes at once, so that it may be asked for while the last files are published."""
 
     @asynccontextmanager
     async def _working(self) -> AsyncIterator[None]:
@@ -103,6 +105,8 @@ class Session:
 
         async def listen() -> None:
             nonlocal pushed
+            # A box that tells without end has half of our time at most.
+            await anyio.sleep(self._looking.took)
             await self._box.changed()
             pushed = True
             tasks.cancel_scope.cancel()
@@ -123,11 +127,13 @@ class Session:
         What is written to again and again is waited for twice as long as it would need if it were quiet, no longer.
         """
         waited = patience = 0.0
+        self._looks_again = True
         async with self._working():
             plan = await self._look()
             while True:
                 await self._work(plan)
                 await self._wait_for_bulk()
+                self._house.rested.ring()
                 plan = await self._look()
                 tryable = self._tryable(plan)
                 if tryable or plan.links or plan.refiles:
@@ -207,10 +213,14 @@ class Session:
     async def _do_small(self, checks: list[Check], small: list[FetchGroup], follows: list[Follow]) -> None:
         if checks:
             await check_contents(checks, self._box, self._house, self._troubles)
-        if small:
-            await self._collecting.fetch(small, self._box)
-        if follows:
-            await self._following.follow(follows, self._box)
+        with unwrapped():
+            async with anyio.create_task_group() as tasks:
+                if small:
+                    await tasks.start(self._collecting.fetch, small, self._box)
+                if follows:
+                    await self._following.follow(follows, self._box)
+                if self._looks_again and not self._bulk.busy:
+                    self._box.look_ahead()
         if small or follows:
             self._house.room.proved()
 

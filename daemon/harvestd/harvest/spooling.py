@@ -25,6 +25,15 @@ class Spool:
         self._other = memoryview(bytearray(size))
         self._filled = 0
 
+    def take(self, data: bytes) -> bool:
+        """Take the next bytes if there is room for them now; tells whether there was."""
+        filled = self._filled + len(data)
+        if filled >= len(self._filling):
+            return False
+        self._filling[self._filled : filled] = data
+        self._filled = filled
+        return True
+
     async def add(self, data: bytes) -> None:
         """Take the next bytes; waits while both buffers are full."""
         rest = memoryview(data)

@@ -136,6 +136,10 @@ class Box(Reader, Protocol):
         """Look at all trees now. The first look is whole; later ones cost only what changed."""
         ...
 
+    def look_ahead(self) -> None:
+        """Begin the look that the next `scan` gives, where that is possible: it will not be older than this call."""
+        ...
+
     async def changed(self) -> None:
         """Return when the box says, unasked, that something changed; never where it can't tell, or was not asked to.
 

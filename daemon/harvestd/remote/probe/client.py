@@ -45,7 +45,7 @@ class ProbeBox:
         self._asked = 0
         self._facts_asked = False
         self._ahead: int | None = None
-        """The number of a look that was asked for together with the program's start."""
+        """The number of a look that was asked for and is not waited for yet."""
         self._whole_at = 0.0
         self._looking = anyio.Lock()
 
@@ -109,6 +109,12 @@ class ProbeBox:
             if process.looks.frames and not self._watch.push:
                 raise BrokenAnswer("news that nobody asked for")
             return self._known.snapshot()
+
+    def look_ahead(self) -> None:
+        """See `Box.look_ahead`."""
+        if self._ahead is None and self._told_by is not None and self._told_by.alive:
+            self._told_by.ask(self._scan_question(), self._told_by.looks)
+            self._ahead = self._asked
 
     async def pushed(self) -> Snapshot:
         """See `Box.pushed`."""

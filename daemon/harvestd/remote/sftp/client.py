@@ -73,6 +73,9 @@ class SftpBox:
                 raise
             return self._snapshot(tuple(listings), counts.rejected)
 
+    def look_ahead(self) -> None:
+        """See `Box.look_ahead`: SFTP can't."""
+
     async def changed(self) -> None:
         """See `Box.changed`: SFTP tells of nothing by itself."""
         await anyio.sleep_forever()

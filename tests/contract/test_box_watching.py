@@ -1,0 +1,114 @@
+"""A box that tells of changes by itself, and looks that are asked for ahead: what the probe adds to polling."""
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+import pytest
+
+from contract.connected import box_at, names, probes, read, training, wanted, watching
+from harvestd.errors import Retry
+from harvestd.remote.box import Box, Whole
+from support.openssh import OpenSSHFactory
+
+pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Make a root with its training tree and one file."""
+    (tmp_path / "localfs/training_runs").mkdir(parents=True)
+    (tmp_path / "localfs/training_runs/a").write_bytes(b"content")
+    return tmp_path / "localfs"
+
+
+async def heard(box: Box, condition: Callable[[set[str]], bool]) -> set[str]:
+    """Give the names that the box told of by itself, once `condition` holds for them."""
+    with anyio.fail_after(10):
+        while True:
+            await box.changed()
+            told = names(await box.pushed())
+            if condition(told):
+                return told
+
+
+async def test_changes_are_told_without_a_question(openssh_factory: OpenSSHFactory, root: Path) -> None:
+    """New directories with all that is in them, and what goes, are told as they happen."""
+    leaf = root / "training_runs/run/leaf"
+    async with box_at(openssh_factory(), replace(watching(training(root)), push=True)) as box:
+        assert names(await box.scan()) == {"a"}
+        leaf.mkdir(parents=True)
+        (leaf / "metrics.csv").write_bytes(b"1")
+        assert await heard(box, lambda told: "run/leaf/metrics.csv" in told) == {
+            "a", "run", "run/leaf", "run/leaf/metrics.csv"
+        }  # fmt: skip
+        (root / "training_runs/a").unlink()
+        assert await heard(box, lambda told: "a" not in told) == {"run", "run/leaf", "run/leaf/metrics.csv"}
+        assert not (await box.scan()).changed
+
+
+async def test_what_happens_before_the_watch_stands_is_told(openssh_factory: OpenSSHFactory, root: Path) -> None:
+    """Nothing falls between the first look and the kernel's first notice."""
+    async with box_at(openssh_factory(), replace(watching(training(root)), push=True)) as box:
+        await box.scan()
+        for n in range(20):
+            (root / f"training_runs/{n}").write_bytes(b"")
+        await heard(box, lambda told: told == {"a", *map(str, range(20))})
+
+
+async def test_a_quiet_box_tells_nothing(openssh_factory: OpenSSHFactory, root: Path) -> None:
+    """Where nothing happens, and where the box was not asked to tell, nobody is woken."""
+    for push in (True, False):
+        async with box_at(openssh_factory(), replace(watching(training(root)), push=push)) as box:
+            await box.scan()
+            if not push:
+                (root / "training_runs/b").write_bytes(b"")
+            with anyio.move_on_after(0.3) as scope:
+                await box.changed()
+            assert scope.cancelled_caught
+
+
+async def test_a_lost_program_ends_the_waiting(openssh_factory: OpenSSHFactory, root: Path) -> None:
+    """Who waits for changes hears at once that the box can't tell of them any more."""
+    server = openssh_factory()
+    async with box_at(server, replace(watching(training(root)), push=True)) as box:
+        await box.scan()
+        (pid,) = probes(server)
+        os.kill(pid, signal.SIGKILL)
+        with anyio.fail_after(10), pytest.raises(Retry):
+            await box.changed()
+
+
+async def test_a_look_that_was_asked_for_ahead(openssh_factory: OpenSSHFactory, root: Path) -> None:
+    """It is what the next scan gives, no older than the call; the scan after it is a new one."""
+    async with box_at(openssh_factory(), watching(training(root))) as box:
+        await box.scan()
+        (root / "training_runs/b").write_bytes(b"")
+        box.look_ahead()
+        box.look_ahead()
+        assert names(await box.scan()) == {"a", "b"}
+        (root / "training_runs/c").write_bytes(b"")
+        assert names(await box.scan()) == {"a", "b", "c"}
+
+
+async def test_small_files_come_in_one_where_that_is_asked_for(openssh_factory: OpenSSHFactory, root: Path) -> None:
+    """The same content, version and hash as in pieces; larger ones and parts come in pieces all the same."""
+    (root / "training_runs/large").write_bytes(os.urandom(300_000))
+    (root / "training_runs/empty").write_bytes(b"")
+    requests = [wanted(root, name) for name in ("a", "empty", "large")]
+    async with box_at(openssh_factory(), watching(training(root))) as box:
+        pieces = await read(box, requests)
+        async with box.reading([replace(request, in_one=True) for request in requests]) as events:
+            got = [event async for event in events]
+    whole = [event for event in got if isinstance(event, Whole)]
+    assert (
+        [(event.data, event.version, event.sha256.hex()) for event in whole]
+        == [
+            (answer.data, answer.opened.version, answer.end.sha256)  # type: ignore[union-attr]  # both were read
+            for answer in pieces[:2]
+        ]
+    )
+    assert len(got) > len(whole)

@@ -1,0 +1,278 @@
+"""Large files that arrive in segments over several lanes: byte by byte what the box has, or not at all."""
+
+import hashlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import anyio.abc
+import pytest
+
+from harvestd.convention.artifacts import Kind
+from harvestd.convention.layout import Source
+from harvestd.convention.paths import RemotePath
+from harvestd.convention.plan import FetchFile
+from harvestd.convention.snapshot import Tree, TreeKind, Version
+from harvestd.errors import Retry
+from harvestd.harvest.arriving import Arriving, Doubtful, Useless
+from harvestd.harvest.budgets import Bandwidth, MemoryBudget
+from harvestd.harvest.lanes import Lanes, Line
+from harvestd.harvest.segments import FIRST
+from harvestd.remote.box import Chunk, Closed, Opened, ReadEvent, ReadRequest
+from harvestd.store.root import DataRoot
+from harvestd.store.staging import Staged
+from support.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+MIB = 1024 * 1024
+SIZE = 21 * MIB + 5
+PIECE = 256 * 1024
+Moment = Callable[[ReadRequest, int], Awaitable[None]]
+"""Called before each piece of an answer, with how much of it was sent."""
+
+
+class FarBox:
+    """A box with one file, far away; each line to it has a reader of its own."""
+
+    def __init__(self, size: int = SIZE) -> None:
+        self.content = bytearray(os.urandom(MIB) * (size // MIB + 1))[:size]
+        self.file = _file(Version(size, 1, 1, 1))
+        self.version = self.file.source.version
+        self.asked: list[ReadRequest] = []
+        self.lines = 0
+        self.moment: Moment = _nothing
+        self.garbled = -1
+        """Where a segment begins whose bytes are lost on the way."""
+
+    @asynccontextmanager
+    async def opening(self, _window: int) -> AsyncIterator[Line]:
+        """Open one more line."""
+        self.lines += 1
+        yield Line(self, anyio.sleep_forever)
+
+    @asynccontextmanager
+    async def reading(self, requests: Sequence[ReadRequest]) -> AsyncIterator[AsyncIterator[ReadEvent]]:
+        """Answer as a box does."""
+        yield self._answers(requests)
+
+    async def _answers(self, requests: Sequence[ReadRequest]) -> AsyncIterator[ReadEvent]:
+        for request in requests:
+            self.asked.append(request)
+            verified = None
+            if request.verify_from is not None:
+                verified = hashlib.sha256(self.content[request.verify_from : request.offset]).hexdigest()
+            yield Opened(request, self.version, verified)
+            end = len(self.content) if request.length is None else request.offset + request.length
+            digest = hashlib.sha256()
+            for at in range(request.offset, end, PIECE):
+                await self.moment(request, at - request.offset)
+                piece = bytes(self.content[at : min(end, at + PIECE)])
+                digest.update(piece)
+                yield Chunk(bytes(len(piece)) if request.offset == self.garbled else piece)
+            yield Closed(request, self.version, digest.hexdigest())
+
+
+async def _nothing(_request: ReadRequest, _sent: int) -> None:
+    await anyio.lowlevel.checkpoint()
+
+
+def _file(version: Version) -> FetchFile:
+    path = RemotePath(("run", "training_state", "step_final", "optimizer.pt"))
+    source = Source(Tree("/root", "training_runs", TreeKind.TRAINING), path, version)
+    return FetchFile(source, Kind.CHECKPOINT, (), "")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[DataRoot]:
+    """Open a fresh data root."""
+    with DataRoot.open(tmp_path) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def lanes_to(box: FarBox, round_trip: float = 0.1) -> AsyncIterator[Lanes]:
+    """Give up to four lanes to a box at some distance."""
+    async with anyio.create_task_group() as tasks:
+        lanes = Lanes(4, MemoryBudget(256 * MIB), box.opening, tasks)
+        lanes.answered(round_trip)
+        yield lanes
+        tasks.cancel_scope.cancel()
+
+
+def arriving(box: FarBox, staged: Staged, lanes: Lanes) -> Arriving:
+    """Let the box's file arrive in `staged`."""
+    return Arriving(box.file, staged, lanes, Bandwidth(None), lambda _size: None)
+
+
+def parts(box: FarBox) -> list[tuple[int, int]]:
+    """Give what bytes were asked for, in the order of asking."""
+    return [(each.offset, each.offset + (each.length or 0)) for each in box.asked if each.length]
+
+
+def assert_whole(staged: Staged, box: FarBox) -> None:
+    """Check that what is staged is the box's file, in the file itself and by its hash."""
+    assert staged.size == len(box.content)
+    assert staged.read(0, staged.size) == bytes(box.content)
+    assert staged.hexdigest == hashlib.sha256(box.content).hexdigest()
+
+
+async def test_next_door_one_lane_asks_once(root: DataRoot) -> None:
+    """Where a round trip is short, one connection brings the whole file in one answer."""
+    box = FarBox()
+    with root.stage() as staged:
+        async with lanes_to(box, 0.0005) as lanes:
+            await arriving(box, staged, lanes).run()
+        assert_whole(staged, box)
+    assert box.lines == 1
+    assert parts(box) == [(0, SIZE)]
+
+
+async def test_segments_out_of_order_make_the_same_file(root: DataRoot) -> None:
+    """The first segment comes after all others: nothing counts before it, and then all of it does."""
+    box = FarBox()
+    others = anyio.Event()
+
+    async def first_last(request: ReadRequest, _sent: int) -> None:
+        if request.offset == 0:
+            await others.wait()
+
+    box.moment = first_last
+    with root.stage() as staged:
+        async with lanes_to(box) as lanes, anyio.create_task_group() as tasks:
+            tasks.start_soon(arriving(box, staged, lanes).run)
+            await until(lambda: any(end == SIZE for _, end in parts(box)))
+            assert staged.size == 0
+            others.set()
+        assert_whole(staged, box)
+    assert box.lines >= 3
+    assert min(parts(box)) == (0, FIRST)
+
+
+async def test_lost_lane_gives_its_segment_to_the_others(root: DataRoot) -> None:
+    """One of several lanes is cut in the middle of its segment: the rest bring the file home."""
+    box = FarBox()
+    cut: list[int] = []
+
+    async def cut_second(request: ReadRequest, sent: int) -> None:
+        await anyio.lowlevel.checkpoint()
+        if request.offset == FIRST and sent >= FIRST // 2 and not cut:
+            cut.append(request.offset)
+            raise Retry("the link is lost")
+
+    box.moment = cut_second
+    with root.stage() as staged:
+        async with lanes_to(box) as lanes:
+            await arriving(box, staged, lanes).run()
+        assert_whole(staged, box)
+    assert cut == [FIRST]
+    assert box.lines <= 4
+
+
+async def test_lane_lost_in_the_first_segment_is_proven_before_it_goes_on(root: DataRoot) -> None:
+    """What came of a lost lane's segment and is part of the prefix is not asked for again, but hashed by the box."""
+    box = FarBox()
+    cut: list[int] = []
+
+    async def cut_first(request: ReadRequest, sent: int) -> None:
+        await anyio.lowlevel.checkpoint()
+        if request.offset == 0 and sent >= FIRST - PIECE and not cut:
+            cut.append(sent)
+            raise Retry("the link is lost")
+
+    box.moment = cut_first
+    with root.stage() as staged:
+        async with lanes_to(box) as lanes:
+            await arriving(box, staged, lanes).run()
+        assert_whole(staged, box)
+    proof = next(each for each in box.asked if each.verify_from == 0)
+    assert (proof.length, proof.offset > 0) == (0, True)
+    assert sum(end - start for start, end in parts(box)) <= SIZE + FIRST - proof.offset
+
+
+async def test_last_lane_that_is_lost_ends_it_with_the_prefix_kept(root: DataRoot) -> None:
+    """When every lane is lost the error says so, and what is staged is a prefix to go on from."""
+    box = FarBox()
+
+    async def cut_all(request: ReadRequest, _sent: int) -> None:
+        await anyio.lowlevel.checkpoint()
+        if request.offset >= 2 * FIRST:
+            raise Retry("the link is lost")
+
+    box.moment = cut_all
+    with root.stage("transfer-1") as staged:
+        async with lanes_to(box) as lanes:
+            with pytest.raises(Retry, match="lost"):
+                await arriving(box, staged, lanes).run()
+            assert 0 < staged.size <= 2 * FIRST
+            assert staged.read(0, staged.size) == bytes(box.content[: staged.size])
+            box.moment, box.asked = _nothing, []
+            again = arriving(box, staged, lanes)
+            kept = staged.size
+            assert await again.prove()
+            await again.run()
+        assert_whole(staged, box)
+        assert min(start for start, _ in parts(box)) == kept
+
+
+async def test_source_that_changes_between_two_segments_is_refused(root: DataRoot) -> None:
+    """A file that is another one for later segments is never taken for whole."""
+    box = FarBox()
+
+    async def change(request: ReadRequest, _sent: int) -> None:
+        await anyio.lowlevel.checkpoint()
+        if request.offset >= 2 * FIRST:
+            box.version = Version(SIZE, 2, 2, 1)
+
+    box.moment = change
+    with root.stage() as staged:
+        async with lanes_to(box) as lanes:
+            with pytest.raises(Useless, match="changed"):
+                await arriving(box, staged, lanes).run()
+
+
+async def test_segment_with_another_hash_is_refused(root: DataRoot) -> None:
+    """Bytes that are not those that the box hashed end the transfer."""
+    box = FarBox()
+    box.garbled = 2 * FIRST
+    with root.stage() as staged:
+        async with lanes_to(box) as lanes:
+            with pytest.raises(Doubtful, match="hash"):
+                await arriving(box, staged, lanes).run()
+
+
+async def test_staged_bytes_that_the_box_does_not_have_are_not_proven(root: DataRoot) -> None:
+    """A prefix that is not the beginning of the box's file is told from one that is."""
+    box = FarBox()
+    with root.stage() as right, root.stage() as wrong:
+        right.write(box.content[:MIB])
+        wrong.write(bytes(MIB))
+        async with lanes_to(box) as lanes:
+            assert await arriving(box, right, lanes).prove()
+            assert not await arriving(box, wrong, lanes).prove()
+
+
+async def test_slow_disk_bounds_what_is_held(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the disk takes nothing, the lanes take two buffers each from the box and no more."""
+    gate = anyio.Event()
+    box = FarBox(96 * MIB)
+    taken = 0
+
+    async def stuck(_function: object, *_args: object) -> None:
+        await gate.wait()
+
+    def came(size: int) -> None:
+        nonlocal taken
+        taken += size
+
+    monkeypatch.setattr("harvestd.harvest.spooling.anyio.to_thread.run_sync", stuck)
+    with root.stage() as staged:
+        async with lanes_to(box) as lanes, anyio.create_task_group() as tasks:
+            tasks.start_soon(Arriving(box.file, staged, lanes, Bandwidth(None), came).run)
+            for _ in range(2000):
+                await anyio.lowlevel.checkpoint()
+            assert box.lines == 4
+            assert 4 * MIB <= taken <= 4 * 2 * MIB
+            tasks.cancel_scope.cancel()

@@ -1,0 +1,125 @@
+"""Lanes: how many, how much memory each may hold, and that nobody keeps what another one waits for."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import cast
+
+import anyio
+import pytest
+
+from harvestd.errors import Retry
+from harvestd.harvest.budgets import MemoryBudget
+from harvestd.harvest.lanes import Lanes, Line, window_within
+from harvestd.remote.box import Reader
+from support.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+MIB = 1024 * 1024
+NOBODY = cast("Reader", None)
+"""Lanes never touch their readers."""
+
+
+class Lines:
+    """Opens lines to nowhere and counts them."""
+
+    def __init__(self) -> None:
+        self.open = 0
+        self.windows: list[int] = []
+        self.ended = anyio.Event()
+
+    @asynccontextmanager
+    async def opening(self, window: int) -> AsyncIterator[Line]:
+        """Open one."""
+        self.windows.append(window)
+        self.open += 1
+        try:
+            yield Line(NOBODY, self.ended.wait)
+        finally:
+            self.open -= 1
+
+
+async def test_lane_is_kept_for_the_next_loan() -> None:
+    """A loan that ended well leaves its connection for the next one; `release` closes it."""
+    lines = Lines()
+    async with anyio.create_task_group() as tasks:
+        lanes = Lanes(4, MemoryBudget(256 * MIB), lines.opening, tasks)
+        for _ in range(3):
+            async with lanes.lent():
+                assert lines.open == 1
+        assert len(lines.windows) == 1
+        lanes.release()
+        await until(lambda: lines.open == 0)
+
+
+async def test_lane_on_which_something_failed_is_never_lent_again() -> None:
+    """Neither after an error of its user nor after its connection ended."""
+    lines = Lines()
+    async with anyio.create_task_group() as tasks:
+        lanes = Lanes(4, MemoryBudget(256 * MIB), lines.opening, tasks)
+        with pytest.raises(Retry):
+            async with lanes.lent():
+                raise Retry("lost")
+        await until(lambda: lines.open == 0)
+        async with lanes.lent():
+            pass
+        assert len(lines.windows) == 2
+        lines.ended.set()
+        await until(lambda: lines.open == 0)
+
+
+@pytest.mark.parametrize(("round_trip", "lanes"), [(None, 1), (0.0, 1), (0.001, 1), (0.012, 2), (0.1, 4), (3.0, 4)])
+async def test_number_of_lanes_follows_the_distance(round_trip: float | None, lanes: int) -> None:
+    """Next door one connection does; far away as many as the operator allows; the quickest answer counts."""
+    async with anyio.create_task_group() as tasks:
+        several = Lanes(4, MemoryBudget(256 * MIB), Lines().opening, tasks)
+        if round_trip is not None:
+            several.answered(round_trip + 1)
+            several.answered(round_trip)
+            several.answered(round_trip + 2)
+        assert several.worthwhile == lanes
+
+
+async def test_memory_is_bounded_whatever_the_number_of_hosts() -> None:
+    """Of two hundred hosts that all want lanes, as many have one as the budget holds, and each in turn gets one."""
+    budget = MemoryBudget(256 * MIB)
+    lines = Lines()
+    served = 0
+    go_on = anyio.Event()
+
+    async def one(lanes: Lanes) -> None:
+        nonlocal served
+        async with lanes.lent() as lane:
+            served += 1
+            assert lane.buffer > 0
+            await go_on.wait()
+
+    async with anyio.create_task_group() as tasks:
+        hosts = [Lanes(4, budget, lines.opening, tasks) for _ in range(200)]
+        async with anyio.create_task_group() as users:
+            for lanes in hosts:
+                users.start_soon(one, lanes)
+            await until(lambda: not budget.has(0))
+            assert 64 <= lines.open < 200
+            assert sum(lines.windows) <= 256 * MIB
+            assert all(lanes.worthwhile == 1 for lanes in hosts)
+            with anyio.fail_after(10):
+                go_on.set()
+                await until(lambda: served == 200)
+        for lanes in hosts:
+            lanes.release()
+        await until(lambda: lines.open == 0)
+    assert budget.has(256 * MIB)
+
+
+async def test_first_lanes_get_large_windows_and_late_ones_still_some() -> None:
+    """What one lane takes leaves room for those that come after it."""
+    budget = MemoryBudget(256 * MIB)
+    windows: list[int] = []
+    async with AsyncExitStack() as stack:
+        for _ in range(64):
+            windows.append(window_within(budget))
+            await stack.enter_async_context(budget.hold(windows[-1] + 2 * min(MIB, windows[-1])))
+    assert windows[0] == 8 * MIB
+    assert windows == sorted(windows, reverse=True)
+    assert windows[-1] >= MIB // 2
