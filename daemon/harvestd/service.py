@@ -45,6 +45,7 @@ async def run(settings: Settings, config: Path | None = None, ready: Callable[[]
             with anyio.CancelScope() as working:
                 await listening.start(_obey_signals, working, bell)
                 async with opened_house(settings, Silent()) as (house, root):
+                    await house.knows.wait()
                     log.info(
                         Event.SERVICE_STARTED,
                         version=__version__,

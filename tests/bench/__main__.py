@@ -6,6 +6,7 @@ that could not be measured is said aloud, and makes the exit code 1; a bar that 
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -44,6 +45,8 @@ SCENARIOS: Mapping[str, Scenario] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what was asked for; gives the exit code."""
     options = _parser().parse_args(arguments)
+    # So that whatever ends it, servers, daemons and directories end with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     for missing in (name for name in peers.ALL if not peers.has(name)):
         _say(f"{missing} is not here and is left out: install it for the whole table")
     with ExitStack() as stack:

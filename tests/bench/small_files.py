@@ -34,11 +34,9 @@ def near(laboratory: Laboratory) -> Iterator[Row]:
     with Boxes(laboratory.ram / "boxes") as boxes:
         box = _box(boxes, laboratory)
         imports = Measures("Python's start and imports")
-        for _ in range(laboratory.runs + 1):
-            imports.add(laboratory.harvestd.imports())
-        # The first one may have compiled modules.
-        del imports.took[0]
-        harvestd, rsync = _against_rsync(laboratory, box, laboratory.ram)
+        harvestd, rsync = _against_rsync(
+            laboratory, box, laboratory.ram, between=lambda: imports.add(laboratory.harvestd.imports())
+        )
         work = f"cold once, {_files(box)}, no delay"
         start = imports.series.median
         working = Series("harvestd", tuple(value - start for value in harvestd.values))
@@ -72,14 +70,21 @@ def _files(box: GpuBox) -> str:
     return f"{trees.content(box.root).files:,} files"
 
 
-def _against_rsync(laboratory: Laboratory, box: GpuBox, where: Path, *extra: str) -> tuple[Series, Series]:
-    """Measure us and rsync in turns, each time from nothing."""
+def _nothing() -> None:
+    """Measure nothing else."""
+
+
+def _against_rsync(
+    laboratory: Laboratory, box: GpuBox, where: Path, *extra: str, between: Callable[[], None] = _nothing
+) -> tuple[Series, Series]:
+    """Measure us and rsync (and what `between` measures) in turns, each time from nothing."""
     workstation = ours.Workstation(laboratory.harvestd, where / "ours", [box])
     mirror = where / "rsync"
     harvestd, rsync = Measures("harvestd"), Measures(" ".join(("rsync -a", *extra)))
     _pass(workstation)
     for _ in range(laboratory.runs):
         harvestd.add(_pass(workstation))
+        between()
         rsync.add(_copy(peers.rsync(box, mirror, *extra), box, mirror, _DEADLINE))
     return harvestd.series, rsync.series
 

@@ -31,7 +31,7 @@ from harvestd.remote.box import Chunk, Closed, Failed, Limits, ReadRequest
 from harvestd.remote.connecting import BULK_WINDOW, connect
 from harvestd.remote.opening import open_box
 from harvestd.remote.probe.bootstrap import Pulse
-from support.openssh import OpenSSHFactory, OpenSSHServer
+from support.openssh import OpenSSHFactory
 
 MIB = 1024 * 1024
 

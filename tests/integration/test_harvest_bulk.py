@@ -2,7 +2,8 @@
 
 import os
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -25,14 +26,14 @@ LARGE = ("optimizer.pt", "scheduler.pt", "optimizer_param_names.json")
 SIZE = 24 * MIB
 
 
-def write_large_checkpoint(root: Path, size: int = SIZE) -> RunWriter:
-    """Write a finished run whose final checkpoint has three files of `size` bytes."""
+def write_large_checkpoint(root: Path, size: int = SIZE, names: Sequence[str] = LARGE) -> RunWriter:
+    """Write a finished run whose final checkpoint has files of `size` bytes, which no compressor makes smaller."""
     writer = RunWriter(root, RUN)
     writer.start()
     writer.log_until(2)
     directory = writer.begin_checkpoint("final")
-    for number, name in enumerate(LARGE):
-        (directory / name).write_bytes(os.urandom(MIB // 2) + bytes([number]) * (size - MIB // 2))
+    for name in names:
+        (directory / name).write_bytes((os.urandom(MIB) * (size // MIB + 1))[:size])
     writer.seal_checkpoint("final")
     return writer
 
@@ -112,6 +113,45 @@ async def test_checkpoint_holds_up_no_metric(workstation: Workstation) -> None:
             await until(is_home(workstation, writer))
             await until(lambda: staging_is_empty(workstation))
             assert events(said, "checkpoint.completed")
+    workstation.audit()
+
+
+async def test_one_large_file_comes_over_several_connections(
+    workstation: Workstation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a line with a long round trip one file is fetched in segments side by side, and is the same file at home."""
+    # The relay's five milliseconds are to count for many.
+    monkeypatch.setattr("harvestd.harvest.lanes._ROUND_TRIP_EACH", 0.001)
+    box = workstation.add_box()
+    writer = write_large_checkpoint(box.root, names=LARGE[:1])
+    async with relayed(box.port) as relay:
+        relay.rate = MIB
+        workstation.reach("gpu-a", relay.port)
+        async with workstation.running():
+            await until(lambda: relay.open >= 1 + 4)
+            await until(partial(has_more, workstation, 4 * MIB))
+            assert is_absent(workstation)
+            relay.rate = None
+            await until(is_home(workstation, writer))
+            await until(lambda: staging_is_empty(workstation))
+            assert relay.received <= SIZE + 4 * MIB
+            await until(lambda: relay.open <= 1)
+    workstation.audit()
+
+
+async def test_many_large_files_keep_within_the_bandwidth(workstation: Workstation) -> None:
+    """Several connections together are no faster than the operator allows."""
+    box = workstation.add_box()
+    writer = write_large_checkpoint(box.root, 4 * MIB)
+    async with relayed(box.port) as relay:
+        relay.rate = 8 * MIB
+        workstation.reach("gpu-a", relay.port)
+        started = time.monotonic()
+        (result,) = (await workstation.once(limits={"bandwidth": "4MiB/s"})).values()
+        # A second's worth may run ahead.
+        assert time.monotonic() - started >= 12 / 4 - 1
+        assert not result.failed
+    assert is_home(workstation, writer)()
     workstation.audit()
 
 

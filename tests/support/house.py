@@ -26,7 +26,7 @@ from harvestd import service
 from harvestd.demo.writers import RunWriter
 from harvestd.harvest.monitor import Monitor
 from harvestd.harvest.passes import HostOutcome, hosts_of, once
-from harvestd.harvest.session import PassResult
+from harvestd.harvest.results import PassResult
 from harvestd.settings import Settings, load
 from harvestd.store import failpoints
 from harvestd.telemetry.logs import configure

@@ -17,8 +17,9 @@ from anyio.abc import TaskGroup
 from sqlalchemy import Connection, Engine, event, text
 
 from harvestd.catalogue import database, schema
-from harvestd.catalogue.database import FILE_NAME, Database, open_engine, reading
+from harvestd.catalogue.database import Database, open_engine, reading
 from harvestd.catalogue.opening import open_catalogue, open_scratch
+from harvestd.catalogue.pins import FILE_NAME
 from harvestd.convention.facts import ConfigFacts
 from harvestd.convention.naming import ExperimentName, Part
 from harvestd.convention.records import ExperimentRecord, RunRecord

@@ -11,8 +11,9 @@ from alembic import command
 from alembic.config import Config
 
 from harvestd.catalogue.catalogue import Catalogue
-from harvestd.catalogue.database import FILE_NAME, open_engine
+from harvestd.catalogue.database import open_engine
 from harvestd.catalogue.opening import open_catalogue
+from harvestd.catalogue.pins import FILE_NAME
 from harvestd.convention.artifacts import Kind
 from harvestd.convention.paths import LocalPath, decoded
 from harvestd.convention.records import FileRecord

@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import text
 
 from harvestd.catalogue import reading
-from harvestd.catalogue.catalogue import Catalogue, HostRecord, Transfer
+from harvestd.catalogue.catalogue import Catalogue
+from harvestd.catalogue.entries import HostRecord, Transfer
 from harvestd.catalogue.database import reading as stored
 from harvestd.catalogue.opening import open_catalogue
 from harvestd.convention.artifacts import Kind

@@ -16,7 +16,7 @@ from harvestd.convention.plan import Plan, Waiting
 from harvestd.errors import ExitCode, HostQuarantined, Retry
 from harvestd.harvest.monitor import Silent
 from harvestd.harvest.passes import HostOutcome
-from harvestd.harvest.session import PassResult
+from harvestd.harvest.results import PassResult
 from harvestd.harvest.troubles import Trouble
 from harvestd.inventory.provider import Host
 

@@ -1,8 +1,7 @@
 """Lanes: how many, how much memory each may hold, and that nobody keeps what another one waits for."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import cast
 
 import anyio
 import pytest
@@ -10,14 +9,28 @@ import pytest
 from harvestd.errors import Retry
 from harvestd.harvest.budgets import MemoryBudget
 from harvestd.harvest.lanes import Lanes, Line, window_within
-from harvestd.remote.box import Reader
+from harvestd.remote.box import ReadEvent, ReadRequest
 from support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
 MIB = 1024 * 1024
-NOBODY = cast("Reader", None)
-"""Lanes never touch their readers."""
+
+
+class Nobody:
+    """A reader of nothing."""
+
+    @asynccontextmanager
+    async def reading(self, requests: Sequence[ReadRequest]) -> AsyncIterator[AsyncIterator[ReadEvent]]:
+        """Answer an empty list of requests."""
+        assert not requests
+        yield _nothing()
+
+
+async def _nothing() -> AsyncIterator[ReadEvent]:
+    none: tuple[ReadEvent, ...] = ()
+    for event in none:
+        yield event
 
 
 class Lines:
@@ -34,7 +47,7 @@ class Lines:
         self.windows.append(window)
         self.open += 1
         try:
-            yield Line(NOBODY, self.ended.wait)
+            yield Line(Nobody(), self.ended.wait)
         finally:
             self.open -= 1
 
@@ -77,7 +90,8 @@ async def test_number_of_lanes_follows_the_distance(round_trip: float | None, la
             several.answered(round_trip + 1)
             several.answered(round_trip)
             several.answered(round_trip + 2)
-        assert several.worthwhile == lanes
+            assert several.worthwhile(MIB) == 1
+        assert several.worthwhile(100 * MIB) == lanes
 
 
 async def test_memory_is_bounded_whatever_the_number_of_hosts() -> None:
@@ -102,7 +116,7 @@ async def test_memory_is_bounded_whatever_the_number_of_hosts() -> None:
             await until(lambda: not budget.has(0))
             assert 64 <= lines.open < 200
             assert sum(lines.windows) <= 256 * MIB
-            assert all(lanes.worthwhile == 1 for lanes in hosts)
+            assert all(lanes.worthwhile(100 * MIB) == 1 for lanes in hosts)
             with anyio.fail_after(10):
                 go_on.set()
                 await until(lambda: served == 200)
@@ -119,7 +133,25 @@ async def test_first_lanes_get_large_windows_and_late_ones_still_some() -> None:
     async with AsyncExitStack() as stack:
         for _ in range(64):
             windows.append(window_within(budget))
-            await stack.enter_async_context(budget.hold(windows[-1] + 2 * min(MIB, windows[-1])))
+            await stack.enter_async_context(budget.hold(windows[-1] + min(4 * MIB, windows[-1])))
     assert windows[0] == 8 * MIB
     assert windows == sorted(windows, reverse=True)
     assert windows[-1] >= MIB // 2
+
+
+async def test_lanes_that_are_prepared_wait_for_their_user() -> None:
+    """What a far box's file is worth is opened ahead, and closed again where it is not needed any more."""
+    box = Lines()
+    async with anyio.create_task_group() as tasks:
+        lanes = Lanes(4, MemoryBudget(256 * MIB), box.opening, tasks)
+        lanes.answered(0.1)
+        async with lanes.lent():
+            lanes.prepare(100 * MIB)
+            await until(lambda: box.open == 4)
+        async with lanes.lent(), lanes.lent():
+            assert len(box.windows) == 4
+        lanes.release()
+        await until(lambda: box.open == 0)
+        lanes.prepare(100 * MIB)
+        await anyio.wait_all_tasks_blocked()
+        assert len(box.windows) == 4

@@ -15,6 +15,7 @@ from harvestd.convention.paths import LocalPath
 from harvestd.convention.records import ExperimentRecord, FileRecord
 from harvestd.convention.snapshot import Version
 from harvestd.harvest import manifests
+from harvestd.harvest.bell import Bell
 from harvestd.harvest.house import House
 from harvestd.harvest.manifests import Manifests
 from harvestd.store.manifest_file import read_manifest
@@ -45,6 +46,7 @@ class OneHouse:
 
     catalogue: KnownThings = field(default_factory=KnownThings)
     dirty: set[str] = field(default_factory=set)
+    rested: Bell = field(default_factory=Bell)
 
     def add(self, name: str) -> None:
         """Let one more file be here."""

@@ -6,7 +6,7 @@ database can't be written: then nothing more may be published.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from typing import TypeVar
 
@@ -16,49 +16,13 @@ from sqlalchemy.dialects.sqlite import dialect, insert
 
 from harvestd.catalogue import rows, schema
 from harvestd.catalogue.database import Database
+from harvestd.catalogue.entries import HostRecord, Intent, Transfer
 from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.layout import LeftOut
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
 
 _Value = TypeVar("_Value")
-
-
-@dataclass(frozen=True, slots=True)
-class HostRecord:
-    """A host as it was last seen."""
-
-    name: str
-    identity: str
-    address: str
-    state: str
-    """connected, lost, quarantined, or visited (by a single pass)."""
-    method: str = ""
-    """probe or sftp."""
-    last_success: float | None = None
-    """Unix time of the last whole pass."""
-    error: str = ""
-    pending_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Transfer:
-    """A file that is half in staging."""
-
-    name: str
-    """Of the staged file."""
-    storage: str
-    place: str
-    synced: int
-    """Bytes that are surely on disk."""
-
-
-@dataclass(frozen=True, slots=True)
-class Intent:
-    """Files that were about to be published together, on record until it is known what became of them."""
-
-    id: int
-    files: tuple[FileRecord, ...]
 
 
 class Catalogue:

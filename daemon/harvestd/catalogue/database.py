@@ -13,11 +13,11 @@ import anyio.to_thread
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
+from harvestd.catalogue.pins import FILE_NAME
 from harvestd.catalogue.schema import HEAD, metadata
 from harvestd.convention.sightings import NETWORK_FILESYSTEMS
 from harvestd.errors import Fatal, HaltedForSafety
 
-FILE_NAME = "catalogue.sqlite"
 _BUSY_SECONDS = 10.0
 _VERSION_TABLE = """
 CREATE TABLE alembic_version (

@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Connection, Row, and_, create_engine, delete, func, or_, select
 
 from harvestd.catalogue import rows, schema
-from harvestd.catalogue.database import FILE_NAME, open_engine, reading, translated
+from harvestd.catalogue.database import open_engine, reading, translated
+from harvestd.catalogue.pins import FILE_NAME
 from harvestd.convention.layout import LeftOut
 from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
 

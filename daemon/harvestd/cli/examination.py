@@ -14,13 +14,11 @@ import anyio
 import anyio.to_thread
 
 from harvestd.catalogue import reading
-from harvestd.catalogue.catalogue import Catalogue
-from harvestd.catalogue.opening import open_scratch
 from harvestd.cli import quantities
 from harvestd.convention.snapshot import Listing, Snapshot, TreeState
 from harvestd.errors import HarvestError, HostQuarantined, Retry, unwrapped
 from harvestd.harvest.house import House
-from harvestd.harvest.monitor import Silent
+from harvestd.harvest.opening import scratch_house
 from harvestd.harvest.watcher import connected
 from harvestd.inventory.provider import Host
 from harvestd.remote.box import BoxFacts
@@ -108,27 +106,18 @@ def _catalogue(settings: Settings) -> Finding:
 
 async def examine_hosts(settings: Settings, hosts: Sequence[Host]) -> list[Examined]:
     """Connect to these hosts, side by side, and look at what a pass would read."""
-    catalogue = await anyio.to_thread.run_sync(open_scratch, settings.state)
-    try:
-        return await _examine_all(settings, hosts, catalogue)
-    finally:
-        catalogue.close()
-
-
-async def _examine_all(settings: Settings, hosts: Sequence[Host], catalogue: Catalogue) -> list[Examined]:
-    house = House.of(settings, catalogue, Silent())
     found: dict[str, Examined] = {}
 
-    async def examine(host: Host) -> None:
+    async def examine(host: Host, house: House) -> None:
         try:
             found[host.name] = Examined(host.name, await _host(host, house))
         except (Retry, HostQuarantined) as e:
             found[host.name] = Examined(host.name, (Finding("connection", str(e), ok=False, hint=e.hint),))
 
     with unwrapped():
-        async with anyio.create_task_group() as tasks:
+        async with scratch_house(settings) as house, anyio.create_task_group() as tasks:
             for host in hosts:
-                tasks.start_soon(examine, host)
+                tasks.start_soon(examine, host, house)
     return [found[host.name] for host in hosts]
 
 

@@ -8,7 +8,7 @@ from harvestd.cli.tables import Column, Row, Styled
 from harvestd.convention.plan import Waiting
 from harvestd.errors import HarvestError
 from harvestd.harvest.passes import HostOutcome
-from harvestd.harvest.session import PassResult
+from harvestd.harvest.results import PassResult
 
 WAITING = (
     Column("HOST"),

@@ -1,7 +1,6 @@
 """An eval tree: the four layouts that box software writes, walked down to the leaves that hold a metrics.csv."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 from harvestd.convention.artifacts import Kind
@@ -11,6 +10,7 @@ from harvestd.convention.paths import RemotePath
 from harvestd.convention.patterns import EvalStep, Finetuned, RunName, eval_step, finetuned, is_finetuned, run_name
 from harvestd.convention.selection import Exclusion, Exclusions, Selection
 from harvestd.convention.snapshot import Entry, EntryType, Tree, Version
+from harvestd.convention.values import value
 
 _RECORDS = frozenset({"records.jsonl.gz", "predictions.jsonl", "completions.jsonl"})
 _MARKERS = ("run_meta.json", "summary.json")
@@ -28,7 +28,7 @@ _REASONS = {kind: f"{kind} is always wanted" for kind in Kind} | {Kind.RECORDS: 
 _Parts = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EvalHome:
     """The directory that decides where an eval belongs, found from its path alone."""
 

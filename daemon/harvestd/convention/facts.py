@@ -6,17 +6,13 @@ tags and timestamps run code that raises whatever it likes, and one odd date mus
 """
 
 import json
-import re
 from dataclasses import dataclass
 from typing import Any
-
-import yaml
 
 MAX_FACT_BYTES = 64 * 1024
 """A config is a few KiB; a larger one is not read."""
 MAX_MARKER_BYTES = 1024 * 1024
 """A larger marker is not read whole, so that it can't be told whether it parses."""
-_MAX_YAML_DEPTH = 32
 _MAX_TEXT = 200
 _MAX_COUNT = 10**9
 
@@ -54,75 +50,11 @@ class EvalConfig:
     dataset: str | None = None
 
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""libyaml's parser where PyYAML was built with it, many times faster; only its events are used, never its values."""
-_YAML_TRUE = frozenset({"true", "yes", "on"})
-_YAML_FALSE = frozenset({"false", "no", "off"})
-_DECIMAL = re.compile(r"[-+]?[0-9]{1,18}")
-
-
 def _mapping_from_yaml(raw: bytes) -> dict[str, Any]:
+    from harvestd.convention.yaml_mapping import mapping_from_yaml  # noqa: PLC0415  (dear, and of use to few commands)
+
     _check_size(raw)
-    try:
-        loader = _LOADER(raw)
-        try:
-            return _document(loader)
-        finally:
-            loader.dispose()
-    except (yaml.YAMLError, ValueError, RecursionError) as e:
-        raise InvalidFacts(str(e) if isinstance(e, InvalidFacts) else f"not valid YAML: {type(e).__name__}") from e
-
-
-def _document(loader: Any) -> dict[str, Any]:  # noqa: ANN401  (two classes of PyYAML with one interface)
-    loader.get_event()
-    if not loader.check_event(yaml.DocumentStartEvent):
-        raise InvalidFacts("an empty YAML file")
-    loader.get_event()
-    found = _value(loader, 1)
-    loader.get_event()
-    if not loader.check_event(yaml.StreamEndEvent):
-        raise InvalidFacts("more than one YAML document")
-    if not isinstance(found, dict):
-        raise InvalidFacts("not a YAML mapping")
-    return found
-
-
-def _value(loader: Any, depth: int) -> Any:  # noqa: ANN401  (whatever stands there)
-    """Take the next value: a mapping as a dict (of keys that stand twice the last one wins), a scalar; else None."""
-    if depth > _MAX_YAML_DEPTH:
-        raise InvalidFacts(f"YAML nested deeper than {_MAX_YAML_DEPTH} levels is not read")
-    event = loader.get_event()
-    if isinstance(event, yaml.AliasEvent):
-        raise InvalidFacts("YAML with aliases is not read")
-    if isinstance(event, yaml.MappingStartEvent):
-        mapping: dict[str, Any] = {}
-        while not loader.check_event(yaml.MappingEndEvent):
-            key = loader.peek_event()
-            _value(loader, depth + 1)
-            value = _value(loader, depth + 1)
-            if isinstance(key, yaml.ScalarEvent):
-                mapping[key.value] = value
-        loader.get_event()
-        return mapping
-    if isinstance(event, yaml.SequenceStartEvent):
-        while not loader.check_event(yaml.SequenceEndEvent):
-            _value(loader, depth + 1)
-        loader.get_event()
-        return None
-    return _scalar(loader, event)
-
-
-def _scalar(loader: Any, event: yaml.ScalarEvent) -> str | int | bool | None:  # noqa: ANN401  (as above)
-    tag = event.tag or loader.resolve(yaml.ScalarNode, event.value, event.implicit)
-    text = event.value
-    match tag.rpartition(":")[2]:
-        case "str":
-            return text
-        case "bool" if text.lower() in _YAML_TRUE | _YAML_FALSE:
-            return text.lower() in _YAML_TRUE
-        case "int" if _DECIMAL.fullmatch(text):
-            return int(text)
-    return None
+    return mapping_from_yaml(raw)
 
 
 def _mapping_from_json(raw: bytes) -> dict[str, Any]:

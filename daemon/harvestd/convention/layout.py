@@ -1,16 +1,17 @@
 """What the pieces of a snapshot are called once they are understood: sources, groups, runs, evals, leftovers."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Self
 
 from harvestd.convention.artifacts import Kind
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.patterns import EvalStep, Finetuned, RunName
 from harvestd.convention.snapshot import Tree, Version
+from harvestd.convention.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Source:
     """One regular file on a box, as the last look showed it."""
 
@@ -30,7 +31,7 @@ def place_of(tree: Tree, path: RemotePath) -> str:
     return f"{tree}/{path}"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Wanted:
     """A file that the convention names."""
 
@@ -49,7 +50,7 @@ def marker_last(members: Iterable[Wanted], marker: Source | None) -> tuple[Wante
     return tuple(sorted(members, key=lambda member: member.source is marker))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Group:
     """Files that are complete together and move into place together: a leaf, a checkpoint, or a single file."""
 
@@ -80,7 +81,7 @@ class Group:
         return sum(member.source.version.size for member in self.members)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LeftOut:
     """Something on a box that does not come home, and why. A directory is one entry with a total."""
 
@@ -91,7 +92,7 @@ class LeftOut:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RunDir:
     """One run_* directory in a training tree."""
 
@@ -114,7 +115,7 @@ class RunDir:
         return place_of(self.tree, self.path)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EvalDir:
     """Evals that belong together: those of one run (layouts A and D), or those of one step (B and C)."""
 
@@ -142,7 +143,7 @@ class EvalDir:
         return self.run is None and self.step is not None and self.step.step == "base"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Survey:
     """A snapshot, understood: every entry stands in exactly one of these."""
 

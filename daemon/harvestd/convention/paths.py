@@ -13,6 +13,9 @@ MAX_DEPTH = 64
 MAX_PATH_BYTES = 3800
 """Below PATH_MAX (4096), with room for the data root and a temporary's suffix."""
 
+_NO_NAMES = frozenset({"", ".", ".."})
+_LONGEST_CHARACTER = 4
+"""Bytes of one in UTF-8."""
 RESERVED = ".harvestd"
 """The data root's own directory; no remote name may lead into it."""
 
@@ -46,7 +49,7 @@ def _check(parts: tuple[str, ...]) -> None:
         raise RejectedPath(f"deeper than {MAX_DEPTH} levels")
     total = 0
     for part in parts:
-        if part in {"", ".", ".."}:
+        if part in _NO_NAMES:
             raise RejectedPath(f"a component {part!r}")
         if "/" in part or "\0" in part:
             raise RejectedPath("a slash or NUL within a component")
@@ -89,7 +92,18 @@ class _Path:
 
     def child(self, *names: str) -> Self:
         """Give the path of what lies at `names` below this one; raises `RejectedPath`."""
-        return type(self)((*self.parts, *names))
+        if len(names) != 1:
+            return type(self)((*self.parts, *names))
+        # By far the most paths are made here. This one is valid, so what is left to see is the name and the length.
+        (name,) = names
+        parts = (*self.parts, name)
+        plain = name.isascii() and name not in _NO_NAMES and "/" not in name and "\0" not in name
+        small = len(name) <= MAX_COMPONENT_BYTES and len(parts) <= MAX_DEPTH
+        if not plain or not small or _LONGEST_CHARACTER * len("/".join(parts)) > MAX_PATH_BYTES:
+            return type(self)(parts)
+        made = object.__new__(type(self))
+        object.__setattr__(made, "parts", parts)
+        return made
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -5,7 +5,6 @@ Nothing is guessed: an eval whose run is not known, or not the only one of its n
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 
 from harvestd.convention.knowledge import Knowledge
@@ -15,6 +14,7 @@ from harvestd.convention.paths import LocalPath
 from harvestd.convention.patterns import run_name
 from harvestd.convention.records import ExperimentRecord, RunRecord
 from harvestd.convention.selection import Selection
+from harvestd.convention.values import value
 
 UNFILED = "_unfiled"
 
@@ -22,7 +22,7 @@ _Tuning = tuple[str, str]
 """A model as it stands in names, and its fine-tuning dataset."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Home:
     """A directory at home below which files are placed."""
 
@@ -33,7 +33,7 @@ class Home:
     """What was brought here once is not replaced by a later evaluation."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Undecided:
     """It can't be said yet where this belongs."""
 

@@ -1,15 +1,16 @@
 """What to fetch, what not, and why: a pure function of what the box shows, what is known, what is wanted, and now."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from harvestd.convention.artifacts import VALUE, Kind, Value
 from harvestd.convention.layout import LeftOut, Source
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.records import FileRecord
+from harvestd.convention.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Target:
     """One place at home for a file."""
 
@@ -19,7 +20,7 @@ class Target:
     """What stands there now, an earlier version of the same file."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class FetchFile:
     """One file to bring home whole."""
 
@@ -30,7 +31,7 @@ class FetchFile:
     marker: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class FetchGroup:
     """Files that move into place together, the marker last; one at least."""
 
@@ -47,7 +48,7 @@ class FetchGroup:
         object.__setattr__(self, "value", min([VALUE[file.kind] for file in self.files]))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Follow:
     """A growing file: append what is new, up to the last whole line or record."""
 
@@ -77,7 +78,7 @@ class Follow:
         return VALUE[self.kind]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Check:
     """A file whose times changed but not its size: hash it on the box before downloading it again."""
 
@@ -90,7 +91,7 @@ class Check:
         return self.source.place
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Refile:
     """A file that waited in `_unfiled` and whose run is known now: moved at home, not fetched again."""
 
@@ -98,7 +99,7 @@ class Refile:
     target: Target
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Link:
     """A relative link to make at home."""
 
@@ -106,7 +107,7 @@ class Link:
     target: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Waiting:
     """Wanted, but not complete or not placeable yet."""
 
@@ -117,7 +118,7 @@ class Waiting:
     """It can be taken after this long, if nothing changes; None: it depends on the box, or on another host."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Plan:
     """Everything that one look at a host asks for. Each remote entry that is not here stands in exactly one list."""
 

@@ -1,16 +1,15 @@
 """What is known of runs, experiments and files: the catalogue's rows as frozen values."""
 
-from dataclasses import dataclass
-
 from harvestd.convention.artifacts import Kind
 from harvestd.convention.facts import ConfigFacts, TrainingInfo
 from harvestd.convention.naming import ExperimentName
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.patterns import Finetuned
 from harvestd.convention.snapshot import Version
+from harvestd.convention.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RunRecord:
     """One training run. Its key is (storage, place)."""
 
@@ -45,7 +44,7 @@ class RunRecord:
         return self.storage, self.place
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ExperimentRecord:
     """One local directory of the convention."""
 
@@ -58,7 +57,7 @@ class ExperimentRecord:
         return self.name.directory
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EvalLink:
     """What an eval_config.yaml said of the run that its evals belong to. Its key is (storage, place)."""
 
@@ -69,7 +68,7 @@ class EvalLink:
     training_run: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class FileRecord:
     """One file at home, and the remote version it came from. Its key is (storage, place, target)."""
 

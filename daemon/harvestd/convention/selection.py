@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from fnmatch import fnmatchcase, translate
 from functools import lru_cache
 
 from harvestd.convention.artifacts import DATASETS, PRUNED_DIRECTORIES, TEMPORARY_FILES
+from harvestd.convention.values import value
 
 _TEMPORARY = re.compile("|".join(translate(pattern) for pattern in TEMPORARY_FILES))
 
@@ -22,7 +23,7 @@ class CheckpointPolicy(StrEnum):
     ALL = "all"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Selection:
     """The operator's choice, as the planner needs it; made from the `[select]` and `[naming]` sections."""
 
@@ -36,7 +37,7 @@ class Selection:
     """The operator's aliases for models, beside the built-in ones."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Exclusion:
     """Why something is left out, and how much of its path the reason covers."""
 
@@ -52,7 +53,7 @@ _OTHER_TOOLS = -1
 """The rank of the rule on other tools' directories: it goes before the operator's patterns, which count from 0."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Ranked:
     """What excludes a path: of several rules the first one says it, and of several of its levels the topmost."""
 

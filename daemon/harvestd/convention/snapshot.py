@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from harvestd.convention.paths import RemotePath
+from harvestd.convention.values import value
 
 
 class TreeKind(StrEnum):
@@ -46,7 +47,7 @@ class EntryType(StrEnum):
     """A directory that was not walked; its version's size is the total where it was counted, else -1."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Version:
     """What tells one content of a remote file from another, as fstat shows it. Two equal versions: unchanged."""
 
@@ -59,7 +60,7 @@ class Version:
     """0 where the transport can't say (SFTP)."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Entry:
     """One directory entry below a tree, never following links."""
 
@@ -81,7 +82,7 @@ class TreeState(StrEnum):
     DENIED = "denied"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Listing:
     """Everything below one tree."""
 
@@ -97,7 +98,7 @@ class Listing:
     """Directories below the tree that the box's user may not list."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Snapshot:
     """All trees of one host in one look."""
 

@@ -6,7 +6,6 @@ differs. It never gives anything else than a survey from nothing would.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from harvestd.convention.evals import EvalHome, eval_home, understand_eval
@@ -18,17 +17,18 @@ from harvestd.convention.selection import Selection
 from harvestd.convention.snapshot import Listing, Snapshot, Tree, TreeKind, TreeState
 from harvestd.convention.sorting import Below, HomeT, SortedTree
 from harvestd.convention.training import understand_run
+from harvestd.convention.values import value
 
 DirT = TypeVar("DirT")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _RunHome:
     path: RemotePath
     name: RunName
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Seen(Generic[HomeT, DirT]):
     """A tree, understood, and what it was understood from."""
 
@@ -46,7 +46,7 @@ class _Seen(Generic[HomeT, DirT]):
         return self.listing.entries is listing.entries and self.listing.unreadable == listing.unreadable
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Convention(Generic[HomeT, DirT]):
     """How one kind of tree is understood."""
 

@@ -7,8 +7,7 @@ its owner does, when nobody writes any more.
 
 import hashlib
 import time
-from collections.abc import Callable
-from math import ceil
+from collections.abc import AsyncIterator, Callable
 
 import anyio
 import anyio.to_thread
@@ -20,10 +19,13 @@ from harvestd.harvest.bell import Bell
 from harvestd.harvest.budgets import Bandwidth
 from harvestd.harvest.lanes import Lane, Lanes
 from harvestd.harvest.publisher import reason_to_doubt
-from harvestd.harvest.segments import FIRST, Segment, Segments
-from harvestd.harvest.spooling import spooling
-from harvestd.remote.box import Chunk, Closed, Failed, Opened, Reader, ReadRequest
+from harvestd.harvest.segments import Segment, Segments
+from harvestd.harvest.spooling import Spool, spooling
+from harvestd.remote.box import Chunk, Closed, Failed, Opened, Reader, ReadEvent, ReadRequest
 from harvestd.store.staging import Staged
+
+_PATIENCE = 0.5
+"""Seconds after which what came is written and counted, however little it is."""
 
 
 class Doubtful(HarvestError):
@@ -72,7 +74,7 @@ class Arriving:
         if self._lanes.round_trip is None and source.version.size > self._staged.size:
             async with self._lanes.lent() as lane:
                 await self._look(lane.reader, None)
-        self._working = min(self._lanes.worthwhile, ceil((source.version.size - self._staged.size) / FIRST))
+        self._working = self._lanes.worthwhile(source.version.size - self._staged.size)
         self._segments = Segments(self._staged.size, source.version.size, self._working)
         with unwrapped():
             async with anyio.create_task_group() as tasks:
@@ -103,12 +105,9 @@ class Arriving:
         try:
             with anyio.CancelScope() as waiting:
                 self._waiting.add(waiting)
-                try:
-                    async with self._lanes.lent() as lane:
-                        self._waiting.discard(waiting)
-                        await self._carry(lane)
-                finally:
-                    self._waiting.discard(waiting)
+                # Once a connection is being made it is left to finish: the next file can use it.
+                async with self._lanes.lent(lambda: self._waiting.discard(waiting)) as lane:
+                    await self._carry(lane)
         except Retry:
             if self._working == 1:
                 raise
@@ -144,42 +143,50 @@ class Arriving:
         landing = _Landing(self._staged, segment)
         length = segment.end - segment.start
         request = ReadRequest(source.tree, source.path, segment.start, length)
-        opened: Opened | None = None
-        closed: Closed | None = None
-        fresh = 0
         async with (
             spooling(landing.write, self.moved.ring, min(lane.buffer, length)) as spool,
             lane.reader.reading([request]) as events,
         ):
-            asked = time.monotonic()
-            async for event in events:
-                match event:
-                    case Chunk(data):
-                        fresh += len(data)
-                        # Pieces are small and many: what can be done for many at once is not done for each.
-                        if not spool.take(data):
-                            await spool.add(data)
-                            fresh = await self._count(fresh)
-                    case Opened():
-                        opened = event
-                        self._lanes.answered(time.monotonic() - asked)
-                    case Failed():
-                        raise self._failed(event)
-                    case Closed():
-                        closed = event
-                        await self._count(fresh)
-        if opened is None or closed is None or not opened.version == closed.version == source.version:
+            opened, closed = await self._receive(events, spool)
+        if not opened.version == closed.version == source.version:
             raise self._useless("it changed on the box while it was read")
         if segment.at != segment.end:
             raise self._useless("the box sent another number of bytes than the file has")
         if closed.sha256 is not None and closed.sha256 != landing.hexdigest:
             raise self._useless("its hash is not the one that the box told")
 
-    async def _count(self, size: int) -> int:
-        """Account for `size` more bytes; gives how many are left to account for, none."""
+    async def _receive(self, events: AsyncIterator[ReadEvent], spool: Spool) -> tuple[Opened, Closed]:
+        asked = counted = time.monotonic()
+        opened: Opened | None = None
+        fresh = 0
+        async for event in events:
+            match event:
+                case Chunk(data):
+                    fresh += len(data)
+                    # Pieces are small and many: what can be done for many at once is not done for each.
+                    if not spool.take(data):
+                        await spool.add(data)
+                    elif time.monotonic() - counted < _PATIENCE:
+                        continue
+                    else:
+                        await spool.flush()
+                    await self._count(fresh)
+                    fresh, counted = 0, time.monotonic()
+                case Opened():
+                    opened = event
+                    self._lanes.answered(time.monotonic() - asked)
+                case Closed() if opened is not None:
+                    await self._count(fresh)
+                    return opened, event
+                case Failed():
+                    raise self._failed(event)
+                case _:
+                    break
+        raise self._useless("the box gave no answer that makes sense")
+
+    async def _count(self, size: int) -> None:
         self._came(size)
         await self._bandwidth.spend(size)
-        return 0
 
     async def _agrees(self, reader: Reader) -> bool:
         """Ask whether the box's file begins with what is staged, which is proven then."""

@@ -24,6 +24,9 @@ class MemoryBudget:
 
     async def take(self, size: int) -> None:
         """Take `size` bytes (at most the whole budget); who holds some that it can give back does so first."""
+        if self.has(size):
+            self._free -= min(size, self.total)
+            return
         turn = _Turn(min(size, self.total))
         self._waiting.append(turn)
         self._serve()
@@ -71,6 +74,11 @@ class Bandwidth:
         """`rate` in bytes a second; None: unlimited."""
         self._rate = rate
         self._paid_until = 0.0
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is a rate at all."""
+        return self._rate is not None
 
     async def spend(self, size: int) -> None:
         """Wait until `size` more bytes fit the rate; a second's worth may run ahead."""

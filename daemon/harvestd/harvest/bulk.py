@@ -23,7 +23,7 @@ from harvestd.harvest.publisher import Publisher, StagedFile, StagedGroup
 from harvestd.harvest.transfers import Transfers
 from harvestd.harvest.troubles import Troubles
 from harvestd.inventory.provider import Host
-from harvestd.remote.box import Box
+from harvestd.remote.box import Box, ReadRequest
 from harvestd.remote.connecting import connect
 from harvestd.remote.opening import open_reader
 from harvestd.store.failures import Conflict, DiskFull, Refused
@@ -97,7 +97,7 @@ class Bulk:
         house = self._house
         async with AsyncExitStack() as stack:
             async with house.connecting:
-                pins = Pins(self._host, house.catalogue)
+                pins = Pins(self._host, house)
                 connecting = connect(house.target_of(self._host), pins, window=window)
                 connection = await stack.enter_async_context(connecting)
             reader = await stack.enter_async_context(open_reader(connection, self._box, house.limits))
@@ -160,10 +160,15 @@ class Bulk:
         staged: dict[FetchFile, Staged] = {}
         copies: list[Staged] = []
         try:
-            # Parts first: what is small needs no second connection, and tells how far away the box is.
-            if parts := [file for file in group.files if file.source.version.size < PART]:
-                await Parts(self._root, staged, self._house.bandwidth, self._came).bring(parts, lanes)
+            parts = [file for file in group.files if file.source.version.size < PART]
             async with anyio.create_task_group() as tasks:
+                if lanes.round_trip is None:
+                    tasks.start_soon(self._look_ahead, group, lanes)
+                if lanes.worthwhile(group.size) == 1:
+                    # One after the other on one connection; and the answer tells how far away the box is.
+                    await self._fetch_parts(parts, staged, lanes)
+                    parts = []
+                tasks.start_soon(self._fetch_parts, parts, staged, lanes)
                 for file in group.files:
                     if file.source.version.size >= PART:
                         tasks.start_soon(self._fetch_large, file, staged, lanes)
@@ -176,6 +181,20 @@ class Bulk:
             for each in (*staged.values(), *copies):
                 if not each.closed:
                     each.close()
+
+    async def _look_ahead(self, group: FetchGroup, lanes: Lanes) -> None:
+        """Find out how far away the box is while the first lane is being opened, so that others are ready with it."""
+        source = group.files[0].source
+        async with self._box.reading([ReadRequest(source.tree, source.path, length=0)]) as events:
+            asked = time.monotonic()
+            async for _ in events:
+                if lanes.round_trip is None:
+                    lanes.answered(time.monotonic() - asked)
+                    lanes.prepare(group.size)
+
+    async def _fetch_parts(self, files: Sequence[FetchFile], staged: dict[FetchFile, Staged], lanes: Lanes) -> None:
+        if files:
+            await Parts(self._root, staged, self._house.bandwidth, self._came).bring(files, lanes)
 
     async def _fetch_large(self, file: FetchFile, staged: dict[FetchFile, Staged], lanes: Lanes) -> None:
         staged[file] = await self._transfers.bring(file, lanes, self._came)

@@ -159,13 +159,16 @@ class Collecting:
                     collected = _Collected(group, time.monotonic())
                 match event:
                     case Whole():
-                        await self._came(len(event.data))
+                        self._house.monitor.moved(self._host.name, len(event.data))
+                        if self._house.bandwidth.is_limited:
+                            await self._house.bandwidth.spend(len(event.data))
                         collected.take(file, event.version, event.version, event.data, event.sha256.hex())
                     case Opened():
                         opened = event
                         continue
                     case Chunk(data):
-                        await self._came(len(data))
+                        self._house.monitor.moved(self._host.name, len(data))
+                        await self._house.bandwidth.spend(len(data))
                         pieces.append(data)
                         continue
                     case Closed() if opened is not None:
@@ -179,10 +182,6 @@ class Collecting:
                     await self._hand_over(collected, batches)
                     collected = None
                 group, file = next(waiting, (group, file))
-
-    async def _came(self, size: int) -> None:
-        self._house.monitor.moved(self._host.name, size)
-        await self._house.bandwidth.spend(size)
 
     async def _hand_over(self, collected: _Collected, batches: _Batches) -> None:
         place = collected.group.place
@@ -198,13 +197,18 @@ class Collecting:
             async for batch in receive:
                 # What is staged is closed by who publishes it and by nobody else: no cancellation comes in between.
                 with anyio.CancelScope(shield=True):
-                    staged = await anyio.to_thread.run_sync(self._stage, batch)
-                    for collected in batch:
-                        batches.free(collected.group)
-                        if collected.doubt is not None:
-                            self._troubles.failed(collected.group.place, collected.doubt)
-                    batch.clear()
-                    await self._publisher.publish(staged)
+                    await self._store(batch, batches)
+
+    async def _store(self, batch: list[_Collected], batches: _Batches) -> None:
+        """Stage and publish a batch, in turn with those of other hosts: each has a descriptor open for every file."""
+        async with self._house.storing:
+            staged = await anyio.to_thread.run_sync(self._stage, batch)
+            for collected in batch:
+                batches.free(collected.group)
+                if collected.doubt is not None:
+                    self._troubles.failed(collected.group.place, collected.doubt)
+            batch.clear()
+            await self._publisher.publish(staged)
 
     def _stage(self, batch: Sequence[_Collected]) -> list[StagedGroup]:
         made: list[Staged] = []

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import anyio
 
-from harvestd.catalogue.catalogue import Catalogue
 from harvestd.convention.artifacts import DATASETS, PRUNED_DIRECTORIES
 from harvestd.convention.naming import NamingContext, NamingRule
 from harvestd.convention.selection import CheckpointPolicy, Selection
@@ -17,8 +17,15 @@ from harvestd.harvest.room import Room
 from harvestd.harvest.turns import Turns
 from harvestd.inventory.provider import Host
 from harvestd.remote.box import Limits, WatchList
+from harvestd.remote.connecting import CONTROL_WINDOW
 from harvestd.remote.target import Target
 from harvestd.settings import Settings
+
+_LEAST_WINDOW = 64 * 1024
+_STORING = 2
+
+if TYPE_CHECKING:
+    from harvestd.catalogue.catalogue import Catalogue
 
 
 @dataclass
@@ -26,7 +33,6 @@ class House:
     """The shared context."""
 
     settings: Settings
-    catalogue: Catalogue
     connecting: anyio.CapacityLimiter
     memory: MemoryBudget
     """For what is collected or followed."""
@@ -37,10 +43,15 @@ class House:
     selection: Selection
     monitor: Monitor = field(default_factory=Silent)
     limits: Limits = field(default_factory=Limits)
+    storing: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(_STORING))
+    """Of batches that are being written: each has its files open, and more threads only wait for each other."""
     harvesting: Turns = field(default_factory=Turns)
     """Whose turn it is to bring home what lies on a storage."""
     learning: Turns = field(default_factory=Turns)
     """Whose turn it is to name what lies on a storage."""
+    knows: anyio.Event = field(default_factory=anyio.Event)
+    """Set once the catalogue is open; hosts are connected meanwhile, and nothing else asks for it before."""
+    catalogue: "Catalogue" = field(init=False)
     follows: bool = False
     """Whether hosts are watched for good, so that they are worth asking to tell of changes by themselves."""
     rested: Bell = field(default_factory=Bell)
@@ -49,19 +60,29 @@ class House:
     """Experiments whose manifest is behind the catalogue."""
 
     @classmethod
-    def of(cls, settings: Settings, catalogue: Catalogue, monitor: Monitor) -> "House":
-        """Make the context from validated settings."""
+    def of(cls, settings: Settings, monitor: Monitor) -> "House":
+        """Make the context from validated settings; `learn` completes it."""
         return cls(
             settings=settings,
-            catalogue=catalogue,
             connecting=anyio.CapacityLimiter(settings.limits.connecting),
-            memory=MemoryBudget(settings.limits.memory - settings.limits.memory // 2),
+            memory=MemoryBudget(settings.limits.memory // 4),
             bulk=MemoryBudget(settings.limits.memory // 2),
             bandwidth=Bandwidth(settings.limits.bandwidth),
             room=Room(settings.limits.free_space),
             selection=selection_of(settings),
             monitor=monitor,
         )
+
+    def learn(self, catalogue: "Catalogue") -> None:
+        """Take the catalogue that was opened."""
+        self.catalogue = catalogue
+        self.knows.set()
+
+    @property
+    def window(self) -> int:
+        """Give how many bytes may be on their way on each host's own connection: all of them share a quarter."""
+        share = self.settings.limits.memory // 4 // max(1, len(self.settings.hosts))
+        return max(_LEAST_WINDOW, min(CONTROL_WINDOW, share))
 
     def storage_of(self, host: Host) -> str:
         """Give what a host's trees lie on."""

@@ -6,14 +6,16 @@ it is open, so the sum is bounded whatever the number of hosts; where nothing is
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from math import ceil
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
+from harvestd.errors import Retry
 from harvestd.harvest.budgets import MemoryBudget
+from harvestd.harvest.segments import LAST
 from harvestd.remote.box import Reader
 
 MIB = 1024 * 1024
@@ -21,8 +23,8 @@ _WINDOWS = (16 * MIB, 8 * MIB, 4 * MIB, 2 * MIB, MIB, MIB // 2)
 """Bytes in flight on a connection: the most that is of use with stock TCP buffers, down to the least that works."""
 _ENOUGH = 16
 """A lane takes as much as so many lanes could have of what is left: the first ones get more, late ones still some."""
-_BUFFER = MIB
-"""Bytes that are gathered for one write in a worker thread; two such buffers a lane."""
+_BUFFER = 2 * MIB
+"""Bytes that are gathered at most for one write in a worker thread; two such buffers a lane."""
 _ROUND_TRIP_EACH = 0.008
 """Seconds of round trip that one connection bridges: stock TCP has 4 MiB on the way, which is 500 MB/s over 8 ms."""
 
@@ -61,7 +63,9 @@ class Lanes:
         self._opening = opening
         self._tasks = tasks
         self._idle: list[Lane] = []
-        self._places = anyio.CapacityLimiter(most)
+        self._resting = True
+        """Whether nobody needs any."""
+        self._places = anyio.Semaphore(most)
         self.round_trip: float | None = None
         """Seconds: the quickest answer so far; None before the first one."""
 
@@ -69,21 +73,25 @@ class Lanes:
         """Hear how long the box took to answer on a lane."""
         self.round_trip = seconds if self.round_trip is None else min(self.round_trip, seconds)
 
-    @property
-    def worthwhile(self) -> int:
-        """How many connections one file is worth: as many as it takes to fill a fast line over this round trip.
+    def worthwhile(self, size: int) -> int:
+        """Give how many connections `size` bytes are worth: what it takes to fill a fast line over this round trip.
 
         Where there is next to none one connection fills any line, and each further one only costs both sides CPU;
         far away each is held to what TCP keeps on its way. One, too, while many hosts share the memory.
         """
         if not self.round_trip or not self._budget.has(self._budget.total // 2):
             return 1
-        return min(self._most, ceil(self.round_trip / _ROUND_TRIP_EACH))
+        return min(self._most, 1 + size // LAST, ceil(self.round_trip / _ROUND_TRIP_EACH))
 
     @asynccontextmanager
-    async def lent(self) -> AsyncIterator[Lane]:
-        """Lend a lane on a connection of its own. Raises `Retry` and `HostQuarantined` where none can be opened."""
+    async def lent(self, placed: Callable[[], None] = lambda: None) -> AsyncIterator[Lane]:
+        """Lend a lane on a connection of its own. Raises `Retry` and `HostQuarantined` where none can be opened.
+
+        `placed` is called when it is this one's turn, before a connection is made.
+        """
+        self._resting = False
         async with self._places:
+            placed()
             lane = self._idle.pop() if self._idle else await self._opened()
             try:
                 yield lane
@@ -95,10 +103,30 @@ class Lanes:
             self._idle.append(lane)
             if not self._budget.has(0):
                 # Another host waits for the memory that these hold.
-                self.release()
+                self._close_idle()
+
+    def prepare(self, size: int) -> None:
+        """Open what `size` bytes are worth, beside the one that is being opened for them already.
+
+        Where one can't be opened, whoever needs it will hear of that.
+        """
+        for _ in range(self.worthwhile(size) - 1):
+            self._tasks.start_soon(self._prepare)
+
+    async def _prepare(self) -> None:
+        if not self._resting:
+            with suppress(Retry):
+                async with self.lent() as lane, lane.reader.reading([]):
+                    pass  # the program on the box runs now
+        if self._resting:
+            self._close_idle()
 
     def release(self) -> None:
-        """Close what is not lent."""
+        """Close what is not lent; nobody needs any for now."""
+        self._resting = True
+        self._close_idle()
+
+    def _close_idle(self) -> None:
         for lane in self._idle:
             lane.over.set()
         self._idle.clear()
@@ -131,7 +159,7 @@ def window_within(budget: MemoryBudget) -> int:
 
 
 def _buffer(window: int) -> int:
-    return min(_BUFFER, window)
+    return min(_BUFFER, window // 2)
 
 
 def _cost(window: int) -> int:

@@ -1,20 +1,27 @@
-"""Opening the house: data root, lock, catalogue; and leaving it in order, manifests level with the catalogue."""
+"""Opening the house: data root, lock, catalogue; and leaving it in order, manifests level with the catalogue.
+
+The catalogue and all that works with it take two tenths of a second to import. That is done in a thread while the hosts
+are being connected, which waits for the network anyway; `House.knows` says when it is there.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
 
-from harvestd.catalogue.catalogue import Catalogue
-from harvestd.catalogue.opening import open_catalogue
 from harvestd.harvest.house import House
 from harvestd.harvest.manifests import Manifests
-from harvestd.harvest.monitor import Monitor
+from harvestd.harvest.monitor import Monitor, Silent
 from harvestd.harvest.recovery import recover
 from harvestd.settings import Settings
 from harvestd.store.lock import DataRootLock
 from harvestd.store.root import DataRoot
+
+if TYPE_CHECKING:
+    from harvestd.catalogue.catalogue import Catalogue
 
 _LAST_WORDS = 4.0
 """Seconds for writing manifests at the end: who asks a process to stop expects it gone after five."""
@@ -22,29 +29,79 @@ _LAST_WORDS = 4.0
 
 @asynccontextmanager
 async def opened_house(settings: Settings, monitor: Monitor) -> AsyncIterator[tuple[House, DataRoot]]:
-    """Make the house ready for work; what the last process left half done is settled first.
+    """Make the house ready for work; what the last process left half done is settled before anything is published.
 
     Raises `Fatal` for what an operator must settle (7: another daemon holds the data root), `HaltedForSafety` where
-    the disk or the catalogue fails. Errors of the body may come out in a group.
+    the disk or the catalogue fails. Errors, of the body too, may come out in a group.
     """
     with ExitStack() as stack:
-        root, catalogue = await anyio.to_thread.run_sync(_open, settings, stack)
-        await recover(catalogue, root)
-        house = House.of(settings, catalogue, monitor)
+        root = await anyio.to_thread.run_sync(_open_root, settings, stack)
+        house = House.of(settings, monitor)
         manifests = Manifests(house, root)
+
+        async def learn() -> None:
+            catalogue = await anyio.to_thread.run_sync(_open_catalogue, settings, root.id, stack)
+            await recover(catalogue, root)
+            house.learn(catalogue)
+            await manifests.run()
+
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(manifests.run)
+                tasks.start_soon(learn)
                 yield house, root
                 tasks.cancel_scope.cancel()
         finally:
-            with anyio.move_on_after(_LAST_WORDS, shield=True):
-                await manifests.flush()
+            if house.knows.is_set():
+                with anyio.move_on_after(_LAST_WORDS, shield=True):
+                    await manifests.flush()
 
 
-def _open(settings: Settings, stack: ExitStack) -> tuple[DataRoot, Catalogue]:
+@asynccontextmanager
+async def scratch_house(settings: Settings) -> AsyncIterator[House]:
+    """Make a house whose catalogue is a copy in memory: for who looks and changes nothing, beside a daemon too.
+
+    Raises as `opened_house`, but needs no data root and no lock.
+    """
+    with ExitStack() as stack:
+        house = House.of(settings, Silent())
+
+        async def learn() -> None:
+            house.learn(await anyio.to_thread.run_sync(_open_scratch, settings, stack))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(learn)
+            yield house
+            tasks.cancel_scope.cancel()
+
+
+def _open_root(settings: Settings, stack: ExitStack) -> DataRoot:
     root = stack.enter_context(DataRoot.open(settings.data_root))
     stack.enter_context(DataRootLock.take(root))
-    catalogue = open_catalogue(settings.state, root.id)
+    return root
+
+
+def _open_catalogue(settings: Settings, data_root_id: str, stack: ExitStack) -> "Catalogue":
+    from harvestd.catalogue.opening import open_catalogue  # noqa: PLC0415  (see above)
+
+    catalogue = _closing(stack, open_catalogue(settings.state, data_root_id))
+    _import_work()
+    return catalogue
+
+
+def _open_scratch(settings: Settings, stack: ExitStack) -> "Catalogue":
+    from harvestd.catalogue.opening import open_scratch  # noqa: PLC0415  (see above)
+
+    catalogue = _closing(stack, open_scratch(settings.state))
+    _import_work()
+    return catalogue
+
+
+def _import_work() -> None:
+    """Import what is needed once a host is connected, so that nobody has to wait for it on the event loop then."""
+    for module in ("harvestd.harvest.session", "harvestd.convention.yaml_mapping"):
+        import_module(module)
+
+
+def _closing(stack: ExitStack, catalogue: "Catalogue") -> "Catalogue":
     stack.callback(catalogue.close)
-    return root, catalogue
+    return catalogue

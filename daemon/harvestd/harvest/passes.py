@@ -5,17 +5,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 import anyio
-import anyio.to_thread
 
-from harvestd.catalogue.catalogue import HostRecord
-from harvestd.catalogue.opening import open_scratch
+from harvestd.catalogue.entries import HostRecord
 from harvestd.convention.plan import Plan
 from harvestd.errors import ExitCode, Fatal, HarvestError, HostQuarantined, Retry, unwrapped
-from harvestd.harvest.house import House
-from harvestd.harvest.looking import Looking
-from harvestd.harvest.monitor import Monitor, Silent
-from harvestd.harvest.opening import opened_house
-from harvestd.harvest.session import PassResult
+from harvestd.harvest.monitor import Monitor
+from harvestd.harvest.opening import opened_house, scratch_house
+from harvestd.harvest.results import PassResult
 from harvestd.harvest.watcher import connected, single_pass
 from harvestd.inventory.merge import Inventory
 from harvestd.inventory.provider import Host
@@ -66,6 +62,7 @@ async def once(settings: Settings, hosts: Sequence[Host], monitor: Monitor) -> l
                 return HostOutcome(host, result=result, missing_roots=result.missing_roots)
 
             outcomes = await _side_by_side(hosts, visit)
+            await house.knows.wait()
             for outcome in outcomes:
                 await house.catalogue.save_host(_record(outcome))
     return outcomes
@@ -73,20 +70,21 @@ async def once(settings: Settings, hosts: Sequence[Host], monitor: Monitor) -> l
 
 async def plan(settings: Settings, hosts: Sequence[Host]) -> list[HostOutcome]:
     """Plan a pass over these hosts without fetching and without changing anything here, beside a running daemon too."""
-    catalogue = await anyio.to_thread.run_sync(open_scratch, settings.state)
-    house = House.of(settings, catalogue, Silent())
+    with unwrapped():
+        async with scratch_house(settings) as house:
 
-    async def look(host: Host) -> HostOutcome:
-        async with connected(host, house) as (box, facts):
-            looking = Looking(host, house, box, facts)
-            found = await looking.look()
-            return HostOutcome(host, plan=found, missing_roots=looking.missing_roots)
+            async def look(host: Host) -> HostOutcome:
+                async with connected(host, house) as (box, facts):
+                    await house.knows.wait()
+                    from harvestd.harvest.looking import Looking  # noqa: PLC0415  (imported meanwhile, see `opening`)
 
-    try:
-        with unwrapped():
-            return await _side_by_side(hosts, look)
-    finally:
-        catalogue.close()
+                    looking = Looking(host, house, box, facts)
+                    found = await looking.look()
+                    return HostOutcome(host, plan=found, missing_roots=looking.missing_roots)
+
+            outcomes = await _side_by_side(hosts, look)
+            await house.knows.wait()
+    return outcomes
 
 
 async def _side_by_side(hosts: Sequence[Host], visit: Callable[[Host], Awaitable[HostOutcome]]) -> list[HostOutcome]:

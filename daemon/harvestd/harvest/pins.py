@@ -1,6 +1,9 @@
 """Pinned host keys, kept in the catalogue; a first pin is worth an event, since it rests on trust."""
 
-from harvestd.catalogue.catalogue import Catalogue
+import anyio.to_thread
+
+from harvestd.catalogue.pins import kept_pin
+from harvestd.harvest.house import House
 from harvestd.inventory.provider import Host
 from harvestd.remote.host_keys import HostKey
 from harvestd.telemetry.events import Event
@@ -10,17 +13,20 @@ from harvestd.telemetry.logs import get_logger
 class Pins:
     """The pin store that `remote` asks for, for one host and its jump hosts."""
 
-    def __init__(self, host: Host, catalogue: Catalogue) -> None:
+    def __init__(self, host: Host, house: House) -> None:
         self._host = host
-        self._catalogue = catalogue
+        self._house = house
 
     async def get(self, identity: str) -> str | None:
         """Give the key pinned under `identity`."""
-        return await self._catalogue.get(identity)
+        if self._house.knows.is_set():
+            return await self._house.catalogue.get(identity)
+        return await anyio.to_thread.run_sync(kept_pin, self._house.settings.state, identity)
 
     async def put(self, identity: str, key_line: str) -> None:
         """Pin a key under `identity`, and say so."""
-        await self._catalogue.put(identity, key_line)
+        await self._house.knows.wait()
+        await self._house.catalogue.put(identity, key_line)
         get_logger().info(
             Event.HOST_PINNED,
             host=self._host.name,

@@ -6,14 +6,13 @@ of it is ours, and if its content is not visibly torn. Nothing else gets as far 
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import islice
 
 import anyio
 import anyio.to_thread
 from structlog.typing import FilteringBoundLogger
 
-from harvestd.catalogue.catalogue import Intent
+from harvestd.catalogue.entries import Intent
 from harvestd.convention.artifacts import Kind
 from harvestd.convention.facts import InvalidFacts
 from harvestd.convention.paths import LocalPath
@@ -21,6 +20,7 @@ from harvestd.convention.plan import FetchFile, FetchGroup
 from harvestd.convention.records import FileRecord
 from harvestd.convention.seals import check_content
 from harvestd.convention.snapshot import Version
+from harvestd.convention.values import value
 from harvestd.errors import HarvestError
 from harvestd.harvest.house import House
 from harvestd.harvest.recovery import settle
@@ -35,7 +35,7 @@ _HERE = frozenset({Result.PUBLISHED, Result.ADOPTED})
 _COMPLETED = {Kind.CHECKPOINT: Event.CHECKPOINT_COMPLETED}
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StagedFile:
     """One file, whole in staging: a copy for each of its targets."""
 
@@ -43,7 +43,7 @@ class StagedFile:
     copies: tuple[Staged, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StagedGroup:
     """All files of a group, whole in staging, in the order of publishing."""
 

@@ -1,15 +1,19 @@
 """What the last process left half done, settled before work begins: intents and temporaries."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
-from harvestd.catalogue.catalogue import Catalogue, Intent
+from harvestd.catalogue.entries import Intent
 from harvestd.store.root import DataRoot
 from harvestd.store.standing import standing
 
+if TYPE_CHECKING:
+    from harvestd.catalogue.catalogue import Catalogue
 
-async def recover(catalogue: Catalogue, root: DataRoot) -> None:
+
+async def recover(catalogue: "Catalogue", root: DataRoot) -> None:
     """Record what was published but not recorded; drop temporaries that nobody journalled, and journals without one."""
     await settle(catalogue, root, await catalogue.intents())
     journalled = {transfer.name for transfer in await catalogue.transfers()}
@@ -19,7 +23,7 @@ async def recover(catalogue: Catalogue, root: DataRoot) -> None:
         await catalogue.drop_transfers(lost)
 
 
-async def settle(catalogue: Catalogue, root: DataRoot, intents: Sequence[Intent]) -> None:
+async def settle(catalogue: "Catalogue", root: DataRoot, intents: Sequence[Intent]) -> None:
     """Record what stands of these intents, and drop them.
 
     Whoever ended between a rename and its row left a file that the catalogue does not know: the intent says what was

@@ -3,11 +3,10 @@
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import anyio
 
-from harvestd.convention.plan import Check, FetchGroup, Follow, Plan, Waiting
+from harvestd.convention.plan import Check, FetchGroup, Follow, Plan
 from harvestd.errors import unwrapped
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.bulk import Bulk
@@ -17,8 +16,9 @@ from harvestd.harvest.following import Following
 from harvestd.harvest.house import House
 from harvestd.harvest.looking import Looking
 from harvestd.harvest.publisher import Publisher
+from harvestd.harvest.results import PassResult
 from harvestd.harvest.tidying import Tidying
-from harvestd.harvest.troubles import Trouble, Troubles
+from harvestd.harvest.troubles import Troubles
 from harvestd.inventory.provider import Host
 from harvestd.remote.box import Box, BoxFacts
 from harvestd.store.failures import DiskFull
@@ -33,21 +33,6 @@ _ATTEMPTS = 3
 """How often a single pass tries what fails before it calls it failed."""
 _BREATH = 0.05
 """Seconds added to a waiting time, so that it is surely over."""
-
-
-@dataclass(frozen=True, slots=True)
-class PassResult:
-    """What one whole pass over a host came to."""
-
-    files: int
-    bytes: int
-    failed: dict[str, Trouble]
-    """By the place on the box."""
-    conflicts: dict[str, str]
-    """By the place at home."""
-    waiting: tuple[Waiting, ...]
-    disk_full: bool
-    missing_roots: frozenset[str]
 
 
 class Session:

@@ -6,22 +6,28 @@ dropped with its bytes.
 
 import hashlib
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
 
-from harvestd.catalogue.catalogue import Transfer
+from harvestd.catalogue.entries import Transfer
 from harvestd.convention.layout import place_of
 from harvestd.convention.paths import encoded
 from harvestd.convention.plan import FetchFile
 from harvestd.convention.snapshot import EntryType, Listing, Snapshot, TreeState, Version
 from harvestd.errors import HaltedForSafety, unwrapped
 from harvestd.harvest.arriving import Arriving, Useless
+from harvestd.harvest.bell import Bell
 from harvestd.harvest.house import House
 from harvestd.harvest.lanes import Lanes
 from harvestd.inventory.provider import Host
 from harvestd.store.root import DataRoot
 from harvestd.store.staging import Staged
+
+if TYPE_CHECKING:
+    from harvestd.catalogue.catalogue import Catalogue
 
 JOURNAL = 64 * 1024 * 1024
 JOURNAL_EVERY = 2.0
@@ -46,18 +52,21 @@ class Transfers:
         lost, `HaltedForSafety` when the disk fails.
         """
         name = self._name(file.source.place, file.source.version)
-        staged = await anyio.to_thread.run_sync(self._resumed, name, await self._synced(file, name))
+        synced = await self._synced(file, name)
+        staged = await anyio.to_thread.run_sync(self._resumed, name, synced)
+        journal = _Journal(self._house.catalogue, Transfer(name, self._storage, file.source.place, staged.size))
         whole = False
         try:
             arriving = Arriving(file, staged, lanes, self._house.bandwidth, came)
             if (staged.size or not file.source.version.size) and not await arriving.prove():
                 staged.discard()
                 staged = await anyio.to_thread.run_sync(self._root.stage, name)
+                journal.last = replace(journal.last, synced=0)
                 arriving = Arriving(file, staged, lanes, self._house.bandwidth, came)
             self._house.monitor.moved(self._host.name, staged.size)
             with unwrapped():
                 async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._keep_journal, file, staged, arriving)
+                    tasks.start_soon(journal.keep, staged, arriving.moved)
                     await arriving.run()
                     tasks.cancel_scope.cancel()
             whole = True
@@ -67,13 +76,16 @@ class Transfers:
         finally:
             try:
                 with anyio.move_on_after(_LAST_WORDS, shield=True):
-                    await self._journal(file, staged)
+                    await journal.write(staged)
             except HaltedForSafety:
                 staged.discard()
                 raise
             finally:
-                if not whole:
+                if not whole and journal.last.synced:
                     staged.close()
+                elif not whole:
+                    # Of what no journal knows nothing may stay.
+                    staged.discard()
         return staged
 
     async def drop(self, names: Sequence[str]) -> None:
@@ -121,28 +133,35 @@ class Transfers:
             staged = self._root.stage(name)
         return staged
 
-    async def _keep_journal(self, file: FetchFile, staged: Staged, arriving: Arriving) -> None:
-        """Journal what is here from time to time, beside the stream: no disk's pause is to be the line's."""
-        journalled = staged.size
-        while True:
-            with anyio.move_on_after(JOURNAL_EVERY):
-                while staged.size - journalled < JOURNAL:
-                    await arriving.moved.rung()
-            if staged.size > journalled:
-                journalled = await self._journal(file, staged)
-
-    async def _journal(self, file: FetchFile, staged: Staged) -> int:
-        """Sync what is here, then record it: in this order. Gives the bytes that are recorded."""
-        if staged.closed or not staged.size:
-            return 0
-        size = await anyio.to_thread.run_sync(staged.sync_beside)
-        await self._house.catalogue.save_transfer(Transfer(staged.name, self._storage, file.source.place, size))
-        return size
-
     def _name(self, place: str, version: Version) -> str:
         """Name a transfer by what it brings: another version of the file is another transfer."""
         key = f"{self._storage}\0{place}\0{version.size}\0{version.mtime_ns}\0{version.inode}"
         return "transfer-" + hashlib.sha256(encoded(key)).hexdigest()[:32]
+
+
+class _Journal:
+    """Records how far one transfer came."""
+
+    def __init__(self, catalogue: "Catalogue", last: Transfer) -> None:
+        self._catalogue = catalogue
+        self.last = last
+        """What was recorded last."""
+
+    async def keep(self, staged: Staged, moved: Bell) -> None:
+        """Record from time to time, beside the stream: no pause of the disk is to be one of the line."""
+        while True:
+            with anyio.move_on_after(JOURNAL_EVERY):
+                while staged.size - self.last.synced < JOURNAL:
+                    await moved.rung()
+            await self.write(staged)
+
+    async def write(self, staged: Staged) -> None:
+        """Sync what is here, then record it: in this order. Raises `HaltedForSafety`."""
+        if not staged.closed and staged.size > self.last.synced:
+            size = await anyio.to_thread.run_sync(staged.sync_beside)
+            here = replace(self.last, synced=size)
+            await self._catalogue.save_transfer(here)
+            self.last = here
 
 
 def _files(snapshot: Snapshot, places: Collection[str]) -> list[tuple[str, Version]]:

@@ -4,15 +4,16 @@ import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 import anyio
 
-from harvestd.catalogue.catalogue import HostRecord
+from harvestd.catalogue.entries import HostRecord
 from harvestd.errors import HarvestError, HostQuarantined, Retry
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.house import House
 from harvestd.harvest.pins import Pins
-from harvestd.harvest.session import PassResult, Session
+from harvestd.harvest.results import PassResult
 from harvestd.inventory.provider import Host
 from harvestd.remote.box import Box, BoxFacts
 from harvestd.remote.connecting import connect
@@ -21,6 +22,9 @@ from harvestd.remote.opening import open_box
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
+
+if TYPE_CHECKING:
+    from harvestd.harvest.session import Session
 
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 300.0
@@ -36,10 +40,10 @@ async def connected(host: Host, house: House) -> AsyncIterator[tuple[Box, BoxFac
     """Connect to a host and open its box; raises `Retry` and `HostQuarantined` as `remote` does."""
     async with AsyncExitStack() as stack:
         async with house.connecting:
-            connection = await stack.enter_async_context(connect(house.target_of(host), Pins(host, house.catalogue)))
-            box = await stack.enter_async_context(open_box(connection, house.watch_list_of(host), house.limits))
-            facts = await box.facts()
-        yield box, facts
+            connecting = connect(house.target_of(host), Pins(host, house), window=house.window)
+            connection = await stack.enter_async_context(connecting)
+        box = await stack.enter_async_context(open_box(connection, house.watch_list_of(host), house.limits))
+        yield box, await box.facts()
 
 
 class Watcher:
@@ -96,7 +100,7 @@ class Watcher:
                     self._pending, self._recorded = pending, now
                     await self._record("connected", method=box.method, last_success=time.time(), pending=pending)
 
-            await Session(self._host, self._house, self._root, box, facts).watch(self._scan_now, passed)
+            await _session(self._host, self._house, self._root, box, facts).watch(self._scan_now, passed)
 
     async def _tell(self, state: str, event: Event, error: HarvestError) -> None:
         """Tell a change of state once; the same again is for those who debug.
@@ -130,4 +134,11 @@ class Watcher:
 async def single_pass(host: Host, house: House, root: DataRoot) -> PassResult:
     """Connect, bring home everything that is complete, disconnect. Raises `Retry` and `HostQuarantined`."""
     async with connected(host, house) as (box, facts):
-        return await Session(host, house, root, box, facts).single_pass()
+        await house.knows.wait()
+        return await _session(host, house, root, box, facts).single_pass()
+
+
+def _session(host: Host, house: House, root: DataRoot, box: Box, facts: BoxFacts) -> "Session":
+    from harvestd.harvest.session import Session  # noqa: PLC0415  (imported while hosts were connected, see `opening`)
+
+    return Session(host, house, root, box, facts)

@@ -6,15 +6,16 @@ are believed, a broken rule raises `HostQuarantined`, a lost link `Retry`. Nothi
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from typing import Protocol
 
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.snapshot import Snapshot, Tree, Version
+from harvestd.convention.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Limits:
     """What one box may ask of us; beyond any of these it is quarantined."""
 
@@ -26,7 +27,7 @@ class Limits:
     """Without one byte of an answer for this long, the box's file system hangs or the link is dead: `Retry`."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ReadRequest:
     """A file, or the part of it that is not here yet."""
 
@@ -42,7 +43,7 @@ class ReadRequest:
     """Answer with one `Whole` instead of `Opened`, `Chunk` and `Closed`, where the file is small: for thousands."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Opened:
     """The box opened the file (no link, a regular file) and will send its bytes next."""
 
@@ -53,14 +54,14 @@ class Opened:
     """SHA-256 (hex) of [verify_from, offset), where that was asked for; the empty range hashes to that of b""."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Chunk:
     """The next bytes of the file opened last."""
 
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Closed:
     """All bytes asked for were sent (fewer if the file was truncated meanwhile: compare the versions)."""
 
@@ -72,7 +73,7 @@ class Closed:
     and the transport's own integrity are all there is."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Failed:
     """This one file could not be read; the others go on. Comes instead of `Closed`, with or without `Opened`."""
 
@@ -82,7 +83,7 @@ class Failed:
     vanished: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Whole:
     """A small file in one, where that was asked for: its version was the same before and after it was read."""
 
@@ -96,7 +97,7 @@ class Whole:
 ReadEvent = Whole | Opened | Chunk | Closed | Failed
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BoxFacts:
     """What the machine says of itself. All of it optional, none of it trusted."""
 
@@ -156,7 +157,7 @@ class Box(Reader, Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class WatchList:
     """What a box is asked to look at; fixed for the life of a connection."""
 

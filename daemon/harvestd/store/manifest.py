@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 from harvestd.convention.paths import LocalPath
+from harvestd.convention.values import value
 
 FORMAT: Final = 1
 """The number that a reader must know; a field may be added under the same number, none may change its meaning."""
@@ -26,7 +27,7 @@ class FileState(StrEnum):
     """A prefix of a source that may still grow."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NamePart:
     """One part of the experiment's name."""
 
@@ -35,7 +36,7 @@ class NamePart:
     """What said so, e.g. "operator's rule" or "config.yaml"."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Experiment:
     """Which experiment the manifest is for."""
 
@@ -57,7 +58,7 @@ class Run:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class FiledFile:
     """One file that is here."""
 
@@ -90,7 +91,7 @@ class FiledFile:
         return LocalPath((*directory.parts, *self.path.split("/")))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LeftOut:
     """One entry that is on a box and not here; a directory that was not walked is one entry."""
 
@@ -115,7 +116,7 @@ class MadeLink:
     """Its neighbour, by name."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Manifest:
     """Everything that `manifest.json` says."""
 

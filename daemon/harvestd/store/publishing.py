@@ -7,11 +7,11 @@ So a crash leaves the old or the new content at each path, and running the same 
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from io import BufferedReader
 
 from harvestd.convention.paths import LocalPath, encoded
+from harvestd.convention.values import value
 from harvestd.store import failpoints
 from harvestd.store.failures import Conflict, Refused, translating
 from harvestd.store.renaming import rename_noreplace
@@ -36,7 +36,7 @@ class Result(StrEnum):
     """The file system does not take this name at this place."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Publication:
     """One file to put at its final path. `publish` takes the temporary over and closes it in every case."""
 
@@ -46,7 +46,7 @@ class Publication:
     """The SHA-256 of the version that the catalogue says stands there; None the first time."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Outcome:
     """What became of one publication."""
 

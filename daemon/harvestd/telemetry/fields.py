@@ -6,10 +6,11 @@ time, a nested mapping. What leaves here is JSON's own kinds of value, with ever
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime, timedelta
-from enum import Enum
+from enum import Enum, StrEnum
+from functools import lru_cache
 from typing import Any
 
 from structlog.processors import ExceptionRenderer, add_log_level
@@ -33,6 +34,12 @@ def plain(value: object, depth: int = 0) -> object:
 
     Bytes are taken for a name in a file system; an object of any other class gives its `str`.
     """
+    # What nearly every field is comes first: a pass that brings thousands of files reports each of them.
+    kind = type(value)
+    if kind is str:
+        return _text(value)  # type: ignore[arg-type]  # it is one
+    if kind is int or kind in _NAMES or _says_itself(kind):
+        return value if kind is int else _text(str(value))
     match value:
         case None | bool():
             return value
@@ -50,6 +57,18 @@ def plain(value: object, depth: int = 0) -> object:
             return _structured(value, depth)
 
 
+_NAMES: set[type] = set()
+"""Classes whose objects were found to be written as their `str`."""
+
+
+def _says_itself(kind: type) -> bool:
+    """Tell whether objects of a class are written as their `str`: names of ours, and paths."""
+    found = issubclass(kind, StrEnum) or (is_dataclass(kind) and kind.__str__ is not object.__str__)
+    if found:
+        _NAMES.add(kind)
+    return found
+
+
 def _worded(value: str | bytes | float | datetime | BaseException) -> str:
     match value:
         case bytes():
@@ -64,8 +83,7 @@ def _worded(value: str | bytes | float | datetime | BaseException) -> str:
 
 def _structured(value: object, depth: int) -> object:
     if depth < DEEPEST:
-        # A path of ours is a dataclass too, but one that says how it is written.
-        if is_dataclass(value) and not isinstance(value, type) and type(value).__str__ is object.__str__:
+        if is_dataclass(value) and not isinstance(value, type):
             return _mapping({each.name: getattr(value, each.name) for each in fields(value)}, depth)
         if isinstance(value, Mapping):
             return _mapping(value, depth)
@@ -87,16 +105,23 @@ def _items(values: Sequence[object], depth: int) -> list[object]:
     return items if len(values) <= MOST_ITEMS else [*items, f"… ({len(values) - MOST_ITEMS} more)"]
 
 
+@lru_cache(maxsize=512)
+def _key(key: str) -> tuple[str, bool]:
+    """Give a key as it is told, and whether what stands under it is a secret."""
+    name = _text(key)
+    return name, _SECRET.search(name) is not None
+
+
 def _mapping(named: Mapping[Any, object], depth: int) -> dict[str, object]:
     told: dict[str, object] = {}
     for key, value in named.items():
-        name = _text(str(key))
         if len(told) == MOST_ITEMS:
             told["…"] = f"({len(named) - MOST_ITEMS} more)"
             break
-        if _SECRET.search(name):
+        name, secret = _key(str(key))
+        if secret:
             told[name] = HIDDEN
-        elif isinstance(value, timedelta) and not name.endswith("_seconds"):
+        elif type(value) is timedelta and not name.endswith("_seconds"):
             told[f"{name}_seconds"] = value.total_seconds()
         else:
             told[name] = plain(value, depth + 1)
@@ -120,12 +145,8 @@ def with_exception_lines(_logger: WrappedLogger, _method: str, event: EventDict)
 def made_plain(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Apply `plain` to all fields and put the common ones first."""
     told = _mapping(event, 0)
-    return {key: told[key] for key in _in_order(told)}
-
-
-def _in_order(keys: Iterable[str]) -> list[str]:
-    every = list(keys)
-    return [key for key in _FIRST_KEYS if key in every] + [key for key in every if key not in _FIRST_KEYS]
+    first = {key: told.pop(key) for key in _FIRST_KEYS if key in told}
+    return first | told
 
 
 PROCESSORS: tuple[Callable[[WrappedLogger, str, EventDict], EventDict], ...] = (

@@ -22,6 +22,10 @@ Format = Literal["auto", "json", "console"]
 Level = Literal["debug", "info", "warning", "error"]
 
 
+_JSON = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+"""ASCII alone: a line is the same whatever the locale of who started us."""
+
+
 def get_logger() -> FilteringBoundLogger:
     """Give a logger: `get_logger().info(Event.HOST_CONNECTED, host="gpu-a")`; `.bind(host=…)` keeps fields."""
     logger: FilteringBoundLogger = structlog.get_logger()
@@ -56,8 +60,7 @@ def _renderer(form: Format, stream: TextIO) -> Processor:
 
 
 def _json_line(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
-    # ASCII alone: the line is the same whatever the locale of who started us.
-    return json.dumps(event, allow_nan=False, separators=(",", ":"))
+    return _JSON.encode(event)
 
 
 def _rendered(renderer: Processor, event: EventDict) -> str:

@@ -21,6 +21,7 @@ _MOST_TEXT = 4096
 _MOST_GPUS = 64
 _DAY = 86_400
 _HASH_CHARACTERS = 64
+_PAIR = 2
 _FILE_FIELDS = 6
 _LINK_FIELDS = 7
 _SHOWN_REASON = 200
@@ -145,6 +146,8 @@ class _Names:
 
     def __init__(self) -> None:
         self.rejected: set[int] = set()
+        self._known: dict[str, RemotePath] = {}
+        """Directories by their text."""
 
     def path(self, value: object) -> RemotePath | None:
         if not isinstance(value, str):
@@ -161,11 +164,21 @@ class _Names:
     def _directories(self, value: object) -> Iterator[tuple[str, RemotePath | None, list[object]]]:
         """Give each directory (None: the tree itself, or one whose own name is refused) with what is told of it."""
         for pair in _list(value):
-            match pair:
-                case [str(directory), list(told)]:
-                    yield directory, self.path(directory) if directory else None, cast("list[object]", told)
-                case _:
-                    raise BrokenAnswer("news of another shape")
+            if not (isinstance(pair, list) and len(pair) == _PAIR):
+                raise BrokenAnswer("news of another shape")
+            directory, told = pair
+            if not (isinstance(directory, str) and isinstance(told, list)):
+                raise BrokenAnswer("news of another shape")
+            yield directory, self._directory(directory) if directory else None, told
+
+    def _directory(self, text: str) -> RemotePath | None:
+        """Give a directory's path; most lie in the one that was told last, or beside it."""
+        above, _, name = text.rpartition("/")
+        known = self._known.get(above)
+        path = self.path(text) if known is None else self._child(above, known, name)
+        if path is not None:
+            self._known[text] = path
+        return path
 
     def _child(self, directory: str, above: RemotePath | None, name: object) -> RemotePath | None:
         if not isinstance(name, str):

@@ -23,6 +23,7 @@ def run() -> None:
     facts = Queued(Facts(Output(wire, b"f")).answer)
     requests.takers = {"scan": watching.put, "read": readings.put, "facts": facts.put}
     wire.credit.grant(hello["credit"])
+    wire.most_packed = hello["credit"] // 2
     write_all(memoryview(hello["marker"].encode("ascii")))
     greeting = Output(wire, b"h")
     greeting.json(b"H", {"python": PYTHON})

@@ -50,6 +50,7 @@ class Wire:
 
     def __init__(self) -> None:
         self.credit = Credit()
+        self.most_packed = 0
         self.lock = threading.Lock()
         self.slow = False
         self.unpacked = 0
@@ -72,8 +73,8 @@ class Wire:
             data = data[allowed:]
 
     def pack(self, plain: bytes) -> "bytes | None":
-        """Give the frames packed as one, where that is worth the time."""
-        if not self.slow or len(plain) < PACKED_FROM:
+        """Give the frames packed as one, where that is worth the time and there is credit for all of them at once."""
+        if not self.slow or not PACKED_FROM <= len(plain) <= self.most_packed:
             return None
         if self.unpacked:
             self.unpacked -= 1

@@ -1,0 +1,33 @@
+"""A pinned host key, read before the catalogue is open: hosts are connected while it is being opened."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
+
+from harvestd.errors import HaltedForSafety
+
+FILE_NAME = "catalogue.sqlite"
+"""Of the catalogue in its directory."""
+
+
+def kept_pin(state_dir: Path, identity: str) -> str | None:
+    """Give the host key pinned under `identity`, None where nothing is kept. Blocks, shortly; changes nothing.
+
+    Raises `HaltedForSafety` where there is a catalogue that can't be read: no key may pass for a first one then.
+    """
+    path = state_dir / FILE_NAME
+    if not path.exists():
+        return None
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection:
+            made = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'pins'").fetchone()
+            if not made[0]:
+                return None
+            found = connection.execute("SELECT key FROM pins WHERE identity = ?", (identity,)).fetchone()
+    except sqlite3.Error as e:
+        raise HaltedForSafety(
+            f"the catalogue can't be used: {e}",
+            hint="check the disk below state_dir; nothing is published until the catalogue can be written",
+        ) from e
+    return None if found is None else str(found[0])
