@@ -10,8 +10,8 @@ from sqlalchemy import text
 
 from harvestd.catalogue import reading
 from harvestd.catalogue.catalogue import Catalogue
-from harvestd.catalogue.entries import HostRecord, Transfer
 from harvestd.catalogue.database import reading as stored
+from harvestd.catalogue.entries import HostRecord, Transfer
 from harvestd.catalogue.opening import open_catalogue
 from harvestd.convention.artifacts import Kind
 from harvestd.convention.facts import ConfigFacts, TrainingInfo

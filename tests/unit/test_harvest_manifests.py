@@ -112,7 +112,7 @@ async def test_an_experiment_that_is_filling_is_written_when_its_time_is_up(
     written: list[int] = []
     looks = 0
 
-    async def look(_seconds: float) -> None:
+    async def look(_self: Manifests) -> bool:
         nonlocal looks
         looks += 1
         written.append(listed(root))
@@ -120,10 +120,11 @@ async def test_an_experiment_that_is_filling_is_written_when_its_time_is_up(
         if looks == 10:
             monkeypatch.setattr(manifests, "EVERY", 0.0)
         await anyio.lowlevel.checkpoint()
+        return False
 
     writer = Manifests(cast("House", house), root)
     with monkeypatch.context() as patch:
-        patch.setattr("harvestd.harvest.manifests.anyio.sleep", look)
+        patch.setattr(Manifests, "_rested", look)
         with anyio.move_on_after(DEADLINE):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(writer.run)

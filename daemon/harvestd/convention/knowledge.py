@@ -22,7 +22,8 @@ class Knowledge:
         self._directories: set[str] = set()
         # Files are kept by the components of their places at home: planning asks for each file at each look, and a path
         # need not be made to find what stands there.
-        self._files: defaultdict[tuple[str, str], dict[_Parts, FileRecord]] = defaultdict(dict)
+        self._files: defaultdict[str, dict[str, FileRecord | dict[_Parts, FileRecord]]] = defaultdict(dict)
+        """By storage and place; a base eval alone has several copies, and a mapping for each file would be dear."""
         self._by_target: dict[_Parts, FileRecord] = {}
         self._links: dict[LocalPath, str] = {}
         self._eval_links: dict[tuple[str, str], EvalLink] = {}
@@ -44,7 +45,12 @@ class Knowledge:
         before = self._by_target.get(target)
         if before is not None:
             self._drop(before)
-        self._files[file.storage, file.place][target] = file
+        places = self._files[file.storage]
+        there = places.get(file.place)
+        if there is None:
+            places[file.place] = file
+        else:
+            places[file.place] = {**_by_target(there), target: file}
         self._by_target[target] = file
         self._by_experiment[file.experiment][target] = file
 
@@ -57,10 +63,12 @@ class Knowledge:
     def _drop(self, file: FileRecord) -> None:
         target = file.target.parts
         del self._by_target[target]
-        copies = self._files[file.storage, file.place]
-        del copies[target]
-        if not copies:
-            del self._files[file.storage, file.place]
+        places = self._files[file.storage]
+        left = {parts: copy for parts, copy in _by_target(places[file.place]).items() if parts != target}
+        if left:
+            places[file.place] = left
+        else:
+            del places[file.place]
         del self._by_experiment[file.experiment][target]
 
     def learn_link(self, path: LocalPath, target: str) -> None:
@@ -113,13 +121,19 @@ class Knowledge:
 
     def file_at(self, storage: str, place: str, target: tuple[str, ...]) -> FileRecord | None:
         """Give the record of this remote file at the place of these components, which may be no valid path."""
-        copies = self._files.get((storage, place))
-        return copies.get(target) if copies else None
+        there = self._there(storage, place)
+        if there is None or isinstance(there, dict):
+            return None if there is None else there.get(target)
+        return there if there.target.parts == target else None
 
     def copies(self, storage: str, place: str) -> list[FileRecord]:
         """Give every record of this remote file: one a target."""
-        copies = self._files.get((storage, place))
-        return list(copies.values()) if copies else []
+        there = self._there(storage, place)
+        return [] if there is None else list(_by_target(there).values())
+
+    def _there(self, storage: str, place: str) -> "FileRecord | dict[_Parts, FileRecord] | None":
+        places = self._files.get(storage)
+        return places.get(place) if places else None
 
     def holder(self, target: LocalPath) -> FileRecord | None:
         """Give the record of the file that stands at `target`."""
@@ -132,3 +146,7 @@ class Knowledge:
     def files_of(self, experiment: str | None) -> list[FileRecord]:
         """Give the files of an experiment; None: those that wait in `_unfiled`."""
         return list(self._by_experiment[experiment].values()) if experiment in self._by_experiment else []
+
+
+def _by_target(there: FileRecord | dict[_Parts, FileRecord]) -> dict[_Parts, FileRecord]:
+    return there if isinstance(there, dict) else {there.target.parts: there}

@@ -38,8 +38,7 @@ class Manifests:
     async def run(self) -> None:
         """Write what is due until cancelled; the caller flushes at the end."""
         while True:
-            with anyio.move_on_after(_LOOK):
-                await self._house.rested.rung()
+            if await self._rested():
                 await self.flush()
                 continue
             now = time.monotonic()
@@ -49,6 +48,13 @@ class Manifests:
                 waits = identifier in changed and now - since < EVERY
                 if not waits and now - self._written.get(identifier, -EVERY) >= EVERY:
                     await self._write(identifier)
+
+    async def _rested(self) -> bool:
+        """Wait until it is time to look what is due; tells whether all is due, since a host has nothing more to come."""
+        with anyio.move_on_after(_LOOK):
+            await self._house.rested.rung()
+            return True
+        return False
 
     async def flush(self) -> None:
         """Write all manifests that are behind, as far as there is room."""

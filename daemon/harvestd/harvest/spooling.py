@@ -51,8 +51,12 @@ class Spool:
             await self._hand_over()
 
     async def _hand_over(self) -> None:
-        # Nobody takes this before the last one is written: from then on its buffer is ours again.
-        await self._send.send(self._filling[: self._filled])
+        try:
+            # Nobody takes this before the last one is written: from then on its buffer is ours again.
+            await self._send.send(self._filling[: self._filled])
+        except anyio.BrokenResourceError:
+            # Writing failed. Its own error says how, and ends the block in a moment.
+            await anyio.sleep_forever()
         self._filling, self._other = self._other, self._filling
         self._filled = 0
 

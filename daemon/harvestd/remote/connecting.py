@@ -223,6 +223,10 @@ class _Client(asyncssh.SSHClient):
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
         """Remember the connection: a deadline's error says how far it came."""
         self._attempt.ssh = conn
+        # asyncssh asks first which ways to log in there are (a log-in with "none"), and has no option against it. We
+        # know one way only, and the question costs a round trip. Where it keeps this elsewhere one day, it asks again.
+        if getattr(conn, "_auth_methods", None) == [b"none"]:
+            conn._auth_methods = [b"publickey"]  # noqa: SLF001  (see above)
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:  # noqa: ARG002 (asyncssh's signature)
         """Decide about a key that asyncssh does not trust by itself. It asks again at each key exchange."""

@@ -6,6 +6,7 @@ tree. A broken rule raises `BrokenAnswer`; the text never repeats what the box s
 
 import json
 import struct
+import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ _PAIR = 2
 _FILE_FIELDS = 6
 _LINK_FIELDS = 7
 _SHOWN_REASON = 200
+_OF_DIRECTORIES = Version(0, 0)
+"""Nobody asks for more than that they are there, and there are as many of them as of files."""
 _KINDS = {kind.value: kind for kind in EntryType}
 _WHOLE = struct.Struct(">IQqqQ32s")
 """The head of a small file in one: its number, its version, its SHA-256."""
@@ -185,7 +188,8 @@ class _Names:
             raise BrokenAnswer("a name that is no text")
         try:
             if above is not None:
-                return above.child(name)
+                # The same few names stand in thousands of directories.
+                return above.child(sys.intern(name))
             if not directory:
                 return RemotePath((name,))
         except RejectedPath:
@@ -215,6 +219,8 @@ class _Names:
                 if (kind is EntryType.LINK) != (len(fields) == _LINK_FIELDS):
                     raise BrokenAnswer("an entry of another shape")
                 version = _version_of(size, mtime, ctime, inode, least=-1 if kind is EntryType.PRUNED else 0)
+                if kind is EntryType.DIRECTORY:
+                    version = _OF_DIRECTORIES
                 target = _target(fields[_FILE_FIELDS]) if kind is EntryType.LINK else None
                 path = self._child(directory, above, name)
                 if path is not None:
