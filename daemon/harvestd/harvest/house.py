@@ -52,6 +52,8 @@ class House:
     knows: anyio.Event = field(default_factory=anyio.Event)
     """Set once the catalogue is open; hosts are connected meanwhile, and nothing else asks for it before."""
     catalogue: "Catalogue" = field(init=False)
+    new_pins: dict[str, str] = field(default_factory=dict)
+    """Host keys to keep, by identity, of hosts that were logged in to before the catalogue was open."""
     follows: bool = False
     """Whether hosts are watched for good, so that they are worth asking to tell of changes by themselves."""
     rested: Bell = field(default_factory=Bell)
@@ -73,10 +75,12 @@ class House:
             monitor=monitor,
         )
 
-    def learn(self, catalogue: "Catalogue") -> None:
-        """Take the catalogue that was opened."""
+    async def learn(self, catalogue: "Catalogue") -> None:
+        """Take the catalogue that was opened, and keep in it what was learned meanwhile."""
         self.catalogue = catalogue
         self.knows.set()
+        for identity, key_line in self.new_pins.items():
+            await catalogue.put(identity, key_line)
 
     @property
     def window(self) -> int:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 
 import anyio
 import anyio.to_thread
@@ -50,7 +50,7 @@ class Manifests:
                     await self._write(identifier)
 
     async def _rested(self) -> bool:
-        """Wait until it is time to look what is due; tells whether all is due, since a host has nothing more to come."""
+        """Wait until it is time to look what is due; tells whether all is, since a host has nothing more to come."""
         with anyio.move_on_after(_LOOK):
             await self._house.rested.rung()
             return True
@@ -131,6 +131,11 @@ def _filed(file: FileRecord) -> FiledFile:
         storage=file.storage,
         remote_path=file.place,
         mtime_ns=file.version.mtime_ns,
-        fetched_at=datetime.fromtimestamp(file.fetched_at, UTC),
+        fetched_at=_moment(file.fetched_at),
         reason=file.reason,
     )
+
+
+@lru_cache(maxsize=256)
+def _moment(time: float) -> datetime:
+    return datetime.fromtimestamp(time, UTC)

@@ -42,7 +42,7 @@ async def opened_house(settings: Settings, monitor: Monitor) -> AsyncIterator[tu
         async def learn() -> None:
             catalogue = await anyio.to_thread.run_sync(_open_catalogue, settings, root.id, stack)
             await recover(catalogue, root)
-            house.learn(catalogue)
+            await house.learn(catalogue)
             await manifests.run()
 
         try:
@@ -66,7 +66,7 @@ async def scratch_house(settings: Settings) -> AsyncIterator[House]:
         house = House.of(settings, Silent())
 
         async def learn() -> None:
-            house.learn(await anyio.to_thread.run_sync(_open_scratch, settings, stack))
+            await house.learn(await anyio.to_thread.run_sync(_open_scratch, settings, stack))
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(learn)

@@ -25,8 +25,10 @@ class Pins:
 
     async def put(self, identity: str, key_line: str) -> None:
         """Pin a key under `identity`, and say so."""
-        await self._house.knows.wait()
-        await self._house.catalogue.put(identity, key_line)
+        if self._house.knows.is_set():
+            await self._house.catalogue.put(identity, key_line)
+        else:
+            self._house.new_pins[identity] = key_line
         get_logger().info(
             Event.HOST_PINNED,
             host=self._host.name,

@@ -7,6 +7,7 @@ manifest of a newer format is never guessed at and never replaced: that is `Fata
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from harvestd.convention.paths import LocalPath
@@ -101,16 +102,29 @@ def _file_to_json(file: FiledFile) -> dict[str, object]:
         # For people; the number beside it is what counts, and JSON's readers may round that one.
         "mtime": _rfc3339(file.mtime_ns),
         "mtime_ns": file.mtime_ns,
-        "fetched_at": file.fetched_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "fetched_at": _to_the_millisecond(file.fetched_at),
         "reason": file.reason,
     }
+
+
+@lru_cache(maxsize=256)
+def _to_the_millisecond(time: datetime) -> str:
+    # Files that were published together have one time.
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _rfc3339(nanoseconds: int) -> str | None:
     """Give a time to the nanosecond; None for one that no calendar holds (a box may send any number)."""
     seconds, fraction = divmod(nanoseconds, 10**9)
+    second = _to_the_second(seconds)
+    return None if second is None else f"{second}.{fraction:09}Z"
+
+
+@lru_cache(maxsize=4096)
+def _to_the_second(seconds: int) -> str | None:
+    # The files of a leaf, or of many, were often written within one second.
     try:
-        return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{fraction:09}Z"
+        return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
     except (ValueError, OverflowError, OSError):
         return None
 

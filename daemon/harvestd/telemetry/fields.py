@@ -130,7 +130,8 @@ def _mapping(named: Mapping[Any, object], depth: int) -> dict[str, object]:
 
 def with_timestamp(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Add when it happened, RFC 3339 in UTC with microseconds, unless the event says so itself."""
-    event.setdefault("timestamp", datetime.now(UTC))
+    if "timestamp" not in event:
+        event["timestamp"] = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     return event
 
 

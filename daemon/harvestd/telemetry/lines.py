@@ -26,10 +26,11 @@ class LineStream:
     def write(self, line: str) -> None:
         """Write one line, or count it as lost; characters that the stream can't encode are written out."""
         with self._lock:
-            pending = [self._notice(self.lost)] if self.lost else []
-            text = "".join(f"{each}\n" for each in (*pending, line))
+            text = f"{self._notice(self.lost)}\n{line}\n" if self.lost else f"{line}\n"
             try:
-                self._stream.write(text.encode(self._encoding, "backslashreplace").decode(self._encoding))
+                if not text.isascii():
+                    text = text.encode(self._encoding, "backslashreplace").decode(self._encoding)
+                self._stream.write(text)
                 self._stream.flush()
             except (OSError, ValueError):  # a ValueError: the stream was closed
                 self.lost += 1
