@@ -9,7 +9,7 @@ closes it.
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Self
 
@@ -66,7 +66,9 @@ class Mailbox:
 class _Session(asyncssh.SSHClientSession[bytes]):
     """Asyncssh's side of the process; calls nobody, sorts what comes by conversation and says that something came."""
 
-    def __init__(self, connection: Connection, decoder: FrameDecoder, pulse: Pulse, opening: bytes) -> None:
+    def __init__(
+        self, connection: Connection, decoder: FrameDecoder, pulse: Pulse, opening: bytes, asked: Collection[object]
+    ) -> None:
         self._connection = connection
         self._pulse = pulse
         self._opening = opening
@@ -77,8 +79,7 @@ class _Session(asyncssh.SSHClientSession[bytes]):
         self.channel: asyncssh.SSHClientChannel[bytes] | None = None
         self.greeting = Mailbox(expecting=True)
         # The first questions travel with the program.
-        self.looks, self.facts = Mailbox(expecting=True), Mailbox(expecting=True)
-        self.readings = Mailbox(expecting=False)
+        self.looks, self.readings, self.facts = (Mailbox(expecting=each in asked) for each in ("scan", "read", "facts"))
         self._boxes = {
             Letter.HELLO: self.greeting,
             Letter.SCAN_PART: self.looks,
@@ -206,7 +207,8 @@ class ProbeProcess:
         """
         marker = secrets.token_hex(MARKER_BYTES)
         opening = bootstrap.opening(marker, pulse, connection.window) + b"".join(map(bootstrap.message, questions))
-        session = _Session(connection, FrameDecoder(marker.encode(), limits.frame_bytes), pulse, opening)
+        asked = {question["do"] for question in questions}
+        session = _Session(connection, FrameDecoder(marker.encode(), limits.frame_bytes), pulse, opening, asked)
         process = cls(connection, limits, session)
         try:
             await process._open()

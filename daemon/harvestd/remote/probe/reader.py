@@ -1,7 +1,7 @@
 """Reads files from a box through a probe of its own, so that a read that is stuck holds up no scan."""
 
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
@@ -30,10 +30,12 @@ class ProbeReader:
     async def reading(self, requests: Sequence[ReadRequest]) -> AsyncIterator[AsyncIterator[ReadEvent]]:
         """See `Reader.reading`."""
         async with self._lock:
-            answer = _Answer(self._running.connection, await self._running.get(), requests)
+            questions = list(_questions(requests))
+            process, told = await self._running.asked(questions)
+            answer = _Answer(self._running.connection, process, requests)
             try:
-                if requests:
-                    answer.ask()
+                for question in questions if not told else ():
+                    process.ask(question, process.readings)
                 yield answer
                 await answer.conclude()
             finally:
@@ -59,23 +61,6 @@ class _Answer:
         self._rest: deque[ReadEvent] = deque()
         """What else the frame taken last came to."""
         self.finished = not requests
-
-    def ask(self) -> None:
-        """Send the requests, some at a time: the box begins with the first while the last are on their way."""
-        trees = list(dict.fromkeys(request.tree for request in self._requests))
-        numbers = {tree: number for number, tree in enumerate(trees)}
-        for start in range(0, len(self._requests), _AT_ONCE):
-            some = self._requests[start : start + _AT_ONCE]
-            self._process.ask(
-                {
-                    "do": "read",
-                    "id": 0,
-                    "trees": [[tree.root, tree.name] for tree in trees],
-                    "files": [_wanted(n, numbers[each.tree], each) for n, each in enumerate(some, start)],
-                    "more": start + _AT_ONCE < len(self._requests),
-                },
-                self._process.readings,
-            )
 
     def __aiter__(self) -> AsyncIterator[ReadEvent]:
         return self
@@ -146,6 +131,22 @@ class _Answer:
         self._wanted = None
         self._number += 1
         return event
+
+
+def _questions(requests: Sequence[ReadRequest]) -> Iterator[dict[str, object]]:
+    """Put the requests into words, some at a time: the box begins with the first while the last are on their way."""
+    trees = list(dict.fromkeys(request.tree for request in requests))
+    numbers = {tree: number for number, tree in enumerate(trees)}
+    for start in range(0, len(requests), _AT_ONCE):
+        yield {
+            "do": "read",
+            "id": 0,
+            "trees": [[tree.root, tree.name] for tree in trees],
+            "files": [
+                _wanted(n, numbers[each.tree], each) for n, each in enumerate(requests[start : start + _AT_ONCE], start)
+            ],
+            "more": start + _AT_ONCE < len(requests),
+        }
 
 
 def _wanted(number: int, tree: int, request: ReadRequest) -> list[object]:

@@ -18,7 +18,7 @@ DEEPEST = 64
 PRUNED_COUNT = 10000
 FRESH_TIMES = 2 * SECOND
 WARM_SECONDS = 3600
-NO_STAMP = b""
+NO_STAMP = 0
 NO_WATCH = -1
 STAMP = struct.Struct("qqQ")
 ENTRY = struct.Struct("cqqqQ")
@@ -76,14 +76,14 @@ class WatchedTree:
         self.entries = 0
 
 
-def stamp_of(s: os.stat_result, now_ns: int) -> bytes:
+def stamp_of(s: os.stat_result, now_ns: int) -> int:
     """Give what stays the same while no entry comes or goes; nothing at all where its clock may not have ticked since.
 
     What happens in a directory within the tick in which it was listed leaves its times as they were.
     """
     if now_ns - max(s.st_mtime_ns, s.st_ctime_ns) < FRESH_TIMES:
         return NO_STAMP
-    return STAMP.pack(s.st_mtime_ns, s.st_ctime_ns, s.st_ino)
+    return hash((s.st_mtime_ns, s.st_ctime_ns, s.st_ino))
 
 
 def newest(entries: "dict[str, bytes]") -> int:

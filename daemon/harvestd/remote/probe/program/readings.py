@@ -8,6 +8,7 @@ import struct
 import time
 
 from harvestd.remote.probe.program.places import FILE_FLAGS, SECOND, Places, Refused, to_raw, version_of
+from harvestd.remote.probe.program.requests import tidy
 from harvestd.remote.probe.program.wire import Output
 
 TYPE_CHECKING = False
@@ -163,3 +164,5 @@ class Readings:
         if not request["more"]:
             self.output.json(b"R", {"id": request["id"]})
         self.output.flush()
+        if not request["more"]:
+            tidy()

@@ -14,6 +14,7 @@ from harvestd.remote.probe.program.folders import NO_WATCH, WatchedTree
 from harvestd.remote.probe.program.looks import Look
 from harvestd.remote.probe.program.notices import LOCAL, NoNotices, Notices
 from harvestd.remote.probe.program.places import SECOND, Refused, filesystem, root_handle, to_raw
+from harvestd.remote.probe.program.requests import tidy
 from harvestd.remote.probe.program.wire import Output
 
 TYPE_CHECKING = False
@@ -97,6 +98,7 @@ class Watching:
             self.refused = True
         else:
             self.look(0, every=True)
+            tidy()
 
     def tell(self) -> None:
         """Tell what was noticed."""
