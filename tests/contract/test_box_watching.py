@@ -9,9 +9,11 @@ from pathlib import Path
 import anyio
 import pytest
 
-from contract.connected import box_at, names, probes, read, training, wanted, watching
+from contract.connected import Pins, box_at, names, probes, read, target_for, training, wanted, watching
 from harvestd.errors import Retry
-from harvestd.remote.box import Box, Whole
+from harvestd.remote.box import Box, Chunk, Limits, Whole
+from harvestd.remote.connecting import connect
+from harvestd.remote.opening import open_box
 from support.openssh import OpenSSHFactory
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
@@ -80,6 +82,27 @@ async def test_a_lost_program_ends_the_waiting(openssh_factory: OpenSSHFactory, 
         os.kill(pid, signal.SIGKILL)
         with anyio.fail_after(10), pytest.raises(Retry):
             await box.changed()
+
+
+async def test_news_that_nobody_takes_hold_up_no_file(openssh_factory: OpenSSHFactory, root: Path) -> None:
+    """While a file is being read a box may tell more than may wait here: both arrive, one after the other."""
+    content = os.urandom(4_000_000)
+    (root / "training_runs/large").write_bytes(content)
+    many = {f"{n}{'x' * 100}" for n in range(3000)}
+    async with (
+        connect(target_for(openssh_factory()), Pins(), window=64 * 1024) as connection,
+        open_box(connection, replace(watching(training(root)), push=True), Limits()) as box,
+    ):
+        await box.scan()
+        with anyio.fail_after(20):
+            async with box.reading([wanted(root, "large")]) as events:
+                await anext(events)
+                for name in many:
+                    (root / "training_runs" / name).write_bytes(b"")
+                await box.changed()
+                got = b"".join([event.data async for event in events if isinstance(event, Chunk)])
+        assert got == content
+        await heard(box, lambda told: many <= told)
 
 
 async def test_a_look_that_was_asked_for_ahead(openssh_factory: OpenSSHFactory, root: Path) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from harvestd.remote.probe.program import folders, notices
 from harvestd.remote.probe.program.notices import Notices
 from harvestd.remote.probe.program.watching import Watching
-from harvestd.remote.probe.program.wire import Output, Wire
+from harvestd.remote.probe.program.wire import Credit, Output, Wire
 
 PRUNED = "wandb"
 
@@ -26,7 +26,7 @@ class Told(Output):
     """Adds up what the program tells instead of sending it."""
 
     def __init__(self) -> None:
-        super().__init__(Wire(), b"s")
+        super().__init__(Wire(), Credit(1 << 30), b"s")
         self.entries: dict[str, list[object]] = {}
         self.shut: set[str] = set()
         self.state = ""

@@ -115,12 +115,12 @@ def test_command_survives_any_shell() -> None:
 def test_opening_holds_the_program_and_then_the_greeting() -> None:
     """The length in the command is exactly the program's."""
     (size,) = map(int, re.findall(r"read\((\d+)\)", bootstrap.command()))
-    opening = bootstrap.opening("marker", bootstrap.Pulse(), 1000)
-    greeting = {"do": "hello", "marker": "marker", "silence": 60.0, "credit": 1000}
+    opening = bootstrap.opening("marker", bootstrap.Pulse(), {"s": 1000})
+    greeting = {"do": "hello", "marker": "marker", "silence": 60.0, "credit": {"s": 1000}}
     assert opening[size:] == bootstrap.message(greeting)
 
 
 def test_fits_the_first_round_trip() -> None:
     """Program and greeting are no more than a new TCP connection may send at once."""
     ten_segments = 10 * 1460
-    assert len(bootstrap.opening("m" * 32, bootstrap.Pulse(), 1000)) < ten_segments
+    assert len(bootstrap.opening("m" * 32, bootstrap.Pulse(), {"s": 1000})) < ten_segments

@@ -8,6 +8,7 @@ import json
 import re
 import struct
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -40,10 +41,11 @@ def command() -> str:
     """Give the command to execute on the box; exit status 126 or 127 says that there is no Python."""
     # sys.stdin.buffer takes exactly the program; what it has read beyond that it keeps for the program's requests.
     # -B: a root's Python would write compiled modules. LC_ALL=C: every name makes the round trip, even on 3.6.
+    # MALLOC_ARENA_MAX: a heap for each thread would be memory that training could use.
     take = f"import sys,zlib;exec(zlib.decompress(sys.stdin.buffer.read({len(_packed())})))"
     return (
         "/bin/sh -c '"
-        "p=/usr/bin/python3; test -x $p || p=python3; LC_ALL=C; export LC_ALL; "
+        "p=/usr/bin/python3; test -x $p || p=python3; LC_ALL=C MALLOC_ARENA_MAX=1; export LC_ALL MALLOC_ARENA_MAX; "
         f'exec $p -I -S -B -c "{take}"'
         "'"
     )
@@ -65,18 +67,19 @@ class Pulse:
     silence: timedelta = timedelta(seconds=60)
 
 
-def opening(marker: str, pulse: Pulse, credit: int) -> bytes:
+def opening(marker: str, pulse: Pulse, credit: Mapping[str, int]) -> bytes:
     """Give what standard input starts with: the program, then the greeting that asks for `marker`.
 
-    `credit`: how many bytes after the marker may be on their way to us at any time; see `grant`.
+    `credit`: how many bytes of each conversation may be on their way to us at any time; see `grant`.
     """
-    greeting = {"do": "hello", "marker": marker, "silence": pulse.silence.total_seconds(), "credit": credit}
+    silence = pulse.silence.total_seconds()
+    greeting = {"do": "hello", "marker": marker, "silence": silence, "credit": dict(credit)}
     return _packed() + message(greeting)
 
 
-def grant(count: int) -> bytes:
-    """Give the message that allows `count` more bytes, for as many that were taken off our hands."""
-    return message({"do": "grant", "bytes": count})
+def grant(conversation: str, count: int) -> bytes:
+    """Give the message that allows a conversation `count` more bytes, for as many that were taken off our hands."""
+    return message({"do": "grant", "of": conversation, "bytes": count})
 
 
 HEARTBEAT = message({"do": "beat"})

@@ -57,8 +57,6 @@ class FrameDecoder:
     """The largest payload that is taken, and the most that a packed one may unpack to."""
     started: bool = field(default=False, init=False)
     """Whether the marker was seen."""
-    received: int = field(default=0, init=False)
-    """Bytes that came after the marker, packed ones counted as what they unpack to."""
     _rest: bytes = field(default=b"", init=False)
     """What came of a frame whose end did not."""
     _parts: list[bytes] = field(default_factory=list, init=False)
@@ -73,9 +71,9 @@ class FrameDecoder:
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Give the frames that `data` completes; raises `BrokenStream`, and is of no use after that."""
-        if self.started:
-            self.received += len(data)
-        elif not (data := self._start(data)):
+        if not self.started:
+            data = self._start(data)
+        if not data:
             return
         if self._missing > len(data):
             self._parts.append(data)
@@ -129,7 +127,6 @@ class FrameDecoder:
             raise BrokenStream("a frame that can't be unpacked") from e
         if not unpacking.eof:
             raise BrokenStream(f"a frame that unpacks to more than {self.frame_bytes} bytes")
-        self.received += len(plain) - len(payload) - _HEAD.size
         self._packed = True
         yield from self._frames(plain)
         self._packed = False
@@ -143,9 +140,7 @@ class FrameDecoder:
         if at >= 0:
             self.started = True
             self._rest = b""
-            rest = data[at + len(self.marker) :]
-            self.received = len(rest)
-            return rest
+            return data[at + len(self.marker) :]
         # The marker may be cut in two by the packets' borders: keep what could be its beginning.
         useless = max(0, len(data) - len(self.marker) + 1)
         self._rest = data[useless:]

@@ -26,6 +26,10 @@ from harvestd.remote.probe.frames import MARKER_BYTES, BrokenStream, Frame, Fram
 
 _GRANTS = 4
 """A new grant is sent when this part of the credit was used up: few messages, and the box never runs dry."""
+_OVERRUN = 1024 * 1024
+"""What one send of the program may go beyond its credit: a full buffer and its last frame."""
+_FACTS = 64 * 1024
+_HEAD_BYTES = 5
 _COMPLAINT = 2048
 """Bytes of the program's standard error that are kept for an error's text."""
 
@@ -49,18 +53,51 @@ def broken(connection: Connection, error: BrokenStream | answers.BrokenAnswer) -
 class Mailbox:
     """The frames of one conversation, as they arrive; who waits here is woken when something comes, or nothing can."""
 
-    def __init__(self, *, expecting: bool) -> None:
+    def __init__(self, name: str, share: int, *, expecting: bool) -> None:
+        self.name = name
+        """In the protocol."""
+        self.share = share
+        """Bytes that may be on their way, or wait here."""
         self.frames: deque[Frame] = deque()
         self.news = asyncio.Event()
         self.expecting = expecting
         """Whether an answer is due: what comes unasked breaks the stream."""
+        self._here = 0
+        self._untaken = 0
 
     def put(self, frame: Frame) -> None:
-        """Take a frame."""
+        """Take a frame; raises `BrokenStream` for one that was not asked for, or not granted."""
         if not self.expecting:
             raise BrokenStream("an answer that nobody asked for")
+        self._untaken += _cost(frame)
+        if self._untaken > self.share + _OVERRUN:
+            raise BrokenStream("more bytes than it was granted")
         self.frames.append(frame)
         self.news.set()
+
+    def take(self) -> Frame:
+        """Give the next frame."""
+        frame = self.frames.popleft()
+        self._here += _cost(frame)
+        return frame
+
+    def granted(self) -> int:
+        """Give how many bytes to grant again, for those that were taken; 0 while it is not worth a message."""
+        if self._here < self.share // _GRANTS:
+            return 0
+        count, self._here = self._here, 0
+        self._untaken -= count
+        return count
+
+
+def _cost(frame: Frame) -> int:
+    """Give what a frame counts, as the program counts it."""
+    return len(frame.payload) if frame.letter is Letter.DATA else len(frame.payload) + _HEAD_BYTES
+
+
+def _shares(window: int) -> dict[str, int]:
+    """Give what each conversation may have on its way: what is asked for most has most of it."""
+    return {"s": window // 4, "r": window - window // 4, "f": _FACTS}
 
 
 class _Session(asyncssh.SSHClientSession[bytes]):
@@ -73,13 +110,14 @@ class _Session(asyncssh.SSHClientSession[bytes]):
         self._pulse = pulse
         self._opening = opening
         self._timer: asyncio.TimerHandle | None = None
-        self._held = 0
-        self._granted_again = 0
         self.decoder = decoder
         self.channel: asyncssh.SSHClientChannel[bytes] | None = None
-        self.greeting = Mailbox(expecting=True)
+        shares = _shares(connection.window)
+        self.greeting = Mailbox("h", _FACTS, expecting=True)
         # The first questions travel with the program.
-        self.looks, self.readings, self.facts = (Mailbox(expecting=each in asked) for each in ("scan", "read", "facts"))
+        self.looks = Mailbox("s", shares["s"], expecting="scan" in asked)
+        self.readings = Mailbox("r", shares["r"], expecting="read" in asked)
+        self.facts = Mailbox("f", shares["f"], expecting="facts" in asked)
         self._boxes = {
             Letter.HELLO: self.greeting,
             Letter.SCAN_PART: self.looks,
@@ -132,14 +170,10 @@ class _Session(asyncssh.SSHClientSession[bytes]):
         self._connection.meter.credit(len(data))
         try:
             for frame in self.decoder.feed(data):
-                if self.decoder.received - self._granted_again > self._connection.window:
-                    raise BrokenStream("more bytes than it was granted")  # noqa: TRY301  (it is the stream that is)
-                self._held += len(frame.payload)
                 self._sort(frame)
         except BrokenStream as e:
             self.broken = e
             self._wake_all()
-        self._grant()
 
     def _sort(self, frame: Frame) -> None:
         if frame.letter is not Letter.WAIT:
@@ -153,19 +187,14 @@ class _Session(asyncssh.SSHClientSession[bytes]):
         for box in self._boxes.values():
             box.news.set()
 
-    def _grant(self) -> None:
-        """Allow as many bytes as were taken off our hands, once it is worth a message."""
-        taken = self.decoder.received - self._held - self._granted_again
-        if taken >= self._connection.window // _GRANTS and self.channel is not None and not self.ended:
-            self._granted_again += taken
+    def take(self, box: Mailbox) -> Frame:
+        """Give the next frame of a conversation, and allow as many bytes again, once it is worth a message."""
+        frame = box.take()
+        count = box.granted()
+        if count and self.channel is not None and not self.ended:
             with suppress(BrokenPipeError):
                 # A channel that is closing says so to whoever waits for its next frame.
-                self.channel.write(bootstrap.grant(taken))
-
-    def take(self, box: Mailbox) -> Frame:
-        frame = box.frames.popleft()
-        self._held -= len(frame.payload)
-        self._grant()
+                self.channel.write(bootstrap.grant(box.name, count))
         return frame
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -206,7 +235,9 @@ class ProbeProcess:
         Raises `NoProbe` where the box does not run it, `Retry` when the link fails.
         """
         marker = secrets.token_hex(MARKER_BYTES)
-        opening = bootstrap.opening(marker, pulse, connection.window) + b"".join(map(bootstrap.message, questions))
+        opening = bootstrap.opening(marker, pulse, _shares(connection.window)) + b"".join(
+            map(bootstrap.message, questions)
+        )
         asked = {question["do"] for question in questions}
         session = _Session(connection, FrameDecoder(marker.encode(), limits.frame_bytes), pulse, opening, asked)
         process = cls(connection, limits, session)

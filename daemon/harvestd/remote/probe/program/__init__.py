@@ -19,8 +19,9 @@ The answer is the marker of the first request, then frames: a length (of all tha
 
 A version is [size, mtime_ns, ctime_ns, inode]. Names are UTF-8 with surrogateescape in both directions.
 
-Never more bytes are on their way than the other side granted, in its first request and since: SSH's own windows do not
-bound what a slow reader there must hold. Packed bytes count as what they unpack to.
+Each of the three who answer (looks "s", readings "r", facts "f") sends no more than the other side granted it, in the
+first request and since, and at most one send beyond that: SSH's own windows do not bound what a slow reader there must
+hold. What counts are the frames as they are unpacked, each with its head, but for the heads of D.
 """
 
 FILES = ("wire", "requests", "places", "folders", "notices", "news", "looks", "watching", "readings", "facts", "main")

@@ -6,26 +6,25 @@ from harvestd.remote.probe.program.facts import PYTHON, Facts
 from harvestd.remote.probe.program.readings import Readings
 from harvestd.remote.probe.program.requests import Queued, Requests, in_background, whole_or_none
 from harvestd.remote.probe.program.watching import Watching
-from harvestd.remote.probe.program.wire import Output, Wire, write_all
+from harvestd.remote.probe.program.wire import OUTPUT_BYTES, Credit, Output, Wire, write_all
 
 NICENESS = 10  # a tenth of a busy core's share; at 19 a box whose cores are all busy leaves us waiting for a minute
 
 
 def run() -> None:
     """Greet, then answer until the input ends."""
-    wire = Wire()
-    requests = Requests(wire.credit)
+    requests = Requests()
     hello = requests.message()
     requests.silence = hello["silence"]
     os.nice(NICENESS)
-    watching = Watching(Output(wire, b"s"))
-    readings = Queued(Readings(Output(wire, b"r")).answer)
-    facts = Queued(Facts(Output(wire, b"f")).answer)
+    wire = Wire()
+    accounts = requests.credits = {of: Credit(count) for of, count in hello["credit"].items()}
+    watching = Watching(Output(wire, accounts["s"], b"s"))
+    readings = Queued(Readings(Output(wire, accounts["r"], b"r")).answer)
+    facts = Queued(Facts(Output(wire, accounts["f"], b"f")).answer)
     requests.takers = {"scan": watching.put, "read": readings.put, "facts": facts.put}
-    wire.credit.grant(hello["credit"])
-    wire.most_packed = hello["credit"] // 2
     write_all(memoryview(hello["marker"].encode("ascii")))
-    greeting = Output(wire, b"h")
+    greeting = Output(wire, Credit(OUTPUT_BYTES), b"h")
     greeting.json(b"H", {"python": PYTHON})
     greeting.flush()
     for background in (requests.listen, requests.watch, readings.run, facts.run):

@@ -56,7 +56,8 @@ class Notices:
         if self.handle < 0:
             raise NoNotices
         self.left = most_watches()
-        self.watched: dict[int, tuple[tuple[int, str], ...]] = {}
+        self.watched: dict[int, tuple[int, str]] = {}
+        self.shared: dict[int, set[tuple[int, str]]] = {}
         self.dirty: set[tuple[int, str]] = set()
         self.lost = False
         self.urgent = False
@@ -68,24 +69,30 @@ class Notices:
         number: int = self.libc.inotify_add_watch(self.handle, b"/proc/self/fd/%d" % handle, WATCHED)
         if number < 0:
             return NO_WATCH
-        keys = self.watched.get(number, ())
-        if not keys:
+        if number not in self.watched:
+            self.watched[number] = key
             self.left -= 1
-        if key not in keys:
+        elif self.watched[number] != key:
             # Two trees may show the same directory.
-            self.watched[number] = (*keys, key)
+            self.shared.setdefault(number, set()).add(key)
         return number
 
     def forget(self, number: int, key: "tuple[int, str]") -> None:
         """Watch a directory no longer."""
-        keys = self.watched.get(number)
-        if keys is None:
-            return
-        self.watched[number] = tuple(each for each in keys if each != key)
-        if not self.watched[number]:
-            del self.watched[number]
-            self.left += 1
+        others = self.shared.get(number, set())
+        if self.watched.get(number) != key:
+            others.discard(key)
+        elif others:
+            self.watched[number] = others.pop()
+        else:
+            self.drop(number)
             self.libc.inotify_rm_watch(self.handle, number)
+
+    def drop(self, number: int) -> None:
+        """Forget a watch that is no more."""
+        if self.watched.pop(number, None) is not None:
+            self.left += 1
+        self.shared.pop(number, None)
 
     def collect(self) -> bool:
         """Take what is there and note which directories are dirty; tells whether there was anything."""
@@ -99,9 +106,11 @@ class Notices:
             at += NOTICE.size + length
             if mask & OVERFLOW:
                 self.lost = True
-            self.dirty.update(self.watched.get(number, ()))
+            if number in self.watched:
+                self.dirty.add(self.watched[number])
+                self.dirty.update(self.shared.get(number, ()))
             if mask & URGENT:
                 self.urgent = True
-            if mask & IGNORED and self.watched.pop(number, None) is not None:
-                self.left += 1
+            if mask & IGNORED:
+                self.drop(number)
         return True

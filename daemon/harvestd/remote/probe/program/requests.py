@@ -22,8 +22,8 @@ SILENCE_SECONDS = 60.0
 class Requests:
     """Hands requests to who answers them; ends the process when the other side is gone, or silent."""
 
-    def __init__(self, credit: Credit) -> None:
-        self.credit = credit
+    def __init__(self) -> None:
+        self.credits: dict[str, Credit] = {}
         self.heard = time.monotonic()
         self.silence = SILENCE_SECONDS
         self.takers: dict[str, Callable[[dict[str, Any]], object]] = {}
@@ -47,7 +47,7 @@ class Requests:
         while True:
             message = self.message()
             if message["do"] == "grant":
-                self.credit.grant(message["bytes"])
+                self.credits[message["of"]].grant(message["bytes"])
             elif message["do"] != "beat":
                 self.takers[message["do"]](message)
 

@@ -9,6 +9,7 @@ import time
 import zlib
 
 OUTPUT_BYTES = 256 * 1024
+HEAD_BYTES = 5
 PROGRESS_SECONDS = 5.0
 SLOW_LINK = 25 * 1024 * 1024  # bytes a second; zlib packs text three times as fast beside a training run
 PACKED_FROM = 1024
@@ -23,58 +24,46 @@ def write_all(data: memoryview) -> None:
 
 
 class Credit:
-    """How many bytes may still be written; granted by one thread, taken by others."""
+    """How many bytes one who answers may still send; granted by one thread, taken by another.
 
-    def __init__(self) -> None:
-        self.left = 0
+    Each has an account of its own: news that nobody takes hold up no file, and a file no news.
+    """
+
+    def __init__(self, left: int) -> None:
+        self.left = left
         self.changed = threading.Condition()
 
     def grant(self, count: int) -> None:
         """Allow `count` more bytes."""
         with self.changed:
             self.left += count
-            self.changed.notify_all()
+            self.changed.notify()
 
-    def take(self, least: int, most: int) -> int:
-        """Give how many bytes may be written now, between these two; blocks until there are as many as the least."""
+    def take(self, count: int) -> None:
+        """Take `count` bytes, once anything is left; the other side allows for one send beyond it."""
         with self.changed:
-            while self.left < least:
+            while self.left <= 0:
                 self.changed.wait()
-            taken = min(most, self.left)
-            self.left -= taken
-        return taken
+            self.left -= count
 
 
 class Wire:
     """The way to the other side, shared by all who answer: one send at a time, each whole frames."""
 
     def __init__(self) -> None:
-        self.credit = Credit()
-        self.most_packed = 0
         self.lock = threading.Lock()
         self.slow = False
         self.unpacked = 0
 
     def send(self, plain: bytes) -> None:
-        """Write some frames; blocks while the other side holds us back."""
+        """Write some frames."""
+        packed = self.pack(plain)
         with self.lock:
-            packed = self.pack(plain)
-            if packed is None:
-                self.send_plain(memoryview(plain))
-            else:
-                self.credit.take(len(plain), len(plain))
-                self.write(memoryview(packed))
-
-    def send_plain(self, data: memoryview) -> None:
-        """Write as the credit comes."""
-        while data:
-            allowed = self.credit.take(1, len(data))
-            self.write(data[:allowed])
-            data = data[allowed:]
+            self.write(memoryview(plain if packed is None else packed))
 
     def pack(self, plain: bytes) -> "bytes | None":
-        """Give the frames packed as one, where that is worth the time and there is credit for all of them at once."""
-        if not self.slow or not PACKED_FROM <= len(plain) <= self.most_packed:
+        """Give the frames packed as one, where that is worth the time."""
+        if not self.slow or len(plain) < PACKED_FROM:
             return None
         if self.unpacked:
             self.unpacked -= 1
@@ -101,11 +90,14 @@ def framed(letter: bytes, payload: bytes) -> bytes:
 class Output:
     """The frames of one who answers."""
 
-    def __init__(self, wire: Wire, alive: bytes) -> None:
+    def __init__(self, wire: Wire, credit: Credit, alive: bytes) -> None:
         self.wire = wire
+        self.credit = credit
         self.alive = alive
+        self.most = min(OUTPUT_BYTES, credit.left)
         self.parts: list[bytes] = []
         self.size = 0
+        self.cost = 0
         self.flushed = time.monotonic()
 
     def frame(self, letter: bytes, *payload: bytes) -> None:
@@ -113,8 +105,10 @@ class Output:
         size = sum(map(len, payload))
         self.parts.append(struct.pack(">I", size + 1) + letter)
         self.parts += payload
-        self.size += size + 5
-        if self.size >= OUTPUT_BYTES:
+        self.size += size
+        # A data frame's head is free: the other side takes its bytes as they come, and sees no head.
+        self.cost += size if letter == b"D" else size + HEAD_BYTES
+        if self.size >= self.most:
             self.flush()
 
     def json(self, letter: bytes, value: object) -> None:
@@ -122,10 +116,11 @@ class Output:
         self.frame(letter, json.dumps(value, separators=(",", ":")).encode("ascii"))
 
     def flush(self) -> None:
-        """Write what was gathered."""
-        parts, self.parts, self.size = self.parts, [], 0
-        if parts:
-            self.wire.send(b"".join(parts))
+        """Write what was gathered; blocks while the other side holds us back."""
+        if self.parts:
+            self.credit.take(self.cost)
+            self.wire.send(b"".join(self.parts))
+            self.parts, self.size, self.cost = [], 0, 0
         self.flushed = time.monotonic()
 
     def progress(self) -> None:
