@@ -30,11 +30,10 @@ class ProbeReader:
     async def reading(self, requests: Sequence[ReadRequest]) -> AsyncIterator[AsyncIterator[ReadEvent]]:
         """See `Reader.reading`."""
         async with self._lock:
-            questions = list(_questions(requests))
-            process, told = await self._running.asked(questions)
+            process = await self._running.get()
             answer = _Answer(self._running.connection, process, requests)
             try:
-                for question in questions if not told else ():
+                for question in _questions(requests):
                     process.ask(question, process.readings)
                 yield answer
                 await answer.conclude()
