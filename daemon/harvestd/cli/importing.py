@@ -45,6 +45,7 @@ def _without_collector() -> Iterator[None]:
         yield
         # What was imported stays for good: no later collection has to look at it.
         gc.freeze()
+        # A pass makes objects by the hundred thousand, and hardly a cycle among them.
         gc.set_threshold(50_000, 20, 50)
     finally:
         if was_enabled:
