@@ -58,8 +58,7 @@ def _without(module: str) -> Iterator[None]:
     if module in sys.modules:
         yield
         return
-    # The table's type does not know what its documentation allows.
-    sys.modules[module] = None  # type: ignore[assignment]
+    sys.modules[module] = None  # type: ignore[assignment]  # documented, but the table's type does not know it
     try:
         yield
     finally:
