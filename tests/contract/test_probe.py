@@ -5,6 +5,7 @@ import re
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from harvestd.remote.connecting import BULK_WINDOW, connect
 from harvestd.remote.opening import open_box
 from harvestd.remote.probe.bootstrap import Pulse
 from support.openssh import OpenSSHFactory
+from support.relay import relayed
 
 MIB = 1024 * 1024
 
@@ -375,3 +377,19 @@ async def test_slow_reader_of_a_bulk_window_holds_no_more_than_the_window(
                 await anyio.sleep(0.05)
             assert connection.meter.total - got < BULK_WINDOW + 4 * MIB
     assert got == size
+
+
+async def test_text_is_packed_where_the_link_is_slow(openssh_factory: OpenSSHFactory, root: Path) -> None:
+    """Text crosses a slow link in a fraction of its bytes, and arrives as it is."""
+    text = b"".join(b"%d,1.0,1,0.375,0,0,1,1,87,133\n" % n for n in range(120_000))
+    (root / "training_runs/metrics.csv").write_bytes(text)
+    server = openssh_factory()
+    async with relayed(server.port) as relay:
+        relay.rate = 2_000_000
+        async with (
+            connect(replace(target_for(server), port=relay.port), Pins(), window=256 * 1024) as connection,
+            open_box(connection, watching(training(root)), Limits()) as box,
+        ):
+            (answer,) = await read(box, [wanted(root, "metrics.csv")])
+        assert answer.data == text
+        assert relay.received < len(text) * 2 / 3

@@ -8,6 +8,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,19 @@ class Box:
             os.close(self.watching.notices.handle)
         os.close(self.watching.woken)
         os.close(self.watching.wake)
+
+
+@contextmanager
+def looking(place: Path | None, *, push: bool) -> Iterator[Box]:
+    """Give a box with an empty tree below `place`; all that it takes is given back."""
+    root = Path(tempfile.mkdtemp(dir=place))
+    box = Box(root, push=push)
+    box.tree.mkdir()
+    try:
+        yield box
+    finally:
+        box.close()
+        shutil.rmtree(root)
 
 
 def truth(tree: Path) -> dict[str, list[object]]:
@@ -215,10 +229,7 @@ def test_looks_of_all_kinds_add_up(ram: Path, script: list[list[tuple[Change, Pa
 
 
 def _play(ram: Path, script: list[list[tuple[Change, Path, Path]]], look: Callable[[Box], None], *, push: bool) -> None:
-    root = Path(tempfile.mkdtemp(dir=ram))
-    box = Box(root, push=push)
-    try:
-        box.tree.mkdir()
+    with looking(ram, push=push) as box:
         box.ask()
         for changes in script:
             for change, place, other in changes:
@@ -230,83 +241,72 @@ def _play(ram: Path, script: list[list[tuple[Change, Path, Path]]], look: Callab
             assert (box.told.state == "present") == box.tree.is_dir()
             watched = box.watching.trees[0]
             assert watched.entries == len(box.told.entries)
-    finally:
-        box.close()
-        shutil.rmtree(root)
 
 
 def test_more_directories_than_may_be_watched(ram: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the quota does not reach, polls look at what is not watched, and find what happens there."""
     monkeypatch.setattr(notices, "most_watches", lambda: 3)
-    root = Path(tempfile.mkdtemp(dir=ram))
-    box = Box(root, push=True)
-    for n in range(6):
-        make(box.tree, Path(f"run_{n}"), Path())
-    box.ask()
-    assert sum(folder.watch >= 0 for folder in box.watching.trees[0].folders.values()) == 3
-    for n in range(6):
-        write(box.tree, Path(f"run_{n}/metrics.csv"), Path())
-    box.ask()
-    assert box.told.entries == truth(box.tree)
-    box.close()
+    with looking(ram, push=True) as box:
+        for n in range(6):
+            make(box.tree, Path(f"run_{n}"), Path())
+        box.ask()
+        assert sum(folder.watch >= 0 for folder in box.watching.trees[0].folders.values()) == 3
+        for n in range(6):
+            write(box.tree, Path(f"run_{n}/metrics.csv"), Path())
+        box.ask()
+        assert box.told.entries == truth(box.tree)
 
 
 def test_a_queue_that_ran_over_leads_to_a_whole_look(ram: Path) -> None:
     """When the kernel had to drop notices, everything is looked at."""
-    root = Path(tempfile.mkdtemp(dir=ram))
-    box = Box(root, push=True)
-    make(box.tree, Path("run"), Path())
-    box.ask()
-    assert box.watching.notices is not None
-    queued = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
-    with (box.tree / "run/a").open("w") as one, (box.tree / "run/b").open("w") as other:
-        for _ in range(queued // 2 + 10):
-            for file in (one, other):
-                file.write("x")
-                file.flush()
-    write(box.tree, Path("run/metrics.csv"), Path())
-    while box.watching.notices.collect():
-        pass
-    assert box.watching.notices.lost
-    box.hear()
-    assert box.told.entries == truth(box.tree)
-    box.close()
+    with looking(ram, push=True) as box:
+        make(box.tree, Path("run"), Path())
+        box.ask()
+        assert box.watching.notices is not None
+        queued = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+        with (box.tree / "run/a").open("w") as one, (box.tree / "run/b").open("w") as other:
+            for _ in range(queued // 2 + 10):
+                for file in (one, other):
+                    file.write("x")
+                    file.flush()
+        write(box.tree, Path("run/metrics.csv"), Path())
+        while box.watching.notices.collect():
+            pass
+        assert box.watching.notices.lost
+        box.hear()
+        assert box.told.entries == truth(box.tree)
 
 
 def test_nothing_is_told_for_nothing(ram: Path) -> None:
     """A look that nobody asked for and that finds nothing says nothing; one that was asked for always ends."""
-    root = Path(tempfile.mkdtemp(dir=ram))
-    box = Box(root, push=True)
-    make(box.tree, Path("run"), Path())
-    box.ask()
-    assert box.told.ends == [1]
-    box.hear()
-    assert box.told.ends == [1]
-    box.ask()
-    assert box.told.ends == [1, 2]
-    box.close()
+    with looking(ram, push=True) as box:
+        make(box.tree, Path("run"), Path())
+        box.ask()
+        assert box.told.ends == [1]
+        box.hear()
+        assert box.told.ends == [1]
+        box.ask()
+        assert box.told.ends == [1, 2]
 
 
 def test_old_directories_are_only_touched_by_a_light_look(ram: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A poll stats the files of warm directories only; a whole look finds what was written into an old file."""
     monkeypatch.setattr(folders, "FRESH_TIMES", 0)
-    root = Path(tempfile.mkdtemp(dir=ram))
-    box = Box(root, push=False)
-    make(box.tree, Path("run"), Path())
-    box.ask()
-    folder = box.watching.trees[0].folders["run"]
-    folder.seen -= 7200
-    write(box.tree, Path("run/metrics.csv"), Path())
-    box.ask()
-    assert box.told.entries != truth(box.tree)
-    make(box.tree, Path("run/new"), Path())
-    box.ask()
-    assert box.told.entries == truth(box.tree)
-    folder.seen -= 7200
-    write(box.tree, Path("run/metrics.csv"), Path())
-    box.ask(whole=True)
-    assert box.told.entries == truth(box.tree)
-    box.close()
+    with looking(ram, push=False) as box:
+        make(box.tree, Path("run"), Path())
+        box.ask()
+        folder = box.watching.trees[0].folders["run"]
+        folder.seen -= 7200
+        write(box.tree, Path("run/metrics.csv"), Path())
+        box.ask()
+        assert box.told.entries != truth(box.tree)
+        make(box.tree, Path("run/new"), Path())
+        box.ask()
+        assert box.told.entries == truth(box.tree)
+        folder.seen -= 7200
+        write(box.tree, Path("run/metrics.csv"), Path())
+        box.ask(whole=True)
+        assert box.told.entries == truth(box.tree)
 
 
 def test_a_directory_that_is_shut_later() -> None:
@@ -314,55 +314,47 @@ def test_a_directory_that_is_shut_later() -> None:
     if os.geteuid() == 0:
         os.seteuid(65534)  # root may list everything
     try:
-        root = Path(tempfile.mkdtemp())
-        box = Box(root, push=True)
-        make(box.tree, Path("run/leaf"), Path())
-        box.ask()
-        (box.tree / "run/leaf").chmod(0)
-        box.hear()
-        assert box.told.shut == {"run/leaf"}
-        assert not [path for path in box.told.entries if path.startswith("run/leaf/")]
-        (box.tree / "run/leaf").chmod(0o700)
-        box.hear()
-        assert box.told.shut == set()
-        assert box.told.entries == truth(box.tree)
-        box.close()
-        shutil.rmtree(root)
+        with looking(None, push=True) as box:
+            make(box.tree, Path("run/leaf"), Path())
+            box.ask()
+            (box.tree / "run/leaf").chmod(0)
+            box.hear()
+            assert box.told.shut == {"run/leaf"}
+            assert not [path for path in box.told.entries if path.startswith("run/leaf/")]
+            (box.tree / "run/leaf").chmod(0o700)
+            box.hear()
+            assert box.told.shut == set()
+            assert box.told.entries == truth(box.tree)
     finally:
         os.seteuid(os.getuid())
 
 
 def test_watches_are_given_back(ram: Path) -> None:
     """Directories that go take their watches with them: months of runs do not use up the quota."""
-    root = Path(tempfile.mkdtemp(dir=ram))
-    box = Box(root, push=True)
-    box.tree.mkdir()
-    box.ask()
-    kernel = box.watching.notices
-    assert isinstance(kernel, Notices)
-    left = kernel.left
-    for n in range(50):
-        make(box.tree, Path(f"run_{n}/leaf"), Path())
-        box.hear()
-        remove(box.tree, Path(f"run_{n}"), Path())
-        box.hear()
-    assert kernel.left == left
-    assert len(kernel.watched) == 1
-    box.close()
+    with looking(ram, push=True) as box:
+        box.ask()
+        kernel = box.watching.notices
+        assert isinstance(kernel, Notices)
+        left = kernel.left
+        for n in range(50):
+            make(box.tree, Path(f"run_{n}/leaf"), Path())
+            box.hear()
+            remove(box.tree, Path(f"run_{n}"), Path())
+            box.hear()
+        assert kernel.left == left
+        assert len(kernel.watched) == 1
 
 
 def test_waits_longer_for_growth_than_for_a_whole_file(ram: Path) -> None:
     """A closed file is due at once; what is only appended to is gathered for a second."""
-    root = Path(tempfile.mkdtemp(dir=ram))
-    box = Box(root, push=True)
-    make(box.tree, Path("run"), Path())
-    box.ask()
-    with (box.tree / "run/metrics.csv").open("a") as file:
-        file.write("more")
-        file.flush()
+    with looking(ram, push=True) as box:
+        make(box.tree, Path("run"), Path())
+        box.ask()
+        with (box.tree / "run/metrics.csv").open("a") as file:
+            file.write("more")
+            file.flush()
+            box.watching.take_notices()
+            assert box.watching.due is not None
+            assert box.watching.due - time.monotonic() > 0.5
         box.watching.take_notices()
-        assert box.watching.due is not None
-        assert box.watching.due - time.monotonic() > 0.5
-    box.watching.take_notices()
-    assert box.watching.due - time.monotonic() < 0.1
-    box.close()
+        assert box.watching.due - time.monotonic() < 0.1

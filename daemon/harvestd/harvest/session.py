@@ -35,6 +35,10 @@ _BREATH = 0.05
 """Seconds added to a waiting time, so that it is surely over."""
 
 
+def _nothing() -> None:
+    """Tell nobody."""
+
+
 class Session:
     """Works on one host for as long as its connection lasts."""
 
@@ -53,8 +57,6 @@ class Session:
         self._bulk = Bulk(host, house, root, box, self._publisher, self._troubles)
         self._planned: set[str] = set()
         self._without_room: set[str] = set()
-        self._looks_again = False
-        """Whether the next look comes at once, so that it may be asked for while the last files are published."""
 
     @asynccontextmanager
     async def _working(self) -> AsyncIterator[None]:
@@ -112,11 +114,10 @@ class Session:
         What is written to again and again is waited for twice as long as it would need if it were quiet, no longer.
         """
         waited = patience = 0.0
-        self._looks_again = True
         async with self._working():
             plan = await self._look()
             while True:
-                await self._work(plan)
+                await self._work(plan, self._ask_ahead)
                 await self._wait_for_bulk()
                 self._house.rested.ring()
                 plan = await self._look()
@@ -159,8 +160,13 @@ class Session:
             self._house.monitor.planned(self._host.name, size, files)
         return plan
 
-    async def _work(self, plan: Plan) -> None:
-        """Do the small things now; large groups go on beside."""
+    def _ask_ahead(self) -> None:
+        """Ask for the next look while the last small files are being published, where nothing else is to come."""
+        if not self._bulk.busy:
+            self._box.look_ahead()
+
+    async def _work(self, plan: Plan, all_read: Callable[[], None] = _nothing) -> None:
+        """Do the small things now; large groups go on beside. `all_read` is called when no small file is to be read."""
         await self._tidying.tidy(plan)
         groups = [group for group in plan.groups if self._troubles.may_try(group.place)]
         self._bulk.offer([group for group in groups if group.size > SMALL])
@@ -171,7 +177,7 @@ class Session:
         small = [group for group in small if group.place in fitting]
         follows = [each for each in follows if each.place in fitting]
         try:
-            await self._do_small(checks, small, follows)
+            await self._do_small(checks, small, follows, all_read)
         except DiskFull:
             self._without_room |= fitting
             await self._house.room.refuse(self._root, sum(group.size for group in small))
@@ -195,7 +201,9 @@ class Session:
             await self._house.room.refuse(self._root, sum(refused))
         return fitting
 
-    async def _do_small(self, checks: list[Check], small: list[FetchGroup], follows: list[Follow]) -> None:
+    async def _do_small(
+        self, checks: list[Check], small: list[FetchGroup], follows: list[Follow], all_read: Callable[[], None]
+    ) -> None:
         if checks:
             await check_contents(checks, self._box, self._house, self._troubles)
         with unwrapped():
@@ -204,8 +212,7 @@ class Session:
                     await tasks.start(self._collecting.fetch, small, self._box)
                 if follows:
                     await self._following.follow(follows, self._box)
-                if self._looks_again and not self._bulk.busy:
-                    self._box.look_ahead()
+                all_read()
         if small or follows:
             self._house.room.proved()
 
