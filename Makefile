@@ -4,11 +4,11 @@ BIN := .venv/bin
 RUNS ?= 5
 SCALE ?= 1
 
-.PHONY: help install demo test check lint types imports format lock clean bench
+.PHONY: help install demo test test-slow faults check lint types imports format lock clean bench
 .DEFAULT_GOAL := help
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv --clear .venv
@@ -26,7 +26,14 @@ demo: .venv/installed  ## watch the daemon bring home an embedded fleet of made-
 	$(BIN)/harvestd demo
 
 test: .venv/installed  ## run all tests; real OpenSSH servers need sshd (apt install openssh-server)
-	$(BIN)/python -m pytest
+	rm -f .faults
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: .venv/installed  ## run the tests that take minutes: crashes by the dozen, hostile boxes under load
+	$(BIN)/python -m pytest -m slow
+
+faults: .venv/installed  ## say which faults really happened in the test runs since the last `make test`
+	PYTHONPATH=tests $(BIN)/python -m support.faults
 
 bench: .venv/installed  ## measure beside rsync, scp, lftp and rclone; RUNS=3, ONLY=cold,warm, SCALE=0.1 for a trial
 	PYTHONPATH=tests $(BIN)/python -m bench --runs $(RUNS) --scale $(SCALE) $(if $(ONLY),--only $(ONLY))

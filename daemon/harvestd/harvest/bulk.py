@@ -125,8 +125,8 @@ class Bulk:
         except DiskFull:
             # What is half here stands in the way of everything smaller.
             await self._transfers.drop_files(group.files)
-            await self._refuse(group)
             self._house.room.ran_full()
+            await self._refuse(group)
             self._troubles.failed(group.place, "no room on the data root's disk")
         else:
             self._troubles.cleared(group.place)

@@ -6,6 +6,7 @@ once, and once more when there is room again for what there was none for.
 
 import time
 
+import anyio
 import anyio.to_thread
 
 from harvestd.store.root import DataRoot
@@ -29,24 +30,30 @@ class Room:
         self._was_full = False
         self._pause = _FIRST_PAUSE
         self._resting_until = 0.0
+        self._looking = anyio.Lock()
+        """Held while the disk is asked and what it says is told: two hosts must not tell one thing twice."""
 
     async def left(self, root: DataRoot) -> int:
         """Give the bytes that may be asked for now; also notices, and tells, that there is room again."""
-        free = await anyio.to_thread.run_sync(root.free_bytes)
-        left = free - self._floor - self._reserved
-        if self._needed is not None and left >= self._needed and not self._was_full:
-            self._needed = None
-            get_logger().info(Event.DISK_RECOVERED, path=root.path, free_bytes=free)
+        async with self._looking:
+            free = await anyio.to_thread.run_sync(root.free_bytes)
+            left = free - self._floor - self._reserved
+            if self._needed is not None and left >= self._needed and not self._was_full:
+                self._needed = None
+                get_logger().info(Event.DISK_RECOVERED, path=root.path, free_bytes=free)
         return 0 if time.monotonic() < self._resting_until else max(0, left)
 
     async def refuse(self, root: DataRoot, needed: int) -> None:
-        """Note that there is no room for `needed` bytes, and say so unless that is known."""
-        if self._needed is None:
-            free = await anyio.to_thread.run_sync(root.free_bytes)
-            get_logger().warning(
-                Event.DISK_LOW, path=root.path, free_bytes=free, needed_bytes=needed, floor_bytes=self._floor
-            )
-        self._needed = needed if self._needed is None else min(needed, self._needed)
+        """Note that there was no room for `needed` bytes, and say so unless that is known, or over by now."""
+        async with self._looking:
+            if self._needed is None:
+                free = await anyio.to_thread.run_sync(root.free_bytes)
+                if free - self._floor - self._reserved >= needed and not self._was_full:
+                    return
+                get_logger().warning(
+                    Event.DISK_LOW, path=root.path, free_bytes=free, needed_bytes=needed, floor_bytes=self._floor
+                )
+            self._needed = needed if self._needed is None else min(needed, self._needed)
 
     def ran_full(self) -> None:
         """Note that a write found no room, whatever the disk says of itself: fetching rests for a while."""

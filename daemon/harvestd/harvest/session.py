@@ -180,8 +180,8 @@ class Session:
             await self._do_small(checks, small, follows, all_read)
         except DiskFull:
             self._without_room |= fitting
-            await self._house.room.refuse(self._root, sum(group.size for group in small))
             self._house.room.ran_full()
+            await self._house.room.refuse(self._root, sum(group.size for group in small))
 
     async def _fitting(self, small: Iterable[FetchGroup], follows: Iterable[Follow]) -> set[str]:
         """Give the places for which there is room on the disk, by value; the rest waits."""
