@@ -96,9 +96,7 @@ def root(tmp_path: Path) -> Iterator[DataRoot]:
 async def lanes_to(box: FarBox, round_trip: float = 0.1, memory: int = 256 * MIB) -> AsyncIterator[Lanes]:
     """Give up to four lanes to a box at some distance."""
     async with anyio.create_task_group() as tasks:
-        lanes = Lanes(4, MemoryBudget(memory), box.opening, tasks)
-        lanes.answered(round_trip)
-        yield lanes
+        yield Lanes(4, MemoryBudget(memory), box.opening, tasks, round_trip)
         tasks.cancel_scope.cancel()
 
 

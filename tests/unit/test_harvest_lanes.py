@@ -83,14 +83,10 @@ async def test_lane_on_which_something_failed_is_never_lent_again() -> None:
 
 @pytest.mark.parametrize(("round_trip", "lanes"), [(None, 1), (0.0, 1), (0.001, 1), (0.012, 2), (0.1, 4), (3.0, 4)])
 async def test_number_of_lanes_follows_the_distance(round_trip: float | None, lanes: int) -> None:
-    """Next door one connection does; far away as many as the operator allows; the quickest answer counts."""
+    """Next door one connection does; far away as many as the operator allows; a small file is worth no second one."""
     async with anyio.create_task_group() as tasks:
-        several = Lanes(4, MemoryBudget(256 * MIB), Lines().opening, tasks)
-        if round_trip is not None:
-            several.answered(round_trip + 1)
-            several.answered(round_trip)
-            several.answered(round_trip + 2)
-            assert several.worthwhile(MIB) == 1
+        several = Lanes(4, MemoryBudget(256 * MIB), Lines().opening, tasks, round_trip)
+        assert several.worthwhile(MIB) == 1
         assert several.worthwhile(100 * MIB) == lanes
 
 
@@ -109,7 +105,7 @@ async def test_memory_is_bounded_whatever_the_number_of_hosts() -> None:
             await go_on.wait()
 
     async with anyio.create_task_group() as tasks:
-        hosts = [Lanes(4, budget, lines.opening, tasks) for _ in range(200)]
+        hosts = [Lanes(4, budget, lines.opening, tasks, 0.1) for _ in range(200)]
         async with anyio.create_task_group() as users:
             for lanes in hosts:
                 users.start_soon(one, lanes)
@@ -137,21 +133,3 @@ async def test_first_lanes_get_large_windows_and_late_ones_still_some() -> None:
     assert windows[0] == 8 * MIB
     assert windows == sorted(windows, reverse=True)
     assert windows[-1] >= MIB // 2
-
-
-async def test_lanes_that_are_prepared_wait_for_their_user() -> None:
-    """What a far box's file is worth is opened ahead, and closed again where it is not needed any more."""
-    box = Lines()
-    async with anyio.create_task_group() as tasks:
-        lanes = Lanes(4, MemoryBudget(256 * MIB), box.opening, tasks)
-        lanes.answered(0.1)
-        async with lanes.lent():
-            lanes.prepare(100 * MIB)
-            await until(lambda: box.open == 4)
-        async with lanes.lent(), lanes.lent():
-            assert len(box.windows) == 4
-        lanes.release()
-        await until(lambda: box.open == 0)
-        lanes.prepare(100 * MIB)
-        await anyio.wait_all_tasks_blocked()
-        assert len(box.windows) == 4

@@ -71,9 +71,6 @@ class Arriving:
         """
         source = self._file.source
         self._proven = self._staged.size
-        if self._lanes.round_trip is None and source.version.size > self._staged.size:
-            async with self._lanes.lent() as lane:
-                await self._look(lane.reader, None)
         self._working = self._lanes.worthwhile(source.version.size - self._staged.size)
         self._segments = Segments(self._staged.size, source.version.size, self._working)
         with unwrapped():
@@ -156,7 +153,7 @@ class Arriving:
             raise self._useless("its hash is not the one that the box told")
 
     async def _receive(self, events: AsyncIterator[ReadEvent], spool: Spool) -> tuple[Opened, Closed]:
-        asked = counted = time.monotonic()
+        counted = time.monotonic()
         opened: Opened | None = None
         fresh = 0
         async for event in events:
@@ -174,7 +171,6 @@ class Arriving:
                     fresh, counted = 0, time.monotonic()
                 case Opened():
                     opened = event
-                    self._lanes.answered(time.monotonic() - asked)
                 case Closed() if opened is not None:
                     await self._count(fresh)
                     return opened, event
@@ -189,32 +185,23 @@ class Arriving:
         await self._bandwidth.spend(size)
 
     async def _agrees(self, reader: Reader) -> bool:
-        """Ask whether the box's file begins with what is staged, which is proven then."""
-        size = self._staged.size
-        opened = await self._look(reader, size)
-        self._proven = size
-        return opened.verified == self._staged.hexdigest
-
-    async def _look(self, reader: Reader, verify: int | None) -> Opened:
-        """Let the box open the file and send nothing of it."""
+        """Ask whether the box's file begins with what is staged, which is proven then; sends nothing of it."""
         source = self._file.source
+        size = self._staged.size
         opened: Opened | None = None
-        request = ReadRequest(source.tree, source.path, verify or 0, 0, None if verify is None else 0)
-        async with reader.reading([request]) as events:
-            asked = time.monotonic()
+        async with reader.reading([ReadRequest(source.tree, source.path, size, 0, 0)]) as events:
             async for event in events:
                 match event:
                     case Opened():
                         opened = event
-                        if not verify:
-                            self._lanes.answered(time.monotonic() - asked)
                     case Failed():
                         raise self._failed(event)
                     case _:
                         pass
         if opened is None or opened.version != source.version:
             raise self._useless("it changed on the box before it was read")
-        return opened
+        self._proven = size
+        return opened.verified == self._staged.hexdigest
 
     def _failed(self, event: Failed) -> Doubtful:
         return Doubtful(f"{self._file.source.path.name}: {event.reason}")

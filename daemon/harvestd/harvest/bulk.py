@@ -23,7 +23,7 @@ from harvestd.harvest.publisher import Publisher, StagedFile, StagedGroup
 from harvestd.harvest.transfers import Transfers
 from harvestd.harvest.troubles import Troubles
 from harvestd.inventory.provider import Host
-from harvestd.remote.box import Box, ReadRequest
+from harvestd.remote.box import Box
 from harvestd.remote.connecting import connect
 from harvestd.remote.opening import open_reader
 from harvestd.store.failures import Conflict, DiskFull, Refused
@@ -79,7 +79,7 @@ class Bulk:
         with unwrapped():
             async with anyio.create_task_group() as tasks:
                 most = self._house.settings.limits.bulk_connections_per_host
-                lanes = Lanes(most, self._house.bulk, self._line, tasks)
+                lanes = Lanes(most, self._house.bulk, self._line, tasks, self._box.round_trip)
                 while True:
                     while not self._queue:
                         lanes.release()
@@ -162,10 +162,8 @@ class Bulk:
         try:
             parts = [file for file in group.files if file.source.version.size < PART]
             async with anyio.create_task_group() as tasks:
-                if lanes.round_trip is None:
-                    tasks.start_soon(self._look_ahead, group, lanes)
                 if lanes.worthwhile(group.size) == 1:
-                    # One after the other on one connection; and the answer tells how far away the box is.
+                    # One after the other on one connection.
                     await self._fetch_parts(parts, staged, lanes)
                     parts = []
                 tasks.start_soon(self._fetch_parts, parts, staged, lanes)
@@ -181,16 +179,6 @@ class Bulk:
             for each in (*staged.values(), *copies):
                 if not each.closed:
                     each.close()
-
-    async def _look_ahead(self, group: FetchGroup, lanes: Lanes) -> None:
-        """Find out how far away the box is while the first lane is being opened, so that others are ready with it."""
-        source = group.files[0].source
-        async with self._box.reading([ReadRequest(source.tree, source.path, length=0)]) as events:
-            asked = time.monotonic()
-            async for _ in events:
-                if lanes.round_trip is None:
-                    lanes.answered(time.monotonic() - asked)
-                    lanes.prepare(group.size)
 
     async def _fetch_parts(self, files: Sequence[FetchFile], staged: dict[FetchFile, Staged], lanes: Lanes) -> None:
         if files:

@@ -6,14 +6,13 @@ it is open, so the sum is bounded whatever the number of hosts; where nothing is
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from math import ceil
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
-from harvestd.errors import Retry
 from harvestd.harvest.budgets import MemoryBudget
 from harvestd.harvest.segments import LAST
 from harvestd.remote.box import Reader
@@ -56,22 +55,17 @@ class Lane:
 class Lanes:
     """Lends lanes; `tasks` is where their connections live, and must outlive every loan."""
 
-    def __init__(self, most: int, budget: MemoryBudget, opening: Opening, tasks: TaskGroup) -> None:
-        """Open `most` lanes at most; `budget` is that of all hosts' lanes."""
+    def __init__(
+        self, most: int, budget: MemoryBudget, opening: Opening, tasks: TaskGroup, round_trip: float | None = None
+    ) -> None:
+        """Open `most` lanes at most; `budget` is that of all hosts' lanes, `round_trip` in seconds if known."""
         self._most = most
         self._budget = budget
         self._opening = opening
         self._tasks = tasks
         self._idle: list[Lane] = []
-        self._resting = True
-        """Whether nobody needs any."""
         self._places = anyio.Semaphore(most)
-        self.round_trip: float | None = None
-        """Seconds: the quickest answer so far; None before the first one."""
-
-    def answered(self, seconds: float) -> None:
-        """Hear how long the box took to answer on a lane."""
-        self.round_trip = seconds if self.round_trip is None else min(self.round_trip, seconds)
+        self._round_trip = round_trip
 
     def worthwhile(self, size: int) -> int:
         """Give how many connections `size` bytes are worth: what it takes to fill a fast line over this round trip.
@@ -79,9 +73,9 @@ class Lanes:
         Where there is next to none one connection fills any line, and each further one only costs both sides CPU;
         far away each is held to what TCP keeps on its way. One, too, while many hosts share the memory.
         """
-        if not self.round_trip or not self._budget.has(self._budget.total // 2):
+        if not self._round_trip or not self._budget.has(self._budget.total // 2):
             return 1
-        return min(self._most, 1 + size // LAST, ceil(self.round_trip / _ROUND_TRIP_EACH))
+        return min(self._most, 1 + size // LAST, ceil(self._round_trip / _ROUND_TRIP_EACH))
 
     @asynccontextmanager
     async def lent(self, placed: Callable[[], None] = lambda: None) -> AsyncIterator[Lane]:
@@ -89,7 +83,6 @@ class Lanes:
 
         `placed` is called when it is this one's turn, before a connection is made.
         """
-        self._resting = False
         async with self._places:
             placed()
             lane = self._idle.pop() if self._idle else await self._opened()
@@ -103,30 +96,10 @@ class Lanes:
             self._idle.append(lane)
             if not self._budget.has(0):
                 # Another host waits for the memory that these hold.
-                self._close_idle()
-
-    def prepare(self, size: int) -> None:
-        """Open what `size` bytes are worth, beside the one that is being opened for them already.
-
-        Where one can't be opened, whoever needs it will hear of that.
-        """
-        for _ in range(self.worthwhile(size) - 1):
-            self._tasks.start_soon(self._prepare)
-
-    async def _prepare(self) -> None:
-        if not self._resting:
-            with suppress(Retry):
-                async with self.lent() as lane, lane.reader.reading([]):
-                    pass  # the program on the box runs now
-        if self._resting:
-            self._close_idle()
+                self.release()
 
     def release(self) -> None:
-        """Close what is not lent; nobody needs any for now."""
-        self._resting = True
-        self._close_idle()
-
-    def _close_idle(self) -> None:
+        """Close what is not lent."""
         for lane in self._idle:
             lane.over.set()
         self._idle.clear()

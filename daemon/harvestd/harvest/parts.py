@@ -3,7 +3,6 @@
 They are not journalled: what a crash costs is little. Nothing that is in doubt leaves here.
 """
 
-import time
 from collections.abc import Callable, Sequence
 
 import anyio
@@ -38,21 +37,18 @@ class Parts:
     async def bring(self, files: Sequence[FetchFile], lanes: Lanes) -> None:
         """Put all of `files` into `staged`. Raises `Doubtful`, `Retry` when the link is lost, `HaltedForSafety`."""
         async with lanes.lent() as lane:
-            await self._read(files, lane.reader, lanes)
+            await self._read(files, lane.reader)
 
-    async def _read(self, files: Sequence[FetchFile], reader: Reader, lanes: Lanes) -> None:
+    async def _read(self, files: Sequence[FetchFile], reader: Reader) -> None:
         requests = [ReadRequest(f.source.tree, f.source.path, length=f.source.version.size) for f in files]
         waiting = iter(files)
         opened: Opened | None = None
         content = bytearray()
         async with reader.reading(requests) as events:
-            asked: float | None = time.monotonic()
             async for event in events:
                 match event:
                     case Opened():
-                        if asked is not None:
-                            lanes.answered(time.monotonic() - asked)
-                        opened, asked = event, None
+                        opened = event
                     case Chunk(data):
                         content += data
                         self._came(len(data))

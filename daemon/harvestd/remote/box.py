@@ -133,6 +133,11 @@ class Box(Reader, Protocol):
         """How it is read: "probe" or "sftp"."""
         ...
 
+    @property
+    def round_trip(self) -> float | None:
+        """Seconds there and back, measured when it was opened or asked for facts; None before."""
+        ...
+
     async def scan(self) -> Snapshot:
         """Look at all trees now. The first look is whole; later ones cost only what changed."""
         ...

@@ -40,6 +40,7 @@ class ProbeBox:
         self._running = Running(connection, limits, pulse)
         self._reader = ProbeReader(self._running)
         self._known = KnownTrees(watch.trees, limits)
+        self.round_trip: float | None = None
         self._told_by: ProbeProcess | None = None
         """Whose news `_known` is made of: a delta means something only to the process that told all before it."""
         self._asked = 0
@@ -59,6 +60,7 @@ class ProbeBox:
         questions = [box._scan_question(), box._facts_question()]
         await box._running.start(questions)
         box._told_by = await box._running.get()
+        box.round_trip = box._told_by.round_trip
         box._ahead = box._asked
         box._facts_asked = True
         return box

@@ -8,6 +8,7 @@ closes it.
 
 import asyncio
 import secrets
+import time
 from collections import deque
 from collections.abc import Collection, Sequence
 from contextlib import suppress
@@ -112,6 +113,7 @@ class _Session(asyncssh.SSHClientSession[bytes]):
         self._timer: asyncio.TimerHandle | None = None
         self.decoder = decoder
         self.channel: asyncssh.SSHClientChannel[bytes] | None = None
+        self.opened_at = 0.0
         shares = _shares(connection.window)
         self.greeting = Mailbox("h", _FACTS, expecting=True)
         # The first questions travel with the program.
@@ -138,6 +140,7 @@ class _Session(asyncssh.SSHClientSession[bytes]):
 
     def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
         self.channel = chan
+        self.opened_at = time.monotonic()
         # Behind the request to execute the command, which follows at once, but without waiting for its answer.
         asyncio.get_running_loop().call_soon(self._open)
 
@@ -225,6 +228,8 @@ class ProbeProcess:
         self._session = session
         self.looks, self.readings, self.facts = session.looks, session.readings, session.facts
         self.python = ""
+        self.round_trip = 0.0
+        """Seconds until sshd had opened the channel: for that it neither starts a program nor asks a file system."""
 
     @classmethod
     async def start(
@@ -250,6 +255,7 @@ class ProbeProcess:
         return process
 
     async def _open(self) -> None:
+        asked = time.monotonic()
         try:
             with anyio.fail_after(self._limits.answer_time.total_seconds()):
                 await self._connection.ssh.create_session(
@@ -263,6 +269,7 @@ class ProbeProcess:
             raise self._silent() from e
         except (asyncssh.Error, OSError) as e:
             raise self._connection.lost(e) from e
+        self.round_trip = self._session.opened_at - asked
 
     async def _greeting(self) -> None:
         try:

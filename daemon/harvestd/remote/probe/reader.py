@@ -30,10 +30,11 @@ class ProbeReader:
     async def reading(self, requests: Sequence[ReadRequest]) -> AsyncIterator[AsyncIterator[ReadEvent]]:
         """See `Reader.reading`."""
         async with self._lock:
-            process = await self._running.get()
+            questions = list(_questions(requests))
+            process, told = await self._running.asked(questions)
             answer = _Answer(self._running.connection, process, requests)
             try:
-                for question in _questions(requests):
+                for question in questions if not told else ():
                     process.ask(question, process.readings)
                 yield answer
                 await answer.conclude()

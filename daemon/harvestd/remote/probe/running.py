@@ -27,15 +27,21 @@ class Running:
 
     async def get(self) -> ProbeProcess:
         """Give the process, started anew if it has ended. Raises `Retry`."""
+        process, _ = await self.asked(())
+        return process
+
+    async def asked(self, questions: Sequence[dict[str, object]]) -> tuple[ProbeProcess, bool]:
+        """As `get`; where it is started anew these questions travel with it, and True is given."""
         async with self._starting:
-            if self._process is None or not self._process.alive:
+            begins = self._process is None or not self._process.alive
+            if begins:
                 try:
-                    await self.start()
+                    await self.start(questions)
                 except NoProbe as e:
                     raise LinkLost(f"{self.connection.target}: the probe does not start ({e})") from e
             if self._process is None:
                 raise AssertionError("it was just started")
-            return self._process
+            return self._process, begins
 
     def give_up(self) -> None:
         """End the process: what it still has to say is of no use, or its conversation went wrong."""

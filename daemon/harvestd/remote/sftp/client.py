@@ -1,5 +1,6 @@
 """A box that allows SFTP alone, behind the same contract as one that runs the probe."""
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -29,6 +30,7 @@ class SftpBox:
         self._limits = limits
         self._reader = SftpReader(connection, limits)
         self._session: SftpSession | None = None
+        self.round_trip: float | None = None
         self._last: tuple[Listing, ...] = ()
         self._lock = anyio.Lock()
 
@@ -99,10 +101,12 @@ class SftpBox:
             return facts
         async with self._lock:
             session = await self._started()
+            asked = time.monotonic()
             try:
                 room = await session.call(session.client.statvfs(encoded(self._watch.trees[0].root)))
             except asyncssh.SFTPError:
                 return facts
+            self.round_trip = time.monotonic() - asked
             return replace(facts, free_bytes=max(0, room.bavail * room.frsize))
 
     def reading(self, requests: Sequence[ReadRequest]) -> AbstractAsyncContextManager[AsyncIterator[ReadEvent]]:
