@@ -26,6 +26,8 @@ from harvestd.store.staging import Staged
 
 _PATIENCE = 0.5
 """Seconds after which what came is written and counted, however little it is."""
+_INSTANT = 0.001
+"""Seconds that anything takes at least, for what is divided by them."""
 
 
 class Doubtful(HarvestError):
@@ -119,18 +121,18 @@ class Arriving:
             if segment is None:
                 await self.moved.rung()
                 continue
-            started = time.monotonic()
             try:
-                await self._bring(segment, lane)
+                seconds = await self._bring(segment, lane)
             except BaseException:
                 self._segments.give_back(segment)
                 self.moved.ring()
                 raise
-            rate = (segment.end - segment.start) / (time.monotonic() - started)
+            rate = (segment.end - segment.start) / seconds
             segment.here = True
             self.moved.ring()
 
-    async def _bring(self, segment: Segment, lane: Lane) -> None:
+    async def _bring(self, segment: Segment, lane: Lane) -> float:
+        """Bring one segment; gives the seconds from the box's first word to its last, which tell how fast it sends."""
         source = self._file.source
         async with self._prefix:
             # What came of it before it was given back may be part of the prefix by now, and must not be written again.
@@ -144,16 +146,17 @@ class Arriving:
             spooling(landing.write, self.moved.ring, min(lane.buffer, length)) as spool,
             lane.reader.reading([request]) as events,
         ):
-            opened, closed = await self._receive(events, spool)
+            opened, closed, seconds = await self._receive(events, spool)
         if not opened.version == closed.version == source.version:
             raise self._useless("it changed on the box while it was read")
         if segment.at != segment.end:
             raise self._useless("the box sent another number of bytes than the file has")
         if closed.sha256 is not None and closed.sha256 != landing.hexdigest:
             raise self._useless("its hash is not the one that the box told")
+        return max(seconds, _INSTANT)
 
-    async def _receive(self, events: AsyncIterator[ReadEvent], spool: Spool) -> tuple[Opened, Closed]:
-        counted = time.monotonic()
+    async def _receive(self, events: AsyncIterator[ReadEvent], spool: Spool) -> tuple[Opened, Closed, float]:
+        began = counted = time.monotonic()
         opened: Opened | None = None
         fresh = 0
         async for event in events:
@@ -170,10 +173,10 @@ class Arriving:
                     await self._count(fresh)
                     fresh, counted = 0, time.monotonic()
                 case Opened():
-                    opened = event
+                    opened, began = event, time.monotonic()
                 case Closed() if opened is not None:
                     await self._count(fresh)
-                    return opened, event
+                    return opened, event, time.monotonic() - began
                 case Failed():
                     raise self._failed(event)
                 case _:
