@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 SECONDS = 1.0
 """How long a segment should take its lane."""
-FIRST = 4 * 1024 * 1024
+FIRST = 2 * 1024 * 1024
 """Bytes of a lane's first segment, which shows how fast it is."""
 SMALLEST = 1024 * 1024
 LARGEST = 32 * 1024 * 1024
