@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from support.house import Workstation
 from support.openssh import OpenSSHFactory, require_sshd
 
 
@@ -21,3 +22,9 @@ def openssh_factory(tmp_path: Path) -> Iterator[OpenSSHFactory]:
     require_sshd()
     with closing(OpenSSHFactory(tmp_path / "openssh")) as factory:
         yield factory
+
+
+@pytest.fixture
+def workstation(tmp_path: Path, openssh_factory: OpenSSHFactory) -> Workstation:
+    """Give a workstation that knows no box yet, with an empty data root."""
+    return Workstation(tmp_path, openssh_factory)

@@ -3,9 +3,6 @@
 The server is scripted with asyncssh, since no honest OpenSSH would say such things.
 """
 
-import asyncio
-import json
-import re
 import struct
 import tracemalloc
 import zlib
@@ -25,6 +22,7 @@ from harvestd.remote.box import Box, Limits, ReadRequest
 from harvestd.remote.connecting import connect
 from harvestd.remote.opening import open_box
 from harvestd.remote.target import Target
+from support.lying import Script, end, entry, frame, listening, scan_part, told
 from support.openssh import generate_key
 
 pytestmark = pytest.mark.anyio
@@ -32,85 +30,20 @@ pytestmark = pytest.mark.anyio
 TREE = training(Path("/root-of-a-liar"))
 LIMITS = Limits(entries=2000, rejected_names=50, answer_time=timedelta(seconds=1.5), scan_time=timedelta(seconds=3))
 
-Script = Callable[[dict[str, object]], bytes]
-"""From a request to the raw bytes of its answer."""
-
-
-def frame(letter: bytes, payload: bytes) -> bytes:
-    """Give one frame."""
-    return struct.pack(">I", len(payload) + 1) + letter + payload
-
-
-def told(letter: bytes, value: object) -> bytes:
-    """Give one frame of JSON."""
-    return frame(letter, json.dumps(value).encode())
-
-
-def scan_part(**news: object) -> bytes:
-    """Give news of the only tree; `set` and `gone` by directory."""
-    return frame(b"S", zlib.compress(json.dumps({"tree": 0, **news}).encode()))
-
-
-def end(number: object) -> bytes:
-    """Give the end of a scan."""
-    return told(b"E", {"id": number, "now": 1, "trees": [[0, "present", 1, "ext4"]]})
-
-
-async def _probe(process: asyncssh.SSHServerProcess[bytes], script: Script) -> None:
-    """Play a probe's part honestly up to the greeting, then as the script says."""
-    command = process.command or ""
-    (size,) = re.findall(r"read\((\d+)\)", command)
-    await process.stdin.readexactly(int(size))
-
-    async def request() -> dict[str, object]:
-        (length,) = struct.unpack(">I", await process.stdin.readexactly(4))
-        body = await process.stdin.readexactly(length)
-        value = json.loads(body if body.startswith(b"{") else zlib.decompress(body))
-        assert isinstance(value, dict)
-        return value
-
-    hello = await request()
-    process.stdout.write(str(hello["marker"]).encode() + told(b"H", {"python": "3.10.0"}))
-    while True:
-        asked = await request()
-        if asked["do"] == "facts":
-            facts = {"id": 1, "gpus": [], "host": "liar", "utc_offset": 0, "free": None, "python": "3.10.0"}
-            process.stdout.write(told(b"F", facts))
-        elif asked["do"] in {"scan", "read"}:
-            process.stdout.write(script(asked))
-            await process.stdout.drain()
-
-
-class _Open(asyncssh.SSHServer):
-    """Lets anybody in."""
-
-    def begin_auth(self, username: str) -> bool:  # noqa: ARG002  (asyncssh's signature)
-        return False
-
 
 @asynccontextmanager
 async def liar(tmp_path: Path, script: Script) -> AsyncIterator[Box]:
     """Give a box whose probe answers as `script` says."""
-
-    async def process(channel: asyncssh.SSHServerProcess[bytes]) -> None:
-        try:
-            await _probe(channel, script)
-        except (asyncssh.Error, asyncio.IncompleteReadError, BrokenPipeError):
-            channel.close()
-
-    async with served(tmp_path, process_factory=process) as box:
+    async with served(tmp_path, lambda: script) as box:
         yield box
 
 
 @asynccontextmanager
-async def served(tmp_path: Path, **options: object) -> AsyncIterator[Box]:
+async def served(tmp_path: Path, script: Callable[[], Script] | None, **options: object) -> AsyncIterator[Box]:
     """Give a box behind an asyncssh server with these options."""
     key = generate_key(tmp_path / "key")
-    host_key = asyncssh.generate_private_key("ssh-ed25519")
-    async with asyncssh.listen(
-        "127.0.0.1", 0, server_factory=_Open, server_host_keys=[host_key], encoding=None, **options
-    ) as server:
-        target = Target("liar", "127.0.0.1", server.get_port(), identity_files=(key,), agent=False)
+    async with listening(script, **options) as port:
+        target = Target("liar", "127.0.0.1", port, identity_files=(key,), agent=False)
         async with connect(target, Pins()) as connection, open_box(connection, watching(TREE), LIMITS) as box:
             yield box
 
@@ -127,11 +60,6 @@ async def outcome(box: Box) -> HarvestError:
 def in_tree(*rows: list[object]) -> list[object]:
     """Give entries that stand at the top of the tree."""
     return [["", list(rows)]]
-
-
-def entry(name: object = "a", kind: object = "f", *fields: object) -> list[object]:
-    """Give an entry's row with some of its fields replaced."""
-    return [name, kind, *(fields or (1, 2, 3, 4))]
 
 
 async def test_honest_script_is_believed(tmp_path: Path) -> None:
@@ -311,7 +239,7 @@ class _Endless(_LyingFiles):
 @asynccontextmanager
 async def sftp_liar(tmp_path: Path, server: type[asyncssh.SFTPServer]) -> AsyncIterator[Box]:
     """Give a box that only has this SFTP server."""
-    async with served(tmp_path, sftp_factory=server) as box:
+    async with served(tmp_path, None, sftp_factory=server) as box:
         assert box.method == "sftp"
         yield box
 
