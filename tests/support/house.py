@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
+from typing import cast
 
 import anyio
 import anyio.lowlevel
@@ -195,7 +196,8 @@ class Workstation:
     def audit(self) -> None:
         """Check what must hold at any rest: rows have their files, nothing lies in staging but what is journalled."""
         for target, size, digest in self.catalogue("SELECT target, size, sha256 FROM files"):
-            content = (self.data / str(target)).read_bytes()
+            # A name that is not UTF-8 is kept as bytes.
+            content = (self.data / os.fsdecode(cast("str | bytes", target))).read_bytes()
             assert len(content) == size, target
             assert hashlib.sha256(content).hexdigest() == digest, target
         staged = {path.name for path in (self.data / ".harvestd" / "staging").iterdir()}

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import cast
 
@@ -90,6 +91,11 @@ class Open(asyncssh.SSHServer):
         return False
 
 
+@cache
+def _host_key() -> asyncssh.SSHKey:
+    return asyncssh.generate_private_key("ssh-ed25519")
+
+
 @asynccontextmanager
 async def listening(script: Callable[[], Script] | None, **options: object) -> AsyncIterator[int]:
     """Listen on loopback with a scripted probe (None: as `options` say); gives the port.
@@ -106,8 +112,7 @@ async def listening(script: Callable[[], Script] | None, **options: object) -> A
     if script is not None:
         options["process_factory"] = process
     options = {"server_factory": Open, **options}
-    host_key = asyncssh.generate_private_key("ssh-ed25519")
-    async with asyncssh.listen("127.0.0.1", 0, server_host_keys=[host_key], encoding=None, **options) as server:
+    async with asyncssh.listen("127.0.0.1", 0, server_host_keys=[_host_key()], encoding=None, **options) as server:
         yield server.get_port()
 
 
@@ -117,10 +122,15 @@ class _LogIn:
     client_key: Path
 
 
+def log_in_key(workstation: Workstation) -> Path:
+    """Give the key with which a workstation logs in to scripted boxes."""
+    key = workstation.config.with_name("key_for_liars")
+    return key if key.exists() else generate_key(key)
+
+
 def add_port(workstation: Workstation, name: str, port: int, root: Path) -> None:
     """Let a workstation know of a box that listens on `port`, with the same log-in as any."""
-    key = workstation.config.with_name(f"{name}_key")
-    login = _LogIn("anybody", key if key.exists() else generate_key(key))
+    login = _LogIn("anybody", log_in_key(workstation))
     # Of a box's server the configuration needs these two only.
     workstation.boxes[name] = GpuBox(cast("OpenSSHServer", login), root, port)
 

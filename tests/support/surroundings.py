@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from support.house import Workstation
+from support.lying import log_in_key
+
 _OTHERS = frozenset({"sshd.log", "harvestd.toml", "output"})
 """What servers and the test itself write meanwhile."""
 _FAR = tuple(map(Path, ("/etc", "/etc/passwd", "/etc/shadow", "/etc/hosts", "/dev", "/dev/null", "/")))
@@ -39,11 +42,14 @@ def _seen(path: Path, *, far: bool = False) -> tuple[object, ...]:
 
 
 @contextmanager
-def untouched(directory: Path, data: Path) -> Iterator[None]:
-    """Fail if anything below `directory` is another one after the body than before it, `data`'s inside apart."""
+def untouched(workstation: Workstation) -> Iterator[None]:
+    """Fail if the body changes anything in the directory that holds the data root, the data root's inside apart."""
+    data = workstation.data
+    directory = data.parent
     data.mkdir(exist_ok=True)
-    bait = data.with_name("passwd")
-    bait.write_text("nobody writes here\n")
+    log_in_key(workstation)
+    workstation.settings()
+    data.with_name("passwd").write_text("nobody writes here\n")
     before = surroundings(directory, data)
     yield
     after = surroundings(directory, data)

@@ -186,7 +186,6 @@ class Collecting:
     async def _hand_over(self, collected: _Collected, batches: _Batches) -> None:
         place = collected.group.place
         if collected.is_whole:
-            self._troubles.cleared(place)
             await batches.add(collected)
         else:
             self._troubles.failed(place, collected.doubt or "not all of it came")
@@ -205,7 +204,9 @@ class Collecting:
             staged = await anyio.to_thread.run_sync(self._stage, batch)
             for collected in batch:
                 batches.free(collected.group)
-                if collected.doubt is not None:
+                if collected.doubt is None:
+                    self._troubles.cleared(collected.group.place)
+                else:
                     self._troubles.failed(collected.group.place, collected.doubt)
             batch.clear()
             await self._publisher.publish(staged)
