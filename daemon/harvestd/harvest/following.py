@@ -232,6 +232,9 @@ class Following:
         except (Conflict, Refused) as e:
             self._refuse(follow, e)
             return None
+        if follow.target.replaces is not None:
+            # The link may break before anything comes: the catalogue must not go on about the file that stood here.
+            await self._house.catalogue.save_files([_emptied(follow.target.replaces)])
         get_logger().warning(
             Event.FILE_CONFLICT,
             host=self._host.name,
@@ -248,6 +251,12 @@ class Following:
     def close(self) -> None:
         """Close all files."""
         self._files.close_all()
+
+
+def _emptied(record: FileRecord) -> FileRecord:
+    """Give what is known of a file once it begins anew: that it is here, and that nothing of its source is."""
+    version = replace(record.version, size=0, mtime_ns=0)
+    return replace(record, version=version, size=0, sha256=hashlib.sha256().hexdigest(), fetched_at=time.time())
 
 
 def _whole(kind: Kind, content: bytes) -> int:

@@ -4,6 +4,7 @@ Pure. Content may still lie (a size need not be the file's), but nothing here is
 tree. A broken rule raises `BrokenAnswer`; the text never repeats what the box sent.
 """
 
+import hashlib
 import json
 import struct
 import sys
@@ -22,6 +23,7 @@ _MOST_TEXT = 4096
 _MOST_GPUS = 64
 _DAY = 86_400
 _HASH_CHARACTERS = 64
+_HASH_OF_NOTHING = hashlib.sha256(b"").hexdigest()
 _PAIR = 2
 _FILE_FIELDS = 6
 _LINK_FIELDS = 7
@@ -306,6 +308,9 @@ def opened(payload: bytes, number: int, request: ReadRequest) -> Opened:
     """Read the answer that starts file `number`, which must be the one for `request`."""
     value = _answer(payload, number)
     verified = None if request.verify_from is None else _hash(value.get("verified"))
+    if request.verify_from == request.offset and verified != _HASH_OF_NOTHING:
+        # Who began with nothing, and were told that this is not how the file begins, would begin anew for ever.
+        raise BrokenAnswer("a hash of no bytes that is none")
     return Opened(request, _version(value.get("version")), verified)
 
 
