@@ -1,5 +1,6 @@
 """Files that are not what they were announced to be, from a scripted box: what is wrong is never published."""
 
+import hashlib
 from collections.abc import Callable, Iterable
 from itertools import repeat
 from pathlib import Path
@@ -148,28 +149,28 @@ async def test_answers_that_make_no_sense(workstation: Workstation, liar: Liar, 
     workstation.audit()
 
 
-async def test_bytes_from_the_wrong_place(workstation: Workstation, liar: Liar) -> None:
-    """A log that goes on with bytes of another place of the file is no prefix of its source, and does not stay."""
+async def test_log_that_never_begins_as_it_did(workstation: Workstation, liar: Liar) -> None:
+    """A box that denies the bytes before an offset, even where there are none, is no source: what was here is kept."""
     path = f"{RUN.name}/logs/train_log.jsonl"
     log = liar.root / HOME / path
     await visit(workstation, liar)
-    here = workstation.training(RUN.name) / "logs/train_log.jsonl"
-    first = here.read_bytes()
-    assert first == log.read_bytes()
-    whole = first + b'{"step": 4, "loss": 0.5}\n' * 40
-    log.write_bytes(whole)
-    version = row_of(log)[2:]
+    first = log.read_bytes()
+    log.write_bytes(first + b'{"step": 4, "loss": 0.5}\n' * 40)
+    offsets = []
 
     def shifted(number: int) -> Iterable[bytes]:
-        fired(55)
-        # The right number of bytes, from the file's beginning.
-        yield told(b"O", {"id": number, "version": version, "verified": "0" * 64})
-        yield frame(b"D", whole[: len(whole) - len(first)])
-        yield told(b"C", {"id": number, "version": version, "sha256": "0" * 64})
+        offsets.append(number)
+        yield told(b"O", {"id": number, "version": row_of(log)[2:], "verified": "0" * 64})
+        yield frame(b"D", first[:100])
+        yield told(b"C", {"id": number, "version": row_of(log)[2:], "sha256": hashlib.sha256(first[:100]).hexdigest()})
 
     liar.read = lying_about(path, shifted)
-    await visit(workstation, liar)
-    assert here.read_bytes() in {first, whole}
+    outcome = await visit(workstation, liar)
+    assert isinstance(outcome.error, HostQuarantined)
+    assert len(offsets) == 2
+    fired(55)
+    kept = [each.read_bytes() for each in (workstation.data / ".harvestd/versions").rglob("*") if each.is_file()]
+    assert first in kept
     workstation.audit()
 
 
@@ -180,7 +181,7 @@ async def test_flipped_bit(workstation: Workstation, liar: Liar, path: str) -> N
     content = place.read_bytes()
     flips = [True, False]
 
-    def flipped(number: int) -> Iterable[bytes] | None:
+    def flipped(number: int) -> Iterable[bytes]:
         wrong = flips.pop(0) if flips else False
         for piece in answered(number, content, row_of(place)[2:]):
             if wrong and piece[4:5] == b"D":

@@ -96,8 +96,8 @@ async def test_names_that_play_with_a_terminal(workstation: Workstation, *, sftp
     experiment = str((workstation.experiment(RUN.name) or Path()).name)
     place = f"{experiment}/training_run/{MODEL}"
     asked = [["show", experiment], ["show", RUN.name], ["explain", place], ["explain", f"gpu-a:{run}"], ["plan"]]
-    raw = os.fsdecode(TERMINAL["escape"])
-    asked += [["explain", f"{place}/{raw}"], ["explain", f"gpu-a:{run}/{raw}"], ["explain", "\x1b[31mnothing\u202e"]]
+    name = os.fsdecode(TERMINAL["escape"])
+    asked += [["explain", f"{place}/{name}"], ["explain", f"gpu-a:{run}/{name}"], ["explain", "\x1b[31mnothing\u202e"]]
     ended = [done, *(harvestd_command("-c", workstation.config, *words) for words in asked)]
     ended += [harvestd_command("-c", workstation.config, *words, "--json") for words in asked[:2]]
     for one in ended:
