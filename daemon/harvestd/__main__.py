@@ -6,11 +6,13 @@ from contextlib import suppress
 from typing import NoReturn
 
 from harvestd.cli.app import app
-from harvestd.cli.ending import ended
+from harvestd.cli.ending import ended, tell_bug
 
 
 def main() -> NoReturn:
     """Run the command line and end the process with its exit code; what the codes mean stands in `errors.ExitCode`."""
+    # Python's own would quote a box's text, or a secret, as it came.
+    sys.excepthook = tell_bug
     # The usual endings of click are switched off: `ended` says all errors in one form.
     code = ended(lambda: app.main(prog_name="harvestd", standalone_mode=False))
     for stream in (sys.stdout, sys.stderr):

@@ -1,6 +1,7 @@
 """How a command ends: every error as `error: …` and `hint: …` on standard error, and the exit code scripts rely on.
 
-A traceback is shown for bugs alone. What an error says may quote a box, so all of it is escaped.
+A traceback is shown for bugs alone. What an error says may quote a box or a file, so all of it is escaped, and what
+looks like a secret is hidden.
 """
 
 import os
@@ -8,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import TracebackType
 from typing import Final
 
 import click
@@ -15,12 +17,13 @@ import click
 from harvestd.errors import ExitCode, Fatal, HaltedForSafety, HarvestError
 from harvestd.store.failures import DiskFull
 from harvestd.telemetry.escaping import escaped
+from harvestd.telemetry.masking import masked
 
 _KILLED_BY: Final = 128
 """What a shell adds to a signal's number for the exit code of a process that it ended."""
 _READER_GONE: Final = 1
 """As click itself ends where the pipe breaks earlier."""
-_STYLES: Final = {"error": "red", "warning": "yellow", "hint": "cyan"}
+_STYLES: Final = {"bug": "red", "error": "red", "warning": "yellow", "hint": "cyan"}
 
 
 def ended(work: Callable[[], object]) -> int:
@@ -77,10 +80,17 @@ def exit_code_of(error: HarvestError) -> ExitCode:
 def tell_error(error: HarvestError) -> None:
     """Say an error and its way out on standard error."""
     # What is Fatal is about this machine and may have lines; of anything else, lines could be a box's doing.
-    lines = str(error).splitlines() if isinstance(error, Fatal) else [str(error)]
-    _tell("error", lines)
+    text = masked(str(error))
+    _tell("error", text.splitlines() if isinstance(error, Fatal) else [text])
     if error.hint:
         _tell("hint", error.hint.splitlines())
+
+
+def tell_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Say what nobody caught on standard error, with its traceback; stands in for `sys.excepthook`."""
+    import traceback  # noqa: PLC0415  (for bugs alone)
+
+    _tell("bug", masked("".join(traceback.format_exception(kind, error, trace))).splitlines())
 
 
 def tell_warning(sentence: str, hint: str = "") -> None:
@@ -104,7 +114,7 @@ def _tell(kind: str, lines: list[str]) -> None:
     head = f"{kind}:"
     if sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
         head = click.style(head, fg=_STYLES[kind], bold=True)
-    first, *rest = [escaped(line) for line in lines] or [""]
+    first, *rest = [escaped(masked(line)) for line in lines] or [""]
     for line in (f"{head} {first}", *rest):
         # Not every locale can show every name: better written out than a failure while telling of one.
         encoding = sys.stderr.encoding or "utf-8"

@@ -13,6 +13,7 @@ import asyncssh
 
 from harvestd.errors import HarvestError, HostQuarantined, Retry
 from harvestd.remote.target import Target
+from harvestd.telemetry.masking import masked
 
 _FOREIGN_TEXT = 300
 
@@ -42,9 +43,9 @@ class ChannelRefused(Retry):
 
 
 def quoted(text: str | bytes) -> str:
-    """Give text of a stranger, cut and escaped, safe for a terminal or a log."""
+    """Give text of a stranger, cut and escaped, safe for a terminal or a log; what looks like a secret is left out."""
     plain = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-    plain = plain.strip()
+    plain = masked(plain.strip())
     cut = plain if len(plain) <= _FOREIGN_TEXT else plain[:_FOREIGN_TEXT] + "…"
     return cut.encode("unicode_escape").decode("ascii") if not cut.isprintable() or not cut.isascii() else cut
 

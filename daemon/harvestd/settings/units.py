@@ -31,6 +31,14 @@ _MOST_BYTES = 2**63 - 1
 _LONGEST = timedelta(days=3_650)
 
 
+_SHORT = 16
+
+
+def _told(value: object) -> str:
+    """Repeat what was written, but nothing so long that it may be a secret on the wrong line."""
+    return repr(value) if len(str(value)) <= _SHORT else "this"
+
+
 def duration_from(value: object) -> timedelta:
     """Read a duration such as "10s", "15m", "1h30m" or "2d"; raises `ValueError`.
 
@@ -43,14 +51,14 @@ def duration_from(value: object) -> timedelta:
         raise ValueError(f"must be a duration in quotes, {example}")  # noqa: TRY004 - pydantic collects ValueErrors
     text = value.strip()
     if not _DURATION.fullmatch(text):
-        raise ValueError(f"{value!r} is no duration: write one {example}")
+        raise ValueError(f"{_told(value)} is no duration: write one {example}")
     parts = _DURATION_PART.findall(text)
     steps = [_MILLISECONDS[unit] for _, unit in parts]
     if any(later >= earlier for earlier, later in pairwise(steps)):
-        raise ValueError(f"{value!r} is no duration: the units go from the largest to the smallest")
+        raise ValueError(f"{_told(value)} is no duration: the units go from the largest to the smallest")
     milliseconds = sum((Decimal(number) * step for (number, _), step in zip(parts, steps, strict=True)), Decimal(0))
     if milliseconds > _LONGEST // timedelta(milliseconds=1):
-        raise ValueError(f"{value!r} is longer than ten years")
+        raise ValueError(f"{_told(value)} is longer than ten years")
     return timedelta(microseconds=int(milliseconds * 1_000))
 
 
@@ -64,10 +72,10 @@ def size_from(value: object) -> int:
     else:
         match = _SIZE.fullmatch(value.strip())
         if match is None or match[2] not in _BYTES:
-            raise ValueError(f"{value!r} is no size: write one {example}")
+            raise ValueError(f"{_told(value)} is no size: write one {example}")
         size = int(Decimal(match[1]) * _BYTES[match[2]])
     if not 0 <= size <= _MOST_BYTES:
-        raise ValueError(f"{value!r} is out of range: write a size {example}")
+        raise ValueError(f"{_told(value)} is out of range: write a size {example}")
     return size
 
 
@@ -81,7 +89,7 @@ def rate_from(value: object) -> int | None:
         try:
             rate = size_from(value.strip().removesuffix("/s")) if isinstance(value, str) else 0
         except ValueError:
-            raise ValueError(f'{value!r} is no rate: write "50MiB/s" or "{UNLIMITED}"') from None
+            raise ValueError(f'{_told(value)} is no rate: write "50MiB/s" or "{UNLIMITED}"') from None
     if rate <= 0:
         raise ValueError(f'must be a rate above zero such as "50MiB/s", or "{UNLIMITED}"')
     return rate

@@ -17,8 +17,8 @@ from structlog.processors import ExceptionRenderer, add_log_level
 from structlog.typing import EventDict, WrappedLogger
 
 from harvestd.telemetry.escaping import escaped
+from harvestd.telemetry.masking import HIDDEN, masked
 
-HIDDEN = "[hidden]"
 LONGEST_TEXT = 8_192
 """Characters of one text; beyond that it is cut. Longer than any path can be."""
 MOST_ITEMS = 256
@@ -30,7 +30,7 @@ _FIRST_KEYS = ("timestamp", "level", "event")
 
 
 def plain(value: object, depth: int = 0) -> object:
-    """Give `value` as JSON's own kinds: texts escaped and cut, spans of time as seconds, secrets hidden by their keys.
+    """Give `value` as JSON's own kinds: texts escaped and cut, spans of time as seconds, secrets hidden.
 
     Bytes are taken for a name in a file system; an object of any other class gives its `str`.
     """
@@ -95,6 +95,7 @@ def _structured(value: object, depth: int) -> object:
 
 
 def _text(text: str) -> str:
+    text = masked(text)
     if len(text) > LONGEST_TEXT:
         return f"{escaped(text[:LONGEST_TEXT])} … ({len(text) - LONGEST_TEXT} more characters)"
     return escaped(text)
@@ -139,7 +140,8 @@ def with_exception_lines(_logger: WrappedLogger, _method: str, event: EventDict)
     """Turn a traceback into a list of lines: so each can be escaped and an event stays one line."""
     trace = event.get("exception")
     if isinstance(trace, str):
-        event["exception"] = trace.splitlines()[-MOST_ITEMS:]
+        # A key spans lines: it is hidden while they are one text.
+        event["exception"] = masked(trace).splitlines()[-MOST_ITEMS:]
     return event
 
 

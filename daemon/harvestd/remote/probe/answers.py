@@ -17,6 +17,7 @@ from typing import cast
 from harvestd.convention.paths import RejectedPath, RemotePath, encoded
 from harvestd.convention.snapshot import Entry, EntryType, TreeState, Version
 from harvestd.remote.box import BoxFacts, Closed, Failed, Opened, ReadRequest, Whole
+from harvestd.telemetry.masking import masked
 
 _MOST = 2**63 - 1
 _MOST_TEXT = 4096
@@ -63,8 +64,8 @@ def _text(value: object, most: int = _MOST_TEXT) -> str:
 
 
 def _words(value: object, most: int) -> str:
-    """Take a short text for people, with anything that a terminal would act on made visible."""
-    return "".join(c if c.isprintable() else "?" for c in _text(value, most))
+    """Take a short text for people: nothing in it that a terminal would act on, or that looks like a secret."""
+    return "".join(c if c.isprintable() else "?" for c in masked(_text(value, most)))
 
 
 def _target(value: object) -> str:

@@ -1,0 +1,59 @@
+"""The last net for secrets: what looks like one is taken out of every text that is told.
+
+Nothing here is relied on alone: secrets are `SecretStr`, files of a run are never quoted, and a value of a
+configuration is not repeated. But a box's start files may print an exported token, a tool may put a notebook's URL into
+its complaint, and a traceback may hold anything. The net knows forms, not values: a secret of no known form passes.
+"""
+
+import re
+from typing import Final
+
+HIDDEN: Final = "[hidden]"
+
+_HINTS: Final = (
+    "=",
+    ":",
+    "earer",
+    "asic",
+    "-----",
+    "%3",
+    "%22",
+    "hf_",
+    "sk-",
+    "gh",
+    "wandb_v1_",
+    "AKIA",
+    "secret_",
+    "xox",
+)
+"""One of these stands in each text that the pattern below finds anything in; nearly all texts have none."""
+
+_SECRET: Final = re.compile(
+    r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)"
+    # A name that says what it is, and its value: token=…, "api_key": "…", WANDB_API_KEY='…', ?token=… of a notebook.
+    r"|(?P<name>(?i:token|secret|passw(?:or)?d|passphrase|credential|api[_-]?key|access[_-]?key|private[_-]?key|netrc)"
+    r"\\?[\"']?\s*(?:=>|[=:]|%3[Dd])\s*(?:\\?[\"']|%22)?)(?!//|\[hidden\])[^\s\"'&,;<>)}\]\\]{4,}"
+    r"|(?P<header>(?i:\bbearer|authorization:\s*\w+)\s+)[A-Za-z0-9._~+/=-]{6,}"
+    # user:password@ of a URL; the address behind it stays.
+    r"|(?P<url>://[^\s/@:\"']*:)[^\s/@\"']+(?=@)"
+    # Forms that their makers chose to be found by.
+    r"|\b(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[opsur]_[A-Za-z0-9]{16,}|github_pat_[A-Za-z0-9_]{16,}"
+    r"|wandb_v1_[A-Za-z0-9_]{16,}|AKIA[A-Z0-9]{12,}|secret_[A-Za-z0-9_.-]{16,}|xox[abprs]-[A-Za-z0-9-]{10,})"
+)
+
+
+def masked(text: str) -> str:
+    """Give `text` without what looks like a secret; what names it stays, so that a person knows what was there.
+
+    Masking twice changes nothing more. A secret may span lines: mask before a text is cut or split.
+    """
+    # Each field of each event comes by here.
+    for hint in _HINTS:
+        if hint in text:
+            return _SECRET.sub(_hidden, text)
+    return text
+
+
+def _hidden(found: re.Match[str]) -> str:
+    kept = found["name"] or found["header"] or found["url"] or ""
+    return kept + HIDDEN
