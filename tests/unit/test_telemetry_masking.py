@@ -50,6 +50,7 @@ def test_what_looks_like_a_secret_is_hidden(text: str) -> None:
         "SHA256:Y0sBzKYzVj4T4xZ7q2 of the agent",
         'must be a size, such as "5GiB"',
         "it has a passphrase: it can't be asked for here",
+        "environment HARVESTD_API_KEY: api_key: is not a known key",
         "2025-08-20T00:00:00.000000Z",
     ],
 )

@@ -35,7 +35,7 @@ _SHORT = 16
 
 
 def _told(value: object) -> str:
-    """Repeat what was written, but nothing so long that it may be a secret on the wrong line."""
+    """Repeat what was written, but nothing so long that it may be a secret on a wrong line."""
     return repr(value) if len(str(value)) <= _SHORT else "this"
 
 

@@ -28,11 +28,12 @@ _HINTS: Final = (
 )
 """One of these stands in each text that the pattern below finds anything in; nearly all texts have none."""
 
+_KEY: Final = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)")
 _SECRET: Final = re.compile(
-    r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)"
     # A name that says what it is, and its value: token=…, "api_key": "…", WANDB_API_KEY='…', ?token=… of a notebook.
-    r"|(?P<name>(?i:token|secret|passw(?:or)?d|passphrase|credential|api[_-]?key|access[_-]?key|private[_-]?key|netrc)"
-    r"\\?[\"']?\s*(?:=>|[=:]|%3[Dd])\s*(?:\\?[\"']|%22)?)(?!//|\[hidden\])[^\s\"'&,;<>)}\]\\]{4,}"
+    # After a colon and a space stands prose as well: there only what has a digit is taken for a value.
+    r"(?P<name>(?i:token|secret|passw(?:or)?d|passphrase|credential|api[_-]?key|access[_-]?key|private[_-]?key|netrc)"
+    r"\\?[\"']?\s*(?:=>|=|:(?=\s*[^\s:]*[0-9])|%3[Dd])\s*(?:\\?[\"']|%22)?)(?!//|\[hidden\])[^\s\"'&,;<>)}\]\\]{4,}"
     r"|(?P<header>(?i:\bbearer|authorization:\s*\w+)\s+)[A-Za-z0-9._~+/=-]{6,}"
     # user:password@ of a URL; the address behind it stays.
     r"|(?P<url>://[^\s/@:\"']*:)[^\s/@\"']+(?=@)"
@@ -50,7 +51,7 @@ def masked(text: str) -> str:
     # Each field of each event comes by here.
     for hint in _HINTS:
         if hint in text:
-            return _SECRET.sub(_hidden, text)
+            return _SECRET.sub(_hidden, _KEY.sub(HIDDEN, text))
     return text
 
 
