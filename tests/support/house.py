@@ -5,7 +5,6 @@ The daemon runs in the test's own process (`running`), or as a program that can 
 for the TURN-th time.
 """
 
-import hashlib
 import os
 import signal
 import sqlite3
@@ -17,14 +16,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
-from typing import cast
 
 import anyio
 import anyio.lowlevel
 import structlog.testing
 
 from harvestd import service
+from harvestd.audit.findings import Kind
+from harvestd.catalogue import reading
 from harvestd.demo.writers import RunWriter
+from harvestd.harvest import verifying
 from harvestd.harvest.monitor import Monitor
 from harvestd.harvest.passes import HostOutcome, hosts_of, once
 from harvestd.harvest.results import PassResult
@@ -194,14 +195,16 @@ class Workstation:
         return self._directory / "output"
 
     def audit(self) -> None:
-        """Check what must hold at any rest: rows have their files, nothing lies in staging but what is journalled."""
-        for target, size, digest in self.catalogue("SELECT target, size, sha256 FROM files"):
-            # A name that is not UTF-8 is kept as bytes.
-            content = (self.data / os.fsdecode(cast("str | bytes", target))).read_bytes()
-            assert len(content) == size, target
-            assert hashlib.sha256(content).hexdigest() == digest, target
-        staged = {path.name for path in (self.data / ".harvestd" / "staging").iterdir()}
-        assert staged == {row[0] for row in self.catalogue("SELECT name FROM transfers")}
+        """Check what must hold at any rest: the audit of `harvestd verify` finds nothing but a person's own files."""
+        settings = load(self.config, env={})
+        if not (self.data / ".harvestd").exists():
+            return
+        assert not verifying.catalogue_findings(settings)
+        with reading.questions(settings.state) as connection:
+            subject = verifying.everything(connection)
+            found = list(verifying.findings(settings, connection, subject, lambda _: None))
+        wrong = [finding for finding in found if finding.kind is not Kind.FOREIGN]
+        assert not wrong, "\n".join(f"{finding.kind}: {finding.path} {finding.detail}" for finding in wrong)
 
 
 class Moved:

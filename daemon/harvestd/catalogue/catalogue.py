@@ -32,6 +32,8 @@ class Catalogue:
         """Use `opening.open_catalogue`."""
         self._database = database
         self.knowledge = knowledge
+        self.is_new = False
+        """Whether there was none before: what the data root holds is not in it yet."""
         self._left_out: dict[str, Mapping[str | None, tuple[LeftOut, ...]]] = {}
 
     async def save_discovery(self, experiment: ExperimentRecord, run: RunRecord) -> None:
@@ -101,6 +103,28 @@ class Catalogue:
         await self._database.write(change)
         self.knowledge.forget_file(old)
         self.knowledge.learn_file(new)
+
+    async def forget_files(self, files: Sequence[FileRecord]) -> None:
+        """Drop the records of files that are not here any more: what a box still has is wanted again."""
+
+        def change(connection: Connection) -> None:
+            for some in _sliced([str(file.target) for file in files]):
+                connection.execute(delete(schema.files).where(schema.files.c.target.in_(some)))
+
+        await self._database.write(change)
+        for file in files:
+            self.knowledge.forget_file(file)
+
+    async def forget_links(self, paths: Sequence[LocalPath]) -> None:
+        """Drop the records of links that are not here any more."""
+
+        def change(connection: Connection) -> None:
+            for some in _sliced([str(path) for path in paths]):
+                connection.execute(delete(schema.links).where(schema.links.c.path.in_(some)))
+
+        await self._database.write(change)
+        for path in paths:
+            self.knowledge.forget_link(path)
 
     async def save_link(self, path: LocalPath, target: str) -> None:
         """Record a link that was made."""

@@ -86,10 +86,11 @@ def revision(engine: Engine) -> str | None:
         return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
 
 
-def migrate(engine: Engine, state_dir: Path) -> None:
+def migrate(engine: Engine, state_dir: Path) -> bool:
     """Bring the database to `HEAD`, keeping a copy of an older one; raises `Fatal` for one from a newer harvestd.
 
-    An empty one gets the newest tables at once: a test holds that the migrations lead to the very same ones.
+    An empty one gets the newest tables at once: a test holds that the migrations lead to the very same ones. Tells
+    whether it was empty.
     """
     with translated():
         found = revision(engine)
@@ -104,6 +105,7 @@ def migrate(engine: Engine, state_dir: Path) -> None:
     elif found < HEAD:
         _keep_copy(engine, state_dir / f"{FILE_NAME}.before-{HEAD}")
         _upgrade(engine, state_dir, found)
+    return found is None
 
 
 def _make(connection: Connection) -> None:

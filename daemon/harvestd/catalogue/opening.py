@@ -25,7 +25,7 @@ def open_catalogue(state_dir: Path, data_root_id: str) -> Catalogue:
     state_dir.mkdir(parents=True, exist_ok=True)
     engine = open_engine(state_dir)
     with _disposed_on_failure(engine):
-        migrate(engine, state_dir)
+        is_new = migrate(engine, state_dir)
         with translated():
             known = _claimed(engine, data_root_id)
         if known != data_root_id:
@@ -33,7 +33,9 @@ def open_catalogue(state_dir: Path, data_root_id: str) -> Catalogue:
                 f"the catalogue in {state_dir} belongs to another data root (id {known}, this one has {data_root_id})",
                 hint="is the right disk mounted? Otherwise give this data root a state_dir of its own",
             )
-        return _loaded(engine)
+        catalogue = _loaded(engine)
+        catalogue.is_new = is_new
+        return catalogue
 
 
 @contextmanager
@@ -75,7 +77,7 @@ def _loaded(engine: Engine) -> Catalogue:
     except (ValueError, KeyError, TypeError) as e:
         raise HaltedForSafety(
             f"the catalogue holds a row that harvestd did not write: {e}",
-            hint="move it away: it is made anew from the data root",
+            hint="`harvestd verify --repair` sets it aside and makes it anew from the data root",
         ) from e
     return catalogue
 

@@ -12,6 +12,7 @@ from harvestd.catalogue import rows, schema
 from harvestd.catalogue.database import open_engine, reading, translated
 from harvestd.catalogue.pins import FILE_NAME
 from harvestd.convention.layout import LeftOut
+from harvestd.convention.paths import LocalPath
 from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
 
 
@@ -119,6 +120,22 @@ def left_out_at(connection: Connection, place: str) -> list[tuple[str, LeftOut]]
 def link_at(connection: Connection, path: str) -> str | None:
     """Give the target of the link that was made at `path` below the data root."""
     return connection.execute(select(schema.links.c.target).where(schema.links.c.path == path)).scalar()
+
+
+def links(connection: Connection) -> dict[LocalPath, str]:
+    """Give the links that were made, with their targets."""
+    return {LocalPath.parse(row.path): row.target for row in connection.execute(select(schema.links))}
+
+
+def journalled(connection: Connection) -> frozenset[str]:
+    """Give the names of the temporaries that transfers go on with."""
+    return frozenset(connection.execute(select(schema.transfers.c.name)).scalars())
+
+
+def intended(connection: Connection) -> list[FileRecord]:
+    """Give what was about to be published when a process ended, or is at this moment."""
+    texts = connection.execute(select(schema.intents.c.files)).scalars()
+    return [file for text in texts for file in rows.files_of_intent(text)]
 
 
 def all_files(connection: Connection) -> list[FileRecord]:

@@ -29,6 +29,7 @@ COMMANDS = {
     "runs": _Entry("catalogue", "runs", "List all training runs that were seen."),
     "show": _Entry("catalogue", "show", "Show all of an experiment or a run."),
     "explain": _Entry("catalogue", "explain", "Say where a file came from, or why one is not here."),
+    "verify": _Entry("verifying", "verify", "Hash all that is here again; --repair sets aside what is damaged."),
     "check": _Entry("setup", "check", "Check the configuration; every problem at once."),
     "doctor": _Entry("doctor", "doctor", "Try all that a pass over HOSTs (all) needs; changes nothing."),
     "forget-key": _Entry("setup", "forget_key", "Forget the SSH host key that is kept for HOST."),

@@ -75,6 +75,10 @@ class Knowledge:
         """Add a link that was made at home, or replace what was known of it."""
         self._links[path] = target
 
+    def forget_link(self, path: LocalPath) -> None:
+        """Drop what was known of the link at `path`."""
+        self._links.pop(path, None)
+
     def link_at(self, path: LocalPath) -> str | None:
         """Give the target of the link that was made at `path`."""
         return self._links.get(path)

@@ -113,7 +113,7 @@ def _manifest(
     parts = {name: NamePart(part.value, part.source) for name, part in experiment.name.parts.items()}
     return Manifest(
         experiment=Experiment(experiment.id, experiment.directory, parts),
-        runs=tuple(Run(run.host, run.storage, run.place, run.name) for run in runs),
+        runs=tuple(Run(run.host, run.storage, run.place, run.name, run.id) for run in runs),
         files=tuple(_filed(file) for file in files),
         links=tuple(MadeLink("/".join(path.parts[1:]), target) for path, target in links.items()),
         left_out=tuple(LeftOut(host, each.place, each.reason, each.size, each.entries) for host, each in left_out),
@@ -133,6 +133,7 @@ def _filed(file: FileRecord) -> FiledFile:
         mtime_ns=file.version.mtime_ns,
         fetched_at=_moment(file.fetched_at),
         reason=file.reason,
+        marker=file.marker,
     )
 
 

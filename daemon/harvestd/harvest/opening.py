@@ -15,6 +15,7 @@ import anyio.to_thread
 from harvestd.harvest.house import House
 from harvestd.harvest.manifests import Manifests
 from harvestd.harvest.monitor import Monitor, Silent
+from harvestd.harvest.rebuilding import rebuild
 from harvestd.harvest.recovery import recover
 from harvestd.settings import Settings
 from harvestd.store.lock import DataRootLock
@@ -41,6 +42,8 @@ async def opened_house(settings: Settings, monitor: Monitor) -> AsyncIterator[tu
 
         async def learn() -> None:
             catalogue = await anyio.to_thread.run_sync(_open_catalogue, settings, root.id, stack)
+            if catalogue.is_new:
+                await rebuild(catalogue, root)
             await recover(catalogue, root)
             await house.learn(catalogue)
             await manifests.run()

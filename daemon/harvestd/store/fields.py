@@ -31,6 +31,17 @@ class Fields:
             raise Damaged(f"{self.place}: {name} is not a text")
         return value
 
+    def text_or_empty(self, name: str) -> str:
+        """Give the text in the field `name`, an empty one where there is no such field."""
+        return self.text(name) if name in self._value else ""
+
+    def truth_or_false(self, name: str) -> bool:
+        """Give whether the field `name` says true; no such field: false."""
+        value = self._value.get(name, False)
+        if not isinstance(value, bool):
+            raise Damaged(f"{self.place}: {name} is neither true nor false")
+        return value
+
     def integer(self, name: str) -> int:
         """Give the whole number in the field `name`."""
         value = self._value.get(name)

@@ -56,6 +56,8 @@ class Run:
     path: str
     """On the box, below its tree."""
     name: str
+    id: str = ""
+    """The catalogue's; empty in manifests of earlier versions."""
 
 
 @value
@@ -79,6 +81,8 @@ class FiledFile:
     """Aware of its zone; kept in UTC."""
     reason: str = ""
     """Why it is here where that is not plain, e.g. "provisional: the run died before step_final"."""
+    marker: bool = False
+    """Whether it says of its group that all of it is complete."""
 
     def __post_init__(self) -> None:
         """Raise `RejectedPath` for a path that can't lie below a directory, ValueError for a naive time."""

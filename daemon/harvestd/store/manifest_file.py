@@ -51,7 +51,8 @@ def to_json(manifest: Manifest) -> bytes:
         "name": {part: {"value": said.value, "source": said.source} for part, said in sorted(experiment.name.items())},
     }
     runs = [
-        {"host": run.host, "storage": run.storage, "path": run.path, "name": run.name} for run in sorted(manifest.runs)
+        {"id": run.id, "host": run.host, "storage": run.storage, "path": run.path, "name": run.name}
+        for run in sorted(manifest.runs)
     ]
     left_out = [
         {"host": one.host, "path": one.path, "size": one.size, "entries": one.entries, "reason": one.reason}
@@ -104,6 +105,7 @@ def _file_to_json(file: FiledFile) -> dict[str, object]:
         "mtime_ns": file.mtime_ns,
         "fetched_at": _to_the_millisecond(file.fetched_at),
         "reason": file.reason,
+        "marker": file.marker,
     }
 
 
@@ -159,7 +161,8 @@ def _experiment(fields: Fields) -> Experiment:
 
 
 def _run(fields: Fields) -> Run:
-    return Run(fields.text("host"), fields.text("storage"), fields.text("path"), fields.text("name"))
+    identifier = fields.text_or_empty("id")
+    return Run(fields.text("host"), fields.text("storage"), fields.text("path"), fields.text("name"), identifier)
 
 
 def _file(fields: Fields) -> FiledFile:
@@ -176,6 +179,7 @@ def _file(fields: Fields) -> FiledFile:
             mtime_ns=fields.integer("mtime_ns"),
             fetched_at=datetime.fromisoformat(fields.text("fetched_at")),
             reason=fields.text("reason"),
+            marker=fields.truth_or_false("marker"),
         )
     except ValueError as error:
         raise Damaged(f"{fields.place}: {error}", hint=_HINT) from error

@@ -94,6 +94,10 @@ class Event(StrEnum):
     PLAN_WAITING = "plan.waiting"
     """Debug only: something wanted is not complete yet. Fields: host, run_id, path, reason."""
 
+    CATALOGUE_REBUILT = "catalogue.rebuilt"
+    """The catalogue was gone, and was made anew from manifests and files.
+    Fields: path, experiments, runs, files, bytes, skipped, hint."""
+
     LOG_FORWARDED = "log.forwarded"
     """A library had something to say, at warning or above. Fields: logger, message, exception."""
 

@@ -1,0 +1,158 @@
+"""The audit: every file on record is read and hashed, and everything else that stands beside them is named.
+
+Blocks: whoever calls it does so in a thread, and may stop between any two findings. Memory is what the records take; no
+file is held. Beside a running daemon only `of_files` and `of_strangers` make sense: the rest is on its way there.
+"""
+
+import hashlib
+import stat
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from io import BufferedReader
+
+from harvestd.audit.findings import Finding, Kind
+from harvestd.convention.artifacts import GROWING
+from harvestd.convention.paths import LocalPath, RejectedPath
+from harvestd.convention.records import ExperimentRecord, FileRecord
+from harvestd.errors import Fatal
+from harvestd.store.failures import Conflict, Damaged, Refused, shown
+from harvestd.store.manifest_file import NAME as MANIFEST
+from harvestd.store.manifest_file import read_manifest
+from harvestd.store.root import DataRoot
+
+_PIECE = 1 << 20
+_LAX = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH | stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
+
+
+def of_files(
+    root: DataRoot,
+    files: Sequence[FileRecord],
+    now_of: Callable[[FileRecord], FileRecord | None],
+    checked: Callable[[FileRecord], None],
+) -> Iterator[Finding]:
+    """Hold each file against its record.
+
+    `now_of` gives the record as it is by now, None where there is none any more: a daemon may have gone on meanwhile.
+    `checked` hears of each file that was read.
+    """
+    for file in files:
+        record: FileRecord | None = file
+        while record is not None and (finding := _of_file(root, record)) is not None:
+            newer = now_of(record)
+            if newer == record:
+                yield finding
+                break
+            record = newer
+        checked(file)
+
+
+def _of_file(root: DataRoot, file: FileRecord) -> Finding | None:
+    path = str(file.target)
+    try:
+        answer = root.stat(file.target)
+        if answer is None:
+            return Finding(Kind.MISSING, path)
+        with root.reading(file.target) as reader:
+            found = _prefix_hash(reader, file.size)
+    except FileNotFoundError:
+        return Finding(Kind.MISSING, path)
+    except (Conflict, Refused) as error:
+        return Finding(Kind.IN_THE_WAY, path, str(error))
+    if answer.st_size < file.size or found != file.sha256:
+        return Finding(Kind.CHANGED, path, _difference(answer.st_size, file))
+    if answer.st_size > file.size:
+        kind = Kind.LONGER if file.kind in GROWING else Kind.CHANGED
+        return Finding(kind, path, _difference(answer.st_size, file))
+    if answer.st_mode & _LAX:
+        return Finding(Kind.LAX, path, f"its mode is {stat.S_IMODE(answer.st_mode):04o}")
+    return None
+
+
+def _difference(size: int, file: FileRecord) -> str:
+    return "another hash" if size == file.size else f"{size} bytes, on record are {file.size}"
+
+
+def _prefix_hash(reader: BufferedReader, size: int) -> str:
+    digest = hashlib.sha256()
+    while size > 0 and (piece := reader.read(min(_PIECE, size))):
+        digest.update(piece)
+        size -= len(piece)
+    return digest.hexdigest()
+
+
+def of_strangers(
+    root: DataRoot, directories: Collection[str], known: Collection[LocalPath], links: Mapping[LocalPath, str]
+) -> Iterator[Finding]:
+    """Name what stands in these directories (experiments, `_unfiled`) and is not on record; and links that do not."""
+    for name in sorted(directories):
+        yield from _below(root, LocalPath((name,)), known, links)
+    for path in sorted(links):
+        if path.parts[0] in directories and _stat(root, path) is None:
+            yield Finding(Kind.MISSING, str(path), "a link")
+
+
+def _below(
+    root: DataRoot, directory: LocalPath, known: Collection[LocalPath], links: Mapping[LocalPath, str]
+) -> Iterator[Finding]:
+    try:
+        listing = root.listing(directory)
+    except (FileNotFoundError, Conflict):
+        return
+    for name, answer in listing.items():
+        try:
+            path = directory / name
+        except RejectedPath as error:
+            yield Finding(Kind.FOREIGN, shown(f"{directory}/{name}"), str(error))
+            continue
+        if stat.S_ISDIR(answer.st_mode):
+            yield from _below(root, path, known, links)
+        elif path in known or path in links or path.parts[1:] == (MANIFEST,):
+            continue
+        else:
+            yield Finding(Kind.FOREIGN, str(path))
+
+
+def _stat(root: DataRoot, path: LocalPath) -> object:
+    try:
+        return root.stat(path)
+    except Conflict:
+        return None
+
+
+def of_staging(root: DataRoot, journalled: Collection[str], intended: Sequence[FileRecord]) -> Iterator[Finding]:
+    """Name temporaries that no journalled transfer goes on with, and what was about to be published."""
+    for name in root.staged_names():
+        if name not in journalled:
+            yield Finding(Kind.TEMPORARY, name)
+    for file in intended:
+        yield Finding(Kind.UNSETTLED, str(file.target))
+
+
+def of_manifests(
+    root: DataRoot, experiments: Sequence[ExperimentRecord], files: Sequence[FileRecord]
+) -> Iterator[Finding]:
+    """Hold each experiment's manifest against its records."""
+    by_experiment: dict[str | None, set[tuple[str, int, str]]] = {}
+    for file in files:
+        entry = ("/".join(file.target.parts[1:]), file.size, file.sha256)
+        by_experiment.setdefault(file.experiment, set()).add(entry)
+    for experiment in experiments:
+        recorded = by_experiment.get(experiment.id)
+        if recorded is None:
+            continue
+        detail = _manifest_trouble(root, experiment, recorded)
+        if detail:
+            yield Finding(Kind.MANIFEST, f"{experiment.directory}/{MANIFEST}", detail)
+
+
+def _manifest_trouble(root: DataRoot, experiment: ExperimentRecord, recorded: set[tuple[str, int, str]]) -> str:
+    try:
+        manifest = read_manifest(root, LocalPath((experiment.directory,)))
+    except (Damaged, Conflict, Fatal, Refused) as error:
+        return str(error)
+    if manifest is None:
+        return "there is none"
+    if manifest.experiment.id != experiment.id:
+        return "it is another experiment's"
+    told = {(file.path, file.size, file.sha256) for file in manifest.files}
+    missing, surplus = len(recorded - told), len(told - recorded)
+    return f"{missing} files are not in it as they are, {surplus} others are" if missing or surplus else ""

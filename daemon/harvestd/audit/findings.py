@@ -1,0 +1,48 @@
+"""What an audit finds: one line for each thing that is not as it is on record."""
+
+from enum import StrEnum
+
+from harvestd.convention.values import value
+
+
+class Kind(StrEnum):
+    """What is wrong."""
+
+    CATALOGUE = "catalogue"
+    """The catalogue can't be read, or is gone."""
+    MISSING = "missing"
+    """On record, and not there."""
+    CHANGED = "changed"
+    """Its content is not what was filed: damage, or a person's edit."""
+    IN_THE_WAY = "in the way"
+    """A link, a directory or what can't be read stands where a file belongs."""
+    LAX = "lax"
+    """It may be executed, or has special bits: modes that harvestd never gives."""
+    TEMPORARY = "temporary"
+    """Left in staging by nobody who goes on with it."""
+    UNSETTLED = "unsettled"
+    """Was about to be published when a process ended; the next start settles it."""
+    MANIFEST = "manifest"
+    """An experiment's manifest.json is not there, can't be read, or says other things than the catalogue."""
+    LONGER = "longer"
+    """More stands there than was recorded; the next start sees whether it belongs to its source."""
+    FOREIGN = "foreign"
+    """Not harvestd's: a person's own file or link in an experiment's directory."""
+
+
+_HARMLESS = frozenset({Kind.LONGER, Kind.FOREIGN, Kind.UNSETTLED, Kind.LAX})
+
+
+@value
+class Finding:
+    """One thing that is not as it is on record."""
+
+    kind: Kind
+    path: str
+    """Below the data root."""
+    detail: str = ""
+
+    @property
+    def is_damage(self) -> bool:
+        """Whether something has to be put right."""
+        return self.kind not in _HARMLESS

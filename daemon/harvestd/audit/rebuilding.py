@@ -1,0 +1,188 @@
+"""A lost catalogue, read back from the manifests of a data root and the files themselves.
+
+Nothing is believed without its file: what a manifest names counts only where a file with that hash stands. A growing
+file may have gone on after its manifest was written: what was recorded of it must still be its beginning, and then all
+of it counts, so that nothing here is cut off; the box is asked about the whole before anything is appended. Writes
+nothing. What only boxes and people know (host keys, facts of runs, what waits) is learned from them again.
+"""
+
+import hashlib
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from harvestd.convention.artifacts import Kind
+from harvestd.convention.facts import ConfigFacts, InvalidFacts, TrainingInfo, parse_config, parse_training_info
+from harvestd.convention.layout import LeftOut
+from harvestd.convention.naming import ExperimentName, Part
+from harvestd.convention.paths import LocalPath, RejectedPath
+from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
+from harvestd.convention.snapshot import Version
+from harvestd.errors import Fatal
+from harvestd.store.failures import Conflict, Damaged, Refused
+from harvestd.store.manifest import FiledFile, FileState, Manifest
+from harvestd.store.manifest_file import read_manifest
+from harvestd.store.root import DataRoot
+from harvestd.store.standing import standing
+
+_FACTS = 1 << 20
+"""Bytes of a file that facts are read from, at most."""
+_CONFIG = ("training_run", "config.yaml")
+_FINAL = ("training_run", "training_state", "step_final", "training_info.json")
+_UNKNOWN = Version(-1, 0)
+"""Of a file that a box has: it will differ from this one, and be read again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What one manifest and its files come to."""
+
+    experiment: ExperimentRecord
+    runs: tuple[RunRecord, ...]
+    files: tuple[FileRecord, ...]
+    links: dict[LocalPath, str] = field(default_factory=dict)
+    left_out: tuple[tuple[str, LeftOut], ...] = ()
+    """As (host, entry)."""
+    lost: int = 0
+    """Files that the manifest names and that don't stand there as it says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A directory with a manifest of which nothing could be taken over."""
+
+    directory: str
+    reason: str
+
+
+def read_back(root: DataRoot) -> tuple[list[Rebuilt], list[Unreadable]]:
+    """Give what the manifests of the data root come to; hashes every file. Blocks, raises `HaltedForSafety`."""
+    found: list[Rebuilt] = []
+    unreadable: list[Unreadable] = []
+    for name in root.listing(None):
+        try:
+            directory = LocalPath((name,))
+            manifest = read_manifest(root, directory)
+            if manifest is not None:
+                found.append(_rebuilt(root, directory, manifest))
+        except (Damaged, Refused, Fatal, RejectedPath) as error:
+            unreadable.append(Unreadable(name, str(error)))
+        except Conflict:
+            continue  # a person's file or link, no directory
+    return found, unreadable
+
+
+def _rebuilt(root: DataRoot, directory: LocalPath, manifest: Manifest) -> Rebuilt:
+    experiment = _experiment(manifest)
+    if experiment.directory != directory.name:
+        raise Damaged(f"the manifest is that of {experiment.directory}")
+    if not manifest.runs:
+        raise Damaged("the manifest names no run")
+    files = tuple(_proved(root, directory, experiment.id, manifest))
+    here = {file.target for file in files}
+    return Rebuilt(
+        experiment=experiment,
+        runs=_runs(root, directory, experiment, manifest),
+        files=files,
+        links={LocalPath.parse(f"{directory}/{link.path}"): link.target for link in manifest.links},
+        left_out=tuple(
+            (one.host, LeftOut(one.path, one.size, 1 if one.entries is None else one.entries, one.reason))
+            for one in manifest.left_out
+        ),
+        lost=sum(one.below(directory) not in here for one in manifest.files),
+    )
+
+
+def _experiment(manifest: Manifest) -> ExperimentRecord:
+    parts = {part: Part(said.value, said.source) for part, said in manifest.experiment.name.items()}
+    try:
+        return ExperimentRecord(manifest.experiment.id, ExperimentName(**parts))
+    except TypeError as error:
+        raise Damaged("the manifest does not say what the directory is named after") from error
+
+
+def _runs(
+    root: DataRoot, directory: LocalPath, experiment: ExperimentRecord, manifest: Manifest
+) -> tuple[RunRecord, ...]:
+    config, final = _config(root, directory), _final(root, directory)
+    return tuple(
+        RunRecord(
+            id=run.id or uuid.uuid4().hex,
+            storage=run.storage,
+            place=run.path,
+            host=run.host,
+            name=run.name,
+            config=config,
+            config_version=_UNKNOWN,
+            experiment=experiment.id,
+            final=final,
+            final_version=_UNKNOWN if final else None,
+        )
+        for run in manifest.runs
+    )
+
+
+def _config(root: DataRoot, directory: LocalPath) -> ConfigFacts:
+    try:
+        return parse_config(root.read(directory.child(*_CONFIG), _FACTS))
+    except (FileNotFoundError, InvalidFacts, Damaged, Conflict, Refused):
+        return ConfigFacts()
+
+
+def _final(root: DataRoot, directory: LocalPath) -> TrainingInfo | None:
+    try:
+        return parse_training_info(root.read(directory.child(*_FINAL), _FACTS))
+    except (FileNotFoundError, InvalidFacts, Damaged, Conflict, Refused):
+        return None
+
+
+def _proved(root: DataRoot, directory: LocalPath, experiment: str, manifest: Manifest) -> Iterator[FileRecord]:
+    records = [_record(directory, experiment, each) for each in manifest.files]
+    grown = [
+        _grown(root, record) if each.state is FileState.GROWING else record
+        for record, each in zip(records, manifest.files, strict=True)
+    ]
+    candidates = [record for record in grown if record is not None]
+    stand = standing(root, [(record.target, record.sha256) for record in candidates])
+    yield from (record for record, stands in zip(candidates, stand, strict=True) if stands)
+
+
+def _record(directory: LocalPath, experiment: str, filed: FiledFile) -> FileRecord:
+    return FileRecord(
+        storage=filed.storage,
+        place=filed.remote_path,
+        target=filed.below(directory),
+        host=filed.host,
+        experiment=experiment,
+        kind=_kind(filed),
+        version=Version(filed.size, filed.mtime_ns),
+        size=filed.size,
+        sha256=filed.sha256,
+        fetched_at=filed.fetched_at.timestamp(),
+        reason=filed.reason,
+        marker=filed.marker,
+    )
+
+
+def _kind(filed: FiledFile) -> Kind:
+    try:
+        return Kind(filed.kind)
+    except ValueError as error:
+        raise Damaged(f"the manifest names a kind of file that nobody knows: {filed.kind}") from error
+
+
+def _grown(root: DataRoot, record: FileRecord) -> FileRecord | None:
+    """Give the record of all that stands there, where it begins with what was recorded."""
+    beginning, whole = hashlib.sha256(), hashlib.sha256()
+    size = 0
+    try:
+        with root.reading(record.target) as file:
+            while piece := file.read(_FACTS):
+                beginning.update(piece[: max(0, record.size - size)])
+                whole.update(piece)
+                size += len(piece)
+    except (FileNotFoundError, Conflict, Refused):
+        return None
+    if size < record.size or beginning.hexdigest() != record.sha256:
+        return None
+    return replace(record, size=size, sha256=whole.hexdigest())

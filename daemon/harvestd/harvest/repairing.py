@@ -1,0 +1,69 @@
+"""Putting right what an audit found, without deleting anything of anybody's.
+
+A damaged file moves to `.harvestd/versions/` and its record goes: the next pass fetches it anew if a box still has it.
+A catalogue that can't be read is set aside and made anew from the manifests. What a person put there stays.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio.to_thread
+
+from harvestd.audit.findings import Finding, Kind
+from harvestd.catalogue import damage
+from harvestd.convention.paths import LocalPath
+from harvestd.errors import unwrapped
+from harvestd.harvest.house import House
+from harvestd.harvest.monitor import Silent
+from harvestd.harvest.opening import opened_house
+from harvestd.settings import Settings
+from harvestd.store.failures import Conflict
+from harvestd.store.lock import DataRootLock
+from harvestd.store.root import DataRoot
+from harvestd.store.versions import set_aside
+
+_GONE = frozenset({Kind.MISSING, Kind.CHANGED})
+_SETTLED_AT_START = frozenset({Kind.TEMPORARY, Kind.CATALOGUE})
+
+
+def set_catalogue_aside(settings: Settings) -> Path:
+    """Put a damaged catalogue out of the way; gives where it is now. Raises `Fatal` (7) while a daemon runs."""
+    with DataRoot.open(settings.data_root) as root, DataRootLock.take(root):
+        return damage.set_aside(settings.state)
+
+
+async def repair(settings: Settings, found: Sequence[Finding]) -> list[Finding]:
+    """Put right what can be; gives what could not. Raises `Fatal` (7) while a daemon runs, `HaltedForSafety`.
+
+    Opening the house makes a lost catalogue anew, settles what was half done and clears staging; leaving it writes the
+    manifests.
+    """
+    with unwrapped():
+        async with opened_house(settings, Silent()) as (house, root):
+            await house.knows.wait()
+            damaged = (finding for finding in found if finding.is_damage)
+            return [finding for finding in damaged if not await _repaired(house, root, finding)]
+
+
+async def _repaired(house: House, root: DataRoot, finding: Finding) -> bool:
+    knowledge = house.catalogue.knowledge
+    if finding.kind in _SETTLED_AT_START:
+        return True
+    path = LocalPath.parse(finding.path)
+    record = knowledge.holder(path)
+    if finding.kind is Kind.MANIFEST:
+        directory = path.parts[0]
+        house.touch(each.id for each in knowledge.experiments() if each.directory == directory)
+        return True
+    if finding.kind not in _GONE:
+        return False
+    if record is None:
+        await house.catalogue.forget_links([path])
+        return True
+    try:
+        await anyio.to_thread.run_sync(set_aside, root, path)
+    except Conflict:
+        return False
+    await house.catalogue.forget_files([record])
+    house.touch([record.experiment])
+    return True
