@@ -29,7 +29,7 @@ async def test_what_is_written_comes_home_without_a_look(workstation: Workstatio
     """A run, its evals and what is appended to its log come home as they are written."""
     box = workstation.add_box()
     workstation.settings(poll=SELDOM)
-    with workstation.program():
+    with workstation.program() as daemon:
         await until(lambda: bool(workstation.catalogue("SELECT 1 FROM hosts WHERE last_success IS NOT NULL")))
         writer = write_run(box.root)
         await until(workstation.follows(writer))
@@ -41,6 +41,8 @@ async def test_what_is_written_comes_home_without_a_look(workstation: Workstatio
             await until((workstation.training(RUN.name).with_name("eval_results") / place).exists)
         writer.log_until(6)
         await until(workstation.follows(writer))
+        daemon.terminate()
+        await until(lambda: daemon.poll() is not None)
     workstation.audit()
 
 
@@ -55,9 +57,11 @@ async def test_a_directory_that_is_moved_in_comes_home(workstation: Workstation)
     made = evals.leaf(1).relative_to(box.root / "elsewhere/eval_runs")
     (box.root / "eval_runs").mkdir()
     workstation.settings(poll=SELDOM)
-    with workstation.program():
+    with workstation.program() as daemon:
         await until(workstation.stands(RUN.name, "config.yaml"))
         (box.root / "elsewhere/eval_runs" / made.parts[0]).rename(box.root / "eval_runs" / made.parts[0])
         leaves = workstation.training(RUN.name).with_name("eval_results")
         await until(lambda: len(list(leaves.rglob("run_meta.json"))) == 29)
+        daemon.terminate()
+        await until(lambda: daemon.poll() is not None)
     workstation.audit()

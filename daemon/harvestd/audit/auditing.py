@@ -139,20 +139,19 @@ def of_manifests(
         recorded = by_experiment.get(experiment.id)
         if recorded is None:
             continue
-        detail = _manifest_trouble(root, experiment, recorded)
-        if detail:
-            yield Finding(Kind.MANIFEST, f"{experiment.directory}/{MANIFEST}", detail)
+        finding = _of_manifest(root, experiment, recorded)
+        if finding:
+            yield finding
 
 
-def _manifest_trouble(root: DataRoot, experiment: ExperimentRecord, recorded: set[tuple[str, int, str]]) -> str:
+def _of_manifest(root: DataRoot, experiment: ExperimentRecord, recorded: set[tuple[str, int, str]]) -> Finding | None:
+    path = f"{experiment.directory}/{MANIFEST}"
     try:
         manifest = read_manifest(root, LocalPath((experiment.directory,)))
     except (Damaged, Conflict, Fatal, Refused) as error:
-        return str(error)
-    if manifest is None:
-        return "there is none"
-    if manifest.experiment.id != experiment.id:
-        return "it is another experiment's"
-    told = {(file.path, file.size, file.sha256) for file in manifest.files}
-    missing, surplus = len(recorded - told), len(told - recorded)
-    return f"{missing} files are not in it as they are, {surplus} others are" if missing or surplus else ""
+        return Finding(Kind.MANIFEST, path, str(error))
+    if manifest is not None and manifest.experiment.id != experiment.id:
+        return Finding(Kind.MANIFEST, path, "it is another experiment's")
+    told = {(file.path, file.size, file.sha256) for file in manifest.files} if manifest else set()
+    behind = len(recorded ^ told)
+    return Finding(Kind.BEHIND, path, f"{behind} entries differ from the catalogue's") if behind else None

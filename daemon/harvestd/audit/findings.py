@@ -23,14 +23,16 @@ class Kind(StrEnum):
     UNSETTLED = "unsettled"
     """Was about to be published when a process ended; the next start settles it."""
     MANIFEST = "manifest"
-    """An experiment's manifest.json is not there, can't be read, or says other things than the catalogue."""
+    """An experiment's manifest.json can't be read."""
+    BEHIND = "behind"
+    """An experiment's manifest.json does not say all that the catalogue does; it is written every now and then."""
     LONGER = "longer"
     """More stands there than was recorded; the next start sees whether it belongs to its source."""
     FOREIGN = "foreign"
     """Not harvestd's: a person's own file or link in an experiment's directory."""
 
 
-_HARMLESS = frozenset({Kind.LONGER, Kind.FOREIGN, Kind.UNSETTLED, Kind.LAX})
+_HARMLESS = frozenset({Kind.BEHIND, Kind.LONGER, Kind.FOREIGN, Kind.UNSETTLED, Kind.LAX})
 
 
 @value

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from harvestd.catalogue.pins import FILE_NAME
 from harvestd.catalogue.schema import HEAD, metadata
+from harvestd.catalogue.unusable import unusable
 from harvestd.convention.sightings import NETWORK_FILESYSTEMS
 from harvestd.errors import Fatal, HaltedForSafety
 
@@ -177,10 +178,7 @@ def translated() -> Iterator[None]:
     try:
         yield
     except DBAPIError as e:
-        raise HaltedForSafety(
-            f"the catalogue can't be used: {e.orig}",
-            hint="check the disk below state_dir; nothing is published until the catalogue can be written",
-        ) from e
+        raise unusable(e.orig) from e
 
 
 @dataclass(eq=False)

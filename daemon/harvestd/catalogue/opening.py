@@ -11,6 +11,7 @@ from sqlalchemy.pool import StaticPool
 from harvestd.catalogue import rows, schema
 from harvestd.catalogue.catalogue import Catalogue
 from harvestd.catalogue.database import Database, driver_of, migrate, open_engine, reading, translated
+from harvestd.catalogue.unusable import REPAIR
 from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.paths import LocalPath
 from harvestd.errors import Fatal, HaltedForSafety
@@ -77,7 +78,7 @@ def _loaded(engine: Engine) -> Catalogue:
     except (ValueError, KeyError, TypeError) as e:
         raise HaltedForSafety(
             f"the catalogue holds a row that harvestd did not write: {e}",
-            hint="`harvestd verify --repair` sets it aside and makes it anew from the data root",
+            hint=REPAIR,
         ) from e
     return catalogue
 

@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
-from harvestd.errors import HaltedForSafety
+from harvestd.catalogue.unusable import unusable
 
 FILE_NAME = "catalogue.sqlite"
 """Of the catalogue in its directory."""
@@ -26,8 +26,5 @@ def kept_pin(state_dir: Path, identity: str) -> str | None:
                 return None
             found = connection.execute("SELECT key FROM pins WHERE identity = ?", (identity,)).fetchone()
     except sqlite3.Error as e:
-        raise HaltedForSafety(
-            f"the catalogue can't be used: {e}",
-            hint="check the disk below state_dir; nothing is published until the catalogue can be written",
-        ) from e
+        raise unusable(e) from e
     return None if found is None else str(found[0])

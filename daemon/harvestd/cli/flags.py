@@ -27,6 +27,11 @@ class Flags:
     overrides: Mapping[str, str] = field(default_factory=dict)
     """By dotted key, such as {"poll.interval": "5s"}."""
 
+    @property
+    def form_for_people(self) -> Format:
+        """The form of events beside an answer: they are for the eye, wherever they go, unless JSON was asked for."""
+        return "console" if self.log_format == "auto" else self.log_format
+
 
 def _keep(context: click.Context, parameter: click.Parameter, value: object) -> None:
     """Note a flag in the context, where the command after this one finds it too."""

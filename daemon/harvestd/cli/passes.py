@@ -8,7 +8,7 @@ import click
 
 from harvestd.cli import outlook, quantities, summary
 from harvestd.cli.ending import tell_error, tell_warning
-from harvestd.cli.flags import Flags, Format, with_flags, with_json
+from harvestd.cli.flags import Flags, with_flags, with_json
 from harvestd.cli.loading import settings_of
 from harvestd.cli.output import Page, print_json
 from harvestd.cli.progress import progress_of
@@ -69,7 +69,7 @@ def once(flags: Flags, hosts: tuple[str, ...], *, verbose: bool, as_json: bool) 
 async def _pass(settings: Settings, flags: Flags, names: Sequence[str]) -> list[HostOutcome]:
     wanted = await passes.hosts_of(settings, names)
     with progress_of([host.name for host in wanted], sys.stderr) as (monitor, stream):
-        configure(_for_people(flags.log_format), flags.log_level or "warning", stream=stream)
+        configure(flags.form_for_people, flags.log_level or "warning", stream=stream)
         return await passes.once(settings, wanted, monitor)
 
 
@@ -84,7 +84,7 @@ def plan(flags: Flags, hosts: tuple[str, ...], *, as_json: bool) -> ExitCode:
     Also what waits until it is complete, and what is left out. Changes nothing, and works beside a running daemon.
     """
     settings = settings_of(flags)
-    configure(_for_people(flags.log_format), flags.log_level or "error", stream=sys.stderr)
+    configure(flags.form_for_people, flags.log_level or "error", stream=sys.stderr)
     outcomes = anyio.run(_plan, settings, hosts)
     _tell_troubles(outcomes)
     if as_json:
@@ -117,11 +117,6 @@ def _no_room(settings: Settings) -> HarvestError:
         f"not everything was fetched: {settings.data_root} would have less than limits.free_space ({floor}) left",
         hint="make room there, or set a lower limits.free_space",
     )
-
-
-def _for_people(form: Format) -> Format:
-    """Give the form of events beside an answer: they are for the eye, wherever they go, unless JSON was asked for."""
-    return "console" if form == "auto" else form
 
 
 def _tell_troubles(outcomes: Sequence[HostOutcome]) -> None:

@@ -51,9 +51,7 @@ def verify(flags: Flags, names: tuple[str, ...], *, repair: bool, as_json: bool)
     them; a catalogue that can't be read is set aside and made anew from the manifests. Nothing is ever deleted.
     """
     settings = settings_of(flags)
-    configure(
-        "console" if flags.log_format == "auto" else flags.log_format, flags.log_level or "error", stream=sys.stderr
-    )
+    configure(flags.form_for_people, flags.log_level or "error", stream=sys.stderr)
     if repair and daemon_pid(settings) is not None:
         raise Fatal("a daemon is at work", hint="stop it, then repair", exit_code=ExitCode.LOCKED)
     found = verifying.catalogue_findings(settings)

@@ -235,6 +235,7 @@ class Following:
         if follow.target.replaces is not None:
             # The link may break before anything comes: the catalogue must not go on about the file that stood here.
             await self._house.catalogue.save_files([_emptied(follow.target.replaces)])
+            self._house.touch([follow.target.experiment])
         get_logger().warning(
             Event.FILE_CONFLICT,
             host=self._host.name,
