@@ -1,11 +1,7 @@
 """What the kernel is asked for, in which order: seen by strace, which believes nobody."""
 
-import os
 import re
-import shutil
-import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,45 +10,18 @@ from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
 from support.house import Workstation
+from support.strace import traced
 
 pytestmark = pytest.mark.openssh
 
 RUN = RunSpec()
 LEAVES = 40
-_CALL = re.compile(r"^(\d+) +(\w+)\((.*)$")
-_RESUMED = re.compile(r"^(\d+) +<\.\.\. (\w+) resumed>(.*)$")
 _QUOTED = re.compile(r'"([^"]*)"')
 _HANDLE = re.compile(r"^\d+<([^>]*)>")
 
 
-def require_strace() -> str:
-    """Give strace's path; without it skip, or fail where CI is set."""
-    found = shutil.which("strace")
-    if found is None and os.environ.get("CI"):
-        pytest.fail("this test needs strace: install it with `apt-get install strace`")
-    if found is None:
-        pytest.skip("this test needs strace: install it with `apt-get install strace`")
-    return found
-
-
-def calls(trace: str) -> Iterator[tuple[str, str]]:
-    """Give each call that succeeded with its arguments, in the order in which they returned."""
-    begun: dict[str, str] = {}
-    for line in trace.splitlines():
-        if line.endswith("<unfinished ...>"):
-            found = _CALL.match(line)
-            assert found, line
-            begun[found[1]] = found[3].removesuffix("<unfinished ...>")
-            continue
-        resumed = _RESUMED.match(line)
-        found = resumed or _CALL.match(line)
-        if found and line.rstrip().endswith("= 0"):
-            yield found[2], begun.get(found[1], "") + found[3] if resumed else found[3]
-
-
 def test_every_file_is_synced_before_its_rename_and_its_directory_after(workstation: Workstation) -> None:
     """Content is on disk before it gets its name, the name before the row: for each of many files that share syncs."""
-    strace = require_strace()
     box = workstation.add_box()
     writer = RunWriter(box.root, RUN)
     writer.start()
@@ -62,25 +31,16 @@ def test_every_file_is_synced_before_its_rename_and_its_directory_after(workstat
     for step in range(1, LEAVES + 1):
         evals.evaluate(step)
     workstation.settings()
-    told = workstation.config.with_name("trace")
-    command = [
-        strace,
-        "-f",
-        "-y",
-        "-s",
-        "4096",
-        "-e",
-        "trace=fsync,fdatasync,rename,renameat,renameat2",
-        "-o",
-        str(told),
-    ]
     harvestd = [sys.executable, "-m", "harvestd", "once", "-c", str(workstation.config)]
-    subprocess.run([*command, *harvestd], check=True, timeout=120, capture_output=True)
+    wanted = "fsync,fdatasync,rename,renameat,renameat2"
     synced: set[str] = set()
     waiting: set[str] = set()
     published = 0
-    for call, arguments in calls(told.read_text()):
-        if call in {"fsync", "fdatasync"}:
+    for call in traced(harvestd, wanted, workstation.config.with_name("trace")):
+        arguments = call.arguments
+        if not call.succeeded:
+            continue
+        if call.name in {"fsync", "fdatasync"}:
             handle = _HANDLE.match(arguments)
             assert handle, arguments
             synced.add(Path(handle[1]).name)
