@@ -1,0 +1,86 @@
+"""One door for local paths, one for remote names: what types and ruff can't see is looked up in the source."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import harvestd
+
+SOURCES = Path(harvestd.__file__).parent
+INSIDE = ("store/", "demo/", "remote/probe/program/")
+"""The door itself, what plays boxes, and what runs on them."""
+OPENING = frozenset(
+    (
+        "chmod",
+        "glob",
+        "hardlink_to",
+        "iterdir",
+        "lchmod",
+        "mkdir",
+        "read_bytes",
+        "read_text",
+        "rglob",
+        "rmdir",
+        "symlink_to",
+        "unlink",
+        "write_bytes",
+        "write_text",
+    )
+)
+"""Methods of a path that open, list or change what is there, and that nothing else of ours is called like."""
+ALLOWED = {
+    "catalogue/database.py": {"read_text": "the kernel's table of mounts"},
+    "catalogue/opening.py": {"mkdir": "the operator's state_dir, above all that is filed"},
+    "cli/demo.py": {"mkdir": "the demo's own directory"},
+    "cli/importing.py": {"read_bytes": "Python's compiled files"},
+    "remote/probe/bootstrap.py": {"read_text": "the box's program, a resource of this package"},
+}
+
+
+def _modules() -> Iterator[tuple[str, ast.Module]]:
+    """Give every module outside the door, by its place."""
+    for path in sorted(SOURCES.rglob("*.py")):
+        place = path.relative_to(SOURCES).as_posix()
+        if not place.startswith(INSIDE):
+            yield place, ast.parse(path.read_bytes())
+
+
+def _opens(module: ast.Module) -> Iterator[str]:
+    for node in ast.walk(module):
+        if isinstance(node, ast.Call):
+            match node.func:
+                case ast.Name(id="open"):
+                    yield "open"
+                case ast.Attribute(attr=name) if name in OPENING:
+                    yield name
+
+
+def test_paths_are_opened_in_the_store_alone() -> None:
+    """Each other place that opens a file is on the list, with what it is; a line of the list that is idle goes."""
+    found = {place: names for place, module in _modules() if (names := set(_opens(module)))}
+    assert found == {place: set(reasons) for place, reasons in ALLOWED.items()}
+
+
+def test_nobody_joins_something_to_the_data_root() -> None:
+    """Below the data root a place is a `LocalPath`: only its own `.harvestd` is named by the settings, for SQLite."""
+    joined = {
+        f"{place}: {ast.unparse(node)}"
+        for place, module in _modules()
+        for node in ast.walk(module)
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and "data_root" in ast.unparse(node.left)
+    }
+    assert joined == {
+        "cli/presence.py: settings.data_root / RESERVED",
+        "settings/models.py: self.data_root / '.harvestd'",
+    }
+
+
+def test_no_name_is_made_past_its_checks() -> None:
+    """A name of a box and a place at home are checked when they are made; the one short cut stands beside the check."""
+    past = {
+        place
+        for place, module in _modules()
+        for node in ast.walk(module)
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "object.__new__"
+    }
+    assert past == {"convention/paths.py"}
