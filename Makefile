@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUNS ?= 5
 SCALE ?= 1
+MINUTES ?= 30
 
-.PHONY: help install demo test test-slow faults check lint types imports format lock clean bench
+.PHONY: help install demo test test-slow faults check lint types imports format lock clean bench soak
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -37,6 +38,9 @@ faults: .venv/installed  ## say which faults really happened in the test runs si
 
 bench: .venv/installed  ## measure beside rsync, scp, lftp and rclone; RUNS=3, ONLY=cold,warm, SCALE=0.1 for a trial
 	PYTHONPATH=tests $(BIN)/python -m bench --runs $(RUNS) --scale $(SCALE) $(if $(ONLY),--only $(ONLY))
+
+soak: .venv/installed  ## watch what the daemon holds while real boxes come, go and write; MINUTES=2 for a trial
+	PYTHONPATH=tests $(BIN)/python -m soak --minutes $(MINUTES)
 
 lint: .venv/installed
 	$(BIN)/ruff check .
