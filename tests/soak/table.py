@@ -17,7 +17,7 @@ MOST: Mapping[str, tuple[float, float]] = {
     "threads": (0.25, 4),
     "memory": (0.10, 4),
 }
-"""How much a count may rise and still be flat: a share of its median, and that many more.
+"""How much a count may rise and still be flat: a share of the lowest row, and that many more.
 
 Boxes come and go some hundred times in half an hour, so that one descriptor or task lost each time is far beyond it.
 What is known of a file stays in memory, a kilobyte or two: that is the rise that memory has.
@@ -86,5 +86,5 @@ def rises(rows: Sequence[Row]) -> list[Rise]:
     for name, (share, more) in MOST.items():
         values = [row.medians[name] for row in warm]
         slope = statistics.linear_regression(times, values).slope
-        found.append(Rise(name, slope * (times[-1] - times[0]), share * statistics.median(values) + more))
+        found.append(Rise(name, slope * (times[-1] - times[0]), share * min(values) + more))
     return found
