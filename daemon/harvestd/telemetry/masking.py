@@ -11,20 +11,8 @@ from typing import Final
 HIDDEN: Final = "[hidden]"
 
 _HINTS: Final = (
-    "=",
-    ":",
-    "earer",
-    "asic",
-    "-----",
-    "%3",
-    "%22",
-    "hf_",
-    "sk-",
-    "gh",
-    "wandb_v1_",
-    "AKIA",
-    "secret_",
-    "xox",
+    *("=", ":", "earer", "-----", "%3"),
+    *("hf_", "sk-", "ghp_", "gho_", "github_pat_", "wandb_v1_", "AKIA", "secret_", "xox"),
 )
 """One of these stands in each text that the pattern below finds anything in; nearly all texts have none."""
 
@@ -38,7 +26,7 @@ _SECRET: Final = re.compile(
     # user:password@ of a URL; the address behind it stays.
     r"|(?P<url>://[^\s/@:\"']*:)[^\s/@\"']+(?=@)"
     # Forms that their makers chose to be found by.
-    r"|\b(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[opsur]_[A-Za-z0-9]{16,}|github_pat_[A-Za-z0-9_]{16,}"
+    r"|\b(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[op]_[A-Za-z0-9]{16,}|github_pat_[A-Za-z0-9_]{16,}"
     r"|wandb_v1_[A-Za-z0-9_]{16,}|AKIA[A-Z0-9]{12,}|secret_[A-Za-z0-9_.-]{16,}|xox[abprs]-[A-Za-z0-9-]{10,})"
 )
 
