@@ -1,5 +1,7 @@
 """The last net for secrets: forms that are found, and texts that stay as they are."""
 
+import time
+
 import pytest
 
 from harvestd.telemetry.masking import HIDDEN, masked
@@ -63,3 +65,27 @@ def test_what_is_hidden_leaves_its_neighbours() -> None:
     """A person still reads where the secret stood, and everything around it."""
     assert masked(f"GET /lab?token={VALUE}&next=1 failed") == f"GET /lab?token={HIDDEN}&next=1 failed"
     assert masked(f"before {KEY} after") == f"before {HIDDEN} after"
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "token",
+        "token:",
+        "token: ",
+        "token:a",
+        "://",
+        "://a:",
+        "://:x",
+        "bearer ",
+        "authorization:a",
+        '=\\"',
+        "-----BEGIN ",
+    ],
+)
+def test_no_text_takes_long(piece: str) -> None:
+    """A box chooses what is searched: the time grows with the length, not with its square."""
+    text = piece * (200_000 // len(piece)) + " " * 50_000
+    began = time.process_time()
+    masked(text)
+    assert time.process_time() - began < 1
