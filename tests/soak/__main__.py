@@ -72,7 +72,8 @@ def _daemon(workstation: Workstation, samples: Path) -> Iterator[subprocess.Pope
             [sys.executable, "-m", "soak.watched", str(workstation.config), str(samples)],
             stdout=out,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": paths},
+            # As in the units for systemd.
+            env={**os.environ, "PYTHONPATH": paths, "MALLOC_ARENA_MAX": "2"},
         )
     try:
         yield process
