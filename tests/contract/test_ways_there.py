@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from contract.connected import Pins, outcome, target_for
+from contract.connected import Pins, fill, outcome, read, target_for, training, wanted, watching
 from harvestd.errors import HostQuarantined
+from harvestd.remote.box import Limits
+from harvestd.remote.connecting import connect
 from harvestd.remote.failures import HostKeyChanged, Unreachable
+from harvestd.remote.opening import open_box
 from support.openssh import OpenSSHFactory
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
@@ -21,6 +24,20 @@ async def test_jump_host(openssh_factory: OpenSSHFactory) -> None:
     assert set(pins.kept) == {"box", f"jump:127.0.0.1:{gate.port}"}
     assert "Accepted publickey" in gate.log_text()
     assert "Accepted publickey" in box.log_text()
+
+
+async def test_much_through_a_jump_host(openssh_factory: OpenSSHFactory, tmp_path: Path) -> None:
+    """What a box sends through a jump host is asked for there as well: neither is taken for one that floods us."""
+    jump, inner = openssh_factory("jump"), openssh_factory("inner")
+    content = bytes(range(256)) * 64 * 1024
+    fill(tmp_path, {"optimizer.pt": content})
+    target = target_for(inner, proxy_jump=f"{jump.user}@{jump.address}:{jump.port}")
+    async with (
+        connect(target, Pins()) as connection,
+        open_box(connection, watching(training(tmp_path)), Limits()) as box,
+    ):
+        (answer,) = await read(box, [wanted(tmp_path, "optimizer.pt")])
+    assert answer.data == content
 
 
 async def test_two_jump_hosts(openssh_factory: OpenSSHFactory) -> None:

@@ -76,3 +76,46 @@ def test_closed_channel_is_forgiven_what_was_on_its_way() -> None:
     account.meter.forgive(200 * KIB)
     account.meter.received(290 * KIB)
     assert not account.meter.exceeded
+
+
+def test_time_that_nothing_is_worth_is_cut_off() -> None:
+    """Packets that cost time and bring nothing are cut off, however few bytes they have."""
+    account = Account()
+    for _ in range(5):
+        account.meter.received(36)
+        account.meter.worked(0.045)
+    assert account.cuts == 0
+    account.meter.worked(0.045)
+    assert account.cuts == 1
+
+
+def test_time_for_what_was_asked_for_is_no_matter() -> None:
+    """Bytes and answers are worth the time that they cost with an honest host."""
+    account = Account()
+    for _ in range(1000):
+        account.meter.received(100 * KIB)
+        account.meter.credit(100 * KIB)
+        account.meter.worked(0.002)
+        account.meter.answered(1000, 0)
+        account.meter.worked(0.01)
+    assert not account.meter.exceeded
+
+
+def test_a_share_of_all_time_is_free_and_one_pause_counts_little() -> None:
+    """Keepalives go on for ever, and a collection of garbage that falls into a host's time is not held against it."""
+    account = Account()
+    account.meter.received(1)
+    for _ in range(1000):
+        account.now += 10
+        account.meter.received(100)
+        account.meter.worked(5.0)
+    assert not account.meter.exceeded
+
+
+def test_host_that_does_not_read_is_cut_off() -> None:
+    """What a host makes us send waits in our memory until it reads it."""
+    account = Account()
+    account.meter.unread(16 * KIB * KIB)
+    assert account.cuts == 0
+    account.meter.unread(16 * KIB * KIB + 1)
+    assert account.cuts == 1

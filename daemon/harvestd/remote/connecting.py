@@ -12,9 +12,9 @@ import anyio
 import anyio.to_thread
 import asyncssh
 
-from harvestd.errors import HarvestError, HostQuarantined
+from harvestd.errors import HarvestError
 from harvestd.remote import host_keys
-from harvestd.remote.failures import HostKeyUnknown, Unreachable, link_lost, not_connected
+from harvestd.remote.failures import HostKeyUnknown, Unreachable, flooded, link_lost, not_connected
 from harvestd.remote.host_keys import HostKey, PinCheck, PinStore
 from harvestd.remote.identities import Identities, identities
 from harvestd.remote.metering import Meter, MeteredDialer
@@ -55,10 +55,7 @@ class Connection:
     def lost(self, error: BaseException | None = None) -> HarvestError:
         """Give the error to raise when something on this connection failed with `error`."""
         if self.meter.exceeded:
-            return HostQuarantined(
-                f"{self.target}: the host sent far more than it was asked for; the connection was cut",
-                hint="this is no normal sshd; have a look at the box before it is tried again",
-            )
+            return flooded(self.target)
         if self.ssh.is_closed() and isinstance(error, asyncssh.ChannelOpenError):
             # asyncssh says so of every channel on a dead connection; sshd did not refuse anything.
             return link_lost(self.target, None)
@@ -90,7 +87,7 @@ async def connect(target: Target, pins: PinStore, *, window: int = CONTROL_WINDO
         via = None
         if route.jump:
             hop = await stack.enter_async_context(connect(target.jump(route.jump), pins, window=window))
-            via = hop.ssh
+            via = hop.ssh, hop.meter
         check = PinCheck(await host_keys.kept_pin(target, pins) if target.host_keys == "pin" else None)
         async with identities(target, route.identity_files) as keys:
             attempt = _Attempt(target, check, keys, await _trusted(target))
@@ -123,10 +120,16 @@ class _Attempt:
     keys: Identities
     trusted: object
     ssh: asyncssh.SSHClientConnection | None = field(default=None, init=False)
+    meter: Meter = field(init=False)
 
-    async def log_in(self, route: Route, via: asyncssh.SSHClientConnection | None, window: int) -> Connection:
+    def __post_init__(self) -> None:
+        """Begin to count before the first byte comes."""
+        self.meter = Meter(self._cut)
+
+    async def log_in(
+        self, route: Route, via: tuple[asyncssh.SSHClientConnection, Meter] | None, window: int
+    ) -> Connection:
         """Give the connection; raises what `connect` says."""
-        meter = Meter(self._cut)
         target = self.target
         options: dict[str, object] = {
             **login(target),
@@ -142,13 +145,13 @@ class _Attempt:
         if target.host_keys == "pin":
             options["server_host_key_algs"] = host_keys.algorithms(self.check.pin)
         if route.own_dialer:
-            options["tunnel"] = MeteredDialer(meter, via)
+            options["tunnel"] = MeteredDialer(self.meter, via)
         try:
             with anyio.fail_after(target.connect_timeout.total_seconds()):
                 ssh = await asyncssh.connect(target.address, **options)
         except (asyncssh.Error, OSError, ValueError) as e:
             raise self._failed(e) from e
-        return Connection(target, ssh, meter, window)
+        return Connection(target, ssh, self.meter, window)
 
     def _cut(self) -> None:
         if self.ssh is not None:
@@ -156,6 +159,8 @@ class _Attempt:
 
     def _failed(self, error: asyncssh.Error | OSError | ValueError) -> HarvestError:
         match error:
+            case _ if self.meter.exceeded:
+                return flooded(self.target)
             case _ if self.check.refused:
                 return self.check.changed(self.target)
             case asyncssh.HostKeyNotVerifiable():

@@ -68,6 +68,14 @@ def unreachable(target: Target, error: OSError) -> Unreachable:
     return Unreachable(f"{target}: no connection ({reason})", hint=hint)
 
 
+def flooded(target: Target) -> HostQuarantined:
+    """Say that a host was cut off for what it sent unasked."""
+    return HostQuarantined(
+        f"{target}: the host sent far more than it was asked for; the connection was cut",
+        hint="this is no normal sshd; have a look at the box before it is tried again",
+    )
+
+
 def not_connected(target: Target, error: asyncssh.Error | OSError | ValueError) -> HarvestError:
     """Translate what ended an attempt to connect; host keys and authentication have errors of their own."""
     match error:

@@ -4,11 +4,16 @@ SSH has messages that no channel's window governs (MSG_IGNORE, MSG_DEBUG, replie
 keeps what arrives for a paused channel even beyond its window. So each connection's bytes are counted where they
 arrive, what was asked for is credited where it is used, and a host that is ahead by more than an allowance is cut off:
 it can neither fill our memory nor keep the event loop from the other hosts.
+
+One loop serves all hosts, so time counts as bytes do: a packet of five bytes costs as much of it as one of a thousand.
+What our thread computes on a connection's packets is counted, what an honest host's bytes and answers cost is allowed
+for, and so is a small share of all time. What a host makes us send and does not read is bounded, too.
 """
 
 import asyncio
 import asyncio.trsock
 import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,6 +29,18 @@ _OVERHEAD_PER_CREDIT = 512
 """And of each message, however small."""
 _BYTES_PER_SECOND = 1024
 """For keepalives and key exchanges over a connection's life."""
+
+_SECONDS = 0.25
+"""Of our thread's time that may be spent on one connection beyond what its answers are worth."""
+_SHARE = 0.05
+"""Of all time, for keepalives, key exchanges and whatever else goes to and fro."""
+_SECONDS_PER_BYTE = 50e-9
+"""Ten times what an honest host's bytes cost."""
+_SECONDS_PER_ANSWER = 20e-6
+_SECONDS_AT_ONCE = 0.05
+"""The most that one piece of what arrives can count: a collection of garbage in between is not the host's doing."""
+_UNREAD = 16 * 1024 * 1024
+"""Bytes that wait for a host to read them: a window's worth of requests is far less."""
 
 _READ = 128 * 1024
 """Bytes taken from a socket at once."""
@@ -48,22 +65,54 @@ class Meter:
     _ahead: float = field(default=0.0, init=False)
     _windows: int = field(default=0, init=False)
     _at: float | None = field(default=None, init=False)
+    _busy: float = field(default=0.0, init=False)
+    """Seconds that were spent and are not accounted for."""
+    _earned: float = field(default=0.0, init=False)
+    """Seconds that what came since was worth."""
 
     def received(self, count: int) -> None:
         """Count bytes as they arrive from the network."""
         now = self.clock()
         if self._at is not None:
             self._settle((now - self._at) * _BYTES_PER_SECOND)
+            self._busy = max(0.0, self._busy - (now - self._at) * _SHARE)
         self._at = now
         self.total += count
         self._ahead += count
-        if self._ahead > self.allowance + self._windows and not self.exceeded:
+        if self._ahead > self.allowance + self._windows:
+            self.exceed()
+
+    def worked(self, seconds: float) -> None:
+        """Count our thread's time for what arrived last."""
+        self._busy = max(0.0, self._busy + min(seconds, _SECONDS_AT_ONCE) - self._earned)
+        self._earned = 0.0
+        if self._busy > _SECONDS:
+            self.exceed()
+
+    def unread(self, count: int) -> None:
+        """Note how many bytes wait for the host to read them."""
+        if count > _UNREAD:
+            self.exceed()
+
+    def exceed(self) -> None:
+        """Cut the host off, once."""
+        if not self.exceeded:
             self.exceeded = True
             self.cut()
 
     def credit(self, count: int) -> None:
         """Account for one message of `count` bytes that was asked for and has arrived."""
         self._settle(count * (1 + _OVERHEAD_PER_BYTE) + _OVERHEAD_PER_CREDIT)
+        self._earned += count * _SECONDS_PER_BYTE
+
+    def answered(self, answers: int, count: int) -> None:
+        """Account for the time of so many answers that were asked for, `count` bytes once they are unpacked."""
+        self._earned += answers * _SECONDS_PER_ANSWER + count * _SECONDS_PER_BYTE
+
+    def passed_on(self, count: int, seconds: float) -> None:
+        """Account for bytes of a connection within this one, which has a meter of its own, and for their time."""
+        self.credit(count)
+        self._earned += seconds
 
     def _settle(self, count: float) -> None:
         # Only what has come is settled: credit can't be saved up for a flood.
@@ -97,8 +146,11 @@ class _Metered:
     def __init__(self, session: _Session, meter: Meter) -> None:
         self._session = session
         self._meter = meter
+        self._transport: asyncio.WriteTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # A channel of another connection has what is asked of it here as well.
+        self._transport = cast("asyncio.WriteTransport", transport)
         self._session.connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -117,9 +169,27 @@ class _Metered:
         self._session.resume_writing()
 
     def data_received(self, data: bytes, datatype: int | None = None) -> None:
-        self._meter.received(len(data))
-        if not self._meter.exceeded:
+        meter = self._meter
+        meter.received(len(data))
+        if not meter.exceeded:
+            began = time.thread_time()
             self._session.data_received(data, datatype)
+            meter.worked(time.thread_time() - began)
+            if self._transport is not None:
+                meter.unread(self._transport.get_write_buffer_size())
+
+
+class _MeteredChannel(_Metered):
+    """A connection within another: what is counted here is accounted for there."""
+
+    def __init__(self, session: _Session, meter: Meter, outer: Meter) -> None:
+        super().__init__(session, meter)
+        self._outer = outer
+
+    def data_received(self, data: bytes, datatype: int | None = None) -> None:
+        began = time.thread_time()
+        super().data_received(data, datatype)
+        self._outer.passed_on(len(data), time.thread_time() - began)
 
 
 class _MeteredSocket(_Metered, asyncio.BufferedProtocol):
@@ -148,7 +218,8 @@ class _MeteredSocket(_Metered, asyncio.BufferedProtocol):
 class MeteredDialer:
     """Opens the transport of an SSH connection, directly or through a jump host; given to asyncssh as its tunnel."""
 
-    def __init__(self, meter: Meter, via: asyncssh.SSHClientConnection | None) -> None:
+    def __init__(self, meter: Meter, via: tuple[asyncssh.SSHClientConnection, Meter] | None) -> None:
+        """`via`: the connection to the jump host, with its meter."""
         self._meter = meter
         self._via = via
 
@@ -165,8 +236,9 @@ class MeteredDialer:
                 lambda: metered, remote_host, remote_port, happy_eyeballs_delay=_NEXT_ADDRESS_AFTER
             )
         else:
-            channel = _Metered(session, self._meter)
-            transport, _ = await self._via.create_connection(
+            outer, outer_meter = self._via
+            channel = _MeteredChannel(session, self._meter, outer_meter)
+            transport, _ = await outer.create_connection(
                 lambda: cast("asyncssh.SSHTCPSession[bytes]", channel), remote_host, remote_port
             )
         return transport, session

@@ -35,6 +35,7 @@ _COMPLAINT = 2048
 """Bytes of the program's standard error that are kept for an error's text."""
 
 
+_NO_ANSWERS = frozenset({Letter.WAIT, Letter.DATA})
 _WAITING = {b"s": "looks", b"r": "readings", b"f": "facts"}
 """Who a sign of life speaks for."""
 
@@ -170,10 +171,13 @@ class _Session(asyncssh.SSHClientSession[bytes]):
             return
         if self.broken is not None:
             return
-        self._connection.meter.credit(len(data))
+        meter = self._connection.meter
+        meter.credit(len(data))
         try:
             for frame in self.decoder.feed(data):
                 self._sort(frame)
+                # A sign of life brings nothing, and a piece of a file no more than its bytes.
+                meter.answered(frame.letter not in _NO_ANSWERS, len(frame.payload))
         except BrokenStream as e:
             self.broken = e
             self._wake_all()
