@@ -20,6 +20,8 @@ class Limits:
     """What one box may ask of us; beyond any of these it is quarantined."""
 
     frame_bytes: int = 4 * 1024 * 1024
+    part_bytes: int = 2 * 1024 * 1024
+    """Of the news of a look in one frame, unpacked: they are parsed at a stretch, and all hosts wait for that."""
     entries: int = 1_000_000
     rejected_names: int = 1_000
     scan_time: timedelta = timedelta(minutes=2)

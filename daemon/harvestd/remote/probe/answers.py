@@ -25,6 +25,8 @@ _MOST_GPUS = 64
 _DAY = 86_400
 _HASH_CHARACTERS = 64
 _HASH_OF_NOTHING = hashlib.sha256(b"").hexdigest()
+_MOST_NAMES = 4096
+"""In one frame of a look, all hosts waiting while it is taken in; the probe tells half as many at most."""
 _PAIR = 2
 _FILE_FIELDS = 6
 _LINK_FIELDS = 7
@@ -154,6 +156,7 @@ class _Names:
         self.rejected: set[int] = set()
         self._known: dict[str, RemotePath] = {}
         """Directories by their text."""
+        self._told = 0
 
     def path(self, value: object) -> RemotePath | None:
         if not isinstance(value, str):
@@ -175,6 +178,9 @@ class _Names:
             directory, told = pair
             if not (isinstance(directory, str) and isinstance(told, list)):
                 raise BrokenAnswer("news of another shape")
+            self._told += len(told)
+            if self._told > _MOST_NAMES:
+                raise BrokenAnswer("more names at once than are ever told")
             yield directory, self._directory(directory) if directory else None, told
 
     def _directory(self, text: str) -> RemotePath | None:

@@ -13,6 +13,8 @@ from harvestd.remote.probe.answers import BrokenAnswer, ScanEnd, ScanPart
 
 _NAME_BYTES_PER_ENTRY = 200
 """On average, over all entries that `Limits` allows: names must not fill the memory that was counted in entries."""
+_TOLD_PER_ENTRY = 4
+"""Each entry may come, go, and be shut or opened once in a look."""
 
 
 @dataclass(slots=True)
@@ -69,9 +71,14 @@ class KnownTrees:
         self._trees = [_Tree(Listing(tree, TreeState.NO_ROOT)) for tree in trees]
         self._last: tuple[Listing, ...] = ()
         self._box_time_ns = 0
+        self._told = 0
+        """How many names the look that is under way has told."""
 
     def take(self, part: ScanPart) -> None:
         """Keep news until the look is complete; raises `BrokenAnswer` beyond a limit."""
+        self._told += len(part.changed) + len(part.gone) + len(part.unreadable) + len(part.readable)
+        if self._told > _TOLD_PER_ENTRY * self._limits.entries:
+            raise BrokenAnswer("a look without end")
         self._trees[part.tree].take(part)
         if sum(len(tree.rejected) for tree in self._trees) > self._limits.rejected_names:
             raise BrokenAnswer(f"more than {self._limits.rejected_names} names that no file may have")
@@ -82,6 +89,7 @@ class KnownTrees:
 
     def complete(self, end: ScanEnd) -> None:
         """Take the news up to here for a whole look."""
+        self._told = 0
         for news in end.trees:
             tree = self._trees[news.tree]
             tree.listing = replace(tree.listing, state=news.state, device=news.device, filesystem=news.filesystem)
