@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 import anyio
 
+from harvestd.harvest.bell import Bell
+
 
 class MemoryBudget:
     """Bytes that buffers may hold at once, over all hosts. Who asks for more waits, in turn."""
@@ -15,26 +17,38 @@ class MemoryBudget:
     def __init__(self, total: int) -> None:
         """`total` in bytes."""
         self.total = total
-        self._free = total
+        self._held = 0
         self._waiting: deque[_Turn] = deque()
 
     def has(self, size: int) -> bool:
         """Tell whether `take` would give `size` bytes at once."""
-        return not self._waiting and min(size, self.total) <= self._free
+        return not self._waiting and self._fits(size)
+
+    def _fits(self, size: int) -> bool:
+        # What is larger than the whole is let in alone.
+        return not size or not self._held or self._held + size <= self.total
+
+    def resize(self, total: int) -> None:
+        """Hold to another total from now on; what is held beyond it is not taken from anybody."""
+        self.total = total
+        self._serve()
 
     async def take(self, size: int) -> None:
-        """Take `size` bytes (at most the whole budget); who holds some that it can give back does so first."""
+        """Take `size` bytes; more than the whole budget is given while nobody holds any.
+
+        Who holds some that it can give back does so first.
+        """
         if self.has(size):
-            self._free -= min(size, self.total)
+            self._held += size
             return
-        turn = _Turn(min(size, self.total))
+        turn = _Turn(size)
         self._waiting.append(turn)
         self._serve()
         try:
             await turn.come.wait()
         except BaseException:
             if turn.come.is_set():
-                self._free += turn.size
+                self._held -= turn.size
             else:
                 self._waiting.remove(turn)
             self._serve()
@@ -42,18 +56,18 @@ class MemoryBudget:
 
     def give_back(self, size: int) -> None:
         """Give back what one `take` of `size` bytes gave."""
-        self._free += min(size, self.total)
+        self._held -= size
         self._serve()
 
     def _serve(self) -> None:
-        while self._waiting and self._waiting[0].size <= self._free:
+        while self._waiting and self._fits(self._waiting[0].size):
             turn = self._waiting.popleft()
-            self._free -= turn.size
+            self._held += turn.size
             turn.come.set()
 
     @asynccontextmanager
     async def hold(self, size: int) -> AsyncIterator[None]:
-        """Hold `size` bytes (at most the whole budget) for the length of the block."""
+        """Hold `size` bytes, as `take` gives them, for the length of the block."""
         await self.take(size)
         try:
             yield
@@ -74,6 +88,14 @@ class Bandwidth:
         """`rate` in bytes a second; None: unlimited."""
         self._rate = rate
         self._paid_until = 0.0
+        self._resized = Bell()
+
+    def resize(self, rate: int | None) -> None:
+        """Hold to another rate from now on; debts of the old one are forgotten."""
+        if rate != self._rate:
+            self._rate = rate
+            self._paid_until = 0.0
+            self._resized.ring()
 
     @property
     def is_limited(self) -> bool:
@@ -87,4 +109,5 @@ class Bandwidth:
         now = time.monotonic()
         self._paid_until = max(self._paid_until, now - 1.0) + size / self._rate
         if self._paid_until > now:
-            await anyio.sleep(self._paid_until - now)
+            with anyio.move_on_after(self._paid_until - now):
+                await self._resized.rung()

@@ -33,6 +33,10 @@ class Room:
         self._looking = anyio.Lock()
         """Held while the disk is asked and what it says is told: two hosts must not tell one thing twice."""
 
+    def resize(self, floor: int) -> None:
+        """Hold to another floor, in bytes, from now on."""
+        self._floor = floor
+
     async def left(self, root: DataRoot) -> int:
         """Give the bytes that may be asked for now; also notices, and tells, that there is room again."""
         async with self._looking:
