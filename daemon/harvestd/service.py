@@ -1,14 +1,15 @@
 """The daemon: what is opened, which tasks run, and how it stops.
 
 Start-up fails loudly or not at all; SIGTERM and SIGINT stop it within five seconds, keeping what can be resumed; a
-second one ends the process at once, which is safe at any moment; SIGUSR1 makes every host be looked at now; SIGHUP
-changes nothing yet, and says so.
+second one ends the process at once, which is safe at any moment; SIGUSR1 makes every host be looked at now; SIGHUP, or
+a change of its file, reads the configuration anew. The service manager hears of all that, and that the loop turns.
 """
 
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 
 import anyio
@@ -18,34 +19,50 @@ from harvestd import __version__
 from harvestd.errors import ExitCode, unwrapped
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.fleet import Fleet
-from harvestd.harvest.monitor import Silent
 from harvestd.harvest.opening import opened_house
-from harvestd.settings import Settings
+from harvestd.harvest.tally import Tally
+from harvestd.settings import Settings, load
+from harvestd.settings.reloading import Load, Reloading
+from harvestd.telemetry import sd_notify
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.sd_notify import ServiceManager
 
 _KILLED_BY = 128
 """What a shell adds to a signal's number for the exit code of a process that it ended."""
+_PATIENCE = timedelta(seconds=60)
+"""How long the service manager should wait from one request for time to the next."""
+_BEAT = 5.0
+"""Seconds between two reports to the service manager, where its watchdog asks for no more."""
 
 
 def _nothing() -> None:
     """Tell nobody."""
 
 
-async def run(settings: Settings, config: Path | None = None, ready: Callable[[], None] = _nothing) -> ExitCode:
+async def run(
+    settings: Settings, config: Path, ready: Callable[[], None] = _nothing, *, reload: Load = load
+) -> ExitCode:
     """Run the daemon until a signal stops it; `ready` is called once the hosts are being watched.
 
-    Raises `Fatal` where it can't start, `HaltedForSafety` where it must not go on.
+    `settings` were read from `config`; `reload` reads it again. Raises `Fatal` where it can't start, `HaltedForSafety`
+    where it must not go on.
     """
     started = time.monotonic()
     log = get_logger()
-    bell = Bell()
+    manager = ServiceManager(os.environ)
+    scan_now, tally = Bell(), Tally()
+    reloading = Reloading(settings, config, reload, manager)
     with unwrapped():
         async with anyio.create_task_group() as listening:
             with anyio.CancelScope() as working:
-                await listening.start(_obey_signals, working, bell)
-                async with opened_house(settings, Silent()) as (house, root):
-                    await house.knows.wait()
+                answers = {signal.SIGUSR1: scan_now.ring, signal.SIGHUP: reloading.ask}
+                await listening.start(_obey_signals, working, manager, answers)
+                async with opened_house(settings, tally) as (house, root), anyio.create_task_group() as tasks:
+                    async with anyio.create_task_group() as opening:
+                        opening.start_soon(_ask_for_time, manager)
+                        await house.knows.wait()
+                        opening.cancel_scope.cancel()
                     log.info(
                         Event.SERVICE_STARTED,
                         version=__version__,
@@ -54,26 +71,52 @@ async def run(settings: Settings, config: Path | None = None, ready: Callable[[]
                         data_root=settings.data_root,
                         hosts=len(settings.hosts),
                     )
+                    fleet = Fleet(house, root, scan_now, tally)
+                    await tasks.start(fleet.run)
+                    manager.tell(sd_notify.READY)
                     ready()
-                    await Fleet(house, root, bell).run()
+                    tasks.start_soon(reloading.run, fleet.adopt)
+                    await _report(manager, lambda: tally.line(fleet.size))
             listening.cancel_scope.cancel()
     log.info(Event.SERVICE_STOPPED, exit_code=int(ExitCode.OK), duration_seconds=round(time.monotonic() - started, 3))
     return ExitCode.OK
 
 
-async def _obey_signals(working: anyio.CancelScope, bell: Bell, *, task_status: TaskStatus[None]) -> None:
+async def _ask_for_time(manager: ServiceManager) -> None:
+    """Keep the service manager from giving us up while what the last process left half done is settled."""
+    while manager.listens:
+        manager.tell(sd_notify.more_time(_PATIENCE))
+        await anyio.sleep(_BEAT)
+    await anyio.sleep_forever()
+
+
+async def _report(manager: ServiceManager, line: Callable[[], str]) -> None:
+    """Tell the service manager how it goes and that the loop turns: who is stuck on the loop is not heard of again."""
+    if not manager.listens:
+        await anyio.sleep_forever()
+    half = manager.watchdog.total_seconds() / 2 if manager.watchdog else _BEAT
+    while True:
+        manager.tell(*([sd_notify.ALIVE] if manager.watchdog else []), sd_notify.status(line()))
+        await anyio.sleep(min(half, _BEAT))
+
+
+async def _obey_signals(
+    working: anyio.CancelScope,
+    manager: ServiceManager,
+    answers: Mapping[int, Callable[[], None]],
+    *,
+    task_status: TaskStatus[None],
+) -> None:
     stopping = False
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP) as signals:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, *map(signal.Signals, answers)) as signals:
         task_status.started()
         async for number in signals:
-            if number == signal.SIGUSR1:
-                bell.ring()
-            elif number == signal.SIGHUP:
-                problem = "this version reads its configuration at the start only"
-                get_logger().warning(Event.CONFIG_REJECTED, problems=[problem], hint="restart the daemon")
+            if number in answers:
+                answers[number]()
             elif stopping:
                 os._exit(_KILLED_BY + number)
             else:
                 stopping = True
+                manager.tell(sd_notify.STOPPING)
                 get_logger().info(Event.SERVICE_STOPPING, reason=signal.Signals(number).name)
                 working.cancel()

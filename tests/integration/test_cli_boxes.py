@@ -218,7 +218,7 @@ def test_run_says_events_and_stops_on_sigterm(ready: Workstation, tmp_path: Path
         assert status.document["daemon"] == {"running": True, "pid": process.pid}
         assert [host["state"] for host in status.document["hosts"]] == ["connected"]
         process.send_signal(signal.SIGHUP)
-        wait_for(lambda: "config.rejected" in log.read_text())
+        wait_for(lambda: "config.reloaded" in log.read_text())
         started = time.monotonic()
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=2 * _STOP_WITHIN) == ExitCode.OK

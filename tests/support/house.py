@@ -2,7 +2,7 @@
 
 The daemon runs in the test's own process (`running`), or as a program that can be stopped and killed:
 `python -m support.house CONFIG [POINT TURN]` runs it, and sends itself SIGKILL when the store's moment POINT is reached
-for the TURN-th time.
+for the TURN-th time. SIGUSR2 wedges it: whatever runs on its event loop waits for good.
 """
 
 import os
@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
@@ -100,16 +101,14 @@ class Workstation:
 
         It looks at its boxes more often than any configuration allows.
         """
-        settings = self.settings(**sections)
-        often = settings.poll.model_copy(update={"interval": timedelta(milliseconds=100)})
-        settings = settings.model_copy(update={"poll": often})
+        self.settings(**sections)
         ready = anyio.Event()
         async with AsyncExitStack() as stack:
             said = stack.enter_context(structlog.testing.capture_logs())
             tasks = await stack.enter_async_context(anyio.create_task_group())
 
             async def serve() -> None:
-                await service.run(settings, self.config, ready.set)
+                await service.run(_often(self.config), self.config, ready.set, reload=_often)
 
             tasks.start_soon(serve)
             with anyio.fail_after(DEADLINE):
@@ -228,9 +227,17 @@ def _toml(value: object) -> str:
     return str(value).lower() if isinstance(value, bool | int) else f'"{value}"'
 
 
+def _often(config: Path) -> Settings:
+    """Load a configuration, for a daemon that looks more often than any can say."""
+    settings = load(config, env={})
+    often = settings.poll.model_copy(update={"interval": timedelta(milliseconds=100)})
+    return settings.model_copy(update={"poll": often})
+
+
 def main(config: str, point: str = "", turn: str = "1") -> int:
     """Run the daemon as a program, to be killed at the moment given."""
     configure("json", "debug")
+    signal.signal(signal.SIGUSR2, lambda *_: time.sleep(DEADLINE * 10))
     turns = count(1)
 
     def die() -> None:

@@ -1,5 +1,7 @@
 """`harvestd run`: the daemon itself, with its events on standard output."""
 
+from functools import partial
+
 import anyio
 import click
 
@@ -8,7 +10,7 @@ from harvestd.cli.ending import tell_warning
 from harvestd.cli.flags import Flags, with_flags
 from harvestd.cli.loading import config_of, settings_of
 from harvestd.errors import ExitCode
-from harvestd.settings import warnings_for
+from harvestd.settings import load, warnings_for
 from harvestd.telemetry.logs import configure
 
 
@@ -18,11 +20,13 @@ from harvestd.telemetry.logs import configure
 def run(flags: Flags) -> ExitCode:
     """Run the daemon in the foreground, until SIGTERM.
 
-    Events go to standard output: JSON lines, or readable ones on a terminal. SIGUSR1 looks at all hosts at once; a
-    second SIGTERM ends the process at once, which is safe.
+    Events go to standard output: JSON lines, or readable ones on a terminal. SIGUSR1 looks at all hosts at once,
+    SIGHUP reads the configuration anew, as a change of its file does; a second SIGTERM ends the process at once, which
+    is safe.
     """
     settings = settings_of(flags)
     for caution in warnings_for(settings):
         tell_warning(str(caution))
     configure(flags.log_format, flags.log_level or "info")
-    return anyio.run(service.run, settings, config_of(flags))
+    reload = partial(load, overrides=flags.overrides)
+    return anyio.run(partial(service.run, settings, config_of(flags), reload=reload))

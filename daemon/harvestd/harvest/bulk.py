@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
 import anyio.to_thread
+from anyio.abc import TaskGroup
 
 from harvestd.convention.plan import FetchFile, FetchGroup
 from harvestd.convention.snapshot import Snapshot
@@ -78,18 +79,22 @@ class Bulk:
         """Work until cancelled; ends with `HaltedForSafety` or `HostQuarantined` where nothing else will do."""
         with unwrapped():
             async with anyio.create_task_group() as tasks:
-                most = self._house.settings.limits.bulk_connections_per_host
-                lanes = Lanes(most, self._house.bulk, self._line, tasks, self._box.round_trip)
+                lanes = self._lanes(tasks)
                 while True:
                     while not self._queue:
                         lanes.release()
                         self._woken = anyio.Event()
                         await self._woken.wait()
+                        lanes = self._lanes(tasks)
                     self._current = self._queue.pop(0)
                     if not self._is_here(self._current):
                         await self._fetch_noting(self._current, lanes)
                     self._current = None
                     self.progressed.ring()
+
+    def _lanes(self, tasks: TaskGroup) -> Lanes:
+        most = self._house.settings.limits.bulk_connections_per_host
+        return Lanes(most, self._house.bulk, self._line, tasks, self._box.round_trip)
 
     @asynccontextmanager
     async def _line(self, window: int) -> AsyncIterator[Line]:

@@ -1,57 +1,123 @@
-"""All hosts at once: one watcher each, as the inventory says. One that fails or leaves disturbs none of the others."""
+"""All hosts at once: one watcher each, as the inventory says. One that fails or leaves disturbs none of the others.
+
+A host that is to be reached or looked at differently is watched anew, alone; the new watcher begins when the old one
+has ended, so that no host ever has two.
+"""
 
 from dataclasses import dataclass, field
 
 import anyio
-from anyio.abc import TaskGroup
+from anyio.abc import TaskGroup, TaskStatus
 
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.house import House
+from harvestd.harvest.tally import Tally
 from harvestd.harvest.watcher import Watcher
 from harvestd.inventory.merge import Inventory
 from harvestd.inventory.provider import Host
 from harvestd.inventory.static import StaticHosts
+from harvestd.remote.box import WatchList
+from harvestd.remote.target import Target
+from harvestd.settings import Settings
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
 
+_FIRST_SETS = 5.0
+"""Seconds for providers to say which hosts there are before we call ourselves ready without."""
 
-@dataclass
+
+@dataclass(frozen=True)
+class _Way:
+    """All that is fixed for the life of a connection: where it differs, the host is watched anew."""
+
+    host: Host
+    target: Target
+    watch_list: WatchList
+
+
+@dataclass(frozen=True)
+class _Watch:
+    way: _Way
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+
+
 class Fleet:
     """Follows the inventory: a host that appears is watched, one that leaves is not any more."""
 
-    house: House
-    root: DataRoot
-    bell: Bell
-    _watching: dict[Host, anyio.CancelScope] = field(default_factory=dict)
-    _changed: Bell = field(default_factory=Bell)
-    _hosts: frozenset[Host] = frozenset()
+    def __init__(self, house: House, root: DataRoot, scan_now: Bell, tally: Tally) -> None:
+        self._house = house
+        self._root = root
+        self._scan_now = scan_now
+        self._tally = tally
+        self._static = StaticHosts(house.settings.hosts)
+        self._watching: dict[str, _Watch] = {}
+        """By identity; one that was told to end stays until it has."""
+        self._changed = Bell()
+        self._hosts: frozenset[Host] = frozenset()
+        self._named: set[str] = set()
 
-    async def run(self) -> None:
-        """Watch until cancelled; raises what concerns all hosts (`HaltedForSafety`)."""
-        self.house.follows = True
-        inventory = Inventory([StaticHosts(self.house.settings.hosts)], self._take)
+    @property
+    def size(self) -> int:
+        """How many hosts there are."""
+        return len(self._hosts)
+
+    async def run(self, *, task_status: TaskStatus[None]) -> None:
+        """Watch until cancelled; raises what concerns all hosts (`HaltedForSafety`).
+
+        It counts as started when hosts are being watched.
+        """
+        self._house.follows = True
+        inventory = Inventory([self._static], self._take)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(inventory.run)
+            with anyio.move_on_after(_FIRST_SETS):
+                await inventory.wait_complete()
+            self._follow(tasks)
+            task_status.started()
             while True:
-                self._follow(tasks)
                 await self._changed.rung()
+                self._follow(tasks)
+
+    def adopt(self, settings: Settings) -> None:
+        """Work by these settings from now on: nothing is restarted but hosts that are reached or looked at differently.
+
+        All others go by them from their next look, which is now.
+        """
+        self._house.adopt(settings)
+        self._static.replace(settings.hosts)
+        self._changed.ring()
+        self._scan_now.ring()
 
     def _take(self, hosts: frozenset[Host]) -> None:
         self._hosts = hosts
         self._changed.ring()
 
     def _follow(self, tasks: TaskGroup) -> None:
-        for host in self._watching.keys() - self._hosts:
-            self._watching.pop(host).cancel()
-        for host in sorted(self._hosts - self._watching.keys(), key=lambda each: each.name):
-            get_logger().info(
-                Event.HOST_APPEARED, host=host.name, address=host.address, source=host.source, hardware=host.hardware
-            )
-            scope = anyio.CancelScope()
-            self._watching[host] = scope
-            tasks.start_soon(self._watch, host, scope)
+        wanted = {host.identity: self._way(host) for host in sorted(self._hosts, key=lambda each: each.name)}
+        for identity, watch in self._watching.items():
+            if watch.way != wanted.get(identity):
+                watch.scope.cancel()
+        for identity, way in wanted.items():
+            if identity not in self._named:
+                _tell_appeared(way.host)
+            if identity not in self._watching:
+                self._watching[identity] = watch = _Watch(way)
+                tasks.start_soon(self._watch, watch)
+        self._named = set(wanted)
 
-    async def _watch(self, host: Host, scope: anyio.CancelScope) -> None:
-        with scope:
-            await Watcher(host, self.house, self.root, self.bell).run()
+    def _way(self, host: Host) -> _Way:
+        return _Way(host, self._house.target_of(host), self._house.watch_list_of(host))
+
+    async def _watch(self, watch: _Watch) -> None:
+        host = watch.way.host
+        with watch.scope:
+            await Watcher(host, self._house, self._root, self._scan_now, self._tally).run()
+        del self._watching[host.identity]
+        self._changed.ring()
+
+
+def _tell_appeared(host: Host) -> None:
+    get_logger().info(
+        Event.HOST_APPEARED, host=host.name, address=host.address, source=host.source, hardware=host.hardware
+    )

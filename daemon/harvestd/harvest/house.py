@@ -1,4 +1,7 @@
-"""What every host's task works with: settings, store, catalogue, budgets. Made once, by the service."""
+"""What every host's task works with: settings, store, catalogue, budgets. Made once, by the service.
+
+A reload puts other settings in: whoever needs one asks for it anew at each look, and keeps none.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -74,6 +77,18 @@ class House:
             selection=selection_of(settings),
             monitor=monitor,
         )
+
+    def adopt(self, settings: Settings) -> None:
+        """Work by these settings from now on; hosts that are to be reached differently are the fleet's affair."""
+        self.settings = settings
+        self.connecting.total_tokens = settings.limits.connecting
+        self.memory.resize(settings.limits.memory // 4)
+        self.bulk.resize(settings.limits.memory // 2)
+        self.bandwidth.resize(settings.limits.bandwidth)
+        self.room.resize(settings.limits.free_space)
+        selection = selection_of(settings)
+        if selection != self.selection:
+            self.selection = selection
 
     async def learn(self, catalogue: "Catalogue") -> None:
         """Take the catalogue that was opened, and keep in it what was learned meanwhile."""

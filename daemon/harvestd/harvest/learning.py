@@ -48,7 +48,7 @@ class Learning:
         self._house = house
         self._storage = house.storage_of(host)
         self._knowledge = house.catalogue.knowledge
-        self._naming = house.naming_of(host, facts.gpu_names)
+        self._gpu_names = facts.gpu_names
         self._invalid: dict[str, object] = {}
         """Places whose present version can't be parsed: not read again until it changes."""
 
@@ -146,7 +146,7 @@ class Learning:
     async def _discover(self, run: RunDir, config: ConfigFacts, final: TrainingInfo | None) -> None:
         if run.config is None:
             return
-        name = name_run(run.name, config, final, self._naming)
+        name = name_run(run.name, config, final, self._house.naming_of(self._host, self._gpu_names))
         name = free_name(name, run.name, self._host.name, self._knowledge.is_directory_taken)
         experiment = ExperimentRecord(uuid.uuid4().hex, name)
         record = RunRecord(

@@ -28,6 +28,8 @@ class Looking:
         self._learning = Learning(host, house, facts)
         self._sightings = Sightings()
         self._surveyor = Surveyor()
+        self._selection = house.selection
+        """What the surveyor understood by so far."""
         self._seen: Survey | None = None
         """The newest snapshot, understood."""
         self._seen_evals: set[str] = set()
@@ -53,6 +55,9 @@ class Looking:
         self.snapshot = snapshot
         self._sightings.update(snapshot, now)
         self._tell_roots(snapshot)
+        if self._selection is not self._house.selection:
+            self._selection = self._house.selection
+            self._surveyor, self._seen = Surveyor(), None
         if snapshot.changed or self._seen is None:
             self._seen = self._surveyor.survey(snapshot, self._house.selection)
         seen = self._seen

@@ -72,7 +72,6 @@ class Session:
 
     async def watch(self, scan_now: Bell, passed: Passed) -> None:
         """Look and work until the link is lost (`Retry`) or the host breaks a rule (`HostQuarantined`)."""
-        interval = self._house.settings.poll.interval.total_seconds()
         async with self._working():
             look = self._looking.look
             while True:
@@ -82,6 +81,7 @@ class Session:
                 self._tell_polled(time.monotonic() - started)
                 await passed(self._pending(plan))
                 due = plan.next_due
+                interval = self._house.settings.poll.interval.total_seconds()
                 pause = interval if due is None else min(interval, due + _BREATH)
                 pushed = await self._news(scan_now, max(_BREATH, pause))
                 look = self._looking.hear if pushed else self._looking.look

@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import anyio
@@ -14,6 +15,7 @@ from harvestd.harvest.bell import Bell
 from harvestd.harvest.house import House
 from harvestd.harvest.pins import Pins
 from harvestd.harvest.results import PassResult
+from harvestd.harvest.tally import Tally
 from harvestd.inventory.provider import Host
 from harvestd.remote.box import Box, BoxFacts
 from harvestd.remote.connecting import connect
@@ -49,11 +51,12 @@ async def connected(host: Host, house: House) -> AsyncIterator[tuple[Box, BoxFac
 class Watcher:
     """Watches one host until cancelled."""
 
-    def __init__(self, host: Host, house: House, root: DataRoot, scan_now: Bell) -> None:
+    def __init__(self, host: Host, house: House, root: DataRoot, scan_now: Bell, tally: Tally) -> None:
         self._host = host
         self._house = house
         self._root = root
         self._scan_now = scan_now
+        self._tally = tally
         self._log = get_logger().bind(host=host.name)
         self._attempt = 0
         self._told = ""
@@ -95,12 +98,17 @@ class Watcher:
 
             async def passed(pending: int) -> None:
                 self._attempt = 0
+                self._tally.last_success = datetime.now(UTC)
                 now = time.monotonic()
                 if pending != self._pending or now - self._recorded >= _RECORD_EVERY:
                     self._pending, self._recorded = pending, now
                     await self._record("connected", method=box.method, last_success=time.time(), pending=pending)
 
-            await _session(self._host, self._house, self._root, box, facts).watch(self._scan_now, passed)
+            self._tally.connected.add(self._host.name)
+            try:
+                await _session(self._host, self._house, self._root, box, facts).watch(self._scan_now, passed)
+            finally:
+                self._tally.connected.discard(self._host.name)
 
     async def _tell(self, state: str, event: Event, error: HarvestError) -> None:
         """Tell a change of state once; the same again is for those who debug.

@@ -15,19 +15,19 @@ class StaticHosts:
 
     def __init__(self, tables: Iterable[HostSettings]) -> None:
         self._hosts = _hosts(tables)
-        self._replaced = anyio.Event()
+        self._publish: Publish | None = None
 
     def replace(self, tables: Iterable[HostSettings]) -> None:
         """Take the tables of a reloaded configuration in place of those before."""
         self._hosts = _hosts(tables)
-        self._replaced.set()
+        if self._publish is not None:
+            self._publish(self._hosts)
 
     async def run(self, publish: Publish) -> None:
-        """Publish the hosts, now and after each `replace`, until cancelled."""
-        while True:
-            self._replaced = anyio.Event()
-            publish(self._hosts)
-            await self._replaced.wait()
+        """Publish the hosts, now and in each `replace`, until cancelled."""
+        self._publish = publish
+        publish(self._hosts)
+        await anyio.sleep_forever()
 
 
 def _hosts(tables: Iterable[HostSettings]) -> frozenset[Host]:

@@ -80,10 +80,10 @@ class Event(StrEnum):
     """An experiment's directory follows the facts or the operator. Fields: run_id, experiment, old, path, sources."""
 
     CONFIG_RELOADED = "config.reloaded"
-    """A changed configuration applies from now on. Fields: config, changed."""
+    """A changed configuration applies from now on. Fields: config, added, removed, changed (keys, never values)."""
 
     CONFIG_REJECTED = "config.rejected"
-    """A changed configuration is invalid and changes nothing. Fields: config, problems."""
+    """A changed configuration is invalid and changes nothing. Fields: config, problems, hint."""
 
     DISK_LOW = "disk.low"
     """Less than `limits.free_space` is free: fetching pauses. Fields: path, free_bytes, needed_bytes."""

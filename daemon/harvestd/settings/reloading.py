@@ -1,0 +1,131 @@
+"""The configuration while the daemon runs: watched, read anew as a whole, and handed on only when all of it is valid.
+
+A reload knows nothing of who lives by the settings: it gives them to `adopt`, which applies them without waiting. It
+never hands on a part, never the same again, and never a value to the log. What is rejected is told once, and again
+when somebody asks by `ask`.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+from anyio.abc import TaskStatus
+
+from harvestd.settings.differences import FIXED, differences
+from harvestd.settings.models import Settings
+from harvestd.settings.problems import InvalidSettings, Problem
+from harvestd.telemetry import sd_notify
+from harvestd.telemetry.events import Event
+from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.sd_notify import ServiceManager
+
+QUIET = 250
+"""Milliseconds without a change after which a burst of saves is over."""
+LONGEST_BURST = 2_000
+"""Milliseconds after which we look although it is not."""
+
+Load = Callable[[Path], Settings]
+"""Reads the whole configuration; raises `InvalidSettings`."""
+Adopt = Callable[[Settings], None]
+"""Applies valid settings at once; never raises."""
+
+
+class Reloading:
+    """Follows the file that `settings` were read from."""
+
+    def __init__(self, settings: Settings, file: Path, load: Load, manager: ServiceManager) -> None:
+        """`load` runs in a thread; what it raises beside `InvalidSettings` ends the daemon."""
+        self._settings = settings
+        self._file = file
+        self._load = load
+        self._manager = manager
+        self._log = get_logger().bind(config=file)
+        self._due = anyio.Event()
+        self._is_asked = False
+        self._told: list[str] = []
+
+    def ask(self) -> None:
+        """Have the file read now, and its state told even if it is as before."""
+        self._is_asked = True
+        self._due.set()
+
+    async def run(self, adopt: Adopt) -> None:
+        """Reload whenever it is asked for or the file changed, until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(self._watch)
+            # It may have been saved after it was read and before it was watched.
+            await self._reload(adopt, told_anyway=False)
+            while True:
+                await self._due.wait()
+                self._due = anyio.Event()
+                asked, self._is_asked = self._is_asked, False
+                self._manager.tell(sd_notify.reloading())
+                await self._reload(adopt, told_anyway=asked)
+                self._manager.tell(sd_notify.READY)
+
+    async def _watch(self, *, task_status: TaskStatus[None]) -> None:
+        # Only the daemon watches: the command line starts without it.
+        from watchfiles import awatch  # noqa: PLC0415
+        from watchfiles._rust_notify import WatchfilesRustInternalError  # noqa: PLC0415
+
+        # The directory, so that a file that is renamed into place is seen; where the file is a link, its target's too.
+        watched = {self._file.absolute(), self._file.resolve()}
+        ended = anyio.Event()
+
+        async def follow(*, polling: bool | None) -> None:
+            async for _ in awatch(
+                *{path.parent for path in watched},
+                watch_filter=lambda _, path: Path(path) in watched,
+                debounce=LONGEST_BURST,
+                step=QUIET,
+                stop_event=ended,
+                recursive=False,
+                force_polling=polling,
+            ):
+                self._due.set()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_set_at_end, ended)
+            task_status.started()
+            try:
+                await follow(polling=None)
+            except WatchfilesRustInternalError:
+                # The kernel's notices are a quota of the user's, and editors take many.
+                await follow(polling=True)
+
+    async def _reload(self, adopt: Adopt, *, told_anyway: bool) -> None:
+        try:
+            settings = await anyio.to_thread.run_sync(self._load, self._file)
+            self._refuse_fixed(settings)
+        except InvalidSettings as e:
+            problems = [str(problem) for problem in e.problems]
+            if told_anyway or problems != self._told:
+                hint = "nothing changed; mend it, `harvestd check` says the same"
+                self._log.warning(Event.CONFIG_REJECTED, problems=problems, hint=hint)
+            self._told = problems
+            return
+        self._told = []
+        found = differences(self._settings, settings)
+        if found:
+            self._settings = settings
+            adopt(settings)
+        if found or told_anyway:
+            self._log.info(Event.CONFIG_RELOADED, added=found.added, removed=found.removed, changed=found.changed)
+
+    def _refuse_fixed(self, settings: Settings) -> None:
+        problems = [
+            Problem(str(self._file), key, "can't change while the daemon runs", "restart the daemon")
+            for key in FIXED
+            if getattr(settings, key) != getattr(self._settings, key)
+        ]
+        if problems:
+            raise InvalidSettings(problems)
+
+
+async def _set_at_end(ended: anyio.Event) -> None:
+    """Have the watching thread, which nothing else can interrupt, end when we are cancelled."""
+    try:
+        await anyio.sleep_forever()
+    finally:
+        ended.set()

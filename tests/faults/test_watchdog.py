@@ -1,0 +1,141 @@
+"""What a service manager hears: the daemon is ready, reloads, stops, and is alive only while its event loop turns."""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import anyio.to_thread
+import pytest
+
+from harvestd.demo.content import RunSpec
+from harvestd.demo.writers import RunWriter
+from harvestd.telemetry import sd_notify
+from harvestd.telemetry.sd_notify import ALIVE, READY, STOPPING, ServiceManager
+from support.faults import fired
+from support.house import Workstation
+from support.manager import Manager, place_in
+from support.waiting import until
+
+WATCHDOG = 1.0
+"""Seconds of silence after which the manager of these tests would kill."""
+
+
+@pytest.fixture(params=[False, True], ids=["path", "abstract"])
+def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]:
+    """Give a manager that nobody was told of yet."""
+    with closing(Manager(place_in(tmp_path, abstract=request.param))) as listening:
+        yield listening
+
+
+def announce(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every program that is started from now on tell the manager; sshd does so, too, and must run before."""
+    monkeypatch.setenv("NOTIFY_SOCKET", manager.place)
+    monkeypatch.setenv("WATCHDOG_USEC", str(int(WATCHDOG * 1_000_000)))
+
+
+@pytest.mark.anyio
+@pytest.mark.openssh
+async def test_the_manager_hears_of_a_whole_life(
+    workstation: Workstation, manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """READY, signs of life while a box is down, RELOADING and READY on HUP, STOPPING on TERM: in that order."""
+    box = workstation.add_box()
+    writer = RunWriter(box.root, RunSpec())
+    writer.start()
+    writer.log_until(2)
+    workstation.settings()
+    announce(manager, monkeypatch)
+    with workstation.program() as process:
+        await until(lambda: manager.count(READY) == 1)
+        assert manager.words[0].startswith("EXTEND_TIMEOUT_USEC=")
+        await until(lambda: manager.status().startswith("1 of 1 hosts connected; last success 20"))
+        await until(workstation.follows(writer))
+        await anyio.to_thread.run_sync(box.server.kill)
+        await until(lambda: manager.status().startswith("0 of 1 hosts connected"))
+        before, started = manager.count(ALIVE), time.monotonic()
+        await until(lambda: manager.count(ALIVE) >= before + 4)
+        assert time.monotonic() - started < 4 * WATCHDOG
+        process.send_signal(signal.SIGHUP)
+        await until(lambda: manager.count(READY) == 2)
+        process.send_signal(signal.SIGTERM)
+        await until(lambda: process.poll() is not None)
+    told = [word for word in manager.hear() if not word.startswith(("WATCHDOG", "STATUS", "EXTEND"))]
+    assert [word.split("=")[0] for word in told] == ["READY", "RELOADING", "MONOTONIC_USEC", "READY", "STOPPING"]
+    assert process.returncode == 0
+    workstation.audit()
+
+
+@pytest.mark.anyio
+@pytest.mark.openssh
+async def test_a_wedged_event_loop_is_heard_of_no_more(
+    workstation: Workstation, manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Signs of life end when something blocks the loop, so that the manager kills; the next start goes on."""
+    writer = RunWriter(workstation.add_box().root, RunSpec())
+    writer.start()
+    writer.log_until(2)
+    workstation.settings()
+    announce(manager, monkeypatch)
+    with workstation.program() as process:
+        await until(lambda: manager.count(ALIVE) >= 2)
+        await until(workstation.follows(writer))
+        process.send_signal(signal.SIGUSR2)
+        silent, heard = time.monotonic(), manager.count(ALIVE)
+        while time.monotonic() - silent < 2 * WATCHDOG:
+            await anyio.sleep(0.05)
+            if manager.count(ALIVE) > heard:
+                # The signal was on its way.
+                silent, heard = time.monotonic(), manager.count(ALIVE)
+            assert process.poll() is None
+        fired(38)
+        # What systemd does then.
+        process.send_signal(signal.SIGABRT)
+        await until(lambda: process.poll() is not None)
+    assert process.returncode == -signal.SIGABRT
+    writer.log_step(3)
+    with workstation.program() as process:
+        await until(workstation.follows(writer))
+        process.send_signal(signal.SIGTERM)
+        await until(lambda: process.poll() is not None)
+    assert process.returncode == 0
+    workstation.audit()
+
+
+def test_without_a_manager_nothing_is_said(tmp_path: Path) -> None:
+    """No socket, one that nobody listens at, one of another kind: telling is silent and harmless."""
+    for place in ("", str(tmp_path / "nobody"), "@harvestd-nobody", "vsock:2:1", str(tmp_path)):
+        ServiceManager({"NOTIFY_SOCKET": place}).tell(READY)
+    assert not ServiceManager({}).listens
+
+
+def test_a_manager_that_reads_nothing_holds_nobody_up(tmp_path: Path) -> None:
+    """A full socket drops words at once."""
+    with closing(Manager(place_in(tmp_path, abstract=False))) as deaf:
+        manager = ServiceManager({"NOTIFY_SOCKET": deaf.place})
+        for _ in range(2_000):
+            manager.tell(STOPPING)
+        assert 0 < deaf.count(STOPPING) < 2_000
+
+
+@pytest.mark.parametrize(
+    ("env", "watchdog"),
+    [
+        ({"WATCHDOG_USEC": "30000000"}, timedelta(seconds=30)),
+        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}, None),
+        ({"WATCHDOG_USEC": "0"}, None),
+        ({"WATCHDOG_USEC": "soon"}, None),
+        ({}, None),
+    ],
+)
+def test_the_watchdog_is_ours_only_where_it_says_so(env: dict[str, str], watchdog: timedelta | None) -> None:
+    """A watchdog of another process, or none, is not fed."""
+    assert ServiceManager(env).watchdog == watchdog
+
+
+def test_words_are_one_line_each() -> None:
+    """A status can't smuggle in a second word."""
+    assert sd_notify.status("a\nREADY=1") == "STATUS=a READY=1"
+    assert sd_notify.more_time(timedelta(seconds=2)) == "EXTEND_TIMEOUT_USEC=2000000"
