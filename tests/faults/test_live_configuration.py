@@ -1,14 +1,19 @@
 """The configuration changes while the daemon runs: what is valid applies at once, what is not changes nothing."""
 
+import json
 import os
 import signal
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import anyio.lowlevel
 import pytest
 
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
+from support.command import command, environment
 from support.faults import fired
 from support.house import Workstation
 from support.waiting import Said, events, until
@@ -186,3 +191,38 @@ async def test_a_file_that_is_deleted_is_told_once_and_comes_back(workstation: W
     assert len(events(said, "config.rejected")) == 1
     assert log_ins(workstation, "gpu-a") == 1
     workstation.audit()
+
+
+async def test_flags_and_variables_stay_over_the_file_and_a_link_is_followed(
+    workstation: Workstation, tmp_path: Path
+) -> None:
+    """Behind a link the file is seen to change all the same; what was said elsewhere holds against it."""
+    workstation.settings()
+    target = tmp_path / "dotfiles" / "h.toml"
+    target.parent.mkdir()
+    workstation.config.rename(target)
+    workstation.config.symlink_to(target)
+    log = tmp_path / "log"
+    with command_of(workstation, log) as process:
+        await until(lambda: "service.started" in log.read_text())
+        text = target.read_text().replace('interval = "1s"', 'interval = "9s"').replace('"300ms"', '"400ms"')
+        target.write_text(text.replace("[limits]", "[limits]\nconnecting = 5"))
+        await until(lambda: "config.reloaded" in log.read_text())
+        (line,) = (each for each in log.read_text().splitlines() if "config.reloaded" in each)
+        assert json.loads(line)["changed"] == ["poll.settle"]
+        process.send_signal(signal.SIGTERM)
+        await until(lambda: process.poll() is not None, seconds=5)
+    assert process.returncode == 0
+
+
+@contextmanager
+def command_of(workstation: Workstation, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the command with one key set by a flag and one by a variable."""
+    arguments = command("run", "-c", workstation.config, "--set", "limits.connecting=3")
+    with log.open("w") as out:
+        process = subprocess.Popen(arguments, stdout=out, env=environment(HARVESTD_POLL__INTERVAL="2s"))
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
