@@ -17,6 +17,7 @@ from harvestd.harvest.troubles import Troubles
 from harvestd.remote.box import Reader
 from harvestd.store.root import DataRoot
 from harvestd.store.versions import list_versions, read_version
+from support.faults import fired
 from support.house import Moved, Workstation
 from support.relay import relayed
 from support.waiting import events, holds, until
@@ -84,9 +85,13 @@ async def test_same_size_rewritten_comes_again(workstation: Workstation) -> None
     await workstation.once()
     old = metrics.read_bytes()
     metrics.write_bytes(old[::-1])
+    assert metrics.stat().st_size == len(old)
+    assert metrics.read_bytes() != old
+    fired(16)
     evals.seal(2)
     await workstation.once()
     assert at_home(workstation, metrics).read_bytes() == old[::-1]
+    assert kept(workstation, at_home(workstation, metrics)) == [old]
     workstation.audit()
 
 
@@ -127,6 +132,7 @@ async def test_large_file_rewritten_with_as_many_bytes_comes(workstation: Workst
     evals.seal(2)
     await workstation.once()
     metrics.write_bytes(old[::-1])
+    fired(16)
     evals.seal(2)
     (result,) = (await workstation.once()).values()
     assert not result.failed
@@ -188,6 +194,8 @@ async def test_truncated_log_starts_anew_and_the_old_one_is_kept(workstation: Wo
         await until(holds(here, writer.train_log.read_bytes()))
         old = writer.train_log.read_bytes()
         writer.train_log.write_bytes(b"")
+        assert writer.train_log.stat().st_size == 0
+        fired(22)
         writer.log_step(1)
         await until(holds(here, writer.train_log.read_bytes()))
         writer.log_step(2)
@@ -208,6 +216,7 @@ async def test_log_replaced_by_a_longer_one_starts_anew(workstation: Workstation
     other = writer.train_log.with_name("new")
     other.write_bytes(old.replace(b'"step": 1', b'"step": 9') + old)
     other.rename(writer.train_log)
+    fired(22)
     await workstation.once()
     assert here.read_bytes() == writer.train_log.read_bytes()
     assert kept(workstation, here) == [old]
@@ -239,6 +248,7 @@ async def test_vanished_file_is_recorded_and_causes_no_storm(
     monkeypatch.setattr("harvestd.harvest.troubles._FIRST_PAUSE", 0.1)
     (result,) = (await workstation.once()).values()
     assert result.failed[str(evals.leaf(2))].reason == "metrics.csv: vanished"
+    fired(17)
     assert result.failed[str(evals.leaf(2))].attempts == 3
     assert len(fetches) <= 5
     assert not at_home(workstation, gone).exists()

@@ -13,6 +13,7 @@ from harvestd.convention.framing import whole_lines
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
+from support.faults import fired
 from support.house import Workstation
 from support.waiting import Growth, events, holds, until
 
@@ -63,6 +64,7 @@ async def test_log_that_never_stops_growing_holds_no_pass_open(workstation: Work
     with appending(writer.train_log, b'{"step": 4, "pad": "' + b"x" * 4000 + b'"}\n'), anyio.fail_after(10):
         (result,) = (await workstation.once()).values()
         assert writer.train_log.stat().st_size > before
+        fired(14)
     # The box may refuse to swear to what it read of a file that never rests; the next look asks again.
     assert {trouble.reason for trouble in result.failed.values()} <= {"written to without a pause"}
     here = workstation.training(RUN.name).joinpath(*LOG).read_bytes()

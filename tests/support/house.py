@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -55,19 +55,28 @@ class Workstation:
 
     def __init__(self, directory: Path, servers: OpenSSHFactory) -> None:
         self.data = directory / "data"
+        self.state = self.data / ".harvestd"
+        """Where the catalogue lies; another directory once a test says so."""
         self.config = directory / "harvestd.toml"
         self.boxes: dict[str, GpuBox] = {}
         self._directory = directory
         self._servers = servers
         self._experiments: dict[str, Path] = {}
 
-    def add_box(self, name: str = "gpu-a", *, root: Path | None = None, sftp_only: bool = False) -> GpuBox:
-        """Start a box, with an empty root of its own unless one is given."""
+    def add_box(
+        self,
+        name: str = "gpu-a",
+        *,
+        root: Path | None = None,
+        sftp_only: bool = False,
+        extra_config: Sequence[str] = (),
+    ) -> GpuBox:
+        """Start a box, with an empty root of its own unless one is given; `extra_config` is as an sshd's."""
         place = root or self._directory / "roots" / name
         place.mkdir(parents=True, exist_ok=True)
         # A shell that reads start files of the user who runs the tests may do anything, and leave locks when killed.
         mark = f"SetEnv HARVESTD_TEST_BOX={self._directory / 'openssh' / name} HOME={place}"
-        server = self._servers(name, sftp_only=sftp_only, extra_config=[mark])
+        server = self._servers(name, sftp_only=sftp_only, extra_config=[mark, *extra_config])
         self.boxes[name] = GpuBox(server, place, server.port)
         return self.boxes[name]
 
@@ -85,7 +94,7 @@ class Workstation:
         }
         for name, keys in sections.items():
             tables.setdefault(name, {}).update(keys)
-        lines = ["version = 1", f'data_root = "{self.data}"']
+        lines = ["version = 1", f'data_root = "{self.data}"', f'state_dir = "{self.state}"']
         for name, keys in tables.items():
             lines += [f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in keys.items())]
         for name, box in self.boxes.items():
@@ -164,9 +173,9 @@ class Workstation:
 
     def catalogue(self, question: str) -> list[tuple[object, ...]]:
         """Ask the catalogue's file, beside whoever else has it open; nothing where it is not made yet."""
-        if not (self.data / ".harvestd" / "catalogue.sqlite").exists():
+        if not (self.state / "catalogue.sqlite").exists():
             return []
-        with closing(sqlite3.connect(self.data / ".harvestd" / "catalogue.sqlite")) as database:
+        with closing(sqlite3.connect(self.state / "catalogue.sqlite")) as database:
             made = database.execute("SELECT name FROM sqlite_master WHERE name = 'alembic_version'").fetchall()
             return list(database.execute(question)) if made else []
 
