@@ -124,7 +124,8 @@ class Bulk:
             with unwrapped():
                 if not await self._has_room(group):
                     return
-                await self._fetch(group, lanes)
+                async with self._house.room.above_floor(self._root):
+                    await self._fetch(group, lanes)
         except (Doubtful, Retry, Conflict, Refused) as e:
             self._troubles.failed(group.place, str(e))
         except DiskFull:

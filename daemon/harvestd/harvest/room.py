@@ -5,10 +5,14 @@ once, and once more when there is room again for what there was none for.
 """
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import anyio
 import anyio.to_thread
 
+from harvestd.errors import unwrapped
+from harvestd.store.failures import DiskFull
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
@@ -16,6 +20,9 @@ from harvestd.telemetry.logs import get_logger
 _FIRST_PAUSE = 5.0
 _LONGEST_PAUSE = 300.0
 """Seconds for which nothing is fetched after the disk was full although it seemed to have room (a quota, say)."""
+
+_LOOK_EVERY = 1.0
+"""Seconds between two looks at the floor while something is being written."""
 
 
 class Room:
@@ -58,6 +65,22 @@ class Room:
                     Event.DISK_LOW, path=root.path, free_bytes=free, needed_bytes=needed, floor_bytes=self._floor
                 )
             self._needed = needed if self._needed is None else min(needed, self._needed)
+
+    @asynccontextmanager
+    async def above_floor(self, root: DataRoot) -> AsyncIterator[None]:
+        """Stop the body with `DiskFull` once clearly less than the floor is free: other programs write there too."""
+        with unwrapped():
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._keep_floor, root)
+                yield
+                tasks.cancel_scope.cancel()
+
+    async def _keep_floor(self, root: DataRoot) -> None:
+        while True:
+            await anyio.sleep(_LOOK_EVERY)
+            # Our own rows, directories and manifests were counted by nobody: they may take a little of the floor.
+            if await anyio.to_thread.run_sync(root.free_bytes) < self._floor - self._floor // 8:
+                raise DiskFull("others took the room on the data root's disk while files were fetched")
 
     def ran_full(self) -> None:
         """Note that a write found no room, whatever the disk says of itself: fetching rests for a while."""

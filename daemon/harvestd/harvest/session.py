@@ -177,7 +177,8 @@ class Session:
         small = [group for group in small if group.place in fitting]
         follows = [each for each in follows if each.place in fitting]
         try:
-            await self._do_small(checks, small, follows, all_read)
+            async with self._house.room.above_floor(self._root):
+                await self._do_small(checks, small, follows, all_read)
         except DiskFull:
             self._without_room |= fitting
             self._house.room.ran_full()

@@ -23,6 +23,7 @@ from harvestd.harvest.bell import Bell
 from harvestd.harvest.house import House
 from harvestd.harvest.lanes import Lanes
 from harvestd.inventory.provider import Host
+from harvestd.store.failures import DiskFull
 from harvestd.store.root import DataRoot
 from harvestd.store.staging import Staged
 
@@ -70,7 +71,8 @@ class Transfers:
                     await arriving.run()
                     tasks.cancel_scope.cancel()
             whole = True
-        except Useless:
+        except (Useless, DiskFull):
+            # On a full disk the catalogue may need the very room that this takes.
             staged.discard()
             raise
         finally:

@@ -1,0 +1,149 @@
+"""A data root on a small disk that really runs full: told once, nothing torn, no temporary left, and it goes on."""
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harvestd.demo.content import RunSpec
+from harvestd.demo.eval_content import EvalSpec
+from harvestd.demo.writers import RunWriter, evals_of_run
+from harvestd.errors import HarvestError
+from harvestd.store import failures
+from harvestd.store.staging import Staged
+from support.faults import fired
+from support.house import Workstation
+from support.relay import relayed
+from support.small_disks import fill, free_on, small_disk
+from support.waiting import events, until
+
+pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
+
+RUN = RunSpec()
+MIB = 1024 * 1024
+MARKER = ("training_state", "step_final", "training_info.json")
+
+
+@pytest.fixture
+def disk(workstation: Workstation) -> Iterator[Path]:
+    """Put the data root on a disk of 32 MiB, and the catalogue elsewhere: without it nothing goes on."""
+    workstation.state = workstation.data.with_name("state")
+    with small_disk(workstation.data, 32 * MIB) as path:
+        yield path
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
+    """Give the errnos with which the kernel refused the store something, as they come."""
+    seen: list[int | None] = []
+    meaning = failures._failure
+
+    def noted(error: OSError, doing: str) -> HarvestError:
+        seen.append(error.errno)
+        return meaning(error, doing)
+
+    monkeypatch.setattr(failures, "_failure", noted)
+    monkeypatch.setattr("harvestd.harvest.room._FIRST_PAUSE", 0.5)
+    return seen
+
+
+def overtaken(monkeypatch: pytest.MonkeyPatch, ballast: Path, size: int) -> None:
+    """Let another program take all the room, once, when a temporary of more than `size` bytes is being written."""
+    write = Staged.write
+    taken: list[bool] = []
+
+    def overtaking(self: Staged, data: bytes | bytearray | memoryview) -> None:
+        if self.size + len(data) > size and not taken:
+            taken.append(True)
+            fill(ballast)
+        write(self, data)
+
+    monkeypatch.setattr(Staged, "write", overtaking)
+
+
+def write_checkpoint(root: Path, size: int) -> RunWriter:
+    """Write a run with a sealed checkpoint of about `size` bytes."""
+    writer = RunWriter(root, RUN)
+    writer.start()
+    writer.log_until(2)
+    directory = writer.begin_checkpoint("final")
+    (directory / "optimizer.pt").write_bytes(b"x" * size)
+    writer.seal_checkpoint("final")
+    return writer
+
+
+def staging(workstation: Workstation) -> list[Path]:
+    """Give what lies in staging."""
+    return list((workstation.data / ".harvestd" / "staging").iterdir())
+
+
+async def test_no_space_in_a_large_file(
+    workstation: Workstation, disk: Path, told: list[int | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel refuses a write in the middle of a checkpoint: its temporary goes, and with room it comes whole."""
+    box = workstation.add_box()
+    writer = write_checkpoint(box.root, 12 * MIB)
+    overtaken(monkeypatch, disk / "ballast", 2 * MIB)
+    async with workstation.running(limits={"free_space": "0B"}) as said:
+        await until(lambda: events(said, "disk.low"))
+        assert errno.ENOSPC in told
+        fired(23)
+        await until(lambda: not staging(workstation))
+        assert not workstation.stands(RUN.name, *MARKER)()
+        (disk / "ballast").unlink()
+        await until(workstation.stands(RUN.name, *MARKER))
+        await until(workstation.follows(writer))
+        await until(lambda: events(said, "disk.recovered"))
+        assert len(events(said, "disk.low")) == 1
+    assert staging(workstation) == []
+    workstation.audit()
+
+
+async def test_no_space_in_small_files(
+    workstation: Workstation, disk: Path, told: list[int | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel refuses a write in the middle of a batch: none of it stays half, and with room all of it comes."""
+    box = workstation.add_box()
+    write_checkpoint(box.root, 16)
+    evals = evals_of_run(box.root, EvalSpec(RUN, questions=5))
+    evals.write_config()
+    for step in range(6):
+        evals.begin(step)
+        (evals.leaf(step) / "metrics.csv").write_bytes(b"x" * 2 * MIB)
+        evals.seal(step)
+    overtaken(monkeypatch, disk / "ballast", MIB)
+    async with workstation.running(limits={"free_space": "0B"}) as said:
+        await until(lambda: events(said, "disk.low"))
+        assert errno.ENOSPC in told
+        fired(23)
+        assert staging(workstation) == []
+        (disk / "ballast").unlink()
+        await until(lambda: len(list(workstation.data.glob("*/eval_results/*/*/*/*/run_meta.json"))) == 6)
+        await until(lambda: events(said, "disk.recovered"))
+        assert len(events(said, "disk.low")) == 1
+    workstation.audit()
+
+
+async def test_floor_is_kept_while_a_large_file_is_written(
+    workstation: Workstation, disk: Path, told: list[int | None]
+) -> None:
+    """Another program takes the room that a transfer had: it stops at the floor, before the disk is full."""
+    box = workstation.add_box()
+    write_checkpoint(box.root, 12 * MIB)
+    async with relayed(box.port) as relay:
+        relay.rate = MIB
+        workstation.reach("gpu-a", relay.port)
+        async with workstation.running(limits={"free_space": "8MiB", "bulk_connections_per_host": 1}) as said:
+            await until(lambda: any(path.stat().st_size > MIB for path in staging(workstation)))
+            fill(disk / "ballast", leaving=4 * MIB)
+            await until(lambda: events(said, "disk.low"))
+            assert free_on(disk) > 0
+            assert errno.ENOSPC not in told
+            fired(23)
+            await until(lambda: not staging(workstation))
+            (disk / "ballast").unlink()
+            relay.rate = None
+            await until(workstation.stands(RUN.name, *MARKER))
+            assert len(events(said, "disk.low")) == 1
+    workstation.audit()
