@@ -135,6 +135,10 @@ class Knowledge:
         there = self._there(storage, place)
         return [] if there is None else list(_by_target(there).values())
 
+    def any_below(self, storage: str, root: str) -> bool:
+        """Tell whether any file that is here came from below `root` of this storage."""
+        return any(place.startswith(f"{root.rstrip('/')}/") for place in self._files.get(storage, ()))
+
     def _there(self, storage: str, place: str) -> "FileRecord | dict[_Parts, FileRecord] | None":
         places = self._files.get(storage)
         return places.get(place) if places else None

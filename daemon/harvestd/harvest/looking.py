@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 
 from harvestd.convention.layout import EvalDir, Survey
 from harvestd.convention.paths import LocalPath
@@ -34,6 +35,7 @@ class Looking:
         """The newest snapshot, understood."""
         self._seen_evals: set[str] = set()
         self._missing_roots: set[str] = set()
+        self._emptied_roots: set[str] = set()
         self._rejected = 0
         self.refused: dict[tuple[str, LocalPath], tuple[Version, str]] = {}
         """What could not be put in its place, so that it is not fetched again for nothing."""
@@ -93,11 +95,34 @@ class Looking:
                 hint="is its file system mounted? Otherwise set remote.roots, or roots in the host's table",
             )
         self._missing_roots = missing
+        if snapshot.changed or self._seen is None:
+            self._tell_emptied(snapshot, missing)
         if snapshot.rejected > self._rejected:
             get_logger().warning(
                 Event.FILE_REJECTED, host=self._host.name, error=f"{snapshot.rejected} names that can't be used"
             )
         self._rejected = snapshot.rejected
+
+    def _tell_emptied(self, snapshot: Snapshot, missing: AbstractSet[str]) -> None:
+        """Tell once of a root that shows nothing although files came from it: nothing here follows it."""
+        full = {listing.tree.root for listing in snapshot.listings if listing.entries or listing.unreadable}
+        denied = {listing.tree.root for listing in snapshot.listings if listing.state is TreeState.DENIED}
+        bare = {listing.tree.root for listing in snapshot.listings} - full - denied - missing
+        storage = self._house.storage_of(self._host)
+        emptied = {
+            root
+            for root in bare
+            if root in self._emptied_roots or self._house.catalogue.knowledge.any_below(storage, root)
+        }
+        for root in sorted(emptied - self._emptied_roots):
+            get_logger().warning(
+                Event.HOST_ROOT_MISSING,
+                host=self._host.name,
+                path=root,
+                error="nothing is left in the root, though files came from it",
+                hint="is its file system mounted? What came from it stays here",
+            )
+        self._emptied_roots = emptied
 
     def _tell_evals(self, evals: Iterable[EvalDir]) -> None:
         """Tell evals that were never seen: neither by this process nor, going by what is here, by an earlier one."""

@@ -4,6 +4,7 @@ A file that was read is believed only if it is the version that was planned, bef
 of it is ours, and if its content is not visibly torn. Nothing else gets as far as the store.
 """
 
+import logging
 import time
 from collections.abc import Sequence
 from itertools import islice
@@ -32,6 +33,8 @@ from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
 
 _HERE = frozenset({Result.PUBLISHED, Result.ADOPTED})
+_NO_BYTES = "it had no bytes on the box"
+"""Said of a file that came as it was: a full disk there leaves such files behind."""
 _COMPLETED = {Kind.CHECKPOINT: Event.CHECKPOINT_COMPLETED}
 
 
@@ -132,7 +135,7 @@ class Publisher:
                             size=copy.size,
                             sha256=copy.hexdigest,
                             fetched_at=now,
-                            reason=file.reason,
+                            reason=file.reason if copy.size else f"{file.reason}; {_NO_BYTES}",
                             marker=file.marker,
                         )
                     )
@@ -166,12 +169,15 @@ class Publisher:
             for staged in group.files:
                 for outcome in islice(remaining, len(staged.copies)):
                     if outcome.result is Result.PUBLISHED:
-                        log.info(
+                        flag = {} if outcome.size else {"error": _NO_BYTES}
+                        log.log(
+                            logging.WARNING if flag else logging.INFO,
                             Event.FILE_DOWNLOADED,
                             path=outcome.target,
                             bytes=outcome.size,
                             duration_seconds=duration,
                             kind=staged.file.kind,
+                            **flag,
                         )
             if any(staged.file.marker or staged.file.kind is Kind.METRICS for staged in group.files):
                 self._tell_completed(log, group, duration)

@@ -39,7 +39,8 @@ class Event(StrEnum):
     """The verdict of a box turned to safe. Fields: host, verdict, losses."""
 
     HOST_ROOT_MISSING = "host.root_missing"
-    """A configured root is not on the box, or another file system is mounted there. Fields: host, path, error."""
+    """A configured root is not on the box, another file system is mounted there, or nothing is left in it.
+    Fields: host, path, error."""
 
     HOST_PINNED = "host.pinned"
     """A box's key was seen for the first time and is trusted from now on. Fields: host, address, fingerprint."""
@@ -60,8 +61,8 @@ class Event(StrEnum):
     """A checkpoint is sealed and here as a whole. Fields: host, run_id, path, bytes, duration_seconds, provisional."""
 
     FILE_DOWNLOADED = "file.downloaded"
-    """A file, or the next part of a growing one, stands at its final path.
-    Fields: host, run_id, path, bytes, duration_seconds."""
+    """A file, or the next part of a growing one, stands at its final path; a warning where it had no bytes on the box.
+    Fields: host, run_id, path, bytes, duration_seconds, error."""
 
     FILE_REJECTED = "file.rejected"
     """A name or a content that harvestd will not take; the others go on. Fields: host, run_id, path, error."""
