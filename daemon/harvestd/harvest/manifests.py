@@ -12,6 +12,7 @@ from harvestd.convention.artifacts import GROWING
 from harvestd.convention.layout import LeftOut as NotFetched
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
+from harvestd.errors import Retry
 from harvestd.harvest.house import House
 from harvestd.store.failures import Conflict, DiskFull, Refused
 from harvestd.store.manifest import Experiment, FiledFile, FileState, LeftOut, MadeLink, Manifest, NamePart, Run
@@ -100,8 +101,9 @@ class Manifests:
         )
         try:
             await anyio.to_thread.run_sync(_write, self._root, LocalPath((experiment.directory,)), manifest)
-        except DiskFull:
-            self._house.dirty.add(identifier)  # whoever fetches tells it; here it is written when there is room
+        except (DiskFull, Retry):
+            # Whoever fetches tells it; here it is written when there is room, or a descriptor, again.
+            self._house.dirty.add(identifier)
         except (Conflict, Refused) as e:
             get_logger().warning(
                 Event.FILE_CONFLICT, path=experiment.directory, error=f"its manifest can't be written: {e}"

@@ -14,7 +14,14 @@ import asyncssh
 
 from harvestd.errors import HarvestError
 from harvestd.remote import host_keys
-from harvestd.remote.failures import HostKeyUnknown, Unreachable, flooded, link_lost, not_connected
+from harvestd.remote.failures import (
+    HostKeyUnknown,
+    Unreachable,
+    flooded,
+    link_lost,
+    not_connected,
+    raise_if_short,
+)
 from harvestd.remote.host_keys import HostKey, PinCheck, PinStore
 from harvestd.remote.identities import Identities, identities
 from harvestd.remote.metering import Meter, MeteredDialer
@@ -105,6 +112,7 @@ async def _trusted(target: Target) -> object:
     try:
         return await anyio.to_thread.run_sync(asyncssh.read_known_hosts, str(target.known_hosts))
     except (OSError, ValueError) as e:
+        raise_if_short(target, e)
         raise HostKeyUnknown(
             f"{target}: {target.known_hosts} can't be read ({e})",
             hint='connect once with ssh, or set ssh.host_keys = "pin"',

@@ -50,12 +50,26 @@ def quoted(text: str | bytes) -> str:
     return cut.encode("unicode_escape").decode("ascii") if not cut.isprintable() or not cut.isascii() else cut
 
 
+_SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_OUR_LIMIT = "this machine gives harvestd no more: raise its limit of open files (systemd: LimitNOFILE), or watch fewer"
 _WAYS_OUT = {
+    errno.EMFILE: _OUR_LIMIT,
+    errno.ENFILE: _OUR_LIMIT,
     errno.ECONNREFUSED: "is sshd up, and is this its port? A booting box refuses for up to a minute",
     errno.EHOSTUNREACH: "is the box running, and does the network lead there?",
     errno.ENETUNREACH: "does this machine have a network that leads there?",
     errno.ETIMEDOUT: "is the box running, and does a firewall let port and address through?",
 }
+
+
+class Short(Retry):
+    """This machine has no descriptor or memory left for a connection: nothing is wrong with the host or our keys."""
+
+
+def raise_if_short(target: Target, error: BaseException) -> None:
+    """Raise `Short` where an error says no more than that; whoever quarantines a host for a file asks this first."""
+    if isinstance(error, OSError) and error.errno in _SHORT:
+        raise Short(f"{target}: no connection ({os.strerror(error.errno)})", hint=_OUR_LIMIT) from error
 
 
 def unreachable(target: Target, error: OSError) -> Unreachable:

@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio.to_thread
 import asyncssh
 
-from harvestd.remote.failures import AuthenticationRefused
+from harvestd.remote.failures import AuthenticationRefused, raise_if_short
 from harvestd.remote.host_keys import fingerprint
 from harvestd.remote.target import Target
 
@@ -55,13 +55,14 @@ def _public_blob(path: Path) -> bytes | None:
         return None
 
 
-def _load(path: Path) -> tuple[list[asyncssh.SSHKeyPair], str]:
-    """Give the keys of one file, or none and the reason."""
+def _load(target: Target, path: Path) -> tuple[list[asyncssh.SSHKeyPair], str]:
+    """Give the keys of one file, or none and the reason; raises `Short`."""
     try:
         return list(asyncssh.load_keypairs([str(path)])), ""
     except FileNotFoundError:
         return [], "does not exist"
     except OSError as e:
+        raise_if_short(target, e)
         return [], (e.strerror or "can't be read").lower()
     except asyncssh.KeyEncryptionError:
         return [], "has a passphrase that can't be asked for here"
@@ -78,12 +79,12 @@ class _Files:
     """Files that were no use: path, reason and the public half, by which the agent may know them."""
 
 
-def _read_files(paths: Sequence[Path]) -> _Files:
+def _read_files(target: Target, paths: Sequence[Path]) -> _Files:
     keys: list[asyncssh.SSHKeyPair] = []
     tried: list[str] = []
     locked = []
     for path in (given.expanduser() for given in paths):
-        loaded, reason = _load(path)
+        loaded, reason = _load(target, path)
         keys += loaded
         if loaded:
             tried.append(str(path))
@@ -101,10 +102,10 @@ async def identities(target: Target, configured: Sequence[Path] = ()) -> AsyncIt
     """Give the keys to offer to `target`; those of the agent work only within this context.
 
     `configured` are IdentityFile lines of the configuration files, for a target without files of its own. Raises
-    `AuthenticationRefused` where there is no key to offer at all.
+    `AuthenticationRefused` where there is no key to offer at all, `Short` where none could be opened now.
     """
     paths = list(target.identity_files) or list(configured) or await anyio.to_thread.run_sync(_default_files)
-    files = await anyio.to_thread.run_sync(_read_files, paths)
+    files = await anyio.to_thread.run_sync(_read_files, target, paths)
     socket = os.environ.get("SSH_AUTH_SOCK", "") if target.agent else ""
     agent = asyncssh.SSHAgentClient(socket) if socket else None
     try:

@@ -9,6 +9,7 @@ from pathlib import Path
 import asyncssh
 
 from harvestd.errors import HostQuarantined
+from harvestd.remote.failures import raise_if_short
 from harvestd.remote.target import Target
 
 
@@ -32,6 +33,7 @@ async def route_to(target: Target) -> Route:
             config=config(target), host=target.address, **login(target), client_keys=None, known_hosts=None
         )
     except (asyncssh.Error, OSError, ValueError) as e:
+        raise_if_short(target, e)
         raise HostQuarantined(
             f"{target}: the SSH configuration can't be used ({e})", hint="check ssh.config_files"
         ) from e
