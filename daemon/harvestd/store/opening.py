@@ -49,7 +49,9 @@ def open_data_root(path: Path, descriptors: ExitStack, *, create: bool, expected
         if expected_id is not None:
             _check_identity(path, root, expected_id)
         if not os.access(".", os.W_OK | os.X_OK, dir_fd=root, effective_ids=True):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            # Who may not write asks first how the disk is mounted: its modes would say nothing of that.
+            why = errno.EROFS if os.fstatvfs(root).f_flag & os.ST_RDONLY else errno.EACCES
+            raise OSError(why, os.strerror(why))
         own = _kept(descriptors, _private_directory(root, RESERVED))
         staging = _kept(descriptors, _private_directory(own, "staging"))
         versions = _kept(descriptors, _private_directory(own, "versions"))
