@@ -16,7 +16,7 @@ from harvestd.harvest.house import House
 from harvestd.harvest.manifests import Manifests
 from harvestd.harvest.monitor import Monitor, Silent
 from harvestd.harvest.rebuilding import rebuild
-from harvestd.harvest.recovery import recover
+from harvestd.harvest.recovery import behind, recover
 from harvestd.settings import Settings
 from harvestd.store.lock import DataRootLock
 from harvestd.store.root import DataRoot
@@ -45,6 +45,7 @@ async def opened_house(settings: Settings, monitor: Monitor) -> AsyncIterator[tu
             if catalogue.is_new:
                 await rebuild(catalogue, root)
             await recover(catalogue, root)
+            house.touch(await behind(catalogue, root))
             await house.learn(catalogue)
             await manifests.run()
 
