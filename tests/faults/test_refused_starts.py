@@ -12,7 +12,7 @@ from harvestd.store.renaming import rename_noreplace
 from support.command import harvestd_command
 from support.faults import fired
 from support.house import GpuBox, Workstation
-from support.small_disks import make_read_only, small_disk
+from support.small_disks import read_only, small_disk
 from support.waiting import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
@@ -36,17 +36,17 @@ async def test_read_only_data_root(workstation: Workstation) -> None:
     with small_disk(workstation.data, 16 * MIB) as disk:
         await workstation.once()
         before = workstation.filed()
-        make_read_only(disk)
-        with pytest.raises(OSError, match="Read-only") as refusal:
-            (disk / "mine").touch()
-        assert refusal.value.errno == errno.EROFS
-        fired(27)
-        for words in (["run"], ["once"]):
-            done = harvestd_command(*words, "-c", workstation.config)
-            assert done.code == ExitCode.CONFIGURATION, done
-            assert f"the data root {disk} can't be written: Read-only file system" in done.err
-            assert "hint: " in done.err
-            assert "Traceback" not in done.err
+        with read_only(disk):
+            with pytest.raises(OSError, match="Read-only") as refusal:
+                (disk / "mine").touch()
+            assert refusal.value.errno == errno.EROFS
+            fired(27)
+            for words in (["run"], ["once"]):
+                done = harvestd_command(*words, "-c", workstation.config)
+                assert done.code == ExitCode.CONFIGURATION, done
+                assert f"the data root {disk} can't be written: Read-only file system" in done.err
+                assert "hint: " in done.err
+                assert "Traceback" not in done.err
         assert workstation.filed() == before
         assert workstation.follows(writer)()
         workstation.audit()

@@ -249,7 +249,8 @@ async def test_vanished_file_is_recorded_and_causes_no_storm(
     (result,) = (await workstation.once()).values()
     assert result.failed[str(evals.leaf(2))].reason == "metrics.csv: vanished"
     fired(17)
-    assert result.failed[str(evals.leaf(2))].attempts == 3
+    # A look that falls into the moment in which it is gone plans nothing of it, and there is nothing to fail.
+    assert 1 <= result.failed[str(evals.leaf(2))].attempts <= 3
     assert len(fetches) <= 5
     assert not at_home(workstation, gone).exists()
     assert at_home(workstation, evals.leaf(3) / "metrics.csv").exists()

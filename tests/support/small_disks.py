@@ -34,9 +34,14 @@ def small_disk(path: Path, size: int) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(path)], check=True, timeout=_DEADLINE)
 
 
-def make_read_only(path: Path) -> None:
-    """Let nobody write to the file system mounted at `path` any more, root neither."""
+@contextmanager
+def read_only(path: Path) -> Iterator[None]:
+    """Let nobody write to the file system mounted at `path` for the body, root neither."""
     subprocess.run(["mount", "-o", "remount,ro", str(path)], check=True, timeout=_DEADLINE)
+    try:
+        yield
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", str(path)], check=True, timeout=_DEADLINE)
 
 
 def free_on(path: Path) -> int:
