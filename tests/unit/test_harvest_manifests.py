@@ -14,6 +14,7 @@ from harvestd.convention.naming import ExperimentName, Part
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.records import ExperimentRecord, FileRecord
 from harvestd.convention.snapshot import Version
+from harvestd.errors import Retry
 from harvestd.harvest import manifests
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.house import House
@@ -133,3 +134,34 @@ async def test_an_experiment_that_is_filling_is_written_when_its_time_is_up(
                 tasks.cancel_scope.cancel()
     assert written[:10] == [0] * 10
     assert written[11] >= 10
+
+
+async def test_a_writing_that_was_cancelled_is_made_up_for_at_the_end(house: OneHouse, root: DataRoot) -> None:
+    """An end that comes as a manifest is about to be written leaves it to the last flush."""
+    written = Manifests(cast("House", house), root)
+    house.add("a")
+    with anyio.CancelScope() as ending:
+        ending.cancel()
+        await written.flush()
+    assert ending.cancelled_caught
+    assert not (root.path / EXPERIMENT.directory / "manifest.json").exists()
+    await written.flush()
+    assert listed(root) == 1
+
+
+async def test_a_writing_without_descriptors_is_tried_again(
+    house: OneHouse, root: DataRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trouble that passes is no error of the daemon: the manifest stays behind and is written the next time."""
+
+    def refusing(*_: object) -> None:
+        raise Retry("can't make a temporary: Too many open files")
+
+    written = Manifests(cast("House", house), root)
+    house.add("a")
+    with monkeypatch.context() as short:
+        short.setattr(manifests, "write_manifest", refusing)
+        await written.flush()
+    assert house.dirty == {"e1"}
+    await written.flush()
+    assert listed(root) == 1

@@ -101,6 +101,10 @@ class Manifests:
         )
         try:
             await anyio.to_thread.run_sync(_write, self._root, LocalPath((experiment.directory,)), manifest)
+        except anyio.get_cancelled_exc_class():
+            # It may have come before the thread began: what was taken above is for the last flush.
+            self._house.dirty.add(identifier)
+            raise
         except (DiskFull, Retry):
             # Whoever fetches tells it; here it is written when there is room, or a descriptor, again.
             self._house.dirty.add(identifier)
