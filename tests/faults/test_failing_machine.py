@@ -19,7 +19,7 @@ from harvestd.errors import ExitCode
 from support.command import command, environment, harvestd_command
 from support.faults import fired
 from support.house import Workstation
-from support.programs import require_strace
+from support.strace import require_strace
 from support.small_disks import fill, free_on, small_disk
 from support.waiting import until
 

@@ -16,7 +16,7 @@ from harvestd.errors import Retry
 from harvestd.harvest.house import House
 from harvestd.store.failures import Conflict, DiskFull, Refused
 from harvestd.store.manifest import Experiment, FiledFile, FileState, LeftOut, MadeLink, Manifest, NamePart, Run
-from harvestd.store.manifest_file import write_manifest, written_at
+from harvestd.store.manifest_file import write_manifest
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
@@ -37,8 +37,7 @@ class Manifests:
         """Since when the manifests that are not written yet are behind."""
 
     async def run(self) -> None:
-        """Write what is due until cancelled, first what an earlier process left; the caller flushes at the end."""
-        self._house.dirty.update(await anyio.to_thread.run_sync(self._left_behind))
+        """Write what is due until cancelled; the caller flushes at the end."""
         while True:
             if await self._rested():
                 await self.flush()
@@ -50,16 +49,6 @@ class Manifests:
                 waits = identifier in changed and now - since < EVERY
                 if not waits and now - self._written.get(identifier, -EVERY) >= EVERY:
                     await self._write(identifier)
-
-    def _left_behind(self) -> list[str]:
-        """Give the experiments that have files newer than their manifest: a process that was killed wrote none."""
-        knowledge = self._house.catalogue.knowledge
-        return [
-            experiment.id
-            for experiment in knowledge.experiments()
-            if (newest := max((file.fetched_at for file in knowledge.files_of(experiment.id)), default=0.0))
-            and newest > written_at(self._root, LocalPath((experiment.directory,)))
-        ]
 
     async def _rested(self) -> bool:
         """Wait until it is time to look what is due; tells whether all is, since a host has nothing more to come."""

@@ -12,7 +12,7 @@ from typing import Final
 
 from harvestd.convention.paths import LocalPath
 from harvestd.errors import Fatal
-from harvestd.store.failures import Conflict, Damaged, shown
+from harvestd.store.failures import Damaged, shown
 from harvestd.store.fields import Fields
 from harvestd.store.manifest import FORMAT, Experiment, FiledFile, FileState, LeftOut, MadeLink, Manifest, NamePart, Run
 from harvestd.store.root import DataRoot
@@ -40,15 +40,6 @@ def read_manifest(root: DataRoot, directory: LocalPath) -> Manifest | None:
     except FileNotFoundError:
         return None
     return from_json(content, shown(directory / NAME))
-
-
-def written_at(root: DataRoot, directory: LocalPath) -> float:
-    """Give when the manifest of the experiment at `directory` was written, in Unix time; 0 where there is none."""
-    try:
-        answer = root.stat(directory / NAME)
-    except Conflict:
-        return 0.0
-    return answer.st_mtime if answer is not None else 0.0
 
 
 def to_json(manifest: Manifest) -> bytes:
