@@ -19,8 +19,8 @@ from harvestd.errors import ExitCode
 from support.command import command, environment, harvestd_command
 from support.faults import fired
 from support.house import Workstation
-from support.strace import require_strace
 from support.small_disks import fill, free_on, small_disk
+from support.strace import require_strace
 from support.waiting import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
