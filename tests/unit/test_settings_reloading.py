@@ -1,14 +1,18 @@
 """A configuration file that is followed: what is read, what is handed on, and what is told how often."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 import structlog.testing
+from watchfiles import awatch
+from watchfiles._rust_notify import WatchfilesRustInternalError
+from watchfiles.main import FileChange
 
 from harvestd.settings import InvalidSettings, Poll, Problem, Settings
 from harvestd.settings.reloading import Reloading
@@ -78,6 +82,28 @@ async def test_what_was_saved_before_it_was_watched_is_noticed(tmp_path: Path) -
             await until(lambda: loader.calls == 2)
     assert len(loader.adopted) == 1
     assert [one["changed"] for one in events(said, "config.reloaded")] == [("poll.interval",)]
+
+
+@pytest.mark.parametrize("error", [OSError("quota"), WatchfilesRustInternalError("no descriptors")], ids=["os", "rust"])
+async def test_without_notices_of_the_kernel_the_file_is_polled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Where other programs have taken all notices that a user may have, changes are seen all the same."""
+    given: list[object] = []
+
+    def limited(*paths: Path, **options: Any) -> AsyncGenerator[set[FileChange], None]:  # noqa: ANN401  (passed on)
+        given.append(options["force_polling"])
+        if not options["force_polling"]:
+            raise error
+        return awatch(*paths, **options)
+
+    monkeypatch.setattr("watchfiles.awatch", limited)
+    loader = Loader()
+    file = tmp_path / "harvestd.toml"
+    async with following(loader, file):
+        file.write_text("changed")
+        await until(lambda: loader.calls == 2)
+    assert given == [None, True]
 
 
 async def test_following_ends_at_once(tmp_path: Path) -> None:

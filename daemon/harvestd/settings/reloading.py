@@ -90,8 +90,8 @@ class Reloading:
             task_status.started()
             try:
                 await follow(polling=None)
-            except WatchfilesRustInternalError:
-                # The kernel's notices are a quota of the user's, and editors take many.
+            except (OSError, WatchfilesRustInternalError):
+                # The kernel's notices are a quota of the user's, and editors take many. It says so in one of both.
                 await follow(polling=True)
 
     async def _reload(self, adopt: Adopt, *, told_anyway: bool) -> None:
