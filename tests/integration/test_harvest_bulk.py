@@ -14,6 +14,7 @@ import pytest
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
+from support.faults import fired
 from support.house import Workstation
 from support.relay import Relay, relayed
 from support.waiting import events, holds, until
@@ -240,6 +241,7 @@ async def test_sigterm_in_a_transfer_ends_in_time_and_resumes(workstation: Works
         assert process.returncode == 0
         kept = journalled(workstation)
         assert kept >= 6 * MIB
+        fired(33)
         assert is_absent(workstation)
         relay.rate, relay.received = None, 0
         (result,) = (await workstation.once()).values()

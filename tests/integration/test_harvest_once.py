@@ -7,10 +7,10 @@ import threading
 import anyio
 import pytest
 
+from harvestd import failpoints
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run, write_convention_example
-from harvestd.store import failpoints
 from support.data_root import descriptors
 from support.house import Moved, Workstation
 from support.openssh import OpenSSHFactory

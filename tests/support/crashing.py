@@ -11,8 +11,9 @@ import sys
 from itertools import count
 from pathlib import Path
 
+from harvestd import failpoints
 from harvestd.convention.paths import LocalPath
-from harvestd.store import failpoints, renaming
+from harvestd.store import renaming
 from harvestd.store.growing import GrowingFile
 from harvestd.store.publishing import Publication, Result, publish
 from harvestd.store.root import DataRoot

@@ -22,7 +22,7 @@ import anyio
 import anyio.lowlevel
 import structlog.testing
 
-from harvestd import service
+from harvestd import failpoints, service
 from harvestd.audit.findings import Kind
 from harvestd.catalogue import reading
 from harvestd.demo.writers import RunWriter
@@ -31,7 +31,7 @@ from harvestd.harvest.monitor import Monitor
 from harvestd.harvest.passes import HostOutcome, hosts_of, once
 from harvestd.harvest.results import PassResult
 from harvestd.settings import Settings, load
-from harvestd.store import failpoints
+from harvestd.store import renaming
 from harvestd.telemetry.logs import configure
 from support.data_root import tree
 from support.openssh import OpenSSHFactory, OpenSSHServer
@@ -254,6 +254,8 @@ def main(config: str, point: str = "", turn: str = "1") -> int:
             os.kill(os.getpid(), signal.SIGKILL)
 
     settings = load(Path(config), env={})
+    if point == "rename.linked":
+        renaming._renameat2 = None  # reached only where the file system can't refuse to replace
     if not point:
         return anyio.run(service.run, settings, Path(config))
     with failpoints.armed(point, die):

@@ -10,6 +10,7 @@ from typing import cast
 import anyio.to_thread
 import pytest
 
+from harvestd import failpoints
 from harvestd.catalogue.catalogue import Catalogue
 from harvestd.catalogue.opening import open_catalogue
 from harvestd.convention.artifacts import Kind
@@ -23,7 +24,6 @@ from harvestd.harvest.monitor import Silent
 from harvestd.harvest.publisher import Publisher, StagedFile, StagedGroup
 from harvestd.harvest.recovery import recover
 from harvestd.inventory.provider import Host
-from harvestd.store import failpoints
 from harvestd.store.root import DataRoot
 from support.data_root import staged, tree
 

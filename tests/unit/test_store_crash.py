@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 
-import harvestd.store
+import harvestd
 from harvestd.convention.paths import LocalPath
-from harvestd.store.failpoints import POINTS
+from harvestd.failpoints import POINTS
 from harvestd.store.growing import GrowingFile
 from harvestd.store.publishing import Result
 from harvestd.store.root import DataRoot
 from harvestd.store.versions import list_versions, read_version, set_aside
 from support.crashing import FIRST, MARKER, NEW, OLD, grow, publish_again, publish_first
 from support.data_root import RENAMEAT2, temporaries, tree
+from support.faults import fired
 
 PUBLISHING = [point for point in POINTS if point.startswith(("publish.", "rename."))]
 
@@ -29,13 +30,15 @@ def killed_at(place: Path, scenario: str, point: str, turn: int, means: str) -> 
     paths = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     answer = subprocess.run(command, check=False, capture_output=True, timeout=30, env=paths)
     assert answer.returncode in {0, -signal.SIGKILL}, answer.stderr.decode()
+    if answer.returncode == -signal.SIGKILL:
+        fired(31)
     return answer.returncode != 0
 
 
 def test_every_moment_is_in_the_code_and_in_the_table() -> None:
     """The table of moments names exactly those that the code reaches."""
-    package = Path(next(iter(harvestd.store.__path__)))
-    reached = {name for file in package.glob("*.py") for name in re.findall(r'reach\("(.+?)"\)', file.read_text())}
+    package = Path(next(iter(harvestd.__path__)))
+    reached = {name for file in package.rglob("*.py") for name in re.findall(r'reach\("(.+?)"\)', file.read_text())}
     assert reached == set(POINTS)
 
 

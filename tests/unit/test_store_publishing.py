@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from harvestd import failpoints
 from harvestd.convention.paths import LocalPath
 from harvestd.errors import HaltedForSafety
-from harvestd.store import failpoints
 from harvestd.store.failures import DiskFull
 from harvestd.store.publishing import Outcome, Publication, Result, publish
 from harvestd.store.root import DataRoot

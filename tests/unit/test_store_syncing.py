@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from harvestd import failpoints
 from harvestd.convention.paths import LocalPath
 from harvestd.errors import HaltedForSafety
-from harvestd.store import failpoints, syncing
+from harvestd.store import syncing
 from harvestd.store.publishing import Publication, Result, publish
 from harvestd.store.root import DataRoot
 from support.data_root import publish_one, staged, temporaries, tree, watch_syncs

@@ -13,6 +13,7 @@ import anyio.to_thread
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
+from harvestd import failpoints
 from harvestd.catalogue.pins import FILE_NAME
 from harvestd.catalogue.schema import HEAD, metadata
 from harvestd.catalogue.unusable import unusable
@@ -218,6 +219,8 @@ class Database:
             with translated(), self.engine.begin() as connection:
                 for pending in batch:
                     pending.change(connection)
+                failpoints.reach("catalogue.changed")
+            failpoints.reach("catalogue.committed")
         except HaltedForSafety as e:
             failure = e
         else:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import anyio
 import anyio.to_thread
 
+from harvestd import failpoints
 from harvestd.convention.artifacts import Kind
 from harvestd.convention.framing import whole_lines, whole_records
 from harvestd.convention.paths import LocalPath
@@ -220,6 +221,7 @@ class Following:
             reason=follow.reason,
         )
         await self._house.catalogue.save_files([record])
+        failpoints.reach("growing.recorded")
         self._house.touch([record.experiment])
         return record
 

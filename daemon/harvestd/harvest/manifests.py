@@ -63,6 +63,11 @@ class Manifests:
         for identifier in sorted(self._behind):
             await self._write(identifier)
 
+    @property
+    def are_level(self) -> bool:
+        """Whether no manifest is behind the catalogue."""
+        return not self._behind and not self._house.dirty
+
     def _noted(self, now: float) -> set[str]:
         """Take over which experiments changed since the last look."""
         changed = set(self._house.dirty)
@@ -101,6 +106,9 @@ class Manifests:
             get_logger().warning(
                 Event.FILE_CONFLICT, path=experiment.directory, error=f"its manifest can't be written: {e}"
             )
+        except BaseException:
+            self._house.dirty.add(identifier)  # an end may come before the thread began: the last flush writes it
+            raise
 
 
 def _write(root: DataRoot, directory: LocalPath, manifest: Callable[[], Manifest]) -> None:

@@ -36,7 +36,7 @@ async def opened_house(settings: Settings, monitor: Monitor) -> AsyncIterator[tu
     the disk or the catalogue fails. Errors, of the body too, may come out in a group.
     """
     with ExitStack() as stack:
-        root = await anyio.to_thread.run_sync(_open_root, settings, stack)
+        root, lock = await anyio.to_thread.run_sync(_open_root, settings, stack)
         house = House.of(settings, monitor)
         manifests = Manifests(house, root)
 
@@ -47,6 +47,9 @@ async def opened_house(settings: Settings, monitor: Monitor) -> AsyncIterator[tu
             await recover(catalogue, root)
             house.touch(await behind(catalogue, root))
             await house.learn(catalogue)
+            if not lock.found_in_order:
+                # Which manifests were behind when the last process died, only that one knew.
+                house.touch(each.id for each in catalogue.knowledge.experiments())
             await manifests.run()
 
         try:
@@ -58,6 +61,8 @@ async def opened_house(settings: Settings, monitor: Monitor) -> AsyncIterator[tu
             if house.knows.is_set():
                 with anyio.move_on_after(_LAST_WORDS, shield=True):
                     await manifests.flush()
+                    if manifests.are_level:
+                        await anyio.to_thread.run_sync(lock.leave_in_order)
 
 
 @asynccontextmanager
@@ -78,10 +83,9 @@ async def scratch_house(settings: Settings) -> AsyncIterator[House]:
             tasks.cancel_scope.cancel()
 
 
-def _open_root(settings: Settings, stack: ExitStack) -> DataRoot:
+def _open_root(settings: Settings, stack: ExitStack) -> tuple[DataRoot, DataRootLock]:
     root = stack.enter_context(DataRoot.open(settings.data_root))
-    stack.enter_context(DataRootLock.take(root))
-    return root
+    return root, stack.enter_context(DataRootLock.take(root))
 
 
 def _open_catalogue(settings: Settings, data_root_id: str, stack: ExitStack) -> "Catalogue":

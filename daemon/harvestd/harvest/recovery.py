@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
+from harvestd import failpoints
 from harvestd.catalogue.entries import Intent
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.records import ExperimentRecord
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 async def recover(catalogue: "Catalogue", root: DataRoot) -> None:
     """Record what was published but not recorded; drop temporaries that nobody journalled, and journals without one."""
     await settle(catalogue, root, await catalogue.intents())
+    failpoints.reach("recovery.settled")
     journalled = {transfer.name for transfer in await catalogue.transfers()}
     await anyio.to_thread.run_sync(root.clean_staging, journalled)
+    failpoints.reach("recovery.cleaned")
     lost = sorted(journalled - set(await anyio.to_thread.run_sync(root.staged_names)))
     if lost:
         await catalogue.drop_transfers(lost)

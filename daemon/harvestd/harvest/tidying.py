@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import anyio.to_thread
 
+from harvestd import failpoints
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.plan import Link, Plan, Refile
 from harvestd.convention.snapshot import Version
@@ -40,6 +41,7 @@ class Tidying:
         if result in {Result.CONFLICT, Result.REFUSED}:
             log = get_logger().bind(host=self._host.name)
             log.warning(Event.FILE_CONFLICT, path=link.path, error=f"the link to {link.target} can't be made: {result}")
+        failpoints.reach("link.made")
         # Recorded in any case: what a person put in the link's place is not fought over.
         await self._house.catalogue.save_link(link.path, link.target)
         experiments = self._house.catalogue.knowledge.experiments()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
+from harvestd import failpoints
 from harvestd.catalogue.entries import Transfer
 from harvestd.convention.layout import place_of
 from harvestd.convention.paths import encoded
@@ -162,7 +163,9 @@ class _Journal:
         if not staged.closed and staged.size > self.last.synced:
             size = await anyio.to_thread.run_sync(staged.sync_beside)
             here = replace(self.last, synced=size)
+            failpoints.reach("transfer.synced")
             await self._catalogue.save_transfer(here)
+            failpoints.reach("transfer.journalled")
             self.last = here
 
 

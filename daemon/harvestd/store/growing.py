@@ -12,8 +12,8 @@ from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Final, Self
 
+from harvestd import failpoints
 from harvestd.convention.paths import LocalPath
-from harvestd.store import failpoints
 from harvestd.store.failures import Conflict, Damaged, shown, translating
 from harvestd.store.root import DataRoot
 from harvestd.store.walking import CHUNK, Touched, open_regular, write_all

@@ -2,7 +2,8 @@
 
 It is an *open file description* lock: like flock it belongs to the open file, so threads don't lose it by closing
 another descriptor, and unlike flock it can be asked for without being taken, so that a question never makes a daemon
-that starts at the same moment fail. The holder's pid stands in the file, for people.
+that starts at the same moment fail. The holder's pid stands in the file, for people; whoever leaves in order wipes it
+out, so that the next holder knows whether the last one died.
 """
 
 import fcntl
@@ -25,8 +26,10 @@ _WHOLE_FILE: Final = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 class DataRootLock:
     """The lock, held. Made by `take`; a context manager that releases it at the end."""
 
-    def __init__(self, file: int) -> None:
+    def __init__(self, file: int, *, found_in_order: bool) -> None:
         self._file = file
+        self.found_in_order: Final = found_in_order
+        """Whether the last holder, if there was one, said that it left nothing undone."""
 
     @classmethod
     def take(cls, root: DataRoot) -> Self:
@@ -47,9 +50,14 @@ class DataRootLock:
             os.close(file)
             raise
         with translating("can't write the data root's lock"):
-            # A fixed width: on a full disk an existing lock file can still be written over.
-            os.pwrite(file, f"{os.getpid():>19}\n".encode(), 0)
-        return cls(file)
+            in_order = _written_pid(file) == 0
+            _write(file, str(os.getpid()))
+        return cls(file, found_in_order=in_order)
+
+    def leave_in_order(self) -> None:
+        """Note that nothing was left undone, just before the lock is released. Raises `HaltedForSafety`."""
+        with translating("can't write the data root's lock"):
+            _write(self._file, "")
 
     def release(self) -> None:
         """Let the lock go; the file stays, for a lock file that is deleted can be held twice."""
@@ -82,6 +90,11 @@ def holder(root: DataRoot) -> int | None:
         return None if kind == fcntl.F_UNLCK else _written_pid(file)
     finally:
         os.close(file)
+
+
+def _write(file: int, text: str) -> None:
+    # A fixed width: on a full disk an existing lock file can still be written over.
+    os.pwrite(file, f"{text:>19}\n".encode(), 0)
 
 
 def _written_pid(file: int) -> int:

@@ -4,12 +4,15 @@ A move is one rename: nothing is copied, nothing is replaced, and the kept versi
 a directory in which a file still grows; the store can't see that.
 """
 
-from harvestd.convention.paths import LocalPath
+import os
+
+from harvestd import failpoints
+from harvestd.convention.paths import LocalPath, encoded
 from harvestd.store.failures import Conflict, Refused, translating
 from harvestd.store.publishing import Result
 from harvestd.store.renaming import rename_noreplace
 from harvestd.store.root import DataRoot
-from harvestd.store.walking import Touched, made, opened, sync_touched
+from harvestd.store.walking import Touched, made, opened, status, sync_touched
 
 
 def move(root: DataRoot, source: LocalPath, target: LocalPath) -> Result:
@@ -27,7 +30,8 @@ def move(root: DataRoot, source: LocalPath, target: LocalPath) -> Result:
             root.made_parent(target, touched) as new,
             translating("can't move"),
         ):
-            rename_noreplace(old, source.name, new, target.name)
+            _rename(old, source.name, new, target.name)
+        failpoints.reach("move.renamed")
     except FileNotFoundError:
         result = Result.CONFLICT if root.stat(target) is None else Result.ADOPTED
     except Conflict:
@@ -36,8 +40,20 @@ def move(root: DataRoot, source: LocalPath, target: LocalPath) -> Result:
         result = Result.REFUSED
     if result in {Result.PUBLISHED, Result.ADOPTED}:
         root.sync(touched)
+        failpoints.reach("move.synced")
         _move_versions(root, source, target)
     return result
+
+
+def _rename(old: int, name: str, new: int, new_name: str) -> None:
+    try:
+        rename_noreplace(old, name, new, new_name)
+    except FileExistsError:
+        source, target = status(old, name), status(new, new_name)
+        if source is None or target is None or not os.path.samestat(source, target):
+            raise
+        # Where a rename is a link and an unlink, a crash came between the two.
+        os.unlink(encoded(name), dir_fd=old)
 
 
 def _move_versions(root: DataRoot, source: LocalPath, target: LocalPath) -> None:

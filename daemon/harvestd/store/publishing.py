@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from enum import StrEnum
 from io import BufferedReader
 
+from harvestd import failpoints
 from harvestd.convention.paths import LocalPath, encoded
 from harvestd.convention.values import value
-from harvestd.store import failpoints
 from harvestd.store.failures import Conflict, Refused, translating
 from harvestd.store.renaming import rename_noreplace
 from harvestd.store.root import DataRoot

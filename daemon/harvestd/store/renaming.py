@@ -10,8 +10,8 @@ import os
 from collections.abc import Callable
 from typing import Final
 
+from harvestd import failpoints
 from harvestd.convention.paths import encoded
-from harvestd.store import failpoints
 from harvestd.store.walking import status
 
 _NOREPLACE: Final = 1

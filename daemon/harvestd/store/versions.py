@@ -13,8 +13,8 @@ from io import BufferedReader
 from time import time_ns
 from typing import Final
 
+from harvestd import failpoints
 from harvestd.convention.paths import LocalPath, encoded
-from harvestd.store import failpoints
 from harvestd.store.failures import shown, translating
 from harvestd.store.renaming import NO_HARD_LINKS, rename_noreplace
 from harvestd.store.root import DataRoot

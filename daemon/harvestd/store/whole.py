@@ -6,6 +6,7 @@ Only for names that harvestd owns: what stands there is replaced without a look.
 
 import os
 
+from harvestd import failpoints
 from harvestd.convention.paths import LocalPath, encoded
 from harvestd.store.root import DataRoot
 
@@ -20,6 +21,8 @@ def write_own(root: DataRoot, path: LocalPath, data: bytes) -> None:
     with root.stage() as staged:
         staged.write(data)
         staged.sync()
+        failpoints.reach("own.staged")
         with root.made_parent(path, touched) as parent:
             os.rename(encoded(staged.name), encoded(path.name), src_dir_fd=root.staging.directory, dst_dir_fd=parent)
+    failpoints.reach("own.renamed")
     root.sync(touched)

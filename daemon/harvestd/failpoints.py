@@ -1,4 +1,4 @@
-"""Named moments of writing at which a test may stop the process, or do something to the data root.
+"""Named moments of writing at which a test may stop the process, or do something to the data root or the catalogue.
 
 A moment without a hook costs one look into an empty dict. The program never sets one; tests do, to prove that a crash
 at each of them leaves whole files and that a second run converges.
@@ -22,7 +22,19 @@ POINTS: Final[Mapping[str, str]] = MappingProxyType(
         "rename.linked": "where rename can't refuse to replace: the file has both names",
         "growing.appended": "bytes were appended, not synced",
         "growing.synced": "appended bytes are on disk; the caller was not told",
+        "growing.recorded": "the catalogue knows the appended bytes; nobody else was told",
         "versions.moved": "a file was moved below versions/, no directory is synced",
+        "move.renamed": "what was filed has its new path, no directory is synced",
+        "move.synced": "the new path is on disk; kept versions have not followed, the catalogue was not told",
+        "link.made": "a link stands; the catalogue was not told",
+        "own.staged": "the new content of a file of our own is on disk, without a name",
+        "own.renamed": "a file of our own was replaced, its directory is not synced",
+        "transfer.synced": "a part of a large file is on disk, not journalled",
+        "transfer.journalled": "the journal knows that part",
+        "catalogue.changed": "the statements of a transaction were made, none is on disk",
+        "catalogue.committed": "a transaction is on disk; who asked for it was not told",
+        "recovery.settled": "what stood of the last process's intents is recorded, its temporaries are still there",
+        "recovery.cleaned": "temporaries without a journal are gone, journals without a temporary are not",
     }
 )
 """Every moment's name, and what is true when it is reached."""
