@@ -5,7 +5,7 @@ RUNS ?= 5
 SCALE ?= 1
 MINUTES ?= 30
 
-.PHONY: help install demo test test-slow faults check lint types imports format lock clean bench soak
+.PHONY: help install demo test test-slow crash faults check lint types imports format lock clean bench soak
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -32,6 +32,9 @@ test: .venv/installed  ## run all tests; real OpenSSH servers need sshd (apt ins
 
 test-slow: .venv/installed  ## run the tests that take minutes: crashes by the dozen, hostile boxes under load
 	$(BIN)/python -m pytest -m slow
+
+crash: .venv/installed  ## kill -9 the daemon at random moments while eight boxes write; KILLS=500 SEED=1
+	KILLS=$(or $(KILLS),500) SEED=$(SEED) $(BIN)/python -m pytest -m slow tests/faults/test_random_kills.py
 
 faults: .venv/installed  ## say which faults really happened in the test runs since the last `make test`
 	PYTHONPATH=tests $(BIN)/python -m support.faults

@@ -1,8 +1,9 @@
 """harvestd's own side in integration tests: a workstation, real boxes, the daemon, what it says and what it files.
 
 The daemon runs in the test's own process (`running`), or as a program that can be stopped and killed:
-`python -m support.house CONFIG [POINT TURN]` runs it, and sends itself SIGKILL when the store's moment POINT is reached
-for the TURN-th time. SIGUSR2 wedges it: whatever runs on its event loop waits for good.
+`python -m support.house CONFIG [POINT TURN [DEED]]` runs it, and sends itself SIGKILL when the named moment POINT is
+reached for the TURN-th time; with the deed "hold" that moment never ends instead. SIGUSR2 wedges it: whatever runs on
+its event loop waits for good.
 """
 
 import os
@@ -10,6 +11,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
@@ -243,22 +245,29 @@ def _often(config: Path) -> Settings:
     return settings.model_copy(update={"poll": often})
 
 
-def main(config: str, point: str = "", turn: str = "1") -> int:
-    """Run the daemon as a program, to be killed at the moment given."""
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+_DEEDS = {"die": _die, "hold": threading.Event().wait}
+
+
+def main(config: str, point: str = "", turn: str = "1", deed: str = "die") -> int:
+    """Run the daemon as a program that does a deed at the moment given."""
     configure("json", "debug")
     signal.signal(signal.SIGUSR2, lambda *_: time.sleep(DEADLINE * 10))
     turns = count(1)
 
-    def die() -> None:
+    def act() -> None:
         if next(turns) == int(turn):
-            os.kill(os.getpid(), signal.SIGKILL)
+            _DEEDS[deed]()
 
     settings = load(Path(config), env={})
     if point == "rename.linked":
         renaming._renameat2 = None  # reached only where the file system can't refuse to replace
     if not point:
         return anyio.run(service.run, settings, Path(config))
-    with failpoints.armed(point, die):
+    with failpoints.armed(point, act):
         return anyio.run(service.run, settings, Path(config))
 
 

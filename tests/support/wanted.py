@@ -1,14 +1,14 @@
 """What must stand at home once all of a box's files have come, told without the convention: what the box has, by place.
 
-A place is a path on the box. Everything that the made-up writers of `demo` write is wanted but records, rollouts and
-checkpoints beside the final one; the catalogue says where each stands at home, and the bytes must be the box's.
+A place is a path on the box. Everything that the made-up writers of `demo` write is wanted but records, rollouts, what
+notebooks leave, and checkpoints beside the final one; the catalogue says where each stands at home, and the bytes must be the box's.
 """
 
 from pathlib import Path
 
 from support.house import Workstation
 
-_UNWANTED = ("records.jsonl.gz", "rollouts.jsonl")
+_UNWANTED = {"records.jsonl.gz", "rollouts.jsonl", ".ipynb_checkpoints"}
 
 
 def wanted(root: Path) -> dict[str, bytes]:
@@ -17,7 +17,7 @@ def wanted(root: Path) -> dict[str, bytes]:
 
 
 def _is_wanted(path: Path) -> bool:
-    if path.is_symlink() or not path.is_file() or path.name in _UNWANTED:
+    if path.is_symlink() or not path.is_file() or not _UNWANTED.isdisjoint(path.parts):
         return False
     return "training_state" not in path.parts or "step_final" in path.parts
 
