@@ -81,9 +81,10 @@ def test_closed_channel_is_forgiven_what_was_on_its_way() -> None:
 def test_time_that_nothing_is_worth_is_cut_off() -> None:
     """Packets that cost time and bring nothing are cut off, however few bytes they have."""
     account = Account()
-    for _ in range(5):
+    for _ in range(3):
         account.meter.received(36)
         account.meter.worked(0.045)
+    assert account.meter.is_suspicious
     assert account.cuts == 0
     account.meter.worked(0.045)
     assert account.cuts == 1

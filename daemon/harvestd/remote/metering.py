@@ -30,7 +30,7 @@ _OVERHEAD_PER_CREDIT = 512
 _BYTES_PER_SECOND = 1024
 """For keepalives and key exchanges over a connection's life."""
 
-_SECONDS = 0.25
+_SECONDS = 0.15
 """Of our thread's time that may be spent on one connection beyond what its answers are worth."""
 _SHARE = 0.05
 """Of all time, for keepalives, key exchanges and whatever else goes to and fro."""
@@ -39,6 +39,9 @@ _SECONDS_PER_BYTE = 50e-9
 _SECONDS_PER_ANSWER = 20e-6
 _SECONDS_AT_ONCE = 0.05
 """The most that one piece of what arrives can count: a collection of garbage in between is not the host's doing."""
+_SUSPECT = 0.02
+"""Seconds from which on we look again after each small piece: a packet that is tiny makes the rest be copied."""
+_PIECE = 8 * 1024
 _UNREAD = 16 * 1024 * 1024
 """Bytes that wait for a host to read them: a window's worth of requests is far less."""
 
@@ -88,6 +91,11 @@ class Meter:
         self._earned = 0.0
         if self._busy > _SECONDS:
             self.exceed()
+
+    @property
+    def is_suspicious(self) -> bool:
+        """Whether this host cost more of our time than its answers are worth, though not yet too much."""
+        return self._busy > _SUSPECT
 
     def unread(self, count: int) -> None:
         """Note how many bytes wait for the host to read them."""
@@ -171,9 +179,12 @@ class _Metered:
     def data_received(self, data: bytes, datatype: int | None = None) -> None:
         meter = self._meter
         meter.received(len(data))
-        if not meter.exceeded:
+        step = _PIECE if meter.is_suspicious else max(1, len(data))
+        for start in range(0, len(data), step):
+            if meter.exceeded:
+                return
             began = time.thread_time()
-            self._session.data_received(data, datatype)
+            self._session.data_received(data[start : start + step], datatype)
             meter.worked(time.thread_time() - began)
             if self._transport is not None:
                 meter.unread(self._transport.get_write_buffer_size())
