@@ -61,8 +61,9 @@ def flooding(flood: Flood) -> Callable[[asyncssh.SSHServerProcess[bytes]], Await
     async def talk(process: asyncssh.SSHServerProcess[bytes], asked: anyio.Event) -> None:
         await asked.wait()
         # Deaf from now on: an honest server would break off at the first answer that it did not ask for.
-        process.get_extra_info("connection").data_received = lambda *_: None
-        while not process.is_closing():
+        connection = process.get_extra_info("connection")
+        connection.data_received = lambda *_: None
+        while not (process.is_closing() or connection.is_closed()):
             for _ in range(100):
                 flood(process)
             # Whoever is asked to take all of that may be in this process, too.

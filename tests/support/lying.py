@@ -81,6 +81,8 @@ async def play_probe(process: asyncssh.SSHServerProcess[bytes], script: Script) 
             for piece in [answer] if isinstance(answer, bytes) else answer:
                 process.stdout.write(piece)
                 await process.stdout.drain()
+                # Tiny pieces never fill the buffer, and whoever is to hang up must be heard.
+                await asyncio.sleep(0)
 
 
 class Open(asyncssh.SSHServer):
