@@ -249,7 +249,11 @@ def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-_DEEDS = {"die": _die, "hold": threading.Event().wait}
+def _hold() -> None:
+    threading.Event().wait()
+
+
+_DEEDS = {"die": _die, "hold": _hold}
 
 
 def main(config: str, point: str = "", turn: str = "1", deed: str = "die") -> int:
