@@ -1,7 +1,8 @@
 """What must stand at home once all of a box's files have come, told without the convention: what the box has, by place.
 
 A place is a path on the box. Everything that the made-up writers of `demo` write is wanted but records, rollouts, what
-notebooks leave, and checkpoints beside the final one; the catalogue says where each stands at home, and the bytes must be the box's.
+notebooks leave, and checkpoints beside the final one; the catalogue says where each stands at home, and the bytes must
+be the box's.
 """
 
 from pathlib import Path
