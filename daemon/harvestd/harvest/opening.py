@@ -16,7 +16,7 @@ from harvestd.harvest.house import House
 from harvestd.harvest.manifests import Manifests
 from harvestd.harvest.monitor import Monitor, Silent
 from harvestd.harvest.rebuilding import rebuild
-from harvestd.harvest.recovery import behind, recover
+from harvestd.harvest.recovery import recover
 from harvestd.settings import Settings
 from harvestd.store.lock import DataRootLock
 from harvestd.store.root import DataRoot
@@ -44,9 +44,9 @@ async def opened_house(settings: Settings, monitor: Monitor) -> AsyncIterator[tu
             catalogue = await anyio.to_thread.run_sync(_open_catalogue, settings, root.id, stack)
             if catalogue.is_new:
                 await rebuild(catalogue, root)
-            await recover(catalogue, root)
-            house.touch(await behind(catalogue, root))
+            recorded = await recover(catalogue, root)
             await house.learn(catalogue)
+            house.touch(record.experiment for record in recorded)
             if not lock.found_in_order:
                 # Which manifests were behind when the last process died, only that one knew.
                 house.touch(each.id for each in catalogue.knowledge.experiments())

@@ -106,10 +106,11 @@ class Publisher:
         failed, self._failed = self._failed, []
         if failed:
             try:
-                await settle(self._house.catalogue, self._root, failed)
+                recorded = await settle(self._house.catalogue, self._root, failed)
             except HarvestError:
                 self._failed += failed
                 raise
+            self._house.touch({record.experiment for record in recorded})
 
     def _prepared(self, groups: Sequence[StagedGroup]) -> tuple[list[Publication], list[FileRecord]]:
         """Give what the store and the catalogue are to take, in the same order."""

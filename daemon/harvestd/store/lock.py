@@ -49,9 +49,13 @@ class DataRootLock:
         except OSError:
             os.close(file)
             raise
-        with translating("can't write the data root's lock"):
-            in_order = _written_pid(file) == 0
-            _write(file, str(os.getpid()))
+        try:
+            with translating("can't write the data root's lock"):
+                in_order = _written_pid(file) == 0
+                _write(file, str(os.getpid()))
+        except BaseException:
+            os.close(file)
+            raise
         return cls(file, found_in_order=in_order)
 
     def leave_in_order(self) -> None:
