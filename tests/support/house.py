@@ -96,7 +96,9 @@ class Workstation:
         }
         for name, keys in sections.items():
             tables.setdefault(name, {}).update(keys)
-        lines = ["version = 1", f'data_root = "{self.data}"', f'state_dir = "{self.state}"']
+        lines = ["version = 1", f'data_root = "{self.data}"']
+        if self.state.parent != self.data:
+            lines.append(f'state_dir = "{self.state}"')
         for name, keys in tables.items():
             lines += [f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in keys.items())]
         for name, box in self.boxes.items():
