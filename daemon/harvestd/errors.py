@@ -47,6 +47,10 @@ class HaltedForSafety(HarvestError):
     """The local side can't be trusted with writes now (disk full, catalogue failing). Stop publishing everywhere."""
 
 
+class DiskFull(HaltedForSafety):
+    """No room, or no quota, for the data root or the catalogue. Fetching goes on when there is room again."""
+
+
 class Fatal(HarvestError):
     """The process can't do what it was started for; it ends with `exit_code`."""
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from harvestd.catalogue import unusable
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
-from harvestd.errors import HarvestError
+from harvestd.errors import DiskFull, HarvestError
 from harvestd.store import failures
 from harvestd.store.staging import Staged
 from support.faults import fired
@@ -147,3 +148,31 @@ async def test_floor_is_kept_while_a_large_file_is_written(
             await until(workstation.stands(RUN.name, *MARKER))
             assert len(events(said, "disk.low")) == 1
     workstation.audit()
+
+
+async def test_no_space_for_the_catalogue_either(workstation: Workstation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data root and catalogue on one disk that runs full: the daemon stays, says so once, and goes on with room."""
+    refused: list[HarvestError] = []
+
+    def noted(error: BaseException | None) -> HarvestError:
+        refused.append(unusable.unusable(error))
+        return refused[-1]
+
+    monkeypatch.setattr("harvestd.catalogue.database.unusable", noted)
+    monkeypatch.setattr("harvestd.harvest.room._FIRST_PAUSE", 0.2)
+    box = workstation.add_box()
+    writer = write_checkpoint(box.root, 16)
+    with small_disk(workstation.data, 16 * MIB) as disk:
+        async with workstation.running(limits={"free_space": "0B"}) as said:
+            await until(workstation.follows(writer))
+            fill(disk / "ballast")
+            for number in range(200):
+                RunWriter(box.root, RunSpec(timestamp=f"2025-08-21_03-{number // 60:02}-{number % 60:02}")).start()
+            await until(lambda: any(isinstance(error, DiskFull) for error in refused))
+            fired(24)
+            await until(lambda: events(said, "disk.low"))
+            (disk / "ballast").unlink()
+            last = RunSpec(timestamp="2025-08-21_03-03-19").name
+            await until(workstation.stands(last, "config.yaml"))
+            assert len(events(said, "disk.low")) == 1
+        workstation.audit()

@@ -7,7 +7,7 @@ import pytest
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run, write_convention_example
-from harvestd.store.failures import DiskFull
+from harvestd.errors import DiskFull
 from harvestd.store.root import DataRoot
 from harvestd.store.staging import Staged
 from support.house import Moved, Workstation

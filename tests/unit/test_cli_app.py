@@ -14,9 +14,8 @@ from harvestd import __version__
 from harvestd.cli.app import COMMANDS, app
 from harvestd.cli.ending import ended
 from harvestd.cli.flags import Flags, with_flags
-from harvestd.errors import ExitCode, Fatal, HaltedForSafety, HarvestError, HostQuarantined, Retry
+from harvestd.errors import DiskFull, ExitCode, Fatal, HaltedForSafety, HarvestError, HostQuarantined, Retry
 from harvestd.settings import InvalidSettings, Problem
-from harvestd.store.failures import DiskFull
 from support.command import environment
 
 HEAVY = ("asyncssh", "sqlalchemy", "pydantic", "structlog", "rich", "anyio", "alembic", "yaml", "asyncio")

@@ -6,8 +6,8 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from harvestd.errors import DiskFull
 from harvestd.harvest.spooling import spooling
-from harvestd.store.failures import DiskFull
 from support.waiting import until
 
 pytestmark = pytest.mark.anyio

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from harvestd.convention.paths import LocalPath
-from harvestd.errors import HaltedForSafety, HarvestError, Retry
-from harvestd.store.failures import Conflict, DiskFull, Refused, translating
+from harvestd.errors import DiskFull, HaltedForSafety, HarvestError, Retry
+from harvestd.store.failures import Conflict, Refused, translating
 from harvestd.store.growing import GrowingFile
 from harvestd.store.publishing import Publication, Result, publish
 from harvestd.store.root import DataRoot

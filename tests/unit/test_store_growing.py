@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from harvestd.convention.paths import LocalPath
-from harvestd.errors import HaltedForSafety
-from harvestd.store.failures import Conflict, Damaged, DiskFull
+from harvestd.errors import DiskFull, HaltedForSafety
+from harvestd.store.failures import Conflict, Damaged
 from harvestd.store.growing import GrowingFile
 from harvestd.store.root import DataRoot
 from support.data_root import descriptors, publish_one, tree, watch_syncs

@@ -10,8 +10,7 @@ import pytest
 
 from harvestd import failpoints
 from harvestd.convention.paths import LocalPath
-from harvestd.errors import HaltedForSafety
-from harvestd.store.failures import DiskFull
+from harvestd.errors import DiskFull, HaltedForSafety
 from harvestd.store.publishing import Outcome, Publication, Result, publish
 from harvestd.store.root import DataRoot
 from harvestd.store.versions import list_versions, read_version

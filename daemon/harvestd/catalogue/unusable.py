@@ -2,7 +2,7 @@
 
 import sqlite3
 
-from harvestd.errors import HaltedForSafety
+from harvestd.errors import DiskFull, HaltedForSafety
 
 _KIND_OF_ERROR = 0xFF
 """Of SQLite's error codes: the rest of the bits say more of the same kind."""
@@ -13,5 +13,8 @@ _DISK = "check the disk below state_dir; nothing is published until the catalogu
 
 def unusable(error: BaseException | None) -> HaltedForSafety:
     """Give what to raise for an error of SQLite's."""
-    is_damaged = getattr(error, "sqlite_errorcode", 0) & _KIND_OF_ERROR in _DAMAGE
-    return HaltedForSafety(f"the catalogue can't be used: {error}", hint=REPAIR if is_damaged else _DISK)
+    kind = getattr(error, "sqlite_errorcode", 0) & _KIND_OF_ERROR
+    sentence = f"the catalogue can't be used: {error}"
+    if kind == sqlite3.SQLITE_FULL:
+        return DiskFull(sentence, hint="make room on the file system of state_dir; fetching goes on by itself")
+    return HaltedForSafety(sentence, hint=REPAIR if kind in _DAMAGE else _DISK)

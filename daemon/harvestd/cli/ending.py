@@ -14,8 +14,7 @@ from typing import Final
 
 import click
 
-from harvestd.errors import ExitCode, Fatal, HaltedForSafety, HarvestError
-from harvestd.store.failures import DiskFull
+from harvestd.errors import DiskFull, ExitCode, Fatal, HaltedForSafety, HarvestError
 from harvestd.telemetry.escaping import escaped
 from harvestd.telemetry.masking import masked
 

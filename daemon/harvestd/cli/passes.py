@@ -12,11 +12,10 @@ from harvestd.cli.flags import Flags, with_flags, with_json
 from harvestd.cli.loading import settings_of
 from harvestd.cli.output import Page, print_json
 from harvestd.cli.progress import progress_of
-from harvestd.errors import ExitCode, HarvestError, Retry
+from harvestd.errors import DiskFull, ExitCode, HarvestError, Retry
 from harvestd.harvest import passes
 from harvestd.harvest.passes import HostOutcome
 from harvestd.settings import Settings
-from harvestd.store.failures import DiskFull
 from harvestd.telemetry.logs import configure
 
 _ONCE = """\b

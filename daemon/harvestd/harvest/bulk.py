@@ -13,7 +13,7 @@ from anyio.abc import TaskGroup
 
 from harvestd.convention.plan import FetchFile, FetchGroup
 from harvestd.convention.snapshot import Snapshot
-from harvestd.errors import Retry, unwrapped
+from harvestd.errors import DiskFull, Retry, unwrapped
 from harvestd.harvest.arriving import Doubtful
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.house import House
@@ -27,7 +27,7 @@ from harvestd.inventory.provider import Host
 from harvestd.remote.box import Box
 from harvestd.remote.connecting import connect
 from harvestd.remote.opening import open_reader
-from harvestd.store.failures import Conflict, DiskFull, Refused
+from harvestd.store.failures import Conflict, Refused
 from harvestd.store.root import DataRoot
 from harvestd.store.staging import Staged
 

@@ -12,9 +12,9 @@ from harvestd.convention.artifacts import GROWING
 from harvestd.convention.layout import LeftOut as NotFetched
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
-from harvestd.errors import Retry
+from harvestd.errors import DiskFull, Retry
 from harvestd.harvest.house import House
-from harvestd.store.failures import Conflict, DiskFull, Refused
+from harvestd.store.failures import Conflict, Refused
 from harvestd.store.manifest import Experiment, FiledFile, FileState, LeftOut, MadeLink, Manifest, NamePart, Run
 from harvestd.store.manifest_file import write_manifest
 from harvestd.store.root import DataRoot

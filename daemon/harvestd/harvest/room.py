@@ -11,8 +11,7 @@ from contextlib import asynccontextmanager
 import anyio
 import anyio.to_thread
 
-from harvestd.errors import unwrapped
-from harvestd.store.failures import DiskFull
+from harvestd.errors import DiskFull, unwrapped
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
@@ -35,7 +34,8 @@ class Room:
         self._needed: int | None = None
         """What there was no room for; None while there is room."""
         self._was_full = False
-        self._pause = _FIRST_PAUSE
+        self.pause = _FIRST_PAUSE
+        """Seconds of rest after the next write that finds no room."""
         self._resting_until = 0.0
         self._looking = anyio.Lock()
         """Held while the disk is asked and what it says is told: two hosts must not tell one thing twice."""
@@ -85,13 +85,13 @@ class Room:
     def ran_full(self) -> None:
         """Note that a write found no room, whatever the disk says of itself: fetching rests for a while."""
         self._was_full = True
-        self._resting_until = time.monotonic() + self._pause
-        self._pause = min(_LONGEST_PAUSE, self._pause * 2)
+        self._resting_until = time.monotonic() + self.pause
+        self.pause = min(_LONGEST_PAUSE, self.pause * 2)
 
     def proved(self) -> None:
         """Note that something was fetched and written."""
         self._was_full = False
-        self._pause = _FIRST_PAUSE
+        self.pause = _FIRST_PAUSE
 
     def reserve(self, size: int) -> None:
         """Count `size` bytes as taken although they are not written yet; negative: not any more."""

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import anyio
 
 from harvestd.convention.plan import Check, FetchGroup, Follow, Plan
-from harvestd.errors import unwrapped
+from harvestd.errors import DiskFull, unwrapped
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.bulk import Bulk
 from harvestd.harvest.checking import check_contents
@@ -21,7 +21,6 @@ from harvestd.harvest.tidying import Tidying
 from harvestd.harvest.troubles import Troubles
 from harvestd.inventory.provider import Host
 from harvestd.remote.box import Box, BoxFacts
-from harvestd.store.failures import DiskFull
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger

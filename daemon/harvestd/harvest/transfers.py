@@ -18,13 +18,12 @@ from harvestd.convention.layout import place_of
 from harvestd.convention.paths import encoded
 from harvestd.convention.plan import FetchFile
 from harvestd.convention.snapshot import EntryType, Listing, Snapshot, TreeState, Version
-from harvestd.errors import HaltedForSafety, unwrapped
+from harvestd.errors import DiskFull, HaltedForSafety, unwrapped
 from harvestd.harvest.arriving import Arriving, Useless
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.house import House
 from harvestd.harvest.lanes import Lanes
 from harvestd.inventory.provider import Host
-from harvestd.store.failures import DiskFull
 from harvestd.store.root import DataRoot
 from harvestd.store.staging import Staged
 

@@ -3,14 +3,14 @@
 import random
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import anyio
 
 from harvestd.catalogue.entries import HostRecord
-from harvestd.errors import HarvestError, HostQuarantined, Retry
+from harvestd.errors import DiskFull, HarvestError, HostQuarantined, Retry
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.house import House
 from harvestd.harvest.pins import Pins
@@ -72,6 +72,11 @@ class Watcher:
             except Retry as e:
                 await self._tell("lost", Event.HOST_LOST, e)
                 pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(self._attempt, 16))
+            except DiskFull:
+                # Not even what was seen can be recorded. The connection is given up meanwhile, and nothing else.
+                self._house.room.ran_full()
+                await self._house.room.refuse(self._root, 0)
+                pause = self._house.room.pause
             except HostQuarantined as e:
                 await self._tell("quarantined", Event.HOST_QUARANTINED, e)
                 pause = _QUARANTINE
@@ -136,7 +141,8 @@ class Watcher:
             error=error,
             pending_bytes=pending,
         )
-        await self._house.catalogue.save_host(record)
+        with suppress(DiskFull):  # told by whoever fetches; how a host was seen is recorded anew every now and then
+            await self._house.catalogue.save_host(record)
 
 
 async def single_pass(host: Host, house: House, root: DataRoot) -> PassResult:

@@ -11,11 +11,7 @@ from types import TracebackType
 from typing import Final
 
 from harvestd.convention.paths import LocalPath
-from harvestd.errors import HaltedForSafety, HarvestError, Retry
-
-
-class DiskFull(HaltedForSafety):
-    """No room, or no quota, on the data root's file system. Fetching goes on when there is room again."""
+from harvestd.errors import DiskFull, HaltedForSafety, HarvestError, Retry
 
 
 class Conflict(HarvestError):
