@@ -17,6 +17,7 @@ from harvestd.errors import HostQuarantined, Retry
 from harvestd.remote.connecting import connect
 from harvestd.remote.failures import Unreachable
 from harvestd.remote.target import Target
+from support.faults import fired
 from support.openssh import OpenSSHFactory, OpenSSHServer, generate_key
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
@@ -174,6 +175,8 @@ async def test_full_sshd_is_a_retry(openssh_factory: OpenSSHFactory) -> None:
         error = await outcome(target_for(server))
     finally:
         writer.close()
+    assert "MaxStartups" in server.log_text()
+    fired(7)
     assert isinstance(error, Unreachable)
 
 
@@ -191,7 +194,7 @@ async def _waiting_room(server: OpenSSHServer) -> asyncio.StreamWriter:
 async def test_dead_link_is_noticed_and_left_in_bounded_time(openssh_factory: OpenSSHFactory) -> None:
     """A link whose other side falls silent ends after three keepalives, and leaving it takes no longer than seconds."""
     server = openssh_factory()
-    async with _relay(server) as (port, freeze):
+    async with _relay(server) as (port, freeze, swallowed):
         target = target_for(server, port=port, keepalive=timedelta(seconds=0.2))
         began = time.monotonic()
         async with connect(target, Pins()) as connection:
@@ -199,12 +202,14 @@ async def test_dead_link_is_noticed_and_left_in_bounded_time(openssh_factory: Op
             with anyio.fail_after(10):
                 await connection.wait_closed()
         assert time.monotonic() - began < 10
+    assert swallowed
+    fired(2)
 
 
 async def test_leaving_a_silent_link_is_bounded(openssh_factory: OpenSSHFactory) -> None:
     """Saying good-bye to nobody takes no longer than the closing time."""
     server = openssh_factory()
-    async with _relay(server) as (port, freeze):
+    async with _relay(server) as (port, freeze, _):
         async with connect(target_for(server, port=port), Pins()):
             freeze.set()
             began = time.monotonic()
@@ -212,13 +217,15 @@ async def test_leaving_a_silent_link_is_bounded(openssh_factory: OpenSSHFactory)
 
 
 @asynccontextmanager
-async def _relay(server: OpenSSHServer) -> AsyncIterator[tuple[int, asyncio.Event]]:
-    """Pass bytes on to `server` until the event is set, then swallow them; gives the port and the event."""
-    frozen = asyncio.Event()
+async def _relay(server: OpenSSHServer) -> AsyncIterator[tuple[int, asyncio.Event, bytearray]]:
+    """Pass bytes on to `server` until the event is set, then swallow them; gives port, event, and what it swallowed."""
+    frozen, swallowed = asyncio.Event(), bytearray()
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
-            if not frozen.is_set():
+            if frozen.is_set():
+                swallowed.extend(data)
+            else:
                 writer.write(data)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -232,7 +239,7 @@ async def _relay(server: OpenSSHServer) -> AsyncIterator[tuple[int, asyncio.Even
             back.close()
 
     async with listening(serve) as port:
-        yield port, frozen
+        yield port, frozen, swallowed
 
 
 async def test_connection_is_fast_and_plain(openssh_factory: OpenSSHFactory) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from contract.connected import Pins, outcome, target_for
 from harvestd.remote.failures import AuthenticationRefused, HostKeyChanged, HostKeyUnknown
+from support.faults import fired
 from support.openssh import OpenSSHFactory, generate_key
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
@@ -38,6 +39,8 @@ async def test_changed_key_is_refused_before_authentication(openssh_factory: Ope
     server.change_host_key()
     before = len(server.log_text())
     error = await outcome(target_for(server), pins)
+    assert server.host_key_fingerprint != old
+    fired(9)
     assert isinstance(error, HostKeyChanged)
     assert old in str(error)
     assert server.host_key_fingerprint in str(error)
@@ -54,6 +57,8 @@ async def test_pin_belongs_to_the_identity(openssh_factory: OpenSSHFactory) -> N
     server, pins = openssh_factory(), Pins()
     await outcome(target_for(server), pins)
     server.change_host_key()
+    assert isinstance(await outcome(target_for(server), pins), HostKeyChanged)
+    fired(10)
     assert await outcome(target_for(server, identity="new-instance"), pins) is None
     assert set(pins.kept) == {"box", "new-instance"}
 

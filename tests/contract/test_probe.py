@@ -32,6 +32,7 @@ from harvestd.remote.box import Chunk, Closed, Failed, Limits, ReadRequest
 from harvestd.remote.connecting import BULK_WINDOW, connect
 from harvestd.remote.opening import open_box
 from harvestd.remote.probe.bootstrap import Pulse
+from support.faults import fired
 from support.openssh import OpenSSHFactory
 from support.relay import relayed
 
@@ -104,6 +105,7 @@ async def test_neither_python_nor_sftp(openssh_factory: OpenSSHFactory, root: Pa
         async with box_at(server, watching(training(root))):
             pass
     assert "127" in str(raised.value)
+    fired(11)
     assert "go away" in str(raised.value)
     assert "\x1b" not in str(raised.value)
     assert "Python 3.6" in raised.value.hint
@@ -288,6 +290,8 @@ async def test_too_many_sessions_is_a_retry(openssh_factory: OpenSSHFactory, roo
         with pytest.raises(Retry, match="no further session"):
             async with open_box(connection, watching(training(root)), Limits()):
                 pass
+        assert "no more sessions" in server.log_text()
+        fired(7)
         assert (await box.scan()).changed
 
 

@@ -170,6 +170,7 @@ async def test_cut_link_resumes(workstation: Workstation) -> None:
             assert is_absent(workstation)
             kept = journalled(workstation)
             assert kept >= 12 * MIB
+            fired(1)
             relay.rate, relay.received = None, 0
             await anyio.to_thread.run_sync(box.server.start)
             await until(is_home(workstation, writer))
