@@ -23,13 +23,24 @@ class Relay:
         """How many stand now."""
         self.rate: float | None = None
         """Bytes a second from the server, for each connection; None: as fast as it goes, 0: nothing any more."""
+        self.swallowed = 0
+        """Bytes from both sides that went nowhere."""
+        self.cut_at: int | None = None
+        """As soon as one connection has carried so many bytes from the server, all are cut, once."""
+        self.cuts = 0
+        """How often that happened."""
         self._server_port = port
+        self._silenced: set[asyncio.StreamWriter] = set()
         self._writers: set[asyncio.StreamWriter] = set()
 
     def cut(self) -> None:
         """End all connections at once."""
         for writer in self._writers:
             writer.transport.abort()
+
+    def silence(self) -> None:
+        """Let the connections that stand now carry nothing any more, and say nothing of it; new ones do."""
+        self._silenced |= self._writers
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry one connection both ways until either side ends it."""
@@ -52,18 +63,37 @@ class Relay:
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             while data := await reader.read(_PIECE):
-                writer.write(data)
-                await writer.drain()
+                await self._pass_on(data, writer)
         writer.transport.abort()
 
     async def _carry_slowly(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        carried = 0
         with suppress(OSError):
             while data := await reader.read(_PIECE):
                 self.received += len(data)
+                if self.cut_at is not None and carried + len(data) >= self.cut_at:
+                    await self._cut_off(data[: self.cut_at - carried], writer)
+                    break
+                carried += len(data)
                 await self._hold(len(data), writer)
-                writer.write(data)
-                await writer.drain()
+                await self._pass_on(data, writer)
         writer.transport.abort()
+
+    async def _pass_on(self, data: bytes, writer: asyncio.StreamWriter) -> None:
+        if writer in self._silenced:
+            self.swallowed += len(data)
+            return
+        writer.write(data)
+        await writer.drain()
+
+    async def _cut_off(self, data: bytes, writer: asyncio.StreamWriter) -> None:
+        """Pass on the last bytes, and cut everything once they are out."""
+        self.cut_at = None
+        self.cuts += 1
+        writer.transport.set_write_buffer_limits(0)
+        writer.write(data)
+        await writer.drain()
+        self.cut()
 
     async def _hold(self, size: int, writer: asyncio.StreamWriter) -> None:
         """Wait for as long as `size` bytes take at a rate that may change meanwhile; a cut ends it."""

@@ -18,14 +18,13 @@ from harvestd.harvest.arriving import Doubtful
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.house import House
 from harvestd.harvest.lanes import Lanes, Line
+from harvestd.harvest.linking import linked
 from harvestd.harvest.parts import PART, Parts
-from harvestd.harvest.pins import Pins
 from harvestd.harvest.publisher import Publisher, StagedFile, StagedGroup
 from harvestd.harvest.transfers import Transfers
 from harvestd.harvest.troubles import Troubles
 from harvestd.inventory.provider import Host
 from harvestd.remote.box import Box
-from harvestd.remote.connecting import connect
 from harvestd.remote.opening import open_reader
 from harvestd.store.failures import Conflict, Refused
 from harvestd.store.root import DataRoot
@@ -101,10 +100,7 @@ class Bulk:
         """Open a connection for bulk."""
         house = self._house
         async with AsyncExitStack() as stack:
-            async with house.connecting:
-                pins = Pins(self._host, house)
-                connecting = connect(house.target_of(self._host), pins, window=window)
-                connection = await stack.enter_async_context(connecting)
+            connection = await stack.enter_async_context(linked(self._host, house, window))
             reader = await stack.enter_async_context(open_reader(connection, self._box, house.limits))
             yield Line(reader, connection.wait_closed)
 

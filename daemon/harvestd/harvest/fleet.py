@@ -71,6 +71,7 @@ class Fleet:
         inventory = Inventory([self._static], self._take)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(inventory.run)
+            tasks.start_soon(self._house.waking.run)
             with anyio.move_on_after(_FIRST_SETS):
                 await inventory.wait_complete()
             self._follow(tasks)

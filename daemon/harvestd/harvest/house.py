@@ -18,6 +18,7 @@ from harvestd.harvest.budgets import Bandwidth, MemoryBudget
 from harvestd.harvest.monitor import Monitor, Silent
 from harvestd.harvest.room import Room
 from harvestd.harvest.turns import Turns
+from harvestd.harvest.waking import Waking
 from harvestd.inventory.provider import Host
 from harvestd.remote.box import Limits, WatchList
 from harvestd.remote.connecting import CONTROL_WINDOW
@@ -59,6 +60,8 @@ class House:
     """Host keys to keep, by identity, of hosts that were logged in to before the catalogue was open."""
     follows: bool = False
     """Whether hosts are watched for good, so that they are worth asking to tell of changes by themselves."""
+    waking: Waking = field(default_factory=Waking)
+    """Interrupts whoever counts on a link when the workstation slept, while somebody runs it."""
     rested: Bell = field(default_factory=Bell)
     """Rung when all is here that a host showed: a good moment for what can wait, while the host is asked once more."""
     dirty: set[str] = field(default_factory=set)

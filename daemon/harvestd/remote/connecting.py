@@ -49,7 +49,7 @@ _NO_KNOWN_HOSTS: tuple[list[str], ...] = ([], [], [], [], [], [], [])
 user's own file."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Connection:
     """A connection that is logged in; `connect` makes and closes it."""
 
@@ -58,6 +58,8 @@ class Connection:
     meter: Meter
     window: int
     """Bytes in flight on each channel that is opened here."""
+    hop: "Connection | None" = None
+    """The connection to the jump host that this one leads through."""
 
     def lost(self, error: BaseException | None = None) -> HarvestError:
         """Give the error to raise when something on this connection failed with `error`."""
@@ -71,6 +73,12 @@ class Connection:
     async def wait_closed(self) -> None:
         """Return when the connection has ended, from whichever side."""
         await self.ssh.wait_closed()
+
+    def abort(self) -> None:
+        """End the connection, and those that it leads through, at once and without a word to the other side."""
+        self.ssh.abort()
+        if self.hop is not None:
+            self.hop.abort()
 
     async def close(self) -> None:
         """End the connection within a bounded time, even where the other side is silent."""
@@ -91,14 +99,13 @@ async def connect(target: Target, pins: PinStore, *, window: int = CONTROL_WINDO
     """
     async with AsyncExitStack() as stack:
         route = await route_to(target)
-        via = None
+        hop = None
         if route.jump:
             hop = await stack.enter_async_context(connect(target.jump(route.jump), pins, window=window))
-            via = hop.ssh, hop.meter
         check = PinCheck(await host_keys.kept_pin(target, pins) if target.host_keys == "pin" else None)
         async with identities(target, route.identity_files) as keys:
             attempt = _Attempt(target, check, keys, await _trusted(target))
-            connection = await attempt.log_in(route, via, window)
+            connection = await attempt.log_in(route, hop, window)
         stack.push_async_callback(connection.close)
         if target.host_keys == "pin" and check.pin is None and check.shown is not None:
             await pins.put(target.identity, str(check.shown))
@@ -134,9 +141,7 @@ class _Attempt:
         """Begin to count before the first byte comes."""
         self.meter = Meter(self._cut)
 
-    async def log_in(
-        self, route: Route, via: tuple[asyncssh.SSHClientConnection, Meter] | None, window: int
-    ) -> Connection:
+    async def log_in(self, route: Route, hop: Connection | None, window: int) -> Connection:
         """Give the connection; raises what `connect` says."""
         target = self.target
         options: dict[str, object] = {
@@ -153,13 +158,13 @@ class _Attempt:
         if target.host_keys == "pin":
             options["server_host_key_algs"] = host_keys.algorithms(self.check.pin)
         if route.own_dialer:
-            options["tunnel"] = MeteredDialer(self.meter, via)
+            options["tunnel"] = MeteredDialer(self.meter, (hop.ssh, hop.meter) if hop else None)
         try:
             with anyio.fail_after(target.connect_timeout.total_seconds()):
                 ssh = await asyncssh.connect(target.address, **options)
         except (asyncssh.Error, OSError, ValueError) as e:
             raise self._failed(e) from e
-        return Connection(target, ssh, self.meter, window)
+        return Connection(target, ssh, self.meter, window, hop)
 
     def _cut(self) -> None:
         if self.ssh is not None:

@@ -20,11 +20,15 @@ class Event(StrEnum):
     SERVICE_STOPPED = "service.stopped"
     """The last event of a process. Fields: exit_code, duration_seconds."""
 
+    SERVICE_WOKE = "service.woke"
+    """The workstation slept; every link is taken for dead and made anew. Fields: seconds (of sleep)."""
+
     HOST_APPEARED = "host.appeared"
     """A provider names a host that was not there. Fields: host, address, source, hardware."""
 
     HOST_CONNECTED = "host.connected"
-    """A box answered, is authenticated and can be read. Fields: host, address, method, duration_seconds, attempt."""
+    """A box answered, is authenticated and can be read; where it comes and goes, once it has settled.
+    Fields: host, address, method, duration_seconds, attempt."""
 
     HOST_POLLED = "host.polled"
     """A look at a box and what small things it asked for are done (at debug only). Fields: host, duration_seconds."""
