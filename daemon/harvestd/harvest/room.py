@@ -34,8 +34,7 @@ class Room:
         self._needed: int | None = None
         """What there was no room for; None while there is room."""
         self._was_full = False
-        self.pause = _FIRST_PAUSE
-        """Seconds of rest after the next write that finds no room."""
+        self._pause = _FIRST_PAUSE
         self._resting_until = 0.0
         self._looking = anyio.Lock()
         """Held while the disk is asked and what it says is told: two hosts must not tell one thing twice."""
@@ -82,16 +81,17 @@ class Room:
             if await anyio.to_thread.run_sync(root.free_bytes) < self._floor - self._floor // 8:
                 raise DiskFull("others took the room on the data root's disk while files were fetched")
 
-    def ran_full(self) -> None:
-        """Note that a write found no room, whatever the disk says of itself: fetching rests for a while."""
+    def ran_full(self) -> float:
+        """Note that a write found no room, whatever the disk says of itself; gives how many seconds fetching rests."""
+        rest, self._pause = self._pause, min(_LONGEST_PAUSE, self._pause * 2)
         self._was_full = True
-        self._resting_until = time.monotonic() + self.pause
-        self.pause = min(_LONGEST_PAUSE, self.pause * 2)
+        self._resting_until = time.monotonic() + rest
+        return rest
 
     def proved(self) -> None:
         """Note that something was fetched and written."""
         self._was_full = False
-        self.pause = _FIRST_PAUSE
+        self._pause = _FIRST_PAUSE
 
     def reserve(self, size: int) -> None:
         """Count `size` bytes as taken although they are not written yet; negative: not any more."""

@@ -68,9 +68,9 @@ class Watcher:
                             await self._scan_now.rung()
                 except DiskFull:
                     # Not even what was seen can be recorded. The link is given up meanwhile, and nothing else.
-                    self._house.room.ran_full()
+                    rest = self._house.room.ran_full()
                     await self._house.room.refuse(self._root, 0)
-                    await anyio.sleep(self._house.room.pause)
+                    await anyio.sleep(rest)
             if woken.cancel_called:
                 self._breaker.woke()
 
