@@ -154,3 +154,24 @@ async def test_newer_catalogue_is_refused(workstation: Workstation) -> None:
     fired(36)
     assert asking(workstation, "verify", "--repair").code == ExitCode.CONFIGURATION
     assert workstation.catalogue("SELECT version_num FROM alembic_version") == [("9999",)]
+
+
+async def test_what_waits_unfiled_is_still_filed(workstation: Workstation) -> None:
+    """Evals whose run was nowhere to be seen keep waiting without their catalogue, and are filed when it appears."""
+    box = workstation.add_box()
+    evals = evals_of_run(box.root, EvalSpec(RUN, questions=5))
+    evals.write_config()
+    evals.evaluate(1)
+    await workstation.once()
+    before = recorded(workstation)
+    assert [str(row[0]).partition("/")[0] for row in before] == ["_unfiled"] * len(before)
+    lose_catalogue(workstation)
+    fired(35)
+    moved = Moved()
+    await workstation.once(moved)
+    assert recorded(workstation) == before
+    RunWriter(box.root, RUN).start()
+    await workstation.once(moved)
+    assert not [row for row in recorded(workstation) if str(row[0]).startswith("_unfiled")]
+    assert sum(moved.bytes.values()) < CHECK
+    workstation.audit()

@@ -12,6 +12,7 @@ from io import BufferedReader
 from harvestd.audit.findings import Finding, Kind
 from harvestd.convention.artifacts import GROWING
 from harvestd.convention.paths import LocalPath, RejectedPath
+from harvestd.convention.placing import UNFILED
 from harvestd.convention.records import ExperimentRecord, FileRecord
 from harvestd.errors import Fatal
 from harvestd.store.failures import Conflict, Damaged, Refused, shown
@@ -135,22 +136,23 @@ def of_manifests(
     for file in files:
         entry = ("/".join(file.target.parts[1:]), file.size, file.sha256)
         by_experiment.setdefault(file.experiment, set()).add(entry)
-    for experiment in experiments:
-        recorded = by_experiment.get(experiment.id)
-        if recorded is None:
-            continue
-        finding = _of_manifest(root, experiment, recorded)
+    places: dict[str | None, str] = {experiment.id: experiment.directory for experiment in experiments}
+    for identifier, directory in {**places, None: UNFILED}.items():
+        recorded = by_experiment.get(identifier)
+        finding = _of_manifest(root, directory, identifier or "", recorded) if recorded else None
         if finding:
             yield finding
 
 
-def _of_manifest(root: DataRoot, experiment: ExperimentRecord, recorded: set[tuple[str, int, str]]) -> Finding | None:
-    path = f"{experiment.directory}/{MANIFEST}"
+def _of_manifest(
+    root: DataRoot, directory: str, identifier: str, recorded: set[tuple[str, int, str]]
+) -> Finding | None:
+    path = f"{directory}/{MANIFEST}"
     try:
-        manifest = read_manifest(root, LocalPath((experiment.directory,)))
+        manifest = read_manifest(root, LocalPath((directory,)))
     except (Damaged, Conflict, Fatal, Refused) as error:
         return Finding(Kind.MANIFEST, path, str(error))
-    if manifest is not None and manifest.experiment.id != experiment.id:
+    if manifest is not None and manifest.experiment.id != identifier:
         return Finding(Kind.MANIFEST, path, "it is another experiment's")
     told = {(file.path, file.size, file.sha256) for file in manifest.files} if manifest else set()
     behind = len(recorded ^ told)

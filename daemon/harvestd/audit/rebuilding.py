@@ -16,6 +16,7 @@ from harvestd.convention.facts import ConfigFacts, InvalidFacts, TrainingInfo, p
 from harvestd.convention.layout import LeftOut
 from harvestd.convention.naming import ExperimentName, Part
 from harvestd.convention.paths import LocalPath, RejectedPath
+from harvestd.convention.placing import UNFILED
 from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
 from harvestd.convention.snapshot import Version
 from harvestd.errors import Fatal
@@ -37,7 +38,10 @@ _UNKNOWN = Version(-1, 0)
 class Rebuilt:
     """What one manifest and its files come to."""
 
-    experiment: ExperimentRecord
+    experiment: ExperimentRecord | None
+    """None: what waits in `_unfiled`."""
+    directory: str
+    """Below the data root."""
     runs: tuple[RunRecord, ...]
     files: tuple[FileRecord, ...]
     links: dict[LocalPath, str] = field(default_factory=dict)
@@ -73,6 +77,8 @@ def read_back(root: DataRoot) -> tuple[list[Rebuilt], list[Unreadable]]:
 
 
 def _rebuilt(root: DataRoot, directory: LocalPath, manifest: Manifest) -> Rebuilt:
+    if directory.name == UNFILED:
+        return Rebuilt(None, UNFILED, (), tuple(_proved(root, directory, None, manifest)))
     experiment = _experiment(manifest)
     if experiment.directory != directory.name:
         raise Damaged(f"the manifest is that of {experiment.directory}")
@@ -82,6 +88,7 @@ def _rebuilt(root: DataRoot, directory: LocalPath, manifest: Manifest) -> Rebuil
     here = {file.target for file in files}
     return Rebuilt(
         experiment=experiment,
+        directory=experiment.directory,
         runs=_runs(root, directory, experiment, manifest),
         files=files,
         links={LocalPath.parse(f"{directory}/{link.path}"): link.target for link in manifest.links},
@@ -136,7 +143,7 @@ def _final(root: DataRoot, directory: LocalPath) -> TrainingInfo | None:
         return None
 
 
-def _proved(root: DataRoot, directory: LocalPath, experiment: str, manifest: Manifest) -> Iterator[FileRecord]:
+def _proved(root: DataRoot, directory: LocalPath, experiment: str | None, manifest: Manifest) -> Iterator[FileRecord]:
     records = [_record(directory, experiment, each) for each in manifest.files]
     grown = [
         _grown(root, record) if each.state is FileState.GROWING else record
@@ -147,7 +154,7 @@ def _proved(root: DataRoot, directory: LocalPath, experiment: str, manifest: Man
     yield from (record for record, stands in zip(candidates, stand, strict=True) if stands)
 
 
-def _record(directory: LocalPath, experiment: str, filed: FiledFile) -> FileRecord:
+def _record(directory: LocalPath, experiment: str | None, filed: FiledFile) -> FileRecord:
     return FileRecord(
         storage=filed.storage,
         place=filed.remote_path,

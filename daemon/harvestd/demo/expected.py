@@ -1,7 +1,7 @@
 """What must stand at home when the story is told: written out by hand, so that it can contradict the convention's code.
 
-Each file at home is named with the file on its box whose bytes it must have. Nothing else may stand there but each
-experiment's own manifest.
+Each file at home is named with the file on its box whose bytes it must have. Nothing else may stand there but the
+manifests of experiments, and of what waits unfiled.
 """
 
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ def expected_links() -> dict[Home, str]:
 
 def expected_manifests() -> set[Home]:
     """Give the files that harvestd writes itself."""
-    return {home / "manifest.json" for home in (TRAINING_HOME, BATCH_HOME, QUIET_HOME)}
+    return {home / "manifest.json" for home in (TRAINING_HOME, BATCH_HOME, QUIET_HOME, UNFILED.parent)}
 
 
 Pair = tuple[Home, tuple[str, PurePosixPath]]

@@ -64,8 +64,8 @@ class House:
     """Interrupts whoever counts on a link when the workstation slept, while somebody runs it."""
     rested: Bell = field(default_factory=Bell)
     """Rung when all is here that a host showed: a good moment for what can wait, while the host is asked once more."""
-    dirty: set[str] = field(default_factory=set)
-    """Experiments whose manifest is behind the catalogue."""
+    dirty: set[str | None] = field(default_factory=set)
+    """Experiments whose manifest is behind the catalogue; None: what waits in `_unfiled`, which has one too."""
 
     @classmethod
     def of(cls, settings: Settings, monitor: Monitor) -> "House":
@@ -151,8 +151,8 @@ class House:
         )
 
     def touch(self, experiments: Iterable[str | None]) -> None:
-        """Note that these experiments changed."""
-        self.dirty.update(experiment for experiment in experiments if experiment is not None)
+        """Note that these experiments changed; None: what waits in `_unfiled`."""
+        self.dirty.update(experiments)
 
 
 def selection_of(settings: Settings) -> Selection:

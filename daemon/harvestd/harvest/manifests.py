@@ -11,6 +11,7 @@ import anyio.to_thread
 from harvestd.convention.artifacts import GROWING
 from harvestd.convention.layout import LeftOut as NotFetched
 from harvestd.convention.paths import LocalPath
+from harvestd.convention.placing import UNFILED
 from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
 from harvestd.errors import DiskFull, Retry
 from harvestd.harvest.house import House
@@ -32,9 +33,11 @@ class Manifests:
     def __init__(self, house: House, root: DataRoot) -> None:
         self._house = house
         self._root = root
-        self._written: dict[str, float] = {}
-        self._behind: dict[str, float] = {}
-        """Since when the manifests that are not written yet are behind."""
+        self._written: dict[str | None, float] = {}
+        self._behind: dict[str | None, float] = {}
+        """Since when the manifests that are not written yet are behind; None: that of what waits in `_unfiled`."""
+        self._held: set[str | None] = set()
+        """Whose manifest names files: it is written once more when none of them is left."""
 
     async def run(self) -> None:
         """Write what is due until cancelled; the caller flushes at the end."""
@@ -44,7 +47,7 @@ class Manifests:
                 continue
             now = time.monotonic()
             changed = self._noted(now)
-            for identifier, since in sorted(self._behind.items()):
+            for identifier, since in list(self._behind.items()):
                 # While files come in, one that is about to change again is not written without need.
                 waits = identifier in changed and now - since < EVERY
                 if not waits and now - self._written.get(identifier, -EVERY) >= EVERY:
@@ -60,7 +63,7 @@ class Manifests:
     async def flush(self) -> None:
         """Write all manifests that are behind, as far as there is room."""
         self._noted(time.monotonic())
-        for identifier in sorted(self._behind):
+        for identifier in list(self._behind):
             await self._write(identifier)
 
     @property
@@ -68,7 +71,7 @@ class Manifests:
         """Whether no manifest is behind the catalogue."""
         return not self._behind and not self._house.dirty
 
-    def _noted(self, now: float) -> set[str]:
+    def _noted(self, now: float) -> set[str | None]:
         """Take over which experiments changed since the last look."""
         changed = set(self._house.dirty)
         self._house.dirty.clear()
@@ -76,36 +79,31 @@ class Manifests:
             self._behind.setdefault(identifier, now)
         return changed
 
-    async def _write(self, identifier: str) -> None:
+    async def _write(self, identifier: str | None) -> None:
         knowledge = self._house.catalogue.knowledge
         self._written[identifier] = time.monotonic()
         files = knowledge.files_of(identifier)
         # Taken before the first await: what changes from here on is behind anew.
         del self._behind[identifier]
-        if not files:
+        if not files and identifier not in self._held:
             return
-        experiment = knowledge.experiment(identifier)
+        head = Experiment("", UNFILED) if identifier is None else _head(knowledge.experiment(identifier))
         manifest = partial(
             _manifest,
-            experiment,
+            head,
             files,
-            runs=[run for run in knowledge.runs() if run.experiment == identifier],
-            links=knowledge.links_in(experiment.directory),
-            left_out=self._house.catalogue.left_out_of(identifier),
+            runs=[run for run in knowledge.runs() if run.experiment == identifier] if identifier else [],
+            links=knowledge.links_in(head.directory),
+            left_out=self._house.catalogue.left_out_of(identifier) if identifier else [],
         )
         try:
-            await anyio.to_thread.run_sync(_write, self._root, LocalPath((experiment.directory,)), manifest)
-        except anyio.get_cancelled_exc_class():
-            # It may have come before the thread began: what was taken above is for the last flush.
-            self._house.dirty.add(identifier)
-            raise
+            await anyio.to_thread.run_sync(_write, self._root, LocalPath((head.directory,)), manifest)
+            self._held.add(identifier)
         except (DiskFull, Retry):
             # Whoever fetches tells it; here it is written when there is room, or a descriptor, again.
             self._house.dirty.add(identifier)
         except (Conflict, Refused) as e:
-            get_logger().warning(
-                Event.FILE_CONFLICT, path=experiment.directory, error=f"its manifest can't be written: {e}"
-            )
+            get_logger().warning(Event.FILE_CONFLICT, path=head.directory, error=f"its manifest can't be written: {e}")
         except BaseException:
             self._house.dirty.add(identifier)  # an end may come before the thread began: the last flush writes it
             raise
@@ -116,17 +114,21 @@ def _write(root: DataRoot, directory: LocalPath, manifest: Callable[[], Manifest
     write_manifest(root, directory, manifest())
 
 
+def _head(experiment: ExperimentRecord) -> Experiment:
+    parts = {name: NamePart(part.value, part.source) for name, part in experiment.name.parts.items()}
+    return Experiment(experiment.id, experiment.directory, parts)
+
+
 def _manifest(
-    experiment: ExperimentRecord,
+    experiment: Experiment,
     files: Sequence[FileRecord],
     *,
     runs: Sequence[RunRecord],
     links: Mapping[LocalPath, str],
     left_out: Sequence[tuple[str, NotFetched]],
 ) -> Manifest:
-    parts = {name: NamePart(part.value, part.source) for name, part in experiment.name.parts.items()}
     return Manifest(
-        experiment=Experiment(experiment.id, experiment.directory, parts),
+        experiment=experiment,
         runs=tuple(Run(run.host, run.storage, run.place, run.name, run.id) for run in runs),
         files=tuple(_filed(file) for file in files),
         links=tuple(MadeLink("/".join(path.parts[1:]), target) for path, target in links.items()),

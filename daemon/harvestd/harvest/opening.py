@@ -49,7 +49,7 @@ async def opened_house(settings: Settings, monitor: Monitor) -> AsyncIterator[tu
             house.touch(record.experiment for record in recorded)
             if not lock.found_in_order:
                 # Which manifests were behind when the last process died, only that one knew.
-                house.touch(each.id for each in catalogue.knowledge.experiments())
+                house.touch([None, *(each.id for each in catalogue.knowledge.experiments())])
             await manifests.run()
 
         try:

@@ -22,10 +22,11 @@ async def rebuild(catalogue: "Catalogue", root: DataRoot) -> None:
     if not found and not skipped:
         return
     for each in found:
-        first, *others = each.runs
-        await catalogue.save_discovery(each.experiment, first)
-        for run in others:
-            await catalogue.save_run(run)
+        if each.experiment is not None:
+            first, *others = each.runs
+            await catalogue.save_discovery(each.experiment, first)
+            for run in others:
+                await catalogue.save_run(run)
         await catalogue.save_files(each.files)
         for path, target in each.links.items():
             await catalogue.save_link(path, target)
@@ -35,16 +36,12 @@ async def rebuild(catalogue: "Catalogue", root: DataRoot) -> None:
     get_logger().warning(
         Event.CATALOGUE_REBUILT,
         path=root.path,
-        experiments=len(found),
+        experiments=sum(each.experiment is not None for each in found),
         runs=sum(len(each.runs) for each in found),
         files=len(files),
         bytes=sum(file.size for file in files),
         skipped=[f"{one.directory}: {one.reason}" for one in skipped]
-        + [
-            f"{each.experiment.directory}: {each.lost} files are not as its manifest says"
-            for each in found
-            if each.lost
-        ],
+        + [f"{each.directory}: {each.lost} files are not as its manifest says" for each in found if each.lost],
         hint="host keys were in it too: compare the ones that are pinned now, or put the old catalogue back",
     )
 
@@ -60,7 +57,7 @@ def _left_out(found: "Sequence[Rebuilt]") -> "dict[str, dict[str | None, tuple[L
     gathered: defaultdict[str, defaultdict[str | None, list[LeftOut]]] = defaultdict(lambda: defaultdict(list))
     for each in found:
         for host, entry in each.left_out:
-            gathered[host][each.experiment.id].append(entry)
+            gathered[host][each.experiment.id if each.experiment else None].append(entry)
     return {
         host: {experiment: tuple(entries) for experiment, entries in by_experiment.items()}
         for host, by_experiment in gathered.items()

@@ -52,8 +52,8 @@ async def _repaired(house: House, root: DataRoot, finding: Finding) -> bool:
     path = LocalPath.parse(finding.path)
     record = knowledge.holder(path)
     if finding.kind is Kind.MANIFEST:
-        directory = path.parts[0]
-        house.touch(each.id for each in knowledge.experiments() if each.directory == directory)
+        places: dict[str, str | None] = {each.directory: each.id for each in knowledge.experiments()}
+        house.touch([places.get(path.parts[0])])
         return True
     if finding.kind not in _GONE:
         return False
