@@ -29,6 +29,9 @@ class Relay:
         """As soon as one connection has carried so many bytes from the server, all are cut, once."""
         self.cuts = 0
         """How often that happened."""
+        self.keep_back: int | None = None
+        """Once a connection carried so many bytes from the server, its last byte waits here for the next one."""
+        self._kept_at: float | None = None
         self._server_port = port
         self._silenced: set[asyncio.StreamWriter] = set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -37,6 +40,10 @@ class Relay:
         """End all connections at once."""
         for writer in self._writers:
             writer.transport.abort()
+
+    def keeps_last(self, seconds: float) -> bool:
+        """Tell whether a byte was kept back for so long that it is an answer's last."""
+        return self._kept_at is not None and asyncio.get_running_loop().time() - self._kept_at >= seconds
 
     def silence(self) -> None:
         """Let the connections that stand now carry nothing any more, and say nothing of it; new ones do."""
@@ -67,7 +74,7 @@ class Relay:
         writer.transport.abort()
 
     async def _carry_slowly(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        carried = 0
+        carried, kept = 0, b""
         with suppress(OSError):
             while data := await reader.read(_PIECE):
                 self.received += len(data)
@@ -76,7 +83,12 @@ class Relay:
                     break
                 carried += len(data)
                 await self._hold(len(data), writer)
-                await self._pass_on(data, writer)
+                waits = self.keep_back is not None and carried >= self.keep_back
+                whole = kept + data
+                kept = whole[-1:] if waits else b""
+                if waits:
+                    self._kept_at = asyncio.get_running_loop().time()
+                await self._pass_on(whole[: len(whole) - len(kept)], writer)
         writer.transport.abort()
 
     async def _pass_on(self, data: bytes, writer: asyncio.StreamWriter) -> None:
