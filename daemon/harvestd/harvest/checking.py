@@ -1,5 +1,6 @@
 """Files whose times changed but not their size: hashed on the box, and fetched again only where the content differs."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ from harvestd.convention.plan import Check
 from harvestd.harvest.house import House
 from harvestd.harvest.troubles import Troubles
 from harvestd.remote.box import Closed, Failed, Opened, Reader, ReadRequest
+from harvestd.remote.failures import Stuck
 
 
 async def check_contents(checks: Sequence[Check], reader: Reader, house: House, troubles: Troubles) -> None:
@@ -17,20 +19,24 @@ async def check_contents(checks: Sequence[Check], reader: Reader, house: House, 
     ]
     waiting = iter(checks)
     opened: Opened | None = None
-    async with reader.reading(requests) as events:
-        async for event in events:
-            match event:
-                case Opened():
-                    opened = event
-                case Failed(_, reason):
-                    troubles.failed(next(waiting).place, reason)
-                case Closed(_, version):
-                    item = next(waiting)
-                    if opened is None or not opened.version == version == item.source.version:
-                        troubles.failed(item.place, "it changed on the box while it was hashed")
-                        continue
-                    troubles.cleared(item.place)
-                    await _conclude(item, opened, house)
+    try:
+        async with reader.reading(requests) as events:
+            async for event in events:
+                match event:
+                    case Opened():
+                        opened = event
+                    case Failed(_, reason):
+                        troubles.failed(next(waiting).place, reason)
+                    case Closed(_, version):
+                        item = next(waiting)
+                        if opened is None or not opened.version == version == item.source.version:
+                            troubles.failed(item.place, "it changed on the box while it was hashed")
+                            continue
+                        troubles.cleared(item.place)
+                        await _conclude(item, opened, house)
+    except Stuck as e:
+        for item in itertools.islice(waiting, 1):
+            troubles.stuck(item.place, str(e))
 
 
 async def _conclude(item: Check, opened: Opened, house: House) -> None:

@@ -25,6 +25,7 @@ from harvestd.harvest.publisher import Publisher, StagedFile, StagedGroup, reaso
 from harvestd.harvest.troubles import Troubles
 from harvestd.inventory.provider import Host
 from harvestd.remote.box import Chunk, Closed, Failed, Opened, Reader, ReadRequest, Whole
+from harvestd.remote.failures import Stuck
 from harvestd.store.root import DataRoot
 from harvestd.store.staging import Staged
 
@@ -102,6 +103,11 @@ class _Batches:
         self._taken -= group.size
         self._memory.give_back(group.size)
 
+    def drop(self, begun: _Collected | None) -> None:
+        """Give back the memory of a group of which no more will come, where one was begun."""
+        if begun is not None:
+            self.free(begun.group)
+
     def free_all(self) -> None:
         self._memory.give_back(self._taken)
         self._taken = 0
@@ -142,7 +148,10 @@ class Collecting:
             batches.free_all()
 
     async def _read(self, groups: Sequence[FetchGroup], reader: Reader, batches: _Batches) -> None:
-        """Hand over each group as soon as its last file is here; those in doubt are noted instead."""
+        """Hand over each group as soon as its last file is here; those in doubt are noted instead.
+
+        What comes after a file whose reading hangs waits for the next look.
+        """
         queue = [(group, file) for group in groups for file in group.files]
         requests = [
             ReadRequest(f.source.tree, f.source.path, length=f.source.version.size, in_one=True) for _, f in queue
@@ -152,36 +161,41 @@ class Collecting:
         opened: Opened | None = None
         pieces: list[bytes] = []
         group, file = next(waiting)
-        async with reader.reading(requests) as events:
-            async for event in events:
-                if collected is None:
-                    await batches.make_room(group)
-                    collected = _Collected(group, time.monotonic())
-                match event:
-                    case Whole():
-                        self._house.monitor.moved(self._host.name, len(event.data))
-                        if self._house.bandwidth.is_limited:
-                            await self._house.bandwidth.spend(len(event.data))
-                        collected.take(file, event.version, event.version, event.data, event.sha256.hex())
-                    case Opened():
-                        opened = event
-                        continue
-                    case Chunk(data):
-                        self._house.monitor.moved(self._host.name, len(data))
-                        await self._house.bandwidth.spend(len(data))
-                        pieces.append(data)
-                        continue
-                    case Closed() if opened is not None:
-                        collected.take(file, opened.version, event.version, b"".join(pieces), event.sha256)
-                    case Closed() | Failed():
-                        reason = event.reason if isinstance(event, Failed) else "no answer"
-                        collected.doubt = f"{file.source.path.name}: {reason}"
-                opened = None
-                pieces.clear()
-                if file is group.files[-1]:
-                    await self._hand_over(collected, batches)
-                    collected = None
-                group, file = next(waiting, (group, file))
+        try:
+            async with reader.reading(requests) as events:
+                async for event in events:
+                    if collected is None:
+                        await batches.make_room(group)
+                        collected = _Collected(group, time.monotonic())
+                    match event:
+                        case Whole():
+                            await self._moved(len(event.data))
+                            collected.take(file, event.version, event.version, event.data, event.sha256.hex())
+                        case Opened():
+                            opened = event
+                            continue
+                        case Chunk(data):
+                            await self._moved(len(data))
+                            pieces.append(data)
+                            continue
+                        case Closed() if opened is not None:
+                            collected.take(file, opened.version, event.version, b"".join(pieces), event.sha256)
+                        case Closed() | Failed():
+                            collected.doubt = f"{file.source.path.name}: {_reason(event)}"
+                    opened = None
+                    pieces.clear()
+                    if file is group.files[-1]:
+                        await self._hand_over(collected, batches)
+                        collected = None
+                    group, file = next(waiting, (group, file))
+        except Stuck as e:
+            self._troubles.stuck(group.place, f"{file.source.path.name}: {e}")
+            batches.drop(collected)
+
+    async def _moved(self, size: int) -> None:
+        self._house.monitor.moved(self._host.name, size)
+        if self._house.bandwidth.is_limited:
+            await self._house.bandwidth.spend(size)
 
     async def _hand_over(self, collected: _Collected, batches: _Batches) -> None:
         place = collected.group.place
@@ -234,6 +248,10 @@ class Collecting:
                     each.discard()
                 return None
         return StagedGroup(collected.group, tuple(files), collected.started)
+
+
+def _reason(end: Closed | Failed) -> str:
+    return end.reason if isinstance(end, Failed) else "no answer"
 
 
 def _sliced(groups: Sequence[FetchGroup]) -> Iterator[list[FetchGroup]]:

@@ -5,6 +5,7 @@ does not agree, the source was truncated or replaced: what is here is set aside 
 """
 
 import hashlib
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from harvestd.harvest.stepping import Stepping
 from harvestd.harvest.troubles import Troubles
 from harvestd.inventory.provider import Host
 from harvestd.remote.box import Chunk, Closed, Failed, Opened, Reader, ReadRequest
+from harvestd.remote.failures import Stuck
 from harvestd.store.failures import Conflict, Damaged, Refused
 from harvestd.store.growing import GrowingFile
 from harvestd.store.root import DataRoot
@@ -94,25 +96,29 @@ class Following:
         waiting = iter(opened)
         content = bytearray()
         start: Opened | None = None
-        async with reader.reading(requests) as events:
-            async for event in events:
-                match event:
-                    case Opened():
-                        start = event
-                    case Chunk(data):
-                        content += data
-                        self._house.monitor.moved(self._host.name, len(data))
-                        await self._house.bandwidth.spend(len(data))
-                    case Failed(_, reason):
-                        follow, _ = next(waiting)
-                        content.clear()
-                        self._troubles.delayed(follow.place, reason)
-                    case Closed():
-                        part = _Part(*next(waiting), bytes(content), start, event)
-                        content.clear()
-                        more = await self._take(part)
-                        if more is not None:
-                            further.append(more)
+        try:
+            async with reader.reading(requests) as events:
+                async for event in events:
+                    match event:
+                        case Opened():
+                            start = event
+                        case Chunk(data):
+                            content += data
+                            self._house.monitor.moved(self._host.name, len(data))
+                            await self._house.bandwidth.spend(len(data))
+                        case Failed(_, reason):
+                            follow, _ = next(waiting)
+                            content.clear()
+                            self._troubles.delayed(follow.place, reason)
+                        case Closed():
+                            part = _Part(*next(waiting), bytes(content), start, event)
+                            content.clear()
+                            more = await self._take(part)
+                            if more is not None:
+                                further.append(more)
+        except Stuck as e:
+            for follow, _ in itertools.islice(waiting, 1):
+                self._troubles.stuck(follow.place, str(e))
         return further
 
     async def _opened(self, follow: Follow) -> GrowingFile | None:

@@ -9,6 +9,7 @@ from harvestd.telemetry.logs import get_logger
 
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 300.0
+_STUCK_PAUSE = 60.0
 _TOLD_AT = 3
 """Failures in a row after which a person hears of it: one or two are what a box that writes looks like."""
 
@@ -32,14 +33,19 @@ class Troubles:
 
     def failed(self, place: str, reason: str) -> None:
         """Note that `place` could not be brought home."""
-        self._note(place, reason, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** self.attempts(place)))
+        attempts = self.attempts(place)
+        self._note(place, reason, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempts), attempts + 1)
+
+    def stuck(self, place: str, reason: str) -> None:
+        """Note that reading `place` hangs: it held up all others of the host, which have their turn first now."""
+        attempts = max(self.attempts(place) + 1, _TOLD_AT)
+        self._note(place, reason, min(_LONGEST_PAUSE, _STUCK_PAUSE * 2 ** (attempts - _TOLD_AT)), attempts)
 
     def delayed(self, place: str, reason: str) -> None:
         """Note that nothing came of `place` this time; asking costs little, so it is asked for again before long."""
-        self._note(place, reason, _FIRST_PAUSE)
+        self._note(place, reason, _FIRST_PAUSE, self.attempts(place) + 1)
 
-    def _note(self, place: str, reason: str, pause: float) -> None:
-        attempts = self.attempts(place) + 1
+    def _note(self, place: str, reason: str, pause: float, attempts: int) -> None:
         self._found[place] = Trouble(reason, attempts, time.monotonic() + pause)
         if attempts == _TOLD_AT:
             get_logger().warning(Event.FILE_REJECTED, host=self._host, path=place, error=reason, attempt=attempts)

@@ -26,6 +26,10 @@ class LinkLost(Retry):
     """The connection, or a channel of it, ended under our hands."""
 
 
+class Stuck(Retry):
+    """The link lives, but nothing comes of one question: a file system on the box hangs. Others may be answered."""
+
+
 class AuthenticationRefused(HostQuarantined):
     """The host does not accept us: a wrong key or a wrong user."""
 

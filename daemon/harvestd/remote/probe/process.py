@@ -17,10 +17,10 @@ from typing import Self
 import anyio
 import asyncssh
 
-from harvestd.errors import HarvestError, HostQuarantined
+from harvestd.errors import HarvestError, HostQuarantined, Retry
 from harvestd.remote.box import Limits
 from harvestd.remote.connecting import Connection
-from harvestd.remote.failures import LinkLost, quoted
+from harvestd.remote.failures import LinkLost, Stuck, quoted
 from harvestd.remote.probe import answers, bootstrap
 from harvestd.remote.probe.bootstrap import HEARTBEAT, Pulse
 from harvestd.remote.probe.frames import MARKER_BYTES, BrokenStream, Frame, FrameDecoder, Letter
@@ -270,7 +270,7 @@ class ProbeProcess:
                 raise NoProbe("commands are refused") from e
             raise self._connection.lost(e) from e
         except TimeoutError as e:
-            raise self._silent() from e
+            raise self._silent(self._connection.meter.total) from e
         except (asyncssh.Error, OSError) as e:
             raise self._connection.lost(e) from e
         self.round_trip = self._session.opened_at - asked
@@ -296,12 +296,12 @@ class ProbeProcess:
         said = f", saying {quoted(self._session.complaint)}" if self._session.complaint.strip() else ""
         return f"the probe ended{'' if status is None else f' with status {status}'}{said}"
 
-    def _silent(self) -> LinkLost:
-        seconds = self._limits.answer_time.total_seconds()
-        return LinkLost(
-            f"{self._connection.target}: no byte of an answer within {seconds:g} s",
-            hint="the box's file system hangs, or the link is dead",
-        )
+    def _silent(self, heard: int) -> Retry:
+        """Give the error for an answer that does not come, where the connection had brought `heard` bytes before."""
+        what = f"{self._connection.target}: no byte of an answer within {self._limits.answer_time.total_seconds():g} s"
+        if self._connection.meter.total > heard:
+            return Stuck(f"{what}, though the link is alive", hint="the box's file system hangs")
+        return LinkLost(what, hint="the box's file system hangs, or the link is dead")
 
     @property
     def alive(self) -> bool:
@@ -327,15 +327,16 @@ class ProbeProcess:
     async def frame(self, box: Mailbox) -> Frame:
         """Give the next frame of a conversation that says something.
 
-        Raises `Retry` where the link is lost or nothing at all arrives for `Limits.answer_time`, `HostQuarantined`
-        where the stream is garbage.
+        Raises `Retry` where the link is lost or nothing at all arrives for `Limits.answer_time` (`Stuck` where the
+        link shows life meanwhile), `HostQuarantined` where the stream is garbage.
         """
         while True:
             while not box.frames:
+                heard = self._connection.meter.total
                 with anyio.move_on_after(self._limits.answer_time.total_seconds()) as scope:
                     await self.arrival(box)
                 if scope.cancelled_caught:
-                    raise self._silent()
+                    raise self._silent(heard)
             frame = self._session.take(box)
             if frame.letter is not Letter.WAIT:
                 return frame
