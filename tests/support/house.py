@@ -25,7 +25,7 @@ import anyio.lowlevel
 import structlog.testing
 
 from harvestd import failpoints, service
-from harvestd.audit.findings import Kind
+from harvestd.audit.findings import Finding, Kind
 from harvestd.catalogue import reading
 from harvestd.demo.writers import RunWriter
 from harvestd.harvest import verifying
@@ -208,15 +208,18 @@ class Workstation:
 
     def audit(self) -> None:
         """Check what must hold at any rest: the audit of `harvestd verify` finds nothing but a person's own files."""
+        wrong = [finding for finding in self.findings() if finding.kind is not Kind.FOREIGN]
+        assert not wrong, "\n".join(f"{finding.kind}: {finding.path} {finding.detail}" for finding in wrong)
+
+    def findings(self) -> list[Finding]:
+        """Give all that the audit of `harvestd verify` finds; nothing while there is no data root yet."""
         settings = load(self.config, env={})
         if not (self.data / ".harvestd").exists():
-            return
+            return []
         assert not verifying.catalogue_findings(settings)
         with reading.questions(settings.state) as connection:
             subject = verifying.everything(connection)
-            found = list(verifying.findings(settings, connection, subject, lambda _: None))
-        wrong = [finding for finding in found if finding.kind is not Kind.FOREIGN]
-        assert not wrong, "\n".join(f"{finding.kind}: {finding.path} {finding.detail}" for finding in wrong)
+            return list(verifying.findings(settings, connection, subject, lambda _: None))
 
 
 class Moved:

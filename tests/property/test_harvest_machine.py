@@ -1,0 +1,203 @@
+"""A host that does what it likes, passes that die where it hurts: what is at home is always what the host once showed.
+
+The store, the catalogue, planning and sessions are the real ones; each pass is a process of its own, and its end is
+SIGKILL at a named moment, SIGTERM, a link that breaks, or that all is done.
+"""
+
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from harvestd.audit.findings import Kind
+from harvestd.failpoints import POINTS
+from support.data_root import tree
+from support.faults import fired
+from support.harvest_process import Death, Ending, Passes, Task, passes
+from support.house import Workstation
+from support.openssh import OpenSSHFactory
+from support.scripted_box import PATHS, ROOT, Change, Deed, Host
+from support.wanted import temporaries_left
+
+KEEP = 5
+"""So many replaced versions of a file are kept, the first one among them."""
+_QUICK = settings(
+    max_examples=10,
+    stateful_step_count=14,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.generate, Phase.shrink],
+)
+_LONG = settings(_QUICK, max_examples=250, stateful_step_count=30)
+
+paths = st.sampled_from(list(PATHS))
+to_files = st.builds(Change, st.sampled_from([each for each in Deed if each not in {Deed.GARBLE, Deed.CUT}]), paths)
+to_all = st.builds(Change, st.sampled_from(Deed), paths)
+scripts = st.lists(st.tuples(st.integers(1, 40), to_all), max_size=4).map(lambda each: sorted(each, key=lambda e: e[0]))
+deaths = st.builds(
+    Death,
+    st.sampled_from(list(POINTS)),
+    st.integers(1, 4),
+    st.sampled_from([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]),
+)
+
+
+class HarvestMachine(RuleBasedStateMachine):
+    """One host and one workstation."""
+
+    maker: ClassVar[Passes]
+    """The process that makes all passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._directory = Path(tempfile.mkdtemp(prefix="harvest-machine-"))
+        self._workstation = Workstation(self._directory, OpenSSHFactory(self._directory / "openssh"))
+        self._workstation.settings(poll={"settle": "10s"})
+        self._host = Host()
+        self._filed: dict[str, bytes] = {}
+        """What was on record at the step before, by its path at home."""
+
+    @initialize()
+    def begin(self) -> None:
+        """Begin a run on the host, and an eval of another one."""
+        for path in list(PATHS)[:2] + list(PATHS)[-2:]:
+            self._host.make(Change(Deed.WRITE, path))
+
+    @rule(change=to_files)
+    def change(self, change: Change) -> None:
+        """Let something happen on the host while nobody looks."""
+        self._host.make(change)
+
+    @rule(number=st.integers(0, len(PATHS) - 1))
+    def write_on(self, number: int) -> None:
+        """Let the host write some files one after the other, as its programs do."""
+        for path in list(PATHS)[number : number + 4]:
+            self._host.make(Change(Deed.WRITE, path))
+
+    @rule(script=scripts)
+    def look(self, script: list[tuple[int, Change]]) -> None:
+        """Make a pass while the host goes on."""
+        self._make(Task(self._workstation.config, self._host, script))
+
+    @rule(script=scripts, death=deaths)
+    def die(self, script: list[tuple[int, Change]], death: Death) -> None:
+        """Make a pass that ends before its time."""
+        ending = self._make(Task(self._workstation.config, self._host, script, death))
+        if ending.signal == signal.SIGKILL:
+            fired(31)
+
+    @rule()
+    def rest(self) -> None:
+        """Let nothing happen any more: after one pass all is here, nothing else is, and another has nothing to do."""
+        self._host.finish()
+        ending = self._make(Task(self._workstation.config, self._host))
+        assert not ending.troubles
+        assert not ending.error
+        assert self._missing() == []
+        assert temporaries_left(self._workstation) == []
+        self._workstation.audit()
+        assert self._make(Task(self._workstation.config, self._host)).files == 0
+
+    def teardown(self) -> None:
+        """Every story ends in a rest."""
+        try:
+            self.rest()
+            self.filed_is_shown()
+        finally:
+            shutil.rmtree(self._directory)
+
+    @invariant()
+    def filed_is_shown(self) -> None:
+        """Whatever stands at its path is one version of its file, or the beginning of one where it grows."""
+        shown = {content for each in self._host.shown.values() for content in each}
+        logs = [each for path, found in self._host.shown.items() if path.endswith(".jsonl") for each in found]
+        for path, content in self._workstation.filed().items():
+            if isinstance(content, bytes) and content not in shown:
+                assert path.endswith(".jsonl"), f"{path} was never so on the host: {content[:80]!r}"
+                assert any(each.startswith(content) for each in logs), f"{path} is the beginning of no log"
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        """Find what was on record at its place, or among its kept versions, of which too many go."""
+        versions = tree(self._workstation.state / "versions") if self._workstation.state.exists() else {}
+        here = [*self._workstation.filed().values(), *versions.values()]
+        for path, content in self._filed.items():
+            if sum(each.startswith(f"{path}/") for each in versions) < KEEP:
+                assert any(isinstance(each, bytes) and each.startswith(content) for each in here), f"{path} is lost"
+        self._filed = self._on_record()
+
+    @invariant()
+    def rows_have_files(self) -> None:
+        """Find what is on record at its place, with its hash; a pass that died may have got further than its record."""
+        if not (self._workstation.state / "catalogue.sqlite").exists():
+            return
+        found = self._workstation.findings()
+        unsettled = {each.path for each in found if each.kind is Kind.UNSETTLED}
+        for each in found:
+            is_wrong = each.kind in {Kind.MISSING, Kind.CHANGED, Kind.IN_THE_WAY, Kind.LAX}
+            assert not is_wrong or each.path in unsettled or each.path.endswith(".jsonl"), str(each)
+
+    def _make(self, task: Task) -> Ending:
+        ending = self.maker.make(task)
+        assert not ending.bug, ending.bug
+        assert ending.signal in {0, signal.SIGKILL}
+        for _, change in task.script[: ending.made]:
+            self._host.make(change)
+        return ending
+
+    def _on_record(self) -> dict[str, bytes]:
+        """Give what is on record, as far as it stands at its path."""
+        filed = self._workstation.filed()
+        rows = {str(path): size for path, size in self._workstation.catalogue("SELECT target, size FROM files")}
+        found = {path: (content, rows[path]) for path, content in filed.items() if path in rows}
+        return {
+            path: content[:size]
+            for path, (content, size) in found.items()
+            if isinstance(content, bytes) and isinstance(size, int)
+        }
+
+    def _missing(self) -> list[str]:
+        """Give what the host has and is not, or not so, at home."""
+        places: dict[str, list[str]] = {}
+        for place, target in self._workstation.catalogue("SELECT place, target FROM files"):
+            places.setdefault(str(place), []).append(str(target))
+        filed = self._workstation.filed()
+        wanted = {path: file.content for path, file in self._host.files.items() if path in PATHS}
+        return [
+            f"{path}: {places.get(f'{ROOT}/{path}', 'nowhere')}"
+            for path, content in wanted.items()
+            if not places.get(f"{ROOT}/{path}")
+            or any(filed.get(each) not in _forms(path, content) for each in places[f"{ROOT}/{path}"])
+        ]
+
+
+def _forms(path: str, content: bytes) -> set[bytes]:
+    """Give how a file may stand at home: whole, or without a last line that has no end where it grows."""
+    return {content, content[: content.rfind(b"\n") + 1]} if path.endswith(".jsonl") else {content}
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[type[HarvestMachine]]:
+    """Give the machine, with a process that makes its passes."""
+    with passes() as HarvestMachine.maker:
+        yield HarvestMachine
+
+
+def test_any_story_ends_with_all_at_home(machine: type[HarvestMachine]) -> None:
+    """Some stories, always the same."""
+    run_state_machine_as_test(machine, settings=_QUICK)
+
+
+@pytest.mark.slow
+def test_many_stories_end_with_all_at_home(machine: type[HarvestMachine]) -> None:
+    """Many more."""
+    run_state_machine_as_test(machine, settings=_LONG)
