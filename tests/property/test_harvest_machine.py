@@ -29,8 +29,8 @@ from support.wanted import temporaries_left
 KEEP = 5
 """So many replaced versions of a file are kept, the first one among them."""
 _QUICK = settings(
-    max_examples=10,
-    stateful_step_count=14,
+    max_examples=12,
+    stateful_step_count=10,
     deadline=None,
     derandomize=True,
     database=None,
@@ -46,8 +46,8 @@ scripts = st.lists(st.tuples(st.integers(1, 40), to_all), max_size=4).map(lambda
 deaths = st.builds(
     Death,
     st.sampled_from(list(POINTS)),
-    st.integers(1, 4),
-    st.sampled_from([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]),
+    st.sampled_from([1, 1, 1, 2, 5]),
+    st.sampled_from([signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]),
 )
 
 
@@ -87,6 +87,20 @@ class HarvestMachine(RuleBasedStateMachine):
     def look(self, script: list[tuple[int, Change]]) -> None:
         """Make a pass while the host goes on."""
         self._make(Task(self._workstation.config, self._host, script))
+
+    @rule(path=paths, fault=st.sampled_from([Deed.GARBLE, Deed.CUT]), turn=st.integers(1, 12))
+    def fail(self, path: str, fault: Deed, turn: int) -> None:
+        """Make a pass over a new version of a file while the link fails."""
+        self._host.make(Change(Deed.WRITE, path))
+        self.look([(turn, Change(fault, path))])
+
+    @rule(path=paths, death=deaths, after=st.lists(to_files, max_size=2), same=st.booleans())
+    def die_in_between(self, path: str, death: Death, after: list[Change], *, same: bool) -> None:
+        """Make a pass that dies over a new version of a file, of which there may be another one when it is over."""
+        self._host.make(Change(Deed.WRITE, path))
+        self.die([], death)
+        for change in after:
+            self._host.make(Change(change.deed, path) if same else change)
 
     @rule(script=scripts, death=deaths)
     def die(self, script: list[tuple[int, Change]], death: Death) -> None:

@@ -55,7 +55,7 @@ class Deed(StrEnum):
     ROTATE = "rotate"
     """It has another name from now on, which means nothing."""
     GARBLE = "garble"
-    """The next bytes are not those that were hashed."""
+    """The next few answers do not bring the bytes that were hashed."""
     CUT = "cut"
     """The link breaks."""
 
@@ -149,7 +149,7 @@ class ScriptedBox:
         self._script = list(script)
         self._told = told
         self._turn = 0
-        self._garbles = False
+        self._garbled = 0
 
     def _pass_time(self) -> None:
         self._turn += 1
@@ -157,7 +157,7 @@ class ScriptedBox:
             change = self._script.pop(0)[1]
             self._told()
             self._host.make(change)
-            self._garbles |= change.deed is Deed.GARBLE
+            self._garbled += 3 * (change.deed is Deed.GARBLE)
             if change.deed is Deed.CUT:
                 raise Retry("the link broke, as the script says")
 
@@ -223,8 +223,8 @@ class ScriptedBox:
             file = now if now is not None and now.version.inode == opened.version.inode else opened
             sent += file.content[middle:end]
             digest = hashlib.sha256(sent)
-            if self._garbles and sent:
-                sent, self._garbles = bytes([sent[0] ^ 1]) + sent[1:], False
+            if self._garbled and sent:
+                sent, self._garbled = bytes([sent[0] ^ 1]) + sent[1:], self._garbled - 1
             if not request.in_one:
                 yield Chunk(sent)
                 yield Closed(request, file.version, digest.hexdigest())
