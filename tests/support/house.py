@@ -240,14 +240,20 @@ class Moved:
 
 
 def _toml(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
     return str(value).lower() if isinstance(value, bool | int) else f'"{value}"'
 
 
 def _often(config: Path) -> Settings:
     """Load a configuration, for a daemon that looks more often than any can say."""
     settings = load(config, env={})
-    often = settings.poll.model_copy(update={"interval": timedelta(milliseconds=100)})
-    return settings.model_copy(update={"poll": often})
+    often = {"interval": timedelta(milliseconds=100)}
+    quick = {
+        "poll": settings.poll.model_copy(update=often),
+        "lambda_cloud": settings.lambda_cloud.model_copy(update=often),
+    }
+    return settings.model_copy(update=quick)
 
 
 def _die() -> None:

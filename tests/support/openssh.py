@@ -1,7 +1,7 @@
 """Real OpenSSH servers on loopback, one directory each, for the user who runs the tests (root or not).
 
 They are what a user would meet: stock sshd, stock options where a test depends on them. A server never listens on
-anything but 127.0.0.1, never reads or writes the user's own ~/.ssh, and ends only processes that it started itself.
+anything but loopback, never reads or writes the user's own ~/.ssh, and ends only processes that it started itself.
 All calls block: call them outside the event loop, or in a thread.
 """
 
@@ -99,8 +99,6 @@ class OpenSSHServer(AbstractContextManager["OpenSSHServer"]):
     Servers whose directories lie side by side share one client key.
     """
 
-    address = "127.0.0.1"
-
     def __init__(
         self,
         directory: Path,
@@ -116,6 +114,7 @@ class OpenSSHServer(AbstractContextManager["OpenSSHServer"]):
         self.user = pwd.getpwuid(os.geteuid()).pw_name
         self.client_key = self.directory.parent / "client_key"
         self.port = 0
+        self.address = "127.0.0.1"
         self._host_keys = [self.directory / f"host_{kind}_key" for kind in host_key_types]
         self._kinds = tuple(host_key_types)
         self._extra_config = tuple(extra_config)
@@ -294,18 +293,22 @@ class OpenSSHFactory:
         extra_config: Sequence[str] = (),
         host_key_types: Sequence[str] = ("ed25519",),
         max_startups: str = "10:30:100",
+        at: tuple[str, int] = ("127.0.0.1", 0),
     ) -> OpenSSHServer:
-        """Give a started server called `name` (each name once); for the options see `OpenSSHServer`."""
-        return self._servers.enter_context(
-            OpenSSHServer(
-                self._directory / name,
-                name=name,
-                sftp_only=sftp_only,
-                extra_config=extra_config,
-                host_key_types=host_key_types,
-                max_startups=max_startups,
-            )
+        """Give a started server called `name` (each name once); for the options see `OpenSSHServer`.
+
+        `at`: its address of loopback and its port, 0 for a free one.
+        """
+        server = OpenSSHServer(
+            self._directory / name,
+            name=name,
+            sftp_only=sftp_only,
+            extra_config=extra_config,
+            host_key_types=host_key_types,
+            max_startups=max_startups,
         )
+        server.address, server.port = at
+        return self._servers.enter_context(server)
 
     def close(self) -> None:
         """End every server that was started here."""

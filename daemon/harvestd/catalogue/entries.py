@@ -3,6 +3,8 @@
 from harvestd.convention.records import FileRecord
 from harvestd.convention.values import value
 
+GONE = "gone"
+
 
 @value
 class HostRecord:
@@ -12,7 +14,7 @@ class HostRecord:
     identity: str
     address: str
     state: str
-    """connected, lost, quarantined, or visited (by a single pass)."""
+    """connected, lost, quarantined, visited (by a single pass), or gone: no provider names it any more."""
     method: str = ""
     """probe or sftp."""
     last_success: float | None = None

@@ -14,7 +14,7 @@ from harvestd.cli.output import Page, print_json
 from harvestd.cli.presence import daemon_pid
 from harvestd.cli.tables import Column, Styled
 from harvestd.errors import ExitCode
-from harvestd.harvest.passes import hosts_of
+from harvestd.harvest.passes import find_hosts
 from harvestd.telemetry.logs import configure
 
 _DOCTOR = """\b
@@ -40,11 +40,11 @@ def doctor(flags: Flags, hosts: tuple[str, ...], *, as_json: bool) -> ExitCode:
     configure(
         "console" if flags.log_format == "auto" else flags.log_format, flags.log_level or "error", stream=sys.stderr
     )
-    wanted = anyio.run(hosts_of, settings, hosts)
-    home = examination.examine_home(settings, daemon_pid(settings))
+    found = anyio.run(find_hosts, settings, hosts)
+    home = examination.examine_home(settings, daemon_pid(settings), found)
     catalogue_is_read = all(finding.ok for finding in home.findings if finding.what == "catalogue")
     # Without the kept host keys, a host could not be told from one that only says it is.
-    examined = [home, *(anyio.run(examination.examine_hosts, settings, wanted) if catalogue_is_read else ())]
+    examined = [home, *(anyio.run(examination.examine_hosts, settings, found.hosts) if catalogue_is_read else ())]
     if as_json:
         print_json(
             {"ok": all(each.ok for each in examined), "examined": [_examined_document(each) for each in examined]}

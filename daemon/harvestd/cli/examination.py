@@ -19,7 +19,9 @@ from harvestd.convention.snapshot import Listing, Snapshot, TreeState
 from harvestd.errors import HarvestError, HostQuarantined, Retry, unwrapped
 from harvestd.harvest.house import House
 from harvestd.harvest.opening import scratch_house
+from harvestd.harvest.passes import Found
 from harvestd.harvest.watcher import connected
+from harvestd.inventory.lambda_cloud import LambdaCloudHosts
 from harvestd.inventory.provider import Host
 from harvestd.remote.box import BoxFacts
 from harvestd.settings import Settings
@@ -51,16 +53,26 @@ class Examined:
         return all(finding.ok for finding in self.findings)
 
 
-def examine_home(settings: Settings, daemon: int | None) -> Examined:
-    """Look at this machine: data root, free space, catalogue, and whether a daemon is at work."""
+def examine_home(settings: Settings, daemon: int | None, found: Found) -> Examined:
+    """Look at this machine: data root, free space, catalogue, whether a daemon is at work, and who knows the hosts."""
     running = f"process {daemon} is at work" if daemon is not None else "none runs"
     findings = (
         _data_root(settings.data_root),
         *_free_space(settings),
         _catalogue(settings),
         Finding("daemon", running),
+        *_cloud(settings, found),
     )
     return Examined("this machine", findings)
+
+
+def _cloud(settings: Settings, found: Found) -> tuple[Finding, ...]:
+    if found.failures:
+        return tuple(Finding("cloud", str(each), ok=False, hint=each.hint) for each in found.failures)
+    if not settings.lambda_cloud.enabled:
+        return ()
+    named = sum(host.source == LambdaCloudHosts.name for host in found.hosts)
+    return (Finding("cloud", f"{quantities.count(named, 'host')} of it looked at"),)
 
 
 def _data_root(path: Path) -> Finding:

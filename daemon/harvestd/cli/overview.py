@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from harvestd.catalogue import reading
+from harvestd.catalogue.entries import GONE
 from harvestd.cli import quantities
 from harvestd.cli.tables import Cell, Column, Row, Styled
 from harvestd.convention.records import ExperimentRecord, RunRecord
+from harvestd.inventory.lambda_cloud import LambdaCloudHosts
 from harvestd.settings import Settings
 
 HOSTS = (
@@ -31,6 +33,7 @@ RUNS = (
 _STYLES = {"connected": "green", "visited": "green", "lost": "yellow", "quarantined": "red", "finished": "green"}
 _ONLY_WITH_A_DAEMON = "connected"
 _NEVER = "never seen"
+_OF_CLOUD = f"{LambdaCloudHosts.name}:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,9 @@ class HostView:
     name: str
     address: str
     state: str
-    """connected, visited (by `once`), lost, quarantined, or never seen."""
+    """connected, visited (by `once`), lost, quarantined, gone, or never seen."""
     configured: bool
+    """Whether the file names it, or the cloud did when it was last asked."""
     method: str = ""
     first_seen: float | None = None
     last_success: float | None = None
@@ -52,12 +56,13 @@ class HostView:
 def hosts(connection: Connection, settings: Settings) -> list[HostView]:
     """Give all hosts by name: those of the configuration, and those that were seen before and left it."""
     addresses = {host.name: host.address for host in settings.hosts}
+    is_cloud = settings.lambda_cloud.enabled
     seen = {
         row.name: HostView(
             name=row.name,
             address=addresses.get(row.name, row.address),
             state=row.state,
-            configured=row.name in addresses,
+            configured=row.name in addresses or (is_cloud and row.identity.startswith(_OF_CLOUD) and row.state != GONE),
             method=row.method,
             first_seen=row.first_seen,
             last_success=row.last_success,
@@ -75,7 +80,7 @@ def hosts(connection: Connection, settings: Settings) -> list[HostView]:
 def host_row(host: HostView, *, watched: bool) -> Row:
     """Give a row of `HOSTS`; `watched`: a daemon runs, so that the state is the present one."""
     state = host.state
-    if not host.configured:
+    if not host.configured and state != GONE:
         state = "not configured"
     elif state == _ONLY_WITH_A_DAEMON and not watched:
         state = "not watched"

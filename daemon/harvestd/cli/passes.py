@@ -23,7 +23,7 @@ Exit codes: 0 everything complete is here, 3 some hosts or files failed,
 4 unknown host, 5 no host reachable, 6 disk full, 7 a daemon is at work.
 
 \b
---json: files, bytes, hosts[]:
+--json: files, bytes, providers_failed[] {message, hint}, hosts[]:
   name, error {message, hint}, missing_roots[], seconds, files, bytes,
   failed[] {from, reason, attempts}, conflicts[] {to, reason},
   waiting[] {from, bytes, reason, seconds}, disk_full
@@ -32,7 +32,7 @@ _PLAN = """\b
 Exit codes: 0, 3 some hosts failed, 4 unknown host, 5 no host reachable.
 
 \b
---json: bytes_to_fetch, hosts[]:
+--json: bytes_to_fetch, providers_failed[] {message, hint}, hosts[]:
   name, error {message, hint}, missing_roots[], seconds, nothing_to_do,
   bytes_to_fetch, fetch[] {from, to[], kind, bytes, reason, group},
   append[] {from, to, kind, bytes, reason}, check[] {from, to, bytes},
@@ -54,22 +54,22 @@ def once(flags: Flags, hosts: tuple[str, ...], *, verbose: bool, as_json: bool) 
     Brings home everything that is complete now; what only has to settle is waited for.
     """
     settings = settings_of(flags)
-    outcomes = anyio.run(_pass, settings, flags, hosts)
-    _tell_troubles(outcomes)
+    outcomes, failures = anyio.run(_pass, settings, flags, hosts)
+    _tell_troubles(outcomes, failures)
     if any(outcome.result and outcome.result.disk_full for outcome in outcomes):
         tell_error(_no_room(settings))
     if as_json:
-        print_json(summary.document(outcomes))
+        print_json(summary.document(outcomes) | _failed_document(failures))
     else:
         summary.write(Page(), outcomes, verbose=verbose)
-    return exit_code_of(outcomes)
+    return exit_code_of(outcomes, failures)
 
 
-async def _pass(settings: Settings, flags: Flags, names: Sequence[str]) -> list[HostOutcome]:
-    wanted = await passes.hosts_of(settings, names)
-    with progress_of([host.name for host in wanted], sys.stderr) as (monitor, stream):
+async def _pass(settings: Settings, flags: Flags, names: Sequence[str]) -> tuple[list[HostOutcome], Sequence[Retry]]:
+    found = await passes.find_hosts(settings, names)
+    with progress_of([host.name for host in found.hosts], sys.stderr) as (monitor, stream):
         configure(flags.form_for_people, flags.log_level or "warning", stream=stream)
-        return await passes.once(settings, wanted, monitor)
+        return await passes.once(settings, found.hosts, monitor), found.failures
 
 
 @click.command(epilog=_PLAN)
@@ -84,28 +84,29 @@ def plan(flags: Flags, hosts: tuple[str, ...], *, as_json: bool) -> ExitCode:
     """
     settings = settings_of(flags)
     configure(flags.form_for_people, flags.log_level or "error", stream=sys.stderr)
-    outcomes = anyio.run(_plan, settings, hosts)
-    _tell_troubles(outcomes)
+    outcomes, failures = anyio.run(_plan, settings, hosts)
+    _tell_troubles(outcomes, failures)
     if as_json:
-        print_json(outlook.document(outcomes))
+        print_json(outlook.document(outcomes) | _failed_document(failures))
     else:
         outlook.write(Page(), outcomes)
-    return exit_code_of(outcomes)
+    return exit_code_of(outcomes, failures)
 
 
-async def _plan(settings: Settings, names: Sequence[str]) -> list[HostOutcome]:
-    return await passes.plan(settings, await passes.hosts_of(settings, names))
+async def _plan(settings: Settings, names: Sequence[str]) -> tuple[list[HostOutcome], Sequence[Retry]]:
+    found = await passes.find_hosts(settings, names)
+    return await passes.plan(settings, found.hosts), found.failures
 
 
-def exit_code_of(outcomes: Sequence[HostOutcome]) -> ExitCode:
-    """Give the gravest thing that a pass came to."""
+def exit_code_of(outcomes: Sequence[HostOutcome], failures: Sequence[Retry] = ()) -> ExitCode:
+    """Give the gravest thing that a pass came to; `failures` are those of who should know the hosts."""
     results = [outcome.result for outcome in outcomes if outcome.result]
     if any(result.disk_full for result in results):
         return ExitCode.DISK_FULL
-    if outcomes and all(outcome.error for outcome in outcomes):
+    if (outcomes or failures) and all(outcome.error for outcome in outcomes):
         return ExitCode.NO_HOST
     incomplete = any(result.failed or result.conflicts for result in results)
-    if incomplete or any(outcome.error or outcome.missing_roots for outcome in outcomes):
+    if failures or incomplete or any(outcome.error or outcome.missing_roots for outcome in outcomes):
         return ExitCode.PARTIAL
     return ExitCode.OK
 
@@ -118,9 +119,15 @@ def _no_room(settings: Settings) -> HarvestError:
     )
 
 
-def _tell_troubles(outcomes: Sequence[HostOutcome]) -> None:
-    if not outcomes:
-        tell_warning("no hosts are configured", "add a [[hosts]] table to the configuration")
+def _failed_document(failures: Sequence[Retry]) -> dict[str, object]:
+    return {"providers_failed": [summary.error_document(failure) for failure in failures]}
+
+
+def _tell_troubles(outcomes: Sequence[HostOutcome], failures: Sequence[Retry]) -> None:
+    for failure in failures:
+        tell_error(failure)
+    if not outcomes and not failures:
+        tell_warning("no hosts are known", "add a [[hosts]] table to the configuration, or enable [lambda_cloud]")
     for outcome in outcomes:
         if outcome.error is not None:
             tell_error(outcome.error)

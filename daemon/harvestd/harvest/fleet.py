@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
+from harvestd.catalogue.entries import GONE, HostRecord
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.house import House
 from harvestd.harvest.tally import Tally
 from harvestd.harvest.watcher import Watcher
 from harvestd.inventory.merge import Inventory
 from harvestd.inventory.provider import Host
-from harvestd.inventory.static import StaticHosts
+from harvestd.inventory.providers import Providers, placed
 from harvestd.remote.box import WatchList
 from harvestd.remote.target import Target
 from harvestd.settings import Settings
@@ -50,12 +51,15 @@ class Fleet:
         self._root = root
         self._scan_now = scan_now
         self._tally = tally
-        self._static = StaticHosts(house.settings.hosts)
+        self._providers = Providers(house.settings)
         self._watching: dict[str, _Watch] = {}
         """By identity; one that was told to end stays until it has."""
         self._changed = Bell()
         self._hosts: frozenset[Host] = frozenset()
-        self._named: set[str] = set()
+        self._told: dict[str, Host] = {}
+        """By identity: the hosts that were said to be there."""
+        self._holders: dict[str, str] = {}
+        """Who was last called by a name."""
 
     @property
     def size(self) -> int:
@@ -68,17 +72,20 @@ class Fleet:
         It counts as started when hosts are being watched.
         """
         self._house.follows = True
-        inventory = Inventory([self._static], self._take)
+        inventory = Inventory(self._providers.all, self._take)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(inventory.run)
             tasks.start_soon(self._house.waking.run)
+            tasks.start_soon(self._keep_following, tasks)
             with anyio.move_on_after(_FIRST_SETS):
                 await inventory.wait_complete()
             self._follow(tasks)
             task_status.started()
-            while True:
-                await self._changed.rung()
-                self._follow(tasks)
+
+    async def _keep_following(self, tasks: TaskGroup) -> None:
+        while True:
+            self._follow(tasks)
+            await self._changed.rung()
 
     def adopt(self, settings: Settings) -> None:
         """Work by these settings from now on: nothing is restarted but hosts that are reached or looked at differently.
@@ -86,12 +93,13 @@ class Fleet:
         All others go by them from their next look, which is now.
         """
         self._house.adopt(settings)
-        self._static.replace(settings.hosts)
+        self._providers.adopt(settings)
         self._changed.ring()
         self._scan_now.ring()
 
     def _take(self, hosts: frozenset[Host]) -> None:
         self._hosts = hosts
+        self._house.known = len(hosts)
         self._changed.ring()
 
     def _follow(self, tasks: TaskGroup) -> None:
@@ -99,15 +107,42 @@ class Fleet:
         for identity, watch in self._watching.items():
             if watch.way != wanted.get(identity):
                 watch.scope.cancel()
+        self._tell(tasks, {identity: way.host for identity, way in wanted.items()})
         for identity, way in wanted.items():
-            if identity not in self._named:
-                _tell_appeared(way.host)
             if identity not in self._watching:
                 self._watching[identity] = watch = _Watch(way)
                 tasks.start_soon(self._watch, watch)
-        self._named = set(wanted)
+
+    def _tell(self, tasks: TaskGroup, hosts: dict[str, Host]) -> None:
+        """Say who came and who went since the last time."""
+        for identity, host in self._told.items():
+            if identity not in hosts:
+                get_logger().info(Event.HOST_GONE, host=host.name, address=host.address, source=host.source)
+                tasks.start_soon(self._record_gone, host)
+        for identity, host in hosts.items():
+            old = self._holders.get(host.name, identity)
+            if old != identity:
+                get_logger().info(
+                    Event.HOST_REPLACED,
+                    host=host.name,
+                    address=host.address,
+                    source=host.source,
+                    identity=identity,
+                    old=old,
+                )
+            elif identity not in self._told:
+                _tell_appeared(host)
+            self._holders[host.name] = identity
+        self._told = hosts
+
+    async def _record_gone(self, host: Host) -> None:
+        await self._house.knows.wait()
+        if self._holders.get(host.name) == host.identity and host.identity not in self._told:
+            record = HostRecord(host.name, host.identity, host.address, state=GONE)
+            await self._house.catalogue.save_host(record)
 
     def _way(self, host: Host) -> _Way:
+        host = placed(host, self._house.settings)
         return _Way(host, self._house.target_of(host), self._house.watch_list_of(host))
 
     async def _watch(self, watch: _Watch) -> None:

@@ -58,6 +58,8 @@ class House:
     catalogue: "Catalogue" = field(init=False)
     new_pins: dict[str, str] = field(default_factory=dict)
     """Host keys to keep, by identity, of hosts that were logged in to before the catalogue was open."""
+    known: int = 0
+    """How many hosts there are to share the memory; as many as were written down, until somebody says."""
     follows: bool = False
     """Whether hosts are watched for good, so that they are worth asking to tell of changes by themselves."""
     waking: Waking = field(default_factory=Waking)
@@ -79,6 +81,7 @@ class House:
             room=Room(settings.limits.free_space),
             selection=selection_of(settings),
             monitor=monitor,
+            known=len(settings.hosts),
         )
 
     def adopt(self, settings: Settings) -> None:
@@ -103,7 +106,7 @@ class House:
     @property
     def window(self) -> int:
         """Give how many bytes may be on their way on each host's own connection: all of them share a quarter."""
-        share = self.settings.limits.memory // 4 // max(1, len(self.settings.hosts))
+        share = self.settings.limits.memory // 4 // max(1, self.known)
         return max(_LEAST_WINDOW, min(CONTROL_WINDOW, share))
 
     def storage_of(self, host: Host) -> str:

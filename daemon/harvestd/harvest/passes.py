@@ -13,9 +13,8 @@ from harvestd.harvest.monitor import Monitor
 from harvestd.harvest.opening import opened_house, scratch_house
 from harvestd.harvest.results import PassResult
 from harvestd.harvest.watcher import connected, single_pass
-from harvestd.inventory.merge import Inventory
 from harvestd.inventory.provider import Host
-from harvestd.inventory.static import StaticHosts
+from harvestd.inventory.providers import Providers, placed
 from harvestd.settings import Settings
 
 
@@ -34,22 +33,48 @@ class HostOutcome:
     """How long it took."""
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The hosts that are known now, and what else could not be learned."""
+
+    hosts: tuple[Host, ...]
+    failures: tuple[Retry, ...] = ()
+
+
 async def hosts_of(settings: Settings, names: Sequence[str] = ()) -> list[Host]:
-    """Give the hosts that are known now, or those called `names`; raises `Fatal` (4) for a name nobody has."""
-    inventory = Inventory([StaticHosts(settings.hosts)], lambda _: None)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(inventory.run)
-        await inventory.wait_complete()
-        found = {host.name: host for host in inventory.hosts}
-        tasks.cancel_scope.cancel()
+    """Give the hosts that are known now, or those called `names`.
+
+    Raises `Fatal` (4) for a name nobody has, `Retry` where a provider can't say which hosts there are.
+    """
+    found = await find_hosts(settings, names)
+    if found.failures:
+        raise found.failures[0]
+    return list(found.hosts)
+
+
+async def find_hosts(settings: Settings, names: Sequence[str] = ()) -> Found:
+    """Give the hosts that are known now, or those called `names`, as far as the providers answer.
+
+    The cloud is asked only if what the operator wrote down does not answer. Raises `Fatal` (4) for a name that nobody
+    has where all providers have answered.
+    """
+    failures: list[Retry] = []
+    providers = Providers(settings)
+    if not names or not set(names) <= {table.name for table in settings.hosts}:
+        try:
+            await providers.ask()
+        except Retry as e:
+            failures.append(e)
+    found = {host.name: placed(host, settings) for host in providers.hosts}
     unknown = [name for name in names if name not in found]
-    if unknown:
+    if unknown and not failures:
         raise Fatal(
             f"no host is called {', '.join(unknown)}",
             hint=f"known: {', '.join(sorted(found)) or 'none; add [[hosts]] to the configuration'}",
             exit_code=ExitCode.UNKNOWN_NAME,
         )
-    return [found[name] for name in dict.fromkeys(names) or sorted(found)]
+    wanted = dict.fromkeys(names) or sorted(found)
+    return Found(tuple(found[name] for name in wanted if name in found), tuple(failures))
 
 
 async def once(settings: Settings, hosts: Sequence[Host], monitor: Monitor) -> list[HostOutcome]:

@@ -1,15 +1,23 @@
 """Several providers' sets as one: the newest full set of each, by identity.
 
-Where two providers name the same identity, the one that was given first is believed. A provider that has said nothing
-yet counts as empty, so a caller that takes absence for a fact waits for `wait_complete` first.
+Where two providers name the same identity, or a box of the same name and address, the one that was given first is
+believed. A name belongs to one host: who comes later is called by a part of its identity, too, until it is free. A
+provider that has said nothing yet counts as empty, so a caller that takes absence for a fact waits for `wait_complete`
+first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import anyio
 
 from harvestd.inventory.provider import Host, Provider, Publish
+
+_SHORT = 8
+"""Letters of an identity that tell one host from another of its name."""
+_LONGEST = 63
+"""Letters of a name."""
 
 
 class Inventory:
@@ -24,6 +32,8 @@ class Inventory:
         self._sets: dict[str, frozenset[Host]] = {}
         self._complete = anyio.Event()
         self._hosts: frozenset[Host] | None = None
+        self._holders: dict[str, str] = {}
+        """Who is called what, by identity."""
 
     @property
     def hosts(self) -> frozenset[Host]:
@@ -44,17 +54,40 @@ class Inventory:
 
     def _take(self, provider: str, hosts: frozenset[Host]) -> None:
         self._sets[provider] = hosts
-        merged = self._merged()
-        if merged != self._hosts:
-            self._hosts = merged
-            self._changed(merged)
+        by_name = _merge((self._sets.get(each.name, ()) for each in self._providers), self._holders)
+        self._holders = {name: host.identity for name, host in by_name.items()}
+        hosts = frozenset(by_name.values())
+        if hosts != self._hosts:
+            self._hosts = hosts
+            self._changed(hosts)
         if len(self._sets) == len(self._providers):
             self._complete.set()
 
-    def _merged(self) -> frozenset[Host]:
-        by_identity: dict[str, Host] = {}
-        for provider in self._providers:
-            # Sorted, so that a provider which names an identity twice gives the same set each time.
-            for host in sorted(self._sets.get(provider.name, ()), key=repr):
-                by_identity.setdefault(host.identity, host)
-        return frozenset(by_identity.values())
+
+def merged(*sets: frozenset[Host]) -> frozenset[Host]:
+    """Give full sets of providers as one, the first of them believed."""
+    return frozenset(_merge(sets, {}).values())
+
+
+def _merge(sets: Iterable[Iterable[Host]], holders: Mapping[str, str]) -> dict[str, Host]:
+    """Give the hosts by name; `holders` says who had a name so far, and keeps it before others of its provider."""
+    by_name: dict[str, Host] = {}
+    for hosts in sets:
+        before = list(by_name.values())
+        identities = {each.identity for each in before}
+        places = {(each.name, each.address) for each in before}
+        for host in sorted(hosts, key=lambda each: (holders.get(each.name) != each.identity, repr(each))):
+            if host.identity not in identities and (host.name, host.address) not in places:
+                identities.add(host.identity)
+                name = _free_name(host, by_name)
+                by_name[name] = host if name == host.name else replace(host, name=name)
+    return by_name
+
+
+def _free_name(host: Host, taken: Container[str]) -> str:
+    """Give the host's name, or one with as much of its identity as makes it another."""
+    if host.name not in taken:
+        return host.name
+    own = host.identity.rpartition(":")[2]
+    names = (f"{host.name[: _LONGEST - length - 1]}-{own[:length]}" for length in range(_SHORT, _LONGEST - 1))
+    return next((name for name in names if name not in taken), own)

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from harvestd.inventory.mounts import Mount
+
 
 @dataclass(frozen=True, slots=True)
 class Host:
@@ -27,8 +29,14 @@ class Host:
     """As it stands in directory names, such as "8x_h100"; None: the provider does not know."""
     experiment: str | None = None
     """The experiment that whoever started the box gave it; None: none."""
+    mounts: tuple[Mount, ...] = ()
+    """The cloud's file systems on it."""
+    region: str | None = None
+    """Where the cloud keeps it."""
+    cents_per_hour: int | None = None
+    """What it costs, in hundredths of the cloud's currency."""
     storage: str | None = None
-    """What the box's trees lie on where that outlives it, such as the cloud's file system; None: the box itself."""
+    """What the box's trees lie on, where the provider knows; None: see `mounts`, else it is the box itself."""
 
 
 Publish = Callable[[frozenset[Host]], None]

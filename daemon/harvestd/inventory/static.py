@@ -17,6 +17,11 @@ class StaticHosts:
         self._hosts = _hosts(tables)
         self._publish: Publish | None = None
 
+    @property
+    def hosts(self) -> frozenset[Host]:
+        """The hosts that are written down now."""
+        return self._hosts
+
     def replace(self, tables: Iterable[HostSettings]) -> None:
         """Take the tables of a reloaded configuration in place of those before."""
         self._hosts = _hosts(tables)

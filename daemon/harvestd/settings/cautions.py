@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 
+from harvestd.settings.credentials import NoKey, api_key
 from harvestd.settings.models import Settings
 from harvestd.settings.problems import Problem
 from harvestd.settings.sections import Ssh
@@ -21,15 +22,21 @@ def warnings_for(settings: Settings, *, env: Mapping[str, str] | None = None) ->
     for host in settings.hosts:
         own = host.model_fields_set & set(Ssh.model_fields)
         found += _about_ssh(settings.ssh_for(host), f"hosts[{host.name}]", own, agent=agent)
+    found += _about_cloud(settings, os.environ if env is None else env)
     found += _about_what_is_to_come(settings)
     return tuple(found)
 
 
+def _about_cloud(settings: Settings, env: Mapping[str, str]) -> Iterator[Problem]:
+    if settings.lambda_cloud.enabled:
+        try:
+            api_key(settings.lambda_cloud, env)
+        except NoKey as e:
+            yield Problem("", "lambda_cloud.enabled", f"is set, but {e}", e.hint)
+
+
 def _about_what_is_to_come(settings: Settings) -> Iterator[Problem]:
     """Name what is set but not acted on by this version: silence would be taken for consent."""
-    if settings.lambda_cloud.enabled:
-        message = "is set, but this version does not ask the cloud for hosts yet"
-        yield Problem("", "lambda_cloud.enabled", message, "name the boxes under [[hosts]]")
     if settings.release.terminate != "never":
         message = f"is {settings.release.terminate!r}, but this version gives no verdicts and terminates nothing yet"
         yield Problem("", "release.terminate", message, "switch boxes off by hand")

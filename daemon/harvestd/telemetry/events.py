@@ -26,6 +26,19 @@ class Event(StrEnum):
     HOST_APPEARED = "host.appeared"
     """A provider names a host that was not there. Fields: host, address, source, hardware."""
 
+    HOST_REPLACED = "host.replaced"
+    """A provider names another box by the name of one that is gone. Fields: host, address, source, identity, old."""
+
+    HOST_GONE = "host.gone"
+    """No provider names a host any more; what came from it stays. Fields: host, address, source."""
+
+    INVENTORY_FAILED = "inventory.failed"
+    """A provider can't learn its hosts and keeps the last ones: once until it can.
+    Fields: source, error, hint, hosts."""
+
+    INVENTORY_RECOVERED = "inventory.recovered"
+    """A provider that failed learns its hosts again. Fields: source, hosts."""
+
     HOST_CONNECTED = "host.connected"
     """A box answered, is authenticated and can be read; where it comes and goes, once it has settled.
     Fields: host, address, method, duration_seconds, attempt."""

@@ -1,0 +1,32 @@
+"""What a box's trees lie on: the cloud's file systems, which outlive the box and may be mounted on several at once."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Mount:
+    """One of the cloud's file systems on a box."""
+
+    point: str
+    """Where it is mounted: an absolute path."""
+    storage: str
+    """The cloud's id of the file system."""
+
+
+def storage_of(mounts: Iterable[Mount], roots: Iterable[str], user: str) -> str | None:
+    """Give the one file system that all `roots` lie on; None where they don't, or where nobody can say.
+
+    Taking two disks for one would mix their runs, while taking one for two costs a second copy: in doubt it is None.
+    """
+    at = {PurePosixPath(mount.point): mount.storage for mount in mounts}
+    # The cloud's images show each file system by a link in the user's home, too; the operator's roots name either.
+    at |= {PurePosixPath("/home", user, point.name): storage for point, storage in at.items()}
+    found = {_below(PurePosixPath(root), at) for root in roots}
+    return found.pop() if len(found) == 1 else None
+
+
+def _below(root: PurePosixPath, at: dict[PurePosixPath, str]) -> str | None:
+    """Give what is mounted nearest above `root`."""
+    return next((at[path] for path in (root, *root.parents) if path in at), None)

@@ -1,0 +1,166 @@
+"""The cloud's API on loopback: GET /instances as published, with secrets in each answer, and every way to fail."""
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from support.planted import Planted
+
+PATH = "/api/v1/instances"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What goes over the wire."""
+
+    body: bytes
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    length: int | None = None
+    """What Content-Length says, if not the truth."""
+    waits: bool = False
+    """Whether it is held back until the test is over."""
+
+
+class Cloud:
+    """An account; a test changes `instances`, and says with `fails` what is answered instead of them."""
+
+    def __init__(self, planted: Planted) -> None:
+        self.key = planted.new("the cloud's key", "secret_harvest_{}")
+        self.token = planted.new("a jupyter token")
+        self.instances: list[dict[str, object]] = []
+        self.url = ""
+        self.fails: str | None = None
+        """The name of a failure of `FAILURES`, or None."""
+        self.served: Counter[str] = Counter()
+        """How often each failure, "good" and "refused" (a wrong key) were really sent."""
+        self.ended = threading.Event()
+
+    def add(self, identifier: str, name: str, ip: str, **others: object) -> dict[str, object]:
+        """Rent an instance; `others` are fields of the API."""
+        made: dict[str, object] = {
+            "id": identifier,
+            "name": name,
+            "ip": ip,
+            "status": "active",
+            "ssh_key_names": ["k"],
+            "file_system_names": [],
+            "region": {"name": "us-west-1", "description": "California, USA"},
+            "instance_type": {
+                "name": "gpu_8x_h100_sxm5",
+                "price_cents_per_hour": 249,
+                "specs": {"gpus": 8, "memory_gib": 200},
+            },
+            "jupyter_token": self.token,
+            "jupyter_url": f"https://jupyter.example/?token={self.token}",
+            "actions": {"terminate": {"available": True}},
+        } | others
+        self.instances.append(made)
+        return made
+
+    def end(self, identifier: str) -> None:
+        """Terminate an instance."""
+        self.instances = [each for each in self.instances if each["id"] != identifier]
+
+    def good(self) -> Reply:
+        """Give the whole truth."""
+        return Reply(json.dumps({"data": self.instances}).encode())
+
+    def reply(self, authorization: str) -> tuple[str, Reply]:
+        """Give what is answered now, and what it is called."""
+        if authorization != f"Bearer {self.key}":
+            error = {"error": {"code": "global/invalid-api-key", "message": f"no such key: {authorization}"}}
+            return "refused", Reply(json.dumps(error).encode(), 401)
+        fails = self.fails
+        return (fails, FAILURES[fails](self)) if fails else ("good", self.good())
+
+
+def _broken(cloud: Cloud) -> Reply:
+    error = {"error": {"code": "global/internal", "message": f"{cloud.key} \x1b[2J {cloud.token}"}}
+    return Reply(json.dumps(error).encode(), 500)
+
+
+def _instance_less(cloud: Cloud, **changed: object) -> Reply:
+    return Reply(json.dumps({"data": [each | changed for each in cloud.instances]}).encode())
+
+
+FAILURES: Mapping[str, Callable[[Cloud], Reply]] = {
+    "429": lambda _: Reply(b"slow down", 429, {"Retry-After": "0"}),
+    "500": _broken,
+    "502 as a page": lambda cloud: Reply(f"<html>{cloud.token}</html>".encode(), 502),
+    "a redirect": lambda cloud: Reply(b"", 302, {"Location": f"{cloud.url}/instances"}),
+    "no answer": lambda _: Reply(b"", waits=True),
+    "an answer without end": lambda cloud: Reply(cloud.good().body, length=1 << 20, waits=True),
+    "a cut answer": lambda cloud: Reply(cloud.good().body, length=1 << 20),
+    "torn JSON": lambda cloud: Reply(cloud.good().body[:-40]),
+    "a page for JSON": lambda cloud: Reply(f"<html>{cloud.token}</html>".encode()),
+    "a wrong type": lambda cloud: Reply(json.dumps({"data": {"0": cloud.instances}}).encode()),
+    "wrong types within": lambda cloud: Reply(json.dumps({"data": [cloud.token, 3, None]}).encode()),
+    "no data": lambda cloud: Reply(json.dumps({"date": cloud.instances}).encode()),
+    "ids that are none": lambda cloud: _instance_less(cloud, id="../\x1b[31m"),
+    "one id for all": lambda cloud: _instance_less(cloud, id="0" * 32),
+    "nested": lambda _: Reply(b'{"data":' + b"[" * 200_000),
+    "too many": lambda _: Reply(json.dumps({"data": [{"id": f"{n:032x}"} for n in range(1_001)]}).encode()),
+    "too long": lambda _: Reply(b'{"data":[' + b" " * (5 << 20) + b"]}"),
+    "compressed": lambda _: Reply(b"\x1f\x8b\x08" + bytes(40), headers={"Content-Encoding": "gzip"}),
+    "an empty list": lambda _: Reply(b'{"data":[]}'),
+}
+"""Every way to give no answer, or one that is not to be believed."""
+
+
+@contextmanager
+def cloud_api(planted: Planted) -> Iterator[Cloud]:
+    """Run the API of an account without instances for the body."""
+    cloud = Cloud(planted)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path != PATH:
+                cloud.served["another path"] += 1
+                return
+            name, reply = cloud.reply(self.headers.get("Authorization", ""))
+            cloud.served[name] += 1
+            if reply.waits and reply.length is None:
+                cloud.ended.wait()
+                return
+            self.send_response(reply.status)
+            for header, value in reply.headers.items():
+                self.send_header(header, value)
+            self.send_header("Content-Length", str(len(reply.body) if reply.length is None else reply.length))
+            self.end_headers()
+            try:
+                self.wfile.write(reply.body)
+                self.wfile.flush()
+            except OSError:  # who asks for no more than it takes hangs up
+                self.close_connection = True
+            if reply.waits:
+                cloud.ended.wait()
+            if reply.length is not None:
+                self.close_connection = True
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+        protocol_version = "HTTP/1.1"
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, *_: object) -> None:
+            """Say nothing of who hangs up in the middle."""
+
+    server = Server(("127.0.0.1", 0), Handler)
+    cloud.url = f"http://127.0.0.1:{server.server_address[1]}/api/v1"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield cloud
+    finally:
+        cloud.ended.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
