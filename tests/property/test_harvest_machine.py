@@ -7,7 +7,7 @@ SIGKILL at a named moment, SIGTERM, a link that breaks, or that all is done.
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -29,7 +29,7 @@ from support.wanted import temporaries_left
 KEEP = 5
 """So many replaced versions of a file are kept, the first one among them."""
 _QUICK = settings(
-    max_examples=12,
+    max_examples=11,
     stateful_step_count=10,
     deadline=None,
     derandomize=True,
@@ -37,18 +37,21 @@ _QUICK = settings(
     suppress_health_check=list(HealthCheck),
     phases=[Phase.generate, Phase.shrink],
 )
-_LONG = settings(_QUICK, max_examples=250, stateful_step_count=30)
+_LONG = settings(_QUICK, max_examples=60, stateful_step_count=25, derandomize=False, print_blob=True)
+
+CHANGES = [deed for deed in Deed if deed not in {Deed.GARBLE, Deed.CUT}]
+"""What happens on the host; the rest happens to the link."""
 
 paths = st.sampled_from(list(PATHS))
-to_files = st.builds(Change, st.sampled_from([each for each in Deed if each not in {Deed.GARBLE, Deed.CUT}]), paths)
+to_files = st.builds(Change, st.sampled_from(CHANGES), paths)
 to_all = st.builds(Change, st.sampled_from(Deed), paths)
 scripts = st.lists(st.tuples(st.integers(1, 40), to_all), max_size=4).map(lambda each: sorted(each, key=lambda e: e[0]))
-deaths = st.builds(
-    Death,
-    st.sampled_from(list(POINTS)),
-    st.sampled_from([1, 1, 1, 2, 5]),
-    st.sampled_from([signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]),
+points = st.one_of(
+    st.sampled_from([point for point in POINTS if point.startswith("publish.")]), st.sampled_from(list(POINTS))
 )
+turns = st.sampled_from([1, 1, 1, 2, 5])
+ends = st.sampled_from([signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
+deaths = st.builds(Death, points, turns, ends)
 
 
 class HarvestMachine(RuleBasedStateMachine):
@@ -63,12 +66,14 @@ class HarvestMachine(RuleBasedStateMachine):
         self._workstation = Workstation(self._directory, OpenSSHFactory(self._directory / "openssh"))
         self._workstation.settings(poll={"settle": "10s"})
         self._host = Host()
+        self._links_only = False
         self._filed: dict[str, bytes] = {}
         """What was on record at the step before, by its path at home."""
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(links_only=st.booleans())
+    def begin(self, *, links_only: bool) -> None:
         """Begin a run on the host, and an eval of another one."""
+        self._links_only = links_only
         for path in list(PATHS)[:2] + list(PATHS)[-2:]:
             self._host.make(Change(Deed.WRITE, path))
 
@@ -86,7 +91,7 @@ class HarvestMachine(RuleBasedStateMachine):
     @rule(script=scripts)
     def look(self, script: list[tuple[int, Change]]) -> None:
         """Make a pass while the host goes on."""
-        self._make(Task(self._workstation.config, self._host, script))
+        self._make(script)
 
     @rule(path=paths, fault=st.sampled_from([Deed.GARBLE, Deed.CUT]), turn=st.integers(1, 12))
     def fail(self, path: str, fault: Deed, turn: int) -> None:
@@ -94,18 +99,18 @@ class HarvestMachine(RuleBasedStateMachine):
         self._host.make(Change(Deed.WRITE, path))
         self.look([(turn, Change(fault, path))])
 
-    @rule(path=paths, death=deaths, after=st.lists(to_files, max_size=2), same=st.booleans())
-    def die_in_between(self, path: str, death: Death, after: list[Change], *, same: bool) -> None:
-        """Make a pass that dies over a new version of a file, of which there may be another one when it is over."""
+    @rule(path=paths, point=points, after=st.sampled_from([None, *CHANGES]))
+    def die_in_between(self, path: str, point: str, after: Deed | None) -> None:
+        """Make a pass that is killed over a new version of a file, of which there may be another one at the next."""
         self._host.make(Change(Deed.WRITE, path))
-        self.die([], death)
-        for change in after:
-            self._host.make(Change(change.deed, path) if same else change)
+        self.die([], Death(point, 1, signal.SIGKILL))
+        if after is not None:
+            self._host.make(Change(after, path))
 
     @rule(script=scripts, death=deaths)
     def die(self, script: list[tuple[int, Change]], death: Death) -> None:
         """Make a pass that ends before its time."""
-        ending = self._make(Task(self._workstation.config, self._host, script, death))
+        ending = self._make(script, death)
         if ending.signal == signal.SIGKILL:
             fired(31)
 
@@ -113,13 +118,13 @@ class HarvestMachine(RuleBasedStateMachine):
     def rest(self) -> None:
         """Let nothing happen any more: after one pass all is here, nothing else is, and another has nothing to do."""
         self._host.finish()
-        ending = self._make(Task(self._workstation.config, self._host))
+        ending = self._make()
         assert not ending.troubles
         assert not ending.error
         assert self._missing() == []
         assert temporaries_left(self._workstation) == []
         self._workstation.audit()
-        assert self._make(Task(self._workstation.config, self._host)).files == 0
+        assert self._make().files == 0
 
     def teardown(self) -> None:
         """Every story ends in a rest."""
@@ -160,11 +165,11 @@ class HarvestMachine(RuleBasedStateMachine):
             is_wrong = each.kind in {Kind.MISSING, Kind.CHANGED, Kind.IN_THE_WAY, Kind.LAX}
             assert not is_wrong or each.path in unsettled or each.path.endswith(".jsonl"), str(each)
 
-    def _make(self, task: Task) -> Ending:
-        ending = self.maker.make(task)
+    def _make(self, script: Sequence[tuple[int, Change]] = (), death: Death | None = None) -> Ending:
+        ending = self.maker.make(Task(self._workstation.config, self._host, script, death, self._links_only))
         assert not ending.bug, ending.bug
         assert ending.signal in {0, signal.SIGKILL}
-        for _, change in task.script[: ending.made]:
+        for _, change in script[: ending.made]:
             self._host.make(change)
         return ending
 
