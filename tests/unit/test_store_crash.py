@@ -96,11 +96,11 @@ def test_a_killed_append_is_cut_to_the_journal(tmp_path: Path, point: str) -> No
 
 @pytest.mark.parametrize("point", ["versions.moved", "rename.linked"])
 def test_a_killed_setting_aside_loses_nothing(tmp_path: Path, point: str) -> None:
-    """After a kill the old file stands at its path, among the versions, or both; a rerun clears the path."""
+    """After a kill the old file stands at its path, among the versions, or both; a rerun leaves it there once."""
     with DataRoot.open(tmp_path) as root:
         with GrowingFile.create(root, FIRST) as growing:
             growing.append(b"one\n")
         assert killed_at(tmp_path, "put_aside", point, 1, "links only")
         set_aside(root, FIRST)
         assert tree(tmp_path) == {}
-        assert {read_version(root, FIRST, kept.stamp) for kept in list_versions(root, FIRST)} == {b"one\n"}
+        assert [read_version(root, FIRST, kept.stamp) for kept in list_versions(root, FIRST)] == [b"one\n"]

@@ -13,7 +13,7 @@ from harvestd.convention.records import FileRecord
 from harvestd.store.failures import Damaged
 from harvestd.store.growing import GrowingFile
 from harvestd.store.root import DataRoot
-from harvestd.store.versions import set_aside
+from harvestd.store.versions import finish_setting_aside, set_aside
 
 OPEN_FILES = 32
 """Open at once, for one host; nobody may hold more of them in one go."""
@@ -78,6 +78,7 @@ class OpenFiles:
         return standing is not None and standing.st_ino == held.inode
 
     def _opened(self, path: LocalPath, known: FileRecord | None) -> _Held:
+        finish_setting_aside(self._root, path)
         if known is None:
             found = self._root.stat(path)
             length = found.st_size if found is not None else 0

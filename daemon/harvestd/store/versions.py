@@ -89,6 +89,8 @@ def set_aside(root: DataRoot, path: LocalPath) -> bool:
 
     Raises `Conflict` where no regular file stands there, `HaltedForSafety`.
     """
+    if finish_setting_aside(root, path):
+        return True
     touched: Touched = set()
     changed: Touched = {path.parts[:-1]}
     try:
@@ -103,6 +105,29 @@ def set_aside(root: DataRoot, path: LocalPath) -> bool:
     except FileNotFoundError:
         return False
     root.sync(changed)
+    return True
+
+
+def finish_setting_aside(root: DataRoot, path: LocalPath) -> bool:
+    """Take the name at `path` from a file that is its newest version too; tell whether there was such a file.
+
+    Where a rename is a link and an unlink, a crash came between the two. Raises `Conflict`, `HaltedForSafety`.
+    """
+    standing = root.stat(path)
+    if standing is None or standing.st_nlink == 1:
+        return False
+    with translating(f"can't set {shown(path)} aside"):
+        try:
+            with opened(root.versions, path.parts) as directory:
+                kept = _in(directory)
+                if not kept or not _same_file(status(directory, kept[-1].stamp), standing):
+                    return False
+        except FileNotFoundError:
+            return False
+        sync_touched(root.versions, {path.parts[:depth] for depth in range(len(path.parts) + 1)})
+        with root.parent(path) as parent:
+            os.unlink(encoded(path.name), dir_fd=parent)
+    root.sync({path.parts[:-1]})
     return True
 
 
