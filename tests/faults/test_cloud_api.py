@@ -147,10 +147,11 @@ async def test_a_box_is_gone_after_several_good_answers(account: Account) -> Non
         run.log_until(8)
         await until(account.workstation.follows(run))
         account.cloud.end(A)
+        before = account.cloud.served["good"]
         await account.serve("500")
         first.kill()
         await until(lambda: events(said, "host.gone", host="gpu-a"))
-        assert account.cloud.served["good"] > AGREEING
+        assert account.cloud.served["good"] >= before + AGREEING
         fired(41)
         run.log_until(16)
         await until(account.workstation.follows(run))
@@ -216,6 +217,8 @@ async def test_commands_ask_the_cloud_and_tell_no_secret(account: Account, plant
     assert '"gpu-a"' in told["doctor None"]
     assert '"gpu-a"' in told["hosts 500"]
     assert "status 500 (global/internal)" in told["once 500"]
+    ended = harvestd_command("forget-key", "gpu-a", "-c", account.workstation.config, cwd=None)
+    assert f"lambda_cloud:{A} is forgotten" in ended.out
     (home,) = account.workstation.data.glob("*/training_run")
     assert home.parent.name.startswith("gns_test_run_")
     assert "8x_h100" in home.parent.name

@@ -36,6 +36,8 @@ class Cloud:
         self.url = ""
         self.fails: str | None = None
         """The name of a failure of `FAILURES`, or None."""
+        self.retry_after = "0"
+        """Seconds that a 429 asks for."""
         self.served: Counter[str] = Counter()
         """How often each failure, "good" and "refused" (a wrong key) were really sent."""
         self.ended = threading.Event()
@@ -89,7 +91,7 @@ def _instance_less(cloud: Cloud, **changed: object) -> Reply:
 
 
 FAILURES: Mapping[str, Callable[[Cloud], Reply]] = {
-    "429": lambda _: Reply(b"slow down", 429, {"Retry-After": "0"}),
+    "429": lambda cloud: Reply(b"slow down", 429, {"Retry-After": cloud.retry_after}),
     "500": _broken,
     "502 as a page": lambda cloud: Reply(f"<html>{cloud.token}</html>".encode(), 502),
     "a redirect": lambda cloud: Reply(b"", 302, {"Location": f"{cloud.url}/instances"}),

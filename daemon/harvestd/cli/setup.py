@@ -11,7 +11,7 @@ from harvestd.cli.presence import daemon_pid
 from harvestd.cli.quantities import count
 from harvestd.errors import ExitCode, Fatal
 from harvestd.inventory.static import StaticHosts
-from harvestd.settings import InvalidSettings, Problem, warnings_for
+from harvestd.settings import InvalidSettings, Problem, Settings, warnings_for
 
 _CHECK = """\b
 Exit codes: 0, 2 the configuration can't be used.
@@ -57,6 +57,16 @@ def check(flags: Flags, *, as_json: bool) -> ExitCode:
     return ExitCode.CONFIGURATION if problems else ExitCode.OK
 
 
+def _identity(settings: Settings, host: str) -> str:
+    """Give whose key is meant: a whole identity, a host of the file, else who was last called so."""
+    static = f"{StaticHosts.name}:{host}"
+    if ":" in host or host in {each.name for each in settings.hosts}:
+        return host if ":" in host else static
+    with reading.questions(settings.state) as connection:
+        seen = {str(row.name): str(row.identity) for row in reading.hosts(connection)}
+    return seen.get(host, static)
+
+
 def _problem_document(problem: Problem) -> dict[str, str]:
     return {"where": problem.where, "key": problem.key, "message": problem.message, "hint": problem.hint}
 
@@ -69,10 +79,10 @@ def forget_key(flags: Flags, host: str) -> None:
     """Forget the SSH host key that is kept for HOST.
 
     For a box that was really replaced: the next connection keeps the key that it sees then. HOST is a name, of the
-    configuration or not any more in it, or a whole identity such as static:gpu-a or jump:bastion:22.
+    configuration, of the cloud or gone, or a whole identity such as static:gpu-a or jump:bastion:22.
     """
     settings = settings_of(flags)
-    identity = host if ":" in host else f"{StaticHosts.name}:{host}"
+    identity = _identity(settings, host)
     if reading.forget_key(settings.state, identity):
         Page().line(f"the host key of {identity} is forgotten; the next connection keeps the one that it sees")
         pid = daemon_pid(settings)

@@ -48,6 +48,10 @@ class Unanswered(Retry):
         self.wait = wait
 
 
+class Doubtful(Unanswered):
+    """The answer is a whole one, but not believed yet: ask again as ever."""
+
+
 class LambdaCloudHosts:
     """The provider of an account's hosts; `replace` follows a reload. Where it is not enabled there are none."""
 
@@ -115,6 +119,9 @@ class LambdaCloudHosts:
             while True:
                 try:
                     await self._ask(client, settings)
+                except Doubtful as e:
+                    pause = settings.interval
+                    self._tell_failed(e)
                 except Retry as e:
                     failures += 1
                     wait = e.wait if isinstance(e, Unanswered) else timedelta()
@@ -142,7 +149,7 @@ class LambdaCloudHosts:
         except NonsensicalAnswer as e:
             raise Unanswered(str(e), hint="check lambda_cloud.base_url") from None
         if not self._known.take(answer):
-            raise Unanswered("it is empty all at once, which is not believed before it is repeated")
+            raise Doubtful("it is empty all at once, which is not believed before it was repeated")
 
     def _tell_failed(self, error: Retry) -> None:
         log = get_logger()
