@@ -13,8 +13,8 @@ from harvestd.cli import importing
 from harvestd.cli.importing import imported
 from support.command import environment
 
-NEVER = {"alembic", "pydantic_settings", "rich"}
-"""What no command needs off a terminal, with a catalogue at the newest schema and nothing in the environment."""
+NEVER = {"alembic", "httpx", "pydantic_settings", "rich"}
+"""What no command needs off a terminal, with a catalogue at the newest schema, nothing in the environment, no cloud."""
 SCRIPT = """
 import json, sys
 started = []

@@ -13,6 +13,7 @@ from harvestd.convention.records import ExperimentRecord
 
 CONFIG = ConfigFacts(backbone="Qwen/Qwen2.5-1.5B", total_steps=64)
 CONTEXT = NamingContext(host="gpu-a", hardware="h100")
+RENTED = NamingContext(host="gpu-a", instance_type="gpu_8x_h100_sxm5")
 
 
 def run_of(name: str = "run_2025-08-20_03-31-43") -> RunName:
@@ -91,6 +92,9 @@ def test_the_first_source_names_the_model(
     ("context", "final", "expected", "source"),
     [
         (replace(CONTEXT, hardware="8x_h100"), TrainingInfo(world_size=2), "8x_h100", "host entry gpu-a"),
+        (replace(RENTED, gpu_names=("NVIDIA A10",)), None, "8x_h100", "instance type of gpu-a"),
+        (RENTED, TrainingInfo(world_size=2), "2x_h100", "instance type of gpu-a"),
+        (replace(RENTED, instance_type="cpu_4x_general"), None, "unknown", "no source"),
         (NamingContext("gpu-a", gpu_names=("NVIDIA H100 80GB HBM3",) * 8), None, "8x_h100", "nvidia-smi"),
         (
             NamingContext("gpu-a", gpu_names=("NVIDIA H100 80GB HBM3",) * 8),

@@ -27,10 +27,13 @@ def model_in_names(model: str, aliases: Mapping[str, str] | None = None) -> str:
     return _NOT_IN_NAMES.sub("_", last).strip("_")
 
 
-def hardware_of_instance_type(instance_type: str) -> str | None:
-    """Give the hardware of a cloud's instance type: gpu_8x_h100_sxm5 → 8x_h100, gpu_1x_gh200 → gh200. None: no GPU."""
+def hardware_of_instance_type(instance_type: str, used: int | None = None) -> str | None:
+    """Give the hardware of a cloud's instance type: gpu_8x_h100_sxm5 → 8x_h100, gpu_1x_gh200 → gh200. None: no GPU.
+
+    `used` overrides the count (training's world size).
+    """
     match = _INSTANCE_TYPE.match(instance_type)
-    return counted(match["type"], int(match["count"])) if match else None
+    return counted(match["type"], used or int(match["count"])) if match else None
 
 
 def gpu_type(gpu_name: str) -> str | None:

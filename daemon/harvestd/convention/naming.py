@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from harvestd.convention.facts import ConfigFacts, TrainingInfo
-from harvestd.convention.models import hardware_of_gpus, model_in_names
+from harvestd.convention.models import hardware_of_gpus, hardware_of_instance_type, model_in_names
 from harvestd.convention.patterns import RunName
 
 UNKNOWN = "unknown"
@@ -91,6 +91,8 @@ class NamingContext:
     """From the operator's host entry."""
     experiment: str | None = None
     """From the host entry or the cloud instance's tag."""
+    instance_type: str | None = None
+    """What the cloud calls its hardware."""
     gpu_names: tuple[str, ...] = ()
     models: Mapping[str, str] = field(default_factory=dict)
 
@@ -135,7 +137,11 @@ def _hardware(final: TrainingInfo | None, context: NamingContext) -> Part:
     given = _plain(context.hardware or "", _MAX_HARDWARE)
     if given:
         return Part(given, f"host entry {context.host}")
-    found = hardware_of_gpus(context.gpu_names, final.world_size if final else None)
+    used = final.world_size if final else None
+    rented = _plain(hardware_of_instance_type(context.instance_type or "", used) or "", _MAX_HARDWARE)
+    if rented:
+        return Part(rented, f"instance type of {context.host}")
+    found = hardware_of_gpus(context.gpu_names, used)
     if found:
         return Part(found[:_MAX_HARDWARE], "nvidia-smi")
     return Part(UNKNOWN, "nvidia-smi names types that differ" if len(set(context.gpu_names)) > 1 else "no source")

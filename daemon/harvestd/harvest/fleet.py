@@ -10,6 +10,7 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from harvestd.catalogue.entries import GONE, HostRecord
+from harvestd.convention.models import hardware_of_instance_type
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.house import House
 from harvestd.harvest.tally import Tally
@@ -155,5 +156,9 @@ class Fleet:
 
 def _tell_appeared(host: Host) -> None:
     get_logger().info(
-        Event.HOST_APPEARED, host=host.name, address=host.address, source=host.source, hardware=host.hardware
+        Event.HOST_APPEARED,
+        host=host.name,
+        address=host.address,
+        source=host.source,
+        hardware=host.hardware or hardware_of_instance_type(host.instance_type or ""),
     )

@@ -149,6 +149,7 @@ class House:
             default_experiment=naming.default_experiment,
             hardware=host.hardware,
             experiment=host.experiment,
+            instance_type=host.instance_type,
             gpu_names=gpu_names,
             models=naming.models,
         )

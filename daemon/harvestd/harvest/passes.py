@@ -81,6 +81,7 @@ async def once(settings: Settings, hosts: Sequence[Host], monitor: Monitor) -> l
     """Make one whole pass over these hosts, side by side. Raises `Fatal` and `HaltedForSafety`."""
     with unwrapped():
         async with opened_house(settings, monitor) as (house, root):
+            house.known = len(hosts)
 
             async def visit(host: Host) -> HostOutcome:
                 result = await single_pass(host, house, root)
@@ -97,6 +98,7 @@ async def plan(settings: Settings, hosts: Sequence[Host]) -> list[HostOutcome]:
     """Plan a pass over these hosts without fetching and without changing anything here, beside a running daemon too."""
     with unwrapped():
         async with scratch_house(settings) as house:
+            house.known = len(hosts)
 
             async def look(host: Host) -> HostOutcome:
                 async with connected(host, house) as (box, facts):

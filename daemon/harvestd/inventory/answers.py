@@ -13,7 +13,6 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from harvestd.convention.models import hardware_of_instance_type
 from harvestd.inventory.mounts import Mount
 
 MOST_BYTES = 4 * 1024 * 1024
@@ -47,7 +46,7 @@ class Instance:
     name: str | None = None
     address: str | None = None
     status: str | None = None
-    hardware: str | None = None
+    instance_type: str | None = None
     experiment: str | None = None
     region: str | None = None
     cents_per_hour: int | None = None
@@ -163,13 +162,12 @@ def _why(error: ValidationError) -> str:
 
 
 def _instance(identifier: str, entry: _Entry) -> Instance:
-    kind = _text(entry.instance_type.get("name"), _WORD)
     return Instance(
         id=identifier,
         name=entry.name,
         address=entry.ip,
         status=entry.status,
-        hardware=hardware_of_instance_type(kind) if kind else None,
+        instance_type=_text(entry.instance_type.get("name"), _WORD),
         experiment=_experiment(entry.tags),
         region=_text(entry.region.get("name"), _WORD),
         cents_per_hour=_cents(entry.instance_type.get("price_cents_per_hour")),

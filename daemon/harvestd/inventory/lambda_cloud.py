@@ -219,7 +219,7 @@ def _host(instance: Instance, address: str) -> Host:
         name=instance.name or f"lambda-{instance.id[:8]}",
         address=address,
         source=LambdaCloudHosts.name,
-        hardware=instance.hardware,
+        instance_type=instance.instance_type,
         experiment=instance.experiment,
         mounts=instance.mounts or (),
         region=instance.region,

@@ -26,7 +26,9 @@ class Host:
     source: str
     """The name of its provider."""
     hardware: str | None = None
-    """As it stands in directory names, such as "8x_h100"; None: the provider does not know."""
+    """As it stands in directory names, such as "8x_h100", where the operator says so; None: it is found out."""
+    instance_type: str | None = None
+    """What the cloud calls its hardware, such as "gpu_8x_h100_sxm5"."""
     experiment: str | None = None
     """The experiment that whoever started the box gave it; None: none."""
     mounts: tuple[Mount, ...] = ()
