@@ -40,12 +40,6 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
 OWN = "training_run/config.yaml"
 
 
-@pytest.fixture
-def planted() -> Planted:
-    """Give what makes and finds secrets."""
-    return Planted()
-
-
 def _runs(box: GpuBox, planted: Planted) -> None:
     """Write a run whose config holds secrets, one whose config is torn after them, and an eval."""
     values = {name: planted.new(f"config.yaml's {name}") for name in ("wandb", "hf", "jupyter")}

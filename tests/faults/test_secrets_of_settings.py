@@ -39,12 +39,6 @@ VARIABLES = {
 COMMANDS = ("check", "doctor", "plan", "once", "run", "status")
 
 
-@pytest.fixture
-def planted() -> Planted:
-    """Give what makes and finds secrets."""
-    return Planted()
-
-
 def test_misplaced_secrets_are_not_repeated(tmp_path: Path, planted: Planted) -> None:
     """Every problem names its key, none the value that stood there."""
     config = tmp_path / "harvestd.toml"

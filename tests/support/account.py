@@ -1,0 +1,66 @@
+"""An account of the cloud with real boxes behind it, and a workstation whose configuration names none of them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from support.cloud import Cloud
+from support.house import Workstation
+from support.openssh import OpenSSHFactory, OpenSSHServer
+from support.waiting import Said, until
+
+FILE_SYSTEM = "f" * 32
+
+
+class Account:
+    """Boxes of the cloud: each address of loopback is another sshd, all on one port, before one file system."""
+
+    def __init__(self, workstation: Workstation, factory: OpenSSHFactory, cloud: Cloud, root: Path) -> None:
+        self.workstation = workstation
+        self.cloud = cloud
+        self.root = root
+        self._factory = factory
+        self._first: OpenSSHServer | None = None
+
+    def rent(self, identifier: str, name: str, ip: str, **others: object) -> OpenSSHServer:
+        """Start a box and name it in the cloud."""
+        port = self._first.port if self._first else 0
+        server = self._factory(f"box-{ip}", at=(ip, port))
+        self._first = self._first or server
+        mounts = [{"mount_point": str(self.root), "file_system_id": FILE_SYSTEM}]
+        self.cloud.add(identifier, name, ip, file_system_mounts=mounts, **others)
+        return server
+
+    def sections(self) -> dict[str, dict[str, object]]:
+        """Give what the configuration says beside the usual."""
+        assert self._first is not None
+        key_file = self.root.parent / "key"
+        key_file.write_text(f"api_key = {self.cloud.key}\n")
+        return {
+            "ssh": {
+                "port": self._first.port,
+                "user": self._first.user,
+                "identity_files": [str(self._first.client_key)],
+            },
+            "remote": {"roots": [str(self.root)]},
+            "lambda_cloud": {"enabled": True, "base_url": self.cloud.url, "api_key_file": str(key_file)},
+        }
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[Said]:
+        """Run the daemon on them for the body."""
+        async with self.workstation.running(**self.sections()) as said:
+            yield said
+
+    async def serve(self, name: str, times: int = 1) -> None:
+        """Answer with a failure so many times, then well, until an answer was taken."""
+        before = self.cloud.served[name]
+        self.cloud.fails = name
+        await until(lambda: self.cloud.served[name] >= before + times)
+        self.cloud.fails = None
+        await self.answers(1)
+
+    async def answers(self, count: int) -> None:
+        """Wait for so many good answers that were asked for from now on."""
+        before = self.cloud.served["good"]
+        await until(lambda: self.cloud.served["good"] > before + count)
