@@ -28,6 +28,9 @@ from harvestd.telemetry.logs import get_logger
 _FIRST_SETS = 5.0
 """Seconds for providers to say which hosts there are before we call ourselves ready without."""
 
+_REMEMBERED = 1_000
+"""Names of hosts that are gone."""
+
 
 @dataclass(frozen=True)
 class _Way:
@@ -60,7 +63,7 @@ class Fleet:
         self._told: dict[str, Host] = {}
         """By identity: the hosts that were said to be there."""
         self._holders: dict[str, str] = {}
-        """Who was last called by a name."""
+        """Who was last called by a name; those that were there last come last."""
 
     @property
     def size(self) -> int:
@@ -133,7 +136,10 @@ class Fleet:
                 )
             elif identity not in self._told:
                 _tell_appeared(host)
+            self._holders.pop(host.name, None)
             self._holders[host.name] = identity
+        while len(self._holders) > max(_REMEMBERED, 2 * len(hosts)):
+            del self._holders[next(iter(self._holders))]
         self._told = hosts
 
     async def _record_gone(self, host: Host) -> None:

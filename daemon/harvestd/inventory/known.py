@@ -7,12 +7,14 @@ instance stays as it was known.
 
 from dataclasses import fields, replace
 
-from harvestd.inventory.answers import Answer, Instance
+from harvestd.inventory.answers import MOST_INSTANCES, Answer, Instance
 
 AGREEING = 3
 """Answers in a row without an instance, after which it is gone."""
 AGREEING_EMPTY = 10
 """Answers in a row without any, after which all are."""
+MOST_KNOWN = 2 * MOST_INSTANCES
+"""A cloud that names others each time is not followed beyond."""
 
 
 class KnownInstances:
@@ -29,24 +31,26 @@ class KnownInstances:
         """Those that are believed to exist."""
         return tuple(self._instances.values())
 
-    def take(self, answer: Answer) -> bool:
-        """Take the next good answer; tells whether it is believed: an empty one after a full one is not at first."""
+    def take(self, answer: Answer) -> str:
+        """Take the next answer; gives why nobody is taken for gone by it, "" where it counts."""
         named = {each.id: each for each in answer.instances}
-        self._instances |= {key: _completed(new, self._instances.get(key)) for key, new in named.items()}
+        for key, new in named.items():
+            if key in self._instances or len(self._instances) < MOST_KNOWN:
+                self._instances[key] = _completed(new, self._instances.get(key))
         self._absent = {key: count for key, count in self._absent.items() if key not in named}
         if not answer.whole:
-            return True
+            return "a part of it can't be read"
         if not named and self._instances:
             self._empty += 1
             if self._empty < AGREEING_EMPTY:
-                return False
+                return "it is empty all at once, which is not believed before it was repeated"
             self._instances, self._absent = {}, {}
         self._empty = 0
         for key in set(self._instances) - set(named):
             self._absent[key] = self._absent.get(key, 0) + 1
             if self._absent[key] >= AGREEING:
                 del self._instances[key], self._absent[key]
-        return True
+        return ""
 
 
 def _completed(new: Instance, old: Instance | None) -> Instance:

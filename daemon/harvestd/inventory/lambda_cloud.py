@@ -49,7 +49,7 @@ class Unanswered(Retry):
 
 
 class Doubtful(Unanswered):
-    """The answer is a whole one, but not believed yet: ask again as ever."""
+    """What it adds was taken, but nobody is taken for gone by it: ask again as ever."""
 
 
 class LambdaCloudHosts:
@@ -120,8 +120,9 @@ class LambdaCloudHosts:
                 try:
                     await self._ask(client, settings)
                 except Doubtful as e:
-                    pause = settings.interval
+                    failures, pause = 0, settings.interval
                     self._tell_failed(e)
+                    tell()
                 except Retry as e:
                     failures += 1
                     wait = e.wait if isinstance(e, Unanswered) else timedelta()
@@ -148,8 +149,9 @@ class LambdaCloudHosts:
             answer = await anyio.to_thread.run_sync(answer_of, body)
         except NonsensicalAnswer as e:
             raise Unanswered(str(e), hint="check lambda_cloud.base_url") from None
-        if not self._known.take(answer):
-            raise Doubtful("it is empty all at once, which is not believed before it was repeated")
+        doubt = self._known.take(answer)
+        if doubt:
+            raise Doubtful(doubt)
 
     def _tell_failed(self, error: Retry) -> None:
         log = get_logger()
