@@ -1,65 +1,42 @@
 """Connections that are cut, or get new keys, in the middle of what matters: the same bytes come home, once."""
 
-import os
 import secrets
-from pathlib import Path
 
 import anyio
 import anyio.to_thread
 import pytest
 
-from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
 from support.faults import fired
 from support.house import Workstation
+from support.large_checkpoints import LARGE, MIB, RUN, is_absent, is_home, staging_is_empty, write_large_checkpoint
 from support.relay import Relay, relayed
-from support.waiting import events, holds, until
+from support.waiting import events, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
-MIB = 1024 * 1024
 SIZE = 16 * MIB
-RUN = RunSpec()
 EARLY = 40_000
 """Bytes: a log-in and some of a look at thousands of files, but not all."""
-STEP = Path("training_state/step_final")
-
-
-def write_large(root: Path) -> RunWriter:
-    """Write a finished run whose final checkpoint holds one large file, which no compressor makes smaller."""
-    writer = RunWriter(root, RUN)
-    writer.start()
-    writer.log_until(2)
-    directory = writer.begin_checkpoint("final")
-    (directory / "optimizer.pt").write_bytes(os.urandom(SIZE))
-    writer.seal_checkpoint("final")
-    return writer
-
-
-def is_whole(workstation: Workstation, writer: RunWriter) -> bool:
-    """Tell whether the checkpoint stands at home with the bytes of the box."""
-    there, here = writer.directory / STEP, workstation.training(RUN.name) / STEP
-    files = [path for path in there.rglob("*") if path.is_file()]
-    return all(holds(here / path.relative_to(there), path.read_bytes())() for path in files)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 1.0], ids=["one percent", "half", "last byte"])
 async def test_cut_transfer_goes_on(workstation: Workstation, share: float) -> None:
     """Wherever a file's connection is cut nothing of it is seen, and what came before is not sent again."""
     box = workstation.add_box()
-    writer = write_large(box.root)
+    writer = write_large_checkpoint(box.root, SIZE, LARGE[:1])
     async with relayed(box.port) as relay:
         workstation.reach("gpu-a", relay.port)
         async with workstation.running(limits={"bulk_connections_per_host": 1}) as said:
             await cut(relay, share)
             fired(1)
-            assert not (workstation.training(RUN.name) / STEP).exists()
+            assert is_absent(workstation)
             assert not events(said, "checkpoint.completed")
             await until(lambda: relay.open == 0)
             relay.received = 0
-            await until(lambda: is_whole(workstation, writer))
+            await until(is_home(workstation, writer))
             assert relay.received <= SIZE * (1 - share) + 3 * MIB
-            await until(lambda: not list((workstation.data / ".harvestd" / "staging").iterdir()))
+            await until(lambda: staging_is_empty(workstation))
     workstation.audit()
 
 
@@ -78,14 +55,14 @@ async def cut(relay: Relay, share: float) -> None:
 async def test_keys_exchanged_anew_within_a_file(workstation: Workstation) -> None:
     """A server that wants new keys every two megabytes gets them, and the file comes whole in one go."""
     box = workstation.add_box(extra_config=["RekeyLimit 2M", "LogLevel DEBUG"])
-    writer = write_large(box.root)
+    writer = write_large_checkpoint(box.root, SIZE, LARGE[:1])
     (result,) = (await workstation.once()).values()
     log = box.server.log_text()
     assert log.count("SSH2_MSG_NEWKEYS sent") >= log.count("Accepted publickey") + SIZE // (3 * MIB)
     fired(12)
     assert not result.failed
     assert result.bytes < SIZE + MIB
-    assert is_whole(workstation, writer)
+    assert is_home(workstation, writer)()
     workstation.audit()
 
 

@@ -8,6 +8,16 @@ from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
 from harvestd.harvest.waking import Waking, slept
 from support.house import Workstation
+from support.large_checkpoints import (
+    LARGE,
+    MIB,
+    SIZE,
+    is_absent,
+    is_home,
+    journalled,
+    staging_is_empty,
+    write_large_checkpoint,
+)
 from support.relay import relayed
 from support.waiting import events, until
 
@@ -58,6 +68,26 @@ async def test_links_are_replaced_at_once(workstation: Workstation, sleeps: Slee
     assert woke["seconds"] == NIGHT
     assert not events(said, "host.lost")
     assert len(events(said, "host.connected")) == 1
+    workstation.audit()
+
+
+async def test_transfer_goes_on_where_it_was(workstation: Workstation, sleeps: Sleeps) -> None:
+    """A large file's connections are replaced, too, and what came before the sleep is not sent again."""
+    box = workstation.add_box()
+    writer = write_large_checkpoint(box.root, names=LARGE[:1])
+    async with relayed(box.port) as relay:
+        workstation.reach("gpu-a", relay.port)
+        relay.rate = 8 * MIB
+        async with workstation.running() as said:
+            await until(lambda: journalled(workstation) > 4 * MIB)
+            relay.silence()
+            assert is_absent(workstation)
+            sleeps.seconds += NIGHT
+            await until(lambda: events(said, "service.woke"))
+            relay.rate, relay.received = None, 0
+            await until(is_home(workstation, writer))
+            assert relay.received < SIZE - 4 * MIB
+            await until(lambda: staging_is_empty(workstation))
     workstation.audit()
 
 
