@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from harvestd.inventory.answers import Answer, Instance, NonsensicalAnswer, answer_of, error_code_of
+from harvestd.inventory.answers import NonsensicalAnswer, answer_of, error_code_of
+from harvestd.inventory.instances import Answer, Instance
 from harvestd.inventory.known import AGREEING, AGREEING_EMPTY, MOST_KNOWN, KnownInstances
 from harvestd.inventory.mounts import Mount, storage_of
 

@@ -8,16 +8,13 @@ the answer is then no witness of who is gone. Pure: no clock, no network.
 import ipaddress
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from harvestd.inventory.instances import MOST_INSTANCES, Answer, Instance
 from harvestd.inventory.mounts import Mount
 
-MOST_BYTES = 4 * 1024 * 1024
-"""Of one answer."""
-MOST_INSTANCES = 1_000
 _MOST_ITEMS = 64
 """Tags, or mounts, of one instance."""
 _LONGEST_NAME = 63
@@ -36,30 +33,6 @@ T = TypeVar("T")
 
 class NonsensicalAnswer(Exception):
     """It is not what the API answers; the text says why and repeats nothing of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Instance:
-    """One instance, as far as an answer tells of it."""
-
-    id: str
-    name: str | None = None
-    address: str | None = None
-    status: str | None = None
-    instance_type: str | None = None
-    experiment: str | None = None
-    region: str | None = None
-    cents_per_hour: int | None = None
-    mounts: tuple[Mount, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """All instances that exist, by what one answer says."""
-
-    instances: tuple[Instance, ...]
-    whole: bool
-    """Whether every entry could be read, so that who is not in it may be gone."""
 
 
 def _or_unknown(read: Callable[[Any], T | None]) -> BeforeValidator:

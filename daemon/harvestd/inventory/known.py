@@ -7,7 +7,7 @@ instance stays as it was known.
 
 from dataclasses import fields, replace
 
-from harvestd.inventory.answers import MOST_INSTANCES, Answer, Instance
+from harvestd.inventory.instances import MOST_INSTANCES, Answer, Instance
 
 AGREEING = 3
 """Answers in a row without an instance, after which it is gone."""

@@ -15,7 +15,7 @@ import anyio
 import anyio.to_thread
 
 from harvestd.errors import Retry
-from harvestd.inventory.answers import MOST_BYTES, Instance, NonsensicalAnswer, answer_of, error_code_of
+from harvestd.inventory.instances import MOST_BYTES, Instance
 from harvestd.inventory.known import KnownInstances
 from harvestd.inventory.provider import Host, Publish
 from harvestd.settings import LambdaCloud
@@ -136,6 +136,12 @@ class LambdaCloudHosts:
                 await anyio.sleep(pause.total_seconds())
 
     async def _ask(self, client: "httpx.AsyncClient", settings: LambdaCloud) -> None:
+        from harvestd.inventory.answers import (  # noqa: PLC0415  (only who asks a cloud pays for it)
+            NonsensicalAnswer,
+            answer_of,
+            error_code_of,
+        )
+
         key = await anyio.to_thread.run_sync(api_key, settings, self._env)
         try:
             with anyio.fail_after(_DEADLINE):

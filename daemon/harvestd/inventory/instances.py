@@ -1,0 +1,34 @@
+"""The cloud's instances, and an answer that names them, as checked values: `answers` alone makes them from bytes."""
+
+from dataclasses import dataclass
+
+from harvestd.inventory.mounts import Mount
+
+MOST_BYTES = 4 * 1024 * 1024
+"""Of one answer."""
+MOST_INSTANCES = 1_000
+"""In one answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One instance, as far as an answer tells of it."""
+
+    id: str
+    name: str | None = None
+    address: str | None = None
+    status: str | None = None
+    instance_type: str | None = None
+    experiment: str | None = None
+    region: str | None = None
+    cents_per_hour: int | None = None
+    mounts: tuple[Mount, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """All instances that exist, by what one answer says."""
+
+    instances: tuple[Instance, ...]
+    whole: bool
+    """Whether every entry could be read, so that who is not in it may be gone."""
