@@ -21,7 +21,7 @@ from unittest import mock
 import anyio
 
 from harvestd import failpoints
-from harvestd.errors import HarvestError, Retry, unwrapped
+from harvestd.errors import Retry, unwrapped
 from harvestd.harvest import bulk, session, troubles
 from harvestd.harvest.lanes import Line
 from harvestd.harvest.monitor import Silent
@@ -71,9 +71,9 @@ class Ending:
     troubles: tuple[str, ...] = ()
     """What could not be brought home, or not be put in its place."""
     error: str = ""
-    """An error of harvestd's that ended it, as one may."""
+    """How it ended, where its link broke or it was told to stop."""
     bug: str = ""
-    """A traceback, where something else did."""
+    """A traceback, where anything else ended it."""
 
 
 class Passes:
@@ -104,7 +104,7 @@ def passes() -> Iterator[Passes]:
 
 async def _pass(task: Task, made: int) -> Ending:
     settings = load(task.config, env={})
-    box = ScriptedBox(task.host, task.script, lambda: (os.write(made, b"."), None)[1])
+    box = ScriptedBox(task.host, task.script, lambda: os.write(made, b"."))
 
     @asynccontextmanager
     async def line(_bulk: bulk.Bulk, _window: int) -> AsyncIterator[Line]:
@@ -149,8 +149,6 @@ def _ending(task: Task, made: int) -> Ending:
                 return anyio.run(_until_told, task, made)
     except Retry as error:
         return Ending(0, error=str(error))
-    except HarvestError:
-        return Ending(0, bug=traceback.format_exc())
     except BaseException:  # noqa: BLE001  (whoever asked for the pass judges)
         return Ending(0, bug=traceback.format_exc())
 

@@ -6,6 +6,7 @@ of the changes were made there.
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -55,7 +56,7 @@ class Deed(StrEnum):
     ROTATE = "rotate"
     """It has another name from now on, which means nothing."""
     GARBLE = "garble"
-    """The next few answers do not bring the bytes that were hashed."""
+    """The next two answers about it do not bring the bytes that were hashed."""
     CUT = "cut"
     """The link breaks."""
 
@@ -143,13 +144,13 @@ class ScriptedBox:
     method = "scripted"
     round_trip = 0.0
 
-    def __init__(self, host: Host, script: Sequence[tuple[int, Change]], told: Callable[[], None]) -> None:
+    def __init__(self, host: Host, script: Sequence[tuple[int, Change]], told: Callable[[], object]) -> None:
         """Play a script in the order of its turns; a turn is a look, or a part of an answer."""
         self._host = host
         self._script = list(script)
         self._told = told
         self._turn = 0
-        self._garbled = 0
+        self._garbled: Counter[str] = Counter()
 
     def _pass_time(self) -> None:
         self._turn += 1
@@ -157,7 +158,7 @@ class ScriptedBox:
             change = self._script.pop(0)[1]
             self._told()
             self._host.make(change)
-            self._garbled += 3 * (change.deed is Deed.GARBLE)
+            self._garbled[change.path] += 2 * (change.deed is Deed.GARBLE)
             if change.deed is Deed.CUT:
                 raise Retry("the link broke, as the script says")
 
@@ -223,8 +224,10 @@ class ScriptedBox:
             file = now if now is not None and now.version.inode == opened.version.inode else opened
             sent += file.content[middle:end]
             digest = hashlib.sha256(sent)
-            if self._garbled and sent:
-                sent, self._garbled = bytes([sent[0] ^ 1]) + sent[1:], self._garbled - 1
+            if self._garbled[path] > 0 and sent:
+                self._garbled[path] -= 1
+                half = len(sent) // 2
+                sent = sent[:half] + bytes([sent[half] ^ 1]) + sent[half + 1 :]
             if not request.in_one:
                 yield Chunk(sent)
                 yield Closed(request, file.version, digest.hexdigest())
