@@ -156,6 +156,8 @@ class Following:
             if not agrees:
                 return self._further(follow, await self._start_over(follow, "the box truncated or replaced it"))
             with anyio.CancelScope(shield=True):
+                if follow.target.replaces is None and growing.length == 0:
+                    await self._begin(part)
                 content = await anyio.to_thread.run_sync(self._append, part)
                 record = None if content is None else await self._record(part)
         except Damaged as e:
@@ -191,6 +193,22 @@ class Following:
             return agrees
         return await self._files.ends_whole(part.follow.target.path, part.growing.length)
 
+    async def _begin(self, part: _Part) -> None:
+        """Record an empty file before anything is in it.
+
+        Were its first bytes here and on no record when a process dies, the next one could not tell them from a
+        person's own file as soon as the source is replaced.
+        """
+        await anyio.to_thread.run_sync(self._synced, part)
+        await self._house.catalogue.save_files([_emptied(self._record_of(part, part.end.version))])
+
+    def _synced(self, part: _Part) -> None:
+        try:
+            part.growing.sync()
+        except BaseException:
+            self._files.close(part.follow.target.path)
+            raise
+
     def _append(self, part: _Part) -> bytes | None:
         """Append the whole lines or records of what came; gives what was appended, None where its hash is wrong."""
         if part.end.sha256 is not None and hashlib.sha256(part.content).hexdigest() != part.end.sha256:
@@ -201,19 +219,27 @@ class Following:
         content = part.content[:whole]
         try:
             part.growing.append(content)
-            part.growing.sync()
         except BaseException:
             self._files.close(part.follow.target.path)
             raise
+        self._synced(part)
         return content
 
     async def _record(self, part: _Part) -> FileRecord:
-        follow, growing, version = part.follow, part.growing, part.end.version
+        growing, version = part.growing, part.end.version
         consumed = part.end.request.offset + len(part.content)
         # Only a version that was read to its end counts as seen; any other asks for the rest at the next look.
         if version.size != consumed:
             version = replace(version, size=growing.length, mtime_ns=0)
-        record = FileRecord(
+        record = self._record_of(part, version)
+        await self._house.catalogue.save_files([record])
+        failpoints.reach("growing.recorded")
+        self._house.touch([record.experiment])
+        return record
+
+    def _record_of(self, part: _Part, version: Version) -> FileRecord:
+        follow, growing = part.follow, part.growing
+        return FileRecord(
             storage=self._house.storage_of(self._host),
             place=follow.place,
             target=follow.target.path,
@@ -226,10 +252,6 @@ class Following:
             fetched_at=time.time(),
             reason=follow.reason,
         )
-        await self._house.catalogue.save_files([record])
-        failpoints.reach("growing.recorded")
-        self._house.touch([record.experiment])
-        return record
 
     async def _start_over(self, follow: Follow, reason: str) -> GrowingFile | None:
         """Set aside what is here and start a new file; None where what stands there now can't be moved."""

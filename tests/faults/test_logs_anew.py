@@ -1,4 +1,4 @@
-"""A growing file that begins anew, and a process that dies while the old one is set aside."""
+"""A growing file that begins anew on its host, and a process that dies over the old or the new one."""
 
 import signal
 from collections.abc import Iterator
@@ -42,4 +42,22 @@ def test_dies_while_a_log_is_set_aside(tmp_path: Path, maker: Passes, point: str
     assert here == new
     kept = [content for path, content in tree(workstation.state / "versions").items() if ".jsonl" in path]
     assert kept == [old]
+    workstation.audit()
+
+
+@pytest.mark.parametrize("point", ["growing.appended", "growing.synced", "growing.recorded"])
+def test_dies_over_the_first_lines_of_a_log_that_begins_anew(tmp_path: Path, maker: Passes, point: str) -> None:
+    """What a process that died had appended is known for ours, and does not keep out what the log holds by now."""
+    workstation = Workstation(tmp_path, OpenSSHFactory(tmp_path / "openssh"))
+    workstation.settings()
+    host = Host()
+    for path in (CONFIG, LOG):
+        host.make(Change(Deed.WRITE, path))
+    killed = maker.make(Task(workstation.config, host, (), Death(point, 1, signal.SIGKILL)))
+    assert killed.signal == signal.SIGKILL
+    fired(31)
+    host.make(Change(Deed.WRITE, LOG))
+    assert not maker.make(Task(workstation.config, host)).troubles
+    (here,) = (content for path, content in workstation.filed().items() if path.endswith(".jsonl"))
+    assert here == host.shown[LOG][-1]
     workstation.audit()
