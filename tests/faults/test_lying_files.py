@@ -198,6 +198,32 @@ async def test_flipped_bit(workstation: Workstation, liar: Liar, path: str) -> N
     workstation.audit()
 
 
+async def test_name_rests_on_no_flipped_bit(workstation: Workstation, liar: Liar) -> None:
+    """A digit that flips in the config.yaml that names a run is noticed by its hash, and read again."""
+    path = f"{RUN.name}/config.yaml"
+    place = liar.root / HOME / path
+    content = place.read_bytes()
+    garbled = content.replace(b"Qwen2.5-1.5B", b"Qwen2.5-9.5B")
+    assert garbled != content
+    pieces = [garbled, content, content]
+
+    def flipped(number: int) -> Iterable[bytes]:
+        sent = pieces.pop(0) if pieces else content
+        for piece in answered(number, content, row_of(place)[2:]):
+            if sent != content and content in piece:
+                fired(57)
+            yield piece.replace(content, sent)
+
+    liar.read = lambda number, asked: flipped(number) if asked == path else None
+    outcome = await visit(workstation, liar)
+    assert outcome.error is None
+    experiment = workstation.experiment(RUN.name)
+    assert experiment is not None
+    assert "1_5b" in experiment.name
+    assert len(pieces) < 2
+    workstation.audit()
+
+
 async def test_bit_that_flips_every_time(workstation: Workstation, liar: Liar) -> None:
     """Nothing of the group is published, and the pass says that it failed."""
     place = liar.root / HOME / VICTIM

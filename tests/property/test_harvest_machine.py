@@ -37,7 +37,7 @@ _QUICK = settings(
     suppress_health_check=list(HealthCheck),
     phases=[Phase.generate, Phase.shrink],
 )
-_LONG = settings(_QUICK, max_examples=60, stateful_step_count=25, derandomize=False, print_blob=True)
+_LONG = settings(_QUICK, max_examples=30, stateful_step_count=25, derandomize=False, print_blob=True)
 
 CHANGES = [deed for deed in Deed if deed not in {Deed.GARBLE, Deed.CUT}]
 """What happens on the host; the rest happens to the link."""

@@ -4,6 +4,7 @@ Reads only config.yaml, step_final's training_info.json and eval_config.yaml, ea
 one answer of the box.
 """
 
+import hashlib
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -25,9 +26,12 @@ from harvestd.convention.seals import unsealed
 from harvestd.convention.sightings import Sightings
 from harvestd.harvest.house import House
 from harvestd.inventory.provider import Host
-from harvestd.remote.box import BoxFacts, Chunk, Closed, Opened, Reader, ReadRequest
+from harvestd.remote.box import BoxFacts, Chunk, Closed, Failed, Reader, ReadRequest
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
+
+_READINGS = 3
+"""How often a file is read at one look, at most, until it is what the box hashed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,25 +206,30 @@ def _is_succeeded(run: RunDir) -> bool:
 async def read_small(reader: Reader, sources: Sequence[Source]) -> dict[Source, bytes]:
     """Read small files whole into memory; those that vanished or changed meanwhile are left out.
 
-    Of one that is too large to hold facts the beginning is given, one byte too long: whoever parses it says so.
+    Of one that is too large to hold facts the beginning is given, one byte too long: whoever parses it says so. What is
+    not what the box hashed is read again, a few times: a name that rests on a flipped bit would stay.
     """
-    if not sources:
-        return {}
     wanted = {(source.tree, source.path): source for source in sources}
-    requests = [ReadRequest(source.tree, source.path, length=MAX_FACT_BYTES + 1) for source in wanted.values()]
     found: dict[Source, bytes] = {}
-    content = bytearray()
-    async with reader.reading(requests) as events:
-        async for event in events:
-            match event:
-                case Opened():
-                    content.clear()
-                case Chunk(data):
-                    content += data
-                case Closed(request, version):
-                    source = wanted[request.tree, request.path]
-                    if version == source.version and len(content) == min(version.size, MAX_FACT_BYTES + 1):
-                        found[source] = bytes(content)
-                case _:
-                    content.clear()
+    for _ in range(_READINGS):
+        requests = [ReadRequest(tree, path, length=MAX_FACT_BYTES + 1) for tree, path in wanted]
+        if not requests:
+            break
+        content = bytearray()
+        async with reader.reading(requests) as events:
+            async for event in events:
+                match event:
+                    case Chunk(data):
+                        content += data
+                    case Closed(request, version, sha256):
+                        if sha256 in {None, hashlib.sha256(content).hexdigest()}:
+                            source = wanted.pop((request.tree, request.path))
+                            if version == source.version and len(content) == min(version.size, MAX_FACT_BYTES + 1):
+                                found[source] = bytes(content)
+                        content.clear()
+                    case Failed(request):
+                        del wanted[request.tree, request.path]
+                        content.clear()
+                    case _:
+                        content.clear()
     return found
