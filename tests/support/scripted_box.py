@@ -54,7 +54,7 @@ class Deed(StrEnum):
     TRUNCATE = "truncate"
     REMOVE = "remove"
     ROTATE = "rotate"
-    """It has another name from now on, which means nothing."""
+    """It has another name from now on, which means something in a checkpoint only."""
     GARBLE = "garble"
     """The next two answers about it do not bring the bytes that were hashed."""
     CUT = "cut"
@@ -104,6 +104,7 @@ class Host:
                 del self.files[change.path]
             case Deed.ROTATE if before:
                 self.files[f"{change.path}.old"] = self.files.pop(change.path)
+                self.shown.setdefault(f"{change.path}.old", []).append(before.content)
             case _:
                 pass
 
