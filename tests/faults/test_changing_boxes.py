@@ -3,17 +3,12 @@
 import os
 import shutil
 import stat
-from pathlib import Path
 
 import pytest
 import structlog.testing
 
-from harvestd.convention.paths import LocalPath
 from harvestd.demo.content import RunSpec
-from harvestd.demo.eval_content import EvalSpec
-from harvestd.demo.writers import EvalWriter, RunWriter, evals_of_run
-from harvestd.store.root import DataRoot
-from harvestd.store.versions import list_versions, read_version
+from support.changing import RUN, at_home, kept, write_eval, write_run
 from support.faults import fired
 from support.house import GpuBox, Workstation
 from support.relay import relayed
@@ -21,39 +16,9 @@ from support.waiting import events, holds, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
-RUN = RunSpec()
 OTHER = RunSpec(timestamp="2025-08-21_03-31-43")
 LOG = ("logs", "train_log.jsonl")
 MIB = 1024 * 1024
-
-
-def write_run(root: Path, run: RunSpec = RUN) -> RunWriter:
-    """Write a run of three steps that goes on."""
-    writer = RunWriter(root, run)
-    writer.start()
-    writer.log_until(3)
-    return writer
-
-
-def write_eval(root: Path, step: int = 2) -> EvalWriter:
-    """Write one sealed leaf of the run."""
-    evals = evals_of_run(root, EvalSpec(RUN, questions=5))
-    evals.write_config()
-    evals.evaluate(step)
-    return evals
-
-
-def at_home(workstation: Workstation, remote: Path) -> Path:
-    """Give the place at home of a file of an eval."""
-    root = workstation.boxes["gpu-a"].root
-    return workstation.training(RUN.name).with_name("eval_results") / remote.relative_to(root / "eval_runs")
-
-
-def kept(workstation: Workstation, here: Path) -> list[bytes]:
-    """Give the kept versions of a file at home, oldest first."""
-    path = LocalPath(here.relative_to(workstation.data).parts)
-    with DataRoot.open(workstation.data) as root:
-        return [read_version(root, path, version.stamp) for version in list_versions(root, path)]
 
 
 async def test_large_file_truncated_while_it_is_read(workstation: Workstation) -> None:

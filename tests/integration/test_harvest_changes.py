@@ -2,21 +2,17 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 from anyio.abc import TaskStatus
 
-from harvestd.convention.paths import LocalPath
 from harvestd.convention.plan import FetchGroup
 from harvestd.demo.content import RunSpec
-from harvestd.demo.eval_content import EvalSpec
-from harvestd.demo.writers import EvalWriter, RunWriter, evals_of_run
+from harvestd.demo.writers import RunWriter
 from harvestd.harvest.collecting import Collecting
 from harvestd.harvest.troubles import Troubles
 from harvestd.remote.box import Reader
-from harvestd.store.root import DataRoot
-from harvestd.store.versions import list_versions, read_version
+from support.changing import RUN, at_home, kept, write_eval, write_run
 from support.faults import fired
 from support.house import Moved, Workstation
 from support.relay import relayed
@@ -24,39 +20,7 @@ from support.waiting import events, holds, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
-RUN = RunSpec()
 MIB = 1024 * 1024
-
-
-def write_run(root: Path) -> RunWriter:
-    """Write a run of three steps that goes on."""
-    writer = RunWriter(root, RUN)
-    writer.start()
-    writer.log_until(3)
-    return writer
-
-
-def write_eval(root: Path, step: int = 2) -> EvalWriter:
-    """Write one sealed leaf of the run."""
-    evals = evals_of_run(root, EvalSpec(RUN, questions=5))
-    evals.write_config()
-    evals.evaluate(step)
-    return evals
-
-
-def at_home(workstation: Workstation, remote: Path) -> Path:
-    """Give the place at home of a file of the run or of one of its evals."""
-    root = workstation.boxes["gpu-a"].root
-    if remote.is_relative_to(root / "eval_runs"):
-        return workstation.training(RUN.name).with_name("eval_results") / remote.relative_to(root / "eval_runs")
-    return workstation.training(RUN.name) / remote.relative_to(root / "training_runs" / RUN.name)
-
-
-def kept(workstation: Workstation, here: Path) -> list[bytes]:
-    """Give the kept versions of a file at home, oldest first."""
-    path = LocalPath(here.relative_to(workstation.data).parts)
-    with DataRoot.open(workstation.data) as root:
-        return [read_version(root, path, version.stamp) for version in list_versions(root, path)]
 
 
 async def test_rewritten_metrics_come_again_and_the_old_ones_are_kept(workstation: Workstation) -> None:

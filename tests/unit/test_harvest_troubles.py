@@ -11,25 +11,25 @@ def test_what_hangs_is_told_at_once_and_once() -> None:
     troubles = Troubles("gpu-a")
     with structlog.testing.capture_logs() as said:
         for _ in range(4):
-            troubles.stuck("/root/a", "it hangs")
+            troubles.stuck("/fs/a", "it hangs")
     (told,) = events(said, "file.rejected")
-    assert told["path"] == "/root/a"
+    assert told["path"] == "/fs/a"
 
 
 def test_what_hangs_waits_longer_than_what_fails() -> None:
     """The first pause is a minute, at most five in the end; another file's is a second."""
     troubles = Troubles("gpu-a")
-    troubles.failed("/root/b", "it changed")
+    troubles.failed("/fs/b", "it changed")
     pauses = []
     for _ in range(5):
-        troubles.stuck("/root/a", "it hangs")
-        pauses.append(round(troubles.pause(["/root/a"])))
+        troubles.stuck("/fs/a", "it hangs")
+        pauses.append(round(troubles.pause(["/fs/a"])))
     assert pauses == [60, 120, 240, 300, 300]
-    assert troubles.pause(["/root/a", "/root/b"]) <= 1
+    assert troubles.pause(["/fs/a", "/fs/b"]) <= 1
 
 
 def test_what_hangs_holds_no_single_pass_open() -> None:
     """It counts for all attempts that a pass would take."""
     troubles = Troubles("gpu-a")
-    troubles.stuck("/root/a", "it hangs")
-    assert troubles.attempts("/root/a") >= 3
+    troubles.stuck("/fs/a", "it hangs")
+    assert troubles.attempts("/fs/a") >= 3
