@@ -1,5 +1,6 @@
 """A growing file that begins anew on its host, and a process that dies over the old or the new one."""
 
+import copy
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,20 +24,25 @@ def maker() -> Iterator[Passes]:
         yield made
 
 
-@pytest.mark.parametrize("point", ["rename.linked", "versions.moved"])
-def test_dies_while_a_log_is_set_aside(tmp_path: Path, maker: Passes, point: str) -> None:
-    """Where a move is a link and an unlink, a death between the two leaves two names: the next pass takes one away."""
+@pytest.mark.parametrize("links_only", [False, True])
+@pytest.mark.parametrize("point", ["anew.kept", "anew.begun"])
+def test_dies_while_a_log_makes_room(tmp_path: Path, maker: Passes, point: str, *, links_only: bool) -> None:
+    """A death between the old log and the new one: what is on record stands there, even where the source is gone."""
     workstation = Workstation(tmp_path, OpenSSHFactory(tmp_path / "openssh"))
     workstation.settings()
     host = Host()
     for path in (CONFIG, LOG):
         host.make(Change(Deed.WRITE, path))
-    assert not maker.make(Task(workstation.config, host, links_only=True)).troubles
+    assert not maker.make(Task(workstation.config, host, links_only=links_only)).troubles
     host.make(Change(Deed.WRITE, LOG))
-    killed = maker.make(Task(workstation.config, host, (), Death(point, 1, signal.SIGKILL), links_only=True))
+    killed = maker.make(Task(workstation.config, host, (), Death(point, 1, signal.SIGKILL), links_only=links_only))
     assert killed.signal == signal.SIGKILL
     fired(31)
-    assert not maker.make(Task(workstation.config, host, links_only=True)).troubles
+    gone = copy.deepcopy(host)
+    gone.make(Change(Deed.ROTATE, LOG))
+    assert not maker.make(Task(workstation.config, gone, links_only=links_only)).troubles
+    workstation.audit()
+    assert not maker.make(Task(workstation.config, host, links_only=links_only)).troubles
     old, new = host.shown[LOG]
     (here,) = (content for path, content in workstation.filed().items() if path.endswith(".jsonl"))
     assert here == new

@@ -17,7 +17,7 @@ from harvestd.store import renaming
 from harvestd.store.growing import GrowingFile
 from harvestd.store.publishing import Publication, Result, publish
 from harvestd.store.root import DataRoot
-from harvestd.store.versions import set_aside
+from harvestd.store.versions import begin_anew, set_aside
 from support.data_root import staged
 
 FIRST, SECOND, MARKER = LocalPath.parse("exp/leaf/a"), LocalPath.parse("exp/other/b"), LocalPath.parse("exp/leaf/m")
@@ -46,11 +46,16 @@ def grow(root: DataRoot) -> None:
 
 
 def put_aside(root: DataRoot) -> None:
-    """Move a growing file away, as when its source was replaced."""
+    """Move a file away, as when it was found damaged."""
     set_aside(root, FIRST)
 
 
-SCENARIOS = {scenario.__name__: scenario for scenario in (publish_first, publish_again, grow, put_aside)}
+def start_over(root: DataRoot) -> None:
+    """Begin a growing file anew, as when its source was replaced."""
+    begin_anew(root, FIRST)
+
+
+SCENARIOS = {scenario.__name__: scenario for scenario in (publish_first, publish_again, grow, put_aside, start_over)}
 
 
 def main(place: str, scenario: str, point: str, turn: str, means: str) -> None:

@@ -16,7 +16,7 @@ from harvestd.failpoints import POINTS
 from harvestd.store.growing import GrowingFile
 from harvestd.store.publishing import Result
 from harvestd.store.root import DataRoot
-from harvestd.store.versions import list_versions, read_version, set_aside
+from harvestd.store.versions import begin_anew, is_kept, list_versions, read_version, set_aside
 from support.crashing import FIRST, MARKER, NEW, OLD, grow, publish_again, publish_first
 from support.data_root import RENAMEAT2, temporaries, tree
 from support.faults import fired
@@ -94,13 +94,29 @@ def test_a_killed_append_is_cut_to_the_journal(tmp_path: Path, point: str) -> No
     assert tree(tmp_path) == {str(FIRST): b"one\ntwo\nthree\n"}
 
 
-@pytest.mark.parametrize("point", ["versions.moved", "rename.linked"])
-def test_a_killed_setting_aside_loses_nothing(tmp_path: Path, point: str) -> None:
+@pytest.mark.parametrize("point", ["anew.kept", "anew.begun"])
+@pytest.mark.parametrize("means", ["renameat2", "links only"])
+def test_a_killed_beginning_leaves_one_file_or_the_other(tmp_path: Path, point: str, means: str) -> None:
+    """After a kill the old file stands at its path or an empty one, and the old one among the versions, once."""
+    with DataRoot.open(tmp_path) as root:
+        with GrowingFile.create(root, FIRST) as growing:
+            growing.append(b"one\n")
+        assert killed_at(tmp_path, "start_over", point, 1, means)
+        assert tree(tmp_path) == {str(FIRST): b"one\n" if point == "anew.kept" else b""}
+        assert is_kept(root, FIRST) == (point == "anew.kept")
+        begin_anew(root, FIRST)
+        assert tree(tmp_path) == {str(FIRST): b""}
+        assert read_version(root, FIRST, list_versions(root, FIRST)[0].stamp) == b"one\n"
+        root.clean_staging(())
+        assert temporaries(tmp_path) == []
+
+
+def test_a_killed_setting_aside_loses_nothing(tmp_path: Path) -> None:
     """After a kill the old file stands at its path, among the versions, or both; a rerun leaves it there once."""
     with DataRoot.open(tmp_path) as root:
         with GrowingFile.create(root, FIRST) as growing:
             growing.append(b"one\n")
-        assert killed_at(tmp_path, "put_aside", point, 1, "links only")
+        assert killed_at(tmp_path, "put_aside", "rename.linked", 1, "links only")
         set_aside(root, FIRST)
         assert tree(tmp_path) == {}
         assert [read_version(root, FIRST, kept.stamp) for kept in list_versions(root, FIRST)] == [b"one\n"]

@@ -254,18 +254,24 @@ class Following:
         )
 
     async def _start_over(self, follow: Follow, reason: str) -> GrowingFile | None:
-        """Set aside what is here and start a new file; None where what stands there now can't be moved."""
-        path = follow.target.path
+        """Keep what is here as a version and start a new file; None where what stands there now can't be moved.
+
+        The source may be gone before anything of it comes: the catalogue must not go on about the file that stood here,
+        nor about the new one before it does.
+        """
+        path, before = follow.target.path, follow.target.replaces
+        emptied = [] if before is None else [_emptied(before)]
         self._verified.discard(path)
-        try:
-            growing = await self._files.anew(path)
-        except (Conflict, Refused) as e:
-            self._refuse(follow, e)
-            return None
-        if follow.target.replaces is not None:
-            # The link may break before anything comes: the catalogue must not go on about the file that stood here.
-            await self._house.catalogue.save_files([_emptied(follow.target.replaces)])
-            self._house.touch([follow.target.experiment])
+        with anyio.CancelScope(shield=True):
+            intent = await self._house.catalogue.intend(emptied)
+            try:
+                growing = await self._files.anew(path)
+            except (Conflict, Refused) as e:
+                await self._house.catalogue.save_files([], [intent])
+                self._refuse(follow, e)
+                return None
+            await self._house.catalogue.save_files(emptied, [intent])
+        self._house.touch({record.experiment for record in emptied})
         get_logger().warning(
             Event.FILE_CONFLICT,
             host=self._host.name,

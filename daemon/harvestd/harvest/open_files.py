@@ -13,7 +13,7 @@ from harvestd.convention.records import FileRecord
 from harvestd.store.failures import Damaged
 from harvestd.store.growing import GrowingFile
 from harvestd.store.root import DataRoot
-from harvestd.store.versions import finish_setting_aside, set_aside
+from harvestd.store.versions import begin_anew, is_kept
 
 OPEN_FILES = 32
 """Open at once, for one host; nobody may hold more of them in one go."""
@@ -52,7 +52,7 @@ class OpenFiles:
         return held.growing
 
     async def anew(self, path: LocalPath) -> GrowingFile:
-        """Set aside what stands at `path` and give a new, empty file; raises as `at` does, but never `Damaged`."""
+        """Keep what stands at `path` as a version and give a new, empty file; raises as `at` does, never `Damaged`."""
         self.close(path)
         self._held[path] = await anyio.to_thread.run_sync(self._restarted, path)
         return self._held[path].growing
@@ -78,7 +78,8 @@ class OpenFiles:
         return standing is not None and standing.st_ino == held.inode
 
     def _opened(self, path: LocalPath, known: FileRecord | None) -> _Held:
-        finish_setting_aside(self._root, path)
+        if is_kept(self._root, path):
+            raise Damaged("it was to begin anew when a process ended")
         if known is None:
             found = self._root.stat(path)
             length = found.st_size if found is not None else 0
@@ -90,7 +91,7 @@ class OpenFiles:
         return self._with_inode(growing)
 
     def _restarted(self, path: LocalPath) -> _Held:
-        set_aside(self._root, path)
+        begin_anew(self._root, path)
         return self._with_inode(GrowingFile.create(self._root, path))
 
     def _with_inode(self, growing: GrowingFile) -> _Held:

@@ -2,7 +2,7 @@
 
 A growing file is at every moment a prefix of its source (I1). What the journal doesn't know was written by a process
 that died and is cut off when the file is opened again; an append that fails half-way is cut off at once. It must never
-be renamed while it grows, and a source that was truncated or replaced starts a new file (`versions.set_aside`).
+be renamed while it grows, and a source that was truncated or replaced starts a new file (`versions.begin_anew`).
 """
 
 import hashlib

@@ -85,11 +85,12 @@ def keep_version(root: DataRoot, path: LocalPath, parent: int, file: BufferedRea
 
 
 def set_aside(root: DataRoot, path: LocalPath) -> bool:
-    """Move the file at `path` among its versions, for a new one to start; tell whether there was one.
+    """Move the file at `path` among its versions, so that none stands there; tell whether there was one.
 
     Raises `Conflict` where no regular file stands there, `HaltedForSafety`.
     """
-    if finish_setting_aside(root, path):
+    if is_kept(root, path):
+        _finish_setting_aside(root, path)
         return True
     touched: Touched = set()
     changed: Touched = {path.parts[:-1]}
@@ -98,7 +99,6 @@ def set_aside(root: DataRoot, path: LocalPath) -> bool:
             os.close(open_regular(parent, path.name))
             with made(root.versions, path.parts, touched) as directory:
                 rename_noreplace(parent, path.name, directory, _next_stamp(_in(directory)))
-                failpoints.reach("versions.moved")
                 sync_directory(directory)
                 _prune(directory)
             sync_touched(root.versions, touched)
@@ -108,27 +108,53 @@ def set_aside(root: DataRoot, path: LocalPath) -> bool:
     return True
 
 
-def finish_setting_aside(root: DataRoot, path: LocalPath) -> bool:
-    """Take the name at `path` from a file that is its newest version too; tell whether there was such a file.
+def begin_anew(root: DataRoot, path: LocalPath) -> None:
+    """Put an empty file at `path`; what stood there is kept among its versions. Synced when this returns.
 
-    Where a rename is a link and an unlink, a crash came between the two. Raises `Conflict`, `HaltedForSafety`.
+    A crash leaves the old file or the new one there, never none: the catalogue may say no more than the disk. Raises
+    `Conflict` where no regular file stands there, `Refused`, `DiskFull`, `HaltedForSafety`.
     """
+    touched: Touched = {path.parts[:-1]}
+    with (
+        root.stage() as empty,
+        root.made_parent(path, touched) as parent,
+        translating(f"can't begin {shown(path)} anew"),
+    ):
+        empty.sync()
+        try:
+            with reading(parent, path.name) as standing:
+                keep_version(root, path, parent, standing)
+        except FileNotFoundError:
+            rename_noreplace(root.staging.directory, empty.name, parent, path.name)
+        else:
+            failpoints.reach("anew.kept")
+            os.rename(encoded(empty.name), encoded(path.name), src_dir_fd=root.staging.directory, dst_dir_fd=parent)
+        empty.moved()
+        failpoints.reach("anew.begun")
+    root.sync(touched)
+
+
+def is_kept(root: DataRoot, path: LocalPath) -> bool:
+    """Tell whether the file at `path` is its newest version too: a crash came while it was to make room."""
     standing = root.stat(path)
     if standing is None or standing.st_nlink == 1:
         return False
-    with translating(f"can't set {shown(path)} aside"):
+    with translating(f"versions of {shown(path)}"):
         try:
             with opened(root.versions, path.parts) as directory:
                 kept = _in(directory)
-                if not kept or not _same_file(status(directory, kept[-1].stamp), standing):
-                    return False
+                return bool(kept) and _same_file(status(directory, kept[-1].stamp), standing)
         except FileNotFoundError:
             return False
+
+
+def _finish_setting_aside(root: DataRoot, path: LocalPath) -> None:
+    """Take the name at `path` from a file that is its newest version too: a move is a link and an unlink in places."""
+    with translating(f"can't set {shown(path)} aside"):
         sync_touched(root.versions, {path.parts[:depth] for depth in range(len(path.parts) + 1)})
         with root.parent(path) as parent:
             os.unlink(encoded(path.name), dir_fd=parent)
     root.sync({path.parts[:-1]})
-    return True
 
 
 def _in(directory: int) -> tuple[KeptVersion, ...]:
