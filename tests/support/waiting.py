@@ -1,5 +1,6 @@
 """Waiting for what the daemon does beside a test, without sleeping, and watching a file grow meanwhile."""
 
+import time
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ import anyio
 
 DEADLINE = 20.0
 """Seconds after which a condition that a test waits for will not come any more."""
+_A_WRITE = 1.0
+"""Seconds that a line may look torn to one who reads while it is written."""
 
 Said = list[MutableMapping[str, Any]]
 """Events with their fields, in their order."""
@@ -50,6 +53,8 @@ class Growth:
         """Every size that was seen, in order."""
         self.inodes: set[int] = set()
         self.faults: list[str] = []
+        self._torn: tuple[int, float] | None = None
+        """The size at which a line was torn, and since when: who reads during a write may see half of it."""
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -64,7 +69,11 @@ class Growth:
         self.inodes.add(self._here.stat().st_ino)
         if not source.startswith(here):
             self.faults.append(f"at {len(here)} bytes: no prefix of the source")
-        if self._whole(here) != len(here):
+        if self._whole(here) == len(here):
+            self._torn = None
+        elif self._torn is None or self._torn[0] != len(here):
+            self._torn = (len(here), time.monotonic())
+        elif time.monotonic() - self._torn[1] > _A_WRITE:
             self.faults.append(f"at {len(here)} bytes: torn")
         if self.sizes and len(here) < self.sizes[-1]:
             self.faults.append(f"it shrank from {self.sizes[-1]} to {len(here)} bytes")
