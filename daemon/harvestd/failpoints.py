@@ -27,6 +27,8 @@ POINTS: Final[Mapping[str, str]] = MappingProxyType(
         "anew.begun": "an empty file stands in its place; its directory is not synced, the catalogue was not told",
         "move.renamed": "what was filed has its new path, no directory is synced",
         "move.synced": "the new path is on disk; kept versions have not followed, the catalogue was not told",
+        "rename.intended": "the catalogue knows which directory is about to be renamed; it is not",
+        "rename.moved": "a directory has its new name; the catalogue and its manifest say the old one",
         "link.made": "a link stands; the catalogue was not told",
         "own.staged": "the new content of a file of our own is on disk, without a name",
         "own.renamed": "a file of our own was replaced, its directory is not synced",

@@ -39,10 +39,10 @@ def first(root: Path) -> RunWriter:
 
 
 def second(root: Path, writer: RunWriter) -> None:
-    """Do all at once that leads through a moment: growth, new content, a new start, a move, a large file."""
+    """Do all at once that leads through a moment: growth, new content, a new start, moves, a large file, a new name."""
     evals_of_run(root, EvalSpec(RUN, questions=7)).evaluate(2)
     (writer.directory / "logs" / "train_log.jsonl").write_bytes(b'{"step": 1, "restarted": true}\n')
-    writer.log_until(8)
+    writer.log_until(10)
     later = RunWriter(root, LATER)
     later.start()
     later.log_until(3)

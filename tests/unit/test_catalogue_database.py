@@ -391,8 +391,8 @@ def test_a_damaged_file_halts_and_is_not_overwritten(tmp_path: Path, content: by
     "damage",
     [
         "INSERT INTO links VALUES ('../../etc', 'x')",
-        "INSERT INTO experiments VALUES ('e', 'd', '{}', 0)",
-        "INSERT INTO experiments VALUES ('e', 'd', 'not json', 0)",
+        "INSERT INTO experiments (id, directory, name, created) VALUES ('e', 'd', '{}', 0)",
+        "INSERT INTO experiments (id, directory, name, created) VALUES ('e', 'd', 'no json', 0)",
         "INSERT INTO runs VALUES ('r', 's', 'p', 'h', 'n', NULL, '{}', NULL, NULL)",
     ],
 )

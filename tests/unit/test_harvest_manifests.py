@@ -19,6 +19,7 @@ from harvestd.harvest import manifests
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.house import House
 from harvestd.harvest.manifests import Manifests
+from harvestd.harvest.places import Places
 from harvestd.store.manifest_file import read_manifest
 from harvestd.store.root import DataRoot
 from support.waiting import DEADLINE, until
@@ -48,6 +49,7 @@ class OneHouse:
     catalogue: KnownThings = field(default_factory=KnownThings)
     dirty: set[str] = field(default_factory=set)
     rested: Bell = field(default_factory=Bell)
+    places: Places = field(default_factory=Places)
 
     def add(self, name: str) -> None:
         """Let one more file be here."""

@@ -21,6 +21,7 @@ from harvestd.convention.snapshot import Tree, TreeKind, Version
 from harvestd.errors import HaltedForSafety
 from harvestd.harvest.house import House
 from harvestd.harvest.monitor import Silent
+from harvestd.harvest.places import Places
 from harvestd.harvest.publisher import Publisher, StagedFile, StagedGroup
 from harvestd.harvest.recovery import recover
 from harvestd.inventory.provider import Host
@@ -38,7 +39,11 @@ class OneCatalogue:
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
         self.monitor = Silent()
+        self.places = Places()
         self.touched: set[str | None] = set()
+
+    async def look_around(self) -> None:
+        """Nobody moves anything here."""
 
     def storage_of(self, host: Host) -> str:
         """Give the host's identity."""

@@ -63,12 +63,18 @@ def read_back(root: DataRoot) -> tuple[list[Rebuilt], list[Unreadable]]:
     """Give what the manifests of the data root come to; hashes every file. Blocks, raises `HaltedForSafety`."""
     found: list[Rebuilt] = []
     unreadable: list[Unreadable] = []
+    seen: dict[str, str] = {}
     for name in root.listing(None):
         try:
             directory = LocalPath((name,))
             manifest = read_manifest(root, directory)
-            if manifest is not None:
+            if manifest is None:
+                continue
+            original = seen.setdefault(manifest.experiment.id, name)
+            if original == name:
                 found.append(_rebuilt(root, directory, manifest))
+            else:
+                unreadable.append(Unreadable(name, f"a copy of {original}: its manifest has the same id"))
         except (Damaged, Refused, Fatal, RejectedPath) as error:
             unreadable.append(Unreadable(name, str(error)))
         except Conflict:
@@ -79,9 +85,7 @@ def read_back(root: DataRoot) -> tuple[list[Rebuilt], list[Unreadable]]:
 def _rebuilt(root: DataRoot, directory: LocalPath, manifest: Manifest) -> Rebuilt:
     if directory.name == UNFILED:
         return Rebuilt(None, UNFILED, (), tuple(_proved(root, directory, None, manifest)))
-    experiment = _experiment(manifest)
-    if experiment.directory != directory.name:
-        raise Damaged(f"the manifest is that of {experiment.directory}")
+    experiment = _experiment(manifest, directory.name)
     if not manifest.runs:
         raise Damaged("the manifest names no run")
     files = tuple(_proved(root, directory, experiment.id, manifest))
@@ -100,10 +104,12 @@ def _rebuilt(root: DataRoot, directory: LocalPath, manifest: Manifest) -> Rebuil
     )
 
 
-def _experiment(manifest: Manifest) -> ExperimentRecord:
+def _experiment(manifest: Manifest, directory: str) -> ExperimentRecord:
     parts = {part: Part(said.value, said.source) for part, said in manifest.experiment.name.items()}
     try:
-        return ExperimentRecord(manifest.experiment.id, ExperimentName(**parts))
+        name = ExperimentName(**parts)
+        moved_to = None if directory == name.directory else directory
+        return ExperimentRecord(manifest.experiment.id, name, moved_to, manifest.aliases)
     except TypeError as error:
         raise Damaged("the manifest does not say what the directory is named after") from error
 

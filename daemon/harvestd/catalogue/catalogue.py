@@ -6,12 +6,12 @@ database can't be written: then nothing more may be published.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from typing import TypeVar
 
 import anyio.to_thread
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects.sqlite import dialect, insert
 
 from harvestd.catalogue import rows, schema
@@ -19,6 +19,7 @@ from harvestd.catalogue.database import Database
 from harvestd.catalogue.entries import HostRecord, Intent, Transfer
 from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.layout import LeftOut
+from harvestd.convention.naming import ExperimentName
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
 
@@ -51,6 +52,61 @@ class Catalogue:
             connection.execute(insert(schema.runs).values(rows.run_row(run)))
 
         await self._database.write(change)
+
+    async def save_experiment(self, experiment: ExperimentRecord) -> None:
+        """Record what changed of an experiment that stays where it is."""
+        statement = update(schema.experiments).where(schema.experiments.c.id == experiment.id)
+        values = rows.experiment_row(experiment)
+        await self._database.write(lambda connection: connection.execute(statement.values(values)))
+        self.knowledge.learn_experiment(experiment)
+
+    async def intend_rename(self, experiment: ExperimentRecord, name: ExperimentName | None) -> None:
+        """Record under which name an experiment's directory is about to be; None: that it stays."""
+        statement = update(schema.experiments).where(schema.experiments.c.id == experiment.id)
+        values = {"renaming": None if name is None else rows.name_text(name)}
+        await self._database.write(lambda connection: connection.execute(statement.values(values)))
+
+    async def intended_renames(self) -> dict[str, ExperimentName]:
+        """Give what was about to be renamed when the last process ended, by the experiment's id."""
+
+        def query() -> dict[str, ExperimentName]:
+            table = schema.experiments.c
+            with self._database.engine.connect() as connection:
+                found = connection.execute(select(table.id, table.renaming).where(table.renaming.is_not(None)))
+                return {row.id: rows.name_of(row.renaming) for row in found}
+
+        return await anyio.to_thread.run_sync(query)
+
+    async def move_experiment(self, after: ExperimentRecord) -> None:
+        """Record that an experiment's directory has another name now, and all that is in it; raises `RejectedPath`."""
+        before = self.knowledge.files_of(after.id)
+        files = [replace(file, target=_inside(after, file.target)) for file in before]
+        links = self.knowledge.links_in(self.knowledge.experiment(after.id).directory)
+        moved = {_inside(after, path): target for path, target in links.items()}
+        table = schema.experiments
+
+        def change(connection: Connection) -> None:
+            values = {**rows.experiment_row(after), "renaming": None}
+            connection.execute(update(table).where(table.c.id == after.id).values(values))
+            connection.execute(delete(schema.files).where(schema.files.c.experiment == after.id))
+            if files:
+                connection.exec_driver_sql(_upsert_of_files(), [rows.file_row(file) for file in files])
+            for some in _sliced([str(path) for path in links]):
+                connection.execute(delete(schema.links).where(schema.links.c.path.in_(some)))
+            if moved:
+                values_of = [{"path": str(path), "target": target} for path, target in moved.items()]
+                connection.execute(insert(schema.links), values_of)
+
+        await self._database.write(change)
+        for file in before:
+            self.knowledge.forget_file(file)
+        for path in links:
+            self.knowledge.forget_link(path)
+        self.knowledge.learn_experiment(after)
+        for file in files:
+            self.knowledge.learn_file(file)
+        for path, target in moved.items():
+            self.knowledge.learn_link(path, target)
 
     async def save_run(self, run: RunRecord) -> None:
         """Record a run, new or changed."""
@@ -258,6 +314,10 @@ class Catalogue:
     def close(self) -> None:
         """Close the database."""
         self._database.close()
+
+
+def _inside(experiment: ExperimentRecord, path: LocalPath) -> LocalPath:
+    return LocalPath((experiment.directory, *path.parts[1:]))
 
 
 _MAX_VARIABLES = 500

@@ -23,14 +23,27 @@ def experiment_row(experiment: ExperimentRecord) -> dict[str, Any]:
     return {
         "id": experiment.id,
         "directory": experiment.directory,
-        "name": json.dumps({part: asdict(value) for part, value in experiment.name.parts.items()}),
+        "name": name_text(experiment.name),
+        "moved_to": experiment.moved_to,
+        "aliases": json.dumps(experiment.aliases),
+        "gone": experiment.gone,
     }
 
 
 def experiment_of(row: Row[Any]) -> ExperimentRecord:
     """Read a row of `experiments`."""
-    parts = {part: Part(**value) for part, value in json.loads(row.name).items()}
-    return ExperimentRecord(row.id, ExperimentName(**parts))
+    aliases = tuple(json.loads(row.aliases))
+    return ExperimentRecord(row.id, name_of(row.name), row.moved_to, aliases, gone=row.gone)
+
+
+def name_text(name: ExperimentName) -> str:
+    """Give the text of a name with its provenance."""
+    return json.dumps({part: asdict(value) for part, value in name.parts.items()})
+
+
+def name_of(text: str) -> ExperimentName:
+    """Read the text of a name."""
+    return ExperimentName(**{part: Part(**value) for part, value in json.loads(text).items()})
 
 
 def run_row(run: RunRecord) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from sqlalchemy.types import TypeDecorator
 
 from harvestd.convention.paths import decoded, encoded
 
-HEAD = "0002"
+HEAD = "0003"
 """The migration that makes exactly these tables."""
 
 metadata = MetaData()
@@ -70,6 +70,10 @@ experiments = Table(
     Column("directory", String, nullable=False, unique=True),
     Column("name", String, nullable=False),
     Column("created", Float, nullable=False),
+    Column("moved_to", String),
+    Column("aliases", String, nullable=False, server_default="[]"),
+    Column("gone", Boolean, nullable=False, server_default="0"),
+    Column("renaming", String),
 )
 
 runs = Table(

@@ -40,7 +40,7 @@ _SHOW = f"""\b
 Exit codes: 0, 4 unknown name, or one that two runs have.
 
 \b
---json: experiment, id, name {{PART: {{value, source}}}}, runs[] as of `runs`,
+--json: experiment, id, aliases[], gone, name {{PART: {{value, source}}}}, runs[] as of `runs`,
 left_out[] {{host, from, bytes, entries, reason}}, files[]:
   {_FILE_KEYS}
 """

@@ -1,6 +1,7 @@
 """One experiment, or one run: finding what a name means, and everything that is known of it."""
 
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -46,9 +47,9 @@ def find(connection: Connection, name: str) -> Shown:
     wanted = name.rstrip("/")
     experiments = reading.experiments(connection)
     runs = reading.runs(connection)
-    for experiment in experiments.values():
-        if wanted == experiment.directory or (len(wanted) >= _SHORTEST_ID and experiment.id.startswith(wanted)):
-            return _experiment(connection, experiment, runs)
+    called = _called(experiments.values(), wanted)
+    if called is not None:
+        return _experiment(connection, called, runs)
     named = [run for run in runs if wanted in {run.name, run.id}]
     if len(named) > 1:
         raise Fatal(
@@ -67,6 +68,21 @@ def find(connection: Connection, name: str) -> Shown:
         hint=f"did you mean {close[0]}?" if close else "`harvestd runs` lists what is known",
         exit_code=ExitCode.UNKNOWN_NAME,
     )
+
+
+def _called(experiments: Iterable[ExperimentRecord], wanted: str) -> ExperimentRecord | None:
+    """Give the experiment whose directory is called so, or was, or whose id begins so; names of today go first."""
+    known = list(experiments)
+    is_long = len(wanted) >= _SHORTEST_ID
+    for fits in (
+        lambda each: wanted == each.directory,
+        lambda each: wanted in each.aliases,
+        lambda each: is_long and each.id.startswith(wanted),
+    ):
+        for experiment in known:
+            if fits(experiment):
+                return experiment
+    return None
 
 
 def _directory(run: RunRecord, experiments: dict[str, ExperimentRecord]) -> str:
@@ -89,6 +105,10 @@ def write(page: Page, shown: Shown) -> None:
     if experiment is not None:
         page.heading(experiment.directory)
         page.table(_NAME, [(name, part.value, part.source) for name, part in experiment.name.parts.items()])
+        if experiment.aliases:
+            page.line(f"called before: {', '.join(experiment.aliases)}")
+        if experiment.gone:
+            page.line("its directory was taken away here: nothing of it is fetched")
     page.heading("runs")
     experiments = {experiment.id: experiment} if experiment else {}
     page.table(overview.RUNS[:-1], [overview.run_row(run, experiments)[:-1] for run in shown.runs])
@@ -123,6 +143,8 @@ def document(shown: Shown) -> dict[str, object]:
     return {
         "experiment": experiment.directory if experiment else None,
         "id": experiment.id if experiment else None,
+        "aliases": list(experiment.aliases) if experiment else [],
+        "gone": experiment.gone if experiment else False,
         "name": {name: {"value": part.value, "source": part.source} for name, part in parts.items()},
         "runs": overview.run_documents(shown.runs, experiments),
         "files": [file_document(file) for file in shown.files],

@@ -19,7 +19,8 @@ class Knowledge:
         self._runs: dict[tuple[str, str], RunRecord] = {}
         self._runs_by_name: defaultdict[str, dict[tuple[str, str], RunRecord]] = defaultdict(dict)
         self._experiments: dict[str, ExperimentRecord] = {}
-        self._directories: set[str] = set()
+        self._directories: dict[str, str] = {}
+        """By a directory's name, in small letters: whose it is, or was."""
         # Files are kept by the components of their places at home: planning asks for each file at each look, and a path
         # need not be made to find what stands there.
         self._files: defaultdict[str, dict[str, FileRecord | dict[_Parts, FileRecord]]] = defaultdict(dict)
@@ -35,9 +36,10 @@ class Knowledge:
         self._runs_by_name[run.name][run.key] = run
 
     def learn_experiment(self, experiment: ExperimentRecord) -> None:
-        """Add an experiment; its directory is taken from now on."""
+        """Add an experiment, or replace what was known of it; its directory is taken from now on."""
         self._experiments[experiment.id] = experiment
-        self._directories.add(experiment.directory.casefold())
+        for directory in (experiment.directory, *experiment.aliases):
+            self._directories[directory.casefold()] = experiment.id
 
     def learn_file(self, file: FileRecord) -> None:
         """Add a file, or replace what was known of it: one place at home has one record."""
@@ -111,13 +113,24 @@ class Knowledge:
         """Give the experiment with this id; KeyError if there is none."""
         return self._experiments[identifier]
 
+    def is_gone(self, identifier: str | None) -> bool:
+        """Tell whether a person took the experiment's directory away; never so of `_unfiled` (None)."""
+        return identifier is not None and self._experiments[identifier].gone
+
     def experiments(self) -> list[ExperimentRecord]:
         """Give all experiments."""
         return list(self._experiments.values())
 
-    def is_directory_taken(self, directory: str) -> bool:
-        """Tell whether an experiment has this directory (or one that differs in case only)."""
-        return directory.casefold() in self._directories
+    def is_directory_taken(self, directory: str, by_other_than: str = "") -> bool:
+        """Tell whether an experiment has this directory (or one that differs in case only), or had it before."""
+        return self._directories.get(directory.casefold(), by_other_than) != by_other_than
+
+    def placed(self, path: LocalPath, experiment: str | None) -> LocalPath:
+        """Give `path` as it is now that the experiment's directory may have another name; raises `RejectedPath`."""
+        if experiment is None:
+            return path
+        directory = self._experiments[experiment].directory
+        return path if path.parts[0] == directory else LocalPath((directory, *path.parts[1:]))
 
     def file(self, storage: str, place: str, target: LocalPath) -> FileRecord | None:
         """Give the record of this remote file at this target."""

@@ -17,6 +17,8 @@ from harvestd.convention.snapshot import Version
 from harvestd.convention.targets import Targets
 from harvestd.convention.training import MARKER as CHECKPOINT_MARKER
 
+_TAKEN_AWAY = "its experiment's directory was taken away here"
+
 _Places = Sequence[tuple[Home, tuple[str, ...]]]
 """The directories at home that a group belongs in, and what stands there between them and its files."""
 
@@ -77,6 +79,9 @@ class _Planner:
             self._plan_unnamed(run)
             return
         experiment = self._now.knowledge.experiment(record.experiment)
+        if experiment.gone:
+            self._targets.leave_out(experiment.id, [_whole(run, _TAKEN_AWAY)])
+            return
         try:
             home = experiment_home(experiment, "training_run")
         except RejectedPath as e:
@@ -134,6 +139,11 @@ class _Planner:
             size = sum(group.size for group in eval_dir.groups)
             self._waiting.append(Waiting(eval_dir.place, size, homes.reason, None))
             return
+        here = [home for home in homes if not self._now.knowledge.is_gone(home.experiment)]
+        if not here:
+            self._targets.leave_out(homes[0].experiment, [_whole(eval_dir, _TAKEN_AWAY)])
+            return
+        homes = here
         for group in eval_dir.groups:
             self._plan_group(group, _places(eval_dir, group, homes, placing))
         self._targets.leave_out(homes[0].experiment, eval_dir.left_out)

@@ -50,11 +50,17 @@ class ExperimentRecord:
 
     id: str
     name: ExperimentName
+    moved_to: str | None = None
+    """The name that a person gave its directory: that stands, whatever the facts say."""
+    aliases: tuple[str, ...] = ()
+    """Names that its directory had before, oldest first: commands know it by them, and no other takes them."""
+    gone: bool = False
+    """Whether a person took its directory away: nothing of it is fetched behind their back."""
 
     @property
     def directory(self) -> str:
         """Its directory's name below the data root."""
-        return self.name.directory
+        return self.moved_to or self.name.directory
 
 
 @value

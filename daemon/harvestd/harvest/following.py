@@ -122,6 +122,18 @@ class Following:
         return further
 
     async def _opened(self, follow: Follow) -> GrowingFile | None:
+        async with self._house.places.still():
+            return await self._opened_there(follow) if self._is_there(follow) else None
+
+    def _is_there(self, follow: Follow) -> bool:
+        """Tell whether the file's directory has the name that it had when this was planned; if not, a look will say."""
+        path = follow.target.path
+        if self._house.catalogue.knowledge.placed(path, follow.target.experiment) == path:
+            return True
+        self._files.close(path)
+        return False
+
+    async def _opened_there(self, follow: Follow) -> GrowingFile | None:
         try:
             return await self._files.at(follow.target.path, follow.target.replaces)
         except Damaged as e:
@@ -145,6 +157,10 @@ class Following:
         return ReadRequest(follow.source.tree, follow.source.path, growing.length, STEP, verify_from)
 
     async def _take(self, part: _Part) -> Follow | None:
+        async with self._house.places.still():
+            return await self._taken(part) if self._is_there(part.follow) else None
+
+    async def _taken(self, part: _Part) -> Follow | None:
         follow, growing, start, request = part.follow, part.growing, part.start, part.end.request
         try:
             ours = await anyio.to_thread.run_sync(growing.hash_range, request.verify_from or 0, growing.length)

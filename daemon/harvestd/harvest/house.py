@@ -16,6 +16,7 @@ from harvestd.convention.snapshot import Tree, TreeKind
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.budgets import Bandwidth, MemoryBudget
 from harvestd.harvest.monitor import Monitor, Silent
+from harvestd.harvest.places import Places
 from harvestd.harvest.room import Room
 from harvestd.harvest.turns import Turns
 from harvestd.harvest.waking import Waking
@@ -30,6 +31,7 @@ _STORING = 2
 
 if TYPE_CHECKING:
     from harvestd.catalogue.catalogue import Catalogue
+    from harvestd.harvest.homes import Homes
 
 
 @dataclass
@@ -64,8 +66,12 @@ class House:
     """Whether hosts are watched for good, so that they are worth asking to tell of changes by themselves."""
     waking: Waking = field(default_factory=Waking)
     """Interrupts whoever counts on a link when the workstation slept, while somebody runs it."""
+    places: Places = field(default_factory=Places)
+    """Keeps directories where they are while files are put into them."""
     rested: Bell = field(default_factory=Bell)
     """Rung when all is here that a host showed: a good moment for what can wait, while the host is asked once more."""
+    homes: "Homes | None" = None
+    """Notices what a person does to directories; none where there is no data root."""
     dirty: set[str | None] = field(default_factory=set)
     """Experiments whose manifest is behind the catalogue; None: what waits in `_unfiled`, which has one too."""
 
@@ -153,6 +159,11 @@ class House:
             gpu_names=gpu_names,
             models=naming.models,
         )
+
+    async def look_around(self) -> None:
+        """Follow what a person did to experiments' directories. Raises `HaltedForSafety`."""
+        if self.homes is not None:
+            await self.homes.look()
 
     def touch(self, experiments: Iterable[str | None]) -> None:
         """Note that these experiments changed; None: what waits in `_unfiled`."""

@@ -27,11 +27,12 @@ class Looking:
         self._house = house
         self._box = box
         self._learning = Learning(host, house, facts)
-        self._sightings = Sightings()
+        self.sightings = Sightings()
+        """How long files have been as they are."""
         self._surveyor = Surveyor()
         self._selection = house.selection
         """What the surveyor understood by so far."""
-        self._seen: Survey | None = None
+        self.seen: Survey | None = None
         """The newest snapshot, understood."""
         self._seen_evals: set[str] = set()
         self._missing_roots: set[str] = set()
@@ -54,17 +55,18 @@ class Looking:
 
     async def _understood(self, snapshot: Snapshot) -> Plan:
         now = time.monotonic()
+        await self._house.look_around()
         self.snapshot = snapshot
-        self._sightings.update(snapshot, now)
+        self.sightings.update(snapshot, now)
         self._tell_roots(snapshot)
         if self._selection is not self._house.selection:
             self._selection = self._house.selection
-            self._surveyor, self._seen = Surveyor(), None
-        if snapshot.changed or self._seen is None:
-            self._seen = self._surveyor.survey(snapshot, self._house.selection)
-        seen = self._seen
+            self._surveyor, self.seen = Surveyor(), None
+        if snapshot.changed or self.seen is None:
+            self.seen = self._surveyor.survey(snapshot, self._house.selection)
+        seen = self.seen
         async with self._house.learning.of(self._house.storage_of(self._host)):
-            await self._learning.learn(seen, self._box, self._sightings, now)
+            await self._learning.learn(seen, self._box, self.sightings, now)
         plan = make_plan(
             seen,
             Situation(
@@ -72,7 +74,7 @@ class Looking:
                 storage=self._house.storage_of(self._host),
                 knowledge=self._house.catalogue.knowledge,
                 selection=self._house.selection,
-                sightings=self._sightings,
+                sightings=self.sightings,
                 settle=self._house.settings.poll.settle.total_seconds(),
                 now=now,
                 refused=self.refused,
@@ -95,7 +97,7 @@ class Looking:
                 hint="is its file system mounted? Otherwise set remote.roots, or roots in the host's table",
             )
         self._missing_roots = missing
-        if snapshot.changed or self._seen is None:
+        if snapshot.changed or self.seen is None:
             self._tell_emptied(snapshot, missing)
         if snapshot.rejected > self._rejected:
             get_logger().warning(

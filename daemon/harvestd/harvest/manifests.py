@@ -80,12 +80,16 @@ class Manifests:
         return changed
 
     async def _write(self, identifier: str | None) -> None:
+        async with self._house.places.still():
+            await self._write_there(identifier)
+
+    async def _write_there(self, identifier: str | None) -> None:
         knowledge = self._house.catalogue.knowledge
         self._written[identifier] = time.monotonic()
         files = knowledge.files_of(identifier)
         # Taken before the first await: what changes from here on is behind anew.
         del self._behind[identifier]
-        if not files and identifier not in self._held:
+        if not files and (identifier not in self._held or knowledge.is_gone(identifier)):
             return
         head = Experiment("", UNFILED) if identifier is None else _head(knowledge.experiment(identifier))
         manifest = partial(
@@ -95,6 +99,7 @@ class Manifests:
             runs=[run for run in knowledge.runs() if run.experiment == identifier] if identifier else [],
             links=knowledge.links_in(head.directory),
             left_out=self._house.catalogue.left_out_of(identifier) if identifier else [],
+            aliases=knowledge.experiment(identifier).aliases if identifier else (),
         )
         try:
             await anyio.to_thread.run_sync(_write, self._root, LocalPath((head.directory,)), manifest)
@@ -126,12 +131,14 @@ def _manifest(
     runs: Sequence[RunRecord],
     links: Mapping[LocalPath, str],
     left_out: Sequence[tuple[str, NotFetched]],
+    aliases: tuple[str, ...],
 ) -> Manifest:
     return Manifest(
         experiment=experiment,
         runs=tuple(Run(run.host, run.storage, run.place, run.name, run.id) for run in runs),
         files=tuple(_filed(file) for file in files),
         links=tuple(MadeLink("/".join(path.parts[1:]), target) for path, target in links.items()),
+        aliases=aliases,
         left_out=tuple(LeftOut(host, each.place, each.reason, each.size, each.entries) for host, each in left_out),
     )
 

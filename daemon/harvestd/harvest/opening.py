@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
+from harvestd.harvest.homes import Homes
 from harvestd.harvest.house import House
 from harvestd.harvest.manifests import Manifests
 from harvestd.harvest.monitor import Monitor, Silent
 from harvestd.harvest.rebuilding import rebuild
 from harvestd.harvest.recovery import recover
+from harvestd.harvest.renaming import finish_renames
 from harvestd.settings import Settings
 from harvestd.store.lock import DataRootLock
 from harvestd.store.root import DataRoot
@@ -38,15 +40,19 @@ async def opened_house(settings: Settings, monitor: Monitor) -> AsyncIterator[tu
     with ExitStack() as stack:
         root, lock = await anyio.to_thread.run_sync(_open_root, settings, stack)
         house = House.of(settings, monitor)
+        house.homes = Homes(house, root)
         manifests = Manifests(house, root)
 
         async def learn() -> None:
             catalogue = await anyio.to_thread.run_sync(_open_catalogue, settings, root.id, stack)
             if catalogue.is_new:
                 await rebuild(catalogue, root)
+            renamed = await finish_renames(catalogue, root)
             recorded = await recover(catalogue, root)
+            house.catalogue = catalogue
+            await house.look_around()
             await house.learn(catalogue)
-            house.touch(record.experiment for record in recorded)
+            house.touch([*renamed, *(record.experiment for record in recorded)])
             if not lock.found_in_order:
                 # Which manifests were behind when the last process died, only that one knew.
                 house.touch([None, *(each.id for each in catalogue.knowledge.experiments())])

@@ -89,16 +89,18 @@ class Publisher:
                     copy.close()
 
     async def _publish(self, groups: Sequence[StagedGroup]) -> None:
-        await self._settle_failed()
-        publications, records = self._prepared(groups)
-        with anyio.CancelScope(shield=True):
-            intent = await self._house.catalogue.intend(records)
-            try:
-                outcomes = await anyio.to_thread.run_sync(publish, self._root, publications)
-                await self._settle(intent, outcomes)
-            except HarvestError:
-                self._failed.append(intent)
-                raise
+        await self._house.look_around()
+        async with self._house.places.still():
+            await self._settle_failed()
+            publications, records = self._prepared(groups)
+            with anyio.CancelScope(shield=True):
+                intent = await self._house.catalogue.intend(records)
+                try:
+                    outcomes = await anyio.to_thread.run_sync(publish, self._root, publications)
+                    await self._settle(intent, outcomes)
+                except HarvestError:
+                    self._failed.append(intent)
+                    raise
         self._tell(groups, outcomes)
 
     async def _settle_failed(self) -> None:
@@ -117,18 +119,21 @@ class Publisher:
         publications: list[Publication] = []
         records: list[FileRecord] = []
         storage, host, now = self._house.storage_of(self._host), self._host.name, time.time()
+        knowledge = self._house.catalogue.knowledge
         for group in groups:
             for staged in group.files:
                 file = staged.file
                 source = file.source
                 for copy, target in zip(staged.copies, file.targets, strict=True):
                     replaces = target.replaces.sha256 if target.replaces else None
-                    publications.append(Publication(copy, target.path, replaces))
+                    # Its experiment may have got another name since the plan.
+                    path = knowledge.placed(target.path, target.experiment)
+                    publications.append(Publication(copy, path, replaces))
                     records.append(
                         FileRecord(
                             storage=storage,
                             place=source.place,
-                            target=target.path,
+                            target=path,
                             host=host,
                             experiment=target.experiment,
                             kind=file.kind,

@@ -13,6 +13,7 @@ from harvestd.harvest.bulk import Bulk
 from harvestd.harvest.checking import check_contents
 from harvestd.harvest.collecting import SMALL, Collecting
 from harvestd.harvest.following import Following
+from harvestd.harvest.following_names import FollowingNames
 from harvestd.harvest.house import House
 from harvestd.harvest.looking import Looking
 from harvestd.harvest.publisher import Publisher
@@ -52,6 +53,7 @@ class Session:
         self._publisher = Publisher(host, house, root, self._looking.refused)
         self._collecting = Collecting(host, house, root, self._publisher, self._troubles)
         self._following = Following(host, house, root, self._troubles, self._looking.refused)
+        self._names = FollowingNames(host, house, root, facts)
         self._tidying = Tidying(host, house, root, self._looking.refused)
         self._bulk = Bulk(host, house, root, box, self._publisher, self._troubles)
         self._planned: set[str] = set()
@@ -77,6 +79,7 @@ class Session:
                 started = time.monotonic()
                 plan = await self._seen(look)
                 await self._work(plan)
+                await self._follow_names(plan, self._house.settings.poll.settle.total_seconds())
                 self._tell_polled(time.monotonic() - started)
                 await passed(self._pending(plan))
                 due = plan.next_due
@@ -131,6 +134,8 @@ class Session:
                 await anyio.sleep(min(due))
                 waited += min(due)
                 plan = await self._look()
+            # Nobody appends to a file of a finished run before the next pass.
+            await self._follow_names(plan, quiet=0.0)
         return PassResult(
             files=self._publisher.files + len(self._following.files),
             bytes=self._publisher.bytes + self._following.bytes,
@@ -215,6 +220,10 @@ class Session:
                 all_read()
         if small or follows:
             self._house.room.proved()
+
+    async def _follow_names(self, plan: Plan, quiet: float) -> None:
+        if self._looking.seen is not None:
+            await self._names.follow(self._looking.seen, plan, self._looking.sightings, quiet)
 
     async def _wait_for_bulk(self) -> None:
         while self._bulk.busy:

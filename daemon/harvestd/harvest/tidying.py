@@ -32,11 +32,17 @@ class Tidying:
     async def tidy(self, plan: Plan) -> None:
         """Make the links and moves of a plan. Raises `HaltedForSafety`."""
         for link in plan.links:
-            await self._link(link)
+            async with self._house.places.still():
+                await self._link(link)
         for refile in plan.refiles:
-            await self._refile(refile)
+            async with self._house.places.still():
+                await self._refile(refile)
 
     async def _link(self, link: Link) -> None:
+        experiments = self._house.catalogue.knowledge.experiments()
+        whose = [each.id for each in experiments if each.directory == link.path.parts[0]]
+        if not whose:
+            return  # it was renamed since the plan: the next one knows
         result = await anyio.to_thread.run_sync(make_link, self._root, link.path, link.target)
         if result in {Result.CONFLICT, Result.REFUSED}:
             log = get_logger().bind(host=self._host.name)
@@ -44,11 +50,12 @@ class Tidying:
         failpoints.reach("link.made")
         # Recorded in any case: what a person put in the link's place is not fought over.
         await self._house.catalogue.save_link(link.path, link.target)
-        experiments = self._house.catalogue.knowledge.experiments()
-        self._house.touch(each.id for each in experiments if each.directory == link.path.parts[0])
+        self._house.touch(whose)
 
     async def _refile(self, refile: Refile) -> None:
         record, target = refile.record, refile.target
+        if self._house.catalogue.knowledge.placed(target.path, target.experiment) != target.path:
+            return  # its experiment was renamed since the plan: the next one knows
         result = await anyio.to_thread.run_sync(move, self._root, record.target, target.path)
         if result in {Result.PUBLISHED, Result.ADOPTED}:
             moved = replace(record, target=target.path, experiment=target.experiment)

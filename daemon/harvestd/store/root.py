@@ -99,6 +99,12 @@ class DataRoot:
         except FileNotFoundError:
             return None
 
+    def times(self) -> tuple[int, int]:
+        """Give the data root's own times (modified, changed; nanoseconds): they differ once a name in it does."""
+        with self.directory(None) as directory:
+            answer = os.fstat(directory)
+        return answer.st_mtime_ns, answer.st_ctime_ns
+
     def listing(self, path: LocalPath | None) -> Mapping[str, os.stat_result]:
         """Give lstat's answer for each name in a directory, sorted, without harvestd's own; raises as `directory`."""
         with self.directory(path) as directory:

@@ -94,6 +94,9 @@ class Event(StrEnum):
     EXPERIMENT_NAMED = "experiment.named"
     """An experiment got its directory. Fields: host, run_id, experiment, path, sources."""
 
+    EXPERIMENT_GONE = "experiment.gone"
+    """A person took an experiment's directory away. Fields: experiment, path, hint."""
+
     EXPERIMENT_RENAMED = "experiment.renamed"
     """An experiment's directory follows the facts or the operator. Fields: run_id, experiment, old, path, sources."""
 

@@ -1,0 +1,47 @@
+"""How an experiment's name follows its facts: what it should be called by now. Pure.
+
+The parts that a person or a rule chose, and the day, stay as they were found; model, hardware and steps become what is
+known by now, and what was known once never becomes unknown again.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from harvestd.convention.naming import UNKNOWN, ExperimentName, Part, free_name
+from harvestd.convention.patterns import RunName
+from harvestd.convention.records import ExperimentRecord
+
+BY_HAND: Final = "harvestd name"
+"""The source of a name that a person gave: it is never changed by facts."""
+
+IsTaken = Callable[[str], bool]
+"""Tells whether another experiment has, or had, a directory of this name."""
+
+
+def followed(
+    experiment: ExperimentRecord, facts: ExperimentName, run: RunName, host: str, is_taken: IsTaken
+) -> ExperimentName:
+    """Give the name that the experiment of `run` should have, going by `facts`: the run named anew."""
+    now = experiment.name
+    if experiment.moved_to is not None or now.experiment_name.source == BY_HAND:
+        return now
+    after = replace(
+        now,
+        model=_newer(now.model, facts.model),
+        hardware=_newer(now.hardware, facts.hardware),
+        steps=_newer(now.steps, facts.steps),
+    )
+    if after.directory == now.directory:
+        return after
+    return free_name(replace(after, date=facts.date), run, host, is_taken)
+
+
+def _newer(now: Part, facts: Part) -> Part:
+    return now if facts.value == UNKNOWN else facts
+
+
+def given(name: ExperimentName, experiment_name: str, run: RunName, host: str, is_taken: IsTaken) -> ExperimentName:
+    """Give `name` with the first part that a person chose; it may take another date where its directory is taken."""
+    chosen = replace(name, experiment_name=Part(experiment_name, BY_HAND), date=Part(run.date, "run directory"))
+    return free_name(chosen, run, host, is_taken)

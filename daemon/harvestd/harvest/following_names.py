@@ -1,0 +1,66 @@
+"""Names that follow their facts: a run that has finished and is quiet is called what is known of it by then."""
+
+import time
+from collections.abc import Iterator
+
+from harvestd.convention.layout import RunDir, Survey
+from harvestd.convention.naming import name_run
+from harvestd.convention.plan import Plan
+from harvestd.convention.records import RunRecord
+from harvestd.convention.renaming import followed
+from harvestd.convention.sightings import Sightings
+from harvestd.convention.snapshot import Version
+from harvestd.harvest.house import House
+from harvestd.harvest.renaming import rename
+from harvestd.inventory.provider import Host
+from harvestd.remote.box import BoxFacts
+from harvestd.store.root import DataRoot
+
+
+class FollowingNames:
+    """Lets the names of one host's runs follow what is known of them."""
+
+    def __init__(self, host: Host, house: House, root: DataRoot, facts: BoxFacts) -> None:
+        self._host = host
+        self._house = house
+        self._root = root
+        self._gpu_names = facts.gpu_names
+        self._settled: dict[str, Version | None] = {}
+        """By a run's place: the step_final by which its name is right."""
+
+    async def follow(self, seen: Survey, plan: Plan, sightings: Sightings, quiet: float) -> None:
+        """Rename what has finished, is all here, and has not grown for `quiet` seconds. Raises `HaltedForSafety`."""
+        due = list(self._due(seen))
+        if not due:
+            return
+        busy = {group.place for group in plan.groups} | {each.place for each in plan.follows}
+        busy |= {each.place for each in plan.waiting}
+        now = time.monotonic()
+        for run, record in due:
+            below = f"{run.place}/"
+            grown = min((sightings.age(each.source, now) for each in run.growing), default=quiet)
+            if grown >= quiet and not any(place.startswith(below) for place in busy):
+                await self._follow(run, record)
+
+    def _due(self, seen: Survey) -> Iterator[tuple[RunDir, RunRecord]]:
+        storage, knowledge = self._house.storage_of(self._host), self._house.catalogue.knowledge
+        for run in seen.runs:
+            record = knowledge.run_at(storage, run.place)
+            # On a shared file system the facts of the host count that wrote the run.
+            if record is not None and record.finished and record.experiment and record.host == self._host.name:
+                settled = self._settled.get(run.place) == record.final_version
+                if not settled and not knowledge.is_gone(record.experiment):
+                    yield run, record
+
+    async def _follow(self, run: RunDir, record: RunRecord) -> None:
+        self._settled[run.place] = record.final_version
+        knowledge = self._house.catalogue.knowledge
+        experiment = knowledge.experiment(record.experiment or "")
+        facts = name_run(run.name, record.config, record.final, self._house.naming_of(self._host, self._gpu_names))
+
+        def is_taken(directory: str) -> bool:
+            return knowledge.is_directory_taken(directory, by_other_than=experiment.id)
+
+        name = followed(experiment, facts, run.name, self._host.name, is_taken)
+        if name != experiment.name:
+            await rename(self._house, self._root, experiment, name)

@@ -1,0 +1,105 @@
+"""Giving an experiment's directory another name: on disk, in the catalogue and in its manifest, whatever comes between.
+
+What is about to happen is recorded first, so that the next start ends what a crash broke off. Nothing is copied and
+nothing is fetched again; a directory that stands is never replaced.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+
+from harvestd import failpoints
+from harvestd.convention.naming import ExperimentName
+from harvestd.convention.paths import LocalPath, RejectedPath
+from harvestd.convention.records import ExperimentRecord
+from harvestd.harvest.house import House
+from harvestd.store.moving import move
+from harvestd.store.publishing import Result
+from harvestd.store.root import DataRoot
+from harvestd.telemetry.events import Event
+from harvestd.telemetry.logs import get_logger
+
+if TYPE_CHECKING:
+    from harvestd.catalogue.catalogue import Catalogue
+
+
+async def rename(house: House, root: DataRoot, experiment: ExperimentRecord, name: ExperimentName) -> bool:
+    """Call an experiment `name` and its directory so too; tells whether it is. Raises `HaltedForSafety`.
+
+    False where something stands at the new place, or the file system says no: then all stays as it was.
+    """
+    async with house.places.moving():
+        with anyio.CancelScope(shield=True):
+            before = house.catalogue.knowledge.experiment(experiment.id)
+            done = await _renamed(house.catalogue, root, before, name)
+    after = house.catalogue.knowledge.experiment(experiment.id)
+    house.touch([after.id])
+    _tell(house, before, after, name, done=done)
+    return done
+
+
+async def finish_renames(catalogue: "Catalogue", root: DataRoot) -> list[str]:
+    """End what the last process began; gives the experiments that it was about. Raises `HaltedForSafety`."""
+    begun = await catalogue.intended_renames()
+    for identifier, name in begun.items():
+        await _renamed(catalogue, root, catalogue.knowledge.experiment(identifier), name)
+    return list(begun)
+
+
+async def _renamed(catalogue: "Catalogue", root: DataRoot, before: ExperimentRecord, name: ExperimentName) -> bool:
+    after = _called(before, name)
+    if after.directory == before.directory:
+        await catalogue.save_experiment(after)
+        return True
+    old, new = LocalPath((before.directory,)), LocalPath((after.directory,))
+    try:
+        for file in catalogue.knowledge.files_of(before.id):
+            LocalPath((*new.parts, *file.target.parts[1:]))
+    except RejectedPath:
+        return False
+    await catalogue.intend_rename(before, name)
+    failpoints.reach("rename.intended")
+    if not await _moved(root, old, new, files=bool(catalogue.knowledge.files_of(before.id))):
+        await catalogue.intend_rename(before, None)
+        return False
+    failpoints.reach("rename.moved")
+    await catalogue.move_experiment(after)
+    return True
+
+
+def _called(before: ExperimentRecord, name: ExperimentName) -> ExperimentRecord:
+    after = replace(before, name=name, moved_to=None)
+    if after.directory == before.directory:
+        return after
+    aliases = [alias for alias in before.aliases if alias not in {before.directory, after.directory}]
+    return replace(after, aliases=(*aliases, before.directory))
+
+
+async def _moved(root: DataRoot, old: LocalPath, new: LocalPath, *, files: bool) -> bool:
+    result = await anyio.to_thread.run_sync(move, root, old, new)
+    if result in {Result.PUBLISHED, Result.ADOPTED}:
+        return True
+    # Of one that nothing was filed of there is no directory to move.
+    stands = [await anyio.to_thread.run_sync(root.stat, path) is not None for path in (old, new)]
+    return not files and not any(stands)
+
+
+def _tell(house: House, before: ExperimentRecord, after: ExperimentRecord, name: ExperimentName, *, done: bool) -> None:
+    if not done:
+        get_logger().warning(
+            Event.FILE_CONFLICT,
+            path=before.directory,
+            error=f"it can't be renamed to {name.directory}: something stands there, or the file system says no",
+        )
+    elif after.directory != before.directory:
+        runs = [run.name for run in house.catalogue.knowledge.runs() if run.experiment == after.id]
+        get_logger().info(
+            Event.EXPERIMENT_RENAMED,
+            run_id=runs[0] if runs else None,
+            experiment=after.directory,
+            old=before.directory,
+            path=after.directory,
+            sources={part: found.source for part, found in name.parts.items()},
+        )
