@@ -11,6 +11,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Row, and_, create_engi
 from harvestd.catalogue import rows, schema
 from harvestd.catalogue.database import open_engine, reading, translated
 from harvestd.catalogue.pins import FILE_NAME
+from harvestd.convention.artifacts import Kind
 from harvestd.convention.layout import LeftOut
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
@@ -68,13 +69,19 @@ class Holding:
 
     files: int
     size: int
+    evals: int = 0
+    """Leaves with a metrics.csv."""
+    newest: float | None = None
+    """When the last of it came, in Unix time."""
 
 
 def holdings(connection: Connection) -> dict[str | None, Holding]:
     """Give what is here, by experiment; None: unfiled."""
     files = schema.files.c
-    statement = select(files.experiment, func.count(), func.sum(files.size)).group_by(files.experiment)
-    return {experiment: Holding(count, size) for experiment, count, size in connection.execute(statement)}
+    evals = func.count().filter(files.kind == Kind.METRICS)
+    columns = (files.experiment, func.count(), func.sum(files.size), evals, func.max(files.fetched_at))
+    statement = select(*columns).group_by(files.experiment)
+    return {experiment: Holding(*found) for experiment, *found in connection.execute(statement)}
 
 
 def files_of(connection: Connection, experiment: str | None) -> list[FileRecord]:

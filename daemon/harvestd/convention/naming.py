@@ -23,6 +23,11 @@ _MAX_HOST = 24
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9._-]+")
 
 
+def is_plain(text: str) -> bool:
+    """Tell whether a text can be the first part of a name as it stands."""
+    return bool(text) and _plain(text, _MAX_EXPERIMENT) == text
+
+
 def _plain(text: str, length: int) -> str:
     return _NOT_PLAIN.sub("_", text).lstrip(".-")[:length]
 

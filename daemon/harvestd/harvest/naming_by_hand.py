@@ -1,0 +1,144 @@
+"""What a person calls an experiment; and evals whose run nobody saw, filed where a person says."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import anyio.to_thread
+
+from harvestd.convention.facts import ConfigFacts
+from harvestd.convention.models import model_in_names
+from harvestd.convention.naming import UNKNOWN, ExperimentName, Part
+from harvestd.convention.paths import LocalPath
+from harvestd.convention.patterns import RunName, finetuned, run_name
+from harvestd.convention.placing import UNFILED
+from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
+from harvestd.convention.renaming import given
+from harvestd.convention.snapshot import Version
+from harvestd.harvest.house import House
+from harvestd.harvest.renaming import rename
+from harvestd.store.moving import move
+from harvestd.store.publishing import Result
+from harvestd.store.root import DataRoot
+from harvestd.telemetry.events import Event
+from harvestd.telemetry.logs import get_logger
+
+_ASKED = "harvestd name"
+_UNREAD = Version(-1, 0)
+"""Of a config.yaml that nobody read: where the run appears after all, it is read then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The evals of one run that wait in `_unfiled`, the run being nowhere."""
+
+    run: RunName
+    files: tuple[FileRecord, ...]
+
+
+def waiting_evals(unfiled: Sequence[FileRecord], name: str) -> Waiting | None:
+    """Give what waits for the run called `name` among the files of `_unfiled`."""
+    found = [file for file in unfiled if (at := _level(file)) is not None and _named(file, at).name == name]
+    return Waiting(_named(found[0], _level(found[0]) or 0), tuple(found)) if found else None
+
+
+def _level(file: FileRecord) -> int | None:
+    """Give which component of a waiting file's place names its run."""
+    parts = file.target.parts
+    return next((at for at, part in enumerate(parts) if parts[0] == UNFILED and at > 1 and run_name(part)), None)
+
+
+def _named(file: FileRecord, at: int) -> RunName:
+    found = run_name(file.target.parts[at])
+    if found is None:
+        raise ValueError(f"{file.target.parts[at]} names no run")
+    return found
+
+
+async def name_experiment(house: House, root: DataRoot, identifier: str, experiment_name: str) -> ExperimentRecord:
+    """Call an experiment so; gives it as it is called then, unchanged where its directory can't move.
+
+    Raises `HaltedForSafety`.
+    """
+    knowledge = house.catalogue.knowledge
+    experiment = knowledge.experiment(identifier)
+    run = next(run for run in knowledge.runs() if run.experiment == identifier)
+    of_run = run_name(run.place.rpartition("/")[2]) or run_name(run.name)
+    if of_run is None:
+        return experiment
+
+    def is_taken(directory: str) -> bool:
+        return knowledge.is_directory_taken(directory, by_other_than=identifier)
+
+    await rename(house, root, experiment, given(experiment.name, experiment_name, of_run, run.host, is_taken))
+    return knowledge.experiment(identifier)
+
+
+async def file_waiting(house: House, root: DataRoot, waiting: Waiting, experiment_name: str) -> ExperimentRecord:
+    """Make an experiment of evals whose run was never seen, and file them there; raises `HaltedForSafety`.
+
+    Where the run appears after all, it goes there too. Asked again after a crash, it goes on.
+    """
+    async with house.places.still():
+        experiment = await _experiment_for(house, waiting, experiment_name)
+        for file in waiting.files:
+            await _file(house, root, file, experiment)
+    house.touch([None, experiment.id])
+    return experiment
+
+
+async def _experiment_for(house: House, waiting: Waiting, experiment_name: str) -> ExperimentRecord:
+    knowledge = house.catalogue.knowledge
+    first = waiting.files[0]
+    begun = knowledge.run_at(first.storage, _place(house, first, waiting.run))
+    if begun is not None and begun.experiment is not None:
+        return knowledge.experiment(begun.experiment)
+    name = _name(waiting, experiment_name, house.settings.naming.models)
+    name = given(name, experiment_name, waiting.run, first.host, knowledge.is_directory_taken)
+    experiment = ExperimentRecord(uuid.uuid4().hex, name)
+    run = RunRecord(
+        id=uuid.uuid4().hex,
+        storage=first.storage,
+        place=_place(house, first, waiting.run),
+        host=first.host,
+        name=waiting.run.name,
+        config=ConfigFacts(),
+        config_version=_UNREAD,
+        experiment=experiment.id,
+    )
+    await house.catalogue.save_discovery(experiment, run)
+    sources = {part: found.source for part, found in name.parts.items()}
+    get_logger().info(
+        Event.EXPERIMENT_NAMED, run_id=run.name, experiment=name.directory, path=name.directory, sources=sources
+    )
+    return experiment
+
+
+def _name(waiting: Waiting, experiment_name: str, models: Mapping[str, str]) -> ExperimentName:
+    parts = {part for file in waiting.files for part in file.target.parts}
+    tuned = sorted({found.backbone for part in parts if (found := finetuned(part))})
+    model = Part(model_in_names(tuned[0], models), "eval directory") if len(tuned) == 1 else Part(UNKNOWN, "no source")
+    unknown = Part(UNKNOWN, "no source")
+    date = Part(waiting.run.date, "run directory")
+    return ExperimentName(Part(experiment_name, _ASKED), date, model, unknown, unknown)
+
+
+def _place(house: House, file: FileRecord, run: RunName) -> str:
+    """Give where the run would lie, going by where its evals do."""
+    dirs = house.settings.remote
+    for directory in dirs.eval_dirs:
+        root, found, _ = file.place.partition(f"/{directory}/")
+        if found:
+            return f"{root}/{dirs.training_dirs[0]}/{run.name}"
+    return f"{file.place.rpartition('/')[0]}/{run.name}"
+
+
+async def _file(house: House, root: DataRoot, file: FileRecord, experiment: ExperimentRecord) -> None:
+    target = LocalPath((experiment.directory, "eval_results", *file.target.parts[_level(file) :]))
+    result = await anyio.to_thread.run_sync(move, root, file.target, target)
+    log = get_logger().bind(host=file.host, path=target)
+    if result in {Result.PUBLISHED, Result.ADOPTED}:
+        await house.catalogue.move_file(file, replace(file, target=target, experiment=experiment.id))
+        log.info(Event.FILE_FILED, old=file.target)
+    else:
+        log.warning(Event.FILE_CONFLICT, error=f"it waits at {file.target} and can't be moved here: {result}")

@@ -1,0 +1,111 @@
+"""`harvestd name` and `harvestd experiments`, as a person uses them."""
+
+import shutil
+
+import pytest
+
+from harvestd.demo.content import RunSpec
+from harvestd.demo.eval_content import EvalSpec
+from harvestd.demo.writers import RunWriter, evals_of_run
+from harvestd.errors import ExitCode
+from support.command import Ended, harvestd_command
+from support.house import Workstation
+
+pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
+
+RUN = RunSpec(total_steps=8)
+FIRST = "gns_test_2025-08-20_qwen2_5_1_5b_h100_8steps"
+GIVEN = "ablation_2025-08-20_qwen2_5_1_5b_h100_8steps"
+
+
+def asking(workstation: Workstation, *arguments: str) -> Ended:
+    """Run a command with the workstation's configuration."""
+    return harvestd_command("-c", workstation.config, *arguments)
+
+
+def directories(workstation: Workstation) -> list[str]:
+    """Give what stands in the data root."""
+    return sorted(path.name for path in workstation.data.iterdir() if not path.name.startswith("."))
+
+
+async def test_person_names_an_experiment(workstation: Workstation) -> None:
+    """The directory follows at once, facts don't rename it any more, and it is known by its old name too."""
+    writer = RunWriter(workstation.add_box().root, RUN)
+    writer.start()
+    writer.log_until(4)
+    await workstation.once()
+    done = asking(workstation, "name", RUN.name, "ablation", "--json")
+    assert done.code == ExitCode.OK, done.err
+    assert (done.document["before"], done.document["experiment"]) == (FIRST, GIVEN)
+    assert directories(workstation) == [GIVEN]
+    workstation.audit()
+    writer.log_until(10)
+    writer.finish()
+    await workstation.once()
+    assert directories(workstation) == [GIVEN]
+    shown = asking(workstation, "show", FIRST, "--json").document
+    assert shown["experiment"] == GIVEN
+    assert shown["aliases"] == [FIRST]
+    assert shown["name"]["experiment_name"] == {"value": "ablation", "source": "harvestd name"}
+    (listed,) = asking(workstation, "experiments", "--json").document["experiments"]
+    assert (listed["experiment"], listed["finished"], listed["runs"]) == (GIVEN, True, [RUN.name])
+    assert listed["bytes"] == sum(len(each) for each in workstation.filed().values() if isinstance(each, bytes))
+    assert GIVEN in asking(workstation, "experiments").out
+    workstation.audit()
+
+
+async def test_names_that_can_not_be(workstation: Workstation) -> None:
+    """A name that is no plain text is refused with a hint, a run that nobody knows ends with 4; nothing moves."""
+    writer = RunWriter(workstation.add_box().root, RUN)
+    writer.start()
+    await workstation.once()
+    for name in ("../up", "a b", "", ".hidden", "x" * 101, "tab\t"):
+        done = asking(workstation, "name", RUN.name, name)
+        assert done.code == ExitCode.CONFIGURATION
+        assert "hint" in done.err
+    assert asking(workstation, "name", "run_2020-01-01_00-00-00", "ablation").code == ExitCode.UNKNOWN_NAME
+    assert directories(workstation) == [FIRST]
+
+
+async def test_evals_whose_run_nobody_saw_are_filed_by_hand(workstation: Workstation) -> None:
+    """They move from `_unfiled` to an experiment of their own, without the box; the run goes there if it appears."""
+    box = workstation.add_box()
+    evals = evals_of_run(box.root, EvalSpec(RUN, questions=5))
+    evals.evaluate(2)
+    await workstation.once()
+    assert directories(workstation) == ["_unfiled"]
+    waiting = asking(workstation, "experiments")
+    assert "2 files of 1 eval wait in _unfiled" in waiting.out
+    before = {content for path, content in workstation.filed().items() if not path.endswith("manifest.json")}
+    done = asking(workstation, "name", RUN.name, "ablation", "--json")
+    assert done.code == ExitCode.OK, done.err
+    made = done.document["experiment"]
+    assert made.startswith("ablation_2025-08-20_qwen2_5_1_5b_")
+    assert done.document["before"] is None
+    filed = {path: content for path, content in workstation.filed().items() if path.startswith(f"{made}/eval_results/")}
+    assert set(filed.values()) == before
+    workstation.audit()
+    (again,) = (await workstation.once()).values()
+    assert again.files == 0
+    writer = RunWriter(box.root, RUN)
+    writer.start()
+    writer.log_until(4)
+    await workstation.once()
+    assert [each for each in directories(workstation) if each != "_unfiled"] == [made]
+    assert (workstation.data / made / "training_run" / "config.yaml").exists()
+    workstation.audit()
+
+
+async def test_filing_by_hand_goes_on(workstation: Workstation) -> None:
+    """What was not moved when the first try ended goes to the same experiment at the second."""
+    box = workstation.add_box()
+    evals = evals_of_run(box.root, EvalSpec(RUN, questions=5))
+    evals.evaluate(2)
+    await workstation.once()
+    made = asking(workstation, "name", RUN.name, "ablation", "--json").document["experiment"]
+    evals.evaluate(4)
+    shutil.rmtree(box.root / "training_runs", ignore_errors=True)
+    await workstation.once()
+    assert sum("/step_4_" in path for path in workstation.filed()) == 2
+    assert all(path.startswith((made, "_unfiled/manifest")) for path in workstation.filed())
+    workstation.audit()
