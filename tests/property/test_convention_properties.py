@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harvestd.convention.facts import ConfigFacts, TrainingInfo
-from harvestd.convention.naming import NamingContext, free_name, name_run
+from harvestd.convention.naming import Evidence, NamingContext, free_name, name_run
 from harvestd.convention.paths import LocalPath, RejectedPath, RemotePath, decoded, encoded
 from harvestd.convention.patterns import RunName, run_name
 from harvestd.convention.plan import Plan
@@ -355,7 +355,7 @@ def test_every_experiment_gets_a_directory_of_its_own(
     taken: set[str] = set()
     for host in hosts:
         context = NamingContext(host, experiment=experiment, gpu_names=gpus, models={"x": model})
-        name = free_name(name_run(run, config, None, context), run, host, lambda name: name.casefold() in taken)
+        name = free_name(name_run(run, Evidence(config), context), run, host, lambda name: name.casefold() in taken)
         assert LocalPath((name.directory,)).parts == (name.directory,)
         assert name.directory.isascii()
         assert name.directory.isprintable()

@@ -10,7 +10,7 @@ from itertools import count
 
 from harvestd.convention.facts import ConfigFacts, TrainingInfo
 from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.naming import NamingContext, free_name, name_run
+from harvestd.convention.naming import Evidence, NamingContext, free_name, name_run
 from harvestd.convention.paths import LocalPath, RemotePath
 from harvestd.convention.plan import Plan
 from harvestd.convention.planning import Situation, make_plan
@@ -173,7 +173,7 @@ class Home:
                 continue
             path = run.place.removeprefix(ROOT + "/")
             config, final = box.configs.get(path, QWEN), box.finals.get(path)
-            name = name_run(run.name, config, final, NamingContext(box.name, hardware="h100"))
+            name = name_run(run.name, Evidence(config, final), NamingContext(box.name, hardware="h100"))
             name = free_name(name, run.name, box.name, self.knowledge.is_directory_taken)
             identity = f"{box.storage}:{path}"
             self.knowledge.learn_experiment(ExperimentRecord(identity, name))

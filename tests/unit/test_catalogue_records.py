@@ -48,6 +48,8 @@ RUN = RunRecord(
     tunings=frozenset({Finetuned("qwen\udcff", "gsm8k"), Finetuned("a", "math")}),
     step=63,
     seconds_left=12.5,
+    base_model="Qwen/Qwen2.5-1.5B",
+    writer="node\udcff",
 )
 FILE = FileRecord(
     storage="fs-1",

@@ -12,6 +12,7 @@ from harvestd.convention.facts import (
     InvalidFacts,
     TrainingInfo,
     check_marker,
+    parse_adapter_config,
     parse_config,
     parse_eval_config,
     parse_training_info,
@@ -205,3 +206,22 @@ def test_a_torn_marker_is_refused(raw: bytes) -> None:
     """What could be the beginning of something longer marks nothing."""
     with pytest.raises(InvalidFacts):
         check_marker(raw)
+
+
+@pytest.mark.parametrize(
+    ("text", "model"),
+    [
+        ('{"base_model_name_or_path": "Qwen/Qwen2.5-1.5B", "r": 16}', "Qwen/Qwen2.5-1.5B"),
+        ('{"base_model_name_or_path": "/models/Qwen2.5-1.5B/"}', "/models/Qwen2.5-1.5B/"),
+        (
+            '{"base_model_name_or_path": "/c/hub/models--Qwen--Qwen2.5-1.5B/snapshots/8faed761d45a"}',
+            "Qwen/Qwen2.5-1.5B",
+        ),
+        ('{"base_model_name_or_path": null}', None),
+        ('{"base_model_name_or_path": ["x"]}', None),
+        ("{}", None),
+    ],
+)
+def test_an_adapter_says_what_it_was_trained_on(text: str, model: str | None) -> None:
+    """An id, a place, or a place in the hub's cache, whose last part is no name."""
+    assert parse_adapter_config(text.encode()) == model

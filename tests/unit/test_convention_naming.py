@@ -6,7 +6,7 @@ import pytest
 
 from harvestd.convention.facts import ConfigFacts, TrainingInfo
 from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.naming import NamingContext, NamingRule, Part, free_name, name_run
+from harvestd.convention.naming import Evidence, NamingContext, NamingRule, Part, free_name, name_run
 from harvestd.convention.paths import LocalPath, encoded
 from harvestd.convention.patterns import RunName, run_name
 from harvestd.convention.records import ExperimentRecord
@@ -26,7 +26,7 @@ def run_of(name: str = "run_2025-08-20_03-31-43") -> RunName:
 def test_the_example_of_the_convention_comes_out() -> None:
     """A rule, a config and a host's entry make the directory that the convention shows."""
     rules = (NamingRule("gns_test_run", run="run_2025-08-20_*"),)
-    name = name_run(run_of(), CONFIG, None, replace(CONTEXT, rules=rules))
+    name = name_run(run_of(), Evidence(CONFIG), replace(CONTEXT, rules=rules))
     assert name.directory == "gns_test_run_2025-08-20_qwen2_5_1_5b_h100_64steps"
     assert list(name.parts) == ["experiment_name", "date", "model", "hardware", "steps"]
 
@@ -65,26 +65,41 @@ def test_the_first_source_names_the_experiment(
     context: NamingContext, config: ConfigFacts, expected: str, source: str
 ) -> None:
     """Rule, tag, probe, default, in this order; the name says which it was, and holds plain characters only."""
-    part = name_run(run_of(), config, None, context).experiment_name
+    part = name_run(run_of(), Evidence(config), context).experiment_name
     assert (part.value, part.source) == (expected, source)
 
 
 @pytest.mark.parametrize(
-    ("config", "final", "expected", "source"),
+    ("evidence", "expected", "source"),
     [
-        (CONFIG, TrainingInfo(64, "other/Model"), "qwen2_5_1_5b", "config.yaml backbone"),
-        (ConfigFacts(), TrainingInfo(64, "other/Model"), "model", "training_info.json model_config.backbone"),
-        (ConfigFacts(backbone="模型"), TrainingInfo(64, "a/b"), "b", "training_info.json model_config.backbone"),
-        (ConfigFacts(), TrainingInfo(64), "unknown", "no source"),
-        (ConfigFacts(), None, "unknown", "no source"),
-        (ConfigFacts(backbone="///"), None, "unknown", "no source"),
+        (Evidence(CONFIG, TrainingInfo(64, "other/Model"), "a/Base"), "qwen2_5_1_5b", "config.yaml backbone"),
+        (
+            Evidence(final=TrainingInfo(64, "other/Model"), base_model="a/Base"),
+            "model",
+            "training_info.json model_config.backbone",
+        ),
+        (
+            Evidence(ConfigFacts(backbone="模型"), TrainingInfo(64, "a/b")),
+            "b",
+            "training_info.json model_config.backbone",
+        ),
+        (
+            Evidence(base_model="meta-llama/Meta-Llama-3-8B", backbones=frozenset({"qwen2"})),
+            "llama3_8b",
+            "adapter_config.json base_model_name_or_path",
+        ),
+        (Evidence(backbones=frozenset({"qwen2_5_15"})), "qwen2_5_1_5b", "its evals' directory"),
+        (Evidence(backbones=frozenset({"qwen2_5_15", "Qwen2.5-1.5B"})), "qwen2_5_1_5b", "its evals' directory"),
+        (Evidence(backbones=frozenset({"mine"})), "special_7b", "its evals' directory"),
+        (Evidence(backbones=frozenset({"qwen2_5_15", "qwen2"})), "unknown", "its evals name several models"),
+        (Evidence(final=TrainingInfo(64)), "unknown", "no source"),
+        (Evidence(), "unknown", "no source"),
+        (Evidence(ConfigFacts(backbone="///")), "unknown", "no source"),
     ],
 )
-def test_the_first_source_names_the_model(
-    config: ConfigFacts, final: TrainingInfo | None, expected: str, source: str
-) -> None:
+def test_the_first_source_names_the_model(evidence: Evidence, expected: str, source: str) -> None:
     """A source that comes to nothing is passed over, and no model at all is called unknown."""
-    part = name_run(run_of(), config, final, CONTEXT).model
+    part = name_run(run_of(), evidence, replace(CONTEXT, models={"mine": "org/Special-7B"})).model
     assert (part.value, part.source) == (expected, source)
 
 
@@ -94,6 +109,28 @@ def test_the_first_source_names_the_model(
         (replace(CONTEXT, hardware="8x_h100"), TrainingInfo(world_size=2), "8x_h100", "host entry gpu-a"),
         (replace(RENTED, gpu_names=("NVIDIA A10",)), None, "8x_h100", "instance type of gpu-a"),
         (RENTED, TrainingInfo(world_size=2), "2x_h100", "instance type of gpu-a"),
+        (replace(RENTED, gpus=4), None, "4x_h100", "instance type of gpu-a"),
+        (replace(RENTED, gpus=4), TrainingInfo(world_size=2), "2x_h100", "instance type of gpu-a"),
+        (NamingContext("gpu-a", gpus=4, gpu_names=("NVIDIA A10",) * 8), None, "4x_a10", "nvidia-smi"),
+        (replace(RENTED, gpu_names=("A100", "H100")), None, "8x_h100", "instance type of gpu-a"),
+        (
+            replace(CONTEXT, machine="gpu-b"),
+            None,
+            "h100",
+            "host entry of gpu-b, which wrote the run",
+        ),
+        (
+            replace(RENTED, machine="gpu-b"),
+            None,
+            "8x_h100",
+            "instance type of gpu-b, which wrote the run",
+        ),
+        (
+            NamingContext("gpu-a", gpu_names=("NVIDIA A10",), machine="gpu-b"),
+            None,
+            "a10",
+            "nvidia-smi of gpu-b, which wrote the run",
+        ),
         (replace(RENTED, instance_type="cpu_4x_general"), None, "unknown", "no source"),
         (NamingContext("gpu-a", gpu_names=("NVIDIA H100 80GB HBM3",) * 8), None, "8x_h100", "nvidia-smi"),
         (
@@ -110,28 +147,25 @@ def test_the_first_source_names_the_hardware(
     context: NamingContext, final: TrainingInfo | None, expected: str, source: str
 ) -> None:
     """The operator goes first, then the count that training used, then nvidia-smi; mixed types are not guessed."""
-    part = name_run(run_of(), CONFIG, final, context).hardware
+    part = name_run(run_of(), Evidence(CONFIG, final), context).hardware
     assert (part.value, part.source) == (expected, source)
 
 
 @pytest.mark.parametrize(
-    ("final", "config", "expected", "provisional"),
+    ("evidence", "expected", "source"),
     [
-        (TrainingInfo(40), CONFIG, "40", False),
-        (TrainingInfo(None), CONFIG, "64", True),
-        (None, CONFIG, "64", True),
-        (None, ConfigFacts(), "unknown", False),
+        (Evidence(CONFIG, TrainingInfo(40), logged_step=39), "40", "step_final training_info.json"),
+        (Evidence(CONFIG, TrainingInfo(None), logged_step=39), "39", "train_log.jsonl, its greatest step"),
+        (Evidence(CONFIG, None, logged_step=39), "64", "config.yaml total_steps (provisional)"),
+        (Evidence(CONFIG, TrainingInfo(None)), "64", "config.yaml total_steps (provisional)"),
+        (Evidence(CONFIG), "64", "config.yaml total_steps (provisional)"),
+        (Evidence(logged_step=39), "unknown", "no source"),
     ],
 )
-def test_the_steps_are_those_that_were_made(
-    final: TrainingInfo | None,
-    config: ConfigFacts,
-    expected: str,
-    provisional: bool,  # noqa: FBT001 - a table's column
-) -> None:
-    """What step_final says goes before what the config planned, and the latter is called provisional."""
-    part = name_run(run_of(), config, final, CONTEXT).steps
-    assert (part.value, "provisional" in part.source) == (expected, provisional)
+def test_the_steps_are_those_that_were_made(evidence: Evidence, expected: str, source: str) -> None:
+    """step_final goes first; of a finished run the log counts before the plan; the plan alone is provisional."""
+    part = name_run(run_of(), evidence, CONTEXT).steps
+    assert (part.value, part.source) == (expected, source)
 
 
 def test_two_equal_runs_of_a_day_carry_their_times_and_hosts() -> None:
@@ -139,7 +173,7 @@ def test_two_equal_runs_of_a_day_carry_their_times_and_hosts() -> None:
     knowledge = Knowledge()
     made = []
     for i, host in enumerate(["gpu-a", "gpu-b", "GPU-B", "gpu-b"]):
-        name = name_run(run_of(), CONFIG, None, CONTEXT)
+        name = name_run(run_of(), Evidence(CONFIG), CONTEXT)
         free = free_name(name, run_of(), host, knowledge.is_directory_taken)
         knowledge.learn_experiment(ExperimentRecord(str(i), free))
         made.append(free.date.value)
@@ -154,7 +188,7 @@ def test_two_equal_runs_of_a_day_carry_their_times_and_hosts() -> None:
 def test_a_directory_that_differs_in_case_only_is_taken() -> None:
     """On a disk that does not tell case apart the two would be one."""
     knowledge = Knowledge()
-    name = name_run(run_of(), CONFIG, None, CONTEXT)
+    name = name_run(run_of(), Evidence(CONFIG), CONTEXT)
     shouted = replace(name, experiment_name=Part(name.experiment_name.value.upper(), "the operator"))
     knowledge.learn_experiment(ExperimentRecord("e1", shouted))
     assert free_name(name, run_of(), "gpu-a", knowledge.is_directory_taken).date.value == "2025-08-20_03-31-43"
@@ -171,7 +205,7 @@ def test_thousands_of_runs_of_one_second_are_named_quickly() -> None:
         return directory in taken
 
     for _ in range(2000):
-        taken.add(free_name(name_run(run_of(), CONFIG, None, CONTEXT), run_of(), "gpu-a", is_taken).directory)
+        taken.add(free_name(name_run(run_of(), Evidence(CONFIG), CONTEXT), run_of(), "gpu-a", is_taken).directory)
     assert len(taken) == 2000
     assert asked < 2000 * 40
 
@@ -186,7 +220,7 @@ def test_the_longest_and_strangest_facts_make_one_valid_component(config: Config
         gpu_names=("x" * 300,),
         models={"m": "\udcff" * 300},
     )
-    name = name_run(run_of(), config, TrainingInfo(world_size=10**9), context)
+    name = name_run(run_of(), Evidence(config, TrainingInfo(world_size=10**9)), context)
     answers = iter([True] * 9)
     free = free_name(name, run_of(), context.host, lambda _: next(answers, False))
     assert LocalPath((free.directory,)).name == free.directory

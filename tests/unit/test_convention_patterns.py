@@ -5,10 +5,12 @@ import pytest
 from harvestd.convention.artifacts import DATASETS
 from harvestd.convention.patterns import (
     EvalStep,
+    EventsName,
     Finetuned,
     RunName,
     checkpoint_step,
     eval_step,
+    events_name,
     finetuned,
     is_finetuned,
     run_name,
@@ -122,3 +124,24 @@ def test_a_finetuned_directory_of_an_unknown_dataset_is_still_one() -> None:
     """Evals below it must not be taken for strangers."""
     assert is_finetuned("qwen_newset_finetuned")
     assert not is_finetuned("qwen_newset")
+
+
+@pytest.mark.parametrize(
+    ("name", "epoch", "host"),
+    [
+        ("events.out.tfevents.1755660703.192-222-52-195.4242.0", 1755660703, "192-222-52-195"),
+        ("events.out.tfevents.1755660703.node.cluster.example.4242.0", 1755660703, "node.cluster.example"),
+        ("events.out.tfevents.1755660703.10.0.0.7.4242.0", 1755660703, "10.0.0.7"),
+        ("events.out.tfevents.1755660703.gpu-a", 1755660703, "gpu-a"),
+        ("events.out.tfevents.1755660703.gpu-a.4242.0.v2", 1755660703, "gpu-a"),
+    ],
+)
+def test_a_tensorboard_file_names_its_writer(name: str, epoch: int, host: str) -> None:
+    """The moment and the machine stand in the name; a machine's own name may hold dots."""
+    assert events_name(name) == EventsName(epoch, host)
+
+
+@pytest.mark.parametrize("name", ["events.out.tfevents.", "events.out.tfevents.x.gpu-a.1.0", "events", f"{'1' * 20}"])
+def test_other_names_name_no_writer(name: str) -> None:
+    """Without a moment it is no such file's name."""
+    assert events_name(name) is None

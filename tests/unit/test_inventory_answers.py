@@ -28,6 +28,7 @@ KNOWN = Instance(
     address="198.51.100.2",
     status="active",
     instance_type="gpu_1x_h100_pcie",
+    gpus=1,
     experiment="gns_test_run",
     region="us-west-1",
     cents_per_hour=249,
@@ -65,6 +66,7 @@ def test_a_whole_answer_is_read_without_its_secrets() -> None:
         ("tags", [{"key": "experiment", "value": "../x"}], None),
         ("tags", [3, None, {"key": "experiment"}], None),
         ("instance_type", {"name": "GPU\n"}, None),
+        ("instance_type", {"name": "gpu_8x_a100"}, "gpu_8x_a100"),
         ("instance_type", [[]], None),
         ("file_system_mounts", [{"mount_point": "/", "file_system_id": "a"}, {}, 3], ()),
         ("file_system_mounts", [{"mount_point": "/a\x1b", "file_system_id": "a"}], ()),
@@ -77,6 +79,13 @@ def test_a_field_that_makes_no_sense_is_unknown(key: str, value: object, unknown
     names = {"ip": "address", "tags": "experiment", "file_system_mounts": "mounts"}
     assert getattr(taken, names.get(key, key)) == unknown
     assert taken.id == ID
+
+
+@pytest.mark.parametrize("specs", [None, [], {}, {"gpus": "8"}, {"gpus": True}, {"gpus": 0}, {"gpus": 10**9}])
+def test_a_number_of_gpus_that_makes_no_sense_is_unknown(specs: object) -> None:
+    """A type without a number is as good as it was."""
+    (taken,) = answer({**FULL, "instance_type": {"name": "gpu_8x_a100", "specs": specs}}).instances
+    assert (taken.instance_type, taken.gpus) == ("gpu_8x_a100", None)
 
 
 def test_an_id_alone_is_an_instance() -> None:

@@ -54,6 +54,8 @@ def run_row(run: RunRecord) -> dict[str, Any]:
         "final": asdict(run.final) if run.final else None,
         "final_version": asdict(run.final_version) if run.final_version else None,
         "tunings": [asdict(tuning) for tuning in sorted(run.tunings, key=lambda each: (each.backbone, each.dataset))],
+        "base_model": run.base_model,
+        "writer": run.writer,
     }
     return {
         "id": run.id,
@@ -85,6 +87,9 @@ def run_of(row: Row[Any]) -> RunRecord:
         tunings=frozenset(Finetuned(**each) for each in facts["tunings"]),
         step=row.step,
         seconds_left=row.seconds_left,
+        # Rows of earlier versions do not have these.
+        base_model=facts.get("base_model"),
+        writer=facts.get("writer"),
     )
 
 

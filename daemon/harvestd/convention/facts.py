@@ -1,4 +1,4 @@
-"""What the small files on a box say, read from their bytes: config.yaml, training_info.json, eval_config.yaml.
+"""What the small files on a box say, read from their bytes: configs of runs, evals and adapters, training_info.json.
 
 All of it is untrusted input: sizes are capped, YAML aliases are refused (they can expand without bound), depth is
 limited, values of the wrong type count as absent. No YAML value is constructed but texts, whole numbers and booleans:
@@ -15,6 +15,7 @@ MAX_MARKER_BYTES = 1024 * 1024
 """A larger marker is not read whole, so that it can't be told whether it parses."""
 _MAX_TEXT = 200
 _MAX_COUNT = 10**9
+_IN_CACHE = "models--"
 
 
 class InvalidFacts(ValueError):
@@ -121,6 +122,16 @@ def parse_eval_config(raw: bytes) -> EvalConfig:
     """Read an eval's eval_config.yaml; raises `InvalidFacts`."""
     config = _mapping_from_yaml(raw)
     return EvalConfig(_text(config.get("training_run")), _text(config.get("eval_dataset")))
+
+
+def parse_adapter_config(raw: bytes) -> str | None:
+    """Give the model that an adapter_config.json (PEFT) was trained on, None where it says none; raises `InvalidFacts`.
+
+    It may be a place in a cache of the hub, `…/models--Qwen--Qwen2.5-1.5B/snapshots/{hash}`, which says the id as well.
+    """
+    base = _text(_mapping_from_json(raw).get("base_model_name_or_path"))
+    cached = [part for part in (base or "").split("/") if part.startswith(_IN_CACHE)]
+    return cached[-1].removeprefix(_IN_CACHE).replace("--", "/") if cached else base
 
 
 def check_marker(raw: bytes) -> None:

@@ -108,6 +108,10 @@ class RunDir:
     """training_info.json of step_final: when it parses, the run is finished."""
     latest: str | None
     """What the link step_latest points to, if that is a name of one component."""
+    adapter: Source | None = None
+    """adapter_config.json of the newest checkpoint that has one, the final one before all others."""
+    writer: str | None = None
+    """What the machine that wrote its newest TensorBoard file calls itself."""
 
     @property
     def place(self) -> str:

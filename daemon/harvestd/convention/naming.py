@@ -1,7 +1,8 @@
 """The experiment's name, `{experiment_name}_{date}_{model}_{hardware}_{steps}steps`, with where each part came from.
 
 Whatever the sources say, the whole is one component that every file system takes: what box, cloud and operator wrote
-is cut to a length and to plain characters first.
+is cut to a length and to plain characters first. The date has one source: a directory is a run by its name alone, and
+that name holds the time, so that neither the TensorBoard file's nor the file system's is ever asked.
 """
 
 import re
@@ -98,19 +99,38 @@ class NamingContext:
     """From the host entry or the cloud instance's tag."""
     instance_type: str | None = None
     """What the cloud calls its hardware."""
+    gpus: int | None = None
+    """How many GPUs the cloud says that are."""
     gpu_names: tuple[str, ...] = ()
+    machine: str | None = None
+    """Whose hardware these five are, where another host of the same storage wrote the run; None: that of `host`."""
     models: Mapping[str, str] = field(default_factory=dict)
 
 
-def name_run(run: RunName, config: ConfigFacts, final: TrainingInfo | None, context: NamingContext) -> ExperimentName:
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of one run that can name it."""
+
+    config: ConfigFacts = field(default_factory=ConfigFacts)
+    final: TrainingInfo | None = None
+    """None: it is not finished."""
+    base_model: str | None = None
+    """From an adapter_config.json."""
+    backbones: frozenset[str] = frozenset()
+    """As the directories of its evals write them."""
+    logged_step: int | None = None
+    """The greatest in its log."""
+
+
+def name_run(run: RunName, evidence: Evidence, context: NamingContext) -> ExperimentName:
     """Name a run by the first source that answers for each part."""
-    model_id, model = _model(config, final, context)
+    model_id, model = _model(evidence, context)
     return ExperimentName(
-        experiment_name=_experiment(run, config, (model_id, model.value), context),
+        experiment_name=_experiment(run, evidence.config, (model_id, model.value), context),
         date=Part(run.date, "run directory"),
         model=model,
-        hardware=_hardware(final, context),
-        steps=_steps(config, final),
+        hardware=_hardware(evidence.final, context),
+        steps=_steps(evidence),
     )
 
 
@@ -126,37 +146,46 @@ def _experiment(run: RunName, config: ConfigFacts, models: tuple[str, ...], cont
     return Part(_plain(context.default_experiment, _MAX_EXPERIMENT), "naming.default_experiment")
 
 
-def _model(config: ConfigFacts, final: TrainingInfo | None, context: NamingContext) -> tuple[str, Part]:
+def _model(evidence: Evidence, context: NamingContext) -> tuple[str, Part]:
+    # Evals of one run whose directories name several models contradict each other: none of them is believed.
+    evaluated = {model_in_names(each, context.models): each for each in sorted(evidence.backbones)}
     sources = (
-        (config.backbone, "config.yaml backbone"),
-        (final.backbone if final else None, "training_info.json model_config.backbone"),
+        (evidence.config.backbone, "config.yaml backbone"),
+        (evidence.final.backbone if evidence.final else None, "training_info.json model_config.backbone"),
+        (evidence.base_model, "adapter_config.json base_model_name_or_path"),
+        (*evaluated.values(), "its evals' directory") if len(evaluated) == 1 else (None, ""),
     )
     for identifier, source in sources:
         model = model_in_names(identifier or "", context.models)[:_MAX_MODEL]
         if identifier and model:
             return identifier, Part(model, source)
-    return "", Part(UNKNOWN, "no source")
+    return "", Part(UNKNOWN, "its evals name several models" if len(evaluated) > 1 else "no source")
 
 
 def _hardware(final: TrainingInfo | None, context: NamingContext) -> Part:
+    machine = context.machine or context.host
+    wrote = f" of {machine}, which wrote the run" if context.machine else ""
     given = _plain(context.hardware or "", _MAX_HARDWARE)
     if given:
-        return Part(given, f"host entry {context.host}")
-    used = final.world_size if final else None
+        return Part(given, f"host entry{wrote or f' {machine}'}")
+    used = (final.world_size if final else None) or context.gpus
     rented = _plain(hardware_of_instance_type(context.instance_type or "", used) or "", _MAX_HARDWARE)
     if rented:
-        return Part(rented, f"instance type of {context.host}")
+        return Part(rented, f"instance type{wrote or f' of {machine}'}")
     found = hardware_of_gpus(context.gpu_names, used)
     if found:
-        return Part(found[:_MAX_HARDWARE], "nvidia-smi")
+        return Part(found[:_MAX_HARDWARE], f"nvidia-smi{wrote}")
     return Part(UNKNOWN, "nvidia-smi names types that differ" if len(set(context.gpu_names)) > 1 else "no source")
 
 
-def _steps(config: ConfigFacts, final: TrainingInfo | None) -> Part:
+def _steps(evidence: Evidence) -> Part:
+    final = evidence.final
     if final and final.step is not None:
         return Part(str(final.step), "step_final training_info.json")
-    if config.total_steps is not None:
-        return Part(str(config.total_steps), "config.yaml total_steps (provisional)")
+    if final and evidence.logged_step is not None:
+        return Part(str(evidence.logged_step), "train_log.jsonl, its greatest step")
+    if evidence.config.total_steps is not None:
+        return Part(str(evidence.config.total_steps), "config.yaml total_steps (provisional)")
     return Part(UNKNOWN, "no source")
 
 

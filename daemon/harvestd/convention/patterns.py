@@ -11,6 +11,9 @@ _RUN = re.compile(r"run_(?P<time>\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:_(?P<suffix>.
 _CHECKPOINT = re.compile(r"step_(?P<step>\d+|final)", re.ASCII)
 _STEP = re.compile(r"step_(?P<step>\d+|final|base)(?P<tail>.*)", re.DOTALL | re.ASCII)
 _FINETUNED = "_finetuned"
+_EVENTS = re.compile(
+    r"events\.out\.tfevents\.(?P<epoch>\d{1,12})\.(?P<host>.+?)(?:\.\d+\.\d+)?(?:\.v2)?", re.DOTALL | re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,22 @@ def checkpoint_step(component: str) -> str | None:
     """Give "40" for `step_40`, "final" for `step_final`; None for any other name."""
     match = _CHECKPOINT.fullmatch(component)
     return match["step"] if match else None
+
+
+@dataclass(frozen=True, slots=True)
+class EventsName:
+    """The parsed name of a TensorBoard file."""
+
+    epoch: int
+    """Unix seconds at which its writer began."""
+    host: str
+    """What the machine that wrote it calls itself."""
+
+
+def events_name(component: str) -> EventsName | None:
+    """Parse `events.out.tfevents.{epoch}.{hostname}[.{pid}.{n}][.v2]`; None for any other name."""
+    match = _EVENTS.fullmatch(component)
+    return EventsName(int(match["epoch"]), match["host"]) if match else None
 
 
 @dataclass(frozen=True, slots=True)

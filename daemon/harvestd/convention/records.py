@@ -2,7 +2,7 @@
 
 from harvestd.convention.artifacts import Kind
 from harvestd.convention.facts import ConfigFacts, TrainingInfo
-from harvestd.convention.naming import ExperimentName
+from harvestd.convention.naming import Evidence, ExperimentName
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.patterns import Finetuned
 from harvestd.convention.snapshot import Version
@@ -32,6 +32,16 @@ class RunRecord:
     step: int | None = None
     """The newest step in its log."""
     seconds_left: float | None = None
+    base_model: str | None = None
+    """What the adapter_config.json of one of its checkpoints says; read only where nothing else names the model."""
+    writer: str | None = None
+    """What the machine that writes it calls itself; it may be another one than `host` of the same storage."""
+
+    @property
+    def evidence(self) -> Evidence:
+        """What it can be named by."""
+        backbones = frozenset(tuning.backbone for tuning in self.tunings)
+        return Evidence(self.config, self.final, self.base_model, backbones, self.step)
 
     @property
     def finished(self) -> bool:

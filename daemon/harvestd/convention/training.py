@@ -7,7 +7,7 @@ from harvestd.convention.artifacts import GROWING, Kind
 from harvestd.convention.layout import Group, LeftOut, RunDir, Source, Wanted, marker_last, place_of
 from harvestd.convention.leftovers import Leftovers
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.patterns import RunName, checkpoint_step
+from harvestd.convention.patterns import RunName, checkpoint_step, events_name
 from harvestd.convention.selection import CheckpointPolicy, Exclusion, Exclusions, Selection
 from harvestd.convention.snapshot import Entry, EntryType, Tree
 
@@ -18,6 +18,10 @@ MARKER = "training_info.json"
 _CONFIG = ("config.yaml",)
 _FINAL_INFO = ("training_state", "step_final", MARKER)
 _LATEST = ("training_state", "step_latest")
+_ADAPTER = ("model", "adapter_config.json")
+_ADAPTER_DEPTH = 4
+"""training_state/step_N/model/adapter_config.json, counted from the run's directory."""
+_EVENTS_DEPTH = 2
 
 
 def training_kind(rest: tuple[str, ...], selection: Selection) -> Kind | Exclusion:
@@ -94,12 +98,30 @@ def understand_run(
         config=_source_at(tree, below, _CONFIG),
         final_info=_source_at(tree, below, _FINAL_INFO),
         latest=_latest(below.get(_LATEST)),
+        adapter=_adapter(tree, below),
+        writer=_writer(below),
     )
 
 
 def _source_at(tree: Tree, below: Mapping[tuple[str, ...], Entry], rest: tuple[str, ...]) -> Source | None:
     entry = below.get(rest)
     return Source(tree, entry.path, entry.version) if entry and entry.type is EntryType.FILE else None
+
+
+def _adapter(tree: Tree, below: Mapping[tuple[str, ...], Entry]) -> Source | None:
+    directories = {rest[1] for rest in below if len(rest) == _ADAPTER_DEPTH and rest[-1] == _ADAPTER[-1]}
+    for directory in sorted(filter(checkpoint_step, directories), key=_step_order, reverse=True):
+        found = _source_at(tree, below, ("training_state", directory, *_ADAPTER))
+        if found is not None:
+            return found
+    return None
+
+
+def _writer(below: Iterable[tuple[str, ...]]) -> str | None:
+    """Give who wrote the newest TensorBoard file: a run that was resumed elsewhere has one from each machine."""
+    names = [events_name(rest[1]) for rest in below if len(rest) == _EVENTS_DEPTH and rest[0] == "tensorboard"]
+    newest = max((name for name in names if name), key=lambda name: (name.epoch, name.host), default=None)
+    return newest.host if newest else None
 
 
 def _latest(entry: Entry | None) -> str | None:

@@ -15,6 +15,7 @@ from harvestd.convention.selection import CheckpointPolicy, Selection
 from harvestd.convention.snapshot import Tree, TreeKind
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.budgets import Bandwidth, MemoryBudget
+from harvestd.harvest.machines import Machines
 from harvestd.harvest.monitor import Monitor, Silent
 from harvestd.harvest.places import Places
 from harvestd.harvest.room import Room
@@ -55,6 +56,7 @@ class House:
     """Whose turn it is to bring home what lies on a storage."""
     learning: Turns = field(default_factory=Turns)
     """Whose turn it is to name what lies on a storage."""
+    machines: Machines = field(default_factory=Machines)
     knows: anyio.Event = field(default_factory=anyio.Event)
     """Set once the catalogue is open; hosts are connected meanwhile, and nothing else asks for it before."""
     catalogue: "Catalogue" = field(init=False)
@@ -145,18 +147,22 @@ class House:
         evals = [Tree(root, name, TreeKind.EVAL) for root in remote.roots for name in remote.eval_dirs]
         return WatchList((*training, *evals), PRUNED_DIRECTORIES, push=self.follows and self.settings.poll.push)
 
-    def naming_of(self, host: Host, gpu_names: tuple[str, ...]) -> NamingContext:
-        """Give what naming knows of a host."""
+    def naming_of(self, host: Host, gpu_names: tuple[str, ...], writer: str | None = None) -> NamingContext:
+        """Give what naming knows of a host, with the hardware of the machine that calls itself `writer` if known."""
         naming = self.settings.naming
+        other = self.machines.writing(writer, host)
+        owner = host if other is None else other.host
         rules = tuple(NamingRule(rule.experiment, rule.host, rule.run, rule.model) for rule in naming.rules)
         return NamingContext(
             host=host.name,
             rules=rules,
             default_experiment=naming.default_experiment,
-            hardware=host.hardware,
+            hardware=owner.hardware,
             experiment=host.experiment,
-            instance_type=host.instance_type,
-            gpu_names=gpu_names,
+            instance_type=owner.instance_type,
+            gpus=owner.gpus,
+            gpu_names=gpu_names if other is None else other.facts.gpu_names,
+            machine=None if other is None else owner.name,
             models=naming.models,
         )
 

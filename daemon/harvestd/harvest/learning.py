@@ -1,47 +1,50 @@
 """Learning what a run is before anything of it can be placed: its small files read, its experiment named.
 
 Reads only config.yaml, step_final's training_info.json and eval_config.yaml, each once a version, all of one look in
-one answer of the box.
+one answer of the box; where none of them names a run's model, one adapter_config.json of it in a second answer.
 """
 
-import hashlib
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harvestd.convention.artifacts import Kind
 from harvestd.convention.facts import (
-    MAX_FACT_BYTES,
     ConfigFacts,
     InvalidFacts,
     TrainingInfo,
+    parse_adapter_config,
     parse_config,
     parse_eval_config,
     parse_training_info,
 )
 from harvestd.convention.layout import EvalDir, Group, RunDir, Source, Survey, Wanted
-from harvestd.convention.naming import free_name, name_run
+from harvestd.convention.naming import Evidence, free_name, name_run
 from harvestd.convention.records import EvalLink, ExperimentRecord, RunRecord
 from harvestd.convention.seals import unsealed
 from harvestd.convention.sightings import Sightings
 from harvestd.harvest.house import House
+from harvestd.harvest.small_files import read_small
 from harvestd.inventory.provider import Host
-from harvestd.remote.box import BoxFacts, Chunk, Closed, Failed, Reader, ReadRequest
+from harvestd.remote.box import BoxFacts, Reader
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
-
-_READINGS = 3
-"""How often a file is read at one look, at most, until it is what the box hashed."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Learned:
-    """Small files of one look: what their bytes are, for those that did not change while they were read."""
+    """What this look tells of one run."""
 
-    contents: dict[Source, bytes]
+    config: ConfigFacts | None
+    """None where it was not read now; so the others."""
+    final: TrainingInfo | None
+    base_model: str | None = None
+    backbones: frozenset[str] = frozenset()
+    """As the directories of its evals write them."""
 
-    def of(self, source: Source | None) -> bytes | None:
-        return self.contents.get(source) if source else None
+    @property
+    def names_model(self) -> bool:
+        return bool(self.config and self.config.backbone) or bool(self.final and self.final.backbone)
 
 
 class Learning:
@@ -53,6 +56,7 @@ class Learning:
         self._storage = house.storage_of(host)
         self._knowledge = house.catalogue.knowledge
         self._gpu_names = facts.gpu_names
+        house.machines.met(host, facts)
         self._invalid: dict[str, object] = {}
         """Places whose present version can't be parsed: not read again until it changes."""
 
@@ -63,11 +67,16 @@ class Learning:
         finals = [run.final_info for run in seen.runs if run.config and self._wants_final(run)]
         links = [each.config for each in seen.evals if self._wants_link(each)]
         wanted = [source for source in (*configs, *finals, *links) if source is not None]
-        learned = _Learned(await read_small(reader, [each for each in wanted if not self._known_invalid(each)]))
+        contents = await read_small(reader, [each for each in wanted if not self._known_invalid(each)])
         for eval_dir in seen.evals:
-            await self._learn_link(eval_dir, learned)
-        for run in sorted(seen.runs, key=lambda each: each.name.timestamp):
-            await self._learn_run(run, learned)
+            await self._learn_link(eval_dir, contents)
+        runs = sorted(seen.runs, key=lambda each: each.name.timestamp)
+        learned = {run.place: self._parsed(run, contents) for run in runs}
+        await self._learn_adapters(runs, learned, reader)
+        backbones = _backbones(seen.evals)
+        for run in runs:
+            found = replace(learned[run.place], backbones=backbones.get(run.name.name, frozenset()))
+            await self._learn_run(run, found)
         await self._learn_tunings(seen.evals)
 
     def _known_invalid(self, source: Source) -> bool:
@@ -92,8 +101,8 @@ class Learning:
         link = self._knowledge.eval_link(self._storage, eval_dir.config.place)
         return link is None or link.version != eval_dir.config.version
 
-    async def _learn_link(self, eval_dir: EvalDir, learned: _Learned) -> None:
-        raw = learned.of(eval_dir.config)
+    async def _learn_link(self, eval_dir: EvalDir, contents: Mapping[Source, bytes]) -> None:
+        raw = contents.get(eval_dir.config) if eval_dir.config else None
         if raw is None or eval_dir.config is None:
             return
         try:
@@ -104,41 +113,64 @@ class Learning:
         link = EvalLink(self._storage, eval_dir.config.place, eval_dir.config.version, training_run)
         await self._house.catalogue.save_eval_link(link)
 
+    async def _learn_adapters(self, runs: Sequence[RunDir], learned: dict[str, _Learned], reader: Reader) -> None:
+        """Read what model each run was trained on, for those of which no other file says it."""
+        silent = [run.place for run in runs if self._wants_adapter(run, learned[run.place])]
+        if not silent:
+            return
+        adapters = {run.adapter: run.place for run in runs if run.place in silent and run.adapter}
+        for source, raw in (await read_small(reader, list(adapters))).items():
+            try:
+                base_model = parse_adapter_config(raw)
+            except InvalidFacts as e:
+                self._reject(source, e)
+                continue
+            # Whether it says anything or not: this version is read once.
+            self._invalid[source.place] = source.version
+            learned[adapters[source]] = replace(learned[adapters[source]], base_model=base_model)
+
+    def _wants_adapter(self, run: RunDir, learned: _Learned) -> bool:
+        if run.adapter is None or self._known_invalid(run.adapter) or learned.names_model:
+            return False
+        known = self._knowledge.run_at(self._storage, run.place)
+        if known is None:
+            return learned.config is not None
+        final = learned.final or known.final
+        return not (known.config.backbone or (final and final.backbone) or known.base_model)
+
     async def _learn_run(self, run: RunDir, learned: _Learned) -> None:
         before = self._knowledge.run_at(self._storage, run.place)
-        config, final = self._parsed(run, learned)
         if before is None:
-            if config is None:
-                return
-            await self._discover(run, config, final)
+            if learned.config is not None:
+                await self._discover(run, learned.config, learned)
             return
-        after = before
-        if config is not None and run.config is not None:
-            after = replace(after, config=config, config_version=run.config.version)
-        if final is not None and run.final_info is not None:
-            after = replace(after, final=final, final_version=run.final_info.version)
+        after = replace(before, base_model=learned.base_model or before.base_model, writer=run.writer or before.writer)
+        if learned.config is not None and run.config is not None:
+            after = replace(after, config=learned.config, config_version=run.config.version)
+        if learned.final is not None and run.final_info is not None:
+            after = replace(after, final=learned.final, final_version=run.final_info.version)
         if after != before:
             await self._house.catalogue.save_run(after)
             if after.finished and not before.finished:
                 self._tell_finished(after)
 
-    def _parsed(self, run: RunDir, learned: _Learned) -> tuple[ConfigFacts | None, TrainingInfo | None]:
+    def _parsed(self, run: RunDir, contents: Mapping[Source, bytes]) -> _Learned:
         final: TrainingInfo | None = None
-        raw = learned.of(run.final_info)
+        raw = contents.get(run.final_info) if run.final_info else None
         if raw is not None and run.final_info is not None:
             try:
                 final = parse_training_info(raw)
             except InvalidFacts as e:
                 # A file that is being written does not parse yet: that is the rule, not an error.
                 get_logger().debug(Event.PLAN_WAITING, host=self._host.name, path=run.final_info.place, reason=str(e))
-        return self._parsed_config(run.config, learned), final
+        return _Learned(self._parsed_config(run.config, contents), final)
 
-    def _parsed_config(self, source: Source | None, learned: _Learned) -> ConfigFacts | None:
+    def _parsed_config(self, source: Source | None, contents: Mapping[Source, bytes]) -> ConfigFacts | None:
         """Give what a config.yaml says, nothing at all where it can't be parsed; None if it was not read now.
 
         It is complete when it is read, so an unreadable one stays so: the run comes home under what is known of it.
         """
-        raw = learned.of(source)
+        raw = contents.get(source) if source else None
         if raw is None or source is None:
             return None
         try:
@@ -147,10 +179,11 @@ class Learning:
             self._reject(source, e)
             return ConfigFacts()
 
-    async def _discover(self, run: RunDir, config: ConfigFacts, final: TrainingInfo | None) -> None:
+    async def _discover(self, run: RunDir, config: ConfigFacts, learned: _Learned) -> None:
         if run.config is None:
             return
-        name = name_run(run.name, config, final, self._house.naming_of(self._host, self._gpu_names))
+        evidence = Evidence(config, learned.final, learned.base_model, learned.backbones)
+        name = name_run(run.name, evidence, self._house.naming_of(self._host, self._gpu_names, run.writer))
         name = free_name(name, run.name, self._host.name, self._knowledge.is_directory_taken)
         experiment = ExperimentRecord(uuid.uuid4().hex, name)
         record = RunRecord(
@@ -162,8 +195,10 @@ class Learning:
             config=config,
             config_version=run.config.version,
             experiment=experiment.id,
-            final=final,
-            final_version=run.final_info.version if final and run.final_info else None,
+            final=learned.final,
+            final_version=run.final_info.version if learned.final and run.final_info else None,
+            base_model=learned.base_model,
+            writer=run.writer,
         )
         await self._house.catalogue.save_discovery(experiment, record)
         self._house.touch([experiment.id])
@@ -203,33 +238,11 @@ def _is_succeeded(run: RunDir) -> bool:
     return any(each.source.version.size > 0 and each.source.version.mtime_ns > written for each in run.growing)
 
 
-async def read_small(reader: Reader, sources: Sequence[Source]) -> dict[Source, bytes]:
-    """Read small files whole into memory; those that vanished or changed meanwhile are left out.
-
-    Of one that is too large to hold facts the beginning is given, one byte too long: whoever parses it says so. What is
-    not what the box hashed is read again, a few times: a name that rests on a flipped bit would stay.
-    """
-    wanted = {(source.tree, source.path): source for source in sources}
-    found: dict[Source, bytes] = {}
-    for _ in range(_READINGS):
-        requests = [ReadRequest(tree, path, length=MAX_FACT_BYTES + 1) for tree, path in wanted]
-        if not requests:
-            break
-        content = bytearray()
-        async with reader.reading(requests) as events:
-            async for event in events:
-                match event:
-                    case Chunk(data):
-                        content += data
-                    case Closed(request, version, sha256):
-                        if sha256 in {None, hashlib.sha256(content).hexdigest()}:
-                            source = wanted.pop((request.tree, request.path))
-                            if version == source.version and len(content) == min(version.size, MAX_FACT_BYTES + 1):
-                                found[source] = bytes(content)
-                        content.clear()
-                    case Failed(request):
-                        del wanted[request.tree, request.path]
-                        content.clear()
-                    case _:
-                        content.clear()
+def _backbones(evals: Iterable[EvalDir]) -> dict[str, frozenset[str]]:
+    """Give how the evals of each run write its backbone, by the run's name."""
+    found: dict[str, frozenset[str]] = {}
+    for eval_dir in evals:
+        if eval_dir.run is not None:
+            here = frozenset(tuning.backbone for tuning in eval_dir.finetuned)
+            found[eval_dir.run.name] = found.get(eval_dir.run.name, frozenset()) | here
     return found

@@ -20,6 +20,7 @@ _MOST_ITEMS = 64
 _LONGEST_NAME = 63
 _MOST_CENTS = 10_000_000
 _LONGEST_POINT = 1_024
+_MOST_GPUS = 1_024
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _WORD = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -64,6 +65,10 @@ def _address(value: object) -> str | None:
 
 def _cents(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_CENTS else None
+
+
+def _gpus(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MOST_GPUS else None
 
 
 def _listed(value: object) -> list[object] | None:
@@ -141,6 +146,7 @@ def _instance(identifier: str, entry: _Entry) -> Instance:
         address=entry.ip,
         status=entry.status,
         instance_type=_text(entry.instance_type.get("name"), _WORD),
+        gpus=_gpus(_table(entry.instance_type.get("specs")).get("gpus")),
         experiment=_experiment(entry.tags),
         region=_text(entry.region.get("name"), _WORD),
         cents_per_hour=_cents(entry.instance_type.get("price_cents_per_hour")),

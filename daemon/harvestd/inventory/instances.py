@@ -19,6 +19,7 @@ class Instance:
     address: str | None = None
     status: str | None = None
     instance_type: str | None = None
+    gpus: int | None = None
     experiment: str | None = None
     region: str | None = None
     cents_per_hour: int | None = None

@@ -228,6 +228,7 @@ def _host(instance: Instance, address: str) -> Host:
         address=address,
         source=LambdaCloudHosts.name,
         instance_type=instance.instance_type,
+        gpus=instance.gpus,
         experiment=instance.experiment,
         mounts=instance.mounts or (),
         region=instance.region,

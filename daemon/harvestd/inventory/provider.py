@@ -29,6 +29,8 @@ class Host:
     """As it stands in directory names, such as "8x_h100", where the operator says so; None: it is found out."""
     instance_type: str | None = None
     """What the cloud calls its hardware, such as "gpu_8x_h100_sxm5"."""
+    gpus: int | None = None
+    """How many GPUs the cloud says it has."""
     experiment: str | None = None
     """The experiment that whoever started the box gave it; None: none."""
     mounts: tuple[Mount, ...] = ()

@@ -1,0 +1,39 @@
+"""The machines behind the hosts, by what they call themselves; known from the first connection on, in this process.
+
+On a shared file system the host that shows a run need not be the one that wrote it.
+"""
+
+from dataclasses import dataclass, field
+
+from harvestd.inventory.provider import Host
+from harvestd.remote.box import BoxFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A host, and what its machine said of itself."""
+
+    host: Host
+    facts: BoxFacts
+
+
+@dataclass
+class Machines:
+    """All machines that were met."""
+
+    _met: dict[str, Machine] = field(default_factory=dict)
+    """By the host's identity."""
+
+    def met(self, host: Host, facts: BoxFacts) -> None:
+        """Note what a host's machine says of itself now."""
+        self._met[host.identity] = Machine(host, facts)
+
+    def writing(self, writer: str | None, shown_by: Host) -> Machine | None:
+        """Give the other machine that calls itself `writer`, whose run `shown_by` shows.
+
+        None where it is that host itself, or nobody we know, or where several call themselves so.
+        """
+        found = {identity: machine for identity, machine in self._met.items() if machine.facts.hostname == writer}
+        if not writer or len(found) != 1 or shown_by.identity in found:
+            return None
+        return next(iter(found.values()))

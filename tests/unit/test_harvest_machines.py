@@ -1,0 +1,36 @@
+"""Whose hardware a run is named after: that of the machine that wrote it, where it is known."""
+
+from harvestd.harvest.machines import Machines
+from harvestd.inventory.provider import Host
+from harvestd.remote.box import BoxFacts
+
+A = Host("static:gpu-a", "gpu-a", "192.0.2.1", "static")
+B = Host("static:gpu-b", "gpu-b", "192.0.2.2", "static")
+C = Host("static:gpu-c", "gpu-c", "192.0.2.3", "static")
+
+
+def test_the_writer_is_found_by_what_it_calls_itself() -> None:
+    """A run that is shown by one host and was written by another one that we met is the other's."""
+    machines = Machines()
+    machines.met(A, BoxFacts(hostname="node-1"))
+    machines.met(B, BoxFacts(hostname="node-2", gpu_names=("NVIDIA A10",)))
+    found = machines.writing("node-2", A)
+    assert found is not None
+    assert (found.host, found.facts.gpu_names) == (B, ("NVIDIA A10",))
+
+
+def test_who_shows_its_own_run_or_that_of_a_stranger_is_asked_itself() -> None:
+    """Nobody else is found for a host's own run, for one without a TensorBoard file, or of a machine not met."""
+    machines = Machines()
+    machines.met(A, BoxFacts(hostname="node-1"))
+    machines.met(B, BoxFacts(hostname=""))
+    for writer in ("node-1", "node-9", "", None):
+        assert machines.writing(writer, A) is None
+
+
+def test_a_name_that_several_machines_have_is_not_guessed() -> None:
+    """Two machines of one name: neither is taken for the writer."""
+    machines = Machines()
+    for host in (B, C):
+        machines.met(host, BoxFacts(hostname="localhost"))
+    assert machines.writing("localhost", A) is None
