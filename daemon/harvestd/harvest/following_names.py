@@ -56,7 +56,8 @@ class FollowingNames:
         self._settled[run.place] = record.final_version
         knowledge = self._house.catalogue.knowledge
         experiment = knowledge.experiment(record.experiment or "")
-        facts = name_run(run.name, record.config, record.final, self._house.naming_of(self._host, self._gpu_names))
+        context = self._house.naming_of(self._host, self._gpu_names, record.writer)
+        facts = name_run(run.name, record.evidence, context)
 
         def is_taken(directory: str) -> bool:
             return knowledge.is_directory_taken(directory, by_other_than=experiment.id)
