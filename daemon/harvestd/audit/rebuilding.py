@@ -19,6 +19,7 @@ from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.placing import UNFILED
 from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
 from harvestd.convention.snapshot import Version
+from harvestd.convention.twins import head_of
 from harvestd.errors import Fatal
 from harvestd.store.failures import Conflict, Damaged, Refused
 from harvestd.store.manifest import FiledFile, FileState, Manifest
@@ -29,6 +30,7 @@ from harvestd.store.standing import standing
 _FACTS = 1 << 20
 """Bytes of a file that facts are read from, at most."""
 _CONFIG = ("training_run", "config.yaml")
+_LOG = ("training_run", "logs", "train_log.jsonl")
 _FINAL = ("training_run", "training_state", "step_final", "training_info.json")
 _UNKNOWN = Version(-1, 0)
 """Of a file that a box has: it will differ from this one, and be read again."""
@@ -117,7 +119,10 @@ def _experiment(manifest: Manifest, directory: str) -> ExperimentRecord:
 def _runs(
     root: DataRoot, directory: LocalPath, experiment: ExperimentRecord, manifest: Manifest
 ) -> tuple[RunRecord, ...]:
-    config, final = _config(root, directory), _final(root, directory)
+    raw = _beginning(root, directory.child(*_CONFIG))
+    config, final = _config(raw), _final(root, directory)
+    config_hash = None if raw is None else hashlib.sha256(raw).hexdigest()
+    head = head_of(_beginning(root, directory.child(*_LOG)) or b"")
     return tuple(
         RunRecord(
             id=run.id or uuid.uuid4().hex,
@@ -130,15 +135,25 @@ def _runs(
             experiment=experiment.id,
             final=final,
             final_version=_UNKNOWN if final else None,
+            config_hash=config_hash,
+            head=head,
         )
         for run in manifest.runs
     )
 
 
-def _config(root: DataRoot, directory: LocalPath) -> ConfigFacts:
+def _beginning(root: DataRoot, path: LocalPath) -> bytes | None:
     try:
-        return parse_config(root.read(directory.child(*_CONFIG), _FACTS))
-    except (FileNotFoundError, InvalidFacts, Damaged, Conflict, Refused):
+        with root.reading(path) as file:
+            return file.read(_FACTS)
+    except (FileNotFoundError, Conflict, Refused):
+        return None
+
+
+def _config(raw: bytes | None) -> ConfigFacts:
+    try:
+        return parse_config(raw or b"")
+    except InvalidFacts:
         return ConfigFacts()
 
 

@@ -54,6 +54,8 @@ def run_row(run: RunRecord) -> dict[str, Any]:
         "final": asdict(run.final) if run.final else None,
         "final_version": asdict(run.final_version) if run.final_version else None,
         "tunings": [asdict(tuning) for tuning in sorted(run.tunings, key=lambda each: (each.backbone, each.dataset))],
+        "config_hash": run.config_hash,
+        "head": run.head,
         "base_model": run.base_model,
         "writer": run.writer,
     }
@@ -88,6 +90,8 @@ def run_of(row: Row[Any]) -> RunRecord:
         step=row.step,
         seconds_left=row.seconds_left,
         # Rows of earlier versions do not have these.
+        config_hash=facts.get("config_hash"),
+        head=facts.get("head"),
         base_model=facts.get("base_model"),
         writer=facts.get("writer"),
     )

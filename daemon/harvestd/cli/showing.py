@@ -51,7 +51,7 @@ def find(connection: Connection, name: str) -> Shown:
     if called is not None:
         return _experiment(connection, called, runs)
     named = [run for run in runs if wanted in {run.name, run.id}]
-    if len(named) > 1:
+    if len({run.experiment or run.id for run in named}) > 1:
         raise Fatal(
             f"{len(named)} runs are called {wanted}:\n"
             + "\n".join(f"  {run.host}:{run.place} in {_directory(run, experiments)}" for run in named),

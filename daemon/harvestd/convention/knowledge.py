@@ -18,6 +18,7 @@ class Knowledge:
     def __init__(self) -> None:
         self._runs: dict[tuple[str, str], RunRecord] = {}
         self._runs_by_name: defaultdict[str, dict[tuple[str, str], RunRecord]] = defaultdict(dict)
+        self._runs_by_experiment: defaultdict[str | None, dict[tuple[str, str], RunRecord]] = defaultdict(dict)
         self._experiments: dict[str, ExperimentRecord] = {}
         self._directories: dict[str, str] = {}
         """By a directory's name, in small letters: whose it is, or was."""
@@ -34,6 +35,7 @@ class Knowledge:
         """Add a run, or replace what was known of it."""
         self._runs[run.key] = run
         self._runs_by_name[run.name][run.key] = run
+        self._runs_by_experiment[run.experiment][run.key] = run
 
     def learn_experiment(self, experiment: ExperimentRecord) -> None:
         """Add an experiment, or replace what was known of it; its directory is taken from now on."""
@@ -104,6 +106,10 @@ class Knowledge:
     def runs_named(self, name: str) -> list[RunRecord]:
         """Give all runs with this directory name, on whatever storage."""
         return list(self._runs_by_name[name].values()) if name in self._runs_by_name else []
+
+    def runs_of(self, experiment: str | None) -> list[RunRecord]:
+        """Give the records of an experiment's run, one a storage that shows it, those that were seen first first."""
+        return list(self._runs_by_experiment[experiment].values()) if experiment in self._runs_by_experiment else []
 
     def runs(self) -> list[RunRecord]:
         """Give all runs."""

@@ -98,7 +98,8 @@ class Placing:
             named = [run for run in chosen if run.place.rpartition("/")[2] == exact]
             if len(named) == 1:
                 return named[0]
-        return chosen[0] if len(chosen) == 1 else None
+        # Several storages may show one run.
+        return chosen[0] if len({run.experiment for run in chosen}) == 1 else None
 
     def homes(self, eval_dir: EvalDir, linked: str | None) -> list[Home] | Undecided:
         """Give the directories that `eval_dir` (its own level included) belongs in; raises `RejectedPath`."""

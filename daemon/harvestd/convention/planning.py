@@ -1,6 +1,6 @@
 """Making the plan of one host from one survey. Pure: the same arguments give the same plan."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harvestd.convention.artifacts import Kind
@@ -16,6 +16,7 @@ from harvestd.convention.sightings import Sightings
 from harvestd.convention.snapshot import Version
 from harvestd.convention.targets import Targets
 from harvestd.convention.training import MARKER as CHECKPOINT_MARKER
+from harvestd.convention.twins import leader
 
 _TAKEN_AWAY = "its experiment's directory was taken away here"
 
@@ -36,6 +37,10 @@ class Situation:
     """Seconds of quiet that seal what has no marker."""
     now: float
     """Monotonic seconds on our clock."""
+    showing: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """By the storage of each other host that is connected now: the places of the evals that it shows."""
+    undecided: Mapping[str, str] = field(default_factory=dict)
+    """By the place of a run that can't be told from another storage's yet: why."""
     refused: Mapping[tuple[str, LocalPath], tuple[Version, str]] = field(default_factory=dict)
     """(place, target) → the version that could not be put there, and why."""
 
@@ -55,7 +60,9 @@ def make_plan(survey: Survey, situation: Situation) -> Plan:
 class _Planner:
     def __init__(self, situation: Situation) -> None:
         self._now = situation
-        self._targets = Targets(situation.host, situation.storage, situation.knowledge, situation.refused)
+        self._targets = Targets(
+            situation.host, situation.storage, situation.knowledge, situation.refused, situation.showing
+        )
         self._groups: list[FetchGroup] = []
         self._follows: list[Follow] = []
         self._links: list[Link] = []
@@ -79,6 +86,10 @@ class _Planner:
             self._plan_unnamed(run)
             return
         experiment = self._now.knowledge.experiment(record.experiment)
+        first = leader(record, self._now.knowledge, self._now.showing)
+        if first is not None:
+            self._targets.leave_out(experiment.id, [_whole(run, f"the same run as on {first.host}, which brings it")])
+            return
         if experiment.gone:
             self._targets.leave_out(experiment.id, [_whole(run, _TAKEN_AWAY)])
             return
@@ -112,8 +123,9 @@ class _Planner:
             return
         why = self._why_unsealed(run.config)
         reason, seconds = (why.reason, why.seconds) if why else ("can't be read", None)
+        reason = self._now.undecided.get(run.place) or f"config.yaml: {reason}"
         size = sum(group.size for group in run.groups) + sum(wanted.source.version.size for wanted in run.growing)
-        self._waiting.append(Waiting(run.place, size, f"config.yaml: {reason}", seconds))
+        self._waiting.append(Waiting(run.place, size, reason, seconds))
 
     def _link_planned(self, run: RunDir, home: Home) -> list[LeftOut]:
         """Plan the link step_latest if what it points to is here; gives what then stays left out."""
@@ -135,6 +147,12 @@ class _Planner:
         except RejectedPath as e:
             self._targets.leave_out(None, [_whole(eval_dir, f"its place at home can't be made: {e}")])
             return
+        other = self._shown_by_other(eval_dir, homes)
+        if other is not None:
+            self._targets.leave_out(
+                other.experiment, [_whole(eval_dir, f"the same as on {other.host}, which brings it")]
+            )
+            return
         if isinstance(homes, Undecided):
             size = sum(group.size for group in eval_dir.groups)
             self._waiting.append(Waiting(eval_dir.place, size, homes.reason, None))
@@ -147,6 +165,17 @@ class _Planner:
         for group in eval_dir.groups:
             self._plan_group(group, _places(eval_dir, group, homes, placing))
         self._targets.leave_out(homes[0].experiment, eval_dir.left_out)
+
+    def _shown_by_other(self, eval_dir: EvalDir, homes: Sequence[Home] | Undecided) -> RunRecord | None:
+        """Give by which other storage's record of the run this comes home, where that one shows the same eval."""
+        if isinstance(homes, Undecided) or homes[0].experiment is None or homes[0].first_stands:
+            return None
+        for run in self._now.knowledge.runs_of(homes[0].experiment):
+            if run.storage == self._now.storage:
+                return None
+            if eval_dir.place in self._now.showing.get(run.storage, ()):
+                return run
+        return None
 
     def _linked_run(self, eval_dir: EvalDir) -> str | None:
         if eval_dir.config is None:

@@ -32,6 +32,10 @@ class RunRecord:
     step: int | None = None
     """The newest step in its log."""
     seconds_left: float | None = None
+    config_hash: str | None = None
+    """SHA-256 of the config.yaml; with `head` it tells whether two storages show one run."""
+    head: str | None = None
+    """SHA-256 of the log's first line."""
     base_model: str | None = None
     """What the adapter_config.json of one of its checkpoints says; read only where nothing else names the model."""
     writer: str | None = None

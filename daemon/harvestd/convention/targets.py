@@ -3,7 +3,7 @@
 One plan claims a place once. Whatever does not come home is left out with a reason; nothing is overwritten in silence.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.layout import LeftOut, Source, Wanted
@@ -26,8 +26,13 @@ class Targets:
         storage: str,
         knowledge: Knowledge,
         refused: Mapping[tuple[str, LocalPath], tuple[Version, str]],
+        showing: Collection[str] = (),
     ) -> None:
-        """`refused`: (place, target) → the version that could not be put there, and why."""
+        """`refused`: (place, target) → the version that could not be put there, and why.
+
+        `showing`: the other storages whose hosts are connected now.
+        """
+        self._showing = showing
         self._host = host
         self._storage = storage
         self._knowledge = knowledge
@@ -57,6 +62,7 @@ class Targets:
         if refused is not None and refused[0] == source.version:
             self._leave_out(home, source, refused[1])
             return None
+        record = record or self._carried_on(home, path)
         waiting = self._waiting_copy(source) if record is None else None
         if home.experiment is None and waiting is not None:
             # Another host of the same storage brought it: it waits in that one's directory.
@@ -82,7 +88,7 @@ class Targets:
         if refused is not None:
             self._leave_out(home, source, refused[1])
             return None
-        record = self._knowledge.file(self._storage, source.place, path)
+        record = self._knowledge.file(self._storage, source.place, path) or self._carried_on(home, path)
         if record is None and not self._claim(source, home, path):
             return None
         return Target(path, home.experiment, record)
@@ -105,6 +111,14 @@ class Targets:
             return True
         self._leave_out(home, source, f"its place at home is taken by {taken_by}")
         return False
+
+    def _carried_on(self, home: Home, path: LocalPath) -> FileRecord | None:
+        """Give the file that another storage's host brought of the same run, where that host is not there any more."""
+        holder = self._knowledge.holder(path)
+        if holder is None or holder.storage == self._storage or holder.storage in self._showing:
+            return None
+        shown_by = {run.storage for run in self._knowledge.runs_of(home.experiment)}
+        return holder if holder.experiment == home.experiment and {self._storage, holder.storage} <= shown_by else None
 
     def _waiting_copy(self, source: Source) -> FileRecord | None:
         copies = self._knowledge.copies(self._storage, source.place)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 from harvestd.convention.layout import RunDir, Survey
 from harvestd.convention.naming import name_run
@@ -10,6 +11,7 @@ from harvestd.convention.records import RunRecord
 from harvestd.convention.renaming import followed
 from harvestd.convention.sightings import Sightings
 from harvestd.convention.snapshot import Version
+from harvestd.convention.twins import leader
 from harvestd.harvest.house import House
 from harvestd.harvest.renaming import rename
 from harvestd.inventory.provider import Host
@@ -46,11 +48,16 @@ class FollowingNames:
         storage, knowledge = self._house.storage_of(self._host), self._house.catalogue.knowledge
         for run in seen.runs:
             record = knowledge.run_at(storage, run.place)
-            # On a shared file system the facts of the host count that wrote the run.
-            if record is not None and record.finished and record.experiment and record.host == self._host.name:
+            if record is not None and record.finished and record.experiment and self._leads(record):
                 settled = self._settled.get(run.place) == record.final_version
                 if not settled and not knowledge.is_gone(record.experiment):
                     yield run, record
+
+    def _leads(self, record: RunRecord) -> bool:
+        """Tell whether this host is the one that brings the run home, of those that show it."""
+        is_own = record.host == self._host.name
+        showing = self._house.shown_by_others(self._host)
+        return is_own and leader(record, self._house.catalogue.knowledge, showing) is None
 
     async def _follow(self, run: RunDir, record: RunRecord) -> None:
         self._settled[run.place] = record.final_version
@@ -58,6 +65,9 @@ class FollowingNames:
         experiment = knowledge.experiment(record.experiment or "")
         context = self._house.naming_of(self._host, self._gpu_names, record.writer)
         facts = name_run(run.name, record.evidence, context)
+        if knowledge.runs_of(experiment.id)[0].key != record.key:
+            # The box that was seen first is gone; what this one is made of says nothing of it.
+            facts = replace(facts, hardware=experiment.name.hardware)
 
         def is_taken(directory: str) -> bool:
             return knowledge.is_directory_taken(directory, by_other_than=experiment.id)

@@ -30,6 +30,16 @@ from harvestd.settings import Settings
 _LEAST_WINDOW = 64 * 1024
 _STORING = 2
 
+
+@dataclass(frozen=True, slots=True)
+class Showing:
+    """What one connected host showed last."""
+
+    storage: str
+    evals: frozenset[str] = frozenset()
+    """The places of its evals."""
+
+
 if TYPE_CHECKING:
     from harvestd.catalogue.catalogue import Catalogue
     from harvestd.harvest.homes import Homes
@@ -56,6 +66,8 @@ class House:
     """Whose turn it is to bring home what lies on a storage."""
     learning: Turns = field(default_factory=Turns)
     """Whose turn it is to name what lies on a storage."""
+    showing: dict[str, Showing] = field(default_factory=dict)
+    """What each connected host showed last, by its identity."""
     machines: Machines = field(default_factory=Machines)
     knows: anyio.Event = field(default_factory=anyio.Event)
     """Set once the catalogue is open; hosts are connected meanwhile, and nothing else asks for it before."""
@@ -165,6 +177,16 @@ class House:
             machine=None if other is None else owner.name,
             models=naming.models,
         )
+
+    def shown_by_others(self, host: Host) -> dict[str, frozenset[str]]:
+        """Give the places of the evals that hosts of other storages show now, by storage."""
+        own = self.storage_of(host)
+        others: dict[str, frozenset[str]] = {}
+        for each in self.showing.values():
+            if each.storage != own:
+                before = others.get(each.storage)
+                others[each.storage] = each.evals if before is None else before | each.evals
+        return others
 
     async def look_around(self) -> None:
         """Follow what a person did to experiments' directories. Raises `HaltedForSafety`."""

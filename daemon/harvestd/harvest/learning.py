@@ -4,6 +4,7 @@ Reads only config.yaml, step_final's training_info.json and eval_config.yaml, ea
 one answer of the box; where none of them names a run's model, one adapter_config.json of it in a second answer.
 """
 
+import hashlib
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from harvestd.convention.naming import Evidence, free_name, name_run
 from harvestd.convention.records import EvalLink, ExperimentRecord, RunRecord
 from harvestd.convention.seals import unsealed
 from harvestd.convention.sightings import Sightings
+from harvestd.convention.twins import Fingerprint, Undecidable, head_of, twin_of
 from harvestd.harvest.house import House
 from harvestd.harvest.small_files import read_small
 from harvestd.inventory.provider import Host
@@ -41,6 +43,8 @@ class _Learned:
     base_model: str | None = None
     backbones: frozenset[str] = frozenset()
     """As the directories of its evals write them."""
+    config_hash: str | None = None
+    head: str | None = None
 
     @property
     def names_model(self) -> bool:
@@ -57,6 +61,8 @@ class Learning:
         self._knowledge = house.catalogue.knowledge
         self._gpu_names = facts.gpu_names
         house.machines.met(host, facts)
+        self.undecided: dict[str, str] = {}
+        """By the places of runs that wait for being told from another storage's: why."""
         self._invalid: dict[str, object] = {}
         """Places whose present version can't be parsed: not read again until it changes."""
 
@@ -66,7 +72,8 @@ class Learning:
         configs = [run.config for run in seen.runs if self._wants_config(run, sightings, settle, now)]
         finals = [run.final_info for run in seen.runs if run.config and self._wants_final(run)]
         links = [each.config for each in seen.evals if self._wants_link(each)]
-        wanted = [source for source in (*configs, *finals, *links) if source is not None]
+        heads = [self._log_of(run) for run in seen.runs if run.config and self._wants_head(run)]
+        wanted = [source for source in (*configs, *finals, *links, *heads) if source is not None]
         contents = await read_small(reader, [each for each in wanted if not self._known_invalid(each)])
         for eval_dir in seen.evals:
             await self._learn_link(eval_dir, contents)
@@ -94,6 +101,14 @@ class Learning:
     def _wants_final(self, run: RunDir) -> bool:
         record = self._knowledge.run_at(self._storage, run.place)
         return run.final_info is not None and (record is None or record.final_version != run.final_info.version)
+
+    def _wants_head(self, run: RunDir) -> bool:
+        record = self._knowledge.run_at(self._storage, run.place)
+        return record is None or record.head is None
+
+    @staticmethod
+    def _log_of(run: RunDir) -> Source | None:
+        return next((each.source for each in run.growing if each.kind is Kind.TRAIN_LOG), None)
 
     def _wants_link(self, eval_dir: EvalDir) -> bool:
         if eval_dir.config is None:
@@ -142,9 +157,15 @@ class Learning:
         before = self._knowledge.run_at(self._storage, run.place)
         if before is None:
             if learned.config is not None:
-                await self._discover(run, learned.config, learned)
+                await self._meet(run, learned.config, learned)
             return
-        after = replace(before, base_model=learned.base_model or before.base_model, writer=run.writer or before.writer)
+        after = replace(
+            before,
+            base_model=learned.base_model or before.base_model,
+            writer=run.writer or before.writer,
+            config_hash=learned.config_hash or before.config_hash,
+            head=before.head or learned.head,
+        )
         if learned.config is not None and run.config is not None:
             after = replace(after, config=learned.config, config_version=run.config.version)
         if learned.final is not None and run.final_info is not None:
@@ -163,7 +184,20 @@ class Learning:
             except InvalidFacts as e:
                 # A file that is being written does not parse yet: that is the rule, not an error.
                 get_logger().debug(Event.PLAN_WAITING, host=self._host.name, path=run.final_info.place, reason=str(e))
-        return _Learned(self._parsed_config(run.config, contents), final)
+        raw = contents.get(run.config) if run.config else None
+        config_hash = None if raw is None else hashlib.sha256(raw).hexdigest()
+        head = self._head(run, contents)
+        return _Learned(self._parsed_config(run.config, contents), final, config_hash=config_hash, head=head)
+
+    def _head(self, run: RunDir, contents: Mapping[Source, bytes]) -> str | None:
+        log = self._log_of(run)
+        raw = contents.get(log) if log else None
+        if log is None or raw is None:
+            return None
+        head = head_of(raw)
+        if head is None:
+            self._invalid[log.place] = log.version  # no whole line yet: not read again until it grows
+        return head
 
     def _parsed_config(self, source: Source | None, contents: Mapping[Source, bytes]) -> ConfigFacts | None:
         """Give what a config.yaml says, nothing at all where it can't be parsed; None if it was not read now.
@@ -179,6 +213,44 @@ class Learning:
             self._reject(source, e)
             return ConfigFacts()
 
+    async def _meet(self, run: RunDir, config: ConfigFacts, learned: _Learned) -> None:
+        """Tell whether a run is one that another storage shows, or a new one; or leave it for a later look."""
+        seen = Fingerprint(learned.config_hash or "", learned.head)
+        others = self._house.shown_by_others(self._host)
+        twin = twin_of(run.name.name, self._storage, seen, self._knowledge, others)
+        if isinstance(twin, Undecidable):
+            self.undecided[run.place] = f"its log's first line will tell whether it is the run on {twin.other.host}"
+            return
+        self.undecided.pop(run.place, None)
+        if twin is None:
+            await self._discover(run, config, learned)
+        elif run.config is not None:
+            record = self._record(run, run.config, config, learned, twin.experiment)
+            await self._house.catalogue.save_run(record)
+            self._house.touch([twin.experiment])
+            log = get_logger().bind(host=self._host.name, run_id=record.name, path=run.place)
+            log.info(Event.RUN_DISCOVERED, same_as=f"{twin.host}:{twin.place}")
+
+    def _record(
+        self, run: RunDir, source: Source, config: ConfigFacts, learned: _Learned, experiment: str | None
+    ) -> RunRecord:
+        return RunRecord(
+            id=uuid.uuid4().hex,
+            storage=self._storage,
+            place=run.place,
+            host=self._host.name,
+            name=run.name.name,
+            config=config,
+            config_version=source.version,
+            experiment=experiment,
+            final=learned.final,
+            final_version=run.final_info.version if learned.final and run.final_info else None,
+            base_model=learned.base_model,
+            writer=run.writer,
+            config_hash=learned.config_hash,
+            head=learned.head,
+        )
+
     async def _discover(self, run: RunDir, config: ConfigFacts, learned: _Learned) -> None:
         if run.config is None:
             return
@@ -186,20 +258,7 @@ class Learning:
         name = name_run(run.name, evidence, self._house.naming_of(self._host, self._gpu_names, run.writer))
         name = free_name(name, run.name, self._host.name, self._knowledge.is_directory_taken)
         experiment = ExperimentRecord(uuid.uuid4().hex, name)
-        record = RunRecord(
-            id=uuid.uuid4().hex,
-            storage=self._storage,
-            place=run.place,
-            host=self._host.name,
-            name=run.name.name,
-            config=config,
-            config_version=run.config.version,
-            experiment=experiment.id,
-            final=learned.final,
-            final_version=run.final_info.version if learned.final and run.final_info else None,
-            base_model=learned.base_model,
-            writer=run.writer,
-        )
+        record = self._record(run, run.config, config, learned, experiment.id)
         await self._house.catalogue.save_discovery(experiment, record)
         self._house.touch([experiment.id])
         log = get_logger().bind(host=self._host.name, run_id=record.name, experiment=experiment.directory)

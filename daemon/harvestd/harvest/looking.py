@@ -11,7 +11,7 @@ from harvestd.convention.planning import Situation, make_plan
 from harvestd.convention.sightings import Sightings
 from harvestd.convention.snapshot import Snapshot, TreeState, Version
 from harvestd.convention.survey import Surveyor
-from harvestd.harvest.house import House
+from harvestd.harvest.house import House, Showing
 from harvestd.harvest.learning import Learning
 from harvestd.inventory.provider import Host
 from harvestd.remote.box import Box, BoxFacts
@@ -34,6 +34,8 @@ class Looking:
         """What the surveyor understood by so far."""
         self.seen: Survey | None = None
         """The newest snapshot, understood."""
+        self._shown: Survey | None = None
+        """What other hosts' planners know of."""
         self._seen_evals: set[str] = set()
         self._missing_roots: set[str] = set()
         self._emptied_roots: set[str] = set()
@@ -67,6 +69,7 @@ class Looking:
         seen = self.seen
         async with self._house.learning.of(self._house.storage_of(self._host)):
             await self._learning.learn(seen, self._box, self.sightings, now)
+        self._show(seen)
         plan = make_plan(
             seen,
             Situation(
@@ -77,6 +80,8 @@ class Looking:
                 sightings=self.sightings,
                 settle=self._house.settings.poll.settle.total_seconds(),
                 now=now,
+                showing=self._house.shown_by_others(self._host),
+                undecided=self._learning.undecided,
                 refused=self.refused,
             ),
         )
@@ -85,6 +90,13 @@ class Looking:
         if await self._house.catalogue.save_left_out(self._host.name, plan.left_out):
             self._house.touch(plan.left_out)
         return plan
+
+    def _show(self, seen: Survey) -> None:
+        """Let planners of hosts that may share this one's file system know what it shows."""
+        if self._shown is not seen and self._host.identity in self._house.showing:
+            self._shown = seen
+            places = frozenset(each.place for each in seen.evals if each.run is not None)
+            self._house.showing[self._host.identity] = Showing(self._house.storage_of(self._host), places)
 
     def _tell_roots(self, snapshot: Snapshot) -> None:
         missing = {listing.tree.root for listing in snapshot.listings if listing.state is TreeState.NO_ROOT}

@@ -14,7 +14,7 @@ from harvestd.harvest.checking import check_contents
 from harvestd.harvest.collecting import SMALL, Collecting
 from harvestd.harvest.following import Following
 from harvestd.harvest.following_names import FollowingNames
-from harvestd.harvest.house import House
+from harvestd.harvest.house import House, Showing
 from harvestd.harvest.looking import Looking
 from harvestd.harvest.publisher import Publisher
 from harvestd.harvest.results import PassResult
@@ -61,6 +61,7 @@ class Session:
 
     @asynccontextmanager
     async def _working(self) -> AsyncIterator[None]:
+        self._house.showing[self._host.identity] = Showing(self._house.storage_of(self._host))
         try:
             with unwrapped():
                 turn = self._house.harvesting.of(self._house.storage_of(self._host))
@@ -69,6 +70,7 @@ class Session:
                     yield
                     tasks.cancel_scope.cancel()
         finally:
+            del self._house.showing[self._host.identity]
             self._following.close()
 
     async def watch(self, scan_now: Bell, passed: Passed) -> None:
