@@ -241,6 +241,23 @@ async def test_root_may_be_a_link(server: OpenSSHServer, root: Path, tmp_path: P
     assert answer.data == b"1"
 
 
+async def test_one_directory_behind_two_roots_is_taken_once(server: OpenSSHServer, root: Path, tmp_path: Path) -> None:
+    """A link and what it leads to, both given as roots, are one tree; when the first is gone the second is taken."""
+    fill(root, {"run_1/a": b"1"})
+    link = tmp_path / "link"
+    link.symlink_to(root)
+    async with box_at(server, watching(training(link), training(root))) as box:
+        both = await box.scan()
+        again = await box.scan()
+        link.unlink()
+        other = await box.scan()
+    assert [one.state for one in both.listings] == [TreeState.PRESENT, TreeState.TWIN]
+    assert [len(one.entries) for one in both.listings] == [2, 0]
+    assert not again.changed
+    assert [one.state for one in other.listings] == [TreeState.NO_ROOT, TreeState.PRESENT]
+    assert [len(one.entries) for one in other.listings] == [0, 2]
+
+
 async def test_pruned_directories_are_one_entry(server: OpenSSHServer, root: Path) -> None:
     """A pruned name is listed, and nothing below it."""
     fill(root, {"run_1/.ipynb_checkpoints/a": b"123", "run_1/.ipynb_checkpoints/b/c": b"45", "run_1/d": b"6"})

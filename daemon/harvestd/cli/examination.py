@@ -174,6 +174,8 @@ def _tree(listing: Listing) -> Finding:
         return Finding("root", f"{tree.root} does not exist", ok=False, hint=hint)
     if listing.state is TreeState.DENIED:
         return Finding("tree", f"{tree} can't be read", ok=False, hint="may the box's user list it?")
+    if listing.state is TreeState.TWIN:
+        return Finding("tree", f"{tree} is the directory that another root leads to, and taken there")
     if listing.state is TreeState.NO_TREE:
         return Finding("tree", f"{tree} is not there yet")
     kind = f" on {listing.filesystem}" if listing.filesystem else ""

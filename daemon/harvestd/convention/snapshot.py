@@ -80,6 +80,8 @@ class TreeState(StrEnum):
     NO_TREE = "no tree"
     """The root is there, the tree is not (yet): normal on a fresh box."""
     DENIED = "denied"
+    TWIN = "twin"
+    """The directory of a tree before it in the watch list, by another root's way (a link): looked at there alone."""
 
 
 @value

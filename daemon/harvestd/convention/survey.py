@@ -115,6 +115,10 @@ class Surveyor:
         for listing in snapshot.listings:
             if listing.state is TreeState.DENIED:
                 left_out.append(LeftOut(str(listing.tree), None, 1, UNLISTED))
+            elif listing.state is TreeState.TWIN:
+                left_out.append(
+                    LeftOut(str(listing.tree), 0, 0, "another root leads to the same directory: taken there")
+                )
             elif listing.tree.kind is TreeKind.TRAINING:
                 runs.append(_TRAINING.see(listing, selection, self._runs.get(listing.tree)))
                 left_out += runs[-1].left_out

@@ -120,8 +120,9 @@ class Looking:
     def _tell_emptied(self, snapshot: Snapshot, missing: AbstractSet[str]) -> None:
         """Tell once of a root that shows nothing although files came from it: nothing here follows it."""
         full = {listing.tree.root for listing in snapshot.listings if listing.entries or listing.unreadable}
-        denied = {listing.tree.root for listing in snapshot.listings if listing.state is TreeState.DENIED}
-        bare = {listing.tree.root for listing in snapshot.listings} - full - denied - missing
+        elsewhere = {TreeState.DENIED, TreeState.TWIN}
+        unseen = {listing.tree.root for listing in snapshot.listings if listing.state in elsewhere}
+        bare = {listing.tree.root for listing in snapshot.listings} - full - unseen - missing
         storage = self._house.storage_of(self._host)
         emptied = {
             root

@@ -33,6 +33,8 @@ class Counts:
     entries: int = 0
     name_bytes: int = 0
     rejected: int = 0
+    places: set[bytes] = field(default_factory=set)
+    """Of the trees that were there, their roots' links resolved."""
 
     def entry(self, path: RemotePath) -> None:
         """Count one entry; raises `HostQuarantined` beyond a limit."""
@@ -168,6 +170,8 @@ async def look_at(session: SftpSession, tree: Tree, watch: WatchList, counts: Co
     except asyncssh.SFTPError as e:
         raise session.connection.lost(e) from e
     place = (real if isinstance(real, bytes) else root).rstrip(b"/") + b"/" + encoded(tree.name)
+    if place in counts.places:
+        return Listing(tree, TreeState.TWIN)
     walk = _Walk(session, place, watch.prune, counts)
     try:
         if not stat.S_ISDIR(mode_of(await session.call(client.lstat(place)))):
@@ -179,4 +183,5 @@ async def look_at(session: SftpSession, tree: Tree, watch: WatchList, counts: Co
         return Listing(tree, TreeState.DENIED)
     except asyncssh.SFTPError as e:
         raise session.connection.lost(e) from e
+    counts.places.add(place)
     return Listing(tree, TreeState.PRESENT, entries=walk.entries, unreadable=tuple(sorted(walk.unreadable)))

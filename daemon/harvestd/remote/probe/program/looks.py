@@ -31,11 +31,19 @@ from harvestd.remote.probe.program.wire import Output
 class Look:
     """One look at one tree."""
 
-    def __init__(self, tree: WatchedTree, most: int, prune: "frozenset[str]", notices: "Notices | None") -> None:
+    def __init__(
+        self,
+        tree: WatchedTree,
+        most: int,
+        prune: "frozenset[str]",
+        notices: "Notices | None",
+        taken: "set[tuple[int, int]]",
+    ) -> None:
         self.tree = tree
         self.most = most
         self.prune = prune
         self.notices = notices
+        self.taken = taken
         self.now = time.monotonic()
         self.now_ns = int(time.time() * SECOND)
         self.every = True
@@ -63,6 +71,9 @@ class Look:
         self.news = News(self.tree, output)
         root = descend(root_handle(self.tree.root), self.tree.name.split("/"))
         s = os.fstat(root)
+        if (s.st_dev, s.st_ino) in self.taken:
+            os.close(root)
+            raise Refused("twin", "another root leads to the same directory")
         if (s.st_dev, s.st_ino) != self.tree.identity:
             # Another directory than before stands there.
             self.tree.identity = (s.st_dev, s.st_ino)

@@ -137,7 +137,12 @@ class Watching:
     ) -> "tuple[tuple[object, ...], bool]":
         """Look at one tree; gives its state (a word, its device, its file system) and whether anything was new."""
         others = sum(each.entries for each in self.trees) - tree.entries
-        look = Look(tree, self.most - others, self.prune, self.notices)
+        taken = {
+            each.identity
+            for each in self.trees[: tree.index]
+            if each.name == tree.name and each.state[:1] == ("present",)
+        }
+        look = Look(tree, self.most - others, self.prune, self.notices, taken)
         try:
             if every or tree.state[:1] != ("present",):
                 new = look.whole(self.output)
@@ -146,9 +151,9 @@ class Watching:
             else:
                 new = look.noticed(self.output, dirty)
         except Refused as e:
-            if e.kind != "no root":
+            if e.kind not in ("no root", "twin"):
                 raise
-            return self.missing(tree, "no root"), False
+            return self.missing(tree, e.kind), False
         except (FileNotFoundError, NotADirectoryError):
             return self.missing(tree, "no tree"), False
         except PermissionError:
