@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cache
+from pathlib import Path
 from typing import TypeVar
 
 import anyio.to_thread
@@ -15,13 +16,15 @@ from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects.sqlite import dialect, insert
 
 from harvestd.catalogue import rows, schema
-from harvestd.catalogue.database import Database
+from harvestd.catalogue.asking import Changes
+from harvestd.catalogue.database import Database, translated
 from harvestd.catalogue.entries import HostRecord, Intent, Transfer
 from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.layout import LeftOut
 from harvestd.convention.naming import ExperimentName
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
+from harvestd.convention.requests import Request
 
 _Value = TypeVar("_Value")
 
@@ -241,6 +244,37 @@ class Catalogue:
             host: {experiment: tuple(entries) for experiment, entries in groups.items()}
             for host, groups in found.items()
         }
+
+    def changes(self) -> Changes:
+        """Give what tells whether anything was written here since, by whomever."""
+        return Changes(Path(self._database.engine.url.database or ""))
+
+    async def take_requests(self) -> list[Request]:
+        """Learn what was asked for by hand since the last time, and record that somebody took notice."""
+        table = schema.requests.c
+
+        def query() -> list[Request]:
+            with translated(), self._database.engine.connect() as connection:
+                found = connection.execute(select(schema.requests).where(table.taken_at.is_(None)).order_by(table.id))
+                return [rows.request_of(row) for row in found]
+
+        now = time.time()
+        taken = [replace(request, taken_at=now) for request in await anyio.to_thread.run_sync(query)]
+        if taken:
+            noticed = update(schema.requests).where(table.taken_at.is_(None), table.id <= taken[-1].id)
+            statement = noticed.values(taken_at=now)
+            await self._database.write(lambda connection: connection.execute(statement))
+        for request in taken:
+            self.knowledge.learn_request(request)
+        return taken
+
+    async def settle_request(self, request: Request, outcome: str) -> None:
+        """Record what came of a request: nothing more of it is to come."""
+        settled = replace(request, settled_at=time.time(), outcome=outcome)
+        row = {"settled_at": settled.settled_at, "outcome": outcome}
+        statement = update(schema.requests).where(schema.requests.c.id == request.id).values(row)
+        await self._database.write(lambda connection: connection.execute(statement))
+        self.knowledge.learn_request(settled)
 
     async def save_host(self, host: HostRecord) -> None:
         """Record how a host was last seen."""

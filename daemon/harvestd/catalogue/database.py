@@ -31,12 +31,18 @@ CREATE TABLE alembic_version (
 _REMOTE_FUSE = frozenset({"fuse.sshfs", "fuse.rclone", "fuse.s3fs", "fuse.glusterfs", "fuse.ceph", "fuse.gcsfuse"})
 """Other FUSE file systems lie on local disks often enough."""
 
+_BEGIN = "harvestd_begin"
+"""The execution option that says how a transaction begins."""
+
 Change = Callable[[Connection], object]
 """Statements of one writer; runs within a transaction that it may share with others."""
 
 
-def open_engine(state_dir: Path) -> Engine:
-    """Open (and make) the database below `state_dir`; raises `Fatal` where SQLite can't be trusted with its locks."""
+def open_engine(state_dir: Path, *, patience: float = _BUSY_SECONDS) -> Engine:
+    """Open (and make) the database below `state_dir`; raises `Fatal` where SQLite can't be trusted with its locks.
+
+    `patience`: seconds to wait while another process writes.
+    """
     filesystem = _filesystem_of(state_dir)
     if filesystem in NETWORK_FILESYSTEMS | _REMOTE_FUSE:
         raise Fatal(
@@ -45,7 +51,7 @@ def open_engine(state_dir: Path) -> Engine:
         )
     path = state_dir / FILE_NAME
     engine = create_engine(
-        f"sqlite:///{path}", connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False}, pool_size=2
+        f"sqlite:///{path}", connect_args={"timeout": patience, "check_same_thread": False}, pool_size=2
     )
 
     @event.listens_for(engine, "connect")
@@ -56,9 +62,19 @@ def open_engine(state_dir: Path) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN")
+        connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN"))
 
     return engine
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """Give a transaction that is the only one that writes, from its begin: it waits for its turn there, once.
+
+    One that became a writer in its middle would fail at once where another process has written since it began.
+    """
+    with engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}).begin() as connection:
+        yield connection
 
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
@@ -216,7 +232,7 @@ class Database:
     def _commit(self, batch: list[_Pending]) -> None:
         failure: HaltedForSafety | None = HaltedForSafety("a change that shared its transaction could not be made")
         try:
-            with translated(), self.engine.begin() as connection:
+            with translated(), writing(self.engine) as connection:
                 for pending in batch:
                     pending.change(connection)
                 failpoints.reach("catalogue.changed")

@@ -96,4 +96,6 @@ def load_knowledge(connection: Connection) -> Knowledge:
         knowledge.learn_eval_link(rows.eval_link_of(row))
     for row in connection.execute(select(schema.links)):
         knowledge.learn_link(LocalPath.parse(row.path), row.target)
+    for row in connection.execute(select(schema.requests)):
+        knowledge.learn_request(rows.request_of(row))
     return knowledge

@@ -9,12 +9,13 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Connection, Row, and_, create_engine, delete, func, or_, select
 
 from harvestd.catalogue import rows, schema
-from harvestd.catalogue.database import open_engine, reading, translated
+from harvestd.catalogue.database import open_engine, reading, translated, writing
 from harvestd.catalogue.pins import FILE_NAME
 from harvestd.convention.artifacts import Kind
 from harvestd.convention.layout import LeftOut
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
+from harvestd.convention.requests import Request
 
 
 @contextmanager
@@ -35,12 +36,12 @@ def questions(state_dir: Path) -> Iterator[Connection]:
 
 
 def forget_key(state_dir: Path, identity: str) -> bool:
-    """Drop the key pinned under `identity`; tells whether there was one. The one change a command makes by itself."""
+    """Drop the key pinned under `identity`; tells whether there was one."""
     if not (state_dir / FILE_NAME).exists():
         return False
     engine = open_engine(state_dir)
     try:
-        with translated(), engine.begin() as connection:
+        with translated(), writing(engine) as connection:
             gone = connection.execute(delete(schema.pins).where(schema.pins.c.identity == identity))
             return gone.rowcount > 0
     finally:
@@ -61,6 +62,11 @@ def runs(connection: Connection) -> list[RunRecord]:
 def experiments(connection: Connection) -> dict[str, ExperimentRecord]:
     """Give all experiments by id."""
     return {row.id: rows.experiment_of(row) for row in connection.execute(select(schema.experiments))}
+
+
+def requests(connection: Connection) -> list[Request]:
+    """Give all that was ever asked for by hand, oldest first."""
+    return [rows.request_of(row) for row in connection.execute(select(schema.requests).order_by(schema.requests.c.id))]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from harvestd.convention.naming import ExperimentName, Part
 from harvestd.convention.paths import LocalPath, decoded
 from harvestd.convention.patterns import Finetuned
 from harvestd.convention.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
+from harvestd.convention.requests import Request, RequestKind
 from harvestd.convention.snapshot import Version
 
 
@@ -110,6 +111,21 @@ def eval_link_row(link: EvalLink) -> dict[str, Any]:
 def eval_link_of(row: Row[Any]) -> EvalLink:
     """Read a row of `eval_configs`."""
     return EvalLink(row.storage, row.place, Version(**json.loads(row.version)), row.training_run)
+
+
+def request_of(row: Row[Any]) -> Request:
+    """Read a row of `requests`."""
+    return Request(
+        id=row.id,
+        kind=RequestKind(row.kind),
+        storage=row.storage,
+        place=row.place,
+        asked_at=row.asked_at,
+        detail=json.loads(row.detail),
+        taken_at=row.taken_at,
+        settled_at=row.settled_at,
+        outcome=row.outcome,
+    )
 
 
 FILE_COLUMNS: Final = tuple(schema.files.columns.keys())

@@ -7,7 +7,7 @@ from sqlalchemy.types import TypeDecorator
 
 from harvestd.convention.paths import decoded, encoded
 
-HEAD = "0003"
+HEAD = "0004"
 """The migration that makes exactly these tables."""
 
 metadata = MetaData()
@@ -143,6 +143,20 @@ eval_configs = Table(
     Column("place", PathText, primary_key=True),
     Column("version", String, nullable=False),
     Column("training_run", String),
+)
+
+requests = Table(
+    "requests",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("asked_at", Float, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("storage", String, nullable=False),
+    Column("place", PathText, nullable=False),
+    Column("detail", String, nullable=False),
+    Column("taken_at", Float),
+    Column("settled_at", Float),
+    Column("outcome", PathText, nullable=False),
 )
 
 left_out = Table(

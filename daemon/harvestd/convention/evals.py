@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from harvestd.convention.artifacts import Kind
-from harvestd.convention.layout import EvalDir, Group, Source, Wanted, marker_last
+from harvestd.convention.layout import EvalDir, Group, OnRequest, Source, Wanted, marker_last
 from harvestd.convention.leftovers import Leftovers
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.patterns import EvalStep, Finetuned, RunName, eval_step, finetuned, is_finetuned, run_name
@@ -23,6 +23,7 @@ _TOP_KINDS = {
 }
 _CONSOLIDATED = {"consolidated_metrics.csv": Kind.METRICS, "consolidated_summary.json": Kind.SUMMARY}
 _UNKNOWN = Exclusion("not part of the convention")
+_NO_RECORDS = "rule: select.records = false"
 _REASONS = {kind: f"{kind} is always wanted" for kind in Kind} | {Kind.RECORDS: "rule: select.records = true"}
 
 _Parts = tuple[str, ...]
@@ -63,7 +64,7 @@ def eval_kind(rest: tuple[str, ...], *, in_leaf: bool, selection: Selection) -> 
     """
     name, depth = rest[-1], len(rest)
     if name in _RECORDS:
-        return Kind.RECORDS if selection.records else Exclusion("rule: select.records = false", depth)
+        return Kind.RECORDS if selection.records else Exclusion(_NO_RECORDS, depth)
     if depth == 1 and name in _TOP_KINDS:
         return _TOP_KINDS[name]
     if rest[0] == "results" and depth == 2 and name in _CONSOLIDATED:  # noqa: PLR2004  (results/NAME)
@@ -89,28 +90,33 @@ def understand_eval(
             leftovers.add_special(entry)
     leaves = {rest[:-1] for _, rest, exclusion in files if rest[-1] == "metrics.csv" and exclusion is None}
     found: list[Wanted] = []
+    records: list[Wanted] = []
     witnesses: dict[_Parts, list[Version]] = {}
     for entry, rest, exclusion in files:
         directory = rest[:-1]
         kind = exclusion or eval_kind(rest, in_leaf=directory in leaves, selection=selection)
         if rest[-1] in _RECORDS:
             witnesses.setdefault(directory, []).append(entry.version)
-        if isinstance(kind, Exclusion):
-            leftovers.add(entry, kind)
-        else:
+        if not isinstance(kind, Exclusion):
             leftovers.understood(entry.path)
             found.append(Wanted(Source(tree, entry.path, entry.version), kind, rest, _REASONS[kind]))
+            continue
+        leftovers.add(entry, kind)
+        if kind.reason == _NO_RECORDS:
+            records.append(Wanted(Source(tree, entry.path, entry.version), Kind.RECORDS, rest, _NO_RECORDS))
     for path in unlisted:
         leftovers.add_unlisted(path)
+    groups = _groups(tree, home.path, found, leaves, witnesses)
     return EvalDir(
         tree=tree,
         path=home.path,
-        groups=_groups(tree, home.path, found, leaves, witnesses),
+        groups=groups,
         left_out=tuple(leftovers.collected()),
         run=home.run,
         config=_eval_config(found) if home.run else None,
         step=home.step,
         finetuned=(home.finetuned,) if home.finetuned else _tunings(leaves, selection),
+        on_request=_on_request(records, groups),
     )
 
 
@@ -133,6 +139,15 @@ def _groups(
     return (
         *(_apart(tree, wanted, members.get(wanted.rest[:-1], ())) for wanted in apart),
         *(_leaf(tree, home.child(*leaf), members[leaf], witnesses.get(leaf, ())) for leaf in members),
+    )
+
+
+def _on_request(records: Iterable[Wanted], groups: Iterable[Group]) -> tuple[OnRequest, ...]:
+    leaves = {group.path: group for group in groups}
+    beside = [leaves.get(RemotePath(each.source.path.parts[:-1])) for each in records]
+    return tuple(
+        OnRequest(_apart(each.source.tree, each, leaf.members if leaf else ()), _NO_RECORDS)
+        for each, leaf in zip(records, beside, strict=True)
     )
 
 

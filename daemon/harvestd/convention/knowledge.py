@@ -8,6 +8,7 @@ from collections import defaultdict
 
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
+from harvestd.convention.requests import NO_WISHES, Request, Wishes, wishes_of
 
 _Parts = tuple[str, ...]
 
@@ -30,6 +31,9 @@ class Knowledge:
         self._links: dict[LocalPath, str] = {}
         self._eval_links: dict[tuple[str, str], EvalLink] = {}
         self._by_experiment: defaultdict[str | None, dict[_Parts, FileRecord]] = defaultdict(dict)
+        self._requests: defaultdict[tuple[str, str], dict[int, Request]] = defaultdict(dict)
+        """By the run that they are about."""
+        self._wishes: dict[tuple[str, str], Wishes] = {}
 
     def learn_run(self, run: RunRecord) -> None:
         """Add a run, or replace what was known of it."""
@@ -98,6 +102,38 @@ class Knowledge:
     def eval_link(self, storage: str, place: str) -> EvalLink | None:
         """Give what the eval_config.yaml at `place` said when it was read last."""
         return self._eval_links.get((storage, place))
+
+    def learn_request(self, request: Request) -> None:
+        """Add what a person asked for by hand, or replace what was known of it."""
+        self._requests[request.run][request.id] = request
+        self._wishes[request.run] = wishes_of(self._requests[request.run].values())
+
+    def open_requests(self) -> list[Request]:
+        """Give the requests that are not settled, oldest first."""
+        found = [each for requests in self._requests.values() for each in requests.values() if each.is_open]
+        return sorted(found, key=lambda each: each.id)
+
+    def wishes_for(self, storage: str, place: str) -> Wishes:
+        """Give what is in force for the run with this key."""
+        return self._wishes.get((storage, place), NO_WISHES)
+
+    def wishes_in(self, experiment: str | None) -> list[Wishes]:
+        """Give what is in force for the runs of an experiment that anything was ever asked for."""
+        if experiment is None:
+            return []
+        return [wishes for key, wishes in self._wishes.items() if self._experiment_of(key) == experiment]
+
+    def ignored_in(self, experiment: str | None) -> Request | None:
+        """Give who asked to ignore an experiment: all of its runs."""
+        found = [wishes.ignored for wishes in self.wishes_in(experiment) if wishes.ignored]
+        if not found:
+            return None
+        runs = [key for key in self._runs if self._experiment_of(key) == experiment]
+        return found[0] if len(found) == len(runs) else None
+
+    def _experiment_of(self, key: tuple[str, str]) -> str | None:
+        run = self._runs.get(key)
+        return run.experiment if run else None
 
     def run_at(self, storage: str, place: str) -> RunRecord | None:
         """Give the run with this key."""

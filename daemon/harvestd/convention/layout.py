@@ -93,6 +93,15 @@ class LeftOut:
 
 
 @value
+class OnRequest:
+    """What a rule leaves out and a person can ask for: until then it stands among what is left out."""
+
+    group: Group
+    reason: str
+    """How the line begins by which it is left out."""
+
+
+@value
 class RunDir:
     """One run_* directory in a training tree."""
 
@@ -112,6 +121,8 @@ class RunDir:
     """adapter_config.json of the newest checkpoint that has one, the final one before all others."""
     writer: str | None = None
     """What the machine that wrote its newest TensorBoard file calls itself."""
+    on_request: tuple[OnRequest, ...] = ()
+    """Checkpoints beside the wanted ones."""
 
     @property
     def place(self) -> str:
@@ -135,6 +146,8 @@ class EvalDir:
     """The step that the directory's name says (B, C)."""
     finetuned: tuple[Finetuned, ...] = ()
     """The backbones and fine-tuning datasets that names in it (A) or its own path (B, C) say."""
+    on_request: tuple[OnRequest, ...] = ()
+    """Records."""
 
     @property
     def place(self) -> str:

@@ -37,6 +37,8 @@ class FetchGroup:
 
     place: str
     files: tuple[FetchFile, ...]
+    not_before: Value = Value.CONFIG
+    """What was asked for by hand waits for what is always wanted, whatever its kind."""
     size: int = field(init=False, repr=False, compare=False)
     """Bytes to come."""
     value: Value = field(init=False, repr=False, compare=False)
@@ -45,7 +47,8 @@ class FetchGroup:
     def __post_init__(self) -> None:
         """Add up what the files say; groups are sorted, filtered and counted by it again and again."""
         object.__setattr__(self, "size", sum([file.source.version.size for file in self.files]))
-        object.__setattr__(self, "value", min([VALUE[file.kind] for file in self.files]))
+        value = min([VALUE[file.kind] for file in self.files])
+        object.__setattr__(self, "value", max(value, self.not_before))
 
 
 @value
@@ -119,6 +122,24 @@ class Waiting:
 
 
 @value
+class Asked:
+    """How something that a person asked for by hand stands on this host."""
+
+    run: tuple[str, str]
+    """The key of the run."""
+    thing: str
+    shown: bool = False
+    """Whether the host shows the run, or an eval of it: others have no say."""
+    files: int = 0
+    outstanding: int = 0
+    """How many of the files are not here yet."""
+    size: int = 0
+    """Bytes of all files."""
+    refused: tuple[str, ...] = ()
+    """Why some never will be."""
+
+
+@value
 class Plan:
     """Everything that one look at a host asks for. Each remote entry that is not here stands in exactly one list."""
 
@@ -130,6 +151,8 @@ class Plan:
     waiting: tuple[Waiting, ...] = ()
     left_out: Mapping[str | None, tuple[LeftOut, ...]] = field(default_factory=dict)
     """By the experiment that it belongs to; None: to no experiment."""
+    asked: tuple[Asked, ...] = ()
+    """One for each thing that was asked for and is not settled."""
 
     @property
     def is_empty(self) -> bool:

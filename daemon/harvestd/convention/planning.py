@@ -1,15 +1,17 @@
 """Making the plan of one host from one survey. Pure: the same arguments give the same plan."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from harvestd.convention.artifacts import Kind
+from harvestd.convention.artifacts import Kind, Value
+from harvestd.convention.asking import Asking, by_hand, still_left_out
 from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.layout import EvalDir, Group, LeftOut, RunDir, Source, Survey, Wanted
+from harvestd.convention.layout import EvalDir, Group, LeftOut, OnRequest, RunDir, Source, Survey, Wanted
 from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.placing import Home, Placing, Undecided, experiment_home
 from harvestd.convention.plan import FetchFile, FetchGroup, Follow, Link, Plan, Waiting
 from harvestd.convention.records import RunRecord
+from harvestd.convention.requests import RECORDS, Request, Wishes
 from harvestd.convention.seals import Unsealed, unsealed
 from harvestd.convention.selection import Selection
 from harvestd.convention.sightings import Sightings
@@ -63,6 +65,7 @@ class _Planner:
         self._targets = Targets(
             situation.host, situation.storage, situation.knowledge, situation.refused, situation.showing
         )
+        self._asking = Asking(situation.knowledge.open_requests())
         self._groups: list[FetchGroup] = []
         self._follows: list[Follow] = []
         self._links: list[Link] = []
@@ -78,6 +81,7 @@ class _Planner:
             links=tuple(self._links),
             waiting=tuple(self._waiting),
             left_out={experiment: tuple(found) for experiment, found in self._targets.left_out.items() if found},
+            asked=self._asking.collected(),
         )
 
     def plan_run(self, run: RunDir) -> None:
@@ -93,16 +97,60 @@ class _Planner:
         if experiment.gone:
             self._targets.leave_out(experiment.id, [_whole(run, _TAKEN_AWAY)])
             return
+        wishes = self._now.knowledge.wishes_for(self._now.storage, run.place)
+        if wishes.ignored:
+            self._targets.leave_out(experiment.id, [self._ignored(run, wishes.ignored)])
+            return
         try:
             home = experiment_home(experiment, "training_run")
         except RejectedPath as e:
             self._targets.leave_out(experiment.id, [_whole(run, f"its place at home can't be made: {e}")])
             return
-        for group in run.groups:
-            self._plan_group(group, [(home, ())])
+        coming = {group.path.name: self._plan_group(group, [(home, ())]) for group in run.groups}
         for wanted in run.growing:
             self._plan_follow(wanted, home, finished=record.finished)
-        self._targets.leave_out(experiment.id, self._link_planned(run, home))
+        taken = self._plan_asked_checkpoints(run, wishes, home, coming)
+        self._targets.leave_out(experiment.id, still_left_out(self._link_planned(run, home), taken))
+
+    def _plan_asked_checkpoints(
+        self, run: RunDir, wishes: Wishes, home: Home, coming: Mapping[str, int]
+    ) -> list[OnRequest]:
+        """Plan the checkpoints that were asked for; gives those that no rule brings. `coming`: what rules bring."""
+        offered = {each.group.path.name: each for each in run.on_request}
+        ruled = {group.path.name: group for group in run.groups}
+        taken: list[OnRequest] = []
+        for thing, request in wishes.things.items():
+            if thing == RECORDS:
+                self._asking.show(request)
+            elif thing in offered:
+                taken.append(offered[thing])
+                self._plan_asked(offered[thing].group, request, [(home, ())])
+            elif thing in ruled:
+                self._asking.count(request, ruled[thing], coming[thing], self._refusals(ruled[thing]))
+            else:
+                here = self._checkpoint_is_here(run, home, thing)
+                self._asking.show(request, refused=() if here else [f"{thing} is not on {self._now.host} any more"])
+        return taken
+
+    def _plan_asked(self, group: Group, request: Request, places: _Places) -> None:
+        wanted = by_hand(group, request)
+        coming = self._plan_group(wanted, places, not_before=Value.BY_HAND)
+        self._asking.count(request, group, coming, self._refusals(group))
+
+    def _refusals(self, group: Group) -> list[str]:
+        refusals = self._targets.refusals
+        return [refusals[each.source.place] for each in group.members if each.source.place in refusals]
+
+    def _ignored(self, directory: RunDir | EvalDir, request: Request) -> LeftOut:
+        """Give the line for a directory of which nothing more comes home; what is here already is not counted."""
+        whole = _whole(directory, request.reason)
+        size, entries = whole.size, whole.entries
+        for wanted in _wanted(directory):
+            copies = self._now.knowledge.copies(self._now.storage, wanted.source.place)
+            if copies:
+                entries -= copies[0].version == wanted.source.version
+                size = None if size is None else size - min(copies[0].size, wanted.source.version.size)
+        return replace(whole, size=size, entries=entries)
 
     def _record_of(self, run: RunDir) -> RunRecord | None:
         return self._now.knowledge.run_at(self._now.storage, run.place)
@@ -161,10 +209,31 @@ class _Planner:
         if not here:
             self._targets.leave_out(homes[0].experiment, [_whole(eval_dir, _TAKEN_AWAY)])
             return
-        homes = here
+        welcome = [home for home in here if not self._now.knowledge.ignored_in(home.experiment)]
+        if not welcome:
+            ignored = self._now.knowledge.ignored_in(here[0].experiment)
+            lines = [self._ignored(eval_dir, ignored)] if ignored else []
+            self._targets.leave_out(here[0].experiment, lines)
+            return
         for group in eval_dir.groups:
-            self._plan_group(group, _places(eval_dir, group, homes, placing))
-        self._targets.leave_out(homes[0].experiment, eval_dir.left_out)
+            self._plan_group(group, _places(eval_dir, group, welcome, placing))
+        self._targets.leave_out(welcome[0].experiment, self._plan_asked_records(eval_dir, welcome, placing))
+
+    def _plan_asked_records(self, eval_dir: EvalDir, homes: Sequence[Home], placing: Placing) -> list[LeftOut]:
+        """Plan the records for those of these homes that they were asked for; gives what then stays left out."""
+        requests: list[Request] = []
+        asking: list[Home] = []
+        for home in homes:
+            found = [wishes.records for wishes in self._now.knowledge.wishes_in(home.experiment) if wishes.records]
+            requests += found
+            asking += [home] if found else []
+        if not requests:
+            return list(eval_dir.left_out)
+        for request in requests:
+            self._asking.show(request)
+        for each in eval_dir.on_request:
+            self._plan_asked(each.group, requests[0], _places(eval_dir, each.group, asking, placing))
+        return still_left_out(eval_dir.left_out, eval_dir.on_request)
 
     def _shown_by_other(self, eval_dir: EvalDir, homes: Sequence[Home] | Undecided) -> RunRecord | None:
         """Give by which other storage's record of the run this comes home, where that one shows the same eval."""
@@ -183,7 +252,8 @@ class _Planner:
         link = self._now.knowledge.eval_link(self._now.storage, eval_dir.config.place)
         return link.training_run if link else None
 
-    def _plan_group(self, group: Group, places: _Places) -> None:
+    def _plan_group(self, group: Group, places: _Places, *, not_before: Value = Value.CONFIG) -> int:
+        """Plan a group; gives how many of its files are not here yet and can come."""
         files: list[FetchFile] = []
         for member in group.members:
             found = [self._targets.sealed(member, home, between + member.rest) for home, between in places]
@@ -192,13 +262,14 @@ class _Planner:
                 marker = group.marker is member.source
                 files.append(FetchFile(member.source, member.kind, targets, member.reason, marker))
         if not files:
-            return
-        needed = FetchGroup(group.place, tuple(files))
+            return 0
+        needed = FetchGroup(group.place, tuple(files), not_before)
         why = unsealed(group, self._now.sightings, self._now.settle, self._now.now)
         if why is None:
             self._groups.append(needed)
         else:
             self._waiting.append(Waiting(group.place, needed.size, why.reason, why.seconds))
+        return len(files)
 
     def _plan_follow(self, wanted: Wanted, home: Home, *, finished: bool) -> None:
         target = self._targets.growing(wanted, home)
@@ -213,13 +284,26 @@ class _Planner:
 
 
 def _places(eval_dir: EvalDir, group: Group, homes: Iterable[Home], placing: Placing) -> _Places:
-    return [(home, placing.below_base(eval_dir, group, home) if home.first_stands else ()) for home in homes]
+    beside = _leaf_of(eval_dir, group)
+    return [(home, placing.below_base(eval_dir, beside, home) if home.first_stands else ()) for home in homes]
+
+
+def _leaf_of(eval_dir: EvalDir, group: Group) -> Group:
+    """Give the leaf that decides where a group goes: records stay beside their metrics."""
+    if group.members[0].kind is not Kind.RECORDS:
+        return group
+    above = group.path.parts[:-1]
+    return next((each for each in eval_dir.groups if each.path.parts == above), group)
+
+
+def _wanted(directory: RunDir | EvalDir) -> list[Wanted]:
+    wanted = [member for group in directory.groups for member in group.members]
+    return wanted + list(directory.growing if isinstance(directory, RunDir) else ())
 
 
 def _whole(directory: RunDir | EvalDir, reason: str) -> LeftOut:
     """Give the line for a directory of which nothing comes home."""
-    wanted = [member for group in directory.groups for member in group.members]
-    wanted += directory.growing if isinstance(directory, RunDir) else ()
+    wanted = _wanted(directory)
     sizes = [each.source.version.size for each in wanted] + [each.size for each in directory.left_out]
     known = [size for size in sizes if size is not None]
     entries = len(wanted) + sum(each.entries for each in directory.left_out)

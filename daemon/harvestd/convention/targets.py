@@ -43,6 +43,8 @@ class Targets:
         self.checks: list[Check] = []
         self.refiles: list[Refile] = []
         self.left_out: dict[str | None, list[LeftOut]] = {}
+        self.refusals: dict[str, str] = {}
+        """By its place on the box: why a file that was wanted can't stand here."""
 
     def leave_out(self, experiment: str | None, entries: Iterable[LeftOut]) -> None:
         """Note what does not come home; `experiment` is whose manifest says so."""
@@ -140,4 +142,5 @@ class Targets:
         return Target(record.target, record.experiment, record)
 
     def _leave_out(self, home: Home, source: Source, reason: str) -> None:
+        self.refusals[source.place] = reason
         self.leave_out(home.experiment, [LeftOut(source.place, source.version.size, 1, reason)])

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from operator import itemgetter
 
 from harvestd.convention.artifacts import GROWING, Kind
-from harvestd.convention.layout import Group, LeftOut, RunDir, Source, Wanted, marker_last, place_of
+from harvestd.convention.layout import Group, LeftOut, OnRequest, RunDir, Source, Wanted, marker_last, place_of
 from harvestd.convention.leftovers import Leftovers
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.patterns import RunName, checkpoint_step, events_name
@@ -15,6 +15,7 @@ _UNKNOWN = Exclusion("not part of the convention")
 _CHECKPOINT_DEPTH = 2
 """training_state/step_N: the checkpoint's directory, counted from the run's."""
 MARKER = "training_info.json"
+_POLICY = "rule: select.checkpoint = "
 _CONFIG = ("config.yaml",)
 _FINAL_INFO = ("training_state", "step_final", MARKER)
 _LATEST = ("training_state", "step_latest")
@@ -45,7 +46,7 @@ def training_kind(rest: tuple[str, ...], selection: Selection) -> Kind | Exclusi
 
 def _checkpoint_kind(step: str, policy: CheckpointPolicy) -> Kind | Exclusion:
     if policy is CheckpointPolicy.NONE or (policy is CheckpointPolicy.FINAL and step != "final"):
-        return Exclusion(f'rule: select.checkpoint = "{policy}"', _CHECKPOINT_DEPTH)
+        return Exclusion(f'{_POLICY}"{policy}"', _CHECKPOINT_DEPTH)
     return Kind.CHECKPOINT
 
 
@@ -64,6 +65,7 @@ def understand_run(
     below = {entry.path.parts[depth:]: entry for entry in entries}
     singles: list[Wanted] = []
     checkpoints: dict[str, list[Wanted]] = {}
+    on_request: dict[str, list[Wanted]] = {}
     for rest, entry in sorted(below.items(), key=itemgetter(0)):
         if entry.type is EntryType.DIRECTORY:
             continue
@@ -73,6 +75,9 @@ def understand_run(
         kind = exclusions.of_file(rest) or training_kind(rest, selection)
         if isinstance(kind, Exclusion):
             leftovers.add(entry, kind)
+            if kind.reason.startswith(_POLICY):
+                source = Source(tree, entry.path, entry.version)
+                on_request.setdefault(rest[1], []).append(Wanted(source, Kind.CHECKPOINT, rest, kind.reason))
             continue
         leftovers.understood(entry.path)
         wanted = Wanted(Source(tree, entry.path, entry.version), kind, rest, _reason(kind, rest))
@@ -87,6 +92,7 @@ def understand_run(
     chosen, superseded = _chosen_checkpoints(checkpoints, selection.checkpoint)
     groups += [_checkpoint(tree, path, step, chosen[step]) for step in sorted(chosen)]
     left_out += [_as_left_out(tree, path, step, superseded[step]) for step in sorted(superseded)]
+    on_request |= superseded
     return RunDir(
         tree=tree,
         path=path,
@@ -100,6 +106,9 @@ def understand_run(
         latest=_latest(below.get(_LATEST)),
         adapter=_adapter(tree, below),
         writer=_writer(below),
+        on_request=tuple(
+            OnRequest(_checkpoint(tree, path, step, on_request[step]), _POLICY) for step in sorted(on_request)
+        ),
     )
 
 
@@ -164,4 +173,4 @@ def _checkpoint(tree: Tree, run: RemotePath, step: str, members: list[Wanted]) -
 def _as_left_out(tree: Tree, run: RemotePath, step: str, members: list[Wanted]) -> LeftOut:
     size = sum(member.source.version.size for member in members)
     place = place_of(tree, run / "training_state" / step)
-    return LeftOut(place, size, len(members), 'rule: select.checkpoint = "final+latest" keeps the newest')
+    return LeftOut(place, size, len(members), f'{_POLICY}"final+latest" keeps the newest')

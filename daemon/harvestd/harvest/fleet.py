@@ -81,10 +81,15 @@ class Fleet:
             tasks.start_soon(inventory.run)
             tasks.start_soon(self._house.waking.run)
             tasks.start_soon(self._keep_following, tasks)
+            tasks.start_soon(self._attend)
             with anyio.move_on_after(_FIRST_SETS):
                 await inventory.wait_complete()
             self._follow(tasks)
             task_status.started()
+
+    async def _attend(self) -> None:
+        await self._house.knows.wait()
+        await self._house.attending.run(self._scan_now)
 
     async def _keep_following(self, tasks: TaskGroup) -> None:
         while True:

@@ -13,6 +13,7 @@ from harvestd.convention.artifacts import DATASETS, PRUNED_DIRECTORIES
 from harvestd.convention.naming import NamingContext, NamingRule
 from harvestd.convention.selection import CheckpointPolicy, Selection
 from harvestd.convention.snapshot import Tree, TreeKind
+from harvestd.harvest.attending import Attending
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.budgets import Bandwidth, MemoryBudget
 from harvestd.harvest.machines import Machines
@@ -72,6 +73,8 @@ class House:
     knows: anyio.Event = field(default_factory=anyio.Event)
     """Set once the catalogue is open; hosts are connected meanwhile, and nothing else asks for it before."""
     catalogue: "Catalogue" = field(init=False)
+    attending: Attending = field(default_factory=Attending)
+    """Follows what is asked for by hand."""
     new_pins: dict[str, str] = field(default_factory=dict)
     """Host keys to keep, by identity, of hosts that were logged in to before the catalogue was open."""
     known: int = 0

@@ -51,6 +51,7 @@ async def opened_house(settings: Settings, monitor: Monitor) -> AsyncIterator[tu
             recorded = await recover(catalogue, root)
             house.catalogue = catalogue
             await house.look_around()
+            await house.attending.learn(catalogue)
             await house.learn(catalogue)
             house.touch([*renamed, *(record.experiment for record in recorded)])
             if not lock.found_in_order:

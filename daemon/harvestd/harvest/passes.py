@@ -83,8 +83,15 @@ async def once(settings: Settings, hosts: Sequence[Host], monitor: Monitor) -> l
         async with opened_house(settings, monitor) as (house, root):
             house.known = len(hosts)
 
+            for host in hosts:
+                house.attending.awaits(host.name)
+
             async def visit(host: Host) -> HostOutcome:
-                result = await single_pass(host, house, root)
+                try:
+                    result = await single_pass(host, house, root)
+                except BaseException:
+                    house.attending.left(host.name)
+                    raise
                 return HostOutcome(host, result=result, missing_roots=result.missing_roots)
 
             outcomes = await _side_by_side(hosts, visit)

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 
+from harvestd.convention.artifacts import Value
 from harvestd.convention.plan import Check, FetchGroup, Follow, Plan
 from harvestd.errors import DiskFull, unwrapped
 from harvestd.harvest.bell import Bell
@@ -31,6 +32,8 @@ Passed = Callable[[int], Awaitable[None]]
 
 _ATTEMPTS = 3
 """How often a single pass tries what fails before it calls it failed."""
+_IMPATIENCE = 1.0
+"""Seconds between two looks while a person waits for what was asked for by hand."""
 _BREATH = 0.05
 """Seconds added to a waiting time, so that it is surely over."""
 
@@ -87,6 +90,8 @@ class Session:
                 due = plan.next_due
                 interval = self._house.settings.poll.interval.total_seconds()
                 pause = interval if due is None else min(interval, due + _BREATH)
+                if self._is_waited_for(plan):
+                    pause = min(pause, _IMPATIENCE)
                 pushed = await self._news(scan_now, max(_BREATH, pause))
                 look = self._looking.hear if pushed else self._looking.look
 
@@ -156,6 +161,7 @@ class Session:
 
     async def _seen(self, look: Callable[[], Awaitable[Plan]]) -> Plan:
         plan = await look()
+        await self._house.attending.looked(self._host.name, plan.asked)
         if self._looking.snapshot is not None and self._looking.snapshot.changed:
             await self._bulk.drop_gone(self._looking.snapshot)
         fresh = [group for group in plan.groups if group.place not in self._planned]
@@ -236,6 +242,11 @@ class Session:
         places = [group.place for group in plan.groups] + [check.place for check in plan.checks]
         hopeless = self._without_room | self._bulk.without_room
         return [each for each in places if self._troubles.attempts(each) < _ATTEMPTS and each not in hopeless]
+
+    def _is_waited_for(self, plan: Plan) -> bool:
+        """Tell whether something that a person asked for comes now, who wants to hear of it soon."""
+        by_hand = (group for group in plan.groups if group.not_before is Value.BY_HAND)
+        return any(self._troubles.may_try(group.place) for group in by_hand)
 
     def _pending(self, plan: Plan) -> int:
         return plan.bytes_to_fetch + sum(wait.size for wait in plan.waiting)

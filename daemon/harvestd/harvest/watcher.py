@@ -59,7 +59,11 @@ class Watcher:
         while True:
             with self._house.waking.until_woken() as woken:
                 try:
-                    await self._connect_and_watch()
+                    self._house.attending.awaits(self._host.name)
+                    try:
+                        await self._connect_and_watch()
+                    finally:
+                        self._house.attending.left(self._host.name)
                 except (Retry, HostQuarantined) as e:
                     # A link that ended because the workstation slept was not lost.
                     if not woken.cancel_called:

@@ -1,0 +1,63 @@
+"""How what was asked for by hand stands on one host, gathered while its plan is made. Pure; decides nothing itself."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+
+from harvestd.convention.layout import Group, LeftOut, OnRequest
+from harvestd.convention.plan import Asked
+from harvestd.convention.requests import Request
+
+
+class Asking:
+    """Counts for each thing that was asked for and is not settled."""
+
+    def __init__(self, requests: Iterable[Request]) -> None:
+        """Begin with the open requests, for runs on whatever host."""
+        wanted = {(each.run, each.thing) for each in requests if each.thing}
+        self._found = {key: Asked(*key) for key in sorted(wanted)}
+
+    def show(self, request: Request, *, refused: Collection[str] = ()) -> None:
+        """Note that the host shows the run or an eval of it; `refused`: what it has nothing of, and why."""
+        key = (request.run, request.thing)
+        if key in self._found:
+            found = self._found[key]
+            self._found[key] = replace(found, shown=True, refused=(*found.refused, *refused))
+
+    def count(self, request: Request, group: Group, outstanding: int, refused: Collection[str]) -> None:
+        """Note how many files of a group, which belongs to what was asked for, are still to come."""
+        self.show(request, refused=refused)
+        key = (request.run, request.thing)
+        if key in self._found:
+            found = self._found[key]
+            self._found[key] = replace(
+                found,
+                files=found.files + len(group.members),
+                outstanding=found.outstanding + outstanding,
+                size=found.size + group.size,
+            )
+
+    def collected(self) -> tuple[Asked, ...]:
+        """Give all of them; on a host that shows nothing of a run, as not shown."""
+        return tuple(self._found.values())
+
+
+def by_hand(group: Group, request: Request) -> Group:
+    """Give a group as it comes home because somebody asked for it."""
+    return replace(group, members=tuple(replace(member, reason=request.reason) for member in group.members))
+
+
+def still_left_out(lines: Iterable[LeftOut], taken: Iterable[OnRequest]) -> list[LeftOut]:
+    """Give what is left out once `taken` comes home; a line that counted more than that goes on with the rest."""
+    rest = list(lines)
+    for each in taken:
+        place = each.group.place
+        for i, line in enumerate(rest):
+            if line.reason.startswith(each.reason) and f"{place}/".startswith(f"{line.place}/"):
+                rest[i] = _without(line, each.group)
+                break
+    return [line for line in rest if line.entries > 0]
+
+
+def _without(line: LeftOut, group: Group) -> LeftOut:
+    size = None if line.size is None else max(0, line.size - group.size)
+    return LeftOut(line.place, size, line.entries - len(group.members), line.reason)
