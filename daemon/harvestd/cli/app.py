@@ -29,6 +29,8 @@ COMMANDS = {
     "runs": _Entry("catalogue", "runs", "List all training runs that were seen."),
     "show": _Entry("catalogue", "show", "Show all of an experiment or a run."),
     "experiments": _Entry("experiments", "experiments", "List all experiments, with what is here of them."),
+    "fetch": _Entry("asking", "fetch", "Bring what the rules leave out of RUN, as long as its box lives."),
+    "ignore": _Entry("asking", "ignore", "Fetch nothing more of RUN; what is here stays."),
     "explain": _Entry("catalogue", "explain", "Say where a file came from, or why one is not here."),
     "name": _Entry("naming", "name", "Call the experiment of RUN so; its directory follows."),
     "verify": _Entry("verifying", "verify", "Hash all that is here again; --repair sets aside what is damaged."),

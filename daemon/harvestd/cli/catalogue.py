@@ -23,7 +23,7 @@ Exit codes: 0, 7 no daemon runs: what is shown is what the catalogue knows.
 
 \b
 --json: daemon {running, pid}, data_root, experiments, files, bytes,
-  hosts[] as of `hosts`, runs[] as of `runs`
+  requests_outstanding, hosts[] as of `hosts`, runs[] as of `runs`
 """
 _HOSTS = f"""\b
 Exit codes: 0, 4 unknown host.
@@ -41,6 +41,7 @@ Exit codes: 0, 4 unknown name, or one that two runs have.
 
 \b
 --json: experiment, id, aliases[], gone, name {{PART: {{value, source}}}}, runs[] as of `runs`,
+requests[] {{id, kind, what, state, asked, taken, settled, outcome}},
 left_out[] {{host, from, bytes, entries, reason}}, files[]:
   {_FILE_KEYS}
 """
@@ -68,6 +69,7 @@ def status(flags: Flags, *, as_json: bool) -> ExitCode:
         runs = reading.runs(connection)
         experiments = reading.experiments(connection)
         holdings = reading.holdings(connection).values()
+        outstanding = [request for request in reading.requests(connection) if request.is_open]
     if pid is None:
         tell_warning("no daemon runs; this is what the catalogue knows", "`harvestd run` starts one")
     if as_json:
@@ -80,6 +82,7 @@ def status(flags: Flags, *, as_json: bool) -> ExitCode:
                 "experiments": len(experiments),
                 "files": sum(each.files for each in holdings),
                 "bytes": sum(each.size for each in holdings),
+                "requests_outstanding": len(outstanding),
             }
         )
     else:
@@ -90,6 +93,8 @@ def status(flags: Flags, *, as_json: bool) -> ExitCode:
         page.table(overview.HOSTS, [overview.host_row(host, watched=pid is not None) for host in hosts])
         page.heading("runs" if runs else "no runs")
         page.table(overview.RUNS, [overview.run_row(run, experiments) for run in runs])
+        if outstanding:
+            page.heading(f"{len(outstanding)} asked for by hand, outstanding")
         page.heading("at home")
         page.line(f"{overview.total_of(holdings, len(experiments))} in {settings.data_root}")
     return ExitCode.LOCKED if pid is None else ExitCode.OK

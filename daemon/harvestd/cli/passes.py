@@ -15,6 +15,7 @@ from harvestd.cli.progress import progress_of
 from harvestd.errors import DiskFull, ExitCode, HarvestError, Retry
 from harvestd.harvest import passes
 from harvestd.harvest.passes import HostOutcome
+from harvestd.inventory.provider import Host
 from harvestd.settings import Settings
 from harvestd.telemetry.logs import configure
 
@@ -55,9 +56,7 @@ def once(flags: Flags, hosts: tuple[str, ...], *, verbose: bool, as_json: bool) 
     """
     settings = settings_of(flags)
     outcomes, failures = anyio.run(_pass, settings, flags, hosts)
-    _tell_troubles(outcomes, failures)
-    if any(outcome.result and outcome.result.disk_full for outcome in outcomes):
-        tell_error(_no_room(settings))
+    tell_troubles(settings, outcomes, failures)
     if as_json:
         print_json(summary.document(outcomes) | _failed_document(failures))
     else:
@@ -67,9 +66,14 @@ def once(flags: Flags, hosts: tuple[str, ...], *, verbose: bool, as_json: bool) 
 
 async def _pass(settings: Settings, flags: Flags, names: Sequence[str]) -> tuple[list[HostOutcome], Sequence[Retry]]:
     found = await passes.find_hosts(settings, names)
-    with progress_of([host.name for host in found.hosts], sys.stderr) as (monitor, stream):
+    return await visit(settings, flags, found.hosts), found.failures
+
+
+async def visit(settings: Settings, flags: Flags, hosts: Sequence[Host]) -> list[HostOutcome]:
+    """Make a pass over these hosts, showing its progress on standard error; raises `Fatal` and `HaltedForSafety`."""
+    with progress_of([host.name for host in hosts], sys.stderr) as (monitor, stream):
         configure(flags.form_for_people, flags.log_level or "warning", stream=stream)
-        return await passes.once(settings, found.hosts, monitor), found.failures
+        return await passes.once(settings, hosts, monitor)
 
 
 @click.command(epilog=_PLAN)
@@ -85,7 +89,7 @@ def plan(flags: Flags, hosts: tuple[str, ...], *, as_json: bool) -> ExitCode:
     settings = settings_of(flags)
     configure(flags.form_for_people, flags.log_level or "error", stream=sys.stderr)
     outcomes, failures = anyio.run(_plan, settings, hosts)
-    _tell_troubles(outcomes, failures)
+    tell_troubles(settings, outcomes, failures)
     if as_json:
         print_json(outlook.document(outcomes) | _failed_document(failures))
     else:
@@ -123,7 +127,8 @@ def _failed_document(failures: Sequence[Retry]) -> dict[str, object]:
     return {"providers_failed": [summary.error_document(failure) for failure in failures]}
 
 
-def _tell_troubles(outcomes: Sequence[HostOutcome], failures: Sequence[Retry]) -> None:
+def tell_troubles(settings: Settings, outcomes: Sequence[HostOutcome], failures: Sequence[Retry]) -> None:
+    """Say on standard error what went wrong as a whole."""
     for failure in failures:
         tell_error(failure)
     if not outcomes and not failures:
@@ -138,3 +143,5 @@ def _tell_troubles(outcomes: Sequence[HostOutcome], failures: Sequence[Retry]) -
                     hint="is its file system mounted? Otherwise set remote.roots, or roots in the host's table",
                 )
             )
+    if any(outcome.result and outcome.result.disk_full for outcome in outcomes):
+        tell_error(_no_room(settings))

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from harvestd.catalogue import reading
-from harvestd.cli import left_out, overview, quantities
+from harvestd.cli import asked, left_out, overview, quantities
 from harvestd.cli.output import Page
 from harvestd.cli.tables import Column, Row
 from harvestd.convention.layout import LeftOut
 from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
+from harvestd.convention.requests import Request
 from harvestd.errors import ExitCode, Fatal
 
 _NAME = (Column("PART"), Column("VALUE", wide=True), Column("FROM", wide=True, mark="  from "))
@@ -25,6 +26,8 @@ _FILES = (
 )
 _SHORT_HASH = 12
 _SHORTEST_ID = 6
+_MOST_NAMES = 20
+"""Of those that begin alike, as many as a person reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +40,12 @@ class Shown:
     files: tuple[FileRecord, ...] = ()
     left_out: tuple[tuple[str, LeftOut], ...] = ()
     """As (host, entry)."""
+    requests: tuple[Request, ...] = ()
+    """What was asked for its runs by hand, oldest first."""
 
 
 def find(connection: Connection, name: str) -> Shown:
-    """Give what is called `name`: an experiment's directory or id, or a run.
+    """Give what is called `name`: an experiment's directory or id, or a run; or the only one that begins so.
 
     Raises `Fatal` (4) where nothing is called so, or where two runs on different boxes are.
     """
@@ -60,7 +65,18 @@ def find(connection: Connection, name: str) -> Shown:
         )
     if named:
         experiment_of = experiments.get(named[0].experiment or "")
-        return _experiment(connection, experiment_of, runs) if experiment_of else Shown(None, tuple(named))
+        if experiment_of:
+            return _experiment(connection, experiment_of, runs)
+        return Shown(None, tuple(named), requests=_requests(connection, named))
+    begun = _begun(wanted, experiments.values(), runs)
+    if len(begun) == 1:
+        return find(connection, begun[0])
+    if begun:
+        raise Fatal(
+            f"{len(begun)} names begin with {wanted}:\n" + "\n".join(f"  {each}" for each in begun[:_MOST_NAMES]),
+            hint="give more of the name",
+            exit_code=ExitCode.UNKNOWN_NAME,
+        )
     known = [experiment.directory for experiment in experiments.values()] + [run.name for run in runs]
     close = difflib.get_close_matches(wanted, known, n=1)
     raise Fatal(
@@ -85,18 +101,32 @@ def _called(experiments: Iterable[ExperimentRecord], wanted: str) -> ExperimentR
     return None
 
 
+def _begun(wanted: str, experiments: Iterable[ExperimentRecord], runs: Iterable[RunRecord]) -> list[str]:
+    """Give the names that begin so; a run whose experiment does as well counts once, with that."""
+    found = {each.id: each.directory for each in experiments if wanted and each.directory.startswith(wanted)}
+    named = {run.name for run in runs if wanted and run.name.startswith(wanted) and run.experiment not in found}
+    return sorted({*found.values(), *named})
+
+
 def _directory(run: RunRecord, experiments: dict[str, ExperimentRecord]) -> str:
     found = experiments.get(run.experiment or "")
     return found.directory if found else "no experiment yet"
 
 
 def _experiment(connection: Connection, experiment: ExperimentRecord, runs: list[RunRecord]) -> Shown:
+    own = [run for run in runs if run.experiment == experiment.id]
     return Shown(
         experiment,
-        tuple(run for run in runs if run.experiment == experiment.id),
+        tuple(own),
         tuple(reading.files_of(connection, experiment.id)),
         tuple(reading.left_out_of(connection, experiment.id)),
+        _requests(connection, own),
     )
+
+
+def _requests(connection: Connection, runs: Iterable[RunRecord]) -> tuple[Request, ...]:
+    keys = {run.key for run in runs}
+    return tuple(request for request in reading.requests(connection) if request.run in keys)
 
 
 def write(page: Page, shown: Shown) -> None:
@@ -114,6 +144,9 @@ def write(page: Page, shown: Shown) -> None:
     page.table(overview.RUNS[:-1], [overview.run_row(run, experiments)[:-1] for run in shown.runs])
     for run in shown.runs:
         page.line(f"{run.host}:{run.place}")
+    if shown.requests:
+        page.heading("asked for by hand")
+        page.table(asked.COLUMNS, asked.rows(shown.requests))
     if shown.files:
         size = quantities.size(sum(file.size for file in shown.files))
         page.heading(f"{quantities.count(len(shown.files), 'file')}, {size}")
@@ -147,6 +180,7 @@ def document(shown: Shown) -> dict[str, object]:
         "gone": experiment.gone if experiment else False,
         "name": {name: {"value": part.value, "source": part.source} for name, part in parts.items()},
         "runs": overview.run_documents(shown.runs, experiments),
+        "requests": asked.documents(shown.requests),
         "files": [file_document(file) for file in shown.files],
         "left_out": [
             {"host": host, **entry}

@@ -23,7 +23,8 @@ _TOP_KINDS = {
 }
 _CONSOLIDATED = {"consolidated_metrics.csv": Kind.METRICS, "consolidated_summary.json": Kind.SUMMARY}
 _UNKNOWN = Exclusion("not part of the convention")
-_NO_RECORDS = "rule: select.records = false"
+NO_RECORDS = "rule: select.records = false"
+"""Why records are left out, until somebody asks for them."""
 _REASONS = {kind: f"{kind} is always wanted" for kind in Kind} | {Kind.RECORDS: "rule: select.records = true"}
 
 _Parts = tuple[str, ...]
@@ -64,7 +65,7 @@ def eval_kind(rest: tuple[str, ...], *, in_leaf: bool, selection: Selection) -> 
     """
     name, depth = rest[-1], len(rest)
     if name in _RECORDS:
-        return Kind.RECORDS if selection.records else Exclusion(_NO_RECORDS, depth)
+        return Kind.RECORDS if selection.records else Exclusion(NO_RECORDS, depth)
     if depth == 1 and name in _TOP_KINDS:
         return _TOP_KINDS[name]
     if rest[0] == "results" and depth == 2 and name in _CONSOLIDATED:  # noqa: PLR2004  (results/NAME)
@@ -102,8 +103,8 @@ def understand_eval(
             found.append(Wanted(Source(tree, entry.path, entry.version), kind, rest, _REASONS[kind]))
             continue
         leftovers.add(entry, kind)
-        if kind.reason == _NO_RECORDS:
-            records.append(Wanted(Source(tree, entry.path, entry.version), Kind.RECORDS, rest, _NO_RECORDS))
+        if kind.reason == NO_RECORDS:
+            records.append(Wanted(Source(tree, entry.path, entry.version), Kind.RECORDS, rest, NO_RECORDS))
     for path in unlisted:
         leftovers.add_unlisted(path)
     groups = _groups(tree, home.path, found, leaves, witnesses)
@@ -146,7 +147,7 @@ def _on_request(records: Iterable[Wanted], groups: Iterable[Group]) -> tuple[OnR
     leaves = {group.path: group for group in groups}
     beside = [leaves.get(RemotePath(each.source.path.parts[:-1])) for each in records]
     return tuple(
-        OnRequest(_apart(each.source.tree, each, leaf.members if leaf else ()), _NO_RECORDS)
+        OnRequest(_apart(each.source.tree, each, leaf.members if leaf else ()), NO_RECORDS)
         for each, leaf in zip(records, beside, strict=True)
     )
 

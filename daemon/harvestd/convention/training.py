@@ -15,7 +15,8 @@ _UNKNOWN = Exclusion("not part of the convention")
 _CHECKPOINT_DEPTH = 2
 """training_state/step_N: the checkpoint's directory, counted from the run's."""
 MARKER = "training_info.json"
-_POLICY = "rule: select.checkpoint = "
+POLICY = "rule: select.checkpoint = "
+"""How the reason begins for which a checkpoint is left out, until somebody asks for it."""
 _CONFIG = ("config.yaml",)
 _FINAL_INFO = ("training_state", "step_final", MARKER)
 _LATEST = ("training_state", "step_latest")
@@ -46,7 +47,7 @@ def training_kind(rest: tuple[str, ...], selection: Selection) -> Kind | Exclusi
 
 def _checkpoint_kind(step: str, policy: CheckpointPolicy) -> Kind | Exclusion:
     if policy is CheckpointPolicy.NONE or (policy is CheckpointPolicy.FINAL and step != "final"):
-        return Exclusion(f'{_POLICY}"{policy}"', _CHECKPOINT_DEPTH)
+        return Exclusion(f'{POLICY}"{policy}"', _CHECKPOINT_DEPTH)
     return Kind.CHECKPOINT
 
 
@@ -75,7 +76,7 @@ def understand_run(
         kind = exclusions.of_file(rest) or training_kind(rest, selection)
         if isinstance(kind, Exclusion):
             leftovers.add(entry, kind)
-            if kind.reason.startswith(_POLICY):
+            if kind.reason.startswith(POLICY):
                 source = Source(tree, entry.path, entry.version)
                 on_request.setdefault(rest[1], []).append(Wanted(source, Kind.CHECKPOINT, rest, kind.reason))
             continue
@@ -107,7 +108,7 @@ def understand_run(
         adapter=_adapter(tree, below),
         writer=_writer(below),
         on_request=tuple(
-            OnRequest(_checkpoint(tree, path, step, on_request[step]), _POLICY) for step in sorted(on_request)
+            OnRequest(_checkpoint(tree, path, step, on_request[step]), POLICY) for step in sorted(on_request)
         ),
     )
 
@@ -173,4 +174,4 @@ def _checkpoint(tree: Tree, run: RemotePath, step: str, members: list[Wanted]) -
 def _as_left_out(tree: Tree, run: RemotePath, step: str, members: list[Wanted]) -> LeftOut:
     size = sum(member.source.version.size for member in members)
     place = place_of(tree, run / "training_state" / step)
-    return LeftOut(place, size, len(members), f'{_POLICY}"final+latest" keeps the newest')
+    return LeftOut(place, size, len(members), f'{POLICY}"final+latest" keeps the newest')

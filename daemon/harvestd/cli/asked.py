@@ -1,0 +1,53 @@
+"""What was asked for by hand, as people and programs read it: alike in `fetch`, `ignore`, `show` and `status`."""
+
+from collections.abc import Iterable
+
+from harvestd.cli import quantities
+from harvestd.cli.tables import Column, Row
+from harvestd.convention.requests import Request, RequestKind
+
+COLUMNS = (
+    Column("ASKED"),
+    Column("FOR"),
+    Column("STATE"),
+    Column("OUTCOME", wide=True),
+)
+
+
+def what(request: Request) -> str:
+    """Say in a word or two what is asked."""
+    if request.kind is RequestKind.IGNORE:
+        return "fetch it again" if request.detail.get("undo") is True else "ignore it"
+    return request.thing or str(request.kind)
+
+
+def state(request: Request) -> str:
+    """Say how far it is."""
+    if not request.is_open:
+        return "refused" if request.is_refused else "settled"
+    return "not taken yet" if request.taken_at is None else "outstanding"
+
+
+def rows(requests: Iterable[Request]) -> list[Row]:
+    """Give a row of `COLUMNS` for each."""
+    return [
+        (quantities.age(each.asked_at), what(each), state(each), each.outcome or quantities.NOTHING)
+        for each in requests
+    ]
+
+
+def documents(requests: Iterable[Request]) -> list[dict[str, object]]:
+    """Give them for a JSON document."""
+    return [
+        {
+            "id": each.id,
+            "kind": str(each.kind),
+            "what": what(each),
+            "state": state(each).replace(" ", "_"),
+            "asked": quantities.timestamp(each.asked_at),
+            "taken": quantities.timestamp(each.taken_at),
+            "settled": quantities.timestamp(each.settled_at),
+            "outcome": each.outcome or None,
+        }
+        for each in requests
+    ]

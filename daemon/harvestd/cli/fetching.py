@@ -1,0 +1,108 @@
+"""Carrying out `harvestd fetch` where no daemon runs, and its answer: the page and the JSON document."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import anyio
+
+from harvestd.cli import asked, offers, summary
+from harvestd.cli.ending import tell_warning
+from harvestd.cli.flags import Flags
+from harvestd.cli.offers import Subject
+from harvestd.cli.output import Page, print_json
+from harvestd.cli.passes import exit_code_of, tell_troubles, visit
+from harvestd.cli.presence import daemon_pid
+from harvestd.cli.waiting import answers
+from harvestd.errors import ExitCode, Fatal
+from harvestd.harvest import passes
+from harvestd.harvest.passes import HostOutcome
+from harvestd.inventory.provider import Host
+from harvestd.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a command that asks for something."""
+
+    settings: Settings
+    found: Subject
+    made: tuple[int, ...]
+    """The ids of the requests that it wrote down."""
+    as_json: bool
+
+    def document(self) -> dict[str, object]:
+        """Give the JSON document; sizes in bytes."""
+        pid = daemon_pid(self.settings)
+        return {
+            "run": self.found.run.name,
+            "host": self.found.run.host,
+            "path": self.found.run.place,
+            "daemon": {"running": pid is not None, "pid": pid or None},
+            "offers": offers.documents(self.found),
+            "requests": asked.documents(answers(self.settings, self.made)),
+        }
+
+    def tell(self, outcomes: Sequence[HostOutcome] = (), note: str = "") -> None:
+        """Answer: how the requests stand, what a pass came to if one was made, and a last word for people."""
+        if self.as_json:
+            visited = {"hosts": summary.document(outcomes)["hosts"]} if outcomes else {}
+            print_json(self.document() | visited)
+            return
+        page = Page()
+        if outcomes:
+            summary.write(page, outcomes, verbose=False)
+        page.heading(f"{self.found.run.name}: asked for by hand")
+        page.table(asked.COLUMNS, asked.rows(answers(self.settings, self.made)))
+        if note:
+            page.line(note)
+
+    def came(self) -> ExitCode:
+        """Give whether all that was asked for is here."""
+        missing = any(each.is_open or each.is_refused for each in answers(self.settings, self.made))
+        return ExitCode.PARTIAL if missing else ExitCode.OK
+
+
+def hand_over(call: Call, pid: int | None) -> ExitCode:
+    """Answer that a daemon has it; it reads what was asked by itself."""
+    call.tell(note=f"The daemon, process {pid}, fetches it." if pid else "The daemon that is starting fetches it.")
+    return ExitCode.OK
+
+
+def fetch_now(call: Call, flags: Flags) -> ExitCode:
+    """Make the pass that nobody else makes, over the hosts that show what is asked for, and answer."""
+    names = _hosts(call)
+    try:
+        outcomes = anyio.run(_pass, call, flags, names)
+    except Fatal as e:
+        if e.exit_code is not ExitCode.LOCKED:
+            raise
+        # A daemon came up in between.
+        return hand_over(call, daemon_pid(call.settings))
+    if not outcomes:
+        tell_warning(f"{', '.join(names)} is not known any more", "it stays asked for, should the host come back")
+        return ExitCode.NO_HOST
+    tell_troubles(call.settings, outcomes, ())
+    call.tell(outcomes)
+    return exit_code_of(outcomes) or call.came()
+
+
+async def _pass(call: Call, flags: Flags, names: Sequence[str]) -> list[HostOutcome]:
+    run = call.found.run
+    known = await passes.find_hosts(call.settings)
+    wanted = [host for host in known.hosts if host.name in names]
+    if not any(_storage(host) == run.storage for host in wanted):
+        # Another host may show the same file system.
+        wanted += [host for host in known.hosts if _storage(host) == run.storage][:1]
+    if not wanted and known.failures:
+        raise known.failures[0]
+    return await visit(call.settings, flags, wanted) if wanted else []
+
+
+def _storage(host: Host) -> str:
+    return host.storage or host.identity
+
+
+def _hosts(call: Call) -> list[str]:
+    """Give the hosts that show what is asked for, and the run's own."""
+    offered = (call.found.offer(each.thing) for each in answers(call.settings, call.made))
+    return sorted({call.found.run.host, *(host for each in offered if each for host in each.hosts)})

@@ -1,0 +1,143 @@
+"""What a person can ask for beside what the rules bring: a run, and what of it lies on boxes, from the catalogue."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from harvestd.cli import quantities, showing
+from harvestd.cli.tables import Column, Row
+from harvestd.convention.artifacts import Kind
+from harvestd.convention.evals import NO_RECORDS
+from harvestd.convention.layout import LeftOut
+from harvestd.convention.patterns import checkpoint_step
+from harvestd.convention.records import FileRecord, RunRecord
+from harvestd.convention.requests import RECORDS, Request, Wishes, wishes_of
+from harvestd.convention.training import POLICY
+from harvestd.errors import ExitCode, Fatal
+
+COLUMNS = (
+    Column("WHAT"),
+    Column("FILES", "right"),
+    Column("SIZE", "right"),
+    Column("HOST"),
+    Column("ASK FOR IT WITH", wide=True),
+)
+_CHECKPOINTS = "training_state"
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One thing that a rule leaves out on boxes."""
+
+    thing: str
+    """`records`, or a checkpoint's directory."""
+    files: int
+    size: int | None
+    """Bytes; None where nobody counted them."""
+    hosts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A run, and all that can be said of asking for it."""
+
+    run: RunRecord
+    offers: tuple[Offer, ...]
+    here: tuple[FileRecord, ...]
+    """Records and checkpoints that are at home."""
+    requests: tuple[Request, ...]
+    """All that was ever asked for the run, oldest first."""
+    is_taken_away: bool
+    """Whether a person took its experiment's directory away."""
+
+    @property
+    def wishes(self) -> Wishes:
+        """What is in force."""
+        return wishes_of(self.requests)
+
+    def offer(self, thing: str) -> Offer | None:
+        """Give what is offered under this name."""
+        return next((each for each in self.offers if each.thing == thing), None)
+
+    def files_here(self, thing: str) -> list[FileRecord]:
+        """Give the files of this thing that are at home."""
+        if thing == RECORDS:
+            return [file for file in self.here if file.kind is Kind.RECORDS]
+        above = f"{self.run.place}/{_CHECKPOINTS}/{thing}/"
+        return [file for file in self.here if file.place.startswith(above)]
+
+
+def subject(connection: Connection, name: str) -> Subject:
+    """Give the run that is called `name`, as `show` finds it; raises `Fatal` (4) where it is none, or not one."""
+    shown = showing.find(connection, name)
+    exact = [run for run in shown.runs if name.rstrip("/") in {run.name, run.id}]
+    runs = exact or shown.runs
+    if len(runs) != 1:
+        raise Fatal(
+            f"{len(runs)} runs are meant by {name}:\n" + "\n".join(f"  {run.host}:{run.place}" for run in runs),
+            hint="give the run's id, as `harvestd show --json` tells it" if runs else "it has no run",
+            exit_code=ExitCode.UNKNOWN_NAME,
+        )
+    return Subject(
+        run=runs[0],
+        offers=tuple(_offers(runs[0], shown.left_out)),
+        here=tuple(file for file in shown.files if file.kind in {Kind.RECORDS, Kind.CHECKPOINT}),
+        requests=tuple(each for each in shown.requests if each.run == runs[0].key),
+        is_taken_away=shown.experiment is not None and shown.experiment.gone,
+    )
+
+
+def _offers(run: RunRecord, left_out: Iterable[tuple[str, LeftOut]]) -> list[Offer]:
+    gathered: dict[str, list[tuple[str, LeftOut]]] = {}
+    for host, each in left_out:
+        thing = _thing(run, each)
+        if thing:
+            gathered.setdefault(thing, []).append((host, each))
+    return [_offer(thing, gathered[thing]) for thing in sorted(gathered, key=_order)]
+
+
+def _offer(thing: str, found: Sequence[tuple[str, LeftOut]]) -> Offer:
+    sizes = [each.size for _, each in found]
+    known = [size for size in sizes if size is not None]
+    return Offer(
+        thing,
+        sum(each.entries for _, each in found),
+        sum(known) if len(known) == len(sizes) else None,
+        tuple(sorted({host for host, _ in found})),
+    )
+
+
+def _thing(run: RunRecord, left_out: LeftOut) -> str:
+    if left_out.reason.startswith(NO_RECORDS):
+        return RECORDS
+    above, _, name = left_out.place.rpartition("/")
+    is_checkpoint = left_out.reason.startswith(POLICY) and above == f"{run.place}/{_CHECKPOINTS}"
+    return name if is_checkpoint and checkpoint_step(name) else ""
+
+
+def _order(thing: str) -> tuple[bool, int, str]:
+    step = checkpoint_step(thing) or ""
+    return (thing != RECORDS, int(step) if step.isdigit() else 0, thing)
+
+
+def rows(found: Subject) -> list[Row]:
+    """Give a row of `COLUMNS` for each offer."""
+    return [
+        (
+            each.thing,
+            str(each.files),
+            quantities.size(each.size),
+            ", ".join(each.hosts),
+            "--records" if each.thing == RECORDS else f"--checkpoint {each.thing}",
+        )
+        for each in found.offers
+    ]
+
+
+def documents(found: Subject) -> list[dict[str, object]]:
+    """Give the offers for a JSON document; sizes in bytes."""
+    return [
+        {"what": each.thing, "files": each.files, "bytes": each.size, "hosts": list(each.hosts)}
+        for each in found.offers
+    ]

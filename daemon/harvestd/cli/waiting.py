@@ -1,0 +1,86 @@
+"""Waiting beside a running daemon until what was asked for is settled. Reads the catalogue, and nothing else."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Protocol
+
+from harvestd.catalogue import reading
+from harvestd.cli import offers, quantities
+from harvestd.cli.offers import Subject
+from harvestd.cli.presence import daemon_pid
+from harvestd.cli.terminal import console_on
+from harvestd.convention.requests import Request
+from harvestd.errors import ExitCode, Fatal
+from harvestd.settings import Settings
+
+_ASK_EVERY = 0.5
+"""Seconds between two looks into the catalogue."""
+
+
+def answers(settings: Settings, made: Sequence[int]) -> list[Request]:
+    """Give how these requests stand now."""
+    with reading.questions(settings.state) as connection:
+        return [request for request in reading.requests(connection) if request.id in set(made)]
+
+
+def wait_until_settled(settings: Settings, found: Subject, made: Sequence[int], timeout: timedelta) -> None:
+    """Return when these requests are settled or the time is over; shows the progress on a terminal.
+
+    Raises `Fatal` (7) where the daemon that has them ends: nobody would settle them.
+    """
+    end = time.monotonic() + timeout.total_seconds()
+    with _line() as line:
+        while True:
+            requests = answers(settings, made)
+            left = end - time.monotonic()
+            if left <= 0 or not any(request.is_open for request in requests):
+                return
+            if daemon_pid(settings) is None:
+                raise Fatal(
+                    "the daemon ended before all of it was here",
+                    hint="it stays asked for: the next `harvestd run` or `harvestd once` goes on",
+                    exit_code=ExitCode.LOCKED,
+                )
+            line.say(_progress(settings, found, requests))
+            time.sleep(min(_ASK_EVERY, left))
+
+
+def _progress(settings: Settings, found: Subject, requests: Sequence[Request]) -> str:
+    with reading.questions(settings.state) as connection:
+        now = offers.subject(connection, found.run.id)
+    here = [file for request in requests for file in now.files_here(request.thing)]
+    before = [file for request in requests for file in found.files_here(request.thing)]
+    offered = [offer for request in requests if (offer := found.offer(request.thing))]
+    files = len(before) + sum(offer.files for offer in offered)
+    size = sum(file.size for file in before) + sum(offer.size or 0 for offer in offered)
+    came = quantities.size(sum(file.size for file in here))
+    return f"{len(here)} of {quantities.count(files, 'file')} here, {came} of {quantities.size(size)}"
+
+
+class _Line(Protocol):
+    def say(self, text: str) -> None:
+        """Show this in place of what was shown."""
+
+
+class _Nowhere:
+    def say(self, text: str) -> None:
+        """Show nothing: nobody looks."""
+
+
+@contextmanager
+def _line() -> Iterator[_Line]:
+    """Give one line of standard error that is written anew again and again; off a terminal there is none."""
+    console = console_on(sys.stderr)
+    if console is None or console.is_dumb_terminal:
+        yield _Nowhere()
+        return
+    with console.status("") as status:
+
+        class Spinning:
+            def say(self, text: str) -> None:
+                status.update(text)
+
+        yield Spinning()
