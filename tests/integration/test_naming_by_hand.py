@@ -2,6 +2,8 @@
 
 import shutil
 
+import anyio
+import anyio.to_thread
 import pytest
 
 from harvestd.demo.content import RunSpec
@@ -10,6 +12,7 @@ from harvestd.demo.writers import RunWriter, evals_of_run
 from harvestd.errors import ExitCode
 from support.command import Ended, harvestd_command
 from support.house import Workstation
+from support.waiting import events, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
@@ -36,7 +39,7 @@ async def test_person_names_an_experiment(workstation: Workstation) -> None:
     await workstation.once()
     done = asking(workstation, "name", RUN.name, "ablation", "--json")
     assert done.code == ExitCode.OK, done.err
-    assert (done.document["before"], done.document["experiment"]) == (FIRST, GIVEN)
+    assert done.document["outcome"] == f"{GIVEN} now"
     assert directories(workstation) == [GIVEN]
     workstation.audit()
     writer.log_until(10)
@@ -79,9 +82,8 @@ async def test_evals_whose_run_nobody_saw_are_filed_by_hand(workstation: Worksta
     before = {content for path, content in workstation.filed().items() if not path.endswith("manifest.json")}
     done = asking(workstation, "name", RUN.name, "ablation", "--json")
     assert done.code == ExitCode.OK, done.err
-    made = done.document["experiment"]
+    made = str(done.document["outcome"]).removeprefix("filed in ")
     assert made.startswith("ablation_2025-08-20_qwen2_5_1_5b_")
-    assert done.document["before"] is None
     filed = {path: content for path, content in workstation.filed().items() if path.startswith(f"{made}/eval_results/")}
     assert set(filed.values()) == before
     workstation.audit()
@@ -102,10 +104,31 @@ async def test_filing_by_hand_goes_on(workstation: Workstation) -> None:
     evals = evals_of_run(box.root, EvalSpec(RUN, questions=5))
     evals.evaluate(2)
     await workstation.once()
-    made = asking(workstation, "name", RUN.name, "ablation", "--json").document["experiment"]
+    outcome = asking(workstation, "name", RUN.name, "ablation", "--json").document["outcome"]
+    made = str(outcome).removeprefix("filed in ")
     evals.evaluate(4)
     shutil.rmtree(box.root / "training_runs", ignore_errors=True)
     await workstation.once()
     assert sum("/step_4_" in path for path in workstation.filed()) == 2
     assert all(path.startswith((made, "_unfiled/manifest")) for path in workstation.filed())
+    workstation.audit()
+
+
+async def test_running_daemon_names_at_once_or_at_the_end(workstation: Workstation) -> None:
+    """A finished run is renamed while the command waits; one that grows when it has finished, and nothing is lost."""
+    writer = RunWriter(workstation.add_box().root, RUN)
+    writer.start()
+    writer.log_until(4)
+    async with workstation.running() as said:
+        await until(workstation.follows(writer))
+        done = await anyio.to_thread.run_sync(asking, workstation, "name", RUN.name, "ablation")
+        assert done.code == ExitCode.OK, done.err
+        assert "when the run has finished" in done.out
+        assert directories(workstation) == [FIRST]
+        writer.log_until(8)
+        writer.finish()
+        await until(lambda: events(said, "experiment.renamed"))
+        assert directories(workstation) == [GIVEN]
+        done = await anyio.to_thread.run_sync(asking, workstation, "name", RUN.name, "better", "--json")
+        assert done.document["outcome"] == f"{GIVEN.replace('ablation', 'better')} now"
     workstation.audit()

@@ -1,31 +1,38 @@
 """`harvestd name`: what a person calls an experiment; the directory follows."""
 
 import sys
+import time
 
 import anyio
 import click
 
 from harvestd.catalogue import reading
+from harvestd.catalogue.asking import ask
 from harvestd.cli import showing
 from harvestd.cli.flags import Flags, with_flags, with_json
 from harvestd.cli.loading import settings_of
 from harvestd.cli.output import Page, print_json
 from harvestd.cli.presence import daemon_pid
-from harvestd.convention.facts import ConfigFacts
+from harvestd.cli.waiting import answers
 from harvestd.convention.naming import is_plain
-from harvestd.convention.records import ExperimentRecord
+from harvestd.convention.records import RunRecord
+from harvestd.convention.requests import RequestKind
 from harvestd.errors import ExitCode, Fatal, unwrapped
 from harvestd.harvest.monitor import Silent
-from harvestd.harvest.naming_by_hand import file_waiting, name_experiment, waiting_evals
+from harvestd.harvest.naming_by_hand import Waiting, waiting_evals
 from harvestd.harvest.opening import opened_house
 from harvestd.settings import Settings
 from harvestd.telemetry.logs import configure
 
+_SOON = 5.0
+"""Seconds in which a running daemon names what it can name now."""
+_ASK_EVERY = 0.2
 _NAME = """\b
-Exit codes: 0, 2 a name that can't be used, 4 unknown name, 7 a daemon is at work.
+Exit codes: 0, 2 a name that can't be used, 3 it could not be done,
+4 unknown name.
 
 \b
---json: experiment, id, before (the directory's name before; null where it is new)
+--json: run, name, settled, outcome
 """
 
 
@@ -35,11 +42,12 @@ Exit codes: 0, 2 a name that can't be used, 4 unknown name, 7 a daemon is at wor
 @with_json
 @with_flags
 @click.pass_obj
-def name(flags: Flags, run: str, experiment_name: str, *, as_json: bool) -> None:
+def name(flags: Flags, run: str, experiment_name: str, *, as_json: bool) -> ExitCode:
     """Call the experiment of RUN so; its directory follows, and facts don't rename it any more.
 
-    RUN is a run, or an experiment's directory or id. Evals that wait in _unfiled for a run which nobody saw are filed
-    in an experiment of their own. EXPERIMENT_NAME is the first part of the directory's name: letters, digits, and . _ -
+    RUN is a run, or an experiment's directory or id. Evals that wait in _unfiled for a RUN which nobody saw are filed
+    in an experiment of their own. EXPERIMENT_NAME is the first part of the directory's name. Beside a running daemon a
+    directory in which files grow gets its name when the run has finished.
     """
     settings = settings_of(flags)
     if not is_plain(experiment_name):
@@ -49,27 +57,53 @@ def name(flags: Flags, run: str, experiment_name: str, *, as_json: bool) -> None
             exit_code=ExitCode.CONFIGURATION,
         )
     configure(flags.form_for_people, flags.log_level or "warning", stream=sys.stderr)
-    if daemon_pid(settings) is not None:
-        raise Fatal("a daemon is at work", hint="stop it, then name", exit_code=ExitCode.LOCKED)
-    with unwrapped():
-        before, after = anyio.run(_named, settings, run, experiment_name)
-    if as_json:
-        print_json({"experiment": after.directory, "id": after.id, "before": before})
-    elif before == after.directory:
-        Page().line(f"{after.directory} stays where it is")
+    key, detail = _subject(settings, run)
+    made = ask(settings.state, RequestKind.NAME, key, {**detail, "name": experiment_name})
+    if daemon_pid(settings) is None:
+        with unwrapped():
+            anyio.run(_take, settings)
     else:
-        Page().line(f"{before or 'what waited in _unfiled'} is {after.directory} now")
+        _wait(settings, made)
+    (answer,) = answers(settings, [made])
+    if as_json:
+        settled = not answer.is_open
+        print_json({"run": run, "name": experiment_name, "settled": settled, "outcome": answer.outcome or None})
+    elif answer.is_open:
+        Page().line("the daemon has it: the directory gets its name when the run has finished")
+    else:
+        Page().line(f"{run}: {answer.outcome}")
+    return ExitCode.PARTIAL if answer.is_refused else ExitCode.OK
 
 
-async def _named(settings: Settings, run: str, experiment_name: str) -> tuple[str | None, ExperimentRecord]:
-    async with opened_house(settings, Silent()) as (house, root):
+def _subject(settings: Settings, run: str) -> tuple[tuple[str, str], dict[str, object]]:
+    """Give the key of the run that is meant, and whose name it is about; raises `Fatal` (4)."""
+    with reading.questions(settings.state) as connection:
+        waiting = waiting_evals(reading.files_of(connection, None), run)
+        known = [each for each in reading.runs(connection) if each.name == run]
+        if waiting is not None and not any(_was_seen(each) for each in known):
+            return _key(waiting), {"run": run}
+        shown = showing.find(connection, run)
+    if shown.experiment is None:
+        raise Fatal(f"{run} has no experiment yet", hint="it gets one when its config.yaml is whole")
+    return shown.runs[0].key, {"experiment": shown.experiment.id}
+
+
+def _was_seen(run: RunRecord) -> bool:
+    """Tell whether anybody saw the run itself, and not only evals that were filed by hand."""
+    return run.config_hash is not None
+
+
+def _key(waiting: Waiting) -> tuple[str, str]:
+    return waiting.files[0].storage, waiting.run.name
+
+
+async def _take(settings: Settings) -> None:
+    """Do what was asked, where no daemon runs: opening the house takes it."""
+    async with opened_house(settings, Silent()) as (house, _):
         await house.knows.wait()
-        waiting = waiting_evals(house.catalogue.knowledge.files_of(None), run)
-        known = house.catalogue.knowledge.runs_named(run)
-        if waiting is not None and all(each.config == ConfigFacts() for each in known):
-            return None, await file_waiting(house, root, waiting, experiment_name)
-        with reading.questions(settings.state) as connection:
-            found = showing.find(connection, run).experiment
-        if found is None:
-            raise Fatal(f"{run} has no experiment yet", hint="it gets one when its config.yaml is whole")
-        return found.directory, await name_experiment(house, root, found.id, experiment_name)
+
+
+def _wait(settings: Settings, made: int) -> None:
+    end = time.monotonic() + _SOON
+    while time.monotonic() < end and answers(settings, [made])[0].is_open:
+        time.sleep(_ASK_EVERY)

@@ -124,12 +124,8 @@ class Knowledge:
         return [wishes for key, wishes in self._wishes.items() if self._experiment_of(key) == experiment]
 
     def ignored_in(self, experiment: str | None) -> Request | None:
-        """Give who asked to ignore an experiment: all of its runs."""
-        found = [wishes.ignored for wishes in self.wishes_in(experiment) if wishes.ignored]
-        if not found:
-            return None
-        runs = [key for key in self._runs if self._experiment_of(key) == experiment]
-        return found[0] if len(found) == len(runs) else None
+        """Give who asked to ignore an experiment's run, by whichever storage shows it."""
+        return next((wishes.ignored for wishes in self.wishes_in(experiment) if wishes.ignored), None)
 
     def _experiment_of(self, key: tuple[str, str]) -> str | None:
         run = self._runs.get(key)

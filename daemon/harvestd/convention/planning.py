@@ -11,7 +11,7 @@ from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.placing import Home, Placing, Undecided, experiment_home
 from harvestd.convention.plan import FetchFile, FetchGroup, Follow, Link, Plan, Waiting
 from harvestd.convention.records import RunRecord
-from harvestd.convention.requests import RECORDS, Request, Wishes
+from harvestd.convention.requests import NO_WISHES, RECORDS, Request, Wishes
 from harvestd.convention.seals import Unsealed, unsealed
 from harvestd.convention.selection import Selection
 from harvestd.convention.sightings import Sightings
@@ -97,7 +97,7 @@ class _Planner:
         if experiment.gone:
             self._targets.leave_out(experiment.id, [_whole(run, _TAKEN_AWAY)])
             return
-        wishes = self._now.knowledge.wishes_for(self._now.storage, run.place)
+        wishes = self._wishes_for(run, experiment.id)
         if wishes.ignored:
             self._targets.leave_out(experiment.id, [self._ignored(run, wishes.ignored)])
             return
@@ -111,6 +111,11 @@ class _Planner:
             self._plan_follow(wanted, home, finished=record.finished)
         taken = self._plan_asked_checkpoints(run, wishes, home, coming)
         self._targets.leave_out(experiment.id, still_left_out(self._link_planned(run, home), taken))
+
+    def _wishes_for(self, run: RunDir, experiment: str) -> Wishes:
+        """Give what was asked for a run, by this storage's record of it or by another's."""
+        own = self._now.knowledge.wishes_for(self._now.storage, run.place)
+        return own if own != NO_WISHES else next(iter(self._now.knowledge.wishes_in(experiment)), NO_WISHES)
 
     def _plan_asked_checkpoints(
         self, run: RunDir, wishes: Wishes, home: Home, coming: Mapping[str, int]

@@ -5,7 +5,7 @@ them shows its run. Until a host shows that, it stays asked for. Planning goes b
 request that was settled too early costs a word, never a file.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _LISTEN_EVERY = 0.5
 """Seconds between two questions whether anybody else wrote into the catalogue."""
 
+Naming = Callable[[Request], Awaitable[str]]
+"""Gives what came of a request for a name; empty while its time has not come."""
+
 _Thing = tuple[tuple[str, str], str]
 """A run's key, and what of it was asked for."""
 
@@ -37,6 +40,9 @@ class Attending:
         self._said: dict[str, Mapping[_Thing, Asked]] = {}
         """By host: how what was asked for stood there at its last look."""
         self._awaited: set[str] = set()
+
+        self.names: Naming | None = None
+        """Who gives experiments the names that are asked for; nobody where there is no data root."""
 
     async def learn(self, catalogue: "Catalogue") -> None:
         """Take the catalogue that was opened, and what was asked while nobody was at work."""
@@ -68,6 +74,10 @@ class Attending:
                 await self._settle(request, _outcome_of_ignoring(request))
             elif request.kind is RequestKind.FETCH and ignored:
                 await self._settle(request, f"{REFUSED}{ignored.reason}")
+            elif request.kind is RequestKind.NAME and self.names is not None:
+                outcome = await self.names(request)
+                if outcome:
+                    await self._settle(request, outcome)
         return bool(taken)
 
     def awaits(self, host: str) -> None:

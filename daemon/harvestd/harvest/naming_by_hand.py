@@ -8,12 +8,13 @@ import anyio.to_thread
 
 from harvestd.convention.facts import ConfigFacts
 from harvestd.convention.models import model_in_names
-from harvestd.convention.naming import UNKNOWN, ExperimentName, Part
+from harvestd.convention.naming import UNKNOWN, ExperimentName, Part, is_plain
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.patterns import RunName, finetuned, run_name
 from harvestd.convention.placing import UNFILED
 from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
-from harvestd.convention.renaming import given
+from harvestd.convention.renaming import BY_HAND, given
+from harvestd.convention.requests import REFUSED, Request
 from harvestd.convention.snapshot import Version
 from harvestd.harvest.house import House
 from harvestd.harvest.renaming import rename
@@ -23,7 +24,6 @@ from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
 
-_ASKED = "harvestd name"
 _UNREAD = Version(-1, 0)
 """Of a config.yaml that nobody read: where the run appears after all, it is read then."""
 
@@ -55,6 +55,31 @@ def _named(file: FileRecord, at: int) -> RunName:
     return found
 
 
+async def name_as_asked(house: House, root: DataRoot, request: Request) -> str:
+    """Do what a request for a name says; gives what came of it, nothing while files of the run grow here.
+
+    The detail of such a request is {"name": the first part, "experiment": an id} or, for evals whose run nobody saw,
+    {"name": …, "run": the run's name}. Raises `HaltedForSafety`.
+    """
+    knowledge, name = house.catalogue.knowledge, str(request.detail.get("name", ""))
+    identifier = str(request.detail.get("experiment", ""))
+    waiting = waiting_evals(knowledge.files_of(None), str(request.detail.get("run", "")))
+    if not is_plain(name):
+        return f"{REFUSED}{name!r} can't be a name"
+    if waiting is not None:
+        return f"filed in {(await file_waiting(house, root, waiting, name)).directory}"
+    if not any(each.id == identifier for each in knowledge.experiments()):
+        return f"{REFUSED}there is nothing to name any more"
+    showing = {each.storage for each in house.showing.values()}
+    if any(not run.finished and run.storage in showing for run in knowledge.runs_of(identifier)):
+        return ""
+    experiment = await name_experiment(house, root, identifier, name)
+    called = experiment.name.experiment_name
+    if (called.value, called.source) != (name, BY_HAND):
+        return f"{REFUSED}the directory can't be moved"
+    return f"{experiment.directory} now"
+
+
 async def name_experiment(house: House, root: DataRoot, identifier: str, experiment_name: str) -> ExperimentRecord:
     """Call an experiment so; gives it as it is called then, unchanged where its directory can't move.
 
@@ -62,7 +87,7 @@ async def name_experiment(house: House, root: DataRoot, identifier: str, experim
     """
     knowledge = house.catalogue.knowledge
     experiment = knowledge.experiment(identifier)
-    run = next(run for run in knowledge.runs() if run.experiment == identifier)
+    run = knowledge.runs_of(identifier)[0]
     of_run = run_name(run.place.rpartition("/")[2]) or run_name(run.name)
     if of_run is None:
         return experiment
@@ -120,7 +145,7 @@ def _name(waiting: Waiting, experiment_name: str, models: Mapping[str, str]) -> 
     model = Part(model_in_names(tuned[0], models), "eval directory") if len(tuned) == 1 else Part(UNKNOWN, "no source")
     unknown = Part(UNKNOWN, "no source")
     date = Part(waiting.run.date, "run directory")
-    return ExperimentName(Part(experiment_name, _ASKED), date, model, unknown, unknown)
+    return ExperimentName(Part(experiment_name, BY_HAND), date, model, unknown, unknown)
 
 
 def _place(house: House, file: FileRecord, run: RunName) -> str:

@@ -6,6 +6,7 @@ are being connected, which waits for the network anyway; `House.knows` says when
 
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from harvestd.harvest.homes import Homes
 from harvestd.harvest.house import House
 from harvestd.harvest.manifests import Manifests
 from harvestd.harvest.monitor import Monitor, Silent
+from harvestd.harvest.naming_by_hand import name_as_asked
 from harvestd.harvest.rebuilding import rebuild
 from harvestd.harvest.recovery import recover
 from harvestd.harvest.renaming import finish_renames
@@ -51,6 +53,7 @@ async def opened_house(settings: Settings, monitor: Monitor) -> AsyncIterator[tu
             recorded = await recover(catalogue, root)
             house.catalogue = catalogue
             await house.look_around()
+            house.attending.names = partial(name_as_asked, house, root)
             await house.attending.learn(catalogue)
             await house.learn(catalogue)
             house.touch([*renamed, *(record.experiment for record in recorded)])
