@@ -1,7 +1,7 @@
 """A made-up box as the planner sees it, and a home that does what its plans say: no link, no disk, no clock.
 
-Paths are written from the tree on: "training_runs/run_…/config.yaml". All times are seconds before the box's present,
-or after it where negative.
+Paths are written from the tree on, "training_runs/run_…/config.yaml"; those in other roots are absolute. All times are
+seconds before the box's present, or after it where negative.
 """
 
 from collections.abc import Iterable
@@ -54,8 +54,9 @@ class Box:
     def place(self, path: str) -> tuple[Tree, RemotePath]:
         """Split a path into its tree and what is below it."""
         for tree in self.trees:
-            if path.startswith(tree.name + "/"):
-                return tree, RemotePath.parse(path.removeprefix(tree.name + "/"))
+            for way in (f"{tree.name}/", f"{tree}/"):
+                if path.startswith(way):
+                    return tree, RemotePath.parse(path.removeprefix(way))
         raise AssertionError(f"no tree holds {path}")
 
     def put(self, path: str, kind: EntryType, version: Version, target: str | None = None) -> None:

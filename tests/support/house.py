@@ -72,13 +72,14 @@ class Workstation:
         root: Path | None = None,
         sftp_only: bool = False,
         extra_config: Sequence[str] = (),
+        within: Sequence[str] = (),
     ) -> GpuBox:
-        """Start a box, with an empty root of its own unless one is given; `extra_config` is as an sshd's."""
+        """Start a box, with an empty root of its own unless one is given; the rest is as an sshd's."""
         place = root or self._directory / "roots" / name
         place.mkdir(parents=True, exist_ok=True)
         # A shell that reads start files of the user who runs the tests may do anything, and leave locks when killed.
         mark = f"SetEnv HARVESTD_TEST_BOX={self._directory / 'openssh' / name} HOME={place}"
-        server = self._servers(name, sftp_only=sftp_only, extra_config=[mark, *extra_config])
+        server = self._servers(name, sftp_only=sftp_only, extra_config=[mark, *extra_config], within=within)
         self.boxes[name] = GpuBox(server, place, server.port)
         return self.boxes[name]
 

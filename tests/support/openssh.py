@@ -96,7 +96,8 @@ class OpenSSHServer(AbstractContextManager["OpenSSHServer"]):
     """One sshd with its own directory, host keys, log and authorized keys; the context starts and stops it.
 
     `extra_config` are lines of sshd_config; an option that stands there replaces this class's own line for it.
-    Servers whose directories lie side by side share one client key.
+    Servers whose directories lie side by side share one client key. `within` is a program that becomes the one whose
+    command line follows it.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class OpenSSHServer(AbstractContextManager["OpenSSHServer"]):
         extra_config: Sequence[str] = (),
         host_key_types: Sequence[str] = ("ed25519",),
         max_startups: str = "10:30:100",
+        within: Sequence[str] = (),
     ) -> None:
         self.directory = directory.absolute()
         self.name = name
@@ -119,6 +121,7 @@ class OpenSSHServer(AbstractContextManager["OpenSSHServer"]):
         self._kinds = tuple(host_key_types)
         self._extra_config = tuple(extra_config)
         self._own_config = [f"MaxStartups {max_startups}", *(["ForceCommand internal-sftp"] if sftp_only else [])]
+        self._within = tuple(within)
         self._process: subprocess.Popen[bytes] | None = None
         self._log = self.directory / "sshd.log"
         self._authorized = self.directory / "authorized_keys"
@@ -191,7 +194,12 @@ class OpenSSHServer(AbstractContextManager["OpenSSHServer"]):
         config.write_text(self._config(_penalties(sshd)))
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [str(sshd), "-D", "-e", "-f", str(config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [*self._within, str(sshd), "-D", "-e", "-f", str(config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # What it starts beside itself ends with it, too.
+                env={**os.environ, _MARK: str(self.directory)} if self._within else None,
             )
 
     def _config(self, penalties: Sequence[str]) -> str:
@@ -294,6 +302,7 @@ class OpenSSHFactory:
         host_key_types: Sequence[str] = ("ed25519",),
         max_startups: str = "10:30:100",
         at: tuple[str, int] = ("127.0.0.1", 0),
+        within: Sequence[str] = (),
     ) -> OpenSSHServer:
         """Give a started server called `name` (each name once); for the options see `OpenSSHServer`.
 
@@ -306,6 +315,7 @@ class OpenSSHFactory:
             extra_config=extra_config,
             host_key_types=host_key_types,
             max_startups=max_startups,
+            within=within,
         )
         server.address, server.port = at
         return self._servers.enter_context(server)

@@ -160,6 +160,24 @@ def test_a_log_that_was_truncated_comes_whole(box: Box, home: Home) -> None:
     assert follow.size == 80
 
 
+def test_a_log_that_is_shown_late_is_not_taken_for_a_new_one(box: Box, home: Home) -> None:
+    """On a network file system a box shows for a while what was; only what stands so for long began anew."""
+    settled(home, box)
+    box.filesystem = "nfs4"
+    before = box.version(LOG)
+    box.file(LOG, 80, age=3000.0, inode=before.inode)
+    for seconds in (1.0, 59.0):
+        plan = home.plan(box, seconds)
+        assert plan.is_empty
+        assert reasons(plan, LOG) == ["waiting: this box may show an older state of it"]
+        assert plan.next_due == pytest.approx(61.0 - seconds)
+    assert [follow.size for follow in home.plan(box, 62.0).follows] == [80]
+    box.file(LOG, before.size + 50, age=0.0, inode=before.inode)
+    assert [follow.size for follow in home.plan(box, 63.0).follows] == [50]
+    box.file(LOG, before.size + 60, age=0.0, inode=before.inode + 1)
+    assert not home.plan(box, 64.0).follows
+
+
 def test_a_torn_tail_stays_away_until_the_run_is_over_and_quiet() -> None:
     """While a run writes, the unfinished line waits and is not asked for at each look; afterwards it comes."""
     box, home = Box(), Home()

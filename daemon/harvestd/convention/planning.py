@@ -10,7 +10,7 @@ from harvestd.convention.layout import EvalDir, Group, LeftOut, OnRequest, RunDi
 from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.placing import Home, Placing, Undecided, experiment_home
 from harvestd.convention.plan import FetchFile, FetchGroup, Follow, Link, Plan, Waiting
-from harvestd.convention.records import RunRecord
+from harvestd.convention.records import FileRecord, RunRecord
 from harvestd.convention.requests import NO_WISHES, RECORDS, Request, Wishes
 from harvestd.convention.seals import Unsealed, unsealed
 from harvestd.convention.selection import Selection
@@ -45,7 +45,6 @@ class Situation:
     """By the place of a run that can't be told from another storage's yet: why."""
     refused: Mapping[tuple[str, LocalPath], tuple[Version, str]] = field(default_factory=dict)
     """(place, target) → the version that could not be put there, and why."""
-
 
 def make_plan(survey: Survey, situation: Situation) -> Plan:
     """Plan one host."""
@@ -283,9 +282,19 @@ class _Planner:
         source, here = wanted.source, target.replaces
         quiet = self._now.sightings.age(source, self._now.now)
         whole = finished and quiet >= self._now.sightings.settle(source.tree, self._now.settle)
+        lag = self._now.sightings.lag(source, self._now.now) if here is not None else 0.0
+        if here is not None and lag > 0 and _is_older(source.version, here):
+            self._waiting.append(Waiting(source.place, 0, "this box may show an older state of it", lag))
+            return
         torn = here is not None and here.size < source.version.size
         if here is None or here.version != source.version or (whole and torn):
             self._follows.append(Follow(source, wanted.kind, target, wanted.reason, whole))
+
+
+def _is_older(shown: Version, here: FileRecord) -> bool:
+    """Tell whether a growing file is less than what is here of it, or another file: it began anew, or is shown late."""
+    told = shown.inode != 0 and here.version.inode != 0
+    return shown.size < here.size or (told and shown.inode != here.version.inode)
 
 
 def _places(eval_dir: EvalDir, group: Group, homes: Iterable[Home], placing: Placing) -> _Places:

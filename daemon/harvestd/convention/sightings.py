@@ -66,10 +66,19 @@ class Sightings:
 
     def age(self, source: Source, now: float) -> float:
         """Give the seconds for which this version has surely stood unchanged."""
+        return max(self._observed(source, now), self._age_on_the_box(source.version, now))
+
+    def _observed(self, source: Source, now: float) -> float:
         tree = self._seen.get(source.tree)
         seen = tree.since.get(source.path.parts) if tree else None
-        observed = now - seen[1] if seen and seen[0] == source.version else 0.0
-        return max(observed, self._age_on_the_box(source.version, now))
+        return now - seen[1] if seen and seen[0] == source.version else 0.0
+
+    def lag(self, source: Source, now: float) -> float:
+        """Give the seconds for which an older version than the present one may still be shown; 0 on a disk of its own.
+
+        Only our own looks count: the older a version is that a box remembers, the longer it seems to stand.
+        """
+        return max(0.0, NETWORK_SETTLE - self._observed(source, now)) if source.tree in self._network else 0.0
 
     def _age_on_the_box(self, version: Version, now: float) -> float:
         if self._box_offset_ns is None or version.ctime_ns == 0:
