@@ -1,0 +1,126 @@
+"""When what was asked for by hand counts as done: only once nobody who is looked at has anything of it to come."""
+
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+
+import anyio
+import pytest
+import structlog.testing
+
+from harvestd.catalogue import reading
+from harvestd.catalogue.asking import ask
+from harvestd.catalogue.catalogue import Catalogue
+from harvestd.catalogue.opening import open_catalogue
+from harvestd.convention.plan import Asked
+from harvestd.convention.requests import RequestKind
+from harvestd.harvest.attending import Attending
+from harvestd.harvest.bell import Bell
+from support.waiting import events, until
+
+pytestmark = pytest.mark.anyio
+
+RUN = ("fs-1", "/data/run_2025-08-20_03-31-43")
+UNSEEN = Asked(RUN, "records")
+COMING = Asked(RUN, "records", shown=True, files=2, outstanding=1, size=10)
+HERE = Asked(RUN, "records", shown=True, files=2, size=10)
+
+
+@pytest.fixture
+async def catalogue(tmp_path: Path) -> AsyncIterator[Catalogue]:
+    """Give a catalogue in which the records of a run are asked for."""
+    with closing(open_catalogue(tmp_path, "root-1")) as opened:
+        ask(tmp_path, RequestKind.FETCH, RUN, {"thing": "records"})
+        yield opened
+
+
+@pytest.fixture
+async def attending(catalogue: Catalogue) -> Attending:
+    """Give who has taken notice of it."""
+    attending = Attending()
+    await attending.learn(catalogue)
+    return attending
+
+
+def outcome(state: Path) -> str | None:
+    """Give what came of the first request; None while it is open."""
+    with reading.questions(state) as connection:
+        first = reading.requests(connection)[0]
+    return None if first.is_open else first.outcome
+
+
+async def test_settled_when_all_of_it_is_here(tmp_path: Path, attending: Attending) -> None:
+    """While something is to come it is open, and a host that does not show the run settles nothing."""
+    await attending.looked("gpu-b", [UNSEEN])
+    assert outcome(tmp_path) is None
+    await attending.looked("gpu-a", [COMING])
+    assert outcome(tmp_path) is None
+    await attending.looked("gpu-a", [HERE])
+    assert outcome(tmp_path) == "2 files are here"
+
+
+async def test_every_host_that_is_looked_at_has_a_say(tmp_path: Path, attending: Attending) -> None:
+    """An eval may lie on another box: nobody settles before that one was looked at, unless it can't be."""
+    attending.awaits("gpu-b")
+    await attending.looked("gpu-a", [HERE])
+    assert outcome(tmp_path) is None
+    await attending.looked("gpu-b", [COMING])
+    await attending.looked("gpu-a", [HERE])
+    assert outcome(tmp_path) is None
+    attending.left("gpu-b")
+    await attending.looked("gpu-a", [HERE])
+    assert outcome(tmp_path) == "2 files are here"
+
+
+async def test_a_look_from_before_it_was_asked_settles_nothing(tmp_path: Path, attending: Attending) -> None:
+    """A plan that was made without knowing of the request says nothing of it."""
+    await attending.looked("gpu-b", [])
+    await attending.looked("gpu-a", [HERE])
+    assert outcome(tmp_path) is None
+    await attending.looked("gpu-b", [UNSEEN])
+    assert outcome(tmp_path) == "2 files are here"
+
+
+async def test_refused_says_why(tmp_path: Path, attending: Attending) -> None:
+    """Where some of it can never stand here, the outcome names the first reason."""
+    refused = Asked(RUN, "records", shown=True, files=2, size=10, refused=("its place is taken",))
+    await attending.looked("gpu-a", [refused])
+    assert outcome(tmp_path) == "refused: its place is taken (1 of 2 files)"
+
+
+async def test_ignoring_a_run_refuses_what_is_outstanding(tmp_path: Path, attending: Attending) -> None:
+    """Nobody waits for what will not come any more, and the request to ignore is settled itself."""
+    ask(tmp_path, RequestKind.IGNORE, RUN, {})
+    assert await attending.take()
+    assert str(outcome(tmp_path)).startswith("refused: asked: ignored by hand on ")
+    with reading.questions(tmp_path) as connection:
+        assert [each.is_open for each in reading.requests(connection)] == [False, False]
+
+
+async def test_other_kinds_are_left_to_others(tmp_path: Path, attending: Attending) -> None:
+    """What is neither to fetch nor to ignore is taken notice of, and stays open."""
+    ask(tmp_path, RequestKind.NAME, RUN, {"name": "ablation"})
+    await attending.take()
+    await attending.looked("gpu-a", [HERE])
+    with reading.questions(tmp_path) as connection:
+        named = reading.requests(connection)[1]
+    assert (named.is_open, named.taken_at is None) == (True, False)
+
+
+async def test_who_listens_hears_of_it_at_once(tmp_path: Path, attending: Attending) -> None:
+    """A request that another process writes rings for a look; what is written besides rings for nothing."""
+    bell, rung = Bell(), []
+
+    async def hear() -> None:
+        while True:
+            await bell.rung()
+            rung.append(True)
+
+    with structlog.testing.capture_logs() as said:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hear)
+            tasks.start_soon(attending.run, bell)
+            ask(tmp_path, RequestKind.IGNORE, RUN, {})
+            await until(lambda: events(said, "request.settled", what="ignore"))
+            assert len(rung) == 1
+            tasks.cancel_scope.cancel()
