@@ -7,8 +7,8 @@ from pathlib import Path
 import harvestd
 
 SOURCES = Path(harvestd.__file__).parent
-INSIDE = ("store/", "demo/", "remote/probe/program/")
-"""The door itself, what plays boxes, and what runs on them."""
+INSIDE = ("store/", "demo/", "remote/probe/program/", "report/scripts/")
+"""The door itself, what plays boxes, what runs on them, and what runs away from harvestd on an experiment alone."""
 OPENING = frozenset(
     (
         "chmod",

@@ -1,0 +1,237 @@
+"""An experiment's directory, read: its training log, what its configuration says, and which step was its last.
+
+It stands beside the analysis scripts, which share it, and needs nothing but Python. It never writes. What lies in the
+directory came from a rented machine: a line, a number or a file that makes no sense is left out, and counted where that
+matters.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+_LINE_LIMIT = 1 << 20
+_TEXT_LIMIT = 64 << 20
+_GREATEST = 1e100
+"""A number beyond this, to either side, is no measurement, and no axis could show it."""
+_LAST_STEP = 10**9
+
+
+class Series(NamedTuple):
+    """One quantity over the training's steps, in order; where it has no value there is no point."""
+
+    steps: list[int]
+    values: list[float]
+
+    def averaged(self, width: int) -> Series:
+        """Give the mean of the `width` points around each point; towards the ends, of as many on either side."""
+        sides = [min(width // 2, n, len(self.values) - 1 - n) for n in range(len(self.values))]
+        around = [self.values[n - side : n + side + 1] for n, side in enumerate(sides)]
+        return Series(self.steps, [math.fsum(values) / len(values) for values in around])
+
+
+@dataclass(frozen=True)
+class TrainingLog:
+    """The rows of train_log.jsonl, one a step, in order of steps."""
+
+    rows: tuple[dict[str, float], ...] = ()
+    unread: int = 0
+    """Whole lines that are no rows; a torn last one is not counted, it is only not finished yet."""
+    diluted: int = 0
+    """Rows that the gradient-noise probe's values were taken out of, since its window was not filled."""
+
+    @property
+    def last_step(self) -> int | None:
+        """The greatest step; None while there is none."""
+        return int(self.rows[-1]["step"]) if self.rows else None
+
+    def series(self, key: str) -> Series:
+        """Give the finite values of `key`; empty where the log has none."""
+        rows = [row for row in self.rows if key in row]
+        return Series([int(row["step"]) for row in rows], [row[key] for row in rows])
+
+    def undiluted(self, window: int | None) -> TrainingLog:
+        """Give the log without the probe's values in every row whose window was not filled.
+
+        `window`: as it is configured; None takes the greatest one that the log shows. The older probe knows no window:
+        its values stay.
+        """
+        if window is None:
+            window = int(max(self.series("gns_window_size").values, default=0)) or None
+        rows = tuple(_without_diluted(row, window) for row in self.rows)
+        diluted = sum(len(after) < len(before) for after, before in zip(rows, self.rows))
+        return TrainingLog(rows, self.unread, diluted)
+
+
+_OLDER_PROBE = frozenset(
+    f"gns_{name}"
+    for name in (
+        *("y_small", "y_large", "y_small_ema", "y_large_ema", "B_small", "B_large", "a_hat", "c_hat", "B_simple"),
+    )
+)
+
+
+def _without_diluted(row: dict[str, float], window: int | None) -> dict[str, float]:
+    if window is None or row.get("gns_window_size") == window:
+        return row
+    return {key: value for key, value in row.items() if not key.startswith("gns_") or key in _OLDER_PROBE}
+
+
+def read_log(path: Path) -> TrainingLog:
+    """Read train_log.jsonl; empty where there is none.
+
+    A step may have a second line, from the older probe, which adds to the first. A line that says again what its step
+    said already comes from a resumed run that trained the step anew: it stands in the place of what was there.
+    NaN and Infinity are no values.
+    """
+    steps: dict[int, dict[str, float]] = {}
+    unread = 0
+    for line in _lines(path):
+        row = _row(line)
+        if row is None:
+            unread += line.endswith(b"\n") and bool(line.strip())
+            continue
+        step = int(row["step"])
+        before = steps.get(step, {})
+        repeated = (before.keys() & row.keys()) - {"step"}
+        steps[step] = row if repeated else {**before, **row}
+    return TrainingLog(tuple(steps[step] for step in sorted(steps)), unread)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """Give the lines; of one that is longer than any log's, only pieces, which are no rows."""
+    try:
+        with path.open("rb") as file:
+            while line := file.readline(_LINE_LIMIT):
+                yield line
+    except OSError:
+        return
+
+
+def _row(line: bytes) -> dict[str, float] | None:
+    try:
+        said = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(said, dict) or whole(said.get("step")) is None:
+        return None
+    return {key: value for key, given in said.items() if (value := number(given)) is not None}
+
+
+def number(said: object) -> float | None:
+    """Give a finite number; None for text that is none, for NaN, and for what is too large to be measured."""
+    if isinstance(said, bool) or not isinstance(said, (int, float, str)):
+        return None
+    try:
+        value = float(said)
+    except (ValueError, OverflowError):
+        return None
+    return value if abs(value) <= _GREATEST else None
+
+
+def whole(said: object) -> int | None:
+    """Give a step or a count: a whole number of 0 or more; None otherwise."""
+    value = number(said)
+    return int(value) if value is not None and 0 <= value <= _LAST_STEP and value == int(value) else None
+
+
+def read_text(path: Path) -> str:
+    """Give a file's text, as far as any of these files goes; empty where it can't be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(_TEXT_LIMIT).decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def read_mapping(path: Path) -> dict[str, object]:
+    """Give what a JSON file says, if that is a mapping; empty where it can't be read."""
+    try:
+        said = json.loads(read_text(path))
+    except (ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def configured(text: str, key: str, section: str = "") -> str:
+    """Find one plain value in YAML `text`, at its top or in a `section` there; empty where there is none.
+
+    No YAML library is needed: only `key: value` is read, in a block or between braces. Of a key that stands twice the
+    last one counts, as it does for YAML.
+    """
+    if section:
+        text = "\n".join(_sections(text, section)[-1:])
+        pattern = rf"(?:^|[\s{{,])[\"']?{re.escape(key)}[\"']?[ \t]*:[ \t]*([^\s,}}#]+)"
+    else:
+        pattern = rf"^[\"']?{re.escape(key)}[\"']?[ \t]*:[ \t]*([^\s#]+)"
+    found: list[str] = re.findall(pattern, text, re.MULTILINE)
+    return found[-1].strip("\"'") if found else ""
+
+
+def _sections(text: str, name: str) -> list[str]:
+    """Give what stands under each top-level key `name`, without comments."""
+    found: list[list[str]] = []
+    inside = False
+    for raw in text.splitlines():
+        line = re.sub(r"(^|\s)#.*", "", raw)
+        head = re.match(rf"[\"']?{re.escape(name)}[\"']?[ \t]*:(.*)", line)
+        if head:
+            inside = True
+            found.append([head[1]])
+        elif inside and line.strip():
+            inside = line[0].isspace() or line[0] == "}"
+            if inside:
+                found[-1].append(line)
+    return ["\n".join(lines) for lines in found]
+
+
+def plain(text: str, longest: int = 100) -> str:
+    """Give a name as one that can be shown: what is not printable is marked, and too much is cut off."""
+    shown = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What the scripts draw from."""
+
+    directory: Path
+    log: TrainingLog
+    """Without the probe's diluted values."""
+    last_step: int | None
+    """Where an eval of "final" belongs; None where nothing says it."""
+
+    @property
+    def name(self) -> str:
+        """The directory's own name."""
+        return plain(self.directory.name)
+
+    def trouble(self) -> Iterator[str]:
+        """Say what of the log is left out."""
+        if self.log.diluted:
+            yield f"Left out: the gradient-noise probe's values of {self.log.diluted} steps whose window was not full."
+        if self.log.unread:
+            yield f"Left out: {self.log.unread} lines of train_log.jsonl that are no rows."
+
+
+def read_experiment(directory: Path) -> Experiment:
+    """Read the experiment in `directory`; what is not there (yet) is simply missing."""
+    training = directory / "training_run"
+    config = read_text(training / "config.yaml")
+    window = whole(configured(config, "window_size", "gns_probe"))
+    log = read_log(training / "logs" / "train_log.jsonl").undiluted(window or None)
+    final = read_mapping(training / "training_state" / "step_final" / "training_info.json")
+    return Experiment(
+        directory=directory,
+        log=log,
+        last_step=_first((whole(final.get("step")), log.last_step, whole(configured(config, "total_steps")))),
+    )
+
+
+def _first(answers: Iterable[int | None]) -> int | None:
+    return next((answer for answer in answers if answer is not None), None)

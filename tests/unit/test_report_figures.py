@@ -1,0 +1,300 @@
+"""The figures behind the analysis scripts' pictures: each trap of the files that training and eval software writes."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from evals import Eval, Setting, lines_of, read_evals, read_means
+from experiment import Series, configured, number, plain, read_experiment, read_log, whole
+
+from harvestd.demo.content import RunSpec
+from harvestd.demo.eval_content import EvalSpec
+from support.analysed import Analysed
+
+RUN = RunSpec()
+EVAL = EvalSpec(RUN, questions=20)
+
+
+def written(tmp_path: Path, *lines: str) -> Path:
+    """Write a log of `lines`, the last one without its newline; gives its path."""
+    path = tmp_path / "train_log.jsonl"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def read(experiment: Analysed) -> list[Eval]:
+    """Give the experiment's evals."""
+    return read_evals(read_experiment(experiment.directory))
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Analysed:
+    """Give an experiment without anything in it."""
+    return Analysed(tmp_path)
+
+
+def test_no_number_is_no_point(tmp_path: Path) -> None:
+    """NaN, Infinity, words and numbers beyond all measure leave a gap, and the rest of their line stays."""
+    log = read_log(
+        written(
+            tmp_path,
+            '{"step": 1, "loss": NaN, "kl": 0.5}',
+            '{"step": 2, "loss": -Infinity, "kl": 1e999}',
+            '{"step": 3, "loss": "much", "kl": true}',
+            '{"step": 4, "loss": 0.25, "kl": 1' + "0" * 400 + "}",
+            "",
+        )
+    )
+    assert log.series("loss") == Series([4], [0.25])
+    assert log.series("kl") == Series([1], [0.5])
+    assert log.unread == 0
+
+
+def test_torn_last_line_is_only_not_finished(tmp_path: Path) -> None:
+    """A last line without its end is no row and no trouble; a whole line that is no row is counted."""
+    log = read_log(written(tmp_path, '{"step": 1, "loss": 1.0}', "[1, 2]", '{"loss": 2}', '{"step": 2, "lo'))
+    assert log.series("loss") == Series([1], [1.0])
+    assert log.unread == 2
+
+
+def test_second_line_of_a_step_adds_to_it(tmp_path: Path) -> None:
+    """What the older probe writes on a line of its own belongs to the step's row."""
+    log = read_log(written(tmp_path, '{"step": 1, "loss": 1.0}', '{"step": 1, "gns_B_simple": 30.0}', ""))
+    assert log.rows == ({"step": 1, "loss": 1.0, "gns_B_simple": 30.0},)
+
+
+def test_step_that_was_trained_anew_counts_once(tmp_path: Path) -> None:
+    """After a resume the later row of a step stands, and nothing of the earlier one beside it."""
+    log = read_log(
+        written(
+            tmp_path, '{"step": 1, "loss": 1.0, "gns_mu": 3}', '{"step": 2, "loss": 2}', '{"step": 1, "loss": 5}', ""
+        )
+    )
+    assert log.rows == ({"step": 1, "loss": 5.0}, {"step": 2, "loss": 2.0})
+    assert log.last_step == 2
+
+
+def test_endless_line_is_read_in_pieces(tmp_path: Path) -> None:
+    """A line that is longer than any log's is no row, however it is cut, and what follows it is read."""
+    path = written(tmp_path, '{"step": 1, "x": "' + "a" * (3 << 20) + '"}', '{"step": 2, "loss": 2}', "")
+    assert read_log(path).series("loss") == Series([2], [2.0])
+
+
+def test_deeply_nested_line_is_no_row(tmp_path: Path) -> None:
+    """A line that no parser gets to the end of is counted and left out."""
+    assert read_log(written(tmp_path, "[" * 100_000, '{"step": 2, "loss": 2}', "")).unread == 1
+
+
+def test_average_leans_to_no_side() -> None:
+    """A straight line's average is the line itself, at its ends too."""
+    line = Series(list(range(10)), [2.0 * n for n in range(10)])
+    assert line.averaged(7) == line
+
+
+@pytest.mark.parametrize(("window", "steps"), [(16, list(range(16, 31))), (None, list(range(16, 31))), (20, [])])
+def test_diluted_rows_of_the_probe_are_left_out(tmp_path: Path, window: int | None, steps: list[int]) -> None:
+    """The probe's values count where its window is the configured one, else the greatest seen; losses always do."""
+    lines = [json.dumps({"step": n, "loss": 1, "gns_mu": 1, "gns_window_size": min(n, 16)}) for n in range(1, 31)]
+    log = read_log(written(tmp_path, *lines, "")).undiluted(window)
+    assert log.series("gns_mu").steps == steps
+    assert len(log.series("loss").steps) == 30
+    assert log.diluted == 30 - len(steps)
+
+
+def test_older_probe_knows_no_window(tmp_path: Path) -> None:
+    """Where a step's window was not full, only what that window was for is left out."""
+    row = {"step": 1, "gns_mu": 1, "gns_window_size": 3, "gns_B_simple": 7}
+    log = read_log(written(tmp_path, json.dumps(row), "")).undiluted(16)
+    assert log.series("gns_B_simple") == Series([1], [7.0])
+    assert log.series("gns_mu").steps == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "gns_probe:\n  enabled: true\n  window_size: 16\nx: 1\n",
+        "gns_probe: {enabled: true, window_size: 16, debug: false}\n",
+        "gns_probe:\n  # window_size: 4\n\n  'window_size':   16   # of steps\nother:\n  window_size: 5\n",
+        "window_size: 3\nentropy_probe:\n  window_size: 9\ngns_probe:\n  window_size: 2\ngns_probe:\n  window_size: 16",
+        "gns_probe: {\n  enabled: true,\n  window_size: 16\n}\n",
+        "gns_probe:\n  small_window_size: 5\n  window_size: 16\n  next_window_size: 6\n",
+    ],
+)
+def test_window_is_found_without_a_yaml_library(text: str) -> None:
+    """The window is that of the probe's own section, the last one if it stands twice, in a block or between braces."""
+    assert whole(configured(text, "window_size", "gns_probe")) == 16
+
+
+def test_demo_configuration_is_read() -> None:
+    """A real form of config.yaml, with a key twice and keys that are no identifiers, gives its steps and window."""
+    text = 'save_every: 25  # below\ntotal_steps: 64\nclip_+: 0.28\ncfg["kl_beta"]: 0.0\nsave_every: 10\n'
+    assert configured(text, "save_every") == "10"
+    assert configured(text, "total_steps") == "64"
+    assert configured(text, "clip_+") == "0.28"
+    assert configured(text, "absent") == ""
+
+
+def test_numbers_and_steps_are_told_from_words() -> None:
+    """A number is finite and measurable; a step is whole, and not below 0."""
+    words: tuple[object, ...] = ("NA", None, [], True, "nan", math.inf)
+    assert [number(said) for said in ("0.5", 2, *words)] == [0.5, 2, *[None] * 6]
+    assert [whole(said) for said in (3, 4.0, "5", -1, 2.5, 1e20)] == [3, 4, 5, None, None, None]
+
+
+def test_means_leave_out_what_is_blank(tmp_path: Path) -> None:
+    """Each column's mean is over the questions that have a value, with the standard error of that mean."""
+    path = tmp_path / "metrics.csv"
+    path.write_text("q_idx,pass@1,pass_rate,entropy_mean\n0,1,0.5,\n1,0,0.25,0.5\n2,1,7.5,nan\n3,0,0.75,1.5\n4,")
+    means = read_means(path)
+    assert means["pass@1"] == (0.5, math.sqrt(0.5 * 0.5 / 4), 4)
+    assert means["entropy_mean"].value == 1.0
+    assert means["entropy_mean"].n == 2
+    assert (means["pass_rate"].value, means["pass_rate"].n) == (0.5, 3)
+
+
+def test_broken_metrics_have_no_means(tmp_path: Path) -> None:
+    """A file that is no table, and one without rows, give nothing."""
+    path = tmp_path / "metrics.csv"
+    for content in (b"", b"\xff\xfe\x00", b"pass@1\n", b"pass@1,pass_rate\n" + b"x" * 200_000 + b"\n", b"pass@01\n1\n"):
+        path.write_bytes(content)
+        assert read_means(path) == {}
+    assert read_means(tmp_path / "absent.csv") == {}
+
+
+@pytest.mark.parametrize(("generations", "column"), [(8, "pass_rate"), (16, "pass@1"), (4, "pass@1"), (1, "pass@1")])
+def test_pass_rate_counts_for_eight_answers_alone(experiment: Analysed, generations: int, column: str) -> None:
+    """Where r is not 8 the column pass_rate is divided wrongly: pass@1 stands for it; each k that r allows is there."""
+    experiment.evaluate(EvalSpec(RUN, questions=20, generations=generations), [10])
+    (found,) = read(experiment)
+    assert found.setting.generations == generations
+    assert found.rate == found.means[column]
+    assert list(found.passes) == [k for k in (1, 2, 4, 8, 16) if k <= generations]
+
+
+def test_settings_come_from_the_leaf_and_its_path(experiment: Analysed) -> None:
+    """An eval's settings are those of its run_meta.json, its dataset what follows the step."""
+    experiment.evaluate(EvalSpec(RUN, questions=20, subset_frac=0.25, temperature=0.0), [10])
+    (found,) = read(experiment)
+    assert found.setting == Setting("gsm8k_r1_template", 0.0, 1.0, 8, 0.25)
+    assert (found.step, found.at, found.n) == ("10", 10, 20)
+
+
+def test_unlike_evals_are_on_lines_of_their_own(experiment: Analysed) -> None:
+    """A part of the questions, another temperature or another r is never on one line with the rest."""
+    experiment.evaluate(EVAL, [10, 20, 30])
+    for other in (
+        EvalSpec(RUN, questions=5, subset_frac=0.25, top_p=0.9),
+        EvalSpec(RUN, questions=20, temperature=1.0),
+        EvalSpec(RUN, questions=20, generations=4),
+    ):
+        experiment.evaluate(other, [10])
+    # One leaf was evaluated again with fewer questions: it stands where the full one stood.
+    experiment.evaluate(EvalSpec(RUN, questions=5, subset_frac=0.25), [20])
+    lines = lines_of(read(experiment)).lines
+    longest, *others = [[each.step for each in line.evals] for line in lines]
+    assert longest == ["10", "30"]
+    assert sorted(others) == [["10"], ["10"], ["10"], ["20"]]
+    assert len({line.setting for line in lines}) == 5
+
+
+def test_base_eval_of_equal_settings_is_step_0(experiment: Analysed) -> None:
+    """The base model's eval begins the line of its settings, though its dataset is only in the manifest."""
+    experiment.evaluate(EVAL, [10, 20])
+    experiment.evaluate(EvalSpec(RUN, dataset="math", questions=20), [10])
+    experiment.evaluate_base(EVAL)
+    lines, left_out = lines_of(read(experiment))
+    assert {line.setting.dataset: [each.at for each in line.evals] for line in lines} == {
+        "gsm8k_r1_template": [0, 10, 20],
+        "math": [10],
+    }
+    assert left_out == []
+
+
+def test_base_eval_of_other_settings_stays_out(experiment: Analysed) -> None:
+    """A base eval of another fraction of the questions is told, not drawn."""
+    experiment.evaluate(EVAL, [10, 20])
+    experiment.evaluate_base(EvalSpec(RUN, questions=5, subset_frac=0.25))
+    (line,), (sentence,) = lines_of(read(experiment))
+    assert [each.at for each in line.evals] == [10, 20]
+    assert "0.25 of the questions" in sentence
+
+
+def test_base_eval_without_a_record_is_of_the_only_dataset(experiment: Analysed) -> None:
+    """A tree that was copied by hand has no manifest: the dataset is taken for the only one, if n agrees."""
+    experiment.evaluate(EVAL, [10])
+    experiment.evaluate_base(EVAL, on_record=False)
+    assert [each.at for each in lines_of(read(experiment)).lines[0].evals] == [0, 10]
+
+
+@pytest.mark.parametrize("other", [EvalSpec(RUN, dataset="math", questions=20), EvalSpec(RUN, questions=30)])
+def test_base_eval_without_a_record_is_not_guessed(tmp_path: Path, other: EvalSpec) -> None:
+    """With several datasets, or another number of questions, nobody says that a base eval belongs to this line."""
+    experiment = Analysed(tmp_path)
+    experiment.evaluate(other, [10])
+    if other.dataset != EVAL.dataset:
+        experiment.evaluate(EVAL, [10])
+    experiment.evaluate_base(EVAL, on_record=False)
+    lines, left_out = lines_of(read(experiment))
+    assert all(each.at == 10 for line in lines for each in line.evals)
+    assert len(left_out) == 1
+
+
+def test_base_eval_alone_is_a_line(experiment: Analysed) -> None:
+    """Before any checkpoint is evaluated the base model's eval stands alone."""
+    experiment.evaluate_base(EVAL)
+    (line,) = lines_of(read(experiment)).lines
+    assert [(each.at, each.step) for each in line.evals] == [(0, "base")]
+
+
+@pytest.mark.parametrize(("finished", "until", "at"), [(True, 40, 40), (False, 35, 35), (False, 0, 64)])
+def test_final_stands_at_the_last_step(experiment: Analysed, until: int, at: int, *, finished: bool) -> None:
+    """An eval of "final" is of the step of step_final, else the log's last, else what is configured."""
+    experiment.train(RUN, until, finished=finished)
+    experiment.evaluate(EVAL, [10, "final"])
+    assert [(each.step, each.at) for each in lines_of(read(experiment)).lines[0].evals] == [("10", 10), ("final", at)]
+
+
+def test_final_of_an_unknown_step_is_told(experiment: Analysed) -> None:
+    """Where nothing says which step was the last, the eval of "final" has no place among the steps."""
+    experiment.evaluate(EVAL, [10, "final"])
+    (line,), (sentence,) = lines_of(read(experiment))
+    assert [each.step for each in line.evals] == ["10"]
+    assert "step final: nothing says where it stands" in sentence
+
+
+def test_batch_eval_has_its_settings_from_its_configuration(experiment: Analysed) -> None:
+    """A batch eval's steps are read from its results, its settings from the directory's config.yaml."""
+    experiment.evaluate_batch(EvalSpec(RUN, dataset="gsm8k", questions=20), [10, 20])
+    (line,) = lines_of(read(experiment)).lines
+    assert line.setting == Setting("gsm8k", 0.7, 1.0, 8, 1.0)
+    assert [each.at for each in line.evals] == [10, 20]
+
+
+def test_batch_eval_without_a_configuration_has_unknown_settings(experiment: Analysed) -> None:
+    """What nothing says is unknown: the rate is pass@1, and no base eval begins the line."""
+    directory = experiment.evaluate_batch(EvalSpec(RUN, dataset="gsm8k", questions=20), [10])
+    (directory / "config.yaml").unlink()
+    experiment.evaluate_base(EvalSpec(RUN, dataset="gsm8k", questions=20))
+    (line,), left_out = lines_of(read(experiment))
+    (found,) = line.evals
+    assert line.setting == Setting("gsm8k", None, None, None, None)
+    assert found.rate == found.means["pass@1"]
+    assert str(line) == "gsm8k, settings unknown, n = 20"
+    assert len(left_out) == 1
+
+
+def test_equal_settings_at_two_places_are_told_apart(experiment: Analysed) -> None:
+    """Two evals of equal settings on two lines say where each of them lies."""
+    directory = experiment.evaluate(EVAL, [10])
+    (directory / "qwen2_5_15_gsm8k_finetuned").rename(directory / "other_gsm8k_finetuned")
+    experiment.evaluate(EVAL, [10])
+    lines = lines_of(read(experiment)).lines
+    assert [line.apart.rpartition("/")[2] for line in lines] == ["other_gsm8k_finetuned", "qwen2_5_15_gsm8k_finetuned"]
+
+
+def test_names_of_a_box_are_shown_as_text() -> None:
+    """What is not printable does not reach a terminal, and a name has an end."""
+    assert plain("a\x1b[31m\nb") == "a\N{REPLACEMENT CHARACTER}[31m\N{REPLACEMENT CHARACTER}b"
+    assert len(plain("x" * 500)) == 100
+    assert str(Setting("_hidden$x$", 1, 1, 8, 1)).startswith("hidden$x$,")
