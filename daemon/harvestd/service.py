@@ -19,10 +19,12 @@ from harvestd import __version__
 from harvestd.errors import ExitCode, unwrapped
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.fleet import Fleet
+from harvestd.harvest.house import House
 from harvestd.harvest.opening import opened_house
 from harvestd.harvest.tally import Tally
 from harvestd.settings import Settings, load
 from harvestd.settings.reloading import Load, Reloading
+from harvestd.store.root import DataRoot
 from harvestd.telemetry import sd_notify
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
@@ -73,6 +75,7 @@ async def run(
                     )
                     fleet = Fleet(house, root, scan_now, tally)
                     await tasks.start(fleet.run)
+                    tasks.start_soon(_keep_reports, house, root)
                     manager.tell(sd_notify.READY)
                     ready()
                     tasks.start_soon(reloading.run, fleet.adopt)
@@ -80,6 +83,12 @@ async def run(
             listening.cancel_scope.cancel()
     log.info(Event.SERVICE_STOPPED, exit_code=int(ExitCode.OK), duration_seconds=round(time.monotonic() - started, 3))
     return ExitCode.OK
+
+
+async def _keep_reports(house: House, root: DataRoot) -> None:
+    from harvestd.harvest.reports import Reports  # noqa: PLC0415  (imported meanwhile, see `harvest.opening`)
+
+    await Reports(house, root).run()
 
 
 async def _ask_for_time(manager: ServiceManager) -> None:

@@ -75,8 +75,12 @@ class Workstation:
         self.config.write_text("\n".join(self._lines(sections)) + "\n")
 
     def _lines(self, sections: dict[str, dict[str, object]]) -> Iterator[str]:
-        # Room enough is a matter of the machine, not of what is measured.
-        tables: dict[str, dict[str, object]] = {"ssh": {"agent": False}, "limits": {"free_space": "64MiB"}}
+        # Room enough is a matter of the machine, not of what is measured; nor is what others don't do, drawing.
+        tables: dict[str, dict[str, object]] = {
+            "ssh": {"agent": False},
+            "limits": {"free_space": "64MiB"},
+            "report": {"pictures": False},
+        }
         for name, keys in sections.items():
             tables.setdefault(name, {}).update(keys)
         yield from ("version = 1", f'data_root = "{self.home}"')

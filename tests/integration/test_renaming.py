@@ -11,7 +11,7 @@ from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
 from harvestd.store.manifest_file import NAME as MANIFEST
 from support.data_root import tree
-from support.house import Workstation
+from support.house import Workstation, is_own
 from support.waiting import events, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
@@ -48,7 +48,7 @@ def inodes(directory: Path) -> dict[str, int]:
     return {
         str(path.relative_to(directory)): path.stat().st_ino
         for path in directory.rglob("*")
-        if path.is_file() and not path.is_symlink() and path.name != MANIFEST
+        if path.is_file() and not path.is_symlink() and not is_own(str(path.relative_to(directory.parent)))
     }
 
 

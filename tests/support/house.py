@@ -27,6 +27,7 @@ import structlog.testing
 from harvestd import failpoints, service
 from harvestd.audit.findings import Finding, Kind
 from harvestd.catalogue import reading
+from harvestd.convention.reports import is_report
 from harvestd.demo.writers import RunWriter
 from harvestd.harvest import verifying
 from harvestd.harvest.monitor import Monitor
@@ -94,6 +95,7 @@ class Workstation:
             "ssh": {"agent": False, "connect_timeout": "5s"},
             "limits": {"free_space": "1MiB"},
             "naming": {"default_experiment": "trial"},
+            "report": {"pictures": False},
         }
         for name, keys in sections.items():
             tables.setdefault(name, {}).update(keys)
@@ -147,8 +149,8 @@ class Workstation:
         return {outcome.host.name: outcome for outcome in found}
 
     def filed(self) -> dict[str, bytes | str]:
-        """Give everything that was filed, without manifests."""
-        return {path: content for path, content in tree(self.data).items() if not path.endswith("manifest.json")}
+        """Give everything that was filed, without what harvestd writes itself."""
+        return {path: content for path, content in tree(self.data).items() if not is_own(path)}
 
     def experiment(self, run: str) -> Path | None:
         """Give the directory of the experiment that a run was filed under; None while there is none."""
@@ -238,6 +240,12 @@ class Moved:
 
     def settled(self, host: str, files: int) -> None:
         """Ignore it."""
+
+
+def is_own(path: str) -> bool:
+    """Tell whether a path below the data root is a manifest's, or an experiment's report's."""
+    rest = path.split("/")[1:]
+    return rest == ["manifest.json"] or is_report(rest)
 
 
 def _toml(value: object) -> str:

@@ -33,6 +33,7 @@ ALLOWED = {
     "catalogue/opening.py": {"mkdir": "the operator's state_dir, above all that is filed"},
     "cli/demo.py": {"mkdir": "the demo's own directory"},
     "cli/importing.py": {"read_bytes": "Python's compiled files"},
+    "report/copies.py": {"iterdir": "scripts, resources of this package", "read_bytes": "the same"},
     "remote/probe/bootstrap.py": {"read_text": "the box's program, a resource of this package"},
 }
 

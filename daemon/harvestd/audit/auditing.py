@@ -14,6 +14,7 @@ from harvestd.convention.artifacts import GROWING
 from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.placing import UNFILED
 from harvestd.convention.records import ExperimentRecord, FileRecord
+from harvestd.convention.reports import is_report
 from harvestd.errors import Fatal
 from harvestd.store.failures import Conflict, Damaged, Refused, shown
 from harvestd.store.manifest_file import NAME as MANIFEST
@@ -106,10 +107,14 @@ def _below(
             continue
         if stat.S_ISDIR(answer.st_mode):
             yield from _below(root, path, known, links)
-        elif path in known or path in links or path.parts[1:] == (MANIFEST,):
+        elif path in known or path in links or path.parts[1:] == (MANIFEST,) or _is_report(path):
             continue
         else:
             yield Finding(Kind.FOREIGN, str(path))
+
+
+def _is_report(path: LocalPath) -> bool:
+    return path.parts[0] != UNFILED and is_report(path.parts[1:])
 
 
 def _stat(root: DataRoot, path: LocalPath) -> object:

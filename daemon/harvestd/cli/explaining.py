@@ -13,6 +13,7 @@ from harvestd.cli.showing import file_document
 from harvestd.convention.layout import LeftOut
 from harvestd.convention.paths import RESERVED
 from harvestd.convention.records import FileRecord
+from harvestd.convention.reports import is_report
 from harvestd.errors import ExitCode, Fatal
 
 _MANIFEST = "manifest.json"
@@ -40,6 +41,8 @@ def explain_local(connection: Connection, place: LocalPlace) -> Explanation:
         return Explanation(path, note="harvestd's own directory: the catalogue, staging, older versions")
     if rest == _MANIFEST:
         return Explanation(path, note="written by harvestd: every file of the experiment, and what was left out")
+    if is_report(rest.split("/")) and place.exists:
+        return Explanation(path, note="of the experiment's report, which `harvestd report` makes; people may add to it")
     link = reading.link_at(connection, path)
     if link is not None:
         return Explanation(path, note=f"a link that harvestd made, to {link}, as it stands on the box")

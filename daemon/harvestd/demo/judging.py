@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
+from harvestd.convention.reports import is_report
 from harvestd.demo.expected import expected_files, expected_links, expected_manifests
 
 _OWN = ".harvestd"
@@ -34,6 +35,10 @@ def _differences(data_root: Path, roots: Mapping[str, Path]) -> Iterator[str]:
 
 
 def files_in(data_root: Path) -> list[Path]:
-    """Give every file and link below a data root, but for harvestd's own, sorted."""
+    """Give every file and link below a data root, but for harvestd's own and the reports it makes, sorted."""
     found = [path for path in data_root.rglob("*") if path.is_symlink() or path.is_file()]
-    return sorted(path for path in found if path.relative_to(data_root).parts[0] != _OWN)
+    return sorted(path for path in found if not _is_own(path.relative_to(data_root).parts))
+
+
+def _is_own(parts: tuple[str, ...]) -> bool:
+    return parts[0] == _OWN or is_report(parts[1:])

@@ -91,6 +91,8 @@ class House:
     """Notices what a person does to directories; none where there is no data root."""
     dirty: set[str | None] = field(default_factory=set)
     """Experiments whose manifest is behind the catalogue; None: what waits in `_unfiled`, which has one too."""
+    unreported: set[str] = field(default_factory=set)
+    """Experiments that changed since their report was looked at."""
 
     @classmethod
     def of(cls, settings: Settings, monitor: Monitor) -> "House":
@@ -198,7 +200,9 @@ class House:
 
     def touch(self, experiments: Iterable[str | None]) -> None:
         """Note that these experiments changed; None: what waits in `_unfiled`."""
-        self.dirty.update(experiments)
+        changed = set(experiments)
+        self.dirty |= changed
+        self.unreported.update(each for each in changed if each is not None)
 
 
 def selection_of(settings: Settings) -> Selection:

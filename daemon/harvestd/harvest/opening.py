@@ -116,7 +116,7 @@ def _open_scratch(settings: Settings, stack: ExitStack) -> "Catalogue":
 
 def _import_work() -> None:
     """Import what is needed once a host is connected, so that nobody has to wait for it on the event loop then."""
-    for module in ("harvestd.harvest.session", "harvestd.convention.yaml_mapping"):
+    for module in ("harvestd.harvest.session", "harvestd.convention.yaml_mapping", "harvestd.harvest.reports"):
         import_module(module)
 
 

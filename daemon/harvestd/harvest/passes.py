@@ -98,6 +98,9 @@ async def once(settings: Settings, hosts: Sequence[Host], monitor: Monitor) -> l
             await house.knows.wait()
             for outcome in outcomes:
                 await house.catalogue.save_host(_record(outcome))
+            from harvestd.harvest.reports import Reports  # noqa: PLC0415  (imported meanwhile, see `opening`)
+
+            await Reports(house, root).finish()
     return outcomes
 
 

@@ -18,6 +18,7 @@ from harvestd.settings.sections import (
     Poll,
     Release,
     Remote,
+    Report,
     Section,
     Select,
     Ssh,
@@ -95,6 +96,7 @@ class Settings(BaseModel):
     select: Select = Field(default_factory=_empty_table)
     limits: Limits = Field(default_factory=_empty_table)
     naming: Naming = Field(default_factory=_empty_table)
+    report: Report = Field(default_factory=_empty_table)
     hosts: tuple[HostSettings, ...] = ()
     lambda_cloud: LambdaCloud = Field(default_factory=_empty_table)
     verdict: Verdict = Field(default_factory=_empty_table)

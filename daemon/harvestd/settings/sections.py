@@ -130,6 +130,13 @@ class Naming(Section):
     """Further aliases: a model's short name on a box → its id on the hub."""
 
 
+class Report(Section):
+    """What is made of an experiment for people to look at."""
+
+    pictures: bool = True
+    """Run the analysis scripts when something changed, where matplotlib is installed."""
+
+
 class LambdaCloud(Section):
     """Hosts that the cloud's API names. Where no key stands here, the usual places are asked."""
 

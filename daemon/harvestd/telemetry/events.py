@@ -125,6 +125,15 @@ class Event(StrEnum):
     """The catalogue was gone, and was made anew from manifests and files.
     Fields: path, experiments, runs, files, bytes, skipped, hint."""
 
+    REPORT_WRITTEN = "report.written"
+    """Debug only: an experiment's README, its scripts or its pictures were made anew. Fields: experiment, path."""
+
+    REPORT_FAILED = "report.failed"
+    """Something of an experiment's report can't be made. Fields: experiment, path, script, error, hint."""
+
+    REPORT_PLAIN = "report.plain"
+    """Said once: no pictures are made, since matplotlib is not installed. Fields: hint."""
+
     LOG_FORWARDED = "log.forwarded"
     """A library had something to say, at warning or above. Fields: logger, message, exception."""
 

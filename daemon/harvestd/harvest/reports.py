@@ -1,0 +1,158 @@
+"""Keeping the reports of experiments that changed behind them by a minute, at little cost; all are made as a pass ends.
+
+One experiment after the other. Drawing takes a tenth of the time at the most, so that many running experiments share a
+small machine with whatever else it does. What fails is told, once for each reason, and ends nothing.
+"""
+
+import time
+
+import anyio
+import anyio.to_thread
+
+from harvestd.errors import DiskFull, HarvestError, Retry
+from harvestd.harvest.house import House
+from harvestd.report import making, pictures
+from harvestd.report.copies import Placed
+from harvestd.report.known import Known
+from harvestd.store.failures import Conflict, Damaged, Refused
+from harvestd.store.root import DataRoot
+from harvestd.telemetry.events import Event
+from harvestd.telemetry.logs import get_logger
+
+EVERY = 60.0
+"""Seconds between two makings of one report, at least."""
+_QUIET = 5.0
+"""Seconds without a change after which it is made before it is `EVERY` behind."""
+_LOOK = 1.0
+_REST = 9.0
+"""For each second of drawing, seconds without."""
+_END = 300.0
+"""Seconds that a pass draws at its end; `harvestd report` makes what is missing then, and the daemon."""
+_WITHOUT = "pip install 'harvestd[analysis]'"
+
+
+class Reports:
+    """Makes the reports of experiments."""
+
+    def __init__(self, house: House, root: DataRoot) -> None:
+        self._house = house
+        self._root = root
+        self._behind: dict[str, tuple[float, float]] = {}
+        """When those that changed did so first, and last."""
+        self._made: dict[str, float] = {}
+        self._undrawn: dict[str, Placed] = {}
+        """Whose pictures are not of what is here now, the longest waiting first."""
+        self._may_draw = 0.0
+        self._told: dict[str, str] = {}
+        """By experiment: what went wrong last."""
+        self._said_plain = False
+
+    async def run(self) -> None:
+        """Make what is due until cancelled. Raises `HaltedForSafety`."""
+        await self._house.knows.wait()
+        # What the last process did not come to: for all others this is one small file to read.
+        self._house.unreported.update(each.id for each in self._house.catalogue.knowledge.experiments())
+        while True:
+            self._note()
+            now = time.monotonic()
+            for identifier, (first, last) in list(self._behind.items()):
+                rested = now - last >= _QUIET or now - first >= EVERY
+                if rested and now - self._made.get(identifier, -EVERY) >= EVERY:
+                    await self._write(identifier)
+            if self._undrawn and time.monotonic() >= self._may_draw:
+                await self._draw(next(iter(self._undrawn)))
+            await anyio.sleep(_LOOK)
+
+    async def finish(self) -> None:
+        """Make all that is due, as the end of a single pass. Raises `HaltedForSafety`."""
+        self._note()
+        for identifier in list(self._behind):
+            await self._write(identifier)
+        with anyio.move_on_after(_END):
+            while self._undrawn:
+                await self._draw(next(iter(self._undrawn)))
+
+    def _note(self) -> None:
+        now = time.monotonic()
+        for identifier in self._house.unreported:
+            first, _ = self._behind.get(identifier, (now, now))
+            self._behind[identifier] = first, now
+        self._house.unreported.clear()
+
+    def _known(self, identifier: str) -> Known:
+        knowledge = self._house.catalogue.knowledge
+        return Known(
+            knowledge.experiment(identifier),
+            tuple(run for run in knowledge.runs() if run.experiment == identifier),
+            tuple(knowledge.files_of(identifier)),
+            tuple(self._house.catalogue.left_out_of(identifier)),
+        )
+
+    async def _write(self, identifier: str) -> None:
+        del self._behind[identifier]
+        self._made[identifier] = time.monotonic()
+        async with self._house.places.still():
+            known = self._known(identifier)
+            if known.experiment.gone or not known.files:
+                return
+            try:
+                written = await anyio.to_thread.run_sync(making.write, self._root, known)
+            except FileNotFoundError:
+                return  # taken away: whoever follows what people do to directories will notice
+            except (DiskFull, Retry):
+                # Whoever fetches tells it; here it is made when there is room, or a descriptor, again.
+                self._house.unreported.add(identifier)
+                return
+            except (Conflict, Refused, Damaged) as e:
+                self._tell(known, e)
+                return
+        if written.changed:
+            self._say_written(known)
+        if written.needs_pictures and self._draws():
+            self._undrawn[identifier] = written.placed
+
+    def _draws(self) -> bool:
+        if not self._house.settings.report.pictures:
+            return False
+        if pictures.can_draw():
+            return True
+        if not self._said_plain:
+            self._said_plain = True
+            get_logger().info(Event.REPORT_PLAIN, hint=_WITHOUT)
+        return False
+
+    async def _draw(self, identifier: str) -> None:
+        placed = self._undrawn.pop(identifier)
+        known = self._known(identifier)
+        if known.experiment.gone:
+            return
+        began = time.monotonic()
+        try:
+            drawing = await making.draw(self._root, known, placed)
+            self._may_draw = time.monotonic() + _REST * (time.monotonic() - began)
+            async with self._house.places.still():
+                known = self._known(identifier)
+                await anyio.to_thread.run_sync(making.hang, self._root, known, drawing)
+        except FileNotFoundError:
+            return
+        except (Retry, DiskFull, Conflict, Refused, Damaged) as e:
+            self._tell(known, e)
+            return
+        self._say_written(known)
+        for script, error in drawing.drawn.failed.items():
+            self._tell(known, Refused(error), script)
+        if not drawing.drawn.failed:
+            self._told.pop(identifier, None)
+
+    def _say_written(self, known: Known) -> None:
+        directory = known.experiment.directory
+        get_logger().debug(Event.REPORT_WRITTEN, experiment=known.experiment.id, path=directory)
+
+    def _tell(self, known: Known, error: HarvestError, script: str = "") -> None:
+        """Tell what went wrong; the same thing again only to who debugs."""
+        same = self._told.get(known.experiment.id) == f"{script}: {error}"
+        self._told[known.experiment.id] = f"{script}: {error}"
+        log = get_logger().bind(experiment=known.experiment.id, path=known.experiment.directory)
+        (log.debug if same else log.warning)(
+            Event.REPORT_FAILED, script=script or None, error=str(error), hint=error.hint or None
+        )

@@ -1,0 +1,94 @@
+"""The analysis scripts of an experiment: copies of ours, each telling by itself whether a person edited it.
+
+A copy's last line holds the hash of what stands above it. While that is true the copy is ours, of whatever version, and
+a newer one replaces it; once a person changed anything, that line included, it is theirs and stays. So no list of
+earlier versions is kept, and a lost catalogue loses nothing.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Final
+
+from harvestd.convention.paths import LocalPath
+from harvestd.convention.reports import ANALYSIS
+from harvestd.convention.values import value
+from harvestd.store.failures import Conflict, Damaged, Refused
+from harvestd.store.root import DataRoot
+from harvestd.store.whole import write_inside
+
+SOURCE: Final = files("harvestd.report") / "scripts"
+"""Where the scripts lie that harvestd brought with it."""
+_LIMIT: Final = 4 << 20
+_SEAL: Final = re.compile(rb"# as harvestd wrote it; whoever edits it keeps it: ([0-9a-f]{64})\n\Z")
+_MAIN: Final = b'if __name__ == "__main__":'
+
+
+@value
+class Placed:
+    """How the scripts of an experiment stand."""
+
+    edited: frozenset[str] = frozenset()
+    """Names of those that a person changed."""
+    written: tuple[str, ...] = ()
+    """Names of those that were put there, or replaced."""
+
+
+def scripts() -> Mapping[str, bytes]:
+    """Give what is copied, by name: each script and the modules that they share."""
+    found = sorted((each for each in SOURCE.iterdir() if each.name.endswith(".py")), key=lambda each: each.name)
+    return {each.name: each.read_bytes() for each in found if each.name != "__init__.py"}
+
+
+def startable(given: Mapping[str, bytes]) -> tuple[str, ...]:
+    """Give the names of those that a person starts; the others are modules that these share."""
+    return tuple(name for name, content in given.items() if _MAIN in content)
+
+
+def mark(given: Mapping[str, bytes]) -> str:
+    """Give a hash of all scripts."""
+    return hashlib.sha256(b"\0".join(part for name in given for part in (name.encode(), given[name]))).hexdigest()
+
+
+def sealed(content: bytes) -> bytes:
+    """Give a script as it is copied."""
+    whole = content if content.endswith(b"\n") else content + b"\n"
+    return whole + f"# as harvestd wrote it; whoever edits it keeps it: {hashlib.sha256(whole).hexdigest()}\n".encode()
+
+
+def is_ours(content: bytes) -> bool:
+    """Tell whether a copy is as some version of harvestd wrote it."""
+    seal = _SEAL.search(content)
+    return seal is not None and hashlib.sha256(content[: seal.start()]).hexdigest().encode() == seal[1]
+
+
+def place(root: DataRoot, directory: LocalPath, given: Mapping[str, bytes]) -> Placed:
+    """Bring the copies in `analysis/` to what is `given`; blocks.
+
+    Raises FileNotFoundError where the experiment's directory is gone, `Conflict`, `Refused`, `DiskFull` and
+    `HaltedForSafety`.
+    """
+    edited: set[str] = set()
+    written: list[str] = []
+    for name, content in given.items():
+        path, copy = directory.child(ANALYSIS, name), sealed(content)
+        found = _standing(root, path)
+        if found == copy:
+            continue
+        if found is None or is_ours(found):
+            write_inside(root, directory, (ANALYSIS, name), copy)
+            written.append(name)
+        else:
+            edited.add(name)
+    return Placed(frozenset(edited), tuple(written))
+
+
+def _standing(root: DataRoot, path: LocalPath) -> bytes | None:
+    """Give what stands at the path, None for nothing; what can't be read there is somebody's, and not empty."""
+    try:
+        return root.read(path, _LIMIT)
+    except FileNotFoundError:
+        return None
+    except (Conflict, Refused, Damaged):
+        return b""

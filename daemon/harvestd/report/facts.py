@@ -1,0 +1,94 @@
+"""What a README says of an experiment: what is on record, and what its small files at home say. Changes nothing.
+
+Blocks: whoever calls it does so in a thread. What can't be read is left out of the README, which is no place for
+errors; `harvestd verify` names it.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from harvestd.convention.artifacts import Kind
+from harvestd.convention.paths import LocalPath, RejectedPath
+from harvestd.convention.records import FileRecord
+from harvestd.convention.reports import ANALYSIS
+from harvestd.convention.values import value
+from harvestd.report import evals, training
+from harvestd.report.evals import MAX_METRICS, EvalFigures
+from harvestd.report.known import Known
+from harvestd.report.training import PIECE, TrainingFigures
+from harvestd.store.failures import Conflict, Damaged, Refused
+from harvestd.store.root import DataRoot
+
+_MAX_META: Final = 1 << 20
+_MOST_PICTURES: Final = 20
+_UNREADABLE: Final = (FileNotFoundError, Conflict, Refused, Damaged)
+
+
+@value
+class Facts:
+    """Everything that a README is rendered from."""
+
+    known: Known
+    evals: tuple[EvalFigures, ...] = ()
+    training: TrainingFigures | None = None
+    logged_at: int | None = None
+    """When the log was last written on its box, Unix time in nanoseconds."""
+    pictures: tuple[str, ...] = ()
+    """The names of the pictures in `analysis/`."""
+    scripts: tuple[str, ...] = ()
+    """The names of the scripts there that a person can start."""
+
+
+def gather(root: DataRoot, known: Known, scripts: tuple[str, ...]) -> Facts:
+    """Read what the README of an experiment needs. Raises `HaltedForSafety` and `Retry`."""
+    log = next((file for file in known.files if file.kind is Kind.TRAIN_LOG), None)
+    return Facts(
+        known=known,
+        evals=tuple(_evals(root, known.files)),
+        training=_training(root, log.target) if log else None,
+        logged_at=log.version.mtime_ns if log else None,
+        pictures=_pictures(root, known.directory),
+        scripts=scripts,
+    )
+
+
+def _evals(root: DataRoot, files: Iterable[FileRecord]) -> Iterable[EvalFigures]:
+    for file in files:
+        # Of a batch eval, consolidated_metrics.csv says again what each step's own file does.
+        if file.kind is Kind.METRICS and file.target.name == "metrics.csv":
+            meta = LocalPath((*file.target.parts[:-1], "run_meta.json"))
+            found = evals.figures_of(
+                file.place, _content(root, file.target, MAX_METRICS), _content(root, meta, _MAX_META)
+            )
+            if found:
+                yield found
+
+
+def _content(root: DataRoot, path: LocalPath, limit: int) -> bytes:
+    try:
+        return root.read(path, limit)
+    except _UNREADABLE:
+        return b""
+
+
+def _training(root: DataRoot, log: LocalPath) -> TrainingFigures | None:
+    try:
+        with root.reading(log) as file:
+            beginning = file.read(PIECE)
+            file.seek(max(0, file.seek(0, 2) - PIECE))
+            return training.figures_of(beginning, file.read(PIECE))
+    except _UNREADABLE:
+        return None
+
+
+def _pictures(root: DataRoot, directory: LocalPath) -> tuple[str, ...]:
+    try:
+        names = root.listing(directory / ANALYSIS)
+    except (FileNotFoundError, Conflict, Refused, RejectedPath):
+        return ()
+    return tuple(name for name in names if _is_picture(name))[:_MOST_PICTURES]
+
+
+def _is_picture(name: str) -> bool:
+    plain = name.removesuffix(".png")
+    return plain != name and plain.isascii() and plain.replace("_", "").replace("-", "").isalnum()

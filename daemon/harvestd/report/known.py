@@ -1,0 +1,51 @@
+"""What is on record of one experiment, for its report: given by the catalogue, in a daemon or beside one."""
+
+import hashlib
+from typing import Final
+
+from harvestd.convention.artifacts import Kind
+from harvestd.convention.layout import LeftOut
+from harvestd.convention.paths import LocalPath
+from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
+from harvestd.convention.values import value
+
+_LAYOUT: Final = "1"
+"""Changes with the README's form, so that all are written anew."""
+_DRAWN: Final = frozenset({Kind.CONFIG, Kind.TRAIN_LOG, Kind.METRICS, Kind.RUN_META, Kind.EVAL_CONFIG, Kind.CHECKPOINT})
+_DIGITS: Final = 16
+
+
+@value
+class Known:
+    """One experiment with all that belongs to it."""
+
+    experiment: ExperimentRecord
+    runs: tuple[RunRecord, ...] = ()
+    files: tuple[FileRecord, ...] = ()
+    left_out: tuple[tuple[str, LeftOut], ...] = ()
+    """As (host, entry)."""
+
+    @property
+    def directory(self) -> LocalPath:
+        """Where the experiment is; raises `RejectedPath` for what can't be a directory's name."""
+        return LocalPath((self.experiment.directory,))
+
+    def mark(self, scripts: str) -> str:
+        """Give a hash of everything that the README is made from; `scripts` is one of the scripts."""
+        files = sorted((str(file.target), file.sha256, file.host, file.place, file.reason) for file in self.files)
+        runs = sorted(repr((run.name, run.host, run.place, run.config, run.final, run.step)) for run in self.runs)
+        left_out = sorted((host, repr(each)) for host, each in self.left_out)
+        return _hash(_LAYOUT, scripts, repr(self.experiment), *runs, *map(repr, (*files, *left_out)))
+
+    def mark_of_pictures(self, scripts: str) -> str:
+        """Give a hash of what the pictures are drawn from: small files, and the directory's name in their titles."""
+        drawn = sorted((str(file.target), file.sha256) for file in self.files if file.kind in _DRAWN)
+        return _hash(scripts, self.experiment.directory, *map(repr, drawn))
+
+
+def _hash(*texts: str) -> str:
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(text.encode("utf-8", "surrogatepass"))
+        digest.update(b"\0")
+    return digest.hexdigest()[:_DIGITS]

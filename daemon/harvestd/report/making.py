@@ -1,0 +1,120 @@
+"""Making an experiment's report: the scripts and the README in one step, the pictures in another.
+
+What is up to date is told by the hashes that the README carries (`notes.Marks`), so that an experiment that did not
+change costs some small files to read. Nothing is made again of a directory that a person took away.
+"""
+
+import hashlib
+
+from harvestd.convention.paths import LocalPath
+from harvestd.convention.reports import ANALYSIS, README
+from harvestd.convention.values import value
+from harvestd.report import copies, notes, pictures, readme
+from harvestd.report.copies import Placed
+from harvestd.report.facts import gather
+from harvestd.report.known import Known
+from harvestd.report.notes import Marks
+from harvestd.report.pictures import Drawn
+from harvestd.store import workshop
+from harvestd.store.root import DataRoot
+from harvestd.store.whole import write_inside
+
+_LARGEST_README = 8 << 20
+"""Bytes; a larger one is left alone."""
+
+
+@value
+class Written:
+    """How a report stands after its README was made."""
+
+    marks: Marks
+    """As the README carries them now."""
+    current: str
+    """The hash of what pictures would be drawn from now."""
+    placed: Placed
+    changed: bool
+    """Whether anything was written."""
+
+    @property
+    def needs_pictures(self) -> bool:
+        """Whether what is drawn is not what is here."""
+        return self.marks.pictures != self.current
+
+
+@value
+class Drawing:
+    """What running the scripts came to, not published yet."""
+
+    mark: str
+    """The hash of what the pictures were drawn from."""
+    drawn: Drawn
+
+
+def write(root: DataRoot, known: Known) -> Written:
+    """Bring an experiment's scripts and its README up to date; blocks.
+
+    Raises FileNotFoundError where its directory is gone, `Conflict`, `Refused` and `Damaged` where what stands at the
+    README's place is none, `Retry`, `DiskFull` and `HaltedForSafety`.
+    """
+    given = copies.scripts()
+    placed = copies.place(root, known.directory, given)
+    before = _standing(root, known)
+    had = notes.marks_in(before)
+    of_scripts = copies.mark(given)
+    marks = Marks(known.mark(of_scripts), had.pictures if had else Marks().pictures)
+    if marks == had:
+        return Written(marks, known.mark_of_pictures(of_scripts), placed, changed=bool(placed.written))
+    changed = _put(root, known, before, marks)
+    return Written(marks, known.mark_of_pictures(of_scripts), placed, changed=changed or bool(placed.written))
+
+
+async def draw(root: DataRoot, known: Known, placed: Placed) -> Drawing:
+    """Draw an experiment's pictures; writes nothing there. Raises `Retry` where there is no temporary directory.
+
+    Where a person edited a script, its picture is theirs; where they edited a module that all scripts share, all are.
+    """
+    given = copies.scripts()
+    startable = copies.startable(given)
+    ours = () if placed.edited - set(startable) else tuple(name for name in startable if name not in placed.edited)
+    mark = known.mark_of_pictures(copies.mark(given))
+    return Drawing(mark, await pictures.draw(workshop.place_to_read(root, known.directory), ours))
+
+
+def hang(root: DataRoot, known: Known, drawing: Drawing) -> None:
+    """Publish pictures that are not there already, and show them in the README; blocks, and raises as `write`.
+
+    A script that failed is run again when something changes, or when a person asks.
+    """
+    for name, content in drawing.drawn.pictures.items():
+        if not _is_there(root, known.directory.child(ANALYSIS, name), content):
+            write_inside(root, known.directory, (ANALYSIS, name), content)
+    marks = Marks(known.mark(copies.mark(copies.scripts())), drawing.mark)
+    _put(root, known, _standing(root, known), marks)
+
+
+def _is_there(root: DataRoot, path: LocalPath, content: bytes) -> bool:
+    try:
+        return root.sha256(path) == hashlib.sha256(content).hexdigest()
+    except FileNotFoundError:
+        return False
+
+
+def _standing(root: DataRoot, known: Known) -> bytes:
+    try:
+        return root.read(known.directory / README, _LARGEST_README)
+    except FileNotFoundError:
+        return b""
+
+
+def _put(root: DataRoot, known: Known, before: bytes, marks: Marks) -> bool:
+    """Write the README where it is to change; tells whether it was.
+
+    A person who saves theirs within the moment between our reading and our writing loses what they changed; an editor
+    that still holds it wins when it saves next, and only the generated part is made again.
+    """
+    facts = gather(root, known, copies.startable(copies.scripts()))
+    after = notes.with_part(before, marks, readme.rendered(facts))
+    if after == before:
+        return False
+    write_inside(root, known.directory, (README,), after)
+    return True

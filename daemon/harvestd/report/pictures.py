@@ -1,0 +1,127 @@
+"""The pictures in `analysis/`: made by running our own scripts, one at a time, where matplotlib is installed.
+
+A script runs as a process of its own, at the lowest priority, with limits on its time and memory, without our
+environment's secrets; it reads the experiment and writes into a private directory, and what it made is published from
+there. Only the scripts that harvestd brought with it are run, never a file below the data root. Cancelling ends the
+process with all it started.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib.resources import as_file
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import anyio
+import anyio.to_thread
+from anyio.abc import Process
+
+from harvestd.convention.values import value
+from harvestd.report import copies
+from harvestd.store import workshop
+from harvestd.telemetry.escaping import escaped
+
+DEADLINE: Final = 120.0
+"""Seconds for one script."""
+_TOLD: Final = 2_000
+"""Characters of what a script said, from its end."""
+_KEPT: Final = frozenset(
+    {"PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"}
+)
+_QUIET: Final = {"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+_LAUNCH: Final = """
+import ctypes, os, resource, runpy, signal, sys
+os.nice(19)
+resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 20, 64 << 20))
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: nobody would wait for the picture any more
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@value
+class Drawn:
+    """What a run of the scripts came to."""
+
+    pictures: Mapping[str, bytes]
+    failed: Mapping[str, str]
+    """By the script's name: what it said, or that it took too long."""
+
+
+def can_draw() -> bool:
+    """Tell whether matplotlib is installed for this Python; it is not imported."""
+    return find_spec("matplotlib") is not None
+
+
+async def draw(experiment: Path, names: tuple[str, ...]) -> Drawn:
+    """Run these scripts on the experiment in a directory, one after the other; nothing is changed there.
+
+    Raises `Retry` where there is no temporary directory.
+    """
+    with as_file(copies.SOURCE) as directory:
+        return await _draw(experiment, [directory / name for name in names])
+
+
+async def _draw(experiment: Path, scripts: list[Path]) -> Drawn:
+    output = await anyio.to_thread.run_sync(workshop.set_up)
+    try:
+        failed: dict[str, str] = {}
+        for script in scripts:
+            said = await _run(script, experiment, output)
+            if said is not None:
+                failed[script.name] = said
+        return Drawn(await anyio.to_thread.run_sync(workshop.made_in, output, ".png"), failed)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(workshop.clear_away, output)
+
+
+async def _run(script: Path, experiment: Path, output: Path) -> str | None:
+    """Run one script; gives what went wrong, None where nothing did."""
+    command = [sys.executable, "-I", "-B", "-c", _LAUNCH, str(script), str(experiment), "--output", str(output)]
+    kept = {name: text for name, text in os.environ.items() if name in _KEPT}
+    process = await anyio.open_process(
+        command,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
+        cwd=output,
+        env={**kept, **_QUIET},
+        start_new_session=True,
+    )
+    said = ""
+    try:
+        with anyio.move_on_after(DEADLINE) as patience:
+            said = await _said(process)
+            await process.wait()
+    finally:
+        await _end(process)
+    if patience.cancelled_caught:
+        return f"it was not done after {DEADLINE:g} s"
+    if process.returncode:
+        return f"it ended with {process.returncode}: {said or 'no word'}"
+    return None
+
+
+async def _said(process: Process) -> str:
+    """Read all that a process says, and give the end of it on one line."""
+    end = b""
+    if process.stdout is not None:
+        async for piece in process.stdout:
+            end = (end + piece)[-_TOLD:]
+    return escaped(end.decode("utf-8", "replace").strip())
+
+
+async def _end(process: Process) -> None:
+    """Kill what is left of the process's group, and wait for it."""
+    with anyio.CancelScope(shield=True):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.aclose()

@@ -1,0 +1,203 @@
+"""The generated part of an experiment's README.md, as text from facts. Pure: the same facts give the same text.
+
+Whatever a box or an operator called something is a code span (`markdown.code`): it is shown, and does nothing.
+"""
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+from typing import Final
+
+from harvestd.convention.artifacts import Kind
+from harvestd.convention.layout import LeftOut
+from harvestd.convention.patterns import run_name
+from harvestd.convention.records import FileRecord, RunRecord
+from harvestd.convention.reports import ANALYSIS
+from harvestd.report.evals import Line, Setting, lines_of
+from harvestd.report.facts import Facts
+from harvestd.report.markdown import cell, code, table
+
+_MOST_LINES: Final = 20
+_MOST_REASONS: Final = 30
+_STEP: Final = 1024
+_UNITS: Final = ("KiB", "MiB", "GiB", "TiB")
+_PARTS: Final = {
+    "experiment_name": "experiment",
+    "date": "date",
+    "model": "model",
+    "hardware": "hardware",
+    "steps": "steps",
+}
+
+
+def rendered(facts: Facts) -> str:
+    """Give the text, with a line break at its end."""
+    sections = (_head(facts), _results(facts), _pictures(facts), _checkpoints(facts), _left_out(facts), _again(facts))
+    return "\n".join(line for section in sections for line in section)
+
+
+def _head(facts: Facts) -> Iterator[str]:
+    known = facts.known
+    yield f"# {code(known.experiment.directory)}\n"
+    yield "Written by harvestd, and again when something changes; notes above and below this part stay as they are.\n"
+    rows = [
+        [_PARTS[name], cell(part.value), f"from {cell(part.source)}"]
+        for name, part in known.experiment.name.parts.items()
+    ]
+    for run in known.runs:
+        rows += _run(run)
+    if facts.logged_at is not None:
+        rows.append(["last line logged", _moment(facts.logged_at), "the log's own time on its box"])
+    yield from table(["", "", ""], rows)
+    if known.experiment.aliases:
+        yield f"\nCalled before: {', '.join(map(code, known.experiment.aliases))}"
+    yield ""
+
+
+def _run(run: RunRecord) -> Iterator[list[str]]:
+    yield ["run", cell(run.name), _state(run)]
+    yield ["where", cell(f"{run.host}:{run.place}"), ""]
+    name = run_name(run.name)
+    if name:
+        day, _, time = name.timestamp.partition("_")
+        yield ["started", f"{day} {time.replace('-', ':')}", "the run directory's name, in the box's time"]
+    if run.config.backbone:
+        yield ["trained from", cell(run.config.backbone), "config.yaml"]
+    if run.config.dataset:
+        yield ["trained on", cell(run.config.dataset), "config.yaml"]
+
+
+def _state(run: RunRecord) -> str:
+    if run.final:
+        return "finished" if run.final.step is None else f"finished at step {run.final.step}"
+    if run.step is None:
+        return "not finished"
+    of = f" of {run.config.total_steps}" if run.config.total_steps is not None else ""
+    return f"not finished: step {run.step}{of}"
+
+
+def _moment(nanoseconds: int) -> str:
+    try:
+        return datetime.fromtimestamp(nanoseconds // 10**9, UTC).isoformat(sep=" ")[:19] + " UTC"
+    except (ValueError, OverflowError, OSError):
+        return "unknown"  # a box may send any number
+
+
+def _results(facts: Facts) -> Iterator[str]:
+    yield "## Results\n"
+    lines = lines_of(facts.evals)
+    if not lines:
+        yield "No eval is here yet.\n"
+    for line in lines[:_MOST_LINES]:
+        yield from _line(line)
+    if len(lines) > _MOST_LINES:
+        yield f"{len(lines) - _MOST_LINES} more settings were evaluated.\n"
+    if facts.training and facts.training.last_step is not None:
+        first = f" from step {facts.training.first_step}" if facts.training.first_step is not None else ""
+        yield f"The training log goes{first} to step {facts.training.last_step}.\n"
+        rows = [[cell(key), f"{number:.4g}", str(step)] for key, (number, step) in facts.training.last.items()]
+        if rows:
+            yield from table(["training", "last value", "step"], rows)
+            yield ""
+
+
+def _line(line: Line) -> Iterator[str]:
+    yield f"{_setting(line.setting)}: {_count(len(line.evals), 'eval')}, means over n questions.\n"
+    notable = line.notable
+    ks = sorted({k for _, each in notable for k in each.passes})
+    rows = [
+        [word, cell(each.step) if each.step else "unknown", str(each.questions)]
+        + [f"{each.passes[k]:.4f}" if k in each.passes else "" for k in ks]
+        for word, each in notable
+    ]
+    yield from table(["", "step", "n", *(f"pass@{k}" for k in ks)], rows)
+    yield ""
+
+
+def _setting(setting: Setting) -> str:
+    said = [code(setting.dataset) if setting.dataset else "unknown dataset"]
+    for name, number in (("temperature", setting.temperature), ("top-p", setting.top_p), ("r", setting.answers)):
+        if number is not None:
+            said.append(f"{name} {number:g}")
+    if setting.subset is None:
+        said.append("fraction of the questions unknown")
+    elif setting.subset != 1:
+        said.append(f"a fraction of {setting.subset:g} of the questions")
+    return ", ".join(said)
+
+
+def _pictures(facts: Facts) -> Iterator[str]:
+    if facts.pictures:
+        yield "## Pictures\n"
+        yield from (f"![{name.removesuffix('.png').replace('_', ' ')}]({ANALYSIS}/{name})\n" for name in facts.pictures)
+
+
+def _checkpoints(facts: Facts) -> Iterator[str]:
+    yield "## Checkpoints here\n"
+    by_directory: dict[str, list[FileRecord]] = {}
+    for file in facts.known.files:
+        if file.kind is Kind.CHECKPOINT:
+            by_directory.setdefault("/".join(file.target.parts[1:4]), []).append(file)
+    if not by_directory:
+        yield "None.\n"
+        return
+    rows = [
+        [cell(directory), _size(sum(file.size for file in files)), cell(files[0].reason)]
+        for directory, files in sorted(by_directory.items())
+    ]
+    yield from table(["directory", "size", "because"], rows)
+    yield ""
+
+
+def _left_out(facts: Facts) -> Iterator[str]:
+    yield "## Not here\n"
+    if not facts.known.left_out:
+        yield "Nothing was left out.\n"
+        return
+    by_reason: dict[str, list[LeftOut]] = {}
+    for _, each in facts.known.left_out:
+        by_reason.setdefault(each.reason, []).append(each)
+    rows = [
+        [cell(reason), str(sum(each.entries for each in entries)), _total(entries), _examples(entries)]
+        for reason, entries in sorted(by_reason.items())
+    ]
+    yield from table(["why", "files", "size", "what"], rows[:_MOST_REASONS])
+    if len(rows) > _MOST_REASONS:
+        yield f"\n{len(rows) - _MOST_REASONS} more reasons."
+    yield "\n`manifest.json` lists each of them.\n"
+
+
+def _examples(entries: list[LeftOut]) -> str:
+    names = sorted({PurePosixPath(each.place).name for each in entries})
+    more = f" and {len(names) - 3} more names" if len(names) > 3 else ""  # noqa: PLR2004  (as many as a cell shows well)
+    return ", ".join(map(cell, names[:3])) + more
+
+
+def _total(entries: Iterable[LeftOut]) -> str:
+    sizes = [each.size for each in entries]
+    known = [size for size in sizes if size is not None]
+    if not known:
+        return "unknown"
+    return _size(sum(known)) if len(known) == len(sizes) else f"{_size(sum(known))} at least"
+
+
+def _again(facts: Facts) -> Iterator[str]:
+    if facts.scripts:
+        yield "## The scripts\n"
+        yield "They need Python and matplotlib, nothing else; a script that you change is yours and stays as it is.\n"
+        yield "```sh"
+        yield from (f"python {ANALYSIS}/{name}" for name in facts.scripts)
+        yield "```\n"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _size(count: int) -> str:
+    size, unit = float(count), "B"
+    for larger in _UNITS:
+        if round(size, 1) < _STEP:
+            break
+        size, unit = size / _STEP, larger
+    return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"

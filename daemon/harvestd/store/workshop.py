@@ -1,0 +1,50 @@
+"""A private directory beside the data root, where a program of ours may write; what it made is taken from there.
+
+It lies where the system keeps temporary files, holds nothing that can't be made again, and is removed after use; that
+of a process that was killed stays until the system clears such files away.
+"""
+
+import shutil
+import stat
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from harvestd.convention.paths import LocalPath
+from harvestd.errors import Retry
+from harvestd.store.root import DataRoot
+
+_MOST: Final = 32
+_LARGEST: Final = 32 << 20
+"""Bytes of one file."""
+
+
+def set_up() -> Path:
+    """Make an empty directory that only this user can enter; raises `Retry` where there is no room for one."""
+    try:
+        return Path(tempfile.mkdtemp(prefix="harvestd-"))
+    except OSError as error:
+        raise Retry(
+            f"can't make a temporary directory: {error.strerror}", hint="is there room below TMPDIR?"
+        ) from error
+
+
+def clear_away(directory: Path) -> None:
+    """Remove the directory with what is in it; what can't be removed stays."""
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def made_in(directory: Path, suffix: str) -> Mapping[str, bytes]:
+    """Give the files that end in `suffix`, by name; links, whatever is too large and more than a few are not taken."""
+    found: dict[str, bytes] = {}
+    for path in sorted(directory.glob(f"*{suffix}")):
+        answer = path.lstat()
+        if stat.S_ISREG(answer.st_mode) and answer.st_size <= _LARGEST and len(found) < _MOST:
+            found[path.name] = path.read_bytes()
+    return found
+
+
+def place_to_read(root: DataRoot, directory: LocalPath) -> Path:
+    """Give an experiment's directory as a path, for a program of ours that reads there and writes elsewhere."""
+    return root.path.joinpath(*directory.parts)

@@ -1,0 +1,276 @@
+"""Reports: README, scripts and pictures appear, follow what changes, and leave alone what a person made."""
+
+import json
+import shutil
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from harvestd.cli.app import app
+from harvestd.cli.ending import ended
+from harvestd.demo.content import RunSpec
+from harvestd.demo.eval_content import EvalSpec
+from harvestd.demo.writers import RunWriter, evals_of_run
+from harvestd.harvest import reports
+from harvestd.report import copies, pictures
+from support.house import Workstation
+from support.waiting import events, until
+
+pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
+
+RUN = RunSpec(total_steps=12, adapter_bytes=1024)
+SCRIPTS = Path(__file__).parents[1] / "support" / "analysis"
+DRAWN = {"pictures": True}
+NOTE = b"# Mine\r\n\xff"
+
+
+@pytest.fixture(autouse=True)
+def _stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let scripts stand in that need no matplotlib, and that can be made to fail."""
+    monkeypatch.setattr(copies, "SOURCE", SCRIPTS)
+    monkeypatch.setattr(pictures, "can_draw", lambda: True)
+
+
+@pytest.fixture
+def writer(workstation: Workstation) -> RunWriter:
+    """Give a run of a box, with one eval, that goes on."""
+    box = workstation.add_box()
+    made = RunWriter(box.root, RUN)
+    made.start()
+    made.log_until(4)
+    evals = evals_of_run(box.root, EvalSpec(RUN, questions=5))
+    evals.write_config()
+    evals.evaluate(4)
+    return made
+
+
+def home_of(workstation: Workstation) -> Path:
+    """Give the run's experiment."""
+    home = workstation.experiment(RUN.name)
+    assert home is not None
+    return home
+
+
+def identities(home: Path) -> dict[str, tuple[int, int]]:
+    """Give what tells a file that was written again from one that was not, of all of the report."""
+    paths = [home / "README.md", *(home / "analysis").iterdir()]
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
+
+
+def is_alive(process: int) -> bool:
+    """Tell whether there is a process of this id, a dead one that nobody waited for too."""
+    return Path("/proc", str(process)).exists()
+
+
+async def test_a_pass_leaves_a_report(workstation: Workstation, writer: RunWriter) -> None:
+    """README, scripts and pictures are there after a pass; one that changes nothing writes none of them again."""
+    await workstation.once(report=DRAWN)
+    home = home_of(workstation)
+    readme = (home / "README.md").read_text()
+    assert f"`{RUN.name}`" in readme
+    assert "not finished: step 4 of 12" in readme
+    assert "![shade](analysis/shade.png)" in readme
+    assert "python analysis/shade.py" in readme
+    assert "analysis/shared.py" not in readme
+    before = identities(home)
+    assert before.keys() == {"README.md", "shade.py", "shared.py", "troubled.py", "shade.png", "troubled.png"}
+    await workstation.once(report=DRAWN)
+    assert identities(home) == before
+    assert workstation.findings() == []
+    writer.log_until(12)
+    writer.finish()
+    await workstation.once(report=DRAWN)
+    home = home_of(workstation)
+    after = identities(home)
+    assert {name for name in after if after[name] != before[name]} == {"README.md", "shade.png"}
+    assert "finished at step 12" in (home / "README.md").read_text()
+    assert workstation.findings() == []
+
+
+async def test_what_a_person_made_stays(workstation: Workstation, writer: RunWriter) -> None:
+    """Notes around the generated part, an edited script and what stands beside it survive; its picture is theirs."""
+    await workstation.once(report=DRAWN)
+    home = home_of(workstation)
+    readme, script, picture = home / "README.md", home / "analysis" / "shade.py", home / "analysis" / "shade.png"
+    readme.write_bytes(NOTE + readme.read_bytes() + NOTE)
+    script.write_bytes(script.read_bytes().replace(b"len", b"LEN") + b"# mine\n")
+    picture.write_bytes(b"mine")
+    (home / "analysis" / "troubled.py").unlink()
+    (home / "analysis" / "mine.py").write_bytes(b"1")
+    edited = script.read_bytes()
+    writer.log_until(8)
+    await workstation.once(report=DRAWN)
+    text = readme.read_bytes()
+    assert text.startswith(NOTE + b"<!-- harvestd begins")
+    assert text.endswith(b"<!-- harvestd ends -->\n" + NOTE)
+    assert b"step 8 of 12" in text
+    assert (script.read_bytes(), picture.read_bytes()) == (edited, b"mine")
+    assert copies.is_ours((home / "analysis" / "troubled.py").read_bytes())
+    assert workstation.findings() == []
+
+
+async def test_a_module_that_a_person_edited_makes_all_pictures_theirs(
+    workstation: Workstation, writer: RunWriter
+) -> None:
+    """Where what all scripts share was edited, ours would draw other pictures than those of the person."""
+    await workstation.once(report=DRAWN)
+    home = home_of(workstation)
+    with (home / "analysis" / "shared.py").open("ab") as file:
+        file.write(b"# mine\n")
+    before = identities(home)
+    writer.log_until(8)
+    await workstation.once(report=DRAWN)
+    assert {name for name, each in identities(home).items() if each != before[name]} == {"README.md"}
+
+
+async def test_an_older_copy_of_ours_is_replaced(workstation: Workstation, writer: RunWriter) -> None:
+    """A copy that some other version of harvestd wrote, and nobody edited, becomes the one of today."""
+    await workstation.once()
+    script = home_of(workstation) / "analysis" / "shade.py"
+    script.write_bytes(copies.sealed(b"# of another version\n"))
+    writer.log_until(8)
+    await workstation.once()
+    assert script.read_bytes() == copies.sealed((SCRIPTS / "shade.py").read_bytes())
+
+
+async def test_without_matplotlib_the_rest_is_made(
+    workstation: Workstation, writer: RunWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing can be drawn the daemon says so once, and makes README and scripts."""
+    monkeypatch.setattr(pictures, "can_draw", lambda: False)
+    monkeypatch.setattr(reports, "EVERY", 0.0)
+    async with workstation.running(report=DRAWN) as said:
+        await until(workstation.stands(RUN.name, "..", "README.md"))
+        readme = home_of(workstation) / "README.md"
+        writer.log_until(8)
+        await until(lambda: "step 8 of 12" in readme.read_text())
+        assert len(events(said, "report.plain")) == 1
+        assert "harvestd[analysis]" in events(said, "report.plain")[0]["hint"]
+    assert not list(readme.parent.glob("analysis/*.png"))
+
+
+async def test_the_daemon_follows(workstation: Workstation, writer: RunWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report of a run that goes on is made again with its new lines, picture and all."""
+    monkeypatch.setattr(reports, "_QUIET", 0.0)
+    monkeypatch.setattr(reports, "_REST", 0.0)
+    monkeypatch.setattr(reports, "_LOOK", 0.05)
+    async with workstation.running(report=DRAWN) as said:
+        await until(workstation.stands(RUN.name, "..", "analysis", "shade.png"))
+        home = home_of(workstation)
+        picture = (home / "analysis" / "shade.png").read_bytes()
+        writer.log_until(8)
+        await until(workstation.has(writer.train_log, RUN.name, "logs", "train_log.jsonl"))
+        monkeypatch.setattr(reports, "EVERY", 0.0)
+        await until(lambda: (home / "analysis" / "shade.png").read_bytes() != picture)
+        await until(lambda: "step 8 of 12" in (home / "README.md").read_text())
+        assert not events(said, "report.failed")
+    assert workstation.findings() == []
+
+
+async def test_a_start_makes_what_the_last_process_did_not_come_to(
+    workstation: Workstation, writer: RunWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pictures of another state are drawn by the next daemon, though nothing changes any more."""
+    monkeypatch.setattr(reports, "_QUIET", 0.0)
+    await workstation.once()
+    home = home_of(workstation)
+    assert writer.last_step == 4
+    assert not (home / "analysis" / "shade.png").exists()
+    async with workstation.running(report=DRAWN):
+        await until((home / "analysis" / "shade.png").exists)
+
+
+async def test_a_script_that_fails_is_told_once(
+    workstation: Workstation, writer: RunWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last words are an event, escaped and without secrets to say; the others draw, and everything goes on."""
+    monkeypatch.setenv("LAMBDA_API_KEY", "secret")
+    monkeypatch.setattr(reports, "_QUIET", 0.0)
+    monkeypatch.setattr(reports, "_REST", 0.0)
+    monkeypatch.setattr(reports, "EVERY", 0.0)
+    await workstation.once()
+    home = home_of(workstation)
+    (home / "trouble").write_text("what a mess")
+    async with workstation.running(report=DRAWN) as said:
+        await until(lambda: events(said, "report.failed"))
+        (told,) = events(said, "report.failed")
+        assert told["script"] == "troubled.py"
+        assert "\\x1b[31mwhat a mess" in str(told["error"])
+        assert (home / "analysis" / "shade.png").exists()
+        (home / "trouble").write_text("environment")
+        writer.log_until(5)
+        await until(lambda: len(events(said, "report.failed")) == 2)
+        assert "LAMBDA" not in str(events(said, "report.failed")[1]["error"])
+
+
+@pytest.mark.parametrize("by", ["the end", "its deadline"])
+async def test_a_script_that_hangs_is_ended(
+    workstation: Workstation, writer: RunWriter, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """One that never ends is killed when its time is up, or with the daemon; nothing of it is left."""
+    monkeypatch.setattr(reports, "_QUIET", 0.0)
+    monkeypatch.setattr(pictures, "DEADLINE", 2.0 if by == "its deadline" else 120.0)
+    await workstation.once()
+    assert writer.last_step == 4
+    home = home_of(workstation)
+    (home / "trouble").write_text("hang")
+    async with workstation.running(report=DRAWN) as said:
+        await until(lambda: (home / "hangs").exists() and (home / "hangs").read_text())
+        process = int((home / "hangs").read_text())
+        if by == "its deadline":
+            await until(lambda: events(said, "report.failed"))
+            assert "not done after 2 s" in str(events(said, "report.failed")[0]["error"])
+        else:
+            assert is_alive(process)
+    assert not is_alive(process)
+
+
+async def test_what_stands_in_the_way_is_left_alone(workstation: Workstation, writer: RunWriter) -> None:
+    """A link in the README's place, or in that of a script, is a person's; an experiment taken away stays away."""
+    await workstation.once()
+    home = home_of(workstation)
+    elsewhere = workstation.data.with_name("elsewhere")
+    elsewhere.write_bytes(b"theirs")
+    for name in ("README.md", "analysis/shade.py"):
+        (home / name).unlink()
+        (home / name).symlink_to(elsewhere)
+    writer.log_until(8)
+    await workstation.once(report=DRAWN)
+    assert elsewhere.read_bytes() == b"theirs"
+    assert (home / "README.md").is_symlink()
+    assert (home / "analysis" / "shade.py").is_symlink()
+    shutil.rmtree(home)
+    writer.log_until(9)
+    await workstation.once(report=DRAWN)
+    assert not home.exists()
+
+
+async def by_hand(workstation: Workstation, *words: str) -> int:
+    """Call `harvestd report` in a thread of this process, where our scripts stand in; gives its exit code."""
+    arguments = ["report", *words, "-c", str(workstation.config)]
+    call = partial(app.main, arguments, prog_name="harvestd", standalone_mode=False)
+    return int(await anyio.to_thread.run_sync(ended, call))
+
+
+async def test_by_hand(workstation: Workstation, writer: RunWriter, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command makes the report with and without a daemon, draws whatever the configuration says, and tells all."""
+    await workstation.once()
+    home = home_of(workstation)
+    assert writer.last_step == 4
+    shutil.rmtree(home / "analysis")
+    capsys.readouterr()
+    assert await by_hand(workstation, RUN.name, "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["readme"] == f"{home.name}/README.md"
+    assert answer["pictures"] == ["shade.png", "troubled.png"]
+    assert answer["scripts_written"] == ["shade.py", "shared.py", "troubled.py"]
+    (home / "trouble").write_text("a mess")
+    async with workstation.running():
+        capsys.readouterr()
+        assert await by_hand(workstation, home.name) == 3
+    assert "troubled.py failed: it ended with 1" in capsys.readouterr().err
+    assert await by_hand(workstation, "run_2025-08-20_03-31-44") == 4
+    assert f"did you mean {RUN.name}?" in capsys.readouterr().err
