@@ -46,6 +46,7 @@ class Situation:
     refused: Mapping[tuple[str, LocalPath], tuple[Version, str]] = field(default_factory=dict)
     """(place, target) → the version that could not be put there, and why."""
 
+
 def make_plan(survey: Survey, situation: Situation) -> Plan:
     """Plan one host."""
     planner = _Planner(situation)
