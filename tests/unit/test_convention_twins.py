@@ -2,9 +2,12 @@
 
 import pytest
 
+from harvestd.convention.artifacts import Kind
 from harvestd.convention.facts import ConfigFacts
 from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.records import RunRecord
+from harvestd.convention.naming import ExperimentName, Part
+from harvestd.convention.paths import LocalPath
+from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
 from harvestd.convention.snapshot import Version
 from harvestd.convention.twins import Fingerprint, Undecidable, head_of, leader, twin_of
 
@@ -30,9 +33,31 @@ def record(storage: str, *, config: str = "c", head: str | None = "h", experimen
 def knowing(*records: RunRecord) -> Knowledge:
     """Give what is known."""
     knowledge = Knowledge()
-    for each in records:
+    for number, each in enumerate(records):
+        part = Part(str(number), "a test")
+        knowledge.learn_experiment(
+            ExperimentRecord(each.experiment or "", ExperimentName(part, part, part, part, part))
+        )
         knowledge.learn_run(each)
     return knowledge
+
+
+def log_from(storage: str, knowledge: Knowledge) -> FileRecord:
+    """Give the log of the experiment e1 as one storage's host brought it."""
+    place = (knowledge.experiment("e1").directory, "training_run", "logs", "train_log.jsonl")
+    return FileRecord(
+        storage=storage,
+        place=f"/data/{NAME}/logs/train_log.jsonl",
+        target=LocalPath(place),
+        host=f"host of {storage}",
+        experiment="e1",
+        kind=Kind.TRAIN_LOG,
+        version=Version(5, 1),
+        size=5,
+        sha256="0" * 64,
+        fetched_at=0.0,
+        reason="train_log is always wanted",
+    )
 
 
 @pytest.mark.parametrize(
@@ -66,6 +91,17 @@ def test_the_first_that_is_there_leads() -> None:
     assert leader(second, knowledge, {"a", "c"}) == first
     assert leader(second, knowledge, {"c"}) is None
     assert leader(third, knowledge, {"b"}) == second
+
+
+def test_who_carried_a_run_on_keeps_it() -> None:
+    """The first one is back: it leaves the run to the one that goes on with its log, until that one is gone."""
+    first, second, third = (record(storage) for storage in "abc")
+    knowledge = knowing(first, second, third)
+    knowledge.learn_file(log_from("b", knowledge))
+    assert leader(second, knowledge, {"a", "c"}) is None
+    assert leader(first, knowledge, {"b", "c"}) == second
+    assert leader(third, knowledge, {"a", "b"}) == second
+    assert leader(first, knowledge, {"c"}) is None
 
 
 @pytest.mark.parametrize(

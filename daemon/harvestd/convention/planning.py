@@ -18,7 +18,7 @@ from harvestd.convention.sightings import Sightings
 from harvestd.convention.snapshot import Version
 from harvestd.convention.targets import Targets
 from harvestd.convention.training import MARKER as CHECKPOINT_MARKER
-from harvestd.convention.twins import leader
+from harvestd.convention.twins import bringing, leader
 
 _TAKEN_AWAY = "its experiment's directory was taken away here"
 
@@ -244,10 +244,11 @@ class _Planner:
         """Give by which other storage's record of the run this comes home, where that one shows the same eval."""
         if isinstance(homes, Undecided) or homes[0].experiment is None or homes[0].first_stands:
             return None
-        for run in self._now.knowledge.runs_of(homes[0].experiment):
-            if run.storage == self._now.storage:
+        now = self._now
+        for run in bringing(homes[0].experiment, now.storage, now.knowledge, now.showing):
+            if run.storage == now.storage:
                 return None
-            if eval_dir.place in self._now.showing.get(run.storage, ()):
+            if eval_dir.place in now.showing.get(run.storage, ()):
                 return run
         return None
 

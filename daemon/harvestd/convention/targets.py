@@ -115,9 +115,14 @@ class Targets:
         return False
 
     def _carried_on(self, home: Home, path: LocalPath) -> FileRecord | None:
-        """Give the file that another storage's host brought of the same run, where that host is not there any more."""
+        """Give the file that another storage's host brought of the same run: who is asked for it now goes on with it.
+
+        A base eval is asked of every host.
+        """
         holder = self._knowledge.holder(path)
-        if holder is None or holder.storage == self._storage or holder.storage in self._showing:
+        if holder is None or holder.storage == self._storage:
+            return None
+        if home.first_stands and holder.storage in self._showing:
             return None
         shown_by = {run.storage for run in self._knowledge.runs_of(home.experiment)}
         return holder if holder.experiment == home.experiment and {self._storage, holder.storage} <= shown_by else None

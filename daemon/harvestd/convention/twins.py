@@ -11,6 +11,9 @@ from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.records import RunRecord
 from harvestd.convention.values import value
 
+_LOG = ("training_run", "logs", "train_log.jsonl")
+"""In the experiment's directory."""
+
 
 @value
 class Fingerprint:
@@ -56,14 +59,21 @@ def twin_of(
     return None
 
 
-def leader(run: RunRecord, knowledge: Knowledge, showing: Collection[str]) -> RunRecord | None:
-    """Give the record of the same run by which it is brought home now; None where that is `run` itself.
+def bringing(experiment: str | None, storage: str, knowledge: Knowledge, showing: Collection[str]) -> list[RunRecord]:
+    """Give the records of a run by which it may come home now, to `storage` or to one of `showing`; the best first.
 
-    It is the one that was seen first, of those whose hosts are connected.
+    Who brings the log goes on with it, or two would write to one file when a host that was gone is back; otherwise it
+    is the one that was seen first.
     """
-    for twin in knowledge.runs_of(run.experiment):
-        if twin.key == run.key:
-            return None
-        if twin.storage in showing:
-            return twin
-    return None
+    twins = knowledge.runs_of(experiment)
+    if experiment is None or len(twins) <= 1:
+        return twins
+    log = knowledge.holder_at((knowledge.experiment(experiment).directory, *_LOG))
+    there = [twin for twin in twins if twin.storage == storage or twin.storage in showing]
+    return sorted(there, key=lambda twin: log is None or twin.storage != log.storage)
+
+
+def leader(run: RunRecord, knowledge: Knowledge, showing: Collection[str]) -> RunRecord | None:
+    """Give the record of the same run by which it is brought home now; None where that is `run` itself."""
+    first = next(iter(bringing(run.experiment, run.storage, knowledge, showing)), run)
+    return None if first.key == run.key else first
