@@ -240,6 +240,18 @@ def test_base_eval_without_a_record_is_not_guessed(tmp_path: Path, other: EvalSp
     assert len(left_out) == 1
 
 
+def test_unknown_settings_agree_with_nothing(experiment: Analysed) -> None:
+    """Two evals of which nobody knows which questions they asked are not taken for evals of the same ones."""
+    directory = experiment.evaluate(EVAL, [10])
+    experiment.evaluate_base(EVAL)
+    (directory / "eval_config.yaml").unlink()
+    for meta in experiment.directory.rglob("run_meta.json"):
+        meta.unlink()
+    lines, left_out = lines_of(read(experiment))
+    assert [[each.at for each in line.evals] for line in lines] == [[10]]
+    assert len(left_out) == 1
+
+
 def test_base_eval_alone_is_a_line(experiment: Analysed) -> None:
     """Before any checkpoint is evaluated the base model's eval stands alone."""
     experiment.evaluate_base(EVAL)
@@ -253,6 +265,22 @@ def test_final_stands_at_the_last_step(experiment: Analysed, until: int, at: int
     experiment.train(RUN, until, finished=finished)
     experiment.evaluate(EVAL, [10, "final"])
     assert [(each.step, each.at) for each in lines_of(read(experiment)).lines[0].evals] == [("10", 10), ("final", at)]
+
+
+def test_final_of_a_run_that_went_on_stays_where_it_was(experiment: Analysed) -> None:
+    """A run that is resumed after its finish logs further steps: step_final is still that of its checkpoint."""
+    experiment.train(RUN, 40, finished=True)
+    with (experiment.directory / "training_run" / "logs" / "train_log.jsonl").open("a") as log:
+        log.write('{"step": 50, "loss": 1}\n')
+    assert read_experiment(experiment.directory).last_step == 40
+
+
+def test_two_evals_of_one_step_are_one_point(experiment: Analysed) -> None:
+    """Where step_40 was the last one, and it and step_final were evaluated, the line has one point there."""
+    experiment.train(RUN, 40, finished=True)
+    experiment.evaluate(EVAL, [40, "final"])
+    (line,) = lines_of(read(experiment)).lines
+    assert [each.step for each in line.evals] == ["40"]
 
 
 def test_final_of_an_unknown_step_is_told(experiment: Analysed) -> None:

@@ -4,6 +4,7 @@ import ast
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,17 @@ def test_isolated_python_finds_the_siblings(experiment: Analysed, script: str) -
     experiment.evaluate(EVAL, [10])
     experiment.run(script, isolated=True)
     png_size(experiment.picture(script))
+
+
+@EVERY_SCRIPT
+def test_without_matplotlib_a_sentence_says_so(tmp_path: Path, script: str) -> None:
+    """A Python without matplotlib is told what is missing and how to get it, without a traceback."""
+    path = Analysed(tmp_path).analysis / f"{script}.py"
+    done = subprocess.run([sys.executable, "-I", "-S", str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "This script draws with matplotlib, which is not installed here: python -m pip install matplotlib\n"
+    )
 
 
 def test_wrong_directory_is_an_error(experiment: Analysed) -> None:

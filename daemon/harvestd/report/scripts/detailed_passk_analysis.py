@@ -14,10 +14,10 @@ from pathlib import Path
 sys.dont_write_bytecode = True  # only pictures are left beside the scripts
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # which an isolated Python leaves out
 
-import matplotlib as mpl
 from drawing import NothingToDrawError, main, sheet, table
 from evals import Line, lines_of, read_evals
 from experiment import Experiment
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from panels import MARKERS, bars_note, draw_means, grid, in_percent, wrapped
@@ -81,7 +81,7 @@ def _picture(experiment: Experiment, lines: list[Line]) -> Figure:
 
 
 def _draw(axes: Axes, line: Line, ks: list[int], letters: int) -> None:
-    colours = mpl.colormaps["viridis"]
+    colours = colormaps["viridis"]
     for rank, k in reversed(list(enumerate(ks))):
         passes = [(each, in_percent(each.passes[k])) for each in line.evals if k in each.passes]
         if passes:

@@ -20,6 +20,7 @@ from experiment import Experiment, plain, read_experiment
 try:
     import matplotlib as mpl
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 except ImportError:
     sys.exit("This script draws with matplotlib, which is not installed here: python -m pip install matplotlib")
 
@@ -107,10 +108,8 @@ def sheet(experiment: Experiment, heading: str, height: float, notes: Sequence[s
     lines = [note if len(note) <= _WIDEST_NOTE else note[: _WIDEST_NOTE - 1] + "…" for note in notes]
     foot = 0.1 + _NOTE_HEIGHT * len(lines)
     whole = height + _TITLE_HEIGHT + foot
-    figure = Figure(figsize=(_WIDTH, whole), layout="constrained")
-    engine = figure.get_layout_engine()
-    if engine is not None:
-        engine.set(rect=(0, foot / whole, 1, height / whole), h_pad=0.08, w_pad=0.08)  # type: ignore[call-arg]  # of the constrained one
+    engine = ConstrainedLayoutEngine(rect=(0, foot / whole, 1, height / whole), h_pad=0.08, w_pad=0.08)
+    figure = Figure(figsize=(_WIDTH, whole), layout=engine)
     size = min(17.0, 17.0 * _LETTERS_OF_TITLE / max(1, len(experiment.name)))
     figure.text(0.012, 1 - 0.12 / whole, experiment.name, size=size, weight="bold", va="top")
     figure.text(0.012, 1 - 0.52 / whole, heading, size=14, color="#444444", va="top")
