@@ -87,12 +87,12 @@ def fetch_now(call: Call, flags: Flags) -> ExitCode:
 
 
 async def _pass(call: Call, flags: Flags, names: Sequence[str]) -> list[HostOutcome]:
-    run = call.found.run
+    storages = {run.storage for run in call.found.runs}
     known = await passes.find_hosts(call.settings)
     wanted = [host for host in known.hosts if host.name in names]
-    if not any(_storage(host) == run.storage for host in wanted):
+    if not any(_storage(host) in storages for host in wanted):
         # Another host may show the same file system.
-        wanted += [host for host in known.hosts if _storage(host) == run.storage][:1]
+        wanted += [host for host in known.hosts if _storage(host) in storages][:1]
     if not wanted and known.failures:
         raise known.failures[0]
     return await visit(call.settings, flags, wanted) if wanted else []
@@ -103,6 +103,6 @@ def _storage(host: Host) -> str:
 
 
 def _hosts(call: Call) -> list[str]:
-    """Give the hosts that show what is asked for, and the run's own."""
+    """Give the hosts that show what is asked for, and those that showed the run."""
     offered = (call.found.offer(each.thing) for each in answers(call.settings, call.made))
-    return sorted({call.found.run.host, *(host for each in offered if each for host in each.hosts)})
+    return sorted({*(run.host for run in call.found.runs), *(host for each in offered if each for host in each.hosts)})

@@ -42,7 +42,8 @@ class Offer:
 class Subject:
     """A run, and all that can be said of asking for it."""
 
-    run: RunRecord
+    runs: tuple[RunRecord, ...]
+    """Its records: one a storage that shows it, one at least."""
     offers: tuple[Offer, ...]
     here: tuple[FileRecord, ...]
     """Records and checkpoints that are at home."""
@@ -50,6 +51,11 @@ class Subject:
     """All that was ever asked for the run, oldest first."""
     is_taken_away: bool
     """Whether a person took its experiment's directory away."""
+
+    @property
+    def run(self) -> RunRecord:
+        """The record that stands for it; what is asked by one holds for all."""
+        return self.runs[0]
 
     @property
     def wishes(self) -> Wishes:
@@ -64,34 +70,32 @@ class Subject:
         """Give the files of this thing that are at home."""
         if thing == RECORDS:
             return [file for file in self.here if file.kind is Kind.RECORDS]
-        above = f"{self.run.place}/{_CHECKPOINTS}/{thing}/"
+        above = tuple(f"{run.place}/{_CHECKPOINTS}/{thing}/" for run in self.runs)
         return [file for file in self.here if file.place.startswith(above)]
 
 
 def subject(connection: Connection, name: str) -> Subject:
-    """Give the run that is called `name`, as `show` finds it; raises `Fatal` (4) where it is none, or not one."""
+    """Give the run that is called `name`, as `show` finds it; raises `Fatal` (4) where there is none, or not one."""
     shown = showing.find(connection, name)
-    exact = [run for run in shown.runs if name.rstrip("/") in {run.name, run.id}]
-    runs = exact or shown.runs
-    if len(runs) != 1:
+    if not shown.runs:
         raise Fatal(
-            f"{len(runs)} runs are meant by {name}:\n" + "\n".join(f"  {run.host}:{run.place}" for run in runs),
-            hint="give the run's id, as `harvestd show --json` tells it" if runs else "it has no run",
+            f"nobody saw a run of {name}",
+            hint="only its evals are known; `harvestd runs` lists what is",
             exit_code=ExitCode.UNKNOWN_NAME,
         )
     return Subject(
-        run=runs[0],
-        offers=tuple(_offers(runs[0], shown.left_out)),
+        runs=shown.runs,
+        offers=tuple(_offers(shown.runs, shown.left_out)),
         here=tuple(file for file in shown.files if file.kind in {Kind.RECORDS, Kind.CHECKPOINT}),
-        requests=tuple(each for each in shown.requests if each.run == runs[0].key),
+        requests=shown.requests,
         is_taken_away=shown.experiment is not None and shown.experiment.gone,
     )
 
 
-def _offers(run: RunRecord, left_out: Iterable[tuple[str, LeftOut]]) -> list[Offer]:
+def _offers(runs: Sequence[RunRecord], left_out: Iterable[tuple[str, LeftOut]]) -> list[Offer]:
     gathered: dict[str, list[tuple[str, LeftOut]]] = {}
     for host, each in left_out:
-        thing = _thing(run, each)
+        thing = _thing(runs, each)
         if thing:
             gathered.setdefault(thing, []).append((host, each))
     return [_offer(thing, gathered[thing]) for thing in sorted(gathered, key=_order)]
@@ -108,11 +112,11 @@ def _offer(thing: str, found: Sequence[tuple[str, LeftOut]]) -> Offer:
     )
 
 
-def _thing(run: RunRecord, left_out: LeftOut) -> str:
+def _thing(runs: Sequence[RunRecord], left_out: LeftOut) -> str:
     if left_out.reason.startswith(NO_RECORDS):
         return RECORDS
     above, _, name = left_out.place.rpartition("/")
-    is_checkpoint = left_out.reason.startswith(POLICY) and above == f"{run.place}/{_CHECKPOINTS}"
+    is_checkpoint = left_out.reason.startswith(POLICY) and above in {f"{run.place}/{_CHECKPOINTS}" for run in runs}
     return name if is_checkpoint and checkpoint_step(name) else ""
 
 
