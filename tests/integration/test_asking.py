@@ -99,6 +99,9 @@ async def test_what_was_asked_survives_a_restart(workstation: Workstation, write
         waited = await asking(workstation, "fetch", RUN.name, "--checkpoint", "4", "--wait", "--timeout", "1500ms")
         assert waited.code == ExitCode.PARTIAL
         assert "outstanding" in waited.out
+        explained = await asking(workstation, "explain", f"{writer.directory}/training_state/step_4/optimizer.pt")
+        assert "asked for by hand on " in explained.out
+        assert "not here yet" in explained.out
         status = (await asking(workstation, "status", "--json")).document
         assert status["requests_outstanding"] == 1
     writer.seal_checkpoint(4)
@@ -166,3 +169,24 @@ async def test_a_box_that_is_gone_keeps_it_asked_for(workstation: Workstation, w
     assert writer.directory.exists()
     shown = (await asking(workstation, "show", RUN.name, "--json")).document
     assert [each["state"] for each in shown["requests"]] == ["settled"]
+
+
+async def test_a_lost_catalogue_does_not_lose_what_was_asked(workstation: Workstation, writer: RunWriter) -> None:
+    """What came by hand is kept level, and who is ignored stays so, by what the manifests say of both."""
+    other = RunWriter(writer.directory.parents[1], RunSpec(timestamp="2025-08-21_03-31-43"))
+    other.start()
+    other.log_until(1)
+    await workstation.once()
+    assert (await asking(workstation, "fetch", RUN.name, "--records", "--checkpoint", "2")).code == ExitCode.OK
+    assert (await asking(workstation, "ignore", other.run.name)).code == ExitCode.OK
+    await workstation.once()
+    for part in workstation.state.glob("catalogue.sqlite*"):
+        part.unlink()
+    later = records_of(workstation, 3)
+    other.log_until(2)
+    await workstation.once()
+    assert holds(at_home(workstation, later), later.read_bytes())()
+    assert not workstation.has(other.train_log, other.run.name, "logs", "train_log.jsonl")()
+    asked = workstation.catalogue("SELECT kind, detail FROM requests ORDER BY detail")
+    assert asked == [("fetch", '{"thing": "records"}'), ("fetch", '{"thing": "step_2"}'), ("ignore", "{}")]
+    workstation.audit()

@@ -7,7 +7,6 @@ A daemon hears of it by asking SQLite, not by a watched file: `PRAGMA data_versi
 anyway, costs some microseconds, and can't be missed or run out of a quota, as notices of the kernel can.
 """
 
-import json
 import sqlite3
 import time
 from collections.abc import Mapping
@@ -16,10 +15,10 @@ from pathlib import Path
 
 from sqlalchemy import insert
 
-from harvestd.catalogue import schema
+from harvestd.catalogue import rows, schema
 from harvestd.catalogue.database import open_engine, translated, writing
 from harvestd.catalogue.unusable import unusable
-from harvestd.convention.requests import RequestKind
+from harvestd.convention.requests import Request, RequestKind
 
 _PATIENCE = 60.0
 """Seconds to wait for our turn to write."""
@@ -30,15 +29,7 @@ def ask(state_dir: Path, kind: RequestKind, run: tuple[str, str], detail: Mappin
 
     Blocks until it is on disk. Raises `HaltedForSafety` where it can't be written.
     """
-    storage, place = run
-    row = {
-        "asked_at": time.time(),
-        "kind": kind.value,
-        "storage": storage,
-        "place": place,
-        "detail": json.dumps(detail),
-        "outcome": "",
-    }
+    row = rows.request_row(Request(0, kind, *run, asked_at=time.time(), detail=detail))
     engine = open_engine(state_dir, patience=_PATIENCE)
     try:
         with translated(), writing(engine) as connection:

@@ -268,6 +268,21 @@ class Catalogue:
             self.knowledge.learn_request(request)
         return taken
 
+    async def keep_requests(self, requests: Sequence[Request]) -> None:
+        """Record what was asked before this catalogue was made; each gets an id."""
+        made: list[int] = []
+
+        def change(connection: Connection) -> None:
+            for request in requests:
+                row = rows.request_row(request)
+                statement = insert(schema.requests).values(row).returning(schema.requests.c.id)
+                made.append(connection.execute(statement).scalar_one())
+
+        if requests:
+            await self._database.write(change)
+        for number, request in zip(made, requests, strict=True):
+            self.knowledge.learn_request(replace(request, id=number))
+
     async def settle_request(self, request: Request, outcome: str) -> None:
         """Record what came of a request: nothing more of it is to come."""
         settled = replace(request, settled_at=time.time(), outcome=outcome)

@@ -113,6 +113,20 @@ def eval_link_of(row: Row[Any]) -> EvalLink:
     return EvalLink(row.storage, row.place, Version(**json.loads(row.version)), row.training_run)
 
 
+def request_row(request: Request) -> dict[str, Any]:
+    """Give the columns of `requests`, but for the id, which the table gives."""
+    return {
+        "asked_at": request.asked_at,
+        "kind": request.kind.value,
+        "storage": request.storage,
+        "place": request.place,
+        "detail": json.dumps(dict(request.detail)),
+        "taken_at": request.taken_at,
+        "settled_at": request.settled_at,
+        "outcome": request.outcome,
+    }
+
+
 def request_of(row: Row[Any]) -> Request:
     """Read a row of `requests`."""
     return Request(

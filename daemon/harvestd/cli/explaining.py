@@ -78,6 +78,9 @@ def explain_remote(connection: Connection, place: RemotePlace) -> Explanation:
     omitted = out(reading.left_out_below(connection, place.place))
     if below or omitted:
         return Explanation(str(place), below, is_directory=True, left_out=omitted)
+    asked = [each for each in reading.requests(connection) if each.is_open and each.is_for(place.place)]
+    if asked:
+        return Explanation(str(place), note=f"{asked[0].reason}, and not here yet")
     raise Fatal(
         f"nothing is known of {place}",
         hint="`harvestd plan` says what waits until it is complete, and looks at the boxes anew",

@@ -8,11 +8,12 @@ from harvestd.convention.layout import EvalDir, Group, OnRequest, Source, Wanted
 from harvestd.convention.leftovers import Leftovers
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.patterns import EvalStep, Finetuned, RunName, eval_step, finetuned, is_finetuned, run_name
+from harvestd.convention.requests import RECORDS_FILES
 from harvestd.convention.selection import Exclusion, Exclusions, Selection
 from harvestd.convention.snapshot import Entry, EntryType, Tree, Version
 from harvestd.convention.values import value
 
-_RECORDS = frozenset({"records.jsonl.gz", "predictions.jsonl", "completions.jsonl"})
+_RECORDS = frozenset(RECORDS_FILES)
 _MARKERS = ("run_meta.json", "summary.json")
 """What a leaf's writer writes last: in layouts A to C, and in D."""
 _LEAF_KINDS = {"metrics.csv": Kind.METRICS, "run_meta.json": Kind.RUN_META, "summary.json": Kind.SUMMARY}

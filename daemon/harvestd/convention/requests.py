@@ -13,6 +13,8 @@ from harvestd.convention.values import value
 
 RECORDS = "records"
 """What `Request.thing` is where the records of a run's evals are asked for; else it is a checkpoint's directory."""
+RECORDS_FILES = ("records.jsonl.gz", "predictions.jsonl", "completions.jsonl")
+"""The names of an eval's records."""
 BY_HAND = "asked for by hand on "
 IGNORED = "asked: ignored by hand on "
 REFUSED = "refused: "
@@ -67,6 +69,14 @@ class Request:
         """What is to be fetched; empty where the request is about something else."""
         thing = self.detail.get("thing", "")
         return thing if self.kind is RequestKind.FETCH and isinstance(thing, str) else ""
+
+    def is_for(self, place: str) -> bool:
+        """Tell whether what lies at this absolute path on a box is surely part of what is to be fetched."""
+        if self.thing == RECORDS:
+            run = self.place.rpartition("/")[2]
+            return place.endswith(RECORDS_FILES) and f"/{run}_" in place
+        checkpoint = f"{self.place}/training_state/{self.thing}"
+        return bool(self.thing) and f"{place}/".startswith(f"{checkpoint}/")
 
     @property
     def reason(self) -> str:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 async def rebuild(catalogue: "Catalogue", root: DataRoot) -> None:
     """Record all that manifests name and that stands as they say; says so, once. Raises `HaltedForSafety`."""
+    from harvestd.audit.remembering import remembered  # noqa: PLC0415  (a start needs it once a year)
+
     found, skipped = await anyio.to_thread.run_sync(_read, root)
     if not found and not skipped:
         return
@@ -27,6 +29,7 @@ async def rebuild(catalogue: "Catalogue", root: DataRoot) -> None:
             await catalogue.save_discovery(each.experiment, first)
             for run in others:
                 await catalogue.save_run(run)
+            await catalogue.keep_requests(remembered(first, each.files, [line for _, line in each.left_out]))
         await catalogue.save_files(each.files)
         for path, target in each.links.items():
             await catalogue.save_link(path, target)
