@@ -16,6 +16,7 @@ from harvestd.cli.showing import Shown
 from harvestd.convention.reports import ANALYSIS, README
 from harvestd.errors import ExitCode, Fatal
 from harvestd.report import making, pictures
+from harvestd.report.facts import Evals
 from harvestd.report.known import Known
 from harvestd.report.making import Drawing, Written
 from harvestd.settings import Settings
@@ -68,14 +69,15 @@ def _known(shown: Shown, name: str) -> Known:
 
 
 async def _make(settings: Settings, known: Known) -> tuple[Written, Drawing | None]:
+    reader = Evals()
     root = await anyio.to_thread.run_sync(partial(DataRoot.open, settings.data_root, create=False))
     with root:
         try:
-            written = await anyio.to_thread.run_sync(making.write, root, known)
+            written = await anyio.to_thread.run_sync(making.write, root, known, reader)
             if not pictures.can_draw():
                 return written, None
             drawing = await making.draw(root, known, written.placed)
-            await anyio.to_thread.run_sync(making.hang, root, known, drawing)
+            await anyio.to_thread.run_sync(making.hang, root, known, drawing, reader)
         except FileNotFoundError as error:
             raise Fatal(
                 f"the directory {known.experiment.directory} is not there",

@@ -13,6 +13,7 @@ from harvestd.errors import DiskFull, HarvestError, Retry
 from harvestd.harvest.house import House
 from harvestd.report import making, pictures
 from harvestd.report.copies import Placed
+from harvestd.report.facts import Evals
 from harvestd.report.known import Known
 from harvestd.store.failures import Conflict, Damaged, Refused
 from harvestd.store.root import DataRoot
@@ -26,7 +27,7 @@ _QUIET = 5.0
 _LOOK = 1.0
 _REST = 9.0
 """For each second of drawing, seconds without."""
-_END = 300.0
+_END = 120.0
 """Seconds that a pass draws at its end; `harvestd report` makes what is missing then, and the daemon."""
 _WITHOUT = "pip install 'harvestd[analysis]'"
 
@@ -43,8 +44,9 @@ class Reports:
         self._undrawn: dict[str, Placed] = {}
         """Whose pictures are not of what is here now, the longest waiting first."""
         self._may_draw = 0.0
-        self._told: dict[str, str] = {}
-        """By experiment: what went wrong last."""
+        self._told: dict[tuple[str, str], str] = {}
+        """By experiment and script: what went wrong last."""
+        self._evals = Evals()
         self._said_plain = False
 
     async def run(self) -> None:
@@ -96,7 +98,7 @@ class Reports:
             if known.experiment.gone or not known.files:
                 return
             try:
-                written = await anyio.to_thread.run_sync(making.write, self._root, known)
+                written = await anyio.to_thread.run_sync(making.write, self._root, known, self._evals)
             except FileNotFoundError:
                 return  # taken away: whoever follows what people do to directories will notice
             except (DiskFull, Retry):
@@ -132,7 +134,7 @@ class Reports:
             self._may_draw = time.monotonic() + _REST * (time.monotonic() - began)
             async with self._house.places.still():
                 known = self._known(identifier)
-                await anyio.to_thread.run_sync(making.hang, self._root, known, drawing)
+                await anyio.to_thread.run_sync(making.hang, self._root, known, drawing, self._evals)
         except FileNotFoundError:
             return
         except (Retry, DiskFull, Conflict, Refused, Damaged) as e:
@@ -141,8 +143,9 @@ class Reports:
         self._say_written(known)
         for script, error in drawing.drawn.failed.items():
             self._tell(known, Refused(error), script)
-        if not drawing.drawn.failed:
-            self._told.pop(identifier, None)
+        for key in [each for each in self._told if each[0] == identifier]:
+            if key[1] not in drawing.drawn.failed:
+                del self._told[key]
 
     def _say_written(self, known: Known) -> None:
         directory = known.experiment.directory
@@ -150,8 +153,9 @@ class Reports:
 
     def _tell(self, known: Known, error: HarvestError, script: str = "") -> None:
         """Tell what went wrong; the same thing again only to who debugs."""
-        same = self._told.get(known.experiment.id) == f"{script}: {error}"
-        self._told[known.experiment.id] = f"{script}: {error}"
+        key = (known.experiment.id, script)
+        same = self._told.get(key) == str(error)
+        self._told[key] = str(error)
         log = get_logger().bind(experiment=known.experiment.id, path=known.experiment.directory)
         (log.debug if same else log.warning)(
             Event.REPORT_FAILED, script=script or None, error=str(error), hint=error.hint or None

@@ -10,13 +10,16 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from io import StringIO
+from itertools import islice
 from typing import Final
 
 from harvestd.convention.patterns import eval_step, run_name
 from harvestd.convention.values import value
 
-MAX_METRICS: Final = 16 << 20
+MAX_METRICS: Final = 8 << 20
 """Bytes of a metrics.csv; a full eval has some hundred KiB."""
+_MOST_ROWS: Final = 50_000
+"""Of one file; the largest of these datasets has a quarter of it."""
 _MOST_COLUMNS: Final = 12
 _PASS: Final = re.compile(r"pass@([1-9]\d{0,3})", re.ASCII)
 _LEAF: Final = re.compile(r"temp([\d.]{1,8}|NA)_p([\d.]{1,8}|NA)_r(\d{1,6}|NA)", re.ASCII)
@@ -74,7 +77,8 @@ def _means(metrics: bytes) -> tuple[int, dict[int, float]]:
     columns: dict[int, list[float]] = {}
     questions = 0
     try:
-        for row in csv.DictReader(StringIO(metrics.decode("utf-8", "replace"), newline="")):
+        rows = csv.DictReader(StringIO(metrics.decode("utf-8", "replace"), newline=""))
+        for row in islice(rows, _MOST_ROWS):
             questions += 1
             for name, text in row.items():
                 match = _PASS.fullmatch(name) if isinstance(name, str) else None

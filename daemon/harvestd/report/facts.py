@@ -4,7 +4,8 @@ Blocks: whoever calls it does so in a thread. What can't be read is left out of 
 errors; `harvestd verify` names it.
 """
 
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from harvestd.convention.artifacts import Kind
@@ -16,11 +17,15 @@ from harvestd.report import evals, training
 from harvestd.report.evals import MAX_METRICS, EvalFigures
 from harvestd.report.known import Known
 from harvestd.report.training import PIECE, TrainingFigures
-from harvestd.store.failures import Conflict, Damaged, Refused
+from harvestd.store.failures import Conflict, Damaged, Refused, translating
 from harvestd.store.root import DataRoot
 
 _MAX_META: Final = 1 << 20
 _MOST_PICTURES: Final = 20
+_MOST_EVALS: Final = 500
+"""Of one experiment."""
+_REMEMBERED: Final = 4_000
+"""Evals of all experiments, some hundred bytes each."""
 _UNREADABLE: Final = (FileNotFoundError, Conflict, Refused, Damaged)
 
 
@@ -39,29 +44,43 @@ class Facts:
     """The names of the scripts there that a person can start."""
 
 
-def gather(root: DataRoot, known: Known, scripts: tuple[str, ...]) -> Facts:
+class Evals:
+    """Reads evals, each version of one only once: a run that goes on has its README made every minute."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[tuple[str, str, str], EvalFigures | None] = OrderedDict()
+
+    def of(self, root: DataRoot, files: Sequence[FileRecord]) -> Iterator[EvalFigures]:
+        """Give the figures of an experiment's evals, as far as a README may cost; raises as `gather`."""
+        hashes = {file.target: file.sha256 for file in files}
+        # Of a batch eval, consolidated_metrics.csv says again what each step's own file does.
+        metrics = [file for file in files if file.kind is Kind.METRICS and file.target.name == "metrics.csv"]
+        for file in metrics[:_MOST_EVALS]:
+            meta = LocalPath((*file.target.parts[:-1], "run_meta.json"))
+            key = (file.place, file.sha256, hashes.get(meta, ""))
+            if key not in self._seen:
+                self._seen[key] = evals.figures_of(
+                    file.place, _content(root, file.target, MAX_METRICS), _content(root, meta, _MAX_META)
+                )
+                if len(self._seen) > _REMEMBERED:
+                    self._seen.popitem(last=False)
+            self._seen.move_to_end(key)
+            figures = self._seen[key]
+            if figures:
+                yield figures
+
+
+def gather(root: DataRoot, known: Known, scripts: tuple[str, ...], reader: Evals) -> Facts:
     """Read what the README of an experiment needs. Raises `HaltedForSafety` and `Retry`."""
     log = next((file for file in known.files if file.kind is Kind.TRAIN_LOG), None)
     return Facts(
         known=known,
-        evals=tuple(_evals(root, known.files)),
+        evals=tuple(reader.of(root, known.files)),
         training=_training(root, log.target) if log else None,
         logged_at=log.version.mtime_ns if log else None,
         pictures=_pictures(root, known.directory),
         scripts=scripts,
     )
-
-
-def _evals(root: DataRoot, files: Iterable[FileRecord]) -> Iterable[EvalFigures]:
-    for file in files:
-        # Of a batch eval, consolidated_metrics.csv says again what each step's own file does.
-        if file.kind is Kind.METRICS and file.target.name == "metrics.csv":
-            meta = LocalPath((*file.target.parts[:-1], "run_meta.json"))
-            found = evals.figures_of(
-                file.place, _content(root, file.target, MAX_METRICS), _content(root, meta, _MAX_META)
-            )
-            if found:
-                yield found
 
 
 def _content(root: DataRoot, path: LocalPath, limit: int) -> bytes:
@@ -73,7 +92,7 @@ def _content(root: DataRoot, path: LocalPath, limit: int) -> bytes:
 
 def _training(root: DataRoot, log: LocalPath) -> TrainingFigures | None:
     try:
-        with root.reading(log) as file:
+        with translating(log), root.reading(log) as file:
             beginning = file.read(PIECE)
             file.seek(max(0, file.seek(0, 2) - PIECE))
             return training.figures_of(beginning, file.read(PIECE))

@@ -11,7 +11,7 @@ from harvestd.convention.reports import ANALYSIS, README
 from harvestd.convention.values import value
 from harvestd.report import copies, notes, pictures, readme
 from harvestd.report.copies import Placed
-from harvestd.report.facts import gather
+from harvestd.report.facts import Evals, gather
 from harvestd.report.known import Known
 from harvestd.report.notes import Marks
 from harvestd.report.pictures import Drawn
@@ -50,7 +50,7 @@ class Drawing:
     drawn: Drawn
 
 
-def write(root: DataRoot, known: Known) -> Written:
+def write(root: DataRoot, known: Known, reader: Evals) -> Written:
     """Bring an experiment's scripts and its README up to date; blocks.
 
     Raises FileNotFoundError where its directory is gone, `Conflict`, `Refused` and `Damaged` where what stands at the
@@ -64,7 +64,7 @@ def write(root: DataRoot, known: Known) -> Written:
     marks = Marks(known.mark(of_scripts), had.pictures if had else Marks().pictures)
     if marks == had:
         return Written(marks, known.mark_of_pictures(of_scripts), placed, changed=bool(placed.written))
-    changed = _put(root, known, before, marks)
+    changed = _put(root, known, before, marks, reader)
     return Written(marks, known.mark_of_pictures(of_scripts), placed, changed=changed or bool(placed.written))
 
 
@@ -80,7 +80,7 @@ async def draw(root: DataRoot, known: Known, placed: Placed) -> Drawing:
     return Drawing(mark, await pictures.draw(workshop.place_to_read(root, known.directory), ours))
 
 
-def hang(root: DataRoot, known: Known, drawing: Drawing) -> None:
+def hang(root: DataRoot, known: Known, drawing: Drawing, reader: Evals) -> None:
     """Publish pictures that are not there already, and show them in the README; blocks, and raises as `write`.
 
     A script that failed is run again when something changes, or when a person asks.
@@ -89,7 +89,7 @@ def hang(root: DataRoot, known: Known, drawing: Drawing) -> None:
         if not _is_there(root, known.directory.child(ANALYSIS, name), content):
             write_inside(root, known.directory, (ANALYSIS, name), content)
     marks = Marks(known.mark(copies.mark(copies.scripts())), drawing.mark)
-    _put(root, known, _standing(root, known), marks)
+    _put(root, known, _standing(root, known), marks, reader)
 
 
 def _is_there(root: DataRoot, path: LocalPath, content: bytes) -> bool:
@@ -106,13 +106,13 @@ def _standing(root: DataRoot, known: Known) -> bytes:
         return b""
 
 
-def _put(root: DataRoot, known: Known, before: bytes, marks: Marks) -> bool:
+def _put(root: DataRoot, known: Known, before: bytes, marks: Marks, reader: Evals) -> bool:
     """Write the README where it is to change; tells whether it was.
 
     A person who saves theirs within the moment between our reading and our writing loses what they changed; an editor
     that still holds it wins when it saves next, and only the generated part is made again.
     """
-    facts = gather(root, known, copies.startable(copies.scripts()))
+    facts = gather(root, known, copies.startable(copies.scripts()), reader)
     after = notes.with_part(before, marks, readme.rendered(facts))
     if after == before:
         return False

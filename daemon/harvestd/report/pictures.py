@@ -22,6 +22,7 @@ import anyio.to_thread
 from anyio.abc import Process
 
 from harvestd.convention.values import value
+from harvestd.errors import Retry
 from harvestd.report import copies
 from harvestd.store import workshop
 from harvestd.telemetry.escaping import escaped
@@ -38,7 +39,7 @@ _LAUNCH: Final = """
 import ctypes, os, resource, runpy, signal, sys
 os.nice(19)
 resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
-resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 20, 64 << 20))
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: nobody would wait for the picture any more
@@ -64,7 +65,7 @@ def can_draw() -> bool:
 async def draw(experiment: Path, names: tuple[str, ...]) -> Drawn:
     """Run these scripts on the experiment in a directory, one after the other; nothing is changed there.
 
-    Raises `Retry` where there is no temporary directory.
+    Raises `Retry` where there is no room for a process or for what it makes.
     """
     with as_file(copies.SOURCE) as directory:
         return await _draw(experiment, [directory / name for name in names])
@@ -88,14 +89,17 @@ async def _run(script: Path, experiment: Path, output: Path) -> str | None:
     """Run one script; gives what went wrong, None where nothing did."""
     command = [sys.executable, "-I", "-B", "-c", _LAUNCH, str(script), str(experiment), "--output", str(output)]
     kept = {name: text for name, text in os.environ.items() if name in _KEPT}
-    process = await anyio.open_process(
-        command,
-        stdin=subprocess.DEVNULL,
-        stderr=subprocess.STDOUT,
-        cwd=output,
-        env={**kept, **_QUIET},
-        start_new_session=True,
-    )
+    try:
+        process = await anyio.open_process(
+            command,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
+            cwd=output,
+            env={**kept, **_QUIET},
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise Retry(f"can't start Python: {error.strerror}") from error
     said = ""
     try:
         with anyio.move_on_after(DEADLINE) as patience:

@@ -36,12 +36,18 @@ def clear_away(directory: Path) -> None:
 
 
 def made_in(directory: Path, suffix: str) -> Mapping[str, bytes]:
-    """Give the files that end in `suffix`, by name; links, whatever is too large and more than a few are not taken."""
+    """Give the files that end in `suffix`, by name; links, what is too large, and more than a few are not taken.
+
+    Raises `Retry` where they can't be read.
+    """
     found: dict[str, bytes] = {}
-    for path in sorted(directory.glob(f"*{suffix}")):
-        answer = path.lstat()
-        if stat.S_ISREG(answer.st_mode) and answer.st_size <= _LARGEST and len(found) < _MOST:
-            found[path.name] = path.read_bytes()
+    try:
+        for path in sorted(directory.glob(f"*{suffix}")):
+            answer = path.lstat()
+            if stat.S_ISREG(answer.st_mode) and answer.st_size <= _LARGEST and len(found) < _MOST:
+                found[path.name] = path.read_bytes()
+    except OSError as error:
+        raise Retry(f"can't read what was made in a temporary directory: {error.strerror}") from error
     return found
 
 
