@@ -22,6 +22,7 @@ from harvestd.harvest.fleet import Fleet
 from harvestd.harvest.house import House
 from harvestd.harvest.opening import opened_house
 from harvestd.harvest.tally import Tally
+from harvestd.lambda_eval.watching import JobWatch
 from harvestd.settings import Settings, load
 from harvestd.settings.reloading import Load, Reloading
 from harvestd.store.root import DataRoot
@@ -79,6 +80,7 @@ async def run(
                     manager.tell(sd_notify.READY)
                     ready()
                     tasks.start_soon(reloading.run, fleet.adopt)
+                    tasks.start_soon(JobWatch(house, scan_now).run)
                     await _report(manager, lambda: tally.line(fleet.size))
             listening.cancel_scope.cancel()
     log.info(Event.SERVICE_STOPPED, exit_code=int(ExitCode.OK), duration_seconds=round(time.monotonic() - started, 3))

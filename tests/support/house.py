@@ -61,6 +61,8 @@ class Workstation:
         self.state = self.data / ".harvestd"
         """Where the catalogue lies; another directory once a test says so."""
         self.config = directory / "harvestd.toml"
+        self.jobs = directory / "jobs"
+        """Where the launcher of remote evals keeps its files; not made here."""
         self.boxes: dict[str, GpuBox] = {}
         self._directory = directory
         self._servers = servers
@@ -96,6 +98,7 @@ class Workstation:
             "limits": {"free_space": "1MiB"},
             "naming": {"default_experiment": "trial"},
             "report": {"pictures": False},
+            "jobs": {"directory": str(self.jobs)},
         }
         for name, keys in sections.items():
             tables.setdefault(name, {}).update(keys)

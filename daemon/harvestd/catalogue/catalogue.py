@@ -226,6 +226,10 @@ class Catalogue:
         self._left_out[host] = now
         return True
 
+    def left_out_on(self, host: str) -> Mapping[str | None, tuple[LeftOut, ...]]:
+        """Give what is left out on a host, by the experiment that it belongs to."""
+        return self._left_out.get(host, {})
+
     def left_out_of(self, experiment: str) -> list[tuple[str, LeftOut]]:
         """Give what is left out of an experiment, as (host, entry)."""
         return [

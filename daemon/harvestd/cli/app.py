@@ -34,6 +34,7 @@ COMMANDS = {
     "explain": _Entry("catalogue", "explain", "Say where a file came from, or why one is not here."),
     "name": _Entry("naming", "name", "Call the experiment of RUN so; its directory follows."),
     "report": _Entry("reporting", "report", "Make an experiment's README and pictures anew."),
+    "sync": _Entry("syncing", "sync", "Bring the run and the evals of a remote eval job home."),
     "verify": _Entry("verifying", "verify", "Hash all that is here again; --repair sets aside what is damaged."),
     "check": _Entry("setup", "check", "Check the configuration; every problem at once."),
     "doctor": _Entry("doctor", "doctor", "Try all that a pass over HOSTs (all) needs; changes nothing."),

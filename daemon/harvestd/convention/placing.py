@@ -11,7 +11,7 @@ from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.layout import EvalDir, Group, Survey
 from harvestd.convention.models import model_in_names
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.patterns import run_name
+from harvestd.convention.patterns import RunName, run_name
 from harvestd.convention.records import ExperimentRecord, RunRecord
 from harvestd.convention.selection import Selection
 from harvestd.convention.values import value
@@ -55,6 +55,15 @@ def unfiled_home(host: str, eval_dir: EvalDir) -> Home:
     return Home(LocalPath((UNFILED, host, *eval_dir.tree.name.split("/"), *eval_dir.path.parts)), None)
 
 
+def named_run(eval_dir: EvalDir, linked: str | None) -> RunName | None:
+    """Give the run that an eval is of, by `linked` (eval_config.yaml's training_run), else by its directory's name."""
+    return run_name(_linked_directory(linked)) or eval_dir.run
+
+
+def _linked_directory(linked: str | None) -> str:
+    return linked.rstrip("/").rpartition("/")[2] if linked else ""
+
+
 class Placing:
     """Decides for the evals of one host in one survey."""
 
@@ -84,8 +93,8 @@ class Placing:
 
         The same storage goes first; a run elsewhere counts only if it is the only one of that name. None: no run.
         """
-        directory = linked.rstrip("/").rpartition("/")[2] if linked else ""
-        name = run_name(directory) or eval_dir.run
+        directory = _linked_directory(linked)
+        name = named_run(eval_dir, linked)
         if name is None:
             return None
         if name.name in self._unnamed:
@@ -112,6 +121,13 @@ class Placing:
             return [unfiled_home(self._host, eval_dir)]
         experiment = self._knowledge.experiment(run.experiment)
         return [experiment_home(experiment, "eval_results", eval_dir.path.name)]
+
+    def is_home_of(self, home: Home, run: str) -> bool:
+        """Tell whether a directory at home is that of a run with this directory name."""
+        name = run_name(run)
+        known = self._knowledge.runs_named(name.name) if name else []
+        exact = [each for each in known if each.place.rpartition("/")[2] == run]
+        return home.experiment is not None and home.experiment in {each.experiment for each in exact or known}
 
     def _base_homes(self, eval_dir: EvalDir) -> list[Home] | Undecided:
         tuning = self._tuning_of(eval_dir)

@@ -8,6 +8,7 @@ from harvestd.convention.asking import Asking, by_hand, still_left_out
 from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.layout import EvalDir, Group, LeftOut, OnRequest, RunDir, Source, Survey, Wanted
 from harvestd.convention.paths import LocalPath, RejectedPath
+from harvestd.convention.picking import belonging
 from harvestd.convention.placing import Home, Placing, Undecided, experiment_home
 from harvestd.convention.plan import FetchFile, FetchGroup, Follow, Link, Plan, Waiting
 from harvestd.convention.records import FileRecord, RunRecord
@@ -54,7 +55,9 @@ def make_plan(survey: Survey, situation: Situation) -> Plan:
     placing = Placing(situation.host, situation.storage, survey, situation.knowledge, situation.selection, unnamed)
     for run in survey.runs:
         planner.plan_run(run)
-    for eval_dir in survey.evals:
+    only = situation.selection.only
+    evals = belonging(survey, only, placing, planner.linked_run).evals if only else survey.evals
+    for eval_dir in evals:
         planner.plan_eval(eval_dir, placing)
     return planner.collected(survey.left_out)
 
@@ -196,7 +199,7 @@ class _Planner:
 
     def plan_eval(self, eval_dir: EvalDir, placing: Placing) -> None:
         try:
-            homes = placing.homes(eval_dir, self._linked_run(eval_dir))
+            homes = placing.homes(eval_dir, self.linked_run(eval_dir))
         except RejectedPath as e:
             self._targets.leave_out(None, [_whole(eval_dir, f"its place at home can't be made: {e}")])
             return
@@ -252,7 +255,7 @@ class _Planner:
                 return run
         return None
 
-    def _linked_run(self, eval_dir: EvalDir) -> str | None:
+    def linked_run(self, eval_dir: EvalDir) -> str | None:
         if eval_dir.config is None:
             return None
         link = self._now.knowledge.eval_link(self._now.storage, eval_dir.config.place)

@@ -35,6 +35,8 @@ class Selection:
     datasets: tuple[str, ...] = DATASETS
     models: Mapping[str, str] = field(default_factory=dict)
     """The operator's aliases for models, beside the built-in ones."""
+    only: str | None = None
+    """The directory name of the one run that is wanted, with its evals; None: all."""
 
 
 @value

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import anyio
 
 from harvestd.convention.artifacts import DATASETS, PRUNED_DIRECTORIES
+from harvestd.convention.layout import Survey
 from harvestd.convention.naming import NamingContext, NamingRule
+from harvestd.convention.plan import Plan
 from harvestd.convention.selection import CheckpointPolicy, Selection
 from harvestd.convention.snapshot import Tree, TreeKind
 from harvestd.harvest.attending import Attending
@@ -41,6 +43,19 @@ class Showing:
     """The places of its evals."""
 
 
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What one look at a host came to."""
+
+    host: Host
+    seen: Survey
+    plan: Plan
+    refused: frozenset[str]
+    """Places of what could not be put in its place at home."""
+    scanned: float
+    """When the last whole look began: monotonic seconds. The box may have told of changes since."""
+
+
 if TYPE_CHECKING:
     from harvestd.catalogue.catalogue import Catalogue
     from harvestd.harvest.homes import Homes
@@ -69,6 +84,12 @@ class House:
     """Whose turn it is to name what lies on a storage."""
     showing: dict[str, Showing] = field(default_factory=dict)
     """What each connected host showed last, by its identity."""
+    outlooks: dict[str, Outlook] = field(default_factory=dict)
+    """What the last look at each connected host came to, by its identity."""
+    looked: Bell = field(default_factory=Bell)
+    """Rung after each look at a host."""
+    asked_for: set[str] = field(default_factory=set)
+    """Identities of hosts whose next look is to be a whole one, whatever they tell by themselves."""
     machines: Machines = field(default_factory=Machines)
     knows: anyio.Event = field(default_factory=anyio.Event)
     """Set once the catalogue is open; hosts are connected meanwhile, and nothing else asks for it before."""

@@ -4,14 +4,15 @@ import time
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 
-from harvestd.convention.layout import EvalDir, Survey
+from harvestd.convention.layout import EvalDir, LeftOut, Survey
 from harvestd.convention.paths import LocalPath
+from harvestd.convention.picking import possible
 from harvestd.convention.plan import Plan
 from harvestd.convention.planning import Situation, make_plan
 from harvestd.convention.sightings import Sightings
 from harvestd.convention.snapshot import Snapshot, TreeState, Version
 from harvestd.convention.survey import Surveyor
-from harvestd.harvest.house import House, Showing
+from harvestd.harvest.house import House, Outlook, Showing
 from harvestd.harvest.learning import Learning
 from harvestd.inventory.provider import Host
 from harvestd.remote.box import Box, BoxFacts
@@ -44,12 +45,17 @@ class Looking:
         """What could not be put in its place, so that it is not fetched again for nothing."""
         self.snapshot: Snapshot | None = None
         """What the last look showed."""
+        self._scanned = 0.0
+        """When the last look of ours began, on our clock; what the box tells by itself is newer, but may not be all."""
         self.took = 0.0
         """Seconds in which the last look was understood, other hosts waiting for some of it."""
 
     async def look(self) -> Plan:
         """Scan, learn what the scan asks for, and plan. Raises `Retry` and `HostQuarantined`."""
-        return await self._understood(await self._box.scan())
+        scanned = time.monotonic()
+        snapshot = await self._box.scan()
+        self._scanned = scanned
+        return await self._understood(snapshot)
 
     async def hear(self) -> Plan:
         """As `look`, with what the box told of changes by itself in place of a scan."""
@@ -66,7 +72,8 @@ class Looking:
             self._surveyor, self.seen = Surveyor(), None
         if snapshot.changed or self.seen is None:
             self.seen = self._surveyor.survey(snapshot, self._house.selection)
-        seen = self.seen
+        only = self._house.selection.only
+        seen = possible(self.seen, only) if only else self.seen
         async with self._house.learning.of(self._house.storage_of(self._host)):
             await self._learning.learn(seen, self._box, self.sightings, now)
         self._show(seen)
@@ -87,9 +94,17 @@ class Looking:
         )
         self._tell_evals(seen.evals)
         self.took = time.monotonic() - now
-        if await self._house.catalogue.save_left_out(self._host.name, plan.left_out):
+        left_out = plan.left_out if only is None else self._catalogue_left_out() | dict(plan.left_out)
+        if await self._house.catalogue.save_left_out(self._host.name, left_out):
             self._house.touch(plan.left_out)
+        refused = frozenset(place for place, _ in self.refused)
+        self._house.outlooks[self._host.identity] = Outlook(self._host, seen, plan, refused, self._scanned)
+        self._house.looked.ring()
         return plan
+
+    def _catalogue_left_out(self) -> dict[str | None, tuple[LeftOut, ...]]:
+        """Give what is left out of all else on this host, which who looks for one run alone doesn't judge."""
+        return dict(self._house.catalogue.left_out_on(self._host.name))
 
     def _show(self, seen: Survey) -> None:
         """Let planners of hosts that may share this one's file system know what it shows."""

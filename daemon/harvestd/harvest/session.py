@@ -74,6 +74,9 @@ class Session:
                     tasks.cancel_scope.cancel()
         finally:
             del self._house.showing[self._host.identity]
+            # Who works for one run alone asks afterwards what became of it.
+            if self._house.selection.only is None:
+                self._house.outlooks.pop(self._host.identity, None)
             self._following.close()
 
     async def watch(self, scan_now: Bell, passed: Passed) -> None:
@@ -93,7 +96,9 @@ class Session:
                 if self._is_waited_for(plan):
                     pause = min(pause, _IMPATIENCE)
                 pushed = await self._news(scan_now, max(_BREATH, pause))
-                look = self._looking.hear if pushed else self._looking.look
+                asked = self._host.identity in self._house.asked_for
+                self._house.asked_for.discard(self._host.identity)
+                look = self._looking.hear if pushed and not asked else self._looking.look
 
     async def _news(self, scan_now: Bell, pause: float) -> bool:
         """Wait until there is a reason to look again; tells whether the box says by itself what is new."""

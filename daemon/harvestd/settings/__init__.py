@@ -8,6 +8,7 @@ from harvestd.settings.loading import find_config, load
 from harvestd.settings.models import HostSettings, Named, Settings
 from harvestd.settings.problems import InvalidSettings, Problem
 from harvestd.settings.sections import (
+    Jobs,
     LambdaCloud,
     Limits,
     Naming,
@@ -24,6 +25,7 @@ from harvestd.settings.sections import (
 __all__ = [
     "HostSettings",
     "InvalidSettings",
+    "Jobs",
     "LambdaCloud",
     "Limits",
     "Named",

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic_core import PydanticCustomError
 
 from harvestd.settings.sections import (
+    Jobs,
     LambdaCloud,
     Limits,
     Naming,
@@ -99,6 +100,7 @@ class Settings(BaseModel):
     report: Report = Field(default_factory=_empty_table)
     hosts: tuple[HostSettings, ...] = ()
     lambda_cloud: LambdaCloud = Field(default_factory=_empty_table)
+    jobs: Jobs = Field(default_factory=_empty_table)
     verdict: Verdict = Field(default_factory=_empty_table)
     release: Release = Field(default_factory=_empty_table)
 

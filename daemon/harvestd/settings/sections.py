@@ -148,6 +148,14 @@ class LambdaCloud(Section):
     interval: Pause = timedelta(seconds=60)
 
 
+class Jobs(Section):
+    """The launcher of remote evals on this machine: one file for each of its jobs."""
+
+    directory: OwnPath = Path("~/.lambda_eval_jobs")
+    watch: bool = True
+    """Have the daemon note in the file of a finished job when all of its results are here, and where."""
+
+
 Loss = Literal["checkpoints", "records", "outside_files", "uncommitted_work"]
 """What ends with a box: checkpoints and records that are not here, files outside the roots, uncommitted work in git."""
 

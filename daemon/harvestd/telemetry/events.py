@@ -100,6 +100,18 @@ class Event(StrEnum):
     EXPERIMENT_RENAMED = "experiment.renamed"
     """An experiment's directory follows the facts or the operator. Fields: run_id, experiment, old, path, sources."""
 
+    JOB_SYNCED = "job.synced"
+    """All results of a remote eval job are here, and its file says so. Fields: job_id, run_id, path."""
+
+    JOB_WAITING = "job.waiting"
+    """A remote eval job has finished, and not all that its box shows is here. Fields: job_id, run_id, error."""
+
+    JOB_REJECTED = "job.rejected"
+    """The file of a remote eval job, or their directory, can't be used. Fields: job_id, path, error, hint."""
+
+    JOB_FAILED = "job.failed"
+    """A remote eval job that was to be synced by hand was not. Fields: job_id, error, hint."""
+
     CONFIG_RELOADED = "config.reloaded"
     """A changed configuration applies from now on. Fields: config, added, removed, changed (keys, never values)."""
 

@@ -51,6 +51,21 @@ def configure(form: Format = "auto", level: Level = "info", *, stream: TextIO | 
     return lines
 
 
+def speak_through_logging() -> None:
+    """Send events to the logger "harvestd" of `logging`, as lines: for programs that call us as a library.
+
+    Changes nothing where structlog was set up already, and never what the program does with its own logs.
+    """
+    if structlog.is_configured():
+        return
+    structlog.configure(
+        processors=[structlog.contextvars.merge_contextvars, *PROCESSORS, ConsoleLine(coloured=False)],
+        wrapper_class=structlog.make_filtering_bound_logger("info"),
+        logger_factory=lambda *_: logging.getLogger("harvestd"),
+        cache_logger_on_first_use=False,
+    )
+
+
 def _renderer(form: Format, stream: TextIO) -> Processor:
     terminal = stream.isatty()
     if form == "json" or (form == "auto" and not terminal):

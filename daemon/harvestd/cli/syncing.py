@@ -1,0 +1,58 @@
+"""`harvestd sync`: the results of one remote eval job, by hand."""
+
+import sys
+
+import anyio
+import click
+
+from harvestd.cli import quantities
+from harvestd.cli.flags import Flags, with_flags, with_json
+from harvestd.cli.loading import settings_of
+from harvestd.cli.output import Page, print_json
+from harvestd.lambda_eval.syncing import Synced, sync_job
+from harvestd.telemetry.logs import configure
+
+_SYNC = """\b
+Exit codes: 0 all is here, 3 something is missing, 4 unknown job, 5 its box
+can't be read, 6 disk full, 7 a daemon is at work and has not brought it yet.
+
+\b
+--json: job_id, run, local_results_dir, synced_at, files, bytes, by_daemon
+"""
+
+
+@click.command(epilog=_SYNC)
+@click.argument("job_id")
+@with_json
+@with_flags
+@click.pass_obj
+def sync(flags: Flags, job_id: str, *, as_json: bool) -> None:
+    """Bring the run and the evals of a remote eval job home.
+
+    JOB_ID is the name of its file in jobs.directory, without `.json`. The file is told when all is here, and where. A
+    running daemon does that by itself for each job that has finished.
+    """
+    settings = settings_of(flags)
+    configure(flags.form_for_people, flags.log_level or "warning", stream=sys.stderr)
+    synced = anyio.run(sync_job, settings, job_id)
+    if as_json:
+        print_json(_document(synced))
+    else:
+        brought = "the daemon brought it" if synced.by_daemon else _came(synced)
+        Page().line(f"{synced.job.id} is in {synced.job.local_results_dir}: {brought}")
+
+
+def _came(synced: Synced) -> str:
+    return f"{quantities.count(synced.files, 'file')} came, {quantities.size(synced.bytes)}"
+
+
+def _document(synced: Synced) -> dict[str, object]:
+    return {
+        "job_id": synced.job.id,
+        "run": synced.job.run,
+        "local_results_dir": synced.job.local_results_dir,
+        "synced_at": synced.job.synced_at,
+        "files": synced.files,
+        "bytes": synced.bytes,
+        "by_daemon": synced.by_daemon,
+    }

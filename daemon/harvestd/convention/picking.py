@@ -1,0 +1,70 @@
+"""One run and the evals that belong to it, picked out of all that a box shows. Pure.
+
+A pick is the name of the run's directory. What may belong to it is told by names alone (`possible`); what does, once
+every eval_config.yaml was read (`belonging`). Where a run of exactly that name is there, `run_…_copy` beside it is not
+meant.
+"""
+
+from collections.abc import Callable, Iterable
+
+from harvestd.convention.layout import EvalDir, RunDir, Survey
+from harvestd.convention.paths import RejectedPath
+from harvestd.convention.patterns import run_name
+from harvestd.convention.placing import Placing, Undecided, named_run
+from harvestd.convention.records import RunRecord
+from harvestd.convention.values import value
+
+LinkOf = Callable[[EvalDir], str | None]
+"""Gives what the eval_config.yaml of an eval says of its run."""
+
+
+@value
+class Belonging:
+    """What a survey shows of one run."""
+
+    runs: tuple[RunDir, ...]
+    """One, unless two trees hold a run of this name."""
+    evals: tuple[EvalDir, ...]
+
+    def holds(self, place: str) -> bool:
+        """Tell whether an absolute path on the box is part of it."""
+        above = [run.place for run in self.runs] + [eval_dir.place for eval_dir in self.evals]
+        return any(place == each or place.startswith(f"{each}/") for each in above)
+
+
+def possible(survey: Survey, pick: str) -> Survey:
+    """Give of a survey what may turn out to belong to the run `pick`, before any link is read."""
+    evals = (each for each in survey.evals if each.config or each.is_base or _is_named(each, pick))
+    return Survey(_meant(survey.runs, pick), tuple(evals), ())
+
+
+def belonging(survey: Survey, pick: str, placing: Placing, link_of: LinkOf) -> Belonging:
+    """Give what belongs to the run `pick`: base evals, too, that are filed with it."""
+    runs = _meant(survey.runs, pick)
+    return Belonging(runs, tuple(each for each in survey.evals if _belongs(each, pick, placing, link_of(each))))
+
+
+def _belongs(eval_dir: EvalDir, pick: str, placing: Placing, linked: str | None) -> bool:
+    if eval_dir.is_base:
+        try:
+            homes = placing.homes(eval_dir, linked)
+        except RejectedPath:
+            return False
+        return not isinstance(homes, Undecided) and any(placing.is_home_of(home, pick) for home in homes)
+    name, wanted = named_run(eval_dir, linked), run_name(pick)
+    if name is None or wanted is None or name.name != wanted.name:
+        return False
+    run = placing.run_of(eval_dir, linked)
+    return not isinstance(run, RunRecord) or run.place.rpartition("/")[2] in {pick, wanted.name}
+
+
+def _is_named(eval_dir: EvalDir, pick: str) -> bool:
+    wanted = run_name(pick)
+    return eval_dir.run is not None and wanted is not None and eval_dir.run.name == wanted.name
+
+
+def _meant(runs: Iterable[RunDir], pick: str) -> tuple[RunDir, ...]:
+    wanted = run_name(pick)
+    named = [run for run in runs if wanted is not None and run.name.name == wanted.name]
+    exact = [run for run in named if run.path.name == pick]
+    return tuple(exact or named)

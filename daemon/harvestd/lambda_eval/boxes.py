@@ -1,0 +1,41 @@
+"""The box of a job: a host that is known by its address, else one made up from that and [ssh]."""
+
+import ipaddress
+
+from harvestd.errors import ExitCode
+from harvestd.harvest.passes import find_hosts
+from harvestd.inventory.provider import Host
+from harvestd.lambda_eval.failures import SyncFailed
+from harvestd.lambda_eval.job_files import Job
+from harvestd.settings import Settings
+from harvestd.telemetry.escaping import escaped
+
+SOURCE = "job"
+"""What is said to know a host that only a job names."""
+
+
+async def boxes_of(settings: Settings, job: Job) -> tuple[Host, ...]:
+    """Give the hosts at a job's address: one, unless several answer there at different ports.
+
+    Raises `SyncFailed` (5) where the job names no address that could be reached.
+    """
+    written = [table.name for table in settings.hosts if table.address == job.address]
+    found = await find_hosts(settings, written)
+    known = tuple(host for host in found.hosts if host.address == job.address)
+    return known or (_made_up(job),)
+
+
+def _made_up(job: Job) -> Host:
+    try:
+        address = str(ipaddress.ip_address(job.address or ""))
+    except ValueError:
+        told = f"its lambda_ip is {escaped(job.address[:100])}" if job.address else "it has no lambda_ip"
+        raise SyncFailed(f"the box of {job.id} is not known: {told}", exit_code=ExitCode.NO_HOST) from None
+    # Addresses are given to other boxes again, so a host key is kept for the job; where trees lie, the address says.
+    return Host(
+        identity=f"{SOURCE}:{job.id}",
+        name=address.replace(":", "-").strip("-"),
+        address=address,
+        source=SOURCE,
+        storage=f"address:{address}",
+    )

@@ -1,0 +1,177 @@
+"""The launcher's job files, `{job_id}.json`: read as what they are worth, and given two keys.
+
+Any key may be missing, and what has another form than expected counts as missing. A file is read only if it is a
+regular one of a bounded size, and only under the name of a valid job id, so that no id is ever a path. It is replaced
+as a whole: all its other keys stay, in their order. Everything here blocks.
+"""
+
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from heapq import nlargest
+from pathlib import Path
+
+from harvestd.convention.patterns import run_name
+from harvestd.errors import ExitCode
+from harvestd.lambda_eval.failures import SyncFailed
+from harvestd.telemetry.escaping import escaped
+
+FINISHED = "FINISHED"
+"""The status of a job whose evals have ended."""
+LONGEST = 256 * 1024
+"""Bytes of a job file; the launcher writes less than one kilobyte."""
+MOST = 5_000
+"""Job files of one directory that are looked at: the newest."""
+_ID = re.compile(r"eval_[0-9]{8}_[0-9]{6}_[0-9a-f]{8}")
+_SYNCED_AT, _LOCAL = "synced_at", "local_results_dir"
+
+Stamp = tuple[int, int, int]
+"""What changes with a file: inode, size, time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a job file says; None: nothing that can be used."""
+
+    id: str
+    address: str | None = None
+    """Where its box answered when it was started."""
+    run: str | None = None
+    """The directory name of its training run."""
+    dataset: str | None = None
+    """What is evaluated on."""
+    steps: tuple[int, ...] = ()
+    """The steps that were asked for by number; empty: those that there are."""
+    status: str | None = None
+    synced_at: str | None = None
+    local_results_dir: str | None = None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it has finished and its results were never said to be here."""
+        return self.status == FINISHED and self.synced_at is None
+
+
+def is_job_id(text: str) -> bool:
+    """Tell whether this is an id as the launcher makes them, `eval_{YYYYmmdd_HHMMSS}_{8 hex}`."""
+    return _ID.fullmatch(text) is not None
+
+
+def read_job(directory: Path, job_id: str) -> Job:
+    """Give a job; raises `SyncFailed` (4) where there is none of this id, or where its file can't be used."""
+    return _job(job_id, _read(directory, job_id))
+
+
+def stamps(directory: Path) -> dict[str, Stamp]:
+    """Give the ids of the newest jobs, with what tells that a file changed; none where there is no directory yet.
+
+    Raises `SyncFailed` where the directory can't be read.
+    """
+    try:
+        found = nlargest(MOST, _ids(directory))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise _unusable(directory, error.strerror or "can't be read") from error
+    stamped: dict[str, Stamp] = {}
+    for job_id in found:
+        try:
+            status = _file(directory, job_id).lstat()
+        except OSError:  # gone since
+            continue
+        stamped[job_id] = (status.st_ino, status.st_size, status.st_mtime_ns)
+    return stamped
+
+
+def mark_synced(directory: Path, job_id: str, local_results_dir: str) -> Job:
+    """Write into a job file that its results are here now, and where; gives what it says then.
+
+    A crash leaves the old or the new file. Raises `SyncFailed` where the file can't be read or written any more.
+    """
+    document = _read(directory, job_id)
+    document[_SYNCED_AT] = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    document[_LOCAL] = local_results_dir
+    file = _file(directory, job_id)
+    # No `.json` at its end: whoever lists the jobs does not see it.
+    beside = directory / f".{job_id}.{os.getpid()}.part"
+    try:
+        mode = stat.S_IMODE(file.stat().st_mode)
+        beside.unlink(missing_ok=True)
+        with beside.open("x", encoding="ascii") as out:
+            os.fchmod(out.fileno(), mode)
+            out.write(json.dumps(document, indent=2) + "\n")
+            out.flush()
+            os.fsync(out.fileno())
+        beside.replace(file)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise _unusable(file, f"can't be written: {error.strerror}") from error
+    return _job(job_id, document)
+
+
+def _ids(directory: Path) -> Iterator[str]:
+    return (path.stem for path in directory.iterdir() if path.suffix == ".json" and is_job_id(path.stem))
+
+
+def _file(directory: Path, job_id: str) -> Path:
+    if not is_job_id(job_id):
+        raise SyncFailed(
+            f"{escaped(job_id[:100])} is no job id",
+            hint="they look like eval_20250820_031500_0123abcd",
+            exit_code=ExitCode.UNKNOWN_NAME,
+        )
+    return directory / f"{job_id}.json"
+
+
+def _read(directory: Path, job_id: str) -> dict[str, object]:
+    file = _file(directory, job_id)
+    try:
+        # Asked before it is opened: a FIFO would be waited for.
+        if not stat.S_ISREG(file.lstat().st_mode):
+            raise _unusable(file, "is no regular file")
+        with file.open("rb") as data:
+            raw = data.read(LONGEST + 1)
+    except FileNotFoundError:
+        raise SyncFailed(
+            f"there is no job {job_id}", hint=f"looked in {directory}", exit_code=ExitCode.UNKNOWN_NAME
+        ) from None
+    except OSError as error:
+        raise _unusable(file, error.strerror or "can't be read") from error
+    if len(raw) > LONGEST:
+        raise _unusable(file, f"is larger than {LONGEST} bytes")
+    try:
+        document = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise _unusable(file, "is no valid JSON") from error
+    if not isinstance(document, dict):
+        raise _unusable(file, "holds no JSON object")
+    return document
+
+
+def _unusable(path: Path, why: str) -> SyncFailed:
+    return SyncFailed(f"{escaped(str(path))}: {why}", exit_code=ExitCode.UNKNOWN_NAME)
+
+
+def _job(job_id: str, document: dict[str, object]) -> Job:
+    said = {key: value for key, value in document.items() if isinstance(value, str) and value}
+    run = said.get("training_run", "").rstrip("/").rpartition("/")[2]
+    return Job(
+        id=job_id,
+        address=said.get("lambda_ip"),
+        run=run if run_name(run) else None,
+        dataset=said.get("eval_dataset"),
+        steps=_steps(document.get("steps")),
+        status=said.get("status"),
+        synced_at=said.get(_SYNCED_AT),
+        local_results_dir=said.get(_LOCAL),
+    )
+
+
+def _steps(said: object) -> tuple[int, ...]:
+    """Read `[10, 20]`, `10` or `"10,20"`; anything else, such as "all", names no step."""
+    each = said if isinstance(said, list) else str(said).split(",")
+    return tuple(sorted({int(step) for step in map(str, each) if re.fullmatch(r"\s*[0-9]{1,9}\s*", step)}))

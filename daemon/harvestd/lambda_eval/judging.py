@@ -1,0 +1,123 @@
+"""What is missing of a job's results, by what the last looks at hosts showed. Pure but for what it is given.
+
+Nothing that was not looked at counts as here. It decides for a single pass and for the daemon alike.
+"""
+
+from collections.abc import Collection, Iterable, Iterator
+
+from harvestd.convention.artifacts import Kind
+from harvestd.convention.knowledge import Knowledge
+from harvestd.convention.layout import EvalDir, Group, RunDir
+from harvestd.convention.patterns import run_name
+from harvestd.convention.picking import Belonging, belonging
+from harvestd.convention.placing import Placing
+from harvestd.convention.records import ExperimentRecord
+from harvestd.harvest.house import House, Outlook
+from harvestd.lambda_eval.job_files import Job
+
+_Targets = Collection[tuple[str, ...]]
+"""What stands in an experiment, by the components below its directory."""
+
+
+def experiment_of(job: Job, knowledge: Knowledge) -> ExperimentRecord | None:
+    """Give the experiment of a job's run; None where there is none, or more than one could be meant."""
+    name = run_name(job.run or "")
+    known = [run for run in knowledge.runs_named(name.name) if run.experiment] if name else []
+    exact = [run for run in known if run.place.rpartition("/")[2] == job.run]
+    found = {run.experiment for run in exact or known}
+    return knowledge.experiment(found.pop() or "") if len(found) == 1 else None
+
+
+def missing(job: Job, house: House, outlooks: Iterable[Outlook]) -> list[str]:
+    """Say what of a job is not here, by these outlooks; empty: all is. `job.run` is known."""
+    experiment = experiment_of(job, house.catalogue.knowledge)
+    if experiment is None:
+        return [f"{job.run} has no experiment here yet"]
+    if experiment.gone:
+        return [f"the directory of {experiment.directory} was taken away"]
+    here = {file.target.parts[1:] for file in house.catalogue.knowledge.files_of(experiment.id)}
+    evals: list[EvalDir] = []
+    found: list[str] = []
+    for outlook in outlooks:
+        shown = _shown(job, house, outlook)
+        evals += shown.evals
+        found += _open(outlook, shown)
+        found += _absent(shown, here)
+    found += _unevaluated(job, evals)
+    return list(dict.fromkeys(found))
+
+
+def _shown(job: Job, house: House, outlook: Outlook) -> Belonging:
+    knowledge, selection = house.catalogue.knowledge, house.selection
+    storage = house.storage_of(outlook.host)
+    placing = Placing(outlook.host.name, storage, outlook.seen, knowledge, selection, ())
+
+    def link_of(eval_dir: EvalDir) -> str | None:
+        link = knowledge.eval_link(storage, eval_dir.config.place) if eval_dir.config else None
+        return link.training_run if link else None
+
+    return belonging(outlook.seen, job.run or "", placing, link_of)
+
+
+def _open(outlook: Outlook, shown: Belonging) -> Iterator[str]:
+    """Say what the plan still asks for; a log that somebody writes to is never whole, and need not be."""
+    plan = outlook.plan
+    for wait in plan.waiting:
+        if shown.holds(wait.place):
+            yield f"{wait.place}: {wait.reason}"
+    logs = [follow for follow in plan.follows if follow.whole or follow.target.replaces is None]
+    places = [*(group.place for group in plan.groups), *(check.place for check in plan.checks)]
+    places += [*(log.place for log in logs), *(each.record.place for each in plan.refiles)]
+    for place in (*places, *sorted(outlook.refused)):
+        if shown.holds(place):
+            yield f"{place}: not here yet"
+
+
+def _absent(shown: Belonging, here: _Targets) -> Iterator[str]:
+    """Say what is at no place of the experiment, whatever the reason; base evals are copied once and not judged."""
+    for run in shown.runs:
+        if run.config is None:
+            yield f"{run.place}: it has no config.yaml"
+        for each in _wanted_of(run):
+            if ("training_run", *each) not in here:
+                yield f"{run.place}/{'/'.join(each)}: not here"
+    for eval_dir in shown.evals:
+        for group in eval_dir.groups if not eval_dir.is_base else ():
+            if _lacks_marker(group):
+                yield f"{group.place}: its run_meta.json is not there yet"
+            for member in group.members:
+                if ("eval_results", eval_dir.path.name, *member.rest) not in here:
+                    yield f"{eval_dir.place}/{'/'.join(member.rest)}: not here"
+
+
+def _wanted_of(run: RunDir) -> Iterator[tuple[str, ...]]:
+    yield from (member.rest for group in run.groups for member in group.members)
+    yield from (each.rest for each in run.growing)
+
+
+def _lacks_marker(group: Group) -> bool:
+    """Tell whether a leaf of layouts A to C was not sealed by its writer; the batch layout has none in any case."""
+    batch = group.members[0].rest[0] == "results"
+    return group.marker is None and not batch and any(each.kind is Kind.METRICS for each in group.members)
+
+
+def _unevaluated(job: Job, evals: Iterable[EvalDir]) -> Iterator[str]:
+    """Say which evals the job was to make that no box shows."""
+    leaves = [
+        (eval_dir.path.name, *member.rest)
+        for eval_dir in evals
+        if not eval_dir.is_base
+        for group in eval_dir.groups
+        for member in group.members
+        if member.rest[-1] == "metrics.csv"
+    ]
+    ours = [leaf for leaf in leaves if job.dataset is None or _is_of(leaf, job.dataset)]
+    if not ours:
+        yield f"no box shows an eval of {job.run}" + (f" on {job.dataset}" if job.dataset else "")
+    for step in job.steps if ours else ():
+        if not any(part == f"step_{step}" or part.startswith(f"step_{step}_") for leaf in ours for part in leaf):
+            yield f"no box shows an eval of step {step}"
+
+
+def _is_of(leaf: tuple[str, ...], dataset: str) -> bool:
+    return any(part == dataset or part.endswith(f"_{dataset}") for part in leaf)

@@ -1,0 +1,75 @@
+"""The kernel's notices of the directory of job files; where it gives none, whoever listens looks every now and then.
+
+It may come, go, or be another one after a reload: the directory is asked for anew every few seconds.
+"""
+
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from harvestd.harvest.bell import Bell
+from harvestd.harvest.house import House
+
+_ASK_EVERY = 2.0
+"""Seconds between two looks whether the directory is (still) there, and still the one that is meant."""
+_QUIET = 50
+"""Milliseconds without a change after which a burst of changes is over."""
+_LONGEST_BURST = 500
+
+
+class Notices:
+    """Rings `changed` whenever something in the directory did."""
+
+    def __init__(self, house: House, changed: Bell) -> None:
+        self._house = house
+        self._changed = changed
+
+    async def run(self) -> None:
+        """Follow the directory until cancelled."""
+        while True:
+            directory = self._house.settings.jobs.directory
+            if self._house.settings.jobs.watch and await anyio.to_thread.run_sync(directory.is_dir):
+                self._changed.ring()
+                await self._follow(directory)
+            await anyio.sleep(_ASK_EVERY)
+
+    async def _follow(self, directory: Path) -> None:
+        """Ring at each change until another directory is meant or this one is gone, or the kernel gives no notices."""
+        # Only the daemon watches: the command line starts without it.
+        from watchfiles import awatch  # noqa: PLC0415
+        from watchfiles._rust_notify import WatchfilesRustInternalError  # noqa: PLC0415
+
+        ended = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_set_at_end, ended)
+            try:
+                async for changes in awatch(
+                    directory,
+                    watch_filter=lambda _, path: path.endswith(".json"),
+                    debounce=_LONGEST_BURST,
+                    step=_QUIET,
+                    stop_event=ended,
+                    recursive=False,
+                    rust_timeout=int(_ASK_EVERY * 1000),
+                    yield_on_timeout=True,
+                ):
+                    if changes:
+                        self._changed.ring()
+                    jobs = self._house.settings.jobs
+                    if jobs.directory != directory or not jobs.watch:
+                        break
+                    if not await anyio.to_thread.run_sync(directory.is_dir):
+                        break
+            except (OSError, WatchfilesRustInternalError):
+                # The kernel's notices are a quota of the user's, and editors take many: we look by the clock then.
+                self._changed.ring()
+            tasks.cancel_scope.cancel()
+
+
+async def _set_at_end(ended: anyio.Event) -> None:
+    """Have the watching thread, which nothing else can interrupt, end when we are cancelled."""
+    try:
+        await anyio.sleep_forever()
+    finally:
+        ended.set()

@@ -1,0 +1,148 @@
+"""The daemon's own syncing: job files are watched, and each finished job is noted as synced once all of it is here.
+
+The boxes are watched anyway: nothing is fetched for a job. Its box is looked at once more as a whole, at once, and the
+file is written when a look that began after the job had finished shows nothing that is not here. A directory that does
+not exist yet is waited for; a file that can't be used is told once, and never ends the daemon.
+"""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from harvestd.harvest.bell import Bell
+from harvestd.harvest.house import House
+from harvestd.lambda_eval.failures import SyncFailed
+from harvestd.lambda_eval.job_files import Job, Stamp, mark_synced, read_job, stamps
+from harvestd.lambda_eval.judging import experiment_of, missing
+from harvestd.lambda_eval.notices import Notices
+from harvestd.lambda_eval.syncing import told
+from harvestd.telemetry.events import Event
+from harvestd.telemetry.logs import get_logger
+
+_REST = 20
+"""Times as long as judging took, we rest before it is done again."""
+_BACKSTOP = 30.0
+"""Seconds after which the files are looked at although nobody said that one changed."""
+
+
+@dataclass
+class _Due:
+    """A finished job, until its file says that it is synced."""
+
+    job: Job
+    since: float = field(default_factory=time.monotonic)
+    """When we read that it had finished."""
+    told: str = ""
+    """Why it waits, as it was told last."""
+
+
+class JobWatch:
+    """Watches the directory of job files beside the hosts."""
+
+    def __init__(self, house: House, scan_now: Bell) -> None:
+        self._house = house
+        self._scan_now = scan_now
+        self._changed = Bell()
+        self._read: dict[str, Stamp] = {}
+        self._due: dict[str, _Due] = {}
+        """By id."""
+        self._rejected: dict[str, str] = {}
+        """What can't be used, by job id or directory, and why: told once."""
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(Notices(self._house, self._changed).run)
+            while True:
+                if self._house.settings.jobs.watch:
+                    await self._look()
+                else:
+                    self._read.clear()
+                    self._due.clear()
+                with anyio.move_on_after(_BACKSTOP):
+                    await self._wait_and_judge()
+
+    async def _wait_and_judge(self) -> None:
+        """Judge what is due after each look at a host, until a job file changes."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._judge_on)
+            await self._changed.rung()
+            tasks.cancel_scope.cancel()
+
+    async def _judge_on(self) -> None:
+        while True:
+            started = time.monotonic()
+            for due in list(self._due.values()):
+                own = [each for each in self._house.outlooks.values() if each.host.address == due.job.address]
+                if any(each.scanned >= due.since for each in own):
+                    await self._judge(due)
+            took = time.monotonic() - started
+            await self._house.looked.rung()
+            # Old jobs whose results never come must not cost more than a small part of our time.
+            await anyio.sleep(_REST * took)
+
+    async def _look(self) -> None:
+        """Read the files that changed."""
+        directory = self._house.settings.jobs.directory
+        try:
+            found = await anyio.to_thread.run_sync(stamps, directory)
+        except SyncFailed as error:
+            self._reject("", directory, error)
+            return
+        self._rejected.pop("", None)
+        for job_id in self._read.keys() - found.keys():
+            self._due.pop(job_id, None)
+            self._rejected.pop(job_id, None)
+        changed = [job_id for job_id, stamp in found.items() if self._read.get(job_id) != stamp]
+        self._read = found
+        for job_id in changed:
+            await self._take(directory, job_id)
+
+    async def _take(self, directory: Path, job_id: str) -> None:
+        try:
+            job = await anyio.to_thread.run_sync(read_job, directory, job_id)
+        except SyncFailed as error:
+            self._due.pop(job_id, None)
+            self._reject(job_id, directory, error)
+            return
+        self._rejected.pop(job_id, None)
+        if not job.is_due or job.run is None:
+            self._due.pop(job_id, None)
+        elif job_id not in self._due or self._due[job_id].job != job:
+            self._due[job_id] = _Due(job)
+            self._ask_for_a_look(job)
+
+    def _ask_for_a_look(self, job: Job) -> None:
+        at = [each.host.identity for each in self._house.outlooks.values() if each.host.address == job.address]
+        if at:
+            self._house.asked_for.update(at)
+            self._scan_now.ring()
+
+    async def _judge(self, due: _Due) -> None:
+        reasons = missing(due.job, self._house, list(self._house.outlooks.values()))
+        if reasons:
+            why = told(reasons)
+            if why != due.told:
+                get_logger().info(Event.JOB_WAITING, job_id=due.job.id, run_id=due.job.run, error=why)
+            due.told = why
+            return
+        experiment = experiment_of(due.job, self._house.catalogue.knowledge)
+        settings = self._house.settings
+        if experiment is None:
+            return
+        here = f"{settings.data_root}/{experiment.directory}"
+        try:
+            await anyio.to_thread.run_sync(mark_synced, settings.jobs.directory, due.job.id, here)
+        except SyncFailed as error:
+            self._reject(due.job.id, settings.jobs.directory, error)
+            return
+        self._due.pop(due.job.id, None)
+        get_logger().info(Event.JOB_SYNCED, job_id=due.job.id, run_id=due.job.run, path=here)
+
+    def _reject(self, job_id: str, directory: Path, error: SyncFailed) -> None:
+        if self._rejected.get(job_id) != str(error):
+            get_logger().warning(Event.JOB_REJECTED, job_id=job_id, path=directory, error=str(error), hint=error.hint)
+        self._rejected[job_id] = str(error)
