@@ -53,7 +53,7 @@ def understood(frame: Frame) -> object:
         case Letter.SCAN_END:
             return answers.scan_end(frame.payload, 1)
         case Letter.FACTS:
-            return answers.facts(frame.payload)
+            return answers.facts(frame.payload), answers.gpu_processes(frame.payload)
         case Letter.REFUSED:
             return answers.refusal(frame.payload)
         case Letter.READ_END:

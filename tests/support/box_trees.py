@@ -10,6 +10,7 @@ from itertools import count
 
 from harvestd.convention.facts import ConfigFacts, TrainingInfo
 from harvestd.convention.knowledge import Knowledge
+from harvestd.convention.lives import Life
 from harvestd.convention.naming import Evidence, NamingContext, free_name, name_run
 from harvestd.convention.paths import LocalPath, RemotePath
 from harvestd.convention.plan import Plan
@@ -163,6 +164,8 @@ class Home:
         self.knowledge = Knowledge()
         self.selection = selection or Selection()
         self.settle = settle
+        self.life = Life()
+        """What tells whether a run has died; nothing does, unless a test says so."""
         self.refused: dict[tuple[str, LocalPath], tuple[Version, str]] = {}
         self._sightings: dict[str, Sightings] = {}
 
@@ -208,17 +211,13 @@ class Home:
             settle=self.settle,
             now=seconds,
             refused=self.refused,
+            life=self.life,
         )
         return make_plan(survey(snapshot, self.selection), situation)
 
     def do(self, plan: Plan, box: Box) -> None:
         """Do what the plan says, as if every byte came as it was planned and every hash agreed."""
-        for refile in plan.refiles:
-            moved = replace(refile.record, target=refile.target.path, experiment=refile.target.experiment)
-            self.knowledge.forget_file(refile.record)
-            self.knowledge.learn_file(moved)
-        for link in plan.links:
-            self.knowledge.learn_link(link.path, link.target)
+        self._tidy(plan)
         for check in plan.checks:
             self.knowledge.learn_file(replace(check.record, version=check.source.version))
         for group in plan.groups:
@@ -242,6 +241,22 @@ class Home:
                     )
         for follow in plan.follows:
             self.follow(follow.source.place, plan, box, torn=0)
+
+    def _tidy(self, plan: Plan) -> None:
+        for refile in plan.refiles:
+            moved = replace(refile.record, target=refile.target.path, experiment=refile.target.experiment)
+            self.knowledge.forget_file(refile.record)
+            self.knowledge.learn_file(moved)
+        for link in plan.links:
+            self.knowledge.learn_link(link.path, link.target)
+        for removal in plan.removals:
+            for file in removal.files:
+                self.knowledge.forget_file(file)
+            for path, target in self.knowledge.links_in(removal.directory.parts[0]).items():
+                if target == removal.directory.name:
+                    self.knowledge.learn_link(path, removal.newer)
+        for remark in plan.remarks:
+            self.knowledge.learn_file(replace(remark.record, reason=remark.reason))
 
     def follow(self, place: str, plan: Plan, box: Box, *, torn: int) -> None:
         """Append to one growing file; `torn`: bytes of an unfinished last line, which stay away."""

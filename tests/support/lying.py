@@ -76,6 +76,8 @@ async def play_probe(process: asyncssh.SSHServerProcess[bytes], script: Script) 
         if asked["do"] == "facts":
             facts = {"id": 1, "gpus": [], "host": "liar", "utc_offset": 0, "free": None, "python": "3.10.0"}
             process.stdout.write(told(b"F", facts))
+        elif asked["do"] == "processes":
+            process.stdout.write(told(b"F", {"id": 2, "processes": 0}))
         elif asked["do"] in {"scan", "read"}:
             answer = script(asked)
             for piece in [answer] if isinstance(answer, bytes) else answer:

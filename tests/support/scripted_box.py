@@ -197,6 +197,10 @@ class ScriptedBox:
         """Know nothing."""
         return BoxFacts()
 
+    async def gpu_processes(self) -> int | None:
+        """Know nothing."""
+        return None
+
     @asynccontextmanager
     async def reading(self, requests: Sequence[ReadRequest]) -> AsyncIterator[AsyncIterator[ReadEvent]]:
         """Answer as a box does, two pieces a file, with time in between."""

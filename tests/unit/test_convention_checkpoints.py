@@ -31,18 +31,23 @@ def home(box: Box) -> Home:
     return home
 
 
+def finish(box: Box) -> None:
+    """Let the run be over, after all other checkpoints."""
+    box.finish(step=128)
+
+
 POLICIES: list[tuple[CheckpointPolicy, Callable[[Box], None], set[str]]] = [
-    (CheckpointPolicy.NONE, Box.finish, set()),
-    (CheckpointPolicy.FINAL, Box.finish, {"step_final"}),
+    (CheckpointPolicy.NONE, finish, set()),
+    (CheckpointPolicy.FINAL, finish, {"step_final"}),
     (CheckpointPolicy.FINAL, lambda _: None, set()),
-    (CheckpointPolicy.FINAL_AND_LATEST, Box.finish, {"step_final"}),
+    (CheckpointPolicy.FINAL_AND_LATEST, finish, {"step_final"}),
     (CheckpointPolicy.FINAL_AND_LATEST, lambda _: None, {"step_100"}),
     (
         CheckpointPolicy.FINAL_AND_LATEST,
         lambda box: box.add_checkpoint("step_final", whole=False),
         {"step_100"},
     ),
-    (CheckpointPolicy.ALL, Box.finish, {"step_20", "step_100", "step_final"}),
+    (CheckpointPolicy.ALL, finish, {"step_20", "step_100", "step_final"}),
 ]
 
 

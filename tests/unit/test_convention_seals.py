@@ -23,7 +23,7 @@ SETTLE = 10.0
 def group_of(box: Box, path: str) -> Group:
     """Give the group that stands at `path`."""
     seen = survey(box.snapshot(), Selection())
-    groups = [group for run in seen.runs for group in run.groups]
+    groups = [group for run in seen.runs for group in (*run.groups, *run.checkpoints)]
     groups += [group for each in seen.evals for group in each.groups]
     return next(group for group in groups if group.place.endswith(path))
 

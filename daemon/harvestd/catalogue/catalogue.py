@@ -152,6 +152,23 @@ class Catalogue:
         for file in files:
             self.knowledge.learn_file(file)
 
+    async def give_up(self, files: Sequence[FileRecord]) -> Intent:
+        """Drop the records of files that are about to be removed, and remember that it was to be so.
+
+        After a crash in between, what still stands is on record again. The intent is dropped by `save_files`.
+        """
+        made: list[int] = []
+
+        def change(connection: Connection) -> None:
+            _forget(connection, files)
+            statement = insert(schema.intents).values(files=rows.intent_text(files))
+            made.extend(connection.execute(statement.returning(schema.intents.c.id)).scalars())
+
+        await self._database.write(change)
+        for file in files:
+            self.knowledge.forget_file(file)
+        return Intent(made[0], tuple(files))
+
     async def move_file(self, old: FileRecord, new: FileRecord) -> None:
         """Record that a file stands elsewhere now."""
 
@@ -165,12 +182,7 @@ class Catalogue:
 
     async def forget_files(self, files: Sequence[FileRecord]) -> None:
         """Drop the records of files that are not here any more: what a box still has is wanted again."""
-
-        def change(connection: Connection) -> None:
-            for some in _sliced([str(file.target) for file in files]):
-                connection.execute(delete(schema.files).where(schema.files.c.target.in_(some)))
-
-        await self._database.write(change)
+        await self._database.write(lambda connection: _forget(connection, files))
         for file in files:
             self.knowledge.forget_file(file)
 
@@ -380,6 +392,11 @@ _MAX_VARIABLES = 500
 def _sliced(values: Sequence[_Value]) -> Iterator[Sequence[_Value]]:
     for start in range(0, len(values), _MAX_VARIABLES):
         yield values[start : start + _MAX_VARIABLES]
+
+
+def _forget(connection: Connection, files: Sequence[FileRecord]) -> None:
+    for some in _sliced([str(file.target) for file in files]):
+        connection.execute(delete(schema.files).where(schema.files.c.target.in_(some)))
 
 
 @cache

@@ -8,12 +8,12 @@ from sqlalchemy import Connection
 from harvestd.cli import quantities, showing
 from harvestd.cli.tables import Column, Row
 from harvestd.convention.artifacts import Kind
+from harvestd.convention.checkpoints import POLICY
 from harvestd.convention.evals import NO_RECORDS
 from harvestd.convention.layout import LeftOut
 from harvestd.convention.patterns import checkpoint_step
 from harvestd.convention.records import FileRecord, RunRecord
 from harvestd.convention.requests import RECORDS, Request, Wishes, wishes_of
-from harvestd.convention.training import POLICY
 from harvestd.errors import ExitCode, Fatal
 
 COLUMNS = (

@@ -96,7 +96,8 @@ def _check_rows(plan: Plan) -> list[Row]:
 
 def _tidy_rows(plan: Plan) -> list[Row]:
     moves: list[Row] = [("move", str(each.record.target), str(each.target.path)) for each in plan.refiles]
-    return moves + [("link", str(each.path), each.target) for each in plan.links]
+    links: list[Row] = [("link", str(each.path), each.target) for each in plan.links]
+    return moves + links + [("remove", str(each.directory), f"{each.newer} is here") for each in plan.removals]
 
 
 def document(outcomes: Sequence[HostOutcome]) -> dict[str, object]:
@@ -142,6 +143,7 @@ def _plan_document(plan: Plan, *, reached: bool) -> dict[str, object]:
         ],
         "move": [{"from": str(each.record.target), "to": str(each.target.path)} for each in plan.refiles],
         "link": [{"path": str(each.path), "target": each.target} for each in plan.links],
+        "remove": [{"path": str(each.directory), "newer": each.newer} for each in plan.removals],
         "waiting": waiting_documents(plan.waiting),
         "left_out": left_out.documents(_left_out(plan)),
     }

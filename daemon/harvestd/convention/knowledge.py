@@ -6,6 +6,7 @@ between two awaits only, so that no planner sees half of one.
 
 from collections import defaultdict
 
+from harvestd.convention.checkpoints import is_passing
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
 from harvestd.convention.requests import NO_WISHES, Request, Wishes, wishes_of
@@ -34,6 +35,8 @@ class Knowledge:
         self._requests: defaultdict[tuple[str, str], dict[int, Request]] = defaultdict(dict)
         """By the run that they are about."""
         self._wishes: dict[tuple[str, str], Wishes] = {}
+        self._passing: defaultdict[str | None, dict[_Parts, FileRecord]] = defaultdict(dict)
+        """By experiment: what is here only until a newer checkpoint is."""
 
     def learn_run(self, run: RunRecord) -> None:
         """Add a run, or replace what was known of it."""
@@ -61,6 +64,8 @@ class Knowledge:
             places[file.place] = {**_by_target(there), target: file}
         self._by_target[target] = file
         self._by_experiment[file.experiment][target] = file
+        if is_passing(file.reason):
+            self._passing[file.experiment][target] = file
 
     def forget_file(self, file: FileRecord) -> None:
         """Drop the record of this remote file at this place; whatever else stands there by now stays on record."""
@@ -78,6 +83,8 @@ class Knowledge:
         else:
             del places[file.place]
         del self._by_experiment[file.experiment][target]
+        if is_passing(file.reason):
+            del self._passing[file.experiment][target]
 
     def learn_link(self, path: LocalPath, target: str) -> None:
         """Add a link that was made at home, or replace what was known of it."""
@@ -201,6 +208,10 @@ class Knowledge:
     def holder_at(self, target: tuple[str, ...]) -> FileRecord | None:
         """Give the record of the file at the place of these components, which may be no valid path."""
         return self._by_target.get(target)
+
+    def passing_of(self, experiment: str | None) -> list[FileRecord]:
+        """Give the files of an experiment that are here only until a newer checkpoint is."""
+        return list(self._passing[experiment].values()) if experiment in self._passing else []
 
     def files_of(self, experiment: str | None) -> list[FileRecord]:
         """Give the files of an experiment; None: those that wait in `_unfiled`."""

@@ -109,6 +109,8 @@ class RunDir:
     path: RemotePath
     name: RunName
     groups: tuple[Group, ...]
+    checkpoints: tuple[Group, ...]
+    """Every one that is there, whole or not; which of them are wanted, `checkpoints` decides."""
     growing: tuple[Wanted, ...]
     left_out: tuple[LeftOut, ...]
     config: Source | None
@@ -121,8 +123,6 @@ class RunDir:
     """adapter_config.json of the newest checkpoint that has one, the final one before all others."""
     writer: str | None = None
     """What the machine that wrote its newest TensorBoard file calls itself."""
-    on_request: tuple[OnRequest, ...] = ()
-    """Checkpoints beside the wanted ones."""
 
     @property
     def place(self) -> str:

@@ -103,6 +103,27 @@ class Refile:
 
 
 @value
+class Removal:
+    """A checkpoint at home that was here only until a newer one is: to be removed, now that it is."""
+
+    directory: LocalPath
+    files: tuple[FileRecord, ...]
+    """What is ours there, the marker first: without it nobody takes the rest for a checkpoint."""
+    newer: str
+    """The checkpoint that is newer, a neighbour of `directory`."""
+    kept: tuple[FileRecord, ...]
+    """What stands there in the place of these files; it must, before they go."""
+
+
+@value
+class Remark:
+    """A file that is here for another reason than its record says."""
+
+    record: FileRecord
+    reason: str
+
+
+@value
 class Link:
     """A relative link to make at home."""
 
@@ -148,16 +169,25 @@ class Plan:
     checks: tuple[Check, ...] = ()
     refiles: tuple[Refile, ...] = ()
     links: tuple[Link, ...] = ()
+    removals: tuple[Removal, ...] = ()
+    remarks: tuple[Remark, ...] = ()
     waiting: tuple[Waiting, ...] = ()
     left_out: Mapping[str | None, tuple[LeftOut, ...]] = field(default_factory=dict)
     """By the experiment that it belongs to; None: to no experiment."""
     asked: tuple[Asked, ...] = ()
     """One for each thing that was asked for and is not settled."""
+    asks_for_life: bool = False
+    """Whether a run would be known to have died if somebody said that no GPU process is left."""
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to do now."""
-        return not (self.groups or self.follows or self.checks or self.refiles or self.links)
+        return not (self.groups or self.follows or self.checks or self.tidies)
+
+    @property
+    def tidies(self) -> bool:
+        """Whether there is anything to do at home that moves no bytes over the wire."""
+        return bool(self.refiles or self.links or self.removals or self.remarks)
 
     @property
     def bytes_to_fetch(self) -> int:

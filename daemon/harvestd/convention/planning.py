@@ -3,22 +3,24 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from harvestd.convention import checkpoints
 from harvestd.convention.artifacts import Kind, Value
 from harvestd.convention.asking import Asking, by_hand, still_left_out
+from harvestd.convention.checkpoints_here import CheckpointsHere
 from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.layout import EvalDir, Group, LeftOut, OnRequest, RunDir, Source, Survey, Wanted
+from harvestd.convention.layout import EvalDir, Group, LeftOut, RunDir, Source, Survey, Wanted
+from harvestd.convention.lives import Life, has_died
 from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.picking import belonging
 from harvestd.convention.placing import Home, Placing, Undecided, experiment_home
-from harvestd.convention.plan import FetchFile, FetchGroup, Follow, Link, Plan, Waiting
+from harvestd.convention.plan import FetchFile, FetchGroup, Follow, Link, Plan, Remark, Removal, Waiting
 from harvestd.convention.records import FileRecord, RunRecord
 from harvestd.convention.requests import NO_WISHES, RECORDS, Request, Wishes
 from harvestd.convention.seals import Unsealed, unsealed
-from harvestd.convention.selection import Selection
+from harvestd.convention.selection import CheckpointPolicy, Selection
 from harvestd.convention.sightings import Sightings
 from harvestd.convention.snapshot import Version
 from harvestd.convention.targets import Targets
-from harvestd.convention.training import MARKER as CHECKPOINT_MARKER
 from harvestd.convention.twins import bringing, leader
 
 _TAKEN_AWAY = "its experiment's directory was taken away here"
@@ -46,6 +48,8 @@ class Situation:
     """By the place of a run that can't be told from another storage's yet: why."""
     refused: Mapping[tuple[str, LocalPath], tuple[Version, str]] = field(default_factory=dict)
     """(place, target) → the version that could not be put there, and why."""
+    life: Life = field(default_factory=Life)
+    """What tells whether a run has died."""
 
 
 def make_plan(survey: Survey, situation: Situation) -> Plan:
@@ -72,6 +76,9 @@ class _Planner:
         self._groups: list[FetchGroup] = []
         self._follows: list[Follow] = []
         self._links: list[Link] = []
+        self._removals: list[Removal] = []
+        self._remarks: list[Remark] = []
+        self._asks_for_life = False
         self._waiting: list[Waiting] = []
 
     def collected(self, strangers: Iterable[LeftOut]) -> Plan:
@@ -82,9 +89,12 @@ class _Planner:
             checks=tuple(self._targets.checks),
             refiles=tuple(self._targets.refiles),
             links=tuple(self._links),
+            removals=tuple(self._removals),
+            remarks=tuple(self._remarks),
             waiting=tuple(self._waiting),
             left_out={experiment: tuple(found) for experiment, found in self._targets.left_out.items() if found},
             asked=self._asking.collected(),
+            asks_for_life=self._asks_for_life,
         )
 
     def plan_run(self, run: RunDir) -> None:
@@ -109,36 +119,18 @@ class _Planner:
         except RejectedPath as e:
             self._targets.leave_out(experiment.id, [_whole(run, f"its place at home can't be made: {e}")])
             return
-        coming = {group.path.name: self._plan_group(group, [(home, ())]) for group in run.groups}
+        for group in run.groups:
+            self._plan_group(group, [(home, ())])
+        here = CheckpointsHere(run, record, home.directory, self._now.knowledge)
+        died = self._has_died(run, record, here)
+        self._plan_checkpoints(run, record, home, here, wishes, died=died)
         for wanted in run.growing:
-            self._plan_follow(wanted, home, finished=record.finished)
-        taken = self._plan_asked_checkpoints(run, wishes, home, coming)
-        self._targets.leave_out(experiment.id, still_left_out(self._link_planned(run, home), taken))
+            self._plan_follow(wanted, home, finished=record.finished or died)
 
     def _wishes_for(self, run: RunDir, experiment: str) -> Wishes:
         """Give what was asked for a run, by this storage's record of it or by another's."""
         own = self._now.knowledge.wishes_for(self._now.storage, run.place)
         return own if own != NO_WISHES else next(iter(self._now.knowledge.wishes_in(experiment)), NO_WISHES)
-
-    def _plan_asked_checkpoints(
-        self, run: RunDir, wishes: Wishes, home: Home, coming: Mapping[str, int]
-    ) -> list[OnRequest]:
-        """Plan the checkpoints that were asked for; gives those that no rule brings. `coming`: what rules bring."""
-        offered = {each.group.path.name: each for each in run.on_request}
-        ruled = {group.path.name: group for group in run.groups}
-        taken: list[OnRequest] = []
-        for thing, request in wishes.things.items():
-            if thing == RECORDS:
-                self._asking.show(request)
-            elif thing in offered:
-                taken.append(offered[thing])
-                self._plan_asked(offered[thing].group, request, [(home, ())])
-            elif thing in ruled:
-                self._asking.count(request, ruled[thing], coming[thing], self._refusals(ruled[thing]))
-            else:
-                here = self._checkpoint_is_here(run, home, thing)
-                self._asking.show(request, refused=() if here else [f"{thing} is not on {self._now.host} any more"])
-        return taken
 
     def _plan_asked(self, group: Group, request: Request, places: _Places) -> None:
         wanted = by_hand(group, request)
@@ -180,22 +172,64 @@ class _Planner:
         why = self._why_unsealed(run.config)
         reason, seconds = (why.reason, why.seconds) if why else ("can't be read", None)
         reason = self._now.undecided.get(run.place) or f"config.yaml: {reason}"
-        size = sum(group.size for group in run.groups) + sum(wanted.source.version.size for wanted in run.growing)
+        wanted = checkpoints.wanted(run, self._now.selection.checkpoint, None, died=False)
+        groups = (*run.groups, *(group for group in run.checkpoints if group.path.name in wanted))
+        size = sum(group.size for group in groups) + sum(each.source.version.size for each in run.growing)
         self._waiting.append(Waiting(run.place, size, reason, seconds))
 
-    def _link_planned(self, run: RunDir, home: Home) -> list[LeftOut]:
-        """Plan the link step_latest if what it points to is here; gives what then stays left out."""
-        if run.latest is None or not self._checkpoint_is_here(run, home, run.latest):
-            return list(run.left_out)
-        path = home.directory.child("training_state", "step_latest")
-        if self._now.knowledge.link_at(path) != run.latest:
-            self._links.append(Link(path, run.latest))
-        return [each for each in run.left_out if each.place != f"{run.place}/training_state/step_latest"]
+    def _has_died(self, run: RunDir, record: RunRecord, here: CheckpointsHere) -> bool:
+        """Tell whether a run died, where that makes a difference."""
+        last = checkpoints.newest(run, record.final.step if record.final else None)
+        if last is None or self._now.selection.checkpoint in {CheckpointPolicy.NONE, CheckpointPolicy.ALL}:
+            return False
+        died = has_died(run, record.host, self._now.life, self._now.sightings, self._now.now)
+        if died is None:
+            standing = here.standing(last)
+            died = standing is not None and checkpoints.is_provisional(standing)  # it had, and nothing has moved since
+            stays = standing is not None and not checkpoints.is_passing(standing)
+            self._asks_for_life = self._asks_for_life or not (died or stays)
+        return died
 
-    def _checkpoint_is_here(self, run: RunDir, home: Home, name: str) -> bool:
-        marker = home.directory.child("training_state", name, CHECKPOINT_MARKER)
-        holder = self._now.knowledge.holder(marker)
-        return holder is not None and holder.place.startswith(run.place + "/")
+    def _plan_checkpoints(
+        self, run: RunDir, record: RunRecord, home: Home, here: CheckpointsHere, wishes: Wishes, *, died: bool
+    ) -> None:
+        """Plan what is wanted, what is not any more, and the link step_latest where what it points to is here."""
+        policy = self._now.selection.checkpoint
+        wanted = dict(checkpoints.wanted(run, policy, record.final.step if record.final else None, died=died))
+        asked = self._asked_checkpoints(run, here, wishes)
+        for group in run.checkpoints:
+            name = group.path.name
+            request, reason = asked.get(name), wanted.get(name)
+            if request is not None and (reason is None or checkpoints.is_passing(reason)):
+                wanted[name] = request.reason
+                self._plan_asked(group, request, [(home, ())])
+            elif reason is not None:
+                coming = self._plan_group(checkpoints.because(group, here.reason(name, reason)), [(home, ())])
+                if request is not None:
+                    self._asking.count(request, group, coming, self._refusals(group))
+        wanted = {name: request.reason for name, request in asked.items()} | wanted
+        self._remarks += here.remarks(wanted)
+        for removal in here.removals(wanted):
+            if not any((file.place, file.target) in self._now.refused for file in removal.files):
+                self._removals.append(removal)
+        link = here.link()
+        if link is not None and self._now.knowledge.link_at(link.path) != link.target:
+            self._links.append(link)
+        recorded = None if link is None else f"{run.place}/training_state/step_latest"
+        self._targets.leave_out(home.experiment, [each for each in run.left_out if each.place != recorded])
+        self._targets.leave_out(home.experiment, here.left_out(wanted, checkpoints.unwanted_because(policy)))
+
+    def _asked_checkpoints(self, run: RunDir, here: CheckpointsHere, wishes: Wishes) -> dict[str, Request]:
+        """Give the checkpoints that were asked for; notes of those that the box does not show how they stand."""
+        asked = {thing: request for thing, request in wishes.things.items() if thing != RECORDS}
+        if wishes.records is not None:
+            self._asking.show(wishes.records)
+        shown = {group.path.name for group in run.checkpoints}
+        for name, request in asked.items():
+            if name not in shown:
+                refused = () if here.is_here(name) else [f"{name} is not on {self._now.host} any more"]
+                self._asking.show(request, refused=refused)
+        return asked
 
     def plan_eval(self, eval_dir: EvalDir, placing: Placing) -> None:
         try:
@@ -316,7 +350,8 @@ def _leaf_of(eval_dir: EvalDir, group: Group) -> Group:
 
 
 def _wanted(directory: RunDir | EvalDir) -> list[Wanted]:
-    wanted = [member for group in directory.groups for member in group.members]
+    more = directory.checkpoints if isinstance(directory, RunDir) else ()
+    wanted = [member for group in (*directory.groups, *more) for member in group.members]
     return wanted + list(directory.growing if isinstance(directory, RunDir) else ())
 
 

@@ -7,6 +7,7 @@ little-endian header length, a JSON header whose `data_offsets` end where the fi
 """
 
 import json
+import re
 import struct
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ _SAFETENSORS_PREFIX = 8
 MAX_HEADER = 100 * 1024 * 1024
 """Bytes; the format's own limit for its header."""
 _GZIP_MAGIC = b"\x1f\x8b"
+_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.(?P<ending>safetensors|bin)", re.ASCII)
 _SMALLEST_GZIP = 18
 """Bytes: a header of 10 and a trailer of 8."""
 _MARKERS = frozenset({"run_meta.json", "training_info.json", "summary.json"})
@@ -40,6 +42,9 @@ def unsealed(group: Group, sightings: Sightings, settle: float, now: float) -> U
         if group.needs_marker:
             return Unsealed("its marker training_info.json is not there yet", None)
         return _by_age(group, sightings, sightings.settle(group.tree, settle), now, "settling")
+    missing = missing_shards(group)
+    if missing:
+        return Unsealed(missing, None)
     marker = group.marker.version
     newest = max([member.source.version.mtime_ns for member in group.members])
     if newest <= marker.mtime_ns and all(each.mtime_ns <= marker.mtime_ns for each in group.witnesses):
@@ -47,6 +52,25 @@ def unsealed(group: Group, sightings: Sightings, settle: float, now: float) -> U
         return _by_age(group, sightings, COARSE_TICK, now, "looking again") if coarse else None
     reason = f"{group.marker.path.name} is older than what it marks: settling"
     return _by_age(group, sightings, sightings.settle(group.tree, settle), now, reason)
+
+
+def missing_shards(group: Group) -> str:
+    """Tell which shards of a checkpoint are not there, as far as the names of the others tell; empty: none is missing.
+
+    `model-00001-of-00003.safetensors` says how many there are; what an index names is known once it was read.
+    """
+    if not group.needs_marker:
+        return ""
+    found: dict[tuple[tuple[str, ...], str, str, str], set[str]] = {}
+    for member in group.members:
+        match = _SHARD.fullmatch(member.rest[-1])
+        if match:
+            key = (member.rest[:-1], match["stem"], match["total"], match["ending"])
+            found.setdefault(key, set()).add(match["number"])
+    for (_, stem, total, ending), numbers in found.items():
+        if len(numbers) < int(total):
+            return f"{len(numbers)} of the {int(total)} shards of {stem}.{ending} are there"
+    return ""
 
 
 def _by_age(group: Group, sightings: Sightings, needed: float, now: float, reason: str) -> Unsealed | None:

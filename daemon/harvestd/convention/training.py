@@ -4,19 +4,15 @@ from collections.abc import Iterable, Mapping
 from operator import itemgetter
 
 from harvestd.convention.artifacts import GROWING, Kind
-from harvestd.convention.layout import Group, LeftOut, OnRequest, RunDir, Source, Wanted, marker_last, place_of
+from harvestd.convention.layout import Group, RunDir, Source, Wanted, marker_last
 from harvestd.convention.leftovers import Leftovers
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.patterns import RunName, checkpoint_step, events_name
-from harvestd.convention.selection import CheckpointPolicy, Exclusion, Exclusions, Selection
+from harvestd.convention.selection import Exclusion, Exclusions, Selection
 from harvestd.convention.snapshot import Entry, EntryType, Tree
 
 _UNKNOWN = Exclusion("not part of the convention")
-_CHECKPOINT_DEPTH = 2
-"""training_state/step_N: the checkpoint's directory, counted from the run's."""
 MARKER = "training_info.json"
-POLICY = "rule: select.checkpoint = "
-"""How the reason begins for which a checkpoint is left out, until somebody asks for it."""
 _CONFIG = ("config.yaml",)
 _FINAL_INFO = ("training_state", "step_final", MARKER)
 _LATEST = ("training_state", "step_latest")
@@ -29,7 +25,8 @@ _EVENTS_DEPTH = 2
 def training_kind(rest: tuple[str, ...], selection: Selection) -> Kind | Exclusion:
     """Tell what the file at `rest` below a run's directory is; total: everything gets a kind or a reason.
 
-    What is excluded at any place is not its matter: `Exclusions` go before.
+    What is excluded at any place is not its matter: `Exclusions` go before. Nor is which checkpoint is wanted: that
+    hangs on more than its path.
     """
     match rest:
         case ("config.yaml" | "resume_config.yaml",):
@@ -40,15 +37,9 @@ def training_kind(rest: tuple[str, ...], selection: Selection) -> Kind | Exclusi
             return Exclusion("rule: rollouts are large and never wanted", len(rest))
         case ("tensorboard", name) if name.startswith("events.out.tfevents."):
             return Kind.TENSORBOARD if selection.tensorboard else Exclusion("rule: select.tensorboard = false", 1)
-        case ("training_state", directory, _, *_) if step := checkpoint_step(directory):
-            return _checkpoint_kind(step, selection.checkpoint)
+        case ("training_state", directory, _, *_) if checkpoint_step(directory):
+            return Kind.CHECKPOINT
     return _UNKNOWN
-
-
-def _checkpoint_kind(step: str, policy: CheckpointPolicy) -> Kind | Exclusion:
-    if policy is CheckpointPolicy.NONE or (policy is CheckpointPolicy.FINAL and step != "final"):
-        return Exclusion(f'{POLICY}"{policy}"', _CHECKPOINT_DEPTH)
-    return Kind.CHECKPOINT
 
 
 def understand_run(
@@ -66,7 +57,6 @@ def understand_run(
     below = {entry.path.parts[depth:]: entry for entry in entries}
     singles: list[Wanted] = []
     checkpoints: dict[str, list[Wanted]] = {}
-    on_request: dict[str, list[Wanted]] = {}
     for rest, entry in sorted(below.items(), key=itemgetter(0)):
         if entry.type is EntryType.DIRECTORY:
             continue
@@ -76,9 +66,6 @@ def understand_run(
         kind = exclusions.of_file(rest) or training_kind(rest, selection)
         if isinstance(kind, Exclusion):
             leftovers.add(entry, kind)
-            if kind.reason.startswith(POLICY):
-                source = Source(tree, entry.path, entry.version)
-                on_request.setdefault(rest[1], []).append(Wanted(source, Kind.CHECKPOINT, rest, kind.reason))
             continue
         leftovers.understood(entry.path)
         wanted = Wanted(Source(tree, entry.path, entry.version), kind, rest, _reason(kind, rest))
@@ -88,28 +75,20 @@ def understand_run(
             singles.append(wanted)
     for directory in unlisted:
         leftovers.add_unlisted(directory)
-    left_out = leftovers.collected()
-    groups = [Group.single(wanted) for wanted in singles if wanted.kind not in GROWING]
-    chosen, superseded = _chosen_checkpoints(checkpoints, selection.checkpoint)
-    groups += [_checkpoint(tree, path, step, chosen[step]) for step in sorted(chosen)]
-    left_out += [_as_left_out(tree, path, step, superseded[step]) for step in sorted(superseded)]
-    on_request |= superseded
     return RunDir(
         tree=tree,
         path=path,
         name=name,
-        groups=tuple(groups),
+        groups=tuple(Group.single(wanted) for wanted in singles if wanted.kind not in GROWING),
+        checkpoints=tuple(_checkpoint(tree, path, step, checkpoints[step]) for step in sorted(checkpoints)),
         growing=tuple(wanted for wanted in singles if wanted.kind in GROWING),
-        left_out=tuple(left_out),
+        left_out=tuple(leftovers.collected()),
         # These two are read to understand the run, whether they are wanted or not.
         config=_source_at(tree, below, _CONFIG),
         final_info=_source_at(tree, below, _FINAL_INFO),
         latest=_latest(below.get(_LATEST)),
         adapter=_adapter(tree, below),
         writer=_writer(below),
-        on_request=tuple(
-            OnRequest(_checkpoint(tree, path, step, on_request[step]), POLICY) for step in sorted(on_request)
-        ),
     )
 
 
@@ -148,18 +127,6 @@ def _find(wanted: Iterable[Wanted], rest: tuple[str, ...]) -> Source | None:
     return next((each.source for each in wanted if each.rest == rest), None)
 
 
-def _chosen_checkpoints(
-    found: dict[str, list[Wanted]], policy: CheckpointPolicy
-) -> tuple[dict[str, list[Wanted]], dict[str, list[Wanted]]]:
-    """Split into wanted and superseded checkpoints; with "final+latest" only the newest complete one counts."""
-    if policy is not CheckpointPolicy.FINAL_AND_LATEST:
-        return found, {}
-    complete = [step for step, files in found.items() if any(each.rest[2:] == (MARKER,) for each in files)]
-    newest = max(complete, key=_step_order, default=None)
-    chosen = {step: files for step, files in found.items() if step in {"step_final", newest}}
-    return chosen, {step: files for step, files in found.items() if step not in chosen}
-
-
 def _step_order(directory: str) -> tuple[bool, int, str]:
     step = checkpoint_step(directory) or "0"
     return (step == "final", 0 if step == "final" else int(step), directory)
@@ -169,9 +136,3 @@ def _checkpoint(tree: Tree, run: RemotePath, step: str, members: list[Wanted]) -
     marker = _find(members, ("training_state", step, MARKER))
     path = run.child("training_state", step)
     return Group(tree, path, marker_last(members, marker), marker, needs_marker=True)
-
-
-def _as_left_out(tree: Tree, run: RemotePath, step: str, members: list[Wanted]) -> LeftOut:
-    size = sum(member.source.version.size for member in members)
-    place = place_of(tree, run / "training_state" / step)
-    return LeftOut(place, size, len(members), f'{POLICY}"final+latest" keeps the newest')

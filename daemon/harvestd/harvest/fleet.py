@@ -4,7 +4,7 @@ A host that is to be reached or looked at differently is watched anew, alone; th
 has ended, so that no host ever has two.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
@@ -109,6 +109,8 @@ class Fleet:
     def _take(self, hosts: frozenset[Host]) -> None:
         self._hosts = hosts
         self._house.known = len(hosts)
+        self._house.hosts = frozenset(host.name for host in hosts)
+        self._house.ending = frozenset(host.name for host in hosts if host.ending)
         self._changed.ring()
 
     def _follow(self, tasks: TaskGroup) -> None:
@@ -154,7 +156,8 @@ class Fleet:
             await self._house.catalogue.save_host(record)
 
     def _way(self, host: Host) -> _Way:
-        host = placed(host, self._house.settings)
+        # That a box is being switched off is no reason to let go of it.
+        host = replace(placed(host, self._house.settings), ending=False)
         return _Way(host, self._house.target_of(host), self._house.watch_list_of(host))
 
     async def _watch(self, watch: _Watch) -> None:

@@ -25,7 +25,7 @@ from harvestd.harvest.room import Room
 from harvestd.harvest.turns import Turns
 from harvestd.harvest.waking import Waking
 from harvestd.inventory.provider import Host
-from harvestd.remote.box import Limits, WatchList
+from harvestd.remote.box import Box, Limits, WatchList
 from harvestd.remote.connecting import CONTROL_WINDOW
 from harvestd.remote.target import Target
 from harvestd.settings import Settings
@@ -98,6 +98,12 @@ class House:
     """Follows what is asked for by hand."""
     new_pins: dict[str, str] = field(default_factory=dict)
     """Host keys to keep, by identity, of hosts that were logged in to before the catalogue was open."""
+    boxes: dict[str, dict[str, Box]] = field(default_factory=dict)
+    """Those that are connected, by the storage that they show and by their hosts' identities."""
+    hosts: frozenset[str] | None = None
+    """The names of all hosts that there are; None where nobody follows who comes and goes."""
+    ending: frozenset[str] = frozenset()
+    """The names of those that are being switched off."""
     known: int = 0
     """How many hosts there are to share the memory; as many as were written down, until somebody says."""
     follows: bool = False

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 
 from harvestd.convention.layout import EvalDir, LeftOut, Survey
 from harvestd.convention.paths import LocalPath
@@ -14,6 +15,7 @@ from harvestd.convention.snapshot import Snapshot, TreeState, Version
 from harvestd.convention.survey import Surveyor
 from harvestd.harvest.house import House, Outlook, Showing
 from harvestd.harvest.learning import Learning
+from harvestd.harvest.lives import Lives
 from harvestd.inventory.provider import Host
 from harvestd.remote.box import Box, BoxFacts
 from harvestd.telemetry.events import Event
@@ -28,6 +30,7 @@ class Looking:
         self._house = house
         self._box = box
         self._learning = Learning(host, house, facts)
+        self._lives = Lives(host, house, box)
         self.sightings = Sightings()
         """How long files have been as they are."""
         self._surveyor = Surveyor()
@@ -77,21 +80,10 @@ class Looking:
         async with self._house.learning.of(self._house.storage_of(self._host)):
             await self._learning.learn(seen, self._box, self.sightings, now)
         self._show(seen)
-        plan = make_plan(
-            seen,
-            Situation(
-                host=self._host.name,
-                storage=self._house.storage_of(self._host),
-                knowledge=self._house.catalogue.knowledge,
-                selection=self._house.selection,
-                sightings=self.sightings,
-                settle=self._house.settings.poll.settle.total_seconds(),
-                now=now,
-                showing=self._house.shown_by_others(self._host),
-                undecided=self._learning.undecided,
-                refused=self.refused,
-            ),
-        )
+        situation = self._situation(now)
+        plan = make_plan(seen, situation)
+        if plan.asks_for_life and (life := await self._lives.asked(seen)) is not None:
+            plan = make_plan(seen, replace(situation, life=life))
         self._tell_evals(seen.evals)
         self.took = time.monotonic() - now
         left_out = plan.left_out if only is None else self._catalogue_left_out() | dict(plan.left_out)
@@ -112,6 +104,21 @@ class Looking:
             self._shown = seen
             places = frozenset(each.place for each in seen.evals if each.run is not None)
             self._house.showing[self._host.identity] = Showing(self._house.storage_of(self._host), places)
+
+    def _situation(self, now: float) -> Situation:
+        return Situation(
+            host=self._host.name,
+            storage=self._house.storage_of(self._host),
+            knowledge=self._house.catalogue.knowledge,
+            selection=self._house.selection,
+            sightings=self.sightings,
+            settle=self._house.settings.poll.settle.total_seconds(),
+            now=now,
+            showing=self._house.shown_by_others(self._host),
+            undecided=self._learning.undecided,
+            refused=self.refused,
+            life=self._lives.known(),
+        )
 
     def _tell_roots(self, snapshot: Snapshot) -> None:
         missing = {listing.tree.root for listing in snapshot.listings if listing.state is TreeState.NO_ROOT}

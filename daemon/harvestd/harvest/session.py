@@ -136,7 +136,7 @@ class Session:
                 self._house.rested.ring()
                 plan = await self._look()
                 tryable = self._tryable(plan)
-                if tryable or plan.links or plan.refiles:
+                if tryable or plan.tidies:
                     await anyio.sleep(self._troubles.pause(tryable))
                     continue
                 due = [wait.seconds + _BREATH for wait in plan.waiting if wait.seconds is not None]

@@ -1,14 +1,16 @@
-"""What a plan asks for that moves no bytes over the wire: links to make, waiting evals to file with their run."""
+"""What a plan asks for that moves no bytes over the wire: links, evals to file with their run, what is superseded."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import anyio.to_thread
 
 from harvestd import failpoints
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.plan import Link, Plan, Refile
+from harvestd.convention.plan import Link, Plan, Refile, Remark
 from harvestd.convention.snapshot import Version
 from harvestd.harvest.house import House
+from harvestd.harvest.superseding import Superseding
 from harvestd.inventory.provider import Host
 from harvestd.store.links import make_link
 from harvestd.store.moving import move
@@ -28,15 +30,29 @@ class Tidying:
         self._house = house
         self._root = root
         self._refused = refused
+        self._superseding = Superseding(host, house, root, refused)
 
     async def tidy(self, plan: Plan) -> None:
-        """Make the links and moves of a plan. Raises `HaltedForSafety`."""
+        """Do all of it that a plan says: the links before what they led to goes. Raises as the catalogue does."""
         for link in plan.links:
             async with self._house.places.still():
                 await self._link(link)
         for refile in plan.refiles:
             async with self._house.places.still():
                 await self._refile(refile)
+        for removal in plan.removals:
+            async with self._house.places.still():
+                await self._superseding.remove(removal)
+        if plan.remarks:
+            async with self._house.places.still():
+                await self._remark(plan.remarks)
+
+    async def _remark(self, remarks: Sequence[Remark]) -> None:
+        knowledge = self._house.catalogue.knowledge
+        # What was fetched, moved or removed since the plan has its reason, or none.
+        still = [each for each in remarks if knowledge.holder(each.record.target) == each.record]
+        await self._house.catalogue.save_files([replace(each.record, reason=each.reason) for each in still])
+        self._house.touch({each.record.experiment for each in still})
 
     async def _link(self, link: Link) -> None:
         experiments = self._house.catalogue.knowledge.experiments()

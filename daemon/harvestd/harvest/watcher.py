@@ -14,6 +14,7 @@ from harvestd.harvest.bell import Bell
 from harvestd.harvest.breaker import Breaker
 from harvestd.harvest.house import House
 from harvestd.harvest.linking import linked
+from harvestd.harvest.lives import shown
 from harvestd.harvest.results import PassResult
 from harvestd.harvest.tally import Tally
 from harvestd.inventory.provider import Host
@@ -36,7 +37,9 @@ async def connected(host: Host, house: House) -> AsyncIterator[tuple[Box, BoxFac
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(linked(host, house, house.window))
         box = await stack.enter_async_context(open_box(connection, house.watch_list_of(host), house.limits))
-        yield box, await box.facts()
+        facts = await box.facts()
+        with shown(house, host, box):
+            yield box, facts
 
 
 class Watcher:

@@ -26,6 +26,8 @@ from harvestd.telemetry.logs import get_logger
 if TYPE_CHECKING:
     import httpx
 
+_ENDING = frozenset({"terminating", "terminated", "preempted"})
+"""States of an instance that will not come back."""
 _DEADLINE = 30.0
 """Seconds for a whole request: connecting, asking, and all of the answer."""
 _LONGEST_PAUSE = timedelta(minutes=10)
@@ -233,4 +235,5 @@ def _host(instance: Instance, address: str) -> Host:
         mounts=instance.mounts or (),
         region=instance.region,
         cents_per_hour=instance.cents_per_hour,
+        ending=instance.status in _ENDING,
     )

@@ -39,6 +39,8 @@ class Host:
     """Where the cloud keeps it."""
     cents_per_hour: int | None = None
     """What it costs, in hundredths of the cloud's currency."""
+    ending: bool = False
+    """Whether its provider says that it is being switched off; it may well answer still."""
     storage: str | None = None
     """What the box's trees lie on, where the provider knows; None: see `mounts`, else it is the box itself."""
 

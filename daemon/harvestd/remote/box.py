@@ -163,6 +163,10 @@ class Box(Reader, Protocol):
         """Ask the machine about itself; raises `Retry` as everything here does."""
         ...
 
+    async def gpu_processes(self) -> int | None:
+        """Ask how many processes run on the GPUs, which takes seconds in places; None where the box can't say."""
+        ...
+
 
 @value
 class WatchList:

@@ -8,7 +8,7 @@ import os
 import secrets
 import stat
 
-from harvestd.convention.paths import LocalPath, encoded
+from harvestd.convention.paths import LocalPath, decoded, encoded
 from harvestd.store.failures import Conflict, Refused, translating
 from harvestd.store.publishing import Result
 from harvestd.store.renaming import rename_noreplace
@@ -34,6 +34,18 @@ def make_link(root: DataRoot, path: LocalPath, target: str) -> Result:
         return Result.REFUSED
     root.sync(touched)
     return result
+
+
+def pointed(root: DataRoot, path: LocalPath) -> str | None:
+    """Give where the link at `path` points; None where no link stands there. Raises `Conflict`, `HaltedForSafety`."""
+    try:
+        with root.parent(path) as parent, translating("can't read a link"):
+            standing = status(parent, path.name)
+            if standing is None or not stat.S_ISLNK(standing.st_mode):
+                return None
+            return decoded(os.readlink(encoded(path.name), dir_fd=parent))
+    except FileNotFoundError:
+        return None
 
 
 def _place(root: DataRoot, name: str, neighbour: bytes, parent: int) -> Result:

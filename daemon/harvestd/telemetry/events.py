@@ -77,6 +77,10 @@ class Event(StrEnum):
     CHECKPOINT_COMPLETED = "checkpoint.completed"
     """A checkpoint is sealed and here as a whole. Fields: host, run_id, path, bytes, duration_seconds, provisional."""
 
+    CHECKPOINT_REMOVED = "checkpoint.removed"
+    """A checkpoint that was here only until a newer one is was removed here. Fields: host, run_id, path, bytes, newer.
+    """
+
     FILE_DOWNLOADED = "file.downloaded"
     """A file, or the next part of a growing one, stands at its final path; a warning where it had no bytes on the box.
     Fields: host, run_id, path, bytes, duration_seconds, error."""

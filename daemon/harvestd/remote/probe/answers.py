@@ -291,6 +291,12 @@ def facts(payload: bytes) -> BoxFacts:
     )
 
 
+def gpu_processes(payload: bytes) -> int | None:
+    """Read how many processes run on a machine's GPUs; None where it can't say."""
+    told = _value(payload).get("processes")
+    return None if told is None else _integer(told)
+
+
 def python(payload: bytes) -> str:
     """Read the version of the box's Python from a greeting or from facts."""
     return _words(_value(payload).get("python"), 64)

@@ -191,6 +191,18 @@ class ProbeBox:
             process.facts.expecting = False
             return answers.facts(frame.payload)
 
+    async def gpu_processes(self) -> int | None:
+        """See `Box.gpu_processes`."""
+        async with self._conversation() as process:
+            if self._facts_asked:
+                # What was asked along with the start comes first; whoever wants it asks again.
+                await process.frame(process.facts)
+                self._facts_asked = False
+            process.ask({"do": "processes", "id": 2}, process.facts)
+            frame = await process.frame(process.facts)
+            process.facts.expecting = False
+            return answers.gpu_processes(frame.payload)
+
     def reading(self, requests: Sequence[ReadRequest]) -> AbstractAsyncContextManager[AsyncIterator[ReadEvent]]:
         """See `Reader.reading`."""
         return self._reader.reading(requests)

@@ -109,6 +109,10 @@ class SftpBox:
             self.round_trip = time.monotonic() - asked
             return replace(facts, free_bytes=max(0, room.bavail * room.frsize))
 
+    async def gpu_processes(self) -> int | None:
+        """See `Box.gpu_processes`: SFTP can't tell."""
+        return None
+
     def reading(self, requests: Sequence[ReadRequest]) -> AbstractAsyncContextManager[AsyncIterator[ReadEvent]]:
         """See `Reader.reading`."""
         return self._reader.reading(requests)

@@ -14,24 +14,37 @@ if TYPE_CHECKING:
     from typing import Any
 
 NVIDIA_SECONDS = 5.0
+MOST_LINES = 64
 PYTHON = ".".join(str(part) for part in sys.version_info[:3])
+
+
+def nvidia_smi() -> str:
+    """Give the path of nvidia-smi; empty where there is none."""
+    for directory in [*os.environ.get("PATH", "").split(":"), "/usr/bin"]:
+        program = directory + "/nvidia-smi"
+        if directory.startswith("/") and os.access(program, os.X_OK):
+            return program
+    return ""
 
 
 def gpu_names() -> "list[str]":
     """Give one name for each GPU, none where nvidia-smi is missing or hangs."""
-    search = [*os.environ.get("PATH", "").split(":"), "/usr/bin"]
-    for directory in search:
-        program = directory + "/nvidia-smi"
-        if directory.startswith("/") and os.access(program, os.X_OK):
-            return names_from(program)
-    return []
+    program = nvidia_smi()
+    return (lines_from(program, "--query-gpu=name") or []) if program else []
 
 
-def names_from(program: str) -> "list[str]":
-    """Ask nvidia-smi."""
+def gpu_processes() -> "int | None":
+    """Count the processes on all GPUs; 0 where there is no nvidia-smi, None where it does not say."""
+    program = nvidia_smi()
+    lines = lines_from(program, "--query-compute-apps=pid") if program else []
+    return None if lines is None or not all(line.isdigit() for line in lines) else len(lines)
+
+
+def lines_from(program: str, question: str) -> "list[str] | None":
+    """Ask nvidia-smi; None where it hangs or fails."""
     import subprocess  # noqa: PLC0415  (dear, and most of its time for nothing where there is no such program)
 
-    command = [program, "--query-gpu=name", "--format=csv,noheader"]
+    command = [program, question, "--format=csv,noheader"]
     try:
         with open(os.devnull, "r+b") as null:
             running = subprocess.Popen(command, stdin=null, stdout=subprocess.PIPE, stderr=null)  # noqa: S603  (no shell, an absolute path)
@@ -40,34 +53,40 @@ def names_from(program: str) -> "list[str]":
             except subprocess.TimeoutExpired:
                 # Not waited for after that: a hanging driver keeps it alive past SIGKILL.
                 running.kill()
-                return []
+                return None
     except OSError:
-        return []
-    return [line.strip() for line in to_text(text).splitlines() if line.strip()][:64]
+        return None
+    if running.returncode:
+        return None
+    return [line.strip() for line in to_text(text).splitlines() if line.strip()][:MOST_LINES]
 
 
 class Facts:
-    """Answers the question for facts; `free` is of the first root's file system."""
+    """Answers questions about the machine; `free` is of the first root's file system."""
 
     def __init__(self, output: Output) -> None:
         self.output = output
 
     def answer(self, request: "dict[str, Any]") -> None:
-        """Send the facts."""
+        """Send the facts, or what runs on the GPUs: that is asked for alone, since nvidia-smi takes its time."""
+        asked = request["do"]
+        facts = {"processes": gpu_processes()} if asked == "processes" else self.machine(request["roots"][:1])
+        self.output.json(b"F", dict(facts, id=request["id"]))
+        self.output.flush()
+
+    def machine(self, roots: "list[str]") -> "dict[str, Any]":
+        """Give what the machine is."""
         free = None
-        for root in request["roots"][:1]:
+        for root in roots:
             try:
                 s = os.statvfs(os.path.realpath(to_raw(root)))
             except OSError:
                 break
             free = s.f_bavail * s.f_frsize
-        facts = {
-            "id": request["id"],
+        return {
             "gpus": gpu_names(),
             "host": os.uname().nodename,
             "utc_offset": time.localtime().tm_gmtoff,
             "free": free,
             "python": PYTHON,
         }
-        self.output.json(b"F", facts)
-        self.output.flush()

@@ -1,0 +1,85 @@
+"""Learning what only a machine can say of its runs: whether anything still works there. Asked rarely, since it is dear.
+
+A run that several boxes show is written by any of them: all of these that are connected are asked.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from harvestd.convention.layout import Survey
+from harvestd.convention.lives import Life
+from harvestd.errors import HostQuarantined, Retry
+from harvestd.harvest.house import House
+from harvestd.inventory.provider import Host
+from harvestd.remote.box import Box
+
+_GOOD_FOR: Final = 60.0
+"""Seconds for which an answer counts, and in which nobody is asked again."""
+
+
+class Lives:
+    """Learns for one connected host."""
+
+    def __init__(self, host: Host, house: House, box: Box) -> None:
+        self._host = host
+        self._house = house
+        self._box = box
+        self._asked_at: float | None = None
+        self._processes: int | None = None
+
+    def known(self) -> Life:
+        """Give what is known now."""
+        return Life(
+            idle_for=self._house.settings.verdict.idle_for.total_seconds(),
+            gpu_processes=None if self._is_due() else self._processes,
+            hosts=self._house.hosts,
+            ending=self._house.ending,
+        )
+
+    async def asked(self, seen: Survey) -> Life | None:
+        """Ask the boxes and give what is known then; None where that was done just now. Raises `Retry`.
+
+        `seen` is what this one shows: some of it others may show as well.
+        """
+        if not self._is_due():
+            return None
+        counts = [await self._box.gpu_processes()]
+        for storage in self._storages(seen):
+            for identity, box in list(self._house.boxes.get(storage, {}).items()):
+                if identity != self._host.identity:
+                    counts.append(await _of_another(box))
+        known = [count for count in counts if count is not None]
+        self._processes = sum(known) if len(known) == len(counts) else None
+        self._asked_at = time.monotonic()
+        return self.known()
+
+    def _storages(self, seen: Survey) -> set[str]:
+        """Give the storages that show any run that this box shows."""
+        own, knowledge = self._house.storage_of(self._host), self._house.catalogue.knowledge
+        records = (knowledge.run_at(own, run.place) for run in seen.runs)
+        experiments = {record.experiment for record in records if record is not None and record.experiment}
+        return {own, *(run.storage for each in experiments for run in knowledge.runs_of(each))}
+
+    def _is_due(self) -> bool:
+        return self._asked_at is None or time.monotonic() - self._asked_at >= _GOOD_FOR
+
+
+async def _of_another(box: Box) -> int | None:
+    """Ask a box that another task works with; when it fails, that one hears of it by itself."""
+    try:
+        return await box.gpu_processes()
+    except (Retry, HostQuarantined):
+        return None
+
+
+@contextmanager
+def shown(house: House, host: Host, box: Box) -> Iterator[None]:
+    """Let others ask this box for the body."""
+    boxes = house.boxes.setdefault(house.storage_of(host), {})
+    boxes[host.identity] = box
+    try:
+        yield
+    finally:
+        del boxes[host.identity]

@@ -1,0 +1,79 @@
+"""Removing at home the checkpoints that a newer one supersedes, with the catalogue in step: give up, remove, settle.
+
+Whenever a process ends in between, what still stands is on record again after the next start, and is removed then. A
+file that a person changed is left, and told; from then on it is theirs.
+"""
+
+import anyio
+import anyio.to_thread
+
+from harvestd import failpoints
+from harvestd.convention.paths import LocalPath
+from harvestd.convention.plan import Removal
+from harvestd.convention.snapshot import Version
+from harvestd.harvest.house import House
+from harvestd.inventory.provider import Host
+from harvestd.store.links import make_link, pointed
+from harvestd.store.removing import all_stand, remove
+from harvestd.store.root import DataRoot
+from harvestd.telemetry.events import Event
+from harvestd.telemetry.logs import get_logger
+
+_LATEST = "step_latest"
+
+
+class Superseding:
+    """Removes what one host's plans say."""
+
+    def __init__(
+        self, host: Host, house: House, root: DataRoot, refused: dict[tuple[str, LocalPath], tuple[Version, str]]
+    ) -> None:
+        """`refused` is where it is noted for the planner what can't be removed."""
+        self._host = host
+        self._house = house
+        self._root = root
+        self._refused = refused
+
+    async def remove(self, removal: Removal) -> None:
+        """Remove a checkpoint. Raises `DiskFull` and `HaltedForSafety`. Nothing else may move directories meanwhile."""
+        experiment = removal.files[0].experiment
+        if self._house.catalogue.knowledge.placed(removal.directory, experiment) != removal.directory:
+            return  # it was renamed since the plan: the next one knows
+        kept = [(file.target, file.size) for file in removal.kept]
+        if not await anyio.to_thread.run_sync(all_stand, self._root, kept):
+            why = f"{removal.newer}, which is newer, is not here as it was filed"
+            for file in removal.files:
+                self._refused[file.place, file.target] = (file.version, why)
+            self._tell_left(removal.directory, why)
+            return
+        # Between giving up and settling there is no end but that of the process.
+        with anyio.CancelScope(shield=True):
+            await self._turn_link(removal)
+            intent = await self._house.catalogue.give_up(removal.files)
+            failpoints.reach("remove.given_up")
+            files = [(file.target, file.sha256) for file in removal.files]
+            left = await anyio.to_thread.run_sync(remove, self._root, removal.directory, files)
+            await self._house.catalogue.save_files([], [intent])
+        self._house.touch([experiment])
+        for path, why in left.items():
+            self._tell_left(path, why)
+        get_logger().info(
+            Event.CHECKPOINT_REMOVED,
+            host=self._host.name,
+            path=removal.directory,
+            bytes=sum(file.size for file in removal.files if file.target not in left),
+            newer=removal.newer,
+        )
+
+    async def _turn_link(self, removal: Removal) -> None:
+        """Let a link that leads to what goes lead to what is newer; the disk says so, a record may be behind it."""
+        path = LocalPath((*removal.directory.parts[:-1], _LATEST))
+        if await anyio.to_thread.run_sync(pointed, self._root, path) == removal.directory.name:
+            await anyio.to_thread.run_sync(make_link, self._root, path, removal.newer)
+            failpoints.reach("link.made")
+            await self._house.catalogue.save_link(path, removal.newer)
+
+    def _tell_left(self, path: LocalPath, why: str) -> None:
+        get_logger().warning(
+            Event.FILE_CONFLICT, host=self._host.name, path=path, error=f"superseded by a newer one, and left: {why}"
+        )
