@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from harvestd.convention.selection import CheckpointPolicy, Selection
-from harvestd.convention.snapshot import TreeState
+from harvestd.convention.snapshot import Tree, TreeState
 from support.box_trees import DIRECTORY, EVALS, MIB, ROOT, TRAINING, Box, Home, T, reasons, targets
 
 RUN = f"training_runs/{T}"
@@ -326,6 +326,24 @@ def test_a_tree_that_may_not_be_listed_is_on_record(box: Box) -> None:
     plan = Home().plan(box)
     assert reasons(plan, "eval_runs") == ["its directory may not be listed on the box"]
     assert TRAINING.name not in {each.place for found in plan.left_out.values() for each in found}
+
+
+def test_a_tree_that_another_root_leads_to_is_on_record(box: Box) -> None:
+    """Its files come by the first way to it alone, and the second way says so."""
+    other = Tree("/lambda/nfs/localfs", "training_runs", TRAINING.kind)
+    box.trees = (TRAINING, EVALS, other)
+    box.states[other] = TreeState.TWIN
+    box.add_run()
+    home = Home()
+    home.learn(box)
+    plan = home.plan(box)
+    (told,) = plan.left_out[None]
+    assert (told.place, told.size, told.reason) == (
+        str(other),
+        0,
+        "another root leads to the same directory: taken there",
+    )
+    assert f"{RUN}/config.yaml" in targets(plan)
 
 
 def test_one_line_names_the_topmost_directory_that_holds_nothing_wanted(box: Box) -> None:

@@ -1,8 +1,17 @@
 """Whose hardware a run is named after: that of the machine that wrote it, where it is known."""
 
+from dataclasses import replace
+
+import pytest
+
+from harvestd.harvest.house import House
 from harvestd.harvest.machines import Machines
+from harvestd.harvest.monitor import Silent
 from harvestd.inventory.provider import Host
 from harvestd.remote.box import BoxFacts
+from harvestd.settings import Settings
+
+pytestmark = pytest.mark.anyio
 
 A = Host("static:gpu-a", "gpu-a", "192.0.2.1", "static")
 B = Host("static:gpu-b", "gpu-b", "192.0.2.2", "static")
@@ -34,3 +43,17 @@ def test_a_name_that_several_machines_have_is_not_guessed() -> None:
     for host in (B, C):
         machines.met(host, BoxFacts(hostname="localhost"))
     assert machines.writing("localhost", A) is None
+
+
+async def test_naming_takes_the_hardware_of_the_writer_and_the_rest_of_who_shows_the_run() -> None:
+    """What the operator and the cloud say of a host goes with its machine; the experiment's tag does not."""
+    house = House.of(Settings(), Silent())
+    writer = replace(B, hardware="h100", instance_type="gpu_8x_a100", gpus=8, experiment="theirs")
+    shower = replace(A, hardware="a10", experiment="ours")
+    house.machines.met(writer, BoxFacts(hostname="node-2", gpu_names=("NVIDIA A100",)))
+    context = house.naming_of(shower, ("NVIDIA A10",), "node-2")
+    assert (context.host, context.experiment, context.machine) == ("gpu-a", "ours", "gpu-b")
+    assert (context.hardware, context.instance_type, context.gpus) == ("h100", "gpu_8x_a100", 8)
+    assert context.gpu_names == ("NVIDIA A100",)
+    own = house.naming_of(shower, ("NVIDIA A10",), "node-1")
+    assert (own.machine, own.hardware, own.gpus, own.gpu_names) == (None, "a10", None, ("NVIDIA A10",))

@@ -331,9 +331,8 @@ class _Planner:
 
 
 def _is_older(shown: Version, here: FileRecord) -> bool:
-    """Tell whether a growing file is less than what is here of it, or another file: it began anew, or is shown late."""
-    told = shown.inode != 0 and here.version.inode != 0
-    return shown.size < here.size or (told and shown.inode != here.version.inode)
+    """Tell whether a growing file is shown as it was before all that is here of it came; one that began anew is not."""
+    return shown.size < here.size and 0 < shown.ctime_ns <= here.version.ctime_ns
 
 
 def _places(eval_dir: EvalDir, group: Group, homes: Iterable[Home], placing: Placing) -> _Places:
