@@ -138,7 +138,7 @@ async def test_a_file_comes_back(tmp_path: Path) -> None:
         assert reading.file_at(connection, str(FILE.target)) == newer
         assert reading.files_from(connection, FILE.place) == [newer]
         assert reading.files_of(connection, "e1") == [newer]
-        assert reading.holdings(connection) == {"e1": reading.Holding(1, 1300)}
+        assert reading.holdings(connection) == {"e1": reading.Holding(1, 1300, 1, FILE.fetched_at)}
 
 
 async def test_numbers_beyond_64_bits_do_not_stop_the_catalogue(tmp_path: Path) -> None:
