@@ -169,3 +169,17 @@ async def test_copy_of_a_directory_is_left_alone(workstation: Workstation) -> No
     await workstation.once()
     assert directories(workstation) == ["a copy", MADE]
     assert tree(workstation.data / "a copy") == before
+
+
+async def test_directory_that_was_taken_away_is_fetched_again_when_asked_for(workstation: Workstation) -> None:
+    """An empty directory of its name, made by a person, says that they want it: all of it comes again."""
+    started(workstation.add_box().root)
+    await workstation.once()
+    before = {path for path in workstation.filed() if not path.endswith(MANIFEST)}
+    shutil.rmtree(workstation.data / PLANNED)
+    await workstation.once()
+    assert directories(workstation) == []
+    (workstation.data / PLANNED).mkdir()
+    await workstation.once()
+    assert {path for path in workstation.filed() if not path.endswith(MANIFEST)} == before
+    workstation.audit()

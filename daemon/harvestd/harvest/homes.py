@@ -1,7 +1,8 @@
 """Where experiments' directories are by now: a person may rename one, or take it away, while we work.
 
 A directory that has another name is known by the id in its manifest, and followed. One that is nowhere was taken away
-on purpose: its records are dropped, and nothing is fetched behind a person's back; it counts again when it is back.
+on purpose: its records are dropped, and nothing is fetched behind a person's back. It counts again when it is back, or
+when a person makes an empty directory of its name.
 """
 
 from collections.abc import Iterable
@@ -48,7 +49,8 @@ class Homes:
                 known = {each.directory for each in experiments if not each.gone}
                 found = await anyio.to_thread.run_sync(self._by_id, standing - known)
                 for each in (*absent, *back):
-                    await self._follow(each, found.get(each.id))
+                    by_name = each.directory if each.directory in standing else None
+                    await self._follow(each, found.get(each.id, by_name))
         self._seen = now
 
     def _times(self) -> tuple[int, int]:
@@ -69,6 +71,10 @@ class Homes:
                 found.setdefault(manifest.experiment.id, name)
         return found
 
+    async def _is_nowhere(self, experiment: ExperimentRecord) -> bool:
+        """Ask for the directory itself: a listing may be behind what stands there."""
+        return await anyio.to_thread.run_sync(self._root.stat, LocalPath((experiment.directory,))) is None
+
     async def _follow(self, experiment: ExperimentRecord, directory: str | None) -> None:
         catalogue = self._house.catalogue
         if directory is not None:
@@ -81,7 +87,7 @@ class Homes:
             self._house.touch([after.id])
             log = get_logger().bind(experiment=after.directory, path=after.directory, old=experiment.directory)
             log.info(Event.EXPERIMENT_RENAMED, sources={"directory": "a person moved it"})
-        elif not experiment.gone:
+        elif not experiment.gone and await self._is_nowhere(experiment):
             await catalogue.forget_files(catalogue.knowledge.files_of(experiment.id))
             await catalogue.forget_links(list(catalogue.knowledge.links_in(experiment.directory)))
             await catalogue.save_experiment(replace(experiment, gone=True))
@@ -89,5 +95,5 @@ class Homes:
                 Event.EXPERIMENT_GONE,
                 experiment=experiment.directory,
                 path=experiment.directory,
-                hint="nothing of it is fetched again; put its directory back, or ask for it with `harvestd fetch`",
+                hint="nothing of it is fetched; put it back, or make an empty directory of its name to have it again",
             )
