@@ -1,12 +1,14 @@
 """A private directory beside the data root, where a program of ours may write; what it made is taken from there.
 
 It lies where the system keeps temporary files, holds nothing that can't be made again, and is removed after use; that
-of a process that was killed stays until the system clears such files away.
+of a process that was killed goes when the next one is made, once it is an hour old.
 """
 
+import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -15,6 +17,9 @@ from harvestd.convention.paths import LocalPath
 from harvestd.errors import Retry
 from harvestd.store.root import DataRoot
 
+_PREFIX: Final = "harvestd-drawing-"
+_OLD: Final = 3_600.0
+"""Seconds; nobody draws that long."""
 _MOST: Final = 32
 _LARGEST: Final = 32 << 20
 """Bytes of one file."""
@@ -23,11 +28,19 @@ _LARGEST: Final = 32 << 20
 def set_up() -> Path:
     """Make an empty directory that only this user can enter; raises `Retry` where there is no room for one."""
     try:
-        return Path(tempfile.mkdtemp(prefix="harvestd-"))
+        _clear_old(Path(tempfile.gettempdir()))
+        return Path(tempfile.mkdtemp(prefix=_PREFIX))
     except OSError as error:
         raise Retry(
             f"can't make a temporary directory: {error.strerror}", hint="is there room below TMPDIR?"
         ) from error
+
+
+def _clear_old(directory: Path) -> None:
+    for path in directory.glob(f"{_PREFIX}*"):
+        answer = path.lstat()
+        if answer.st_uid == os.geteuid() and time.time() - answer.st_mtime > _OLD:
+            clear_away(path)
 
 
 def clear_away(directory: Path) -> None:
