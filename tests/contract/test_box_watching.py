@@ -15,6 +15,7 @@ from harvestd.remote.box import Box, Chunk, Limits, Whole
 from harvestd.remote.connecting import connect
 from harvestd.remote.opening import open_box
 from support.openssh import OpenSSHFactory
+from support.waiting import DEADLINE
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
@@ -29,7 +30,7 @@ def root(tmp_path: Path) -> Path:
 
 async def heard(box: Box, condition: Callable[[set[str]], bool]) -> set[str]:
     """Give the names that the box told of by itself, once `condition` holds for them."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(DEADLINE):
         while True:
             await box.changed()
             told = names(await box.pushed())
@@ -80,7 +81,7 @@ async def test_a_lost_program_ends_the_waiting(openssh_factory: OpenSSHFactory, 
         await box.scan()
         (pid,) = probes(server)
         os.kill(pid, signal.SIGKILL)
-        with anyio.fail_after(10), pytest.raises(Retry):
+        with anyio.fail_after(DEADLINE), pytest.raises(Retry):
             await box.changed()
 
 
@@ -94,7 +95,7 @@ async def test_news_that_nobody_takes_hold_up_no_file(openssh_factory: OpenSSHFa
         open_box(connection, replace(watching(training(root)), push=True), Limits()) as box,
     ):
         await box.scan()
-        with anyio.fail_after(20):
+        with anyio.fail_after(2 * DEADLINE):
             async with box.reading([wanted(root, "large")]) as events:
                 await anext(events)
                 for name in many:
