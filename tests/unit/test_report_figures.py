@@ -5,8 +5,9 @@ import math
 from pathlib import Path
 
 import pytest
-from evals import Eval, Setting, lines_of, read_evals, read_means
+from evals import Eval, Setting, read_evals, read_means
 from experiment import Series, configured, number, plain, read_experiment, read_log, whole
+from lines import lines_of
 
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
@@ -86,10 +87,11 @@ def test_deeply_nested_line_is_no_row(tmp_path: Path) -> None:
     assert read_log(written(tmp_path, "[" * 100_000, '{"step": 2, "loss": 2}', "")).unread == 1
 
 
-def test_average_leans_to_no_side() -> None:
-    """A straight line's average is the line itself, at its ends too."""
-    line = Series(list(range(10)), [2.0 * n for n in range(10)])
-    assert line.averaged(7) == line
+def test_average_is_of_as_many_points_everywhere() -> None:
+    """Each point of an average is the mean of the whole width around it; there is none towards the ends."""
+    series = Series([1, 2, 3, 5, 8], [1.0, 2.0, 6.0, 4.0, 2.0])
+    assert series.averaged(3) == Series([2, 3, 5], [3.0, 4.0, 4.0])
+    assert series.averaged(7) == Series([], [])
 
 
 @pytest.mark.parametrize(("window", "steps"), [(16, list(range(16, 31))), (None, list(range(16, 31))), (20, [])])
@@ -288,7 +290,7 @@ def test_final_of_an_unknown_step_is_told(experiment: Analysed) -> None:
     experiment.evaluate(EVAL, [10, "final"])
     (line,), (sentence,) = lines_of(read(experiment))
     assert [each.step for each in line.evals] == ["10"]
-    assert "step final: nothing says where it stands" in sentence
+    assert sentence.startswith("Left out: the eval of step final in eval_results/run_")
 
 
 def test_batch_eval_has_its_settings_from_its_configuration(experiment: Analysed) -> None:
@@ -319,6 +321,17 @@ def test_equal_settings_at_two_places_are_told_apart(experiment: Analysed) -> No
     experiment.evaluate(EVAL, [10])
     lines = lines_of(read(experiment)).lines
     assert [line.apart.rpartition("/")[2] for line in lines] == ["other_gsm8k_finetuned", "qwen2_5_15_gsm8k_finetuned"]
+
+
+def test_words_of_a_box_are_shown_as_text(experiment: Analysed) -> None:
+    """A step that a run_meta.json claims where the path says nothing, and a path itself, can't draw on a terminal."""
+    directory = experiment.evaluate(EVAL, [10])
+    (leaf,) = directory.rglob("temp*")
+    (leaf / "run_meta.json").write_text('{"step": "7\\u001b[31m"}')
+    leaf.rename(experiment.directory / "eval_results" / "a\x1b[31m")
+    (sentence,) = lines_of(read(experiment)).left_out
+    assert sentence.isprintable()
+    assert "step 7" in sentence
 
 
 def test_names_of_a_box_are_shown_as_text() -> None:

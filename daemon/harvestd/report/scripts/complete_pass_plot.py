@@ -14,8 +14,9 @@ sys.dont_write_bytecode = True  # only pictures are left beside the scripts
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # which an isolated Python leaves out
 
 from drawing import NothingToDrawError, main, sheet, table
-from evals import ANSWERS_OF_PASS_RATE, Line, lines_of, read_evals
+from evals import ANSWERS_OF_PASS_RATE, read_evals
 from experiment import Experiment
+from lines import Line, lines_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from panels import (

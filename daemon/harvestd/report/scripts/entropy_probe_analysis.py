@@ -15,8 +15,9 @@ sys.dont_write_bytecode = True  # only pictures are left beside the scripts
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # which an isolated Python leaves out
 
 from drawing import NothingToDrawError, main, sheet
-from evals import Eval, Line, Mean, lines_of, read_evals
+from evals import Eval, Mean, read_evals
 from experiment import Experiment
+from lines import Line, lines_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from panels import AVERAGED, COLOURS, MARKERS, Draw, Panel, bars_note, draw_means, grid, long_log, summary, wrapped
@@ -51,10 +52,10 @@ def report(experiment: Experiment) -> Iterator[str | Figure]:
     panels = [panel for panel in (*probes, _POLICY) if panel.shown(log)]
     yield from summary(log, panels)
     yield from experiment.trouble()
-    if not probes:
-        yield "The log has no values of a probe."
     if not probes and not lines:
-        raise NothingToDrawError("there is no probe and no eval with entropies here yet.")
+        raise NothingToDrawError("the log has no values of a probe, and there is no eval with entropies here yet.")
+    if not probes:
+        yield "The log has no values of a probe: the picture shows entropies alone."
     draws: list[Draw] = [partial(panel.draw, log=log) for panel in panels]
     notes = [AVERAGED] if long_log(panels, log) else []
     if lines:

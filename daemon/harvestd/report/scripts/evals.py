@@ -1,7 +1,7 @@
-"""An experiment's evals, read: what each metrics.csv says on the average, and which of them may stand on one line.
+"""An experiment's evals, read: what each metrics.csv says on the average, and how was evaluated.
 
-It stands beside the analysis scripts, which share it, and needs nothing but Python. Evals are on one line only where
-dataset, temperature, top-p, answers a question and fraction of the questions are the same.
+It stands beside the analysis scripts, which share it, and needs nothing but Python. What a directory does not say is
+unknown, and never guessed.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ import csv
 import math
 import os
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +19,8 @@ from experiment import Experiment, configured, number, plain, read_mapping, read
 
 ANSWERS_OF_PASS_RATE = 8
 """The column pass_rate divides by this, however many answers there were."""
+BASE = "base_eval"
+"""Where the base model's evals are filed."""
 _ROWS_LIMIT = 1_000_000
 _COLUMNS = re.compile(r"pass_rate|pass@[1-9]\d{0,3}|entropy_mean", re.ASCII)
 _EVAL = re.compile(r"run_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(?:_(?P<dataset>.+))?", re.ASCII)
@@ -124,7 +125,7 @@ def read_evals(experiment: Experiment) -> list[Eval]:
     sources = _sources(experiment.directory)
     datasets = _datasets(experiment.directory)
     found = []
-    for top in ("eval_results", "base_eval"):
+    for top in ("eval_results", BASE):
         for directory, below, files in os.walk(experiment.directory / top):
             below.sort()
             means = read_means(Path(directory, "metrics.csv")) if "metrics.csv" in files else {}
@@ -160,10 +161,10 @@ def _eval(
 ) -> Eval:
     parts = directory.relative_to(experiment.directory).parts
     meta = read_mapping(directory / "run_meta.json")
-    is_base = parts[0] == "base_eval"
+    is_base = parts[0] == BASE
     there = sources.get("/".join((*parts, "metrics.csv")), ())[:-1] if is_base else ()
     depth, said = _step(there or parts)
-    step = said["step"] if said else "base" if is_base else str(meta.get("step", ""))
+    step = said["step"] if said else "base" if is_base else plain(str(meta.get("step", "")), 20)
     tail = said["tail"] if said else None
     at = 0 if step.startswith("base") else experiment.last_step if step == "final" else whole(step)
     return Eval(
@@ -219,83 +220,3 @@ def _setting(top: Path, parts: tuple[str, ...], meta: Mapping[str, object], data
         ),
         subset=first(meta.get("subset_frac"), *of_configs("subset_frac")),
     )
-
-
-@dataclass(frozen=True)
-class Line:
-    """Evals of equal settings, in order of steps, at most one a step."""
-
-    setting: Setting
-    evals: tuple[Eval, ...]
-    apart: str = ""
-    """Where they lie, if another line has the same settings."""
-
-    def __str__(self) -> str:
-        """Give a legend's words, with the number of questions."""
-        counts = {each.n for each in self.evals}
-        few, many = f"{min(counts):,}", f"{max(counts):,}"
-        n = f"n = {many}" if few == many else f"n = {few} to {many}"
-        return f"{self.setting}, {n}" + (f"\n{self.apart}" if self.apart else "")
-
-
-class Lines(NamedTuple):
-    """All lines, and one sentence for each eval that is on none."""
-
-    lines: list[Line]
-    left_out: list[str]
-
-
-def lines_of(evals: Iterable[Eval]) -> Lines:
-    """Give a line for each setting at each place, the longest first, with the base model's eval of it as step 0."""
-    evals = list(evals)
-    bases = [each for each in evals if each.place == ("base_eval",)]
-    groups: dict[tuple[Setting, tuple[str, ...]], list[Eval]] = {}
-    left_out: list[str] = []
-    for each in evals:
-        if each.at is None:
-            left_out.append(
-                f"{'/'.join(each.place)}, step {plain(each.step) or 'unknown'}: nothing says where it stands"
-            )
-        elif each.place != ("base_eval",):
-            groups.setdefault((each.setting, each.place), []).append(each)
-    bases = _with_datasets(bases, [each for group in groups.values() for each in group])
-    for group in groups.values():
-        group.extend([base for base in bases if _agree(base, group[0])])
-    alone = [base for base in bases if not any(_agree(base, group[0]) for group in groups.values())]
-    if groups:
-        left_out.extend(f"the base model's eval ({base.setting}) has not the settings of any other" for base in alone)
-    else:
-        for base in alone:
-            groups.setdefault((base.setting, base.place), []).append(base)
-    seen = Counter(setting for setting, _ in groups)
-    lines = [
-        Line(setting, _one_a_step(group), plain("/".join(place[1:]), 90) if seen[setting] > 1 else "")
-        for (setting, place), group in groups.items()
-    ]
-    return Lines(sorted(lines, key=lambda line: -len(line.evals)), left_out)
-
-
-def _with_datasets(bases: Iterable[Eval], others: Iterable[Eval]) -> list[Eval]:
-    """Take a base eval that does not say its dataset for one of the only other dataset, where n is the same."""
-    asked = {(other.setting.dataset, other.n) for other in others}
-    datasets = {dataset for dataset, _ in asked}
-    only = datasets.pop() if len(datasets) == 1 else None
-    return [
-        replace(base, setting=base.setting._replace(dataset=only))
-        if base.setting.dataset is None and (only, base.n) in asked
-        else base
-        for base in bases
-    ]
-
-
-def _agree(base: Eval, other: Eval) -> bool:
-    """Tell whether a base eval is step 0 of another's line; what is not known agrees with nothing."""
-    return None not in base.setting and base.setting == other.setting
-
-
-def _one_a_step(group: Iterable[Eval]) -> tuple[Eval, ...]:
-    """Keep of several evals at one step the one of the most questions; a number goes before "final"."""
-    steps: dict[int, Eval] = {}
-    for each in sorted(group, key=lambda each: (each.n, each.step != "final")):
-        steps[each.at or 0] = each
-    return tuple(steps[at] for at in sorted(steps))

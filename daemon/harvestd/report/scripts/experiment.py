@@ -29,10 +29,11 @@ class Series(NamedTuple):
     values: list[float]
 
     def averaged(self, width: int) -> Series:
-        """Give the mean of the `width` points around each point; towards the ends, of as many on either side."""
-        sides = [min(width // 2, n, len(self.values) - 1 - n) for n in range(len(self.values))]
-        around = [self.values[n - side : n + side + 1] for n, side in enumerate(sides)]
-        return Series(self.steps, [math.fsum(values) / len(values) for values in around])
+        """Give the mean of the `width` points (an odd number) around each point that has so many around it."""
+        half = width // 2
+        middle = range(half, len(self.values) - half)
+        around = [self.values[n - half : n + half + 1] for n in middle]
+        return Series([self.steps[n] for n in middle], [math.fsum(values) / width for values in around])
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Callable, NamedTuple
 
 from drawing import table
-from evals import Eval, Line, Mean
+from evals import Eval, Mean
 from experiment import Series, TrainingLog
+from lines import Line
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
