@@ -97,27 +97,32 @@ class Analysed:
         return home
 
     def run(self, script: str, *arguments: str, isolated: bool = False) -> str:
-        """Run a script from another directory, in surroundings that know nothing of harvestd; gives its words.
-
-        Raises CalledProcessError where it fails, or warns.
-        """
-        command = [sys.executable, *(["-I"] if isolated else []), "-W", "error", str(self.analysis / f"{script}.py")]
-        done = subprocess.run(
-            [*command, *arguments],
-            env={"PATH": os.defpath, "HOME": os.environ.get("HOME", "/")},
-            cwd="/",
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            check=True,
-            timeout=_DEADLINE,
-        )
-        assert done.stderr == ""
-        return done.stdout
+        """Run a script that stands here, as `run_script` does."""
+        return run_script(self.analysis / f"{script}.py", *arguments, isolated=isolated)
 
     def picture(self, script: str) -> Path:
         """Give where a script puts its picture."""
         return self.analysis / PICTURES[script]
+
+
+def run_script(path: Path, *arguments: str, isolated: bool = False) -> str:
+    """Run a script from another directory, in surroundings that know nothing of harvestd; gives its words.
+
+    Raises CalledProcessError where it fails, or warns.
+    """
+    command = [sys.executable, *(["-I"] if isolated else []), "-W", "error", str(path), *arguments]
+    done = subprocess.run(
+        command,
+        env={"PATH": os.defpath, "HOME": os.environ.get("HOME", "/")},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=True,
+        timeout=_DEADLINE,
+    )
+    assert done.stderr == ""
+    return done.stdout
 
 
 def png_size(path: Path) -> Size:

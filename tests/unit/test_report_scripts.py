@@ -142,25 +142,16 @@ def test_same_picture_is_not_written_again(experiment: Analysed) -> None:
 
 
 @EVERY_SCRIPT
-def test_other_places_can_be_named(experiment: Analysed, tmp_path: Path, script: str) -> None:
-    """A script draws the experiment that it is given into the directory that it is given, isolated Python or not."""
+def test_isolated_python_draws_where_it_is_told(experiment: Analysed, tmp_path: Path, script: str) -> None:
+    """`python -I`, which leaves a script's directory out, draws the experiment that it is given where it is told to."""
     elsewhere, output = Analysed(tmp_path / "elsewhere", "other_experiment"), tmp_path / "pictures"
     output.mkdir()
     elsewhere.train(RUN, 20)
     elsewhere.evaluate(EVAL, [10])
     arguments = (str(elsewhere.directory), "--output", str(output))
-    assert "Wrote " in experiment.run(script, *arguments)
+    assert "Wrote " in experiment.run(script, *arguments, isolated=True)
     assert [path.name for path in output.iterdir()] == [PICTURES[script]]
     assert names(experiment) == names(elsewhere) == set()
-
-
-@EVERY_SCRIPT
-def test_isolated_python_finds_the_siblings(experiment: Analysed, script: str) -> None:
-    """`python -I`, which leaves a script's own directory out, runs it as well."""
-    experiment.train(RUN, 20)
-    experiment.evaluate(EVAL, [10])
-    experiment.run(script, isolated=True)
-    png_size(experiment.picture(script))
 
 
 @EVERY_SCRIPT
