@@ -171,7 +171,7 @@ def test_pass_rate_counts_for_eight_answers_alone(experiment: Analysed, generati
     (found,) = read(experiment)
     assert found.setting.generations == generations
     assert found.rate == found.means[column]
-    assert list(found.passes) == [k for k in (1, 2, 4, 8, 16) if k <= generations]
+    assert found.ks == [k for k in (1, 2, 4, 8, 16) if k <= generations]
 
 
 def test_settings_come_from_the_leaf_and_its_path(experiment: Analysed) -> None:

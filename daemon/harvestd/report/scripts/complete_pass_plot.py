@@ -20,15 +20,14 @@ from lines import Line, lines_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from panels import (
-    AVERAGED,
     COLOURS,
     MARKERS,
     Panel,
+    averages_notes,
     bars_note,
     draw_means,
     in_percent,
     legend_above,
-    long_log,
     mark_steps,
 )
 
@@ -75,9 +74,7 @@ def _picture(experiment: Experiment, lines: list[Line], panels: list[Panel]) -> 
     if shown:
         words = sum(str(line).count("\n") + 1 for line in shown)
         heights.insert(0, _PASS_HEIGHT + _LEGEND_HEIGHT * words)
-    notes = list(_notes(lines, shown))
-    if long_log(panels, experiment.log):
-        notes.append(AVERAGED)
+    notes = [*_notes(lines, shown), *averages_notes(panels, experiment.log)]
     figure = sheet(experiment, "Pass rate and training progress", sum(heights), notes)
     axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     if shown:

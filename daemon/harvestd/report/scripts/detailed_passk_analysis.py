@@ -25,6 +25,7 @@ from panels import MARKERS, bars_note, draw_means, grid, in_percent, wrapped
 
 PICTURE = "detailed_passk_progress.png"
 _MOST_PANELS = 6
+_MOST_KS = 10
 _STACKED = 2
 """Up to so many panels stand below one another, more of them two by two."""
 _LETTERS = 76
@@ -51,7 +52,7 @@ def _passes(line: Line) -> Iterator[str]:
     rows = [
         (each.step, str(each.n), *(f"{mean.value:.4f} ± {mean.error:.4f}" if mean else "-" for mean in means))
         for each in line.evals
-        for means in [[each.passes.get(k) for k in ks]]
+        for means in [[each.passed(k) for k in ks]]
     ]
     yield str(line)
     yield from table(("step", "n", *(f"pass@{k}" for k in ks)), rows)
@@ -59,7 +60,7 @@ def _passes(line: Line) -> Iterator[str]:
 
 
 def _ks(lines: list[Line]) -> list[int]:
-    return sorted({k for line in lines for each in line.evals for k in each.passes})
+    return sorted({k for line in lines for each in line.evals for k in each.ks})
 
 
 def _picture(experiment: Experiment, lines: list[Line]) -> Figure:
@@ -68,7 +69,8 @@ def _picture(experiment: Experiment, lines: list[Line]) -> Figure:
     if len(shown) < len(lines):
         notes.append(f"{len(lines) - len(shown)} more settings of evals are not drawn.")
     columns = 1 if len(shown) <= _STACKED else 2
-    ks = _ks(shown)
+    # Where there are too many, powers of two go first: these are what people compare.
+    ks = sorted(sorted(_ks(shown), key=lambda k: (k & (k - 1) > 0, k))[:_MOST_KS])
     rows = -(-len(shown) // columns)
     figure = sheet(experiment, "pass@k over training", _PANEL_HEIGHT * rows, notes)
     draws = [partial(_draw, line=line, ks=ks, letters=_LETTERS // columns) for line in shown]
@@ -84,7 +86,7 @@ def _picture(experiment: Experiment, lines: list[Line]) -> Figure:
 def _draw(axes: Axes, line: Line, ks: list[int], letters: int) -> None:
     colours = colormaps["viridis"]
     for rank, k in reversed(list(enumerate(ks))):
-        passes = [(each, in_percent(each.passes[k])) for each in line.evals if k in each.passes]
+        passes = [(each, in_percent(mean)) for each in line.evals if (mean := each.passed(k))]
         if passes:
             colour = colours(_BRIGHTEST * rank / max(1, len(ks) - 1))
             draw_means(axes, passes, f"pass@{k}", colour, MARKERS[rank % len(MARKERS)])

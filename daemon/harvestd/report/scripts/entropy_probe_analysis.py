@@ -20,7 +20,7 @@ from experiment import Experiment
 from lines import Line, lines_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from panels import AVERAGED, COLOURS, MARKERS, Draw, Panel, bars_note, draw_means, grid, long_log, summary, wrapped
+from panels import COLOURS, MARKERS, Draw, Panel, averages_notes, bars_note, draw_means, grid, summary, wrapped
 
 PICTURE = "entropy_probe.png"
 _PROBES = (
@@ -57,7 +57,7 @@ def report(experiment: Experiment) -> Iterator[str | Figure]:
     if not probes:
         yield "The log has no values of a probe: the picture shows entropies alone."
     draws: list[Draw] = [partial(panel.draw, log=log) for panel in panels]
-    notes = [AVERAGED] if long_log(panels, log) else []
+    notes = averages_notes(panels, log)
     if lines:
         draws.append(partial(_draw_evals, lines=lines))
         notes.append(bars_note(lines))

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,10 +90,13 @@ class Eval:
         return divided or self.means.get("pass@1")
 
     @property
-    def passes(self) -> dict[int, Mean]:
-        """The means of the columns pass@k, by k."""
-        ks = sorted(int(name[5:]) for name in self.means if name.startswith("pass@"))
-        return {k: self.means[f"pass@{k}"] for k in ks}
+    def ks(self) -> list[int]:
+        """Every k that there is a column pass@k of."""
+        return sorted(int(name[5:]) for name in self.means if name.startswith("pass@"))
+
+    def passed(self, k: int) -> Mean | None:
+        """Give the mean of pass@k; None where there is no such column."""
+        return self.means.get(f"pass@{k}")
 
 
 def read_means(path: Path) -> dict[str, Mean]:
@@ -103,11 +107,12 @@ def read_means(path: Path) -> dict[str, Mean]:
     columns: dict[str, list[float]] = {}
     try:
         with path.open(encoding="utf-8", errors="replace", newline="") as file:
-            for _, row in zip(range(_ROWS_LIMIT), csv.DictReader(file)):
-                for name, cell in row.items():
-                    value = number(cell)
-                    known = isinstance(name, str) and _COLUMNS.fullmatch(name)
-                    if known and value is not None and (0 <= value <= 1 or not name.startswith("pass")):
+            rows = csv.reader(file)
+            known = [(n, name) for n, name in enumerate(next(rows, [])) if _COLUMNS.fullmatch(name)]
+            for row in islice(rows, _ROWS_LIMIT):
+                for n, name in known:
+                    value = number(row[n]) if n < len(row) else None
+                    if value is not None and (0 <= value <= 1 or not name.startswith("pass")):
                         columns.setdefault(name, []).append(value)
     except (OSError, csv.Error):
         return {}

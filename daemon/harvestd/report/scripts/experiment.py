@@ -32,8 +32,8 @@ class Series(NamedTuple):
         """Give the mean of the `width` points (an odd number) around each point that has so many around it."""
         half = width // 2
         middle = range(half, len(self.values) - half)
-        around = [self.values[n - half : n + half + 1] for n in middle]
-        return Series([self.steps[n] for n in middle], [math.fsum(values) / width for values in around])
+        means = [math.fsum(self.values[n - half : n + half + 1]) / width for n in middle]
+        return Series([self.steps[n] for n in middle], means)
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,9 @@ from matplotlib.ticker import MaxNLocator
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's: they stay apart for the colour-blind."""
 MARKERS = "osD^vPX"
-_AVERAGED = 7
-AVERAGED = f"Thin: every step. Thick: the mean of {_AVERAGED} steps, or what its legend says."
-"""A note for pictures of long logs."""
-_FEW = 2 * _AVERAGED
+_NARROWEST, _WIDEST = 7, 99
+_WIDTHS_IN_LOG = 20
+"""An average is over this part of the log's steps, between the narrowest and the widest."""
 _SPREAD = 100
 """Values that are mostly more than this many times apart need a logarithmic axis."""
 
@@ -56,7 +55,8 @@ class Panel(NamedTuple):
             _averaged_curve(axes, series, average, self.colour, "the probe's own average")
         else:
             for n, (key, series) in enumerate(shown):
-                _curve(axes, series, colours[n % len(colours)], key.rpartition("_")[2] if len(shown) > 1 else None)
+                label = key.rpartition("_")[2] if len(shown) > 1 else None
+                _curve(axes, series, _width(log), colours[n % len(colours)], label)
         axes.set_title(self.title)
         if axes.get_legend_handles_labels()[1]:
             axes.legend(
@@ -73,15 +73,20 @@ class Panel(NamedTuple):
             axes.yaxis.set_major_formatter("{x:g}")
 
 
-def _curve(axes: Axes, series: Series, colour: str, label: str | None) -> None:
-    if len(series.steps) < _FEW:
+def _width(log: TrainingLog) -> int:
+    """Give over how many steps averages are: an odd number."""
+    return min(_WIDEST, max(_NARROWEST, len(log.rows) // _WIDTHS_IN_LOG) | 1)
+
+
+def _curve(axes: Axes, series: Series, width: int, colour: str, label: str | None) -> None:
+    if len(series.steps) < 2 * width:
         axes.plot(series.steps, series.values, color=colour, marker="o", label=label)
     else:
-        _averaged_curve(axes, series, series.averaged(_AVERAGED), colour, label)
+        _averaged_curve(axes, series, series.averaged(width), colour, label)
 
 
 def _averaged_curve(axes: Axes, series: Series, average: Series, colour: str, label: str | None) -> None:
-    marker = "o" if len(average.steps) < _FEW else None
+    marker = "o" if len(average.steps) < _NARROWEST else None
     axes.plot(series.steps, series.values, color=colour, alpha=0.4, linewidth=1)
     axes.plot(average.steps, average.values, color=colour, marker=marker, label=label)
 
@@ -93,9 +98,11 @@ def _widely_spread(values: Iterable[float]) -> bool:
     return bool(ordered) and ordered[0] > 0 and middle[-1] > _SPREAD * middle[0]
 
 
-def long_log(panels: Iterable[Panel], log: TrainingLog) -> bool:
-    """Tell whether any panel shows averages."""
-    return any(len(series.steps) >= _FEW for panel in panels for _, series in panel.shown(log))
+def averages_notes(panels: Iterable[Panel], log: TrainingLog) -> list[str]:
+    """Say what is averaged, where any panel shows averages."""
+    width = _width(log)
+    long = any(len(series.steps) >= 2 * width for panel in panels for _, series in panel.shown(log))
+    return [f"Thin: every step. Thick: the mean of {width} steps, or what its legend says."] if long else []
 
 
 def draw_means(axes: Axes, means: Iterable[tuple[Eval, Mean]], label: str, colour: object, marker: str) -> None:

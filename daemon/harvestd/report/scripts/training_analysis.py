@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # which an isolated Py
 from drawing import NothingToDrawError, main, sheet
 from experiment import Experiment
 from matplotlib.figure import Figure
-from panels import AVERAGED, COLOURS, Panel, grid, long_log, summary
+from panels import COLOURS, Panel, averages_notes, grid, summary
 
 PICTURE = "training_progress.png"
 _PANELS = (
@@ -41,8 +41,8 @@ def report(experiment: Experiment) -> Iterator[str | Figure]:
     yield from experiment.trouble()
     if not panels:
         raise NothingToDrawError("there is no training log with figures here yet.")
-    notes = [AVERAGED] if long_log(panels, log) else []
-    figure = sheet(experiment, "Training progress", _PANEL_HEIGHT * -(-len(panels) // 2), notes)
+    height = _PANEL_HEIGHT * -(-len(panels) // 2)
+    figure = sheet(experiment, "Training progress", height, averages_notes(panels, log))
     grid(figure, 2, [partial(panel.draw, log=log) for panel in panels])
     yield figure
 
