@@ -29,6 +29,7 @@ from panels import (
     in_percent,
     legend_above,
     mark_steps,
+    percent_axis,
 )
 
 PICTURE = "complete_gns_training_progress.png"
@@ -98,6 +99,7 @@ def _draw_rates(axes: Axes, lines: list[Line]) -> None:
     for n, line in enumerate(lines):
         rates = [(each, in_percent(rate)) for each in line.evals if (rate := each.rate)]
         draw_means(axes, rates, str(line), COLOURS[n], MARKERS[n])
+    percent_axis(axes)
     axes.set_ylabel("pass rate (%)")
     legend_above(axes)
 

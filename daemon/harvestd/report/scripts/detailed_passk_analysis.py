@@ -21,7 +21,7 @@ from lines import Line, lines_of
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from panels import MARKERS, bars_note, draw_means, grid, in_percent, wrapped
+from panels import MARKERS, bars_note, draw_means, grid, in_percent, percent_axis, wrapped
 
 PICTURE = "detailed_passk_progress.png"
 _MOST_PANELS = 6
@@ -75,9 +75,8 @@ def _picture(experiment: Experiment, lines: list[Line]) -> Figure:
     figure = sheet(experiment, "pass@k over training", _PANEL_HEIGHT * rows, notes)
     draws = [partial(_draw, line=line, ks=ks, letters=_LETTERS // columns) for line in shown]
     places = grid(figure, columns, draws)
-    limits = [place.get_ylim() for place in places]
     for place in places:
-        place.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+        percent_axis(place, places)
     most = max(places, key=lambda place: len(place.get_legend_handles_labels()[1]))
     figure.legend(*most.get_legend_handles_labels(), loc="outside right center")
     return figure

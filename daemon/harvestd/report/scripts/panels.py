@@ -23,6 +23,10 @@ MARKERS = "osD^vPX"
 _NARROWEST, _WIDEST = 7, 99
 _WIDTHS_IN_LOG = 20
 """An average is over this part of the log's steps, between the narrowest and the widest."""
+_ROOM = 2
+"""Percent beyond the ends of an axis of percent."""
+_LEAST_RANGE = 20
+"""Percent that such an axis shows at least: a small difference is to look small."""
 _SPREAD = 100
 """Values that are mostly more than this many times apart need a logarithmic axis."""
 
@@ -139,6 +143,13 @@ def in_percent(mean: Mean) -> Mean:
     return Mean(100 * mean.value, 100 * mean.error, mean.n)
 
 
+def percent_axis(axes: Axes, among: Sequence[Axes] = ()) -> None:
+    """Let the axis end where percent do, with room for markers; `among`: those whose range it shares."""
+    limits = [each.get_ylim() for each in among or (axes,)]
+    highest = min(100 + _ROOM, max(high for _, high in limits))
+    axes.set_ylim(max(-_ROOM, min(highest - _LEAST_RANGE, *(low for low, _ in limits))), highest)
+
+
 def legend_above(axes: Axes) -> None:
     """Put a legend of long words above the axes, where it hides nothing."""
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderpad=0, borderaxespad=0.3, handlelength=1.6)
@@ -147,7 +158,7 @@ def legend_above(axes: Axes) -> None:
 def mark_steps(axes: Axes) -> None:
     """Say that the axis is of training steps, and mark only whole ones."""
     axes.set_xlabel("training step")
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
 
 
 def grid(figure: Figure, columns: int, draws: Sequence[Draw]) -> list[Axes]:
