@@ -135,6 +135,7 @@ SCRIPTS = (
     "drawing",
     "evals",
     "experiment",
+    "lines",
     "panels",
 )
 OWN = {f"{home}/{name}" for home in (HOME, OTHER_HOME, DEAD_HOME) for name in ("manifest.json", "README.md")}
