@@ -12,7 +12,9 @@ from harvestd.errors import ExitCode
 from support.changing import RUN, at_home, write_eval, write_run
 from support.command import Ended, harvestd_command
 from support.house import Workstation, until
+from support.large_checkpoints import is_absent, is_home, journalled, write_large_checkpoint
 from support.waiting import events, holds
+from support.wanted import temporaries_left
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
@@ -134,6 +136,22 @@ async def test_ignored_run_is_left_alone_until_that_is_taken_back(workstation: W
         await until(workstation.follows(writer))
     assert workstation.catalogue(ignored) == [(0,)]
     workstation.audit()
+
+
+async def test_ignoring_stops_what_is_on_its_way(workstation: Workstation) -> None:
+    """A checkpoint that is half here is given up, and nothing of it stays in staging; undone, it comes whole."""
+    writer = write_large_checkpoint(workstation.add_box().root)
+    slow = {"bandwidth": "2MiB/s"}
+    async with workstation.running(limits=slow) as said:
+        await until(lambda: journalled(workstation) > 0)
+        assert (await asking(workstation, "ignore", RUN.name)).code == ExitCode.OK
+        await until(lambda: events(said, "request.settled", what="ignore"))
+        await until(lambda: not temporaries_left(workstation))
+        assert is_absent(workstation)
+    workstation.audit()
+    assert (await asking(workstation, "ignore", RUN.name, "--undo")).code == ExitCode.OK
+    await workstation.once(limits={"bandwidth": "unlimited"})
+    assert is_home(workstation, writer)()
 
 
 async def test_what_nobody_knows_is_refused(workstation: Workstation, writer: RunWriter) -> None:

@@ -174,6 +174,8 @@ class Plan:
     waiting: tuple[Waiting, ...] = ()
     left_out: Mapping[str | None, tuple[LeftOut, ...]] = field(default_factory=dict)
     """By the experiment that it belongs to; None: to no experiment."""
+    ignored: tuple[str, ...] = ()
+    """The directories on the box of which a person wants nothing more."""
     asked: tuple[Asked, ...] = ()
     """One for each thing that was asked for and is not settled."""
     asks_for_life: bool = False

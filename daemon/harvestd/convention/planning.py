@@ -73,6 +73,7 @@ class _Planner:
             situation.host, situation.storage, situation.knowledge, situation.refused, situation.showing
         )
         self._asking = Asking(situation.knowledge.open_requests())
+        self._ignored: list[str] = []
         self._groups: list[FetchGroup] = []
         self._follows: list[Follow] = []
         self._links: list[Link] = []
@@ -93,6 +94,7 @@ class _Planner:
             remarks=tuple(self._remarks),
             waiting=tuple(self._waiting),
             left_out={experiment: tuple(found) for experiment, found in self._targets.left_out.items() if found},
+            ignored=tuple(self._ignored),
             asked=self._asking.collected(),
             asks_for_life=self._asks_for_life,
         )
@@ -112,7 +114,7 @@ class _Planner:
             return
         wishes = self._wishes_for(run, experiment.id)
         if wishes.ignored:
-            self._targets.leave_out(experiment.id, [self._ignored(run, wishes.ignored)])
+            self._targets.leave_out(experiment.id, [self._ignore(run, wishes.ignored)])
             return
         try:
             home = experiment_home(experiment, "training_run")
@@ -141,8 +143,9 @@ class _Planner:
         refusals = self._targets.refusals
         return [refusals[each.source.place] for each in group.members if each.source.place in refusals]
 
-    def _ignored(self, directory: RunDir | EvalDir, request: Request) -> LeftOut:
+    def _ignore(self, directory: RunDir | EvalDir, request: Request) -> LeftOut:
         """Give the line for a directory of which nothing more comes home; what is here already is not counted."""
+        self._ignored.append(directory.place)
         whole = _whole(directory, request.reason)
         size, entries = whole.size, whole.entries
         for wanted in _wanted(directory):
@@ -254,7 +257,7 @@ class _Planner:
         welcome = [home for home in here if not self._now.knowledge.ignored_in(home.experiment)]
         if not welcome:
             ignored = self._now.knowledge.ignored_in(here[0].experiment)
-            lines = [self._ignored(eval_dir, ignored)] if ignored else []
+            lines = [self._ignore(eval_dir, ignored)] if ignored else []
             self._targets.leave_out(here[0].experiment, lines)
             return
         for group in eval_dir.groups:

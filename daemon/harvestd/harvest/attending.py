@@ -129,4 +129,6 @@ def _outcome_of(answers: Iterable[Asked]) -> str:
     files = sum(each.files for each in found)
     if refused:
         return f"{REFUSED}{refused[0]} ({len(refused)} of {max(files, len(refused))} files)"
-    return f"{files} files are here" if files else "nothing of it is on the boxes that is not here"
+    if not files:
+        return "nothing of it is on the boxes that is not here"
+    return "1 file is here" if files == 1 else f"{files} files are here"

@@ -4,7 +4,7 @@ One group at a time for each host, its large files side by side, in order of val
 """
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
@@ -49,6 +49,8 @@ class Bulk:
         self._transfers = Transfers(host, house, root)
         self._queue: list[FetchGroup] = []
         self._current: FetchGroup | None = None
+        self._scope = anyio.CancelScope()
+        """Of the group that is under way."""
         self._reserved = 0
         self._woken = anyio.Event()
         self.without_room: set[str] = set()
@@ -69,6 +71,14 @@ class Bulk:
         if self._queue:
             self._woken.set()
 
+    async def drop_below(self, places: Collection[str]) -> None:
+        """Give up what comes from below these directories, and drop from staging what is half here of it."""
+        above = tuple(f"{place}/" for place in places)
+        if self._current is not None and self._current.place.startswith(above):
+            self._scope.cancel()
+            return  # what it leaves behind is dropped at the next look
+        await self._transfers.drop_below(above)
+
     async def drop_gone(self, snapshot: Snapshot) -> None:
         """Drop from staging what this look does not show any more."""
         busy = {file.source.place for file in self._current.files} if self._current else set[str]()
@@ -87,7 +97,8 @@ class Bulk:
                         lanes = self._lanes(tasks)
                     self._current = self._queue.pop(0)
                     if not self._is_here(self._current):
-                        await self._fetch_noting(self._current, lanes)
+                        with anyio.CancelScope() as self._scope:
+                            await self._fetch_noting(self._current, lanes)
                     self._current = None
                     self.progressed.ring()
 

@@ -167,6 +167,8 @@ class Session:
     async def _seen(self, look: Callable[[], Awaitable[Plan]]) -> Plan:
         plan = await look()
         await self._house.attending.looked(self._host.name, plan.asked)
+        if plan.ignored:
+            await self._bulk.drop_below(plan.ignored)
         if self._looking.snapshot is not None and self._looking.snapshot.changed:
             await self._bulk.drop_gone(self._looking.snapshot)
         fresh = [group for group in plan.groups if group.place not in self._planned]

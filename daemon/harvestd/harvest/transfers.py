@@ -101,6 +101,10 @@ class Transfers:
         """Drop whatever is in staging of these files."""
         await self.drop([self._name(file.source.place, file.source.version) for file in files])
 
+    async def drop_below(self, above: tuple[str, ...]) -> None:
+        """Drop what is in staging from below these directories, which end in slashes."""
+        await self.drop([each.name for each in await self._known() if each.place.startswith(above)])
+
     async def drop_gone(self, snapshot: Snapshot, busy: Collection[str]) -> None:
         """Drop transfers whose source this look does not show any more; `busy` are places that are being read."""
         known = await self._known()
