@@ -114,6 +114,16 @@ def test_records_stand_beside_their_metrics(box: Box, home: Home) -> None:
     assert home.plan(box).is_empty
 
 
+def test_records_that_a_rule_brings_count_for_who_asks(box: Box) -> None:
+    """Where all records are wanted anyway, who asked for some still waits until they are here."""
+    home = Home(Selection(records=True))
+    home.learn(box)
+    home.knowledge.learn_request(request(box, thing="records"))
+    assert (asked(home.plan(box)).files, asked(home.plan(box)).outstanding) == (2, 2)
+    home.settle_all([box])
+    assert (asked(home.plan(box)).files, asked(home.plan(box)).outstanding) == (2, 0)
+
+
 def test_records_of_two_base_variants_stay_beside_their_own_metrics(box: Box, home: Home) -> None:
     """Where a second variant keeps its step directory, so do its records; the first one's do not move."""
     full = "eval_runs/qwen2_5_15_gsm8k_finetuned/step_base_full_gsm8k/temp0.7_p1.0_r8"

@@ -134,10 +134,14 @@ class _Planner:
         own = self._now.knowledge.wishes_for(self._now.storage, run.place)
         return own if own != NO_WISHES else next(iter(self._now.knowledge.wishes_in(experiment)), NO_WISHES)
 
-    def _plan_asked(self, group: Group, request: Request, places: _Places) -> None:
-        wanted = by_hand(group, request)
-        coming = self._plan_group(wanted, places, not_before=Value.BY_HAND)
-        self._asking.count(request, group, coming, self._refusals(group))
+    def _plan_asked(self, group: Group, requests: Sequence[Request], places: _Places) -> None:
+        """Plan what no rule brings; the first of the requests, one at least, says why it comes."""
+        coming = self._plan_group(by_hand(group, requests[0]), places, not_before=Value.BY_HAND)
+        self._count(group, requests, coming)
+
+    def _count(self, group: Group, requests: Iterable[Request], coming: int) -> None:
+        for request in requests:
+            self._asking.count(request, group, coming, self._refusals(group))
 
     def _refusals(self, group: Group) -> list[str]:
         refusals = self._targets.refusals
@@ -205,11 +209,10 @@ class _Planner:
             request, reason = asked.get(name), wanted.get(name)
             if request is not None and (reason is None or checkpoints.is_passing(reason)):
                 wanted[name] = request.reason
-                self._plan_asked(group, request, [(home, ())])
+                self._plan_asked(group, [request], [(home, ())])
             elif reason is not None:
                 coming = self._plan_group(checkpoints.because(group, here.reason(name, reason)), [(home, ())])
-                if request is not None:
-                    self._asking.count(request, group, coming, self._refusals(group))
+                self._count(group, [request] if request else (), coming)
         wanted = {name: request.reason for name, request in asked.items()} | wanted
         self._remarks += here.remarks(wanted)
         for removal in here.removals(wanted):
@@ -260,24 +263,30 @@ class _Planner:
             lines = [self._ignore(eval_dir, ignored)] if ignored else []
             self._targets.leave_out(here[0].experiment, lines)
             return
+        asked = self._records_asked(welcome)
         for group in eval_dir.groups:
-            self._plan_group(group, _places(eval_dir, group, welcome, placing))
-        self._targets.leave_out(welcome[0].experiment, self._plan_asked_records(eval_dir, welcome, placing))
+            coming = self._plan_group(group, _places(eval_dir, group, welcome, placing))
+            if group.members[0].kind is Kind.RECORDS:
+                self._count(group, [request for each in asked.values() for request in each], coming)
+        self._targets.leave_out(welcome[0].experiment, self._plan_asked_records(eval_dir, asked, placing))
 
-    def _plan_asked_records(self, eval_dir: EvalDir, homes: Sequence[Home], placing: Placing) -> list[LeftOut]:
-        """Plan the records for those of these homes that they were asked for; gives what then stays left out."""
-        requests: list[Request] = []
-        asking: list[Home] = []
-        for home in homes:
-            found = [wishes.records for wishes in self._now.knowledge.wishes_in(home.experiment) if wishes.records]
-            requests += found
-            asking += [home] if found else []
+    def _records_asked(self, homes: Iterable[Home]) -> dict[Home, list[Request]]:
+        """Give the homes among these for which somebody asked for records, and who."""
+        wishes = {home: self._now.knowledge.wishes_in(home.experiment) for home in homes}
+        found = {home: [each.records for each in wishes[home] if each.records] for home in wishes}
+        return {home: requests for home, requests in found.items() if requests}
+
+    def _plan_asked_records(
+        self, eval_dir: EvalDir, asked: Mapping[Home, Sequence[Request]], placing: Placing
+    ) -> list[LeftOut]:
+        """Plan the records for the homes that they were asked for; gives what then stays left out."""
+        requests = [request for each in asked.values() for request in each]
         if not requests:
             return list(eval_dir.left_out)
         for request in requests:
             self._asking.show(request)
         for each in eval_dir.on_request:
-            self._plan_asked(each.group, requests[0], _places(eval_dir, each.group, asking, placing))
+            self._plan_asked(each.group, requests, _places(eval_dir, each.group, asked, placing))
         return still_left_out(eval_dir.left_out, eval_dir.on_request)
 
     def _shown_by_other(self, eval_dir: EvalDir, homes: Sequence[Home] | Undecided) -> RunRecord | None:
