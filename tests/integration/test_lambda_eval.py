@@ -12,7 +12,7 @@ from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import EvalWriter, RunWriter, base_evals, evals_of_run
 from harvestd.errors import ExitCode
-from harvestd.lambda_eval import LambdaEvaluationManager, SyncFailed
+from harvestd.lambda_eval import LambdaEvaluationManager, SyncFailed, syncing
 from support.command import harvestd_command
 from support.house import Workstation
 from support.jobs import JOB, read_document, write_job
@@ -235,13 +235,36 @@ async def test_daemon_syncs_jobs_by_itself(workstation: Workstation) -> None:
     workstation.audit()
 
 
-async def test_manager_leaves_it_to_the_daemon(workstation: Workstation) -> None:
+async def test_jobs_wait_for_each_other(workstation: Workstation) -> None:
+    """Two jobs that are synced at once are both brought."""
+    root = workstation.add_box().root
+    evaluated(root, RUN)
+    evaluated(root, OTHER)
+    workstation.settings()
+    second = "eval_20250821_120000_0123abcd"
+    files = [write_job(workstation.jobs, RUN), write_job(workstation.jobs, OTHER, second)]
+    answers: list[bool] = []
+
+    async def one(job_id: str) -> None:
+        answers.append(await synced(workstation, job_id))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(one, JOB)
+        tasks.start_soon(one, second)
+    assert answers == [True, True]
+    assert len({read_document(file)["local_results_dir"] for file in files}) == 2
+    workstation.audit()
+
+
+async def test_manager_leaves_it_to_the_daemon(workstation: Workstation, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a daemon holds the data root, the answer waits for what that one notes."""
     evaluated(workstation.add_box().root, RUN)
     async with workstation.running():
         file = write_job(workstation.jobs, RUN, status="RUNNING")
-        with pytest.raises(SyncFailed, match="once its status is FINISHED") as caught:
-            await manager(workstation, raise_on_error=True).sync_results_async(JOB, None)
+        with monkeypatch.context() as patched:
+            patched.setattr(syncing, "_PATIENCE", 0.5)
+            with pytest.raises(SyncFailed, match="its status is RUNNING") as caught:
+                await manager(workstation, raise_on_error=True).sync_results_async(JOB, None)
         assert caught.value.exit_code == ExitCode.LOCKED
         write_job(workstation.jobs, RUN)
         assert await manager(workstation).sync_results_async(JOB, None) is True

@@ -113,6 +113,7 @@ data_root = "{data_root}"
 poll = {{ interval = "1s", settle = "2s" }}
 ssh = {{ user = "ubuntu", identity_files = ["{fleet.client_key}"], agent = false }}
 limits = {{ free_space = "16MiB" }}
+jobs = {{ watch = false }}
 {hosts}"""
 
 

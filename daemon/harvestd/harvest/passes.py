@@ -9,6 +9,7 @@ import anyio
 from harvestd.catalogue.entries import HostRecord
 from harvestd.convention.plan import Plan
 from harvestd.errors import ExitCode, Fatal, HarvestError, HostQuarantined, Retry, unwrapped
+from harvestd.harvest.house import House
 from harvestd.harvest.monitor import Monitor
 from harvestd.harvest.opening import opened_house, scratch_house
 from harvestd.harvest.results import PassResult
@@ -16,6 +17,7 @@ from harvestd.harvest.watcher import connected, single_pass
 from harvestd.inventory.provider import Host
 from harvestd.inventory.providers import Providers, placed
 from harvestd.settings import Settings
+from harvestd.store.root import DataRoot
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,26 +83,29 @@ async def once(settings: Settings, hosts: Sequence[Host], monitor: Monitor) -> l
     """Make one whole pass over these hosts, side by side. Raises `Fatal` and `HaltedForSafety`."""
     with unwrapped():
         async with opened_house(settings, monitor) as (house, root):
-            house.known = len(hosts)
+            return await visited(hosts, house, root)
 
-            for host in hosts:
-                house.attending.awaits(host.name)
+async def visited(hosts: Sequence[Host], house: House, root: DataRoot) -> list[HostOutcome]:
+    """Make one whole pass over these hosts in a house that is open, and keep on record how each was met."""
+    house.known = len(hosts)
+    for host in hosts:
+        house.attending.awaits(host.name)
 
-            async def visit(host: Host) -> HostOutcome:
-                try:
-                    result = await single_pass(host, house, root)
-                except BaseException:
-                    house.attending.left(host.name)
-                    raise
-                return HostOutcome(host, result=result, missing_roots=result.missing_roots)
+    async def visit(host: Host) -> HostOutcome:
+        try:
+            result = await single_pass(host, house, root)
+        except BaseException:
+            house.attending.left(host.name)
+            raise
+        return HostOutcome(host, result=result, missing_roots=result.missing_roots)
 
-            outcomes = await _side_by_side(hosts, visit)
-            await house.knows.wait()
-            for outcome in outcomes:
-                await house.catalogue.save_host(_record(outcome))
-            from harvestd.harvest.reports import Reports  # noqa: PLC0415  (imported meanwhile, see `opening`)
+    outcomes = await _side_by_side(hosts, visit)
+    await house.knows.wait()
+    for outcome in outcomes:
+        await house.catalogue.save_host(_record(outcome))
+    from harvestd.harvest.reports import Reports  # noqa: PLC0415  (imported meanwhile, see `opening`)
 
-            await Reports(house, root).finish()
+    await Reports(house, root).finish()
     return outcomes
 
 

@@ -10,6 +10,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from heapq import nlargest
@@ -108,7 +109,8 @@ def mark_synced(directory: Path, job_id: str, local_results_dir: str) -> Job:
             os.fsync(out.fileno())
         beside.replace(file)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
         raise _unusable(file, f"can't be written: {error.strerror}") from error
     return _job(job_id, document)
 

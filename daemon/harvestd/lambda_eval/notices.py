@@ -3,12 +3,12 @@
 It may come, go, or be another one after a reload: the directory is asked for anew every few seconds.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 
-from harvestd.harvest.bell import Bell
 from harvestd.harvest.house import House
 
 _ASK_EVERY = 2.0
@@ -19,9 +19,9 @@ _LONGEST_BURST = 500
 
 
 class Notices:
-    """Rings `changed` whenever something in the directory did."""
+    """Calls `changed` whenever something in the directory did."""
 
-    def __init__(self, house: House, changed: Bell) -> None:
+    def __init__(self, house: House, changed: Callable[[], None]) -> None:
         self._house = house
         self._changed = changed
 
@@ -29,8 +29,8 @@ class Notices:
         """Follow the directory until cancelled."""
         while True:
             directory = self._house.settings.jobs.directory
-            if self._house.settings.jobs.watch and await anyio.to_thread.run_sync(directory.is_dir):
-                self._changed.ring()
+            if self._house.settings.jobs.watch and await anyio.to_thread.run_sync(_stands, directory):
+                self._changed()
                 await self._follow(directory)
             await anyio.sleep(_ASK_EVERY)
 
@@ -55,16 +55,23 @@ class Notices:
                     yield_on_timeout=True,
                 ):
                     if changes:
-                        self._changed.ring()
+                        self._changed()
                     jobs = self._house.settings.jobs
                     if jobs.directory != directory or not jobs.watch:
                         break
-                    if not await anyio.to_thread.run_sync(directory.is_dir):
+                    if not await anyio.to_thread.run_sync(_stands, directory):
                         break
             except (OSError, WatchfilesRustInternalError):
                 # The kernel's notices are a quota of the user's, and editors take many: we look by the clock then.
-                self._changed.ring()
+                self._changed()
             tasks.cancel_scope.cancel()
+
+
+def _stands(directory: Path) -> bool:
+    try:
+        return directory.is_dir()
+    except OSError:  # not for us; whoever lists it says so
+        return False
 
 
 async def _set_at_end(ended: anyio.Event) -> None:

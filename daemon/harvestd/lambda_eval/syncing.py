@@ -1,34 +1,34 @@
 """Bringing one job home: look at its box for its run alone, judge what is here, and say so in its file.
 
-Where a daemon holds the data root it is left to that one, which watches the same files.
+Where a daemon holds the data root it is left to that one, which watches the same files; where another job is being
+brought, this one waits for its turn.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import anyio
 import anyio.to_thread
 
-from harvestd.errors import DiskFull, ExitCode, Fatal, HarvestError, HostQuarantined, Retry, unwrapped
-from harvestd.harvest.house import House
+from harvestd.errors import DiskFull, ExitCode, Fatal, HarvestError, unwrapped
 from harvestd.harvest.monitor import Silent
 from harvestd.harvest.opening import opened_house
+from harvestd.harvest.passes import HostOutcome, visited
 from harvestd.harvest.results import PassResult
-from harvestd.harvest.watcher import single_pass
 from harvestd.inventory.provider import Host
 from harvestd.lambda_eval.boxes import boxes_of
 from harvestd.lambda_eval.failures import SyncFailed
 from harvestd.lambda_eval.job_files import FINISHED, Job, mark_synced, read_job
 from harvestd.lambda_eval.judging import experiment_of, missing
 from harvestd.settings import Settings
-from harvestd.store.root import DataRoot
 from harvestd.telemetry.escaping import escaped
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
 
 _PATIENCE = 60.0
-"""Seconds in which a daemon should have noted what it has brought already, or brings now."""
-_ASK_EVERY = 0.25
+"""Seconds in which whoever holds the data root should be done, or have noted what it has brought."""
+_ASK_EVERY = 0.5
 _MOST_REASONS = 5
 
 
@@ -55,26 +55,43 @@ async def sync_job(settings: Settings, job_id: str) -> Synced:
         raise SyncFailed(f"{job.id} names no training run", exit_code=ExitCode.UNKNOWN_NAME)
     try:
         with unwrapped():
-            hosts = await boxes_of(settings, job)
-            synced = await _brought(settings, job, hosts)
+            return await _in_turn(settings, job, await boxes_of(settings, job))
     except SyncFailed:
         raise
     except Fatal as error:
-        if error.exit_code is ExitCode.LOCKED:
-            return await _left_to_daemon(settings, job, error)
         raise SyncFailed(str(error), hint=error.hint, exit_code=error.exit_code) from error
     except DiskFull as error:
         raise SyncFailed(str(error), hint=error.hint, exit_code=ExitCode.DISK_FULL) from error
     except HarvestError as error:
         raise SyncFailed(str(error), hint=error.hint, exit_code=ExitCode.PARTIAL) from error
-    return synced
+
+
+async def _in_turn(settings: Settings, job: Job, hosts: Sequence[Host]) -> Synced:
+    """Bring the job as soon as nobody else works on the data root; who works there may bring it meanwhile."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            with unwrapped():
+                return await _brought(settings, job, hosts)
+        except Fatal as error:
+            if error.exit_code is not ExitCode.LOCKED:
+                raise
+            found = await anyio.to_thread.run_sync(read_job, settings.jobs.directory, job.id)
+            if found.synced_at is not None:
+                return Synced(found, by_daemon=True)
+            if time.monotonic() >= deadline:
+                raise SyncFailed(
+                    f"{error}, and has not brought all of {job.id} yet (its status is {escaped(str(found.status))})",
+                    hint=f"a daemon brings it by itself when it is {FINISHED}; its events (job.waiting) say what waits",
+                    exit_code=ExitCode.LOCKED,
+                ) from error
+        await anyio.sleep(_ASK_EVERY)
 
 
 async def _brought(settings: Settings, job: Job, hosts: Sequence[Host]) -> Synced:
     async with opened_house(settings, Silent()) as (house, root):
         house.selection = replace(house.selection, only=job.run)
-        house.known = len(hosts)
-        results = await _visited(job, hosts, house, root)
+        results = _results(job, await visited(hosts, house, root))
         if any(result.disk_full for result in results):
             raise SyncFailed(
                 f"not all of {job.id} was fetched: no room at {settings.data_root}", exit_code=ExitCode.DISK_FULL
@@ -90,20 +107,13 @@ async def _brought(settings: Settings, job: Job, hosts: Sequence[Host]) -> Synce
     return Synced(job, sum(result.files for result in results), sum(result.bytes for result in results))
 
 
-async def _visited(job: Job, hosts: Sequence[Host], house: House, root: DataRoot) -> list[PassResult]:
-    """Visit the hosts one by one; raises `SyncFailed` (5) where none of them could be read."""
-    results: list[PassResult] = []
-    errors: list[Retry | HostQuarantined] = []
-    for host in hosts:
-        try:
-            with unwrapped():
-                results.append(await single_pass(host, house, root))
-        except (Retry, HostQuarantined) as error:
-            errors.append(error)
+def _results(job: Job, outcomes: Sequence[HostOutcome]) -> list[PassResult]:
+    """Give what the hosts came to that could be read; raises `SyncFailed` (5) where none could."""
+    results = [outcome.result for outcome in outcomes if outcome.result is not None]
+    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
     if errors and not results:
-        first = errors[0]
-        message = f"the box of {job.id} can't be read: {escaped(str(first))}"
-        raise SyncFailed(message, hint=first.hint, exit_code=ExitCode.NO_HOST) from first
+        message = f"the box of {job.id} can't be read: {escaped(str(errors[0]))}"
+        raise SyncFailed(message, hint=errors[0].hint, exit_code=ExitCode.NO_HOST) from errors[0]
     return results
 
 
@@ -111,26 +121,3 @@ def told(reasons: Sequence[str]) -> str:
     """Give the first reasons in a line, safe to look at."""
     more = [f"and {len(reasons) - _MOST_REASONS} more"] if len(reasons) > _MOST_REASONS else []
     return "; ".join([escaped(reason) for reason in reasons[:_MOST_REASONS]] + more)
-
-
-async def _left_to_daemon(settings: Settings, job: Job, held: Fatal) -> Synced:
-    """Wait until the daemon has noted in the file that all is here; raises `SyncFailed` (7) where it does not."""
-    if job.status != FINISHED and job.synced_at is None:
-        raise SyncFailed(
-            f"{held}, which syncs {job.id} by itself once its status is {FINISHED}",
-            hint=held.hint,
-            exit_code=ExitCode.LOCKED,
-        ) from held
-    if not settings.jobs.watch:
-        raise SyncFailed(f"{held}, and jobs.watch is off", hint=held.hint, exit_code=ExitCode.LOCKED) from held
-    with anyio.move_on_after(_PATIENCE):
-        while True:
-            found = await anyio.to_thread.run_sync(read_job, settings.jobs.directory, job.id)
-            if found.synced_at is not None:
-                return Synced(found, by_daemon=True)
-            await anyio.sleep(_ASK_EVERY)
-    raise SyncFailed(
-        f"{held}, and has not brought all of {job.id} yet: it goes on",
-        hint="`harvestd status` says whether it reaches the box, its events (job.waiting) what is missing",
-        exit_code=ExitCode.LOCKED,
-    ) from held

@@ -45,7 +45,8 @@ class JobWatch:
     def __init__(self, house: House, scan_now: Bell) -> None:
         self._house = house
         self._scan_now = scan_now
-        self._changed = Bell()
+        self._changed = anyio.Event()
+        """Set when a file changed since the last look at them began."""
         self._read: dict[str, Stamp] = {}
         self._due: dict[str, _Due] = {}
         """By id."""
@@ -55,8 +56,9 @@ class JobWatch:
     async def run(self) -> None:
         """Watch until cancelled."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(Notices(self._house, self._changed).run)
+            tasks.start_soon(Notices(self._house, self._note_change).run)
             while True:
+                self._changed = anyio.Event()
                 if self._house.settings.jobs.watch:
                     await self._look()
                 else:
@@ -69,8 +71,11 @@ class JobWatch:
         """Judge what is due after each look at a host, until a job file changes."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._judge_on)
-            await self._changed.rung()
+            await self._changed.wait()
             tasks.cancel_scope.cancel()
+
+    def _note_change(self) -> None:
+        self._changed.set()
 
     async def _judge_on(self) -> None:
         while True:
