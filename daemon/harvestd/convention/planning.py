@@ -11,7 +11,7 @@ from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.layout import EvalDir, Group, LeftOut, RunDir, Source, Survey, Wanted
 from harvestd.convention.lives import Life, has_died
 from harvestd.convention.paths import LocalPath, RejectedPath
-from harvestd.convention.picking import belonging
+from harvestd.convention.picking import belonging, possible
 from harvestd.convention.placing import Home, Placing, Undecided, experiment_home
 from harvestd.convention.plan import FetchFile, FetchGroup, Follow, Link, Plan, Remark, Removal, Waiting
 from harvestd.convention.records import FileRecord, RunRecord
@@ -54,12 +54,13 @@ class Situation:
 
 def make_plan(survey: Survey, situation: Situation) -> Plan:
     """Plan one host."""
+    only = situation.selection.only
+    survey = possible(survey, only) if only else survey
     planner = _Planner(situation)
     unnamed = {run.name.name for run in survey.runs if planner.is_settling(run)}
     placing = Placing(situation.host, situation.storage, survey, situation.knowledge, situation.selection, unnamed)
     for run in survey.runs:
         planner.plan_run(run)
-    only = situation.selection.only
     evals = belonging(survey, only, placing, planner.linked_run).evals if only else survey.evals
     for eval_dir in evals:
         planner.plan_eval(eval_dir, placing)

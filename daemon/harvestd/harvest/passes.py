@@ -85,6 +85,7 @@ async def once(settings: Settings, hosts: Sequence[Host], monitor: Monitor) -> l
         async with opened_house(settings, monitor) as (house, root):
             return await visited(hosts, house, root)
 
+
 async def visited(hosts: Sequence[Host], house: House, root: DataRoot) -> list[HostOutcome]:
     """Make one whole pass over these hosts in a house that is open, and keep on record how each was met."""
     house.known = len(hosts)
