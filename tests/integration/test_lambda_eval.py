@@ -232,6 +232,11 @@ async def test_daemon_syncs_jobs_by_itself(workstation: Workstation) -> None:
         leaf = evals.leaf(6).relative_to(root / "eval_runs")
         assert (workstation.data / DIRECTORY / "eval_results" / leaf / "run_meta.json").is_file()
         assert len(events(said, "job.synced", job_id=JOB)) == 1
+        evals.evaluate(7)
+        second = write_job(workstation.jobs, RUN, "eval_20250821_120000_0123abcd")
+        await until(lambda: "synced_at" in read_document(second))
+        leaf = evals.leaf(7).relative_to(root / "eval_runs")
+        assert (workstation.data / DIRECTORY / "eval_results" / leaf / "run_meta.json").is_file()
     workstation.audit()
 
 

@@ -27,9 +27,9 @@ class LambdaEvaluationManager:
 
     def __init__(
         self,
-        *,
         jobs_dir: str | Path = "~/.lambda_eval_jobs",
         config: str | Path | None = None,
+        *,
         raise_on_error: bool = False,
     ) -> None:
         """`config` is harvestd's file; None: it is found in the usual places, or all is as by default.
