@@ -8,15 +8,18 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from harvestd.convention.plan import Plan
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import EvalWriter, RunWriter, base_evals, evals_of_run
 from harvestd.errors import ExitCode
+from harvestd.harvest.looking import Looking
+from harvestd.harvest.session import Session
 from harvestd.lambda_eval import LambdaEvaluationManager, SyncFailed, syncing
 from support.command import harvestd_command
 from support.house import Workstation
 from support.jobs import JOB, read_document, write_job
-from support.waiting import events, until
+from support.waiting import Said, events, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
@@ -85,6 +88,11 @@ async def test_manager_brings_exactly_the_run_and_evals_of_its_job(workstation: 
     (rest,) = (await workstation.once()).values()
     assert rest.files > 0
     assert any(OTHER.name in path for path in workstation.filed())
+    question = "SELECT place, reason FROM left_out ORDER BY place"
+    left_out = workstation.catalogue(question)
+    assert any(OTHER.name in str(place) for place, _ in left_out)
+    assert await synced(workstation) is True
+    assert workstation.catalogue(question) == left_out
     workstation.audit()
 
 
@@ -259,6 +267,60 @@ async def test_jobs_wait_for_each_other(workstation: Workstation) -> None:
     assert answers == [True, True]
     assert len({read_document(file)["local_results_dir"] for file in files}) == 2
     workstation.audit()
+
+
+async def test_daemon_does_not_go_by_what_it_saw_before(
+    workstation: Workstation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was written after the last look, anew or again, is not taken for here."""
+    root = workstation.add_box().root
+    evals = evaluated(root, RUN)
+    may_look, may_work = anyio.Event(), anyio.Event()
+    may_look.set()
+    may_work.set()
+    look, work = Looking.look, Session._work
+
+    async def held(looking: Looking) -> Plan:
+        await may_look.wait()
+        return await look(looking)
+
+    async def work_held(session: Session, plan: Plan) -> None:
+        await may_work.wait()
+        await work(session, plan)
+
+    async def all_files_were_read(said: Said, marker: str) -> None:
+        (workstation.jobs / f"{marker}.json").write_text("no job")
+        await until(lambda: events(said, "job.rejected", job_id=marker))
+
+    monkeypatch.setattr(Looking, "look", held)
+    monkeypatch.setattr(Session, "_work", work_held)
+    async with workstation.running(poll={"push": False}) as said:
+        first = write_job(workstation.jobs, RUN)
+        await until(lambda: "synced_at" in read_document(first))
+        may_look = anyio.Event()
+        evals.evaluate(7)
+        second = write_job(workstation.jobs, RUN, "eval_20250821_120000_0123abcd")
+        await all_files_were_read(said, "eval_20250101_000000_00000001")
+        # What was read is judged before the files are read the next time.
+        await all_files_were_read(said, "eval_20250101_000000_00000002")
+        assert "synced_at" not in read_document(second)
+        may_look.set()
+        await until(lambda: "synced_at" in read_document(second))
+        assert any("/step_7_" in path for path in workstation.filed())
+        may_look = anyio.Event()
+        again = evals_of_run(root, EvalSpec(RUN, questions=500))
+        again.evaluate(4)
+        third = write_job(workstation.jobs, RUN, "eval_20250822_120000_0123abcd")
+        await all_files_were_read(said, "eval_20250101_000000_00000003")
+        may_work = anyio.Event()
+        may_look.set()
+        await until(lambda: events(said, "job.waiting", job_id="eval_20250822_120000_0123abcd"))
+        assert "synced_at" not in read_document(third)
+        may_work.set()
+        await until(lambda: "synced_at" in read_document(third))
+        metrics = again.leaf(4) / "metrics.csv"
+        here = workstation.data / DIRECTORY / "eval_results" / metrics.relative_to(root / "eval_runs")
+        assert here.read_bytes() == metrics.read_bytes()
 
 
 async def test_manager_leaves_it_to_the_daemon(workstation: Workstation, monkeypatch: pytest.MonkeyPatch) -> None:

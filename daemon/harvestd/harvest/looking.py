@@ -86,7 +86,7 @@ class Looking:
             plan = make_plan(seen, replace(situation, life=life))
         self._tell_evals(seen.evals)
         self.took = time.monotonic() - now
-        left_out = plan.left_out if only is None else self._catalogue_left_out() | dict(plan.left_out)
+        left_out = plan.left_out if only is None else self._beside_others(seen, plan)
         if await self._house.catalogue.save_left_out(self._host.name, left_out):
             self._house.touch(plan.left_out)
         refused = frozenset(place for place, _ in self.refused)
@@ -94,9 +94,19 @@ class Looking:
         self._house.looked.ring()
         return plan
 
-    def _catalogue_left_out(self) -> dict[str | None, tuple[LeftOut, ...]]:
-        """Give what is left out of all else on this host, which who looks for one run alone doesn't judge."""
-        return dict(self._house.catalogue.left_out_on(self._host.name))
+    def _beside_others(self, seen: Survey, plan: Plan) -> dict[str | None, tuple[LeftOut, ...]]:
+        """Give what is left out on this host when one run alone was looked for: of all else, what is on record."""
+        knowledge, storage = self._house.catalogue.knowledge, self._house.storage_of(self._host)
+        records = [knowledge.run_at(storage, run.place) for run in seen.runs]
+        own = {record.experiment for record in records if record is not None}
+        said_anew = {each.place for entries in plan.left_out.values() for each in entries}
+        found = {
+            experiment: tuple(each for each in entries if each.place not in said_anew)
+            for experiment, entries in self._house.catalogue.left_out_on(self._host.name).items()
+            if experiment not in own
+        }
+        # A base eval is told of under one of its experiments, which may be another run's.
+        return found | {key: (*found.get(key, ()), *entries) for key, entries in plan.left_out.items()}
 
     def _show(self, seen: Survey) -> None:
         """Let planners of hosts that may share this one's file system know what it shows."""
