@@ -24,6 +24,8 @@ RUN = RunSpec(total_steps=8)
 LATER = RunSpec(timestamp="2025-08-21_09-12-05", total_steps=8)
 """A run of which an eval is there before it is."""
 ROLLING = {"checkpoint": "final+latest"}
+_REWRITTEN = ("manifest.json", "README.md")
+"""What harvestd writes of its own, anew whenever something changed."""
 
 
 def first(root: Path) -> RunWriter:
@@ -60,7 +62,7 @@ def contents(data: Path) -> list[bytes]:
     """Give the content of every result below a data root, kept versions too; but for the checkpoint that may go."""
     found = {**tree(data), **{f"kept {path}": kept for path, kept in tree(data / ".harvestd" / "versions").items()}}
     stays = {path: each for path, each in found.items() if "/step_4/" not in path}
-    return [each for path, each in stays.items() if isinstance(each, bytes) and not path.endswith("manifest.json")]
+    return [each for path, each in stays.items() if isinstance(each, bytes) and not path.endswith(_REWRITTEN)]
 
 
 def lost(before: set[bytes], data: Path) -> list[bytes]:
