@@ -239,3 +239,72 @@ def test_content_is_judged_by_what_its_kind_can_show(name: str, content: bytes, 
 def test_a_marker_too_large_to_be_read_whole_does_not_lose_its_metrics() -> None:
     """A summary of many megabytes is believed by its times alone."""
     check_content("summary.json", b'{"a": [', MAX_MARKER_BYTES + 1)
+
+
+STATE = f"{RUN}/training_state/step_40"
+SHARDS: list[tuple[list[str], str | None]] = [
+    (["model/adapter_model.safetensors"], None),
+    (["model/model-00001-of-00002.safetensors", "model/model-00002-of-00002.safetensors"], None),
+    (["model/model-00001-of-00002.safetensors"], "1 of the 2 shards of model.safetensors are there"),
+    (["model/pytorch_model-00002-of-00003.bin"], "1 of the 3 shards of pytorch_model.bin are there"),
+    (
+        ["model/model-00001-of-00002.safetensors", "ema/deep/model-00002-of-00002.safetensors"],
+        "1 of the 2 shards of model.safetensors are there",
+    ),
+    (["model/model-00001-of-99999.safetensors"], "1 of the 99999 shards of model.safetensors are there"),
+    (["model/model-1-of-2.safetensors", "model/model-00001-of-00002.txt"], None),
+    (["model/config.json", "model/tokenizer/vocab/a/b.json", "optimizer/rank_0/state.pt"], None),
+]
+
+
+@pytest.mark.parametrize(("names", "expected"), SHARDS)
+def test_a_checkpoint_needs_all_its_shards(names: list[str], expected: str | None) -> None:
+    """The name of one says how many there are, in each directory of its own; no waiting helps where one is missing."""
+    box = Box()
+    box.add_run()
+    for name in names:
+        box.file(f"{STATE}/{name}")
+    box.file(f"{STATE}/training_info.json")
+    assert reason(box, STATE, seconds=1e6) == expected
+
+
+INDEX = {"model.embed": "model-a.safetensors", "model.head": "model-b.safetensors", "far": "../x/model-c.safetensors"}
+INDEXES: list[tuple[object, list[str] | None, str | None]] = [
+    ({"weight_map": INDEX}, ["model-a.safetensors", "model-b.safetensors", "config.json"], None),
+    ({"weight_map": INDEX}, ["model-a.safetensors"], "1 of the 2 files that it names are not there"),
+    ({"weight_map": INDEX}, None, None),
+    ({"weight_map": {}}, [], None),
+    ({"weight_map": {"a": 1}}, [], "its index of shards can't be read"),
+    ({"weight_map": {"a": ["x"]}}, [], "its index of shards can't be read"),
+    ({"weight_map": 7}, [], "its index of shards can't be read"),
+    ([], [], "its index of shards can't be read"),
+]
+
+
+@pytest.mark.parametrize(("content", "beside", "expected"), INDEXES)
+def test_an_index_is_held_against_what_is_there(
+    content: object, beside: list[str] | None, expected: str | None
+) -> None:
+    """Whatever its files are called; where nobody says what is there, it is taken as it is."""
+    raw = json.dumps(content).encode()
+    try:
+        check_content("model.safetensors.index.json", raw, len(raw), beside)
+        found = None
+    except InvalidFacts as e:
+        found = str(e)
+    assert found == expected
+
+
+@pytest.mark.parametrize("exclude", [(), ("*.safetensors",)])
+def test_an_index_is_planned_with_its_neighbours(exclude: tuple[str, ...]) -> None:
+    """But where the operator leaves out files, an index names what nobody wants."""
+    box, home = Box(), Home(Selection(exclude=exclude))
+    box.add_run()
+    final = f"{RUN}/training_state/step_final"
+    for name in ("model/m.safetensors", "model/m.safetensors.index.json", "optimizer.pt", "training_info.json"):
+        box.file(f"{final}/{name}")
+    home.learn(box)
+    (index,) = [
+        file for group in home.plan(box).groups for file in group.files if file.source.path.name.endswith("index.json")
+    ]
+    assert index.beside == (None if exclude else {"m.safetensors", "m.safetensors.index.json"})

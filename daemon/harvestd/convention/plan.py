@@ -29,6 +29,8 @@ class FetchFile:
     targets: tuple[Target, ...]
     reason: str
     marker: bool = False
+    beside: frozenset[str] | None = None
+    """The names of its group's files in its directory, for an index that names others; None: nobody looks."""
 
 
 @value

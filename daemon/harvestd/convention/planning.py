@@ -16,7 +16,7 @@ from harvestd.convention.placing import Home, Placing, Undecided, experiment_hom
 from harvestd.convention.plan import FetchFile, FetchGroup, Follow, Link, Plan, Remark, Removal, Waiting
 from harvestd.convention.records import FileRecord, RunRecord
 from harvestd.convention.requests import NO_WISHES, RECORDS, Request, Wishes
-from harvestd.convention.seals import Unsealed, unsealed
+from harvestd.convention.seals import INDEX, Unsealed, unsealed
 from harvestd.convention.selection import CheckpointPolicy, Selection
 from harvestd.convention.sightings import Sightings
 from harvestd.convention.snapshot import Version
@@ -315,8 +315,8 @@ class _Planner:
             found = [self._targets.sealed(member, home, between + member.rest) for home, between in places]
             targets = tuple([target for target in found if target is not None])
             if targets:
-                marker = group.marker is member.source
-                files.append(FetchFile(member.source, member.kind, targets, member.reason, marker))
+                marker, beside = group.marker is member.source, self._beside(group, member)
+                files.append(FetchFile(member.source, member.kind, targets, member.reason, marker, beside))
         if not files:
             return 0
         needed = FetchGroup(group.place, tuple(files), not_before)
@@ -326,6 +326,13 @@ class _Planner:
         else:
             self._waiting.append(Waiting(group.place, needed.size, why.reason, why.seconds))
         return len(files)
+
+    def _beside(self, group: Group, member: Wanted) -> frozenset[str] | None:
+        """Give what an index is to be held against; nothing where the operator leaves out files as they like."""
+        if not group.needs_marker or not member.rest[-1].endswith(INDEX) or self._now.selection.exclude:
+            return None
+        above = member.rest[:-1]
+        return frozenset(each.rest[-1] for each in group.members if each.rest[:-1] == above)
 
     def _plan_follow(self, wanted: Wanted, home: Home, *, finished: bool) -> None:
         target = self._targets.growing(wanted, home)

@@ -9,6 +9,7 @@ little-endian header length, a JSON header whose `data_offsets` end where the fi
 import json
 import re
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from harvestd.convention.facts import MAX_MARKER_BYTES, InvalidFacts, check_marker
@@ -22,6 +23,8 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.(?P<ending>safetensors|bin)", re.ASCII)
 _SMALLEST_GZIP = 18
 """Bytes: a header of 10 and a trailer of 8."""
+INDEX = ".index.json"
+"""How the name of a file ends that says in which others the tensors of a model are."""
 _MARKERS = frozenset({"run_meta.json", "training_info.json", "summary.json"})
 HEAD_BYTES = 1024 * 1024
 """How much of a file's beginning `check_content` needs at the most; a longer safetensors header is not checked."""
@@ -78,10 +81,11 @@ def _by_age(group: Group, sightings: Sightings, needed: float, now: float, reaso
     return Unsealed(reason, left) if left > 0 else None
 
 
-def check_content(name: str, head: bytes, size: int) -> None:
+def check_content(name: str, head: bytes, size: int, beside: Collection[str] | None = None) -> None:
     """Raise `InvalidFacts` if the bytes of a file called `name` show that it is not whole.
 
-    `head` is its first HEAD_BYTES at most, `size` its length.
+    `head` is its first HEAD_BYTES at most, `size` its length, `beside` what its group has in its directory, where an
+    index is to be held against that.
     """
     if name in _MARKERS:
         # Were a larger one refused, the metrics that it marks would never come home.
@@ -89,6 +93,8 @@ def check_content(name: str, head: bytes, size: int) -> None:
             check_marker(head)
     elif name.endswith(".safetensors"):
         _check_safetensors(head, size)
+    elif name.endswith(INDEX) and beside is not None and size <= HEAD_BYTES:
+        _check_index(head, beside)
     elif name.endswith(".gz"):
         _check_gzip(head, size)
 
@@ -110,6 +116,18 @@ def _check_safetensors(head: bytes, size: int) -> None:
         raise InvalidFacts("its safetensors header can't be read") from e
     if end != size:
         raise InvalidFacts(f"its safetensors header says {end} bytes, there are {size}")
+
+
+def _check_index(content: bytes, beside: Collection[str]) -> None:
+    """Hold the index of a sharded model (`weight_map`: by tensor, the name of its file) against what is there."""
+    try:
+        # Only neighbours are looked for: what lies elsewhere is not known here.
+        named = {name for name in json.loads(content)["weight_map"].values() if "/" not in name}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
+        raise InvalidFacts("its index of shards can't be read") from e
+    missing = named.difference(beside)
+    if missing:
+        raise InvalidFacts(f"{len(missing)} of the {len(named)} files that it names are not there")
 
 
 def _check_gzip(head: bytes, size: int) -> None:

@@ -206,7 +206,7 @@ def reason_to_doubt(file: FetchFile, opened: Version, closed: Version, head: byt
     if opened != planned or closed != planned:
         return "it changed on the box while it was read"
     try:
-        check_content(file.source.path.name, head, planned.size)
+        check_content(file.source.path.name, head, planned.size, file.beside)
     except InvalidFacts as e:
         return str(e)
     return None
