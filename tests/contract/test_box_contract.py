@@ -325,3 +325,11 @@ async def test_dead_link_in_a_scan_is_a_retry(server: OpenSSHServer, root: Path)
             for _ in range(2):
                 with pytest.raises(Retry, match=server.name):
                     await box.scan()
+
+
+async def test_what_runs_on_the_gpus_is_a_number_or_not_known(server: OpenSSHServer, root: Path, method: str) -> None:
+    """SFTP alone can't tell; asking costs nothing else its turn."""
+    async with box_at(server, watching(training(root))) as box:
+        processes = await box.gpu_processes()
+        assert processes is None if method == "sftp" else processes is not None
+        await box.scan()

@@ -136,6 +136,33 @@ async def test_facts(openssh_factory: OpenSSHFactory, root: Path) -> None:
     assert abs(facts.free_bytes - _free(root)) < 2**30
 
 
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("echo 4000; echo 4001", 2),
+        (":", 0),
+        ("echo [Not Supported]", None),
+        ("echo 4000; exit 9", None),
+        (None, 0),
+    ],
+)
+async def test_processes_on_the_gpus(
+    openssh_factory: OpenSSHFactory, root: Path, tmp_path: Path, said: str | None, expected: int | None
+) -> None:
+    """They are counted as nvidia-smi tells; where it does not, nobody knows; where there is none, there are none."""
+    smi = tmp_path / "bin" / "nvidia-smi"
+    smi.parent.mkdir()
+    if said is not None:
+        smi.write_text(f"#!/bin/sh\ncase $1 in *compute-apps=pid) {said};; *) exit 1;; esac\n")
+        smi.chmod(0o755)
+    with_path = f'ForceCommand export PATH="{smi.parent}"; eval "$SSH_ORIGINAL_COMMAND"'
+    async with box_at(openssh_factory(extra_config=[with_path]), watching(training(root))) as box:
+        assert await box.gpu_processes() == expected
+        assert (await box.facts()).gpu_names == ()
+        assert await box.gpu_processes() == expected
+        assert (await box.scan()).changed
+
+
 def _free(root: Path) -> int:
     s = os.statvfs(root)
     return s.f_bavail * s.f_frsize

@@ -88,3 +88,25 @@ async def test_a_catalogue_without_intents_gets_none(tmp_path: Path) -> None:
         assert await catalogue.intents() == []
         intent = await catalogue.intend([record(NAMES[1])])
         assert await catalogue.intents() == [intent]
+
+
+async def test_what_is_given_up_is_remembered_until_it_is_gone(tmp_path: Path) -> None:
+    """Its rows go and an intent comes, both or neither; the next process learns what was to be removed."""
+    files = [record(name) for name in NAMES]
+    catalogue = await opened(tmp_path)
+    try:
+        await catalogue.save_files(files)
+        intent = await catalogue.give_up(files[:1])
+        assert [catalogue.knowledge.holder(file.target) for file in files] == [None, files[1]]
+        assert await catalogue.intents() == [intent]
+    finally:
+        catalogue.close()
+    catalogue = await opened(tmp_path)
+    try:
+        assert [catalogue.knowledge.holder(file.target) for file in files] == [None, files[1]]
+        assert await catalogue.intents() == [intent]
+        assert intent.files == (files[0],)
+        await catalogue.save_files([], [intent])
+        assert await catalogue.intents() == []
+    finally:
+        catalogue.close()
