@@ -50,10 +50,15 @@ def compute(smi: Path, processes: int) -> None:
     smi.chmod(0o755)
 
 
+def experiment(workstation: Workstation) -> Path:
+    """Give the run's experiment, whatever it is called by now."""
+    return next(workstation.data.glob("*/training_run"), workstation.data / "none" / "training_run").parent
+
+
 def home(workstation: Workstation) -> dict[str, str]:
     """Give what stands in training_state at home, with where a link points; every link leads to what is there."""
     found: dict[str, str] = {}
-    state = workstation.training(RUN.name) / "training_state"
+    state = experiment(workstation) / "training_run" / "training_state"
     for path in state.iterdir() if state.exists() else ():
         assert path.exists(), f"{path} leads nowhere"
         found[path.name] = str(path.readlink()) if path.is_symlink() else ""
@@ -62,7 +67,8 @@ def home(workstation: Workstation) -> dict[str, str]:
 
 def same(workstation: Workstation, writer: RunWriter, step: str) -> bool:
     """Tell whether a checkpoint is at home as it is on the box."""
-    there, here = (each / "training_state" / step for each in (writer.directory, workstation.training(RUN.name)))
+    runs = (writer.directory, experiment(workstation) / "training_run")
+    there, here = (each / "training_state" / step for each in runs)
     return _content(there) == _content(here)
 
 
@@ -72,7 +78,7 @@ def _content(directory: Path) -> dict[str, bytes]:
 
 def reasons(workstation: Workstation, step: str) -> set[str]:
     """Give why the files of a checkpoint are here, as the manifest says."""
-    manifest = json.loads((workstation.training(RUN.name).parent / "manifest.json").read_text())
+    manifest = json.loads((experiment(workstation) / "manifest.json").read_text())
     return {file["reason"] for file in manifest["files"] if f"/{step}/" in file["path"]}
 
 
@@ -180,3 +186,63 @@ async def test_a_run_on_a_box_that_is_quiet_for_less_is_alive(workstation: Works
     writer.checkpoint(3)
     await workstation.once(verdict={"idle_for": "1h"})
     assert home(workstation) == {}
+
+
+async def test_a_run_resumed_in_place_rolls_on_beyond_its_finish(workstation: Workstation, writer: RunWriter) -> None:
+    """What it writes beyond its old final step is the newest, until the final one is written anew."""
+    writer.log_until(40)
+    writer.finish()
+    await workstation.once(select=ROLLING)
+    assert home(workstation) == {"step_final": "", "step_latest": "step_final"}
+    writer.resume()
+    writer.log_until(50)
+    writer.checkpoint(50)
+    await workstation.once(select=ROLLING)
+    assert home(workstation) == {"step_final": "", "step_50": "", "step_latest": "step_50"}
+    writer.log_until(60)
+    writer.finish()
+    await workstation.once(select=ROLLING)
+    assert home(workstation) == {"step_final": "", "step_latest": "step_final"}
+    assert same(workstation, writer, "step_final")
+    workstation.audit()
+
+
+def shard(writer: RunWriter, number: int) -> None:
+    """Write one of the two shards of a full model into step_final."""
+    model = writer.directory / "training_state" / "step_final" / "model"
+    content = (model / "adapter_model.safetensors").read_bytes()
+    (model / f"model-0000{number}-of-00002.safetensors").write_bytes(content)
+
+
+async def test_a_sharded_model_comes_when_all_of_it_is_there(workstation: Workstation, writer: RunWriter) -> None:
+    """Its marker says that it is whole; a shard that is missing says that it is not."""
+    directory = writer.begin_checkpoint("final")
+    (directory / "model" / "tokenizer" / "v2").mkdir(parents=True)
+    (directory / "model" / "tokenizer" / "v2" / "vocab.json").write_text("{}")
+    shard(writer, 1)
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (directory / "model" / "model.safetensors.index.json").write_text(json.dumps(index))
+    writer.seal_checkpoint("final")
+    (result,) = (await workstation.once()).values()
+    assert [wait.reason for wait in result.waiting] == ["1 of the 2 shards of model.safetensors are there"]
+    assert home(workstation) == {}
+    shard(writer, 2)
+    await workstation.once()
+    assert home(workstation) == {"step_final": "", "step_latest": "step_final"}
+    assert same(workstation, writer, "step_final")
+    workstation.audit()
+
+
+async def test_an_index_that_names_what_is_not_there_brings_nothing(
+    workstation: Workstation, writer: RunWriter
+) -> None:
+    """Whatever its files are called: it is told as failed, and the rest of the run comes."""
+    directory = writer.begin_checkpoint("final")
+    (directory / "model" / "model.safetensors.index.json").write_text('{"weight_map": {"a": "elsewhere.safetensors"}}')
+    writer.seal_checkpoint("final")
+    (result,) = (await workstation.once()).values()
+    (trouble,) = result.failed.values()
+    assert trouble.reason == "model.safetensors.index.json: 1 of the 1 files that it names are not there"
+    assert home(workstation) == {}
+    assert workstation.stands(RUN.name, "config.yaml")()
+    workstation.audit()

@@ -135,6 +135,16 @@ async def test_a_reload_turns_the_cloud_on_and_off(cloud: Cloud) -> None:
         tasks.cancel_scope.cancel()
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize(("status", "ending"), [("active", False), ("unhealthy", False), ("terminating", True)])
+async def test_an_instance_that_ends_is_known_as_such(cloud: Cloud, status: str, *, ending: bool) -> None:
+    """It is a host as long as it is named, and what is known of it says that it will not stay."""
+    cloud.instances[0]["status"] = status
+    provider = LambdaCloudHosts(settings(cloud))
+    await provider.ask()
+    assert [host.ending for host in provider.hosts] == [ending]
+
+
 def test_a_name_belongs_to_one_host() -> None:
     """What the operator wrote down keeps its name; the same box twice is one; others get a part of their identity."""
     written = Host("static:gpu-a", "gpu-a", "192.0.2.1", "static")

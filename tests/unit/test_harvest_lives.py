@@ -1,0 +1,105 @@
+"""Who is asked whether anything runs on GPUs, how often, and what is made of the answers."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from harvestd.catalogue.opening import open_catalogue
+from harvestd.convention.layout import Survey
+from harvestd.errors import HostQuarantined, Retry
+from harvestd.harvest import lives
+from harvestd.harvest.house import House
+from harvestd.harvest.lives import Lives, shown
+from harvestd.harvest.monitor import Silent
+from harvestd.inventory.provider import Host
+from harvestd.remote.box import Box
+from harvestd.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+NOTHING = Survey((), (), ())
+
+Answer = int | Retry | HostQuarantined | None
+
+
+class Counting:
+    """A box that says how many processes run, and counts how often it was asked."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.asked = 0
+
+    async def gpu_processes(self) -> int | None:
+        """Answer."""
+        self.asked += 1
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def host(number: int) -> Host:
+    """Give a host of a storage that several share."""
+    return Host(f"static:gpu-{number}", f"gpu-{number}", "127.0.0.1", "static", storage="nfs")
+
+
+async def told(tmp_path: Path, answers: Sequence[Answer]) -> int | None:
+    """Give what is known once the first of these boxes was asked beside the others."""
+    house = House.of(Settings(), Silent())
+    with ExitStack() as stack:
+        house.catalogue = open_catalogue(tmp_path, "root")
+        stack.callback(house.catalogue.close)
+        boxes = [cast("Box", Counting(answer)) for answer in answers]
+        for number, box in enumerate(boxes):
+            stack.enter_context(shown(house, host(number), box))
+        life = await Lives(host(0), house, boxes[0]).asked(NOTHING)
+    assert not any(house.boxes.values())
+    assert life is not None
+    return life.gpu_processes
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        ([0], 0),
+        ([None], None),
+        ([2, 3], 5),
+        ([0, 0, 0], 0),
+        ([0, None], None),
+        ([0, Retry("lost")], None),
+        ([0, HostQuarantined("it lies")], None),
+    ],
+)
+async def test_all_boxes_of_a_storage_are_asked(
+    tmp_path: Path, answers: Sequence[Answer], expected: int | None
+) -> None:
+    """Any of them may write the run; one that does not answer leaves it unknown, and troubles nobody else."""
+    assert await told(tmp_path, answers) == expected
+
+
+async def test_our_own_box_may_be_lost(tmp_path: Path) -> None:
+    """That ends our session, as everywhere."""
+    with pytest.raises(Retry, match="lost"):
+        await told(tmp_path, [Retry("lost"), 0])
+
+
+async def test_nobody_is_asked_again_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer counts for a while; then it is known no more, and asked for anew."""
+    house = House.of(Settings(), Silent())
+    house.catalogue = open_catalogue(tmp_path, "root")
+    box = Counting(3)
+    known = Lives(host(0), house, cast("Box", box))
+    try:
+        assert known.known().gpu_processes is None
+        assert await known.asked(NOTHING) is not None
+        assert known.known().gpu_processes == 3
+        assert await known.asked(NOTHING) is None
+        assert box.asked == 1
+        monkeypatch.setattr(lives, "_GOOD_FOR", 0.0)
+        assert known.known().gpu_processes is None
+        assert await known.asked(NOTHING) is not None
+        assert box.asked == 2
+    finally:
+        house.catalogue.close()
