@@ -246,3 +246,21 @@ async def test_an_index_that_names_what_is_not_there_brings_nothing(
     assert home(workstation) == {}
     assert workstation.stands(RUN.name, "config.yaml")()
     workstation.audit()
+
+
+@pytest.mark.slow
+async def test_a_run_that_died_over_its_marker_leaves_the_checkpoint_before(
+    workstation: Workstation, smi: Path, writer: RunWriter
+) -> None:
+    """A marker that is torn seals nothing, and nobody will mend it: what is whole comes, and the torn one is told."""
+    compute(smi, 0)
+    writer.checkpoint(3)
+    writer.log_until(40)
+    writer.checkpoint(40)
+    marker = writer.directory / "training_state" / "step_40" / "training_info.json"
+    marker.write_bytes(marker.read_bytes()[:100])
+    (result,) = (await workstation.once(verdict=AT_ONCE)).values()
+    assert [Path(place).name for place in result.failed] == ["step_40"]
+    assert home(workstation) == {"step_3": ""}
+    assert same(workstation, writer, "step_3")
+    workstation.audit()

@@ -166,6 +166,7 @@ class Home:
         self.settle = settle
         self.life = Life()
         """What tells whether a run has died; nothing does, unless a test says so."""
+        self.failing: set[str] = set()
         self.refused: dict[tuple[str, LocalPath], tuple[Version, str]] = {}
         self._sightings: dict[str, Sightings] = {}
 
@@ -212,6 +213,7 @@ class Home:
             now=seconds,
             refused=self.refused,
             life=self.life,
+            failing=self.failing,
         )
         return make_plan(survey(snapshot, self.selection), situation)
 

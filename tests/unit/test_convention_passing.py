@@ -242,6 +242,21 @@ def test_a_box_is_asked_for_its_processes_only_where_they_decide(
     assert not plan.asks_for_life
 
 
+def test_of_a_dead_run_an_older_one_comes_where_the_newest_is_torn(box: Box) -> None:
+    """A run that lives may still mend it; and where all of them fail, the newest is tried on."""
+    home = Home()
+    home.failing = {f"{ROOT}/{RUN}/training_state/step_40"}
+    home.life = DEAD
+    home.learn(box)
+    assert {path.split("/")[3] for path in targets(home.plan(box)) if "training_state" in path} == {"step_20"}
+    home.failing.add(f"{ROOT}/{RUN}/training_state/step_20")
+    assert {path.split("/")[3] for path in targets(home.plan(box)) if "training_state" in path} == {"step_40"}
+    living = rolling()
+    living.failing = home.failing
+    living.learn(box)
+    assert {path.split("/")[3] for path in targets(living.plan(box)) if "training_state" in path} == {"step_40"}
+
+
 def test_the_rolling_copy_of_a_dead_run_is_provisional(box: Box) -> None:
     """It is here already: only its reason changes, and changes back when the run goes on."""
     home = rolling()

@@ -4,7 +4,7 @@ A copy that is here only until a newer one comes says so in the reason on its re
 copies alone are ever superseded. What is put into the choice with any other reason stays.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -44,27 +44,35 @@ def is_provisional(reason: str) -> bool:
     return reason.startswith(_PROVISIONAL)
 
 
-def newest(run: RunDir, final_step: int | None) -> str | None:
+def newest(run: RunDir, final_step: int | None, failing: Collection[str] = ()) -> str | None:
     """Give the newest checkpoint that is complete as far as names tell, None where that is the final one, or none is.
 
-    A `final_step` that is known counts though step_final be gone from the box.
+    A `final_step` that is known counts though step_final be gone from the box. What is `failing` (places on the box)
+    comes after all others: a marker may be there and torn.
     """
-    complete = [group.path.name for group in run.checkpoints if group.marker and not missing_shards(group)]
+    whole = [group for group in run.checkpoints if group.marker and not missing_shards(group)]
+    sound = [group for group in whole if group.place not in failing]
+    complete = [group.path.name for group in sound or whole]
     found = max(complete, key=lambda name: rank(name, final_step), default=None)
     if found in {None, FINAL} or (final_step is not None and rank(FINAL, final_step) > rank(found, final_step)):
         return None
     return found
 
 
-def wanted(run: RunDir, policy: CheckpointPolicy, final_step: int | None, *, died: bool) -> Mapping[str, str]:
-    """Give the checkpoints that are wanted (`step_40`), each with the reason that goes on record."""
+def wanted(
+    run: RunDir, policy: CheckpointPolicy, final_step: int | None, *, died: bool, failing: Collection[str] = ()
+) -> Mapping[str, str]:
+    """Give the checkpoints that are wanted (`step_40`), each with the reason that goes on record.
+
+    Of a run that died nothing will become whole that is not: what is `failing` gives way to what is older.
+    """
     names = [group.path.name for group in run.checkpoints]
     if policy is CheckpointPolicy.NONE:
         return {}
     if policy is CheckpointPolicy.ALL:
         return {name: f"{name} is wanted" for name in names}
     chosen = {FINAL: f"{FINAL} is wanted"} if FINAL in names else {}
-    last = newest(run, final_step)
+    last = newest(run, final_step, failing if died else ())
     if last is not None and died:
         step = last.removeprefix("step_")
         chosen[last] = f"{_PROVISIONAL}the run died at step {step} without a final checkpoint"

@@ -50,6 +50,8 @@ class Situation:
     """(place, target) → the version that could not be put there, and why."""
     life: Life = field(default_factory=Life)
     """What tells whether a run has died."""
+    failing: Collection[str] = ()
+    """The places of groups that failed again and again."""
 
 
 def make_plan(survey: Survey, situation: Situation) -> Plan:
@@ -203,7 +205,8 @@ class _Planner:
     ) -> None:
         """Plan what is wanted, what is not any more, and the link step_latest where what it points to is here."""
         policy = self._now.selection.checkpoint
-        wanted = dict(checkpoints.wanted(run, policy, record.final.step if record.final else None, died=died))
+        final_step, failing = record.final.step if record.final else None, self._now.failing
+        wanted = dict(checkpoints.wanted(run, policy, final_step, died=died, failing=failing))
         asked = self._asked_checkpoints(run, here, wishes)
         for group in run.checkpoints:
             name = group.path.name

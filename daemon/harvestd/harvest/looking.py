@@ -16,6 +16,7 @@ from harvestd.convention.survey import Surveyor
 from harvestd.harvest.house import House, Outlook, Showing
 from harvestd.harvest.learning import Learning
 from harvestd.harvest.lives import Lives
+from harvestd.harvest.troubles import Troubles
 from harvestd.inventory.provider import Host
 from harvestd.remote.box import Box, BoxFacts
 from harvestd.telemetry.events import Event
@@ -44,6 +45,8 @@ class Looking:
         self._missing_roots: set[str] = set()
         self._emptied_roots: set[str] = set()
         self._rejected = 0
+        self.troubles = Troubles(host.name)
+        """What could not be brought, and how often that was tried."""
         self.refused: dict[tuple[str, LocalPath], tuple[Version, str]] = {}
         """What could not be put in its place, so that it is not fetched again for nothing."""
         self.snapshot: Snapshot | None = None
@@ -128,6 +131,7 @@ class Looking:
             undecided=self._learning.undecided,
             refused=self.refused,
             life=self._lives.known(),
+            failing=self.troubles.lasting(),
         )
 
     def _tell_roots(self, snapshot: Snapshot) -> None:

@@ -20,7 +20,6 @@ from harvestd.harvest.looking import Looking
 from harvestd.harvest.publisher import Publisher
 from harvestd.harvest.results import PassResult
 from harvestd.harvest.tidying import Tidying
-from harvestd.harvest.troubles import Troubles
 from harvestd.inventory.provider import Host
 from harvestd.remote.box import Box, BoxFacts
 from harvestd.store.root import DataRoot
@@ -52,7 +51,7 @@ class Session:
         self._root = root
         self._box = box
         self._looking = Looking(host, house, box, facts)
-        self._troubles = Troubles(host.name)
+        self._troubles = self._looking.troubles
         self._publisher = Publisher(host, house, root, self._looking.refused)
         self._collecting = Collecting(host, house, root, self._publisher, self._troubles)
         self._following = Following(host, house, root, self._troubles, self._looking.refused)

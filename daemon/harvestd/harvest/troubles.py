@@ -69,6 +69,10 @@ class Troubles:
         waits = [self._found[place].not_before - now if place in self._found else 0.0 for place in places]
         return max(0.0, min(waits, default=0.0))
 
+    def lasting(self) -> frozenset[str]:
+        """Give the places that failed so often that a person heard of it."""
+        return frozenset(place for place, found in self._found.items() if found.attempts >= _TOLD_AT)
+
     def all(self) -> dict[str, Trouble]:
         """Give what is in trouble now."""
         return dict(self._found)
