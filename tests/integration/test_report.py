@@ -15,7 +15,9 @@ from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
 from harvestd.harvest import reports
-from harvestd.report import copies, pictures
+from harvestd.report import copies, evals, pictures
+from harvestd.report.evals import EvalFigures
+from support.command import harvestd_command
 from support.house import Workstation
 from support.waiting import events, until
 
@@ -274,3 +276,50 @@ async def test_by_hand(workstation: Workstation, writer: RunWriter, capsys: pyte
     assert "troubled.py failed: it ended with 1" in capsys.readouterr().err
     assert await by_hand(workstation, "run_2025-08-20_03-31-44") == 4
     assert f"did you mean {RUN.name}?" in capsys.readouterr().err
+
+
+async def test_a_name_given_by_hand_stands_in_the_readme(workstation: Workstation, writer: RunWriter) -> None:
+    """A renamed directory's README says the name of now, and which it had; the audit still finds nothing wrong."""
+    writer.log_until(12)
+    writer.finish()
+    await workstation.once()
+    before = home_of(workstation).name
+    done = await anyio.to_thread.run_sync(harvestd_command, "-c", workstation.config, "name", RUN.name, "ablation")
+    assert done.code == 0, done.err
+    (home,) = (path for path in workstation.data.iterdir() if path.name != ".harvestd")
+    assert home.name.startswith("ablation_")
+    readme = (home / "README.md").read_text()
+    assert f"# `{home.name}`" in readme
+    assert f"Called before: `{before}`" in readme
+    assert workstation.findings() == []
+    done = await anyio.to_thread.run_sync(
+        harvestd_command, "-c", workstation.config, "explain", f"{home.name}/README.md"
+    )
+    assert "`harvestd report` makes" in done.out
+
+
+async def test_a_box_can_not_make_a_report_dear(
+    workstation: Workstation, writer: RunWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Metrics without end cost a bounded number of rows, once for each version, and say what those rows say."""
+    rows: list[int] = []
+    real = evals.figures_of
+
+    def counted(place: str, metrics: bytes, meta: bytes) -> EvalFigures | None:
+        found = real(place, metrics, meta)
+        rows.append(found.questions if found else 0)
+        return found
+
+    monkeypatch.setattr(evals, "figures_of", counted)
+    leaf = evals_of_run(workstation.boxes["gpu-a"].root, EvalSpec(RUN, questions=5))
+    (leaf.begin(8) / "metrics.csv").write_bytes(b"pass@1\n" + b"1\n" * 200_000)
+    leaf.seal(8)
+    monkeypatch.setattr(reports, "EVERY", 0.0)
+    monkeypatch.setattr(reports, "_QUIET", 0.0)
+    async with workstation.running():
+        await until(lambda: sorted(rows) == [5, 50_000])
+        readme = home_of(workstation) / "README.md"
+        await until(lambda: readme.exists() and "| 50000 |" in readme.read_text())
+        writer.log_until(8)
+        await until(lambda: "step 8 of 12" in readme.read_text())
+    assert sorted(rows) == [5, 50_000]

@@ -21,6 +21,7 @@ from harvestd.errors import ExitCode, Fatal, unwrapped
 from harvestd.harvest.monitor import Silent
 from harvestd.harvest.naming_by_hand import Waiting, waiting_evals
 from harvestd.harvest.opening import opened_house
+from harvestd.harvest.reports import Reports
 from harvestd.settings import Settings
 from harvestd.telemetry.logs import configure
 
@@ -99,8 +100,10 @@ def _key(waiting: Waiting) -> tuple[str, str]:
 
 async def _take(settings: Settings) -> None:
     """Do what was asked, where no daemon runs: opening the house takes it."""
-    async with opened_house(settings, Silent()) as (house, _):
+    async with opened_house(settings, Silent()) as (house, root):
         await house.knows.wait()
+        # README and pictures show the directory's name.
+        await Reports(house, root).finish()
 
 
 def _wait(settings: Settings, made: int) -> None:

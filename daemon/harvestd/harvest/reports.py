@@ -43,6 +43,8 @@ class Reports:
         self._made: dict[str, float] = {}
         self._undrawn: dict[str, Placed] = {}
         """Whose pictures are not of what is here now, the longest waiting first."""
+        self._runs: dict[str, tuple[object, ...]] = {}
+        """What was known of each run at the last look."""
         self._may_draw = 0.0
         self._told: dict[tuple[str, str], str] = {}
         """By experiment and script: what went wrong last."""
@@ -75,6 +77,12 @@ class Reports:
                 await self._draw(next(iter(self._undrawn)))
 
     def _note(self) -> None:
+        """Take over what changed: files, directories, and what was learned of runs after their files were here."""
+        for run in self._house.catalogue.knowledge.runs():
+            facts = (run.experiment, run.step, run.config, run.final)
+            if run.experiment is not None and self._runs.get(run.id, facts) != facts:
+                self._house.unreported.add(run.experiment)
+            self._runs[run.id] = facts
         now = time.monotonic()
         for identifier in self._house.unreported:
             first, _ = self._behind.get(identifier, (now, now))
@@ -92,11 +100,11 @@ class Reports:
 
     async def _write(self, identifier: str) -> None:
         del self._behind[identifier]
-        self._made[identifier] = time.monotonic()
         async with self._house.places.still():
             known = self._known(identifier)
             if known.experiment.gone or not known.files:
                 return
+            self._made[identifier] = time.monotonic()
             try:
                 written = await anyio.to_thread.run_sync(making.write, self._root, known, self._evals)
             except FileNotFoundError:
