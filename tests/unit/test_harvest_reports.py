@@ -1,0 +1,200 @@
+"""When a report is made: soon after a change, seldom while there are many, and drawing only a tenth of the time."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import cast
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+
+from harvestd.convention.artifacts import Kind
+from harvestd.convention.facts import ConfigFacts
+from harvestd.convention.knowledge import Knowledge
+from harvestd.convention.naming import ExperimentName, Part
+from harvestd.convention.paths import LocalPath
+from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
+from harvestd.convention.snapshot import Version
+from harvestd.errors import DiskFull
+from harvestd.harvest import reports
+from harvestd.harvest.house import House
+from harvestd.harvest.places import Places
+from harvestd.harvest.reports import Reports
+from harvestd.report import making, pictures
+from harvestd.report.copies import Placed
+from harvestd.report.known import Known
+from harvestd.report.making import Drawing, Written
+from harvestd.report.notes import Marks
+from harvestd.report.pictures import Drawn
+from harvestd.store.root import DataRoot
+
+pytestmark = pytest.mark.anyio
+
+START = 1000.0
+RUN = RunRecord("r1", "fs-1", "/r1", "gpu-a", "run_2025-08-20_03-31-43", ConfigFacts(), Version(1, 1), "one")
+
+
+@dataclass
+class Scene:
+    """A house of some experiments, a clock that a test turns, and what was made so far."""
+
+    knowledge: Knowledge = field(default_factory=Knowledge)
+    unreported: set[str] = field(default_factory=set)
+    knows: anyio.Event = field(default_factory=anyio.Event)
+    places: Places = field(default_factory=Places)
+    now: float = START
+    written: list[tuple[str, float]] = field(default_factory=list)
+    drawn: list[tuple[str, float]] = field(default_factory=list)
+    is_full: bool = False
+
+    @property
+    def catalogue(self) -> "Scene":
+        """Play the catalogue, too."""
+        return self
+
+    @property
+    def settings(self) -> SimpleNamespace:
+        """Say that pictures are wanted."""
+        return SimpleNamespace(report=SimpleNamespace(pictures=True))
+
+    def left_out_of(self, _experiment: str) -> list[object]:
+        """Nothing is left out."""
+        return []
+
+    def add(self, identifier: str, *, files: int = 1) -> None:
+        """Let there be an experiment."""
+        part = Part(identifier, "test")
+        experiment = ExperimentRecord(identifier, ExperimentName(part, part, part, part, part))
+        self.knowledge.learn_experiment(experiment)
+        for number in range(files):
+            target = LocalPath((experiment.directory, str(number)))
+            version, place = Version(1, 1), f"/{identifier}/{number}"
+            record = FileRecord("fs-1", place, target, "gpu-a", identifier, Kind.METRICS, version, 1, "1" * 64, 1.0, "")
+            self.knowledge.learn_file(record)
+
+    def write(self, _root: object, known: Known, _reader: object) -> Written:
+        """Stand in for writing a README."""
+        if self.is_full:
+            raise DiskFull("full")
+        self.written.append((known.experiment.id, self.now - START))
+        return Written(Marks(), "other", Placed(), changed=True)
+
+    async def draw(self, _root: object, known: Known, _placed: object) -> Drawing:
+        """Stand in for drawing, which takes four seconds."""
+        self.drawn.append((known.experiment.id, self.now - START))
+        self.now += 4.0
+        return Drawing("m", Drawn({}, {}))
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Callable[[float], Awaitable[None]]]:
+        """Run the reports for the body; gives what turns the clock to a time and lets them look at it."""
+
+        async def turn(to: float) -> None:
+            self.now = START + to
+            for _ in range(20):
+                await anyio.to_thread.run_sync(lambda: None)
+                await anyio.lowlevel.checkpoint()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(Reports(cast("House", self), cast("DataRoot", None)).run)
+            await turn(0)
+            yield turn
+            tasks.cancel_scope.cancel()
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    """Give a scene with nothing in it."""
+    made = Scene()
+    made.knows.set()
+    monkeypatch.setattr(reports, "time", SimpleNamespace(monotonic=lambda: made.now))
+    monkeypatch.setattr(reports, "_LOOK", 0.0)
+    monkeypatch.setattr(making, "write", made.write)
+    monkeypatch.setattr(making, "draw", made.draw)
+    monkeypatch.setattr(making, "hang", lambda *_: None)
+    monkeypatch.setattr(pictures, "can_draw", lambda: False)
+    return made
+
+
+async def test_changes_are_taken_together(scene: Scene) -> None:
+    """A report is made when its experiment is quiet, and after that not before a minute has gone by."""
+    scene.add("one")
+    async with scene.running() as turn:
+        await turn(4)
+        assert scene.written == []
+        await turn(5)
+        assert scene.written == [("one", 5)]
+        scene.unreported.add("one")
+        await turn(6)
+        await turn(64)
+        assert scene.written == [("one", 5)]
+        await turn(65)
+        await turn(300)
+        assert scene.written == [("one", 5), ("one", 65)]
+
+
+async def test_one_that_never_rests_is_made_too(scene: Scene) -> None:
+    """What changes at every look is a minute behind at the most."""
+    scene.add("one")
+    async with scene.running() as turn:
+        for second in range(0, 130, 2):
+            scene.unreported.add("one")
+            await turn(second)
+    assert scene.written == [("one", 60), ("one", 122)]
+
+
+async def test_an_experiment_without_files_holds_up_nothing(scene: Scene) -> None:
+    """What is named and has no file yet gets no report, and one as soon as it has."""
+    scene.add("one", files=0)
+    async with scene.running() as turn:
+        await turn(6)
+        assert scene.written == []
+        scene.add("one")
+        scene.unreported.add("one")
+        await turn(7)
+        await turn(12)
+    assert scene.written == [("one", 12)]
+
+
+async def test_what_is_learned_of_a_run_is_a_change(scene: Scene) -> None:
+    """A step that is learned after the log's lines were here comes into the report."""
+    scene.add("one")
+    scene.knowledge.learn_run(RUN)
+    async with scene.running() as turn:
+        await turn(5)
+        scene.knowledge.learn_run(replace(RUN, step=8))
+        await turn(65)
+        await turn(70)
+        await turn(300)
+    assert scene.written == [("one", 5), ("one", 70)]
+
+
+async def test_without_room_it_is_tried_again(scene: Scene) -> None:
+    """A full disk is no end of the daemon: the report is made when there is room, after a minute."""
+    scene.add("one")
+    scene.is_full = True
+    async with scene.running() as turn:
+        await turn(5)
+        scene.is_full = False
+        await turn(64)
+        assert scene.written == []
+        await turn(70)
+    assert scene.written == [("one", 70)]
+
+
+async def test_drawing_takes_a_tenth_of_the_time(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Experiments are drawn one after the other, with nine times as long a rest as a drawing took."""
+    monkeypatch.setattr(pictures, "can_draw", lambda: True)
+    for name in ("one", "two"):
+        scene.add(name)
+    async with scene.running() as turn:
+        await turn(5)
+        assert [name for name, _ in scene.written] == ["one", "two"]
+        assert scene.drawn == [("one", 5)]
+        await turn(44)
+        assert len(scene.drawn) == 1
+        await turn(45)
+    assert scene.drawn == [("one", 5), ("two", 45)]
