@@ -323,6 +323,30 @@ async def test_daemon_does_not_go_by_what_it_saw_before(
         assert here.read_bytes() == metrics.read_bytes()
 
 
+async def test_box_that_tells_without_end_is_looked_at_for_its_job(
+    workstation: Workstation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a box tells by itself may not be all: however often it does, a finished job has it looked at as a whole."""
+    evaluated(workstation.add_box().root, RUN)
+    looks: list[str] = []
+    hear = Looking.hear
+
+    async def heard(looking: Looking) -> Plan:
+        looks.append("heard")
+        return await hear(looking)
+
+    async def told(_session: Session, _scan_now: object, _pause: float) -> bool:
+        await anyio.sleep(0.01)
+        return True
+
+    monkeypatch.setattr(Looking, "hear", heard)
+    monkeypatch.setattr(Session, "_news", told)
+    async with workstation.running():
+        await until(lambda: len(looks) > 3)
+        file = write_job(workstation.jobs, RUN)
+        await until(lambda: "synced_at" in read_document(file))
+
+
 async def test_manager_leaves_it_to_the_daemon(workstation: Workstation, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a daemon holds the data root, the answer waits for what that one notes."""
     evaluated(workstation.add_box().root, RUN)
