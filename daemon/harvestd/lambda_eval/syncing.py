@@ -15,7 +15,6 @@ from harvestd.errors import DiskFull, ExitCode, Fatal, HarvestError, unwrapped
 from harvestd.harvest.monitor import Silent
 from harvestd.harvest.opening import opened_house
 from harvestd.harvest.passes import HostOutcome, visited
-from harvestd.harvest.reports import Reports
 from harvestd.harvest.results import PassResult
 from harvestd.inventory.provider import Host
 from harvestd.lambda_eval.boxes import boxes_of
@@ -93,7 +92,6 @@ async def _brought(settings: Settings, job: Job, hosts: Sequence[Host]) -> Synce
     async with opened_house(settings, Silent()) as (house, root):
         house.selection = replace(house.selection, only=job.run)
         results = _results(job, await visited(hosts, house, root))
-        await Reports(house, root).finish()
         if any(result.disk_full for result in results):
             raise SyncFailed(
                 f"not all of {job.id} was fetched: no room at {settings.data_root}", exit_code=ExitCode.DISK_FULL
