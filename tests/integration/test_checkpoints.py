@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import structlog.testing
 
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
@@ -154,7 +155,9 @@ async def test_a_dead_run_leaves_its_last_checkpoint(workstation: Workstation, s
     await workstation.once(verdict=AT_ONCE)
     assert home(workstation) == {}
     compute(smi, 0)
-    await workstation.once(verdict=AT_ONCE)
+    with structlog.testing.capture_logs() as said:
+        await workstation.once(verdict=AT_ONCE)
+    assert [event["provisional"] for event in events(said, "checkpoint.completed")] == [True]
     assert home(workstation) == {"step_40": "", "step_latest": "step_40"}
     assert same(workstation, writer, "step_40")
     assert reasons(workstation, "step_40") == {"provisional: the run died at step 40 without a final checkpoint"}

@@ -21,7 +21,7 @@ class Kind(StrEnum):
     TEMPORARY = "temporary"
     """Left in staging by nobody who goes on with it."""
     UNSETTLED = "unsettled"
-    """Was about to be published when a process ended; the next start settles it."""
+    """Was about to be published, or removed, when a process ended; the next start settles it."""
     MANIFEST = "manifest"
     """An experiment's manifest.json can't be read."""
     BEHIND = "behind"

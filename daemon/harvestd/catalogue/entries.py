@@ -37,7 +37,7 @@ class Transfer:
 
 @value
 class Intent:
-    """Files that were about to be published together, on record until it is known what became of them."""
+    """Files that were about to be published together, or removed, on record until it is known what became of them."""
 
     id: int
     files: tuple[FileRecord, ...]

@@ -15,6 +15,7 @@ from structlog.typing import FilteringBoundLogger
 
 from harvestd.catalogue.entries import Intent
 from harvestd.convention.artifacts import Kind
+from harvestd.convention.checkpoints import is_provisional
 from harvestd.convention.facts import InvalidFacts
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.plan import FetchFile, FetchGroup
@@ -197,6 +198,7 @@ class Publisher:
             experiment=self._house.catalogue.knowledge.experiment(experiment).directory if experiment else None,
             bytes=sum(staged.copies[0].size for staged in group.files),
             duration_seconds=duration,
+            **({"provisional": is_provisional(first.reason)} if first.kind is Kind.CHECKPOINT else {}),
         )
 
 

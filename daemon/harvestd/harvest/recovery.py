@@ -35,7 +35,8 @@ async def settle(catalogue: "Catalogue", root: DataRoot, intents: Sequence[Inten
     """Record what stands of these intents, and drop them; gives what was recorded.
 
     Whoever ended between a rename and its row left a file that the catalogue does not know: the intent says what was
-    to stand there, and the file's hash whether it does. Raises `HaltedForSafety`; the intents stay then.
+    to stand there, and the file's hash whether it does. Whoever ended while files were being removed left some of them,
+    whose records come back: they are removed by the next plan. Raises `HaltedForSafety`; the intents stay then.
     """
     files = [file for intent in intents for file in intent.files]
     stand = await anyio.to_thread.run_sync(standing, root, [(file.target, file.sha256) for file in files])
