@@ -60,11 +60,11 @@ async def _renamed(catalogue: "Catalogue", root: DataRoot, before: ExperimentRec
     except RejectedPath:
         return False
     await catalogue.intend_rename(before, name)
-    failpoints.reach("rename.intended")
+    failpoints.reach("experiment.intended")
     if not await _moved(root, old, new, files=bool(catalogue.knowledge.files_of(before.id))):
         await catalogue.intend_rename(before, None)
         return False
-    failpoints.reach("rename.moved")
+    failpoints.reach("experiment.moved")
     await catalogue.move_experiment(after)
     return True
 
