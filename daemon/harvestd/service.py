@@ -22,6 +22,7 @@ from harvestd.harvest.fleet import Fleet
 from harvestd.harvest.house import House
 from harvestd.harvest.opening import opened_house
 from harvestd.harvest.tally import Tally
+from harvestd.harvest.trimming import trim
 from harvestd.lambda_eval.watching import JobWatch
 from harvestd.settings import Settings, load
 from harvestd.settings.reloading import Load, Reloading
@@ -77,6 +78,7 @@ async def run(
                     fleet = Fleet(house, root, scan_now, tally)
                     await tasks.start(fleet.run)
                     tasks.start_soon(_keep_reports, house, root)
+                    tasks.start_soon(trim, tally)
                     manager.tell(sd_notify.READY)
                     ready()
                     tasks.start_soon(reloading.run, fleet.adopt)

@@ -133,5 +133,5 @@ def test_a_group_is_as_quiet_as_its_last_change() -> None:
     sightings = Sightings()
     sightings.update(box.snapshot(), 0.0)
     sources = [Source(*box.place(path), box.version(path)) for path in ("eval_runs/a", "eval_runs/b")]
-    members = tuple(Wanted(source, Kind.METRICS, source.path.parts, "") for source in sources)
+    members = tuple(Wanted(source, Kind.METRICS, 0, "") for source in sources)
     assert sightings.quiet(Group(EVALS, sources[0].path, members), 0.0) == pytest.approx(20.0)

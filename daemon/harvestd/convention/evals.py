@@ -101,11 +101,11 @@ def understand_eval(
             witnesses.setdefault(directory, []).append(entry.version)
         if not isinstance(kind, Exclusion):
             leftovers.understood(entry.path)
-            found.append(Wanted(Source(tree, entry.path, entry.version), kind, rest, _REASONS[kind]))
+            found.append(Wanted(Source(tree, entry.path, entry.version), kind, depth, _REASONS[kind]))
             continue
         leftovers.add(entry, kind)
         if kind.reason == NO_RECORDS:
-            records.append(Wanted(Source(tree, entry.path, entry.version), Kind.RECORDS, rest, NO_RECORDS))
+            records.append(Wanted(Source(tree, entry.path, entry.version), Kind.RECORDS, depth, NO_RECORDS))
     for path in unlisted:
         leftovers.add_unlisted(path)
     groups = _groups(tree, home.path, found, leaves, witnesses)

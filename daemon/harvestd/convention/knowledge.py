@@ -18,6 +18,8 @@ class Knowledge:
     """Runs, experiments and files that are on record."""
 
     def __init__(self) -> None:
+        self.version = 0
+        """Another number whenever anything here changed."""
         self._runs: dict[tuple[str, str], RunRecord] = {}
         self._runs_by_name: defaultdict[str, dict[tuple[str, str], RunRecord]] = defaultdict(dict)
         self._runs_by_experiment: defaultdict[str | None, dict[tuple[str, str], RunRecord]] = defaultdict(dict)
@@ -40,18 +42,21 @@ class Knowledge:
 
     def learn_run(self, run: RunRecord) -> None:
         """Add a run, or replace what was known of it."""
+        self.version += 1
         self._runs[run.key] = run
         self._runs_by_name[run.name][run.key] = run
         self._runs_by_experiment[run.experiment][run.key] = run
 
     def learn_experiment(self, experiment: ExperimentRecord) -> None:
         """Add an experiment, or replace what was known of it; its directory is taken from now on."""
+        self.version += 1
         self._experiments[experiment.id] = experiment
         for directory in (experiment.directory, *experiment.aliases):
             self._directories[directory.casefold()] = experiment.id
 
     def learn_file(self, file: FileRecord) -> None:
         """Add a file, or replace what was known of it: one place at home has one record."""
+        self.version += 1
         target = file.target.parts
         before = self._by_target.get(target)
         if before is not None:
@@ -69,6 +74,7 @@ class Knowledge:
 
     def forget_file(self, file: FileRecord) -> None:
         """Drop the record of this remote file at this place; whatever else stands there by now stays on record."""
+        self.version += 1
         known = self._by_target.get(file.target.parts)
         if known is not None and known.key == file.key:
             self._drop(known)
@@ -88,10 +94,12 @@ class Knowledge:
 
     def learn_link(self, path: LocalPath, target: str) -> None:
         """Add a link that was made at home, or replace what was known of it."""
+        self.version += 1
         self._links[path] = target
 
     def forget_link(self, path: LocalPath) -> None:
         """Drop what was known of the link at `path`."""
+        self.version += 1
         self._links.pop(path, None)
 
     def link_at(self, path: LocalPath) -> str | None:
@@ -104,6 +112,7 @@ class Knowledge:
 
     def learn_eval_link(self, link: EvalLink) -> None:
         """Add what an eval_config.yaml says, or replace what was known of it."""
+        self.version += 1
         self._eval_links[link.storage, link.place] = link
 
     def eval_link(self, storage: str, place: str) -> EvalLink | None:
@@ -112,6 +121,7 @@ class Knowledge:
 
     def learn_request(self, request: Request) -> None:
         """Add what a person asked for by hand, or replace what was known of it."""
+        self.version += 1
         self._requests[request.run][request.id] = request
         self._wishes[request.run] = wishes_of(self._requests[request.run].values())
 

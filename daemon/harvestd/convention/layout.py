@@ -37,10 +37,15 @@ class Wanted:
 
     source: Source
     kind: Kind
-    rest: tuple[str, ...]
-    """Where it lies below its run, or below its eval directory."""
+    depth: int
+    """How many components of the path lead to its run, or to its eval directory."""
     reason: str
     """Why it is fetched, for the manifest."""
+
+    @property
+    def rest(self) -> tuple[str, ...]:
+        """Where it lies below its run, or below its eval directory; made anew, since there are thousands of these."""
+        return self.source.path.parts[self.depth :]
 
 
 def marker_last(members: Iterable[Wanted], marker: Source | None) -> tuple[Wanted, ...]:

@@ -172,7 +172,7 @@ class _Planner:
         return not named and run.config is not None and self._why_unsealed(run.config) is not None
 
     def _why_unsealed(self, config: Source) -> Unsealed | None:
-        single = Group.single(Wanted(config, Kind.CONFIG, ("config.yaml",), ""))
+        single = Group.single(Wanted(config, Kind.CONFIG, len(config.path.parts) - 1, ""))
         return unsealed(single, self._now.sightings, self._now.settle, self._now.now)
 
     def _plan_unnamed(self, run: RunDir) -> None:

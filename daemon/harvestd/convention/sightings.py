@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from harvestd.convention.layout import Group, Source
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.snapshot import Entry, EntryType, Snapshot, Tree, Version
+from harvestd.convention.snapshot import Entry, Snapshot, Tree, Version
 
 NETWORK_FILESYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "ceph", "lustre", "9p", "afs", "gpfs", "beegfs"})
 NETWORK_SETTLE = 60.0
@@ -27,22 +27,32 @@ def is_network(filesystem: str) -> bool:
 class _Seen:
     """The files of one tree, in the look that was made last."""
 
-    entries: Mapping[RemotePath, Entry] = field(default_factory=dict)
-    since: dict[tuple[str, ...], tuple[Version, float]] = field(default_factory=dict)
-    """By the components of their paths: the version, and when it was seen first."""
+    began: float
+    """When the first look was made: what stands since then needs no time of its own, and that is nearly everything."""
+    entries: Mapping[RemotePath, Entry]
+    since: dict[RemotePath, float] = field(default_factory=dict)
+    """When what came or changed after that was seen first."""
 
     def update(self, entries: Mapping[RemotePath, Entry], now: float) -> None:
         # A look's entries are replaced by those of the next, never changed: the same ones hold nothing new.
         if entries is self.entries:
             return
-        fresh: dict[tuple[str, ...], tuple[Version, float]] = {}
-        for entry in entries.values():
-            if entry.type is EntryType.FILE:
-                parts, version = entry.path.parts, entry.version
-                seen = self.since.get(parts)
-                same = seen is not None and (seen[0] is version or seen[0] == version)
-                fresh[parts] = seen if seen is not None and same else (version, now)
-        self.entries, self.since = entries, fresh
+        since: dict[RemotePath, float] = {}
+        for path, entry in entries.items():
+            before = self.entries.get(path)
+            if before is not entry and not _is_same(before, entry):
+                since[path] = now
+            elif path in self.since:
+                since[path] = self.since[path]
+        self.entries, self.since = entries, since
+
+    def age(self, path: RemotePath, version: Version, now: float) -> float:
+        entry = self.entries.get(path)
+        return now - self.since.get(path, self.began) if entry is not None and entry.version == version else 0.0
+
+
+def _is_same(before: Entry | None, after: Entry) -> bool:
+    return before is not None and before.type is after.type and before.version == after.version
 
 
 class Sightings:
@@ -60,7 +70,8 @@ class Sightings:
         if not snapshot.changed:
             return
         self._network = {listing.tree for listing in snapshot.listings if is_network(listing.filesystem)}
-        self._seen = {listing.tree: self._seen.get(listing.tree) or _Seen() for listing in snapshot.listings}
+        seen = self._seen
+        self._seen = {each.tree: seen.get(each.tree) or _Seen(now, each.entries) for each in snapshot.listings}
         for listing in snapshot.listings:
             self._seen[listing.tree].update(listing.entries, now)
 
@@ -70,8 +81,7 @@ class Sightings:
 
     def _observed(self, source: Source, now: float) -> float:
         tree = self._seen.get(source.tree)
-        seen = tree.since.get(source.path.parts) if tree else None
-        return now - seen[1] if seen and seen[0] == source.version else 0.0
+        return tree.age(source.path, source.version, now) if tree else 0.0
 
     def lag(self, source: Source, now: float) -> float:
         """Give the seconds for which an older version than the present one may still be shown; 0 on a disk of its own.

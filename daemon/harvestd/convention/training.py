@@ -68,7 +68,7 @@ def understand_run(
             leftovers.add(entry, kind)
             continue
         leftovers.understood(entry.path)
-        wanted = Wanted(Source(tree, entry.path, entry.version), kind, rest, _reason(kind, rest))
+        wanted = Wanted(Source(tree, entry.path, entry.version), kind, depth, _reason(kind, rest))
         if kind is Kind.CHECKPOINT:
             checkpoints.setdefault(rest[1], []).append(wanted)
         else:

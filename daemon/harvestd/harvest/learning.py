@@ -95,7 +95,7 @@ class Learning:
         record = self._knowledge.run_at(self._storage, run.place)
         if record is not None and record.config_version == run.config.version:
             return False
-        single = Group.single(Wanted(run.config, Kind.CONFIG, ("config.yaml",), ""))
+        single = Group.single(Wanted(run.config, Kind.CONFIG, len(run.path.parts), ""))
         return _is_succeeded(run) or unsealed(single, sightings, settle, now) is None
 
     def _wants_final(self, run: RunDir) -> bool:

@@ -14,6 +14,7 @@ from harvestd.convention.sightings import Sightings
 from harvestd.convention.snapshot import Snapshot, TreeState, Version
 from harvestd.convention.survey import Surveyor
 from harvestd.harvest.house import House, Outlook, Showing
+from harvestd.harvest.kept_plan import KeptPlan
 from harvestd.harvest.learning import Learning
 from harvestd.harvest.lives import Lives
 from harvestd.harvest.troubles import Troubles
@@ -34,6 +35,7 @@ class Looking:
         self._lives = Lives(host, house, box)
         self.sightings = Sightings()
         """How long files have been as they are."""
+        self._kept = KeptPlan()
         self._surveyor = Surveyor()
         self._selection = house.selection
         """What the surveyor understood by so far."""
@@ -84,17 +86,25 @@ class Looking:
             await self._learning.learn(seen, self._box, self.sightings, now)
         self._show(seen)
         situation = self._situation(now)
+        plan = self._kept.still_good(seen, situation)
+        if plan is None:
+            plan = await self._planned(seen, situation)
+        self.took = time.monotonic() - now
+        refused = frozenset(place for place, _ in self.refused)
+        self._house.outlooks[self._host.identity] = Outlook(self._host, seen, plan, refused, self._scanned)
+        self._house.looked.ring()
+        return plan
+
+    async def _planned(self, seen: Survey, situation: Situation) -> Plan:
+        """Plan, ask for what only the box can say, and record what is left out."""
         plan = make_plan(seen, situation)
         if plan.asks_for_life and (life := await self._lives.asked(seen)) is not None:
             plan = make_plan(seen, replace(situation, life=life))
         self._tell_evals(seen.evals)
-        self.took = time.monotonic() - now
-        left_out = plan.left_out if only is None else self._beside_others(seen, plan)
+        self._kept.keep(plan, situation)
+        left_out = plan.left_out if self._house.selection.only is None else self._beside_others(seen, plan)
         if await self._house.catalogue.save_left_out(self._host.name, left_out):
             self._house.touch(plan.left_out)
-        refused = frozenset(place for place, _ in self.refused)
-        self._house.outlooks[self._host.identity] = Outlook(self._host, seen, plan, refused, self._scanned)
-        self._house.looked.ring()
         return plan
 
     def _beside_others(self, seen: Survey, plan: Plan) -> dict[str | None, tuple[LeftOut, ...]]:

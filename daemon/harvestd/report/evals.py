@@ -8,7 +8,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
 from itertools import islice
 from typing import Final
@@ -74,26 +74,34 @@ def figures_of(place: str, metrics: bytes, meta: bytes) -> EvalFigures | None:
 
 
 def _means(metrics: bytes) -> tuple[int, dict[int, float]]:
-    columns: dict[int, list[float]] = {}
-    questions = 0
+    rows = csv.reader(StringIO(metrics.decode("utf-8", "replace"), newline=""))
     try:
-        rows = csv.DictReader(StringIO(metrics.decode("utf-8", "replace"), newline=""))
-        for row in islice(rows, _MOST_ROWS):
+        columns = _columns(next(rows, []))
+        # Most of a run's evals are small and many: without a result nobody asks how many questions there were.
+        if not columns:
+            return 0, {}
+        questions, found = 0, [list[float]() for _ in columns]
+        for row in islice(filter(None, rows), _MOST_ROWS):
             questions += 1
-            for name, text in row.items():
-                match = _PASS.fullmatch(name) if isinstance(name, str) else None
-                number = _share(text) if match else None
-                if match and number is not None:
-                    columns.setdefault(int(match[1]), []).append(number)
+            for (_, place), numbers in zip(columns, found, strict=True):
+                number = _share(row[place]) if place < len(row) else None
+                if number is not None:
+                    numbers.append(number)
     except csv.Error:
         return 0, {}
-    kept = sorted(columns)[:_MOST_COLUMNS]
-    return questions, {k: math.fsum(columns[k]) / len(columns[k]) for k in kept}
+    means = {k: math.fsum(numbers) / len(numbers) for (k, _), numbers in zip(columns, found, strict=True) if numbers}
+    return questions, means
 
 
-def _share(text: object) -> float | None:
+def _columns(names: Sequence[str]) -> list[tuple[int, int]]:
+    """Give k and the place of each pass@k column, the smallest k first; of two with one name the last one counts."""
+    places = {int(match[1]): place for place, name in enumerate(names) if (match := _PASS.fullmatch(name))}
+    return sorted(places.items())[:_MOST_COLUMNS]
+
+
+def _share(text: str) -> float | None:
     try:
-        number = float(text) if isinstance(text, str) else math.nan
+        number = float(text)
     except ValueError:
         return None
     return number if 0 <= number <= 1 else None

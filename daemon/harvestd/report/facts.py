@@ -18,6 +18,7 @@ from harvestd.report.evals import MAX_METRICS, EvalFigures
 from harvestd.report.known import Known
 from harvestd.report.training import PIECE, TrainingFigures
 from harvestd.store.failures import Conflict, Damaged, Refused, translating
+from harvestd.store.neighbours import Neighbours
 from harvestd.store.root import DataRoot
 
 _MAX_META: Final = 1 << 20
@@ -55,19 +56,20 @@ class Evals:
         hashes = {file.target: file.sha256 for file in files}
         # Of a batch eval, consolidated_metrics.csv says again what each step's own file does.
         metrics = [file for file in files if file.kind is Kind.METRICS and file.target.name == "metrics.csv"]
-        for file in metrics[:_MOST_EVALS]:
-            meta = LocalPath((*file.target.parts[:-1], "run_meta.json"))
-            key = (file.place, file.sha256, hashes.get(meta, ""))
-            if key not in self._seen:
-                self._seen[key] = evals.figures_of(
-                    file.place, _content(root, file.target, MAX_METRICS), _content(root, meta, _MAX_META)
-                )
-                if len(self._seen) > _REMEMBERED:
-                    self._seen.popitem(last=False)
-            self._seen.move_to_end(key)
-            figures = self._seen[key]
-            if figures:
-                yield figures
+        with Neighbours(root) as here:
+            for file in metrics[:_MOST_EVALS]:
+                meta = LocalPath((*file.target.parts[:-1], "run_meta.json"))
+                key = (file.place, file.sha256, hashes.get(meta, ""))
+                if key not in self._seen:
+                    self._seen[key] = evals.figures_of(
+                        file.place, _content(here, file.target, MAX_METRICS), _content(here, meta, _MAX_META)
+                    )
+                    if len(self._seen) > _REMEMBERED:
+                        self._seen.popitem(last=False)
+                self._seen.move_to_end(key)
+                figures = self._seen[key]
+                if figures:
+                    yield figures
 
 
 def gather(root: DataRoot, known: Known, scripts: tuple[str, ...], reader: Evals) -> Facts:
@@ -83,9 +85,9 @@ def gather(root: DataRoot, known: Known, scripts: tuple[str, ...], reader: Evals
     )
 
 
-def _content(root: DataRoot, path: LocalPath, limit: int) -> bytes:
+def _content(here: Neighbours, path: LocalPath, limit: int) -> bytes:
     try:
-        return root.read(path, limit)
+        return here.read(path, limit)
     except _UNREADABLE:
         return b""
 

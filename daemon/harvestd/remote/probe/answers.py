@@ -101,7 +101,8 @@ def _version_of(size: object, mtime: object, ctime: object, inode: object, least
         raise BrokenAnswer("a number that is none")
     if not (least <= size <= _MOST and -_MOST <= mtime <= _MOST and -_MOST <= ctime <= _MOST and 0 <= inode <= 2**64):
         raise BrokenAnswer("a number that is out of range")
-    return Version(size, mtime, ctime, inode)
+    # As a rule both are the moment of the last write: one number then, where there are two for each file.
+    return Version(size, mtime, mtime if ctime == mtime else ctime, inode)
 
 
 def _hash(value: object) -> str:

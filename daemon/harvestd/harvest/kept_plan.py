@@ -1,0 +1,57 @@
+"""The plan of a host on which nothing moves: made once a minute instead of at each look.
+
+Planning goes through all that a host shows. What the passing of time alone brings about (a file that has been quiet for
+long enough, a run that has died) is noticed within the first minute, in which plans are made as ever, or a minute late.
+"""
+
+from typing import Final
+
+from harvestd.convention.layout import Survey
+from harvestd.convention.plan import Plan
+from harvestd.convention.planning import Situation
+from harvestd.convention.sightings import NETWORK_SETTLE
+
+_STILL: Final = NETWORK_SETTLE + 1.0
+"""Seconds without a change before a plan is kept: nothing has to settle for longer."""
+_GOOD_FOR: Final = 60.0
+"""Seconds for which a kept plan holds."""
+
+
+class KeptPlan:
+    """Keeps one host's plan for as long as all that it follows from stays the same."""
+
+    def __init__(self) -> None:
+        self._plan: Plan | None = None
+        self._from: tuple[Survey, tuple[object, ...]] | None = None
+        self._since = 0.0
+        """Since when everything is as it is: monotonic seconds."""
+        self._made = 0.0
+
+    def still_good(self, seen: Survey, situation: Situation) -> Plan | None:
+        """Give the plan that `make_plan` would give; None where nobody can say without making it."""
+        basis = (seen, _basis(situation))
+        if self._from is None or self._from[0] is not seen or self._from[1] != basis[1]:
+            self._from, self._since, self._plan = basis, situation.now, None
+        elif situation.now - self._made > _GOOD_FOR:
+            self._plan = None
+        return self._plan
+
+    def keep(self, plan: Plan, situation: Situation) -> None:
+        """Keep the plan that was made of what `still_good` was asked about, where only a change can ask for more."""
+        asks = not plan.is_empty or plan.waiting or plan.asks_for_life or plan.asked
+        settled = situation.now - self._since >= max(_STILL, situation.settle)
+        self._plan, self._made = plan if settled and not asks else None, situation.now
+
+
+def _basis(situation: Situation) -> tuple[object, ...]:
+    """Give all that a plan depends on but the survey and the time."""
+    return (
+        situation.knowledge.version,
+        situation.selection,
+        situation.showing,
+        dict(situation.undecided),
+        dict(situation.refused),
+        situation.life,
+        set(situation.failing),
+        situation.settle,
+    )
