@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -305,7 +306,7 @@ async def test_a_box_can_not_make_a_report_dear(
     rows: list[int] = []
     real = evals.figures_of
 
-    def counted(place: str, metrics: bytes, meta: bytes) -> EvalFigures | None:
+    def counted(place: str, metrics: bytes, meta: Callable[[], bytes]) -> EvalFigures | None:
         found = real(place, metrics, meta)
         rows.append(found.questions if found else 0)
         return found

@@ -241,16 +241,18 @@ def test_evals_are_read_and_put_together() -> None:
     metrics = b"q_idx,pass_rate,pass@1,pass@8\n0,0.5,0,1\n1,nan,1,1\n2,9,nan,7\n"
     meta = b'{"step":20,"subset_frac":0.01,"decoding_cfg":{"temperature":0.7,"top_p":1.0,"num_return_sequences":8}}'
     leaf = "/e/run_2025-08-20_03-31-43_gsm8k/q_gsm8k_finetuned/step_20_gsm8k/temp0.7_p1.0_r8/metrics.csv"
-    found = evals.figures_of(leaf, metrics, meta)
+    found = evals.figures_of(leaf, metrics, lambda: meta)
     assert found == EvalFigures(Setting("gsm8k", 0.7, 1.0, 8, 0.01), "20", 3, {1: 0.5, 8: 1.0})
-    whole = evals.figures_of(leaf.replace("20_gsm8k", "final_gsm8k"), metrics, b'{"subset_frac":1}')
+    whole = evals.figures_of(leaf.replace("20_gsm8k", "final_gsm8k"), metrics, lambda: b'{"subset_frac":1}')
     assert whole is not None
     assert whole.step == "final"
     assert whole.setting == Setting("gsm8k", 0.7, 1.0, 8, 1.0)
-    batch = evals.figures_of("/e/run_2025-08-20_03-31-43_math/results/step_5/metrics.csv", metrics, b"")
+    batch = evals.figures_of("/e/run_2025-08-20_03-31-43_math/results/step_5/metrics.csv", metrics, lambda: b"")
     assert batch is not None
     assert (batch.step, batch.setting) == ("5", Setting("math"))
-    base = evals.figures_of("/e/q_gsm8k_finetuned/step_base_full_gsm8k/temp0.7_p1.0_r8/metrics.csv", metrics, meta)
+    base = evals.figures_of(
+        "/e/q_gsm8k_finetuned/step_base_full_gsm8k/temp0.7_p1.0_r8/metrics.csv", metrics, lambda: meta
+    )
     assert base is not None
     lines = evals.lines_of([whole, batch, found, base])
     assert [[each.step for each in line.evals] for line in lines] == [["base", "20"], ["final"], ["5"]]
@@ -261,7 +263,7 @@ def test_evals_are_read_and_put_together() -> None:
 )
 def test_metrics_that_say_nothing_are_no_eval(metrics: bytes) -> None:
     """What holds no number between 0 and 1 in a pass column is left out, whatever it is."""
-    assert evals.figures_of("/step_1_math/temp1_p1_r8/metrics.csv", metrics, b"[[") is None
+    assert evals.figures_of("/step_1_math/temp1_p1_r8/metrics.csv", metrics, lambda: b"[[") is None
 
 
 def test_a_training_log_is_read_at_its_ends() -> None:

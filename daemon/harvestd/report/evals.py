@@ -8,7 +8,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import StringIO
 from itertools import islice
 from typing import Final
@@ -64,13 +64,16 @@ class EvalFigures:
         return self.passes[min(self.passes)]
 
 
-def figures_of(place: str, metrics: bytes, meta: bytes) -> EvalFigures | None:
-    """Give an eval's figures; None where its metrics hold none. `place` is where metrics.csv lies on its box."""
+def figures_of(place: str, metrics: bytes, meta: Callable[[], bytes]) -> EvalFigures | None:
+    """Give an eval's figures; None where its metrics hold none, and `meta` is not asked for run_meta.json.
+
+    `place` is where metrics.csv lies on its box.
+    """
     questions, passes = _means(metrics)
     if not passes:
         return None
     step, dataset = _step_and_dataset(place)
-    return EvalFigures(_setting(place, dataset, meta), step, questions, passes)
+    return EvalFigures(_setting(place, dataset, meta()), step, questions, passes)
 
 
 def _means(metrics: bytes) -> tuple[int, dict[int, float]]:

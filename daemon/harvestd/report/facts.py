@@ -6,6 +6,7 @@ errors; `harvestd verify` names it.
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Final
 
 from harvestd.convention.artifacts import Kind
@@ -61,8 +62,9 @@ class Evals:
                 meta = LocalPath((*file.target.parts[:-1], "run_meta.json"))
                 key = (file.place, file.sha256, hashes.get(meta, ""))
                 if key not in self._seen:
+                    metrics_csv = _content(here, file.target, MAX_METRICS)
                     self._seen[key] = evals.figures_of(
-                        file.place, _content(here, file.target, MAX_METRICS), _content(here, meta, _MAX_META)
+                        file.place, metrics_csv, partial(_content, here, meta, _MAX_META)
                     )
                     if len(self._seen) > _REMEMBERED:
                         self._seen.popitem(last=False)

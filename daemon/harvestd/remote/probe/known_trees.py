@@ -60,7 +60,7 @@ class _Tree:
 
 
 def _weight(entry: Entry | None) -> int:
-    return 0 if entry is None else sum(len(part) for part in entry.path.parts) + len(entry.target or "")
+    return 0 if entry is None else sum(map(len, entry.path.parts)) + len(entry.target or "")
 
 
 class KnownTrees:
