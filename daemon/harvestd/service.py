@@ -28,6 +28,7 @@ from harvestd.settings import Settings, load
 from harvestd.settings.reloading import Load, Reloading
 from harvestd.store.root import DataRoot
 from harvestd.telemetry import sd_notify
+from harvestd.telemetry.deadlines import Deadlines
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
 from harvestd.telemetry.sd_notify import ServiceManager
@@ -83,7 +84,7 @@ async def run(
                     ready()
                     tasks.start_soon(reloading.run, fleet.adopt)
                     tasks.start_soon(JobWatch(house, scan_now).run)
-                    await _report(manager, lambda: tally.line(fleet.size))
+                    await _report(manager, lambda: tally.line(fleet.size), house.deadlines)
             listening.cancel_scope.cancel()
     log.info(Event.SERVICE_STOPPED, exit_code=int(ExitCode.OK), duration_seconds=round(time.monotonic() - started, 3))
     return ExitCode.OK
@@ -103,13 +104,24 @@ async def _ask_for_time(manager: ServiceManager) -> None:
     await anyio.sleep_forever()
 
 
-async def _report(manager: ServiceManager, line: Callable[[], str]) -> None:
-    """Tell the service manager how it goes and that the loop turns: who is stuck on the loop is not heard of again."""
+async def _report(manager: ServiceManager, line: Callable[[], str], deadlines: Deadlines) -> None:
+    """Tell the service manager how it goes, and that we live: as long as the loop turns and no task is stuck.
+
+    An outage of all boxes is life as well; whoever is stuck on the loop is not heard of again.
+    """
     if not manager.listens:
         await anyio.sleep_forever()
     half = manager.watchdog.total_seconds() / 2 if manager.watchdog else _BEAT
+    told = ""
     while True:
-        manager.tell(*([sd_notify.ALIVE] if manager.watchdog else []), sd_notify.status(line()))
+        stuck = deadlines.overdue()
+        if stuck and stuck != told:
+            get_logger().error(Event.SERVICE_STUCK, what=stuck)
+        told = stuck
+        if stuck:
+            manager.tell(sd_notify.status(f"stuck, past its deadline: {stuck}"))
+        else:
+            manager.tell(*([sd_notify.ALIVE] if manager.watchdog else []), sd_notify.status(line()))
         await anyio.sleep(min(half, _BEAT))
 
 

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import anyio.to_thread
 import pytest
+import structlog.testing
 
+from harvestd import service
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
 from harvestd.telemetry import sd_notify
+from harvestd.telemetry.deadlines import GRACE, Deadlines
 from harvestd.telemetry.sd_notify import ALIVE, READY, STOPPING, ServiceManager
 from support.faults import fired
 from support.house import Workstation
@@ -102,6 +105,28 @@ async def test_a_wedged_event_loop_is_heard_of_no_more(
         await until(lambda: process.poll() is not None)
     assert process.returncode == 0
     workstation.audit()
+
+
+@pytest.mark.anyio
+async def test_a_task_past_its_deadline_ends_the_signs_of_life(manager: Manager) -> None:
+    """The loop turns and the line says what is stuck, but no word of life is sent until the task has come round."""
+    now = 0.0
+    deadlines = Deadlines(lambda: now)
+    told = ServiceManager({"NOTIFY_SOCKET": manager.place, "WATCHDOG_USEC": "200000"})
+    with structlog.testing.capture_logs() as said:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(service._report, told, lambda: "well", deadlines)
+            await until(lambda: manager.count(ALIVE) >= 2)
+            with deadlines.within(1, "a look at gpu-a"):
+                now = 2 + GRACE
+                stuck = sd_notify.status("stuck, past its deadline: a look at gpu-a")
+                await until(lambda: manager.count(stuck) >= 1)
+                before = manager.count(ALIVE)
+                await until(lambda: manager.count(stuck) >= 4)
+                assert manager.count(ALIVE) == before
+            await until(lambda: manager.count(ALIVE) > before)
+            tasks.cancel_scope.cancel()
+    assert [(one["event"], one["what"]) for one in said] == [("service.stuck", "a look at gpu-a")]
 
 
 def test_without_a_manager_nothing_is_said(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from harvestd.remote.box import Box, Limits, WatchList
 from harvestd.remote.connecting import CONTROL_WINDOW
 from harvestd.remote.target import Target
 from harvestd.settings import Settings
+from harvestd.telemetry.deadlines import Deadlines
 
 _LEAST_WINDOW = 64 * 1024
 _STORING = 2
@@ -110,6 +111,8 @@ class House:
     """Whether hosts are watched for good, so that they are worth asking to tell of changes by themselves."""
     waking: Waking = field(default_factory=Waking)
     """Interrupts whoever counts on a link when the workstation slept, while somebody runs it."""
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    """Knows until when each host's task must have come round."""
     places: Places = field(default_factory=Places)
     """Keeps directories where they are while files are put into them."""
     rested: Bell = field(default_factory=Bell)

@@ -8,6 +8,9 @@ from harvestd.harvest.pins import Pins
 from harvestd.inventory.provider import Host
 from harvestd.remote.connecting import Connection, connect
 
+_WAYS = 8
+"""Hops to one host, each with a deadline of its own; beyond what anybody has."""
+
 
 @asynccontextmanager
 async def linked(host: Host, house: House, window: int) -> AsyncIterator[Connection]:
@@ -17,7 +20,9 @@ async def linked(host: Host, house: House, window: int) -> AsyncIterator[Connect
     """
     async with AsyncExitStack() as stack:
         async with house.connecting:
-            connecting = connect(house.target_of(host), Pins(host, house), window=window)
-            connection = await stack.enter_async_context(connecting)
+            target = house.target_of(host)
+            connecting = connect(target, Pins(host, house), window=window)
+            with house.deadlines.within(_WAYS * target.connect_timeout.total_seconds(), f"connecting to {host.name}"):
+                connection = await stack.enter_async_context(connecting)
         stack.enter_context(house.waking.ending(connection))
         yield connection

@@ -23,6 +23,9 @@ from harvestd.remote.box import Box, BoxFacts
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
 
+_STARTS = 2
+"""Of a look's own deadline: before it begins, what looks may have to be started on the box."""
+
 
 class Looking:
     """Looks at one connected host again and again, remembering what it saw."""
@@ -61,7 +64,9 @@ class Looking:
     async def look(self) -> Plan:
         """Scan, learn what the scan asks for, and plan. Raises `Retry` and `HostQuarantined`."""
         scanned = time.monotonic()
-        snapshot = await self._box.scan()
+        longest = _STARTS * self._house.limits.scan_time.total_seconds()
+        with self._house.deadlines.within(longest, f"a look at {self._host.name}"):
+            snapshot = await self._box.scan()
         self._scanned = scanned
         return await self._understood(snapshot)
 

@@ -111,7 +111,8 @@ class Session:
             pushed = True
             tasks.cancel_scope.cancel()
 
-        with anyio.move_on_after(pause):
+        pausing = f"the pause between two looks at {self._host.name}"
+        with self._house.deadlines.within(pause, pausing), anyio.move_on_after(pause):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(listen)
                 await scan_now.rung()

@@ -71,7 +71,9 @@ class Watcher:
                     # A link that ended because the workstation slept was not lost.
                     if not woken.cancel_called:
                         await self._tell_failed(e)
-                        with anyio.move_on_after(self._breaker.failed(e)):
+                        pause = self._breaker.failed(e)
+                        resting = f"the pause before {self._host.name} is tried again"
+                        with self._house.deadlines.within(pause, resting), anyio.move_on_after(pause):
                             await self._scan_now.rung()
                 except DiskFull:
                     # Not even what was seen can be recorded. The link is given up meanwhile, and nothing else.

@@ -23,6 +23,10 @@ class Event(StrEnum):
     SERVICE_WOKE = "service.woke"
     """The workstation slept; every link is taken for dead and made anew. Fields: seconds (of sleep)."""
 
+    SERVICE_STUCK = "service.stuck"
+    """A task is past its own deadline: the service manager hears nothing more, so that it starts the daemon anew.
+    Fields: what."""
+
     HOST_APPEARED = "host.appeared"
     """A provider names a host that was not there. Fields: host, address, source, hardware."""
 

@@ -1,4 +1,4 @@
-"""The way out for events: one JSON object a line, or readable lines on a terminal.
+"""The way out for events: one JSON object a line, or readable lines on a terminal; the journal hears their levels.
 
 `configure` is called once, by the command that starts; rooms call `get_logger` and report `Event`s. What libraries say
 through `logging` and `warnings` comes out of the same stream in the same form, at warning and above.
@@ -16,6 +16,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 from harvestd.telemetry.console import ConsoleLine
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.fields import PROCESSORS
+from harvestd.telemetry.journal import JournalLine, is_journal
 from harvestd.telemetry.lines import LineStream
 
 Format = Literal["auto", "json", "console"]
@@ -40,6 +41,8 @@ def configure(form: Format = "auto", level: Level = "info", *, stream: TextIO | 
     """
     target = sys.stdout if stream is None else stream
     renderer = _renderer(form, target)
+    if is_journal(target, os.environ):
+        renderer = JournalLine(renderer)
     lines = LineStream(target, lambda lost: _rendered(renderer, {"event": Event.LOG_LOST, "lines": lost}))
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, *PROCESSORS, renderer],
