@@ -34,6 +34,18 @@ ALLOWED = {
     "cli/demo.py": {"mkdir": "the demo's own directory"},
     "cli/importing.py": {"read_bytes": "Python's compiled files"},
     "report/copies.py": {"iterdir": "scripts, resources of this package", "read_bytes": "the same"},
+    "installation/files.py": {
+        "chmod": "systemd's units and our configuration, away from the data root",
+        "iterdir": "the same",
+        "mkdir": "the same",
+        "read_text": "the same",
+        "rmdir": "the same",
+        "unlink": "the same",
+        "write_text": "the same",
+    },
+    "installation/packaged.py": {"read_text": "what comes with this package"},
+    "installation/site.py": {"read_text": "a unit's drop-in"},
+    "installation/steps.py": {"read_text": "the operator's configuration"},
     "lambda_eval/job_files.py": {
         "iterdir": "the launcher's job files, away from the data root",
         "unlink": "our own half-written file beside one of them",

@@ -39,6 +39,8 @@ COMMANDS = {
     "check": _Entry("setup", "check", "Check the configuration; every problem at once."),
     "doctor": _Entry("doctor", "doctor", "Try all that a pass over HOSTs (all) needs; changes nothing."),
     "forget-key": _Entry("setup", "forget_key", "Forget the SSH host key that is kept for HOST."),
+    "install": _Entry("installing", "install", "Write a systemd unit and a first configuration; safe to repeat."),
+    "uninstall": _Entry("installing", "uninstall", "Stop the daemon and take away what install wrote."),
     "demo": _Entry("demo", "demo", "Watch the daemon bring home an embedded fleet of made-up boxes."),
 }
 

@@ -1,0 +1,92 @@
+"""Where an installation has its files, and whose daemon it is: the machine's or one user's."""
+
+import os
+import pwd
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from harvestd.errors import Fatal
+
+OWN_ACCOUNT: Final = "harvestd"
+"""The account that is made where the daemon works for nobody in particular."""
+STATE: Final = Path("/var/lib/harvestd")
+"""That account's home: the unit's StateDirectory, open to the daemon anyway."""
+ETC: Final = Path("/etc")
+_HOMES: Final = tuple(map(Path, ("/home", "/root", "/run/user")))
+"""What ProtectHome= closes."""
+_UNIT: Final = "harvestd.service"
+_DROP_IN: Final = Path(f"{_UNIT}.d/10-install.conf")
+
+
+@dataclass(frozen=True)
+class Site:
+    """One installation's places."""
+
+    source: str
+    """The name of its unit among the files that come with harvestd."""
+    unit: Path
+    drop_in: Path
+    config: Path
+    home: Path
+    """Of who the daemon runs as: what `~` in the configuration means."""
+    systemctl: tuple[str, ...]
+    account: str = ""
+    """Who the daemon runs as; empty: whose manager starts it."""
+    accounts: Path | None = None
+    """Where the account is described that must be made first."""
+
+    @property
+    def in_a_home(self) -> bool:
+        """Whether the account is a person's, who keeps keys and data in a home."""
+        return any(self.home.is_relative_to(each) for each in _HOMES)
+
+    def is_closed(self, path: Path) -> bool:
+        """Tell whether the system's unit can't read `path`: it lies in a home, and not in its own."""
+        hidden = any(path.is_relative_to(each) for each in _HOMES)
+        return bool(self.account) and hidden and not (self.in_a_home and path.is_relative_to(self.home))
+
+
+def account_in(etc: Path = ETC) -> str:
+    """Give who the machine's daemon runs as by its drop-in; empty where nobody was named."""
+    path = etc / "systemd/system" / _DROP_IN
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    return next((line.removeprefix("User=") for line in lines if line.startswith("User=")), "")
+
+
+def of_system(run_as: str, etc: Path = ETC) -> Site:
+    """Give the places of the machine's own daemon; raises `Fatal` for an account that does not exist."""
+    own = run_as == OWN_ACCOUNT
+    try:
+        home = Path(pwd.getpwnam(run_as).pw_dir)
+    except KeyError:
+        if not own:
+            raise Fatal(f"there is no account {run_as}", hint="see --run-as in `harvestd install --help`") from None
+        home = STATE
+    return Site(
+        source=_UNIT,
+        unit=etc / "systemd/system" / _UNIT,
+        drop_in=etc / "systemd/system" / _DROP_IN,
+        config=etc / "harvestd/harvestd.toml",
+        home=home,
+        systemctl=("systemctl",),
+        account=run_as,
+        accounts=etc / "sysusers.d/harvestd.conf" if own else None,
+    )
+
+
+def of_user(env: Mapping[str, str]) -> Site:
+    """Give the places of the caller's own daemon."""
+    home = Path(env.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir)
+    # The specification of base directories has relative ones ignored.
+    named = env.get("XDG_CONFIG_HOME", "")
+    base = Path(named) if named.startswith("/") else home / ".config"
+    return Site(
+        source="harvestd-user.service",
+        unit=base / "systemd/user" / _UNIT,
+        drop_in=base / "systemd/user" / _DROP_IN,
+        config=base / "harvestd/harvestd.toml",
+        home=home,
+        systemctl=("systemctl", "--user"),
+    )

@@ -1,0 +1,121 @@
+"""What installing and uninstalling consist of: steps that say what they do, and do it when they are told to.
+
+Whoever only shows the steps changes nothing: making one looks at what stands there, and no more.
+"""
+
+import pwd
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from harvestd.errors import ExitCode, Fatal
+from harvestd.installation import drop_in
+from harvestd.installation.files import Standing, holds, put, stamped, standing, take_away
+from harvestd.installation.packaged import packaged
+from harvestd.installation.site import Site
+
+Run = Callable[[Sequence[str], str], None]
+"""Runs a program, as the account of that name (empty: as who calls); raises `Fatal` where it fails."""
+
+_PATIENCE: Final = 60.0
+"""Seconds for a program that is asked to do a thing."""
+
+
+def _nothing() -> None:
+    """There is nothing to do."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that is done, or is well as it is."""
+
+    line: str
+    """What a person is told of it."""
+    do: Callable[[], None] = _nothing
+    is_change: bool = False
+    """Whether the daemon's unit becomes another by it."""
+
+
+def run(command: Sequence[str], account: str = "") -> None:
+    """Run a program to its end, as `account` if given, with nothing of this process's own in its hands."""
+    try:
+        # S603: the commands are systemd's own and `mkdir`, each word given by itself.
+        done = subprocess.run(  # noqa: S603
+            command,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_PATIENCE,
+            user=account or None,
+            group=pwd.getpwnam(account).pw_gid if account else None,
+            extra_groups=[] if account else None,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise _failed(command, str(error)) from error
+    if done.returncode:
+        raise _failed(command, (done.stderr or done.stdout).strip() or f"it ended with {done.returncode}")
+
+
+def installing(site: Site, executable: Path, call: Run = run) -> Iterator[Step]:
+    """Give the steps after which the unit can be started, in their order.
+
+    Each is made when it is asked for, once those before it were done. Raises `Fatal` for a configuration of the
+    operator's that can't be read.
+    """
+    if site.accounts is not None:
+        yield _written(site.accounts, packaged("systemd", "sysusers.d/harvestd.conf"), is_change=False)
+        yield _called(call, ("systemd-sysusers", str(site.accounts)))
+    first = packaged("config", "harvestd.toml")
+    if site.config.exists():
+        yield Step(f"left as it is: {site.config}")
+        config = site.config.read_text(encoding="utf-8", errors="replace")
+    else:
+        yield Step(f"written: {site.config}", partial(put, site.config, first))
+        config = first
+    places = drop_in.places(config, site.config, site.home) if site.account else ()
+    for place in places[:1]:
+        # Made by its owner: root follows nobody's links there.
+        make = partial(call, ("mkdir", "-p", "--", str(place)), site.account)
+        yield Step(f"as it was: {place}") if place.is_dir() else Step(f"made, for {site.account}: {place}", make)
+    yield _written(site.unit, packaged("systemd", site.source))
+    yield _written(site.drop_in, drop_in.text_of(site, executable, places))
+
+
+def uninstalling(site: Site) -> Iterator[Step]:
+    """Give the steps that take away what `installing` wrote, once the unit is stopped; a person's work stays."""
+    for path in (site.drop_in, site.unit, *([site.accounts] if site.accounts else [])):
+        match standing(path):
+            case Standing.ABSENT:
+                yield Step(f"not there: {path}")
+            case Standing.EDITED:
+                yield Step(f"left, edited by hand: {path}")
+            case Standing.OURS:
+                yield Step(f"removed: {path}", partial(take_away, path), is_change=True)
+
+
+def managing(site: Site, verbs: Sequence[str], call: Run = run) -> Step:
+    """Give the step that tells the service manager something."""
+    return _called(call, (*site.systemctl, *verbs))
+
+
+def _called(call: Run, command: Sequence[str]) -> Step:
+    return Step(f"called: {' '.join(command)}", partial(call, command, ""))
+
+
+def _written(path: Path, text: str, *, is_change: bool = True) -> Step:
+    whole = stamped(text)
+    if holds(path, whole):
+        return Step(f"as it was: {path}")
+    if standing(path) is Standing.EDITED:
+        return Step(f"left, edited by hand: {path} (move it away to have it written anew)")
+    return Step(f"written: {path}", partial(put, path, whole), is_change=is_change)
+
+
+def _failed(command: Sequence[str], why: str) -> Fatal:
+    hint = "what was said before is done; mend this, then do the same again"
+    return Fatal(f"`{' '.join(command)}` failed: {why}", hint=hint, exit_code=ExitCode.PARTIAL)
