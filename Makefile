@@ -5,11 +5,11 @@ RUNS ?= 5
 SCALE ?= 1
 MINUTES ?= 30
 
-.PHONY: help install demo test test-slow crash faults check lint types imports format lock clean bench soak
+.PHONY: help install demo test test-slow crash faults check lint types imports format lock clean bench soak test-systemd
 .DEFAULT_GOAL := help
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv --clear .venv
@@ -32,6 +32,9 @@ test: .venv/installed  ## run all tests; real OpenSSH servers need sshd (apt ins
 
 test-slow: .venv/installed  ## run the tests that take minutes: crashes by the dozen, hostile boxes under load
 	$(BIN)/python -m pytest -m slow
+
+test-systemd: .venv/installed  ## boot a bare Debian under systemd and use harvestd there as a newcomer would; needs root
+	PYTHONPATH=tests $(BIN)/python -m systemd $(if $(IF_POSSIBLE),--if-possible)
 
 crash: .venv/installed  ## kill -9 the daemon at random moments while eight boxes write; KILLS=500 SEED=1
 	KILLS=$(or $(KILLS),500) SEED=$(SEED) $(BIN)/python -m pytest -m slow tests/faults/test_random_kills.py

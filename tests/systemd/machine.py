@@ -39,8 +39,8 @@ class Machine:
 
     def run(self, command: str) -> subprocess.CompletedProcess[str]:
         """Run a line of shell as its root, in root's home."""
-        inside = ["nsenter", f"--target={self._leader}", "--all", "--wd=/root", "--"]
-        clean = ["env", "-i", f"PATH={_PATH}", "HOME=/root", "LC_ALL=C.UTF-8", *self._env]
+        inside = ["nsenter", f"--target={self._leader}", "--all", "--"]
+        clean = ["env", "-i", "--chdir=/root", f"PATH={_PATH}", "HOME=/root", "LC_ALL=C.UTF-8", *self._env]
         return subprocess.run(
             [*inside, *clean, "sh", "-c", command],
             check=False,
@@ -48,6 +48,7 @@ class Machine:
             capture_output=True,
             text=True,
             timeout=_COMMAND,
+            start_new_session=True,
         )
 
     def say(self, command: str) -> str:
@@ -60,6 +61,14 @@ class Machine:
     def show(self, name: str) -> str:
         """Give a property of the unit."""
         return self.say(f"systemctl show harvestd --property={name} --value")
+
+    def signal(self, name: str) -> str:
+        """Send the daemon's main process a signal, and give its id there; raises `Failed` where none runs."""
+        process = self.show("MainPID")
+        if process in {"", "0"}:
+            raise Failed("no daemon runs")
+        self.say(f"kill -{name} {process}")
+        return process
 
     def write(self, place: str, text: str) -> None:
         """Write a file into it; `place` is absolute there."""

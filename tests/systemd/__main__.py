@@ -1,0 +1,97 @@
+"""`make test-systemd`: harvestd on a machine that systemd boots, from a bare Debian to the last check. Needs root.
+
+Exit codes: 0 all hold (or, with --if-possible, this machine can't boot another, and that is said), 1 some don't.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from support.openssh import OpenSSHServer, find_sshd
+from systemd.checks import CHECKS, Scene
+from systemd.machine import Failed, booted
+from systemd.tree import bare_debian, copy_of
+from systemd.wheelhouse import wheel_in, wheels_for
+
+_PROGRAMS = {"systemd-nspawn": "systemd-container", "debootstrap": "debootstrap", "nsenter": "util-linux"}
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "harvestd-systemd"
+_WHEELS = "/wheels"
+
+
+class CantBoot(Exception):
+    """This machine can't boot another, whatever becomes of harvestd."""
+
+
+def main() -> int:
+    """Run all checks in their order; gives the exit code."""
+    parser = argparse.ArgumentParser(prog="make test-systemd", description=__doc__)
+    parser.add_argument("--cache", type=Path, default=_CACHE, help="where the bare machine is kept")
+    parser.add_argument("--if-possible", action="store_true", help="a machine that can't boot another is no failure")
+    given = parser.parse_args()
+    try:
+        with tempfile.TemporaryDirectory(prefix="harvestd-systemd-") as place, scene_in(Path(place), given.cache) as it:
+            failed = checked(it)
+    except CantBoot as why:
+        tell(f"systemd: NOT TESTED on this machine: {why}")
+        return 0 if given.if_possible else 1
+    tell(f"{len(CHECKS) - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+def checked(scene: Scene) -> int:
+    """Make all checks, each said on a line; gives how many failed."""
+    failed = 0
+    for check in CHECKS:
+        began, why = time.monotonic(), ""
+        try:
+            check(scene)
+        except (Failed, OSError, subprocess.TimeoutExpired) as error:
+            journal = scene.machine.run("journalctl --unit=harvestd --lines=25 --output=short-monotonic").stdout
+            failed, why = failed + 1, f": {error}\n{journal}"
+        name = check.__name__.replace("_", " ")
+        tell(f"systemd: {'FAILED' if why else 'ok':<6} {name} ({time.monotonic() - began:.1f} s){why}")
+    return failed
+
+
+@contextmanager
+def scene_in(place: Path, cache: Path) -> Iterator[Scene]:
+    """Give a bare machine with nothing but the wheel in root's home, and a box beside it; raises `CantBoot`."""
+    lacking = [package for program, package in _PROGRAMS.items() if shutil.which(program) is None]
+    if os.geteuid() != 0:
+        raise CantBoot("it needs root")
+    if lacking or find_sshd() is None:
+        raise CantBoot(f"install {' '.join([*lacking, 'openssh-server'])}")
+    began = time.monotonic()
+    tree = copy_of(bare_debian(cache), place / "tree")
+    wheel = wheel_in(place)
+    wheels = wheels_for(wheel, cache)
+    shutil.copy(wheel, tree / "root")
+    root = place / "localfs"
+    (root / "second").mkdir(parents=True)
+    tell(f"systemd: a bare Debian, the wheel and what it needs are ready ({time.monotonic() - began:.1f} s)")
+    # pip looks for nothing but what lies here; the commands are as a newcomer types them.
+    env = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": _WHEELS, "DEBIAN_FRONTEND": "noninteractive"}
+    with OpenSSHServer(place / "box/sshd") as box, ExitStack() as stack:
+        try:
+            machine = stack.enter_context(booted(tree, {wheels: _WHEELS}, env))
+        except Failed as error:
+            raise CantBoot(str(error)) from error
+        tell(f"systemd: booted {machine.say('systemctl --version | head -1')}")
+        yield Scene(machine, box, root)
+
+
+def tell(line: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
