@@ -249,3 +249,15 @@ async def test_connection_is_fast_and_plain(openssh_factory: OpenSSHFactory) -> 
         assert info("recv_cipher") == "aes128-gcm@openssh.com"
         assert info("send_cipher") == "aes128-gcm@openssh.com"
         assert info("recv_compression") == "none"
+
+
+async def test_a_key_from_a_file_signs_at_once(openssh_factory: OpenSSHFactory, tmp_path: Path) -> None:
+    """Nobody is asked whether the key would do; where it does not, the next one is tried."""
+    server = openssh_factory()
+    stranger = generate_key(tmp_path / "stranger")
+    both = (stranger, server.client_key)
+    async with connect(target_for(server, identity_files=both), Pins()) as connection:
+        assert not connection.ssh.is_closed()
+    assert "Accepted publickey" in server.log_text()
+    # sshd's word for a key that it was asked about before it saw a signature.
+    assert "Postponed publickey" not in server.log_text()

@@ -26,6 +26,7 @@ from harvestd.remote.host_keys import HostKey, PinCheck, PinStore
 from harvestd.remote.identities import Identities, identities
 from harvestd.remote.metering import Meter, MeteredDialer
 from harvestd.remote.route import Route, config, login, route_to
+from harvestd.remote.signing import sign_at_once
 from harvestd.remote.target import Target
 
 CONTROL_WINDOW = 2 * 1024 * 1024
@@ -97,6 +98,7 @@ async def connect(target: Target, pins: PinStore, *, window: int = CONTROL_WINDO
     look) or another `HostQuarantined` for settings that can't be used, all within `target.connect_timeout` for each
     hop. A key that was not known is kept in `pins` once the log-in succeeded, and only then.
     """
+    sign_at_once()
     async with AsyncExitStack() as stack:
         route = await route_to(target)
         hop = None
