@@ -84,11 +84,15 @@ def understand_eval(
     leftovers = Leftovers(tree, depth)
     exclusions = Exclusions(selection, home.path.parts)
     files: list[tuple[Entry, _Parts, Exclusion | None]] = []
+    # A leaf's path is that of its directory's entry: made once, and kept once.
+    places: dict[_Parts, RemotePath] = {}
     for entry in sorted(entries, key=lambda entry: entry.path.parts):
+        rest = entry.path.parts[depth:]
         if entry.type is EntryType.FILE:
-            rest = entry.path.parts[depth:]
             files.append((entry, rest, exclusions.of_file(rest)))
-        elif entry.type is not EntryType.DIRECTORY:
+        elif entry.type is EntryType.DIRECTORY:
+            places[rest] = entry.path
+        else:
             leftovers.add_special(entry)
     leaves = {rest[:-1] for _, rest, exclusion in files if rest[-1] == "metrics.csv" and exclusion is None}
     found: list[Wanted] = []
@@ -108,7 +112,8 @@ def understand_eval(
             records.append(Wanted(Source(tree, entry.path, entry.version), Kind.RECORDS, depth, NO_RECORDS))
     for path in unlisted:
         leftovers.add_unlisted(path)
-    groups = _groups(tree, home.path, found, leaves, witnesses)
+    found_at = {leaf: places.get(leaf) or home.path.child(*leaf) for leaf in sorted(leaves)}
+    groups = _groups(tree, found, found_at, witnesses)
     return EvalDir(
         tree=tree,
         path=home.path,
@@ -124,13 +129,12 @@ def understand_eval(
 
 def _groups(
     tree: Tree,
-    home: RemotePath,
     found: Iterable[Wanted],
-    leaves: Iterable[_Parts],
+    leaves: Mapping[_Parts, RemotePath],
     witnesses: Mapping[_Parts, Sequence[Version]],
 ) -> tuple[Group, ...]:
     """Make a group of each leaf, and of each file that belongs to no leaf or is too large to hold one up."""
-    members: dict[_Parts, list[Wanted]] = {leaf: [] for leaf in sorted(leaves)}
+    members: dict[_Parts, list[Wanted]] = {leaf: [] for leaf in leaves}
     apart: list[Wanted] = []
     for wanted in found:
         leaf = members.get(wanted.rest[:-1])
@@ -140,7 +144,7 @@ def _groups(
             leaf.append(wanted)
     return (
         *(_apart(tree, wanted, members.get(wanted.rest[:-1], ())) for wanted in apart),
-        *(_leaf(tree, home.child(*leaf), members[leaf], witnesses.get(leaf, ())) for leaf in members),
+        *(_leaf(tree, path, members[leaf], witnesses.get(leaf, ())) for leaf, path in leaves.items()),
     )
 
 
