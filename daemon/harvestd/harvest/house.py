@@ -18,6 +18,7 @@ from harvestd.convention.snapshot import Tree, TreeKind
 from harvestd.harvest.attending import Attending
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.budgets import Bandwidth, MemoryBudget
+from harvestd.harvest.judged import Judged
 from harvestd.harvest.machines import Machines
 from harvestd.harvest.monitor import Monitor, Silent
 from harvestd.harvest.places import Places
@@ -115,6 +116,8 @@ class House:
     """Knows until when each host's task must have come round."""
     places: Places = field(default_factory=Places)
     """Keeps directories where they are while files are put into them."""
+    verdicts: dict[str, Judged] = field(default_factory=dict)
+    """The newest verdict on each host that there is, by its identity."""
     rested: Bell = field(default_factory=Bell)
     """Rung when all is here that a host showed: a good moment for what can wait, while the host is asked once more."""
     homes: "Homes | None" = None

@@ -1,0 +1,17 @@
+"""The newest verdict on each host, and how old it is. Values: whoever shows or acts on one says when it was made."""
+
+from dataclasses import dataclass
+
+from harvestd.convention.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A verdict on one host."""
+
+    verdict: Verdict
+    at: float
+    """When it was made: Unix time on our clock."""
+    idle_since: float | None = None
+    """Since when nothing has moved there and nothing runs, as far as we have watched: Unix time; None: it is at work,
+    or nobody knows."""
