@@ -18,6 +18,7 @@ from sqlalchemy.dialects.sqlite import dialect, insert
 from harvestd.catalogue import rows, schema
 from harvestd.catalogue.asking import Changes
 from harvestd.catalogue.database import Database, translated
+from harvestd.catalogue.devices import Devices
 from harvestd.catalogue.entries import HostRecord, Intent, Transfer
 from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.layout import LeftOut
@@ -36,6 +37,7 @@ class Catalogue:
         """Use `opening.open_catalogue`."""
         self._database = database
         self.knowledge = knowledge
+        self.devices = Devices(database)
         self.is_new = False
         """Whether there was none before: what the data root holds is not in it yet."""
         self._left_out: dict[str, Mapping[str | None, tuple[LeftOut, ...]]] = {}

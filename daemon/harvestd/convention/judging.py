@@ -1,14 +1,149 @@
 """From evidence to a verdict on one box: may it be switched off? Pure.
 
 It is never wrong in the direction that loses data: a box is safe by proofs, and what is not known is a reason against
-it.
+it. Reasons come in the order in which a person can do something about them: what needs a hand first, what time alone
+settles last.
 """
 
-from harvestd.convention.evidence import Evidence
-from harvestd.convention.verdict import Answer, Reason, ReasonKind, Verdict
+from collections.abc import Iterator
+from itertools import chain
+from typing import Final
+
+from harvestd.convention.evidence import Evidence, Look
+from harvestd.convention.losing import losses_beside
+from harvestd.convention.obstacles import obstacles
+from harvestd.convention.sightings import NETWORK_SETTLE, is_network
+from harvestd.convention.snapshot import EntryType, Listing, TreeState
+from harvestd.convention.verdict import Answer, LossKind, Reason, ReasonKind, Survival, Verdict
+
+FRESH: Final = 120.0
+"""Seconds: a look that began longer ago says nothing of now."""
+_THERE: Final = frozenset({TreeState.PRESENT, TreeState.TWIN})
 
 
 def judge(evidence: Evidence) -> Verdict:
     """Judge one box by what was found out about it now."""
-    kind = ReasonKind.NOT_LOOKED_AT if evidence.connected else ReasonKind.NOT_CONNECTED
-    return Verdict(Answer.NOT_SAFE, (Reason(kind, "nothing is known of it yet"),), accepted=evidence.accepted)
+    if not evidence.connected or evidence.look is None:
+        kind = ReasonKind.NOT_LOOKED_AT if evidence.connected else ReasonKind.NOT_CONNECTED
+        why = "no look at it was made" if evidence.connected else "nobody reads it now"
+        return Verdict(Answer.NOT_SAFE, (Reason(kind, why),), accepted=evidence.accepted)
+    look = evidence.look
+    reasons = tuple(
+        chain(
+            _unread(look),
+            _roots(evidence, look),
+            obstacles(evidence, look.plan),
+            _company(evidence),
+            _motion(evidence, look),
+            _unknown_losses(evidence),
+            _unfinished(evidence, look),
+        )
+    )
+    beside = () if evidence.circumstances is None else losses_beside(evidence.circumstances)
+    through = evidence.through
+    # What lies beside the trees is on the box itself, whatever the trees lie on.
+    losses = beside if through else (*evidence.losses, *beside)
+    survives = tuple(Survival(loss, through) for loss in evidence.losses) if through else ()
+    answer = Answer.NOT_SAFE if reasons else Answer.SAFE_EXCEPT if losses else Answer.SAFE
+    return Verdict(answer, reasons, losses, survives, evidence.accepted)
+
+
+def _unread(look: Look) -> Iterator[Reason]:
+    """Give what of the trees nobody can see."""
+    denied = [str(each.tree) for each in look.listings if each.state is TreeState.DENIED]
+    shut = [f"{each.tree}/{path}" for each in look.listings for path in each.unreadable]
+    if denied or shut:
+        places = denied + shut
+        what = places[0] if len(places) == 1 else f"{len(places)} directories, such as {places[0]},"
+        yield Reason(ReasonKind.NOT_LOOKED_AT, f"{what} may not be listed on the box")
+    if look.rejected:
+        yield Reason(ReasonKind.NOT_LOOKED_AT, f"{look.rejected} names on it can't be used")
+
+
+def _roots(evidence: Evidence, look: Look) -> Iterator[Reason]:
+    if not evidence.roots:
+        yield Reason(ReasonKind.ROOT_MISSING, "no root is configured")
+    for root in evidence.roots:
+        listings = [each for each in look.listings if each.tree.root == root]
+        if not listings or any(each.state is TreeState.NO_ROOT for each in listings):
+            yield Reason(ReasonKind.ROOT_MISSING, f"{root} is not there")
+        elif not any(_shows_anything(each) for each in listings):
+            yield Reason(ReasonKind.ROOT_EMPTY, f"{root} shows nothing: not mounted, or fresh")
+        else:
+            yield from _devices(evidence, root, listings)
+    if not evidence.seen:
+        yield Reason(ReasonKind.NOTHING_SEEN, "no run and no eval was ever seen on it")
+
+
+def _shows_anything(listing: Listing) -> bool:
+    if listing.state in {TreeState.DENIED, TreeState.TWIN} or listing.unreadable:
+        return True
+    return any(entry.type is not EntryType.DIRECTORY for entry in listing.entries.values())
+
+
+def _devices(evidence: Evidence, root: str, listings: list[Listing]) -> Iterator[Reason]:
+    """Hold the devices that a root's trees are on against those that they were on when something was seen first."""
+    now = {str(each.tree): each.device for each in listings if each.state is TreeState.PRESENT}
+    twins = {str(each.tree) for each in listings if each.state is TreeState.TWIN}
+    if evidence.circumstances is not None:
+        now[root] = evidence.circumstances.devices.get(root, 0)
+    known = {place: device for place, device in evidence.devices.items() if place.startswith(f"{root.rstrip('/')}/")}
+    for listing in listings:
+        place = str(listing.tree)
+        if listing.state is TreeState.PRESENT and _shows_anything(listing) and not (listing.device and place in known):
+            yield Reason(ReasonKind.ROOT_CHANGED, f"nobody can say which file system {place} is on")
+    if evidence.circumstances is not None and root in evidence.devices:
+        known[root] = evidence.devices[root]
+    for place, device in sorted(known.items()):
+        if place in twins:
+            continue
+        found = now.get(place, 0)
+        if found not in {0, device}:
+            yield Reason(ReasonKind.ROOT_CHANGED, f"another file system than before stands at {place}")
+        elif not found and place != root:
+            yield Reason(ReasonKind.ROOT_CHANGED, f"{place} was there before, and is not now")
+
+
+def _company(evidence: Evidence) -> Iterator[Reason]:
+    """Give who works there: programs, people, and copies under way."""
+    found = evidence.circumstances
+    if evidence.transfers:
+        yield Reason(ReasonKind.TRANSFERS, f"{evidence.transfers} transfers of ours are under way")
+    if found is None:
+        return
+    for kind, count, what in (
+        (ReasonKind.GPU_BUSY, found.gpu_processes, "processes on its GPUs"),
+        (ReasonKind.LOGGED_IN, found.log_ins, "people logged in"),
+        (ReasonKind.TRANSFERS, found.transfers, "programs that carry files to or from it"),
+    ):
+        if count is None:
+            yield Reason(kind, f"it can't say whether there are {what}")
+        elif count:
+            yield Reason(kind, f"{count} {what}")
+
+
+def _motion(evidence: Evidence, look: Look) -> Iterator[Reason]:
+    network = any(is_network(each.filesystem) for each in look.listings)
+    needed = max(evidence.idle_for, NETWORK_SETTLE) if network else evidence.idle_for
+    if not evidence.quiet >= needed:
+        left = needed - evidence.quiet
+        yield Reason(ReasonKind.NOT_QUIET, f"nothing moved for {evidence.quiet:.0f} s only", seconds=left)
+
+
+def _unknown_losses(evidence: Evidence) -> Iterator[Reason]:
+    """Give what may be lost although nobody can say it; what the operator accepts need not be known."""
+    found = evidence.circumstances
+    if found is None:
+        return
+    if LossKind.OUTSIDE_FILES not in evidence.accepted and (found.outside is None or not found.outside.whole):
+        yield Reason(ReasonKind.LOSSES_UNKNOWN, "it can't say which files outside its roots changed lately")
+    if LossKind.UNCOMMITTED_WORK not in evidence.accepted and found.checkouts is None:
+        yield Reason(ReasonKind.LOSSES_UNKNOWN, "it can't say whether its git checkouts hold work that is nowhere else")
+
+
+def _unfinished(evidence: Evidence, look: Look) -> Iterator[Reason]:
+    """Give what was not looked at for this verdict, and will be as soon as nothing else stands in the way."""
+    if not look.whole or evidence.circumstances is None:
+        yield Reason(ReasonKind.NOT_LOOKED_AT, "no whole look was made for this", seconds=0.0)
+    elif not look.age <= FRESH:
+        yield Reason(ReasonKind.NOT_LOOKED_AT, f"the last whole look is {look.age:.0f} s old", seconds=0.0)

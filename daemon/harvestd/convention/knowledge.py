@@ -5,6 +5,7 @@ between two awaits only, so that no planner sees half of one.
 """
 
 from collections import defaultdict
+from collections.abc import Iterator
 
 from harvestd.convention.checkpoints import is_passing
 from harvestd.convention.paths import LocalPath
@@ -202,6 +203,11 @@ class Knowledge:
         """Give every record of this remote file: one a target."""
         there = self._there(storage, place)
         return [] if there is None else list(_by_target(there).values())
+
+    def files_from(self, storage: str) -> Iterator[FileRecord]:
+        """Give every file that is here and came from a storage."""
+        for there in self._files.get(storage, {}).values():
+            yield from _by_target(there).values()
 
     def any_below(self, storage: str, root: str) -> bool:
         """Tell whether any file that is here came from below `root` of this storage."""

@@ -95,6 +95,8 @@ class LeftOut:
     """Bytes; None where nobody counted them."""
     entries: int
     reason: str
+    hindered: bool = field(default=False, compare=False)
+    """Whether no rule leaves it out: it is wanted, and something here stands in its way. Not kept on record."""
 
 
 @value

@@ -21,6 +21,11 @@ class Life:
     """Those of them that are being switched off."""
 
 
+def quiet_for(run: RunDir, sightings: Sightings, now: float) -> float:
+    """Give the seconds for which nothing of a run has moved; without end where it has no file."""
+    return min((sightings.age(source, now) for source in _sources(run)), default=float("inf"))
+
+
 def has_died(run: RunDir, host: str, life: Life, sightings: Sightings, now: float) -> bool | None:
     """Tell whether a run has died, which `host` showed first; None where only its processes could tell, and did not.
 

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from harvestd.convention import checkpoints
+from harvestd.convention.accounting import is_torn
 from harvestd.convention.artifacts import Kind, Value
 from harvestd.convention.asking import Asking, by_hand, still_left_out
 from harvestd.convention.checkpoints_here import CheckpointsHere
@@ -113,7 +114,7 @@ class _Planner:
             self._targets.leave_out(experiment.id, [_whole(run, f"the same run as on {first.host}, which brings it")])
             return
         if experiment.gone:
-            self._targets.leave_out(experiment.id, [_whole(run, _TAKEN_AWAY)])
+            self._targets.leave_out(experiment.id, [_hindered(run, _TAKEN_AWAY)])
             return
         wishes = self._wishes_for(run, experiment.id)
         if wishes.ignored:
@@ -122,15 +123,16 @@ class _Planner:
         try:
             home = experiment_home(experiment, "training_run")
         except RejectedPath as e:
-            self._targets.leave_out(experiment.id, [_whole(run, f"its place at home can't be made: {e}")])
+            self._targets.leave_out(experiment.id, [_hindered(run, f"its place at home can't be made: {e}")])
             return
         for group in run.groups:
             self._plan_group(group, [(home, ())])
         here = CheckpointsHere(run, record, home.directory, self._now.knowledge)
         died = self._has_died(run, record, here)
         self._plan_checkpoints(run, record, home, here, wishes, died=died)
+        over = record.finished or died or self._leaves_a_tail(run, record)
         for wanted in run.growing:
-            self._plan_follow(wanted, home, finished=record.finished or died)
+            self._plan_follow(wanted, home, finished=over)
 
     def _wishes_for(self, run: RunDir, experiment: str) -> Wishes:
         """Give what was asked for a run, by this storage's record of it or by another's."""
@@ -200,6 +202,14 @@ class _Planner:
             self._asks_for_life = self._asks_for_life or not (died or stays)
         return died
 
+    def _leaves_a_tail(self, run: RunDir, record: RunRecord) -> bool:
+        """Tell whether a run died in the middle of a line: that is all that will ever come, and it is wanted."""
+        if not is_torn(run, self._now.storage, self._now.knowledge):
+            return False
+        died = has_died(run, record.host, self._now.life, self._now.sightings, self._now.now)
+        self._asks_for_life = self._asks_for_life or died is None
+        return bool(died)
+
     def _plan_checkpoints(
         self, run: RunDir, record: RunRecord, home: Home, here: CheckpointsHere, wishes: Wishes, *, died: bool
     ) -> None:
@@ -245,7 +255,7 @@ class _Planner:
         try:
             homes = placing.homes(eval_dir, self.linked_run(eval_dir))
         except RejectedPath as e:
-            self._targets.leave_out(None, [_whole(eval_dir, f"its place at home can't be made: {e}")])
+            self._targets.leave_out(None, [_hindered(eval_dir, f"its place at home can't be made: {e}")])
             return
         other = self._shown_by_other(eval_dir, homes)
         if other is not None:
@@ -259,7 +269,7 @@ class _Planner:
             return
         here = [home for home in homes if not self._now.knowledge.is_gone(home.experiment)]
         if not here:
-            self._targets.leave_out(homes[0].experiment, [_whole(eval_dir, _TAKEN_AWAY)])
+            self._targets.leave_out(homes[0].experiment, [_hindered(eval_dir, _TAKEN_AWAY)])
             return
         welcome = [home for home in here if not self._now.knowledge.ignored_in(home.experiment)]
         if not welcome:
@@ -375,6 +385,11 @@ def _wanted(directory: RunDir | EvalDir) -> list[Wanted]:
     more = directory.checkpoints if isinstance(directory, RunDir) else ()
     wanted = [member for group in (*directory.groups, *more) for member in group.members]
     return wanted + list(directory.growing if isinstance(directory, RunDir) else ())
+
+
+def _hindered(directory: RunDir | EvalDir, reason: str) -> LeftOut:
+    """Give the line for a directory that is wanted, and of which something here keeps all from coming."""
+    return replace(_whole(directory, reason), hindered=True)
 
 
 def _whole(directory: RunDir | EvalDir, reason: str) -> LeftOut:

@@ -4,7 +4,7 @@ Kept across looks at one host, on our clock. The box's own clock counts only as 
 stamps (its time now and a file's last change), so a box whose clock is wrong by hours changes nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from harvestd.convention.layout import Group, Source
@@ -82,6 +82,15 @@ class Sightings:
     def _observed(self, source: Source, now: float) -> float:
         tree = self._seen.get(source.tree)
         return tree.age(source.path, source.version, now) if tree else 0.0
+
+    def stood(self, now: float, without: Collection[tuple[Tree, tuple[str, ...]]]) -> float:
+        """Give the seconds for which every file stands as it is, by our own looks; but for those below `without`."""
+        youngest = 0.0
+        for tree, seen in self._seen.items():
+            above = [parts for each, parts in without if each == tree]
+            since = (at for path, (_, at) in seen.since.items() if not any(path[: len(p)] == p for p in above))
+            youngest = max(youngest, max(since, default=0.0))
+        return now - youngest
 
     def lag(self, source: Source, now: float) -> float:
         """Give the seconds for which an older version than the present one may still be shown; 0 on a disk of its own.

@@ -62,7 +62,7 @@ class Targets:
             return None
         refused = self._refused.get((source.place, path)) if refused_once else None
         if refused is not None and refused[0] == source.version:
-            self._leave_out(home, source, refused[1])
+            self._hinder(home, source, refused[1])
             return None
         record = record or self._carried_on(home, path)
         waiting = self._waiting_copy(source) if record is None else None
@@ -88,7 +88,7 @@ class Targets:
             return None
         refused = self._refused.get((source.place, path))
         if refused is not None:
-            self._leave_out(home, source, refused[1])
+            self._hinder(home, source, refused[1])
             return None
         record = self._knowledge.file(self._storage, source.place, path) or self._carried_on(home, path)
         if record is None and not self._claim(source, home, path):
@@ -99,7 +99,7 @@ class Targets:
         try:
             return home.directory.child(*rest)
         except RejectedPath as e:
-            self._leave_out(home, source, f"its place at home can't be made: {e}")
+            self._hinder(home, source, f"its place at home can't be made: {e}")
             return None
 
     def _claim(self, source: Source, home: Home, path: LocalPath) -> bool:
@@ -111,7 +111,11 @@ class Targets:
         else:
             self._claimed[path] = source
             return True
-        self._leave_out(home, source, f"its place at home is taken by {taken_by}")
+        reason = f"its place at home is taken by {taken_by}"
+        if home.first_stands:
+            self._leave_out(home, LeftOut(source.place, source.version.size, 1, reason))
+        else:
+            self._hinder(home, source, reason)
         return False
 
     def _carried_on(self, home: Home, path: LocalPath) -> FileRecord | None:
@@ -142,10 +146,15 @@ class Targets:
             self.checks.append(Check(source, record))
             return None
         if home.first_stands:
-            self._leave_out(home, source, "evaluated again after it was brought home; the first one stands")
+            reason = "evaluated again after it was brought home; the first one stands"
+            self._leave_out(home, LeftOut(source.place, source.version.size, 1, reason))
             return None
         return Target(record.target, record.experiment, record)
 
-    def _leave_out(self, home: Home, source: Source, reason: str) -> None:
-        self.refusals[source.place] = reason
-        self.leave_out(home.experiment, [LeftOut(source.place, source.version.size, 1, reason)])
+    def _hinder(self, home: Home, source: Source, reason: str) -> None:
+        """Leave out what is wanted, and what nothing but its place at home keeps from coming."""
+        self._leave_out(home, LeftOut(source.place, source.version.size, 1, reason, hindered=True))
+
+    def _leave_out(self, home: Home, entry: LeftOut) -> None:
+        self.refusals[entry.place] = entry.reason
+        self.leave_out(home.experiment, [entry])

@@ -165,6 +165,8 @@ class Fleet:
         with watch.scope:
             await Watcher(host, self._house, self._root, self._scan_now, self._tally).run()
         del self._watching[host.identity]
+        if host.identity not in self._told:
+            self._house.verdicts.pop(host.identity, None)
         self._changed.ring()
 
 

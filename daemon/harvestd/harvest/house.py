@@ -61,6 +61,7 @@ class Outlook:
 if TYPE_CHECKING:
     from harvestd.catalogue.catalogue import Catalogue
     from harvestd.harvest.homes import Homes
+    from harvestd.harvest.judging import Judging
 
 
 @dataclass
@@ -118,6 +119,8 @@ class House:
     """Keeps directories where they are while files are put into them."""
     verdicts: dict[str, Judged] = field(default_factory=dict)
     """The newest verdict on each host that there is, by its identity."""
+    judging: "dict[str, Judging]" = field(default_factory=dict)
+    """Who judges each host that is being watched now, by its identity."""
     rested: Bell = field(default_factory=Bell)
     """Rung when all is here that a host showed: a good moment for what can wait, while the host is asked once more."""
     homes: "Homes | None" = None

@@ -6,12 +6,14 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from harvestd.convention.layout import EvalDir, LeftOut, Survey
+from harvestd.convention.lives import Life
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.picking import possible
 from harvestd.convention.plan import Plan
 from harvestd.convention.planning import Situation, make_plan
 from harvestd.convention.sightings import Sightings
 from harvestd.convention.snapshot import Snapshot, TreeState, Version
+from harvestd.convention.stillness import Stillness
 from harvestd.convention.survey import Surveyor
 from harvestd.harvest.house import House, Outlook, Showing
 from harvestd.harvest.kept_plan import KeptPlan
@@ -39,6 +41,8 @@ class Looking:
         self.sightings = Sightings()
         """How long files have been as they are."""
         self._kept = KeptPlan()
+        self.stillness = Stillness()
+        """For how long nothing has moved."""
         self._surveyor = Surveyor()
         self._selection = house.selection
         """What the surveyor understood by so far."""
@@ -70,6 +74,36 @@ class Looking:
         self._scanned = scanned
         return await self._understood(snapshot)
 
+    async def look_whole(self) -> Plan:
+        """As `look`, at every entry: those too that have long been at rest."""
+        scanned = time.monotonic()
+        snapshot = await self._box.scan_whole()
+        self._scanned = scanned
+        return await self._understood(snapshot)
+
+    def alone(self) -> Plan:
+        """Plan by the last look as though no other host showed anything: what this box itself holds that is not here.
+
+        There must have been a look.
+        """
+        if self.seen is None:
+            raise RuntimeError("nothing was looked at yet")
+        return make_plan(self.seen, replace(self._situation(time.monotonic()), showing={}))
+
+    async def life(self) -> Life:
+        """Ask what still runs, unless that was done just now. Raises `Retry`."""
+        return self._lives.known() if self.seen is None else await self._lives.asked(self.seen) or self._lives.known()
+
+    @property
+    def known_life(self) -> Life:
+        """What is known of it."""
+        return self._lives.known()
+
+    @property
+    def scanned(self) -> float:
+        """When the last look of ours began: monotonic seconds."""
+        return self._scanned
+
     async def hear(self) -> Plan:
         """As `look`, with what the box told of changes by itself in place of a scan."""
         return await self._understood(await self._box.pushed())
@@ -79,6 +113,7 @@ class Looking:
         await self._house.look_around()
         self.snapshot = snapshot
         self.sightings.update(snapshot, now)
+        self.stillness.looked(snapshot, now, self._house.settings.poll.interval.total_seconds())
         self._tell_roots(snapshot)
         if self._selection is not self._house.selection:
             self._selection = self._house.selection

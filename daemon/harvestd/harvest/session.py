@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import anyio
 
@@ -15,7 +15,9 @@ from harvestd.harvest.checking import check_contents
 from harvestd.harvest.collecting import SMALL, Collecting
 from harvestd.harvest.following import Following
 from harvestd.harvest.following_names import FollowingNames
+from harvestd.harvest.gathering import Gathering
 from harvestd.harvest.house import House, Showing
+from harvestd.harvest.judging import Judging
 from harvestd.harvest.looking import Looking
 from harvestd.harvest.publisher import Publisher
 from harvestd.harvest.results import PassResult
@@ -58,15 +60,18 @@ class Session:
         self._names = FollowingNames(host, house, root, facts)
         self._tidying = Tidying(host, house, root, self._looking.refused)
         self._bulk = Bulk(host, house, root, box, self._publisher, self._troubles)
+        self._judging = Judging(host, house, Gathering(host, house, root, box, self._looking), self._transfers)
         self._planned: set[str] = set()
         self._without_room: set[str] = set()
 
+    def _transfers(self) -> int:
+        return int(self._bulk.busy)
+
     @asynccontextmanager
-    async def _working(self) -> AsyncIterator[None]:
+    async def _working(self, turn: AbstractAsyncContextManager[None]) -> AsyncIterator[None]:
         self._house.showing[self._host.identity] = Showing(self._house.storage_of(self._host))
         try:
             with unwrapped():
-                turn = self._house.harvesting.of(self._house.storage_of(self._host))
                 async with turn, anyio.create_task_group() as tasks:
                     tasks.start_soon(self._bulk.run)
                     yield
@@ -78,26 +83,62 @@ class Session:
                 self._house.outlooks.pop(self._host.identity, None)
             self._following.close()
 
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait until nobody else brings home what lies on the same storage; meanwhile look on, and judge."""
+        turn = self._house.harvesting.of(self._house.storage_of(self._host))
+        while not await self._has(turn):
+            plan = await self._looking.look()
+            await self._house.attending.looked(self._host.name, plan.asked)
+            await self._judging.consider(plan, self._looking.look_whole)
+        try:
+            yield
+        finally:
+            turn.release()
+
+    async def _has(self, turn: anyio.Lock) -> bool:
+        """Wait for the turn until it is time to look, or somebody asks for a verdict; tells whether it came."""
+        has = False
+
+        async def listen() -> None:
+            await self._judging.asked()
+            tasks.cancel_scope.cancel()
+
+        with anyio.move_on_after(self._house.settings.poll.interval.total_seconds()):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(listen)
+                await turn.acquire()
+                has = True
+                tasks.cancel_scope.cancel()
+        return has
+
+    async def _look_whole(self) -> Plan:
+        return await self._seen(self._looking.look_whole)
+
     async def watch(self, scan_now: Bell, passed: Passed) -> None:
         """Look and work until the link is lost (`Retry`) or the host breaks a rule (`HostQuarantined`)."""
-        async with self._working():
-            look = self._looking.look
-            while True:
-                started = time.monotonic()
-                plan = await self._seen(look)
-                await self._work(plan)
-                await self._follow_names(plan, self._house.settings.poll.settle.total_seconds())
-                self._tell_polled(time.monotonic() - started)
-                await passed(self._pending(plan))
-                due = plan.next_due
-                interval = self._house.settings.poll.interval.total_seconds()
-                pause = interval if due is None else min(interval, due + _BREATH)
-                if self._is_waited_for(plan):
-                    pause = min(pause, _IMPATIENCE)
-                pushed = await self._news(scan_now, max(_BREATH, pause))
-                asked = self._host.identity in self._house.asked_for
-                self._house.asked_for.discard(self._host.identity)
-                look = self._looking.hear if pushed and not asked else self._looking.look
+        with self._judging.kept():
+            async with self._working(self._turn()):
+                look = self._looking.look
+                while True:
+                    started = time.monotonic()
+                    plan = await self._seen(look)
+                    if self._judging.is_asked:
+                        await self._judging.answer(self._look_whole)
+                    await self._work(plan)
+                    await self._follow_names(plan, self._house.settings.poll.settle.total_seconds())
+                    self._tell_polled(time.monotonic() - started)
+                    await passed(self._pending(plan))
+                    await self._judging.consider(plan, self._look_whole)
+                    due = plan.next_due
+                    interval = self._house.settings.poll.interval.total_seconds()
+                    pause = interval if due is None else min(interval, due + _BREATH)
+                    if self._is_waited_for(plan):
+                        pause = min(pause, _IMPATIENCE)
+                    pushed = await self._news(scan_now, max(_BREATH, pause))
+                    asked = self._host.identity in self._house.asked_for
+                    self._house.asked_for.discard(self._host.identity)
+                    look = self._looking.hear if pushed and not asked else self._looking.look
 
     async def _news(self, scan_now: Bell, pause: float) -> bool:
         """Wait until there is a reason to look again; tells whether the box says by itself what is new."""
@@ -111,10 +152,15 @@ class Session:
             pushed = True
             tasks.cancel_scope.cancel()
 
+        async def be_asked() -> None:
+            await self._judging.asked()
+            tasks.cancel_scope.cancel()
+
         pausing = f"the pause between two looks at {self._host.name}"
         with self._house.deadlines.within(pause, pausing), anyio.move_on_after(pause):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(listen)
+                tasks.start_soon(be_asked)
                 await scan_now.rung()
                 tasks.cancel_scope.cancel()
         return pushed
@@ -128,7 +174,7 @@ class Session:
         What is written to again and again is waited for twice as long as it would need if it were quiet, no longer.
         """
         waited = patience = 0.0
-        async with self._working():
+        async with self._working(self._house.harvesting.of(self._house.storage_of(self._host))):
             plan = await self._look()
             while True:
                 await self._work(plan, self._ask_ahead)

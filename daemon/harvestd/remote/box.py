@@ -144,6 +144,10 @@ class Box(Reader, Protocol):
         """Look at all trees now. The first look is whole; later ones cost only what changed."""
         ...
 
+    async def scan_whole(self) -> Snapshot:
+        """As `scan`, looking at every entry anew, those too that have long been at rest: for a verdict."""
+        ...
+
     def look_ahead(self) -> None:
         """Begin the look that the next `scan` gives, where that is possible: it will not be older than this call."""
         ...

@@ -28,6 +28,7 @@ _AT_A_STRETCH = 0.5
 """Seconds of our thread's time for one look, before a host has to leave more to the others."""
 _OTHERS = 4
 """How many times as long as for its names the others have then."""
+_NEVER = float("-inf")
 WHOLE_EVERY = 600.0
 """Seconds after which every entry is looked at again, also where notices and recent changes point to none."""
 
@@ -51,7 +52,7 @@ class ProbeBox:
         self._facts_asked = False
         self._ahead: int | None = None
         """The number of a look that was asked for and is not waited for yet."""
-        self._whole_at = 0.0
+        self._whole_at = _NEVER
         self._looking = anyio.Lock()
 
     @classmethod
@@ -110,11 +111,26 @@ class ProbeBox:
             if number is None:
                 process.ask(self._scan_question(), process.looks)
                 number = self._asked
-            await self._look(process, number)
-            process.looks.expecting = self._watch.push
-            if process.looks.frames and not self._watch.push:
-                raise BrokenAnswer("news that nobody asked for")
-            return self._known.snapshot()
+            return await self._looked(process, number)
+
+    async def scan_whole(self) -> Snapshot:
+        """See `Box.scan_whole`."""
+        async with self._looking, self._conversation() as process:
+            if self._ahead is not None:
+                # It may have been a light one.
+                number, self._ahead = self._ahead, None
+                await self._look(process, number)
+            self._whole_at = _NEVER
+            process.ask(self._scan_question(), process.looks)
+            return await self._looked(process, self._asked)
+
+    async def _looked(self, process: ProbeProcess, number: int) -> Snapshot:
+        """Take the news of the look that was asked for last, and give what all looks came to."""
+        await self._look(process, number)
+        process.looks.expecting = self._watch.push
+        if process.looks.frames and not self._watch.push:
+            raise BrokenAnswer("news that nobody asked for")
+        return self._known.snapshot()
 
     def look_ahead(self) -> None:
         """See `Box.look_ahead`."""

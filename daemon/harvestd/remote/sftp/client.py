@@ -75,6 +75,10 @@ class SftpBox:
                 raise
             return self._snapshot(tuple(listings), counts.rejected)
 
+    async def scan_whole(self) -> Snapshot:
+        """See `Box.scan_whole`: SFTP knows no other look."""
+        return await self.scan()
+
     def look_ahead(self) -> None:
         """See `Box.look_ahead`: SFTP can't."""
 

@@ -1,0 +1,48 @@
+"""The devices that boxes' trees were on when something was first seen in them, kept for as long as the catalogue.
+
+They stand in `meta`, a row a host: they are written once in a box's life, and asked for once a connection.
+"""
+
+import json
+from collections.abc import Mapping
+
+import anyio.to_thread
+from sqlalchemy import ColumnElement, Connection, delete, select
+from sqlalchemy.dialects.sqlite import insert
+
+from harvestd.catalogue import schema
+from harvestd.catalogue.database import Database, translated
+
+_KEY = "devices of {}"
+
+
+class Devices:
+    """The devices of every host, by its identity."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def of(self, identity: str) -> dict[str, int]:
+        """Give a host's devices, by the place of a root or tree; raises `HaltedForSafety`."""
+
+        def query() -> str | None:
+            with translated(), self._database.engine.connect() as connection:
+                return connection.execute(select(schema.meta.c.value).where(_of(identity))).scalar()
+
+        found = await anyio.to_thread.run_sync(query)
+        return {} if found is None else {str(place): int(device) for place, device in json.loads(found).items()}
+
+    async def save(self, identity: str, devices: Mapping[str, int]) -> None:
+        """Keep a host's devices in place of what was known; raises `HaltedForSafety`."""
+        row = {"key": _KEY.format(identity), "value": json.dumps(dict(devices))}
+        statement = insert(schema.meta).values(row).on_conflict_do_update(index_elements=["key"], set_=row)
+        await self._database.write(lambda connection: connection.execute(statement))
+
+
+def forget_devices(connection: Connection, identity: str) -> None:
+    """Forget a host's devices: another box stands there now, by a person's word."""
+    connection.execute(delete(schema.meta).where(_of(identity)))
+
+
+def _of(identity: str) -> ColumnElement[bool]:
+    return schema.meta.c.key == _KEY.format(identity)

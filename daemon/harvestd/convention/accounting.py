@@ -1,0 +1,94 @@
+"""Is every wanted file of a box here? Pure. A file counts as here by its record alone, never because no plan names it.
+
+The plan says what comes; this says what is left once that is here: what something at home stands in the way of, and
+what nobody brings at all, which should be nothing.
+"""
+
+from collections.abc import Collection, Iterator
+
+from harvestd.convention.evidence import NotHere
+from harvestd.convention.knowledge import Knowledge
+from harvestd.convention.layout import EvalDir, RunDir, Source, Survey, Wanted
+from harvestd.convention.plan import Plan
+
+
+def storages_of(survey: Survey, storage: str, knowledge: Knowledge) -> frozenset[str]:
+    """Give the storages by which a run that the box shows may have come home: its own, and those that show the same."""
+    records = (knowledge.run_at(storage, run.place) for run in survey.runs)
+    experiments = {record.experiment for record in records if record is not None and record.experiment}
+    return frozenset({storage, *(run.storage for each in experiments for run in knowledge.runs_of(each))})
+
+
+def is_here(source: Source, storages: Collection[str], knowledge: Knowledge) -> bool:
+    """Tell whether this version of a file came home, by whichever of these storages, all of it that is complete."""
+    copies = (copy for storage in storages for copy in knowledge.copies(storage, source.place))
+    return any(copy.version == source.version for copy in copies)
+
+
+def is_torn(run: RunDir, storage: str, knowledge: Knowledge) -> bool:
+    """Tell whether a growing file of a run goes on, on the box, after the last whole line that is here."""
+    return any(_tail(wanted.source, (storage,), knowledge) for wanted in run.growing)
+
+
+def _tail(source: Source, storages: Collection[str], knowledge: Knowledge) -> int:
+    """Give the bytes of a file that are not here although this version of it was read; 0 where it was not."""
+    copies = (copy for storage in storages for copy in knowledge.copies(storage, source.place))
+    return min((source.version.size - each.size for each in copies if each.version == source.version), default=0)
+
+
+def not_here(survey: Survey, plan: Plan, storage: str, knowledge: Knowledge) -> tuple[NotHere, ...]:
+    """Give the wanted files that are neither here nor in the plan, but those that a rule or a person leaves out.
+
+    Checkpoints are not among them: one that is not here comes by the plan, or is named as a loss.
+    """
+    storages = storages_of(survey, storage, knowledge)
+    coming, lines = Coming(plan), {each.place: each for entries in plan.left_out.values() for each in entries}
+    found = {
+        each.place: NotHere(each.place, each.size or 0, each.reason)
+        for entries in plan.left_out.values()
+        for each in entries
+        if each.hindered
+    }
+    directories: list[RunDir | EvalDir] = [*survey.runs, *survey.evals]
+    for directory in directories:
+        if directory.place in plan.ignored or (isinstance(directory, RunDir) and directory.config is None):
+            continue
+        for wanted in _wanted(directory):
+            source = wanted.source
+            tail = _tail(source, storages, knowledge)
+            if coming.has(source.place) or (is_here(source, storages, knowledge) and not tail):
+                continue
+            if tail:
+                found[source.place] = NotHere(source.place, tail, "its last line is not whole", hindered=False)
+            elif source.place not in lines and directory.place not in found:
+                # What a rule leaves out has a line of its own.
+                found[source.place] = NotHere(source.place, source.version.size, "nobody brings it", hindered=False)
+    return tuple(found.values())
+
+
+class Coming:
+    """The places of what a plan brings home, or waits for."""
+
+    def __init__(self, plan: Plan) -> None:
+        files = {file.source.place for group in plan.groups for file in group.files}
+        growing, checked = (each.place for each in plan.follows), (each.place for each in plan.checks)
+        self._files = files.union(growing, checked, (refile.record.place for refile in plan.refiles))
+        self._waiting = frozenset(wait.place for wait in plan.waiting)
+
+    def has(self, place: str) -> bool:
+        """Tell whether what stands at a place comes, or waits with the directory that it is in."""
+        return place in self._files or any(above in self._waiting for above in _ways(place))
+
+
+def _ways(place: str) -> Iterator[str]:
+    """Give a place and the directories above it."""
+    while place:
+        yield place
+        place = place.rpartition("/")[0]
+
+
+def _wanted(directory: RunDir | EvalDir) -> Iterator[Wanted]:
+    for group in directory.groups:
+        yield from group.members
+    if isinstance(directory, RunDir):
+        yield from directory.growing

@@ -1,0 +1,105 @@
+"""What of a box's results is not safely here: one reason for each way in which something is missing. Pure.
+
+A run that another machine writes, on storage which outlives this box and stays reachable, is that one's affair.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from harvestd.convention.evidence import Evidence, NotHere
+from harvestd.convention.plan import Asked, Plan, Waiting
+from harvestd.convention.values import value
+from harvestd.convention.verdict import Reason, ReasonKind
+
+
+@value
+class _Missing:
+    """Something wanted that is not here: its place on the box, and bytes."""
+
+    place: str
+    size: int
+    why: str = ""
+
+
+def obstacles(evidence: Evidence, plan: Plan) -> Iterator[Reason]:
+    """Give the reasons: first what a person has to settle, then what is coming, then what may still be written."""
+    finding = _Finding(evidence, plan)
+    yield from finding.at_home()
+    yield from finding.on_the_way()
+    yield from finding.alive()
+
+
+class _Finding:
+    def __init__(self, evidence: Evidence, plan: Plan) -> None:
+        self._evidence = evidence
+        self._plan = plan
+        others = [run.place for run in evidence.runs if run.elsewhere] if evidence.through else []
+        self._others = tuple(f"{place}/" for place in others)
+
+    def _is_ours(self, place: str) -> bool:
+        return not f"{place}/".startswith(self._others) if self._others else True
+
+    def at_home(self) -> Iterator[Reason]:
+        """Give what stands wrong at home, or in the way there, or can't be read on the box."""
+        damaged = self._evidence.damaged
+        if damaged:
+            what = _counted([str(each.path) for each in damaged])
+            size = sum(each.size for each in damaged)
+            yield Reason(ReasonKind.MISSING_AT_HOME, f"{what} is not as it was put here", size)
+        hindered = [each for each in self._not_here() if each.hindered]
+        if hindered:
+            what = f"{_counted([each.place for each in hindered])}: {hindered[0].reason}"
+            yield Reason(ReasonKind.IN_THE_WAY, what, sum(each.size for each in hindered))
+        failing = [each for each in self._outstanding() if each.why]
+        if failing:
+            what = f"{_counted([each.place for each in failing])}: {failing[0].why}"
+            yield Reason(ReasonKind.FAILING, what, sum(each.size for each in failing))
+
+    def _not_here(self) -> list[NotHere]:
+        return [each for each in self._evidence.not_here if self._is_ours(each.place)]
+
+    def _outstanding(self) -> list[_Missing]:
+        failing, plan = self._evidence.failing, self._plan
+        coming = [(each.place, each.size) for each in plan.groups]
+        coming += [(each.place, each.size) for each in plan.follows]
+        coming += [(each.place, each.source.version.size) for each in plan.checks]
+        coming += [(each.record.place, 0) for each in plan.refiles]
+        found = [_Missing(place, size, failing.get(place, "")) for place, size in coming if self._is_ours(place)]
+        return found + [_Missing(each.place, each.size) for each in self._not_here() if not each.hindered]
+
+    def on_the_way(self) -> Iterator[Reason]:
+        """Give what comes, what was asked for by hand and what is waited for."""
+        coming = [each for each in self._outstanding() if not each.why]
+        if coming:
+            what = f"{_counted([each.place for each in coming])} is not here yet"
+            yield Reason(ReasonKind.OUTSTANDING, what, sum(each.size for each in coming))
+        asked = [each for each in self._plan.asked if each.shown and each.outstanding]
+        if asked:
+            # Its bytes are counted among those that come.
+            yield Reason(ReasonKind.ASKED_FOR, f"{_asked(asked)} was asked for by hand and is not here yet")
+        waiting = [each for each in self._plan.waiting if self._is_ours(each.place)]
+        if waiting:
+            what = f"{_counted([each.place for each in waiting])}: {waiting[0].reason}"
+            yield Reason(ReasonKind.WAITING, what, sum(each.size for each in waiting), _longest(waiting))
+
+    def alive(self) -> Iterator[Reason]:
+        """Give the runs that may still write."""
+        runs = [run for run in self._evidence.runs if not run.ended and self._is_ours(run.place)]
+        if runs:
+            left = [run.left for run in runs if run.left is not None]
+            seconds = max(left) if len(left) == len(runs) else None
+            what = f"{_counted([run.place for run in runs])} is not known to have ended"
+            yield Reason(ReasonKind.RUNNING, what, seconds=seconds)
+
+
+def _counted(names: Sequence[str]) -> str:
+    more = len(names) - 1
+    return names[0] if not more else f"{names[0]} (and {more} more)"
+
+
+def _asked(found: Sequence[Asked]) -> str:
+    return _counted([f"{each.thing} of {each.run[1]}" for each in found])
+
+
+def _longest(waiting: Sequence[Waiting]) -> float | None:
+    seconds = [each.seconds for each in waiting if each.seconds is not None]
+    return max(seconds) if len(seconds) == len(waiting) else None

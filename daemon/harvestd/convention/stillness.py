@@ -1,0 +1,36 @@
+"""For how long nothing has moved on one host, by our own looks on our own clock; pure, but for what it was told before.
+
+A box's own clock and its files' times have no say: what nobody watched was not still.
+"""
+
+from harvestd.convention.snapshot import Snapshot
+
+_LONGEST_GAP = 300.0
+"""Seconds between two looks, beyond what they are meant to be apart, after which nobody has watched in between."""
+
+
+class Stillness:
+    """Hears of each look at a host while one connection lasts; made anew for the next."""
+
+    def __init__(self) -> None:
+        self._began: float | None = None
+        self._moved = 0.0
+        self._looked = 0.0
+
+    def looked(self, snapshot: Snapshot, now: float, interval: float) -> None:
+        """Take in a look that was complete at `now`, in seconds; looks are meant to be `interval` apart."""
+        if self._began is None or now - self._looked > 2 * interval + _LONGEST_GAP:
+            self._began = self._moved = now
+        elif snapshot.changed:
+            self._moved = now
+        self._looked = now
+
+    @property
+    def quiet(self) -> float:
+        """Seconds from the last change that was seen to the last look."""
+        return self._looked - self._moved
+
+    @property
+    def watched(self) -> float:
+        """Seconds for which looks have followed each other without a break."""
+        return 0.0 if self._began is None else self._looked - self._began

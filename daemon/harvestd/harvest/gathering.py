@@ -1,0 +1,215 @@
+"""Gathering what a verdict on one connected host rests on: the cheap part after each look, all of it when it matters.
+
+Everything is asked in an order in which nothing can slip through: first who works on the box, then what stands at home,
+and the whole look last of all.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Final, Protocol, runtime_checkable
+
+import anyio.to_thread
+
+from harvestd.convention.accounting import not_here, storages_of
+from harvestd.convention.artifacts import GROWING
+from harvestd.convention.circumstances import Circumstances
+from harvestd.convention.evidence import Damaged, Evidence, Look, RunState
+from harvestd.convention.layout import RunDir, Survey
+from harvestd.convention.lives import Life, has_died, quiet_for
+from harvestd.convention.losing import losses_of
+from harvestd.convention.plan import Plan
+from harvestd.convention.records import FileRecord
+from harvestd.convention.snapshot import Snapshot, TreeState
+from harvestd.convention.verdict import LossKind
+from harvestd.harvest.house import House
+from harvestd.harvest.looking import Looking
+from harvestd.inventory.provider import Host
+from harvestd.remote.box import Box
+from harvestd.store.intact import not_intact
+from harvestd.store.root import DataRoot
+
+_LATELY: Final = timedelta(days=1)
+"""Files outside the roots that changed in this time are a loss; `verdict.idle_for` where that is longer."""
+_SHOWN_LATELY: Final = 60.0
+"""Seconds for which a host that showed a storage is believed to show it still."""
+
+Looked = Callable[[], Awaitable[Plan]]
+"""Makes a whole look, as the host's own task makes its looks."""
+
+
+class Gathering:
+    """Gathers for one connected host; made anew for each connection, as its `Looking` is."""
+
+    def __init__(self, host: Host, house: House, root: DataRoot, box: Box, looking: Looking) -> None:
+        self._host = host
+        self._house = house
+        self._root = root
+        self._box = box
+        self._looking = looking
+        self._storage = house.storage_of(host)
+        self._devices: dict[str, int] | None = None
+
+    async def cheap(self, plan: Plan, transfers: int) -> Evidence:
+        """Give what the last look alone tells; nothing can be safe by that."""
+        seen, snapshot = self._last()
+        await self._note_devices(seen, snapshot, {})
+        return self._evidence(plan, transfers, self._looking.known_life, hoping=0.0)
+
+    async def whole(self, look: Looked, transfers: Callable[[], int]) -> Evidence:
+        """Give everything, as of now. Raises `Retry` and `HostQuarantined` as a look does."""
+        house = self._house
+        await house.attending.take()
+        circumstances = await _circumstances(self._box, max(_LATELY, house.settings.verdict.idle_for))
+        life = await self._looking.life()
+        damaged = await self._damaged()
+        await look()
+        seen, snapshot = self._last()
+        await self._note_devices(seen, snapshot, circumstances.devices)
+        plan, knowledge = self._looking.alone(), house.catalogue.knowledge
+        return replace(
+            self._evidence(plan, transfers(), life, hoping=None),
+            look=self._look(plan, snapshot, whole=True),
+            circumstances=circumstances,
+            damaged=damaged,
+            not_here=not_here(seen, plan, self._storage, knowledge),
+            losses=losses_of(seen, plan, self._storage, knowledge, house.selection.datasets),
+        )
+
+    def _last(self) -> tuple[Survey, Snapshot]:
+        seen, snapshot = self._looking.seen, self._looking.snapshot
+        if seen is None or snapshot is None:
+            raise RuntimeError("nothing was looked at yet")
+        return seen, snapshot
+
+    def _look(self, plan: Plan, snapshot: Snapshot, *, whole: bool) -> Look:
+        age = time.monotonic() - self._looking.scanned
+        return Look(snapshot.listings, plan, age, whole=whole, rejected=snapshot.rejected)
+
+    def _evidence(self, plan: Plan, transfers: int, life: Life, *, hoping: float | None) -> Evidence:
+        """Give what the last look and what we know tell; `hoping`: see `_state`."""
+        seen, snapshot = self._last()
+        settings = self._house.settings
+        runs = [(run, self._state(run, life, hoping)) for run in seen.runs if run.config is not None]
+        through = self._through(seen)
+        return Evidence(
+            connected=True,
+            look=self._look(plan, snapshot, whole=False),
+            roots=settings.remote_for(self._host).roots,
+            devices=self._devices or {},
+            seen=self._was_seen(seen, [state for _, state in runs]),
+            quiet=self._quiet([run for run, state in runs if state.elsewhere] if through else []),
+            idle_for=settings.verdict.idle_for.total_seconds(),
+            runs=tuple(state for _, state in runs),
+            failing=self._failing(),
+            transfers=transfers,
+            through=through,
+            accepted=accepted(self._house),
+        )
+
+    def _state(self, run: RunDir, life: Life, hoping: float | None) -> RunState:
+        """Give how a run stands; `hoping`: when one will have ended of which only its processes could tell."""
+        now, sightings = time.monotonic(), self._looking.sightings
+        record = self._house.catalogue.knowledge.run_at(self._storage, run.place)
+        writer = self._house.machines.writing(run.writer, self._host)
+        elsewhere = writer is not None and self._house.storage_of(writer.host) == self._storage
+        if record is not None and record.finished:
+            return RunState(run.place, ended=True, elsewhere=elsewhere)
+        died = has_died(run, record.host if record else self._host.name, life, sightings, now)
+        quiet = quiet_for(run, sightings, now)
+        left = hoping if died is None else life.idle_for - quiet if quiet < life.idle_for else None
+        return RunState(run.place, ended=died is True, elsewhere=elsewhere, left=left)
+
+    def _failing(self) -> dict[str, str]:
+        troubles = self._looking.troubles
+        return {place: found.reason for place, found in troubles.all().items() if place in troubles.lasting()}
+
+    def _was_seen(self, seen: Survey, states: list[RunState]) -> bool:
+        """Tell whether any run or eval was ever seen on this host that is not surely another's."""
+        if seen.evals or any(not state.elsewhere for state in states):
+            return True
+        known, name = self._house.catalogue.knowledge, self._host.name
+        if any(run.storage == self._storage and run.host == name for run in known.runs()):
+            return True
+        return any(file.host == name for file in known.files_from(self._storage))
+
+    def _quiet(self, others: list[RunDir]) -> float:
+        """Give the seconds for which nothing has moved, but for what other machines write on the same storage."""
+        stillness = self._looking.stillness
+        if not others:
+            return stillness.quiet
+        stood = self._looking.sightings.stood(time.monotonic(), [(run.tree, run.path.parts) for run in others])
+        return min(stillness.watched, stood)
+
+    def _through(self, seen: Survey) -> str | None:
+        """Give another connected host that shows all of this on the same storage, which outlives both."""
+        storage, house = self._host.storage, self._house
+        if storage is None:
+            return None
+        own = _places(seen)
+        for identity, outlook in sorted(house.outlooks.items()):
+            other = outlook.host
+            connected = identity in house.boxes.get(storage, {}) and other.name not in house.ending
+            fresh = time.monotonic() - outlook.scanned < _SHOWN_LATELY
+            if identity != self._host.identity and connected and fresh and own <= _places(outlook.seen):
+                return other.name
+        return None
+
+    async def _note_devices(self, seen: Survey, snapshot: Snapshot, roots: Mapping[str, int]) -> None:
+        """Keep on which device each tree was when something was first seen in it, and each root."""
+        devices = self._house.catalogue.devices
+        if self._devices is None:
+            self._devices = await devices.of(self._host.identity)
+        full = {run.tree for run in seen.runs} | {each.tree for each in seen.evals}
+        shown = [each for each in snapshot.listings if each.state is TreeState.PRESENT and each.tree in full]
+        found = {str(each.tree): each.device for each in shown}
+        found |= {each.tree.root: roots[each.tree.root] for each in shown if each.tree.root in roots}
+        new = {place: device for place, device in found.items() if device and place not in self._devices}
+        if new:
+            self._devices = {**self._devices, **new}
+            await devices.save(self._host.identity, self._devices)
+
+    async def _damaged(self) -> tuple[Damaged, ...]:
+        """Give what came from this host, by whichever storage, and does not stand at home as it is on record."""
+        seen, _ = self._last()
+        knowledge = self._house.catalogue.knowledge
+        storages = storages_of(seen, self._storage, knowledge)
+        mine = (knowledge.run_at(self._storage, run.place) for run in seen.runs)
+        experiments = {run.experiment for run in mine if run is not None}
+        async with self._house.places.still():
+            records = {
+                record.target: record
+                for storage in storages
+                for record in knowledge.files_from(storage)
+                if (storage == self._storage or record.experiment in experiments) and not self._is_ignored(record)
+            }
+            expected = [(path, record.size, record.kind in GROWING) for path, record in records.items()]
+            found = await anyio.to_thread.run_sync(not_intact, self._root, expected)
+        # What got another version meanwhile is no matter.
+        return tuple(Damaged(path, records[path].size) for path in found if knowledge.holder(path) == records[path])
+
+    def _is_ignored(self, record: FileRecord) -> bool:
+        return self._house.catalogue.knowledge.ignored_in(record.experiment) is not None
+
+
+def accepted(house: House) -> frozenset[LossKind]:
+    """Give the losses that the operator accepts beforehand."""
+    return frozenset(LossKind(each) for each in house.settings.verdict.accept_loss)
+
+
+def _places(seen: Survey) -> set[str]:
+    return {run.place for run in seen.runs} | {each.place for each in seen.evals}
+
+
+@runtime_checkable
+class _Telling(Protocol):
+    """A box that can be asked for more than its trees."""
+
+    async def circumstances(self, lately: timedelta) -> Circumstances:
+        """Ask for them; files that changed in the time `lately` count."""
+        ...
+
+
+async def _circumstances(box: Box, lately: timedelta) -> Circumstances:
+    return await box.circumstances(lately) if isinstance(box, _Telling) else Circumstances()

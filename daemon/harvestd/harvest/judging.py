@@ -1,0 +1,141 @@
+"""Keeping the verdict on one connected host: cheap after each look, in full where the cheap one has no objection left.
+
+A verdict that is made in full costs the box a look at every entry. So it is only tried once nothing else stands in the
+way, or when somebody asks; in between, why the box is not safe is known from what is looked at anyway.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Final
+
+import anyio
+
+from harvestd.convention.evidence import Evidence
+from harvestd.convention.judging import judge
+from harvestd.convention.plan import Plan
+from harvestd.convention.verdict import Loss, ReasonKind, Verdict
+from harvestd.harvest.bell import Bell
+from harvestd.harvest.gathering import Gathering, Looked, accepted
+from harvestd.harvest.house import House
+from harvestd.harvest.judged import Judged
+from harvestd.inventory.provider import Host
+from harvestd.telemetry.events import Event
+from harvestd.telemetry.logs import get_logger
+
+_AT_LEAST: Final = 60.0
+_AT_MOST: Final = 600.0
+"""Seconds between two verdicts in full that nobody asked for …"""
+_SHARE: Final = 20.0
+"""… and how many times as long as the last one took."""
+_AT_WORK: Final = frozenset(
+    {ReasonKind.NOT_CONNECTED, ReasonKind.RUNNING, ReasonKind.GPU_BUSY, ReasonKind.NOT_QUIET, ReasonKind.TRANSFERS}
+)
+"""Reasons for which a box does not count as idle."""
+
+
+class Question:
+    """Somebody waits for a verdict."""
+
+    def __init__(self) -> None:
+        self._answered = anyio.Event()
+        self._verdict = judge(Evidence())
+
+    def answer(self, verdict: Verdict) -> None:
+        """Give them the verdict."""
+        self._verdict = verdict
+        self._answered.set()
+
+    async def answered(self) -> Verdict:
+        """Wait for it."""
+        await self._answered.wait()
+        return self._verdict
+
+
+class Judging:
+    """Judges one connected host, in the task that works on it."""
+
+    def __init__(self, host: Host, house: House, gathering: Gathering, transfers: Callable[[], int]) -> None:
+        """`transfers` says how many of ours are under way."""
+        self._host = host
+        self._house = house
+        self._gathering = gathering
+        self._transfers = transfers
+        self._questions: list[Question] = []
+        self._rung = Bell()
+        self._due = 0.0
+        """When a verdict in full may be made unasked: monotonic seconds."""
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether anybody waits for a verdict."""
+        return bool(self._questions)
+
+    async def ask(self) -> Verdict:
+        """Have a verdict made in full, and give it."""
+        question = Question()
+        self._questions.append(question)
+        self._rung.ring()
+        return await question.answered()
+
+    async def asked(self) -> None:
+        """Return once somebody asks."""
+        if not self._questions:
+            await self._rung.rung()
+
+    async def consider(self, plan: Plan, look: Looked) -> None:
+        """Judge by the look that gave `plan`; in full, with `look`, where it is time. Raises as a look does."""
+        evidence = await self._gathering.cheap(plan, self._transfers())
+        verdict = judge(evidence)
+        if self._questions or (verdict.left == timedelta(0) and time.monotonic() >= self._due):
+            await self.answer(look)
+        elif verdict.left != timedelta(0):
+            record(self._host, self._house, verdict, evidence.quiet)
+
+    async def answer(self, look: Looked) -> None:
+        """Make a verdict in full, with `look`, for whoever asked and for the record. Raises as a look does."""
+        asked, began = tuple(self._questions), time.monotonic()
+        evidence = await self._gathering.whole(look, self._transfers)
+        verdict = judge(evidence)
+        took = time.monotonic() - began
+        least = min(_AT_LEAST, max(1.0, evidence.idle_for))
+        self._due = time.monotonic() + max(least, min(_AT_MOST, _SHARE * took))
+        record(self._host, self._house, verdict, evidence.quiet)
+        for question in asked:
+            self._questions.remove(question)
+            question.answer(verdict)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Be found by whoever asks, for the body. After it whoever waits hears that nobody reads the host."""
+        self._house.judging[self._host.identity] = self
+        try:
+            yield
+        finally:
+            del self._house.judging[self._host.identity]
+            verdict = not_watched(self._house)
+            record(self._host, self._house, verdict)
+            while self._questions:
+                self._questions.pop().answer(verdict)
+
+
+def not_watched(house: House) -> Verdict:
+    """Give the verdict on a host that nobody reads."""
+    return judge(Evidence(accepted=accepted(house)))
+
+
+def record(host: Host, house: House, verdict: Verdict, quiet: float | None = None) -> None:
+    """Keep a verdict that was made now, and tell when a host turned to safe; `quiet`: seconds, where they are known."""
+    now = time.time()
+    at_work = quiet is None or any(reason.kind in _AT_WORK for reason in verdict.reasons)
+    before = house.verdicts.get(host.identity)
+    house.verdicts[host.identity] = Judged(verdict, now, None if at_work or quiet is None else now - quiet)
+    if verdict.is_safe and not (before is not None and before.verdict.is_safe):
+        losses = [_shown(loss) for loss in verdict.losses]
+        get_logger().info(Event.HOST_DRAINED, host=host.name, verdict=str(verdict.answer), losses=losses)
+
+
+def _shown(loss: Loss) -> str:
+    size = "of unknown size" if loss.size is None else f"{loss.size} bytes"
+    return f"{loss.kind}: {loss.what} ({size})"

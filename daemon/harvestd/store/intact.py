@@ -1,0 +1,30 @@
+"""Whether files at home are as they are on record, going by their size: cheap enough to be asked for thousands."""
+
+import stat
+from collections.abc import Sequence
+
+from harvestd.convention.paths import LocalPath
+from harvestd.store.failures import Conflict, Refused, translating
+from harvestd.store.root import DataRoot
+from harvestd.store.walking import Way, status
+
+
+def not_intact(root: DataRoot, expected: Sequence[tuple[LocalPath, int, bool]]) -> list[LocalPath]:
+    """Give those of these paths at which no regular file of that many bytes stands. Blocks.
+
+    With each path and size: whether the file grows, and may be longer by now. Raises `HaltedForSafety` where the disk
+    fails.
+    """
+    with root.way() as way:
+        return [path for path, size, grows in sorted(expected) if not _stands(way, path, size, grows=grows)]
+
+
+def _stands(way: Way, path: LocalPath, size: int, *, grows: bool) -> bool:
+    try:
+        with translating(path):
+            found = status(way.opened(path.parts[:-1]), path.name)
+    except (FileNotFoundError, Conflict, Refused):
+        return False
+    if found is None or not stat.S_ISREG(found.st_mode):
+        return False
+    return found.st_size >= size if grows else found.st_size == size
