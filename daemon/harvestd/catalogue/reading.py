@@ -10,6 +10,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Row, and_, create_engi
 
 from harvestd.catalogue import rows, schema
 from harvestd.catalogue.database import open_engine, reading, translated, writing
+from harvestd.catalogue.devices import forget_devices
 from harvestd.catalogue.pins import FILE_NAME
 from harvestd.convention.artifacts import Kind
 from harvestd.convention.layout import LeftOut
@@ -36,13 +37,14 @@ def questions(state_dir: Path) -> Iterator[Connection]:
 
 
 def forget_key(state_dir: Path, identity: str) -> bool:
-    """Drop the key pinned under `identity`; tells whether there was one."""
+    """Drop the key pinned under `identity`, and where its trees lay: tells whether there was a key."""
     if not (state_dir / FILE_NAME).exists():
         return False
     engine = open_engine(state_dir)
     try:
         with translated(), writing(engine) as connection:
             gone = connection.execute(delete(schema.pins).where(schema.pins.c.identity == identity))
+            forget_devices(connection, identity)
             return gone.rowcount > 0
     finally:
         engine.dispose()

@@ -7,8 +7,12 @@ from collections.abc import Mapping
 from dataclasses import field
 
 from harvestd.convention.circumstances import Circumstances
+from harvestd.convention.layout import RunDir
+from harvestd.convention.lives import Life, has_died, quiet_for
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.plan import Plan
+from harvestd.convention.records import RunRecord
+from harvestd.convention.sightings import Sightings
 from harvestd.convention.snapshot import Listing
 from harvestd.convention.values import value
 from harvestd.convention.verdict import Loss, LossKind
@@ -40,6 +44,27 @@ class RunState:
     """Whether another machine, which we know, writes it: on storage of its own it can't be so."""
     left: float | None = None
     """Seconds until it counts as ended if nothing moves; None: nobody knows."""
+
+
+def run_state(
+    run: RunDir,
+    record: RunRecord | None,
+    host: str,
+    life: Life,
+    sightings: Sightings,
+    now: float,
+    hoping: float | None = None,
+) -> RunState:
+    """Tell how a run that `host` shows stands at `now` (monotonic seconds); who writes it, others know.
+
+    `hoping`: when it will have ended where only its processes could tell, and nobody asked for them yet.
+    """
+    if record is not None and record.finished:
+        return RunState(run.place, ended=True)
+    died = has_died(run, record.host if record else host, life, sightings, now)
+    quiet = quiet_for(run, sightings, now)
+    left = hoping if died is None else life.idle_for - quiet if quiet < life.idle_for else None
+    return RunState(run.place, ended=died is True, left=left)
 
 
 @value

@@ -15,9 +15,9 @@ import anyio.to_thread
 from harvestd.convention.accounting import not_here, storages_of
 from harvestd.convention.artifacts import GROWING
 from harvestd.convention.circumstances import Circumstances
-from harvestd.convention.evidence import Damaged, Evidence, Look, RunState
+from harvestd.convention.evidence import Damaged, Evidence, Look, RunState, run_state
 from harvestd.convention.layout import RunDir, Survey
-from harvestd.convention.lives import Life, has_died, quiet_for
+from harvestd.convention.lives import Life
 from harvestd.convention.losing import losses_of
 from harvestd.convention.plan import Plan
 from harvestd.convention.records import FileRecord
@@ -110,16 +110,10 @@ class Gathering:
 
     def _state(self, run: RunDir, life: Life, hoping: float | None) -> RunState:
         """Give how a run stands; `hoping`: when one will have ended of which only its processes could tell."""
-        now, sightings = time.monotonic(), self._looking.sightings
         record = self._house.catalogue.knowledge.run_at(self._storage, run.place)
+        state = run_state(run, record, self._host.name, life, self._looking.sightings, time.monotonic(), hoping)
         writer = self._house.machines.writing(run.writer, self._host)
-        elsewhere = writer is not None and self._house.storage_of(writer.host) == self._storage
-        if record is not None and record.finished:
-            return RunState(run.place, ended=True, elsewhere=elsewhere)
-        died = has_died(run, record.host if record else self._host.name, life, sightings, now)
-        quiet = quiet_for(run, sightings, now)
-        left = hoping if died is None else life.idle_for - quiet if quiet < life.idle_for else None
-        return RunState(run.place, ended=died is True, elsewhere=elsewhere, left=left)
+        return replace(state, elsewhere=writer is not None and self._house.storage_of(writer.host) == self._storage)
 
     def _failing(self) -> dict[str, str]:
         troubles = self._looking.troubles

@@ -1,0 +1,446 @@
+"""The verdict as a table: one line a situation, each of which differs from a drained box in what its line says."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import pytest
+
+from harvestd.convention.circumstances import Checkout, Circumstances, Outside
+from harvestd.convention.evidence import Damaged, Evidence
+from harvestd.convention.judging import judge
+from harvestd.convention.paths import LocalPath
+from harvestd.convention.requests import RequestKind
+from harvestd.convention.selection import CheckpointPolicy, Selection
+from harvestd.convention.snapshot import TreeState
+from harvestd.convention.verdict import Answer, LossKind, ReasonKind
+from support.box_trees import EVALS, MIB, ROOT, TRAINING, T
+from support.judged_boxes import EVAL, LEAF, NOBODY, RUN, Scene, drained, sizes
+
+Change = Callable[[Scene], object]
+LOG = f"{RUN}/logs/train_log.jsonl"
+OTHER = "run_2025-08-21_10-00-00"
+R, L = ReasonKind, LossKind
+RECORDS = f"{LEAF}/records.jsonl.gz"
+CHECKPOINT = 100 * MIB + 900
+"""Bytes of one."""
+
+
+@dataclass(frozen=True)
+class Situation:
+    """One line of the table."""
+
+    name: str
+    change: Change
+    reasons: frozenset[ReasonKind] = frozenset()
+    losses: frozenset[LossKind] = frozenset()
+
+    @property
+    def answer(self) -> Answer:
+        """What it has to come to."""
+        if self.reasons:
+            return Answer.NOT_SAFE
+        return Answer.SAFE_EXCEPT if self.losses else Answer.SAFE
+
+
+def unsafe(name: str, change: Change, *reasons: ReasonKind, losing: LossKind | None = None) -> Situation:
+    """Give a situation in which the box must stay."""
+    return Situation(name, change, frozenset(reasons), frozenset({losing} if losing else ()))
+
+
+def losing(name: str, change: Change, *losses: LossKind) -> Situation:
+    """Give a situation in which the box may go if these are given up."""
+    return Situation(name, change, losses=frozenset(losses))
+
+
+def safe(name: str, change: Change = lambda _: None) -> Situation:
+    """Give a situation in which the box may go."""
+    return Situation(name, change)
+
+
+def then(*changes: Change) -> Change:
+    """Let one thing happen after the other."""
+    return lambda scene: [change(scene) for change in changes]
+
+
+def then_bring(*changes: Change) -> Change:
+    """Let this happen, and everything that is wanted come home."""
+    return lambda scene: [change(scene) for change in (*changes, Scene.bring)]
+
+
+def begin_other(scene: Scene, *, age: float = 3600.0) -> None:
+    """Begin another run, which goes on."""
+    scene.box.add_run(f"training_runs/{OTHER}")
+    scene.box.file(f"training_runs/{OTHER}/logs/train_log.jsonl", age=age)
+
+
+def unmount(scene: Scene) -> None:
+    """Let the file system below the root be gone: the directory is there, and empty."""
+    scene.box.entries.clear()
+
+
+def torn(scene: Scene) -> None:
+    """Let the log of a run end, on the box, in the middle of a line that did not come."""
+    begin_other(scene)
+    scene.home.learn(scene.box)
+    plan = scene.home.plan(scene.box)
+    log = f"{ROOT}/training_runs/{OTHER}/logs/train_log.jsonl"
+    scene.home.do(replace(plan, follows=()), scene.box)
+    scene.home.follow(log, plan, scene.box, torn=7)
+
+
+def with_policy(policy: CheckpointPolicy, *steps: str) -> Change:
+    """Keep checkpoints by a rule, and have more of them on the box."""
+
+    def change(scene: Scene) -> None:
+        scene.home.selection = Selection(checkpoint=policy)
+        for step in steps:
+            scene.box.add_checkpoint(step)
+
+    return change
+
+
+def conflict(path: str) -> Change:
+    """Let the place at home of a new version be taken by a person's own file."""
+
+    def change(scene: Scene) -> None:
+        scene.box.file(path, 77)
+        place = f"{ROOT}/{path}"
+        (record,) = scene.home.knowledge.copies(scene.box.storage, place)
+        scene.home.refused[place, record.target] = (scene.box.version(path), "a person's own file stands there")
+
+    return change
+
+
+def take_away(scene: Scene) -> None:
+    """Let a person take the run's directory at home away."""
+    (experiment,) = scene.home.knowledge.experiments()
+    for file in list(scene.home.knowledge.files_of(experiment.id)):
+        scene.home.knowledge.forget_file(file)
+    scene.home.knowledge.learn_experiment(replace(experiment, gone=True))
+
+
+def step_20(scene: Scene) -> None:
+    """Have a checkpoint that no rule brings."""
+    scene.box.add_checkpoint("step_20")
+
+
+def eval_of_20(scene: Scene) -> None:
+    """Evaluate it."""
+    scene.box.add_leaf(f"{EVAL}/results/step_20_gsm8k/greedy")
+
+
+def strangers_eval(scene: Scene) -> None:
+    """Evaluate a run that nobody knows."""
+    scene.box.add_leaf(f"eval_runs/{OTHER}_gsm8k/results/a")
+
+
+def strangers_eval_of_20(scene: Scene) -> None:
+    """Evaluate a run that nobody knows at the same step."""
+    scene.box.add_leaf(f"eval_runs/{OTHER}_gsm8k/results/step_20_gsm8k/greedy")
+
+
+def base_eval(scene: Scene) -> None:
+    """Evaluate the model as it was before training."""
+    scene.box.add_leaf("eval_runs/qwen2_5_15_gsm8k_finetuned/step_base_gsm8k/r")
+
+
+def records(scene: Scene) -> None:
+    """Have the records of an eval beside its metrics."""
+    scene.box.file(RECORDS, 500, age=3602)
+
+
+def writing_now(scene: Scene) -> None:
+    """Begin another run just now."""
+    begin_other(scene, age=-4995.0)
+
+
+def on_nfs(scene: Scene) -> None:
+    """Let the trees lie on a network file system."""
+    scene.box.filesystem = "nfs4"
+
+
+def asking(kind: RequestKind, **detail: object) -> Change:
+    """Let a person ask for something of the run."""
+    return lambda scene: scene.ask(kind, **detail)
+
+
+def telling(**changes: object) -> Change:
+    """Let the box say something of itself."""
+    return lambda scene: scene.tell(**changes)
+
+
+def setting(**changes: object) -> Change:
+    """Let one thing be otherwise."""
+    return lambda scene: scene.__dict__.update(changes)
+
+
+SHARED = setting(through="gpu-b")
+"""What lies in the trees is on storage of the cloud, and gpu-b shows it too."""
+OTHERS_RUN = setting(through="gpu-b", written_elsewhere={f"training_runs/{OTHER}"})
+DAMAGED = Damaged(LocalPath(("a", "b")), 12)
+STRANGER = Circumstances()
+"""A box that can say nothing of itself."""
+
+EVERY_LOSS_BESIDE = frozenset({L.OUTSIDE_FILES, L.UNCOMMITTED_WORK})
+
+SITUATIONS = (
+    safe("drained"),
+    # whether anybody looks
+    unsafe("not connected", setting(connected=False), R.NOT_CONNECTED),
+    unsafe("not looked at", setting(looked=False), R.NOT_LOOKED_AT),
+    unsafe("looked at in part", setting(whole=False), R.NOT_LOOKED_AT),
+    unsafe("looked at long ago", setting(age=600.0), R.NOT_LOOKED_AT),
+    unsafe("the age of the look is no number", setting(age=float("nan")), R.NOT_LOOKED_AT),
+    unsafe("not asked about itself", setting(told=None), R.NOT_LOOKED_AT),
+    unsafe("names that can't be used", setting(rejected=2), R.NOT_LOOKED_AT),
+    unsafe("a directory that may not be listed", lambda s: s.box.shut(f"{RUN}/more"), R.NOT_LOOKED_AT),
+    unsafe(
+        "a tree that may not be listed",
+        lambda s: s.box.states.update({EVALS: TreeState.DENIED}),
+        R.NOT_LOOKED_AT,
+        R.ROOT_CHANGED,
+    ),
+    # roots
+    unsafe("no root configured", setting(roots=()), R.ROOT_MISSING),
+    unsafe("a second root that nobody looked at", setting(roots=(ROOT, "/mnt/more")), R.ROOT_MISSING),
+    unsafe(
+        "the root is gone", lambda s: s.box.states.update(dict.fromkeys(s.box.trees, TreeState.NO_ROOT)), R.ROOT_MISSING
+    ),
+    unsafe("the root is not mounted", unmount, R.ROOT_EMPTY),
+    unsafe(
+        "nothing is mounted, and directories stand there", then(unmount, lambda s: s.box.directory(RUN)), R.ROOT_EMPTY
+    ),
+    unsafe("another device", setting(devices_now={TRAINING: 77, EVALS: 2049}), R.ROOT_CHANGED),
+    unsafe("another device at the root", telling(devices={ROOT: 77}), R.ROOT_CHANGED),
+    unsafe("a device that nobody can tell", setting(devices_now={}), R.ROOT_CHANGED),
+    unsafe("a device that was never noted", setting(devices={}), R.ROOT_CHANGED),
+    unsafe(
+        "one tree is gone",
+        then(lambda s: s.box.entries.pop(EVALS), lambda s: s.box.states.update({EVALS: TreeState.NO_TREE})),
+        R.ROOT_CHANGED,
+    ),
+    # something was seen
+    unsafe("fresh", setting(box=Scene().box, seen=False, devices={}), R.ROOT_EMPTY, R.NOTHING_SEEN),
+    unsafe("nothing of its own was ever seen", setting(seen=False), R.NOTHING_SEEN),
+    # what is wanted
+    unsafe("a new metric", lambda s: s.box.file(f"{LEAF}/metrics.csv", 99), R.OUTSTANDING),
+    unsafe("a new eval", eval_of_20, R.OUTSTANDING),
+    unsafe("an eval of a run that nobody knows", strangers_eval, R.OUTSTANDING),
+    safe("an eval of a run that nobody knows, here", then_bring(strangers_eval)),
+    unsafe("a base eval", base_eval, R.OUTSTANDING),
+    safe("a base eval, here", then_bring(base_eval)),
+    unsafe("a longer log", lambda s: s.box.grow(LOG, 50), R.OUTSTANDING),
+    unsafe(
+        "a large file of the same size and other times",
+        lambda s: s.box.file(f"{RUN}/training_state/step_final/optimizer.pt", 50 * MIB, age=3650),
+        R.OUTSTANDING,
+    ),
+    unsafe(
+        "an eval that is to move to its run",
+        then(strangers_eval, Scene.bring, begin_other, lambda s: s.home.learn(s.box)),
+        R.OUTSTANDING,
+    ),
+    unsafe("a torn last line of a dead run", torn, R.OUTSTANDING),
+    unsafe(
+        "an eval that is being written",
+        lambda s: s.box.add_leaf(f"{EVAL}/results/step_20_gsm8k/greedy", marker="", age=-4998.0),
+        R.WAITING,
+    ),
+    unsafe(
+        "a final checkpoint without its marker",
+        then(
+            begin_other,
+            lambda s: s.box.add_checkpoint("step_final", f"training_runs/{OTHER}", whole=False),
+            Scene.bring,
+        ),
+        R.WAITING,
+    ),
+    unsafe("asked for by hand", then(step_20, asking(RequestKind.FETCH, thing="step_20")), R.OUTSTANDING, R.ASKED_FOR),
+    safe("asked for by hand, and here", then_bring(step_20, asking(RequestKind.FETCH, thing="step_20"))),
+    unsafe(
+        "wanted, and can't be read",
+        then(
+            lambda s: s.box.file(f"{RUN}/config.yaml", 9),
+            lambda s: s.failing.update({f"{ROOT}/{RUN}/config.yaml": "input/output error"}),
+        ),
+        R.FAILING,
+    ),
+    unsafe("its place at home is taken", conflict(f"{LEAF}/metrics.csv"), R.IN_THE_WAY),
+    unsafe(
+        "the place of a part of the final checkpoint is taken",
+        conflict(f"{RUN}/training_state/step_final/optimizer.pt"),
+        R.IN_THE_WAY,
+    ),
+    unsafe("its directory at home was taken away", take_away, R.IN_THE_WAY, losing=L.CHECKPOINTS),
+    unsafe("a file at home is gone or cut", setting(damaged=(DAMAGED,)), R.MISSING_AT_HOME),
+    # runs
+    unsafe("a run that may still write", then_bring(begin_other, telling(gpu_processes=1)), R.RUNNING, R.GPU_BUSY),
+    unsafe("a run that wrote just now", then_bring(writing_now), R.RUNNING),
+    safe("a run that died without a checkpoint", then_bring(begin_other)),
+    safe("a husk", lambda s: s.box.file(f"training_runs/{OTHER}/logs/train_log.jsonl")),
+    safe("what no rule wants", lambda s: s.box.files(f"{RUN}/logs/rollouts_1.jsonl", f"{RUN}/notes.txt")),
+    safe("an ignored run", then(asking(RequestKind.IGNORE), lambda s: s.box.grow(LOG, 50))),
+    # who is there
+    unsafe("a GPU at work", telling(gpu_processes=2), R.GPU_BUSY),
+    unsafe("somebody logged in", telling(log_ins=1), R.LOGGED_IN),
+    unsafe("a copy under way", telling(transfers=1), R.TRANSFERS),
+    unsafe("a transfer of ours", setting(transfers=1), R.TRANSFERS),
+    unsafe(
+        "a box that can say nothing", setting(told=STRANGER), R.GPU_BUSY, R.LOGGED_IN, R.TRANSFERS, R.LOSSES_UNKNOWN
+    ),
+    # quiet
+    unsafe("the minute between two runs of a sweep", setting(quiet=60.0), R.NOT_QUIET),
+    unsafe("not watched for long", setting(quiet=0.0), R.NOT_QUIET),
+    unsafe("quiet for nobody knows how long", setting(quiet=float("nan")), R.NOT_QUIET),
+    unsafe(
+        "a network file system may show old attributes", then(on_nfs, setting(idle_for=1.0, quiet=30.0)), R.NOT_QUIET
+    ),
+    # losses
+    losing("a checkpoint that no eval refers to", step_20, L.CHECKPOINTS),
+    safe("a checkpoint that an eval refers to", then_bring(step_20, eval_of_20)),
+    losing("a checkpoint of the step of another run's eval", then_bring(step_20, strangers_eval_of_20), L.CHECKPOINTS),
+    safe("every checkpoint is here", then_bring(with_policy(CheckpointPolicy.ALL, "step_20", "step_40"))),
+    losing("no checkpoint is wanted", with_policy(CheckpointPolicy.NONE, "step_20"), L.CHECKPOINTS),
+    losing(
+        "a checkpoint of a husk", lambda s: s.box.add_checkpoint("step_20", f"training_runs/{OTHER}"), L.CHECKPOINTS
+    ),
+    losing("a checkpoint of an ignored run", then(step_20, asking(RequestKind.IGNORE)), L.CHECKPOINTS),
+    losing("records", records, L.RECORDS),
+    safe("records that were asked for, here", then_bring(records, asking(RequestKind.FETCH, thing="records"))),
+    losing("files outside the roots", telling(outside=Outside(3, 900, ("/home/u/a",))), L.OUTSIDE_FILES),
+    losing("work in git", telling(checkouts=(Checkout("/home/u/code", 2, 1),)), L.UNCOMMITTED_WORK),
+    losing("commits alone", telling(checkouts=(Checkout("/home/u/code", 0, 1),)), L.UNCOMMITTED_WORK),
+    unsafe(
+        "files outside, not all counted",
+        telling(outside=Outside(3, 900, whole=False)),
+        R.LOSSES_UNKNOWN,
+        losing=L.OUTSIDE_FILES,
+    ),
+    unsafe("checkouts that nobody can tell", telling(checkouts=None), R.LOSSES_UNKNOWN),
+    safe(
+        "what is accepted need not be known",
+        then(telling(outside=None, checkouts=None), setting(accepted=EVERY_LOSS_BESIDE)),
+    ),
+    # storage that outlives the box
+    safe("losses that another box shows", then(step_20, SHARED)),
+    losing("losses beside the storage", then(SHARED, telling(outside=Outside(1, 5))), L.OUTSIDE_FILES),
+    safe("another box's run on the same storage", then(writing_now, OTHERS_RUN)),
+    unsafe("a run of an unknown writer on the same storage", then(writing_now, SHARED), R.WAITING, R.RUNNING),
+    unsafe(
+        "another box's run, which no other box shows any more",
+        then(writing_now, OTHERS_RUN, setting(through=None)),
+        R.WAITING,
+        R.RUNNING,
+    ),
+    unsafe("an eval on the same storage, of whomever", then(eval_of_20, OTHERS_RUN), R.OUTSTANDING),
+)
+
+
+@pytest.mark.parametrize("situation", SITUATIONS, ids=[each.name for each in SITUATIONS])
+def test_situation(situation: Situation) -> None:
+    """The answer, all reasons and all losses are those of the table, no more and no fewer."""
+    scene = drained()
+    situation.change(scene)
+    verdict = scene.verdict()
+    assert {reason.kind for reason in verdict.reasons} == situation.reasons, verdict.reasons
+    assert {loss.kind for loss in verdict.losses} == situation.losses
+    assert verdict.answer is situation.answer
+    assert not any(reason.detail.endswith(".") for reason in verdict.reasons)
+
+
+def test_every_reason_and_every_loss_is_in_the_table() -> None:
+    """No reason for *no* and no loss is left untried, in more situations than forty."""
+    assert {kind for each in SITUATIONS for kind in each.reasons} == set(ReasonKind)
+    assert {kind for each in SITUATIONS for kind in each.losses} == set(LossKind)
+    assert len(SITUATIONS) > 40
+
+
+def test_nothing_known_is_not_safe() -> None:
+    """Evidence that nobody filled in speaks against the box."""
+    assert judge(Evidence()).answer is Answer.NOT_SAFE
+    assert judge(Evidence(connected=True)).answer is Answer.NOT_SAFE
+
+
+def test_sizes_are_told() -> None:
+    """What is outstanding and what would be lost is told in bytes."""
+    scene = drained()
+    scene.box.add_checkpoint("step_20")
+    scene.box.file(RECORDS, 500, age=3602)
+    assert sizes(scene.verdict()) == {L.CHECKPOINTS: CHECKPOINT, L.RECORDS: 500}
+    scene.box.file(f"{RUN}/config.yaml", 1234)
+    assert scene.verdict().outstanding == 1234
+
+
+def test_what_survives_is_named() -> None:
+    """What another host still shows is no loss, and says through whom it can be had."""
+    scene = drained()
+    scene.box.add_checkpoint("step_20")
+    SHARED(scene)
+    verdict = scene.verdict()
+    assert not verdict.losses
+    assert [(each.loss.kind, each.loss.size, each.through) for each in verdict.survives] == [
+        (L.CHECKPOINTS, CHECKPOINT, "gpu-b")
+    ]
+
+
+def test_time_left_is_that_of_the_longest_wait() -> None:
+    """Where time alone is needed it is said how long; where anything else is, it is not."""
+    scene = drained()
+    scene.quiet = 300.0
+    left = scene.verdict().left
+    assert left is not None
+    assert left.total_seconds() == 600.0
+    scene.tell(log_ins=1)
+    assert scene.verdict().left is None
+
+
+def test_accepted_losses_do_not_stand_in_the_way() -> None:
+    """They are named all the same; those that nobody accepted count."""
+    scene = drained()
+    scene.box.add_checkpoint("step_20")
+    assert not scene.verdict().is_safe
+    scene.accepted = frozenset({L.CHECKPOINTS})
+    verdict = scene.verdict()
+    assert verdict.is_safe
+    assert verdict.answer is Answer.SAFE_EXCEPT
+    scene.tell(outside=Outside(1, 5))
+    assert not scene.verdict().is_safe
+
+
+def test_losses_without_end_are_counted_together() -> None:
+    """A box may make up any number of runs and checkpoints: the verdict stays small, and the sum is right."""
+    scene = drained()
+    for hour in range(10, 20):
+        for minute in range(10):
+            scene.box.add_checkpoint("step_1", f"training_runs/run_2025-08-21_{hour}-{minute:02}-00")
+    verdict = scene.verdict()
+    assert len(verdict.losses) == 1
+    assert verdict.losses[0].size == 100 * CHECKPOINT
+    assert verdict.losses[0].entries == 300
+
+
+def test_twin_trees_count_where_they_are_looked_at() -> None:
+    """A second root that leads to the same directories is not empty, and lacks nothing."""
+    scene = drained()
+    scene.box.states[EVALS] = TreeState.TWIN
+    kinds = {reason.kind for reason in scene.verdict().reasons}
+    assert not kinds & {R.ROOT_EMPTY, R.ROOT_CHANGED, R.ROOT_MISSING}
+
+
+def test_reasons_begin_with_what_needs_a_hand() -> None:
+    """What time alone settles comes last."""
+    scene = drained()
+    scene.quiet = 0.0
+    scene.damaged = (DAMAGED,)
+    scene.box.grow(LOG, 50)
+    found = [reason.kind for reason in scene.verdict().reasons]
+    assert found == [R.MISSING_AT_HOME, R.OUTSTANDING, R.NOT_QUIET]
+
+
+def test_a_box_of_strangers_is_no_comfort() -> None:
+    """Each thing that a box can't say counts against it alone."""
+    for name in ("gpu_processes", "log_ins", "transfers", "outside", "checkouts"):
+        scene = drained()
+        scene.told = replace(NOBODY, **{name: None})  # type: ignore[arg-type]  # one field after the other
+        assert scene.verdict().answer is Answer.NOT_SAFE, name
+    assert drained().verdict().answer is Answer.SAFE, T
