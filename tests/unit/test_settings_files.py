@@ -72,8 +72,8 @@ def test_each_example_loads(path: Path) -> None:
 
 
 def test_there_is_an_example_for_each_kind_of_fleet() -> None:
-    """The three that the README names are there."""
-    assert [path.stem for path in EXAMPLES] == ["big-fleet", "lambda-cloud", "static-hosts"]
+    """Those that the README names are there."""
+    assert [path.stem for path in EXAMPLES] == ["big-fleet", "lambda-cloud", "static-hosts", "targets"]
     assert len((CONFIG / "examples/static-hosts.toml").read_text(encoding="utf-8").splitlines()) == 10
 
 

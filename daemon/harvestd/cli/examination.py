@@ -6,7 +6,7 @@ A pin that a first connection brings is kept in a copy of the catalogue alone.
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from harvestd.harvest.passes import Found
 from harvestd.harvest.watcher import connected
 from harvestd.inventory.lambda_cloud import LambdaCloudHosts
 from harvestd.inventory.provider import Host
+from harvestd.inventory.targets_file import BadTargets, TargetsFiles
 from harvestd.remote.box import BoxFacts
 from harvestd.settings import Settings
 
@@ -61,18 +62,25 @@ def examine_home(settings: Settings, daemon: int | None, found: Found) -> Examin
         *_free_space(settings),
         _catalogue(settings),
         Finding("daemon", running),
-        *_cloud(settings, found),
+        *_providers(settings, found),
     )
     return Examined("this machine", findings)
 
 
-def _cloud(settings: Settings, found: Found) -> tuple[Finding, ...]:
-    if found.failures:
-        return tuple(Finding("cloud", str(each), ok=False, hint=each.hint) for each in found.failures)
-    if not settings.lambda_cloud.enabled:
-        return ()
-    named = sum(host.source == LambdaCloudHosts.name for host in found.hosts)
-    return (Finding("cloud", f"{quantities.count(named, 'host')} of it looked at"),)
+def _providers(settings: Settings, found: Found) -> Iterator[Finding]:
+    """Say who else than [[hosts]] names hosts, and what could not be learned."""
+    for failure in found.failures:
+        what = "targets" if isinstance(failure, BadTargets) else "cloud"
+        yield Finding(what, str(failure), ok=False, hint=failure.hint)
+    failed = {isinstance(failure, BadTargets) for failure in found.failures}
+    if settings.targets.files and True not in failed:
+        yield Finding("targets", f"{_named_by(TargetsFiles.name, found)} of files looked at")
+    if settings.lambda_cloud.enabled and False not in failed:
+        yield Finding("cloud", f"{_named_by(LambdaCloudHosts.name, found)} of it looked at")
+
+
+def _named_by(source: str, found: Found) -> str:
+    return quantities.count(sum(host.source == source for host in found.hosts), "host")
 
 
 def _data_root(path: Path) -> Finding:

@@ -1,5 +1,6 @@
 """`harvestd check` and `forget-key`: is what was written down in order, and the one repair a person has to ask for."""
 
+import anyio
 import click
 
 from harvestd.catalogue import reading
@@ -10,7 +11,9 @@ from harvestd.cli.output import Page, print_json
 from harvestd.cli.presence import daemon_pid
 from harvestd.cli.quantities import count
 from harvestd.errors import ExitCode, Fatal
+from harvestd.inventory.merge import merged
 from harvestd.inventory.static import StaticHosts
+from harvestd.inventory.targets_file import BadTargets, TargetsFiles
 from harvestd.settings import InvalidSettings, Problem, Settings, warnings_for
 
 _CHECK = """\b
@@ -38,8 +41,8 @@ def check(flags: Flags, *, as_json: bool) -> ExitCode:
             raise
         problems = error.problems
     else:
-        warnings = warnings_for(settings)
-        hosts = len(settings.hosts)
+        hosts, in_targets = anyio.run(_written_down, settings)
+        warnings = (*warnings_for(settings), *in_targets)
     if as_json:
         print_json(
             {
@@ -55,6 +58,17 @@ def check(flags: Flags, *, as_json: bool) -> ExitCode:
         for warning in warnings:
             tell_warning(str(warning))
     return ExitCode.CONFIGURATION if problems else ExitCode.OK
+
+
+async def _written_down(settings: Settings) -> tuple[int, tuple[Problem, ...]]:
+    """Give how many hosts files name, and what is wrong with files of targets."""
+    targets = TargetsFiles(settings.targets)
+    problems: tuple[Problem, ...] = ()
+    try:
+        await targets.ask()
+    except BadTargets as e:
+        problems = e.problems
+    return len(merged(StaticHosts(settings.hosts).hosts, targets.hosts)), problems
 
 
 def _identity(settings: Settings, host: str) -> str:

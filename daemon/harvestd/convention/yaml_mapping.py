@@ -1,10 +1,11 @@
-"""YAML as far as it can be believed: from bytes to texts, whole numbers, booleans and mappings of them, no more.
+"""YAML as far as it can be believed: from bytes to texts, whole numbers, booleans, lists and mappings of them, no more.
 
 Only the parser's events are used; aliases are refused (they can expand without bound) and depth is limited. A module of
 its own, imported by who has such a file before it: the library takes as long to import as a hundred files to read.
 """
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import yaml
@@ -19,34 +20,48 @@ _YAML_FALSE = frozenset({"false", "no", "off"})
 _DECIMAL = re.compile(r"[-+]?[0-9]{1,18}")
 
 
+Scalar = Callable[[Any, yaml.ScalarEvent], object]
+"""Gives what a scalar stands for; the first argument is the loader."""
+
+
 def mapping_from_yaml(raw: bytes) -> dict[str, Any]:
     """Read a whole document that is one mapping; raises `InvalidFacts`."""
+    found = _read(raw, _scalar)
+    if not isinstance(found, dict):
+        raise InvalidFacts("not a YAML mapping")
+    return found
+
+
+def texts_from_yaml(raw: bytes) -> object:
+    """Read a whole document, each scalar as the text that stands there, null as None; raises `InvalidFacts`."""
+    return _read(raw, _text)
+
+
+def _read(raw: bytes, scalar: Scalar) -> object:
     try:
         loader = _LOADER(raw)
         try:
-            return _document(loader)
+            return _document(loader, scalar)
         finally:
             loader.dispose()
     except (yaml.YAMLError, ValueError, RecursionError) as e:
         raise InvalidFacts(str(e) if isinstance(e, InvalidFacts) else f"not valid YAML: {type(e).__name__}") from e
 
 
-def _document(loader: Any) -> dict[str, Any]:  # noqa: ANN401  (two classes of PyYAML with one interface)
+def _document(loader: Any, scalar: Scalar) -> object:  # noqa: ANN401  (two classes of PyYAML with one interface)
     loader.get_event()
     if not loader.check_event(yaml.DocumentStartEvent):
         raise InvalidFacts("an empty YAML file")
     loader.get_event()
-    found = _value(loader, 1)
+    found = _value(loader, scalar, 1)
     loader.get_event()
     if not loader.check_event(yaml.StreamEndEvent):
         raise InvalidFacts("more than one YAML document")
-    if not isinstance(found, dict):
-        raise InvalidFacts("not a YAML mapping")
     return found
 
 
-def _value(loader: Any, depth: int) -> Any:  # noqa: ANN401  (whatever stands there)
-    """Take the next value: a mapping as a dict (of keys that stand twice the last one wins), a scalar; else None."""
+def _value(loader: Any, scalar: Scalar, depth: int) -> Any:  # noqa: ANN401  (whatever stands there)
+    """Take the next value: a mapping as a dict (of keys that stand twice the last one wins), a list, or a scalar."""
     if depth > _MAX_YAML_DEPTH:
         raise InvalidFacts(f"YAML nested deeper than {_MAX_YAML_DEPTH} levels is not read")
     event = loader.get_event()
@@ -56,18 +71,24 @@ def _value(loader: Any, depth: int) -> Any:  # noqa: ANN401  (whatever stands th
         mapping: dict[str, Any] = {}
         while not loader.check_event(yaml.MappingEndEvent):
             key = loader.peek_event()
-            _value(loader, depth + 1)
-            value = _value(loader, depth + 1)
+            _value(loader, scalar, depth + 1)
+            value = _value(loader, scalar, depth + 1)
             if isinstance(key, yaml.ScalarEvent):
                 mapping[key.value] = value
         loader.get_event()
         return mapping
     if isinstance(event, yaml.SequenceStartEvent):
+        items = []
         while not loader.check_event(yaml.SequenceEndEvent):
-            _value(loader, depth + 1)
+            items.append(_value(loader, scalar, depth + 1))
         loader.get_event()
-        return None
-    return _scalar(loader, event)
+        return items
+    return scalar(loader, event)
+
+
+def _text(loader: Any, event: yaml.ScalarEvent) -> str | None:  # noqa: ANN401  (as above)
+    tag = event.tag or loader.resolve(yaml.ScalarNode, event.value, event.implicit)
+    return None if tag.endswith(":null") else str(event.value)
 
 
 def _scalar(loader: Any, event: yaml.ScalarEvent) -> str | int | bool | None:  # noqa: ANN401  (as above)

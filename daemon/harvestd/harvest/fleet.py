@@ -4,15 +4,15 @@ A host that is to be reached or looked at differently is watched anew, alone; th
 has ended, so that no host ever has two.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from harvestd.catalogue.entries import GONE, HostRecord
-from harvestd.convention.models import hardware_of_instance_type
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.house import House
+from harvestd.harvest.roll import Present, Roll
 from harvestd.harvest.tally import Tally
 from harvestd.harvest.watcher import Watcher
 from harvestd.inventory.merge import Inventory
@@ -22,21 +22,18 @@ from harvestd.remote.box import WatchList
 from harvestd.remote.target import Target
 from harvestd.settings import Settings
 from harvestd.store.root import DataRoot
-from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
 
 _FIRST_SETS = 5.0
 """Seconds for providers to say which hosts there are before we call ourselves ready without."""
-
-_REMEMBERED = 1_000
-"""Names of hosts that are gone."""
 
 
 @dataclass(frozen=True)
 class _Way:
     """All that is fixed for the life of a connection: where it differs, the host is watched anew."""
 
-    host: Host
+    host: Host = field(compare=False)
+    """As it was known when the watch began; what else changes of it, `House.present` says."""
+    storage: str
     target: Target
     watch_list: WatchList
 
@@ -60,10 +57,7 @@ class Fleet:
         """By identity; one that was told to end stays until it has."""
         self._changed = Bell()
         self._hosts: frozenset[Host] = frozenset()
-        self._told: dict[str, Host] = {}
-        """By identity: the hosts that were said to be there."""
-        self._holders: dict[str, str] = {}
-        """Who was last called by a name; those that were there last come last."""
+        self._roll = Roll()
 
     @property
     def size(self) -> int:
@@ -109,6 +103,7 @@ class Fleet:
     def _take(self, hosts: frozenset[Host]) -> None:
         self._hosts = hosts
         self._house.known = len(hosts)
+        self._house.present = {host.identity: host for host in hosts}
         self._house.hosts = frozenset(host.name for host in hosts)
         self._house.ending = frozenset(host.name for host in hosts if host.ending)
         self._changed.ring()
@@ -118,47 +113,23 @@ class Fleet:
         for identity, watch in self._watching.items():
             if watch.way != wanted.get(identity):
                 watch.scope.cancel()
-        self._tell(tasks, {identity: way.host for identity, way in wanted.items()})
+        for gone in self._roll.call({identity: Present(way.host, way.target) for identity, way in wanted.items()}):
+            tasks.start_soon(self._record_gone, gone)
         for identity, way in wanted.items():
             if identity not in self._watching:
                 self._watching[identity] = watch = _Watch(way)
                 tasks.start_soon(self._watch, watch)
 
-    def _tell(self, tasks: TaskGroup, hosts: dict[str, Host]) -> None:
-        """Say who came and who went since the last time."""
-        for identity, host in self._told.items():
-            if identity not in hosts:
-                get_logger().info(Event.HOST_GONE, host=host.name, address=host.address, source=host.source)
-                tasks.start_soon(self._record_gone, host)
-        for identity, host in hosts.items():
-            old = self._holders.get(host.name, identity)
-            if old != identity:
-                get_logger().info(
-                    Event.HOST_REPLACED,
-                    host=host.name,
-                    address=host.address,
-                    source=host.source,
-                    identity=identity,
-                    old=old,
-                )
-            elif identity not in self._told:
-                _tell_appeared(host)
-            self._holders.pop(host.name, None)
-            self._holders[host.name] = identity
-        while len(self._holders) > max(_REMEMBERED, 2 * len(hosts)):
-            del self._holders[next(iter(self._holders))]
-        self._told = hosts
-
     async def _record_gone(self, host: Host) -> None:
         await self._house.knows.wait()
-        if self._holders.get(host.name) == host.identity and host.identity not in self._told:
+        if self._roll.is_last(host):
             record = HostRecord(host.name, host.identity, host.address, state=GONE)
             await self._house.catalogue.save_host(record)
 
     def _way(self, host: Host) -> _Way:
-        # That a box is being switched off is no reason to let go of it.
-        host = replace(placed(host, self._house.settings), ending=False)
-        return _Way(host, self._house.target_of(host), self._house.watch_list_of(host))
+        host = placed(host, self._house.settings)
+        house = self._house
+        return _Way(host, house.storage_of(host), house.target_of(host), house.watch_list_of(host))
 
     async def _watch(self, watch: _Watch) -> None:
         host = watch.way.host
@@ -168,13 +139,3 @@ class Fleet:
         if host.identity not in self._told:
             self._house.verdicts.pop(host.identity, None)
         self._changed.ring()
-
-
-def _tell_appeared(host: Host) -> None:
-    get_logger().info(
-        Event.HOST_APPEARED,
-        host=host.name,
-        address=host.address,
-        source=host.source,
-        hardware=host.hardware or hardware_of_instance_type(host.instance_type or ""),
-    )

@@ -3,7 +3,7 @@
 A reload puts other settings in: whoever needs one asks for it anew at each look, and keeps none.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -105,6 +105,8 @@ class House:
     """Those that are connected, by the storage that they show and by their hosts' identities."""
     hosts: frozenset[str] | None = None
     """The names of all hosts that there are; None where nobody follows who comes and goes."""
+    present: Mapping[str, Host] = field(default_factory=dict)
+    """All hosts that there are, as their providers know them now, by identity; see `hosts` for who says so."""
     ending: frozenset[str] = frozenset()
     """The names of those that are being switched off."""
     known: int = 0
@@ -181,8 +183,8 @@ class House:
             identity=host.identity,
             name=host.name,
             address=host.address,
-            port=ssh.port,
-            user=ssh.user,
+            port=host.port or ssh.port,
+            user=host.user or ssh.user,
             identity_files=ssh.identity_files,
             agent=ssh.agent,
             host_keys=ssh.host_keys,
@@ -204,7 +206,8 @@ class House:
         """Give what naming knows of a host, with the hardware of the machine that calls itself `writer` if known."""
         naming = self.settings.naming
         other = self.machines.writing(writer, host)
-        owner = host if other is None else other.host
+        host = self.present.get(host.identity, host)
+        owner = host if other is None else self.present.get(other.host.identity, other.host)
         rules = tuple(NamingRule(rule.experiment, rule.host, rule.run, rule.model) for rule in naming.rules)
         return NamingContext(
             host=host.name,

@@ -57,16 +57,11 @@ async def hosts_of(settings: Settings, names: Sequence[str] = ()) -> list[Host]:
 async def find_hosts(settings: Settings, names: Sequence[str] = ()) -> Found:
     """Give the hosts that are known now, or those called `names`, as far as the providers answer.
 
-    The cloud is asked only if what the operator wrote down does not answer. Raises `Fatal` (4) for a name that nobody
-    has where all providers have answered.
+    The cloud is asked only if what was written down does not answer. Raises `Fatal` (4) for a name that nobody has
+    where all providers have answered.
     """
-    failures: list[Retry] = []
     providers = Providers(settings)
-    if not names or not set(names) <= {table.name for table in settings.hosts}:
-        try:
-            await providers.ask()
-        except Retry as e:
-            failures.append(e)
+    failures = await providers.ask(names)
     found = {host.name: placed(host, settings) for host in providers.hosts}
     unknown = [name for name in names if name not in found]
     if unknown and not failures:
@@ -76,7 +71,7 @@ async def find_hosts(settings: Settings, names: Sequence[str] = ()) -> Found:
             exit_code=ExitCode.UNKNOWN_NAME,
         )
     wanted = dict.fromkeys(names) or sorted(found)
-    return Found(tuple(found[name] for name in wanted if name in found), tuple(failures))
+    return Found(tuple(found[name] for name in wanted if name in found), failures)
 
 
 async def once(settings: Settings, hosts: Sequence[Host], monitor: Monitor) -> list[HostOutcome]:

@@ -25,6 +25,10 @@ class Host:
     """Where it answers at the moment."""
     source: str
     """The name of its provider."""
+    port: int | None = None
+    """Where sshd listens; None: as the settings say."""
+    user: str | None = None
+    """Who we are there; None: as the settings say."""
     hardware: str | None = None
     """As it stands in directory names, such as "8x_h100", where the operator says so; None: it is found out."""
     instance_type: str | None = None

@@ -19,6 +19,7 @@ from harvestd.settings.sections import (
     Report,
     Select,
     Ssh,
+    Targets,
     Verdict,
 )
 
@@ -39,6 +40,7 @@ __all__ = [
     "Select",
     "Settings",
     "Ssh",
+    "Targets",
     "Verdict",
     "find_config",
     "load",

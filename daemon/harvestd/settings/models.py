@@ -23,6 +23,7 @@ from harvestd.settings.sections import (
     Section,
     Select,
     Ssh,
+    Targets,
     Verdict,
 )
 from harvestd.settings.words import Address, ExperimentName, HardwareName, HostName, OwnPath
@@ -99,6 +100,7 @@ class Settings(BaseModel):
     naming: Naming = Field(default_factory=_empty_table)
     report: Report = Field(default_factory=_empty_table)
     hosts: tuple[HostSettings, ...] = ()
+    targets: Targets = Field(default_factory=_empty_table)
     lambda_cloud: LambdaCloud = Field(default_factory=_empty_table)
     jobs: Jobs = Field(default_factory=_empty_table)
     verdict: Verdict = Field(default_factory=_empty_table)

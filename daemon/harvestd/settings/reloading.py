@@ -10,20 +10,15 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
-from anyio.abc import TaskStatus
 
 from harvestd.settings.differences import FIXED, differences
 from harvestd.settings.models import Settings
 from harvestd.settings.problems import InvalidSettings, Problem
+from harvestd.settings.watching import watch
 from harvestd.telemetry import sd_notify
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
 from harvestd.telemetry.sd_notify import ServiceManager
-
-QUIET = 250
-"""Milliseconds without a change after which a burst of saves is over."""
-LONGEST_BURST = 2_000
-"""Milliseconds after which we look although it is not."""
 
 Load = Callable[[Path], Settings]
 """Reads the whole configuration; raises `InvalidSettings`."""
@@ -53,7 +48,7 @@ class Reloading:
     async def run(self, adopt: Adopt) -> None:
         """Reload whenever it is asked for or the file changed, until cancelled."""
         async with anyio.create_task_group() as tasks:
-            await tasks.start(self._watch)
+            await tasks.start(watch, [self._file], self._notice)
             # It may have been saved after it was read and before it was watched.
             await self._reload(adopt, told_anyway=False)
             while True:
@@ -64,35 +59,8 @@ class Reloading:
                 await self._reload(adopt, told_anyway=asked)
                 self._manager.tell(sd_notify.READY)
 
-    async def _watch(self, *, task_status: TaskStatus[None]) -> None:
-        # Only the daemon watches: the command line starts without it.
-        from watchfiles import awatch  # noqa: PLC0415
-        from watchfiles._rust_notify import WatchfilesRustInternalError  # noqa: PLC0415
-
-        # The directory, so that a file that is renamed into place is seen; where the file is a link, its target's too.
-        watched = {self._file.absolute(), self._file.resolve()}
-        ended = anyio.Event()
-
-        async def follow(*, polling: bool | None) -> None:
-            async for _ in awatch(
-                *{path.parent for path in watched},
-                watch_filter=lambda _, path: Path(path) in watched,
-                debounce=LONGEST_BURST,
-                step=QUIET,
-                stop_event=ended,
-                recursive=False,
-                force_polling=polling,
-            ):
-                self._due.set()
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_set_at_end, ended)
-            task_status.started()
-            try:
-                await follow(polling=None)
-            except (OSError, WatchfilesRustInternalError):
-                # The kernel's notices are a quota of the user's, and editors take many. It says so in one of both.
-                await follow(polling=True)
+    def _notice(self) -> None:
+        self._due.set()
 
     async def _reload(self, adopt: Adopt, *, told_anyway: bool) -> None:
         try:
@@ -121,11 +89,3 @@ class Reloading:
         ]
         if problems:
             raise InvalidSettings(problems)
-
-
-async def _set_at_end(ended: anyio.Event) -> None:
-    """Have the watching thread, which nothing else can interrupt, end when we are cancelled."""
-    try:
-        await anyio.sleep_forever()
-    finally:
-        ended.set()

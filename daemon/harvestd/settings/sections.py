@@ -148,6 +148,13 @@ class LambdaCloud(Section):
     interval: Pause = timedelta(seconds=60)
 
 
+class Targets(Section):
+    """Hosts that other programs write down, in files of targets as Prometheus reads them (file_sd)."""
+
+    files: tuple[OwnPath, ...] = ()
+    """JSON or YAML, by their ending. Each is followed while the daemon runs; one may be missing yet."""
+
+
 class Jobs(Section):
     """The launcher of remote evals on this machine: one file for each of its jobs."""
 

@@ -6,6 +6,7 @@ plain sentence; none of them looks at the file system.
 
 import ipaddress
 import re
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from pydantic import AfterValidator, BeforeValidator
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _EXPERIMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _JUMP = re.compile(r"(?:(?P<user>[^@\s]+)@)?(?P<host>\[[^\]]+\]|[^:@\[\]]+)(?::(?P<port>[0-9]{1,5}))?")
+_ADDRESS_AND_PORT = re.compile(r"(?:\[(?P<bracketed>[^\]]+)\]|(?P<host>[^:\[\]]+))(?::(?P<port>[0-9]{1,5}))?")
 _HIGHEST_PORT = 65_535
 
 
@@ -49,7 +51,8 @@ def _user(value: str) -> str:
 
 def _address(value: str) -> str:
     try:
-        ipaddress.ip_address(value)
+        # An IPv6 address may end in the name of an interface, and that may be any text.
+        ipaddress.ip_address(_plain(value))
     except ValueError:
         if "@" in value:
             raise ValueError("must be an address alone: the user goes into 'user'") from None
@@ -58,6 +61,16 @@ def _address(value: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}", value):
             raise ValueError("must be an IP address or a host's name") from None
     return value
+
+
+def address_and_port(value: str) -> tuple[str, int | None]:
+    """Split "address", "address:port" or "[address]:port"; None: no port stands there. Raises `ValueError`."""
+    with suppress(ValueError):
+        return str(ipaddress.IPv6Address(_plain(value))), None
+    match = _ADDRESS_AND_PORT.fullmatch(value)
+    if match is None or not 0 < int(match["port"] or 22) <= _HIGHEST_PORT:
+        raise ValueError('must be "address" or "address:port"; an IPv6 address with a port stands in brackets')
+    return _address(match["bracketed"] or match["host"]), int(match["port"]) if match["port"] else None
 
 
 def _proxy_jump(value: str) -> str:

@@ -31,14 +31,15 @@ class Event(StrEnum):
     """A provider names a host that was not there. Fields: host, address, source, hardware."""
 
     HOST_REPLACED = "host.replaced"
-    """A provider names another box by the name of one that is gone. Fields: host, address, source, identity, old."""
+    """A provider names another box by the name, or in the place, of one that is gone.
+    Fields: host, address, source, identity, old."""
 
     HOST_GONE = "host.gone"
     """No provider names a host any more; what came from it stays. Fields: host, address, source."""
 
     INVENTORY_FAILED = "inventory.failed"
-    """A provider can't learn its hosts and keeps the last ones: once until it can.
-    Fields: source, error, hint, hosts."""
+    """A provider can't learn its hosts and keeps the last ones: once until it can, or for other reasons.
+    Fields: source, error, hint, hosts, and where files are to blame problems."""
 
     INVENTORY_RECOVERED = "inventory.recovered"
     """A provider that failed learns its hosts again. Fields: source, hosts."""

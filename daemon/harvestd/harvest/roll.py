@@ -1,0 +1,105 @@
+"""The roll of hosts: says who came, who went, and who stands where another one stood, once each.
+
+A name or a place belongs to the box that was there last; a new box may take either. Nothing but the inventory's word
+counts here: whether a box can be reached is its watcher's to say.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from harvestd.convention.models import hardware_of_instance_type
+from harvestd.inventory.provider import Host
+from harvestd.remote.target import Target
+from harvestd.telemetry.events import Event
+from harvestd.telemetry.logs import get_logger
+
+_REMEMBERED = 1_000
+"""Names, and places, of hosts that are gone."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """A host, and how it is reached."""
+
+    host: Host
+    target: Target
+
+    @property
+    def place(self) -> tuple[str, int, str]:
+        """What no two boxes have at one time."""
+        return self.target.address, self.target.port, self.target.proxy_jump
+
+
+@dataclass
+class Roll:
+    """Remembers who was there."""
+
+    _told: Mapping[str, Present] = field(default_factory=dict)
+    """By identity: those that were said to be there."""
+    _named: dict[str, str] = field(default_factory=dict)
+    """Who was last called by a name; those that were there last come last."""
+    _placed: dict[tuple[str, int, str], str] = field(default_factory=dict)
+    """Who was last in a place, likewise."""
+
+    def call(self, hosts: Mapping[str, Present]) -> list[Host]:
+        """Take all hosts that are there now, by identity; gives those that are gone since the last time."""
+        gone = [each.host for identity, each in self._told.items() if identity not in hosts]
+        for host in gone:
+            get_logger().info(Event.HOST_GONE, host=host.name, address=host.address, source=host.source)
+        for identity, each in hosts.items():
+            before = self._named.get(each.host.name, identity)
+            if before == identity and identity not in self._told:
+                _tell_appeared(each.host)
+            old = before if before != identity else self._left(each, hosts)
+            if old is not None:
+                _tell_replaced(each.host, old)
+        for identity, each in hosts.items():
+            _hold(self._named, each.host.name, identity)
+            holder = hosts.get(self._placed.get(each.place, ""))
+            if holder is None or holder.place != each.place:
+                _hold(self._placed, each.place, identity)
+        most = max(_REMEMBERED, 2 * len(hosts))
+        _forget(self._named, most)
+        _forget(self._placed, most)
+        self._told = hosts
+        return gone
+
+    def is_last(self, host: Host) -> bool:
+        """Tell whether a host that is gone was the last of its name."""
+        return self._named.get(host.name) == host.identity and host.identity not in self._told
+
+    def _left(self, new: Present, hosts: Mapping[str, Present]) -> str | None:
+        """Give who left its place to a box that is new there."""
+        old = self._placed.get(new.place)
+        if old is None or old in hosts or (new.host.identity in self._told and old not in self._told):
+            return None
+        return old
+
+
+def _hold(held: dict[T, str], key: T, identity: str) -> None:
+    held.pop(key, None)
+    held[key] = identity
+
+
+def _forget(held: dict[T, str], most: int) -> None:
+    while len(held) > most:
+        del held[next(iter(held))]
+
+
+def _tell_appeared(host: Host) -> None:
+    get_logger().info(
+        Event.HOST_APPEARED,
+        host=host.name,
+        address=host.address,
+        source=host.source,
+        hardware=host.hardware or hardware_of_instance_type(host.instance_type or ""),
+    )
+
+
+def _tell_replaced(host: Host, old: str) -> None:
+    get_logger().info(
+        Event.HOST_REPLACED, host=host.name, address=host.address, source=host.source, identity=host.identity, old=old
+    )
