@@ -54,3 +54,27 @@ async def test_a_faster_line_wakes_who_pays_for_the_slow_one() -> None:
         bandwidth.resize(1_000_000)
         await bandwidth.spend(1_000)
     assert time.monotonic() - started < DEADLINE
+
+
+async def test_who_waits_keeps_its_place_at_another_rate() -> None:
+    """A changed rate lets nobody pass unpaid: what is left to wait is left at the new rate, in the same order."""
+    bandwidth = Bandwidth(1_000)
+    done: list[int] = []
+
+    async def spend(number: int) -> None:
+        await bandwidth.spend(1_000_000)
+        done.append(number)
+
+    with anyio.fail_after(DEADLINE):
+        async with anyio.create_task_group() as tasks:
+            for number in range(4):
+                tasks.start_soon(spend, number)
+                await anyio.wait_all_tasks_blocked()
+            for rate in (2_000, 1_000, 3_000):
+                bandwidth.resize(rate)
+                await anyio.wait_all_tasks_blocked()
+            assert done == []
+            started = time.monotonic()
+            bandwidth.resize(10_000_000)
+    assert done == [0, 1, 2, 3]
+    assert time.monotonic() - started >= 0.3

@@ -87,14 +87,19 @@ class Bandwidth:
     def __init__(self, rate: int | None) -> None:
         """`rate` in bytes a second; None: unlimited."""
         self._rate = rate
-        self._paid_until = 0.0
+        self._promised = 0.0
+        """Bytes that were asked for, since the beginning."""
+        self._granted = 0.0
+        """Bytes that the rate had allowed when it was set."""
+        self._since = time.monotonic()
         self._resized = Bell()
 
     def resize(self, rate: int | None) -> None:
-        """Hold to another rate from now on; debts of the old one are forgotten."""
+        """Hold to another rate from now on, those who wait already too: each keeps its place among them."""
         if rate != self._rate:
+            self._granted = self._allowed
+            self._since = time.monotonic()
             self._rate = rate
-            self._paid_until = 0.0
             self._resized.ring()
 
     @property
@@ -106,8 +111,14 @@ class Bandwidth:
         """Wait until `size` more bytes fit the rate; a second's worth may run ahead."""
         if self._rate is None:
             return
-        now = time.monotonic()
-        self._paid_until = max(self._paid_until, now - 1.0) + size / self._rate
-        if self._paid_until > now:
-            with anyio.move_on_after(self._paid_until - now):
+        self._promised = mine = max(self._promised, self._allowed - self._rate) + size
+        while self._rate is not None and (left := mine - self._allowed) > 0:
+            with anyio.move_on_after(left / self._rate):
                 await self._resized.rung()
+
+    @property
+    def _allowed(self) -> float:
+        """Give how many bytes the rate has allowed up to now; all that were asked for where there is none."""
+        if self._rate is None:
+            return self._promised
+        return self._granted + (time.monotonic() - self._since) * self._rate
