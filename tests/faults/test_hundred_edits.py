@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
@@ -140,6 +141,17 @@ def finish(writer: RunWriter) -> None:
     writer.seal_checkpoint("final")
 
 
+async def under_way(workstation: Workstation, writers: Mapping[str, RunWriter], relays: Mapping[str, Relay]) -> None:
+    """Let every box have its checkpoint under way, slowly."""
+    for writer in writers.values():
+        await until(workstation.follows(writer), 60)
+    for relay in relays.values():
+        relay.rate = MIB // 4
+    for writer in writers.values():
+        finish(writer)
+    await until(lambda: all(relay.open > 1 and relay.received > MIB // 2 for relay in relays.values()), 60)
+
+
 @pytest.mark.slow
 async def test_no_transfer_restarts_that_need_not(workstation: Workstation, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each box sends its checkpoint once, over the connections it had; only the one whose link is to differ has others.
@@ -156,13 +168,7 @@ async def test_no_transfer_restarts_that_need_not(workstation: Workstation, monk
             relays[name] = await stack.enter_async_context(relayed(workstation.boxes[name].port))
             workstation.reach(name, relays[name].port)
         said = await stack.enter_async_context(workstation.running(**editor.sections))
-        for writer in writers.values():
-            await until(workstation.follows(writer), 60)
-        for relay in relays.values():
-            relay.rate = MIB // 4
-        for writer in writers.values():
-            finish(writer)
-        await until(lambda: all(relay.open > 1 and relay.received > MIB // 2 for relay in relays.values()), 60)
+        await under_way(workstation, writers, relays)
         editor.sections["limits"]["bandwidth"] = "512KiB/s"
         await edited(editor, said, "config.reloaded", editor.text())
         for relay in relays.values():
