@@ -57,6 +57,18 @@ def a_newcomer_has_a_running_unit(scene: Scene) -> None:
     until(lambda: scene.machine.show("StatusText").startswith("0 of 0 hosts"), "a line of status")
 
 
+def its_files_are_in_order(scene: Scene) -> None:
+    """Have systemd read the unit, and each example as a drop-in of it, without a word of complaint."""
+    machine = scene.machine
+    for example in sorted((SYSTEMD / "examples").iterdir()):
+        machine.write("/root/verified/harvestd.service.d/example.conf", example.read_text())
+        machine.say("cp /etc/systemd/system/harvestd.service /root/verified/")
+        machine.say(f"cp {DROP_INS}/10-install.conf /root/verified/harvestd.service.d/")
+        said_of_it = machine.run("SYSTEMD_UNIT_PATH=/root/verified: systemd-analyze verify harvestd.service")
+        if said_of_it.returncode or "harvestd" in said_of_it.stderr + said_of_it.stdout:
+            raise Failed(f"{example.name}: {said_of_it.stderr}{said_of_it.stdout}")
+
+
 def it_pulls_from_a_box(scene: Scene) -> None:
     """Bring files home, and have them grow, with a key as a credential and a box in the configuration."""
     machine = scene.machine
@@ -228,6 +240,7 @@ def a_user_has_one_too(scene: Scene) -> None:
 
 CHECKS: Sequence[Callable[[Scene], None]] = (
     a_newcomer_has_a_running_unit,
+    its_files_are_in_order,
     it_pulls_from_a_box,
     it_reloads,
     it_survives_an_invalid_reload,

@@ -1,5 +1,6 @@
 """A bare Debian in a directory: built once, kept, and copied for each run."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -8,6 +9,8 @@ from pathlib import Path
 SUITE = "bookworm"
 _BARE = ("systemd", "systemd-sysv", "dbus", "python3", "ca-certificates")
 """What a bare machine has: it boots, and it has python3. All else is for the commands of a newcomer to bring."""
+_LATER = ("python3-venv", "libpam-systemd")
+"""What is loaded, not installed: for a newcomer's first command, and for a user's own manager."""
 _BUILDING = 900.0
 
 
@@ -16,7 +19,8 @@ def bare_debian(cache: Path) -> Path:
 
     Raises `subprocess.CalledProcessError` where it can't be built.
     """
-    tree = cache / f"{SUITE}-tree"
+    wanted = hashlib.sha256(" ".join((*_BARE, *_LATER)).encode()).hexdigest()[:12]
+    tree = cache / f"{SUITE}-{wanted}"
     if tree.is_dir():
         return tree
     cache.mkdir(parents=True, exist_ok=True)
@@ -27,9 +31,6 @@ def bare_debian(cache: Path) -> Path:
     _call("chroot", str(half), "apt-get", "install", "-qq", "--download-only", "--no-install-recommends", *_LATER)
     half.rename(tree)
     return tree
-
-
-_LATER = ("python3-venv",)
 
 
 def copy_of(tree: Path, place: Path) -> Path:
