@@ -88,8 +88,8 @@ class Sightings:
         youngest = 0.0
         for tree, seen in self._seen.items():
             above = [parts for each, parts in without if each == tree]
-            since = (at for path, (_, at) in seen.since.items() if not any(path[: len(p)] == p for p in above))
-            youngest = max(youngest, max(since, default=0.0))
+            since = (at for path, at in seen.since.items() if not any(path.parts[: len(p)] == p for p in above))
+            youngest = max(youngest, seen.began, max(since, default=0.0))
         return now - youngest
 
     def lag(self, source: Source, now: float) -> float:

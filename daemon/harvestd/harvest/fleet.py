@@ -136,6 +136,6 @@ class Fleet:
         with watch.scope:
             await Watcher(host, self._house, self._root, self._scan_now, self._tally).run()
         del self._watching[host.identity]
-        if host.identity not in self._told:
+        if host.identity not in self._house.present:
             self._house.verdicts.pop(host.identity, None)
         self._changed.ring()
