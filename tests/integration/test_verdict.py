@@ -1,0 +1,190 @@
+"""Verdicts on real boxes: drained once all is at home and quiet, and not for one reason after the other."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harvestd.convention.circumstances import Checkout, Outside
+from harvestd.convention.verdict import Answer, LossKind, ReasonKind
+from harvestd.demo.content import RunSpec
+from harvestd.demo.eval_content import EvalSpec
+from harvestd.demo.writers import RunWriter, evals_of_run
+from support.account import Account
+from support.house import Workstation
+from support.judging import Told, Watch, comes_true, watching
+from support.waiting import events
+
+pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
+
+RUN = RunSpec(total_steps=4)
+SOON = {"idle_for": "300ms", "accept_loss": ["records"]}
+"""A verdict whose time comes soon; what evals record is given up."""
+R = ReasonKind
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Told:
+    """Give what the boxes say of themselves: that nobody works there."""
+    told = Told()
+    told.play(monkeypatch)
+    return told
+
+
+def finished(root: Path) -> RunWriter:
+    """Write a finished run, and an eval of its final checkpoint."""
+    writer = RunWriter(root, RUN)
+    writer.start()
+    writer.log_until(4)
+    writer.finish()
+    evals = evals_of_run(root, EvalSpec(RUN, questions=5))
+    evals.write_config()
+    evals.evaluate("final")
+    return writer
+
+
+async def test_drained_once_all_is_home(workstation: Workstation, told: Told) -> None:
+    """A finished run that came home makes the box safe, which is told once; a new file takes that back, for a while."""
+    box = workstation.add_box()
+    writer = finished(box.root)
+    async with watching(workstation.settings(verdict=SOON)) as watch:
+        await comes_true(watch.is_safe)
+        assert workstation.has(writer.train_log, RUN.name, "logs", "train_log.jsonl")()
+        (event,) = events(watch.said, "host.drained", host="gpu-a")
+        assert event["verdict"] == "safe_except"
+        judged_at = watch.house.verdicts[watch.host().identity]
+        assert judged_at.idle_since is not None
+        assert judged_at.idle_since <= judged_at.at
+        verdict = await watch.asked()
+        assert verdict.answer is Answer.SAFE_EXCEPT
+        assert {loss.kind for loss in verdict.losses} == {LossKind.RECORDS}
+        evals_of_run(box.root, EvalSpec(RUN, questions=5)).evaluate(2)
+        await comes_true(lambda: not watch.is_safe())
+        await comes_true(watch.is_safe)
+        assert len(events(watch.said, "host.drained")) == 2
+        assert told.asked
+    assert not watch.house.verdicts[next(iter(watch.house.verdicts))].verdict.is_safe
+    workstation.audit()
+
+
+async def test_one_reason_after_the_other(workstation: Workstation, told: Told) -> None:
+    """What the box says of itself, what is on it and what is at home each stand in the way, and no longer than that."""
+    box = workstation.add_box()
+    finished(box.root)
+    nobody = told.all
+    async with watching(workstation.settings(verdict=SOON)) as watch:
+        await comes_true(watch.is_safe)
+        for words, reason in (
+            ({"gpu_processes": 1}, R.GPU_BUSY),
+            ({"log_ins": 1}, R.LOGGED_IN),
+            ({"transfers": None}, R.TRANSFERS),
+            ({"checkouts": None}, R.LOSSES_UNKNOWN),
+        ):
+            told.all = replace(nobody, **words)
+            assert await watch.reasons() == {reason}
+        told.all = replace(nobody, outside=Outside(1, 7), checkouts=(Checkout("/home/u/code", 1, 0),))
+        verdict = await watch.asked()
+        assert not verdict.is_safe
+        assert {loss.kind for loss in verdict.losses} == set(LossKind) - {LossKind.CHECKPOINTS}
+        told.all = nobody
+        assert (await watch.asked()).is_safe
+        metrics = next(workstation.data.glob("*/eval_results/*/*/*/*/metrics.csv"))
+        content = metrics.read_bytes()
+        metrics.unlink()
+        assert await watch.reasons() == {R.MISSING_AT_HOME}
+        metrics.write_bytes(content[:-1])
+        assert await watch.reasons() == {R.MISSING_AT_HOME}
+        metrics.write_bytes(content)
+        assert (await watch.asked()).is_safe
+        away = box.root.rename(box.root.with_name("away"))
+        assert R.ROOT_MISSING in await watch.reasons()
+        box.root.mkdir()
+        assert R.ROOT_EMPTY in await watch.reasons()
+        box.root.rmdir()
+        away.rename(box.root)
+        await comes_true(watch.is_safe)
+
+
+async def test_what_rests_is_looked_at_for_a_verdict(workstation: Workstation, told: Told) -> None:  # noqa: ARG001
+    """A change that no look in passing finds, in a file that has long been at rest, is found for the verdict."""
+    box = workstation.add_box()
+    writer = finished(box.root)
+    async with watching(workstation.settings(verdict=SOON, poll={"push": False})) as watch:
+        await comes_true(watch.is_safe)
+        assert (await watch.asked()).is_safe
+        config = writer.directory / "config.yaml"
+        with config.open("ab") as file:
+            file.write(b"# a person's note\n")
+        reasons = await watch.reasons()
+        assert reasons & {R.NOT_QUIET, R.OUTSTANDING, R.WAITING}
+        await comes_true(watch.is_safe)
+        assert workstation.has(config, RUN.name, "config.yaml")()
+
+
+async def test_nobody_knows_a_box_that_is_away(workstation: Workstation, told: Told) -> None:  # noqa: ARG001
+    """A box that was safe is not once its link is lost, and whoever asks hears that at once."""
+    box = workstation.add_box()
+    finished(box.root)
+    async with watching(workstation.settings(verdict=SOON)) as watch:
+        await comes_true(watch.is_safe)
+        host = watch.host()
+        box.server.stop()
+        await comes_true(lambda: not watch.house.verdicts[host.identity].verdict.is_safe)
+        (reason,) = watch.house.verdicts[host.identity].verdict.reasons
+        assert reason.kind is R.NOT_CONNECTED
+
+
+async def test_a_fresh_box_is_not_drained(workstation: Workstation, told: Told) -> None:  # noqa: ARG001
+    """However quiet it is: nothing was ever seen there."""
+    box = workstation.add_box()
+    (box.root / "training_runs").mkdir()
+    async with watching(workstation.settings(verdict=SOON)) as watch:
+        await comes_true(lambda: watch.house.outlooks)
+        assert {R.ROOT_EMPTY, R.NOTHING_SEEN} <= await watch.reasons()
+        assert not events(watch.said, "host.drained")
+
+
+async def test_the_first_device_is_remembered(workstation: Workstation, told: Told) -> None:  # noqa: ARG001
+    """Another file system at a root is noticed although the daemon was started anew in between."""
+    box = workstation.add_box()
+    finished(box.root)
+    settings = workstation.settings(verdict=SOON)
+    async with watching(settings) as watch:
+        await comes_true(watch.is_safe)
+        identity = watch.host().identity
+        devices = await watch.house.catalogue.devices.of(identity)
+        assert set(devices) == {str(box.root / "training_runs"), str(box.root / "eval_runs")}
+        await watch.house.catalogue.devices.save(identity, {place: number + 1 for place, number in devices.items()})
+    async with watching(settings) as watch:
+        await comes_true(lambda: watch.house.outlooks)
+        assert R.ROOT_CHANGED in await watch.reasons()
+
+
+def _is(watch: Watch, name: str, answer: Answer) -> Callable[[], bool]:
+    def holds() -> bool:
+        verdict = watch.known(name)
+        return verdict is not None and verdict.answer is answer
+
+    return holds
+
+
+async def test_what_another_box_shows_survives(account: Account, told: Told) -> None:  # noqa: ARG001
+    """On storage of the cloud that two boxes show, a checkpoint is lost with neither; with the last of them it is."""
+    writer = finished(account.root)
+    writer.checkpoint(2)
+    account.rent("a" * 32, "gpu-a", "127.0.0.2")
+    account.rent("b" * 32, "gpu-b", "127.0.0.3")
+    sections = account.sections()
+    async with watching(account.workstation.settings(**sections, verdict=SOON)) as watch:
+        await comes_true(lambda: watch.is_safe("gpu-a") and watch.is_safe("gpu-b"))
+        for name, other in (("gpu-a", "gpu-b"), ("gpu-b", "gpu-a")):
+            verdict = await watch.asked(name)
+            assert verdict.answer is Answer.SAFE
+            assert {each.loss.kind for each in verdict.survives} == {LossKind.CHECKPOINTS, LossKind.RECORDS}
+            assert {each.through for each in verdict.survives} == {other}
+        account.cloud.end("b" * 32)
+        await comes_true(_is(watch, "gpu-a", Answer.SAFE_EXCEPT), 60.0)
+        verdict = await watch.asked("gpu-a")
+        assert {loss.kind for loss in verdict.losses} == {LossKind.CHECKPOINTS, LossKind.RECORDS}
+        assert not verdict.is_safe
