@@ -83,14 +83,14 @@ class Sightings:
         tree = self._seen.get(source.tree)
         return tree.age(source.path, source.version, now) if tree else 0.0
 
-    def stood(self, now: float, without: Collection[tuple[Tree, tuple[str, ...]]]) -> float:
-        """Give the seconds for which every file stands as it is, by our own looks; but for those below `without`."""
-        youngest = 0.0
+    def stood(self, now: float, without: Collection[tuple[Tree, RemotePath]]) -> float:
+        """Give the seconds for which all stands as it is, by our own looks; but for what is at or below `without`."""
+        newest = max((seen.began for seen in self._seen.values()), default=now)
         for tree, seen in self._seen.items():
-            above = [parts for each, parts in without if each == tree]
-            since = (at for path, at in seen.since.items() if not any(path.parts[: len(p)] == p for p in above))
-            youngest = max(youngest, seen.began, max(since, default=0.0))
-        return now - youngest
+            above = [path for each, path in without if each == tree]
+            since = (at for path, at in seen.since.items() if not any(path == p or path.below(p) for p in above))
+            newest = max(newest, max(since, default=newest))
+        return now - newest
 
     def lag(self, source: Source, now: float) -> float:
         """Give the seconds for which an older version than the present one may still be shown; 0 on a disk of its own.

@@ -133,7 +133,7 @@ class Gathering:
         stillness = self._looking.stillness
         if not others:
             return stillness.quiet
-        stood = self._looking.sightings.stood(time.monotonic(), [(run.tree, run.path.parts) for run in others])
+        stood = self._looking.sightings.stood(time.monotonic(), [(run.tree, run.path) for run in others])
         return min(stillness.watched, stood)
 
     def _through(self, seen: Survey) -> str | None:

@@ -1,7 +1,7 @@
 """One look at a host: scan, learn, plan. The same for the daemon, for a single pass and for `plan`; fetches nothing."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
@@ -67,17 +67,17 @@ class Looking:
 
     async def look(self) -> Plan:
         """Scan, learn what the scan asks for, and plan. Raises `Retry` and `HostQuarantined`."""
-        scanned = time.monotonic()
-        longest = _STARTS * self._house.limits.scan_time.total_seconds()
-        with self._house.deadlines.within(longest, f"a look at {self._host.name}"):
-            snapshot = await self._box.scan()
-        self._scanned = scanned
-        return await self._understood(snapshot)
+        return await self._seen_by(self._box.scan)
 
     async def look_whole(self) -> Plan:
         """As `look`, at every entry: those too that have long been at rest."""
+        return await self._seen_by(self._box.scan_whole)
+
+    async def _seen_by(self, scan: Callable[[], Awaitable[Snapshot]]) -> Plan:
         scanned = time.monotonic()
-        snapshot = await self._box.scan_whole()
+        longest = _STARTS * self._house.limits.scan_time.total_seconds()
+        with self._house.deadlines.within(longest, f"a look at {self._host.name}"):
+            snapshot = await scan()
         self._scanned = scanned
         return await self._understood(snapshot)
 
