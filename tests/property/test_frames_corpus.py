@@ -18,7 +18,7 @@ from harvestd.convention.paths import RemotePath
 from harvestd.convention.snapshot import Tree, TreeKind
 from harvestd.remote.box import Limits, ReadRequest
 from harvestd.remote.probe import answers, reader
-from harvestd.remote.probe.answers import BrokenAnswer
+from harvestd.remote.probe.answer_parts import BrokenAnswer
 from harvestd.remote.probe.frames import BrokenStream, Frame, FrameDecoder, Letter
 from harvestd.remote.probe.known_trees import KnownTrees
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -19,6 +20,7 @@ from harvestd.convention.paths import RemotePath
 from harvestd.convention.snapshot import Entry, EntryType, Listing, Snapshot, Tree, TreeKind, TreeState, Version
 from harvestd.errors import Retry
 from harvestd.remote.box import BoxFacts, Chunk, Closed, Failed, Opened, ReadEvent, ReadRequest, Whole
+from harvestd.remote.circumstances import Circumstances
 
 ROOT: Final = "/scripted"
 TREES: Final = (Tree(ROOT, "training_runs", TreeKind.TRAINING), Tree(ROOT, "eval_runs", TreeKind.EVAL))
@@ -204,6 +206,10 @@ class ScriptedBox:
     async def gpu_processes(self) -> int | None:
         """Know nothing."""
         return None
+
+    async def circumstances(self, lately: timedelta) -> Circumstances:  # noqa: ARG002  (the contract's)
+        """Know nothing."""
+        return Circumstances()
 
     @asynccontextmanager
     async def reading(self, requests: Sequence[ReadRequest]) -> AsyncIterator[AsyncIterator[ReadEvent]]:

@@ -10,22 +10,24 @@ from importlib import resources
 import pytest
 
 from harvestd.remote.probe import bootstrap
-from harvestd.remote.probe.program import FILES
+from harvestd.remote.probe.program import FILES, LATER
 
 SOURCES = {
-    name: resources.files("harvestd.remote.probe.program").joinpath(f"{name}.py").read_text("utf-8") for name in FILES
+    name: resources.files("harvestd.remote.probe.program").joinpath(f"{name}.py").read_text("utf-8")
+    for name in (*FILES, *LATER)
 }
-PROGRAM = bootstrap.program()
+PROGRAM = bootstrap.program() + bootstrap.later()
+"""With what is sent later, which works in the same place."""
 TREE = ast.parse(PROGRAM)
 
 
 def test_every_module_is_sent() -> None:
     """No module of the program is forgotten in the list of those that are joined."""
     there = {each.name for each in resources.files("harvestd.remote.probe.program").iterdir()}
-    assert there - {"__init__.py", "__pycache__"} == {f"{name}.py" for name in FILES}
+    assert there - {"__init__.py", "__pycache__"} == {f"{name}.py" for name in (*FILES, *LATER)}
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [*FILES, *LATER])
 def test_is_python_3_6(name: str) -> None:
     """Nothing in it is newer than Python 3.6: neither syntax nor annotations that would be evaluated."""
     tree = ast.parse(SOURCES[name], feature_version=(3, 6))
@@ -60,7 +62,7 @@ def test_joined_it_is_one_program() -> None:
 def test_uses_every_name_that_its_parts_import_of_each_other() -> None:
     """What one part takes from another is defined in one that comes before it in the joined program."""
     defined: set[str] = set()
-    for name in FILES:
+    for name in (*FILES, *LATER):
         tree = ast.parse(SOURCES[name])
         for node in tree.body:
             if isinstance(node, ast.ImportFrom) and str(node.module).startswith("harvestd"):
@@ -96,7 +98,16 @@ def test_never_writes() -> None:
     assert {"open", "stat", "pread"} <= names
     assert not names & forbidden
     opens = re.findall(r"(?<![.\w])(?<!def )open\((.*?)\)", PROGRAM)
-    assert sorted(opens) == ['"/proc/self/mountinfo", "rb"', 'QUOTA, "rb"', 'os.devnull, "r+b"']
+    assert set(opens) == {
+        '"/proc/self/mountinfo", "rb"',
+        'QUOTA, "rb"',
+        'os.devnull, "r+b"',
+        'MACHINE_ID, "rb"',
+        'utmp, "rb"',
+        'proc + "/1/stat", "rb"',
+        'f"{proc}/{number}/stat", "rb"',
+        'f"{proc}/{pid}/cmdline", "rb"',
+    }
     assert sorted(re.findall(r"os\.write\(([\w.]+),", PROGRAM)) == ["1", "self.wake"]
     calls = set(re.findall(r"self\.libc\.(\w+)", PROGRAM))
     assert calls == {"inotify_init1", "inotify_add_watch", "inotify_rm_watch"}

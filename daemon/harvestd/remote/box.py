@@ -13,6 +13,7 @@ from typing import Protocol
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.snapshot import Snapshot, Tree, Version
 from harvestd.convention.values import value
+from harvestd.remote.circumstances import Circumstances
 
 
 @value
@@ -168,7 +169,18 @@ class Box(Reader, Protocol):
         ...
 
     async def gpu_processes(self) -> int | None:
-        """Ask how many processes run on the GPUs, which takes seconds in places; None where the box can't say."""
+        """Ask how many processes run on the GPUs, which takes seconds in places; None where the box can't say.
+
+        0 is a box that says so, or one without GPUs; one that has them and no working nvidia-smi can't say.
+        """
+        ...
+
+    async def circumstances(self, lately: timedelta) -> Circumstances:
+        """Ask what speaks for or against switching it off beside its trees; files count that changed within `lately`.
+
+        May take half a minute, and looks through the home directory: to be asked rarely. Raises `Retry`,
+        `HostQuarantined`.
+        """
         ...
 
 

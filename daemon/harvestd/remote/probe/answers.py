@@ -5,22 +5,28 @@ tree. A broken rule raises `BrokenAnswer`; the text never repeats what the box s
 """
 
 import hashlib
-import json
 import struct
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import cast
 
-from harvestd.convention.paths import RejectedPath, RemotePath, encoded
+from harvestd.convention.paths import RejectedPath, RemotePath
 from harvestd.convention.snapshot import Entry, EntryType, TreeState, Version
 from harvestd.remote.box import BoxFacts, Closed, Failed, Opened, ReadRequest, Whole
-from harvestd.telemetry.masking import masked
+from harvestd.remote.probe.answer_parts import (
+    MOST,
+    MOST_TEXT,
+    BrokenAnswer,
+    integer,
+    items,
+    link_target,
+    object_in,
+    text,
+    words,
+)
 
-_MOST = 2**63 - 1
-_MOST_TEXT = 4096
 _MOST_GPUS = 64
 _DAY = 86_400
 _HASH_CHARACTERS = 64
@@ -38,57 +44,8 @@ _WHOLE = struct.Struct(">IQqqQ32s")
 """The head of a small file in one: its number, its version, its SHA-256."""
 
 
-class BrokenAnswer(ValueError):
-    """An answer that no honest program gives."""
-
-
-def _value(payload: bytes) -> Mapping[str, object]:
-    try:
-        value = json.loads(payload)
-    except (ValueError, RecursionError) as e:
-        raise BrokenAnswer("an answer that is no JSON") from e
-    if not isinstance(value, dict):
-        raise BrokenAnswer("an answer that is no JSON object")
-    return cast("dict[str, object]", value)
-
-
-def _integer(value: object, *, least: int = 0, most: int = _MOST) -> int:
-    # A bool is an int in Python, and none in the protocol.
-    if type(value) is not int or not least <= value <= most:
-        raise BrokenAnswer("a number that is none, or out of range")
-    return value
-
-
-def _text(value: object, most: int = _MOST_TEXT) -> str:
-    if not isinstance(value, str) or len(value) > most:
-        raise BrokenAnswer("a text that is none, or too long")
-    return value
-
-
-def _words(value: object, most: int) -> str:
-    """Take a short text for people: nothing in it that a terminal would act on, or that looks like a secret."""
-    return "".join(c if c.isprintable() else "?" for c in masked(_text(value, most)))
-
-
-def _target(value: object) -> str:
-    target = _text(value)
-    try:
-        raw = encoded(target)
-    except UnicodeEncodeError as e:
-        raise BrokenAnswer("a link's target that no file system can hold") from e
-    if not raw or b"\0" in raw:
-        raise BrokenAnswer("a link's target that no file system can hold")
-    return target
-
-
-def _list(value: object) -> list[object]:
-    if not isinstance(value, list):
-        raise BrokenAnswer("a list that is none")
-    return value
-
-
 def _version(value: object) -> Version:
-    match _list(value):
+    match items(value):
         case [size, mtime, ctime, inode]:
             return _version_of(size, mtime, ctime, inode)
         case _:
@@ -96,20 +53,20 @@ def _version(value: object) -> Version:
 
 
 def _version_of(size: object, mtime: object, ctime: object, inode: object, least: int = 0) -> Version:
-    # This runs for each of 100,000s of entries, hence in one line what `_integer` says in several.
+    # This runs for each of 100,000s of entries, hence in one line what `integer` says in several.
     if not type(size) is type(mtime) is type(ctime) is type(inode) is int:
         raise BrokenAnswer("a number that is none")
-    if not (least <= size <= _MOST and -_MOST <= mtime <= _MOST and -_MOST <= ctime <= _MOST and 0 <= inode <= 2**64):
+    if not (least <= size <= MOST and -MOST <= mtime <= MOST and -MOST <= ctime <= MOST and 0 <= inode <= 2**64):
         raise BrokenAnswer("a number that is out of range")
     # As a rule both are the moment of the last write: one number then, where there are two for each file.
     return Version(size, mtime, mtime if ctime == mtime else ctime, inode)
 
 
 def _hash(value: object) -> str:
-    text = _text(value)
-    if len(text) != _HASH_CHARACTERS or not set(text) <= set("0123456789abcdef"):
+    told = text(value)
+    if len(told) != _HASH_CHARACTERS or not set(told) <= set("0123456789abcdef"):
         raise BrokenAnswer("a hash that is none")
-    return text
+    return told
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +94,10 @@ def scan_part(payload: bytes, trees: int, limit: int) -> ScanPart:
         raise BrokenAnswer("a scan that can't be unpacked") from e
     if not unpacking.eof:
         raise BrokenAnswer(f"a scan that unpacks to more than {limit} bytes")
-    value = _value(plain)
+    value = object_in(plain)
     names, old_names = _Names(), _Names()
     return ScanPart(
-        tree=_integer(value.get("tree"), most=trees - 1),
+        tree=integer(value.get("tree"), most=trees - 1),
         changed=tuple(names.entries(value.get("set", []))),
         gone=tuple(old_names.below(value.get("gone", []))),
         unreadable=names.paths(value.get("shut", [])),
@@ -169,11 +126,11 @@ class _Names:
             return None
 
     def paths(self, value: object) -> tuple[RemotePath, ...]:
-        return tuple(path for name in _list(value) if (path := self.path(name)) is not None)
+        return tuple(path for name in items(value) if (path := self.path(name)) is not None)
 
     def _directories(self, value: object) -> Iterator[tuple[str, RemotePath | None, list[object]]]:
         """Give each directory (None: the tree itself, or one whose own name is refused) with what is told of it."""
-        for pair in _list(value):
+        for pair in items(value):
             if not (isinstance(pair, list) and len(pair) == _PAIR):
                 raise BrokenAnswer("news of another shape")
             directory, told = pair
@@ -219,7 +176,7 @@ class _Names:
         """Give the entries that are told by directory."""
         for directory, above, told in self._directories(value):
             for row in told:
-                fields = _list(row)
+                fields = items(row)
                 if not _FILE_FIELDS <= len(fields) <= _LINK_FIELDS:
                     raise BrokenAnswer("an entry of another shape")
                 name, letter, size, mtime, ctime, inode = fields[:_FILE_FIELDS]
@@ -231,7 +188,7 @@ class _Names:
                 version = _version_of(size, mtime, ctime, inode, least=-1 if kind is EntryType.PRUNED else 0)
                 if kind is EntryType.DIRECTORY:
                     version = _OF_DIRECTORIES
-                target = _target(fields[_FILE_FIELDS]) if kind is EntryType.LINK else None
+                target = link_target(fields[_FILE_FIELDS]) if kind is EntryType.LINK else None
                 path = self._child(directory, above, name)
                 if path is not None:
                     yield Entry(path, kind, version, target)
@@ -259,48 +216,48 @@ class ScanEnd:
 
 def scan_end(payload: bytes, trees: int) -> ScanEnd:
     """Read the frame that ends a scan."""
-    value = _value(payload)
+    value = object_in(payload)
     return ScanEnd(
-        _integer(value.get("id")),
-        _integer(value.get("now")),
-        tuple(_tree_news(row, trees) for row in _list(value.get("trees"))),
+        integer(value.get("id")),
+        integer(value.get("now")),
+        tuple(_tree_news(row, trees) for row in items(value.get("trees"))),
     )
 
 
 def _tree_news(row: object, trees: int) -> TreeNews:
-    match _list(row):
+    match items(row):
         case [tree, state, device, filesystem]:
             try:
-                known = TreeState(_text(state))
+                known = TreeState(text(state))
             except ValueError as e:
                 raise BrokenAnswer("a tree in an unknown state") from e
-            return TreeNews(_integer(tree, most=trees - 1), known, _integer(device, most=2**64), _words(filesystem, 64))
+            return TreeNews(integer(tree, most=trees - 1), known, integer(device, most=2**64), words(filesystem, 64))
         case _:
             raise BrokenAnswer("a tree's state of another shape")
 
 
 def facts(payload: bytes) -> BoxFacts:
     """Read what a machine says of itself."""
-    value = _value(payload)
+    value = object_in(payload)
     free = value.get("free")
     return BoxFacts(
-        gpu_names=tuple(_words(name, 256) for name in _list(value.get("gpus"))[:_MOST_GPUS]),
-        hostname=_words(value.get("host"), 256),
-        utc_offset=timedelta(seconds=_integer(value.get("utc_offset"), least=-_DAY, most=_DAY)),
-        free_bytes=None if free is None else _integer(free),
+        gpu_names=tuple(words(name, 256) for name in items(value.get("gpus"))[:_MOST_GPUS]),
+        hostname=words(value.get("host"), 256),
+        utc_offset=timedelta(seconds=integer(value.get("utc_offset"), least=-_DAY, most=_DAY)),
+        free_bytes=None if free is None else integer(free),
         python=python(payload),
     )
 
 
 def gpu_processes(payload: bytes) -> int | None:
     """Read how many processes run on a machine's GPUs; None where it can't say."""
-    told = _value(payload).get("processes")
-    return None if told is None else _integer(told)
+    told = object_in(payload).get("processes")
+    return None if told is None else integer(told)
 
 
 def python(payload: bytes) -> str:
     """Read the version of the box's Python from a greeting or from facts."""
-    return _words(_value(payload).get("python"), 64)
+    return words(object_in(payload).get("python"), 64)
 
 
 def whole(payload: bytes, number: int, request: ReadRequest) -> Whole:
@@ -337,23 +294,23 @@ def closed(payload: bytes, number: int, request: ReadRequest) -> Closed:
 def failed(payload: bytes, number: int, request: ReadRequest) -> Failed:
     """Read why file `number` could not be read."""
     value = _answer(payload, number)
-    reason = _words(value.get("reason"), _SHOWN_REASON)
+    reason = words(value.get("reason"), _SHOWN_REASON)
     return Failed(request, reason, vanished=value.get("vanished") is True)
 
 
 def number_of(payload: bytes) -> int:
     """Read the number of the request that is answered."""
-    return _integer(_value(payload).get("id"))
+    return integer(object_in(payload).get("id"))
 
 
 def refusal(payload: bytes) -> tuple[str, str]:
     """Read why a request is not answered: a kind, and the box's own words for it."""
-    value = _value(payload)
-    return _text(value.get("kind"), 64), _text(value.get("why"), _MOST_TEXT)
+    value = object_in(payload)
+    return text(value.get("kind"), 64), text(value.get("why"), MOST_TEXT)
 
 
 def _answer(payload: bytes, number: int) -> Mapping[str, object]:
-    value = _value(payload)
-    if _integer(value.get("id")) != number:
+    value = object_in(payload)
+    if integer(value.get("id")) != number:
         raise BrokenAnswer("an answer to another question")
     return value

@@ -8,13 +8,13 @@ import json
 import re
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from importlib import resources
 
-from harvestd.remote.probe.program import FILES
+from harvestd.remote.probe.program import FILES, LATER
 
 _HEAD = struct.Struct(">I")
 _PACKED_FROM = 512
@@ -27,8 +27,18 @@ _OWN_IMPORT = re.compile(r"^from harvestd\S+ import (?:\([^)]*\)|[^(\n]*)\n", re
 @cache
 def program() -> str:
     """Give the text of the program: its modules joined, without comments and their imports of each other."""
+    return _joined(FILES)
+
+
+@cache
+def later() -> str:
+    """Give the text of that part of it which travels with the question that needs it."""
+    return _joined(LATER)
+
+
+def _joined(names: Iterable[str]) -> str:
     files = resources.files("harvestd.remote.probe.program")
-    whole = "\n".join(files.joinpath(f"{name}.py").read_text("utf-8") for name in FILES)
+    whole = "\n".join(files.joinpath(f"{name}.py").read_text("utf-8") for name in names)
     return _NOT_SENT.sub("", _OWN_IMPORT.sub("", whole))
 
 

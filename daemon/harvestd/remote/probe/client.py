@@ -1,9 +1,10 @@
 """A box that runs the probe: looks, facts and small files through one program, each a conversation of its own."""
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Self
+from datetime import timedelta
+from typing import Self, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -11,19 +12,23 @@ import anyio.lowlevel
 from harvestd.convention.snapshot import Snapshot
 from harvestd.errors import HostQuarantined
 from harvestd.remote.box import BoxFacts, Limits, ReadEvent, ReadRequest, WatchList
+from harvestd.remote.circumstances import Circumstances
 from harvestd.remote.connecting import Connection
 from harvestd.remote.failures import LinkLost, quoted
-from harvestd.remote.probe import answers
-from harvestd.remote.probe.answers import BrokenAnswer
+from harvestd.remote.probe import answers, bootstrap
+from harvestd.remote.probe.answer_parts import BrokenAnswer
 from harvestd.remote.probe.bootstrap import Pulse
 from harvestd.remote.probe.frames import Frame, Letter
 from harvestd.remote.probe.known_trees import KnownTrees
 from harvestd.remote.probe.process import ProbeProcess, broken
 from harvestd.remote.probe.reader import ProbeReader
 from harvestd.remote.probe.running import Running
+from harvestd.remote.probe.testimony import circumstances
 
+_T = TypeVar("_T")
 _UNASKED = 0
 """The number of a look that the box took by itself."""
+_CIRCUMSTANCES = 3
 _AT_A_STRETCH = 0.5
 """Seconds of our thread's time for one look, before a host has to leave more to the others."""
 _OTHERS = 4
@@ -54,6 +59,7 @@ class ProbeBox:
         """The number of a look that was asked for and is not waited for yet."""
         self._whole_at = _NEVER
         self._looking = anyio.Lock()
+        self._asking = anyio.Lock()
 
     @classmethod
     async def start(cls, connection: Connection, watch: WatchList, limits: Limits, pulse: Pulse) -> Self:
@@ -199,7 +205,7 @@ class ProbeBox:
 
     async def facts(self) -> BoxFacts:
         """See `Box.facts`."""
-        async with self._conversation() as process:
+        async with self._asking, self._conversation() as process:
             if not self._facts_asked:
                 process.ask(self._facts_question(), process.facts)
             self._facts_asked = False
@@ -209,15 +215,32 @@ class ProbeBox:
 
     async def gpu_processes(self) -> int | None:
         """See `Box.gpu_processes`."""
-        async with self._conversation() as process:
+        return await self._asked_alone({"do": "processes", "id": 2}, answers.gpu_processes)
+
+    async def circumstances(self, lately: timedelta) -> Circumstances:
+        """See `Box.circumstances`."""
+        roots = list(dict.fromkeys(tree.root for tree in self._watch.trees))
+        question = {
+            "do": "circumstances",
+            "id": _CIRCUMSTANCES,
+            "program": bootstrap.later(),
+            "trees": [[tree.root, tree.name] for tree in self._watch.trees],
+            "roots": roots,
+            "lately": lately.total_seconds(),
+        }
+        return await self._asked_alone(question, lambda payload: circumstances(payload, _CIRCUMSTANCES, roots))
+
+    async def _asked_alone(self, question: dict[str, object], understood: Callable[[bytes], _T]) -> _T:
+        """Ask what is asked for alone, and give the answer as it is understood."""
+        async with self._asking, self._conversation() as process:
             if self._facts_asked:
                 # What was asked along with the start comes first; whoever wants it asks again.
                 await process.frame(process.facts)
                 self._facts_asked = False
-            process.ask({"do": "processes", "id": 2}, process.facts)
+            process.ask(question, process.facts)
             frame = await process.frame(process.facts)
             process.facts.expecting = False
-            return answers.gpu_processes(frame.payload)
+            return understood(frame.payload)
 
     def reading(self, requests: Sequence[ReadRequest]) -> AbstractAsyncContextManager[AsyncIterator[ReadEvent]]:
         """See `Reader.reading`."""

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.snapshot import Entry, Listing, Snapshot, Tree, TreeState
 from harvestd.remote.box import Limits
-from harvestd.remote.probe.answers import BrokenAnswer, ScanEnd, ScanPart
+from harvestd.remote.probe.answer_parts import BrokenAnswer
+from harvestd.remote.probe.answers import ScanEnd, ScanPart
 
 _NAME_BYTES_PER_ENTRY = 200
 """On average, over all entries that `Limits` allows: names must not fill the memory that was counted in entries."""

@@ -22,6 +22,7 @@ from harvestd.remote.box import Limits
 from harvestd.remote.connecting import Connection
 from harvestd.remote.failures import LinkLost, Stuck, quoted
 from harvestd.remote.probe import answers, bootstrap
+from harvestd.remote.probe.answer_parts import BrokenAnswer
 from harvestd.remote.probe.bootstrap import HEARTBEAT, Pulse
 from harvestd.remote.probe.frames import MARKER_BYTES, BrokenStream, Frame, FrameDecoder, Letter
 
@@ -44,7 +45,7 @@ class NoProbe(Exception):
     """The program did not start on this box: no Python 3, or commands are not allowed. The text says what was seen."""
 
 
-def broken(connection: Connection, error: BrokenStream | answers.BrokenAnswer) -> HostQuarantined:
+def broken(connection: Connection, error: BrokenStream | BrokenAnswer) -> HostQuarantined:
     """Give the error for a box that does not keep to the protocol."""
     return HostQuarantined(
         f"{connection.target}: the box answered with {error}",
@@ -286,7 +287,7 @@ class ProbeProcess:
             raise
         try:
             self.python = answers.python(frame.payload)
-        except answers.BrokenAnswer as e:
+        except BrokenAnswer as e:
             raise broken(self._connection, e) from e
 
     def _end(self) -> str:

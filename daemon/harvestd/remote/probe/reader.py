@@ -10,7 +10,7 @@ from harvestd.errors import HarvestError
 from harvestd.remote.box import Chunk, Closed, Failed, Opened, ReadEvent, ReadRequest, Whole
 from harvestd.remote.connecting import Connection
 from harvestd.remote.probe import answers
-from harvestd.remote.probe.answers import BrokenAnswer
+from harvestd.remote.probe.answer_parts import BrokenAnswer
 from harvestd.remote.probe.frames import Frame, Letter
 from harvestd.remote.probe.process import ProbeProcess, broken
 from harvestd.remote.probe.running import Running

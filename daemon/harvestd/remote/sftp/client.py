@@ -4,6 +4,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from datetime import timedelta
 from typing import Self
 
 import anyio
@@ -12,6 +13,7 @@ import asyncssh
 from harvestd.convention.paths import encoded
 from harvestd.convention.snapshot import Listing, Snapshot
 from harvestd.remote.box import BoxFacts, Limits, ReadEvent, ReadRequest, WatchList
+from harvestd.remote.circumstances import Circumstances
 from harvestd.remote.connecting import Connection
 from harvestd.remote.failures import LinkLost
 from harvestd.remote.sftp.reading import SftpReader
@@ -116,6 +118,10 @@ class SftpBox:
     async def gpu_processes(self) -> int | None:
         """See `Box.gpu_processes`: SFTP can't tell."""
         return None
+
+    async def circumstances(self, lately: timedelta) -> Circumstances:  # noqa: ARG002  (the contract's)
+        """See `Box.circumstances`: SFTP shows no process, no device and no place beside the trees."""
+        return Circumstances()
 
     def reading(self, requests: Sequence[ReadRequest]) -> AbstractAsyncContextManager[AsyncIterator[ReadEvent]]:
         """See `Reader.reading`."""

@@ -13,7 +13,7 @@ The answer is the marker of the first request, then frames: a length (of all tha
     S scan part  zlib of JSON: one tree's news   O opened   JSON: id, version, verified
     E scan end   JSON: id 0 where nobody asked   D data     raw bytes of the file opened last
     Q refused    JSON: no answer to a scan       C closed   JSON: id, version, sha256
-    F facts      JSON                            X failed   JSON: id, reason, vanished
+    F facts      JSON, also of circumstances     X failed   JSON: id, reason, vanished
     K keep waiting: the program is at work on    R read end JSON
                  the look "s" or the reading "r" Z packed   zlib of frames, where the link is slower than zlib
 
@@ -26,3 +26,7 @@ hold. What counts are the frames as they are unpacked, each with its head, but f
 
 FILES = ("wire", "requests", "places", "folders", "notices", "news", "looks", "watching", "readings", "facts", "main")
 """The modules that are sent, in the order in which they are joined."""
+
+LATER = ("sessions", "belongings", "checkouts", "circumstances")
+"""Those that travel with the question that needs them, after the others: it is asked rarely, and a program that fits a
+new connection's first round trip starts sooner."""

@@ -1,0 +1,66 @@
+"""The parts that answers are made of: each is of the type and in the range that it should be, or `BrokenAnswer`."""
+
+import json
+from collections.abc import Mapping
+from typing import cast
+
+from harvestd.convention.paths import encoded
+from harvestd.telemetry.masking import masked
+
+MOST = 2**63 - 1
+"""The largest number of a file system, and of ours."""
+MOST_TEXT = 4096
+
+
+class BrokenAnswer(ValueError):
+    """An answer that no honest program gives."""
+
+
+def object_in(payload: bytes) -> Mapping[str, object]:
+    """Read a frame's payload as a JSON object."""
+    try:
+        value = json.loads(payload)
+    except (ValueError, RecursionError) as e:
+        raise BrokenAnswer("an answer that is no JSON") from e
+    if not isinstance(value, dict):
+        raise BrokenAnswer("an answer that is no JSON object")
+    return cast("dict[str, object]", value)
+
+
+def integer(value: object, *, least: int = 0, most: int = MOST) -> int:
+    """Take a number from `least` to `most`."""
+    # A bool is an int in Python, and none in the protocol.
+    if type(value) is not int or not least <= value <= most:
+        raise BrokenAnswer("a number that is none, or out of range")
+    return value
+
+
+def text(value: object, most: int = MOST_TEXT) -> str:
+    """Take a text of `most` characters at most, as it is."""
+    if not isinstance(value, str) or len(value) > most:
+        raise BrokenAnswer("a text that is none, or too long")
+    return value
+
+
+def words(value: object, most: int) -> str:
+    """Take a short text for people: nothing in it that a terminal would act on, or that looks like a secret."""
+    return "".join(c if c.isprintable() else "?" for c in masked(text(value, most)))
+
+
+def link_target(value: object) -> str:
+    """Take what a link leads to: any text that a file system can hold."""
+    target = text(value)
+    try:
+        raw = encoded(target)
+    except UnicodeEncodeError as e:
+        raise BrokenAnswer("a link's target that no file system can hold") from e
+    if not raw or b"\0" in raw:
+        raise BrokenAnswer("a link's target that no file system can hold")
+    return target
+
+
+def items(value: object) -> list[object]:
+    """Take a list."""
+    if not isinstance(value, list):
+        raise BrokenAnswer("a list that is none")
+    return value

@@ -1,0 +1,257 @@
+"""What people keep on the machine beside the watched trees, as far as it changed lately. Looked at, never opened.
+
+Nothing is read of a file, no link is followed, and no other file system is entered than that of the place that is
+looked through; time and number are bounded.
+"""
+
+import heapq
+import os
+import stat
+import time
+from collections import deque
+
+from harvestd.remote.probe.program.folders import DEEPEST
+from harvestd.remote.probe.program.places import FOLDER_FLAGS, SECOND, descend, to_raw, to_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+WALK_SECONDS = 10.0
+WALK_ENTRIES = 200000
+ELSEWHERE_SECONDS = 3.0
+NEWEST = 20
+CHECKOUT_DEPTH = 4
+CHECKOUTS = 50
+ELSEWHERE = ("/tmp", "/var/tmp", "/workspace", "/data", "/scratch", "/mnt")  # noqa: S108  (looked at, never written)
+
+LITTER_FOLDERS = frozenset(
+    (
+        # What programs can make again: compiled code, downloads, thumbnails.
+        *(b".cache", b"__pycache__", b".nv", b".triton", b".torch", b".keras", b".mypy_cache", b".ruff_cache"),
+        *(b".pytest_cache", b".ipynb_checkpoints", b".npm", b".nvm", b".cargo", b".rustup", b".ccache", b"snap"),
+        # Installed packages, and what they come from.
+        *(b"node_modules", b"site-packages", b".venv", b".conda", b"miniconda3", b"anaconda3", b"miniforge3"),
+        # What tools keep for themselves: their state, settings, extensions and logs.
+        *(
+            b".local",
+            b".config",
+            b".vscode-server",
+            b".vscode",
+            b".cursor-server",
+            b".cursor",
+            b".jupyter",
+            b".ipython",
+        ),
+        *(b".dotnet", b".docker", b".dbus", b".gnupg", b".pki", b".oh-my-zsh", b".tmux", b".vim", b".lambda"),
+        # git says itself what of a checkout would be lost, see `checkouts`.
+        b".git",
+    )
+)
+LITTER_FILES = frozenset(
+    (
+        # What shells and their programs remember of commands.
+        *(
+            b".bash_history",
+            b".zsh_history",
+            b".python_history",
+            b".lesshst",
+            b".viminfo",
+            b".wget-hsts",
+            b".sh_history",
+        ),
+        *(b".node_repl_history", b".sqlite_history", b".histfile"),
+        # What is put there at log-in, or by the cloud.
+        *(b".Xauthority", b".ICEauthority", b".sudo_as_admin_successful", b".motd_shown", b".hushlogin"),
+        *(b"known_hosts", b"known_hosts.old", b"authorized_keys", b".selected_editor", b".wandb_metadata"),
+        # Settings that tools write: the person has them at home, or made them by a command.
+        *(b".bashrc", b".profile", b".bash_profile", b".zshrc", b".gitconfig", b".netrc", b".condarc"),
+    )
+)
+# In /tmp: sockets and scratch of sessions, compilers and workers, dead with their processes.
+LITTER_STARTS = (b"systemd-private-", b"ssh-", b"tmux-", b"torchinductor_", b"pymp-", b"torch_", b".X", b"vscode-")
+LITTER_ENDS = (b".pyc", b".swp", b".lock", b".sock", b".pid", b".zcompdump")
+# What lies in directories beside these was installed, whatever the environment is called.
+INSTALLED = frozenset((b"pyvenv.cfg", b"conda-meta"))
+INSTALLED_FOLDERS = frozenset((b"bin", b"lib", b"lib64", b"include", b"share", b"etc", b"pkgs", b"envs", b"conda-meta"))
+LONGEST_SHOWN = 1024
+
+
+class Belongings:
+    """What one directory of a walk holds."""
+
+    def __init__(self, device: int, owner: "int | None") -> None:
+        self.device = device
+        self.owner = owner
+        self.below: list[bytes] = []
+        self.files: list[tuple[int, int, bytes]] = []
+        self.is_checkout = False
+        self.installed = False
+
+    def look(self, handle: int, name: bytes, walk: "Walk") -> None:
+        """Take in one entry. Raises OSError."""
+        self.installed = self.installed or name in INSTALLED
+        self.is_checkout = self.is_checkout or name == b".git"
+        if self.owner is not None and name.startswith(LITTER_STARTS):
+            return
+        try:
+            s = os.stat(name, dir_fd=handle, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        if stat.S_ISDIR(s.st_mode):
+            other = s.st_dev != self.device or (s.st_dev, s.st_ino) in walk.skip
+            if not other and name not in LITTER_FOLDERS:
+                self.below.append(name)
+        elif stat.S_ISREG(s.st_mode) and self.owner in (None, s.st_uid):
+            changed = max(s.st_mtime_ns, s.st_ctime_ns)
+            if changed >= walk.since_ns and name not in LITTER_FILES and not name.endswith(LITTER_ENDS):
+                self.files.append((changed, s.st_size, name))
+
+    def sort(self, name: bytes) -> None:
+        """Leave out what can only be told once all is seen, and by what the directory is called."""
+        if self.installed:
+            self.below = [each for each in self.below if each not in INSTALLED_FOLDERS]
+        if name == b"wandb":
+            # What was not uploaded is the one thing there that is nowhere else.
+            self.below = [each for each in self.below if each.startswith(b"offline-run-")]
+            self.files = []
+
+
+class Walk:
+    """Looks through some places for files that changed since `since_ns`, breadth first."""
+
+    def __init__(self, since_ns: int, skip: "set[tuple[int, int]]", seconds: float = WALK_SECONDS) -> None:
+        self.since_ns = since_ns
+        self.skip = skip
+        self.until = time.monotonic() + seconds
+        self.left = WALK_ENTRIES
+        self.whole = True
+        self.searched = True
+        self.checkouts: list[bytes] = []
+        self.found: dict[bytes, list[tuple[int, int, bytes]]] = {}
+
+    def place(self, place: bytes, owner: "int | None" = None) -> None:
+        """Look through a directory, for files of `owner` alone if given; what is not there holds nothing."""
+        try:
+            base = os.open(place, FOLDER_FLAGS)
+        except FileNotFoundError:
+            return
+        except OSError:
+            self.whole = self.searched = False
+            return
+        try:
+            device = os.fstat(base).st_dev
+            waiting = deque([(b"", 0, b"")])
+            while waiting:
+                path, depth, checkout = waiting.popleft()
+                if not self.left or time.monotonic() > self.until:
+                    self.whole = False
+                    self.searched = self.searched and depth > CHECKOUT_DEPTH
+                    return
+                here = Belongings(device, owner)
+                try:
+                    self.take(base, path, here)
+                except FileNotFoundError:
+                    continue
+                except OSError:
+                    # What others keep to themselves is not this user's.
+                    self.whole = self.whole and owner is not None
+                full = place.rstrip(b"/") + (b"/" + path if path else b"")
+                if here.is_checkout:
+                    checkout = full
+                    if depth <= CHECKOUT_DEPTH:
+                        self.checkouts.append(full)
+                self.found.setdefault(checkout, []).extend((at, size, full + b"/" + n) for at, size, n in here.files)
+                if depth < DEEPEST:
+                    waiting.extend((joined_raw(path, name), depth + 1, checkout) for name in sorted(here.below))
+                else:
+                    self.whole = self.whole and not here.below
+        finally:
+            os.close(base)
+
+    def take(self, base: int, path: bytes, here: Belongings) -> None:
+        """Take in one directory. Raises OSError."""
+        parts = [part for part in path.split(b"/") if part]
+        handle = descend(os.dup(base), [to_text(part) for part in parts])
+        try:
+            # By its handle, and not as a list: a directory may hold millions.
+            with os.scandir(b"/proc/self/fd/%d" % handle) as entries:
+                for entry in entries:
+                    if not self.left:
+                        self.whole = False
+                        break
+                    self.left -= 1
+                    here.look(handle, entry.name, self)
+        finally:
+            os.close(handle)
+        here.sort(parts[-1] if parts else b"")
+
+    def drop(self, checkout: bytes, known: "set[bytes]") -> None:
+        """Forget those files of a checkout that git keeps: it says itself what of them would be lost."""
+        start = len(checkout) + 1
+        kept = [each for each in self.found.get(checkout, []) if each[2][start:] not in known]
+        self.found[checkout] = kept
+
+
+def joined_raw(path: bytes, name: bytes) -> bytes:
+    """Give the path of what is called `name` in the directory `path`."""
+    return path + b"/" + name if path else name
+
+
+def identity_of(place: bytes) -> "tuple[int, int] | None":
+    """Give what tells a directory from every other; None where it is not there."""
+    try:
+        s = os.stat(place)  # noqa: PTH116  (bytes)
+    except OSError:
+        return None
+    return (s.st_dev, s.st_ino)
+
+
+def home_of_user() -> bytes:
+    """Give the home directory; empty where there is none to look through."""
+    home = os.path.realpath(os.path.expanduser(b"~"))  # noqa: PTH111  (bytes)
+    return b"" if home == b"/" else home
+
+
+def others(home: bytes, elsewhere: "Iterable[str]") -> "list[bytes]":
+    """Give further places that people use."""
+    above = os.path.dirname(home)  # noqa: PTH120  (bytes)
+    try:
+        beside = [os.path.join(b"/home", name) for name in os.listdir(b"/home")]  # noqa: PTH118, PTH208  (bytes)
+    except OSError:
+        beside = []
+    return [place for place in [*beside, *map(to_raw, elsewhere)] if place not in (home, above)]
+
+
+def walked(request: "dict[str, Any]", elsewhere: "Iterable[str]" = ELSEWHERE) -> "tuple[Walk, Walk]":
+    """Look through the home directory and the roots, and then through what else people use."""
+    home = home_of_user()
+    roots = {os.path.realpath(to_raw(root)) for root, _ in request["trees"]}
+    trees = {os.path.join(os.path.realpath(to_raw(root)), to_raw(name)) for root, name in request["trees"]}  # noqa: PTH118  (bytes)
+    farther = others(home, elsewhere)
+    # Each place is looked through once, and the trees are looked at anyway.
+    skip = {identity for identity in map(identity_of, [home, *roots, *trees, *farther]) if identity}
+    since = int((time.time() - request["lately"]) * SECOND)
+    near = Walk(since, skip)
+    for place in dict.fromkeys([home, *sorted(roots)]):
+        if place:
+            near.place(place)
+    near.whole = near.whole and bool(home)
+    far = Walk(since, skip, ELSEWHERE_SECONDS)
+    for place in farther:
+        if identity_of(place) and not os.path.islink(place):  # noqa: PTH114  (bytes)
+            far.place(place, os.getuid())
+    return near, far
+
+
+def outside(near: Walk, far: Walk) -> "dict[str, Any]":
+    """Say what changed lately: how many files, how large, and the newest of them, those at home first."""
+    groups = [[each for found in walk.found.values() for each in found] for walk in (near, far)]
+    newest = [each for files in groups for each in heapq.nlargest(NEWEST, files) if len(each[2]) <= LONGEST_SHOWN]
+    return {
+        "files": sum(map(len, groups)),
+        "size": sum(size for files in groups for _, size, _ in files),
+        "newest": [to_text(path) for _, _, path in newest[:NEWEST]],
+        "whole": near.whole,
+    }
