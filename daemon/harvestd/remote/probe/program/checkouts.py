@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import time
+from contextlib import suppress
 
 from harvestd.remote.probe.program.belongings import CHECKOUTS, Walk
 from harvestd.remote.probe.program.places import to_text
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 GIT_SECONDS = 5.0
 ALL_GIT_SECONDS = 20.0
+END_SECONDS = 1.0
 GIT_BYTES = 16 * 1024 * 1024
 NO_REPOSITORY = 128
 # No index refreshed, no hook, no watcher, no tracing into a file, nothing fetched, nobody asked.
@@ -78,6 +80,8 @@ class Git:
             if running.poll() is None:
                 os.killpg(running.pid, signal.SIGKILL)
                 # One that a dead file system holds outlives even that, and is not waited for.
+                with suppress(subprocess.TimeoutExpired):
+                    running.wait(timeout=END_SECONDS)
             running.stdout.close()  # type: ignore[union-attr]
         return said
 

@@ -1,0 +1,298 @@
+"""What people keep beside the watched trees, as the program on the box finds it, and what git says of checkouts."""
+
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harvestd.remote.probe.program import belongings, checkouts, circumstances, facts
+
+LATELY = 3600.0
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a home directory with a root in it."""
+    (tmp_path / "home/localfs/training_runs").mkdir(parents=True)
+    (tmp_path / "home/localfs/eval_runs").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    # No settings of whoever runs the tests, and a name to commit by.
+    for name in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{name}_NAME", "a")
+        monkeypatch.setenv(f"GIT_{name}_EMAIL", "a@example.org")
+    return tmp_path / "home"
+
+
+def write(place: Path, content: bytes = b"x") -> Path:
+    """Write a file."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(content)
+    return place
+
+
+def walked(home: Path, *elsewhere: Path) -> tuple[belongings.Walk, belongings.Walk]:
+    """Look through a home directory and further places."""
+    root = str(home / "localfs")
+    request: dict[str, Any] = {"trees": [[root, "training_runs"], [root, "eval_runs"]], "lately": LATELY}
+    return belongings.walked(request, [str(place) for place in elsewhere])
+
+
+def outside(home: Path, *elsewhere: Path) -> tuple[set[str], bool]:
+    """Give what is found outside, relative to the home directory's parent, and whether all was looked through."""
+    near, far = walked(home, *elsewhere)
+    checkouts.checkouts(near)
+    told = belongings.outside(near, far)
+    assert told["files"] == len(told["newest"])
+    return {str(Path(place).relative_to(home.parent)) for place in told["newest"]}, told["whole"]
+
+
+def git(place: Path, *words: str) -> None:
+    """Run git for a test."""
+    subprocess.run(["git", *words], cwd=place, check=True, capture_output=True)
+
+
+def repository(place: Path, *, pushed: bool = True) -> Path:
+    """Make a checkout with one commit, which a remote branch holds as well or not."""
+    place.mkdir(parents=True)
+    git(place, "init", "-q", "-b", "main")
+    write(place / "train.py")
+    write(place / ".gitignore", b"outputs/\n")
+    git(place, "add", ".")
+    git(place, "commit", "-q", "-m", "first")
+    if pushed:
+        git(place, "update-ref", "refs/remotes/origin/main", "HEAD")
+    return place
+
+
+def test_files_outside_the_trees_are_found(home: Path) -> None:
+    """At home and in a root, at any depth; never what lies in a watched tree."""
+    write(home / "notes.md")
+    write(home / "work/deep/er/data.bin")
+    write(home / "localfs/beside.txt")
+    write(home / "localfs/training_runs/run/config.yaml")
+    write(home / "localfs/eval_runs/run/metrics.csv")
+    assert outside(home) == ({"home/notes.md", "home/work/deep/er/data.bin", "home/localfs/beside.txt"}, True)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        ".cache/huggingface/model.bin",
+        ".local/share/x",
+        ".vscode-server/bin/x",
+        ".nv/x",
+        ".triton/x",
+        ".ssh/known_hosts",
+        ".bash_history",
+        "code/__pycache__/a.pyc",
+        "code/node_modules/a/index.js",
+        "code/.venv/lib/a.py",
+        "miniconda3/bin/python",
+        "code/wandb/run-1/files/x",
+        "code/wandb/debug.log",
+    ],
+)
+def test_litter_is_left_out(home: Path, place: str) -> None:
+    """Caches, installed packages and what shells and tools keep for themselves are no loss."""
+    write(home / place)
+    assert outside(home) == (set(), True)
+
+
+def test_an_environment_is_known_by_what_marks_it(home: Path) -> None:
+    """What was installed beside a marker is left out, a person's own file there is not."""
+    write(home / "project/pyvenv.cfg")
+    write(home / "project/lib/python3/site.py")
+    write(home / "project/mine.py")
+    assert outside(home)[0] == {"home/project/pyvenv.cfg", "home/project/mine.py"}
+
+
+def test_what_wandb_did_not_upload_is_found(home: Path) -> None:
+    """A run that was logged offline is nowhere else."""
+    write(home / "code/wandb/offline-run-1/run.wandb")
+    assert outside(home)[0] == {"home/code/wandb/offline-run-1/run.wandb"}
+
+
+def test_old_files_are_no_news(home: Path) -> None:
+    """What last changed before the time asked for is left out; a copy of something old was put there just now."""
+    write(home / "copied.bin")
+    os.utime(home / "copied.bin", (1, 1))
+    root = str(home / "localfs")
+    near, far = belongings.walked({"trees": [[root, "training_runs"]], "lately": LATELY}, [])
+    assert belongings.outside(near, far)["files"] == 1
+    later = belongings.Walk(int((time.time() + 10) * 10**9), set())
+    later.place(os.fsencode(home))
+    assert belongings.outside(later, later)["files"] == 0
+
+
+def test_no_link_is_followed_and_only_regular_files_count(home: Path, tmp_path: Path) -> None:
+    """Links, FIFOs and loops are passed by."""
+    write(tmp_path / "far/secret")
+    (home / "far").symlink_to(tmp_path / "far")
+    (home / "loop").symlink_to(home)
+    os.mkfifo(home / "fifo")
+    assert outside(home) == (set(), True)
+
+
+def test_places_that_people_use_beside_their_home_are_looked_through(home: Path, tmp_path: Path) -> None:
+    """What is the user's there is found, scratch of sessions is not, and what is missing holds nothing."""
+    write(tmp_path / "workspace/a.bin")
+    write(tmp_path / "workspace/torchinductor_me/b.bin")
+    write(tmp_path / "workspace/pymp-1/c.bin")
+    write(home / "torch_models/d.bin")
+    found, whole = outside(home, tmp_path / "workspace", tmp_path / "missing")
+    assert (found, whole) == ({"workspace/a.bin", "home/torch_models/d.bin"}, True)
+
+
+def test_of_thousands_the_newest_are_told(home: Path) -> None:
+    """All are counted; twenty are named."""
+    for n in range(60):
+        write(home / f"many/{n}", b"12")
+    told = belongings.outside(*walked(home))
+    assert (told["files"], told["size"], len(told["newest"])) == (60, 120, 20)
+
+
+def test_too_much_to_look_through_is_said(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the number of entries, or the time, not all was seen: then checkouts are unknown too."""
+    for n in range(60):
+        write(home / f"many/{n}/a")
+    monkeypatch.setattr(belongings, "WALK_ENTRIES", 30)
+    near, far = walked(home)
+    assert not belongings.outside(near, far)["whole"]
+    assert checkouts.checkouts(near) is None
+    in_no_time = belongings.Walk(0, set(), seconds=-1.0)
+    in_no_time.place(os.fsencode(home))
+    assert not in_no_time.whole
+
+
+def held(home: Path) -> list[list[Any]] | None:
+    """Give what the checkouts at home hold."""
+    return checkouts.checkouts(walked(home)[0])
+
+
+def test_a_checkout_in_order_is_no_loss(home: Path) -> None:
+    """What remote branches hold, with nothing changed, is told of neither as a checkout nor as files."""
+    repository(home / "code")
+    assert held(home) == []
+    assert outside(home) == (set(), True)
+
+
+def test_uncommitted_and_unpushed_work_is_told(home: Path) -> None:
+    """Changed and unknown files, commits and stashes that no remote branch holds; each checkout by its place."""
+    repository(home / "own", pushed=False)
+    edited = repository(home / "a/edited")
+    write(edited / "train.py", b"better")
+    write(edited / "new.py")
+    ahead = repository(home / "localfs/ahead")
+    git(ahead, "commit", "-q", "--allow-empty", "-m", "second")
+    stashed = repository(home / "stashed")
+    write(stashed / "train.py", b"stashed")
+    git(stashed, "stash", "-q")
+    (home / "empty").mkdir()
+    git(home / "empty", "init", "-q")
+    told = held(home)
+    assert told is not None
+    assert sorted(told) == [
+        [str(home / "a/edited"), 2, 0],
+        [str(ahead), 0, 1],
+        [str(home / "own"), 0, 1],
+        [str(stashed), 0, 2],
+    ]
+
+
+def test_what_git_ignores_counts_as_a_file(home: Path) -> None:
+    """Git says nothing of it, and it would be lost with the box."""
+    write(repository(home / "code") / "outputs/result.bin")
+    assert held(home) == []
+    assert outside(home)[0] == {"home/code/outputs/result.bin"}
+
+
+def test_checkouts_that_lie_deep_are_files(home: Path) -> None:
+    """Below the depth that is searched, what changed in a checkout counts as files."""
+    repository(home / "1/2/3/4/5/code")
+    assert held(home) == []
+    assert outside(home)[0] == {"home/1/2/3/4/5/code/train.py", "home/1/2/3/4/5/code/.gitignore"}
+
+
+def state_of(place: Path) -> dict[str, tuple[object, ...]]:
+    """Give all that could be changed of a tree: kinds, contents and times."""
+    state: dict[str, tuple[object, ...]] = {}
+    for path in sorted([place, *place.rglob("*")]):
+        s = path.lstat()
+        content = path.read_bytes() if path.is_file() else b""
+        state[str(path)] = (s.st_mode, s.st_ino, s.st_mtime_ns, s.st_ctime_ns, content)
+    return state
+
+
+def test_nothing_is_modified_and_nothing_of_a_checkout_is_run(home: Path, tmp_path: Path) -> None:
+    """An index that is behind is not refreshed; no hook, watcher or filter starts, whatever the checkout asks for."""
+    code = repository(home / "code")
+    trap = write(tmp_path / "trap", f"#!/bin/sh\ntouch {tmp_path}/sprung\ncat\n".encode())
+    trap.chmod(0o755)
+    write(code / ".gitattributes", b"*.py filter=trap\n")
+    for name in ("clean", "process"):
+        git(code, "config", f"filter.trap.{name}", str(trap))
+    git(code, "config", "core.fsmonitor", str(trap))
+    git(code, "config", "trace2.eventTarget", str(tmp_path / "sprung"))
+    for hook in ("post-index-change", "fsmonitor-watchman", "post-checkout"):
+        write(code / f".git/hooks/{hook}", trap.read_bytes()).chmod(0o755)
+    # Its times say that it may have changed, so that git has to read it, and would like to note that it did not.
+    os.utime(code / "train.py", ns=(10**18, 10**18))
+    before = state_of(home)
+    told = held(home)
+    assert told is not None
+    assert [row[0] for row in told] == [str(code)]
+    assert state_of(home) == before
+    assert not (tmp_path / "sprung").exists()
+    git(code, "status")
+    assert (tmp_path / "sprung").exists()
+
+
+def test_without_git_checkouts_are_unknown(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless there is none: then nothing of any can be lost."""
+    monkeypatch.setattr(checkouts, "git_program", lambda: "")
+    assert held(home) == []
+    (home / "code/.git").mkdir(parents=True)
+    assert held(home) is None
+
+
+@pytest.mark.parametrize("says", ["sleep 100", "while :; do echo 0123456789; done"])
+def test_a_git_that_hangs_or_never_ends_is_given_up(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str
+) -> None:
+    """Then nobody can tell; and it does not stay behind."""
+    program = write(tmp_path / "bin/git", f"#!/bin/sh\necho $$ > {tmp_path}/pid\n{says}\n".encode())
+    program.chmod(0o755)
+    monkeypatch.setattr(checkouts, "git_program", lambda: str(program))
+    monkeypatch.setattr(checkouts, "GIT_SECONDS", 1.0)
+    monkeypatch.setattr(checkouts, "GIT_BYTES", 1024 * 1024)
+    (home / "code/.git").mkdir(parents=True)
+    assert held(home) is None
+    pid = int((tmp_path / "pid").read_text())
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_too_many_checkouts_are_unknown(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that were not asked about could hold anything."""
+    monkeypatch.setattr(checkouts, "CHECKOUTS", 1)
+    for name in ("a", "b"):
+        repository(home / name)
+    assert held(home) is None
+
+
+def test_devices_are_those_of_roots_that_are_there(home: Path) -> None:
+    """A root may be a link, and has no device where it is not there."""
+    (home / "link").symlink_to(home / "localfs")
+    assert circumstances.device_of(str(home / "link")) == home.stat().st_dev
+    assert circumstances.device_of(str(home / "missing")) is None
+
+
+def test_gpus_without_nvidia_smi_are_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has devices and nobody who could tell what runs on them can't say; who has neither has nothing there."""
+    monkeypatch.setattr(facts, "nvidia_smi", lambda: "")
+    monkeypatch.setattr(facts, "GPU_DEVICES", (str(tmp_path / "nvidia0"),))
+    assert facts.gpu_processes() == 0
+    write(tmp_path / "nvidia0")
+    assert facts.gpu_processes() is None

@@ -1,0 +1,125 @@
+"""Log-ins and transfers, as the program on the box tells them from a /proc and a utmp that are made up here."""
+
+import os
+import struct
+from pathlib import Path
+
+import pytest
+
+from harvestd.remote.probe.program.sessions import Processes, log_ins, processes_now, transfers
+
+OURS = os.getpid()
+TTY = 34816
+
+_Row = tuple[int, int, int, str]
+"""Number, parent, terminal, name."""
+
+QUIET: list[_Row] = [(1, 0, 0, "systemd"), (50, 1, 0, "sshd")]
+OUR_CONNECTION: list[_Row] = [
+    (60, 50, 0, "sshd"),
+    (61, 60, 0, "sshd"),
+    (OURS, 61, 0, "python3"),
+    (62, OURS, 0, "nvidia-smi"),
+    (63, 61, 0, "sftp-server"),
+]
+
+
+def proc(place: Path, *rows: _Row, commands: dict[int, bytes] | None = None) -> str:
+    """Make a /proc with these processes."""
+    for pid, parent, terminal, name in rows:
+        (place / str(pid)).mkdir(parents=True)
+        (place / f"{pid}/stat").write_text(f"{pid} ({name}) S {parent} {pid} {pid} {terminal} -1 0 0\n")
+        (place / f"{pid}/cmdline").write_bytes((commands or {}).get(pid, name.encode() + b"\0"))
+    (place / "uptime").write_text("1 1\n")
+    return str(place)
+
+
+def seen(place: str) -> Processes:
+    """Give the processes of a made-up /proc."""
+    found = processes_now(place)
+    assert found is not None
+    return found
+
+
+def utmp(path: Path, *records: tuple[int, int, bytes], size: int = 384) -> str:
+    """Write a utmp of records: their kind, process and host."""
+    head = struct.Struct("=h2xi32s4s32s256s")
+    content = b"".join(head.pack(kind, pid, b"pts/0", b"", b"ubuntu", host) for kind, pid, host in records)
+    rows = [content[start : start + head.size].ljust(size, b"\0") for start in range(0, len(content), head.size)]
+    path.write_bytes(b"".join(rows))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([], 0),
+        ([(70, 50, 0, "sshd"), (71, 70, TTY, "bash"), (72, 71, TTY, "vim")], 1),
+        ([(70, 50, 0, "sshd"), (71, 70, TTY, "bash"), (80, 50, 0, "sshd-session"), (81, 80, TTY + 1, "bash")], 2),
+        ([(70, 1, 0, "tmux: server"), (71, 70, TTY, "bash")], 0),
+        ([(70, 1, 0, "jupyter-lab"), (71, 70, TTY, "bash")], 0),
+        ([(70, 50, 0, "sshd"), (71, 70, TTY, "tmux: client")], 1),
+        ([(70, 50, 0, "sshd"), (71, 70, 0, "rsync")], 0),
+        ([(70, 71, TTY, "loop"), (71, 70, TTY, "loop")], 0),
+        ([(70, 50, 0, "sshd"), (71, 70, TTY, "a) S 1 1 1 0 (b")], 1),
+    ],
+    ids=["none", "a shell", "two", "detached tmux", "jupyter", "attached tmux", "no terminal", "loop", "odd name"],
+)
+def test_log_ins_are_terminals_below_sshd(tmp_path: Path, rows: list[_Row], expected: int) -> None:
+    """Where nobody keeps a utmp a session is a terminal that came by SSH; our own connection has none."""
+    place = proc(tmp_path / "proc", *QUIET, *OUR_CONNECTION, *rows)
+    assert log_ins(seen(place), str(tmp_path / "no utmp")) == expected
+
+
+@pytest.mark.parametrize(
+    ("records", "expected"),
+    [
+        ([(2, 0, b""), (7, OURS, b"192.0.2.1")], 1),
+        ([(2, 0, b""), (8, OURS, b"192.0.2.1")], 0),
+        ([(2, 0, b""), (7, 2**22 + 1, b"192.0.2.1")], 0),
+        ([(2, 0, b""), (7, OURS, b"tmux(99).%0"), (7, OURS, b":pts/3:S.0")], 0),
+        ([(2, 0, b""), (7, OURS, b":0"), (7, OURS, b"192.0.2.1")], 2),
+    ],
+    ids=["living", "dead by the record", "dead by its process", "detached", "at the screen too"],
+)
+@pytest.mark.parametrize("size", [384, 400])
+def test_log_ins_stand_in_utmp(tmp_path: Path, records: list[tuple[int, int, bytes]], expected: int, size: int) -> None:
+    """A record counts while its process lives, whatever the size of a record is on that machine."""
+    kept = utmp(tmp_path / "utmp", *records, size=size)
+    place = proc(tmp_path / "proc", *QUIET)
+    assert log_ins(seen(place), kept) == expected
+    assert log_ins(None, kept) == expected
+
+
+def test_nobody_can_tell_of_log_ins_without_utmp_and_proc(tmp_path: Path) -> None:
+    """An empty utmp is one that nobody keeps."""
+    (tmp_path / "utmp").touch()
+    assert log_ins(None, str(tmp_path / "utmp")) is None
+
+
+def test_hidden_processes_are_unknown(tmp_path: Path) -> None:
+    """Where /proc shows us our own processes alone, there is no saying what else runs."""
+    place = proc(tmp_path / "proc", (OURS, 1, 0, "python3"))
+    assert processes_now(place) is None
+    assert processes_now(str(tmp_path / "nothing")) is None
+    assert transfers(None) is None
+
+
+@pytest.mark.parametrize(
+    ("row", "command", "expected"),
+    [
+        ((70, 50, 0, "sftp-server"), b"/usr/lib/openssh/sftp-server\0", 1),
+        ((70, 50, 0, "scp"), b"scp\0-t\0/tmp\0", 1),
+        ((70, 1, 0, "rsync"), b"rsync\0--server\0", 1),
+        ((70, 1, 0, "huggingface-cli"), b"huggingface-cli\0upload\0", 1),
+        ((70, 1, 0, "python3.11"), b"/usr/bin/python3.11\0/usr/local/bin/aws\0s3\0cp\0", 1),
+        ((70, 1, 0, "python3"), b"python3\0train.py\0--scp\0", 0),
+        ((70, 50, 0, "sshd"), b"sshd: ubuntu@internal-sftp\0", 1),
+        ((70, 50, 0, "sshd"), b"sshd: ubuntu@notty\0", 0),
+        ((70, 1, 0, "rsyncd-watch"), b"rsyncd-watch\0", 0),
+    ],
+)
+def test_transfers_are_known_by_their_programs(tmp_path: Path, row: _Row, command: bytes, expected: int) -> None:
+    """What carries files counts by its name, one that Python runs by its script; ours never does."""
+    place = proc(tmp_path / "proc", *QUIET, *OUR_CONNECTION, row, commands={row[0]: command})
+    assert transfers(seen(place), place) == expected

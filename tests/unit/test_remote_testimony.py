@@ -1,0 +1,112 @@
+"""What a box says of its circumstances is believed in form alone: a table of what hostile boxes might say."""
+
+import json
+from typing import Any
+
+import pytest
+
+from harvestd.remote.circumstances import Checkout, Circumstances, Outside
+from harvestd.remote.probe.answer_parts import BrokenAnswer
+from harvestd.remote.probe.testimony import circumstances
+
+ROOTS = ("/home/ubuntu/localfs", "/gone")
+HONEST: dict[str, Any] = {
+    "id": 3,
+    "machine": "3d1219c7c4c5404aaa1f6d2a48adfda4",
+    "host": "gpu-a",
+    "processes": 2,
+    "log_ins": 1,
+    "transfers": 0,
+    "devices": [65024, None],
+    "outside": {"files": 2, "size": 10, "newest": ["/home/ubuntu/notes.md"], "whole": True},
+    "checkouts": [["/home/ubuntu/code", 1, 0]],
+}
+
+
+def told(**changes: object) -> bytes:
+    """Give an honest answer with some of it replaced."""
+    return json.dumps(HONEST | changes).encode()
+
+
+def test_an_honest_answer_is_taken_as_it_is() -> None:
+    """Every part arrives, and a root that is not there has no device."""
+    assert circumstances(told(), 3, ROOTS) == Circumstances(
+        machine="3d1219c7c4c5404aaa1f6d2a48adfda4",
+        hostname="gpu-a",
+        gpu_processes=2,
+        log_ins=1,
+        transfers=0,
+        devices={"/home/ubuntu/localfs": 65024},
+        outside=Outside(2, 10, ("/home/ubuntu/notes.md",)),
+        checkouts=(Checkout("/home/ubuntu/code", 1, 0),),
+    )
+
+
+@pytest.mark.parametrize("part", ["processes", "log_ins", "transfers", "outside", "checkouts"])
+def test_what_a_box_cannot_say_stays_unknown(part: str) -> None:
+    """A part that is missing, or null, is None: never a number, never nothing at stake."""
+    missing = {name: value for name, value in HONEST.items() if name != part}
+    name = {"processes": "gpu_processes"}.get(part, part)
+    for payload in (told(**{part: None}), json.dumps(missing).encode()):
+        assert getattr(circumstances(payload, 3, ROOTS), name) is None
+
+
+def test_words_for_people_are_made_plain() -> None:
+    """A host's name with an escape sequence reaches nobody's terminal."""
+    assert circumstances(told(host="a\x1b[2Jb"), 3, ROOTS).hostname == "a?[2Jb"
+
+
+HOSTILE: list[dict[str, object]] = [
+    {"id": 2},
+    {"id": True},
+    {"machine": None},
+    {"machine": "m" * 257},
+    {"host": ["a"]},
+    {"host": "h" * 5000},
+    {"processes": -1},
+    {"processes": 2**63},
+    {"processes": True},
+    {"processes": 0.0},
+    {"log_ins": "0"},
+    {"log_ins": -1},
+    {"log_ins": []},
+    {"transfers": -1},
+    {"transfers": 10**400},
+    {"devices": {}},
+    {"devices": []},
+    {"devices": [1, 2, 3]},
+    {"devices": [-1, None]},
+    {"devices": [2**65, None]},
+    {"devices": ["65024", None]},
+    {"outside": []},
+    {"outside": {}},
+    {"outside": {"files": -1, "size": 0, "newest": [], "whole": True}},
+    {"outside": {"files": 0, "size": -1, "newest": [], "whole": True}},
+    {"outside": {"files": 0, "size": 0, "newest": [], "whole": 1}},
+    {"outside": {"files": 0, "size": 0, "newest": [], "whole": None}},
+    {"outside": {"files": 0, "size": 0, "newest": "/a", "whole": True}},
+    {"outside": {"files": 0, "size": 0, "newest": ["/a"], "whole": True}},
+    {"outside": {"files": 99, "size": 0, "newest": ["/a"] * 21, "whole": True}},
+    {"outside": {"files": 1, "size": 0, "newest": ["a"], "whole": True}},
+    {"outside": {"files": 1, "size": 0, "newest": [""], "whole": True}},
+    {"outside": {"files": 1, "size": 0, "newest": ["/a\0b"], "whole": True}},
+    {"outside": {"files": 1, "size": 0, "newest": ["/\ud800"], "whole": True}},
+    {"outside": {"files": 1, "size": 0, "newest": ["/" + "a" * 4096], "whole": True}},
+    {"outside": {"files": 1, "size": 0, "newest": [None], "whole": True}},
+    {"checkouts": {}},
+    {"checkouts": ["/a"]},
+    {"checkouts": [["/a", 1]]},
+    {"checkouts": [["/a", 1, 0, 0]]},
+    {"checkouts": [["a", 1, 0]]},
+    {"checkouts": [["/a", -1, 0]]},
+    {"checkouts": [["/a", 0, 0]]},
+    {"checkouts": [["/a", 1, None]]},
+    {"checkouts": [["/a", 1, 0]] * 51},
+]
+
+
+@pytest.mark.parametrize("lie", HOSTILE, ids=lambda lie: json.dumps(lie)[:60])
+def test_no_hostile_answer_is_believed(lie: dict[str, object]) -> None:
+    """Numbers out of range, endless lists and places that are none break the protocol; none crashes what reads it."""
+    with pytest.raises(BrokenAnswer):
+        circumstances(told(**lie), 3, ROOTS)
