@@ -20,6 +20,7 @@ from harvestd.catalogue.asking import Changes
 from harvestd.catalogue.database import Database, translated
 from harvestd.catalogue.devices import Devices
 from harvestd.catalogue.entries import HostRecord, Intent, Transfer
+from harvestd.catalogue.verdicts import Verdicts
 from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.layout import LeftOut
 from harvestd.convention.naming import ExperimentName
@@ -38,6 +39,7 @@ class Catalogue:
         self._database = database
         self.knowledge = knowledge
         self.devices = Devices(database)
+        self.verdicts = Verdicts(database)
         self.is_new = False
         """Whether there was none before: what the data root holds is not in it yet."""
         self._left_out: dict[str, Mapping[str | None, tuple[LeftOut, ...]]] = {}

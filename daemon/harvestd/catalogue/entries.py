@@ -2,6 +2,7 @@
 
 from harvestd.convention.records import FileRecord
 from harvestd.convention.values import value
+from harvestd.convention.verdict import Verdict
 
 GONE = "gone"
 
@@ -21,6 +22,20 @@ class HostRecord:
     """Unix time of the last whole pass."""
     error: str = ""
     pending_bytes: int = 0
+
+
+@value
+class VerdictRecord:
+    """A verdict on one host, with what the host costs. Times are Unix seconds on our clock."""
+
+    identity: str
+    name: str
+    verdict: Verdict
+    judged_at: float
+    idle_since: float | None = None
+    """None: it is at work, or nobody knows."""
+    cents_per_hour: int | None = None
+    """In hundredths of the cloud's currency; None: nobody said."""
 
 
 @value

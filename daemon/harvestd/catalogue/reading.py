@@ -11,6 +11,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Row, and_, create_engi
 from harvestd.catalogue import rows, schema
 from harvestd.catalogue.database import open_engine, reading, translated, writing
 from harvestd.catalogue.devices import forget_devices
+from harvestd.catalogue.entries import VerdictRecord
 from harvestd.catalogue.pins import FILE_NAME
 from harvestd.convention.artifacts import Kind
 from harvestd.convention.layout import LeftOut
@@ -69,6 +70,23 @@ def experiments(connection: Connection) -> dict[str, ExperimentRecord]:
 def requests(connection: Connection) -> list[Request]:
     """Give all that was ever asked for by hand, oldest first."""
     return [rows.request_of(row) for row in connection.execute(select(schema.requests).order_by(schema.requests.c.id))]
+
+
+def verdicts(connection: Connection) -> dict[str, VerdictRecord]:
+    """Give the newest verdict on each host that was ever judged, by its identity."""
+    return {row.identity: rows.verdict_record_of(row) for row in connection.execute(select(schema.verdicts))}
+
+
+def verdict_on(connection: Connection, identity: str) -> VerdictRecord | None:
+    """Give the newest verdict on one host; None: it was never judged."""
+    row = connection.execute(select(schema.verdicts).where(schema.verdicts.c.identity == identity)).first()
+    return rows.verdict_record_of(row) if row else None
+
+
+def request(connection: Connection, number: int) -> Request | None:
+    """Give what was asked for by hand under this id; None where nothing was, or it is forgotten."""
+    row = connection.execute(select(schema.requests).where(schema.requests.c.id == number)).first()
+    return rows.request_of(row) if row else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any, Final
 from sqlalchemy import Row
 
 from harvestd.catalogue import schema
+from harvestd.catalogue.entries import VerdictRecord
 from harvestd.convention.artifacts import Kind
 from harvestd.convention.facts import ConfigFacts, TrainingInfo
 from harvestd.convention.naming import ExperimentName, Part
@@ -17,6 +18,7 @@ from harvestd.convention.patterns import Finetuned
 from harvestd.convention.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
 from harvestd.convention.requests import Request, RequestKind
 from harvestd.convention.snapshot import Version
+from harvestd.convention.verdict_documents import text_of, verdict_of_text
 
 
 def experiment_row(experiment: ExperimentRecord) -> dict[str, Any]:
@@ -139,6 +141,25 @@ def request_of(row: Row[Any]) -> Request:
         taken_at=row.taken_at,
         settled_at=row.settled_at,
         outcome=row.outcome,
+    )
+
+
+def verdict_row(record: VerdictRecord) -> dict[str, Any]:
+    """Give the columns of `verdicts`."""
+    return {
+        "identity": record.identity,
+        "name": record.name,
+        "verdict": text_of(record.verdict),
+        "judged_at": record.judged_at,
+        "idle_since": record.idle_since,
+        "cents_per_hour": None if record.cents_per_hour is None else fitting(record.cents_per_hour),
+    }
+
+
+def verdict_record_of(row: Row[Any]) -> VerdictRecord:
+    """Read a row of `verdicts`."""
+    return VerdictRecord(
+        row.identity, row.name, verdict_of_text(row.verdict), row.judged_at, row.idle_since, row.cents_per_hour
     )
 
 

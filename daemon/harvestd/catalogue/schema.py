@@ -7,7 +7,7 @@ from sqlalchemy.types import TypeDecorator
 
 from harvestd.convention.paths import decoded, encoded
 
-HEAD = "0004"
+HEAD = "0005"
 """The migration that makes exactly these tables."""
 
 metadata = MetaData()
@@ -157,6 +157,17 @@ requests = Table(
     Column("taken_at", Float),
     Column("settled_at", Float),
     Column("outcome", PathText, nullable=False),
+)
+
+verdicts = Table(
+    "verdicts",
+    metadata,
+    Column("identity", String, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("verdict", String, nullable=False),
+    Column("judged_at", Float, nullable=False),
+    Column("idle_since", Float),
+    Column("cents_per_hour", BigInteger),
 )
 
 left_out = Table(

@@ -29,6 +29,8 @@ COMMANDS = {
     "runs": _Entry("catalogue", "runs", "List all training runs that were seen."),
     "show": _Entry("catalogue", "show", "Show all of an experiment or a run."),
     "experiments": _Entry("experiments", "experiments", "List all experiments, with what is here of them."),
+    "safe": _Entry("safe", "safe", "Say whether HOST may be switched off, and why not."),
+    "wait": _Entry("safe", "wait", "Return when HOST may be switched off."),
     "fetch": _Entry("asking", "fetch", "Bring what the rules leave out of RUN, as long as its box lives."),
     "ignore": _Entry("asking", "ignore", "Fetch nothing more of RUN; what is here stays."),
     "explain": _Entry("catalogue", "explain", "Say where a file came from, or why one is not here."),
@@ -54,6 +56,7 @@ Exit codes:
   5  no host could be reached
   6  the disk is full
   7  another daemon holds the data root; for `status`: none runs
+ 10  `safe`, `wait`: not safe, or not known
 
 `harvestd COMMAND --help` says more of each command.
 """

@@ -10,10 +10,13 @@ from harvestd.cli.loading import settings_of
 from harvestd.cli.output import Page, print_json
 from harvestd.cli.places import LocalPlace, place_of
 from harvestd.cli.presence import daemon_pid
+from harvestd.convention.requests import RequestKind
 from harvestd.errors import ExitCode, Fatal
 
 _HOST_KEYS = """name, address, state, configured, method, first_seen,
-  last_success, pending_bytes, error"""
+  last_success, pending_bytes, error,
+  verdict (as of `safe`, or null), judged, idle_since,
+  cents_per_hour, cents_since_idle"""
 _RUN_KEYS = """name, host, path, experiment, step, total_steps,
   seconds_left, finished"""
 _FILE_KEYS = """path, kind, bytes, sha256, host, from, from_bytes,
@@ -69,7 +72,11 @@ def status(flags: Flags, *, as_json: bool) -> ExitCode:
         runs = reading.runs(connection)
         experiments = reading.experiments(connection)
         holdings = reading.holdings(connection).values()
-        outstanding = [request for request in reading.requests(connection) if request.is_open]
+        outstanding = [
+            request
+            for request in reading.requests(connection)
+            if request.is_open and request.kind is not RequestKind.JUDGE
+        ]
     if pid is None:
         tell_warning("no daemon runs; this is what the catalogue knows", "`harvestd run` starts one")
     if as_json:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from harvestd.catalogue import reading
-from harvestd.catalogue.entries import GONE
-from harvestd.cli import quantities
+from harvestd.catalogue.entries import GONE, VerdictRecord
+from harvestd.cli import judging, quantities
 from harvestd.cli.tables import Cell, Column, Row, Styled
 from harvestd.convention.records import ExperimentRecord, RunRecord
 from harvestd.inventory.lambda_cloud import LambdaCloudHosts
@@ -19,6 +19,8 @@ HOSTS = (
     Column("READ BY"),
     Column("LAST SUCCESS"),
     Column("PENDING", "right"),
+    Column("VERDICT", wide=True),
+    Column("COST", wide=True),
     Column("ADDRESS", wide=True),
     Column("ERROR", wide=True),
 )
@@ -51,11 +53,14 @@ class HostView:
     last_success: float | None = None
     pending_bytes: int = 0
     error: str = ""
+    judged: VerdictRecord | None = None
+    """The newest verdict on it; None: there is none."""
 
 
 def hosts(connection: Connection, settings: Settings) -> list[HostView]:
     """Give all hosts by name: those of the configuration, and those that were seen before and left it."""
     addresses = {host.name: host.address for host in settings.hosts}
+    judged = reading.verdicts(connection)
     is_cloud = settings.lambda_cloud.enabled
     seen = {
         row.name: HostView(
@@ -68,6 +73,7 @@ def hosts(connection: Connection, settings: Settings) -> list[HostView]:
             last_success=row.last_success,
             pending_bytes=row.pending_bytes,
             error=row.error,
+            judged=judged.get(row.identity),
         )
         for row in reading.hosts(connection)
     }
@@ -90,6 +96,8 @@ def host_row(host: HostView, *, watched: bool) -> Row:
         host.method or quantities.NOTHING,
         quantities.age(host.last_success),
         quantities.size(host.pending_bytes) if host.pending_bytes else quantities.NOTHING,
+        judging.cell(host.judged, watched=watched and host.state != GONE),
+        judging.cost(host.judged, watched=watched and host.state != GONE),
         host.address,
         Styled(host.error, "yellow"),
     )
@@ -143,6 +151,7 @@ def host_document(host: HostView) -> dict[str, object]:
         "last_success": quantities.timestamp(host.last_success),
         "pending_bytes": host.pending_bytes,
         "error": host.error or None,
+        **judging.document(host.judged),
     }
 
 

@@ -32,7 +32,7 @@ def wait_until_settled(settings: Settings, found: Subject, made: Sequence[int], 
     Raises `Fatal` (7) where the daemon that has them ends: nobody would settle them.
     """
     end = time.monotonic() + timeout.total_seconds()
-    with _line() as line:
+    with one_line() as line:
         while True:
             requests = answers(settings, made)
             left = end - time.monotonic()
@@ -60,7 +60,9 @@ def _progress(settings: Settings, found: Subject, requests: Sequence[Request]) -
     return f"{len(here)} of {quantities.count(files, 'file')} here, {came} of {quantities.size(size)}"
 
 
-class _Line(Protocol):
+class Line(Protocol):
+    """One line of standard error."""
+
     def say(self, text: str) -> None:
         """Show this in place of what was shown."""
 
@@ -71,7 +73,7 @@ class _Nowhere:
 
 
 @contextmanager
-def _line() -> Iterator[_Line]:
+def one_line() -> Iterator[Line]:
     """Give one line of standard error that is written anew again and again; off a terminal there is none."""
     console = console_on(sys.stderr)
     if console is None or console.is_dumb_terminal:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from harvestd.convention.checkpoints import is_passing
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
-from harvestd.convention.requests import NO_WISHES, Request, Wishes, wishes_of
+from harvestd.convention.requests import NO_WISHES, Request, RequestKind, Wishes, wishes_of
 
 _Parts = tuple[str, ...]
 
@@ -123,6 +123,10 @@ class Knowledge:
     def learn_request(self, request: Request) -> None:
         """Add what a person asked for by hand, or replace what was known of it."""
         self.version += 1
+        if request.kind is RequestKind.JUDGE and not request.is_open:
+            # Answered, it is of no use any more; and who waits for a box asks often.
+            self._requests[request.run].pop(request.id, None)
+            return
         self._requests[request.run][request.id] = request
         self._wishes[request.run] = wishes_of(self._requests[request.run].values())
 

@@ -30,6 +30,8 @@ class RequestKind(StrEnum):
     """To bring nothing more of a run. Detail: {"undo": true} takes it back."""
     NAME = "name"
     """To call an experiment by another name."""
+    JUDGE = "judge"
+    """To make a verdict on a host now; its storage is the host's identity, and its place the host's name."""
 
 
 @value

@@ -41,6 +41,8 @@ class Attending:
         """By host: how what was asked for stood there at its last look."""
         self._awaited: set[str] = set()
 
+        self.judging = Bell()
+        """Rung when somebody asks for a verdict."""
         self.names: Naming | None = None
         """Who gives experiments the names that are asked for; nobody where there is no data root."""
 
@@ -64,21 +66,24 @@ class Attending:
                 await anyio.sleep(_LISTEN_EVERY)
 
     async def take(self) -> bool:
-        """Take notice of what was asked since the last time; tells whether there was anything."""
+        """Take notice of what was asked since the last time; tells whether hosts are to be looked at for it."""
         taken = await self._catalogue.take_requests()
         for request in taken:
             get_logger().info(Event.REQUEST_TAKEN, **self._fields(request))
         for request in self._catalogue.knowledge.open_requests():
             ignored = self._catalogue.knowledge.wishes_for(*request.run).ignored
             if request.kind is RequestKind.IGNORE:
-                await self._settle(request, _outcome_of_ignoring(request))
+                await self.settle(request, _outcome_of_ignoring(request))
             elif request.kind is RequestKind.FETCH and ignored:
-                await self._settle(request, f"{REFUSED}{ignored.reason}")
+                await self.settle(request, f"{REFUSED}{ignored.reason}")
             elif request.kind is RequestKind.NAME and self.names is not None:
                 outcome = await self.names(request)
                 if outcome:
-                    await self._settle(request, outcome)
-        return bool(taken)
+                    await self.settle(request, outcome)
+        judging = [request.kind is RequestKind.JUDGE for request in taken]
+        if any(judging):
+            self.judging.ring()
+        return not all(judging)
 
     def awaits(self, host: str) -> None:
         """Note that a host is about to be looked at: nothing is settled before it has said something."""
@@ -91,7 +96,7 @@ class Attending:
         for request in self._catalogue.knowledge.open_requests():
             outcome = self._outcome(request)
             if outcome:
-                await self._settle(request, outcome)
+                await self.settle(request, outcome)
 
     def left(self, host: str) -> None:
         """Note that a host is not looked at any more, or can't be, and has no say."""
@@ -109,11 +114,14 @@ class Attending:
             return ""
         return _outcome_of(shown)
 
-    async def _settle(self, request: Request, outcome: str) -> None:
+    async def settle(self, request: Request, outcome: str) -> None:
+        """Record and tell what came of a request."""
         await self._catalogue.settle_request(request, outcome)
         get_logger().info(Event.REQUEST_SETTLED, **self._fields(request), reason=outcome)
 
     def _fields(self, request: Request) -> dict[str, object]:
+        if request.kind is RequestKind.JUDGE:
+            return {"host": request.place, "kind": str(request.kind), "what": str(request.kind)}
         run = self._catalogue.knowledge.run_at(*request.run)
         what = request.thing or str(request.kind)
         return {"run_id": run.name if run else None, "path": request.place, "kind": str(request.kind), "what": what}

@@ -14,6 +14,7 @@ from harvestd.harvest.bell import Bell
 from harvestd.harvest.house import House
 from harvestd.harvest.roll import Present, Roll
 from harvestd.harvest.tally import Tally
+from harvestd.harvest.verdicts import Verdicts
 from harvestd.harvest.watcher import Watcher
 from harvestd.inventory.merge import Inventory
 from harvestd.inventory.provider import Host
@@ -47,11 +48,15 @@ class _Watch:
 class Fleet:
     """Follows the inventory: a host that appears is watched, one that leaves is not any more."""
 
-    def __init__(self, house: House, root: DataRoot, scan_now: Bell, tally: Tally) -> None:
+    def __init__(
+        self, house: House, root: DataRoot, scan_now: Bell, tally: Tally, only: frozenset[str] | None = None
+    ) -> None:
+        """`only`: the names of the hosts that are watched; None: all."""
         self._house = house
         self._root = root
         self._scan_now = scan_now
         self._tally = tally
+        self._only = only
         self._providers = Providers(house.settings)
         self._watching: dict[str, _Watch] = {}
         """By identity; one that was told to end stays until it has."""
@@ -76,6 +81,7 @@ class Fleet:
             tasks.start_soon(self._house.waking.run)
             tasks.start_soon(self._keep_following, tasks)
             tasks.start_soon(self._attend)
+            tasks.start_soon(Verdicts(self._house, self._host_of).run)
             with anyio.move_on_after(_FIRST_SETS):
                 await inventory.wait_complete()
             self._follow(tasks)
@@ -101,12 +107,16 @@ class Fleet:
         self._scan_now.ring()
 
     def _take(self, hosts: frozenset[Host]) -> None:
-        self._hosts = hosts
-        self._house.known = len(hosts)
+        self._hosts = frozenset(host for host in hosts if self._only is None or host.name in self._only)
+        self._house.known = len(self._hosts)
         self._house.present = {host.identity: host for host in hosts}
         self._house.hosts = frozenset(host.name for host in hosts)
         self._house.ending = frozenset(host.name for host in hosts if host.ending)
         self._changed.ring()
+
+    def _host_of(self, identity: str) -> Host | None:
+        watch = self._watching.get(identity)
+        return None if watch is None else watch.way.host
 
     def _follow(self, tasks: TaskGroup) -> None:
         wanted = {host.identity: self._way(host) for host in sorted(self._hosts, key=lambda each: each.name)}

@@ -44,6 +44,7 @@ def _hosts(tables: Iterable[HostSettings]) -> frozenset[Host]:
             source=StaticHosts.name,
             hardware=table.hardware,
             experiment=table.experiment,
+            cents_per_hour=table.cents_per_hour,
         )
         for table in tables
     )

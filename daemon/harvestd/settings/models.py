@@ -59,6 +59,8 @@ class HostSettings(Ssh, Remote):
     """As it stands in directory names, such as "8x_h100"; None: found out."""
     experiment: ExperimentName | None = None
     """The experiment of every run of this box; None: the naming rules say."""
+    cents_per_hour: int | None = Field(default=None, ge=0, le=10_000_000)
+    """What the box costs, for who is told the price of waiting; None: nobody knows."""
 
     # A key written with its default overrides a section, one left out does not: two such tables are not equal.
     def __eq__(self, other: object) -> bool:

@@ -1,0 +1,193 @@
+"""Asking who works on the data root for a verdict, and waiting for a good one. Reads the catalogue, writes one request.
+
+Who answers is a daemon, or this process itself where `harvest.alone` makes it one: the way is the same.
+"""
+
+import math
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import anyio
+import anyio.to_thread
+
+from harvestd.catalogue import reading
+from harvestd.catalogue.asking import ask
+from harvestd.catalogue.entries import VerdictRecord
+from harvestd.cli import judging, quantities
+from harvestd.cli.presence import daemon_pid
+from harvestd.cli.waiting import Line
+from harvestd.convention.requests import RequestKind
+from harvestd.convention.verdict import Answer, Reason, ReasonKind, Verdict
+from harvestd.errors import ExitCode, Fatal
+from harvestd.harvest.alone import looked_at_once, watching_alone
+from harvestd.harvest.passes import find_hosts
+from harvestd.inventory.static import StaticHosts
+from harvestd.settings import Settings
+from harvestd.telemetry.escaping import escaped
+
+PATIENCE: Final = timedelta(minutes=4)
+"""How long an answer may take."""
+_LISTEN_EVERY: Final = 0.2
+_LOOK_EVERY: Final = 1.0
+"""Seconds between two looks into the catalogue: for an answer, and for a verdict that changed."""
+_ANEW: Final = 300.0
+_SOON: Final = 2.0
+"""Seconds between two questions: at most, and at least."""
+_RESTARTING: Final = 30.0
+"""Seconds for which a daemon that ended may come back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The host that is asked about."""
+
+    settings: Settings
+    name: str
+    identity: str
+
+
+def subject_of(settings: Settings, name: str) -> Subject:
+    """Give the host called `name`: one that is written down, was seen before, or that the cloud names now.
+
+    Raises `Fatal` (4) for a name that nobody has, `Retry` where the cloud does not say.
+    """
+    if any(table.name == name for table in settings.hosts):
+        return Subject(settings, name, f"{StaticHosts.name}:{name}")
+    with reading.questions(settings.state) as connection:
+        seen = [row.identity for row in reading.hosts(connection) if row.name == name]
+    if seen:
+        return Subject(settings, name, seen[0])
+    found = anyio.run(find_hosts, settings, [name])
+    if not found.hosts:
+        raise found.failures[0]
+    return Subject(settings, name, found.hosts[0].identity)
+
+
+@asynccontextmanager
+async def attended(subject: Subject) -> AsyncIterator[None]:
+    """Have somebody answer for the body: the daemon that runs, or this process, which is one for that host alone."""
+    if daemon_pid(subject.settings) is not None:
+        yield
+        return
+    async with watching_alone(subject.settings, subject.name):
+        yield
+
+
+async def verdict_alone(subject: Subject, line: Line) -> VerdictRecord:
+    """Look at a host once, where no daemon runs. Raises `Fatal` (7) where one came up in between."""
+    found = await find_hosts(subject.settings, [subject.name])
+    if not found.hosts:
+        raise found.failures[0]
+    host = found.hosts[0]
+    line.say(f"{subject.name}: a whole look is made")
+    verdict = await looked_at_once(subject.settings, host)
+    return VerdictRecord(host.identity, host.name, verdict, time.time(), cents_per_hour=host.cents_per_hour)
+
+
+async def verdict_now(subject: Subject, line: Line, patience: float = PATIENCE.total_seconds()) -> VerdictRecord:
+    """Have a verdict made now, with a whole look. One that nobody could make in `patience` seconds is *not safe*.
+
+    Raises `Fatal` (7) where whoever should answer has ended.
+    """
+    settings, began = subject.settings, time.monotonic()
+    key = (subject.identity, subject.name)
+    number = await anyio.to_thread.run_sync(lambda: ask(settings.state, RequestKind.JUDGE, key, {}))
+    presence = _Presence(settings)
+    while True:
+        outcome, record = await anyio.to_thread.run_sync(_answer, subject, number)
+        if outcome is not None:
+            refused = outcome.partition("refused: ")[2]
+            return _unknown(subject, record, refused) if refused or record is None else record
+        left = patience - (time.monotonic() - began)
+        if left <= 0:
+            return _unknown(subject, record, "nobody answered in time")
+        await anyio.to_thread.run_sync(presence.check)
+        line.say(f"{subject.name}: a whole look is made, {quantities.duration(time.monotonic() - began)}")
+        await anyio.sleep(min(_LISTEN_EVERY, left))
+
+
+async def verdict_when_safe(subject: Subject, line: Line, patience: timedelta) -> VerdictRecord:
+    """Return with a verdict that is safe, made with a whole look; or with the last one when this time is over.
+
+    In between it only reads what the daemon says anyway. Raises as `verdict_now`.
+    """
+    end = time.monotonic() + patience.total_seconds()
+    while True:
+        left = max(0.0, end - time.monotonic())
+        record = await verdict_now(subject, line, min(left, PATIENCE.total_seconds()))
+        left = end - time.monotonic()
+        if record.verdict.is_safe or left <= 0:
+            return record
+        await _worth_asking(subject, record, line, min(left, _pause(record.verdict)))
+
+
+async def _worth_asking(subject: Subject, record: VerdictRecord, line: Line, pause: float) -> None:
+    """Return when this much time is over, or the daemon thinks that the host is safe."""
+    presence = _Presence(subject.settings)
+    end = time.monotonic() + pause
+    newest, asked = record, record.judged_at
+    while True:
+        left = end - time.monotonic()
+        if left <= 0 or (newest.verdict.is_safe and newest.judged_at > asked):
+            return
+        line.say(_progress(newest))
+        await anyio.sleep(min(_LOOK_EVERY, left))
+        await anyio.to_thread.run_sync(presence.check)
+        found = await anyio.to_thread.run_sync(_newest, subject)
+        newest = newest if found is None else found
+
+
+def _pause(verdict: Verdict) -> float:
+    """Give how many seconds later a whole look may say something else, as far as that is known."""
+    left = math.inf if verdict.left is None else verdict.left.total_seconds()
+    return min(_ANEW, max(_SOON, left))
+
+
+def _progress(record: VerdictRecord) -> str:
+    left = record.verdict.left
+    passed = time.time() - record.judged_at
+    about = "" if left is None else f", about {quantities.duration(max(1.0, left.total_seconds() - passed))}"
+    return escaped(f"{record.name}: {judging.short(record.verdict)}{about}")
+
+
+def _newest(subject: Subject) -> VerdictRecord | None:
+    with reading.questions(subject.settings.state) as connection:
+        return reading.verdict_on(connection, subject.identity)
+
+
+def _answer(subject: Subject, number: int) -> tuple[str | None, VerdictRecord | None]:
+    """Give what came of the request, None while it is open, and the newest verdict."""
+    with reading.questions(subject.settings.state) as connection:
+        request = reading.request(connection, number)
+        record = reading.verdict_on(connection, subject.identity)
+    return (None if request is None or request.is_open else request.outcome), record
+
+
+def _unknown(subject: Subject, record: VerdictRecord | None, why: str) -> VerdictRecord:
+    """Give the verdict on a host on which none could be made."""
+    verdict = Verdict(Answer.NOT_SAFE, (Reason(ReasonKind.NOT_LOOKED_AT, why or "nobody said"),))
+    cents = record.cents_per_hour if record else None
+    return VerdictRecord(subject.identity, subject.name, verdict, time.time(), cents_per_hour=cents)
+
+
+class _Presence:
+    """Notices when nobody is at work on the data root any more."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._seen = time.monotonic()
+
+    def check(self) -> None:
+        """Raise `Fatal` (7) where nobody has been there for a while: a daemon may be restarted."""
+        if daemon_pid(self._settings) is not None:
+            self._seen = time.monotonic()
+        elif time.monotonic() - self._seen > _RESTARTING:
+            raise Fatal(
+                "the daemon ended before it answered",
+                hint="`harvestd run` starts it; without one this command looks for itself",
+                exit_code=ExitCode.LOCKED,
+            )

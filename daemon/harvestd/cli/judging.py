@@ -1,0 +1,141 @@
+"""Verdicts as people and programs read them: a cell in a list of hosts, a page of its own, a JSON document."""
+
+import time
+from collections.abc import Iterable
+from typing import Any, Final
+
+from harvestd.catalogue.entries import VerdictRecord
+from harvestd.cli import quantities
+from harvestd.cli.output import Page
+from harvestd.cli.tables import Cell, Column, Row, Styled
+from harvestd.convention.cost import cents_since, money, rate
+from harvestd.convention.verdict import Answer, Loss, Verdict
+from harvestd.convention.verdict_documents import document_of
+
+KEYS: Final = """verdict {answer, safe,
+  reasons[] {kind, detail, bytes, seconds},
+  losses[] {kind, what, bytes, entries},
+  survives[] {kind, what, bytes, entries, through},
+  accepted[], bytes_outstanding, seconds_left},
+  judged, idle_since, cents_per_hour, cents_since_idle"""
+"""What `document` gives, for a command's help."""
+
+_OLD: Final = 600.0
+"""Seconds after which a verdict says nothing of now."""
+_STYLES: Final = {Answer.SAFE: "green", Answer.SAFE_EXCEPT: "yellow", Answer.NOT_SAFE: "red"}
+_REASONS: Final = (Column("REASON"), Column("BYTES", "right"), Column("OVER IN", "right"), Column("DETAIL", wide=True))
+_LOSSES: Final = (Column("LOSS"), Column("FILES", "right"), Column("BYTES", "right"), Column("WHAT", wide=True))
+_SURVIVALS: Final = (*_LOSSES[:3], Column("ON"), _LOSSES[3])
+
+
+def short(verdict: Verdict) -> str:
+    """Give a verdict in a line; it may quote a box."""
+    match verdict.answer:
+        case Answer.SAFE:
+            return "safe"
+        case Answer.SAFE_EXCEPT:
+            return f"safe except {_named(verdict.losses)}"
+        case Answer.NOT_SAFE:
+            first, *others = [reason.detail for reason in verdict.reasons] or ["nobody knows why"]
+            return f"not safe: {first}" + (f" (and {len(others)} more)" if others else "")
+
+
+def _named(losses: Iterable[Loss]) -> str:
+    sizes: dict[str, list[int | None]] = {}
+    for loss in losses:
+        sizes.setdefault(_words(loss.kind), []).append(loss.size)
+    return ", ".join(
+        kind if None in found else f"{kind} ({quantities.size(sum(size or 0 for size in found))})"
+        for kind, found in sizes.items()
+    )
+
+
+def _words(kind: str) -> str:
+    return kind.replace("_", " ")
+
+
+def cell(record: VerdictRecord | None, *, watched: bool) -> Cell:
+    """Give the verdict for a list of hosts; `watched`: a daemon runs that keeps it fresh.
+
+    One that nobody keeps fresh is not shown as though it held now.
+    """
+    if record is None:
+        return quantities.NOTHING
+    if not watched or time.time() - record.judged_at > _OLD:
+        return Styled(f"not known ({quantities.age(record.judged_at)}: {short(record.verdict)})", "dim")
+    return Styled(short(record.verdict), _STYLES[record.verdict.answer])
+
+
+def cost(record: VerdictRecord | None, *, watched: bool) -> str:
+    """Give what a host costs, for a list of hosts: an hour and, where a daemon keeps count, since it went idle."""
+    if record is None or record.cents_per_hour is None:
+        return quantities.NOTHING
+    idle = cents_since(record.cents_per_hour, record.idle_since, time.time()) if watched else None
+    return rate(record.cents_per_hour) + ("" if idle is None else f", {money(idle)} since idle")
+
+
+def document(record: VerdictRecord | None) -> dict[str, Any]:
+    """Give a verdict with its moment and cost for a JSON document; nulls where there is none."""
+    if record is None:
+        return dict.fromkeys(("verdict", "judged", "idle_since", "cents_per_hour", "cents_since_idle"))
+    return {
+        "verdict": document_of(record.verdict),
+        "judged": quantities.timestamp(record.judged_at),
+        "idle_since": quantities.timestamp(record.idle_since),
+        "cents_per_hour": record.cents_per_hour,
+        "cents_since_idle": cents_since(record.cents_per_hour, record.idle_since, time.time()),
+    }
+
+
+def write(page: Page, record: VerdictRecord) -> None:
+    """Write all of a verdict that was made just now."""
+    verdict = record.verdict
+    page.line(f"{record.name}: {_answer(verdict)}", f"bold {_STYLES[verdict.answer]}")
+    if verdict.reasons:
+        page.heading("why")
+        page.table(_REASONS, [_reason_row(verdict, index) for index in range(len(verdict.reasons))])
+    if verdict.losses:
+        accepted = f" (accepted: {', '.join(sorted(map(_words, verdict.accepted)))})" if verdict.accepted else ""
+        page.heading(f"would be lost{accepted}")
+        page.table(_LOSSES, [_loss_row(loss) for loss in verdict.losses])
+    if verdict.survives:
+        page.heading("survives elsewhere")
+        rows = [(_loss_row(each.loss), each.through) for each in verdict.survives]
+        page.table(_SURVIVALS, [(*row[:3], through, row[3]) for row, through in rows])
+    page.heading("in short")
+    for line in _sums(record):
+        page.line(line)
+
+
+def _answer(verdict: Verdict) -> str:
+    if verdict.answer is Answer.SAFE_EXCEPT:
+        return f"safe except {_named(verdict.losses)}"
+    return "safe to switch off" if verdict.answer is Answer.SAFE else "not safe to switch off"
+
+
+def _reason_row(verdict: Verdict, index: int) -> Row:
+    reason = verdict.reasons[index]
+    size = quantities.NOTHING if reason.size is None else quantities.size(reason.size)
+    return (_words(reason.kind), size, quantities.duration(reason.seconds), reason.detail)
+
+
+def _loss_row(loss: Loss) -> Row:
+    return (_words(loss.kind), str(loss.entries), quantities.size(loss.size), loss.what)
+
+
+def _sums(record: VerdictRecord) -> Iterable[str]:
+    verdict, now = record.verdict, time.time()
+    if verdict.answer is Answer.NOT_SAFE:
+        yield f"outstanding: {quantities.size(verdict.outstanding)}"
+        left = verdict.left
+        if left is None:
+            yield "time left:   nobody knows: it depends on the box, or on a person"
+        else:
+            yield f"time left:   about {quantities.duration(left.total_seconds())}, if nothing changes"
+    if record.idle_since is not None:
+        yield f"idle:        for {quantities.duration(now - record.idle_since)}"
+    if record.cents_per_hour is not None:
+        idle = cents_since(record.cents_per_hour, record.idle_since, now)
+        spent = "" if idle is None else f", {money(idle)} since it went idle"
+        yield f"cost:        {rate(record.cents_per_hour)}{spent}"
+    yield f"judged:      {quantities.age(record.judged_at)}"

@@ -1,0 +1,94 @@
+"""`harvestd safe` and `harvestd wait`: may a box be switched off? Both ask for a verdict that is made now.
+
+Neither says *safe* by what was known before: whoever asks is told of a whole look that was made for the question.
+"""
+
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import anyio
+import click
+
+from harvestd.catalogue.entries import VerdictRecord
+from harvestd.cli import judging
+from harvestd.cli.asking_verdicts import Subject, attended, subject_of, verdict_alone, verdict_now, verdict_when_safe
+from harvestd.cli.flags import Flags, with_flags, with_json
+from harvestd.cli.loading import settings_of
+from harvestd.cli.output import Page, print_json
+from harvestd.cli.presence import daemon_pid
+from harvestd.cli.spans import span
+from harvestd.cli.waiting import Line, one_line
+from harvestd.errors import ExitCode, unwrapped
+from harvestd.telemetry.logs import configure
+
+_KEYS = f"""\b
+--json: host, identity, daemon {{running, pid}},
+  {judging.KEYS}
+"""
+_SAFE = f"""\b
+Exit codes: 0 safe, or safe except for what verdict.accept_loss covers,
+4 unknown host, 7 the daemon ended meanwhile, 10 not safe or not known.
+
+{_KEYS}"""
+_WAIT = f"""\b
+Exit codes: 0 safe, as for `safe`, 4 unknown host, 7 the daemon ended,
+10 not safe in time.
+
+{_KEYS}"""
+
+_Question = Callable[[Subject, Line], Awaitable[VerdictRecord]]
+
+
+@click.command(epilog=_SAFE)
+@click.argument("host")
+@with_json
+@with_flags
+@click.pass_obj
+def safe(flags: Flags, host: str, *, as_json: bool) -> ExitCode:
+    """Say whether HOST may be switched off, and why not.
+
+    Also what would be lost, and what waiting costs. A running daemon makes a whole look for it now. Where none runs, this
+    command makes one, and fetches nothing: it can't know whether the box has been quiet for long, so it is not safe.
+    """
+
+    async def question(subject: Subject, line: Line) -> VerdictRecord:
+        alone = daemon_pid(subject.settings) is None
+        return await (verdict_alone if alone else verdict_now)(subject, line)
+
+    return _told(flags, host, question, as_json=as_json)
+
+
+@click.command(epilog=_WAIT)
+@click.argument("host")
+@click.option("--timeout", metavar="TIME", default="1d", show_default=True, callback=span, help="Wait no longer.")
+@with_json
+@with_flags
+@click.pass_obj
+def wait(flags: Flags, host: str, timeout: timedelta, *, as_json: bool) -> ExitCode:
+    """Return when HOST may be switched off.
+
+    Beside a running daemon it only listens. Where none runs, it is the daemon for HOST alone until then, and brings
+    everything home.
+    """
+
+    async def question(subject: Subject, line: Line) -> VerdictRecord:
+        async with attended(subject):
+            return await verdict_when_safe(subject, line, timeout)
+
+    return _told(flags, host, question, as_json=as_json)
+
+
+def _told(flags: Flags, host: str, question: _Question, *, as_json: bool) -> ExitCode:
+    settings = settings_of(flags)
+    configure(flags.form_for_people, flags.log_level or "warning", stream=sys.stderr)
+    subject = subject_of(settings, host)
+    pid = daemon_pid(settings)
+    with one_line() as line, unwrapped():
+        record = anyio.run(question, subject, line)
+    if as_json:
+        daemon = {"running": pid is not None, "pid": pid or None}
+        print_json({"host": host, "identity": subject.identity, "daemon": daemon, **judging.document(record)})
+    else:
+        judging.write(Page(), record)
+    return ExitCode.OK if record.verdict.is_safe else ExitCode.NOT_SAFE

@@ -1,0 +1,32 @@
+"""What a box costs. Pure arithmetic in hundredths of the cloud's currency; None is a price that nobody knows."""
+
+from fractions import Fraction
+
+_HOUR = 3_600
+_HUNDRED = 100
+
+
+def cents_for(cents_per_hour: int | None, seconds: float | None) -> int | None:
+    """Give what a box costs for so many seconds, rounded to whole cents, half a cent up.
+
+    None where the price is not known, or the time; a time before its begin costs nothing.
+    """
+    if cents_per_hour is None or seconds is None:
+        return None
+    exact = Fraction(cents_per_hour) * Fraction(max(0.0, seconds)) / _HOUR
+    return int(exact + Fraction(1, 2))
+
+
+def cents_since(cents_per_hour: int | None, since: float | None, now: float) -> int | None:
+    """Give what it has cost since a moment; both moments in Unix time, None where it has not come."""
+    return cents_for(cents_per_hour, None if since is None else now - since)
+
+
+def money(cents: int) -> str:
+    """Give an amount as people read it, such as "$2.49"."""
+    return f"${cents // _HUNDRED:,}.{cents % _HUNDRED:02}"
+
+
+def rate(cents_per_hour: int) -> str:
+    """Give a price as people read it, such as "$2.49/h"."""
+    return f"{money(cents_per_hour)}/h"

@@ -1,0 +1,53 @@
+"""One host alone, where no daemon runs: watched for as long as a command needs it, or looked at once.
+
+Both are the daemon's own parts. Who watches holds the data root, brings home what the host shows, and attends to what
+is asked for meanwhile.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+
+from harvestd.convention.verdict import Answer, Reason, ReasonKind, Verdict
+from harvestd.errors import HostQuarantined, Retry
+from harvestd.harvest.bell import Bell
+from harvestd.harvest.fleet import Fleet
+from harvestd.harvest.monitor import Silent
+from harvestd.harvest.opening import opened_house
+from harvestd.harvest.tally import Tally
+from harvestd.inventory.provider import Host
+from harvestd.settings import Settings
+
+
+@asynccontextmanager
+async def watching_alone(settings: Settings, name: str) -> AsyncIterator[None]:
+    """Watch the host called `name` for the body.
+
+    Raises as `opened_house` (`Fatal` with 7: another process holds the data root); errors may come out in a group.
+    """
+    tally = Tally()
+    async with opened_house(settings, tally) as (house, root), anyio.create_task_group() as tasks:
+        await house.knows.wait()
+        from harvestd.harvest.reports import Reports  # noqa: PLC0415  (imported meanwhile, see `opening`)
+
+        await tasks.start(Fleet(house, root, Bell(), tally, only=frozenset({name})).run)
+        tasks.start_soon(Reports(house, root).run)
+        yield
+        tasks.cancel_scope.cancel()
+
+
+async def looked_at_once(settings: Settings, host: Host) -> Verdict:
+    """Connect to a host, make one whole look, and give the verdict: never safe, but with all reasons. Fetches nothing.
+
+    Raises as `watching_alone`.
+    """
+    async with opened_house(settings, Silent()) as (house, root):
+        house.known = 1
+        await house.knows.wait()
+        from harvestd.harvest.judgement import judged_alone  # noqa: PLC0415  (the same)
+
+        try:
+            return await judged_alone(host, house, root)
+        except (Retry, HostQuarantined) as e:
+            return Verdict(Answer.NOT_SAFE, (Reason(ReasonKind.NOT_CONNECTED, str(e)),))

@@ -1,0 +1,107 @@
+"""Verdicts for those who ask from outside the daemon: made when a request asks for one, kept in the catalogue beside.
+
+A verdict that is kept here was made elsewhere (`judgement`, and each host's own task). It says when it was made; what
+is old says nothing about now.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+
+import anyio
+
+from harvestd.catalogue.entries import VerdictRecord
+from harvestd.convention.requests import REFUSED, Request, RequestKind
+from harvestd.convention.verdict import Verdict
+from harvestd.errors import DiskFull
+from harvestd.harvest.house import House
+from harvestd.inventory.provider import Host
+
+_KEEP_EVERY = 1.0
+"""Seconds between two rounds of keeping what changed."""
+_ANEW = 30.0
+"""Seconds after which a verdict is kept anew that says nothing else than before."""
+_FIRST_LOOK = 5.0
+"""Seconds beyond those for connecting, for a host that is not being read yet."""
+
+
+class Verdicts:
+    """Answers requests for a verdict, and keeps the verdicts of one house."""
+
+    def __init__(self, house: House, host_of: Callable[[str], Host | None]) -> None:
+        """`host_of` gives the host with an identity, None where there is none now."""
+        self._house = house
+        self._host_of = host_of
+        self._kept: dict[str, VerdictRecord] = {}
+        self._answering: set[int] = set()
+
+    async def run(self) -> None:
+        """Answer and keep until cancelled; raises `HaltedForSafety` where nothing can be kept."""
+        await self._house.knows.wait()
+        async with anyio.create_task_group() as tasks:
+            while True:
+                for request in self._house.catalogue.knowledge.open_requests():
+                    if request.kind is RequestKind.JUDGE and request.id not in self._answering:
+                        self._answering.add(request.id)
+                        tasks.start_soon(self._answer, request)
+                await self._keep(self._due())
+                with anyio.move_on_after(_KEEP_EVERY):
+                    await self._house.attending.judging.rung()
+
+    async def _answer(self, request: Request) -> None:
+        outcome = await self._outcome(request.storage)
+        # Without room for a note of it, it stays asked for, and is answered once more.
+        with suppress(DiskFull):
+            await self._house.attending.settle(request, outcome)
+        self._answering.discard(request.id)
+
+    async def _outcome(self, identity: str) -> str:
+        host = self._host_of(identity)
+        if host is None:
+            return f"{REFUSED}nobody says any more that it exists"
+        await self._await_first_look(identity)
+        from harvestd.harvest.judgement import judged  # noqa: PLC0415  (imported meanwhile, see `opening`)
+
+        verdict = await judged(host, self._house)
+        if await self._keep([identity]):
+            return str(verdict.answer)
+        return f"{REFUSED}there is no room to write the verdict down"
+
+    async def _await_first_look(self, identity: str) -> None:
+        """Give a host time to be connected where that may be under way: asked too early, it would only be unknown."""
+        house = self._house
+        patience = house.settings.ssh.connect_timeout.total_seconds() + _FIRST_LOOK
+        with anyio.move_on_after(patience):
+            while identity not in house.judging and identity not in house.verdicts:
+                await house.looked.rung()
+
+    def _due(self) -> list[str]:
+        """Give the identities of hosts whose verdict is not kept as it is, or was kept long ago."""
+        due = []
+        for identity, judged in self._house.verdicts.items():
+            kept = self._kept.get(identity)
+            news = kept is None or _lasting(kept.verdict) != _lasting(judged.verdict)
+            if kept is None or news or judged.at - kept.judged_at >= _ANEW:
+                due.append(identity)
+        return due
+
+    async def _keep(self, identities: list[str]) -> bool:
+        """Write these verdicts down; tells whether there was room."""
+        records = [record for each in identities if (record := self._record(each)) is not None]
+        with suppress(DiskFull):  # told by whoever fetches; the next round tries again
+            await self._house.catalogue.verdicts.save(records, time.time())
+            self._kept |= {record.identity: record for record in records}
+            return True
+        return False
+
+    def _record(self, identity: str) -> VerdictRecord | None:
+        host, judged = self._host_of(identity), self._house.verdicts.get(identity)
+        if host is None or judged is None:
+            return None
+        return VerdictRecord(identity, host.name, judged.verdict, judged.at, judged.idle_since, host.cents_per_hour)
+
+
+def _lasting(verdict: Verdict) -> Verdict:
+    """Give a verdict without the times that pass by themselves."""
+    return replace(verdict, reasons=tuple(replace(reason, seconds=None) for reason in verdict.reasons))

@@ -1,0 +1,65 @@
+"""Verdicts in the catalogue: the newest one on each host, and questions for one that are forgotten in time."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from harvestd.catalogue import reading
+from harvestd.catalogue.asking import ask
+from harvestd.catalogue.catalogue import Catalogue
+from harvestd.catalogue.entries import VerdictRecord
+from harvestd.catalogue.opening import open_catalogue
+from harvestd.convention.requests import RequestKind
+from harvestd.convention.verdict import Answer, Loss, LossKind, Reason, ReasonKind, Verdict
+
+pytestmark = pytest.mark.anyio
+
+ODD = "caf\udce9"
+"""A name whose bytes are Latin-1."""
+BUSY = Verdict(Answer.NOT_SAFE, (Reason(ReasonKind.OUTSTANDING, f"{ODD} is not here", 1 << 70, None),))
+SAFE = Verdict(Answer.SAFE_EXCEPT, losses=(Loss(LossKind.RECORDS, ODD, None, 3),))
+
+
+@pytest.fixture
+async def catalogue(tmp_path: Path) -> AsyncIterator[Catalogue]:
+    """Give an empty catalogue."""
+    with closing(open_catalogue(tmp_path, "root-1")) as opened:
+        yield opened
+
+
+async def test_the_newest_verdict_stands(tmp_path: Path, catalogue: Catalogue) -> None:
+    """A verdict replaces the one before, with all its words and numbers; another host's stays."""
+    first = VerdictRecord("static:gpu-a", "gpu-a", BUSY, 10.0, None, 249)
+    other = VerdictRecord("lambda_cloud:i-1", "gpu-b", BUSY, 11.0, 5.0, None)
+    await catalogue.verdicts.save([first, other], 11.0)
+    second = VerdictRecord("static:gpu-a", "gpu-a", SAFE, 20.0, 15.5, 249)
+    await catalogue.verdicts.save([second], 20.0)
+    with reading.questions(tmp_path) as connection:
+        assert reading.verdicts(connection) == {"static:gpu-a": second, "lambda_cloud:i-1": other}
+        assert reading.verdict_on(connection, "static:gpu-a") == second
+        assert reading.verdict_on(connection, "static:gpu-c") is None
+
+
+async def test_answered_questions_are_forgotten(tmp_path: Path, catalogue: Catalogue) -> None:
+    """One that was answered long ago leaves the catalogue, and memory at once; one that is open stays."""
+    answered = ask(tmp_path, RequestKind.JUDGE, ("static:gpu-a", "gpu-a"), {})
+    fetched = ask(tmp_path, RequestKind.FETCH, ("static:gpu-a", "/r/run_1"), {"thing": "records"})
+    for request in await catalogue.take_requests():
+        await catalogue.settle_request(request, "safe")
+    waiting = ask(tmp_path, RequestKind.JUDGE, ("static:gpu-a", "gpu-a"), {})
+    await catalogue.take_requests()
+    assert [request.id for request in catalogue.knowledge.open_requests()] == [waiting]
+    assert catalogue.knowledge.wishes_for("static:gpu-a", "gpu-a").things == {}
+    record = VerdictRecord("static:gpu-a", "gpu-a", SAFE, 20.0)
+
+    def left() -> list[int]:
+        with reading.questions(tmp_path) as connection:
+            return [request.id for request in reading.requests(connection)]
+
+    await catalogue.verdicts.save([record], time.time())
+    assert left() == [answered, fetched, waiting]
+    await catalogue.verdicts.save([record], time.time() + 7_200)
+    assert left() == [fetched, waiting]
