@@ -37,6 +37,8 @@ _LOOK_EVERY: Final = 1.0
 _ANEW: Final = 300.0
 _SOON: Final = 2.0
 """Seconds between two questions: at most, and at least."""
+_LAST_LOOK: Final = 10.0
+"""Seconds for a whole look that was begun just before the time was over."""
 _RESTARTING: Final = 30.0
 """Seconds for which a daemon that ended may come back."""
 
@@ -116,24 +118,27 @@ async def verdict_when_safe(subject: Subject, line: Line, patience: timedelta) -
     In between it only reads what the daemon says anyway. Raises as `verdict_now`.
     """
     end = time.monotonic() + patience.total_seconds()
-    while True:
+    record = await verdict_now(subject, line, min(patience, PATIENCE).total_seconds())
+    while not record.verdict.is_safe:
         left = max(0.0, end - time.monotonic())
-        record = await verdict_now(subject, line, min(left, PATIENCE.total_seconds()))
+        newest = await _worth_asking(subject, record, line, min(left, _pause(record.verdict)))
         left = end - time.monotonic()
-        if record.verdict.is_safe or left <= 0:
-            return record
-        await _worth_asking(subject, record, line, min(left, _pause(record.verdict)))
+        if left <= 0 and not newest.verdict.is_safe:
+            return newest
+        # A verdict that has turned to safe is worth some seconds more.
+        record = await verdict_now(subject, line, max(_LAST_LOOK, min(left, PATIENCE.total_seconds())))
+    return record
 
 
-async def _worth_asking(subject: Subject, record: VerdictRecord, line: Line, pause: float) -> None:
-    """Return when this much time is over, or the daemon thinks that the host is safe."""
+async def _worth_asking(subject: Subject, record: VerdictRecord, line: Line, pause: float) -> VerdictRecord:
+    """Give the newest verdict when this much time is over, or when the daemon thinks that the host is safe."""
     presence = _Presence(subject.settings)
     end = time.monotonic() + pause
     newest, asked = record, record.judged_at
     while True:
         left = end - time.monotonic()
         if left <= 0 or (newest.verdict.is_safe and newest.judged_at > asked):
-            return
+            return newest
         line.say(_progress(newest))
         await anyio.sleep(min(_LOOK_EVERY, left))
         await anyio.to_thread.run_sync(presence.check)

@@ -48,8 +48,8 @@ _Question = Callable[[Subject, Line], Awaitable[VerdictRecord]]
 def safe(flags: Flags, host: str, *, as_json: bool) -> ExitCode:
     """Say whether HOST may be switched off, and why not.
 
-    Also what would be lost, and what waiting costs. A running daemon makes a whole look for it now. Where none runs, this
-    command makes one, and fetches nothing: it can't know whether the box has been quiet for long, so it is not safe.
+    Also what would be lost, and what waiting costs. A running daemon makes a whole look for it now. Where none runs,
+    this command makes one and fetches nothing: it can't know how long the box has been quiet, so that is not safe.
     """
 
     async def question(subject: Subject, line: Line) -> VerdictRecord:
