@@ -27,6 +27,7 @@ _WORD = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _ERROR_CODE = re.compile(r"[a-z0-9][a-z0-9/_-]{0,63}")
 _EXPERIMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
+_HOSTNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}")
 _ENDED = "terminated"
 
 T = TypeVar("T")
@@ -90,6 +91,8 @@ class _Entry(BaseModel):
     status: Annotated[str | None, _or_unknown(lambda value: _text(value, _WORD))] = None
     instance_type: Annotated[dict[str, Any], BeforeValidator(_table)] = Field(default_factory=dict)
     region: Annotated[dict[str, Any], BeforeValidator(_table)] = Field(default_factory=dict)
+    hostname: Annotated[str | None, _or_unknown(lambda value: _text(value, _HOSTNAME))] = None
+    actions: Annotated[dict[str, Any], BeforeValidator(_table)] = Field(default_factory=dict)
     tags: Annotated[list[Any] | None, _or_unknown(_listed)] = None
     file_system_mounts: Annotated[list[Any] | None, _or_unknown(_listed)] = None
 
@@ -99,6 +102,18 @@ class _Instances(BaseModel):
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True, defer_build=True)
 
     data: Annotated[list[_Entry], Field(max_length=MOST_INSTANCES)]
+
+
+class _Terminated(BaseModel):
+    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True, defer_build=True)
+
+    terminated_instances: Annotated[list[_Entry], Field(max_length=MOST_INSTANCES)]
+
+
+class _Termination(BaseModel):
+    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True, defer_build=True)
+
+    data: _Terminated
 
 
 class _Error(BaseModel):
@@ -121,6 +136,15 @@ def answer_of(body: bytes) -> Answer:
             instances[entry.id] = _instance(entry.id, entry)
     running = tuple(each for each in instances.values() if each.status != _ENDED)
     return Answer(running, whole=len(instances) == len(entries))
+
+
+def terminated_of(body: bytes) -> frozenset[str]:
+    """Give the ids that an answer to a termination names as ending; none where it can't be read."""
+    try:
+        entries = _Termination.model_validate_json(body).data.terminated_instances
+    except ValidationError:
+        return frozenset()
+    return frozenset(entry.id for entry in entries if entry.id is not None)
 
 
 def error_code_of(body: bytes) -> str:
@@ -151,7 +175,14 @@ def _instance(identifier: str, entry: _Entry) -> Instance:
         region=_text(entry.region.get("name"), _WORD),
         cents_per_hour=_cents(entry.instance_type.get("price_cents_per_hour")),
         mounts=_mounts(entry.file_system_mounts),
+        hostname=entry.hostname,
+        can_end=_is_available(entry.actions.get("terminate")),
     )
+
+
+def _is_available(action: object) -> bool | None:
+    available = _table(action).get("available")
+    return available if isinstance(available, bool) else None
 
 
 def _experiment(tags: list[Any] | None) -> str | None:

@@ -8,6 +8,8 @@ MOST_BYTES = 4 * 1024 * 1024
 """Of one answer."""
 MOST_INSTANCES = 1_000
 """In one answer."""
+_ENDING = frozenset({"terminating", "terminated", "preempted"})
+"""States of an instance that will not come back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,14 @@ class Instance:
     region: str | None = None
     cents_per_hour: int | None = None
     mounts: tuple[Mount, ...] | None = None
+    hostname: str | None = None
+    can_end: bool | None = None
+    """Whether the cloud would terminate it now."""
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it will not come back, by its state."""
+        return self.status in _ENDING
 
 
 @dataclass(frozen=True, slots=True)

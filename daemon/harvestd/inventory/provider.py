@@ -45,6 +45,8 @@ class Host:
     """What it costs, in hundredths of the cloud's currency."""
     ending: bool = False
     """Whether its provider says that it is being switched off; it may well answer still."""
+    peril: str = ""
+    """What its provider calls its state where it may end soon, such as "preempted" or "unhealthy"; empty otherwise."""
     storage: str | None = None
     """What the box's trees lie on, where the provider knows; None: see `mounts`, else it is the box itself."""
 

@@ -1,0 +1,197 @@
+"""One request to the cloud's API: the list of instances, or the end of one of them.
+
+The key goes to the configured address and nowhere else (no redirect is followed), and neither it nor a word of an
+answer that was not checked stands in an error or an event. An answer is bounded in size and in time. To end an instance
+is asked with its id alone, and what came of it is never guessed: where no clear answer came, that is said.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import anyio
+import anyio.to_thread
+
+from harvestd.convention.values import value
+from harvestd.errors import Retry
+from harvestd.inventory.instances import MOST_BYTES, Answer
+from harvestd.settings import LambdaCloud
+from harvestd.settings.credentials import api_key
+
+if TYPE_CHECKING:
+    import httpx
+
+_DEADLINE = 30.0
+"""Seconds for a whole request: connecting, asking, and all of the answer."""
+_HINTS = {
+    401: "check the API key: lambda_cloud.api_key_file, or LAMBDA_API_KEY",
+    403: "is the account active, and may the key read its instances?",
+    404: "check lambda_cloud.base_url",
+}
+_OK = 200
+_REFUSALS = range(300, 500)
+"""Statuses by which nothing was done: nobody follows a redirect."""
+_INSTANCES = "the cloud's list of instances can't be had"
+_TERMINATE = "instance-operations/terminate"
+
+
+class Unanswered(Retry):
+    """The cloud gave no answer that can be used; `wait`: not to be asked again before."""
+
+    def __init__(self, message: str, *, hint: str = "", wait: timedelta = timedelta()) -> None:
+        super().__init__(f"{_INSTANCES}: {message}", hint=hint)
+        self.wait = wait
+
+
+class _Silent(Exception):  # noqa: N818  (no error: what it means is its catcher's to say)
+    """No whole answer came; the text says why and holds no word of it."""
+
+    def __init__(self, message: str, *, hint: str = "", sent: bool = True) -> None:
+        super().__init__(message)
+        self.hint = hint
+        self.sent = sent
+        """Whether the question may have arrived."""
+
+
+class Ending(StrEnum):
+    """What came of asking to end an instance."""
+
+    TERMINATED = "terminated"
+    """The cloud says that it ends."""
+    REFUSED = "refused"
+    """The cloud did nothing, and says so; or nothing was sent."""
+    UNCLEAR = "unclear"
+    """It may have ended: nobody may take this for nothing."""
+
+
+@value
+class Outcome:
+    """How the cloud answered."""
+
+    ending: Ending
+    detail: str = ""
+    """Why it did not end, or why that is not known."""
+    wait: timedelta = timedelta()
+    """Not to be asked again before."""
+
+
+@value
+class _Reply:
+    status: int
+    wait: timedelta
+    body: bytes
+
+
+def client_of(settings: LambdaCloud) -> "httpx.AsyncClient":
+    """Give a client for some requests; who opened it closes it."""
+    # Only who asks a cloud pays for the import.
+    import httpx  # noqa: PLC0415
+
+    # Not compressed: how large an answer becomes is known before it is there. On this machine no proxy sees the key.
+    return httpx.AsyncClient(
+        headers={"accept": "application/json", "accept-encoding": "identity"},
+        timeout=_DEADLINE,
+        trust_env=not is_local(settings.base_url),
+    )
+
+
+async def instances_of(
+    client: "httpx.AsyncClient", settings: LambdaCloud, env: Mapping[str, str] | None = None
+) -> Answer:
+    """Ask which instances there are; raises `Retry`. `env` stands for the environment, in which the key may lie."""
+    from harvestd.inventory.answers import NonsensicalAnswer, answer_of  # noqa: PLC0415  (only who asks pays for it)
+
+    try:
+        reply = await _asked(client, settings, env, "GET", "instances")
+    except _Silent as e:
+        raise Unanswered(str(e), hint=e.hint) from None
+    if reply.status != _OK:
+        raise Unanswered(_refusal(reply), hint=_HINTS.get(reply.status, ""), wait=reply.wait)
+    try:
+        return await anyio.to_thread.run_sync(answer_of, reply.body)
+    except NonsensicalAnswer as e:
+        raise Unanswered(str(e), hint="check lambda_cloud.base_url") from None
+
+
+async def terminate(
+    client: "httpx.AsyncClient", settings: LambdaCloud, identifier: str, env: Mapping[str, str] | None = None
+) -> Outcome:
+    """Ask the cloud to end this one instance, for good. Raises `NoKey` where nothing can be asked."""
+    from harvestd.inventory.answers import terminated_of  # noqa: PLC0415  (only who asks a cloud pays for it)
+
+    body = json.dumps({"instance_ids": [identifier]}).encode()
+    try:
+        reply = await _asked(client, settings, env, "POST", _TERMINATE, body)
+    except _Silent as e:
+        return Outcome(Ending.UNCLEAR if e.sent else Ending.REFUSED, str(e))
+    if reply.status != _OK:
+        # A server that stumbled may have done it before.
+        ending = Ending.REFUSED if reply.status in _REFUSALS else Ending.UNCLEAR
+        return Outcome(ending, _refusal(reply), reply.wait)
+    if identifier in await anyio.to_thread.run_sync(terminated_of, reply.body):
+        return Outcome(Ending.TERMINATED)
+    return Outcome(Ending.UNCLEAR, "its answer does not name the instance")
+
+
+def is_local(url: str) -> bool:
+    """Tell whether a URL leads to this machine."""
+    return urlsplit(url).hostname in {"localhost", "127.0.0.1", "::1"}
+
+
+def _refusal(reply: _Reply) -> str:
+    from harvestd.inventory.answers import error_code_of  # noqa: PLC0415  (see above)
+
+    code = error_code_of(reply.body)
+    return f"status {reply.status}{f' ({code})' if code else ''}"
+
+
+async def _asked(  # noqa: PLR0913  (one request has so many parts)
+    client: "httpx.AsyncClient",
+    settings: LambdaCloud,
+    env: Mapping[str, str] | None,
+    method: str,
+    path: str,
+    body: bytes | None = None,
+) -> _Reply:
+    """Ask once; raises `NoKey`, and `_Silent` where no whole answer comes."""
+    key = await anyio.to_thread.run_sync(api_key, settings, env)
+    headers = {"authorization": f"Bearer {key.get_secret_value()}"}
+    if body is not None:
+        headers["content-type"] = "application/json"
+    try:
+        with anyio.fail_after(_DEADLINE):
+            return await _exchanged(client, f"{settings.base_url}/{path}", method, headers, body)
+    except TimeoutError:
+        raise _Silent(f"no whole answer within {_DEADLINE:g} s") from None
+
+
+async def _exchanged(
+    client: "httpx.AsyncClient", url: str, method: str, headers: Mapping[str, str], sent: bytes | None
+) -> _Reply:
+    import httpx  # noqa: PLC0415  (see above)
+
+    try:
+        async with client.stream(method, url, headers=headers, content=sent) as answer:
+            if answer.headers.get("content-encoding", "identity") != "identity":
+                raise _Silent("it is compressed, unasked")
+            body = bytearray()
+            async for piece in answer.aiter_raw():
+                body += piece
+                if len(body) > MOST_BYTES:
+                    raise _Silent(f"it is longer than {MOST_BYTES} bytes")
+            return _Reply(answer.status_code, _asked_pause(answer.headers.get("retry-after", "")), bytes(body))
+    except (httpx.ConnectError, httpx.ConnectTimeout):
+        hint = "is there a network, and is lambda_cloud.base_url right?"
+        raise _Silent("no connection", hint=hint, sent=False) from None
+    except httpx.TimeoutException:
+        raise _Silent("it answers too slowly") from None
+    except (httpx.HTTPError, httpx.InvalidURL) as e:
+        raise _Silent(f"the connection broke ({type(e).__name__})") from None
+
+
+def _asked_pause(header: str) -> timedelta:
+    """Read Retry-After; the form with a date counts as none."""
+    return timedelta(seconds=int(header)) if header.isascii() and header.isdigit() and len(header) < 7 else timedelta()  # noqa: PLR2004
