@@ -9,7 +9,8 @@ import pytest
 import structlog.testing
 from pydantic import SecretStr
 
-from harvestd.inventory.lambda_cloud import LambdaCloudHosts, Unanswered
+from harvestd.inventory.lambda_api import Unanswered
+from harvestd.inventory.lambda_cloud import LambdaCloudHosts
 from harvestd.inventory.merge import merged
 from harvestd.inventory.provider import Host
 from harvestd.settings import LambdaCloud

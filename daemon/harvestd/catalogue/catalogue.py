@@ -20,6 +20,7 @@ from harvestd.catalogue.asking import Changes
 from harvestd.catalogue.database import Database, translated
 from harvestd.catalogue.devices import Devices
 from harvestd.catalogue.entries import HostRecord, Intent, Transfer
+from harvestd.catalogue.releases import Releases
 from harvestd.catalogue.verdicts import Verdicts
 from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.layout import LeftOut
@@ -40,6 +41,8 @@ class Catalogue:
         self.knowledge = knowledge
         self.devices = Devices(database)
         self.verdicts = Verdicts(database)
+        self.releases = Releases(database)
+        """What was decided about releasing boxes."""
         self.is_new = False
         """Whether there was none before: what the data root holds is not in it yet."""
         self._left_out: dict[str, Mapping[str | None, tuple[LeftOut, ...]]] = {}

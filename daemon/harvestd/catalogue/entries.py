@@ -1,5 +1,7 @@
 """What the catalogue takes and gives beside what the convention knows: plain values, without the database."""
 
+from enum import StrEnum
+
 from harvestd.convention.records import FileRecord
 from harvestd.convention.values import value
 from harvestd.convention.verdict import Verdict
@@ -56,3 +58,32 @@ class Intent:
 
     id: int
     files: tuple[FileRecord, ...]
+
+
+class ReleaseOutcome(StrEnum):
+    """What came of a decision."""
+
+    PLANNED = "planned"
+    """It would have been released: the daemon was told to say so and no more."""
+    REFUSED = "refused"
+    """It was not released, and surely not."""
+    ASKED = "asked"
+    """The cloud is being asked to end it."""
+    UNCLEAR = "unclear"
+    """The cloud was asked, and gave no clear answer."""
+    RELEASED = "released"
+
+
+@value
+class Decision:
+    """What was decided about releasing one host; its time is in Unix seconds on our clock."""
+
+    host: str
+    identity: str
+    why: str
+    outcome: ReleaseOutcome
+    detail: str = ""
+    """Why it came to that."""
+    by_hand: bool = False
+    at: float = 0.0
+    id: int = 0

@@ -7,7 +7,7 @@ from sqlalchemy.types import TypeDecorator
 
 from harvestd.convention.paths import decoded, encoded
 
-HEAD = "0005"
+HEAD = "0006"
 """The migration that makes exactly these tables."""
 
 metadata = MetaData()
@@ -168,6 +168,19 @@ verdicts = Table(
     Column("judged_at", Float, nullable=False),
     Column("idle_since", Float),
     Column("cents_per_hour", BigInteger),
+)
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("host", String, nullable=False),
+    Column("identity", String, nullable=False),
+    Column("why", PathText, nullable=False),
+    Column("outcome", String, nullable=False),
+    Column("detail", PathText, nullable=False),
+    Column("by_hand", Boolean, nullable=False),
 )
 
 left_out = Table(

@@ -46,7 +46,7 @@ class Unanswered(Retry):
         self.wait = wait
 
 
-class _Silent(Exception):  # noqa: N818  (no error: what it means is its catcher's to say)
+class _Silent(Exception):
     """No whole answer came; the text says why and holds no word of it."""
 
     def __init__(self, message: str, *, hint: str = "", sent: bool = True) -> None:
@@ -148,7 +148,7 @@ def _refusal(reply: _Reply) -> str:
     return f"status {reply.status}{f' ({code})' if code else ''}"
 
 
-async def _asked(  # noqa: PLR0913  (one request has so many parts)
+async def _asked(
     client: "httpx.AsyncClient",
     settings: LambdaCloud,
     env: Mapping[str, str] | None,

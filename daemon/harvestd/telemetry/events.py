@@ -60,6 +60,23 @@ class Event(StrEnum):
     HOST_DRAINED = "host.drained"
     """The verdict of a box turned to safe. Fields: host, verdict, losses."""
 
+    HOST_RELEASED = "host.released"
+    """A box was terminated through the cloud, since all that is wanted of it is here. Fields: host, identity, reason,
+    cost (hundredths of the cloud's currency since nothing moved there), cents_per_hour, by_hand."""
+
+    HOST_RELEASE_PLANNED = "host.release_planned"
+    """A box would have been released, were `release.terminate` not "dry-run". Fields as of `host.released`."""
+
+    HOST_RELEASE_REFUSED = "host.release_refused"
+    """A box was to be released and was not: each reason once. Fields: host, identity, reason."""
+
+    HOST_ENDING = "host.ending"
+    """A box that is watched is being terminated, was preempted or is unhealthy; what it has is brought by value, as
+    long as it answers. Fields: host, status, bytes (outstanding)."""
+
+    HOST_LOST_DATA = "host.lost_data"
+    """A box is gone with something that was wanted and is not here. Fields: host, files, bytes, what."""
+
     HOST_ROOT_MISSING = "host.root_missing"
     """A configured root is not on the box, another file system is mounted there, or nothing is left in it.
     Fields: host, path, error."""

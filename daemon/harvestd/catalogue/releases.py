@@ -1,0 +1,72 @@
+"""What was decided about releasing boxes, and what came of it: on record before the cloud is asked for anything.
+
+A row that still says *asked* is of a process that ended in between: nobody may take it for nothing.
+"""
+
+import time
+from typing import Any
+
+import anyio.to_thread
+from sqlalchemy import Connection, Row, insert, select, update
+
+from harvestd.catalogue import schema
+from harvestd.catalogue.database import Database, translated
+from harvestd.catalogue.entries import Decision, ReleaseOutcome
+
+
+class Releases:
+    """The table of one catalogue."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def keep(self, decision: Decision) -> Decision:
+        """Record a decision that is made now; gives it with its time and its id. Raises `HaltedForSafety`."""
+        row = {
+            "at": time.time(),
+            "host": decision.host,
+            "identity": decision.identity,
+            "why": decision.why,
+            "outcome": str(decision.outcome),
+            "detail": decision.detail,
+            "by_hand": decision.by_hand,
+        }
+        made: list[Decision] = []
+
+        def change(connection: Connection) -> None:
+            statement = insert(schema.releases).values(row).returning(schema.releases)
+            made.append(_decision(connection.execute(statement).one()))
+
+        await self._database.write(change)
+        return made[0]
+
+    async def settle(self, decision: Decision) -> None:
+        """Record what came of a decision that is on record."""
+        values = {"outcome": str(decision.outcome), "detail": decision.detail}
+        statement = update(schema.releases).where(schema.releases.c.id == decision.id).values(values)
+        await self._database.write(lambda connection: connection.execute(statement))
+
+    async def all(self) -> list[Decision]:
+        """Give all decisions, oldest first."""
+
+        def query() -> list[Decision]:
+            with translated(), self._database.engine.connect() as connection:
+                return [_decision(row) for row in connection.execute(select(schema.releases).order_by(_ID))]
+
+        return await anyio.to_thread.run_sync(query)
+
+
+_ID = schema.releases.c.id
+
+
+def _decision(row: Row[Any]) -> Decision:
+    return Decision(
+        host=row.host,
+        identity=row.identity,
+        why=row.why,
+        outcome=ReleaseOutcome(row.outcome),
+        detail=row.detail,
+        by_hand=row.by_hand,
+        at=row.at,
+        id=row.id,
+    )

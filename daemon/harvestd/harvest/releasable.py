@@ -1,0 +1,164 @@
+"""Who may be released now, and whether a box that was read is the instance that is named. Pure: no I/O, no clock.
+
+Every question here is answered with no until everything says yes. What a cloud or a box says is compared, and quoted in
+reasons; who shows them escapes them.
+"""
+
+from collections.abc import Iterable
+from datetime import timedelta
+from enum import StrEnum
+
+from harvestd.catalogue.entries import Decision, ReleaseOutcome
+from harvestd.convention.values import value
+from harvestd.convention.verdict import Verdict
+from harvestd.inventory.instances import Instance
+from harvestd.inventory.lambda_cloud import LambdaCloudHosts
+from harvestd.inventory.provider import Host
+from harvestd.remote.circumstances import Circumstances
+from harvestd.settings.sections import Release
+
+HOUR = 3600.0
+_ACTIVE = "active"
+_SAME = 1.0
+"""Seconds by which two reckonings of one moment may differ."""
+_MAY_HAVE_ENDED_ONE = frozenset({ReleaseOutcome.ASKED, ReleaseOutcome.RELEASED, ReleaseOutcome.UNCLEAR})
+
+
+class Turn(StrEnum):
+    """Where a host stands on its way to being released."""
+
+    NOT_MEANT = "not_meant"
+    """The operator did not give it to the daemon, or it is no box of the cloud."""
+    NOT_YET = "not_yet"
+    """Its verdict is not safe, or has not been for long enough."""
+    HELD_BACK = "held_back"
+    """It might go, but as many as may in an hour have gone."""
+    DUE = "due"
+    """It may go after a last full check."""
+
+
+@value
+class Who:
+    """What a box calls itself."""
+
+    machine: str
+    hostname: str
+
+    @classmethod
+    def of(cls, circumstances: Circumstances) -> "Who":
+        """Take it from what a box says."""
+        return cls(circumstances.machine, circumstances.hostname)
+
+
+@value
+class Safe:
+    """A verdict of safe that stood until it was heard last; times in seconds, `since` and `heard` monotonic."""
+
+    since: float
+    heard: float
+    idle_since: float | None
+    """Since when nothing moved, as the verdict says, in Unix time."""
+
+
+def is_rented(host: Host) -> bool:
+    """Tell whether a host is a box of the cloud, which alone can be released."""
+    return host.source == LambdaCloudHosts.name
+
+
+def is_meant(host: Host, rules: Release) -> bool:
+    """Tell whether the operator lets the daemon release this host."""
+    return rules.terminate != "never" and host.name in rules.only and is_rented(host) and not host.ending
+
+
+def still_safe(before: Safe | None, idle_since: float | None, now: float, patience: float) -> Safe:
+    """Go on with a verdict of safe, or begin anew: where something moved, or nobody has heard of it for `patience`."""
+    if before is None or now - before.heard > patience or _has_moved(before.idle_since, idle_since):
+        return Safe(now, now, idle_since)
+    return Safe(before.since, now, before.idle_since)
+
+
+def _has_moved(before: float | None, idle_since: float | None) -> bool:
+    if before is None or idle_since is None:
+        return before is not idle_since
+    return abs(idle_since - before) > _SAME
+
+
+def turn_of(host: Host, safe_since: float | None, rules: Release, gone: int, now: float) -> Turn:
+    """Tell where a host stands; `gone`: how many may have been released within the last hour."""
+    if not is_meant(host, rules):
+        return Turn.NOT_MEANT
+    if safe_since is None or now - safe_since < rules.grace.total_seconds():
+        return Turn.NOT_YET
+    return Turn.DUE if gone < rules.at_most_per_hour else Turn.HELD_BACK
+
+
+def gone_within_hour(decisions: Iterable[Decision], now: float) -> int:
+    """Count those that the daemon may have released within the last hour; `now` in Unix time.
+
+    One that was decided on later than now counts as well: a clock was set back.
+    """
+    return sum(
+        decision.outcome in _MAY_HAVE_ENDED_ONE and not decision.by_hand and decision.at > now - HOUR
+        for decision in decisions
+    )
+
+
+def why_another(then: Who, now: Who) -> str:
+    """Say why the box that is read now may not be the one whose verdict began; "" where it is."""
+    if not then.machine or not now.machine:
+        return "the box does not say which machine it is"
+    if then != now:
+        return "another machine answers than when the verdict began"
+    return ""
+
+
+def why_not_named(host: Host, who: Who, instance: Instance | None) -> str:
+    """Say why the instance that the cloud names now is not surely the box that was read; "" where it is.
+
+    `instance` is what the cloud says now of the host's id, `host` what it was reached by.
+    """
+    if instance is None:
+        return "the cloud names no such instance now"
+    if instance.address != host.address:
+        return f"the cloud names another address for it now, {instance.address or 'none'}"
+    if instance.hostname is not None and _plain(instance.hostname) not in _names(who.hostname):
+        return f"the cloud calls it {instance.hostname}, and it calls itself {who.hostname or 'nothing'}"
+    if instance.status != _ACTIVE:
+        return f"the cloud says that it is {instance.status or 'in no state'}, not {_ACTIVE}"
+    if instance.can_end is False:
+        return "the cloud says that it can't be terminated now"
+    return ""
+
+
+def _names(hostname: str) -> set[str]:
+    """Give how the cloud may call a machine that calls itself so: with its domain or without."""
+    return {_plain(hostname), _plain(hostname.partition(".")[0])} - {""}
+
+
+def _plain(hostname: str) -> str:
+    # The cloud writes 198.51.100.2 in places for what the box calls 198-51-100-2.
+    return hostname.lower().replace(".", "-")
+
+
+def why_not_safe(verdict: Verdict) -> tuple[str, str]:
+    """Say why a last full check does not let a box go, and by what to tell that from other reasons."""
+    if verdict.reasons:
+        first = verdict.reasons[0]
+        return f"a last full check found that {first.detail}", f"verdict:{first.kind}"
+    kinds = sorted({str(loss.kind) for loss in verdict.losses if loss.kind not in verdict.accepted})
+    return f"it would lose {', '.join(kinds)}", f"losses:{kinds}"
+
+
+def reason_for(verdict: Verdict, stood: timedelta) -> str:
+    """Say why a box is released."""
+    minutes, seconds = divmod(int(stood.total_seconds()), 60)
+    said = f"all that is wanted is here, and was for {f'{minutes} min' if minutes else f'{seconds} s'} without a break"
+    lost = sorted({str(loss.kind) for loss in verdict.losses})
+    return f"{said}; lost as accepted: {', '.join(lost)}" if lost else said
+
+
+def cost_of(cents_per_hour: int | None, since: float | None, now: float) -> int | None:
+    """Give what a box has cost since then, in whole cents; None where its price or the time is not known."""
+    if cents_per_hour is None or since is None:
+        return None
+    return round(cents_per_hour * max(0.0, now - since) / HOUR)

@@ -1,0 +1,283 @@
+"""The daemon's own releasing: hosts whose verdict stood long enough are terminated by the cloud, one after the other.
+
+Nothing is terminated but what the operator named, what was safe without a break for the grace period, what a last full
+check calls safe, and what was seen to be the very instance that the cloud is asked to end. Whatever stands in the way
+begins the grace period anew. Where the cloud gave no clear answer, its list says what came of it before it is asked
+again.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+
+import anyio
+
+from harvestd.catalogue.entries import Decision, ReleaseOutcome
+from harvestd.convention.values import value
+from harvestd.convention.verdict import Verdict
+from harvestd.errors import DiskFull, HarvestError, HostQuarantined, Retry
+from harvestd.harvest.house import House
+from harvestd.harvest.releasable import (
+    Safe,
+    Turn,
+    Who,
+    cost_of,
+    gone_within_hour,
+    is_meant,
+    reason_for,
+    still_safe,
+    turn_of,
+    why_another,
+    why_not_named,
+    why_not_safe,
+)
+from harvestd.harvest.terminating import end, id_of, listed
+from harvestd.inventory.instances import Answer
+from harvestd.inventory.known import AGREEING
+from harvestd.inventory.provider import Host
+from harvestd.telemetry.events import Event
+from harvestd.telemetry.logs import get_logger
+
+Judge = Callable[[Host, House], Awaitable[Verdict]]
+"""Makes a whole look at a host and gives the verdict."""
+
+_EVERY = 5.0
+"""Seconds between two moments at which verdicts are heard, at the most."""
+_UNHEARD = 60.0
+"""Seconds without hearing a verdict, after which it counts as interrupted."""
+_WHO = 60.0
+"""Seconds for a box to say who it is."""
+_FULL_CHECK = 600.0
+"""Seconds for a last full check."""
+
+
+class NotNow(HarvestError):
+    """This host may not be released now; the text says why. Its grace period begins anew."""
+
+    def __init__(self, message: str, *, key: str = "", wait: timedelta = timedelta()) -> None:
+        super().__init__(message)
+        self.key = key or message
+        """What tells this reason from others: the same one is told once."""
+        self.wait = wait
+
+
+@value
+class _Met:
+    """Who answered when a verdict of safe began."""
+
+    since: float
+    at: float
+    who: Who
+
+
+class Releasing:
+    """Follows the verdicts of all hosts. In-memory times begin anew with a process; what was decided is on record."""
+
+    def __init__(self, house: House, hosts: Callable[[], Collection[Host]], judge: Judge) -> None:
+        """`hosts` gives those that there are now."""
+        self._house = house
+        self._hosts = hosts
+        self._judge = judge
+        self._safe: dict[str, Safe] = {}
+        """By identity, as everything here."""
+        self._met: dict[str, _Met] = {}
+        self._not_before: dict[str, float] = {}
+        self._told: set[tuple[str, str]] = set()
+        self._decisions: dict[int, Decision] = {}
+        """By their ids."""
+        self._unclear: dict[str, Decision] = {}
+        self._absent: Counter[str] = Counter()
+        self._asked_at: float | None = None
+
+    async def run(self) -> None:
+        """Release until cancelled. Raises `HaltedForSafety` where nothing can be recorded."""
+        for each in await self._house.catalogue.releases.all():
+            self._take(each)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep_hearing)
+            while True:
+                await self._settle_unclear()
+                for host in sorted(self._hosts(), key=lambda each: each.name):
+                    await self._attend(host)
+                await self._pause()
+
+    def _take(self, decision: Decision) -> None:
+        """Follow what became of a decision; they come in their order."""
+        self._decisions[decision.id] = decision
+        match decision.outcome:
+            case ReleaseOutcome.ASKED | ReleaseOutcome.UNCLEAR:
+                self._unclear[decision.identity] = decision
+            case ReleaseOutcome.RELEASED:
+                self._unclear.pop(decision.identity, None)
+
+    async def _pause(self) -> None:
+        with anyio.move_on_after(_EVERY):
+            await self._house.looked.rung()
+
+    async def _keep_hearing(self) -> None:
+        while True:
+            self._hear()
+            await self._pause()
+
+    def _hear(self) -> None:
+        """Note whose verdict is safe, and whose is no more."""
+        now = time.monotonic()
+        rules = self._house.settings.release
+        safe: dict[str, Safe] = {}
+        for host in self._hosts():
+            judged = self._house.verdicts.get(host.identity)
+            if judged is not None and judged.verdict.is_safe and is_meant(host, rules):
+                before = self._safe.get(host.identity)
+                safe[host.identity] = still_safe(before, judged.idle_since, now, _UNHEARD)
+        self._safe = safe
+        self._met = {identity: met for identity, met in self._met.items() if identity in safe}
+
+    async def _attend(self, host: Host) -> None:
+        """Do for one host what its turn asks for."""
+        safe, now = self._safe.get(host.identity), time.monotonic()
+        if safe is None or now < self._not_before.get(host.identity, 0.0) or self._is_done(host):
+            return
+        try:
+            met = self._met.get(host.identity)
+            if met is None or met.since != safe.since:
+                self._met[host.identity] = met = _Met(safe.since, time.monotonic(), await self._who(host))
+            gone = gone_within_hour(self._decisions.values(), time.time())
+            turn = turn_of(host, max(safe.since, met.at), self._house.settings.release, gone, time.monotonic())
+            if turn is Turn.HELD_BACK:
+                self._tell_refused(host, f"{gone} were released within the last hour, and no more may be", "rate")
+            elif turn is Turn.DUE:
+                await self._release(host, safe, met)
+        except NotNow as e:
+            await self._refuse(host, e)
+        except (Retry, HostQuarantined) as e:
+            await self._refuse(host, NotNow(str(e)))
+        except TimeoutError:
+            await self._refuse(host, NotNow("a last full check took too long"))
+
+    def _is_done(self, host: Host) -> bool:
+        done = {ReleaseOutcome.RELEASED}
+        if self._house.settings.release.terminate == "dry-run":
+            done.add(ReleaseOutcome.PLANNED)
+        return any(each.identity == host.identity and each.outcome in done for each in self._decisions.values())
+
+    async def _who(self, host: Host) -> Who:
+        connected = (boxes.get(host.identity) for boxes in list(self._house.boxes.values()))
+        box = next((each for each in connected if each is not None), None)
+        if box is None:
+            raise NotNow("it is not connected")
+        with anyio.fail_after(_WHO):
+            return Who.of(await box.circumstances(timedelta()))
+
+    async def _release(self, host: Host, safe: Safe, met: _Met) -> None:
+        """Check all once more, and have the cloud end it. Raises `NotNow` and what looks and questions raise."""
+        settings = self._house.settings
+        with anyio.fail_after(_FULL_CHECK):
+            verdict = await self._judge(host, self._house)
+        if not verdict.is_safe:
+            why, key = why_not_safe(verdict)
+            raise NotNow(why, key=key)
+        who = await self._who(host)
+        await self._check_named(host, who, met)
+        self._check_unbroken(host, safe)
+        why = reason_for(verdict, timedelta(seconds=time.monotonic() - safe.since))
+        if settings.release.terminate == "dry-run":
+            planned = Decision(host.name, host.identity, why, ReleaseOutcome.PLANNED)
+            self._take(await self._house.catalogue.releases.keep(planned))
+            self._tell(Event.HOST_RELEASE_PLANNED, host, why, safe.idle_since)
+            return
+        ended = await end(host, why, settings.lambda_cloud, self._house.catalogue.releases)
+        self._take(ended.decision)
+        match ended.decision.outcome:
+            case ReleaseOutcome.RELEASED:
+                self._tell(Event.HOST_RELEASED, host, why, safe.idle_since)
+            case ReleaseOutcome.UNCLEAR:
+                raise NotNow(f"the cloud gave no clear answer: {ended.decision.detail}", wait=ended.wait)
+            case _:
+                raise NotNow(f"the cloud refuses: {ended.decision.detail}", wait=ended.wait)
+
+    async def _check_named(self, host: Host, who: Who, met: _Met) -> None:
+        """Raise `NotNow` unless the box that was read is the instance that is named."""
+        outlook = self._house.outlooks.get(host.identity)
+        if outlook is None or outlook.host.address != host.address:
+            raise NotNow("it was not read at the address that it has now")
+        why = why_another(met.who, who)
+        if not why:
+            answer = await listed(self._house.settings.lambda_cloud)
+            named = next((each for each in answer.instances if each.id == id_of(host)), None)
+            why = why_not_named(outlook.host, who, named)
+        if why:
+            raise NotNow(why)
+
+    def _check_unbroken(self, host: Host, safe: Safe) -> None:
+        """Raise `NotNow` where anything was heard of meanwhile that speaks against it, or it is not meant any more."""
+        self._hear()
+        now = self._safe.get(host.identity)
+        if now is None or now.since != safe.since:
+            raise NotNow("something moved during the last full check")
+        if host not in self._hosts():
+            raise NotNow("the cloud tells of it differently since the last full check")
+
+    async def _refuse(self, host: Host, error: NotNow) -> None:
+        self._safe.pop(host.identity, None)
+        self._met.pop(host.identity, None)
+        self._not_before[host.identity] = time.monotonic() + error.wait.total_seconds()
+        if self._tell_refused(host, str(error), error.key):
+            refused = Decision(host.name, host.identity, "", ReleaseOutcome.REFUSED, detail=str(error))
+            with suppress(DiskFull):  # told by whoever fetches
+                await self._house.catalogue.releases.keep(refused)
+
+    def _tell_refused(self, host: Host, reason: str, key: str) -> bool:
+        """Tell it once; gives whether that was now."""
+        if (host.identity, key) in self._told:
+            return False
+        self._told.add((host.identity, key))
+        get_logger().warning(Event.HOST_RELEASE_REFUSED, host=host.name, identity=host.identity, reason=reason)
+        return True
+
+    def _tell(self, event: Event, host: Host, why: str, idle_since: float | None) -> None:
+        cost = cost_of(host.cents_per_hour, idle_since, time.time())
+        get_logger().info(
+            event,
+            host=host.name,
+            identity=host.identity,
+            reason=why,
+            cost=cost,
+            cents_per_hour=host.cents_per_hour,
+            by_hand=False,
+        )
+
+    async def _settle_unclear(self) -> None:
+        """Learn from the cloud's list what came of questions that were not clearly answered."""
+        interval = self._house.settings.lambda_cloud.interval.total_seconds()
+        now = time.monotonic()
+        if not self._unclear or (self._asked_at is not None and now - self._asked_at < interval):
+            return
+        self._asked_at = now
+        try:
+            answer = await listed(self._house.settings.lambda_cloud)
+        except Retry:  # told by whoever follows the list
+            return
+        for identity, decision in list(self._unclear.items()):
+            if self._has_ended(identity, answer):
+                released = replace(decision, outcome=ReleaseOutcome.RELEASED)
+                await self._house.catalogue.releases.settle(released)
+                self._take(released)
+                get_logger().info(
+                    Event.HOST_RELEASED,
+                    host=decision.host,
+                    identity=identity,
+                    reason=decision.why,
+                    by_hand=decision.by_hand,
+                )
+
+    def _has_ended(self, identity: str, answer: Answer) -> bool:
+        """Tell whether the cloud's list shows that an instance ended; one that is left out must be so several times."""
+        named = next((each for each in answer.instances if identity.endswith(f":{each.id}")), None)
+        if named is not None or not answer.whole:
+            self._absent.pop(identity, None)
+            return named is not None and named.is_ending
+        self._absent[identity] += 1
+        return self._absent[identity] >= AGREEING

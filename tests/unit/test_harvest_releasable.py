@@ -1,0 +1,208 @@
+"""Who may be released, situation by situation."""
+
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+import pytest
+
+from harvestd.catalogue.entries import Decision, ReleaseOutcome
+from harvestd.convention.verdict import Answer, Loss, LossKind, Reason, ReasonKind, Verdict
+from harvestd.harvest.releasable import (
+    Safe,
+    Turn,
+    Who,
+    cost_of,
+    gone_within_hour,
+    reason_for,
+    still_safe,
+    turn_of,
+    why_another,
+    why_not_named,
+    why_not_safe,
+)
+from harvestd.inventory.instances import Instance
+from harvestd.inventory.provider import Host
+from harvestd.settings.sections import Release
+
+NOW = 10_000.0
+DRAINED = Host("lambda_cloud:" + "a" * 32, "gpu-a", "198.51.100.2", "lambda_cloud")
+RULES = Release(terminate="when-drained", only=("gpu-a", "gpu-b"), grace=timedelta(minutes=10), at_most_per_hour=2)
+WHO = Who("0123456789abcdef", "198-51-100-2")
+NAMED = Instance("a" * 32, "gpu-a", "198.51.100.2", "active")
+
+
+@dataclass(frozen=True)
+class Case:
+    """How a situation differs from that of a box that may go."""
+
+    what: str
+    expected: Turn
+    host: Host = DRAINED
+    rules: Release = RULES
+    safe_for: float | None = 600.0
+    gone: int = 0
+
+
+def _rules(**changed: object) -> Release:
+    return Release.model_validate(RULES.model_dump() | changed)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case("drained for the grace period", Turn.DUE),
+        Case("one of two went already", Turn.DUE, gone=1),
+        Case("dry-run is decided as if it were meant", Turn.DUE, rules=_rules(terminate="dry-run")),
+        Case("no grace", Turn.DUE, rules=_rules(grace=timedelta(0)), safe_for=0.0),
+        Case("never", Turn.NOT_MEANT, rules=_rules(terminate="never")),
+        Case("not on the list", Turn.NOT_MEANT, host=replace(DRAINED, name="gpu-c")),
+        Case("an empty list", Turn.NOT_MEANT, rules=_rules(only=())),
+        Case("a name on the list is no pattern", Turn.NOT_MEANT, rules=_rules(only=("gpu-*",))),
+        Case("nor the beginning of one", Turn.NOT_MEANT, host=replace(DRAINED, name="gpu-a-2")),
+        Case("written down, not rented", Turn.NOT_MEANT, host=replace(DRAINED, source="static")),
+        Case("ending by itself", Turn.NOT_MEANT, host=replace(DRAINED, ending=True)),
+        Case("not safe", Turn.NOT_YET, safe_for=None),
+        Case("safe just now", Turn.NOT_YET, safe_for=0.0),
+        Case("a moment too early", Turn.NOT_YET, safe_for=599.9),
+        Case("two of two went", Turn.HELD_BACK, gone=2),
+        Case("more than may be went: the rule was changed", Turn.HELD_BACK, gone=5),
+        Case("too early and too many", Turn.NOT_YET, gone=2, safe_for=1.0),
+    ],
+    ids=lambda case: case.what,
+)
+def test_whose_turn_it_is(case: Case) -> None:
+    """Only who is meant, was safe for long enough and is within the rate may go."""
+    since = None if case.safe_for is None else NOW - case.safe_for
+    assert turn_of(case.host, since, case.rules, case.gone, NOW) is case.expected
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """One hearing of a verdict after a first one at 100 that has been idle since 1,000."""
+
+    what: str
+    at: float
+    idle_since: float | None
+    since: float
+    """When the streak began by then."""
+    before: Safe | None = field(default=Safe(50.0, 100.0, 1_000.0))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Hearing("goes on", 110.0, 1_000.0, 50.0),
+        Hearing("the same moment, reckoned anew", 110.0, 1_000.4, 50.0),
+        Hearing("something moved and it became safe again between two hearings", 110.0, 1_005.0, 110.0),
+        Hearing("our clock was set back", 110.0, 900.0, 110.0),
+        Hearing("nobody heard of it for long", 170.0, 1_000.0, 170.0),
+        Hearing("nobody knows since when any more", 110.0, None, 110.0),
+        Hearing("the first", 110.0, 1_000.0, 110.0, before=None),
+    ],
+    ids=lambda case: case.what,
+)
+def test_a_verdict_of_safe_must_stand_without_a_break(case: Hearing) -> None:
+    """Whatever interrupts it lets the grace period begin anew."""
+    assert still_safe(case.before, case.idle_since, case.at, patience=60.0).since == case.since
+
+
+def test_reckonings_that_creep_are_a_break() -> None:
+    """Each is held against the first, so that many small steps are as good as a large one."""
+    safe = still_safe(None, 1_000.0, 0.0, 60.0)
+    for step in range(1, 4):
+        safe = still_safe(safe, 1_000.0 + 0.4 * step, float(step), 60.0)
+    assert safe.since == 3.0
+
+
+def _decision(outcome: ReleaseOutcome, ago: float, *, by_hand: bool = False) -> Decision:
+    return Decision("gpu-a", DRAINED.identity, "", outcome, by_hand=by_hand, at=NOW - ago)
+
+
+def test_what_counts_against_the_rate() -> None:
+    """Whatever may have ended a box within the hour counts, one that a process died over and a clock set back too."""
+    counting = [
+        _decision(ReleaseOutcome.RELEASED, 3_599),
+        _decision(ReleaseOutcome.UNCLEAR, 10),
+        _decision(ReleaseOutcome.ASKED, 10),
+        _decision(ReleaseOutcome.RELEASED, -500),
+    ]
+    others = [
+        _decision(ReleaseOutcome.RELEASED, 3_601),
+        _decision(ReleaseOutcome.REFUSED, 10),
+        _decision(ReleaseOutcome.PLANNED, 10),
+        _decision(ReleaseOutcome.RELEASED, 10, by_hand=True),
+    ]
+    assert gone_within_hour([*counting, *others], NOW) == len(counting)
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "why"),
+    [
+        (WHO, WHO, ""),
+        (WHO, Who("ff", WHO.hostname), "another machine"),
+        (WHO, Who(WHO.machine, "other"), "another machine"),
+        (Who("", WHO.hostname), Who("", WHO.hostname), "does not say"),
+        (WHO, Who("", WHO.hostname), "does not say"),
+    ],
+)
+def test_the_machine_is_the_one_whose_verdict_began(then: Who, now: Who, why: str) -> None:
+    """Machine id and hostname are both the same as then, and both are known."""
+    assert (why in why_another(then, now)) if why else why_another(then, now) == ""
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({}, ""),
+        ({"hostname": "198-51-100-2"}, ""),
+        ({"hostname": "198.51.100.2"}, ""),
+        ({"hostname": "198-51-100-3"}, "calls it 198-51-100-3"),
+        ({"can_end": True}, ""),
+        ({"can_end": False}, "can't be terminated"),
+        ({"address": "198.51.100.3"}, "another address"),
+        ({"address": None}, "another address"),
+        ({"status": "booting"}, "booting"),
+        ({"status": "unhealthy"}, "unhealthy"),
+        ({"status": "terminating"}, "terminating"),
+        ({"status": "a-new-one"}, "a-new-one"),
+        ({"status": None}, "no state"),
+    ],
+)
+def test_the_box_is_the_instance_that_is_named(changed: dict[str, object], why: str) -> None:
+    """Address, hostname where given, state and the possibility to end it speak for it, or it stays."""
+    found = why_not_named(DRAINED, WHO, replace(NAMED, **changed))  # type: ignore[arg-type]  # the table's own kinds
+    assert (why in found) if why else found == ""
+
+
+def test_an_instance_that_is_not_named_stays() -> None:
+    """Without a word of the cloud there is nothing to compare."""
+    assert "no such instance" in why_not_named(DRAINED, WHO, None)
+
+
+def test_a_hostname_with_its_domain_is_the_same() -> None:
+    """A box may call itself by its whole name where the cloud uses the first part."""
+    who = Who(WHO.machine, "198-51-100-2.cloud.example")
+    assert why_not_named(DRAINED, who, replace(NAMED, hostname="198-51-100-2")) == ""
+    assert why_not_named(DRAINED, Who(WHO.machine, ""), replace(NAMED, hostname="198-51-100-2"))
+
+
+def test_reasons_are_told_apart_by_their_kind() -> None:
+    """The same kind of reason with another number is no news; other losses are."""
+    first, second = (
+        Verdict(Answer.NOT_SAFE, (Reason(ReasonKind.OUTSTANDING, f"{number} files are to come"),)) for number in (3, 4)
+    )
+    assert why_not_safe(first)[1] == why_not_safe(second)[1]
+    assert "3 files" in why_not_safe(first)[0]
+    loss = Loss(LossKind.RECORDS, "records", 10)
+    lost = Verdict(Answer.SAFE_EXCEPT, losses=(loss,))
+    assert why_not_safe(lost)[0] == "it would lose records"
+    accepted = replace(lost, accepted=frozenset({LossKind.RECORDS}))
+    assert "lost as accepted: records" in reason_for(accepted, timedelta(minutes=10))
+
+
+def test_what_it_cost() -> None:
+    """An hour costs its price; without a price or a beginning nobody knows."""
+    assert cost_of(249, 0.0, 7_200.0) == 498
+    assert cost_of(None, 0.0, 7_200.0) is None
+    assert cost_of(249, None, 7_200.0) is None
+    assert cost_of(249, 100.0, 50.0) == 0
