@@ -23,12 +23,12 @@ class Account:
         self._first: OpenSSHServer | None = None
 
     def rent(self, identifier: str, name: str, ip: str, **others: object) -> OpenSSHServer:
-        """Start a box and name it in the cloud."""
+        """Start a box and name it in the cloud; `others` are fields of the API, in place of the usual ones."""
         port = self._first.port if self._first else 0
         server = self._factory(f"box-{ip}", at=(ip, port))
         self._first = self._first or server
         mounts = [{"mount_point": str(self.root), "file_system_id": FILE_SYSTEM}]
-        self.cloud.add(identifier, name, ip, file_system_mounts=mounts, **others)
+        self.cloud.add(identifier, name, ip, **({"file_system_mounts": mounts} | others))
         return server
 
     def sections(self) -> dict[str, dict[str, object]]:

@@ -7,6 +7,7 @@ from harvestd.convention.values import value
 from harvestd.convention.verdict import Verdict
 
 GONE = "gone"
+ENDING = "ending"
 
 
 @value
@@ -17,7 +18,8 @@ class HostRecord:
     identity: str
     address: str
     state: str
-    """connected, lost, quarantined, visited (by a single pass), or gone: no provider names it any more."""
+    """connected, ending (connected as well), lost, quarantined, visited (by a single pass), or gone: no provider names
+    it any more."""
     method: str = ""
     """probe or sftp."""
     last_success: float | None = None

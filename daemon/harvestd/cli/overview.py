@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from harvestd.catalogue import reading
-from harvestd.catalogue.entries import GONE, VerdictRecord
+from harvestd.catalogue.entries import ENDING, GONE, VerdictRecord
 from harvestd.cli import judging, quantities
 from harvestd.cli.tables import Cell, Column, Row, Styled
 from harvestd.convention.records import ExperimentRecord, RunRecord
@@ -32,8 +32,15 @@ RUNS = (
     Column("STATE"),
     Column("EXPERIMENT", wide=True),
 )
-_STYLES = {"connected": "green", "visited": "green", "lost": "yellow", "quarantined": "red", "finished": "green"}
-_ONLY_WITH_A_DAEMON = "connected"
+_STYLES = {
+    "connected": "green",
+    "visited": "green",
+    ENDING: "red",
+    "lost": "yellow",
+    "quarantined": "red",
+    "finished": "green",
+}
+_ONLY_WITH_A_DAEMON = {"connected", ENDING}
 _NEVER = "never seen"
 _OF_CLOUD = f"{LambdaCloudHosts.name}:"
 
@@ -45,7 +52,7 @@ class HostView:
     name: str
     address: str
     state: str
-    """connected, visited (by `once`), lost, quarantined, gone, or never seen."""
+    """connected, ending (read as well), visited (by `once`), lost, quarantined, gone, or never seen."""
     configured: bool
     """Whether the file names it, or the cloud did when it was last asked."""
     method: str = ""
@@ -88,7 +95,7 @@ def host_row(host: HostView, *, watched: bool) -> Row:
     state = host.state
     if not host.configured and state != GONE:
         state = "not configured"
-    elif state == _ONLY_WITH_A_DAEMON and not watched:
+    elif state in _ONLY_WITH_A_DAEMON and not watched:
         state = "not watched"
     return (
         host.name,

@@ -19,7 +19,7 @@ from harvestd.convention.records import FileRecord, RunRecord
 from harvestd.convention.requests import NO_WISHES, RECORDS, Request, Wishes
 from harvestd.convention.seals import INDEX, Unsealed, unsealed
 from harvestd.convention.selection import CheckpointPolicy, Selection
-from harvestd.convention.sightings import Sightings
+from harvestd.convention.sightings import NO_TIME, Sightings
 from harvestd.convention.snapshot import Version
 from harvestd.convention.targets import Targets
 from harvestd.convention.twins import bringing, leader
@@ -40,7 +40,7 @@ class Situation:
     selection: Selection
     sightings: Sightings
     settle: float
-    """Seconds of quiet that seal what has no marker."""
+    """Seconds of quiet that seal what has no marker; `NO_TIME`: the host may end at any moment."""
     now: float
     """Monotonic seconds on our clock."""
     showing: Mapping[str, Collection[str]] = field(default_factory=dict)
@@ -53,6 +53,23 @@ class Situation:
     """What tells whether a run has died."""
     failing: Collection[str] = ()
     """The places of groups that failed again and again."""
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether what is not taken now may never be."""
+        return self.settle == NO_TIME
+
+    @property
+    def checkpoint(self) -> CheckpointPolicy:
+        """Which checkpoints are wanted now: of a run that is cut off, the newest has to do for the final one."""
+        policy = self.selection.checkpoint
+        return CheckpointPolicy.FINAL_AND_LATEST if self.is_ending and policy is CheckpointPolicy.FINAL else policy
+
+    def order(self, group: FetchGroup) -> tuple[float | str, ...]:
+        """Give what groups are sorted by: their value; where a host ends, the small ones of one value go first."""
+        if not self.is_ending:
+            return group.value, group.place
+        return group.value, checkpoints.is_passing(group.files[0].reason), group.size, group.place
 
 
 def make_plan(survey: Survey, situation: Situation) -> Plan:
@@ -89,7 +106,7 @@ class _Planner:
     def collected(self, strangers: Iterable[LeftOut]) -> Plan:
         self._targets.leave_out(None, strangers)
         return Plan(
-            groups=tuple(sorted(self._groups, key=lambda group: (group.value, group.place))),
+            groups=tuple(sorted(self._groups, key=self._now.order)),
             follows=tuple(sorted(self._follows, key=lambda follow: (follow.value, follow.place))),
             checks=tuple(self._targets.checks),
             refiles=tuple(self._targets.refiles),
@@ -184,7 +201,7 @@ class _Planner:
         why = self._why_unsealed(run.config)
         reason, seconds = (why.reason, why.seconds) if why else ("can't be read", None)
         reason = self._now.undecided.get(run.place) or f"config.yaml: {reason}"
-        wanted = checkpoints.wanted(run, self._now.selection.checkpoint, None, died=False)
+        wanted = checkpoints.wanted(run, self._now.checkpoint, None, died=False)
         groups = (*run.groups, *(group for group in run.checkpoints if group.path.name in wanted))
         size = sum(group.size for group in groups) + sum(each.source.version.size for each in run.growing)
         self._waiting.append(Waiting(run.place, size, reason, seconds))
@@ -214,7 +231,7 @@ class _Planner:
         self, run: RunDir, record: RunRecord, home: Home, here: CheckpointsHere, wishes: Wishes, *, died: bool
     ) -> None:
         """Plan what is wanted, what is not any more, and the link step_latest where what it points to is here."""
-        policy = self._now.selection.checkpoint
+        policy = self._now.checkpoint
         final_step, failing = record.final.step if record.final else None, self._now.failing
         wanted = dict(checkpoints.wanted(run, policy, final_step, died=died, failing=failing))
         asked = self._asked_checkpoints(run, here, wishes)
@@ -237,7 +254,9 @@ class _Planner:
             self._links.append(link)
         recorded = None if link is None else f"{run.place}/training_state/step_latest"
         self._targets.leave_out(home.experiment, [each for each in run.left_out if each.place != recorded])
-        self._targets.leave_out(home.experiment, here.left_out(wanted, checkpoints.unwanted_because(policy)))
+        self._targets.leave_out(
+            home.experiment, here.left_out(wanted, checkpoints.unwanted_because(self._now.selection.checkpoint))
+        )
 
     def _asked_checkpoints(self, run: RunDir, here: CheckpointsHere, wishes: Wishes) -> dict[str, Request]:
         """Give the checkpoints that were asked for; notes of those that the box does not show how they stand."""
@@ -353,7 +372,8 @@ class _Planner:
             return
         source, here = wanted.source, target.replaces
         quiet = self._now.sightings.age(source, self._now.now)
-        whole = finished and quiet >= self._now.sightings.settle(source.tree, self._now.settle)
+        done = finished or self._now.is_ending
+        whole = done and quiet >= self._now.sightings.settle(source.tree, self._now.settle)
         lag = self._now.sightings.lag(source, self._now.now) if here is not None else 0.0
         if here is not None and lag > 0 and _is_older(source.version, here):
             self._waiting.append(Waiting(source.place, 0, "this box may show an older state of it", lag))

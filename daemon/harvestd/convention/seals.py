@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from harvestd.convention.facts import MAX_MARKER_BYTES, InvalidFacts, check_marker
 from harvestd.convention.layout import Group
-from harvestd.convention.sightings import COARSE_TICK, Sightings
+from harvestd.convention.sightings import COARSE_TICK, NO_TIME, Sightings
 
 _SAFETENSORS_PREFIX = 8
 MAX_HEADER = 100 * 1024 * 1024
@@ -51,7 +51,7 @@ def unsealed(group: Group, sightings: Sightings, settle: float, now: float) -> U
     marker = group.marker.version
     newest = max([member.source.version.mtime_ns for member in group.members])
     if newest <= marker.mtime_ns and all(each.mtime_ns <= marker.mtime_ns for each in group.witnesses):
-        coarse = marker.ctime_ns == 0
+        coarse = marker.ctime_ns == 0 and settle != NO_TIME
         return _by_age(group, sightings, COARSE_TICK, now, "looking again") if coarse else None
     reason = f"{group.marker.path.name} is older than what it marks: settling"
     return _by_age(group, sightings, sightings.settle(group.tree, settle), now, reason)

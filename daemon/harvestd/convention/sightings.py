@@ -17,6 +17,9 @@ NETWORK_SETTLE = 60.0
 COARSE_TICK = 2.0
 """Seconds: where times have no finer grain, a file written just now can change without a trace."""
 
+NO_TIME = float("-inf")
+"""Seconds of quiet to ask for where nothing can be waited for: what looks whole is taken as it is."""
+
 
 def is_network(filesystem: str) -> bool:
     """Tell whether attributes shown by this kind of file system may be stale."""
@@ -111,4 +114,6 @@ class Sightings:
 
     def settle(self, tree: Tree, settle: float) -> float:
         """Give the quiet time, in seconds, that a file in `tree` needs where only age can tell."""
+        if settle == NO_TIME:
+            return settle
         return max(settle, NETWORK_SETTLE) if tree in self._network else settle

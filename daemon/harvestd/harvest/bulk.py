@@ -71,6 +71,18 @@ class Bulk:
         if self._queue:
             self._woken.set()
 
+    def insist(self, groups: Sequence[FetchGroup]) -> None:
+        """As `offer`, but what is under way gives way to what comes before it, and goes on from there when it is due.
+
+        For a host that may end at any moment.
+        """
+        places = [group.place for group in groups]
+        if self._current is not None and self._current.place in places[1:]:
+            self._queue = list(groups)
+            self._scope.cancel()
+        else:
+            self.offer(groups)
+
     async def drop_below(self, places: Collection[str]) -> None:
         """Give up what comes from below these directories, and drop from staging what is half here of it."""
         above = tuple(f"{place}/" for place in places)

@@ -112,6 +112,9 @@ class Fleet:
         self._house.present = {host.identity: host for host in hosts}
         self._house.hosts = frozenset(host.name for host in hosts)
         self._house.ending = frozenset(host.name for host in hosts if host.ending)
+        known = self._house.catalogue.knowledge if self._house.knows.is_set() else None
+        if self._house.rescue.take(hosts, known):
+            self._scan_now.ring()
         self._changed.ring()
 
     def _host_of(self, identity: str) -> Host | None:
@@ -148,4 +151,6 @@ class Fleet:
         del self._watching[host.identity]
         if host.identity not in self._house.present:
             self._house.verdicts.pop(host.identity, None)
+            if self._house.knows.is_set():
+                self._house.rescue.gone(host, self._house.catalogue.knowledge)
         self._changed.ring()

@@ -14,6 +14,7 @@ from harvestd.convention.layout import Survey
 from harvestd.convention.naming import NamingContext, NamingRule
 from harvestd.convention.plan import Plan
 from harvestd.convention.selection import CheckpointPolicy, Selection
+from harvestd.convention.sightings import NO_TIME
 from harvestd.convention.snapshot import Tree, TreeKind
 from harvestd.harvest.attending import Attending
 from harvestd.harvest.bell import Bell
@@ -22,6 +23,7 @@ from harvestd.harvest.judged import Judged
 from harvestd.harvest.machines import Machines
 from harvestd.harvest.monitor import Monitor, Silent
 from harvestd.harvest.places import Places
+from harvestd.harvest.rescue import Rescue
 from harvestd.harvest.room import Room
 from harvestd.harvest.turns import Turns
 from harvestd.harvest.waking import Waking
@@ -113,6 +115,8 @@ class House:
     """How many hosts there are to share the memory; as many as were written down, until somebody says."""
     follows: bool = False
     """Whether hosts are watched for good, so that they are worth asking to tell of changes by themselves."""
+    rescue: Rescue = field(default_factory=Rescue)
+    """Which hosts may end soon."""
     waking: Waking = field(default_factory=Waking)
     """Interrupts whoever counts on a link when the workstation slept, while somebody runs it."""
     deadlines: Deadlines = field(default_factory=Deadlines)
@@ -175,6 +179,10 @@ class House:
     def storage_of(self, host: Host) -> str:
         """Give what a host's trees lie on."""
         return host.storage or host.identity
+
+    def settle_of(self, host: Host) -> float:
+        """Give the seconds of quiet that seal what has no marker on a host; `NO_TIME` where it may end soon."""
+        return NO_TIME if host.name in self.rescue.perils else self.settings.poll.settle.total_seconds()
 
     def target_of(self, host: Host) -> Target:
         """Give where and how a host is reached."""

@@ -68,7 +68,7 @@ class Learning:
 
     async def learn(self, seen: Survey, reader: Reader, sightings: Sightings, now: float) -> None:
         """Bring what is known of runs, names and links up to `seen`. Raises `Retry` when the link is lost."""
-        settle = self._house.settings.poll.settle.total_seconds()
+        settle = self._house.settle_of(self._host)
         configs = [run.config for run in seen.runs if self._wants_config(run, sightings, settle, now)]
         finals = [run.final_info for run in seen.runs if run.config and self._wants_final(run)]
         links = [each.config for each in seen.evals if self._wants_link(each)]

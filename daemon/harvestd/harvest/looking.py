@@ -132,6 +132,7 @@ class Looking:
         self.took = time.monotonic() - now
         refused = frozenset(place for place, _ in self.refused)
         self._house.outlooks[self._host.identity] = Outlook(self._host, seen, plan, refused, self._scanned)
+        self._house.rescue.saw(self._host, plan)
         self._house.looked.ring()
         return plan
 
@@ -175,7 +176,7 @@ class Looking:
             knowledge=self._house.catalogue.knowledge,
             selection=self._house.selection,
             sightings=self.sightings,
-            settle=self._house.settings.poll.settle.total_seconds(),
+            settle=self._house.settle_of(self._host),
             now=now,
             showing=self._house.shown_by_others(self._host),
             undecided=self._learning.undecided,

@@ -84,6 +84,7 @@ async def once(settings: Settings, hosts: Sequence[Host], monitor: Monitor) -> l
 async def visited(hosts: Sequence[Host], house: House, root: DataRoot) -> list[HostOutcome]:
     """Make one whole pass over these hosts in a house that is open, and keep on record how each was met."""
     house.known = len(hosts)
+    house.rescue.take(hosts, None)
     for host in hosts:
         house.attending.awaits(host.name)
 

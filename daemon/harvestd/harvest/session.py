@@ -234,7 +234,8 @@ class Session:
         """Do the small things now; large groups go on beside. `all_read` is called when no small file is to be read."""
         await self._tidying.tidy(plan)
         groups = [group for group in plan.groups if self._troubles.may_try(group.place)]
-        self._bulk.offer([group for group in groups if group.size > SMALL])
+        large = [group for group in groups if group.size > SMALL]
+        (self._bulk.insist if self._host.name in self._house.rescue.perils else self._bulk.offer)(large)
         checks = [each for each in plan.checks if self._troubles.may_try(each.place)]
         follows = [each for each in plan.follows if self._troubles.may_try(each.place)]
         small = [group for group in groups if group.size <= SMALL]

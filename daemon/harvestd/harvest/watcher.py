@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from harvestd.catalogue.entries import HostRecord
+from harvestd.catalogue.entries import ENDING, HostRecord
 from harvestd.errors import DiskFull, HostQuarantined, Retry
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.breaker import Breaker
@@ -93,23 +93,28 @@ class Watcher:
 
             self._breaker.connected()
             tell()
-            self._state = "connected"
-            await self._record("connected", method=box.method)
+            self._state = self._standing()
+            await self._record(self._state, method=box.method)
 
             async def passed(pending: int) -> None:
                 self._breaker.passed()
                 tell()
                 self._tally.last_success = datetime.now(UTC)
                 now = time.monotonic()
-                if pending != self._pending or now - self._recorded >= _RECORD_EVERY:
-                    self._pending, self._recorded = pending, now
-                    await self._record("connected", method=box.method, last_success=time.time(), pending=pending)
+                news = (self._standing(), pending) != (self._state, self._pending)
+                if news or now - self._recorded >= _RECORD_EVERY:
+                    self._state, self._pending, self._recorded = self._standing(), pending, now
+                    await self._record(self._state, method=box.method, last_success=time.time(), pending=pending)
 
             self._tally.connected.add(self._host.name)
             try:
                 await _session(self._host, self._house, self._root, box, facts).watch(self._scan_now, passed)
             finally:
                 self._tally.connected.discard(self._host.name)
+
+    def _standing(self) -> str:
+        """Give the state of a host that is connected."""
+        return ENDING if self._host.name in self._house.rescue.perils else "connected"
 
     def _tell_connected(self, method: str, duration: float) -> None:
         if self._breaker.settled and self._breaker.is_news("connected"):
