@@ -80,6 +80,7 @@ async def run(
                     await tasks.start(fleet.run)
                     tasks.start_soon(_keep_reports, house, root)
                     tasks.start_soon(trim, tally)
+                    tasks.start_soon(_keep_releasing, house)
                     manager.tell(sd_notify.READY)
                     ready()
                     tasks.start_soon(reloading.run, fleet.adopt)
@@ -94,6 +95,13 @@ async def _keep_reports(house: House, root: DataRoot) -> None:
     from harvestd.harvest.reports import Reports  # noqa: PLC0415  (imported meanwhile, see `harvest.opening`)
 
     await Reports(house, root).run()
+
+
+async def _keep_releasing(house: House) -> None:
+    from harvestd.harvest.judgement import judged  # noqa: PLC0415  (imported meanwhile, see `harvest.opening`)
+    from harvestd.harvest.releasing import Releasing  # noqa: PLC0415  (the same)
+
+    await Releasing(house, judged).run()
 
 
 async def _ask_for_time(manager: ServiceManager) -> None:

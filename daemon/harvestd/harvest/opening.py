@@ -28,6 +28,12 @@ from harvestd.store.root import DataRoot
 if TYPE_CHECKING:
     from harvestd.catalogue.catalogue import Catalogue
 
+_WORK = (
+    "harvestd.harvest.session",
+    "harvestd.convention.yaml_mapping",
+    "harvestd.harvest.reports",
+    "harvestd.harvest.releasing",
+)
 _LAST_WORDS = 4.0
 """Seconds for writing manifests at the end: who asks a process to stop expects it gone after five."""
 
@@ -116,7 +122,7 @@ def _open_scratch(settings: Settings, stack: ExitStack) -> "Catalogue":
 
 def _import_work() -> None:
     """Import what is needed once a host is connected, so that nobody has to wait for it on the event loop then."""
-    for module in ("harvestd.harvest.session", "harvestd.convention.yaml_mapping", "harvestd.harvest.reports"):
+    for module in _WORK:
         import_module(module)
 
 

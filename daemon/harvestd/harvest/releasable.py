@@ -9,12 +9,12 @@ from datetime import timedelta
 from enum import StrEnum
 
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
+from harvestd.convention.circumstances import Circumstances
 from harvestd.convention.values import value
 from harvestd.convention.verdict import Verdict
 from harvestd.inventory.instances import Instance
 from harvestd.inventory.lambda_cloud import LambdaCloudHosts
 from harvestd.inventory.provider import Host
-from harvestd.remote.circumstances import Circumstances
 from harvestd.settings.sections import Release
 
 HOUR = 3600.0

@@ -12,10 +12,12 @@ from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from typing import Protocol, runtime_checkable
 
 import anyio
 
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
+from harvestd.convention.circumstances import Circumstances
 from harvestd.convention.values import value
 from harvestd.convention.verdict import Verdict
 from harvestd.errors import DiskFull, HarvestError, HostQuarantined, Retry
@@ -52,6 +54,15 @@ _WHO = 60.0
 """Seconds for a box to say who it is."""
 _FULL_CHECK = 600.0
 """Seconds for a last full check."""
+
+
+@runtime_checkable
+class _Telling(Protocol):
+    """A box that can say which machine it is."""
+
+    async def circumstances(self, lately: timedelta) -> Circumstances:
+        """Ask it."""
+        ...
 
 
 class NotNow(HarvestError):
@@ -137,6 +148,7 @@ class Releasing:
 
     async def _attend(self, host: Host) -> None:
         """Do for one host what its turn asks for."""
+        self._hear()  # what was heard last may be old: others were attended to, or this process was held up
         safe, now = self._safe.get(host.identity), time.monotonic()
         if safe is None or now < self._not_before.get(host.identity, 0.0) or self._is_done(host):
             return
@@ -168,6 +180,8 @@ class Releasing:
         box = next((each for each in connected if each is not None), None)
         if box is None:
             raise NotNow("it is not connected")
+        if not isinstance(box, _Telling):
+            raise NotNow("it can't say which machine it is")
         with anyio.fail_after(_WHO):
             return Who.of(await box.circumstances(timedelta()))
 
