@@ -114,12 +114,18 @@ def test_a_hosts_own_files_are_looked_at_once(tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_set_but_not_acted_on_is_told(tmp_path: Path) -> None:
+def test_what_is_set_but_comes_to_nothing_is_told(tmp_path: Path) -> None:
     """Somebody who asks for discovery or release should learn why nothing happens."""
     key = tmp_path / "key"
     key.write_text("", encoding="utf-8")
     ssh = Ssh(identity_files=(key,))
     assert warnings_for(Settings(ssh=ssh), env={}) == ()
     cloud = LambdaCloud(enabled=True)
-    found = warnings_for(Settings(ssh=ssh, lambda_cloud=cloud, release=Release(terminate="when-drained")), env={})
-    assert [problem.key for problem in found] == ["lambda_cloud.enabled", "release.terminate"]
+    release = Release(terminate="when-drained")
+    found = warnings_for(Settings(ssh=ssh, lambda_cloud=cloud, release=release), env={})
+    assert [problem.key for problem in found] == ["lambda_cloud.enabled", "release.only"]
+    found = warnings_for(Settings(ssh=ssh, release=release), env={})
+    assert [problem.key for problem in found] == ["release.terminate"]
+    named = Release(terminate="dry-run", only=("gpu-a",))
+    env = {"LAMBDA_API_KEY": "0123456789"}
+    assert warnings_for(Settings(ssh=ssh, lambda_cloud=cloud, release=named), env=env) == ()

@@ -37,6 +37,7 @@ COMMANDS = {
     "name": _Entry("naming", "name", "Call the experiment of RUN so; its directory follows."),
     "report": _Entry("reporting", "report", "Make an experiment's README and pictures anew."),
     "sync": _Entry("syncing", "sync", "Bring the run and the evals of a remote eval job home."),
+    "release": _Entry("releasing", "release_command", "Terminate HOST, a box of the cloud, if it is safe."),
     "verify": _Entry("verifying", "verify", "Hash all that is here again; --repair sets aside what is damaged."),
     "check": _Entry("setup", "check", "Check the configuration; every problem at once."),
     "doctor": _Entry("doctor", "doctor", "Try all that a pass over HOSTs (all) needs; changes nothing."),
@@ -56,7 +57,7 @@ Exit codes:
   5  no host could be reached
   6  the disk is full
   7  another daemon holds the data root; for `status`: none runs
- 10  `safe`, `wait`: not safe, or not known
+ 10  `safe`, `wait`, `release`: not safe, or not known
 
 `harvestd COMMAND --help` says more of each command.
 """

@@ -152,7 +152,8 @@ def why_not_safe(verdict: Verdict) -> tuple[str, str]:
 def reason_for(verdict: Verdict, stood: timedelta) -> str:
     """Say why a box is released."""
     minutes, seconds = divmod(int(stood.total_seconds()), 60)
-    said = f"all that is wanted is here, and was for {f'{minutes} min' if minutes else f'{seconds} s'} without a break"
+    long = f"{minutes} min" if minutes else f"{seconds} s"
+    said = "all that is wanted is here" + (f", and was for {long} without a break" if stood else "")
     lost = sorted({str(loss.kind) for loss in verdict.losses})
     return f"{said}; lost as accepted: {', '.join(lost)}" if lost else said
 

@@ -7,17 +7,13 @@ again.
 """
 
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
-from dataclasses import replace
 from datetime import timedelta
-from typing import Protocol, runtime_checkable
 
 import anyio
 
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
-from harvestd.convention.circumstances import Circumstances
 from harvestd.convention.values import value
 from harvestd.convention.verdict import Verdict
 from harvestd.errors import DiskFull, HarvestError, HostQuarantined, Retry
@@ -36,9 +32,9 @@ from harvestd.harvest.releasable import (
     why_not_named,
     why_not_safe,
 )
-from harvestd.harvest.terminating import end, id_of, listed
-from harvestd.inventory.instances import Answer
-from harvestd.inventory.known import AGREEING
+from harvestd.harvest.terminating import end, listed, named_in
+from harvestd.harvest.unclear import Unclear
+from harvestd.harvest.whois import who_is
 from harvestd.inventory.provider import Host
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
@@ -50,19 +46,8 @@ _EVERY = 5.0
 """Seconds between two moments at which verdicts are heard, at the most."""
 _UNHEARD = 60.0
 """Seconds without hearing a verdict, after which it counts as interrupted."""
-_WHO = 60.0
-"""Seconds for a box to say who it is."""
 _FULL_CHECK = 600.0
 """Seconds for a last full check."""
-
-
-@runtime_checkable
-class _Telling(Protocol):
-    """A box that can say which machine it is."""
-
-    async def circumstances(self, lately: timedelta) -> Circumstances:
-        """Ask it."""
-        ...
 
 
 class NotNow(HarvestError):
@@ -99,9 +84,7 @@ class Releasing:
         self._told: set[tuple[str, str]] = set()
         self._decisions: dict[int, Decision] = {}
         """By their ids."""
-        self._unclear: dict[str, Decision] = {}
-        self._absent: Counter[str] = Counter()
-        self._asked_at: float | None = None
+        self._unclear = Unclear()
 
     async def run(self) -> None:
         """Release until cancelled. Raises `HaltedForSafety` where nothing can be recorded."""
@@ -110,7 +93,7 @@ class Releasing:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep_hearing)
             while True:
-                await self._settle_unclear()
+                await self._settle()
                 for host in sorted(self._hosts(), key=lambda each: each.name):
                     await self._attend(host)
                 await self._pause()
@@ -118,11 +101,7 @@ class Releasing:
     def _take(self, decision: Decision) -> None:
         """Follow what became of a decision; they come in their order."""
         self._decisions[decision.id] = decision
-        match decision.outcome:
-            case ReleaseOutcome.ASKED | ReleaseOutcome.UNCLEAR:
-                self._unclear[decision.identity] = decision
-            case ReleaseOutcome.RELEASED:
-                self._unclear.pop(decision.identity, None)
+        self._unclear.take(decision)
 
     async def _pause(self) -> None:
         with anyio.move_on_after(_EVERY):
@@ -145,6 +124,19 @@ class Releasing:
                 safe[host.identity] = still_safe(before, judged.idle_since, now, _UNHEARD)
         self._safe = safe
         self._met = {identity: met for identity, met in self._met.items() if identity in safe}
+
+    async def _settle(self) -> None:
+        """Learn what came of questions that were not clearly answered."""
+        for released in await self._unclear.settled(self._house.settings.lambda_cloud):
+            await self._house.catalogue.releases.settle(released)
+            self._take(released)
+            get_logger().info(
+                Event.HOST_RELEASED,
+                host=released.host,
+                identity=released.identity,
+                reason=released.why,
+                by_hand=released.by_hand,
+            )
 
     async def _attend(self, host: Host) -> None:
         """Do for one host what its turn asks for."""
@@ -180,10 +172,7 @@ class Releasing:
         box = next((each for each in connected if each is not None), None)
         if box is None:
             raise NotNow("it is not connected")
-        if not isinstance(box, _Telling):
-            raise NotNow("it can't say which machine it is")
-        with anyio.fail_after(_WHO):
-            return Who.of(await box.circumstances(timedelta()))
+        return await who_is(box)
 
     async def _release(self, host: Host, safe: Safe, met: _Met) -> None:
         """Check all once more, and have the cloud end it. Raises `NotNow` and what looks and questions raise."""
@@ -220,8 +209,7 @@ class Releasing:
         why = why_another(met.who, who)
         if not why:
             answer = await listed(self._house.settings.lambda_cloud)
-            named = next((each for each in answer.instances if each.id == id_of(host)), None)
-            why = why_not_named(outlook.host, who, named)
+            why = why_not_named(outlook.host, who, named_in(answer, host.identity))
         if why:
             raise NotNow(why)
 
@@ -262,36 +250,3 @@ class Releasing:
             cents_per_hour=host.cents_per_hour,
             by_hand=False,
         )
-
-    async def _settle_unclear(self) -> None:
-        """Learn from the cloud's list what came of questions that were not clearly answered."""
-        interval = self._house.settings.lambda_cloud.interval.total_seconds()
-        now = time.monotonic()
-        if not self._unclear or (self._asked_at is not None and now - self._asked_at < interval):
-            return
-        self._asked_at = now
-        try:
-            answer = await listed(self._house.settings.lambda_cloud)
-        except Retry:  # told by whoever follows the list
-            return
-        for identity, decision in list(self._unclear.items()):
-            if self._has_ended(identity, answer):
-                released = replace(decision, outcome=ReleaseOutcome.RELEASED)
-                await self._house.catalogue.releases.settle(released)
-                self._take(released)
-                get_logger().info(
-                    Event.HOST_RELEASED,
-                    host=decision.host,
-                    identity=identity,
-                    reason=decision.why,
-                    by_hand=decision.by_hand,
-                )
-
-    def _has_ended(self, identity: str, answer: Answer) -> bool:
-        """Tell whether the cloud's list shows that an instance ended; one that is left out must be so several times."""
-        named = next((each for each in answer.instances if identity.endswith(f":{each.id}")), None)
-        if named is not None or not answer.whole:
-            self._absent.pop(identity, None)
-            return named is not None and named.is_ending
-        self._absent[identity] += 1
-        return self._absent[identity] >= AGREEING

@@ -9,7 +9,7 @@ from datetime import timedelta
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
 from harvestd.catalogue.releases import Releases
 from harvestd.convention.values import value
-from harvestd.inventory.instances import Answer
+from harvestd.inventory.instances import Answer, Instance
 from harvestd.inventory.lambda_api import Ending, client_of, instances_of, terminate
 from harvestd.inventory.provider import Host
 from harvestd.settings import LambdaCloud
@@ -39,6 +39,11 @@ async def listed(settings: LambdaCloud) -> Answer:
     """Ask the cloud which instances there are now; raises `Retry`."""
     async with client_of(settings) as client:
         return await instances_of(client, settings)
+
+
+def named_in(answer: Answer, identity: str) -> Instance | None:
+    """Give what the cloud says of the host with this identity; None where it does not name it."""
+    return next((each for each in answer.instances if identity.endswith(f":{each.id}")), None)
 
 
 async def end(host: Host, why: str, settings: LambdaCloud, releases: Releases, *, by_hand: bool = False) -> Ended:

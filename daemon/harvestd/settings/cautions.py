@@ -23,7 +23,7 @@ def warnings_for(settings: Settings, *, env: Mapping[str, str] | None = None) ->
         own = host.model_fields_set & set(Ssh.model_fields)
         found += _about_ssh(settings.ssh_for(host), f"hosts[{host.name}]", own, agent=agent)
     found += _about_cloud(settings, os.environ if env is None else env)
-    found += _about_what_is_to_come(settings)
+    found += _about_release(settings)
     return tuple(found)
 
 
@@ -35,11 +35,17 @@ def _about_cloud(settings: Settings, env: Mapping[str, str]) -> Iterator[Problem
             yield Problem("", "lambda_cloud.enabled", f"is set, but {e}", e.hint)
 
 
-def _about_what_is_to_come(settings: Settings) -> Iterator[Problem]:
-    """Name what is set but not acted on by this version: silence would be taken for consent."""
-    if settings.release.terminate != "never":
-        message = f"is {settings.release.terminate!r}, but this version gives no verdicts and terminates nothing yet"
-        yield Problem("", "release.terminate", message, "switch boxes off by hand")
+def _about_release(settings: Settings) -> Iterator[Problem]:
+    """Name what keeps the daemon from releasing anything though it is told to: silence would be taken for consent."""
+    release = settings.release
+    if release.terminate == "never":
+        return
+    if not settings.lambda_cloud.enabled:
+        message = f"is {release.terminate!r}, but only boxes of the cloud are released, and it is not asked for any"
+        yield Problem("", "release.terminate", message, 'set lambda_cloud.enabled, or terminate = "never"')
+    elif not release.only:
+        message = f"is empty, so that terminate = {release.terminate!r} releases nothing"
+        yield Problem("", "release.only", message, "name the hosts that the daemon may terminate")
 
 
 def _about_ssh(ssh: Ssh, table: str, keys: set[str], *, agent: bool) -> Iterator[Problem]:

@@ -1,0 +1,58 @@
+"""What the cloud was asked and did not clearly answer: its list says in the end what came of it.
+
+An instance that the list shows as ending has ended. One that it leaves out has, after several whole answers without it.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+
+from harvestd.catalogue.entries import Decision, ReleaseOutcome
+from harvestd.errors import Retry
+from harvestd.harvest.terminating import listed, named_in
+from harvestd.inventory.instances import Answer
+from harvestd.inventory.known import AGREEING
+from harvestd.settings import LambdaCloud
+
+
+class Unclear:
+    """Decisions of which nobody knows what came of them."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, Decision] = {}
+        """By identity: the last one about each host."""
+        self._absent: Counter[str] = Counter()
+        """How many answers in a row were without it."""
+        self._asked_at: float | None = None
+
+    def take(self, decision: Decision) -> None:
+        """Follow what becomes of decisions; they come in their order."""
+        if decision.outcome in {ReleaseOutcome.ASKED, ReleaseOutcome.UNCLEAR}:
+            self._open[decision.identity] = decision
+        elif decision.outcome is ReleaseOutcome.RELEASED:
+            self._open.pop(decision.identity, None)
+
+    async def settled(self, cloud: LambdaCloud) -> Iterable[Decision]:
+        """Ask the cloud, no more often than it is asked for its list, and give those that turn out to be released."""
+        now = time.monotonic()
+        if not self._open or (self._asked_at is not None and now - self._asked_at < cloud.interval.total_seconds()):
+            return []
+        self._asked_at = now
+        try:
+            answer = await listed(cloud)
+        except Retry:  # told by whoever follows the list; it is asked again
+            return []
+        return [
+            replace(decision, outcome=ReleaseOutcome.RELEASED)
+            for identity, decision in self._open.items()
+            if self._has_ended(identity, answer)
+        ]
+
+    def _has_ended(self, identity: str, answer: Answer) -> bool:
+        named = named_in(answer, identity)
+        if named is not None or not answer.whole:
+            self._absent.pop(identity, None)
+            return named is not None and named.is_ending
+        self._absent[identity] += 1
+        return self._absent[identity] >= AGREEING
