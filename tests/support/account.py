@@ -1,12 +1,13 @@
 """An account of the cloud with real boxes behind it, and a workstation whose configuration names none of them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from support.cloud import Cloud
 from support.house import Workstation
 from support.openssh import OpenSSHFactory, OpenSSHServer
+from support.shared_trees import own_view
 from support.waiting import Said, until
 
 FILE_SYSTEM = "f" * 32
@@ -22,14 +23,21 @@ class Account:
         self._factory = factory
         self._first: OpenSSHServer | None = None
 
-    def rent(self, identifier: str, name: str, ip: str, **others: object) -> OpenSSHServer:
+    def rent(self, identifier: str, name: str, ip: str, within: Sequence[str] = (), **others: object) -> OpenSSHServer:
         """Start a box and name it in the cloud; `others` are fields of the API, in place of the usual ones."""
         port = self._first.port if self._first else 0
-        server = self._factory(f"box-{ip}", at=(ip, port))
+        server = self._factory(f"box-{ip}", at=(ip, port), within=within)
         self._first = self._first or server
         mounts = [{"mount_point": str(self.root), "file_system_id": FILE_SYSTEM}]
         self.cloud.add(identifier, name, ip, **({"file_system_mounts": mounts} | others))
         return server
+
+    def rent_with_disk(self, identifier: str, name: str, ip: str, **others: object) -> Path:
+        """Start a box that shows a disk of its own at `root`, which ends with it, and name it; gives that disk."""
+        disk = self.root.parent / "disks" / ip
+        disk.mkdir(parents=True)
+        self.rent(identifier, name, ip, within=own_view(disk, self.root), file_system_mounts=[], **others)
+        return disk
 
     def sections(self) -> dict[str, dict[str, object]]:
         """Give what the configuration says beside the usual."""

@@ -1,4 +1,4 @@
-"""One directory on two boxes, as a network file system shows it: the second one learns late what the first one writes.
+"""What several boxes show at one path: one directory, which the second one sees late, or a disk of each one's own.
 
 A bind mount shows everything at once. This is a FUSE mount that keeps attributes and names for a while, in a mount
 namespace of the box's own, so that both boxes see the directory at the same path.
@@ -14,6 +14,16 @@ import pytest
 STALE = 2.0
 """Seconds for which a box believes what it saw."""
 _HINT = "this test needs bindfs, unshare, root and /dev/fuse: install it with `apt-get install bindfs`"
+
+
+def own_view(disk: Path, place: Path) -> Sequence[str]:
+    """Give the program within which a box sees `disk` at `place`. Where that can't be had it skips, or fails in CI."""
+    if not shutil.which("unshare") or os.geteuid() != 0:
+        if os.environ.get("CI"):
+            pytest.fail(_HINT)
+        pytest.skip(_HINT)
+    mount = 'mount --bind "$0" "$1" && shift && exec "$@"'
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", mount, str(disk), str(place)]
 
 
 def late_view(directory: Path) -> Sequence[str]:
