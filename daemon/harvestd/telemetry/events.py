@@ -65,7 +65,8 @@ class Event(StrEnum):
     cost (hundredths of the cloud's currency since nothing moved there), cents_per_hour, by_hand."""
 
     HOST_RELEASE_PLANNED = "host.release_planned"
-    """A box would have been released, were `release.terminate` not "dry-run". Fields as of `host.released`."""
+    """A box would have been released, were `release.terminate` not "dry-run".
+    Fields: host, identity, reason, cost, cents_per_hour, by_hand."""
 
     HOST_RELEASE_REFUSED = "host.release_refused"
     """A box was to be released and was not: each reason once. Fields: host, identity, reason."""
