@@ -102,6 +102,7 @@ class Site:
         self.cloud.add(identifier, name, f"198.51.100.{number}", **fields)
         host = Host(f"lambda_cloud:{identifier}", name, f"198.51.100.{number}", "lambda_cloud", cents_per_hour=3600)
         self.hosts[name] = host
+        self.house.present = {**self.house.present, host.identity: host}
         self.boxes[name] = FakeBox()
         self.house.boxes[host.identity] = {host.identity: cast("Box", self.boxes[name])}
         self.house.outlooks[host.identity] = Outlook(host, Survey((), (), ()), Plan(), frozenset(), 0.0)
@@ -129,7 +130,7 @@ class Site:
         with closing(open_catalogue(self.state, "root")) as catalogue, structlog.testing.capture_logs() as said:
             self.house.catalogue = catalogue
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(Releasing(self.house, lambda: list(self.hosts.values()), self._judged).run)
+                tasks.start_soon(Releasing(self.house, self._judged).run)
                 yield said
                 tasks.cancel_scope.cancel()
 
@@ -289,7 +290,7 @@ async def test_what_stands_in_the_way_is_told_once(site: Site, planted: Planted,
             case "the operator changed their mind":
                 house.settings = site.settings(only=())
             case "the inventory changed meanwhile":
-                site.hosts["gpu-0"] = replace(host, region=f"other-{len(site.checked)}")
+                house.present = {host.identity: replace(host, region=f"other-{len(site.checked)}")}
 
     site.on_check = interfere
     full: dict[str, Verdict | Retry] = {
@@ -401,7 +402,8 @@ async def test_a_process_that_died_over_its_question_leaves_it_on_record(site: S
     async with site.releasing(at_most_per_hour=1) as said:
         await until(lambda: events(said, "host.release_refused"))
         await site.decided(ReleaseOutcome.UNCLEAR, ReleaseOutcome.REFUSED)
-    site.cloud.instances, gone = [], site.hosts.pop("gpu-0")
+    gone = site.hosts["gpu-0"]
+    site.cloud.instances, site.house.present = [], {}
     async with site.releasing(at_most_per_hour=1) as said:
         await until(lambda: events(said, "host.released", identity=gone.identity))
         assert site.cloud.served["good"] >= 3

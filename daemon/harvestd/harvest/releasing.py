@@ -7,7 +7,7 @@ again.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 
@@ -72,10 +72,8 @@ class _Met:
 class Releasing:
     """Follows the verdicts of all hosts. In-memory times begin anew with a process; what was decided is on record."""
 
-    def __init__(self, house: House, hosts: Callable[[], Collection[Host]], judge: Judge) -> None:
-        """`hosts` gives those that there are now."""
+    def __init__(self, house: House, judge: Judge) -> None:
         self._house = house
-        self._hosts = hosts
         self._judge = judge
         self._safe: dict[str, Safe] = {}
         """By identity, as everything here."""
@@ -94,7 +92,7 @@ class Releasing:
             tasks.start_soon(self._keep_hearing)
             while True:
                 await self._settle()
-                for host in sorted(self._hosts(), key=lambda each: each.name):
+                for host in sorted(self._house.present.values(), key=lambda each: each.name):
                     await self._attend(host)
                 await self._pause()
 
@@ -117,7 +115,7 @@ class Releasing:
         now = time.monotonic()
         rules = self._house.settings.release
         safe: dict[str, Safe] = {}
-        for host in self._hosts():
+        for host in self._house.present.values():
             judged = self._house.verdicts.get(host.identity)
             if judged is not None and judged.verdict.is_safe and is_meant(host, rules):
                 before = self._safe.get(host.identity)
@@ -219,7 +217,7 @@ class Releasing:
         now = self._safe.get(host.identity)
         if now is None or now.since != safe.since:
             raise NotNow("something moved during the last full check")
-        if host not in self._hosts():
+        if self._house.present.get(host.identity) != host:
             raise NotNow("the cloud tells of it differently since the last full check")
 
     async def _refuse(self, host: Host, error: NotNow) -> None:
