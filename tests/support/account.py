@@ -26,7 +26,7 @@ class Account:
     def rent(self, identifier: str, name: str, ip: str, within: Sequence[str] = (), **others: object) -> OpenSSHServer:
         """Start a box and name it in the cloud; `others` are fields of the API, in place of the usual ones."""
         port = self._first.port if self._first else 0
-        server = self._factory(f"box-{ip}", at=(ip, port), within=within)
+        server = self._factory(f"box-{identifier}", at=(ip, port), within=within)
         self._first = self._first or server
         mounts = [{"mount_point": str(self.root), "file_system_id": FILE_SYSTEM}]
         self.cloud.add(identifier, name, ip, **({"file_system_mounts": mounts} | others))

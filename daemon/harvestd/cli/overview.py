@@ -1,6 +1,6 @@
 """Hosts and runs as the catalogue knows them, as rows for a page and as JSON."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -11,6 +11,7 @@ from harvestd.cli import judging, quantities
 from harvestd.cli.tables import Cell, Column, Row, Styled
 from harvestd.convention.records import ExperimentRecord, RunRecord
 from harvestd.inventory.lambda_cloud import LambdaCloudHosts
+from harvestd.inventory.targets_file import TargetsFiles
 from harvestd.settings import Settings
 
 HOSTS = (
@@ -42,7 +43,6 @@ _STYLES = {
 }
 _ONLY_WITH_A_DAEMON = {"connected", ENDING}
 _NEVER = "never seen"
-_OF_CLOUD = f"{LambdaCloudHosts.name}:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class HostView:
     state: str
     """connected, ending (read as well), visited (by `once`), lost, quarantined, gone, or never seen."""
     configured: bool
-    """Whether the file names it, or the cloud did when it was last asked."""
+    """Whether the file names it, or who else is asked for hosts did the last time."""
     method: str = ""
     first_seen: float | None = None
     last_success: float | None = None
@@ -68,13 +68,13 @@ def hosts(connection: Connection, settings: Settings) -> list[HostView]:
     """Give all hosts by name: those of the configuration, and those that were seen before and left it."""
     addresses = {host.name: host.address for host in settings.hosts}
     judged = reading.verdicts(connection)
-    is_cloud = settings.lambda_cloud.enabled
+    found = tuple(_elsewhere(settings))
     seen = {
         row.name: HostView(
             name=row.name,
             address=addresses.get(row.name, row.address),
             state=row.state,
-            configured=row.name in addresses or (is_cloud and row.identity.startswith(_OF_CLOUD) and row.state != GONE),
+            configured=row.name in addresses or (row.identity.startswith(found) and row.state != GONE),
             method=row.method,
             first_seen=row.first_seen,
             last_success=row.last_success,
@@ -88,6 +88,14 @@ def hosts(connection: Connection, settings: Settings) -> list[HostView]:
         HostView(name, address, _NEVER, configured=True) for name, address in addresses.items() if name not in seen
     ]
     return sorted([*seen.values(), *fresh], key=lambda host: host.name)
+
+
+def _elsewhere(settings: Settings) -> Iterator[str]:
+    """Give how the identities begin of hosts that stand in no table."""
+    if settings.targets.files:
+        yield f"{TargetsFiles.name}:"
+    if settings.lambda_cloud.enabled:
+        yield f"{LambdaCloudHosts.name}:"
 
 
 def host_row(host: HostView, *, watched: bool) -> Row:
