@@ -56,5 +56,8 @@ async def test_a_run_goes_on_from_a_box_that_sees_it_late(workstation: Workstati
         evals_of_run(root, EvalSpec(RUN, questions=4)).evaluate(2)
         await until(holds(here, metrics.read_bytes()))
         assert not events(said, "file.conflict")
+    for path in (writer.train_log, writer.events):
+        told = [each for each in events(said, "file.downloaded") if str(each["path"]).endswith(path.name)]
+        assert sum(int(each["bytes"]) for each in told) == path.stat().st_size, "something came twice"
     assert len(workstation.catalogue("SELECT * FROM experiments")) == 1
     workstation.audit()

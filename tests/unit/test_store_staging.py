@@ -73,6 +73,18 @@ def test_what_is_too_short_is_not_resumed(root: DataRoot) -> None:
     root.stage("part").discard()
 
 
+def test_a_temporary_goes_on_by_another_name(root: DataRoot) -> None:
+    """What was begun by one name is resumed by the other, and one that is not there is renamed without a word."""
+    with root.stage("old") as first:
+        first.write(b"0123456789")
+        first.sync()
+    root.staging.rename("old", "new")
+    root.staging.rename("old", "new")
+    assert root.resume("old", 10) is None
+    with root.resume("new", 10) or root.stage() as again:
+        assert again.hexdigest == hashlib.sha256(b"0123456789").hexdigest()
+
+
 def test_an_unknown_name_is_not_resumed(root: DataRoot) -> None:
     """Where there is no temporary of that name, resuming says so."""
     assert root.resume("part", 0) is None

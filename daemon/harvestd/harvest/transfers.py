@@ -130,7 +130,24 @@ class Transfers:
         """Give the bytes that are journalled for this transfer; what is left of other versions' is dropped."""
         here = [each for each in await self._known() if each.place == file.source.place]
         await self.drop([each.name for each in here if each.name != name])
-        return next((each.synced for each in here if each.name == name), 0)
+        own = next((each.synced for each in here if each.name == name), 0)
+        return own or await self._taken_over(file, name)
+
+    async def _taken_over(self, file: FetchFile, name: str) -> int:
+        """Take what a box that is not connected has left here of such a file; gives its bytes.
+
+        It may have shown the same file system. Whether the bytes are the same, this box's hash of them tells.
+        """
+        catalogue = self._house.catalogue
+        for each in await catalogue.transfers():
+            is_idle = each.storage != self._storage and not self._house.boxes.get(each.storage)
+            if is_idle and each.name == _name(each.storage, each.place, file.source.version):
+                # In this order a crash leaves one of both, with its journal.
+                await catalogue.save_transfer(Transfer(name, self._storage, file.source.place, each.synced))
+                await anyio.to_thread.run_sync(self._root.staging.rename, each.name, name)
+                await catalogue.drop_transfers([each.name])
+                return each.synced
+        return 0
 
     def _resumed(self, name: str, synced: int) -> Staged:
         staged = self._root.resume(name, synced) if synced else None
@@ -140,9 +157,13 @@ class Transfers:
         return staged
 
     def _name(self, place: str, version: Version) -> str:
-        """Name a transfer by what it brings: another version of the file is another transfer."""
-        key = f"{self._storage}\0{place}\0{version.size}\0{version.mtime_ns}\0{version.inode}"
-        return "transfer-" + hashlib.sha256(encoded(key)).hexdigest()[:32]
+        return _name(self._storage, place, version)
+
+
+def _name(storage: str, place: str, version: Version) -> str:
+    """Name a transfer by what it brings: another version of the file is another transfer."""
+    key = f"{storage}\0{place}\0{version.size}\0{version.mtime_ns}\0{version.inode}"
+    return "transfer-" + hashlib.sha256(encoded(key)).hexdigest()[:32]
 
 
 class _Journal:

@@ -11,6 +11,7 @@ import re
 import secrets
 import stat
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from itertools import count
 from types import TracebackType
 from typing import Final, Self
@@ -259,6 +260,14 @@ class Staging:
             staged.close()
             raise
         return staged
+
+    def rename(self, old: str, new: str) -> None:
+        """Call the lasting temporary `old`, which nobody holds open, `new` from now on; absence is fine.
+
+        Raises `HaltedForSafety`.
+        """
+        with suppress(FileNotFoundError), translating("can't rename a temporary"):
+            os.rename(_checked(old), _checked(new), src_dir_fd=self.directory, dst_dir_fd=self.directory)
 
     def discard(self, name: str) -> None:
         """Remove the temporary called `name`, which nobody holds open; absence is fine."""
