@@ -187,9 +187,13 @@ async def test_the_inventory_is_complete_once_every_provider_has_spoken() -> Non
             await first.running.wait()
             await second.running.wait()
         first.say(host("a", "first"))
+        assert await told.wait(1) == {host("a", "first")}
+        assert [inventory.is_complete] == [False]
         with pytest.raises(TimeoutError), anyio.fail_after(0):
             await inventory.wait_complete()
         second.say()
+        assert await told.wait(2) == {host("a", "first")}
+        assert [inventory.is_complete] == [True]
         with anyio.fail_after(DEADLINE):
             await inventory.wait_complete()
         group.cancel_scope.cancel()

@@ -132,7 +132,10 @@ def tell_troubles(settings: Settings, outcomes: Sequence[HostOutcome], failures:
     for failure in failures:
         tell_error(failure)
     if not outcomes and not failures:
-        tell_warning("no hosts are known", "add a [[hosts]] table to the configuration, or enable [lambda_cloud]")
+        tell_warning(
+            "no hosts are known",
+            "add a [[hosts]] table or a file of targets to the configuration, or enable [lambda_cloud]",
+        )
     for outcome in outcomes:
         if outcome.error is not None:
             tell_error(outcome.error)

@@ -58,6 +58,7 @@ class Fleet:
         self._tally = tally
         self._only = only
         self._providers = Providers(house.settings)
+        self._inventory = Inventory(self._providers.all, self._take)
         self._watching: dict[str, _Watch] = {}
         """By identity; one that was told to end stays until it has."""
         self._changed = Bell()
@@ -75,15 +76,14 @@ class Fleet:
         It counts as started when hosts are being watched.
         """
         self._house.follows = True
-        inventory = Inventory(self._providers.all, self._take)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(inventory.run)
+            tasks.start_soon(self._inventory.run)
             tasks.start_soon(self._house.waking.run)
             tasks.start_soon(self._keep_following, tasks)
             tasks.start_soon(self._attend)
             tasks.start_soon(Verdicts(self._house, self._host_of).run)
             with anyio.move_on_after(_FIRST_SETS):
-                await inventory.wait_complete()
+                await self._inventory.wait_complete()
             self._follow(tasks)
             task_status.started()
 
@@ -110,7 +110,8 @@ class Fleet:
         self._hosts = frozenset(host for host in hosts if self._only is None or host.name in self._only)
         self._house.known = len(self._hosts)
         self._house.present = {host.identity: host for host in hosts}
-        self._house.hosts = frozenset(host.name for host in hosts)
+        # A provider that can't speak yet may know the rest: until then nobody is taken for gone.
+        self._house.hosts = frozenset(host.name for host in hosts) if self._inventory.is_complete else None
         self._house.ending = frozenset(host.name for host in hosts if host.ending)
         known = self._house.catalogue.knowledge if self._house.knows.is_set() else None
         if self._house.rescue.take(hosts, known):

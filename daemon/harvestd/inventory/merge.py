@@ -21,7 +21,7 @@ _LONGEST = 63
 
 
 class Inventory:
-    """Runs `providers` and gives the full set of hosts to `changed` whenever it is another one."""
+    """Runs `providers` and gives the full set of hosts to `changed` whenever it is another one, or is complete."""
 
     def __init__(self, providers: Sequence[Provider], changed: Publish) -> None:
         names = [provider.name for provider in providers]
@@ -40,6 +40,11 @@ class Inventory:
         """The hosts that are known now."""
         return self._hosts or frozenset()
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether every provider has spoken, so that who is in no set is there no more."""
+        return self._complete.is_set()
+
     async def run(self) -> None:
         """Run all providers until cancelled; what one raises ends them all."""
         async with anyio.create_task_group() as group:
@@ -57,11 +62,12 @@ class Inventory:
         by_name = _merge((self._sets.get(each.name, ()) for each in self._providers), self._holders)
         self._holders = {name: host.identity for name, host in by_name.items()}
         hosts = frozenset(by_name.values())
-        if hosts != self._hosts:
+        completes = not self.is_complete and len(self._sets) == len(self._providers)
+        if completes:
+            self._complete.set()
+        if hosts != self._hosts or completes:
             self._hosts = hosts
             self._changed(hosts)
-        if len(self._sets) == len(self._providers):
-            self._complete.set()
 
 
 def merged(*sets: frozenset[Host]) -> frozenset[Host]:
