@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from typing import NoReturn
 
 import anyio.to_thread
 import pytest
@@ -14,13 +15,17 @@ import structlog.testing
 from harvestd import service
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
+from harvestd.errors import Retry
+from harvestd.harvest import looking
+from harvestd.remote.probe.client import ProbeBox
+from harvestd.telemetry import deadlines as telemetry_deadlines
 from harvestd.telemetry import sd_notify
 from harvestd.telemetry.deadlines import GRACE, Deadlines
 from harvestd.telemetry.sd_notify import ALIVE, READY, STOPPING, ServiceManager
 from support.faults import fired
 from support.house import Workstation
 from support.manager import Manager, place_in
-from support.waiting import until
+from support.waiting import events, until
 
 WATCHDOG = 1.0
 """Seconds of silence after which the manager of these tests would kill."""
@@ -127,6 +132,36 @@ async def test_a_task_past_its_deadline_ends_the_signs_of_life(manager: Manager)
             await until(lambda: manager.count(ALIVE) > before)
             tasks.cancel_scope.cancel()
     assert [(one["event"], one["what"]) for one in said] == [("service.stuck", "a look at gpu-a")]
+
+
+@pytest.mark.anyio
+@pytest.mark.openssh
+async def test_a_look_that_can_not_be_interrupted_is_stuck(
+    workstation: Workstation, manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look that hangs beyond its deadline, on a loop that turns, is named, and no word of life is sent of it."""
+    hanging, goes_on = anyio.Event(), anyio.Event()
+
+    async def scan(_box: ProbeBox) -> NoReturn:
+        with anyio.CancelScope(shield=True):
+            hanging.set()
+            await goes_on.wait()
+        raise Retry("it came round in the end")
+
+    workstation.add_box()
+    announce(manager, monkeypatch)
+    monkeypatch.setattr(ProbeBox, "scan", scan)
+    monkeypatch.setattr(looking, "_STARTS", 0.001)
+    monkeypatch.setattr(telemetry_deadlines, "GRACE", 0.1)
+    async with workstation.running() as said:
+        await until(hanging.is_set)
+        await until(lambda: manager.status() == "stuck, past its deadline: a look at gpu-a")
+        before, status = manager.count(ALIVE), manager.words.count("STATUS=stuck, past its deadline: a look at gpu-a")
+        await until(lambda: manager.count("STATUS=stuck, past its deadline: a look at gpu-a") > status + 2)
+        assert manager.count(ALIVE) == before
+        assert len(events(said, "service.stuck", what="a look at gpu-a")) == 1
+        goes_on.set()
+        await until(lambda: manager.count(ALIVE) > before)
 
 
 def test_without_a_manager_nothing_is_said(tmp_path: Path) -> None:

@@ -75,6 +75,8 @@ def it_pulls_from_a_box(scene: Scene) -> None:
     machine.write("/etc/harvestd/ssh-key", scene.box.client_key.read_text())
     machine.say("chmod 600 /etc/harvestd/ssh-key")
     machine.write(f"{DROP_INS}/key.conf", (SYSTEMD / "examples/ssh-key-credential.conf").read_text())
+    # A name is looked up from within the unit's walls.
+    machine.write("/etc/hosts", "127.0.0.1 localhost gpu-a.example\n")
     machine.write(CONFIG, configuration(scene))
     again = machine.say(f"{HARVESTD} install")
     if f"left as it is: {CONFIG}" not in again or "written:" in again:
@@ -193,7 +195,8 @@ def uninstalling_leaves_what_is_ours(scene: Scene) -> None:
     """Take unit and drop-in away; data, configuration, and a drop-in of the operator's stay."""
     machine = scene.machine
     answer = machine.say(f"{HARVESTD} uninstall")
-    for place in ("/etc/systemd/system/harvestd.service", f"{DROP_INS}/10-install.conf"):
+    unit = "/etc/systemd/system/harvestd.service"
+    for place in (unit, f"{DROP_INS}/10-install.conf", "/etc/sysusers.d/harvestd.conf"):
         if f"removed: {place}" not in answer or (machine.tree / place.lstrip("/")).exists():
             raise Failed(f"{place} was not removed: {answer}")
     for place in (CONFIG, f"{DROP_INS}/key.conf", f"/{DATA}"):
@@ -271,7 +274,7 @@ version = 1
 data_root = "~/data/downloaded_runs"
 ssh = {{ user = "{scene.box.user}", agent = false, identity_files = ["/run/credentials/harvestd.service/ssh-key"] }}
 remote = {{ roots = ["{scene.root}"] }}
-hosts = [{{ name = "gpu-a", address = "127.0.0.1", port = {scene.box.port} }}]
+hosts = [{{ name = "gpu-a", address = "gpu-a.example", port = {scene.box.port} }}]
 report = {{ pictures = false }}
 
 [poll]

@@ -17,7 +17,7 @@ _BUILDING = 900.0
 def bare_debian(cache: Path) -> Path:
     """Give the kept tree, built where it is not there yet. It holds what apt would load, so that later runs need none.
 
-    Raises `subprocess.CalledProcessError` where it can't be built.
+    Raises RuntimeError where it can't be built.
     """
     wanted = hashlib.sha256(" ".join((*_BARE, *_LATER)).encode()).hexdigest()[:12]
     tree = cache / f"{SUITE}-{wanted}"

@@ -113,7 +113,7 @@ def test_uninstalling_takes_ours_alone(site: Site) -> None:
 
 def test_a_data_root_elsewhere_is_made_by_its_owner_and_opened(site: Site) -> None:
     """What the configuration names is where the unit may write; `~` is the home of who it runs as."""
-    alice = replace(site, account="alice", home=Path("/home/alice"), accounts=None)
+    alice = replace(site, account="alice", home=Path("/home/alice"))
     site.config.parent.mkdir()
     site.config.write_text('data_root = "~/nowhere/runs"\nstate_dir = "/srv/state"\n')
     calls: Calls = []
@@ -125,6 +125,8 @@ def test_a_data_root_elsewhere_is_made_by_its_owner_and_opened(site: Site) -> No
     opened = [line.partition("=")[2] for line in text.splitlines() if line.startswith("ReadWritePaths")]
     assert opened == ["-/home/alice/nowhere/runs", "-/srv/state", "-/home/alice/.lambda_eval_jobs"]
     assert account_in(site.unit.parents[2]) == "alice"
+    assert site.accounts is not None
+    assert not site.accounts.exists()
 
 
 def test_places_that_are_open_anyway_are_not_named() -> None:

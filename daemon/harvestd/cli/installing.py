@@ -73,7 +73,7 @@ def uninstall(*, for_user: bool, dry_run: bool) -> None:
     _carry_out(page, uninstalling(site), dry_run=dry_run)
     _carry_out(page, _managed(site, [["daemon-reload"]]), dry_run=dry_run)
     page.line(f"left: {site.config}, and all that was brought home")
-    if site.accounts is not None:
+    if site.is_own_account:
         page.line(f"left: the account {site.account}, and its home {site.home}")
 
 

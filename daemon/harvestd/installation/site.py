@@ -35,7 +35,12 @@ class Site:
     account: str = ""
     """Who the daemon runs as; empty: whose manager starts it."""
     accounts: Path | None = None
-    """Where the account is described that must be made first."""
+    """Where the account that is made for the daemon is described; None: nowhere, a user's needs none."""
+
+    @property
+    def is_own_account(self) -> bool:
+        """Whether the daemon runs as an account that is made for it."""
+        return self.account == OWN_ACCOUNT
 
     @property
     def in_a_home(self) -> bool:
@@ -72,7 +77,7 @@ def of_system(run_as: str, etc: Path = ETC) -> Site:
         home=home,
         systemctl=("systemctl",),
         account=run_as,
-        accounts=etc / "sysusers.d/harvestd.conf" if own else None,
+        accounts=etc / "sysusers.d/harvestd.conf",
     )
 
 

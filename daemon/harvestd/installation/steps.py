@@ -67,7 +67,7 @@ def installing(site: Site, executable: Path, call: Run = run) -> Iterator[Step]:
     Each is made when it is asked for, once those before it were done. Raises `Fatal` for a configuration of the
     operator's that can't be read.
     """
-    if site.accounts is not None:
+    if site.accounts is not None and site.is_own_account:
         yield _written(site.accounts, packaged("systemd", "sysusers.d/harvestd.conf"), is_change=False)
         yield _called(call, ("systemd-sysusers", str(site.accounts)))
     first = packaged("config", "harvestd.toml")
