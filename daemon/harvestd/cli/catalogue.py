@@ -1,5 +1,7 @@
 """`harvestd status`, `hosts`, `runs`, `show` and `explain`: what is known, beside a running daemon or without one."""
 
+import sys
+
 import click
 
 from harvestd.catalogue import reading
@@ -10,6 +12,7 @@ from harvestd.cli.loading import settings_of
 from harvestd.cli.output import Page, print_json
 from harvestd.cli.places import LocalPlace, place_of
 from harvestd.cli.presence import daemon_pid
+from harvestd.cli.terminal import console_on
 from harvestd.convention.requests import RequestKind
 from harvestd.errors import ExitCode, Fatal
 
@@ -60,12 +63,19 @@ left_out[] {{host, from, bytes, entries, reason}}, files[]:
 
 
 @click.command(epilog=_STATUS)
+@click.option("--watch", is_flag=True, help="Show it live until Ctrl-C; off a terminal it is shown once.")
 @with_json
 @with_flags
 @click.pass_obj
-def status(flags: Flags, *, as_json: bool) -> ExitCode:
+def status(flags: Flags, *, watch: bool, as_json: bool) -> ExitCode:
     """Show how hosts and runs stand."""
     settings = settings_of(flags)
+    console = console_on(sys.stdout) if watch and not as_json else None
+    if console is not None and not console.is_dumb_terminal:
+        from harvestd.cli import watching  # noqa: PLC0415  (rich: only a terminal needs it)
+
+        watching.watch(settings, console)
+        return ExitCode.OK
     pid = daemon_pid(settings)
     with reading.questions(settings.state) as connection:
         hosts = overview.hosts(connection, settings)

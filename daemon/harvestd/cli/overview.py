@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from harvestd.catalogue import reading
 from harvestd.catalogue.entries import ENDING, GONE, VerdictRecord
 from harvestd.cli import judging, quantities
-from harvestd.cli.tables import Cell, Column, Row, Styled
+from harvestd.cli.tables import Column, Row, Styled
 from harvestd.convention.records import ExperimentRecord, RunRecord
 from harvestd.inventory.lambda_cloud import LambdaCloudHosts
 from harvestd.inventory.targets_file import TargetsFiles
@@ -100,14 +100,9 @@ def _elsewhere(settings: Settings) -> Iterator[str]:
 
 def host_row(host: HostView, *, watched: bool) -> Row:
     """Give a row of `HOSTS`; `watched`: a daemon runs, so that the state is the present one."""
-    state = host.state
-    if not host.configured and state != GONE:
-        state = "not configured"
-    elif state in _ONLY_WITH_A_DAEMON and not watched:
-        state = "not watched"
     return (
         host.name,
-        _styled(state),
+        state_of(host, watched=watched),
         host.method or quantities.NOTHING,
         quantities.age(host.last_success),
         quantities.size(host.pending_bytes) if host.pending_bytes else quantities.NOTHING,
@@ -118,17 +113,32 @@ def host_row(host: HostView, *, watched: bool) -> Row:
     )
 
 
+def state_of(host: HostView, *, watched: bool) -> Styled:
+    """Give a host's state as it is shown; `watched` as above."""
+    state = host.state
+    if not host.configured and state != GONE:
+        state = "not configured"
+    elif state == _ONLY_WITH_A_DAEMON and not watched:
+        state = "not watched"
+    return _styled(state)
+
+
 def run_row(run: RunRecord, experiments: Mapping[str, ExperimentRecord]) -> Row:
     """Give a row of `RUNS`."""
-    step, total = _steps(run)
     return (
         run.name,
         run.host,
-        f"{quantities.NOTHING if step is None else step}/{'?' if total is None else total}",
+        steps_of(run),
         quantities.NOTHING if run.finished else quantities.duration(run.seconds_left),
         _styled("finished" if run.finished else "running"),
         _directory(run, experiments) or quantities.NOTHING,
     )
+
+
+def steps_of(run: RunRecord) -> str:
+    """Give how far a run is, such as "400/1000"."""
+    step, total = _steps(run)
+    return f"{quantities.NOTHING if step is None else step}/{'?' if total is None else total}"
 
 
 def _steps(run: RunRecord) -> tuple[int | None, int | None]:
@@ -142,7 +152,7 @@ def _directory(run: RunRecord, experiments: Mapping[str, ExperimentRecord]) -> s
     return found.directory if found else None
 
 
-def _styled(state: str) -> Cell:
+def _styled(state: str) -> Styled:
     return Styled(state, _STYLES.get(state, ""))
 
 

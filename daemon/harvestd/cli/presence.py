@@ -13,11 +13,16 @@ def daemon_pid(settings: Settings) -> int | None:
 
     Where that can't be found out, a warning says why, and the answer is None too.
     """
-    if not (settings.data_root / RESERVED).is_dir():
-        return None
     try:
-        with DataRoot.open(settings.data_root, create=False) as root:
-            return holder(root)
+        return process_of_daemon(settings)
     except HarvestError as error:
         tell_warning(f"whether a daemon runs can't be found out: {error}", error.hint)
         return None
+
+
+def process_of_daemon(settings: Settings) -> int | None:
+    """Give the same; raises `HarvestError` where it can't be found out."""
+    if not (settings.data_root / RESERVED).is_dir():
+        return None
+    with DataRoot.open(settings.data_root, create=False) as root:
+        return holder(root)

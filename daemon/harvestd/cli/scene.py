@@ -1,0 +1,86 @@
+"""What the status screen shows at one moment, as plain values; where they come from is no matter here.
+
+Texts are as a box or a file gave them: `screen` escapes what it draws. Times are Unix times, sizes bytes.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from harvestd.cli.tables import Styled
+
+_FIRST: Final = ("quarantined", "lost", "stalled")
+"""States that somebody should look at, the worst first."""
+_LAST: Final = ("not configured", "gone")
+
+
+@dataclass(frozen=True, slots=True)
+class HostLine:
+    """One host."""
+
+    name: str
+    state: Styled
+    last_success: float | None
+    pending: int
+    """Bytes that are wanted and not here."""
+    verdict: str = ""
+    """Safe or not, and the first reason; empty: nobody has judged it."""
+    cost: str = ""
+    """What it costs an hour; empty: nobody knows."""
+    note: str = ""
+    """What is wrong with it."""
+
+    @property
+    def urgency(self) -> tuple[int, str]:
+        """Sorts what needs a person first, and what is over last."""
+        state = self.state.text
+        if state in _FIRST:
+            return _FIRST.index(state), self.name
+        return len(_FIRST) + (state in _LAST), self.name
+
+
+@dataclass(frozen=True, slots=True)
+class TransferLine:
+    """One file, or group of files, on its way."""
+
+    host: str
+    what: str
+    moved: int
+    size: int | None
+    """None: nobody knows."""
+    rate: float | None = None
+    """Bytes a second."""
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunLine:
+    """One run that is being written."""
+
+    name: str
+    host: str
+    steps: str
+    seconds_left: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventLine:
+    """One thing that happened."""
+
+    at: str
+    """The time of day."""
+    level: str
+    event: str
+    said: str
+    """Its fields, the telling ones first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """All that is shown at one moment, each kind with the most important first."""
+
+    head: Styled
+    """Who tells this: the daemon, or the catalogue and since when there is none."""
+    hosts: tuple[HostLine, ...] = ()
+    transfers: tuple[TransferLine, ...] = ()
+    runs: tuple[RunLine, ...] = ()
+    events: tuple[EventLine, ...] = ()

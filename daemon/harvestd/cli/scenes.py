@@ -1,0 +1,71 @@
+"""Where the scenes of the status screen come from: the catalogue, beside a running daemon or without one.
+
+A look that fails shows what was seen last and says why: a daemon that starts anew, or brings the catalogue to another
+schema at this moment, is no reason to end.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from harvestd.catalogue import reading
+from harvestd.cli import overview
+from harvestd.cli.overview import HostView
+from harvestd.cli.presence import process_of_daemon
+from harvestd.cli.scene import HostLine, RunLine, Scene
+from harvestd.cli.tables import Styled
+from harvestd.convention.records import RunRecord
+from harvestd.errors import HarvestError
+from harvestd.settings import Settings
+
+_LOOK_EVERY: Final = 2.0
+"""Seconds between two looks into the catalogue."""
+
+
+class Scenes:
+    """Gives the present scene, as often as it is asked."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._scene = Scene(Styled("", ""))
+        self._looked: float | None = None
+        self._absent_since: float | None = None
+
+    def now(self) -> Scene:
+        """Look, unless the last look is fresh enough, and give the scene; raises nothing."""
+        moment = time.monotonic()
+        if self._looked is None or moment - self._looked >= _LOOK_EVERY:
+            self._looked = moment
+            try:
+                self._scene = self._look()
+            except HarvestError as error:
+                self._scene = replace(self._scene, head=Styled(f"{error}; this was seen last", "yellow"))
+        return self._scene
+
+    def _look(self) -> Scene:
+        pid = process_of_daemon(self._settings)
+        with reading.questions(self._settings.state) as connection:
+            hosts = overview.hosts(connection, self._settings)
+            runs = reading.runs(connection)
+        lines = sorted((_host(host, watched=pid is not None) for host in hosts), key=lambda line: line.urgency)
+        return Scene(self._head(pid, hosts), tuple(lines), runs=tuple(_run(run) for run in runs if not run.finished))
+
+    def _head(self, pid: int | None, hosts: Sequence[HostView]) -> Styled:
+        if pid is None:
+            self._absent_since = self._absent_since or time.time()
+            since = time.strftime("%H:%M:%S", time.localtime(self._absent_since))
+            return Styled(f"no daemon since {since} or longer, from the catalogue; `harvestd run` starts one", "yellow")
+        self._absent_since = None
+        connected = sum(host.state == "connected" for host in hosts)
+        who = f"process {pid}" if pid else "starts at this moment"
+        return Styled(f"harvestd: {who}, {connected} of {len(hosts)} hosts connected", "bold")
+
+
+def _host(host: HostView, *, watched: bool) -> HostLine:
+    state = overview.state_of(host, watched=watched)
+    return HostLine(host.name, state, host.last_success, host.pending_bytes, note=host.error)
+
+
+def _run(run: RunRecord) -> RunLine:
+    return RunLine(run.name, run.host, overview.steps_of(run), run.seconds_left)

@@ -1,0 +1,155 @@
+"""The status screen: a scene as lines of text that fit a terminal of any size, each cut to its width.
+
+`watching` imports this where there is a terminal, and only there. What does not fit the height is counted in a line
+of its own; hosts are the last to give way.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+from rich.console import Console, Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from harvestd.cli import quantities
+from harvestd.cli.scene import EventLine, HostLine, RunLine, Scene, TransferLine
+from harvestd.telemetry.escaping import escaped
+
+LineT = TypeVar("LineT")
+
+_AT_LEAST: Final = (4, 3, 2, 4)
+"""Rows that hosts, transfers, runs and events keep when there is little room, in the order in which they get it."""
+_FRAME: Final = 2
+"""A section's title, and the blank line before it."""
+_LEVELS: Final = {"warning": "yellow", "error": "red", "critical": "red", "debug": "dim"}
+_BAR: Final = 12
+_NAME: Final = 20
+
+
+def drawn(scene: Scene, console: Console) -> RenderableType:
+    """Give the scene for a console, at most as wide as it is and at least one line less high."""
+    counts = (len(scene.hosts), len(scene.transfers), len(scene.runs), len(scene.events))
+    rooms = shares(console.height - 2, counts)
+    parts: list[RenderableType] = [_text(scene.head.text, scene.head.style)]
+    parts += _section(scene.hosts, rooms[0], _hosts)
+    parts += _section(scene.transfers, rooms[1], _transfers)
+    parts += _section(scene.runs, rooms[2], _runs)
+    parts += _section(scene.events, rooms[3], _events)
+    return Group(*parts)
+
+
+def shares(room: int, counts: Sequence[int]) -> list[int]:
+    """Divide `room` lines among sections that have so many rows; gives the rows of each, without its frame.
+
+    A section that has no room for a single row is left out.
+    """
+    given = [0] * len(counts)
+    for index, (count, least) in enumerate(zip(counts, _AT_LEAST, strict=True)):
+        if count and room > _FRAME:
+            given[index] = min(count, least, room - _FRAME)
+            room -= given[index] + _FRAME
+    for index, count in enumerate(counts):
+        if given[index]:
+            more = min(count - given[index], max(room, 0))
+            given[index] += more
+            room -= more
+    return given
+
+
+def _section(lines: Sequence[LineT], room: int, table: Callable[[Sequence[LineT]], Table]) -> list[RenderableType]:
+    if not room:
+        return []
+    shown = lines if len(lines) <= room else lines[: room - 1]
+    parts: list[RenderableType] = [Text(""), table(shown)]
+    if len(shown) < len(lines):
+        parts.append(_text(f"… and {len(lines) - len(shown)} more", "dim"))
+    return parts
+
+
+def _hosts(hosts: Sequence[HostLine]) -> Table:
+    table = _table()
+    _fixed(table, "HOST", _NAME)
+    _fixed(table, "STATE", 14)
+    _fixed(table, "SUCCESS", 8, right=True)
+    _fixed(table, "PENDING", 9, right=True)
+    table.add_column("VERDICT", no_wrap=True, overflow="ellipsis", ratio=1)
+    if any(host.cost for host in hosts):
+        _fixed(table, "COST", 8, right=True)
+    for host in hosts:
+        success = quantities.age(host.last_success).removesuffix(" ago")
+        cells = [
+            _text(host.name),
+            _text(host.state.text, host.state.style),
+            _text("now" if success == "just now" else success),
+            _text(quantities.size(host.pending) if host.pending else quantities.NOTHING),
+            _text(host.note, "yellow") if host.note else _text(host.verdict or "not judged", _tone(host.verdict)),
+            _text(host.cost),
+        ]
+        table.add_row(*cells[: len(table.columns)])
+    return table
+
+
+def _tone(verdict: str) -> str:
+    if not verdict:
+        return "dim"
+    return "green" if verdict.startswith("safe") else ""
+
+
+def _transfers(transfers: Sequence[TransferLine]) -> Table:
+    table = _table()
+    _fixed(table, "HOST", 12)
+    table.add_column("TRANSFER", no_wrap=True, overflow="ellipsis", ratio=1)
+    _fixed(table, "", _BAR)
+    _fixed(table, "", 4, right=True)
+    _fixed(table, "RATE", 12, right=True)
+    _fixed(table, "LEFT", 7, right=True)
+    for each in transfers:
+        size = each.size or 0
+        part = f"{min(each.moved / size, 1):.0%}" if size else ""
+        # An unknown size has a bar that is empty, not one that pulses: the screen is drawn anew only for news.
+        bar = ProgressBar(total=max(size, 1), completed=each.moved if size else 0, width=_BAR)
+        rate = f"{quantities.size(int(each.rate))}/s" if each.rate else quantities.NOTHING
+        left = quantities.duration(each.seconds_left)
+        table.add_row(_text(each.host), _end_of(each.what), bar, _text(part), _text(rate), _text(left))
+    return table
+
+
+def _runs(runs: Sequence[RunLine]) -> Table:
+    table = _table()
+    table.add_column("RUN", no_wrap=True, overflow="ellipsis", ratio=1)
+    _fixed(table, "HOST", _NAME)
+    _fixed(table, "STEP", 15, right=True)
+    _fixed(table, "LEFT", 7, right=True)
+    for run in runs:
+        left = quantities.duration(run.seconds_left)
+        table.add_row(_text(run.name), _text(run.host), _text(run.steps), _text(left))
+    return table
+
+
+def _events(events: Sequence[EventLine]) -> Table:
+    table = _table()
+    _fixed(table, "TIME", 8)
+    _fixed(table, "EVENT", _NAME)
+    table.add_column("", no_wrap=True, overflow="ellipsis", ratio=1)
+    for each in events:
+        table.add_row(_text(each.at, "dim"), _text(each.event, _LEVELS.get(each.level, "")), _text(each.said))
+    return table
+
+
+def _table() -> Table:
+    return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", expand=True)
+
+
+def _fixed(table: Table, title: str, width: int, *, right: bool = False) -> None:
+    table.add_column(title, justify="right" if right else "left", no_wrap=True, overflow="ellipsis", width=width)
+
+
+def _end_of(path: str) -> Text:
+    """Give the last two parts of a path: what is above them is the same for all of a run."""
+    return _text("/".join(path.rstrip("/").split("/")[-2:]))
+
+
+def _text(text: str, style: str = "") -> Text:
+    """Give text that is only ever shown, on one line."""
+    return Text(escaped(text), style=style, no_wrap=True, overflow="ellipsis")
