@@ -30,6 +30,7 @@ class Scenes:
         self._settings = settings
         self._scene = Scene(Styled("", ""))
         self._looked: float | None = None
+        self._was_there = False
         self._absent_since: float | None = None
 
     def now(self) -> Scene:
@@ -53,10 +54,11 @@ class Scenes:
 
     def _head(self, pid: int | None, hosts: Sequence[HostView]) -> Styled:
         if pid is None:
-            self._absent_since = self._absent_since or time.time()
-            since = time.strftime("%H:%M:%S", time.localtime(self._absent_since))
-            return Styled(f"no daemon since {since} or longer, from the catalogue; `harvestd run` starts one", "yellow")
-        self._absent_since = None
+            if self._was_there and self._absent_since is None:
+                self._absent_since = time.time()
+            since = time.strftime(" since %H:%M:%S", time.localtime(self._absent_since)) if self._absent_since else ""
+            return Styled(f"no daemon{since}, from the catalogue; `harvestd run` starts one", "yellow")
+        self._was_there, self._absent_since = True, None
         connected = sum(host.state == "connected" for host in hosts)
         who = f"process {pid}" if pid else "starts at this moment"
         return Styled(f"harvestd: {who}, {connected} of {len(hosts)} hosts connected", "bold")

@@ -32,6 +32,8 @@ def drawn(scene: Scene, console: Console) -> RenderableType:
     counts = (len(scene.hosts), len(scene.transfers), len(scene.runs), len(scene.events))
     rooms = shares(console.height - 2, counts)
     parts: list[RenderableType] = [_text(scene.head.text, scene.head.style)]
+    if not scene.hosts:
+        parts.append(_text("no hosts: none is configured, and none was ever seen", "dim"))
     parts += _section(scene.hosts, rooms[0], _hosts)
     parts += _section(scene.transfers, rooms[1], _transfers)
     parts += _section(scene.runs, rooms[2], _runs)
