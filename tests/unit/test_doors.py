@@ -33,6 +33,7 @@ ALLOWED = {
     "catalogue/opening.py": {"mkdir": "the operator's state_dir, above all that is filed"},
     "cli/demo.py": {"mkdir": "the demo's own directory"},
     "cli/importing.py": {"read_bytes": "Python's compiled files"},
+    "commit.py": {"read_text": "what comes with this package"},
     "report/copies.py": {"iterdir": "scripts, resources of this package", "read_bytes": "the same"},
     "installation/files.py": {
         "chmod": "systemd's units and our configuration, away from the data root",

@@ -4,11 +4,15 @@ So `harvestd --help` needs neither SSH nor a database: the lines of its list sta
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
 from harvestd import __version__
 from harvestd.cli.flags import with_flags
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,7 @@ COMMANDS = {
     "forget-key": _Entry("setup", "forget_key", "Forget the SSH host key that is kept for HOST."),
     "install": _Entry("installing", "install", "Write a systemd unit and a first configuration; safe to repeat."),
     "uninstall": _Entry("installing", "uninstall", "Stop the daemon and take away what install wrote."),
+    "completion": _Entry("completing", "completion", "Print shell completions: bash, zsh or fish."),
     "demo": _Entry("demo", "demo", "Watch the daemon bring home an embedded fleet of made-up boxes."),
 }
 
@@ -82,10 +87,29 @@ class LazyGroup(click.Group):
             raise TypeError(f"{entry.module}.{entry.function} is no command")
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        """Give commands and options that begin so, without importing what is listed."""
+        from click.shell_completion import CompletionItem  # noqa: PLC0415  (only a shell that completes needs it)
+
+        found = [
+            CompletionItem(name, help=each.summary) for name, each in COMMANDS.items() if name.startswith(incomplete)
+        ]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  (the same)
         """Write the list without importing what it lists."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
+
+
+def _tell_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:  # noqa: FBT001  (click's)
+    if not wanted or context.resilient_parsing:
+        return
+    from harvestd.commit import commit  # noqa: PLC0415  (may start git)
+
+    made_from = commit()
+    click.echo(f"harvestd {__version__} ({made_from})" if made_from else f"harvestd {__version__}")
+    context.exit()
 
 
 @click.group(
@@ -94,6 +118,13 @@ class LazyGroup(click.Group):
     epilog=_EXIT_CODES,
 )
 @with_flags
-@click.version_option(__version__, prog_name="harvestd", message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_tell_version,
+    help="Show version and commit.",
+)
 def app() -> None:
     """Bring training runs and evals home from rented GPU boxes while they are being written."""

@@ -10,7 +10,7 @@ import click
 
 from harvestd.catalogue import reading
 from harvestd.catalogue.asking import ask
-from harvestd.cli import asked, offers
+from harvestd.cli import asked, offers, suggesting
 from harvestd.cli.fetching import Call, fetch_now, hand_over
 from harvestd.cli.flags import Flags, with_flags, with_json
 from harvestd.cli.loading import settings_of
@@ -45,7 +45,7 @@ Exit codes: 0, 4 unknown run.
 
 
 @click.command(epilog=_FETCH)
-@click.argument("run")
+@click.argument("run", shell_complete=suggesting.runs)
 @click.option("--records", is_flag=True, help="The records of its evals, later ones too.")
 @click.option("--checkpoint", "checkpoints", metavar="STEP", multiple=True, help="step_40, or 40. Repeatable.")
 @click.option("--wait", "waits", is_flag=True, help="Return when it is here.")
@@ -91,7 +91,7 @@ def fetch(
 
 
 @click.command(epilog=_IGNORE)
-@click.argument("run")
+@click.argument("run", shell_complete=suggesting.runs)
 @click.option("--undo", is_flag=True, help="Fetch it again, and what was missed meanwhile.")
 @with_json
 @with_flags

@@ -5,7 +5,7 @@ import sys
 import click
 
 from harvestd.catalogue import reading
-from harvestd.cli import explaining, overview, showing
+from harvestd.cli import explaining, overview, showing, suggesting
 from harvestd.cli.ending import tell_warning
 from harvestd.cli.flags import Flags, with_flags, with_json
 from harvestd.cli.loading import settings_of
@@ -118,7 +118,7 @@ def status(flags: Flags, *, watch: bool, as_json: bool) -> ExitCode:
 
 
 @click.command(epilog=_HOSTS)
-@click.argument("names", metavar="[HOST]...", nargs=-1)
+@click.argument("names", metavar="[HOST]...", nargs=-1, shell_complete=suggesting.hosts)
 @with_json
 @with_flags
 @click.pass_obj
@@ -163,7 +163,7 @@ def runs(flags: Flags, *, as_json: bool) -> None:
 
 
 @click.command(epilog=_SHOW)
-@click.argument("name")
+@click.argument("name", shell_complete=suggesting.runs_and_experiments)
 @with_json
 @with_flags
 @click.pass_obj

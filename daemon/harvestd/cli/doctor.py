@@ -5,7 +5,7 @@ import sys
 import anyio
 import click
 
-from harvestd.cli import examination
+from harvestd.cli import examination, suggesting
 from harvestd.cli.ending import tell_warning
 from harvestd.cli.examination import Examined
 from harvestd.cli.flags import Flags, with_flags, with_json
@@ -27,7 +27,7 @@ _FINDINGS = (Column("LOOKED AT"), Column(""), Column("FOUND", wide=True), Column
 
 
 @click.command(epilog=_DOCTOR)
-@click.argument("hosts", metavar="[HOST]...", nargs=-1)
+@click.argument("hosts", metavar="[HOST]...", nargs=-1, shell_complete=suggesting.hosts)
 @with_json
 @with_flags
 @click.pass_obj

@@ -8,7 +8,7 @@ import click
 
 from harvestd.catalogue import reading
 from harvestd.catalogue.asking import ask
-from harvestd.cli import showing
+from harvestd.cli import showing, suggesting
 from harvestd.cli.flags import Flags, with_flags, with_json
 from harvestd.cli.loading import settings_of
 from harvestd.cli.output import Page, print_json
@@ -38,7 +38,7 @@ Exit codes: 0, 2 a name that can't be used, 3 it could not be done,
 
 
 @click.command(epilog=_NAME)
-@click.argument("run")
+@click.argument("run", shell_complete=suggesting.runs)
 @click.argument("experiment_name")
 @with_json
 @with_flags

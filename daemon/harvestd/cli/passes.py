@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import anyio
 import click
 
-from harvestd.cli import outlook, quantities, summary
+from harvestd.cli import outlook, quantities, suggesting, summary
 from harvestd.cli.ending import tell_error, tell_warning
 from harvestd.cli.flags import Flags, with_flags, with_json
 from harvestd.cli.loading import settings_of
@@ -44,7 +44,7 @@ Exit codes: 0, 3 some hosts failed, 4 unknown host, 5 no host reachable.
 
 
 @click.command(epilog=_ONCE)
-@click.argument("hosts", metavar="[HOST]...", nargs=-1)
+@click.argument("hosts", metavar="[HOST]...", nargs=-1, shell_complete=suggesting.hosts)
 @click.option("-v", "--verbose", is_flag=True, help="List what still waits, too.")
 @with_json
 @with_flags
@@ -77,7 +77,7 @@ async def visit(settings: Settings, flags: Flags, hosts: Sequence[Host]) -> list
 
 
 @click.command(epilog=_PLAN)
-@click.argument("hosts", metavar="[HOST]...", nargs=-1)
+@click.argument("hosts", metavar="[HOST]...", nargs=-1, shell_complete=suggesting.hosts)
 @with_json
 @with_flags
 @click.pass_obj

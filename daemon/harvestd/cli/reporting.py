@@ -7,7 +7,7 @@ import anyio.to_thread
 import click
 
 from harvestd.catalogue import reading
-from harvestd.cli import showing
+from harvestd.cli import showing, suggesting
 from harvestd.cli.ending import tell_warning
 from harvestd.cli.flags import Flags, with_flags, with_json
 from harvestd.cli.loading import settings_of
@@ -32,7 +32,7 @@ pictures[], drawn, failed[] {script, error}
 
 
 @click.command(epilog=_REPORT)
-@click.argument("name")
+@click.argument("name", shell_complete=suggesting.runs_and_experiments)
 @with_json
 @with_flags
 @click.pass_obj

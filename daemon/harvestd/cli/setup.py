@@ -4,6 +4,7 @@ import anyio
 import click
 
 from harvestd.catalogue import reading
+from harvestd.cli import suggesting
 from harvestd.cli.ending import tell_warning
 from harvestd.cli.flags import Flags, with_flags, with_json
 from harvestd.cli.loading import config_of, settings_of
@@ -86,7 +87,7 @@ def _problem_document(problem: Problem) -> dict[str, str]:
 
 
 @click.command("forget-key")
-@click.argument("host")
+@click.argument("host", shell_complete=suggesting.hosts)
 @with_flags
 @click.pass_obj
 def forget_key(flags: Flags, host: str) -> None:
