@@ -118,7 +118,7 @@ def state_of(host: HostView, *, watched: bool) -> Styled:
     state = host.state
     if not host.configured and state != GONE:
         state = "not configured"
-    elif state == _ONLY_WITH_A_DAEMON and not watched:
+    elif state in _ONLY_WITH_A_DAEMON and not watched:
         state = "not watched"
     return _styled(state)
 
