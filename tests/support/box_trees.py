@@ -198,6 +198,10 @@ class Home:
                 link = EvalLink(box.storage, each.config.place, each.config.version, box.eval_configs[path])
                 self.knowledge.learn_eval_link(link)
 
+    def lose(self, box: Box) -> None:
+        """Lose the link: for how long files were seen as they are is forgotten."""
+        self._sightings.pop(box.name, None)
+
     def plan(self, box: Box, seconds: float = 0.0) -> Plan:
         """Plan the box `seconds` after the first look at it."""
         sightings = self._sightings.setdefault(box.name, Sightings())
