@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import anyio
 import pytest
 
 from harvestd.convention.circumstances import Checkout, Outside
@@ -188,3 +189,32 @@ async def test_what_another_box_shows_survives(account: Account, told: Told) -> 
         verdict = await watch.asked("gpu-a")
         assert {loss.kind for loss in verdict.losses} == {LossKind.CHECKPOINTS, LossKind.RECORDS}
         assert not verdict.is_safe
+
+
+async def test_a_box_is_blocked_by_its_own_runs_alone(
+    account: Account, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one box writes a run to the storage that both show, the other one may go, and only that one."""
+    told.name_machines(monkeypatch)
+    account.rent("a" * 32, "gpu-a", "127.0.0.2")
+    account.rent("b" * 32, "gpu-b", "127.0.0.3")
+    finished(account.root)
+    writer = RunWriter(account.root, RunSpec(timestamp="2025-08-22_12-00-00", hostname="gpu-b", total_steps=8))
+    writer.start()
+    writer.log_until(1)
+
+    async def write() -> None:
+        while True:
+            with writer.train_log.open("ab") as log:
+                log.write(b'{"step": 1}\n')
+            await anyio.sleep(0.1)
+
+    idle = {**SOON, "idle_for": "2s"}
+    settings = account.workstation.settings(**account.sections(), verdict=idle)
+    async with watching(settings) as watch, anyio.create_task_group() as tasks:
+        tasks.start_soon(write)
+        await comes_true(lambda: watch.is_safe("gpu-a"), 60.0)
+        assert not watch.is_safe("gpu-b")
+        assert await watch.reasons("gpu-b") & {R.NOT_QUIET, R.RUNNING}
+        assert not events(watch.said, "host.drained", host="gpu-b")
+        tasks.cancel_scope.cancel()

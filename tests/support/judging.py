@@ -5,7 +5,7 @@ Their boxes say of themselves what the test wants.
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import anyio
@@ -22,6 +22,7 @@ from harvestd.harvest.judgement import judged
 from harvestd.harvest.opening import opened_house
 from harvestd.harvest.tally import Tally
 from harvestd.inventory.provider import Host
+from harvestd.remote.box import BoxFacts
 from harvestd.remote.probe.client import ProbeBox
 from harvestd.settings import Settings
 from support.waiting import DEADLINE, Said
@@ -50,6 +51,16 @@ class Told:
 
         monkeypatch.setattr(ProbeBox, "circumstances", circumstances, raising=False)
         monkeypatch.setattr(ProbeBox, "gpu_processes", gpu_processes)
+
+    @staticmethod
+    def name_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let each box call itself as we call it: the machine below all of them is one."""
+        asked = ProbeBox.facts
+
+        async def facts(box: ProbeBox) -> BoxFacts:
+            return replace(await asked(box), hostname=box._connection.target.name)
+
+        monkeypatch.setattr(ProbeBox, "facts", facts)
 
 
 @dataclass

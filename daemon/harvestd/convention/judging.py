@@ -99,7 +99,7 @@ def _devices(evidence: Evidence, root: str, listings: list[Listing]) -> Iterator
             continue
         found = now.get(place, 0)
         if found not in {0, device}:
-            yield Reason(ReasonKind.ROOT_CHANGED, f"another file system than before stands at {place}")
+            yield Reason(ReasonKind.ROOT_CHANGED, f"another file system than before stands at {place}, by its number")
         elif not found and place != root:
             yield Reason(ReasonKind.ROOT_CHANGED, f"{place} was there before, and is not now")
 

@@ -66,6 +66,7 @@ class Gathering:
         damaged = await self._damaged()
         await look()
         seen, snapshot = self._last()
+        self._devices = None  # a person may have had them forgotten
         await self._note_devices(seen, snapshot, circumstances.devices)
         plan, knowledge = self._looking.alone(), house.catalogue.knowledge
         return replace(

@@ -7,7 +7,6 @@ way, or when somebody asks; in between, why the box is not safe is known from wh
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Final
 
 import anyio
@@ -15,7 +14,7 @@ import anyio
 from harvestd.convention.evidence import Evidence
 from harvestd.convention.judging import judge
 from harvestd.convention.plan import Plan
-from harvestd.convention.verdict import Loss, ReasonKind, Verdict
+from harvestd.convention.verdict import Answer, Loss, ReasonKind, Verdict
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.gathering import Gathering, Looked, accepted
 from harvestd.harvest.house import House
@@ -33,6 +32,8 @@ _AT_WORK: Final = frozenset(
     {ReasonKind.NOT_CONNECTED, ReasonKind.RUNNING, ReasonKind.GPU_BUSY, ReasonKind.NOT_QUIET, ReasonKind.TRANSFERS}
 )
 """Reasons for which a box does not count as idle."""
+_UNSEEN: Final = frozenset({ReasonKind.NOT_LOOKED_AT, ReasonKind.RUNNING})
+"""Reasons that a verdict in full may find to be none: nobody asked which runs still have a process."""
 
 
 class Question:
@@ -67,11 +68,6 @@ class Judging:
         self._due = 0.0
         """When a verdict in full may be made unasked: monotonic seconds."""
 
-    @property
-    def is_asked(self) -> bool:
-        """Whether anybody waits for a verdict."""
-        return bool(self._questions)
-
     async def ask(self) -> Verdict:
         """Have a verdict made in full, and give it."""
         question = Question()
@@ -84,13 +80,30 @@ class Judging:
         if not self._questions:
             await self._rung.rung()
 
+    async def before_work(self, plan: Plan, look: Looked) -> None:
+        """Answer who waits, and let no verdict stand that what was just seen takes back, however long the work is.
+
+        Raises as a look does.
+        """
+        if self._questions:
+            await self.answer(look)
+        elif self._stands_safe():
+            evidence = await self._gathering.cheap(plan, self._transfers())
+            verdict = judge(evidence)
+            if not _only_needs_a_look(verdict):
+                record(self._host, self._house, verdict, evidence.quiet)
+
+    def _stands_safe(self) -> bool:
+        newest = self._house.verdicts.get(self._host.identity)
+        return newest is not None and newest.verdict.answer is not Answer.NOT_SAFE
+
     async def consider(self, plan: Plan, look: Looked) -> None:
         """Judge by the look that gave `plan`; in full, with `look`, where it is time. Raises as a look does."""
         evidence = await self._gathering.cheap(plan, self._transfers())
         verdict = judge(evidence)
-        if self._questions or (verdict.left == timedelta(0) and time.monotonic() >= self._due):
+        if self._questions or (_only_needs_a_look(verdict) and time.monotonic() >= self._due):
             await self.answer(look)
-        elif verdict.left != timedelta(0):
+        elif not _only_needs_a_look(verdict):
             record(self._host, self._house, verdict, evidence.quiet)
 
     async def answer(self, look: Looked) -> None:
@@ -118,6 +131,11 @@ class Judging:
             record(self._host, self._house, verdict)
             while self._questions:
                 self._questions.pop().answer(verdict)
+
+
+def _only_needs_a_look(verdict: Verdict) -> bool:
+    """Tell whether a cheap verdict has nothing against the box but that it is a cheap one."""
+    return all(reason.kind in _UNSEEN and reason.seconds == 0.0 for reason in verdict.reasons)
 
 
 def not_watched(house: House) -> Verdict:

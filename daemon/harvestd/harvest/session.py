@@ -123,8 +123,7 @@ class Session:
                 while True:
                     started = time.monotonic()
                     plan = await self._seen(look)
-                    if self._judging.is_asked:
-                        await self._judging.answer(self._look_whole)
+                    await self._judging.before_work(plan, self._look_whole)
                     await self._work(plan)
                     await self._follow_names(plan, self._house.settings.poll.settle.total_seconds())
                     self._tell_polled(time.monotonic() - started)
