@@ -235,9 +235,9 @@ def test_nothing_is_modified_and_nothing_of_a_checkout_is_run(home: Path, tmp_pa
     for name in ("clean", "process"):
         git(code, "config", f"filter.trap.{name}", str(trap))
     git(code, "config", "core.fsmonitor", str(trap))
-    git(code, "config", "trace2.eventTarget", str(tmp_path / "sprung"))
     for hook in ("post-index-change", "fsmonitor-watchman", "post-checkout"):
         write(code / f".git/hooks/{hook}", trap.read_bytes()).chmod(0o755)
+    write(home / ".gitconfig", f"[trace2]\n\teventTarget = {tmp_path}/traced\n".encode())
     # Its times say that it may have changed, so that git has to read it, and would like to note that it did not.
     os.utime(code / "train.py", ns=(10**18, 10**18))
     before = state_of(home)
@@ -245,9 +245,9 @@ def test_nothing_is_modified_and_nothing_of_a_checkout_is_run(home: Path, tmp_pa
     assert told is not None
     assert [row[0] for row in told] == [str(code)]
     assert state_of(home) == before
-    assert not (tmp_path / "sprung").exists()
+    assert not [each for each in ("sprung", "traced") if (tmp_path / each).exists()]
     git(code, "status")
-    assert (tmp_path / "sprung").exists()
+    assert [each for each in ("sprung", "traced") if (tmp_path / each).exists()] == ["sprung", "traced"]
 
 
 def test_without_git_checkouts_are_unknown(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

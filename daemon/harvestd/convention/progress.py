@@ -17,10 +17,16 @@ def newest_step(lines: Iterable[bytes]) -> int | None:
             row = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        step = row.get("step") if isinstance(row, dict) else None
-        if isinstance(step, int) and not isinstance(step, bool) and 0 <= step <= _MAX_STEP:
+        step = step_of(row)
+        if step is not None:
             greatest = step if greatest is None else max(greatest, step)
     return greatest
+
+
+def step_of(row: object) -> int | None:
+    """Give the step of one line that was parsed; None where it carries none."""
+    step = row.get("step") if isinstance(row, dict) else None
+    return step if isinstance(step, int) and not isinstance(step, bool) and 0 <= step <= _MAX_STEP else None
 
 
 def seconds_left(step: int, total: int, started: datetime, newest: datetime) -> float | None:

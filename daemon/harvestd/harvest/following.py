@@ -23,6 +23,7 @@ from harvestd.convention.snapshot import Version
 from harvestd.errors import HarvestError
 from harvestd.harvest.house import House
 from harvestd.harvest.open_files import OPEN_FILES, OpenFiles
+from harvestd.harvest.stalling import Stalling
 from harvestd.harvest.stepping import Stepping
 from harvestd.harvest.troubles import Troubles
 from harvestd.inventory.provider import Host
@@ -60,6 +61,7 @@ class Following:
         root: DataRoot,
         troubles: Troubles,
         refused: dict[tuple[str, LocalPath], tuple[Version, str]],
+        stalling: Stalling,
     ) -> None:
         self._host = host
         self._house = house
@@ -67,7 +69,7 @@ class Following:
         self._refused = refused
         self._files = OpenFiles(root)
         self._verified: set[LocalPath] = set()
-        self._stepping = Stepping(host, house)
+        self._stepping = Stepping(host, house, stalling)
         self.bytes = 0
         """Bytes appended so far."""
         self.files: set[LocalPath] = set()

@@ -16,6 +16,7 @@ from harvestd.convention.plan import Plan
 from harvestd.convention.selection import CheckpointPolicy, Selection
 from harvestd.convention.sightings import NO_TIME
 from harvestd.convention.snapshot import Tree, TreeKind
+from harvestd.convention.strides import Stride
 from harvestd.harvest.attending import Attending
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.budgets import Bandwidth, MemoryBudget
@@ -60,6 +61,17 @@ class Outlook:
     """When the last whole look began: monotonic seconds. The box may have told of changes since."""
 
 
+@dataclass(slots=True)
+class Rest:
+    """For how long one host has done nothing: monotonic seconds."""
+
+    since: float
+    """Something moved then, or it was seen first."""
+    asked_at: float
+    """When its GPUs were asked last."""
+    told: bool = False
+
+
 if TYPE_CHECKING:
     from harvestd.catalogue.catalogue import Catalogue
     from harvestd.harvest.homes import Homes
@@ -95,6 +107,10 @@ class House:
     """Rung after each look at a host."""
     asked_for: set[str] = field(default_factory=set)
     """Identities of hosts whose next look is to be a whole one, whatever they tell by themselves."""
+    strides: dict[tuple[str, str], Stride] = field(default_factory=dict)
+    """How each run goes whose log was heard, by its key: kept over connections."""
+    rests: dict[str, Rest] = field(default_factory=dict)
+    """By the identity of a host."""
     machines: Machines = field(default_factory=Machines)
     knows: anyio.Event = field(default_factory=anyio.Event)
     """Set once the catalogue is open; hosts are connected meanwhile, and nothing else asks for it before."""

@@ -17,10 +17,12 @@ from harvestd.harvest.following import Following
 from harvestd.harvest.following_names import FollowingNames
 from harvestd.harvest.gathering import Gathering
 from harvestd.harvest.house import House, Showing
+from harvestd.harvest.idling import Idling
 from harvestd.harvest.judging import Judging
 from harvestd.harvest.looking import Looking
 from harvestd.harvest.publisher import Publisher
 from harvestd.harvest.results import PassResult
+from harvestd.harvest.stalling import Stalling
 from harvestd.harvest.tidying import Tidying
 from harvestd.inventory.provider import Host
 from harvestd.remote.box import Box, BoxFacts
@@ -56,7 +58,9 @@ class Session:
         self._troubles = self._looking.troubles
         self._publisher = Publisher(host, house, root, self._looking.refused)
         self._collecting = Collecting(host, house, root, self._publisher, self._troubles)
-        self._following = Following(host, house, root, self._troubles, self._looking.refused)
+        self._stalling = Stalling(host, house)
+        self._idling = Idling(host, house, box)
+        self._following = Following(host, house, root, self._troubles, self._looking.refused, self._stalling)
         self._names = FollowingNames(host, house, root, facts)
         self._tidying = Tidying(host, house, root, self._looking.refused)
         self._bulk = Bulk(host, house, root, box, self._publisher, self._troubles)
@@ -129,6 +133,8 @@ class Session:
                     self._tell_polled(time.monotonic() - started)
                     await passed(self._pending(plan))
                     await self._judging.consider(plan, self._look_whole)
+                    await self._stalling.look(self._looking)
+                    await self._idling.look(self._looking.snapshot)
                     due = plan.next_due
                     interval = self._house.settings.poll.interval.total_seconds()
                     pause = interval if due is None else min(interval, due + _BREATH)

@@ -9,6 +9,7 @@ from harvestd.convention.progress import newest_step, seconds_left
 from harvestd.convention.records import FileRecord, RunRecord
 from harvestd.convention.snapshot import Version
 from harvestd.harvest.house import House
+from harvestd.harvest.stalling import Stalling
 from harvestd.inventory.provider import Host
 
 _TIME = "%Y-%m-%d_%H-%M-%S"
@@ -17,7 +18,8 @@ _TIME = "%Y-%m-%d_%H-%M-%S"
 class Stepping:
     """Keeps the progress of one host's runs in the catalogue."""
 
-    def __init__(self, host: Host, house: House) -> None:
+    def __init__(self, host: Host, house: House, stalling: Stalling) -> None:
+        self._stalling = stalling
         self._storage = house.storage_of(host)
         self._catalogue = house.catalogue
 
@@ -25,8 +27,11 @@ class Stepping:
         """Take in the lines that were just appended to a log; other files say nothing of progress."""
         if record.kind is not Kind.TRAIN_LOG or not content:
             return
-        step = newest_step(content.splitlines())
+        lines = content.splitlines()
+        step = newest_step(lines)
         run = self._run_of(record.place)
+        if run is not None:
+            self._stalling.heard(run, lines, behind=version.size - record.size)
         if step is None or run is None or (run.step or 0) >= step:
             return
         await self._catalogue.save_run(replace(run, step=step, seconds_left=_left(run, step, version)))

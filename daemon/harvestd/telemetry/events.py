@@ -78,6 +78,10 @@ class Event(StrEnum):
     HOST_LOST_DATA = "host.lost_data"
     """A box is gone with something that was wanted and is not here. Fields: host, files, bytes, what."""
 
+    HOST_IDLE = "host.idle"
+    """A box has stood idle for hours: nothing moved and no GPU process ran, as far as it was watched; once until
+    something does. Fields: host, idle_seconds, cents_per_hour, cost (of that time, in whole units of the currency)."""
+
     HOST_ROOT_MISSING = "host.root_missing"
     """A configured root is not on the box, another file system is mounted there, or nothing is left in it.
     Fields: host, path, error."""
@@ -90,6 +94,14 @@ class Event(StrEnum):
 
     RUN_FINISHED = "run.finished"
     """A run ended, and all that is wanted of it is here. Fields: host, run_id, experiment, steps, provisional."""
+
+    RUN_STALLED = "run.stalled"
+    """A run that is not known to have ended shows no step for many times as long as one takes: once until it goes on.
+    Fields: host, run_id, step, seconds, usual_seconds."""
+
+    RUN_DIVERGED = "run.diverged"
+    """The loss of a run is no number any more, and was one before: once until it is again.
+    Fields: host, run_id, step, what."""
 
     EVAL_DISCOVERED = "eval.discovered"
     """An eval was seen for the first time. Fields: host, run_id, path, experiment."""

@@ -1,0 +1,89 @@
+"""Runs that hang or diverge, and boxes that do nothing, as the daemon tells of them on real OpenSSH."""
+
+from pathlib import Path
+
+import anyio
+import pytest
+
+from harvestd.convention import strides
+from harvestd.demo.content import RunSpec
+from harvestd.demo.writers import RunWriter
+from harvestd.harvest import idling
+from support.house import GpuBox, Workstation
+from support.waiting import Said, events, until
+
+pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
+
+RUN = RunSpec()
+PATIENCE = 40.0
+
+
+@pytest.fixture
+def box(workstation: Workstation, tmp_path: Path) -> GpuBox:
+    """Give a box on whose GPU something runs."""
+    smi = tmp_path / "bin" / "nvidia-smi"
+    smi.parent.mkdir()
+    smi.write_text("#!/bin/sh\ncase $1 in *compute-apps*) echo 4000;; *) echo NVIDIA H100;; esac\n")
+    smi.chmod(0o755)
+    with_path = f'ForceCommand export PATH="{smi.parent}:$PATH"; eval "$SSH_ORIGINAL_COMMAND"'
+    return workstation.add_box(extra_config=[with_path])
+
+
+def lines(log: Path, content: bytes) -> None:
+    """Append to a log."""
+    with log.open("ab") as file:
+        file.write(content)
+
+
+async def step(said: Said, writer: RunWriter, number: int) -> None:
+    """Let a run take a step, and wait until that came home."""
+    before = len(events(said, "file.downloaded", kind="train_log"))
+    lines(writer.train_log, b'{"step": %d, "loss": 0.5, "kl": NaN}\n' % number)
+    await until(lambda: len(events(said, "file.downloaded", kind="train_log")) > before, PATIENCE)
+
+
+async def test_a_run_that_hangs_is_told(workstation: Workstation, box: GpuBox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its log falls silent while its process lives: told with its last step, and again after it went on and hung."""
+    monkeypatch.setattr(strides, "_LEAST", 1.0)
+    writer = RunWriter(box.root, RUN)
+    writer.start()
+    writer.log_until(3)
+    async with workstation.running() as said:
+        await until(lambda: events(said, "file.downloaded", kind="train_log"), PATIENCE)
+        for number in range(4, 10):
+            await step(said, writer, number)
+        await until(lambda: events(said, "run.stalled", step=9, run_id=RUN.name, host="gpu-a"), PATIENCE)
+        await step(said, writer, 10)
+        await until(lambda: events(said, "run.stalled", step=10), PATIENCE)
+        assert len(events(said, "run.stalled", step=9)) == 1
+
+
+async def test_a_run_that_diverges_is_told(workstation: Workstation, box: GpuBox) -> None:
+    """As soon as its loss is no number any more; NaN in another column is nothing to tell."""
+    writer = RunWriter(box.root, RUN)
+    writer.start()
+    writer.log_until(3)
+    async with workstation.running() as said:
+        await until(lambda: events(said, "file.downloaded", kind="train_log"), PATIENCE)
+        await step(said, writer, 4)
+        assert not events(said, "run.diverged")
+        lines(writer.train_log, b'{"step": 5, "loss": NaN}\n{"step": 6, "loss": NaN}\n')
+        await until(lambda: events(said, "run.diverged", step=5, what="loss is nan", run_id=RUN.name), PATIENCE)
+        await step(said, writer, 7)
+        assert len(events(said, "run.diverged")) == 1
+
+
+async def test_a_box_that_does_nothing_is_told(workstation: Workstation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, until something moves there."""
+    monkeypatch.setattr(idling, "_ASK_EVERY", 0.2)
+    monkeypatch.setattr(idling, "_IDLE_AFTER", 1.0)
+    box = workstation.add_box()
+    writer = RunWriter(box.root, RUN)
+    writer.start()
+    writer.log_until(3)
+    async with workstation.running() as said:
+        await until(lambda: events(said, "host.idle", host="gpu-a"), PATIENCE)
+        asked = len(events(said, "host.idle"))
+        await anyio.to_thread.run_sync(writer.log_step, 4)
+        await until(lambda: len(events(said, "host.idle")) == asked + 1, PATIENCE)
+    assert {each["cost"] for each in events(said, "host.idle")} == {None}

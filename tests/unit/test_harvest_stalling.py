@@ -1,0 +1,193 @@
+"""Runs that fall silent, as they are told: once, and only of those that should go on. On a clock of the tests' own."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import structlog.testing
+
+from harvestd.catalogue.opening import open_catalogue
+from harvestd.convention.facts import TrainingInfo
+from harvestd.convention.layout import Survey
+from harvestd.convention.lives import Life
+from harvestd.convention.records import RunRecord
+from harvestd.convention.selection import Selection
+from harvestd.convention.sightings import Sightings
+from harvestd.convention.snapshot import Version
+from harvestd.convention.survey import Surveyor
+from harvestd.harvest import stalling
+from harvestd.harvest.house import House
+from harvestd.harvest.monitor import Silent
+from harvestd.harvest.stalling import Stalling
+from harvestd.inventory.provider import Host
+from harvestd.settings import Settings
+from support.box_trees import QWEN, ROOT, Box, T
+from support.waiting import Said, events
+
+pytestmark = pytest.mark.anyio
+
+HOST = Host("static:gpu-a", "gpu-a", "127.0.0.1", "static")
+BUSY = Life(idle_for=900.0, gpu_processes=1, hosts=frozenset({"gpu-a"}))
+OTHER = "run_2025-08-20_09-00-00"
+
+
+class Clock:
+    """Monotonic time that goes on when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        """Give the time."""
+        return self.now
+
+
+class Shown:
+    """A box with two runs, and what is known of who works there."""
+
+    def __init__(self, clock: Clock) -> None:
+        box = Box()
+        for name in (T, OTHER):
+            box.add_run(f"training_runs/{name}")
+        self.clock = clock
+        self.sightings = Sightings()
+        self.sightings.update(box.snapshot(), clock.now)
+        self.seen: Survey | None = Surveyor().survey(box.snapshot(), Selection())
+        self.known = BUSY
+        self.asked = 0
+
+    async def life(self, seen: Survey) -> Life:
+        """Count the question."""
+        assert seen is self.seen
+        self.asked += 1
+        return self.known
+
+
+def record(name: str) -> RunRecord:
+    """Give a run that goes on."""
+    place = f"{ROOT}/training_runs/{name}"
+    return RunRecord(name, HOST.identity, place, HOST.name, name, QWEN, Version(1, 1))
+
+
+class Watched:
+    """A house with two runs on one host, its clock, and what is told."""
+
+    def __init__(self, house: House, clock: Clock, said: Said) -> None:
+        self.house, self.clock, self.said = house, clock, said
+        self.shown = Shown(clock)
+        self.stalling = Stalling(HOST, house)
+
+    def goes(self, *steps: int, name: str = T, loss: str = "0.5") -> None:
+        """Let a run take these steps, one a minute."""
+        for step in steps:
+            self.clock.now += 60
+            line = f'{{"step": {step}, "loss": {loss}, "kl": NaN}}'.encode()
+            self.stalling.heard(record(name), [line], behind=0)
+
+    async def silent(self, seconds: float) -> int:
+        """Let time pass and look; gives how many stalled runs were told so far."""
+        self.clock.now += seconds
+        await self.stalling.look(self.shown)
+        return len(events(self.said, "run.stalled"))
+
+
+@pytest.fixture
+async def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
+    """Give a house that listens to two runs."""
+    clock = Clock()
+    monkeypatch.setattr(stalling, "time", clock)
+    house = House.of(Settings(), Silent())
+    house.catalogue = open_catalogue(tmp_path, "root")
+    for name in (T, OTHER):
+        await house.catalogue.save_run(record(name))
+    return Watched(house, clock, [])
+
+
+@pytest.fixture(autouse=True)
+def said(watched: Watched) -> Iterator[None]:
+    """Keep what is told."""
+    with structlog.testing.capture_logs() as logs:
+        watched.said = logs
+        yield
+    watched.house.catalogue.close()
+
+
+async def test_a_run_that_falls_silent_is_told_once(watched: Watched) -> None:
+    """With its step, and how long it has been silent where a minute was usual; and again once it went on."""
+    watched.goes(1, 2, 3, 4, 5)
+    assert await watched.silent(590) == 0
+    assert watched.shown.asked == 0
+    assert await watched.silent(20) == 1
+    assert await watched.silent(5000) == 1
+    (told,) = events(watched.said, "run.stalled")
+    fields = {"host": "gpu-a", "run_id": T, "step": 5, "seconds": 610, "usual_seconds": 60.0}
+    assert {key: told[key] for key in fields} == fields
+    watched.goes(6)
+    assert await watched.silent(500) == 1
+    assert await watched.silent(200) == 2
+
+
+@pytest.mark.parametrize(
+    ("processes", "expected"), [(0, 0), (1, 1), (None, 1)], ids=["died", "hangs", "nobody can tell"]
+)
+async def test_a_run_that_died_has_not_stalled(watched: Watched, processes: int | None, expected: int) -> None:
+    """Where no GPU process is left it will never go on; nobody is asked twice about one silence."""
+    watched.goes(1, 2, 3, 4, 5)
+    watched.shown.known = replace(BUSY, gpu_processes=processes)
+    assert await watched.silent(700) == expected
+    assert await watched.silent(700) == expected
+    assert watched.shown.asked == 1
+
+
+async def test_a_run_of_a_host_that_ends_has_not_stalled(watched: Watched) -> None:
+    """It has nothing to go on with."""
+    watched.goes(1, 2, 3, 4, 5)
+    watched.shown.known = replace(BUSY, idle_for=0.0, ending=frozenset({"gpu-a"}))
+    assert await watched.silent(700) == 0
+
+
+async def test_a_finished_run_never_stalls(watched: Watched) -> None:
+    """Nor does anybody keep its pace."""
+    watched.goes(1, 2, 3, 4, 5)
+    await watched.house.catalogue.save_run(replace(record(T), final=TrainingInfo(step=5)))
+    assert await watched.silent(5000) == 0
+    assert not watched.house.strides
+
+
+async def test_the_next_run_of_a_sweep_ends_the_one_before(watched: Watched) -> None:
+    """What works on the GPUs then is the next; one beside it that began earlier proves nothing."""
+    watched.goes(1, 2, 3, 4, 5)
+    watched.goes(1, 2, 3, 4, 5, name=OTHER)
+    assert await watched.silent(590) == 0
+    assert await watched.silent(100) == 1
+    assert events(watched.said, "run.stalled")[0]["run_id"] == OTHER
+
+
+async def test_a_time_in_which_nobody_listened_is_no_silence(watched: Watched) -> None:
+    """A new connection counts from its start, and a step after it is no gap."""
+    watched.goes(1, 2, 3, 4, 5)
+    watched.clock.now += 50_000
+    watched.stalling = Stalling(HOST, watched.house)
+    assert await watched.silent(500) == 0
+    watched.goes(6)
+    assert watched.house.strides[record(T).key].gaps == (60.0,) * 4
+    assert await watched.silent(700) == 1
+
+
+async def test_a_log_that_is_still_coming_shows_no_pace(watched: Watched) -> None:
+    """Its lines come as fast as they are read."""
+    for step in range(1, 9):
+        watched.clock.now += 0.01
+        watched.stalling.heard(record(T), [b'{"step": %d}' % step], behind=(8 - step) * 10**6)
+    assert watched.house.strides[record(T).key].gaps == ()
+
+
+async def test_a_run_that_diverges_is_told_once(watched: Watched) -> None:
+    """With the first step whose loss is no number; again only after one was."""
+    watched.goes(1, 2)
+    watched.goes(3, 4, loss="NaN")
+    watched.goes(5)
+    watched.goes(6, loss="Infinity")
+    told = [(each["run_id"], each["step"], each["what"]) for each in events(watched.said, "run.diverged")]
+    assert told == [(T, 3, "loss is nan"), (T, 6, "loss is inf")]
