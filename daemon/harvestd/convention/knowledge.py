@@ -122,13 +122,19 @@ class Knowledge:
 
     def learn_request(self, request: Request) -> None:
         """Add what a person asked for by hand, or replace what was known of it."""
-        self.version += 1
-        if request.kind is RequestKind.JUDGE and not request.is_open:
-            # Answered, it is of no use any more; and who waits for a box asks often.
-            self._requests[request.run].pop(request.id, None)
+        if request.kind is RequestKind.JUDGE:
+            self._learn_question(request)
             return
+        self.version += 1
         self._requests[request.run][request.id] = request
         self._wishes[request.run] = wishes_of(self._requests[request.run].values())
+
+    def _learn_question(self, request: Request) -> None:
+        """Keep a question for a verdict until it is answered: it changes no plan, and is asked often."""
+        if request.is_open:
+            self._requests[request.run][request.id] = request
+        else:
+            self._requests[request.run].pop(request.id, None)
 
     def open_requests(self) -> list[Request]:
         """Give the requests that are not settled, oldest first."""

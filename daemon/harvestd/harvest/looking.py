@@ -148,10 +148,6 @@ class Looking:
             self._house.touch(plan.left_out)
         return plan
 
-    async def life(self, seen: Survey) -> Life:
-        """Ask who could still write what `seen` shows, unless that was asked just now. Raises `Retry`."""
-        return await self._lives.asked(seen) or self._lives.known()
-
     def _beside_others(self, seen: Survey, plan: Plan) -> dict[str | None, tuple[LeftOut, ...]]:
         """Give what is left out on this host when one run alone was looked for: of all else, what is on record."""
         knowledge, storage = self._house.catalogue.knowledge, self._house.storage_of(self._host)

@@ -81,7 +81,7 @@ class Stalling:
         silent = self._silence(run, looking.sightings, stride.at, now)
         if not stride.is_stalled(silent):
             return
-        life = await looking.life(looking.seen)
+        life = await looking.life()
         if self._house.strides.get(record.key) is not stride:
             return  # it went on meanwhile, or another host that shows it has told
         self._house.strides[record.key] = replace(stride, settled=True)

@@ -79,10 +79,11 @@ class Verdicts:
     def _due(self) -> list[str]:
         """Give the identities of hosts whose verdict is not kept as it is, or was kept long ago."""
         due = []
-        for identity, judged in self._house.verdicts.items():
-            kept = self._kept.get(identity)
-            news = kept is None or _lasting(kept.verdict) != _lasting(judged.verdict)
-            if kept is None or news or judged.at - kept.judged_at >= _ANEW:
+        for identity in self._house.verdicts:
+            kept, now = self._kept.get(identity), self._record(identity)
+            if now is None:
+                continue
+            if kept is None or _lasting(kept) != _lasting(now) or now.judged_at - kept.judged_at >= _ANEW:
                 due.append(identity)
         return due
 
@@ -102,6 +103,8 @@ class Verdicts:
         return VerdictRecord(identity, host.name, judged.verdict, judged.at, judged.idle_since, host.cents_per_hour)
 
 
-def _lasting(verdict: Verdict) -> Verdict:
-    """Give a verdict without the times that pass by themselves."""
-    return replace(verdict, reasons=tuple(replace(reason, seconds=None) for reason in verdict.reasons))
+def _lasting(record: VerdictRecord) -> tuple[Verdict, bool, int | None]:
+    """Give what does not change by itself as time passes."""
+    verdict = record.verdict
+    reasons = tuple(replace(reason, seconds=None) for reason in verdict.reasons)
+    return replace(verdict, reasons=reasons), record.idle_since is None, record.cents_per_hour
