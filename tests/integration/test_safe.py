@@ -1,0 +1,211 @@
+"""`harvestd safe` and `harvestd wait` on a real box, beside a running daemon and without one."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from harvestd.cli.asking_verdicts import attended, subject_of, verdict_when_safe
+from harvestd.convention.circumstances import Checkout
+from harvestd.demo.content import RunSpec
+from harvestd.demo.writers import RunWriter
+from harvestd.errors import ExitCode, unwrapped
+from support.command import Ended, harvestd_command, on_terminal
+from support.house import Workstation, until
+from support.asking_safe import NOBODY, Told
+from support.waiting import events
+
+pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
+
+RUN = RunSpec(total_steps=4)
+SOON: Mapping[str, object] = {"idle_for": "300ms", "accept_loss": ["checkpoints", "records"]}
+LATER: Mapping[str, object] = {**SOON, "idle_for": "10m"}
+VERDICT = {
+    "answer",
+    "safe",
+    "reasons",
+    "losses",
+    "survives",
+    "accepted",
+    "bytes_outstanding",
+    "seconds_left",
+}
+ANSWER = {
+    "host",
+    "identity",
+    "daemon",
+    "verdict",
+    "judged",
+    "idle_since",
+    "cents_per_hour",
+    "cents_since_idle",
+}
+LONG = 60.0
+"""Seconds for what a command does beside a daemon in this process."""
+
+
+async def asking(workstation: Workstation, *arguments: str) -> Ended:
+    """Run a command with the workstation's configuration, beside a daemon in this process."""
+    return await anyio.to_thread.run_sync(lambda: harvestd_command("-c", workstation.config, *arguments))
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Told:
+    """Give what boxes say of themselves to this process: that nobody works there."""
+    told = Told()
+    told.play(monkeypatch)
+    return told
+
+
+@pytest.fixture
+def writer(workstation: Workstation) -> RunWriter:
+    """Give the writer of a run that has not ended."""
+    writer = RunWriter(workstation.add_box().root, RUN)
+    writer.start()
+    writer.log_until(3)
+    return writer
+
+
+def finish(writer: RunWriter) -> None:
+    """End the run as it should."""
+    writer.log_until(4)
+    writer.finish()
+
+
+class _Lines:
+    """What would be shown on a terminal."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        """Keep it."""
+        self.said.append(text)
+
+
+def kinds(document: Any) -> set[str]:  # noqa: ANN401  (JSON may be anything)
+    """Give why a verdict says no."""
+    return {reason["kind"] for reason in document["verdict"]["reasons"]}
+
+
+async def test_a_running_daemon_is_asked(workstation: Workstation, writer: RunWriter, told: Told) -> None:
+    """It looks at once and answers: no with reasons, then yes with the price of waiting; lists show the same."""
+    async with workstation.running(verdict=SOON) as said:
+        told.all = replace(NOBODY, gpu_processes=2)
+        await until(workstation.follows(writer))
+        no = await asking(workstation, "safe", "gpu-a", "--json")
+        assert (no.code, no.err) == (ExitCode.NOT_SAFE, "")
+        assert no.document.keys() == ANSWER
+        assert no.document["verdict"].keys() == VERDICT
+        assert "gpu_busy" in kinds(no.document)
+        assert no.document["identity"] == "static:gpu-a"
+        assert no.document["daemon"]["running"] is True
+        assert no.document["cents_per_hour"] is None
+        assert events(said, "request.settled", host="gpu-a", what="judge", reason="not_safe")
+        finish(writer)
+        told.all = NOBODY
+        with workstation.config.open("a") as config:
+            config.write("cents_per_hour = 360000\n")
+        await until(lambda: events(said, "config.reloaded"))
+        await until(lambda: events(said, "host.drained"), LONG)
+        yes = await asking(workstation, "safe", "gpu-a", "--json")
+        assert yes.code == ExitCode.OK, yes.out
+        assert yes.document["verdict"]["safe"] is True
+        assert yes.document["idle_since"] is not None
+        assert yes.document["cents_per_hour"] == 360_000
+        assert yes.document["cents_since_idle"] > 0
+        page = await asking(workstation, "safe", "gpu-a")
+        assert page.code == ExitCode.OK
+        assert page.out.startswith("gpu-a: safe")
+        assert "$3,600.00/h, $" in page.out
+        (listed,) = (await asking(workstation, "status", "--json")).document["hosts"]
+        assert listed["verdict"].keys() == VERDICT
+        assert listed["verdict"]["safe"] is True
+        assert listed["cents_per_hour"] == 360_000
+        assert len(events(said, "host.connected")) == 1
+        drawn = on_terminal(["-c", workstation.config, "hosts"])
+        assert "safe" in drawn
+        assert "$3,600.00/h, $" in drawn
+        assert max(map(len, drawn.splitlines())) < 200  # with colours; the text itself fits 80 columns
+        told.all = replace(NOBODY, checkouts=(Checkout("/home/u/\x1b[2Jcode", 3, 1),))
+        lossy = await asking(workstation, "safe", "gpu-a")
+        assert lossy.code == ExitCode.NOT_SAFE
+        assert "\x1b" not in lossy.out
+        assert "/home/u/\\x1b[2Jcode" in lossy.out
+    stale = await asking(workstation, "hosts")
+    assert "not known (" in stale.out
+    workstation.audit()
+
+
+async def test_wait_beside_a_daemon(workstation: Workstation, writer: RunWriter, told: Told) -> None:
+    """It returns when the time is over, and at once when the run has ended and all is home."""
+    told.all = replace(NOBODY, log_ins=1)
+    async with workstation.running(verdict=SOON):
+        await until(workstation.follows(writer))
+        late = await asking(workstation, "wait", "gpu-a", "--timeout", "3s", "--json")
+        assert late.code == ExitCode.NOT_SAFE
+        assert late.document.keys() == ANSWER
+        assert kinds(late.document) - {"not_looked_at"}
+        codes: list[int] = []
+
+        async def wait() -> None:
+            codes.append((await asking(workstation, "wait", "gpu-a", "--timeout", "50s")).code)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            finish(writer)
+            told.all = NOBODY
+        assert codes == [ExitCode.OK]
+        assert workstation.stands(RUN.name, "training_state", "step_final", "training_info.json")()
+    workstation.audit()
+
+
+async def test_safe_without_a_daemon(workstation: Workstation, writer: RunWriter) -> None:
+    """It looks for itself, fetches nothing, and can't know how long the box was quiet: never safe."""
+    finish(writer)
+    workstation.settings(verdict=LATER)
+    done = await asking(workstation, "safe", "gpu-a", "--json")
+    assert (done.code, done.err) == (ExitCode.NOT_SAFE, "")
+    assert done.document["daemon"] == {"running": False, "pid": None}
+    assert {"outstanding", "not_quiet"} <= kinds(done.document)
+    assert done.document["verdict"]["bytes_outstanding"] > 0
+    assert workstation.filed() == {}
+    unknown = await asking(workstation, "safe", "gpu-x")
+    assert (unknown.code, unknown.out) == (ExitCode.UNKNOWN_NAME, "")
+    assert "hint: known: gpu-a" in unknown.err
+    workstation.boxes["gpu-a"].server.stop()
+    lost = await asking(workstation, "safe", "gpu-a", "--json")
+    assert lost.code == ExitCode.NOT_SAFE
+    assert kinds(lost.document) == {"not_connected"}
+
+
+async def test_wait_without_a_daemon_is_one(workstation: Workstation, writer: RunWriter) -> None:
+    """It brings everything home by itself, and says after its time that the box is not safe yet."""
+    finish(writer)
+    workstation.settings(verdict=LATER)
+    late = await asking(workstation, "wait", "gpu-a", "--timeout", "8s", "--json")
+    assert late.code == ExitCode.NOT_SAFE, late.err
+    assert kinds(late.document)
+    assert workstation.stands(RUN.name, "training_state", "step_final", "training_info.json")()
+    workstation.audit()
+
+
+async def test_waiting_without_a_daemon_ends_once_it_is_safe(
+    workstation: Workstation, writer: RunWriter, told: Told
+) -> None:
+    """It watches until the box has been quiet for long enough, and says meanwhile what it waits for."""
+    finish(writer)
+    subject = subject_of(workstation.settings(verdict={**SOON, "idle_for": "3s"}), "gpu-a")
+    line = _Lines()
+    with unwrapped(), anyio.fail_after(LONG):
+        async with attended(subject):
+            record = await verdict_when_safe(subject, line, timedelta(seconds=LONG))
+    assert record.verdict.is_safe
+    assert told.asked
+    assert any("not safe: " in text for text in line.said)
+    assert workstation.stands(RUN.name, "training_state", "step_final", "training_info.json")()
+    workstation.audit()

@@ -1,0 +1,110 @@
+"""A daemon's inside in a test: hosts watched for good in a house that a test can ask.
+
+Their boxes say of themselves what the test wants.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import anyio
+import pytest
+import structlog.testing
+
+from harvestd.convention.circumstances import Circumstances, Outside
+from harvestd.convention.verdict import ReasonKind, Verdict
+from harvestd.errors import unwrapped
+from harvestd.harvest.bell import Bell
+from harvestd.harvest.fleet import Fleet
+from harvestd.harvest.house import House
+from harvestd.harvest.judgement import judged
+from harvestd.harvest.opening import opened_house
+from harvestd.harvest.tally import Tally
+from harvestd.inventory.provider import Host
+from harvestd.remote.probe.client import ProbeBox
+from harvestd.settings import Settings
+from support.waiting import DEADLINE, Said
+
+NOBODY = Circumstances(gpu_processes=0, log_ins=0, transfers=0, outside=Outside(0, 0), checkouts=())
+"""Nobody works there."""
+
+
+@dataclass
+class Told:
+    """What boxes say of themselves, by the user's name for them … all the same, unless a test says otherwise."""
+
+    all: Circumstances = NOBODY
+    asked: int = 0
+    """How often one was asked."""
+
+    def play(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let every box that runs the probe say it, and have no GPU at work."""
+
+        async def circumstances(_box: ProbeBox, _lately: timedelta) -> Circumstances:
+            self.asked += 1
+            return self.all
+
+        async def gpu_processes(_box: ProbeBox) -> int | None:
+            return self.all.gpu_processes
+
+        monkeypatch.setattr(ProbeBox, "circumstances", circumstances, raising=False)
+        monkeypatch.setattr(ProbeBox, "gpu_processes", gpu_processes)
+
+
+@dataclass
+class Watch:
+    """Hosts that are being watched."""
+
+    house: House
+    said: Said = field(default_factory=list)
+
+    def host(self, name: str = "gpu-a") -> Host:
+        """Give a host that was looked at, by its name."""
+        return next(each.host for each in self.house.outlooks.values() if each.host.name == name)
+
+    def known(self, name: str = "gpu-a") -> Verdict | None:
+        """Give the verdict that the daemon keeps."""
+        looked = [each.host.identity for each in self.house.outlooks.values() if each.host.name == name]
+        found = [self.house.verdicts[each].verdict for each in looked if each in self.house.verdicts]
+        return found[0] if found else None
+
+    def is_safe(self, name: str = "gpu-a") -> bool:
+        """Tell whether it is safe by that."""
+        verdict = self.known(name)
+        return verdict is not None and verdict.is_safe
+
+    async def asked(self, name: str = "gpu-a") -> Verdict:
+        """Ask for a verdict made now."""
+        return await judged(self.host(name), self.house)
+
+    async def reasons(self, name: str = "gpu-a") -> set[ReasonKind]:
+        """Ask, and give why it is not safe."""
+        return {reason.kind for reason in (await self.asked(name)).reasons}
+
+
+async def comes_true(condition: Callable[[], object], seconds: float = 2 * DEADLINE) -> None:
+    """Return when `condition` holds; fails after `seconds`, which are more than usual."""
+    with anyio.fail_after(seconds):
+        while not condition():  # noqa: ASYNC110  (what is waited for happens outside this task)
+            await anyio.sleep(0.01)
+
+
+@asynccontextmanager
+async def watching(settings: Settings) -> AsyncIterator[Watch]:
+    """Watch the hosts of these settings for the body, looking more often than they say."""
+    often: Mapping[str, object] = {"interval": timedelta(milliseconds=100)}
+    quick = settings.model_copy(
+        update={
+            "poll": settings.poll.model_copy(update=often),
+            "lambda_cloud": settings.lambda_cloud.model_copy(update=often),
+        }
+    )
+    with ExitStack() as stack, unwrapped():
+        said = stack.enter_context(structlog.testing.capture_logs())
+        tally = Tally()
+        async with opened_house(quick, tally) as (house, root), anyio.create_task_group() as tasks:
+            await house.knows.wait()
+            await tasks.start(Fleet(house, root, Bell(), tally).run)
+            yield Watch(house, said)
+            tasks.cancel_scope.cancel()
