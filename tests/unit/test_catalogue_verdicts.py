@@ -1,5 +1,6 @@
 """Verdicts in the catalogue: the newest one on each host, and questions for one that are forgotten in time."""
 
+import sqlite3
 import time
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -12,6 +13,7 @@ from harvestd.catalogue.asking import ask
 from harvestd.catalogue.catalogue import Catalogue
 from harvestd.catalogue.entries import VerdictRecord
 from harvestd.catalogue.opening import open_catalogue
+from harvestd.catalogue.pins import FILE_NAME
 from harvestd.convention.requests import RequestKind
 from harvestd.convention.verdict import Answer, Loss, LossKind, Reason, ReasonKind, Verdict
 
@@ -41,6 +43,17 @@ async def test_the_newest_verdict_stands(tmp_path: Path, catalogue: Catalogue) -
         assert reading.verdicts(connection) == {"static:gpu-a": second, "lambda_cloud:i-1": other}
         assert reading.verdict_on(connection, "static:gpu-a") == second
         assert reading.verdict_on(connection, "static:gpu-c") is None
+
+
+@pytest.mark.parametrize("words", ["", "[]", "{}", '{"answer": "fine"}', '{"answer": "safe", "reasons": 3}'])
+async def test_a_verdict_in_other_words_says_nothing(tmp_path: Path, catalogue: Catalogue, words: str) -> None:
+    """What another harvestd wrote there and this one can't read is no verdict; others are read."""
+    await catalogue.verdicts.save([VerdictRecord(each, each, SAFE, 1.0) for each in ("gpu-a", "gpu-b")], 1.0)
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as database, database:
+        database.execute("UPDATE verdicts SET verdict = ? WHERE identity = 'gpu-a'", (words,))
+    with reading.questions(tmp_path) as connection:
+        assert reading.verdict_on(connection, "gpu-a") is None
+        assert reading.verdicts(connection).keys() == {"gpu-b"}
 
 
 async def test_answered_questions_are_forgotten(tmp_path: Path, catalogue: Catalogue) -> None:

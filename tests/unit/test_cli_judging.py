@@ -55,8 +55,8 @@ def test_cost_in_a_list() -> None:
     assert judging.cost(record(SAFE, idle=3_600), watched=True) == "$2.49/h, $2.49 since idle"
     assert judging.cost(record(SAFE, idle=3_600), watched=False) == "$2.49/h"
     assert judging.cost(record(BUSY), watched=True) == "$2.49/h"
-    assert judging.cost(record(BUSY, cents=None), watched=True) == "-"
-    assert judging.cost(None, watched=True) == "-"
+    assert judging.cost(record(BUSY, cents=None), watched=True) == ""
+    assert judging.cost(None, watched=True) == ""
 
 
 def test_page_names_everything_and_escapes_it(capsys: pytest.CaptureFixture[str]) -> None:

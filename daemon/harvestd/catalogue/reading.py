@@ -74,13 +74,22 @@ def requests(connection: Connection) -> list[Request]:
 
 def verdicts(connection: Connection) -> dict[str, VerdictRecord]:
     """Give the newest verdict on each host that was ever judged, by its identity."""
-    return {row.identity: rows.verdict_record_of(row) for row in connection.execute(select(schema.verdicts))}
+    found = {row.identity: _verdict(row) for row in connection.execute(select(schema.verdicts))}
+    return {identity: record for identity, record in found.items() if record is not None}
 
 
 def verdict_on(connection: Connection, identity: str) -> VerdictRecord | None:
     """Give the newest verdict on one host; None: it was never judged."""
     row = connection.execute(select(schema.verdicts).where(schema.verdicts.c.identity == identity)).first()
-    return rows.verdict_record_of(row) if row else None
+    return _verdict(row) if row else None
+
+
+def _verdict(row: Row[Any]) -> VerdictRecord | None:
+    """Read a verdict; one in words of another harvestd says nothing, and what is not known is not safe."""
+    try:
+        return rows.verdict_record_of(row)
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def request(connection: Connection, number: int) -> Request | None:

@@ -157,7 +157,7 @@ def verdict_row(record: VerdictRecord) -> dict[str, Any]:
 
 
 def verdict_record_of(row: Row[Any]) -> VerdictRecord:
-    """Read a row of `verdicts`."""
+    """Read a row of `verdicts`; raises as `verdict_documents.verdict_of`."""
     return VerdictRecord(
         row.identity, row.name, verdict_of_text(row.verdict), row.judged_at, row.idle_since, row.cents_per_hour
     )

@@ -20,11 +20,11 @@ from harvestd.catalogue.entries import VerdictRecord
 from harvestd.cli import judging, quantities
 from harvestd.cli.presence import daemon_pid
 from harvestd.cli.waiting import Line
-from harvestd.convention.requests import RequestKind
+from harvestd.convention.requests import REFUSED, Request, RequestKind
 from harvestd.convention.verdict import Answer, Reason, ReasonKind, Verdict
 from harvestd.errors import ExitCode, Fatal
 from harvestd.harvest.alone import looked_at_once, watching_alone
-from harvestd.harvest.passes import find_hosts
+from harvestd.harvest.passes import Found, find_hosts
 from harvestd.inventory.static import StaticHosts
 from harvestd.settings import Settings
 from harvestd.telemetry.escaping import escaped
@@ -39,6 +39,8 @@ _SOON: Final = 2.0
 """Seconds between two questions: at most, and at least."""
 _LAST_LOOK: Final = 10.0
 """Seconds for a whole look that was begun just before the time was over."""
+_UNTAKEN: Final = 30.0
+"""Seconds within which a daemon takes notice of a question, one that is starting too."""
 _RESTARTING: Final = 30.0
 """Seconds for which a daemon that ended may come back."""
 
@@ -55,7 +57,7 @@ class Subject:
 def subject_of(settings: Settings, name: str) -> Subject:
     """Give the host called `name`: one that is written down, was seen before, or that the cloud names now.
 
-    Raises `Fatal` (4) for a name that nobody has, `Retry` where the cloud does not say.
+    Raises `Fatal`: 4 for a name that nobody has, 10 where the cloud does not say whether somebody has it.
     """
     if any(table.name == name for table in settings.hosts):
         return Subject(settings, name, f"{StaticHosts.name}:{name}")
@@ -65,8 +67,13 @@ def subject_of(settings: Settings, name: str) -> Subject:
         return Subject(settings, name, seen[0])
     found = anyio.run(find_hosts, settings, [name])
     if not found.hosts:
-        raise found.failures[0]
+        raise _nobody_says(found)
     return Subject(settings, name, found.hosts[0].identity)
+
+
+def _nobody_says(found: Found) -> Fatal:
+    why = found.failures[0]
+    return Fatal(str(why), hint=why.hint, exit_code=ExitCode.NOT_SAFE)
 
 
 @asynccontextmanager
@@ -80,10 +87,10 @@ async def attended(subject: Subject) -> AsyncIterator[None]:
 
 
 async def verdict_alone(subject: Subject, line: Line) -> VerdictRecord:
-    """Look at a host once, where no daemon runs. Raises `Fatal` (7) where one came up in between."""
+    """Look at a host once, where no daemon runs. Raises `Fatal`: 7 where one came up in between, or as `subject_of`."""
     found = await find_hosts(subject.settings, [subject.name])
     if not found.hosts:
-        raise found.failures[0]
+        raise _nobody_says(found)
     host = found.hosts[0]
     line.say(f"{subject.name}: a whole look is made")
     verdict = await looked_at_once(subject.settings, host)
@@ -100,15 +107,18 @@ async def verdict_now(subject: Subject, line: Line, patience: float = PATIENCE.t
     number = await anyio.to_thread.run_sync(lambda: ask(settings.state, RequestKind.JUDGE, key, {}))
     presence = _Presence(settings)
     while True:
-        outcome, record = await anyio.to_thread.run_sync(_answer, subject, number)
-        if outcome is not None:
-            refused = outcome.partition("refused: ")[2]
+        request, record = await anyio.to_thread.run_sync(_answer, subject, number)
+        passed = time.monotonic() - began
+        if request is not None and not request.is_open:
+            refused = request.outcome.removeprefix(REFUSED) if request.is_refused else ""
             return _unknown(subject, record, refused) if refused or record is None else record
-        left = patience - (time.monotonic() - began)
+        left = patience - passed
         if left <= 0:
             return _unknown(subject, record, "nobody answered in time")
+        if passed > _UNTAKEN and request is not None and request.taken_at is None:
+            return _unknown(subject, record, "who is at work on the data root takes no questions, as `harvestd once`")
         await anyio.to_thread.run_sync(presence.check)
-        line.say(f"{subject.name}: a whole look is made, {quantities.duration(time.monotonic() - began)}")
+        line.say(f"{subject.name}: a whole look is made, {quantities.duration(passed)}")
         await anyio.sleep(min(_LISTEN_EVERY, left))
 
 
@@ -164,12 +174,12 @@ def _newest(subject: Subject) -> VerdictRecord | None:
         return reading.verdict_on(connection, subject.identity)
 
 
-def _answer(subject: Subject, number: int) -> tuple[str | None, VerdictRecord | None]:
-    """Give what came of the request, None while it is open, and the newest verdict."""
+def _answer(subject: Subject, number: int) -> tuple[Request | None, VerdictRecord | None]:
+    """Give how the request stands, and the newest verdict."""
     with reading.questions(subject.settings.state) as connection:
         request = reading.request(connection, number)
         record = reading.verdict_on(connection, subject.identity)
-    return (None if request is None or request.is_open else request.outcome), record
+    return request, record
 
 
 def _unknown(subject: Subject, record: VerdictRecord | None, why: str) -> VerdictRecord:

@@ -67,9 +67,12 @@ def cell(record: VerdictRecord | None, *, watched: bool) -> Cell:
 
 
 def cost(record: VerdictRecord | None, *, watched: bool) -> str:
-    """Give what a host costs, for a list of hosts: an hour and, where a daemon keeps count, since it went idle."""
+    """Give what a host costs, for a list of hosts: an hour and, where a daemon keeps count, since it went idle.
+
+    Empty where nobody knows its price.
+    """
     if record is None or record.cents_per_hour is None:
-        return quantities.NOTHING
+        return ""
     idle = cents_since(record.cents_per_hour, record.idle_since, time.time()) if watched else None
     return rate(record.cents_per_hour) + ("" if idle is None else f", {money(idle)} since idle")
 

@@ -158,10 +158,12 @@ class Event(StrEnum):
     """A changed configuration is invalid and changes nothing. Fields: config, problems, hint."""
 
     REQUEST_TAKEN = "request.taken"
-    """What a person asked for by hand is being worked on from now on. Fields: run_id, path, kind, what."""
+    """What a person asked for by hand is being worked on from now on.
+    Fields: run_id, path, kind, what; host where a verdict on it is asked for."""
 
     REQUEST_SETTLED = "request.settled"
-    """All that a request names is here, or never will be. Fields: run_id, path, kind, what, reason."""
+    """All that a request names is here, or never will be, or the verdict that it asks for is made.
+    Fields: run_id, path, host, kind, what, reason."""
 
     DISK_LOW = "disk.low"
     """Less than `limits.free_space` is free: fetching pauses. Fields: path, free_bytes, needed_bytes."""
