@@ -1,0 +1,95 @@
+"""Asking the running daemon over its socket: its state, its events, and the few things that it does when told.
+
+Everything here raises `Absent` where nobody answers: the caller asks the catalogue then.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+import httpx
+
+from harvestd.api.place import socket_path
+from harvestd.settings import Settings
+from harvestd.store.sockets import short_path
+
+_PATIENCE: Final = 5.0
+_SILENCE: Final = 40.0
+"""Seconds without a sign of life on a stream; the daemon gives one every fifteen."""
+_LARGEST: Final = 64 * 1024 * 1024
+
+
+class Absent(Exception):
+    """No daemon answers, or it has just ended."""
+
+
+class DaemonClient:
+    """Speaks with the daemon that works on the data root of `settings`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def state(self) -> dict[str, Any]:
+        """Give the state document; its keys stand in `api/README.md`."""
+        with self._connected() as client, client.stream("GET", "/v1/state") as answer:
+            return self._document(answer)
+
+    def command(self, name: str) -> dict[str, Any]:
+        """Give the answer to "scan", "pause", "resume" or "reload"."""
+        with self._connected() as client, client.stream("POST", f"/v1/{name}") as answer:
+            return self._document(answer)
+
+    def events(self, *, follow: bool = False, since: int | None = None, **filters: str) -> Iterator[dict[str, Any]]:
+        """Give the events that the daemon remembers, each with its `id`, and with `follow` those that come.
+
+        `filters` are host=, event= (a glob) and level=. Ends where the daemon cuts the stream off.
+        """
+        asked: dict[str, str] = {**filters, "follow": "1" if follow else "0"}
+        if since is not None:
+            asked["since"] = str(since)
+        with self._connected() as client, client.stream("GET", "/v1/events", params=asked) as answer:
+            if answer.status_code != httpx.codes.OK:
+                raise Absent(f"the daemon answers {answer.status_code}")
+            yield from _events(answer.iter_lines())
+
+    @contextmanager
+    def _connected(self) -> Iterator[httpx.Client]:
+        try:
+            with (
+                short_path(socket_path(self._settings)) as path,
+                httpx.Client(
+                    transport=httpx.HTTPTransport(uds=path),
+                    base_url="http://harvestd",
+                    timeout=httpx.Timeout(_PATIENCE, read=_SILENCE),
+                    trust_env=False,
+                ) as client,
+            ):
+                yield client
+        except (OSError, httpx.HTTPError) as error:
+            raise Absent(str(error)) from error
+
+    def _document(self, answer: httpx.Response) -> dict[str, Any]:
+        content = bytearray()
+        for piece in answer.iter_bytes():
+            content += piece
+            if len(content) > _LARGEST:
+                raise Absent("the daemon's answer has no end")
+        try:
+            document = json.loads(content)
+        except ValueError as error:
+            raise Absent("the daemon's answer can't be read") from error
+        if answer.is_error or not isinstance(document, dict):
+            raise Absent(f"the daemon answers {answer.status_code}")
+        return document
+
+
+def _events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    number: int | None = None
+    for line in lines:
+        key, _, value = line.partition(": ")
+        if key == "id" and value.isdecimal():
+            number = int(value)
+        elif key == "data":
+            event: Mapping[str, Any] = json.loads(value)
+            yield {**event, "id": number}
