@@ -16,7 +16,7 @@ from harvestd.demo.writers import RunWriter
 from harvestd.errors import ExitCode, unwrapped
 from support.command import Ended, harvestd_command, on_terminal
 from support.house import Workstation, until
-from support.asking_safe import NOBODY, Told
+from support.judging import NOBODY, Told
 from support.waiting import events
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]

@@ -30,7 +30,7 @@ class Look(Protocol):
     sightings: Sightings
     seen: Survey | None
 
-    async def life(self, seen: Survey) -> Life:
+    async def life(self) -> Life:
         """Ask who could still write."""
         ...
 

@@ -35,7 +35,7 @@ def listening(path: Path) -> Iterator[socket.socket]:
     with translating(f"can't listen at {path}"), short_path(path) as short:
         with suppress(FileNotFoundError):
             if stat.S_ISSOCK(os.lstat(short).st_mode):
-                os.unlink(short)
+                Path(short).unlink()
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as listener:
             # Linux gives the file the socket's own mode: it is never, not for a moment, another's to open.
             os.fchmod(listener.fileno(), stat.S_IRUSR | stat.S_IWUSR)
@@ -46,4 +46,4 @@ def listening(path: Path) -> Iterator[socket.socket]:
                 yield listener
             finally:
                 with suppress(FileNotFoundError):
-                    os.unlink(short)
+                    Path(short).unlink()
