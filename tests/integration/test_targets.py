@@ -1,0 +1,108 @@
+"""A file of targets before real boxes: the daemon follows it, and every command knows its boxes and its problems."""
+
+import json
+
+import pytest
+
+from harvestd.demo.content import RunSpec
+from harvestd.demo.writers import RunWriter
+from support.command import harvestd_command
+from support.house import Workstation
+from support.openssh import OpenSSHServer
+from support.waiting import events, until
+
+pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
+
+
+def group(server: OpenSSHServer, name: str, **labels: str) -> dict[str, object]:
+    """Give the group of a box."""
+    return {"targets": [f"127.0.0.1:{server.port}"], "labels": {"name": name, "user": server.user, **labels}}
+
+
+class Targets:
+    """Boxes that stand in no table, before one directory, and the file that names them."""
+
+    def __init__(self, workstation: Workstation) -> None:
+        self.workstation = workstation
+        self.file = workstation.config.with_name("targets.json")
+        self.root = workstation.config.with_name("shared")
+        self.servers = {name: workstation.add_box(name, root=self.root).server for name in ("gpu-a", "gpu-b")}
+        workstation.boxes.clear()
+
+    def sections(self) -> dict[str, dict[str, object]]:
+        """Give what the configuration says beside the usual."""
+        key = str(self.servers["gpu-a"].client_key)
+        return {
+            "targets": {"files": ["targets.json"]},
+            "ssh": {"identity_files": [key]},
+            "remote": {"roots": [str(self.root)]},
+        }
+
+    def write(self, *groups: dict[str, object]) -> None:
+        """Rename a file with these groups into place."""
+        new = self.file.with_name("new")
+        new.write_text(json.dumps(groups))
+        new.rename(self.file)
+
+
+@pytest.fixture
+def targets(workstation: Workstation) -> Targets:
+    """Give two boxes and no file yet."""
+    return Targets(workstation)
+
+
+async def test_boxes_of_a_file_come_change_and_go(targets: Targets) -> None:
+    """What a file names is watched under its id; labels that only name things leave the connection as it is."""
+    a, b = targets.servers["gpu-a"], targets.servers["gpu-b"]
+    run = RunWriter(targets.root, RunSpec(total_steps=64))
+    run.start()
+    run.log_until(2)
+    async with targets.workstation.running(**targets.sections()) as said:
+        await until(lambda: events(said, "inventory.failed", source="targets"))
+        targets.write(group(a, "gpu-a", storage="fs", experiment="from_label", hardware="2x_a100"))
+        await until(targets.workstation.follows(run))
+        await until(lambda: events(said, "inventory.recovered", source="targets"))
+        targets.write(
+            group(a, "gpu-a", storage="fs", experiment="another", hardware="2x_a100"), group(b, "gpu-b", storage="fs")
+        )
+        await until(lambda: events(said, "host.connected", host="gpu-b"))
+        targets.file.write_text("[{")
+        await until(lambda: len(events(said, "inventory.failed")) == 2)
+        run.log_until(4)
+        await until(targets.workstation.follows(run))
+        targets.write(group(b, "gpu-b", storage="fs"))
+        await until(lambda: events(said, "host.gone", host="gpu-a"))
+        run.log_until(6)
+        await until(targets.workstation.follows(run))
+        targets.write(group(b, "gpu-b", storage="fs"), group(a, "gpu-a", id="another-box", storage="fs"))
+        await until(lambda: events(said, "host.replaced", host="gpu-a", old="targets:gpu-a"))
+        await until(lambda: len(events(said, "host.connected", host="gpu-a")) == 2)
+        assert len(events(said, "host.pinned")) == 3
+        assert len(events(said, "host.connected", host="gpu-b")) == 1
+    assert a.log_text().count("Accepted publickey") == 2
+    (home,) = targets.workstation.data.glob("*/training_run")
+    assert "2x_a100" in home.parent.name
+    targets.workstation.audit()
+
+
+async def test_commands_know_the_boxes_of_files_and_their_problems(targets: Targets) -> None:
+    """`check`, `doctor`, `plan` and `once` ask the files; one that is bad is told, and the others' boxes are met."""
+    targets.write(group(targets.servers["gpu-a"], "gpu-a"))
+    sections = targets.sections()
+    sections["targets"] = {"files": ["targets.json", "other.yaml"]}
+    targets.workstation.settings(**sections)
+    other = targets.file.with_name("other.yaml")
+    told: dict[str, str] = {}
+    for content, code in (("[]", 0), ("- labels: {name: '\x1b[2J'}", 3)):
+        other.write_text(content)
+        for words, ends in (("check", 0), ("doctor", code), ("plan", code), ("once", code)):
+            ended = harvestd_command(words, "-c", targets.workstation.config, "--json", cwd=None)
+            assert ended.code == ends, ended.err
+            told[words] = ended.out + ended.err
+            assert "\x1b" not in told[words]
+            assert (str(other) in told[words]) == bool(code)
+    assert json.loads(harvestd_command("check", "-c", targets.workstation.config, "--json", cwd=None).out)["hosts"] == 1
+    assert harvestd_command("once", "gpu-a", "-c", targets.workstation.config, cwd=None).code == 3
+    other.write_text("[]")
+    assert harvestd_command("once", "gpu-a", "-c", targets.workstation.config, cwd=None).code == 0
+    assert "1 host of files" in harvestd_command("doctor", "-c", targets.workstation.config, cwd=None).out
