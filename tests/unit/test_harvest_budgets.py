@@ -78,3 +78,24 @@ async def test_who_waits_keeps_its_place_at_another_rate() -> None:
             bandwidth.resize(10_000_000)
     assert done == [0, 1, 2, 3]
     assert time.monotonic() - started >= 0.3
+
+
+async def test_what_is_small_waits_for_nothing_large_and_the_rate_holds() -> None:
+    """A metric passes twenty checkpoints that wait, and those that come after it wait the longer for it."""
+    bandwidth = Bandwidth(1_000_000)
+    with anyio.fail_after(DEADLINE):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(20):
+                tasks.start_soon(bandwidth.spend, 1_000_000)
+            await anyio.wait_all_tasks_blocked()
+            started = time.monotonic()
+            await bandwidth.spend_first(300_000)
+            took = time.monotonic() - started
+            assert took < 2
+            tasks.cancel_scope.cancel()
+        for name in ("spend", "spend_first"):
+            quick = Bandwidth(4_000_000)
+            started = time.monotonic()
+            await quick.spend_first(1_200_000)
+            await getattr(quick, name)(400_000)
+            assert time.monotonic() - started >= 0.4

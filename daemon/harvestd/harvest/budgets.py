@@ -89,6 +89,8 @@ class Bandwidth:
         self._rate = rate
         self._promised = 0.0
         """Bytes that were asked for, since the beginning."""
+        self._promised_first = 0.0
+        """Up to where those who go first have them."""
         self._granted = 0.0
         """Bytes that the rate had allowed when it was set."""
         self._since = time.monotonic()
@@ -112,6 +114,21 @@ class Bandwidth:
         if self._rate is None:
             return
         self._promised = mine = max(self._promised, self._allowed - self._rate) + size
+        await self._wait(mine)
+
+    async def spend_first(self, size: int) -> None:
+        """Wait as `spend` does, but for none of those who wait there: what is small is not to wait for what is large.
+
+        Whoever comes there later waits the longer for it, so that the rate holds.
+        """
+        if self._rate is None:
+            return
+        earliest = self._allowed - self._rate
+        self._promised = max(self._promised, earliest) + size
+        self._promised_first = mine = max(self._promised_first, earliest) + size
+        await self._wait(mine)
+
+    async def _wait(self, mine: float) -> None:
         while self._rate is not None and (left := mine - self._allowed) > 0:
             with anyio.move_on_after(left / self._rate):
                 await self._resized.rung()

@@ -195,7 +195,7 @@ class Collecting:
     async def _moved(self, size: int) -> None:
         self._house.monitor.moved(self._host.name, size)
         if self._house.bandwidth.is_limited:
-            await self._house.bandwidth.spend(size)
+            await self._house.bandwidth.spend_first(size)
 
     async def _hand_over(self, collected: _Collected, batches: _Batches) -> None:
         place = collected.group.place

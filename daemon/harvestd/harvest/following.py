@@ -107,7 +107,7 @@ class Following:
                         case Chunk(data):
                             content += data
                             self._house.monitor.moved(self._host.name, len(data))
-                            await self._house.bandwidth.spend(len(data))
+                            await self._house.bandwidth.spend_first(len(data))
                         case Failed(_, reason):
                             follow, _ = next(waiting)
                             content.clear()
