@@ -1,6 +1,7 @@
 """A file of targets before real boxes: the daemon follows it, and every command knows its boxes and its problems."""
 
 import json
+from datetime import timedelta
 
 import pytest
 
@@ -51,8 +52,10 @@ def targets(workstation: Workstation) -> Targets:
     return Targets(workstation)
 
 
-async def test_boxes_of_a_file_come_change_and_go(targets: Targets) -> None:
+async def test_boxes_of_a_file_come_change_and_go(targets: Targets, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a file names is watched under its id; labels that only name things leave the connection as it is."""
+    monkeypatch.setattr("harvestd.settings.watching.QUIET", 50)
+    monkeypatch.setattr("harvestd.inventory.targets_file._SECOND_LOOK", timedelta(seconds=0.2))
     a, b = targets.servers["gpu-a"], targets.servers["gpu-b"]
     run = RunWriter(targets.root, RunSpec(total_steps=64))
     run.start()

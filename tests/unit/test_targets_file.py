@@ -23,6 +23,13 @@ from support.waiting import Said, events, until
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look again sooner than anybody has to."""
+    monkeypatch.setattr("harvestd.settings.watching.QUIET", 50)
+    monkeypatch.setattr(targets_file, "_SECOND_LOOK", timedelta(seconds=0.2))
+
+
 def text(*names: str) -> str:
     """Give the JSON of a file that names these boxes."""
     return json.dumps([{"targets": ["192.0.2.1"], "labels": {"name": name}} for name in names])
