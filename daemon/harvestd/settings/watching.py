@@ -1,7 +1,8 @@
 """Files that somebody else writes, watched: who asks is told whenever one of them may have changed.
 
 However it comes there: written in place, renamed over the old one, behind a link, in a directory that does not exist
-yet or that is made anew. Nothing is read here. Where the kernel gives no notices the directories are polled.
+yet or that is made anew. Nothing is read here. Where the kernel gives no notices the directories are polled; where they
+may not even be listed, it is told every few seconds.
 """
 
 import stat
@@ -20,8 +21,6 @@ LONGEST_BURST = 2_000
 """Milliseconds after which it is told although it is not."""
 _ASK_EVERY = 5.0
 """Seconds between two looks whether the directories are still the same: who watches one that is gone hears nothing."""
-_AFTER_LOSS = 1.0
-"""Seconds before the next try to watch what was gone when we came."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +61,18 @@ async def _follow(around: _Surroundings, files: Collection[Path], changed: Calla
     ended = anyio.Event()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_until_others, around, files, ended)
-        try:
-            await _notices(around, files, changed, ended)
-        except FileNotFoundError:
-            # Gone since we looked. The next look waits, so that nobody keeps us busy.
-            await anyio.sleep(_AFTER_LOSS)
-        except (OSError, WatchfilesRustInternalError):
-            # The kernel's notices are a quota of the user's, and editors take many. It says so in one of both.
-            await _notices(around, files, changed, ended, force_polling=True)
+        # The kernel's notices are a quota of the user's, and editors take many: then the directories are polled.
+        for force_polling in (None, True):
+            failed = False
+            try:
+                await _notices(around, files, changed, ended, force_polling=force_polling)
+            except* (OSError, WatchfilesRustInternalError):  # it says so in one of both, at once or from its thread
+                failed = True
+            if not failed:
+                break
+        else:
+            # Gone since we looked, or not to be listed by us.
+            await anyio.sleep(_ASK_EVERY)
         tasks.cancel_scope.cancel()
 
 
@@ -79,7 +82,7 @@ async def _notices(
     changed: Callable[[], None],
     ended: anyio.Event,
     *,
-    force_polling: bool | None = None,
+    force_polling: bool | None,
 ) -> None:
     from watchfiles import awatch  # noqa: PLC0415  (see above)
 
