@@ -49,7 +49,7 @@ class Told:
         async def gpu_processes(_box: ProbeBox) -> int | None:
             return self.all.gpu_processes
 
-        monkeypatch.setattr(ProbeBox, "circumstances", circumstances, raising=False)
+        monkeypatch.setattr(ProbeBox, "circumstances", circumstances)
         monkeypatch.setattr(ProbeBox, "gpu_processes", gpu_processes)
 
     @staticmethod

@@ -8,13 +8,12 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import Final, Protocol, runtime_checkable
+from typing import Final
 
 import anyio.to_thread
 
 from harvestd.convention.accounting import not_here, storages_of
 from harvestd.convention.artifacts import GROWING
-from harvestd.convention.circumstances import Circumstances
 from harvestd.convention.evidence import Damaged, Evidence, Look, RunState, run_state
 from harvestd.convention.layout import RunDir, Survey
 from harvestd.convention.lives import Life
@@ -61,7 +60,7 @@ class Gathering:
         """Give everything, as of now. Raises `Retry` and `HostQuarantined` as a look does."""
         house = self._house
         await house.attending.take()
-        circumstances = await _circumstances(self._box, max(_LATELY, house.settings.verdict.idle_for))
+        circumstances = await self._box.circumstances(max(_LATELY, house.settings.verdict.idle_for))
         life = await self._looking.life()
         damaged = await self._damaged()
         await look()
@@ -195,16 +194,3 @@ def accepted(house: House) -> frozenset[LossKind]:
 
 def _places(seen: Survey) -> set[str]:
     return {run.place for run in seen.runs} | {each.place for each in seen.evals}
-
-
-@runtime_checkable
-class _Telling(Protocol):
-    """A box that can be asked for more than its trees."""
-
-    async def circumstances(self, lately: timedelta) -> Circumstances:
-        """Ask for them; files that changed in the time `lately` count."""
-        ...
-
-
-async def _circumstances(box: Box, lately: timedelta) -> Circumstances:
-    return await box.circumstances(lately) if isinstance(box, _Telling) else Circumstances()
