@@ -1,0 +1,53 @@
+"""For how long nothing has moved: by looks that follow each other, on our clock alone."""
+
+from dataclasses import replace
+
+from harvestd.convention.sightings import Sightings
+from harvestd.convention.stillness import Stillness
+from support.box_trees import TRAINING, Box, T
+
+BOX = Box()
+MOVED = BOX.snapshot()
+STILL = replace(MOVED, changed=False)
+APART = 10.0
+
+
+def looked(*looks: tuple[float, bool]) -> Stillness:
+    """Give what hears of looks: when each was, and whether it showed a change."""
+    stillness = Stillness()
+    for now, moved in looks:
+        stillness.looked(MOVED if moved else STILL, now, APART)
+    return stillness
+
+
+def test_nothing_is_quiet_before_the_second_look() -> None:
+    """What one look shows may have been written a moment before, however old it says that it is."""
+    assert Stillness().quiet == 0.0
+    assert looked((1000.0, True)).quiet == 0.0
+    assert looked((1000.0, False)).quiet == 0.0
+
+
+def test_quiet_lasts_until_the_last_look() -> None:
+    """It counts from the last change that was seen, and what comes after the last look nobody knows."""
+    stillness = looked((0.0, True), (10.0, False), (20.0, True), (30.0, False), (45.0, False))
+    assert stillness.quiet == 25.0
+    assert stillness.watched == 45.0
+
+
+def test_a_break_begins_anew() -> None:
+    """While nobody looked nothing was quiet, whatever the next look shows."""
+    stillness = looked((0.0, True), (100.0, False), (1000.0, False), (1010.0, False))
+    assert stillness.quiet == 10.0
+    assert stillness.watched == 10.0
+
+
+def test_what_others_write_can_be_left_aside() -> None:
+    """Of the files below some directories nobody asks since when they stand; of all others the newest counts."""
+    box, sightings = Box(), Sightings()
+    box.add_run()
+    sightings.update(box.snapshot(), 0.0)
+    box.grow(f"training_runs/{T}/logs/train_log.jsonl", 5)
+    sightings.update(box.snapshot(60.0), 60.0)
+    _, run = box.place(f"training_runs/{T}")
+    assert sightings.stood(100.0, []) == 40.0
+    assert sightings.stood(100.0, [(TRAINING, run)]) == 100.0
