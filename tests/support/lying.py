@@ -78,6 +78,9 @@ async def play_probe(process: asyncssh.SSHServerProcess[bytes], script: Script) 
             process.stdout.write(told(b"F", facts))
         elif asked["do"] == "processes":
             process.stdout.write(told(b"F", {"id": 2, "processes": 0}))
+        elif asked["do"] == "circumstances":
+            unknown = {"id": 3, "machine": "", "host": "liar", "devices": [None for _ in asked["roots"]]}
+            process.stdout.write(told(b"F", unknown))
         elif asked["do"] in {"scan", "read"}:
             answer = script(asked)
             for piece in [answer] if isinstance(answer, bytes) else answer:

@@ -76,7 +76,7 @@ class Stalling:
 
     async def _look_at(self, run: RunDir, record: RunRecord, looking: Look, now: float) -> None:
         stride = self._house.strides.get(record.key)
-        if stride is None or looking.seen is None or stride.settled:
+        if stride is None or stride.settled:
             return
         silent = self._silence(run, looking.sightings, stride.at, now)
         if not stride.is_stalled(silent):
