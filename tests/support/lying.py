@@ -79,7 +79,12 @@ async def play_probe(process: asyncssh.SSHServerProcess[bytes], script: Script) 
         elif asked["do"] == "processes":
             process.stdout.write(told(b"F", {"id": 2, "processes": 0}))
         elif asked["do"] == "circumstances":
-            unknown = {"id": 3, "machine": "", "host": "liar", "devices": [None for _ in asked["roots"]]}
+            unknown = {
+                "id": 3,
+                "machine": "",
+                "host": "liar",
+                "devices": [None] * len(cast("list[str]", asked["roots"])),
+            }
             process.stdout.write(told(b"F", unknown))
         elif asked["do"] in {"scan", "read"}:
             answer = script(asked)

@@ -202,6 +202,18 @@ def test_uncommitted_and_unpushed_work_is_told(home: Path) -> None:
     ]
 
 
+def test_a_checkout_that_git_cannot_read_is_told(home: Path) -> None:
+    """It may hold anything; and what only bears the name of one holds files."""
+    broken = repository(home / "broken")
+    (broken / ".git/HEAD").write_bytes(b"garbage")
+    write(home / "worktree/.git", b"gitdir: /gone\n")
+    (home / "name/.git").mkdir(parents=True)
+    told = held(home)
+    assert told is not None
+    assert sorted(told) == [[str(broken), 1, 0], [str(home / "worktree"), 1, 0]]
+    assert outside(home)[0] == {"home/broken/train.py", "home/broken/.gitignore"}
+
+
 def test_what_git_ignores_counts_as_a_file(home: Path) -> None:
     """Git says nothing of it, and it would be lost with the box."""
     write(repository(home / "code") / "outputs/result.bin")

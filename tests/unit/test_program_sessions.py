@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harvestd.remote.probe.program.sessions import Processes, log_ins, processes_now, transfers
+from harvestd.remote.probe.program.sessions import Processes, gpu_users, log_ins, processes_now, transfers
 
 OURS = os.getpid()
 TTY = 34816
@@ -123,3 +123,22 @@ def test_transfers_are_known_by_their_programs(tmp_path: Path, row: _Row, comman
     """What carries files counts by its name, one that Python runs by its script; ours never does."""
     place = proc(tmp_path / "proc", *QUIET, *OUR_CONNECTION, row, commands={row[0]: command})
     assert transfers(seen(place), place) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "opened", "expected"),
+    [
+        ("python3", ["/dev/null", "/dev/nvidia0"], 1),
+        ("python3", ["/dev/kfd"], 1),
+        ("python3", ["/dev/null", "socket:[1]"], 0),
+        ("nvidia-persiste", ["/dev/nvidia0"], 0),
+    ],
+)
+def test_who_has_a_gpu_open_works_on_it(tmp_path: Path, name: str, opened: list[str], expected: int) -> None:
+    """Where nvidia-smi shows no process of a container, its open devices do; daemons that keep them are no work."""
+    place = proc(tmp_path / "proc", *QUIET, (70, 1, 0, name))
+    (tmp_path / "proc/70/fd").mkdir()
+    for number, target in enumerate(opened):
+        (tmp_path / f"proc/70/fd/{number}").symlink_to(target)
+    assert gpu_users(seen(place), place) == expected
+    assert gpu_users(None, place) == 0

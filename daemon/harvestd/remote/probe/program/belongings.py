@@ -62,6 +62,8 @@ LITTER_FILES = frozenset(
             b".sh_history",
         ),
         *(b".node_repl_history", b".sqlite_history", b".histfile"),
+        # Where the repository of a worktree or a submodule is.
+        b".git",
         # What is put there at log-in, or by the cloud.
         *(b".Xauthority", b".ICEauthority", b".sudo_as_admin_successful", b".motd_shown", b".hushlogin"),
         *(b"known_hosts", b"known_hosts.old", b"authorized_keys", b".selected_editor", b".wandb_metadata"),

@@ -136,6 +136,12 @@ def git_program() -> str:
     return ""
 
 
+def looks_whole(place: bytes) -> bool:
+    """Tell whether there is a repository, or a word of where it is."""
+    git = place + b"/.git"
+    return os.path.isfile(git) or os.path.exists(git + b"/HEAD")  # noqa: PTH110, PTH113  (bytes)
+
+
 def checkouts(walk: Walk) -> "list[list[Any]] | None":
     """Give [place, changed, unpushed] of those in which something would be lost; None where nobody can tell.
 
@@ -151,7 +157,8 @@ def checkouts(walk: Walk) -> "list[list[Any]] | None":
             changed, unpushed = git.changed(place), git.unpushed(place)
             walk.drop(place, git.kept(place))
         except NoCheckout:
-            continue  # what lies there counts as files
+            # What git can't read may hold anything; what only bears the name of a repository counts as files.
+            changed, unpushed = int(looks_whole(place)), 0
         except CantSay:
             return None
         if changed or unpushed:

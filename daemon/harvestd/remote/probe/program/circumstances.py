@@ -8,7 +8,7 @@ from harvestd.remote.probe.program.belongings import outside, walked
 from harvestd.remote.probe.program.checkouts import checkouts
 from harvestd.remote.probe.program.facts import gpu_processes
 from harvestd.remote.probe.program.places import Refused, root_handle
-from harvestd.remote.probe.program.sessions import log_ins, processes_now, transfers
+from harvestd.remote.probe.program.sessions import gpu_users, log_ins, processes_now, transfers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,10 +44,11 @@ def circumstances(request: "dict[str, Any]") -> "dict[str, Any]":
     processes = processes_now()
     near, far = walked(request)
     held = checkouts(near)
+    on_gpus = gpu_processes()
     return {
         "machine": machine_id(),
         "host": os.uname().nodename,
-        "processes": gpu_processes(),
+        "processes": None if on_gpus is None else max(on_gpus, gpu_users(processes)),
         "log_ins": log_ins(processes),
         "transfers": transfers(processes),
         "devices": [device_of(root) for root in request["roots"]],

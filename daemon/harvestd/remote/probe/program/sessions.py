@@ -3,7 +3,7 @@
 Sent with the question alone, as all of `LATER` is.
 """
 # pathlib has no directory handles:
-# ruff: noqa: PTH123, PTH208
+# ruff: noqa: PTH115, PTH123, PTH208
 
 import os
 import struct
@@ -28,6 +28,10 @@ CARRIERS = frozenset(
         *("huggingface-cli", "hf", "wget", "wget2", "curl", "aria2c", "axel"),
     )
 )
+
+# What holds a GPU for the machine, not for work on it.
+GPU_KEEPERS = frozenset(("nvidia-persiste", "nv-hostengine", "dcgm-exporter", "nvidia-smi", "nvtop", "Xorg", "gpustat"))
+GPU_PREFIXES = ("/dev/nvidia", "/dev/kfd")
 
 
 class Processes:
@@ -155,3 +159,22 @@ def transfers(processes: "Processes | None", proc: str = "/proc") -> "int | None
     own = processes.own(os.getpid())
     others = [(pid, name) for pid, name in processes.names.items() if pid not in own]
     return sum(1 for pid, name in others if carries(pid, name, proc))
+
+
+def gpu_users(processes: "Processes | None", proc: str = "/proc") -> int:
+    """Count the processes that have a GPU open, as far as we may look: within a container nvidia-smi shows none."""
+    if processes is None:
+        return 0
+    return sum(1 for pid, name in processes.names.items() if name not in GPU_KEEPERS and holds_gpu(pid, proc))
+
+
+def holds_gpu(pid: int, proc: str) -> bool:
+    """Tell whether a process has a GPU open; not where it is another user's."""
+    handles = f"{proc}/{pid}/fd"
+    try:
+        for name in os.listdir(handles):
+            if os.readlink(handles + "/" + name).startswith(GPU_PREFIXES):
+                return True
+    except OSError:
+        return False  # not ours, or it ended
+    return False
