@@ -4,13 +4,16 @@ from datetime import timedelta
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from harvestd.convention.circumstances import Circumstances, Outside
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
+from harvestd.errors import ExitCode
 from harvestd.remote.probe.client import ProbeBox
 from support.account import Account
+from support.command import Ended, harvestd_command
 from support.waiting import Said, events, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
@@ -123,6 +126,54 @@ async def test_exactly_the_drained_boxes_go_and_once(rented: Rented, account: Ac
     assert told["cents_per_hour"] == 249
     assert not events(said, "host.lost_data")
     account.workstation.audit()
+
+
+async def _command(account: Account, *arguments: str) -> Ended:
+    config = str(account.workstation.config)
+    return await anyio.to_thread.run_sync(lambda: harvestd_command("-c", config, "release", *arguments))
+
+
+@pytest.mark.slow
+async def test_a_person_releases_a_box_beside_the_daemon(rented: Rented, account: Account) -> None:
+    """By the daemon's verdict, made anew: nobody else's box, none that is at work, and no other one with it."""
+    rented.drained("first")
+    rented.drained("second")
+    rented.rent("fresh")
+    desk = account.workstation.add_box("desk")
+    assert desk.server.running
+    async with account.workstation.running(**rented.sections(terminate="never")) as said:
+        await until(lambda: events(said, "host.drained", host="first"), LONG)
+        assert (await _command(account, "nobody", "--yes")).code == ExitCode.UNKNOWN_NAME
+        assert (await _command(account, "desk", "--yes")).code == ExitCode.UNKNOWN_NAME
+        unconfirmed = await _command(account, "first")
+        assert (unconfirmed.code, unconfirmed.out) == (ExitCode.CONFIGURATION, "")
+        fresh = await _command(account, "fresh", "--yes")
+        assert fresh.code == ExitCode.NOT_SAFE
+        assert "shows nothing" in fresh.out
+        tried = await _command(account, "first", "--dry-run", "--json")
+        assert (tried.code, tried.document["released"], tried.document["verdict"]["answer"]) == (0, False, "safe")
+        assert account.cloud.terminated == []
+        account.cloud.fails_to_end = "404"
+        refused = await _command(account, "first", "--yes")
+        assert refused.code == ExitCode.PARTIAL
+        assert "the cloud refuses: status 404" in refused.out
+        account.cloud.fails_to_end = None
+        done = await _command(account, "first", "--yes", "--json")
+        assert (done.code, done.document["released"], done.document["outcome"]) == (0, True, "released")
+    assert account.cloud.terminated == [[rented.ids["first"]]] * 2
+    question = "SELECT host, outcome, by_hand FROM releases ORDER BY id"
+    assert account.workstation.catalogue(question) == [("first", "refused", 1), ("first", "released", 1)]
+
+
+@pytest.mark.slow
+async def test_without_a_daemon_nobody_knows_enough(rented: Rented, account: Account) -> None:
+    """Who has not watched a box can't say that it is drained: it stays."""
+    rented.drained("first")
+    account.workstation.settings(**rented.sections())
+    await account.workstation.once(None, **rented.sections())
+    ended = await _command(account, "first", "--yes")
+    assert ended.code == ExitCode.NOT_SAFE
+    assert account.cloud.terminated == []
 
 
 async def test_a_dry_run_ends_nothing(rented: Rented, account: Account) -> None:

@@ -11,7 +11,6 @@ from harvestd.harvest.releasable import (
     Safe,
     Turn,
     Who,
-    cost_of,
     gone_within_hour,
     reason_for,
     still_safe,
@@ -198,11 +197,3 @@ def test_reasons_are_told_apart_by_their_kind() -> None:
     assert why_not_safe(lost)[0] == "it would lose records"
     accepted = replace(lost, accepted=frozenset({LossKind.RECORDS}))
     assert "lost as accepted: records" in reason_for(accepted, timedelta(minutes=10))
-
-
-def test_what_it_cost() -> None:
-    """An hour costs its price; without a price or a beginning nobody knows."""
-    assert cost_of(249, 0.0, 7_200.0) == 498
-    assert cost_of(None, 0.0, 7_200.0) is None
-    assert cost_of(249, None, 7_200.0) is None
-    assert cost_of(249, 100.0, 50.0) == 0

@@ -1,39 +1,63 @@
 """`harvestd release`: a person has one box of the cloud terminated, if nothing is lost with it.
 
-The checks are the daemon's own but for its list and its rate. Nobody is asked twice, and what was checked is not kept
-waiting for an answer: a person confirms first.
+The checks are the daemon's own but for its list and its rate. Who confirms does so first: what was checked must not
+grow old over a question.
 """
 
 import sys
+from dataclasses import dataclass
+from functools import partial
 
 import anyio
 import click
 
-from harvestd.catalogue.entries import Decision, ReleaseOutcome
-from harvestd.cli import quantities
+from harvestd.catalogue.entries import Decision, ReleaseOutcome, VerdictRecord
+from harvestd.cli import judging
+from harvestd.cli.asking_verdicts import Subject, verdict_alone, verdict_now
 from harvestd.cli.flags import Flags, with_flags, with_json
 from harvestd.cli.loading import settings_of
 from harvestd.cli.output import Page, print_json
 from harvestd.cli.presence import daemon_pid
-from harvestd.convention.verdict import Answer, Reason, ReasonKind, Verdict
-from harvestd.errors import ExitCode, Fatal
+from harvestd.cli.waiting import Line, one_line
+from harvestd.convention.verdict import Verdict
+from harvestd.errors import ExitCode, Fatal, unwrapped
 from harvestd.harvest import passes
 from harvestd.harvest.releasable import is_rented
-from harvestd.harvest.releasing_by_hand import Examined, examined, release
+from harvestd.harvest.releasing_by_hand import examined, release
 from harvestd.inventory.provider import Host
 from harvestd.settings import Settings
-from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import configure, get_logger
+from harvestd.telemetry.logs import configure
 
-_RELEASE = """\b
+_RELEASE = f"""\b
 Exit codes: 0 it is being terminated (--dry-run: it could be),
-3 the cloud refused, or gave no clear answer, 4 no box of the cloud is called so,
-10 not safe, or not the box that the cloud names.
+2 nobody confirmed it, 3 the cloud refused or gave no clear answer,
+4 no box of the cloud is called so, 7 the daemon ended meanwhile,
+10 not safe, not known, or not the box that the cloud names.
 
 \b
---json: host, identity, released, dry_run, why_not, outcome,
-  reasons[] {kind, detail}, losses[] {kind, what, bytes}
+--json: host, identity, released, outcome, why_not,
+  {judging.KEYS}
 """
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What became of a call."""
+
+    host: Host
+    why_not: str
+    """Why it is not being terminated, or may not be; empty where nothing stands in the way."""
+    record: VerdictRecord | None
+    """The verdict, where one was made."""
+    decision: Decision | None = None
+    """What the cloud was asked and said; None: it was not."""
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """Give how the command ends."""
+        if self.decision is None:
+            return ExitCode.NOT_SAFE if self.why_not else ExitCode.OK
+        return ExitCode.PARTIAL if self.why_not else ExitCode.OK
 
 
 @click.command("release", epilog=_RELEASE)
@@ -46,15 +70,23 @@ Exit codes: 0 it is being terminated (--dry-run: it could be),
 def release_command(flags: Flags, host: str, *, confirmed: bool, dry_run: bool, as_json: bool) -> ExitCode:
     """Terminate HOST, a box of the cloud, if it is safe.
 
-    Its own disk ends with it, for good. The daemon's verdict is asked for anew, the box must be the instance that the
-    cloud names, and nothing may stand in the way; [release] is not asked.
+    Its own disk ends with it, for good. A running daemon makes a whole look for the verdict now, and the box must be
+    the instance that the cloud names; without a daemon nobody knows how long it has been quiet, and it stays. What
+    [release] says is for the daemon alone.
     """
-    configure(flags.form_for_people, flags.log_level or "warning", stream=sys.stderr)
     settings = settings_of(flags)
-    found = anyio.run(_found, settings, host)
-    if not (confirmed or dry_run):
-        _confirm(found)
-    return anyio.run(_release, settings, found, dry_run, as_json)
+    configure(flags.form_for_people, flags.log_level or "warning", stream=sys.stderr)
+    with unwrapped():
+        found = anyio.run(_found, settings, host)
+        if not (confirmed or dry_run):
+            _confirm(found)
+        with one_line() as line:
+            answer = anyio.run(partial(_release, settings, found, line, dry_run=dry_run))
+    if as_json:
+        print_json(_document(answer))
+    else:
+        _write(answer)
+    return answer.exit_code
 
 
 async def _found(settings: Settings, name: str) -> Host:
@@ -62,75 +94,60 @@ async def _found(settings: Settings, name: str) -> Host:
     if not is_rented(found):
         raise Fatal(
             f"{name} is no box of the cloud",
-            hint="terminate it where it is rented; `harvestd safe` says whether that is safe",
+            hint="switch it off where it is; `harvestd safe` says whether that is safe",
             exit_code=ExitCode.UNKNOWN_NAME,
         )
     return found
 
 
 def _confirm(host: Host) -> None:
-    """Ask a person; raises `Fatal` off a terminal, `Abort` where they say no."""
+    """Ask a person; raises `Fatal` (2) off a terminal and `Abort` where they say no."""
     if not sys.stdin.isatty():
-        raise Fatal("nobody can confirm it off a terminal", hint="--yes confirms it, --dry-run only checks")
-    click.confirm(f"Terminate {host.name} ({host.identity}, {host.address}) for good, if it is safe?", abort=True)
+        raise Fatal("nobody can confirm it off a terminal", hint="--yes confirms it; --dry-run only checks")
+    question = f"Terminate {host.name} ({host.identity}, {host.address}) for good if it is safe?"
+    click.confirm(question, abort=True, err=True)
 
 
-async def _release(settings: Settings, host: Host, dry_run: bool, as_json: bool) -> ExitCode:  # noqa: FBT001  (as asked)
-    found = await examined(host, settings, lambda each: _verdict(settings, each))
-    if found.verdict is None or found.hindrance or dry_run:
-        _tell(host, found, None, as_json)
-        return ExitCode.NOT_SAFE if found.hindrance or found.verdict is None else ExitCode.OK
+async def _release(settings: Settings, host: Host, line: Line, *, dry_run: bool) -> _Answer:
+    record: VerdictRecord | None = None
+
+    async def judge(_: Host) -> Verdict:
+        nonlocal record
+        question = verdict_alone if daemon_pid(settings) is None else verdict_now
+        record = await question(Subject(settings, host.name, host.identity), line)
+        return record.verdict
+
+    found = await examined(host, settings, judge)
+    if found.hindrance or found.verdict is None or dry_run:
+        return _Answer(host, found.hindrance, record)
     decision = await release(host, found.verdict, settings)
-    _tell(host, found, decision, as_json)
-    return ExitCode.OK if decision.outcome is ReleaseOutcome.RELEASED else ExitCode.PARTIAL
-
-
-async def _verdict(settings: Settings, host: Host) -> Verdict:
-    """Give the daemon's verdict, made now."""
-    who = "no daemon watches it" if daemon_pid(settings) is None else "the daemon can't be asked"
-    return Verdict(Answer.NOT_SAFE, (Reason(ReasonKind.NOT_QUIET, f"{who}: {host.name}"),))
-
-
-def _tell(host: Host, found: Examined, decision: Decision | None, as_json: bool) -> None:  # noqa: FBT001  (as asked)
-    """Answer: what stands in the way and what would be lost, or what became of it."""
-    outcome = decision.outcome if decision else None
-    if outcome is ReleaseOutcome.RELEASED:
-        get_logger().info(Event.HOST_RELEASED, host=host.name, identity=host.identity, by_hand=True)
-    if as_json:
-        print_json(_document(host, found, decision))
-        return
-    page = Page()
-    verdict = found.verdict
-    if found.hindrance or verdict is None:
-        page.line(f"{host.name} is not terminated: {found.hindrance}", "yellow")
-    elif decision is None:
-        page.line(f"{host.name} could be terminated now", "green")
-    elif outcome is ReleaseOutcome.RELEASED:
-        page.line(f"{host.name} is being terminated", "green")
+    if decision.outcome is ReleaseOutcome.UNCLEAR:
+        why = f"the cloud gave no clear answer, look at its list before you ask again: {decision.detail}"
     else:
-        unclear = "the cloud gave no clear answer, look at its list before you ask again"
-        why = unclear if outcome is ReleaseOutcome.UNCLEAR else "the cloud refuses"
-        page.line(f"{host.name}: {why} ({decision.detail})", "red")
-    for reason in verdict.reasons if verdict else ():
-        page.line(f"  {reason.detail}")
-    for loss in verdict.losses if verdict else ():
-        size = quantities.NOTHING if loss.size is None else quantities.size(loss.size)
-        accepted = ", accepted" if verdict and loss.kind in verdict.accepted else ""
-        page.line(f"  lost with it: {loss.kind}, {loss.what} ({size}{accepted})")
+        why = f"the cloud refuses: {decision.detail}" if decision.outcome is ReleaseOutcome.REFUSED else ""
+    return _Answer(host, why, record, decision)
 
 
-def _document(host: Host, found: Examined, decision: Decision | None) -> dict[str, object]:
-    verdict = found.verdict
+def _write(answer: _Answer) -> None:
+    page, name = Page(), answer.host.name
+    if answer.record is not None:
+        judging.write(page, answer.record)
+        page.line("")
+    if answer.why_not:
+        page.line(f"{name}: not terminated: {answer.why_not}", "yellow")
+    elif answer.decision is None:
+        page.line(f"{name} could be terminated now", "green")
+    else:
+        page.line(f"{name} is being terminated", "green")
+
+
+def _document(answer: _Answer) -> dict[str, object]:
+    decision = answer.decision
     return {
-        "host": host.name,
-        "identity": host.identity,
+        "host": answer.host.name,
+        "identity": answer.host.identity,
         "released": decision is not None and decision.outcome is ReleaseOutcome.RELEASED,
-        "dry_run": decision is None and not found.hindrance,
-        "why_not": found.hindrance or (decision.detail if decision else "") or None,
-        "outcome": str(decision.outcome) if decision else None,
-        "reasons": [{"kind": str(each.kind), "detail": each.detail} for each in (verdict.reasons if verdict else ())],
-        "losses": [
-            {"kind": str(each.kind), "what": each.what, "bytes": each.size}
-            for each in (verdict.losses if verdict else ())
-        ],
+        "outcome": None if decision is None else str(decision.outcome),
+        "why_not": answer.why_not or None,
+        **judging.document(answer.record),
     }

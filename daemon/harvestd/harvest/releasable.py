@@ -156,10 +156,3 @@ def reason_for(verdict: Verdict, stood: timedelta) -> str:
     said = "all that is wanted is here" + (f", and was for {long} without a break" if stood else "")
     lost = sorted({str(loss.kind) for loss in verdict.losses})
     return f"{said}; lost as accepted: {', '.join(lost)}" if lost else said
-
-
-def cost_of(cents_per_hour: int | None, since: float | None, now: float) -> int | None:
-    """Give what a box has cost since then, in whole cents; None where its price or the time is not known."""
-    if cents_per_hour is None or since is None:
-        return None
-    return round(cents_per_hour * max(0.0, now - since) / HOUR)

@@ -14,6 +14,7 @@ from datetime import timedelta
 import anyio
 
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
+from harvestd.convention.cost import cents_since
 from harvestd.convention.values import value
 from harvestd.convention.verdict import Verdict
 from harvestd.errors import DiskFull, HarvestError, HostQuarantined, Retry
@@ -22,7 +23,6 @@ from harvestd.harvest.releasable import (
     Safe,
     Turn,
     Who,
-    cost_of,
     gone_within_hour,
     is_meant,
     reason_for,
@@ -238,7 +238,7 @@ class Releasing:
         return True
 
     def _tell(self, event: Event, host: Host, why: str, idle_since: float | None) -> None:
-        cost = cost_of(host.cents_per_hour, idle_since, time.time())
+        cost = cents_since(host.cents_per_hour, idle_since, time.time())
         get_logger().info(
             event,
             host=host.name,
