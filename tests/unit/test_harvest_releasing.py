@@ -319,6 +319,19 @@ async def test_what_stands_in_the_way_is_told_once(site: Site, planted: Planted,
     assert planted.leaks({}) == []
 
 
+async def test_who_turns_to_a_dry_run_during_the_last_check_gets_one(site: Site) -> None:
+    """What counts is what the operator says when it is done."""
+    site.rent()
+
+    def reload(_: str) -> None:
+        site.house.settings = site.settings(terminate="dry-run")
+
+    site.on_check = reload
+    async with site.releasing() as said:
+        await until(lambda: events(said, "host.release_planned"))
+    assert site.cloud.terminated == []
+
+
 async def test_a_box_that_does_not_say_who_it_is_stays(site: Site) -> None:
     """Without a machine id nothing proves that the same one answers."""
     site.rent()

@@ -174,7 +174,6 @@ class Releasing:
 
     async def _release(self, host: Host, safe: Safe, met: _Met) -> None:
         """Check all once more, and have the cloud end it. Raises `NotNow` and what looks and questions raise."""
-        settings = self._house.settings
         with anyio.fail_after(_FULL_CHECK):
             verdict = await self._judge(host, self._house)
         if not verdict.is_safe:
@@ -183,6 +182,7 @@ class Releasing:
         who = await self._who(host)
         await self._check_named(host, who, met)
         self._check_unbroken(host, safe)
+        settings = self._house.settings  # as they are now: a reload may have come meanwhile
         why = reason_for(verdict, timedelta(seconds=time.monotonic() - safe.since))
         if settings.release.terminate == "dry-run":
             planned = Decision(host.name, host.identity, why, ReleaseOutcome.PLANNED)
