@@ -122,7 +122,6 @@ async def test_what_is_worth_more_goes_before_a_checkpoint_that_is_under_way(
 ) -> None:
     """On a box that ends a large leaf overtakes a checkpoint, which goes on from where it was."""
     writer = write_large_checkpoint(account.root, LARGE)
-    run = account.workstation.training(RUN.name)
     sections = account.sections() | {"limits": {"bandwidth": "6MiB"}}
     moved: Said = []
     async with account.workstation.running(**sections) as said:
@@ -133,6 +132,8 @@ async def test_what_is_worth_more_goes_before_a_checkpoint_that_is_under_way(
             file.write(b"0" * 10 * MIB)
         content = (leaf / "metrics.csv").read_bytes()
         await until(lambda: content in account.workstation.filed().values(), 60)
+        run = account.workstation.training(RUN.name)
+        assert run.exists()
         assert not any((run / path).exists() for path in checkpoint(writer))
         await until(is_home(account.workstation, writer), 60)
         moved += events(said, "file.downloaded")
