@@ -12,7 +12,7 @@ import anyio
 import click
 
 from harvestd.catalogue.entries import Decision, ReleaseOutcome, VerdictRecord
-from harvestd.cli import judging
+from harvestd.cli import judging, suggesting
 from harvestd.cli.asking_verdicts import Subject, verdict_alone, verdict_now
 from harvestd.cli.flags import Flags, with_flags, with_json
 from harvestd.cli.loading import settings_of
@@ -61,7 +61,7 @@ class _Answer:
 
 
 @click.command("release", epilog=_RELEASE)
-@click.argument("host")
+@click.argument("host", shell_complete=suggesting.hosts)
 @click.option("--yes", "confirmed", is_flag=True, help="Don't ask; needed off a terminal.")
 @click.option("--dry-run", is_flag=True, help="Check everything, and terminate nothing.")
 @with_json
