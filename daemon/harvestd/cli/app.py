@@ -48,6 +48,7 @@ COMMANDS = {
     "forget-key": _Entry("setup", "forget_key", "Forget the SSH host key that is kept for HOST."),
     "install": _Entry("installing", "install", "Write a systemd unit and a first configuration; safe to repeat."),
     "uninstall": _Entry("installing", "uninstall", "Stop the daemon and take away what install wrote."),
+    "events": _Entry("listening", "events", "Show what the daemon told lately; -f goes on."),
     "completion": _Entry("completing", "completion", "Print shell completions: bash, zsh or fish."),
     "demo": _Entry("demo", "demo", "Watch the daemon bring home an embedded fleet of made-up boxes."),
 }

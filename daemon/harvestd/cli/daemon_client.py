@@ -4,6 +4,7 @@ Everything here raises `Absent` where nobody answers: the caller asks the catalo
 """
 
 import json
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -58,6 +59,7 @@ class DaemonClient:
         try:
             with (
                 short_path(socket_path(self._settings)) as path,
+                socket.socket(socket.AF_UNIX) as trial,
                 httpx.Client(
                     transport=httpx.HTTPTransport(uds=path),
                     base_url="http://harvestd",
@@ -65,6 +67,10 @@ class DaemonClient:
                     trust_env=False,
                 ) as client,
             ):
+                # httpx leaves its socket open where nobody listens.
+                trial.settimeout(_PATIENCE)
+                trial.connect(path)
+                trial.close()
                 yield client
         except (OSError, httpx.HTTPError) as error:
             raise Absent(str(error)) from error

@@ -120,7 +120,7 @@ def state_of(host: HostView, *, watched: bool) -> Styled:
         state = "not configured"
     elif state in _ONLY_WITH_A_DAEMON and not watched:
         state = "not watched"
-    return _styled(state)
+    return styled(state)
 
 
 def run_row(run: RunRecord, experiments: Mapping[str, ExperimentRecord]) -> Row:
@@ -130,7 +130,7 @@ def run_row(run: RunRecord, experiments: Mapping[str, ExperimentRecord]) -> Row:
         run.host,
         steps_of(run),
         quantities.NOTHING if run.finished else quantities.duration(run.seconds_left),
-        _styled("finished" if run.finished else "running"),
+        styled("finished" if run.finished else "running"),
         _directory(run, experiments) or quantities.NOTHING,
     )
 
@@ -152,7 +152,8 @@ def _directory(run: RunRecord, experiments: Mapping[str, ExperimentRecord]) -> s
     return found.directory if found else None
 
 
-def _styled(state: str) -> Styled:
+def styled(state: str) -> Styled:
+    """Give a state in its colour."""
     return Styled(state, _STYLES.get(state, ""))
 
 

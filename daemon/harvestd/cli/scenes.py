@@ -1,30 +1,74 @@
-"""Where the scenes of the status screen come from: the catalogue, beside a running daemon or without one.
+"""Where the scenes of the status screen come from: the daemon while one answers, else the catalogue.
 
 A look that fails shows what was seen last and says why: a daemon that starts anew, or brings the catalogue to another
 schema at this moment, is no reason to end.
 """
 
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from harvestd.catalogue import reading
 from harvestd.cli import overview
+from harvestd.cli.daemon_client import Absent, DaemonClient
 from harvestd.cli.overview import HostView
 from harvestd.cli.presence import process_of_daemon
 from harvestd.cli.scene import HostLine, RunLine, Scene
+from harvestd.cli.state_scenes import scene_of
 from harvestd.cli.tables import Styled
 from harvestd.convention.records import RunRecord
 from harvestd.errors import HarvestError
 from harvestd.settings import Settings
 
 _LOOK_EVERY: Final = 2.0
-"""Seconds between two looks into the catalogue."""
+"""Seconds between two looks into the catalogue; the daemon is asked each time."""
+_EVENTS: Final = 100
+"""The newest ones that are kept: more than any terminal has lines for them."""
 
 
 class Scenes:
     """Gives the present scene, as often as it is asked."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._daemon = _Daemon(settings)
+        self._catalogue = _Catalogue(settings)
+
+    def now(self) -> Scene:
+        """Ask the daemon, or look into the catalogue where none answers; raises nothing."""
+        try:
+            scene = self._daemon.now()
+        except Absent:
+            return self._catalogue.now()
+        self._catalogue.daemon_answered()
+        return scene
+
+
+class _Daemon:
+    """Scenes as the daemon tells them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._client = DaemonClient(settings)
+        self._pid: int | None = None
+        self._newest: int | None = None
+        self._events: deque[dict[str, Any]] = deque(maxlen=_EVENTS)
+
+    def now(self) -> Scene:
+        """Ask; raises `Absent` where nobody answers."""
+        state = self._client.state()
+        if state["daemon"]["pid"] != self._pid:
+            # Another process counts its events from the start again.
+            self._pid, self._newest = state["daemon"]["pid"], None
+            self._events.clear()
+        for event in self._client.events(since=self._newest, level="info"):
+            self._newest = event["id"]
+            self._events.append(event)
+        return scene_of(state, self._events)
+
+
+class _Catalogue:
+    """Scenes without a daemon that answers, as fresh as what was last written down."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -34,7 +78,7 @@ class Scenes:
         self._absent_since: float | None = None
 
     def now(self) -> Scene:
-        """Look, unless the last look is fresh enough, and give the scene; raises nothing."""
+        """Look, unless the last look is fresh enough."""
         moment = time.monotonic()
         if self._looked is None or moment - self._looked >= _LOOK_EVERY:
             self._looked = moment
@@ -43,6 +87,10 @@ class Scenes:
             except HarvestError as error:
                 self._scene = replace(self._scene, head=Styled(f"{error}; this was seen last", "yellow"))
         return self._scene
+
+    def daemon_answered(self) -> None:
+        """Note that there is a daemon, and that what was seen here is old."""
+        self._looked, self._was_there, self._absent_since = None, True, None
 
     def _look(self) -> Scene:
         pid = process_of_daemon(self._settings)

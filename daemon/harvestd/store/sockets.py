@@ -7,7 +7,7 @@ import os
 import socket
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -33,9 +33,9 @@ def listening(path: Path) -> Iterator[socket.socket]:
     Raises `Fatal` or `HaltedForSafety` where that can't be done, for one where something else stands there.
     """
     with translating(f"can't listen at {path}"), short_path(path) as short:
-        with suppress(FileNotFoundError):
-            if stat.S_ISSOCK(os.lstat(short).st_mode):
-                Path(short).unlink()
+        place = Path(short)
+        if place.is_socket() and not place.is_symlink():
+            place.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as listener:
             # Linux gives the file the socket's own mode: it is never, not for a moment, another's to open.
             os.fchmod(listener.fileno(), stat.S_IRUSR | stat.S_IWUSR)
@@ -45,5 +45,4 @@ def listening(path: Path) -> Iterator[socket.socket]:
             try:
                 yield listener
             finally:
-                with suppress(FileNotFoundError):
-                    Path(short).unlink()
+                place.unlink(missing_ok=True)

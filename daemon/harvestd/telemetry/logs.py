@@ -40,7 +40,7 @@ def configure(form: Format = "auto", level: Level = "info", *, stream: TextIO | 
     call replaces the first.
     """
     target = sys.stdout if stream is None else stream
-    renderer = _renderer(form, target)
+    renderer = renderer_for(form, target)
     if is_journal(target, os.environ):
         renderer = JournalLine(renderer)
     lines = LineStream(target, lambda lost: _rendered(renderer, {"event": Event.LOG_LOST, "lines": lost}))
@@ -69,7 +69,8 @@ def speak_through_logging() -> None:
     )
 
 
-def _renderer(form: Format, stream: TextIO) -> Processor:
+def renderer_for(form: Format, stream: TextIO) -> Processor:
+    """Give what makes a line, or several, of an event that is plain already: in this form, for this stream."""
     terminal = stream.isatty()
     if form == "json" or (form == "auto" and not terminal):
         return _json_line

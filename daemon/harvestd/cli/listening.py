@@ -1,0 +1,119 @@
+"""`harvestd events`: what the running daemon told lately, and with -f what it tells from now on.
+
+Lines are those of the daemon's own log, in the same two forms. A daemon that starts anew is waited for; what it then
+remembers is not said twice.
+"""
+
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Protocol
+
+import click
+
+from harvestd.cli.daemon_client import Absent, DaemonClient
+from harvestd.cli.ending import answering, tell_warning
+from harvestd.cli.flags import Flags, with_flags
+from harvestd.cli.loading import settings_of
+from harvestd.cli.spans import span
+from harvestd.cli.suggesting import hosts
+from harvestd.errors import ExitCode, Fatal
+from harvestd.telemetry.logs import renderer_for
+
+_NEWEST: Final = 50
+_AGAIN: Final = 1.0
+"""Seconds between two attempts to hear a daemon again."""
+_EPILOG = """\b
+Exit codes: 0 (Ctrl-C too), 7 no daemon runs.
+
+\b
+--json: one event a line, with the keys of the log: timestamp, level, event,
+  and what it is about: host, run_id, path, …
+"""
+
+Said = dict[str, Any]
+Filters = Mapping[str, Any]
+"""By the name of their option; their values are texts."""
+
+
+class Teller(Protocol):
+    """What is asked of `DaemonClient`."""
+
+    def events(self, *, follow: bool = False, since: int | None = None, **filters: str) -> Iterator[Said]:
+        """Give events."""
+
+
+@click.command(epilog=_EPILOG)
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@click.option("-n", "--newest", metavar="N", type=click.IntRange(0), default=_NEWEST, help="Begin with so many (50).")
+@click.option("--host", metavar="HOST", shell_complete=hosts, help="Of this host alone.")
+@click.option("--event", metavar="GLOB", help='Of these names alone, e.g. "run.*".')
+@click.option("--level", type=click.Choice(("debug", "info", "warning", "error")), help="From this level on.")
+@click.option("--since", metavar="SPAN", callback=span, default="3650d", help="Of this last time alone, e.g. 10m.")
+@click.option("--json", "as_json", is_flag=True, help="JSON lines, on a terminal too.")
+@with_flags
+@click.pass_obj
+def events(
+    flags: Flags, /, *, follow: bool, newest: int, since: timedelta, as_json: bool, **filters: str | None
+) -> ExitCode:
+    """Show what the daemon told lately; -f goes on.
+
+    Readable lines on a terminal, JSON lines off one. What happened before the daemon started, its log still knows.
+    """
+    client = DaemonClient(settings_of(flags))
+    line = renderer_for("json" if as_json else flags.log_format, sys.stdout)
+    wanted = {name: value for name, value in filters.items() if value}
+    try:
+        for event in heard(client, newest, since, wanted, follow=follow):
+            event.pop("id", None)
+            _write(str(line(None, str(event.get("level", "")), event)))
+    except KeyboardInterrupt:
+        return ExitCode.OK
+    return ExitCode.OK
+
+
+def heard(client: Teller, newest: int, lately: timedelta, filters: Filters, *, follow: bool) -> Iterator[Said]:
+    """Give the newest events, at most so many and from the last time alone, and with `follow` all that come.
+
+    Raises `Fatal` (7) where no daemon answers at first.
+    """
+    begin = (datetime.now(UTC) - lately).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    try:
+        remembered = list(client.events(**filters))
+    except Absent as error:
+        raise Fatal(
+            "no daemon answers",
+            hint="what it told stands in its log: `journalctl -u harvestd`, or `journalctl --user -u harvestd`",
+            exit_code=ExitCode.LOCKED,
+        ) from error
+    yield from deque((event for event in remembered if event["timestamp"] >= begin), newest)
+    if follow:
+        yield from _further(client, remembered, filters)
+
+
+def _further(client: Teller, remembered: list[Said], filters: Filters) -> Iterator[Said]:
+    # RFC 3339 in UTC with as many digits each time: such texts are in the order of time.
+    last, number = (remembered[-1]["timestamp"], remembered[-1]["id"]) if remembered else ("", None)
+    is_told = False
+    while True:
+        try:
+            for event in client.events(follow=True, since=number, **filters):
+                is_told = False
+                if number is not None or event["timestamp"] > last:
+                    last = event["timestamp"]
+                    yield event
+        except Absent:
+            if not is_told:
+                tell_warning("no daemon answers; its events go on here once it does")
+            is_told = True
+        # Another process counts from the start again: what it remembers is told by its time.
+        number = None
+        time.sleep(_AGAIN)
+
+
+def _write(line: str) -> None:
+    with answering():
+        sys.stdout.write(line.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding) + "\n")
+        sys.stdout.flush()

@@ -1,0 +1,89 @@
+"""What `harvestd events` hears: what is remembered, what comes, and a daemon that starts anew."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from harvestd.cli import listening
+from harvestd.cli.daemon_client import Absent
+from harvestd.cli.listening import Said, heard
+from harvestd.errors import ExitCode, Fatal
+from support.command import harvestd_command
+
+NOW = datetime.now(UTC)
+EVER = timedelta(days=1)
+
+
+def told(number: int, seconds: float) -> Said:
+    """Give an event with its number in the daemon's own count, from so many seconds after the test's beginning."""
+    at = (NOW + timedelta(seconds=seconds)).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return {"id": number, "timestamp": at, "level": "info", "event": "run.discovered"}
+
+
+class Daemon:
+    """A daemon in several lives: what it answers to each question, one after another; None: nobody answers."""
+
+    def __init__(self, *answers: list[Said] | None) -> None:
+        self._answers = list(answers)
+        self.asked: list[tuple[bool, int | None, dict[str, str]]] = []
+
+    def events(self, *, follow: bool = False, since: int | None = None, **filters: str) -> Iterator[Said]:
+        """Answer as `DaemonClient` does."""
+        self.asked.append((follow, since, filters))
+        answer = self._answers.pop(0)
+        if answer is None:
+            raise Absent("nobody")
+        yield from answer
+
+
+def numbers(found: Iterator[Said]) -> list[int]:
+    """Give the numbers of events."""
+    return [event["id"] for event in found]
+
+
+def test_the_newest_come_first_and_no_more_than_asked_for() -> None:
+    """Only the newest of what is remembered, only from the last time, and only what the filters leave."""
+    daemon = Daemon([told(i, i - 100) for i in range(5)], [told(i, -1000 * (5 - i)) for i in range(5)])
+    assert numbers(heard(daemon, 2, EVER, {"host": "gpu-a"}, follow=False)) == [3, 4]
+    assert numbers(heard(daemon, 9, timedelta(seconds=2500), {}, follow=False)) == [3, 4]
+    assert daemon.asked == [(False, None, {"host": "gpu-a"}), (False, None, {})]
+
+
+def test_a_new_daemon_is_waited_for_and_says_nothing_twice(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After the stream broke, it is asked again until it answers; what it remembers of before was said already."""
+    monkeypatch.setattr(listening, "_AGAIN", 0.0)
+    daemon = Daemon(
+        [told(6, 0), told(7, 1)],
+        [told(8, 2)],
+        None,
+        None,
+        [told(0, 2), told(1, 3)],
+    )
+    found = heard(daemon, 9, EVER, {"level": "info"}, follow=True)
+    assert [event["timestamp"] for event in islice(found, 4)] == [told(0, second)["timestamp"] for second in range(4)]
+    assert [(follow, since) for follow, since, _ in daemon.asked] == [
+        (False, None),
+        (True, 7),
+        (True, None),
+        (True, None),
+        (True, None),
+    ]
+    assert all(filters == {"level": "info"} for *_, filters in daemon.asked)
+    assert capsys.readouterr().err.count("no daemon answers") == 1
+
+
+def test_without_a_daemon_it_says_where_its_log_is(tmp_path: Path) -> None:
+    """Exit code 7 and a hint, as a class and as a command."""
+    with pytest.raises(Fatal):
+        next(heard(Daemon(None), 1, EVER, {}, follow=True))
+    config = tmp_path / "harvestd.toml"
+    config.write_text(f'version = 1\ndata_root = "{tmp_path}/data"\n')
+    done = harvestd_command("events", "-f", "-c", config)
+    assert done.code == ExitCode.LOCKED
+    assert done.out == ""
+    assert "hint: what it told stands in its log: `journalctl -u harvestd`" in done.err
