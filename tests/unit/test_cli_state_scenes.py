@@ -4,6 +4,7 @@ from typing import Any
 
 from harvestd.cli.scene import EventLine, RunLine, TransferLine
 from harvestd.cli.state_scenes import scene_of
+from harvestd.cli.tables import Styled
 
 Document = dict[str, Any]
 
@@ -17,7 +18,14 @@ def state(**others: object) -> Document:
 
 def host(name: str, **others: object) -> Document:
     """Give a connected host that nobody has judged."""
-    known = {"state": "connected", "error": "", "last_success": 5.0, "pending_bytes": 7, "cents_per_hour": None}
+    known = {
+        "state": "connected",
+        "error": "",
+        "last_success": 5.0,
+        "pending_bytes": 7,
+        "cents_per_hour": None,
+        "ending": False,
+    }
     return {"name": name, **known, "verdict": None, **others}
 
 
@@ -48,13 +56,15 @@ def test_a_host_shows_verdict_and_cost() -> None:
         host("c", verdict=verdict("not_safe", reasons=("run_x is being written", "and more"))),
         host("d"),
         host("e", state="lost", error="no route"),
+        host("f", ending=True),
     ]
-    lost, *others = scene_of(state(hosts=hosts), ()).hosts
+    ending, lost, *others = scene_of(state(hosts=hosts), ()).hosts
+    assert (ending.name, ending.state.text) == ("f", "ending")
     assert (lost.name, lost.state.text, lost.note) == ("e", "lost", "no route")
     assert [(line.name, line.verdict) for line in others] == [
-        ("a", "safe"),
-        ("b", "safe except records, uncommitted work"),
-        ("c", "not safe: run_x is being written"),
+        ("a", Styled("safe", "green")),
+        ("b", Styled("safe except records (2 B), uncommitted work (1 B)", "yellow")),
+        ("c", Styled("not safe: run_x is being written (and 1 more)", "red")),
         ("d", ""),
     ]
     assert [line.cost for line in others] == ["$2.49/h", "", "", ""]

@@ -63,7 +63,12 @@ def cell(record: VerdictRecord | None, *, watched: bool) -> Cell:
         return quantities.NOTHING
     if not watched or time.time() - record.judged_at > _OLD:
         return Styled(f"not known ({quantities.age(record.judged_at)}: {short(record.verdict)})", "dim")
-    return Styled(short(record.verdict), _STYLES[record.verdict.answer])
+    return coloured(record.verdict)
+
+
+def coloured(verdict: Verdict) -> Styled:
+    """Give a verdict in a line, in its colour."""
+    return Styled(short(verdict), _STYLES[verdict.answer])
 
 
 def cost(record: VerdictRecord | None, *, watched: bool) -> str:

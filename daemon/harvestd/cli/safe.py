@@ -11,7 +11,7 @@ import anyio
 import click
 
 from harvestd.catalogue.entries import VerdictRecord
-from harvestd.cli import judging
+from harvestd.cli import judging, suggesting
 from harvestd.cli.asking_verdicts import Subject, attended, subject_of, verdict_alone, verdict_now, verdict_when_safe
 from harvestd.cli.flags import Flags, with_flags, with_json
 from harvestd.cli.loading import settings_of
@@ -41,7 +41,7 @@ _Question = Callable[[Subject, Line], Awaitable[VerdictRecord]]
 
 
 @click.command(epilog=_SAFE)
-@click.argument("host")
+@click.argument("host", shell_complete=suggesting.hosts)
 @with_json
 @with_flags
 @click.pass_obj
@@ -60,7 +60,7 @@ def safe(flags: Flags, host: str, *, as_json: bool) -> ExitCode:
 
 
 @click.command(epilog=_WAIT)
-@click.argument("host")
+@click.argument("host", shell_complete=suggesting.hosts)
 @click.option("--timeout", metavar="TIME", default="1d", show_default=True, callback=span, help="Wait no longer.")
 @with_json
 @with_flags

@@ -6,9 +6,9 @@ Texts are as a box or a file gave them: `screen` escapes what it draws. Times ar
 from dataclasses import dataclass
 from typing import Final
 
-from harvestd.cli.tables import Styled
+from harvestd.cli.tables import Cell, Styled
 
-_FIRST: Final = ("quarantined", "lost", "stalled")
+_FIRST: Final = ("ending", "quarantined", "lost", "stalled")
 """States that somebody should look at, the worst first."""
 _LAST: Final = ("not configured", "gone")
 
@@ -22,7 +22,7 @@ class HostLine:
     last_success: float | None
     pending: int
     """Bytes that are wanted and not here."""
-    verdict: str = ""
+    verdict: Cell = ""
     """Safe or not, and the first reason; empty: nobody has judged it."""
     cost: str = ""
     """What it costs an hour; empty: nobody knows."""

@@ -11,13 +11,15 @@ from dataclasses import replace
 from typing import Any, Final
 
 from harvestd.catalogue import reading
-from harvestd.cli import overview
+from harvestd.catalogue.entries import GONE
+from harvestd.cli import judging, overview
 from harvestd.cli.daemon_client import Absent, DaemonClient
 from harvestd.cli.overview import HostView
 from harvestd.cli.presence import process_of_daemon
 from harvestd.cli.scene import HostLine, RunLine, Scene
 from harvestd.cli.state_scenes import scene_of
 from harvestd.cli.tables import Styled
+from harvestd.convention.cost import rate
 from harvestd.convention.records import RunRecord
 from harvestd.errors import HarvestError
 from harvestd.settings import Settings
@@ -55,7 +57,13 @@ class _Daemon:
         self._events: deque[dict[str, Any]] = deque(maxlen=_EVENTS)
 
     def now(self) -> Scene:
-        """Ask; raises `Absent` where nobody answers."""
+        """Ask; raises `Absent` where nobody answers, or not in words that are known here."""
+        try:
+            return self._asked()
+        except (KeyError, TypeError, ValueError) as error:
+            raise Absent("the daemon is of another version") from error
+
+    def _asked(self) -> Scene:
         state = self._client.state()
         if state["daemon"]["pid"] != self._pid:
             # Another process counts its events from the start again.
@@ -114,7 +122,17 @@ class _Catalogue:
 
 def _host(host: HostView, *, watched: bool) -> HostLine:
     state = overview.state_of(host, watched=watched)
-    return HostLine(host.name, state, host.last_success, host.pending_bytes, note=host.error)
+    judged = host.judged
+    price = judged.cents_per_hour if judged else None
+    return HostLine(
+        host.name,
+        state,
+        host.last_success,
+        host.pending_bytes,
+        judging.cell(judged, watched=watched and host.state != GONE) if judged else "",
+        "" if price is None else rate(price),
+        host.error,
+    )
 
 
 def _run(run: RunRecord) -> RunLine:

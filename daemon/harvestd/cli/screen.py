@@ -14,6 +14,7 @@ from rich.text import Text
 
 from harvestd.cli import quantities
 from harvestd.cli.scene import EventLine, HostLine, RunLine, Scene, TransferLine
+from harvestd.cli.tables import Cell, Styled
 from harvestd.telemetry.escaping import escaped
 
 LineT = TypeVar("LineT")
@@ -82,20 +83,18 @@ def _hosts(hosts: Sequence[HostLine]) -> Table:
         success = quantities.age(host.last_success).removesuffix(" ago")
         cells = [
             _text(host.name),
-            _text(host.state.text, host.state.style),
+            _cell(host.state),
             _text("now" if success == "just now" else success),
             _text(quantities.size(host.pending) if host.pending else quantities.NOTHING),
-            _text(host.note, "yellow") if host.note else _text(host.verdict or "not judged", _tone(host.verdict)),
+            _text(host.note, "yellow") if host.note else _cell(host.verdict or Styled("not judged", "dim")),
             _text(host.cost),
         ]
         table.add_row(*cells[: len(table.columns)])
     return table
 
 
-def _tone(verdict: str) -> str:
-    if not verdict:
-        return "dim"
-    return "green" if verdict.startswith("safe") else ""
+def _cell(cell: Cell) -> Text:
+    return _text(cell.text, cell.style) if isinstance(cell, Styled) else _text(cell)
 
 
 def _transfers(transfers: Sequence[TransferLine]) -> Table:

@@ -3,9 +3,13 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from harvestd.catalogue.entries import ENDING
+from harvestd.cli import judging
 from harvestd.cli.overview import styled
 from harvestd.cli.scene import EventLine, HostLine, RunLine, Scene, TransferLine
 from harvestd.cli.tables import Styled
+from harvestd.convention.cost import rate
+from harvestd.convention.verdict import Answer, Loss, LossKind, Reason, ReasonKind, Verdict
 
 Document = Mapping[str, Any]
 
@@ -15,7 +19,10 @@ _TELLING: Final = ("host", "error", "path", "run_id", "experiment")
 
 
 def scene_of(state: Document, events: Iterable[Document]) -> Scene:
-    """Give the scene of a state document; `events` are the newest, the oldest of them first."""
+    """Give the scene of a state document; `events` are the newest, the oldest of them first.
+
+    Raises `KeyError`, `TypeError` or `ValueError` for a document of another version.
+    """
     hosts = sorted((_host(host) for host in state["hosts"]), key=lambda line: line.urgency)
     runs = (_run(run) for run in state["runs"] if not run["finished"])
     told = reversed([_event(event) for event in events])
@@ -33,25 +40,24 @@ def _head(state: Document) -> Styled:
 
 
 def _host(host: Document) -> HostLine:
+    price, verdict = host["cents_per_hour"], host["verdict"]
     return HostLine(
         host["name"],
-        styled(host["state"]),
+        styled(ENDING if host["ending"] and host["state"] == "connected" else host["state"]),
         host["last_success"],
         host["pending_bytes"] or 0,
-        _verdict(host["verdict"]),
-        "" if host["cents_per_hour"] is None else f"${host['cents_per_hour'] / 100:,.2f}/h",
+        judging.coloured(_verdict(verdict)) if verdict else "",
+        "" if price is None else rate(price),
         host["error"] or "",
     )
 
 
-def _verdict(verdict: Document | None) -> str:
-    if verdict is None:
-        return ""
-    if verdict["answer"] == "not_safe":
-        first = next(iter(verdict["reasons"]), None)
-        return f"not safe: {first['detail']}" if first else "not safe"
-    kinds = dict.fromkeys(loss["kind"].replace("_", " ") for loss in verdict["losses"])
-    return f"safe except {', '.join(kinds)}" if kinds else "safe"
+def _verdict(document: Document) -> Verdict:
+    return Verdict(
+        Answer(document["answer"]),
+        tuple(Reason(ReasonKind(each["kind"]), each["detail"]) for each in document["reasons"]),
+        tuple(Loss(LossKind(each["kind"]), each["what"], each["size_bytes"]) for each in document["losses"]),
+    )
 
 
 def _transfer(transfer: Document) -> TransferLine:
