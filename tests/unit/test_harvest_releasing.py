@@ -12,13 +12,14 @@ import anyio
 import pytest
 import structlog.testing
 
-from harvestd.catalogue.entries import ReleaseOutcome
+from harvestd.catalogue.entries import Decision, ReleaseOutcome
 from harvestd.catalogue.opening import open_catalogue
+from harvestd.catalogue.releases import Releases
 from harvestd.convention.circumstances import Circumstances
 from harvestd.convention.layout import Survey
 from harvestd.convention.plan import Plan
 from harvestd.convention.verdict import Answer, Reason, ReasonKind, Verdict
-from harvestd.errors import Retry
+from harvestd.errors import DiskFull, Retry
 from harvestd.harvest import releasing
 from harvestd.harvest.house import House, Outlook
 from harvestd.harvest.judged import Judged
@@ -330,6 +331,43 @@ async def test_who_turns_to_a_dry_run_during_the_last_check_gets_one(site: Site)
     async with site.releasing() as said:
         await until(lambda: events(said, "host.release_planned"))
     assert site.cloud.terminated == []
+
+
+async def test_what_can_not_be_recorded_is_not_asked(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk nothing is terminated, and nothing else ends; when there is room it goes on."""
+    site.rent()
+    keep, full = Releases.keep, [True]
+
+    async def keep_where_there_is_room(releases: Releases, decision: Decision) -> Decision:
+        if full:
+            raise DiskFull("no room")
+        return await keep(releases, decision)
+
+    monkeypatch.setattr(Releases, "keep", keep_where_there_is_room)
+    async with site.releasing() as said:
+        await until(lambda: events(said, "host.release_refused", reason="there is no room to record it"))
+        assert site.cloud.terminated == []
+        full.clear()
+        await until(lambda: events(said, "host.released"))
+
+
+async def test_what_was_done_and_can_not_be_recorded_is_done_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stays on record as asked, and the next process learns from the list that it is over."""
+    site.rent()
+
+    async def settle(_: Releases, __: Decision) -> None:
+        raise DiskFull("no room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Releases, "settle", settle)
+        async with site.releasing() as said:
+            await until(lambda: events(said, "host.released"))
+            await site.passes()
+            await site.decided(ReleaseOutcome.ASKED)
+    async with site.releasing() as said:
+        await until(lambda: events(said, "host.released"))
+        await site.decided(ReleaseOutcome.RELEASED)
+    assert site.cloud.terminated == _ids(site, "gpu-0")
 
 
 async def test_a_box_that_does_not_say_who_it_is_stays(site: Site) -> None:

@@ -126,7 +126,8 @@ class Releasing:
     async def _settle(self) -> None:
         """Learn what came of questions that were not clearly answered."""
         for released in await self._unclear.settled(self._house.settings.lambda_cloud):
-            await self._house.catalogue.releases.settle(released)
+            with suppress(DiskFull):  # the next process learns it anew
+                await self._house.catalogue.releases.settle(released)
             self._take(released)
             get_logger().info(
                 Event.HOST_RELEASED,
@@ -156,6 +157,8 @@ class Releasing:
             await self._refuse(host, e)
         except (Retry, HostQuarantined) as e:
             await self._refuse(host, NotNow(str(e)))
+        except DiskFull:
+            await self._refuse(host, NotNow("there is no room to record it"))
         except TimeoutError:
             await self._refuse(host, NotNow("a last full check took too long"))
 

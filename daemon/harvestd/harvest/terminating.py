@@ -3,12 +3,14 @@
 It decides nothing: who calls it has proved that the box may go. What comes of a question is never taken for nothing.
 """
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
 from harvestd.catalogue.releases import Releases
 from harvestd.convention.values import value
+from harvestd.errors import DiskFull
 from harvestd.inventory.instances import Answer, Instance
 from harvestd.inventory.lambda_api import Ending, client_of, instances_of, terminate
 from harvestd.inventory.provider import Host
@@ -52,5 +54,6 @@ async def end(host: Host, why: str, settings: LambdaCloud, releases: Releases, *
     async with client_of(settings) as client:
         outcome = await terminate(client, settings, id_of(host))
     decision = replace(asked, outcome=_OUTCOMES[outcome.ending], detail=outcome.detail)
-    await releases.settle(decision)
+    with suppress(DiskFull):  # it stays on record as asked: the cloud's list tells the next process what came of it
+        await releases.settle(decision)
     return Ended(decision, outcome.wait)
