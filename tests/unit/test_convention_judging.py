@@ -139,6 +139,12 @@ def strangers_eval_of_20(scene: Scene) -> None:
     scene.box.add_leaf(f"eval_runs/{OTHER}_gsm8k/results/step_20_gsm8k/greedy")
 
 
+def bring_all_but_moves(scene: Scene) -> None:
+    """Bring home all that is wanted, and leave what waits there where it is."""
+    scene.home.learn(scene.box)
+    scene.home.do(replace(scene.home.plan(scene.box), refiles=()), scene.box)
+
+
 def base_eval(scene: Scene) -> None:
     """Evaluate the model as it was before training."""
     scene.box.add_leaf("eval_runs/qwen2_5_15_gsm8k_finetuned/step_base_gsm8k/r")
@@ -237,7 +243,7 @@ SITUATIONS = (
     ),
     unsafe(
         "an eval that is to move to its run",
-        then(strangers_eval, Scene.bring, begin_other, lambda s: s.home.learn(s.box)),
+        then(strangers_eval, Scene.bring, begin_other, bring_all_but_moves),
         R.OUTSTANDING,
     ),
     unsafe("a torn last line of a dead run", torn, R.OUTSTANDING),

@@ -1,0 +1,93 @@
+"""Every wanted file is accounted for by its record: held against plans that bring nothing, as if planning failed."""
+
+from dataclasses import replace
+
+from harvestd.convention.accounting import not_here
+from harvestd.convention.evidence import NotHere
+from harvestd.convention.layout import LeftOut
+from harvestd.convention.lives import Life
+from harvestd.convention.plan import Plan
+from harvestd.convention.survey import survey
+from support.box_trees import ROOT
+from support.judged_boxes import LEAF, RUN, Scene, drained
+
+LOG = f"{RUN}/logs/train_log.jsonl"
+LINE = 7
+"""Bytes of an unfinished last line."""
+
+
+def missing(scene: Scene, plan: Plan | None = None) -> dict[str, NotHere]:
+    """Give what is not here, by its path from the tree on, beside what a plan brings: nothing, unless one is given."""
+    found = not_here(
+        survey(scene.box.snapshot(), scene.home.selection), plan or Plan(), scene.box.storage, scene.home.knowledge
+    )
+    return {each.place.removeprefix(f"{ROOT}/"): each for each in found}
+
+
+def test_nothing_is_missing_of_a_drained_box() -> None:
+    """All that is wanted has its record, in the version that the box shows."""
+    assert missing(drained()) == {}
+
+
+def test_another_version_is_not_here() -> None:
+    """What was brought before a file was written anew is no proof for what it holds now."""
+    scene = drained()
+    scene.box.file(f"{LEAF}/metrics.csv", 1200, age=3605.0)
+    found = missing(scene)
+    assert set(found) == {f"{LEAF}/metrics.csv"}
+    assert not found[f"{LEAF}/metrics.csv"].hindered
+    assert missing(scene, scene.home.plan(scene.box)) == {}
+
+
+def test_what_nobody_plans_is_missing() -> None:
+    """A file without a record, and that no plan names, is told though nothing else would."""
+    scene = drained()
+    scene.box.add_leaf(f"{LEAF}_2")
+    assert set(missing(scene)) == {f"{LEAF}_2/metrics.csv", f"{LEAF}_2/run_meta.json"}
+
+
+def test_an_unfinished_line_is_missing() -> None:
+    """This version of a log was read, but not all of its bytes are here."""
+    scene = drained()
+    scene.box.grow(LOG, LINE)
+    scene.home.follow(f"{ROOT}/{LOG}", scene.home.plan(scene.box), scene.box, torn=LINE)
+    found = missing(scene)
+    assert {path: each.size for path, each in found.items()} == {LOG: LINE}
+
+
+def test_a_rule_has_a_line_for_each_file() -> None:
+    """A line for one file excuses that one, and none that is beside or below it."""
+    scene = drained()
+    scene.box.file(f"{LEAF}/metrics.csv", 77)
+    line = LeftOut(f"{ROOT}/{LEAF}/metrics.csv", 77, 1, "the first one stands")
+    above = replace(line, place=f"{ROOT}/{LEAF}")
+    assert missing(scene, Plan(left_out={None: (line,)})) == {}
+    assert set(missing(scene, Plan(left_out={None: (above,)}))) == {f"{LEAF}/metrics.csv"}
+
+
+def test_what_is_hindered_is_told_whatever_it_is() -> None:
+    """A part of a checkpoint, which nobody looks for elsewhere, counts as well."""
+    scene = drained()
+    place = f"{RUN}/training_state/step_final/optimizer.pt"
+    line = LeftOut(f"{ROOT}/{place}", 9, 1, "its place at home is taken", hindered=True)
+    assert missing(scene, Plan(left_out={None: (line,)}))[place].hindered
+
+
+def test_a_dead_run_leaves_its_last_line() -> None:
+    """A run that died in the middle of a line has its log brought to the last byte, without any checkpoint too."""
+    scene = Scene()
+    scene.box.add_run(RUN)
+    scene.home.learn(scene.box)
+    plan = scene.home.plan(scene.box)
+    scene.home.do(replace(plan, follows=()), scene.box)
+    scene.home.follow(f"{ROOT}/{LOG}", plan, scene.box, torn=LINE)
+    unknown = scene.home.plan(scene.box, 1000.0)
+    assert not unknown.follows
+    scene.home.life = Life(idle_for=900.0, gpu_processes=None)
+    asking = scene.home.plan(scene.box, 1000.0)
+    assert asking.asks_for_life
+    assert not asking.follows
+    scene.home.life = Life(idle_for=900.0, gpu_processes=0)
+    (follow,) = scene.home.plan(scene.box, 1000.0).follows
+    assert follow.whole
+    assert follow.size == LINE
