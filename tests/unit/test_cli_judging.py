@@ -30,7 +30,7 @@ def record(verdict: Verdict, ago: float = 1.0, idle: float | None = None, cents:
     [
         (SAFE, "safe"),
         (EXCEPT, "safe except checkpoints (3.0 GiB), outside files"),
-        (BUSY, "not safe: 2 processes run on its GPUs (and 1 more)"),
+        (BUSY, "not safe: gpu busy, not quiet"),
         (Verdict(Answer.NOT_SAFE), "not safe: nobody knows why"),
     ],
 )

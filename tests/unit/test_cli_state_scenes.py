@@ -49,7 +49,7 @@ def test_the_head_says_how_the_daemon_is() -> None:
 
 
 def test_a_host_shows_verdict_and_cost() -> None:
-    """The first reason for a no, the kinds of what would be lost, and the price of an hour; trouble stands first."""
+    """The kinds of reasons for a no, the kinds of what would be lost, and the price of an hour; trouble stands first."""
     hosts = [
         host("a", verdict=verdict("safe"), cents_per_hour=249),
         host("b", verdict=verdict("safe_except", losses=("records", "uncommitted_work", "records"))),
@@ -64,7 +64,7 @@ def test_a_host_shows_verdict_and_cost() -> None:
     assert [(line.name, line.verdict) for line in others] == [
         ("a", Styled("safe", "green")),
         ("b", Styled("safe except records (2 B), uncommitted work (1 B)", "yellow")),
-        ("c", Styled("not safe: run_x is being written (and 1 more)", "red")),
+        ("c", Styled("not safe: running", "red")),
         ("d", ""),
     ]
     assert [line.cost for line in others] == ["$2.49/h", "", "", ""]

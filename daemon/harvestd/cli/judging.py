@@ -29,15 +29,15 @@ _SURVIVALS: Final = (*_LOSSES[:3], Column("ON"), _LOSSES[3])
 
 
 def short(verdict: Verdict) -> str:
-    """Give a verdict in a line; it may quote a box."""
+    """Give a verdict in a line that fits a list; `harvestd safe` says what exactly."""
     match verdict.answer:
         case Answer.SAFE:
             return "safe"
         case Answer.SAFE_EXCEPT:
             return f"safe except {_named(verdict.losses)}"
         case Answer.NOT_SAFE:
-            first, *others = [reason.detail for reason in verdict.reasons] or ["nobody knows why"]
-            return f"not safe: {first}" + (f" (and {len(others)} more)" if others else "")
+            kinds = dict.fromkeys(_words(reason.kind) for reason in verdict.reasons)
+            return f"not safe: {', '.join(kinds) or 'nobody knows why'}"
 
 
 def _named(losses: Iterable[Loss]) -> str:

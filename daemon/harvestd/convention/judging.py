@@ -108,7 +108,7 @@ def _company(evidence: Evidence) -> Iterator[Reason]:
     """Give who works there: programs, people, and copies under way."""
     found = evidence.circumstances
     if evidence.transfers:
-        yield Reason(ReasonKind.TRANSFERS, f"{evidence.transfers} transfers of ours are under way")
+        yield Reason(ReasonKind.TRANSFERS, "harvestd is fetching from it")
     if found is None:
         return
     for kind, count, what in (
