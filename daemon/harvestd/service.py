@@ -10,12 +10,15 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 from anyio.abc import TaskStatus
 
 from harvestd import __version__
+from harvestd.api.source import Source
 from harvestd.errors import ExitCode, unwrapped
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.fleet import Fleet
@@ -77,7 +80,10 @@ async def run(
                         hosts=len(settings.hosts),
                     )
                     fleet = Fleet(house, root, scan_now, tally)
+                    source = Source(house, root, tally, scan_now, reloading.ask)
+                    await tasks.start(_answer, source)
                     await tasks.start(fleet.run)
+                    source.ready.set()
                     tasks.start_soon(_keep_reports, house, root)
                     tasks.start_soon(trim, tally)
                     tasks.start_soon(_keep_releasing, house)
@@ -85,7 +91,7 @@ async def run(
                     ready()
                     tasks.start_soon(reloading.run, fleet.adopt)
                     tasks.start_soon(JobWatch(house, scan_now).run)
-                    await _report(manager, lambda: tally.line(fleet.size), house.deadlines)
+                    await _report(manager, lambda: _line(house, tally, fleet.size), house.deadlines)
             listening.cancel_scope.cancel()
     log.info(Event.SERVICE_STOPPED, exit_code=int(ExitCode.OK), duration_seconds=round(time.monotonic() - started, 3))
     return ExitCode.OK
@@ -102,6 +108,23 @@ async def _keep_releasing(house: House) -> None:
     from harvestd.harvest.releasing import Releasing  # noqa: PLC0415  (the same)
 
     await Releasing(house, judged).run()
+
+
+async def _answer(source: Source, *, task_status: TaskStatus[None]) -> None:
+    """Answer over HTTP until cancelled; counts as started when it listens. Raises `Fatal`."""
+    api = source.house.settings.api
+    if not (api.socket or api.listen):
+        task_status.started()
+        return
+    # Half a tenth of a second that the loop must not wait for, and that only a daemon needs.
+    serving = await anyio.to_thread.run_sync(import_module, "harvestd.api.serving")
+    async with serving.served(source):
+        task_status.started()
+        await anyio.sleep_forever()
+
+
+def _line(house: House, tally: Tally, hosts: int) -> str:
+    return f"paused: nothing is fetched; {tally.line(hosts)}" if house.is_paused else tally.line(hosts)
 
 
 async def _ask_for_time(manager: ServiceManager) -> None:

@@ -241,7 +241,17 @@ class Moved:
         """Count it."""
         self.bytes[host] = self.bytes.get(host, 0) + size
 
+    def resumed(self, host: str, size: int) -> None:
+        """Count it too."""
+        self.moved(host, size)
+
     def settled(self, host: str, files: int) -> None:
+        """Ignore it."""
+
+    def failed(self, host: str) -> None:
+        """Ignore it."""
+
+    def polled(self, host: str, seconds: float) -> None:
         """Ignore it."""
 
 

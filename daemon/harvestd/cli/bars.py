@@ -81,6 +81,16 @@ class Bars:
         self._moved[host] += size
         self._show(host)
 
+    def resumed(self, host: str, size: int) -> None:
+        """Fill a host's bar by what was here before."""
+        self.moved(host, size)
+
+    def failed(self, host: str) -> None:
+        """Leave that to the events."""
+
+    def polled(self, host: str, seconds: float) -> None:
+        """Leave that to the events."""
+
     def settled(self, host: str, files: int) -> None:
         """Count files that are at their places."""
         self._settled[host] += files

@@ -23,6 +23,7 @@ from harvestd.harvest.parts import PART, Parts
 from harvestd.harvest.publisher import Publisher, StagedFile, StagedGroup
 from harvestd.harvest.transfers import Transfers
 from harvestd.harvest.troubles import Troubles
+from harvestd.harvest.under_way import Way
 from harvestd.inventory.provider import Host
 from harvestd.remote.box import Box
 from harvestd.remote.opening import open_reader
@@ -52,6 +53,8 @@ class Bulk:
         self._scope = anyio.CancelScope()
         """Of the group that is under way."""
         self._reserved = 0
+        self._way = Way(host.name, "", 0)
+        """Of the group that is under way."""
         self._woken = anyio.Event()
         self.without_room: set[str] = set()
         """Places of groups that wait for room on the disk."""
@@ -82,6 +85,11 @@ class Bulk:
             self._scope.cancel()
         else:
             self.offer(groups)
+
+    def rest(self) -> None:
+        """Give up what is under way, to go on from later, and what was waiting."""
+        self._queue = []
+        self._scope.cancel()
 
     async def drop_below(self, places: Collection[str]) -> None:
         """Give up what comes from below these directories, and drop from staging what is half here of it."""
@@ -143,8 +151,9 @@ class Bulk:
             with unwrapped():
                 if not await self._has_room(group):
                     return
-                async with self._house.room.above_floor(self._root):
-                    await self._fetch(group, lanes)
+                with self._house.under_way.of(self._way):
+                    async with self._house.room.above_floor(self._root):
+                        await self._fetch(group, lanes)
         except (Doubtful, Retry, Conflict, Refused) as e:
             self._troubles.failed(group.place, str(e))
         except DiskFull:
@@ -168,6 +177,7 @@ class Bulk:
             return False
         self._reserved = needed
         self._house.room.reserve(needed)
+        self._way = Way(self._host.name, group.place, group.size, group.size - needed)
         return True
 
     async def _refuse(self, group: FetchGroup) -> None:
@@ -176,6 +186,7 @@ class Bulk:
 
     def _came(self, size: int) -> None:
         self._house.monitor.moved(self._host.name, size)
+        self._way.came(size)
         written = min(size, self._reserved)
         self._reserved -= written
         self._house.room.reserve(-written)

@@ -112,6 +112,7 @@ class Fleet:
         self._house.present = {host.identity: host for host in hosts}
         # A provider that can't speak yet may know the rest: until then nobody is taken for gone.
         self._house.hosts = frozenset(host.name for host in hosts) if self._inventory.is_complete else None
+        self._tally.keep({host.name for host in hosts})
         self._house.ending = frozenset(host.name for host in hosts if host.ending)
         known = self._house.catalogue.knowledge if self._house.knows.is_set() else None
         if self._house.rescue.take(hosts, known):

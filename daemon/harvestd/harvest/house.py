@@ -27,6 +27,7 @@ from harvestd.harvest.places import Places
 from harvestd.harvest.rescue import Rescue
 from harvestd.harvest.room import Room
 from harvestd.harvest.turns import Turns
+from harvestd.harvest.under_way import UnderWay
 from harvestd.harvest.waking import Waking
 from harvestd.inventory.provider import Host
 from harvestd.remote.box import Box, Limits, WatchList
@@ -133,6 +134,10 @@ class House:
     """Whether hosts are watched for good, so that they are worth asking to tell of changes by themselves."""
     rescue: Rescue = field(default_factory=Rescue)
     """Which hosts may end soon."""
+    is_paused: bool = False
+    """Whether a person wants nothing to be fetched for now; looks go on."""
+    under_way: UnderWay = field(default_factory=UnderWay)
+    """Knows the large files that are coming."""
     waking: Waking = field(default_factory=Waking)
     """Interrupts whoever counts on a link when the workstation slept, while somebody runs it."""
     deadlines: Deadlines = field(default_factory=Deadlines)

@@ -54,7 +54,7 @@ class Looking:
         self._missing_roots: set[str] = set()
         self._emptied_roots: set[str] = set()
         self._rejected = 0
-        self.troubles = Troubles(host.name)
+        self.troubles = Troubles(host.name, house.monitor)
         """What could not be brought, and how often that was tried."""
         self.refused: dict[tuple[str, LocalPath], tuple[Version, str]] = {}
         """What could not be put in its place, so that it is not fetched again for nothing."""

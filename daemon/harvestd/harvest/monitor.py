@@ -1,4 +1,4 @@
-"""What a progress display wants to hear of a pass. The daemon itself is content with events."""
+"""What a progress display wants to hear of a pass, and whoever counts what a daemon does."""
 
 from typing import Protocol
 
@@ -12,8 +12,17 @@ class Monitor(Protocol):
     def moved(self, host: str, size: int) -> None:
         """Hear that this many more bytes came from a host."""
 
+    def resumed(self, host: str, size: int) -> None:
+        """Hear that this many bytes came from a host before this process began, and are good still."""
+
     def settled(self, host: str, files: int) -> None:
         """Hear that this many more files are at their places."""
+
+    def failed(self, host: str) -> None:
+        """Hear that something could not be brought home this time."""
+
+    def polled(self, host: str, seconds: float) -> None:
+        """Hear that a look, and all that it asked for at once, took this long."""
 
 
 class Silent:
@@ -25,5 +34,14 @@ class Silent:
     def moved(self, host: str, size: int) -> None:
         """Ignore it."""
 
+    def resumed(self, host: str, size: int) -> None:
+        """Ignore it."""
+
     def settled(self, host: str, files: int) -> None:
+        """Ignore it."""
+
+    def failed(self, host: str) -> None:
+        """Ignore it."""
+
+    def polled(self, host: str, seconds: float) -> None:
         """Ignore it."""

@@ -171,6 +171,7 @@ class Session:
         return pushed
 
     def _tell_polled(self, seconds: float) -> None:
+        self._house.monitor.polled(self._host.name, seconds)
         get_logger().debug(Event.HOST_POLLED, host=self._host.name, duration_seconds=round(seconds, 4))
 
     async def single_pass(self) -> PassResult:
@@ -238,6 +239,9 @@ class Session:
     async def _work(self, plan: Plan, all_read: Callable[[], None] = _nothing) -> None:
         """Do the small things now; large groups go on beside. `all_read` is called when no small file is to be read."""
         await self._tidying.tidy(plan)
+        if self._house.is_paused:
+            self._bulk.rest()
+            return
         groups = [group for group in plan.groups if self._troubles.may_try(group.place)]
         large = [group for group in groups if group.size > SMALL]
         (self._bulk.insist if self._host.name in self._house.rescue.perils else self._bulk.offer)(large)

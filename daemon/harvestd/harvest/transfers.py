@@ -64,7 +64,7 @@ class Transfers:
                 staged = await anyio.to_thread.run_sync(self._root.stage, name)
                 journal.last = replace(journal.last, synced=0)
                 arriving = Arriving(file, staged, lanes, self._house.bandwidth, came)
-            self._house.monitor.moved(self._host.name, staged.size)
+            self._house.monitor.resumed(self._host.name, staged.size)
             with unwrapped():
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(journal.keep, staged, arriving.moved)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from harvestd.harvest.monitor import Monitor, Silent
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
 
@@ -27,8 +28,9 @@ class Trouble:
 class Troubles:
     """Counts failures by place, doubling the pause after each."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, monitor: Monitor | None = None) -> None:
         self._host = host
+        self._monitor = monitor or Silent()
         self._found: dict[str, Trouble] = {}
 
     def failed(self, place: str, reason: str) -> None:
@@ -46,6 +48,7 @@ class Troubles:
         self._note(place, reason, _FIRST_PAUSE, self.attempts(place) + 1)
 
     def _note(self, place: str, reason: str, pause: float, attempts: int) -> None:
+        self._monitor.failed(self._host)
         self._found[place] = Trouble(reason, attempts, time.monotonic() + pause)
         if attempts == _TOLD_AT:
             get_logger().warning(Event.FILE_REJECTED, host=self._host, path=place, error=reason, attempt=attempts)

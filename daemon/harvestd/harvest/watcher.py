@@ -93,13 +93,14 @@ class Watcher:
 
             self._breaker.connected()
             tell()
+            self._tally.stands(self._host.name, "connected")
             self._state = self._standing()
             await self._record(self._state, method=box.method)
 
             async def passed(pending: int) -> None:
                 self._breaker.passed()
                 tell()
-                self._tally.last_success = datetime.now(UTC)
+                self._tally.succeeded(self._host.name, datetime.now(UTC), pending)
                 now = time.monotonic()
                 news = (self._standing(), pending) != (self._state, self._pending)
                 if news or now - self._recorded >= _RECORD_EVERY:
@@ -138,6 +139,7 @@ class Watcher:
         why = state if lost else f"{state}: {type(error).__name__}"
         level = self._log.warning if self._breaker.is_news(why) else self._log.debug
         level(event, error=str(error), hint=error.hint, attempt=self._breaker.attempt)
+        self._tally.stands(self._host.name, state, str(error))
         if why != self._state:
             await self._record(state, error=str(error))
         self._state = why

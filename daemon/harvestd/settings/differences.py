@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from harvestd.settings.models import HostSettings, Settings
 from harvestd.settings.sections import Section
 
-FIXED = ("data_root", "state_dir")
-"""Keys that hold for the life of a process: what is locked and open there can't move."""
+FIXED = ("data_root", "state_dir", "api")
+"""Keys that hold for the life of a process: what is locked, open and listened to can't move."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic_core import PydanticCustomError
 
 from harvestd.settings.sections import (
+    Api,
     Jobs,
     LambdaCloud,
     Limits,
@@ -104,6 +105,7 @@ class Settings(BaseModel):
     hosts: tuple[HostSettings, ...] = ()
     targets: Targets = Field(default_factory=_empty_table)
     lambda_cloud: LambdaCloud = Field(default_factory=_empty_table)
+    api: Api = Field(default_factory=_empty_table)
     jobs: Jobs = Field(default_factory=_empty_table)
     verdict: Verdict = Field(default_factory=_empty_table)
     release: Release = Field(default_factory=_empty_table)

@@ -16,6 +16,7 @@ from harvestd.settings.words import (
     BaseUrl,
     Directory,
     ExperimentName,
+    Loopback,
     OwnPath,
     Plain,
     ProxyJump,
@@ -153,6 +154,17 @@ class Targets(Section):
 
     files: tuple[OwnPath, ...] = ()
     """JSON or YAML, by their ending. Each is followed while the daemon runs; one may be missing yet."""
+
+
+class Api(Section):
+    """How a running daemon is asked."""
+
+    socket: bool = True
+    """Listen on the Unix socket `api.sock` in the state directory, for the daemon's own user."""
+    listen: Loopback = ""
+    """Listen here as well; empty: nowhere."""
+    token_file: OwnPath | None = None
+    """Holds what whoever asks at `listen` must show; None: they need nothing, and may only read."""
 
 
 class Jobs(Section):

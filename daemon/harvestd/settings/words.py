@@ -134,6 +134,19 @@ def _own_path(value: object) -> object:
         raise ValueError("begins with '~', and no such home directory is known") from None
 
 
+def _loopback(value: str) -> str:
+    if not value:
+        return value
+    address, port = address_and_port(value)
+    try:
+        is_ours = ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        is_ours = False
+    if not is_ours or port is None:
+        raise ValueError('must be an address of this machine alone with a port, such as "127.0.0.1:8750", or empty')
+    return value
+
+
 HostName = Annotated[str, AfterValidator(_host_name)]
 """What the operator calls a box."""
 
@@ -160,6 +173,9 @@ Roots = Annotated[tuple[Root, ...], AfterValidator(_at_least_one)]
 
 Directory = Annotated[str, AfterValidator(_directory)]
 """A directory below the roots of a box, "a" or "a/b"."""
+
+Loopback = Annotated[str, AfterValidator(_loopback)]
+"""An address that only this machine reaches, with a port; empty: none."""
 
 Plain = Annotated[str, AfterValidator(_plain)]
 """Any text without control characters, not empty."""

@@ -18,6 +18,7 @@ from harvestd.telemetry.events import Event
 from harvestd.telemetry.fields import PROCESSORS
 from harvestd.telemetry.journal import JournalLine, is_journal
 from harvestd.telemetry.lines import LineStream
+from harvestd.telemetry.recent import remembered
 
 Format = Literal["auto", "json", "console"]
 Level = Literal["debug", "info", "warning", "error"]
@@ -45,7 +46,7 @@ def configure(form: Format = "auto", level: Level = "info", *, stream: TextIO | 
         renderer = JournalLine(renderer)
     lines = LineStream(target, lambda lost: _rendered(renderer, {"event": Event.LOG_LOST, "lines": lost}))
     structlog.configure(
-        processors=[structlog.contextvars.merge_contextvars, *PROCESSORS, renderer],
+        processors=[structlog.contextvars.merge_contextvars, *PROCESSORS, remembered, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: lines,
         cache_logger_on_first_use=False,

@@ -1,0 +1,87 @@
+"""One connection to the API: who may open it, and how long it may take. uvicorn's protocol speaks HTTP on it.
+
+One request each, so that a deadline for the request is one for the connection: whoever sends slowly, or nothing, is cut
+off. A stranger on the Unix socket is not heard at all. What can't be understood ends the connection, never the daemon.
+"""
+
+import asyncio
+import os
+import socket
+import struct
+from typing import Any, Final
+
+import h11
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+PATIENCE: Final = 10.0
+"""Seconds for all of a request's head to come."""
+MOST: Final = 64
+"""Connections at once; beyond twice as many they are not even told why."""
+_UCRED: Final = struct.Struct("=iII")
+_ABORT: Final = "harvestd.abort"
+
+
+class Connection(H11Protocol):
+    """Serves one request."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  (uvicorn's own, handed on)
+        super().__init__(*args, **kwargs)
+        self.app = self._guarded(self.app)
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        """Take a connection, or drop it at once."""
+        super().connection_made(transport)
+        self._deadline = self.loop.call_later(PATIENCE, self._too_late)
+        if len(self.connections) > 2 * MOST or not _is_own(transport.get_extra_info("socket")):
+            transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what was sent; what comes after a request is not for us."""
+        if self.cycle is not None and self.conn.their_state in {h11.DONE, h11.MUST_CLOSE, h11.CLOSED}:
+            self.flow.pause_reading()
+            return
+        try:
+            super().data_received(data)
+        except h11.LocalProtocolError:  # it can't even be answered
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """End at once."""
+        self.transport.abort()
+
+    def _too_late(self) -> None:
+        if self.cycle is None or self.transport.is_closing():
+            self.transport.abort()
+
+    def _guarded(self, app: ASGIApp) -> ASGIApp:
+        async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+            scope[_ABORT] = self.transport.abort
+            try:
+                await app(scope, receive, send)
+            except h11.LocalProtocolError:
+                await abort(scope, receive)
+
+        return guarded
+
+
+async def abort(scope: Scope, receive: Receive) -> None:
+    """Drop a connection with all that was not taken yet, and return once it is gone."""
+    scope[_ABORT]()
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _is_own(peer: socket.socket) -> bool:
+    """Tell whether who connected is the daemon's own user, or root; on loopback nobody knows."""
+    if peer.family != socket.AF_UNIX:
+        return True
+    _, user, _ = _UCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return user in {os.geteuid(), 0}

@@ -1,0 +1,59 @@
+"""Who may ask what, by the way they came in.
+
+On the Unix socket there is only the daemon's own user. On loopback there is anybody on this machine, and any page in
+their browser: the Host header must name this machine, or a page could call itself so (DNS rebinding); without a token
+nothing can be told to the daemon; and no answer is ever allowed to other origins.
+"""
+
+import hmac
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+_HERE: Final = re.compile(r"(?:127(?:\.[0-9]{1,3}){3}|localhost|\[::1\])(?::[0-9]{1,5})?", re.ASCII)
+_READING: Final = frozenset({"GET", "HEAD"})
+
+
+@dataclass(frozen=True, slots=True)
+class OwnDoor:
+    """The Unix socket."""
+
+    def refusal(self, request: Request) -> Response | None:  # noqa: ARG002  (as the other door's)
+        """Refuse nothing."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class LoopbackDoor:
+    """The address on loopback."""
+
+    token: bytes | None = None
+
+    def refusal(self, request: Request) -> Response | None:
+        """Give the answer to a request that may not come in here; None: it may."""
+        if not _HERE.fullmatch(request.headers.get("host", "")):
+            return error(421, "the Host header must name this machine")
+        if self.token is None:
+            if request.method in _READING:
+                return None
+            return error(403, "only reading is allowed here: set api.token_file, or use the socket")
+        if not hmac.compare_digest(_shown(request.headers), self.token):
+            return error(401, "a token is needed: `Authorization: Bearer …`")
+        return None
+
+
+Door = OwnDoor | LoopbackDoor
+
+
+def error(status: int, why: str) -> Response:
+    """Give an answer that says what is wrong."""
+    return JSONResponse({"error": why}, status)
+
+
+def _shown(headers: Headers) -> bytes:
+    kind, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip().encode("utf-8", "surrogateescape") if kind.lower() == "bearer" else b""

@@ -1,0 +1,105 @@
+"""The metrics: what the daemon counts, as Prometheus reads it. Hosts by name alone; never a label by path.
+
+Everything is collected when it is asked for, so that the series of a host that is gone are gone as well.
+"""
+
+from collections.abc import Iterator
+from itertools import accumulate
+from typing import Final
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
+
+from harvestd import __version__
+from harvestd.api.source import Source
+from harvestd.harvest.tally import POLL_BOUNDS
+from harvestd.telemetry.escaping import escaped
+
+CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
+
+
+def metrics(source: Source, free_bytes: int) -> bytes:
+    """Give all of them as text, for `CONTENT_TYPE`."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Daemon(source, free_bytes))
+    return generate_latest(registry)
+
+
+class _Daemon(Collector):
+    def __init__(self, source: Source, free_bytes: int) -> None:
+        self._source = source
+        self._free_bytes = free_bytes
+
+    def describe(self) -> list[Metric]:
+        """Say nothing beforehand: the registry is made for one answer."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._of_hosts()
+        yield from self._of_verdicts()
+        yield self._polls()
+        free = "Bytes that are free where experiments are filed."
+        yield GaugeMetricFamily("harvestd_disk_free_bytes", free, value=self._free_bytes)
+        paused = "1 while a person wants nothing to be fetched."
+        yield GaugeMetricFamily("harvestd_paused", paused, value=float(self._source.house.is_paused))
+        build = GaugeMetricFamily("harvestd_build_info", "Always 1: which harvestd this is.", labels=["version"])
+        build.add_metric([__version__], 1.0)
+        yield build
+
+    def _of_hosts(self) -> Iterator[Metric]:
+        house, tally = self._source.house, self._source.tally
+        up = GaugeMetricFamily("harvestd_host_up", "1 while the host is connected.", labels=["host"])
+        success = GaugeMetricFamily(
+            "harvestd_host_last_success_timestamp_seconds",
+            "When a look at the host, and all that it asked for at once, was last done, in Unix time.",
+            labels=["host"],
+        )
+        moved = CounterMetricFamily(
+            "harvestd_transferred_bytes", "Bytes that came from the host since the start.", labels=["host"]
+        )
+        failures = CounterMetricFamily(
+            "harvestd_transfer_failures", "How often something could not be brought home.", labels=["host"]
+        )
+        pending = GaugeMetricFamily("harvestd_pending_bytes", "Bytes that are wanted and not here.", labels=["host"])
+        names = ["host", "source", "hardware", "instance_type", "region"]
+        info = GaugeMetricFamily("harvestd_host_info", "Always 1: what is known of the host.", labels=names)
+        for host in {each.name: each for each in house.present.values()}.values():
+            name, counted = [escaped(host.name)], tally.of(host.name)
+            up.add_metric(name, float(host.name in tally.connected))
+            if counted.last_success is not None:
+                success.add_metric(name, counted.last_success.timestamp())
+            moved.add_metric(name, counted.moved)
+            failures.add_metric(name, counted.failures)
+            pending.add_metric(name, counted.pending)
+            known = (host.source, host.hardware, host.instance_type, host.region)
+            info.add_metric([*name, *(escaped(each or "") for each in known)], 1.0)
+        yield from (up, success, moved, failures, pending, info)
+
+    def _of_verdicts(self) -> Iterator[Metric]:
+        house = self._source.house
+        safe = GaugeMetricFamily(
+            "harvestd_safe_to_terminate",
+            "1 while the host may be switched off, by its newest verdict.",
+            labels=["host"],
+        )
+        told: dict[str, bool] = {}
+        for host in house.present.values():
+            judged = house.verdicts.get(host.identity)
+            if judged is not None:
+                # Where two bear one name for a moment, neither is called safe for the other.
+                told[host.name] = told.get(host.name, True) and judged.verdict.is_safe
+        for name, is_safe in told.items():
+            safe.add_metric([escaped(name)], float(is_safe))
+        yield safe
+
+    def _polls(self) -> Metric:
+        tally = self._source.tally
+        bounds = [*(repr(bound) for bound in POLL_BOUNDS), "+Inf"]
+        return HistogramMetricFamily(
+            "harvestd_poll_duration_seconds",
+            "How long looks took, each with all that it asked for at once.",
+            buckets=list(zip(bounds, map(float, accumulate(tally.polls)), strict=True)),
+            sum_value=tally.polling,
+        )

@@ -1,0 +1,142 @@
+"""The listening of the API, inside the daemon's own loop: no signals, no logging and no loop of its own.
+
+It never ends the daemon by what is asked of it; what can't be listened to is said at the start, where it is `Fatal`.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import anyio
+import anyio.to_thread
+from uvicorn import Config
+from uvicorn.server import ServerState
+
+from harvestd.api.application import application
+from harvestd.api.connection import MOST, Connection
+from harvestd.api.doors import Door, LoopbackDoor, OwnDoor
+from harvestd.api.place import socket_path
+from harvestd.api.source import Source
+from harvestd.errors import ExitCode, Fatal
+from harvestd.settings.sections import Api
+from harvestd.settings.words import address_and_port
+from harvestd.store.sockets import listening
+from harvestd.telemetry.recent import RECENT
+
+_LARGEST_HEAD: Final = 16 * 1024
+_LAST_WORDS: Final = 1.0
+"""Seconds for answers that are under way at the end."""
+_MOST_TOKEN: Final = 4_096
+_SHORTEST_TOKEN: Final = 16
+_HEADERS: Final = [
+    (b"connection", b"close"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+]
+
+
+@asynccontextmanager
+async def served(source: Source) -> AsyncIterator[None]:
+    """Answer for `source` during the body. Raises `Fatal` where the configured places can't be listened to."""
+    settings = source.house.settings
+    # What can't be understood is the sender's affair; uvicorn would log each.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    state = ServerState()
+    state.default_headers = list(_HEADERS)
+    config = Config(
+        application(source),
+        http=Connection,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        limit_concurrency=MOST,
+        h11_max_incomplete_event_size=_LARGEST_HEAD,
+    )
+    config.load()
+    RECENT.remembers = True
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(_ended, source, state)
+        if settings.api.socket:
+            listener = stack.enter_context(listening(socket_path(settings)))
+            await stack.enter_async_context(_answered(listener, OwnDoor(), config, state))
+        if settings.api.listen:
+            door = LoopbackDoor(await anyio.to_thread.run_sync(_token, settings.api.token_file))
+            listener = stack.enter_context(_bound(settings.api))
+            await stack.enter_async_context(_answered(listener, door, config, state))
+        yield
+
+
+@asynccontextmanager
+async def _answered(listener: socket.socket, door: Door, config: Config, state: ServerState) -> AsyncIterator[None]:
+    """Take connections for the body."""
+    loop = asyncio.get_running_loop()
+
+    def connection() -> Connection:
+        return Connection(config=config, server_state=state, app_state={"door": door})
+
+    if listener.family == socket.AF_UNIX:
+        server = await loop.create_unix_server(connection, sock=listener)
+    else:
+        server = await loop.create_server(connection, sock=listener)
+    try:
+        yield
+    finally:
+        server.close()
+
+
+async def _ended(source: Source, state: ServerState) -> None:
+    """Let answers that are under way come to their end, for a moment; then drop all connections."""
+    source.stopping.set()
+    with anyio.move_on_after(_LAST_WORDS, shield=True):
+        while state.tasks:  # noqa: ASYNC110  (uvicorn's tasks tell nobody when they end)
+            await anyio.sleep(0.01)
+    for each in list(state.connections):
+        each.shutdown()
+    with anyio.move_on_after(_LAST_WORDS, shield=True):
+        while state.tasks:  # noqa: ASYNC110  (the same)
+            await anyio.sleep(0.01)
+
+
+def _bound(api: Api) -> socket.socket:
+    address, port = address_and_port(api.listen)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, port or 0))
+        listener.listen(MOST)
+        listener.setblocking(False)  # noqa: FBT003  (its only argument)
+    except OSError as error:
+        listener.close()
+        raise Fatal(
+            f"can't listen at {api.listen}: {error.strerror}",
+            hint="another program may do so: choose another port in api.listen",
+            exit_code=ExitCode.CONFIGURATION,
+        ) from error
+    return listener
+
+
+def _token(file: Path | None) -> bytes | None:
+    if file is None:
+        return None
+    try:
+        with file.open("rb") as opened:
+            token = opened.read(_MOST_TOKEN).strip()
+    except OSError as error:
+        raise Fatal(
+            f"the file of the token, {file}, can't be read: {error.strerror}",
+            hint="check api.token_file",
+            exit_code=ExitCode.CONFIGURATION,
+        ) from error
+    if len(token) < _SHORTEST_TOKEN or not token.isascii() or len(token.split()) != 1:
+        raise Fatal(
+            f"what stands in {file} is no token",
+            hint=f"it is one word of {_SHORTEST_TOKEN} characters or more",
+            exit_code=ExitCode.CONFIGURATION,
+        )
+    return token

@@ -1,0 +1,139 @@
+"""The state document: everything at one moment, as JSON's own kinds of value, every text escaped.
+
+It is made from what is in memory, asks no box and no disk, and is as long as there are hosts, however many runs.
+"""
+
+import time
+from datetime import datetime
+from itertools import islice
+from typing import Any, Final
+
+from harvestd import __version__
+from harvestd.api.source import Source
+from harvestd.convention.knowledge import Knowledge
+from harvestd.convention.records import RunRecord
+from harvestd.harvest.house import House
+from harvestd.harvest.judged import Judged
+from harvestd.harvest.tally import HostTally
+from harvestd.harvest.under_way import Way
+from harvestd.inventory.provider import Host
+from harvestd.telemetry.fields import plain
+
+VERSION: Final = 1
+_MOST_RUNS: Final = 500
+_MOST_NAMED: Final = 100
+"""Of the reasons and the losses of one verdict; there may be one for each file."""
+_HOUR: Final = 3600
+
+Document = dict[str, Any]
+
+
+def state(source: Source, free_bytes: int) -> Document:
+    """Give the document; its keys are described in `README.md`."""
+    house, tally = source.house, source.tally
+    knowledge = house.catalogue.knowledge if house.knows.is_set() else Knowledge()
+    present = sorted(house.present.values(), key=lambda host: host.name)
+    runs = knowledge.runs()
+    return {
+        "version": VERSION,
+        "at": time.time(),
+        "daemon": {
+            "version": __version__,
+            "pid": source.pid,
+            "started": source.started,
+            "paused": house.is_paused,
+            "stuck": plain(house.deadlines.overdue()),
+            "free_bytes": free_bytes,
+        },
+        "hosts": [_host(host, house, tally.of(host.name)) for host in present],
+        "transfers": [_transfer(way) for way in house.under_way.all()],
+        "runs": [_run(run, knowledge) for run in islice(sorted(runs, key=_order), _MOST_RUNS)],
+        "counts": {
+            "hosts": len(present),
+            "connected": len(tally.connected),
+            "runs": len(runs),
+            "experiments": len(knowledge.experiments()),
+            "files": tally.files,
+            "pending_bytes": sum(tally.of(host.name).pending for host in present),
+        },
+    }
+
+
+def _host(host: Host, house: House, tally: HostTally) -> Document:
+    judged = house.verdicts.get(host.identity)
+    return {
+        "name": plain(host.name),
+        "identity": plain(host.identity),
+        "address": plain(host.address),
+        "source": plain(host.source),
+        "hardware": plain(host.hardware or host.instance_type),
+        "ending": host.ending,
+        "state": tally.state,
+        "error": plain(tally.error),
+        "last_success": _unix(tally.last_success),
+        "pending_bytes": tally.pending,
+        "moved_bytes": tally.moved,
+        "failures": tally.failures,
+        "cents_per_hour": host.cents_per_hour,
+        "idle_cents": _idle_cents(host, judged),
+        "verdict": None if judged is None else _verdict(judged),
+    }
+
+
+def _idle_cents(host: Host, judged: Judged | None) -> int | None:
+    if host.cents_per_hour is None or judged is None or judged.idle_since is None:
+        return None
+    return round(host.cents_per_hour * max(0.0, time.time() - judged.idle_since) / _HOUR)
+
+
+def _verdict(judged: Judged) -> Document:
+    verdict = judged.verdict
+    left = verdict.left
+    return {
+        "answer": verdict.answer.value,
+        "is_safe": verdict.is_safe,
+        "at": judged.at,
+        "idle_since": judged.idle_since,
+        "outstanding_bytes": verdict.outstanding,
+        "seconds_left": None if left is None else left.total_seconds(),
+        "reasons": [
+            {"kind": reason.kind.value, "detail": plain(reason.detail)} for reason in verdict.reasons[:_MOST_NAMED]
+        ],
+        "losses": [
+            {"kind": loss.kind.value, "what": plain(loss.what), "size_bytes": loss.size}
+            for loss in verdict.losses[:_MOST_NAMED]
+        ],
+    }
+
+
+def _transfer(way: Way) -> Document:
+    return {
+        "host": plain(way.host),
+        "what": plain(way.place),
+        "moved_bytes": way.moved,
+        "size_bytes": way.size,
+        "rate": way.rate,
+        "seconds_left": way.seconds_left,
+    }
+
+
+def _order(run: RunRecord) -> tuple[bool, tuple[int, ...], str]:
+    """Sort what is being written first, then the newest: names of runs hold their time."""
+    return run.finished, tuple(-ord(character) for character in run.name), run.host
+
+
+def _run(run: RunRecord, knowledge: Knowledge) -> Document:
+    experiment = None if run.experiment is None else knowledge.experiment(run.experiment).directory
+    return {
+        "id": plain(run.id),
+        "name": plain(run.name),
+        "host": plain(run.host),
+        "experiment": plain(experiment),
+        "step": run.step,
+        "seconds_left": plain(run.seconds_left),
+        "finished": run.finished,
+    }
+
+
+def _unix(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()
