@@ -1,7 +1,7 @@
 """Making the plan of one host from one survey. Pure: the same arguments give the same plan."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from harvestd.convention import checkpoints
 from harvestd.convention.accounting import is_torn
@@ -10,6 +10,7 @@ from harvestd.convention.asking import Asking, by_hand, still_left_out
 from harvestd.convention.checkpoints_here import CheckpointsHere
 from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.layout import EvalDir, Group, LeftOut, RunDir, Source, Survey, Wanted
+from harvestd.convention.leaving_out import hindered, rest, whole
 from harvestd.convention.lives import Life, has_died
 from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.picking import belonging, possible
@@ -128,10 +129,10 @@ class _Planner:
         experiment = self._now.knowledge.experiment(record.experiment)
         first = leader(record, self._now.knowledge, self._now.showing)
         if first is not None:
-            self._targets.leave_out(experiment.id, [_whole(run, f"the same run as on {first.host}, which brings it")])
+            self._targets.leave_out(experiment.id, [whole(run, f"the same run as on {first.host}, which brings it")])
             return
         if experiment.gone:
-            self._targets.leave_out(experiment.id, [_hindered(run, _TAKEN_AWAY)])
+            self._targets.leave_out(experiment.id, [hindered(run, _TAKEN_AWAY)])
             return
         wishes = self._wishes_for(run, experiment.id)
         if wishes.ignored:
@@ -140,7 +141,7 @@ class _Planner:
         try:
             home = experiment_home(experiment, "training_run")
         except RejectedPath as e:
-            self._targets.leave_out(experiment.id, [_hindered(run, f"its place at home can't be made: {e}")])
+            self._targets.leave_out(experiment.id, [hindered(run, f"its place at home can't be made: {e}")])
             return
         for group in run.groups:
             self._plan_group(group, [(home, ())])
@@ -172,14 +173,7 @@ class _Planner:
     def _ignore(self, directory: RunDir | EvalDir, request: Request) -> LeftOut:
         """Give the line for a directory of which nothing more comes home; what is here already is not counted."""
         self._ignored.append(directory.place)
-        whole = _whole(directory, request.reason)
-        size, entries = whole.size, whole.entries
-        for wanted in _wanted(directory):
-            copies = self._now.knowledge.copies(self._now.storage, wanted.source.place)
-            if copies:
-                entries -= copies[0].version == wanted.source.version
-                size = None if size is None else size - min(copies[0].size, wanted.source.version.size)
-        return replace(whole, size=size, entries=entries)
+        return rest(directory, request.reason, self._now.storage, self._now.knowledge)
 
     def _record_of(self, run: RunDir) -> RunRecord | None:
         return self._now.knowledge.run_at(self._now.storage, run.place)
@@ -196,7 +190,7 @@ class _Planner:
 
     def _plan_unnamed(self, run: RunDir) -> None:
         if run.config is None:
-            self._targets.leave_out(None, [_whole(run, "a husk: no config.yaml, so no run")])
+            self._targets.leave_out(None, [whole(run, "a husk: no config.yaml, so no run")])
             return
         why = self._why_unsealed(run.config)
         reason, seconds = (why.reason, why.seconds) if why else ("can't be read", None)
@@ -274,12 +268,12 @@ class _Planner:
         try:
             homes = placing.homes(eval_dir, self.linked_run(eval_dir))
         except RejectedPath as e:
-            self._targets.leave_out(None, [_hindered(eval_dir, f"its place at home can't be made: {e}")])
+            self._targets.leave_out(None, [hindered(eval_dir, f"its place at home can't be made: {e}")])
             return
         other = self._shown_by_other(eval_dir, homes)
         if other is not None:
             self._targets.leave_out(
-                other.experiment, [_whole(eval_dir, f"the same as on {other.host}, which brings it")]
+                other.experiment, [whole(eval_dir, f"the same as on {other.host}, which brings it")]
             )
             return
         if isinstance(homes, Undecided):
@@ -288,7 +282,7 @@ class _Planner:
             return
         here = [home for home in homes if not self._now.knowledge.is_gone(home.experiment)]
         if not here:
-            self._targets.leave_out(homes[0].experiment, [_hindered(eval_dir, _TAKEN_AWAY)])
+            self._targets.leave_out(homes[0].experiment, [hindered(eval_dir, _TAKEN_AWAY)])
             return
         welcome = [home for home in here if not self._now.knowledge.ignored_in(home.experiment)]
         if not welcome:
@@ -399,23 +393,3 @@ def _leaf_of(eval_dir: EvalDir, group: Group) -> Group:
         return group
     above = group.path.parts[:-1]
     return next((each for each in eval_dir.groups if each.path.parts == above), group)
-
-
-def _wanted(directory: RunDir | EvalDir) -> list[Wanted]:
-    more = directory.checkpoints if isinstance(directory, RunDir) else ()
-    wanted = [member for group in (*directory.groups, *more) for member in group.members]
-    return wanted + list(directory.growing if isinstance(directory, RunDir) else ())
-
-
-def _hindered(directory: RunDir | EvalDir, reason: str) -> LeftOut:
-    """Give the line for a directory that is wanted, and of which something here keeps all from coming."""
-    return replace(_whole(directory, reason), hindered=True)
-
-
-def _whole(directory: RunDir | EvalDir, reason: str) -> LeftOut:
-    """Give the line for a directory of which nothing comes home."""
-    wanted = _wanted(directory)
-    sizes = [each.source.version.size for each in wanted] + [each.size for each in directory.left_out]
-    known = [size for size in sizes if size is not None]
-    entries = len(wanted) + sum(each.entries for each in directory.left_out)
-    return LeftOut(directory.place, sum(known) if len(known) == len(sizes) else None, entries, reason)
