@@ -49,7 +49,7 @@ def test_the_head_says_how_the_daemon_is() -> None:
 
 
 def test_a_host_shows_verdict_and_cost() -> None:
-    """The kinds of reasons for a no, the kinds of what would be lost, and the price of an hour; trouble stands first."""
+    """The kinds of reasons for a no and of what would be lost, and the price of an hour; trouble stands first."""
     hosts = [
         host("a", verdict=verdict("safe"), cents_per_hour=249),
         host("b", verdict=verdict("safe_except", losses=("records", "uncommitted_work", "records"))),
