@@ -9,8 +9,12 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from harvestd.catalogue import reading
+from harvestd.catalogue.asking import ask
 from harvestd.cli.asking_verdicts import attended, subject_of, verdict_when_safe
 from harvestd.convention.circumstances import Checkout
+from harvestd.convention.requests import RequestKind
+from harvestd.convention.verdict import ReasonKind
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
 from harvestd.errors import ExitCode, unwrapped
@@ -139,6 +143,22 @@ async def test_a_running_daemon_is_asked(workstation: Workstation, writer: RunWr
     stale = await asking(workstation, "hosts")
     assert "not known (" in stale.out
     workstation.audit()
+
+
+async def test_a_daemon_that_starts_connects_before_it_answers(
+    workstation: Workstation, writer: RunWriter, told: Told
+) -> None:
+    """What was asked while nobody was there is answered by a look at the box, and not by its being unknown yet."""
+    finish(writer)
+    await workstation.once(verdict=LATER)
+    ask(workstation.state, RequestKind.JUDGE, ("static:gpu-a", "gpu-a"), {})
+    async with workstation.running(verdict=LATER) as said:
+        await until(lambda: events(said, "request.settled", what="judge"), LONG)
+        with reading.questions(workstation.state) as connection:
+            record = reading.verdict_on(connection, "static:gpu-a")
+    assert record is not None
+    assert {reason.kind for reason in record.verdict.reasons} == {ReasonKind.NOT_QUIET}
+    assert told.asked
 
 
 async def test_wait_beside_a_daemon(workstation: Workstation, writer: RunWriter, told: Told) -> None:
