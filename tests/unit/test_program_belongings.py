@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -308,3 +309,24 @@ def test_gpus_without_nvidia_smi_are_unknown(tmp_path: Path, monkeypatch: pytest
     assert facts.gpu_processes() == 0
     write(tmp_path / "nvidia0")
     assert facts.gpu_processes() is None
+
+
+def test_a_look_that_hangs_tells_nothing_and_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dead file system holds one thread, and no second one is given to it; later all is told again."""
+    free, begun = threading.Event(), []
+
+    def hanging(request: dict[str, Any]) -> dict[str, Any]:
+        begun.append(request)
+        free.wait(30)
+        return {"log_ins": 0}
+
+    monkeypatch.setattr(circumstances, "circumstances", hanging)
+    monkeypatch.setattr(circumstances, "ALL_SECONDS", 0.05)
+    looking: list[threading.Thread] = []
+    for _ in range(2):
+        told = circumstances.circumstances_within({"roots": ["/a"]}, looking)
+        assert (told["devices"], "log_ins" in told, len(begun)) == ([None], False, 1)
+    free.set()
+    looking[0].join(30)
+    monkeypatch.setattr(circumstances, "ALL_SECONDS", 30.0)
+    assert circumstances.circumstances_within({"roots": ["/a"]}, looking) == {"log_ins": 0}

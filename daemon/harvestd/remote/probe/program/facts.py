@@ -4,6 +4,7 @@
 
 import os
 import sys
+import threading
 import time
 
 from harvestd.remote.probe.program.places import to_raw, to_text
@@ -70,6 +71,7 @@ class Facts:
 
     def __init__(self, output: Output) -> None:
         self.output = output
+        self.looking: list[threading.Thread] = []
 
     def answer(self, request: "dict[str, Any]") -> None:
         """Send the facts, or what is asked for alone because it takes its time: what runs on the GPUs, and the rest."""
@@ -77,7 +79,7 @@ class Facts:
         if asked == "circumstances":
             # The part of this program that came with the question.
             exec(request["program"], globals())  # noqa: S102
-            facts = globals()["circumstances"](request)
+            facts = globals()["circumstances_within"](request, self.looking)
         elif asked == "processes":
             facts = {"processes": gpu_processes()}
         else:
