@@ -80,7 +80,7 @@ async def told(watched: Watched, minutes: int, *, changed: bool = False) -> Said
 async def test_a_box_that_is_idle_for_hours_is_told_once(watched: Watched) -> None:
     """With what it costs; it is asked rarely, and told again only after it did something."""
     (said,) = await told(watched, 600, changed=True)
-    assert (said["host"], said["idle_seconds"], said["cents_per_hour"], said["cost"]) == ("gpu-a", 7200, 2400, 48.0)
+    assert (said["host"], said["idle_seconds"], said["cents_per_hour"], said["cost"]) == ("gpu-a", 7200, 2400, 4800)
     assert watched.asked <= 40
     assert len(await told(watched, 100, changed=True)) == 0
     assert len(await told(watched, 100)) == 1

@@ -63,5 +63,5 @@ class Idling:
             host=self._host.name,
             idle_seconds=round(seconds),
             cents_per_hour=cents,
-            cost=None if cents is None else round(cents * seconds / 360_000, 2),
+            cost=None if cents is None else round(cents * seconds / 3600),
         )

@@ -80,7 +80,7 @@ class Event(StrEnum):
 
     HOST_IDLE = "host.idle"
     """A box has stood idle for hours: nothing moved and no GPU process ran, as far as it was watched; once until
-    something does. Fields: host, idle_seconds, cents_per_hour, cost (of that time, in whole units of the currency)."""
+    something does. Fields: host, idle_seconds, cents_per_hour, cost (hundredths of the cloud's currency so far)."""
 
     HOST_ROOT_MISSING = "host.root_missing"
     """A configured root is not on the box, another file system is mounted there, or nothing is left in it.
