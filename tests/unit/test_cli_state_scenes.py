@@ -63,7 +63,7 @@ def test_a_host_shows_verdict_and_cost() -> None:
     assert (lost.name, lost.state.text, lost.note) == ("e", "lost", "no route")
     assert [(line.name, line.verdict) for line in others] == [
         ("a", Styled("safe", "green")),
-        ("b", Styled("safe except records (2 B), uncommitted work (1 B)", "yellow")),
+        ("b", Styled("safe except records, uncommitted work", "yellow")),
         ("c", Styled("not safe: running", "red")),
         ("d", ""),
     ]
@@ -78,7 +78,7 @@ def test_transfers_runs_and_events_are_taken_over() -> None:
     }  # fmt: skip
     run = {"name": "r", "host": "a", "step": 40, "seconds_left": 9.0, "finished": False}
     first = {"timestamp": "2025-08-20T03:31:43.000001Z", "level": "info", "event": "host.connected", "host": "a"}
-    second = {**first, "event": "file.downloaded", "bytes": 3, "path": "x/y"}
+    second = {**first, "event": "file.downloaded", "bytes": 3, "path": "w/x/y"}
     found = scene_of(state(transfers=[transfer], runs=[run, {**run, "finished": True}]), (first, second))
     assert found.transfers == (TransferLine("a", "/m/model", 1, None),)
     assert found.runs == (RunLine("r", "a", "40", 9.0),)

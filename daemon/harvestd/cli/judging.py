@@ -63,12 +63,14 @@ def cell(record: VerdictRecord | None, *, watched: bool) -> Cell:
         return quantities.NOTHING
     if not watched or time.time() - record.judged_at > _OLD:
         return Styled(f"not known ({quantities.age(record.judged_at)}: {short(record.verdict)})", "dim")
-    return coloured(record.verdict)
+    return Styled(short(record.verdict), _STYLES[record.verdict.answer])
 
 
 def coloured(verdict: Verdict) -> Styled:
-    """Give a verdict in a line, in its colour."""
-    return Styled(short(verdict), _STYLES[verdict.answer])
+    """Give a verdict in its colour, in so few words that they fit a column: reasons and losses by their kinds alone."""
+    kinds: dict[str, None] = dict.fromkeys(_words(each.kind) for each in verdict.reasons or verdict.losses)
+    text = _words(verdict.answer) + (":" if verdict.answer is Answer.NOT_SAFE and kinds else "")
+    return Styled(f"{text} {', '.join(kinds)}".strip(), _STYLES[verdict.answer])
 
 
 def cost(record: VerdictRecord | None, *, watched: bool) -> str:

@@ -67,8 +67,8 @@ def events(
     wanted = {name: value for name, value in filters.items() if value}
     try:
         for event in heard(client, newest, since, wanted, follow=follow):
-            event.pop("id", None)
-            _write(str(line(None, str(event.get("level", "")), event)))
+            told = {key: value for key, value in event.items() if key != "id"}
+            _write(str(line(None, str(event.get("level", "")), told)))
     except KeyboardInterrupt:
         return ExitCode.OK
     return ExitCode.OK

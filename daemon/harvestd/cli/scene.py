@@ -13,6 +13,11 @@ _FIRST: Final = ("ending", "quarantined", "lost", "stalled")
 _LAST: Final = ("not configured", "gone")
 
 
+def end_of(path: str) -> str:
+    """Give the last two parts of a path: what is above them is the same for all of a run."""
+    return "/".join(path.rstrip("/").split("/")[-2:])
+
+
 @dataclass(frozen=True, slots=True)
 class HostLine:
     """One host."""

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harvestd.cli import quantities
-from harvestd.cli.scene import EventLine, HostLine, RunLine, Scene, TransferLine
+from harvestd.cli.scene import EventLine, HostLine, RunLine, Scene, TransferLine, end_of
 from harvestd.cli.tables import Cell, Styled
 from harvestd.telemetry.escaping import escaped
 
@@ -38,7 +38,8 @@ def drawn(scene: Scene, console: Console) -> RenderableType:
     parts += _section(scene.hosts, rooms[0], _hosts)
     parts += _section(scene.transfers, rooms[1], _transfers)
     parts += _section(scene.runs, rooms[2], _runs)
-    parts += _section(scene.events, rooms[3], _events)
+    # How many older ones there are says nothing.
+    parts += _section(scene.events[: rooms[3]], rooms[3], _events)
     return Group(*parts)
 
 
@@ -72,13 +73,13 @@ def _section(lines: Sequence[LineT], room: int, table: Callable[[Sequence[LineT]
 
 def _hosts(hosts: Sequence[HostLine]) -> Table:
     table = _table()
-    _fixed(table, "HOST", _NAME)
-    _fixed(table, "STATE", 14)
+    _fitting(table, "HOST", _NAME)
+    _fitting(table, "STATE", 14)
     _fixed(table, "SUCCESS", 8, right=True)
     _fixed(table, "PENDING", 9, right=True)
     table.add_column("VERDICT", no_wrap=True, overflow="ellipsis", ratio=1)
     if any(host.cost for host in hosts):
-        _fixed(table, "COST", 8, right=True)
+        _fitting(table, "COST", 10)
     for host in hosts:
         success = quantities.age(host.last_success).removesuffix(" ago")
         cells = [
@@ -99,7 +100,7 @@ def _cell(cell: Cell) -> Text:
 
 def _transfers(transfers: Sequence[TransferLine]) -> Table:
     table = _table()
-    _fixed(table, "HOST", 12)
+    _fitting(table, "HOST", 12)
     table.add_column("TRANSFER", no_wrap=True, overflow="ellipsis", ratio=1)
     _fixed(table, "", _BAR)
     _fixed(table, "", 4, right=True)
@@ -112,14 +113,14 @@ def _transfers(transfers: Sequence[TransferLine]) -> Table:
         bar = ProgressBar(total=max(size, 1), completed=each.moved if size else 0, width=_BAR)
         rate = f"{quantities.size(int(each.rate))}/s" if each.rate else quantities.NOTHING
         left = quantities.duration(each.seconds_left)
-        table.add_row(_text(each.host), _end_of(each.what), bar, _text(part), _text(rate), _text(left))
+        table.add_row(_text(each.host), _text(end_of(each.what)), bar, _text(part), _text(rate), _text(left))
     return table
 
 
 def _runs(runs: Sequence[RunLine]) -> Table:
     table = _table()
     table.add_column("RUN", no_wrap=True, overflow="ellipsis", ratio=1)
-    _fixed(table, "HOST", _NAME)
+    _fitting(table, "HOST", _NAME)
     _fixed(table, "STEP", 15, right=True)
     _fixed(table, "LEFT", 7, right=True)
     for run in runs:
@@ -131,7 +132,7 @@ def _runs(runs: Sequence[RunLine]) -> Table:
 def _events(events: Sequence[EventLine]) -> Table:
     table = _table()
     _fixed(table, "TIME", 8)
-    _fixed(table, "EVENT", _NAME)
+    _fitting(table, "EVENT", _NAME)
     table.add_column("", no_wrap=True, overflow="ellipsis", ratio=1)
     for each in events:
         table.add_row(_text(each.at, "dim"), _text(each.event, _LEVELS.get(each.level, "")), _text(each.said))
@@ -142,13 +143,14 @@ def _table() -> Table:
     return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", expand=True)
 
 
+def _fitting(table: Table, title: str, most: int) -> None:
+    """Add a column for what hardly changes: as wide as its longest text."""
+    table.add_column(title, no_wrap=True, overflow="ellipsis", max_width=most)
+
+
 def _fixed(table: Table, title: str, width: int, *, right: bool = False) -> None:
+    """Add a column for what changes all the time: nothing beside it moves."""
     table.add_column(title, justify="right" if right else "left", no_wrap=True, overflow="ellipsis", width=width)
-
-
-def _end_of(path: str) -> Text:
-    """Give the last two parts of a path: what is above them is the same for all of a run."""
-    return _text("/".join(path.rstrip("/").split("/")[-2:]))
 
 
 def _text(text: str, style: str = "") -> Text:

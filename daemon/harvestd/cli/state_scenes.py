@@ -6,7 +6,7 @@ from typing import Any, Final
 from harvestd.catalogue.entries import ENDING
 from harvestd.cli import judging
 from harvestd.cli.overview import styled
-from harvestd.cli.scene import EventLine, HostLine, RunLine, Scene, TransferLine
+from harvestd.cli.scene import EventLine, HostLine, RunLine, Scene, TransferLine, end_of
 from harvestd.cli.tables import Styled
 from harvestd.convention.cost import rate
 from harvestd.convention.verdict import Answer, Loss, LossKind, Reason, ReasonKind, Verdict
@@ -77,5 +77,5 @@ def _run(run: Document) -> RunLine:
 
 
 def _event(event: Document) -> EventLine:
-    said = " ".join(str(event[key]) for key in _TELLING if event.get(key))
+    said = " ".join(end_of(str(event[key])) if key == "path" else str(event[key]) for key in _TELLING if event.get(key))
     return EventLine(str(event["timestamp"])[_TIME], str(event["level"]), str(event["event"]), said)

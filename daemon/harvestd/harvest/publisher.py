@@ -4,6 +4,7 @@ A file that was read is believed only if it is the version that was planned, bef
 of it is ours, and if its content is not visibly torn. Nothing else gets as far as the store.
 """
 
+import hashlib
 import logging
 import time
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from harvestd.catalogue.entries import Intent
 from harvestd.convention.artifacts import Kind
 from harvestd.convention.checkpoints import is_provisional
 from harvestd.convention.facts import InvalidFacts
-from harvestd.convention.paths import LocalPath
+from harvestd.convention.paths import LocalPath, encoded
 from harvestd.convention.plan import FetchFile, FetchGroup
 from harvestd.convention.records import FileRecord
 from harvestd.convention.seals import check_content
@@ -173,6 +174,7 @@ class Publisher:
         remaining = iter(outcomes)
         for group in groups:
             duration = round(now - group.started, 3)
+            log = log.bind(transfer=transfer_name(self._host.name, group.group.place))
             for staged in group.files:
                 for outcome in islice(remaining, len(staged.copies)):
                     if outcome.result is Result.PUBLISHED:
@@ -200,6 +202,11 @@ class Publisher:
             duration_seconds=duration,
             **({"provisional": is_provisional(first.reason)} if first.kind is Kind.CHECKPOINT else {}),
         )
+
+
+def transfer_name(host: str, place: str) -> str:
+    """Give what the events of one group have in common, whenever and however often it is brought."""
+    return hashlib.blake2b(encoded(f"{host}:{place}"), digest_size=4).hexdigest()
 
 
 def reason_to_doubt(file: FetchFile, opened: Version, closed: Version, head: bytes) -> str | None:

@@ -2,7 +2,8 @@
 
 Names are dotted and in the past tense, and they are never changed or reused. A poll that changed nothing raises no
 event at info; a host that stays down raises one, not one an attempt. Every event carries `timestamp`, `level` and
-`event`; what else it carries stands with its name.
+`event`; what else it carries stands with its name. What comes home together, as an eval or a checkpoint does, is one
+`transfer`: the events of its files and of its completion carry the same, and again when it is brought anew.
 """
 
 from enum import StrEnum
