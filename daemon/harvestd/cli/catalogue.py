@@ -26,6 +26,7 @@ _FILE_KEYS = """path, kind, bytes, sha256, host, from, from_bytes,
   from_modified, fetched, reason"""
 _STATUS = """\b
 Exit codes: 0, 7 no daemon runs: what is shown is what the catalogue knows.
+--watch on a terminal ends with 0, by Ctrl-C or SIGTERM.
 
 \b
 --json: daemon {running, pid}, data_root, experiments, files, bytes,
