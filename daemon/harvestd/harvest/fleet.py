@@ -120,8 +120,8 @@ class Fleet:
         self._changed.ring()
 
     def _host_of(self, identity: str) -> Host | None:
-        watch = self._watching.get(identity)
-        return None if watch is None else watch.way.host
+        """Give a host that is being watched, as it is known now: its price may be another than when the watch began."""
+        return self._house.present.get(identity) if identity in self._watching else None
 
     def _follow(self, tasks: TaskGroup) -> None:
         wanted = {host.identity: self._way(host) for host in sorted(self._hosts, key=lambda each: each.name)}
