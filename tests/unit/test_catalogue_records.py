@@ -190,7 +190,7 @@ async def test_thousands_of_intents_are_settled_at_once(tmp_path: Path) -> None:
         await catalogue.save_files(files[:20_000], intents)
         assert await catalogue.intents() == []
         assert len(catalogue.knowledge.files_of("e1")) == 20_000
-        await catalogue.drop_transfers([str(i) for i in range(40_000)])
+        await catalogue.transfers.drop([str(i) for i in range(40_000)])
 
 
 async def test_a_link_comes_back(tmp_path: Path) -> None:
@@ -220,14 +220,14 @@ async def test_a_transfer_goes_on_after_a_restart(tmp_path: Path) -> None:
     """The bytes that are surely on disk are known until the transfer is done."""
     first, other = Transfer("transfer-1", "fs-1", f"/data/{ODD}", 64), Transfer("transfer-2", "fs-1", "/b", 1)
     with opened(tmp_path) as catalogue:
-        await catalogue.save_transfer(first)
-        await catalogue.save_transfer(replace(first, synced=128))
-        await catalogue.save_transfer(other)
+        await catalogue.transfers.save(first)
+        await catalogue.transfers.save(replace(first, synced=128))
+        await catalogue.transfers.save(other)
     with opened(tmp_path) as catalogue:
-        assert await catalogue.transfers() == [replace(first, synced=128), other]
-        await catalogue.drop_transfers([])
-        await catalogue.drop_transfers(["transfer-1", "never"])
-        assert await catalogue.transfers() == [other]
+        assert await catalogue.transfers.all() == [replace(first, synced=128), other]
+        await catalogue.transfers.drop([])
+        await catalogue.transfers.drop(["transfer-1", "never"])
+        assert await catalogue.transfers.all() == [other]
 
 
 async def test_a_host_is_remembered_as_it_was_last_seen(tmp_path: Path) -> None:

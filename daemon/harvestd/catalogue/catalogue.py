@@ -5,11 +5,10 @@ database can't be written: then nothing more may be published.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
 
 import anyio.to_thread
 from sqlalchemy import Connection, delete, select, update
@@ -17,10 +16,11 @@ from sqlalchemy.dialects.sqlite import dialect, insert
 
 from harvestd.catalogue import rows, schema
 from harvestd.catalogue.asking import Changes
-from harvestd.catalogue.database import Database, translated
+from harvestd.catalogue.database import Database, sliced, translated
 from harvestd.catalogue.devices import Devices
-from harvestd.catalogue.entries import HostRecord, Intent, Transfer
+from harvestd.catalogue.entries import HostRecord, Intent
 from harvestd.catalogue.releases import Releases
+from harvestd.catalogue.transfers import Transfers
 from harvestd.catalogue.verdicts import Verdicts
 from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.layout import LeftOut
@@ -28,8 +28,6 @@ from harvestd.convention.naming import ExperimentName
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
 from harvestd.convention.requests import Request
-
-_Value = TypeVar("_Value")
 
 
 class Catalogue:
@@ -41,6 +39,7 @@ class Catalogue:
         self.knowledge = knowledge
         self.devices = Devices(database)
         self.verdicts = Verdicts(database)
+        self.transfers = Transfers(database)
         self.releases = Releases(database)
         """What was decided about releasing boxes."""
         self.is_new = False
@@ -101,7 +100,7 @@ class Catalogue:
             connection.execute(delete(schema.files).where(schema.files.c.experiment == after.id))
             if files:
                 connection.exec_driver_sql(_upsert_of_files(), [rows.file_row(file) for file in files])
-            for some in _sliced([str(path) for path in links]):
+            for some in sliced([str(path) for path in links]):
                 connection.execute(delete(schema.links).where(schema.links.c.path.in_(some)))
             if moved:
                 values_of = [{"path": str(path), "target": target} for path, target in moved.items()]
@@ -151,7 +150,7 @@ class Catalogue:
         def change(connection: Connection) -> None:
             if files:
                 connection.exec_driver_sql(_upsert_of_files(), [rows.file_row(file) for file in files])
-            for some in _sliced([intent.id for intent in fulfilled]):
+            for some in sliced([intent.id for intent in fulfilled]):
                 connection.execute(delete(schema.intents).where(schema.intents.c.id.in_(some)))
 
         if files or fulfilled:
@@ -197,7 +196,7 @@ class Catalogue:
         """Drop the records of links that are not here any more."""
 
         def change(connection: Connection) -> None:
-            for some in _sliced([str(path) for path in paths]):
+            for some in sliced([str(path) for path in paths]):
                 connection.execute(delete(schema.links).where(schema.links.c.path.in_(some)))
 
         await self._database.write(change)
@@ -332,31 +331,6 @@ class Catalogue:
         statement = statement.on_conflict_do_update(index_elements=["name"], set_=columns)
         await self._database.write(lambda connection: connection.execute(statement))
 
-    async def save_transfer(self, transfer: Transfer) -> None:
-        """Journal how many bytes of a staged file are on disk, so that its transfer can go on after a restart."""
-        row = asdict(transfer)
-        statement = insert(schema.transfers).values(row).on_conflict_do_update(index_elements=["name"], set_=row)
-        await self._database.write(lambda connection: connection.execute(statement))
-
-    async def drop_transfers(self, names: Sequence[str]) -> None:
-        """Forget journalled transfers that are done or given up."""
-
-        def change(connection: Connection) -> None:
-            for some in _sliced(names):
-                connection.execute(delete(schema.transfers).where(schema.transfers.c.name.in_(some)))
-
-        if names:
-            await self._database.write(change)
-
-    async def transfers(self) -> list[Transfer]:
-        """Give the journalled transfers."""
-
-        def query() -> list[Transfer]:
-            with self._database.engine.connect() as connection:
-                return [Transfer(**row) for row in connection.execute(select(schema.transfers)).mappings()]
-
-        return await anyio.to_thread.run_sync(query)
-
     async def intents(self) -> list[Intent]:
         """Give what was about to be published when the last process ended, oldest first."""
 
@@ -392,17 +366,8 @@ def _inside(experiment: ExperimentRecord, path: LocalPath) -> LocalPath:
     return LocalPath((experiment.directory, *path.parts[1:]))
 
 
-_MAX_VARIABLES = 500
-"""SQLite takes a limited number of bound values in one statement."""
-
-
-def _sliced(values: Sequence[_Value]) -> Iterator[Sequence[_Value]]:
-    for start in range(0, len(values), _MAX_VARIABLES):
-        yield values[start : start + _MAX_VARIABLES]
-
-
 def _forget(connection: Connection, files: Sequence[FileRecord]) -> None:
-    for some in _sliced([str(file.target) for file in files]):
+    for some in sliced([str(file.target) for file in files]):
         connection.execute(delete(schema.files).where(schema.files.c.target.in_(some)))
 
 

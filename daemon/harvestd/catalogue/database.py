@@ -2,11 +2,11 @@
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -34,6 +34,10 @@ _REMOTE_FUSE = frozenset({"fuse.sshfs", "fuse.rclone", "fuse.s3fs", "fuse.gluste
 _BEGIN = "harvestd_begin"
 """The execution option that says how a transaction begins."""
 
+_MAX_VARIABLES = 500
+"""SQLite takes a limited number of bound values in one statement."""
+
+_Value = TypeVar("_Value")
 Change = Callable[[Connection], object]
 """Statements of one writer; runs within a transaction that it may share with others."""
 
@@ -249,3 +253,9 @@ class Database:
     def close(self) -> None:
         """Close the file."""
         self.engine.dispose()
+
+
+def sliced(values: Sequence[_Value]) -> Iterator[Sequence[_Value]]:
+    """Give the values in parts that one statement takes."""
+    for start in range(0, len(values), _MAX_VARIABLES):
+        yield values[start : start + _MAX_VARIABLES]

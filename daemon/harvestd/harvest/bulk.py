@@ -210,7 +210,7 @@ class Bulk:
             names = [staged[file].name for file in group.files]
             with anyio.CancelScope(shield=True):
                 await self._publisher.publish([StagedGroup(group, tuple(files), started)])
-                await self._house.catalogue.drop_transfers(names)
+                await self._house.catalogue.transfers.drop(names)
         finally:
             for each in (*staged.values(), *copies):
                 if not each.closed:

@@ -22,12 +22,12 @@ async def recover(catalogue: "Catalogue", root: DataRoot) -> list[FileRecord]:
     """
     recorded = await settle(catalogue, root, await catalogue.intents())
     failpoints.reach("recovery.settled")
-    journalled = {transfer.name for transfer in await catalogue.transfers()}
+    journalled = {transfer.name for transfer in await catalogue.transfers.all()}
     await anyio.to_thread.run_sync(root.clean_staging, journalled)
     failpoints.reach("recovery.cleaned")
     lost = sorted(journalled - set(await anyio.to_thread.run_sync(root.staged_names)))
     if lost:
-        await catalogue.drop_transfers(lost)
+        await catalogue.transfers.drop(lost)
     return recorded
 
 

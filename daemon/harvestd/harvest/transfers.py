@@ -95,7 +95,7 @@ class Transfers:
         for name in names:
             await anyio.to_thread.run_sync(self._root.staging.discard, name)
         if names:
-            await self._house.catalogue.drop_transfers(names)
+            await self._house.catalogue.transfers.drop(names)
 
     async def drop_files(self, files: Sequence[FetchFile]) -> None:
         """Drop whatever is in staging of these files."""
@@ -124,7 +124,7 @@ class Transfers:
         return sum(each.synced for each in await self._known() if each.name in names)
 
     async def _known(self) -> list[Transfer]:
-        return [each for each in await self._house.catalogue.transfers() if each.storage == self._storage]
+        return [each for each in await self._house.catalogue.transfers.all() if each.storage == self._storage]
 
     async def _synced(self, file: FetchFile, name: str) -> int:
         """Give the bytes that are journalled for this transfer; what is left of other versions' is dropped."""
@@ -139,13 +139,13 @@ class Transfers:
         It may have shown the same file system. Whether the bytes are the same, this box's hash of them tells.
         """
         catalogue = self._house.catalogue
-        for each in await catalogue.transfers():
+        for each in await catalogue.transfers.all():
             is_idle = each.storage != self._storage and not self._house.boxes.get(each.storage)
             if is_idle and each.name == _name(each.storage, each.place, file.source.version):
                 # In this order a crash leaves one of both, with its journal.
-                await catalogue.save_transfer(Transfer(name, self._storage, file.source.place, each.synced))
+                await catalogue.transfers.save(Transfer(name, self._storage, file.source.place, each.synced))
                 await anyio.to_thread.run_sync(self._root.staging.rename, each.name, name)
-                await catalogue.drop_transfers([each.name])
+                await catalogue.transfers.drop([each.name])
                 return each.synced
         return 0
 
@@ -188,7 +188,7 @@ class _Journal:
             size = await anyio.to_thread.run_sync(staged.sync_beside)
             here = replace(self.last, synced=size)
             failpoints.reach("transfer.synced")
-            await self._catalogue.save_transfer(here)
+            await self._catalogue.transfers.save(here)
             failpoints.reach("transfer.journalled")
             self.last = here
 
