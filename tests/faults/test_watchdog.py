@@ -151,7 +151,7 @@ async def test_a_look_that_can_not_be_interrupted_is_stuck(
     workstation.add_box()
     announce(manager, monkeypatch)
     monkeypatch.setattr(ProbeBox, "scan", scan)
-    monkeypatch.setattr(looking, "_STARTS", 0.001)
+    monkeypatch.setattr(looking, "_LOOKS", 0.001)
     monkeypatch.setattr(telemetry_deadlines, "GRACE", 0.1)
     async with workstation.running() as said:
         await until(hanging.is_set)

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from support.openssh import OpenSSHServer, find_sshd
 from systemd.checks import CHECKS, Scene
 from systemd.machine import Failed, booted
 from systemd.tree import bare_debian, copy_of
-from systemd.wheelhouse import wheel_in, wheels_for
+from systemd.wheelhouse import built_in, wheels_for
 
 _PROGRAMS = {"systemd-nspawn": "systemd-container", "debootstrap": "debootstrap", "nsenter": "util-linux"}
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "harvestd-systemd"
@@ -63,7 +64,7 @@ def passed_in(scene: Scene) -> int:
 
 @contextmanager
 def scene_in(place: Path, cache: Path) -> Iterator[Scene]:
-    """Give a bare machine with nothing but the wheel in root's home, and a box beside it; raises `CantBoot`."""
+    """Give a bare machine with nothing but the sources in root's home, and a box beside it; raises `CantBoot`."""
     lacking = [package for program, package in _PROGRAMS.items() if shutil.which(program) is None]
     if os.geteuid() != 0:
         raise CantBoot("it needs root")
@@ -75,9 +76,11 @@ def scene_in(place: Path, cache: Path) -> Iterator[Scene]:
     except RuntimeError as error:
         raise CantBoot(str(error)) from error
     tree = copy_of(bare, place / "tree")
-    wheel = wheel_in(place)
+    source, wheel = built_in(place)
     wheels = wheels_for(wheel, cache)
-    shutil.copy(wheel, tree / "root")
+    with tarfile.open(source) as archive:
+        archive.extractall(tree / "root", filter="data")
+    next((tree / "root").glob("harvestd-*")).rename(tree / "root/harvestd")
     root = place / "localfs"
     (root / "second").mkdir(parents=True)
     tell(f"systemd: a bare Debian, the wheel and what it needs are ready ({time.monotonic() - began:.1f} s)")

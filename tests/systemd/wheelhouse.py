@@ -1,4 +1,4 @@
-"""The wheel of this checkout, and beside it all that it needs, so that pip in the machine asks nobody."""
+"""What is given away of this checkout, and beside it all that it needs, so that pip in the machine asks nobody."""
 
 import hashlib
 import re
@@ -8,21 +8,22 @@ import sys
 from pathlib import Path
 
 _LOADING = 600.0
+_BUILDING = ("hatchling",)
 _ROOT = Path(__file__).parents[2]
 
 
-def wheel_in(directory: Path) -> Path:
-    """Build the wheel into a directory; gives its path."""
-    _call(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(directory), str(_ROOT))
-    (wheel,) = directory.glob("harvestd-*.whl")
-    return wheel
+def built_in(directory: Path) -> tuple[Path, Path]:
+    """Build into a directory; gives the source archive, and the wheel that was built from it."""
+    _call(sys.executable, "-m", "build", "--no-isolation", "--outdir", str(directory), str(_ROOT))
+    (source,), (wheel,) = directory.glob("harvestd-*.tar.gz"), directory.glob("harvestd-*.whl")
+    return source, wheel
 
 
 def wheels_for(wheel: Path, cache: Path) -> Path:
-    """Give a directory with the wheels of all that `wheel` needs, in the versions of the lock; loaded once for each."""
+    """Give a directory with the wheels of all that `wheel`, and building it, needs: as locked, loaded once for each."""
     lock = (_ROOT / "requirements.lock").read_text()
     pins = "\n".join(re.findall(r"^[a-z0-9._-]+==[^ ;\\]+", lock, re.MULTILINE))
-    kept = cache / f"wheels-{hashlib.sha256(pins.encode()).hexdigest()[:12]}"
+    kept = cache / f"wheels-{hashlib.sha256(" ".join((pins, *_BUILDING)).encode()).hexdigest()[:12]}"
     if kept.is_dir():
         return kept
     half = cache / "wheels-half"
@@ -32,7 +33,7 @@ def wheels_for(wheel: Path, cache: Path) -> Path:
     constraints.write_text(pins)
     pip = (sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check")
     wanted = ("--python-version", "3.11", "--only-binary", ":all:", "--constraint", str(constraints))
-    _call(*pip, *wanted, "--dest", str(half), str(wheel))
+    _call(*pip, *wanted, "--dest", str(half), str(wheel), *_BUILDING)
     for own in half.glob("harvestd-*"):
         own.unlink()
     half.rename(kept)

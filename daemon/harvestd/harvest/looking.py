@@ -25,8 +25,8 @@ from harvestd.remote.box import Box, BoxFacts
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
 
-_STARTS = 2
-"""Of a look's own deadline: before it begins, what looks may have to be started on the box."""
+_LOOKS = 5
+"""Of a look's own deadline: what looks may have to be started on the box, and others' looks come before."""
 
 
 class Looking:
@@ -75,7 +75,7 @@ class Looking:
 
     async def _seen_by(self, scan: Callable[[], Awaitable[Snapshot]]) -> Plan:
         scanned = time.monotonic()
-        longest = _STARTS * self._house.limits.scan_time.total_seconds()
+        longest = _LOOKS * self._house.limits.scan_time.total_seconds()
         with self._house.deadlines.within(longest, f"a look at {self._host.name}"):
             snapshot = await scan()
         self._scanned = scanned
