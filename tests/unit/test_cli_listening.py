@@ -46,9 +46,9 @@ def numbers(found: Iterator[Said]) -> list[int]:
 
 def test_the_newest_come_first_and_no_more_than_asked_for() -> None:
     """Only the newest of what is remembered, only from the last time, and only what the filters leave."""
-    daemon = Daemon([told(i, i - 100) for i in range(5)], [told(i, -1000 * (5 - i)) for i in range(5)])
+    daemon = Daemon([told(i, i - 100) for i in range(5)], [told(i, -10_000 * (5 - i)) for i in range(5)])
     assert numbers(heard(daemon, 2, EVER, {"host": "gpu-a"}, follow=False)) == [3, 4]
-    assert numbers(heard(daemon, 9, timedelta(seconds=2500), {}, follow=False)) == [3, 4]
+    assert numbers(heard(daemon, 9, timedelta(seconds=25_000), {}, follow=False)) == [3, 4]
     assert daemon.asked == [(False, None, {"host": "gpu-a"}), (False, None, {})]
 
 

@@ -12,6 +12,7 @@ for, and so is a small share of all time. What a host makes us send and does not
 
 import asyncio
 import asyncio.trsock
+import ipaddress
 import socket
 import time
 from collections.abc import Callable
@@ -244,7 +245,7 @@ class MeteredDialer:
             loop = asyncio.get_running_loop()
             metered = _MeteredSocket(session, self._meter)
             transport, _ = await loop.create_connection(
-                lambda: metered, remote_host, remote_port, happy_eyeballs_delay=_NEXT_ADDRESS_AFTER
+                lambda: metered, remote_host, remote_port, happy_eyeballs_delay=_stagger(remote_host)
             )
         else:
             outer, outer_meter = self._via
@@ -253,3 +254,16 @@ class MeteredDialer:
                 lambda: cast("asyncssh.SSHTCPSession[bytes]", channel), remote_host, remote_port
             )
         return transport, session
+
+
+def _stagger(host: str) -> float | None:
+    """Give how long one address of a name is tried alone, in seconds; None for what is an address itself.
+
+    asyncio races the addresses of a name in tasks of their own, and loses the socket of a winner whose caller is
+    cancelled at that moment. Most boxes have no name to look up.
+    """
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return _NEXT_ADDRESS_AFTER
+    return None
