@@ -111,7 +111,9 @@ async def verdict_now(subject: Subject, line: Line, patience: float = PATIENCE.t
         passed = time.monotonic() - began
         if request is not None and not request.is_open:
             refused = request.outcome.removeprefix(REFUSED) if request.is_refused else ""
-            return _unknown(subject, record, refused) if refused or record is None else record
+            if refused or record is None or record.judged_at < request.asked_at:
+                return _unknown(subject, record, refused or "no verdict was kept since it was asked for")
+            return record
         left = patience - passed
         if left <= 0:
             return _unknown(subject, record, "nobody answered in time")

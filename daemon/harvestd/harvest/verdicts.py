@@ -64,6 +64,9 @@ class Verdicts:
         from harvestd.harvest.judgement import judged  # noqa: PLC0415  (imported meanwhile, see `opening`)
 
         verdict = await judged(host, self._house)
+        if self._record(identity) is None:
+            # Nothing would be kept, and who asks would read what was said of it long before.
+            return f"{REFUSED}it went while it was looked at"
         if await self._keep([identity]):
             return str(verdict.answer)
         return f"{REFUSED}there is no room to write the verdict down"

@@ -1,0 +1,70 @@
+"""Verdicts for who asks: what was said of a host long before is never the answer."""
+
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+
+import anyio
+import pytest
+
+from harvestd.catalogue import reading
+from harvestd.catalogue.entries import VerdictRecord
+from harvestd.catalogue.opening import open_catalogue
+from harvestd.cli import asking_verdicts
+from harvestd.cli.asking_verdicts import Subject, verdict_now
+from harvestd.cli.waiting import one_line
+from harvestd.convention.requests import REFUSED
+from harvestd.convention.verdict import Answer, Verdict
+from harvestd.harvest.house import House
+from harvestd.harvest.judged import Judged
+from harvestd.harvest.monitor import Silent
+from harvestd.harvest.verdicts import Verdicts
+from harvestd.inventory.provider import Host
+from harvestd.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+HOST = Host("static:gpu-a", "gpu-a", "198.51.100.1", "static")
+LONG_AGO = VerdictRecord(HOST.identity, HOST.name, Verdict(Answer.SAFE), 10.0)
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    """Give a house whose catalogue holds an old verdict of safe."""
+    settings = Settings.model_validate({"data_root": tmp_path / "data", "state_dir": tmp_path})
+    house = House.of(settings, Silent())
+    with closing(open_catalogue(tmp_path, "root")) as catalogue:
+        house.catalogue = catalogue
+        await catalogue.verdicts.save([LONG_AGO], 10.0)
+        yield house
+
+
+async def test_a_host_that_goes_while_it_is_judged_is_refused(house: House) -> None:
+    """Nothing is kept of it then, and who asked must not read the verdict of before."""
+    house.verdicts[HOST.identity] = Judged(Verdict(Answer.SAFE), 10.0)
+    answers = [HOST, None, None]
+    outcome = await Verdicts(house, lambda _: answers.pop(0) if answers else None)._outcome(HOST.identity)
+    assert outcome.startswith(REFUSED)
+
+
+async def test_who_asks_takes_no_verdict_of_before(
+    tmp_path: Path, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A question that was answered while nothing new was kept leaves the box not safe."""
+    monkeypatch.setattr(asking_verdicts, "daemon_pid", lambda _: 1)
+
+    async def answer() -> None:
+        with anyio.fail_after(30):
+            while True:
+                for request in await house.catalogue.take_requests():
+                    await house.catalogue.settle_request(request, "not_safe")
+                    return
+                await anyio.sleep(0.01)
+
+    with one_line() as line:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(answer)
+            record = await verdict_now(Subject(house.settings, HOST.name, HOST.identity), line)
+    assert not record.verdict.is_safe
+    with reading.questions(tmp_path) as connection:
+        assert reading.verdict_on(connection, HOST.identity) == LONG_AGO
