@@ -47,7 +47,7 @@ def saying(monkeypatch: pytest.MonkeyPatch) -> Callable[[Says], None]:
 
         monkeypatch.setattr(ProbeBox, "circumstances", circumstances, raising=False)
 
-    let(lambda _: Circumstances(machine="f" * 32, hostname="box"))
+    let(lambda _: Circumstances(machine="f" * 32, hostname="box", gpu_processes=0, log_ins=0, transfers=0))
     return let
 
 

@@ -43,7 +43,7 @@ class FakeBox:
     """A connected box that says who it is."""
 
     def __init__(self) -> None:
-        self.says = Circumstances(machine=MACHINE, hostname="198-51-100-2")
+        self.says = Circumstances(machine=MACHINE, hostname="198-51-100-2", gpu_processes=0, log_ins=0, transfers=0)
         self.asked = 0
 
     async def circumstances(self, lately: timedelta) -> Circumstances:
@@ -258,6 +258,8 @@ async def test_a_verdict_that_nobody_heard_of_for_long_begins_anew(site: Site) -
         ("the full check says no", "a last full check found that a run is being written"),
         ("the full check fails", "the link is lost"),
         ("another machine answers", "another machine answers"),
+        ("somebody logged in", "1 people logged in"),
+        ("it can't say who works there", "can't say whether there are processes on its GPUs"),
         ("it moved to another address", "names another address"),
         ("the cloud calls it otherwise", "the cloud calls it elsewhere"),
         ("it is not active", "unhealthy, not active"),
@@ -280,6 +282,10 @@ async def test_what_stands_in_the_way_is_told_once(site: Site, planted: Planted,
         match what:
             case "another machine answers":
                 box.says = replace(box.says, machine=f"{len(site.checked):032x}")
+            case "somebody logged in":
+                box.says = replace(box.says, log_ins=1)
+            case "it can't say who works there":
+                box.says = replace(box.says, gpu_processes=None)
             case "it was read elsewhere":
                 house.outlooks[host.identity] = replace(
                     house.outlooks[host.identity], host=replace(host, address="198.51.100.99")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Final
 
+from harvestd.convention.circumstances import Circumstances
 from harvestd.convention.evidence import Evidence, Look
 from harvestd.convention.losing import losses_beside
 from harvestd.convention.obstacles import obstacles
@@ -105,12 +106,14 @@ def _devices(evidence: Evidence, root: str, listings: list[Listing]) -> Iterator
 
 
 def _company(evidence: Evidence) -> Iterator[Reason]:
-    """Give who works there: programs, people, and copies under way."""
-    found = evidence.circumstances
     if evidence.transfers:
         yield Reason(ReasonKind.TRANSFERS, "harvestd is fetching from it")
-    if found is None:
-        return
+    if evidence.circumstances is not None:
+        yield from company_of(evidence.circumstances)
+
+
+def company_of(found: Circumstances) -> Iterator[Reason]:
+    """Give who works there: programs, people, and copies under way."""
     for kind, count, what in (
         (ReasonKind.GPU_BUSY, found.gpu_processes, "processes on its GPUs"),
         (ReasonKind.LOGGED_IN, found.log_ins, "people logged in"),

@@ -5,11 +5,13 @@ reasons; who shows them escapes them.
 """
 
 from collections.abc import Iterable
+from dataclasses import field
 from datetime import timedelta
 from enum import StrEnum
 
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
 from harvestd.convention.circumstances import Circumstances
+from harvestd.convention.judging import company_of
 from harvestd.convention.values import value
 from harvestd.convention.verdict import Verdict
 from harvestd.inventory.instances import Instance
@@ -43,11 +45,14 @@ class Who:
 
     machine: str
     hostname: str
+    company: str = field(default="", compare=False)
+    """Who works there at that moment, in words; empty where it says that nobody does."""
 
     @classmethod
     def of(cls, circumstances: Circumstances) -> "Who":
         """Take it from what a box says."""
-        return cls(circumstances.machine, circumstances.hostname)
+        company = next((reason.detail for reason in company_of(circumstances)), "")
+        return cls(circumstances.machine, circumstances.hostname, company)
 
 
 @value
@@ -104,11 +109,14 @@ def gone_within_hour(decisions: Iterable[Decision], now: float) -> int:
 
 
 def why_another(then: Who, now: Who) -> str:
-    """Say why the box that is read now may not be the one whose verdict began; "" where it is."""
+    """Say why the box that is read now may not be the one whose verdict began, or is at work; "" where neither is."""
     if not then.machine or not now.machine:
         return "the box does not say which machine it is"
     if then != now:
         return "another machine answers than when the verdict began"
+    if now.company:
+        # A verdict asks for it before its whole look, which takes its time.
+        return f"since the last full check: {now.company}"
     return ""
 
 
