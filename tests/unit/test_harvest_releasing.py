@@ -258,8 +258,6 @@ async def test_a_verdict_that_nobody_heard_of_for_long_begins_anew(site: Site) -
         ("the full check says no", "a last full check found that a run is being written"),
         ("the full check fails", "the link is lost"),
         ("another machine answers", "another machine answers"),
-        ("somebody logged in", "1 people logged in"),
-        ("it can't say who works there", "can't say whether there are processes on its GPUs"),
         ("it moved to another address", "names another address"),
         ("the cloud calls it otherwise", "the cloud calls it elsewhere"),
         ("it is not active", "unhealthy, not active"),
@@ -282,10 +280,6 @@ async def test_what_stands_in_the_way_is_told_once(site: Site, planted: Planted,
         match what:
             case "another machine answers":
                 box.says = replace(box.says, machine=f"{len(site.checked):032x}")
-            case "somebody logged in":
-                box.says = replace(box.says, log_ins=1)
-            case "it can't say who works there":
-                box.says = replace(box.says, gpu_processes=None)
             case "it was read elsewhere":
                 house.outlooks[host.identity] = replace(
                     house.outlooks[host.identity], host=replace(host, address="198.51.100.99")
@@ -374,6 +368,30 @@ async def test_what_was_done_and_can_not_be_recorded_is_done_once(site: Site, mo
         await until(lambda: events(said, "host.released"))
         await site.decided(ReleaseOutcome.RELEASED)
     assert site.cloud.terminated == _ids(site, "gpu-0")
+
+
+@pytest.mark.parametrize(
+    ("company", "why"),
+    [
+        ({"log_ins": 1}, "1 people logged in"),
+        ({"gpu_processes": None}, "can't say whether"),
+        ({"transfers": 2}, "2 prog"),
+    ],
+)
+async def test_who_comes_during_the_last_check_is_seen(site: Site, company: dict[str, int | None], why: str) -> None:
+    """A full check asks who works there before it looks at everything; it is asked once more when that is over."""
+    site.rent()
+    box = site.boxes["gpu-0"]
+    alone = box.says
+
+    def come(_: str) -> None:
+        box.says = replace(alone, **company)  # type: ignore[arg-type]  # by the names of its fields
+
+    site.on_check = come
+    async with site.releasing() as said:
+        await until(lambda: events(said, "host.release_refused") or site.cloud.terminated)
+    assert site.cloud.terminated == []
+    assert why in events(said, "host.release_refused")[0]["reason"]
 
 
 async def test_a_box_that_does_not_say_who_it_is_stays(site: Site) -> None:
