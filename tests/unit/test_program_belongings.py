@@ -147,6 +147,16 @@ def test_places_that_people_use_beside_their_home_are_looked_through(home: Path,
     assert (found, whole) == ({"workspace/a.bin", "home/torch_models/d.bin"}, True)
 
 
+def test_farther_places_that_nobody_came_to_are_not_known(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the time is over before all of them were looked through, results may lie there all the same."""
+    write(tmp_path / "workspace/results.bin")
+    assert outside(home, tmp_path / "workspace") == ({"workspace/results.bin"}, True)
+    monkeypatch.setattr(belongings, "ELSEWHERE_SECONDS", -1.0)
+    assert outside(home, tmp_path / "workspace") == (set(), False)
+
+
 def test_of_thousands_the_newest_are_told(home: Path) -> None:
     """All are counted; twenty are named."""
     for n in range(60):

@@ -31,7 +31,8 @@ class Outside:
     newest: tuple[str, ...] = ()
     """The absolute paths of a few of them."""
     whole: bool = True
-    """Whether all of the home directory and the roots could be looked through within the time and the number set."""
+    """Whether all of the home directory, the roots and the farther places that people use could be looked through
+    within the time and the number set; in farther places what others keep to themselves does not count."""
 
 
 @value

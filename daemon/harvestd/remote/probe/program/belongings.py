@@ -130,6 +130,7 @@ class Walk:
         self.left = WALK_ENTRIES
         self.whole = True
         self.searched = True
+        self.ended = True
         self.checkouts: list[bytes] = []
         self.found: dict[bytes, list[tuple[int, int, bytes]]] = {}
 
@@ -148,7 +149,7 @@ class Walk:
             while waiting:
                 path, depth, checkout = waiting.popleft()
                 if not self.left or time.monotonic() > self.until:
-                    self.whole = False
+                    self.whole = self.ended = False
                     self.searched = self.searched and depth > CHECKOUT_DEPTH
                     return
                 here = Belongings(device, owner)
@@ -181,7 +182,7 @@ class Walk:
             with os.scandir(b"/proc/self/fd/%d" % handle) as entries:
                 for entry in entries:
                     if not self.left:
-                        self.whole = False
+                        self.whole = self.ended = False
                         break
                     self.left -= 1
                     here.look(handle, entry.name, self)
@@ -255,5 +256,6 @@ def outside(near: Walk, far: Walk) -> "dict[str, Any]":
         "files": sum(map(len, groups)),
         "size": sum(size for files in groups for _, size, _ in files),
         "newest": [to_text(path) for _, _, path in newest[:NEWEST]],
-        "whole": near.whole,
+        # Others keep much to themselves in farther places; what nobody came to look at there may be anything.
+        "whole": near.whole and far.ended,
     }
