@@ -45,11 +45,13 @@ class FakeBox:
     def __init__(self) -> None:
         self.says = Circumstances(machine=MACHINE, hostname="198-51-100-2", gpu_processes=0, log_ins=0, transfers=0)
         self.asked = 0
+        self.on_question: Callable[[], None] = lambda: None
 
     async def circumstances(self, lately: timedelta) -> Circumstances:
         """Say it."""
         assert lately == timedelta()
         self.asked += 1
+        self.on_question()
         return self.says
 
 
@@ -59,6 +61,8 @@ class Clock:
     def __init__(self) -> None:
         self.ahead = 0.0
         """Seconds."""
+        self.suspended = 0.0
+        """Seconds for which this machine slept: only the clock on the wall went on."""
 
     def monotonic(self) -> float:
         """Give the time since some moment."""
@@ -66,7 +70,7 @@ class Clock:
 
     def time(self) -> float:
         """Give the time of day."""
-        return time.time() + self.ahead
+        return time.time() + self.ahead + self.suspended
 
 
 class Site:
@@ -392,6 +396,21 @@ async def test_who_comes_during_the_last_check_is_seen(site: Site, company: dict
         await until(lambda: events(said, "host.release_refused") or site.cloud.terminated)
     assert site.cloud.terminated == []
     assert why in events(said, "host.release_refused")[0]["reason"]
+
+
+async def test_a_last_check_does_not_outlive_a_suspended_workstation(site: Site) -> None:
+    """Who closes the lid after it, and opens it in the morning, has no box ended by what was seen in the evening."""
+    site.rent()
+
+    def close_the_lid() -> None:
+        if site.checked:
+            site.clock.suspended += 8 * 3_600
+
+    site.boxes["gpu-0"].on_question = close_the_lid
+    async with site.releasing() as said:
+        await until(lambda: events(said, "host.release_refused") or site.cloud.terminated)
+    assert site.cloud.terminated == []
+    assert "too old" in events(said, "host.release_refused")[0]["reason"]
 
 
 async def test_a_box_that_does_not_say_who_it_is_stays(site: Site) -> None:

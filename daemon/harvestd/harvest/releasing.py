@@ -15,6 +15,7 @@ import anyio
 
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
 from harvestd.convention.cost import cents_since
+from harvestd.convention.judging import FRESH
 from harvestd.convention.values import value
 from harvestd.convention.verdict import Verdict
 from harvestd.errors import DiskFull, HarvestError, HostQuarantined, Retry
@@ -182,8 +183,12 @@ class Releasing:
         if not verdict.is_safe:
             why, key = why_not_safe(verdict)
             raise NotNow(why, key=key)
+        judged_at = time.time()
         who = await self._who(host)
         await self._check_named(host, who, met)
+        # By the clock on the wall: the other one stands still while this machine is suspended, the box does not.
+        if not 0 <= time.time() - judged_at <= FRESH:
+            raise NotNow("the last full check is too old by now")
         self._check_unbroken(host, safe)
         settings = self._house.settings  # as they are now: a reload may have come meanwhile
         why = reason_for(verdict, timedelta(seconds=time.monotonic() - safe.since))
