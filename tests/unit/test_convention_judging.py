@@ -283,8 +283,10 @@ SITUATIONS = (
     unsafe("a run that may still write", then_bring(begin_other, telling(gpu_processes=1)), R.RUNNING, R.GPU_BUSY),
     unsafe("a run that wrote just now", then_bring(writing_now), R.RUNNING),
     safe("a run that died without a checkpoint", then_bring(begin_other)),
-    safe("a husk", lambda s: s.box.file(f"training_runs/{OTHER}/logs/train_log.jsonl")),
-    safe("what no rule wants", lambda s: s.box.files(f"{RUN}/logs/rollouts_1.jsonl", f"{RUN}/notes.txt")),
+    safe("a husk", lambda s: s.box.file(f"training_runs/{OTHER}/tensorboard/events.out.tfevents.1.gpu-a.1.0")),
+    losing("a husk with a log", lambda s: s.box.file(f"training_runs/{OTHER}/logs/train_log.jsonl"), L.OUTSIDE_FILES),
+    safe("what a rule leaves out", lambda s: s.box.files(f"{RUN}/logs/rollouts_1.jsonl", f"{RUN}/x.tmp")),
+    losing("what no rule knows", lambda s: s.box.file(f"{RUN}/notes.txt"), L.OUTSIDE_FILES),
     safe("an ignored run", then(asking(RequestKind.IGNORE), lambda s: s.box.grow(LOG, 50))),
     # who is there
     unsafe("a GPU at work", telling(gpu_processes=2), R.GPU_BUSY),
@@ -450,3 +452,23 @@ def test_a_box_of_strangers_is_no_comfort() -> None:
         scene.told = replace(NOBODY, **{name: None})  # type: ignore[arg-type]  # one field after the other
         assert scene.verdict().answer is Answer.NOT_SAFE, name
     assert drained().verdict().answer is Answer.SAFE, T
+
+
+@pytest.mark.parametrize(
+    "stray",
+    [
+        "training_runs/my_best_run/model.safetensors",
+        f"training_runs/{T}/analysis.npz",
+        "training_runs/run_2025-08-21_10-00-00/logs/train_log.jsonl",
+        f"eval_runs/{T}_gsm8k/notes.txt",
+        "eval_runs/by_hand/metrics.csv",
+    ],
+)
+def test_what_the_convention_does_not_know_is_lost_by_name(stray: str) -> None:
+    """A result in a directory with a wrong name comes home nowhere, and nobody said that it may go."""
+    scene = drained()
+    scene.box.file(stray)
+    verdict = scene.verdict()
+    assert verdict.answer is Answer.SAFE_EXCEPT
+    assert [loss.kind for loss in verdict.losses] == [LossKind.OUTSIDE_FILES]
+    assert stray.split("/")[1] in verdict.losses[0].what

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from harvestd.convention.artifacts import Kind
 from harvestd.convention.layout import EvalDir, Group, OnRequest, Source, Wanted, marker_last
-from harvestd.convention.leftovers import Leftovers
+from harvestd.convention.leftovers import NO_METRICS, UNKNOWN, Leftovers
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.patterns import EvalStep, Finetuned, RunName, eval_step, finetuned, is_finetuned, run_name
 from harvestd.convention.requests import RECORDS_FILES
@@ -23,7 +23,7 @@ _TOP_KINDS = {
     "metadata.json": Kind.EVAL_CONFIG,
 }
 _CONSOLIDATED = {"consolidated_metrics.csv": Kind.METRICS, "consolidated_summary.json": Kind.SUMMARY}
-_UNKNOWN = Exclusion("not part of the convention")
+_UNKNOWN = Exclusion(UNKNOWN)
 NO_RECORDS = "rule: select.records = false"
 """Why records are left out, until somebody asks for them."""
 _REASONS = {kind: f"{kind} is always wanted" for kind in Kind} | {Kind.RECORDS: "rule: select.records = true"}
@@ -72,7 +72,7 @@ def eval_kind(rest: tuple[str, ...], *, in_leaf: bool, selection: Selection) -> 
     if rest[0] == "results" and depth == 2 and name in _CONSOLIDATED:  # noqa: PLR2004  (results/NAME)
         return _CONSOLIDATED[name]
     if name in _LEAF_KINDS:
-        return _LEAF_KINDS[name] if in_leaf else Exclusion("no metrics.csv beside it", depth)
+        return _LEAF_KINDS[name] if in_leaf else Exclusion(NO_METRICS, depth)
     return _UNKNOWN
 
 

@@ -14,6 +14,11 @@ from harvestd.convention.snapshot import Entry, EntryType, Tree
 MANY = 64
 """More entries than this with the same reason in one directory are one line."""
 UNLISTED = "its directory may not be listed on the box"
+UNKNOWN = "not part of the convention"
+NO_METRICS = "no metrics.csv beside it"
+NO_RUN = "not below a run_* directory"
+NO_EVAL = "not below a directory that names a run or a model"
+_UNDECIDED = (UNKNOWN, NO_METRICS, NO_RUN, NO_EVAL)
 
 _SPECIAL = {
     EntryType.LINK: "a link: never followed",
@@ -21,6 +26,11 @@ _SPECIAL = {
 }
 
 _Parts = tuple[str, ...]
+
+
+def is_undecided(line: LeftOut) -> bool:
+    """Tell whether no rule leaves this out and no person did: the convention just does not know it."""
+    return line.reason.startswith(_UNDECIDED)
 
 
 class Leftovers:

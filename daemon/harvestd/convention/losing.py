@@ -5,7 +5,7 @@ of. What the operator's own patterns exclude was given up by name, and is not to
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final
 
 from harvestd.convention.accounting import Coming, is_here, storages_of
@@ -14,6 +14,7 @@ from harvestd.convention.checkpoints_here import CheckpointsHere
 from harvestd.convention.circumstances import Circumstances
 from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.layout import EvalDir, Group, RunDir, Source, Survey
+from harvestd.convention.leftovers import is_undecided
 from harvestd.convention.paths import RejectedPath
 from harvestd.convention.patterns import checkpoint_step, eval_step
 from harvestd.convention.placing import experiment_home
@@ -29,11 +30,15 @@ _NAMED: Final = 3
 def losses_of(
     survey: Survey, plan: Plan, storage: str, knowledge: Knowledge, datasets: Sequence[str]
 ) -> tuple[Loss, ...]:
-    """Give the checkpoints that no eval refers to and the records that are neither here nor coming, by run and eval."""
+    """Give what is neither here nor coming: checkpoints that no eval refers to, records, and what nobody knows."""
     losing = _Losing(survey, plan, storage, knowledge, datasets)
     checkpoints = [loss for run in survey.runs for loss in losing.checkpoints(run)]
     records = [loss for eval_dir in survey.evals for loss in losing.records(eval_dir)]
-    return (*_bounded(checkpoints, "checkpoints of all runs"), *_bounded(records, "records of all evals"))
+    return (
+        *_bounded(checkpoints, "checkpoints of all runs"),
+        *_bounded(records, "records of all evals"),
+        *_bounded(list(_strays(survey)), "files in the trees that the convention does not know"),
+    )
 
 
 def losses_beside(circumstances: Circumstances) -> tuple[Loss, ...]:
@@ -47,6 +52,23 @@ def losses_beside(circumstances: Circumstances) -> tuple[Loss, ...]:
         what = f"{each.place}: {each.changed} changed files, {each.unpushed} commits that are nowhere else"
         found.append(Loss(LossKind.UNCOMMITTED_WORK, what, None, each.changed))
     return tuple(found)
+
+
+def _strays(survey: Survey) -> Iterator[Loss]:
+    """Give what lies in the trees and was never decided about: a result in a directory with a wrong name is one, too.
+
+    Of a husk its log alone: starts on several GPUs leave them by the dozen, with nothing in them.
+    """
+    directories: Iterable[RunDir | EvalDir] = (*survey.runs, *survey.evals)
+    lines = (*survey.left_out, *(line for each in directories for line in each.left_out))
+    for line in lines:
+        if is_undecided(line) and line.size != 0:
+            yield Loss(LossKind.OUTSIDE_FILES, line.place, line.size, line.entries)
+    for run in survey.runs:
+        logs = (each.source for each in run.growing if run.config is None and each.kind is Kind.TRAIN_LOG)
+        for log in logs:
+            if log.version.size:
+                yield Loss(LossKind.OUTSIDE_FILES, log.place, log.version.size)
 
 
 class _Losing:

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from harvestd.convention.evals import EvalHome, eval_home, understand_eval
 from harvestd.convention.layout import EvalDir, LeftOut, RunDir, Survey
-from harvestd.convention.leftovers import UNLISTED
+from harvestd.convention.leftovers import NO_EVAL, NO_RUN, UNLISTED
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.patterns import RunName, run_name
 from harvestd.convention.selection import Selection
@@ -92,8 +92,8 @@ def _eval_dir(tree: Tree, below: Below[EvalHome], selection: Selection) -> EvalD
     return understand_eval(tree, below.home, below.entries, selection, below.unlisted)
 
 
-_TRAINING = _Convention(_run_home, _run_dir, "not below a run_* directory")
-_EVAL = _Convention(eval_home, _eval_dir, "not below a directory that names a run or a model")
+_TRAINING = _Convention(_run_home, _run_dir, NO_RUN)
+_EVAL = _Convention(eval_home, _eval_dir, NO_EVAL)
 
 
 class Surveyor:

@@ -5,13 +5,13 @@ from operator import itemgetter
 
 from harvestd.convention.artifacts import GROWING, Kind
 from harvestd.convention.layout import Group, RunDir, Source, Wanted, marker_last
-from harvestd.convention.leftovers import Leftovers
+from harvestd.convention.leftovers import UNKNOWN, Leftovers
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.patterns import RunName, checkpoint_step, events_name
 from harvestd.convention.selection import Exclusion, Exclusions, Selection
 from harvestd.convention.snapshot import Entry, EntryType, Tree
 
-_UNKNOWN = Exclusion("not part of the convention")
+_UNKNOWN = Exclusion(UNKNOWN)
 MARKER = "training_info.json"
 _CONFIG = ("config.yaml",)
 _FINAL_INFO = ("training_state", "step_final", MARKER)

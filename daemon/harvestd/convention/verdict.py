@@ -80,7 +80,7 @@ class LossKind(StrEnum):
     """Checkpoints that are not here and that no eval refers to yet."""
     RECORDS = "records"
     OUTSIDE_FILES = "outside_files"
-    """Files outside the roots that changed lately."""
+    """Files outside the roots that changed lately, and those within that the convention does not know."""
     UNCOMMITTED_WORK = "uncommitted_work"
     """In git checkouts of the home directory."""
 
