@@ -53,14 +53,16 @@ async def test_large_transfer_goes_on_from_the_other_box(workstation: Workstatio
             for name, relay in relays.items():
                 workstation.reach(name, relay.port)
         async with workstation.running(**sections) as said:
-            await until(lambda: journalled(workstation) >= 12 * MIB, 30)
+            await until(lambda: journalled(workstation) >= 8 * MIB, 30)
+            # It must not come to its end before its box dies, however long that takes on a busy machine.
+            one.rate = MIB // 16
             await anyio.to_thread.run_sync(second.start)
             await until(lambda: events(said, "host.connected", host="gpu-b"), 30)
             assert f" {root} fuse" in await anyio.Path(f"/proc/{second.pid}/mounts").read_text()
             await anyio.to_thread.run_sync(first.kill)
             await until(lambda: events(said, "host.lost", host="gpu-a"), 30)
             kept = journalled(workstation)
-            assert kept >= 12 * MIB
+            assert kept >= 8 * MIB
             await until(is_home(workstation, writer), 60)
             await until(lambda: staging_is_empty(workstation), 30)
             assert events(said, "checkpoint.completed", host="gpu-b")
