@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import anyio
@@ -19,6 +19,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from harvestd.api.connection import MOST
 from harvestd.api.place import socket_path
 from harvestd.cli.daemon_client import Absent, DaemonClient
 from harvestd.demo.content import RunSpec
@@ -293,6 +294,22 @@ async def test_on_loopback_one_reads_under_our_name_and_commands_with_the_token(
             assert (await client.get(f"{place}/v1/state", headers=wrong)).status_code == 401
             assert (await client.post(f"{place}/v1/scan", headers=shown)).status_code == 202
             assert "0123456789abcdef" not in workstation.output_file.read_text()
+
+
+async def test_who_fills_the_door_on_loopback_keeps_nobody_from_the_socket(workstation: Workstation) -> None:
+    """Any user may hold connections on loopback; the next one there is turned away, the daemon's own user is not."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    workstation.settings(api={"listen": f"127.0.0.1:{port}"})
+    with workstation.program(), ExitStack() as held:
+        await _started(workstation)
+        said = b""
+        for _ in range(MOST + 1):
+            one = held.enter_context(closing(socket.create_connection(("127.0.0.1", port), LONG)))
+            one.sendall(b"GET /v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            said = await anyio.to_thread.run_sync(one.recv, 100)
+        assert b" 503 " in said
+        assert _get(workstation, "/healthz")[0] == 200
 
 
 async def test_a_reader_that_takes_nothing_is_cut_off_and_holds_nobody_back(workstation: Workstation) -> None:

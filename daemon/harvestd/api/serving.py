@@ -45,8 +45,6 @@ async def served(source: Source) -> AsyncIterator[None]:
     settings = source.house.settings
     # What can't be understood is the sender's affair; uvicorn would log each.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-    state = ServerState()
-    state.default_headers = list(_HEADERS)
     config = Config(
         application(source),
         http=Connection,
@@ -60,20 +58,25 @@ async def served(source: Source) -> AsyncIterator[None]:
     config.load()
     RECENT.remembers = True
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(_ended, source, state)
         if settings.api.socket:
             listener = stack.enter_context(listening(socket_path(settings)))
-            await stack.enter_async_context(_answered(listener, OwnDoor(), config, state))
+            await stack.enter_async_context(_answered(listener, OwnDoor(), config))
         if settings.api.listen:
             door = LoopbackDoor(await anyio.to_thread.run_sync(_token, settings.api.token_file))
             listener = stack.enter_context(_bound(settings.api))
-            await stack.enter_async_context(_answered(listener, door, config, state))
+            await stack.enter_async_context(_answered(listener, door, config))
+        stack.callback(source.stopping.set)
         yield
 
 
 @asynccontextmanager
-async def _answered(listener: socket.socket, door: Door, config: Config, state: ServerState) -> AsyncIterator[None]:
-    """Take connections for the body."""
+async def _answered(listener: socket.socket, door: Door, config: Config) -> AsyncIterator[None]:
+    """Take connections for the body, and let them end after it.
+
+    Each door counts its own: whoever fills the one on loopback keeps nobody from the socket.
+    """
+    state = ServerState()
+    state.default_headers = list(_HEADERS)
     loop = asyncio.get_running_loop()
 
     def connection() -> Connection:
@@ -87,11 +90,11 @@ async def _answered(listener: socket.socket, door: Door, config: Config, state: 
         yield
     finally:
         server.close()
+        await _ended(state)
 
 
-async def _ended(source: Source, state: ServerState) -> None:
+async def _ended(state: ServerState) -> None:
     """Let answers that are under way come to their end, for a moment; then drop all connections."""
-    source.stopping.set()
     with anyio.move_on_after(_LAST_WORDS, shield=True):
         while state.tasks:  # noqa: ASYNC110  (uvicorn's tasks tell nobody when they end)
             await anyio.sleep(0.01)
