@@ -54,6 +54,23 @@ def test_a_command_imports_only_what_it_needs(tmp_path: Path, command: str, need
         assert started == []
 
 
+@pytest.mark.parametrize("command", ["passes", "running"])
+def test_the_catalogue_is_imported_while_hosts_are_connected(command: str) -> None:
+    """What waits for the network anyway imports the database and YAML then, not before the first connection."""
+    script = (
+        "import sys, json\n"
+        "from harvestd.cli.importing import imported\n"
+        f"imported('harvestd.cli.{command}')\n"
+        "print(json.dumps(sorted(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment(), timeout=30
+    )
+    loaded = set(json.loads(done.stdout))
+    assert "asyncssh" in loaded
+    assert not loaded & {"sqlalchemy", "yaml", "harvestd.harvest.session"}
+
+
 def test_what_is_kept_away_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a command's file is imported rich looks missing and no cycles are collected; after it all is as before."""
     (tmp_path / "probing_the_import.py").write_text(PROBE)
