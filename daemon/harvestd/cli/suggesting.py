@@ -1,7 +1,7 @@
 """Names that a shell may complete: hosts, runs and experiments.
 
-Answers at once or not at all: nothing is asked over a network, and what can't be read suggests nothing. The catalogue is
-imported when a shell asks: nearly every command says what completes it, and `once` imports that library while it waits.
+Answers at once or not at all: nothing is asked over a network, and what can't be read suggests nothing. The catalogue
+is imported when a shell asks: nearly every command says what completes it, and `once` imports it while it waits.
 """
 
 import re
