@@ -106,9 +106,9 @@ def test_a_time_is_kept_in_utc() -> None:
 
 @pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a//b", "", "a/../../b"])
 def test_a_path_that_leads_out_is_refused(path: str) -> None:
-    """A file's path is one below the experiment, when it is written and when it is read."""
+    """A file's path is one below the experiment when it is read, and where it is made a place."""
     with pytest.raises(RejectedPath):
-        replace(CONFIG, path=path)
+        replace(CONFIG, path=path).below(LocalPath(("experiment",)))
     content = to_json(MANIFEST).replace(b"training_run/config.yaml", path.encode())
     with pytest.raises(Damaged, match=r"files\[0\]"):
         from_json(content)

@@ -1,10 +1,10 @@
 """The one door through which a command's own file is imported, with the libraries behind it.
 
-What a command needs is a thousand classes of other people, and three things there cost as much time as they are of no
+What a command needs is a thousand classes of other people, and some things there cost as much time as they are of no
 use to us. They are kept away while the import runs, by means that Python documents, and let in again after it:
 
-- structlog imports rich for tracebacks that we don't draw. A module that is None in `sys.modules` counts as not
-  installed, which structlog is made for.
+- structlog imports rich for tracebacks that we don't draw, and asyncssh what it needs for X.509 certificates, which
+  OpenSSH does not take. A module that is None in `sys.modules` counts as not installed, which both are made for.
 - asyncssh looks for two C libraries that few machines have, and `ctypes.util.find_library` starts a compiler and a
   linker up to ten times to be sure. The linker's cache says the same at once.
 - The collector of cycles looks through all that was imported, again and again, and finds nothing.
@@ -24,7 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-_NEEDLESS: Final = "rich"
+_NEEDLESS: Final = ("rich", "cryptography.x509")
 _LINKER_CACHE: Final = Path("/etc/ld.so.cache")
 
 
@@ -32,7 +32,8 @@ def imported(module: str) -> ModuleType:
     """Import a module with all that it needs, without what it does not need."""
     with ExitStack() as stack:
         stack.enter_context(_without_collector())
-        stack.enter_context(_without(_NEEDLESS))
+        for needless in _NEEDLESS:
+            stack.enter_context(_without(needless))
         stack.enter_context(_asking_the_cache(_LINKER_CACHE))
         return import_module(module)
 
@@ -83,15 +84,15 @@ def _asking_the_cache(cache: Path) -> Iterator[None]:
 
 def _in_cache(content: bytes, name: str) -> str | None:
     """Give the file name of a shared library that the linker knows and can load; None: there is none."""
-    start = f"lib{name}.so".encode()
     # Its texts are paths, each ended by NUL; a library's name is the end of one.
-    for path in content.split(b"\0"):
-        found = path.rpartition(b"/")[2]
-        if found.startswith(start):
-            library = os.fsdecode(found)
-            try:
-                ctypes.CDLL(library)
-            except OSError:  # of another architecture
-                continue
+    start = f"/lib{name}.so".encode()
+    at = content.find(start)
+    while at >= 0:
+        library = os.fsdecode(content[at + 1 : content.index(b"\0", at)])
+        try:
+            ctypes.CDLL(library)
+        except OSError:  # of another architecture
+            at = content.find(start, at + 1)
+        else:
             return library
     return None

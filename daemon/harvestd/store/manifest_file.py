@@ -168,7 +168,7 @@ def _run(fields: Fields) -> Run:
 def _file(fields: Fields) -> FiledFile:
     try:
         return FiledFile(
-            path=fields.text("path"),
+            path=str(LocalPath.parse(fields.text("path"))),
             kind=fields.text("kind"),
             size=fields.integer("size"),
             sha256=fields.text("sha256"),
