@@ -2,11 +2,12 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.snapshot import Entry, Listing, Snapshot, Tree, TreeKind
@@ -44,7 +45,7 @@ def target_for(server: OpenSSHServer, **changes: object) -> Target:
         agent=False,
         connect_timeout=timedelta(seconds=10),
     )
-    return replace(target, **changes)  # type: ignore[arg-type]  # the tests' own names
+    return replace(target, **changes)
 
 
 def training(root: Path) -> Tree:

@@ -3,11 +3,11 @@
 import hashlib
 import os
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from contract.connected import (
     Pins,

@@ -3,11 +3,11 @@
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from contract.connected import Pins, box_at, names, probes, read, target_for, training, wanted, watching
 from harvestd.errors import Retry

@@ -5,7 +5,6 @@ import re
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
+from msgspec.structs import replace
 
 from contract.connected import (
     Pins,

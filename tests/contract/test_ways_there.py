@@ -1,9 +1,9 @@
 """Jump hosts and configuration files, against real OpenSSH."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from contract.connected import Pins, fill, outcome, read, target_for, training, wanted, watching
 from harvestd.errors import HostQuarantined

@@ -1,13 +1,13 @@
 """`harvestd safe` and `harvestd wait` on a real box, beside a running daemon and without one."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import anyio
 import anyio.to_thread
 import pytest
+from msgspec.structs import replace
 
 from harvestd.catalogue import reading
 from harvestd.catalogue.asking import ask

@@ -1,11 +1,11 @@
 """Verdicts on real boxes: drained once all is at home and quiet, and not for one reason after the other."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from harvestd.convention.circumstances import Checkout, Outside
 from harvestd.convention.verdict import Answer, LossKind, ReasonKind

@@ -1,10 +1,10 @@
 """Whatever a box shows: places stay in the root and are claimed once, every file has its line, plans come to an end."""
 
 from collections import Counter
-from dataclasses import replace
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from harvestd.convention.facts import ConfigFacts, TrainingInfo
 from harvestd.convention.naming import Evidence, NamingContext, free_name, name_run

@@ -5,12 +5,12 @@ box's files alone and by nothing of theirs; what came home is what plans said, a
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from msgspec.structs import replace
 
 from harvestd.convention.circumstances import Outside
 from harvestd.convention.evidence import Damaged

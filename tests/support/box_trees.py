@@ -5,8 +5,10 @@ seconds before the box's present, or after it where negative.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
+
+from msgspec.structs import replace
 
 from harvestd.convention.facts import ConfigFacts, TrainingInfo
 from harvestd.convention.knowledge import Knowledge

@@ -1,7 +1,9 @@
 """A made-up box and its home, with all that a verdict on it rests on: drained, until a test changes something."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from harvestd.convention.accounting import not_here
 from harvestd.convention.artifacts import DATASETS
@@ -72,7 +74,7 @@ class Scene:
 
     def tell(self, **changes: object) -> None:
         """Let the box say something else of itself."""
-        self.told = replace(self.told or NOBODY, **changes)  # type: ignore[arg-type]  # a test's own words
+        self.told = replace(self.told or NOBODY, **changes)
 
     def ask(self, kind: RequestKind, **detail: object) -> None:
         """Ask for something of the run by hand."""

@@ -5,12 +5,13 @@ Their boxes say of themselves what the test wants.
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import anyio
 import pytest
 import structlog.testing
+from msgspec.structs import replace
 
 from harvestd.convention.circumstances import Circumstances, Outside
 from harvestd.convention.verdict import ReasonKind, Verdict

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+from msgspec import structs
+
 from harvestd.convention.accounting import not_here
 from harvestd.convention.evidence import NotHere
 from harvestd.convention.layout import LeftOut
@@ -79,7 +81,7 @@ def test_a_dead_run_leaves_its_last_line() -> None:
     scene.box.add_run(RUN)
     scene.home.learn(scene.box)
     plan = scene.home.plan(scene.box)
-    scene.home.do(replace(plan, follows=()), scene.box)
+    scene.home.do(structs.replace(plan, follows=()), scene.box)
     scene.home.follow(f"{ROOT}/{LOG}", plan, scene.box, torn=LINE)
     unknown = scene.home.plan(scene.box, 1000.0)
     assert not unknown.follows

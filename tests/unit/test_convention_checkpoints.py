@@ -1,9 +1,9 @@
 """Which checkpoints come home, and when the link to the newest one is made there."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.selection import CheckpointPolicy, Selection

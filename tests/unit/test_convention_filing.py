@@ -1,9 +1,9 @@
 """Where evals are filed: with their run, with every experiment of their model, or nowhere yet."""
 
 import time
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from harvestd.convention.facts import ConfigFacts
 from harvestd.convention.patterns import Finetuned

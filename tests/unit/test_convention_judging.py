@@ -1,9 +1,10 @@
 """The verdict as a table: one line a situation, each of which differs from a drained box in what its line says."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
+from msgspec.structs import replace
 
 from harvestd.convention.circumstances import Checkout, Circumstances, Outside
 from harvestd.convention.evidence import Damaged, Evidence
@@ -449,7 +450,7 @@ def test_a_box_of_strangers_is_no_comfort() -> None:
     """Each thing that a box can't say counts against it alone."""
     for name in ("gpu_processes", "log_ins", "transfers", "outside", "checkouts"):
         scene = drained()
-        scene.told = replace(NOBODY, **{name: None})  # type: ignore[arg-type]  # one field after the other
+        scene.told = replace(NOBODY, **{name: None})
         assert scene.verdict().answer is Answer.NOT_SAFE, name
     assert drained().verdict().answer is Answer.SAFE, T
 

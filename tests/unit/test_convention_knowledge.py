@@ -1,6 +1,6 @@
 """What is known, indexed."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from harvestd.convention.artifacts import Kind
 from harvestd.convention.knowledge import Knowledge

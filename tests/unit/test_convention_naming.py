@@ -1,8 +1,7 @@
 """How an experiment gets its name: which source answers, and what happens when a name is taken."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from harvestd.convention.facts import ConfigFacts, TrainingInfo
 from harvestd.convention.knowledge import Knowledge

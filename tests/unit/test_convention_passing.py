@@ -1,9 +1,9 @@
 """Checkpoints that are here only until a newer one is: the rolling one, and the provisional one of a run that died."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from harvestd.convention.checkpoints import is_passing, rank
 from harvestd.convention.lives import Life

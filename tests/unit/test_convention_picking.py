@@ -1,6 +1,6 @@
 """One run and what belongs to it, picked out of a box that shows others beside it."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from harvestd.convention.facts import ConfigFacts
 from harvestd.convention.picking import possible

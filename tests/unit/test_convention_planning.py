@@ -1,9 +1,9 @@
 """Plans of one host: nothing is planned twice, only what changed is planned again, and nothing is overwritten."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from harvestd.convention.artifacts import Value
 from harvestd.convention.paths import LocalPath

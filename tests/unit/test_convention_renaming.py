@@ -1,8 +1,7 @@
 """What an experiment is called once more is known of its run."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from harvestd.convention.naming import UNKNOWN, ExperimentName, Part
 from harvestd.convention.patterns import RunName, run_name

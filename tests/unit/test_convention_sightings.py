@@ -1,8 +1,7 @@
 """How long a file has stood unchanged."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from harvestd.convention.artifacts import Kind
 from harvestd.convention.layout import Group, Source, Wanted

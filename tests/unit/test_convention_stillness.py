@@ -1,6 +1,6 @@
 """For how long nothing has moved: by looks that follow each other, on our clock alone."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from harvestd.convention.sightings import Sightings
 from harvestd.convention.stillness import Stillness

@@ -1,8 +1,7 @@
 """Surveying one host again and again: what did not change is taken over, everything else is understood anew."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from harvestd.convention.selection import Selection
 from harvestd.convention.snapshot import TreeState

@@ -1,8 +1,7 @@
 """Whose hardware a run is named after: that of the machine that wrote it, where it is known."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from harvestd.harvest.house import House
 from harvestd.harvest.machines import Machines

@@ -1,9 +1,10 @@
 """Who may be released, situation by situation."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
 from harvestd.convention.verdict import Answer, Loss, LossKind, Reason, ReasonKind, Verdict
@@ -169,7 +170,7 @@ def test_the_machine_is_the_one_whose_verdict_began(then: Who, now: Who, why: st
 )
 def test_the_box_is_the_instance_that_is_named(changed: dict[str, object], why: str) -> None:
     """Address, hostname where given, state and the possibility to end it speak for it, or it stays."""
-    found = why_not_named(DRAINED, WHO, replace(NAMED, **changed))  # type: ignore[arg-type]  # the table's own kinds
+    found = why_not_named(DRAINED, WHO, replace(NAMED, **changed))
     assert (why in found) if why else found == ""
 
 

@@ -3,7 +3,6 @@
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import cast
@@ -11,6 +10,7 @@ from typing import cast
 import anyio
 import pytest
 import structlog.testing
+from msgspec.structs import replace
 
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
 from harvestd.catalogue.opening import open_catalogue
@@ -389,7 +389,7 @@ async def test_who_comes_during_the_last_check_is_seen(site: Site, company: dict
     alone = box.says
 
     def come(_: str) -> None:
-        box.says = replace(alone, **company)  # type: ignore[arg-type]  # by the names of its fields
+        box.says = replace(alone, **company)
 
     site.on_check = come
     async with site.releasing() as said:

@@ -1,11 +1,11 @@
 """Runs that fall silent, as they are told: once, and only of those that should go on. On a clock of the tests' own."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import structlog.testing
+from msgspec.structs import replace
 
 from harvestd.catalogue.opening import open_catalogue
 from harvestd.convention.facts import TrainingInfo

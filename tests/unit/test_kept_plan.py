@@ -1,6 +1,6 @@
 """A plan is kept only while nothing can have changed it."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.layout import Survey

@@ -7,19 +7,19 @@ nothing can be told to the daemon; and no answer is ever allowed to other origin
 
 import hmac
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from harvestd.convention.values import Immutable
+
 _HERE: Final = re.compile(r"(?:127(?:\.[0-9]{1,3}){3}|localhost|\[::1\])(?::[0-9]{1,5})?", re.ASCII)
 _READING: Final = frozenset({"GET", "HEAD"})
 
 
-@dataclass(frozen=True, slots=True)
-class OwnDoor:
+class OwnDoor(Immutable):
     """The Unix socket."""
 
     def refusal(self, request: Request) -> Response | None:  # noqa: ARG002  (as the other door's)
@@ -27,8 +27,7 @@ class OwnDoor:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class LoopbackDoor:
+class LoopbackDoor(Immutable):
     """The address on loopback."""
 
     token: bytes | None = None

@@ -4,7 +4,6 @@ A reader that doesn't take what is sent is cut off after some seconds; one that 
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
@@ -14,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from harvestd.api.connection import abort
 from harvestd.api.source import Source
+from harvestd.convention.values import Immutable
 from harvestd.telemetry.recent import RECENT, Reader, Remembered
 
 BEAT: Final = 15.0
@@ -29,8 +29,7 @@ _CUT: Final = 'event: cut\ndata: {"event":"events.cut","level":"warning"}\n\n'
 _AT_ONCE: Final = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(Immutable):
     """Which events are wanted; an empty text: all."""
 
     host: str = ""

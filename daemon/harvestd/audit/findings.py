@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from harvestd.convention.values import value
+from harvestd.convention.values import Immutable
 
 
 class Kind(StrEnum):
@@ -35,8 +35,7 @@ class Kind(StrEnum):
 _HARMLESS = frozenset({Kind.BEHIND, Kind.LONGER, Kind.FOREIGN, Kind.UNSETTLED, Kind.LAX})
 
 
-@value
-class Finding:
+class Finding(Immutable):
     """One thing that is not as it is on record."""
 
     kind: Kind

@@ -9,7 +9,9 @@ nothing. What only boxes and people know (host keys, facts of runs, what waits) 
 import hashlib
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+
+from msgspec import field
+from msgspec.structs import replace
 
 from harvestd.convention.artifacts import Kind
 from harvestd.convention.facts import ConfigFacts, InvalidFacts, TrainingInfo, parse_config, parse_training_info
@@ -20,6 +22,7 @@ from harvestd.convention.placing import UNFILED
 from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
 from harvestd.convention.snapshot import Version
 from harvestd.convention.twins import head_of
+from harvestd.convention.values import Immutable
 from harvestd.errors import Fatal
 from harvestd.store.failures import Conflict, Damaged, Refused
 from harvestd.store.manifest import FiledFile, FileState, Manifest
@@ -36,8 +39,7 @@ _UNKNOWN = Version(-1, 0)
 """Of a file that a box has: it will differ from this one, and be read again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rebuilt:
+class Rebuilt(Immutable):
     """What one manifest and its files come to."""
 
     experiment: ExperimentRecord | None
@@ -53,8 +55,7 @@ class Rebuilt:
     """Files that the manifest names and that don't stand there as it says."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unreadable:
+class Unreadable(Immutable):
     """A directory with a manifest of which nothing could be taken over."""
 
     directory: str

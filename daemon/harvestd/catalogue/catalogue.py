@@ -6,11 +6,11 @@ database can't be written: then nothing more may be published.
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import anyio.to_thread
+from msgspec.structs import replace
 from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects.sqlite import dialect, insert
 

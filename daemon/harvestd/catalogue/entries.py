@@ -3,15 +3,14 @@
 from enum import StrEnum
 
 from harvestd.convention.records import FileRecord
-from harvestd.convention.values import value
+from harvestd.convention.values import Immutable
 from harvestd.convention.verdict import Verdict
 
 GONE = "gone"
 ENDING = "ending"
 
 
-@value
-class HostRecord:
+class HostRecord(Immutable):
     """A host as it was last seen."""
 
     name: str
@@ -28,8 +27,7 @@ class HostRecord:
     pending_bytes: int = 0
 
 
-@value
-class VerdictRecord:
+class VerdictRecord(Immutable):
     """A verdict on one host, with what the host costs. Times are Unix seconds on our clock."""
 
     identity: str
@@ -42,8 +40,7 @@ class VerdictRecord:
     """In hundredths of the cloud's currency; None: nobody said."""
 
 
-@value
-class Transfer:
+class Transfer(Immutable):
     """A file that is half in staging."""
 
     name: str
@@ -54,8 +51,7 @@ class Transfer:
     """Bytes that are surely on disk."""
 
 
-@value
-class Intent:
+class Intent(Immutable):
     """Files that were about to be published together, or removed, on record until it is known what became of them."""
 
     id: int
@@ -76,8 +72,7 @@ class ReleaseOutcome(StrEnum):
     RELEASED = "released"
 
 
-@value
-class Decision:
+class Decision(Immutable):
     """What was decided about releasing one host; its time is in Unix seconds on our clock."""
 
     host: str

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from harvestd.convention.layout import LeftOut
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
 from harvestd.convention.requests import Request
+from harvestd.convention.values import Immutable
 
 
 @contextmanager
@@ -98,8 +98,7 @@ def request(connection: Connection, number: int) -> Request | None:
     return rows.request_of(row) if row else None
 
 
-@dataclass(frozen=True, slots=True)
-class Holding:
+class Holding(Immutable):
     """How much of an experiment is here."""
 
     files: int

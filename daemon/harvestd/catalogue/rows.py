@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any, Final
 
+from msgspec.structs import asdict
 from sqlalchemy import Row
 
 from harvestd.catalogue import schema

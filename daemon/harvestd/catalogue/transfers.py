@@ -1,9 +1,9 @@
 """The journal of files that are half in staging: how far each is surely on disk, so that it goes on from there."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import anyio.to_thread
+from msgspec.structs import asdict
 from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects.sqlite import insert
 

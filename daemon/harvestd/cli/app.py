@@ -3,20 +3,19 @@
 So `harvestd --help` needs neither SSH nor a database: the lines of its list stand in a table here.
 """
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
 from harvestd import __version__
 from harvestd.cli.flags import with_flags
+from harvestd.convention.values import Immutable
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(Immutable):
     """Where a command stands, and what the list says of it, in a line."""
 
     module: str

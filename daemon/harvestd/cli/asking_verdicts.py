@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -21,6 +20,7 @@ from harvestd.cli import judging, quantities
 from harvestd.cli.presence import daemon_pid
 from harvestd.cli.waiting import Line
 from harvestd.convention.requests import REFUSED, Request, RequestKind
+from harvestd.convention.values import Immutable
 from harvestd.convention.verdict import Answer, Reason, ReasonKind, Verdict
 from harvestd.errors import ExitCode, Fatal
 from harvestd.harvest.alone import looked_at_once, watching_alone
@@ -45,8 +45,7 @@ _RESTARTING: Final = 30.0
 """Seconds for which a daemon that ended may come back."""
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(Immutable):
     """The host that is asked about."""
 
     settings: Settings

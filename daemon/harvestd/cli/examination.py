@@ -7,7 +7,6 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
@@ -16,6 +15,7 @@ import anyio.to_thread
 from harvestd.catalogue import reading
 from harvestd.cli import quantities
 from harvestd.convention.snapshot import Listing, Snapshot, TreeState
+from harvestd.convention.values import Immutable
 from harvestd.errors import HarvestError, HostQuarantined, Retry, unwrapped
 from harvestd.harvest.house import House
 from harvestd.harvest.opening import scratch_house
@@ -31,8 +31,7 @@ _CLOCK_TOLERANCE = 60.0
 """Seconds by which a box's clock may be off before it is worth a word; nothing here relies on it alone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Immutable):
     """One thing that was looked at."""
 
     what: str
@@ -41,8 +40,7 @@ class Finding:
     hint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Examined:
+class Examined(Immutable):
     """A host, or this machine."""
 
     name: str

@@ -1,7 +1,6 @@
 """`harvestd experiments`: the directories of the data root, and how much of each is here."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import click
 from sqlalchemy import Connection
@@ -13,6 +12,7 @@ from harvestd.cli.loading import settings_of
 from harvestd.cli.output import Page, print_json
 from harvestd.cli.tables import Column, Row, Styled
 from harvestd.convention.records import ExperimentRecord, RunRecord
+from harvestd.convention.values import Immutable
 
 _EXPERIMENTS = """\b
 --json: experiments[] {experiment, id, aliases[], gone, runs[], finished, evals, files, bytes, newest}
@@ -27,8 +27,7 @@ _COLUMNS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _View:
+class _View(Immutable):
     experiment: ExperimentRecord
     runs: Sequence[RunRecord]
     holding: reading.Holding

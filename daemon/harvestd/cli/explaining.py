@@ -1,7 +1,6 @@
 """Where a file here came from, and why something on a box is not here: from the catalogue alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
@@ -14,13 +13,13 @@ from harvestd.convention.layout import LeftOut
 from harvestd.convention.paths import RESERVED
 from harvestd.convention.records import FileRecord
 from harvestd.convention.reports import is_report
+from harvestd.convention.values import Immutable
 from harvestd.errors import ExitCode, Fatal
 
 _MANIFEST = "manifest.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(Immutable):
     """What is known of a place."""
 
     asked: str

@@ -1,7 +1,6 @@
 """Carrying out `harvestd fetch` where no daemon runs, and its answer: the page and the JSON document."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import anyio
 
@@ -13,6 +12,7 @@ from harvestd.cli.output import Page, print_json
 from harvestd.cli.passes import exit_code_of, tell_troubles, visit
 from harvestd.cli.presence import daemon_pid
 from harvestd.cli.waiting import answers
+from harvestd.convention.values import Immutable
 from harvestd.errors import ExitCode, Fatal
 from harvestd.harvest import passes
 from harvestd.harvest.passes import HostOutcome
@@ -20,8 +20,7 @@ from harvestd.inventory.provider import Host
 from harvestd.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Immutable):
     """One call of a command that asks for something."""
 
     settings: Settings

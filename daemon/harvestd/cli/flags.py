@@ -4,11 +4,14 @@ Of a flag that is given twice the later one counts; `--set` adds up. Nothing her
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import click
+from msgspec import field
+from msgspec.structs import replace
+
+from harvestd.convention.values import Immutable
 
 Format = Literal["auto", "json", "console"]
 Level = Literal["debug", "info", "warning", "error"]
@@ -16,8 +19,7 @@ Level = Literal["debug", "info", "warning", "error"]
 CommandT = TypeVar("CommandT", bound=Callable[..., Any] | click.Command)
 
 
-@dataclass(frozen=True, slots=True)
-class Flags:
+class Flags(Immutable):
     """The flags of one call; click carries them as the context's object."""
 
     config: Path | None = None

@@ -1,7 +1,6 @@
 """What a person can ask for beside what the rules bring: a run, and what of it lies on boxes, from the catalogue."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
@@ -14,6 +13,7 @@ from harvestd.convention.layout import LeftOut
 from harvestd.convention.patterns import checkpoint_step
 from harvestd.convention.records import FileRecord, RunRecord
 from harvestd.convention.requests import RECORDS, Request, Wishes, wishes_of
+from harvestd.convention.values import Immutable
 from harvestd.errors import ExitCode, Fatal
 
 COLUMNS = (
@@ -26,8 +26,7 @@ COLUMNS = (
 _CHECKPOINTS = "training_state"
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(Immutable):
     """One thing that a rule leaves out on boxes."""
 
     thing: str
@@ -38,8 +37,7 @@ class Offer:
     hosts: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(Immutable):
     """A run, and all that can be said of asking for it."""
 
     runs: tuple[RunRecord, ...]

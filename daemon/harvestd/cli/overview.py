@@ -1,7 +1,6 @@
 """Hosts and runs as the catalogue knows them, as rows for a page and as JSON."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
@@ -10,6 +9,7 @@ from harvestd.catalogue.entries import ENDING, GONE, VerdictRecord
 from harvestd.cli import judging, quantities
 from harvestd.cli.tables import Column, Row, Styled
 from harvestd.convention.records import ExperimentRecord, RunRecord
+from harvestd.convention.values import Immutable
 from harvestd.inventory.lambda_cloud import LambdaCloudHosts
 from harvestd.inventory.targets_file import TargetsFiles
 from harvestd.settings import Settings
@@ -45,8 +45,7 @@ _ONLY_WITH_A_DAEMON = {"connected", ENDING}
 _NEVER = "never seen"
 
 
-@dataclass(frozen=True, slots=True)
-class HostView:
+class HostView(Immutable):
     """A host as configuration and catalogue together know it."""
 
     name: str

@@ -4,14 +4,14 @@ import os
 import posixpath
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from harvestd.convention.values import Immutable
 
 _REMOTE = re.compile(r"(?P<host>[^/:]+):(?P<place>/.*)", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class RemotePlace:
+class RemotePlace(Immutable):
     """A place on a box."""
 
     place: str
@@ -23,8 +23,7 @@ class RemotePlace:
         return f"{self.host}:{self.place}" if self.host else self.place
 
 
-@dataclass(frozen=True, slots=True)
-class LocalPlace:
+class LocalPlace(Immutable):
     """A place below the data root."""
 
     path: str

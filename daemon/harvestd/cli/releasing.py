@@ -5,7 +5,6 @@ grow old over a question.
 """
 
 import sys
-from dataclasses import dataclass
 from functools import partial
 
 import anyio
@@ -19,6 +18,7 @@ from harvestd.cli.loading import settings_of
 from harvestd.cli.output import Page, print_json
 from harvestd.cli.presence import daemon_pid
 from harvestd.cli.waiting import Line, one_line
+from harvestd.convention.values import Immutable
 from harvestd.convention.verdict import Verdict
 from harvestd.errors import ExitCode, Fatal, unwrapped
 from harvestd.harvest import passes
@@ -40,8 +40,7 @@ Exit codes: 0 it is being terminated (--dry-run: it could be),
 """
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
+class _Answer(Immutable):
     """What became of a call."""
 
     host: Host

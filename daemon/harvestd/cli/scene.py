@@ -3,10 +3,10 @@
 Texts are as a box or a file gave them: `screen` escapes what it draws. Times are Unix times, sizes bytes.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 from harvestd.cli.tables import Cell, Styled
+from harvestd.convention.values import Immutable
 
 _FIRST: Final = ("ending", "quarantined", "lost", "stalled")
 """States that somebody should look at, the worst first."""
@@ -18,8 +18,7 @@ def end_of(path: str) -> str:
     return "/".join(path.rstrip("/").split("/")[-2:])
 
 
-@dataclass(frozen=True, slots=True)
-class HostLine:
+class HostLine(Immutable):
     """One host."""
 
     name: str
@@ -43,8 +42,7 @@ class HostLine:
         return len(_FIRST) + (state in _LAST), self.name
 
 
-@dataclass(frozen=True, slots=True)
-class TransferLine:
+class TransferLine(Immutable):
     """One file, or group of files, on its way."""
 
     host: str
@@ -57,8 +55,7 @@ class TransferLine:
     seconds_left: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RunLine:
+class RunLine(Immutable):
     """One run that is being written."""
 
     name: str
@@ -67,8 +64,7 @@ class RunLine:
     seconds_left: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class EventLine:
+class EventLine(Immutable):
     """One thing that happened."""
 
     at: str
@@ -79,8 +75,7 @@ class EventLine:
     """Its fields, the telling ones first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scene:
+class Scene(Immutable):
     """All that is shown at one moment, each kind with the most important first."""
 
     head: Styled

@@ -7,8 +7,9 @@ schema at this moment, is no reason to end.
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from harvestd.catalogue import reading
 from harvestd.catalogue.entries import GONE

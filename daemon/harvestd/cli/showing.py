@@ -2,7 +2,6 @@
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
@@ -13,6 +12,7 @@ from harvestd.cli.tables import Column, Row
 from harvestd.convention.layout import LeftOut
 from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
 from harvestd.convention.requests import Request
+from harvestd.convention.values import Immutable
 from harvestd.errors import ExitCode, Fatal
 
 _NAME = (Column("PART"), Column("VALUE", wide=True), Column("FROM", wide=True, mark="  from "))
@@ -30,8 +30,7 @@ _MOST_NAMES = 20
 """Of those that begin alike, as many as a person reads."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(Immutable):
     """What a name stands for."""
 
     experiment: ExperimentRecord | None

@@ -4,14 +4,13 @@ Off a terminal every row is one line and every column is aligned: that is made h
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final, Literal
 
+from harvestd.convention.values import Immutable
 from harvestd.telemetry.escaping import escaped
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(Immutable):
     """One column."""
 
     title: str
@@ -22,8 +21,7 @@ class Column:
     """What stands before a value of a wide column below another, such as an arrow."""
 
 
-@dataclass(frozen=True, slots=True)
-class Styled:
+class Styled(Immutable):
     """A value with a style of rich's, such as "green"."""
 
     text: str

@@ -1,7 +1,8 @@
 """How what was asked for by hand stands on one host, gathered while its plan is made. Pure; decides nothing itself."""
 
 from collections.abc import Collection, Iterable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from harvestd.convention.layout import Group, LeftOut, OnRequest
 from harvestd.convention.plan import Asked

@@ -5,8 +5,9 @@ copies alone are ever superseded. What is put into the choice with any other rea
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from harvestd.convention.layout import Group, RunDir
 from harvestd.convention.patterns import checkpoint_step

@@ -4,13 +4,13 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import field
 
-from harvestd.convention.values import value
+from msgspec import field
+
+from harvestd.convention.values import Immutable
 
 
-@value
-class Checkout:
+class Checkout(Immutable):
     """A git checkout in the home directory that holds work which is nowhere else."""
 
     place: str
@@ -21,8 +21,7 @@ class Checkout:
     """Commits that no remote branch holds."""
 
 
-@value
-class Outside:
+class Outside(Immutable):
     """Files outside the watched trees that changed lately."""
 
     files: int
@@ -35,8 +34,7 @@ class Outside:
     within the time and the number set; in farther places what others keep to themselves does not count."""
 
 
-@value
-class Circumstances:
+class Circumstances(Immutable):
     """What speaks for or against switching a box off beside its trees. None: the box can't say, which is no comfort."""
 
     machine: str = ""

@@ -11,7 +11,7 @@ from harvestd.convention.patterns import EvalStep, Finetuned, RunName, eval_step
 from harvestd.convention.requests import RECORDS_FILES
 from harvestd.convention.selection import Exclusion, Exclusions, Selection
 from harvestd.convention.snapshot import Entry, EntryType, Tree, Version
-from harvestd.convention.values import value
+from harvestd.convention.values import Immutable
 
 _RECORDS = frozenset(RECORDS_FILES)
 _MARKERS = ("run_meta.json", "summary.json")
@@ -31,8 +31,7 @@ _REASONS = {kind: f"{kind} is always wanted" for kind in Kind} | {Kind.RECORDS: 
 _Parts = tuple[str, ...]
 
 
-@value
-class EvalHome:
+class EvalHome(Immutable):
     """The directory that decides where an eval belongs, found from its path alone."""
 
     path: RemotePath

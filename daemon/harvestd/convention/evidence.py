@@ -4,7 +4,8 @@ The harvest gathers it from one whole look, the box's own word and the data root
 """
 
 from collections.abc import Mapping
-from dataclasses import field
+
+from msgspec import field
 
 from harvestd.convention.circumstances import Circumstances
 from harvestd.convention.layout import RunDir
@@ -14,12 +15,11 @@ from harvestd.convention.plan import Plan
 from harvestd.convention.records import RunRecord
 from harvestd.convention.sightings import Sightings
 from harvestd.convention.snapshot import Listing
-from harvestd.convention.values import value
+from harvestd.convention.values import Immutable
 from harvestd.convention.verdict import Loss, LossKind
 
 
-@value
-class Look:
+class Look(Immutable):
     """One look at all trees of a box, and the plan of what that box alone would have to bring."""
 
     listings: tuple[Listing, ...]
@@ -33,8 +33,7 @@ class Look:
     """Names that can't be used, and therefore were not looked at."""
 
 
-@value
-class RunState:
+class RunState(Immutable):
     """How one run that the box shows stands."""
 
     place: str
@@ -67,8 +66,7 @@ def run_state(
     return RunState(run.place, ended=died is True, left=left)
 
 
-@value
-class NotHere:
+class NotHere(Immutable):
     """A wanted file that is not proven to be here, beside what the plan brings or waits for."""
 
     place: str
@@ -79,8 +77,7 @@ class NotHere:
     """Whether it has a place at home that it can't be put into; else nobody is bringing it."""
 
 
-@value
-class Damaged:
+class Damaged(Immutable):
     """A file at home that came from this box and is not as it is on record."""
 
     path: LocalPath
@@ -88,8 +85,7 @@ class Damaged:
     """Bytes that it should have."""
 
 
-@value
-class Evidence:
+class Evidence(Immutable):
     """Everything about one box at one moment; the defaults are those of a box of which nothing is known."""
 
     connected: bool = False

@@ -6,8 +6,9 @@ tags and timestamps run code that raises whatever it likes, and one odd date mus
 """
 
 import json
-from dataclasses import dataclass
 from typing import Any
+
+from harvestd.convention.values import Immutable
 
 MAX_FACT_BYTES = 64 * 1024
 """A config is a few KiB; a larger one is not read."""
@@ -22,8 +23,7 @@ class InvalidFacts(ValueError):
     """The bytes are not a complete, well-formed file of their kind (yet); the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigFacts:
+class ConfigFacts(Immutable):
     """What naming and linking need of a run's config.yaml; the source is the training program's own schema."""
 
     backbone: str | None = None
@@ -34,8 +34,7 @@ class ConfigFacts:
     gns_probe: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingInfo:
+class TrainingInfo(Immutable):
     """What a checkpoint's training_info.json says."""
 
     step: int | None = None
@@ -43,8 +42,7 @@ class TrainingInfo:
     world_size: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class EvalConfig:
+class EvalConfig(Immutable):
     """What an eval_config.yaml says of the run it belongs to."""
 
     training_run: str | None = None

@@ -8,7 +8,7 @@ from harvestd.convention.artifacts import Kind
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.patterns import EvalStep, Finetuned, RunName
 from harvestd.convention.snapshot import Tree, Version
-from harvestd.convention.values import value
+from harvestd.convention.values import Immutable, value
 
 
 @value
@@ -31,8 +31,7 @@ def place_of(tree: Tree, path: RemotePath) -> str:
     return f"{tree}/{path}"
 
 
-@value
-class Wanted:
+class Wanted(Immutable):
     """A file that the convention names."""
 
     source: Source
@@ -55,8 +54,7 @@ def marker_last(members: Iterable[Wanted], marker: Source | None) -> tuple[Wante
     return tuple(sorted(members, key=lambda member: member.source is marker))
 
 
-@value
-class Group:
+class Group(Immutable):
     """Files that are complete together and move into place together: a leaf, a checkpoint, or a single file."""
 
     tree: Tree
@@ -99,8 +97,7 @@ class LeftOut:
     """Whether no rule leaves it out: it is wanted, and something here stands in its way. Not kept on record."""
 
 
-@value
-class OnRequest:
+class OnRequest(Immutable):
     """What a rule leaves out and a person can ask for: until then it stands among what is left out."""
 
     group: Group
@@ -108,8 +105,7 @@ class OnRequest:
     """How the line begins by which it is left out."""
 
 
-@value
-class RunDir:
+class RunDir(Immutable):
     """One run_* directory in a training tree."""
 
     tree: Tree
@@ -137,8 +133,7 @@ class RunDir:
         return place_of(self.tree, self.path)
 
 
-@value
-class EvalDir:
+class EvalDir(Immutable):
     """Evals that belong together: those of one run (layouts A and D), or those of one step (B and C)."""
 
     tree: Tree
@@ -167,8 +162,7 @@ class EvalDir:
         return self.run is None and self.step is not None and self.step.step == "base"
 
 
-@value
-class Survey:
+class Survey(Immutable):
     """A snapshot, understood: every entry stands in exactly one of these."""
 
     runs: tuple[RunDir, ...]

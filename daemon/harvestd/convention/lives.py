@@ -4,11 +4,10 @@ from collections.abc import Iterator
 
 from harvestd.convention.layout import RunDir, Source
 from harvestd.convention.sightings import Sightings
-from harvestd.convention.values import value
+from harvestd.convention.values import Immutable
 
 
-@value
-class Life:
+class Life(Immutable):
     """What is known of who could still write, beside what the trees show."""
 
     idle_for: float = float("inf")

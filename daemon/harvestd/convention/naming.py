@@ -7,12 +7,15 @@ that name holds the time, so that neither the TensorBoard file's nor the file sy
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+
+from msgspec import field
+from msgspec.structs import replace
 
 from harvestd.convention.facts import ConfigFacts, TrainingInfo
 from harvestd.convention.models import hardware_of_gpus, hardware_of_instance_type, model_in_names
 from harvestd.convention.patterns import RunName
+from harvestd.convention.values import Immutable
 
 UNKNOWN = "unknown"
 
@@ -33,16 +36,14 @@ def _plain(text: str, length: int) -> str:
     return _NOT_PLAIN.sub("_", text).lstrip(".-")[:length]
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Immutable):
     """One part of a name and the source that gave it."""
 
     value: str
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class ExperimentName:
+class ExperimentName(Immutable):
     """A name with its provenance."""
 
     experiment_name: Part
@@ -68,8 +69,7 @@ class ExperimentName:
         return "_".join(part.value for part in self.parts.values()) + "steps"
 
 
-@dataclass(frozen=True, slots=True)
-class NamingRule:
+class NamingRule(Immutable):
     """An operator's rule; every glob that it has must match."""
 
     experiment: str
@@ -86,8 +86,7 @@ class NamingRule:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class NamingContext:
+class NamingContext(Immutable):
     """What naming knows beside the run itself."""
 
     host: str
@@ -107,8 +106,7 @@ class NamingContext:
     models: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(Immutable):
     """What is known of one run that can name it."""
 
     config: ConfigFacts = field(default_factory=ConfigFacts)

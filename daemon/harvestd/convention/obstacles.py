@@ -7,12 +7,11 @@ from collections.abc import Iterator, Sequence
 
 from harvestd.convention.evidence import Evidence, NotHere
 from harvestd.convention.plan import Asked, Plan, Waiting
-from harvestd.convention.values import value
+from harvestd.convention.values import Immutable
 from harvestd.convention.verdict import Reason, ReasonKind
 
 
-@value
-class _Missing:
+class _Missing(Immutable):
     """Something wanted that is not here: its place on the box, and bytes."""
 
     place: str

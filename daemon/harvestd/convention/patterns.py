@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from harvestd.convention.artifacts import DATASETS
+from harvestd.convention.values import Immutable
 
 # ASCII: the digits of other scripts are digits to `re`, too, and a name at home is made of these.
 _RUN = re.compile(r"run_(?P<time>\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:_(?P<suffix>.+))?", re.DOTALL | re.ASCII)
@@ -16,8 +16,7 @@ _EVENTS = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class RunName:
+class RunName(Immutable):
     """The parsed name of a run's directory, or of the directory of a run's evals."""
 
     name: str
@@ -47,8 +46,7 @@ def checkpoint_step(component: str) -> str | None:
     return match["step"] if match else None
 
 
-@dataclass(frozen=True, slots=True)
-class EventsName:
+class EventsName(Immutable):
     """The parsed name of a TensorBoard file."""
 
     epoch: int
@@ -63,8 +61,7 @@ def events_name(component: str) -> EventsName | None:
     return EventsName(int(match["epoch"]), match["host"]) if match else None
 
 
-@dataclass(frozen=True, slots=True)
-class EvalStep:
+class EvalStep(Immutable):
     """The parsed name of an eval's step directory."""
 
     step: str
@@ -91,8 +88,7 @@ def eval_step(component: str, datasets: Sequence[str] = DATASETS) -> EvalStep | 
     return EvalStep(step, "", tail.strip("_"))
 
 
-@dataclass(frozen=True, slots=True)
-class Finetuned:
+class Finetuned(Immutable):
     """The parsed name of a `{backbone}_{fine-tuning dataset}_finetuned` directory."""
 
     backbone: str

@@ -12,14 +12,13 @@ from harvestd.convention.paths import RejectedPath
 from harvestd.convention.patterns import run_name
 from harvestd.convention.placing import Placing, Undecided, named_run
 from harvestd.convention.records import RunRecord
-from harvestd.convention.values import value
+from harvestd.convention.values import Immutable
 
 LinkOf = Callable[[EvalDir], str | None]
 """Gives what the eval_config.yaml of an eval says of its run."""
 
 
-@value
-class Belonging:
+class Belonging(Immutable):
     """What a survey shows of one run."""
 
     runs: tuple[RunDir, ...]

@@ -14,7 +14,7 @@ from harvestd.convention.paths import LocalPath
 from harvestd.convention.patterns import RunName, run_name
 from harvestd.convention.records import ExperimentRecord, RunRecord
 from harvestd.convention.selection import Selection
-from harvestd.convention.values import value
+from harvestd.convention.values import Immutable
 
 UNFILED = "_unfiled"
 
@@ -22,8 +22,7 @@ _Tuning = tuple[str, str]
 """A model as it stands in names, and its fine-tuning dataset."""
 
 
-@value
-class Home:
+class Home(Immutable):
     """A directory at home below which files are placed."""
 
     directory: LocalPath
@@ -33,8 +32,7 @@ class Home:
     """What was brought here once is not replaced by a later evaluation."""
 
 
-@value
-class Undecided:
+class Undecided(Immutable):
     """It can't be said yet where this belongs."""
 
     reason: str

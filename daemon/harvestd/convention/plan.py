@@ -3,15 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import field
 
+import msgspec
+
 from harvestd.convention.artifacts import VALUE, Kind, Value
 from harvestd.convention.layout import LeftOut, Source
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.records import FileRecord
-from harvestd.convention.values import value
+from harvestd.convention.values import Immutable, value
 
 
-@value
-class Target:
+class Target(Immutable):
     """One place at home for a file."""
 
     path: LocalPath
@@ -20,8 +21,7 @@ class Target:
     """What stands there now, an earlier version of the same file."""
 
 
-@value
-class FetchFile:
+class FetchFile(Immutable):
     """One file to bring home whole."""
 
     source: Source
@@ -53,8 +53,7 @@ class FetchGroup:
         object.__setattr__(self, "value", max(value, self.not_before))
 
 
-@value
-class Follow:
+class Follow(Immutable):
     """A growing file: append what is new, up to the last whole line or record."""
 
     source: Source
@@ -83,8 +82,7 @@ class Follow:
         return VALUE[self.kind]
 
 
-@value
-class Check:
+class Check(Immutable):
     """A file whose times changed but not its size: hash it on the box before downloading it again."""
 
     source: Source
@@ -96,16 +94,14 @@ class Check:
         return self.source.place
 
 
-@value
-class Refile:
+class Refile(Immutable):
     """A file that waited in `_unfiled` and whose run is known now: moved at home, not fetched again."""
 
     record: FileRecord
     target: Target
 
 
-@value
-class Removal:
+class Removal(Immutable):
     """A checkpoint at home that was here only until a newer one is: to be removed, now that it is."""
 
     directory: LocalPath
@@ -117,24 +113,21 @@ class Removal:
     """What stands there in the place of these files; it must, before they go."""
 
 
-@value
-class Remark:
+class Remark(Immutable):
     """A file that is here for another reason than its record says."""
 
     record: FileRecord
     reason: str
 
 
-@value
-class Link:
+class Link(Immutable):
     """A relative link to make at home."""
 
     path: LocalPath
     target: str
 
 
-@value
-class Waiting:
+class Waiting(Immutable):
     """Wanted, but not complete or not placeable yet."""
 
     place: str
@@ -144,8 +137,7 @@ class Waiting:
     """It can be taken after this long, if nothing changes; None: it depends on the box, or on another host."""
 
 
-@value
-class Asked:
+class Asked(Immutable):
     """How something that a person asked for by hand stands on this host."""
 
     run: tuple[str, str]
@@ -162,8 +154,7 @@ class Asked:
     """Why some never will be."""
 
 
-@value
-class Plan:
+class Plan(Immutable):
     """Everything that one look at a host asks for. Each remote entry that is not here stands in exactly one list."""
 
     groups: tuple[FetchGroup, ...] = ()
@@ -174,7 +165,7 @@ class Plan:
     removals: tuple[Removal, ...] = ()
     remarks: tuple[Remark, ...] = ()
     waiting: tuple[Waiting, ...] = ()
-    left_out: Mapping[str | None, tuple[LeftOut, ...]] = field(default_factory=dict)
+    left_out: Mapping[str | None, tuple[LeftOut, ...]] = msgspec.field(default_factory=dict)
     """By the experiment that it belongs to; None: to no experiment."""
     ignored: tuple[str, ...] = ()
     """The directories on the box of which a person wants nothing more."""

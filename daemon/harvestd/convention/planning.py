@@ -1,7 +1,8 @@
 """Making the plan of one host from one survey. Pure: the same arguments give the same plan."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import field
 
 from harvestd.convention import checkpoints
 from harvestd.convention.accounting import is_torn
@@ -24,6 +25,7 @@ from harvestd.convention.sightings import NO_TIME, Sightings
 from harvestd.convention.snapshot import Version
 from harvestd.convention.targets import Targets
 from harvestd.convention.twins import bringing, leader
+from harvestd.convention.values import Immutable
 
 _TAKEN_AWAY = "its experiment's directory was taken away here"
 
@@ -31,8 +33,7 @@ _Places = Sequence[tuple[Home, tuple[str, ...]]]
 """The directories at home that a group belongs in, and what stands there between them and its files."""
 
 
-@dataclass(frozen=True, slots=True)
-class Situation:
+class Situation(Immutable):
     """What a plan depends on beside the survey."""
 
     host: str

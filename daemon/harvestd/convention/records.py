@@ -6,11 +6,10 @@ from harvestd.convention.naming import Evidence, ExperimentName
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.patterns import Finetuned
 from harvestd.convention.snapshot import Version
-from harvestd.convention.values import value
+from harvestd.convention.values import Immutable
 
 
-@value
-class RunRecord:
+class RunRecord(Immutable):
     """One training run. Its key is (storage, place)."""
 
     id: str
@@ -58,8 +57,7 @@ class RunRecord:
         return self.storage, self.place
 
 
-@value
-class ExperimentRecord:
+class ExperimentRecord(Immutable):
     """One local directory of the convention."""
 
     id: str
@@ -77,8 +75,7 @@ class ExperimentRecord:
         return self.moved_to or self.name.directory
 
 
-@value
-class EvalLink:
+class EvalLink(Immutable):
     """What an eval_config.yaml said of the run that its evals belong to. Its key is (storage, place)."""
 
     storage: str
@@ -88,8 +85,7 @@ class EvalLink:
     training_run: str | None
 
 
-@value
-class FileRecord:
+class FileRecord(Immutable, gc=False):
     """One file at home, and the remote version it came from. Its key is (storage, place, target)."""
 
     storage: str

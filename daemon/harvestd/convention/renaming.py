@@ -5,8 +5,9 @@ known by now, and what was known once never becomes unknown again.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from harvestd.convention.naming import UNKNOWN, ExperimentName, Part, free_name
 from harvestd.convention.patterns import RunName

@@ -5,11 +5,12 @@ is ignored stays so until that is taken back. Settling only says that all it nam
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import field
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from harvestd.convention.values import value
+from msgspec import field
+
+from harvestd.convention.values import Immutable
 
 RECORDS = "records"
 """What `Request.thing` is where the records of a run's evals are asked for; else it is a checkpoint's directory."""
@@ -34,8 +35,7 @@ class RequestKind(StrEnum):
     """To make a verdict on a host now; its storage is the host's identity, and its place the host's name."""
 
 
-@value
-class Request:
+class Request(Immutable):
     """One row of what was asked; times are Unix seconds on our clock."""
 
     id: int
@@ -87,8 +87,7 @@ class Request:
         return f"{IGNORED if self.kind is RequestKind.IGNORE else BY_HAND}{day}"
 
 
-@value
-class Wishes:
+class Wishes(Immutable):
     """What is in force for one run, each wish as it was asked first."""
 
     ignored: Request | None = None

@@ -10,11 +10,11 @@ import json
 import re
 import struct
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from harvestd.convention.facts import MAX_MARKER_BYTES, InvalidFacts, check_marker
 from harvestd.convention.layout import Group
 from harvestd.convention.sightings import COARSE_TICK, NO_TIME, Sightings
+from harvestd.convention.values import Immutable
 
 _SAFETENSORS_PREFIX = 8
 MAX_HEADER = 100 * 1024 * 1024
@@ -30,8 +30,7 @@ HEAD_BYTES = 1024 * 1024
 """How much of a file's beginning `check_content` needs at the most; a longer safetensors header is not checked."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unsealed:
+class Unsealed(Immutable):
     """Not complete yet, and why."""
 
     reason: str

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import field
 from enum import StrEnum
 from fnmatch import fnmatchcase, translate
 from functools import lru_cache
 
+from msgspec import field
+
 from harvestd.convention.artifacts import DATASETS, PRUNED_DIRECTORIES, TEMPORARY_FILES
-from harvestd.convention.values import value
+from harvestd.convention.values import Immutable
 
 _TEMPORARY = re.compile("|".join(translate(pattern) for pattern in TEMPORARY_FILES))
 
@@ -23,8 +24,7 @@ class CheckpointPolicy(StrEnum):
     ALL = "all"
 
 
-@value
-class Selection:
+class Selection(Immutable):
     """The operator's choice, as the planner needs it; made from the `[select]` and `[naming]` sections."""
 
     checkpoint: CheckpointPolicy = CheckpointPolicy.FINAL
@@ -39,8 +39,7 @@ class Selection:
     """The directory name of the one run that is wanted, with its evals; None: all."""
 
 
-@value
-class Exclusion:
+class Exclusion(Immutable):
     """Why something is left out, and how much of its path the reason covers."""
 
     reason: str
@@ -55,8 +54,7 @@ _OTHER_TOOLS = -1
 """The rank of the rule on other tools' directories: it goes before the operator's patterns, which count from 0."""
 
 
-@value
-class _Ranked:
+class _Ranked(Immutable):
     """What excludes a path: of several rules the first one says it, and of several of its levels the topmost."""
 
     rank: int

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+import msgspec
+
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.values import value
+from harvestd.convention.values import Immutable
 
 
 class TreeKind(StrEnum):
@@ -47,8 +49,7 @@ class EntryType(StrEnum):
     """A directory that was not walked; its version's size is the total where it was counted, else -1."""
 
 
-@value
-class Version:
+class Version(Immutable, gc=False):
     """What tells one content of a remote file from another, as fstat shows it. Two equal versions: unchanged."""
 
     size: int
@@ -60,8 +61,7 @@ class Version:
     """0 where the transport can't say (SFTP)."""
 
 
-@value
-class Entry:
+class Entry(Immutable, gc=False):
     """One directory entry below a tree, never following links."""
 
     path: RemotePath
@@ -84,8 +84,7 @@ class TreeState(StrEnum):
     """The directory of a tree before it in the watch list, by another root's way (a link): looked at there alone."""
 
 
-@value
-class Listing:
+class Listing(Immutable):
     """Everything below one tree."""
 
     tree: Tree
@@ -94,14 +93,13 @@ class Listing:
     """st_dev of the tree, 0 if unknown: another number means another file system is mounted there."""
     filesystem: str = ""
     """The file system's kind from the box's mount table, e.g. ext4, nfs4; empty if unknown."""
-    entries: Mapping[RemotePath, Entry] = field(default_factory=dict)
+    entries: Mapping[RemotePath, Entry] = msgspec.field(default_factory=dict)
     """Never changed once they were handed out: what holds the same object has seen the same entries."""
     unreadable: tuple[RemotePath, ...] = ()
     """Directories below the tree that the box's user may not list."""
 
 
-@value
-class Snapshot:
+class Snapshot(Immutable):
     """All trees of one host in one look."""
 
     listings: tuple[Listing, ...]

@@ -7,12 +7,13 @@ NaN tokens in healthy logs: only `loss` counts, and only where it was finite bef
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from statistics import median
 from typing import Final
 
+from msgspec.structs import replace
+
 from harvestd.convention.progress import step_of
-from harvestd.convention.values import value
+from harvestd.convention.values import Immutable
 
 _GAPS: Final = 16
 """As many of the last ones say what is usual."""
@@ -23,8 +24,7 @@ _LEAST: Final = 300.0
 """Seconds that any run may be silent."""
 
 
-@value
-class Reading:
+class Reading(Immutable):
     """What one line of a log says."""
 
     step: int
@@ -32,8 +32,7 @@ class Reading:
     """None where it says nothing of it; of a whole number only that it is one."""
 
 
-@value
-class Stride:
+class Stride(Immutable):
     """What is known of how one run goes."""
 
     began: float

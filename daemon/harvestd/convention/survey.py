@@ -17,19 +17,17 @@ from harvestd.convention.selection import Selection
 from harvestd.convention.snapshot import Listing, Snapshot, Tree, TreeKind, TreeState
 from harvestd.convention.sorting import Below, HomeT, SortedTree
 from harvestd.convention.training import understand_run
-from harvestd.convention.values import value
+from harvestd.convention.values import Immutable
 
 DirT = TypeVar("DirT")
 
 
-@value
-class _RunHome:
+class _RunHome(Immutable):
     path: RemotePath
     name: RunName
 
 
-@value
-class _Seen(Generic[HomeT, DirT]):
+class _Seen(Immutable, Generic[HomeT, DirT]):
     """A tree, understood, and what it was understood from."""
 
     listing: Listing
@@ -46,8 +44,7 @@ class _Seen(Generic[HomeT, DirT]):
         return self.listing.entries is listing.entries and self.listing.unreadable == listing.unreadable
 
 
-@value
-class _Convention(Generic[HomeT, DirT]):
+class _Convention(Immutable, Generic[HomeT, DirT]):
     """How one kind of tree is understood."""
 
     home_of: Callable[[tuple[str, ...], Selection], HomeT | None]

@@ -9,14 +9,13 @@ from collections.abc import Collection
 
 from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.records import RunRecord
-from harvestd.convention.values import value
+from harvestd.convention.values import Immutable
 
 _LOG = ("training_run", "logs", "train_log.jsonl")
 """In the experiment's directory."""
 
 
-@value
-class Fingerprint:
+class Fingerprint(Immutable):
     """What tells one run from another of the same name."""
 
     config: str
@@ -25,8 +24,7 @@ class Fingerprint:
     """SHA-256 of its log's first line; None while there is none."""
 
 
-@value
-class Undecidable:
+class Undecidable(Immutable):
     """It can't be said yet whether this is another's run."""
 
     other: RunRecord

@@ -4,11 +4,12 @@ Three answers, and nothing between them: *safe*; *safe except* for losses that a
 What is not known counts against a box: an answer of *safe* is given by proofs, never for want of objections.
 """
 
-from dataclasses import field
 from datetime import timedelta
 from enum import StrEnum
 
-from harvestd.convention.values import value
+from msgspec import field
+
+from harvestd.convention.values import Immutable
 
 
 class Answer(StrEnum):
@@ -60,8 +61,7 @@ class ReasonKind(StrEnum):
     """It could not be found out what would be lost."""
 
 
-@value
-class Reason:
+class Reason(Immutable):
     """One thing that stands in the way."""
 
     kind: ReasonKind
@@ -85,8 +85,7 @@ class LossKind(StrEnum):
     """In git checkouts of the home directory."""
 
 
-@value
-class Loss:
+class Loss(Immutable):
     """Something that would be lost, or would survive elsewhere."""
 
     kind: LossKind
@@ -98,8 +97,7 @@ class Loss:
     """How many files."""
 
 
-@value
-class Survival:
+class Survival(Immutable):
     """Something that lies on storage which outlives the box and is reachable through another."""
 
     loss: Loss
@@ -107,8 +105,7 @@ class Survival:
     """The name of that host."""
 
 
-@value
-class Verdict:
+class Verdict(Immutable):
     """All that was found out about one host at one moment."""
 
     answer: Answer

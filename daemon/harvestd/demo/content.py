@@ -7,11 +7,11 @@ bytes.
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import yaml
 
+from harvestd.convention.values import Immutable
 from harvestd.demo.chance import fraction, wobble
 
 STEP_SECONDS = 225
@@ -23,8 +23,7 @@ _NAN_STEP = 2
 _RATIO_PARTS = ("mean", "median", "p90", "p99", "max")
 
 
-@dataclass(frozen=True, slots=True)
-class RunSpec:
+class RunSpec(Immutable):
     """The facts of one made-up training run; all of its files follow from them."""
 
     timestamp: str = "2025-08-20_03-31-43"

@@ -9,10 +9,10 @@ import gzip
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import yaml
 
+from harvestd.convention.values import Immutable
 from harvestd.demo.chance import fraction, wobble
 from harvestd.demo.content import RunSpec
 
@@ -23,8 +23,7 @@ _BASE_SKILL = 0.42
 _PASS_RATE_DIVISOR = 8
 
 
-@dataclass(frozen=True, slots=True)
-class EvalSpec:
+class EvalSpec(Immutable):
     """The facts of one made-up eval of one run's checkpoints (or of the base model) on one dataset."""
 
     run: RunSpec

@@ -9,7 +9,6 @@ import os
 import string
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -18,6 +17,7 @@ import anyio
 import asyncssh
 from anyio.abc import TaskGroup, TaskStatus
 
+from harvestd.convention.values import Immutable
 from harvestd.demo.commands import execute
 from harvestd.demo.read_only_sftp import ReadOnlySFTPServer
 
@@ -28,8 +28,7 @@ _GPUS = (["NVIDIA H100 80GB HBM3"], ["NVIDIA A100-SXM4-80GB"] * 8)
 """What nvidia-smi shows, in turn; the tree of a box may say otherwise, as on a real one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
+class Box(Immutable):
     """One running box of the fleet."""
 
     name: str
@@ -39,8 +38,7 @@ class Box:
     """What stands for /home/ubuntu/localfs; it has training_runs and eval_runs, empty at first."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Running:
+class _Running(Immutable):
     box: Box
     scope: anyio.CancelScope
     ended: anyio.Event

@@ -8,10 +8,10 @@ import hashlib
 import itertools
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import anyio
 import anyio.to_thread
+from msgspec.structs import replace
 
 from harvestd import failpoints
 from harvestd.convention.artifacts import Kind
@@ -20,6 +20,7 @@ from harvestd.convention.paths import LocalPath
 from harvestd.convention.plan import Follow
 from harvestd.convention.records import FileRecord
 from harvestd.convention.snapshot import Version
+from harvestd.convention.values import Immutable
 from harvestd.errors import HarvestError
 from harvestd.harvest.house import House
 from harvestd.harvest.open_files import OPEN_FILES, OpenFiles
@@ -40,8 +41,7 @@ STEP = 8 * 1024 * 1024
 TAIL = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
+class _Part(Immutable):
     """What one answer brought for one file."""
 
     follow: Follow

@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from harvestd.convention.layout import RunDir, Survey
 from harvestd.convention.naming import name_run

@@ -6,11 +6,11 @@ and the whole look last of all.
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
 import anyio.to_thread
+from msgspec.structs import replace
 
 from harvestd.convention.accounting import not_here, storages_of
 from harvestd.convention.artifacts import GROWING

@@ -6,11 +6,11 @@ when a person makes an empty directory of its name.
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
+from msgspec.structs import replace
 
 from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.records import ExperimentRecord

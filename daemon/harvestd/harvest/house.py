@@ -17,6 +17,7 @@ from harvestd.convention.selection import CheckpointPolicy, Selection
 from harvestd.convention.sightings import NO_TIME
 from harvestd.convention.snapshot import Tree, TreeKind
 from harvestd.convention.strides import Stride
+from harvestd.convention.values import Immutable
 from harvestd.harvest.attending import Attending
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.budgets import Bandwidth, MemoryBudget
@@ -40,8 +41,7 @@ _LEAST_WINDOW = 64 * 1024
 _STORING = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Showing:
+class Showing(Immutable):
     """What one connected host showed last."""
 
     storage: str
@@ -49,8 +49,7 @@ class Showing:
     """The places of its evals."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outlook:
+class Outlook(Immutable):
     """What one look at a host came to."""
 
     host: Host

@@ -1,12 +1,10 @@
 """The newest verdict on each host, and how old it is. Values: whoever shows or acts on one says when it was made."""
 
-from dataclasses import dataclass
-
+from harvestd.convention.values import Immutable
 from harvestd.convention.verdict import Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(Immutable):
     """A verdict on one host."""
 
     verdict: Verdict

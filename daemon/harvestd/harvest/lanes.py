@@ -13,6 +13,7 @@ from math import ceil
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
+from harvestd.convention.values import Immutable
 from harvestd.harvest.budgets import MemoryBudget
 from harvestd.harvest.segments import LAST
 from harvestd.remote.box import Reader
@@ -28,8 +29,7 @@ _ROUND_TRIP_EACH = 0.008
 """Seconds of round trip that one connection bridges: stock TCP has 4 MiB on the way, which is 500 MB/s over 8 ms."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Immutable):
     """A reader on a connection of its own."""
 
     reader: Reader

@@ -7,7 +7,8 @@ one answer of the box; where none of them names a run's model, one adapter_confi
 import hashlib
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec.structs import replace
 
 from harvestd.convention.artifacts import Kind
 from harvestd.convention.facts import (
@@ -25,6 +26,7 @@ from harvestd.convention.records import EvalLink, ExperimentRecord, RunRecord
 from harvestd.convention.seals import unsealed
 from harvestd.convention.sightings import Sightings
 from harvestd.convention.twins import Fingerprint, Undecidable, head_of, twin_of
+from harvestd.convention.values import Immutable
 from harvestd.harvest.house import House
 from harvestd.harvest.small_files import read_small
 from harvestd.inventory.provider import Host
@@ -33,8 +35,7 @@ from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
 
 
-@dataclass(frozen=True, slots=True)
-class _Learned:
+class _Learned(Immutable):
     """What this look tells of one run."""
 
     config: ConfigFacts | None

@@ -3,7 +3,8 @@
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from harvestd.convention.layout import EvalDir, LeftOut, Survey
 from harvestd.convention.lives import Life

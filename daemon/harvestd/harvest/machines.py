@@ -5,12 +5,12 @@ On a shared file system the host that shows a run need not be the one that wrote
 
 from dataclasses import dataclass, field
 
+from harvestd.convention.values import Immutable
 from harvestd.inventory.provider import Host
 from harvestd.remote.box import BoxFacts
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(Immutable):
     """A host, and what its machine said of itself."""
 
     host: Host

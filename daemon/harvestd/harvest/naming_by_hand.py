@@ -2,9 +2,9 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 
 import anyio.to_thread
+from msgspec.structs import replace
 
 from harvestd.convention.facts import ConfigFacts
 from harvestd.convention.models import model_in_names
@@ -16,6 +16,7 @@ from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
 from harvestd.convention.renaming import BY_HAND, given
 from harvestd.convention.requests import REFUSED, Request
 from harvestd.convention.snapshot import Version
+from harvestd.convention.values import Immutable
 from harvestd.harvest.house import House
 from harvestd.harvest.renaming import rename
 from harvestd.store.moving import move
@@ -28,8 +29,7 @@ _UNREAD = Version(-1, 0)
 """Of a config.yaml that nobody read: where the run appears after all, it is read then."""
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(Immutable):
     """The evals of one run that wait in `_unfiled`, the run being nowhere."""
 
     run: RunName

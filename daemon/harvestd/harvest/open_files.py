@@ -3,13 +3,12 @@
 A file that a person moved, replaced or deleted is not written to where nobody sees it: it is opened anew at its path.
 """
 
-from dataclasses import dataclass
-
 import anyio.to_thread
 
 from harvestd.convention.framing import whole_records
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.records import FileRecord
+from harvestd.convention.values import Immutable
 from harvestd.store.failures import Damaged
 from harvestd.store.growing import GrowingFile
 from harvestd.store.root import DataRoot
@@ -19,8 +18,7 @@ OPEN_FILES = 32
 """Open at once, for one host; nobody may hold more of them in one go."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
+class _Held(Immutable):
     growing: GrowingFile
     inode: int
     """By which it is known whether it still stands at its path."""

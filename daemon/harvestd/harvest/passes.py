@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
 
 import anyio
+from msgspec.structs import replace
 
 from harvestd.catalogue.entries import HostRecord
 from harvestd.convention.plan import Plan
+from harvestd.convention.values import Immutable
 from harvestd.errors import ExitCode, Fatal, HarvestError, HostQuarantined, Retry, unwrapped
 from harvestd.harvest.house import House
 from harvestd.harvest.monitor import Monitor
@@ -20,8 +21,7 @@ from harvestd.settings import Settings
 from harvestd.store.root import DataRoot
 
 
-@dataclass(frozen=True, slots=True)
-class HostOutcome:
+class HostOutcome(Immutable):
     """What a single pass, or a plan, came to for one host."""
 
     host: Host
@@ -35,8 +35,7 @@ class HostOutcome:
     """How long it took."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Immutable):
     """The hosts that are known now, and what else could not be learned."""
 
     hosts: tuple[Host, ...]

@@ -23,7 +23,7 @@ from harvestd.convention.plan import FetchFile, FetchGroup
 from harvestd.convention.records import FileRecord
 from harvestd.convention.seals import check_content
 from harvestd.convention.snapshot import Version
-from harvestd.convention.values import value
+from harvestd.convention.values import Immutable
 from harvestd.errors import HarvestError
 from harvestd.harvest.house import House
 from harvestd.harvest.recovery import settle
@@ -40,16 +40,14 @@ _NO_BYTES = "it had no bytes on the box"
 _COMPLETED = {Kind.CHECKPOINT: Event.CHECKPOINT_COMPLETED}
 
 
-@value
-class StagedFile:
+class StagedFile(Immutable):
     """One file, whole in staging: a copy for each of its targets."""
 
     file: FetchFile
     copies: tuple[Staged, ...]
 
 
-@value
-class StagedGroup:
+class StagedGroup(Immutable):
     """All files of a group, whole in staging, in the order of publishing."""
 
     group: FetchGroup

@@ -12,7 +12,7 @@ from enum import StrEnum
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
 from harvestd.convention.circumstances import Circumstances
 from harvestd.convention.judging import company_of
-from harvestd.convention.values import value
+from harvestd.convention.values import Immutable, value
 from harvestd.convention.verdict import Verdict
 from harvestd.inventory.instances import Instance
 from harvestd.inventory.lambda_cloud import LambdaCloudHosts
@@ -55,8 +55,7 @@ class Who:
         return cls(circumstances.machine, circumstances.hostname, company)
 
 
-@value
-class Safe:
+class Safe(Immutable):
     """A verdict of safe that stood until it was heard last; times in seconds, `since` and `heard` monotonic."""
 
     since: float

@@ -16,7 +16,7 @@ import anyio
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
 from harvestd.convention.cost import cents_since
 from harvestd.convention.judging import FRESH
-from harvestd.convention.values import value
+from harvestd.convention.values import Immutable
 from harvestd.convention.verdict import Verdict
 from harvestd.errors import DiskFull, HarvestError, HostQuarantined, Retry
 from harvestd.harvest.house import House
@@ -61,8 +61,7 @@ class NotNow(HarvestError):
         self.wait = wait
 
 
-@value
-class _Met:
+class _Met(Immutable):
     """Who answered when a verdict of safe began."""
 
     since: float

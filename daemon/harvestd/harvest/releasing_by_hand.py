@@ -10,7 +10,7 @@ from datetime import timedelta
 from harvestd.catalogue.database import Database, open_engine
 from harvestd.catalogue.entries import Decision
 from harvestd.catalogue.releases import Releases
-from harvestd.convention.values import value
+from harvestd.convention.values import Immutable
 from harvestd.convention.verdict import Verdict
 from harvestd.errors import HostQuarantined, Retry, unwrapped
 from harvestd.harvest.opening import scratch_house
@@ -28,8 +28,7 @@ _PATIENCE = 60.0
 """Seconds to wait for our turn to write beside a daemon."""
 
 
-@value
-class Examined:
+class Examined(Immutable):
     """What the checks came to."""
 
     verdict: Verdict | None = None

@@ -4,11 +4,11 @@ What is about to happen is recorded first, so that the next start ends what a cr
 nothing is fetched again; a directory that stands is never replaced.
 """
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
+from msgspec.structs import replace
 
 from harvestd import failpoints
 from harvestd.convention.naming import ExperimentName

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harvestd.convention.plan import FetchGroup, Follow, Plan
-from harvestd.convention.values import value
+from harvestd.convention.values import Immutable
 from harvestd.harvest.releasable import is_rented
 from harvestd.inventory.provider import Host
 from harvestd.telemetry.events import Event
@@ -21,8 +21,7 @@ _MOST = 16
 """Places that an event names; the others are counted."""
 
 
-@value
-class Missing:
+class Missing(Immutable):
     """Something wanted that is not here."""
 
     place: str

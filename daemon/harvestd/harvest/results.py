@@ -1,13 +1,11 @@
 """What a pass over one host came to."""
 
-from dataclasses import dataclass
-
 from harvestd.convention.plan import Waiting
+from harvestd.convention.values import Immutable
 from harvestd.harvest.troubles import Trouble
 
 
-@dataclass(frozen=True, slots=True)
-class PassResult:
+class PassResult(Immutable):
     """What one whole pass over a host came to."""
 
     files: int

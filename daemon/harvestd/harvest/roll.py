@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from harvestd.convention.models import hardware_of_instance_type
+from harvestd.convention.values import Immutable
 from harvestd.inventory.provider import Host
 from harvestd.remote.target import Target
 from harvestd.telemetry.events import Event
@@ -20,8 +21,7 @@ _REMEMBERED = 1_000
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Present:
+class Present(Immutable):
     """A host, and how it is reached."""
 
     host: Host

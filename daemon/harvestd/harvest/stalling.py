@@ -5,8 +5,9 @@ Told once each, and again only after the run went on. Nobody is asked and nothin
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final, Protocol
+
+from msgspec.structs import replace
 
 from harvestd.convention.artifacts import Kind
 from harvestd.convention.layout import RunDir, Survey

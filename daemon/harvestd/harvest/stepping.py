@@ -1,7 +1,8 @@
 """How far each run is: the newest step in what its log brought, and the time left at its pace."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
+
+from msgspec.structs import replace
 
 from harvestd.convention.artifacts import Kind
 from harvestd.convention.patterns import run_name

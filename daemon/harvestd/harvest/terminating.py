@@ -4,12 +4,13 @@ It decides nothing: who calls it has proved that the box may go. What comes of a
 """
 
 from contextlib import suppress
-from dataclasses import replace
 from datetime import timedelta
+
+from msgspec.structs import replace
 
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
 from harvestd.catalogue.releases import Releases
-from harvestd.convention.values import value
+from harvestd.convention.values import Immutable
 from harvestd.errors import DiskFull
 from harvestd.inventory.instances import Answer, Instance
 from harvestd.inventory.lambda_api import Ending, client_of, instances_of, terminate
@@ -23,8 +24,7 @@ _OUTCOMES = {
 }
 
 
-@value
-class Ended:
+class Ended(Immutable):
     """What came of it."""
 
     decision: Decision

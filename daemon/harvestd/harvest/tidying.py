@@ -1,9 +1,9 @@
 """What a plan asks for that moves no bytes over the wire: links, evals to file with their run, what is superseded."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import anyio.to_thread
+from msgspec.structs import replace
 
 from harvestd import failpoints
 from harvestd.convention.paths import LocalPath

@@ -6,11 +6,11 @@ dropped with its bytes.
 
 import hashlib
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
+from msgspec.structs import replace
 
 from harvestd import failpoints
 from harvestd.catalogue.entries import Transfer

@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from harvestd.convention.values import Immutable
 from harvestd.harvest.monitor import Monitor, Silent
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
@@ -15,8 +15,7 @@ _TOLD_AT = 3
 """Failures in a row after which a person hears of it: one or two are what a box that writes looks like."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
+class Trouble(Immutable):
     """One thing that failed."""
 
     reason: str

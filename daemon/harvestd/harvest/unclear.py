@@ -6,7 +6,8 @@ An instance that the list shows as ending has ended. One that it leaves out has,
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
 from harvestd.errors import Retry

@@ -7,9 +7,9 @@ is old says nothing about now.
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 
 import anyio
+from msgspec.structs import replace
 
 from harvestd.catalogue.entries import VerdictRecord
 from harvestd.convention.requests import REFUSED, Request, RequestKind

@@ -1,7 +1,6 @@
 """The audit of a data root, beside a running daemon or without one. Changes nothing."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
@@ -11,13 +10,13 @@ from harvestd.catalogue import reading
 from harvestd.catalogue.damage import damage_of
 from harvestd.convention.placing import UNFILED
 from harvestd.convention.records import ExperimentRecord, FileRecord
+from harvestd.convention.values import Immutable
 from harvestd.settings import Settings
 from harvestd.store.lock import holder
 from harvestd.store.root import DataRoot
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(Immutable):
     """What is to be verified."""
 
     files: Sequence[FileRecord]

@@ -1,7 +1,6 @@
 """The cloud's instances, and an answer that names them, as checked values: `answers` alone makes them from bytes."""
 
-from dataclasses import dataclass
-
+from harvestd.convention.values import Immutable
 from harvestd.inventory.mounts import Mount
 
 MOST_BYTES = 4 * 1024 * 1024
@@ -12,8 +11,7 @@ _ENDING = frozenset({"terminating", "terminated", "preempted"})
 """States of an instance that will not come back."""
 
 
-@dataclass(frozen=True, slots=True)
-class Instance:
+class Instance(Immutable):
     """One instance, as far as an answer tells of it."""
 
     id: str
@@ -36,8 +34,7 @@ class Instance:
         return self.status in _ENDING
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Immutable):
     """All instances that exist, by what one answer says."""
 
     instances: tuple[Instance, ...]

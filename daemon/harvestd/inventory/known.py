@@ -5,7 +5,7 @@ answers with a part of the truth, and a box that is given up too early is read n
 instance stays as it was known.
 """
 
-from dataclasses import fields, replace
+from msgspec.structs import replace
 
 from harvestd.inventory.instances import MOST_INSTANCES, Answer, Instance
 
@@ -56,5 +56,5 @@ class KnownInstances:
 def _completed(new: Instance, old: Instance | None) -> Instance:
     if old is None:
         return new
-    unknown = {each.name: getattr(old, each.name) for each in fields(new) if getattr(new, each.name) is None}
+    unknown = {name: getattr(old, name) for name in new.__struct_fields__ if getattr(new, name) is None}
     return replace(new, **unknown)

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import anyio
 import anyio.to_thread
 
-from harvestd.convention.values import value
+from harvestd.convention.values import Immutable
 from harvestd.errors import Retry
 from harvestd.inventory.instances import MOST_BYTES, Answer
 from harvestd.settings import LambdaCloud
@@ -67,8 +67,7 @@ class Ending(StrEnum):
     """It may have ended: nobody may take this for nothing."""
 
 
-@value
-class Outcome:
+class Outcome(Immutable):
     """How the cloud answered."""
 
     ending: Ending
@@ -78,8 +77,7 @@ class Outcome:
     """Not to be asked again before."""
 
 
-@value
-class _Reply:
+class _Reply(Immutable):
     status: int
     wait: timedelta
     body: bytes

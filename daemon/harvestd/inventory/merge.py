@@ -7,10 +7,10 @@ first.
 """
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 
 import anyio
+from msgspec.structs import replace
 
 from harvestd.inventory.provider import Host, Provider, Publish
 

@@ -7,14 +7,13 @@ empty set. `run` ends by cancellation alone. It may raise only what must end the
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
+from harvestd.convention.values import Immutable
 from harvestd.inventory.mounts import Mount
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(Immutable):
     """A box, as its provider knows it. Two that differ in anything but their identity are the same box, changed."""
 
     identity: str

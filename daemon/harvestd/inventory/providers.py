@@ -1,7 +1,8 @@
 """The providers that the settings ask for, and how each follows a reload."""
 
 from collections.abc import Iterable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from harvestd.errors import Retry
 from harvestd.inventory.lambda_cloud import LambdaCloudHosts

@@ -8,13 +8,13 @@ is written slowly may be whole to look at, and lack its end. Of two files that g
 import hashlib
 import stat
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 
+from harvestd.convention.values import Immutable
 from harvestd.errors import Retry
 from harvestd.inventory.provider import Host, Publish
 from harvestd.settings import Problem, Targets
@@ -39,8 +39,7 @@ class BadTargets(Retry):
         self.problems = tuple(problems)
 
 
-@dataclass(frozen=True, slots=True)
-class _Reading:
+class _Reading(Immutable):
     """What one look at a file found."""
 
     hosts: tuple[Host, ...] | None = None

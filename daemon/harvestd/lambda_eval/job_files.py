@@ -11,12 +11,12 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from heapq import nlargest
 from pathlib import Path
 
 from harvestd.convention.patterns import run_name
+from harvestd.convention.values import Immutable
 from harvestd.errors import ExitCode
 from harvestd.lambda_eval.failures import SyncFailed
 from harvestd.telemetry.escaping import escaped
@@ -34,8 +34,7 @@ Stamp = tuple[int, int, int]
 """What changes with a file: inode, size, time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(Immutable):
     """What a job file says; None: nothing that can be used."""
 
     id: str

@@ -6,11 +6,12 @@ brought, this one waits for its turn.
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import anyio
 import anyio.to_thread
+from msgspec.structs import replace
 
+from harvestd.convention.values import Immutable
 from harvestd.errors import DiskFull, ExitCode, Fatal, HarvestError, unwrapped
 from harvestd.harvest.monitor import Silent
 from harvestd.harvest.opening import opened_house
@@ -32,8 +33,7 @@ _ASK_EVERY = 0.5
 _MOST_REASONS = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Synced:
+class Synced(Immutable):
     """A job whose results are all here."""
 
     job: Job

@@ -6,18 +6,18 @@ are believed, a broken rule raises `HostQuarantined`, a lost link `Retry`. Nothi
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import field
 from datetime import timedelta
 from typing import Protocol
 
+from msgspec import field
+
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.snapshot import Snapshot, Tree, Version
-from harvestd.convention.values import value
+from harvestd.convention.values import Immutable
 from harvestd.remote.circumstances import Circumstances
 
 
-@value
-class Limits:
+class Limits(Immutable):
     """What one box may ask of us; beyond any of these it is quarantined."""
 
     frame_bytes: int = 4 * 1024 * 1024
@@ -30,8 +30,7 @@ class Limits:
     """Without one byte of an answer for this long, the box's file system hangs or the link is dead: `Retry`."""
 
 
-@value
-class ReadRequest:
+class ReadRequest(Immutable):
     """A file, or the part of it that is not here yet."""
 
     tree: Tree
@@ -46,8 +45,7 @@ class ReadRequest:
     """Answer with one `Whole` instead of `Opened`, `Chunk` and `Closed`, where the file is small: for thousands."""
 
 
-@value
-class Opened:
+class Opened(Immutable):
     """The box opened the file (no link, a regular file) and will send its bytes next."""
 
     request: ReadRequest
@@ -57,15 +55,13 @@ class Opened:
     """SHA-256 (hex) of [verify_from, offset), where that was asked for; the empty range hashes to that of b""."""
 
 
-@value
-class Chunk:
+class Chunk(Immutable):
     """The next bytes of the file opened last."""
 
     data: bytes
 
 
-@value
-class Closed:
+class Closed(Immutable):
     """All bytes asked for were sent (fewer if the file was truncated meanwhile: compare the versions)."""
 
     request: ReadRequest
@@ -76,8 +72,7 @@ class Closed:
     and the transport's own integrity are all there is."""
 
 
-@value
-class Failed:
+class Failed(Immutable):
     """This one file could not be read; the others go on. Comes instead of `Closed`, with or without `Opened`."""
 
     request: ReadRequest
@@ -86,8 +81,7 @@ class Failed:
     vanished: bool = False
 
 
-@value
-class Whole:
+class Whole(Immutable):
     """A small file in one, where that was asked for: its version was the same before and after it was read."""
 
     request: ReadRequest
@@ -100,8 +94,7 @@ class Whole:
 ReadEvent = Whole | Opened | Chunk | Closed | Failed
 
 
-@value
-class BoxFacts:
+class BoxFacts(Immutable):
     """What the machine says of itself. All of it optional, none of it trusted."""
 
     gpu_names: tuple[str, ...] = ()
@@ -184,8 +177,7 @@ class Box(Reader, Protocol):
         ...
 
 
-@value
-class WatchList:
+class WatchList(Immutable):
     """What a box is asked to look at; fixed for the life of a connection."""
 
     trees: tuple[Tree, ...]

@@ -13,6 +13,7 @@ from typing import Protocol, Self
 
 import asyncssh
 
+from harvestd.convention.values import Immutable
 from harvestd.remote.failures import HostKeyChanged, HostKeyUnknown
 from harvestd.remote.target import Target
 
@@ -45,8 +46,7 @@ def fingerprint(blob: bytes) -> str:
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 
 
-@dataclass(frozen=True, slots=True)
-class HostKey:
+class HostKey(Immutable):
     """One public host key."""
 
     algorithm: str

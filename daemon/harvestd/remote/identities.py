@@ -6,12 +6,12 @@ Key material never reaches an error or a log: only paths and fingerprints do.
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio.to_thread
 import asyncssh
 
+from harvestd.convention.values import Immutable
 from harvestd.remote.failures import AuthenticationRefused, raise_if_short
 from harvestd.remote.host_keys import fingerprint
 from harvestd.remote.target import Target
@@ -21,8 +21,7 @@ _MOST_KEYS = 5
 _DEFAULT_NAMES = ("id_ed25519", "id_ecdsa", "id_rsa")
 
 
-@dataclass(frozen=True, slots=True)
-class Identities:
+class Identities(Immutable):
     """The keys to offer, and what to tell the operator when none of them is accepted."""
 
     keys: tuple[asyncssh.SSHKeyPair, ...]
@@ -71,8 +70,7 @@ def _load(target: Target, path: Path) -> tuple[list[asyncssh.SSHKeyPair], str]:
         return [], "has a passphrase that can't be asked for here" if "assphrase" in str(e) else "is no private key"
 
 
-@dataclass(frozen=True, slots=True)
-class _Files:
+class _Files(Immutable):
     keys: tuple[asyncssh.SSHKeyPair, ...]
     tried: tuple[str, ...]
     locked: tuple[tuple[Path, str, bytes | None], ...]

@@ -3,18 +3,17 @@
 Only files that were named are read, never ~/.ssh/config by itself. A jump host's own ProxyJump line is not followed.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import asyncssh
 
+from harvestd.convention.values import Immutable
 from harvestd.errors import HostQuarantined
 from harvestd.remote.failures import raise_if_short
 from harvestd.remote.target import Target
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(Immutable):
     """What the configuration files add to a target."""
 
     jump: str = ""

@@ -1,17 +1,19 @@
 """Where one host is and how to log in there. The settings make it; only `connecting` reads it."""
 
-from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal, Self
 
+from msgspec import field
+from msgspec.structs import replace
+
+from harvestd.convention.values import Immutable
 from harvestd.errors import HostQuarantined
 
 _LAST_PORT = 65535
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Immutable):
     """One host's address and everything that the operator said about connecting to it."""
 
     identity: str

@@ -13,7 +13,7 @@ from typing import Final
 
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.reports import ANALYSIS
-from harvestd.convention.values import value
+from harvestd.convention.values import Immutable
 from harvestd.store.failures import Conflict, Damaged, Refused
 from harvestd.store.root import DataRoot
 from harvestd.store.whole import write_inside
@@ -25,8 +25,7 @@ _SEAL: Final = re.compile(rb"# as harvestd wrote it; whoever edits it keeps it: 
 _MAIN: Final = b'if __name__ == "__main__":'
 
 
-@value
-class Placed:
+class Placed(Immutable):
     """How the scripts of an experiment stand."""
 
     edited: frozenset[str] = frozenset()

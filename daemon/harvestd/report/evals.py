@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Final
 
 from harvestd.convention.patterns import eval_step, run_name
-from harvestd.convention.values import value
+from harvestd.convention.values import Immutable
 
 MAX_METRICS: Final = 8 << 20
 """Bytes of a metrics.csv; a full eval has some hundred KiB."""
@@ -27,8 +27,7 @@ BASE: Final = "base"
 FINAL: Final = "final"
 
 
-@value
-class Setting:
+class Setting(Immutable):
     """What an eval was made with; None for what nobody says."""
 
     dataset: str | None = None
@@ -40,8 +39,7 @@ class Setting:
     """The fraction of the questions that was asked."""
 
 
-@value
-class EvalFigures:
+class EvalFigures(Immutable):
     """One eval."""
 
     setting: Setting
@@ -153,8 +151,7 @@ def _number(said: object) -> float | None:
     return number if 0 <= number <= 1e6 else None  # noqa: PLR2004  (beyond it nothing is a setting)
 
 
-@value
-class Line:
+class Line(Immutable):
     """Evals of one setting, in the order of their steps."""
 
     setting: Setting

@@ -13,7 +13,7 @@ from harvestd.convention.artifacts import Kind
 from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.records import FileRecord
 from harvestd.convention.reports import ANALYSIS
-from harvestd.convention.values import value
+from harvestd.convention.values import Immutable
 from harvestd.report import evals, training
 from harvestd.report.evals import MAX_METRICS, EvalFigures
 from harvestd.report.known import Known
@@ -31,8 +31,7 @@ _REMEMBERED: Final = 4_000
 _UNREADABLE: Final = (FileNotFoundError, Conflict, Refused, Damaged)
 
 
-@value
-class Facts:
+class Facts(Immutable):
     """Everything that a README is rendered from."""
 
     known: Known

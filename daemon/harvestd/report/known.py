@@ -7,7 +7,7 @@ from harvestd.convention.artifacts import Kind
 from harvestd.convention.layout import LeftOut
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
-from harvestd.convention.values import value
+from harvestd.convention.values import Immutable
 
 _LAYOUT: Final = "1"
 """Changes with the README's form, so that all are written anew."""
@@ -15,8 +15,7 @@ _DRAWN: Final = frozenset({Kind.CONFIG, Kind.TRAIN_LOG, Kind.METRICS, Kind.RUN_M
 _DIGITS: Final = 16
 
 
-@value
-class Known:
+class Known(Immutable):
     """One experiment with all that belongs to it."""
 
     experiment: ExperimentRecord

@@ -8,7 +8,7 @@ import hashlib
 
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.reports import ANALYSIS, README
-from harvestd.convention.values import value
+from harvestd.convention.values import Immutable
 from harvestd.report import copies, notes, pictures, readme
 from harvestd.report.copies import Placed
 from harvestd.report.facts import Evals, gather
@@ -23,8 +23,7 @@ _LARGEST_README = 8 << 20
 """Bytes; a larger one is left alone."""
 
 
-@value
-class Written:
+class Written(Immutable):
     """How a report stands after its README was made."""
 
     marks: Marks
@@ -41,8 +40,7 @@ class Written:
         return self.marks.pictures != self.current
 
 
-@value
-class Drawing:
+class Drawing(Immutable):
     """What running the scripts came to, not published yet."""
 
     mark: str

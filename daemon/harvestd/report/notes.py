@@ -8,7 +8,7 @@ a note. Who takes the generated part away gets it again at the end, with the nex
 import re
 from typing import Final
 
-from harvestd.convention.values import value
+from harvestd.convention.values import Immutable
 
 _END: Final = "<!-- harvestd ends -->"
 _PART: Final = re.compile(
@@ -18,8 +18,7 @@ _PART: Final = re.compile(
 )
 
 
-@value
-class Marks:
+class Marks(Immutable):
     """What the generated part was made from, as hashes; it is up to date while they are the same."""
 
     facts: str = "-"

@@ -21,7 +21,7 @@ import anyio
 import anyio.to_thread
 from anyio.abc import Process
 
-from harvestd.convention.values import value
+from harvestd.convention.values import Immutable
 from harvestd.errors import Retry
 from harvestd.report import copies
 from harvestd.store import workshop
@@ -48,8 +48,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-@value
-class Drawn:
+class Drawn(Immutable):
     """What a run of the scripts came to."""
 
     pictures: Mapping[str, bytes]

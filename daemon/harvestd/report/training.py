@@ -3,11 +3,12 @@
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import field
 from typing import Any, Final
 
+from msgspec import field
+
 from harvestd.convention.progress import newest_step
-from harvestd.convention.values import value
+from harvestd.convention.values import Immutable
 
 PIECE: Final = 256 << 10
 """Bytes that are read of a log's beginning, and of its end."""
@@ -15,8 +16,7 @@ KEYS: Final = ("loss", "r_mean", "entropy")
 _GREATEST: Final = 1e12
 
 
-@value
-class TrainingFigures:
+class TrainingFigures(Immutable):
     """How a training went."""
 
     first_step: int | None = None

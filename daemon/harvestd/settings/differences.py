@@ -1,8 +1,8 @@
 """What differs between two configurations, by dotted key. Never by value: one may be a secret."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
+from harvestd.convention.values import Immutable
 from harvestd.settings.models import HostSettings, Settings
 from harvestd.settings.sections import Section
 
@@ -10,8 +10,7 @@ FIXED = ("data_root", "state_dir", "api")
 """Keys that hold for the life of a process: what is locked, open and listened to can't move."""
 
 
-@dataclass(frozen=True, slots=True)
-class Differences:
+class Differences(Immutable):
     """What came, went and changed, as `hosts[gpu-a]` or `poll.interval`, in the order of the file."""
 
     added: tuple[str, ...] = ()

@@ -6,18 +6,17 @@ our own checks of durations, sizes and rates repeat what was written.
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import get_args
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from harvestd.convention.values import Immutable
 from harvestd.errors import Fatal
 from harvestd.settings.models import CONTRADICTIONS, Place, Settings
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Immutable):
     """One thing to change."""
 
     where: str

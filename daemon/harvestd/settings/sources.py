@@ -7,12 +7,13 @@ exception, so that the other sources are still heard. Only the environment that 
 import stat
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
+from msgspec import field
 from pydantic import BaseModel
 
+from harvestd.convention.values import Immutable
 from harvestd.settings.models import DELIMITER, PREFIX, Place, Settings
 from harvestd.settings.problems import Problem, model_in
 
@@ -22,8 +23,7 @@ NOT_KEYS = frozenset({f"{PREFIX}CONFIG"})
 """Variables that begin like a key and are none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Immutable):
     """What one source says."""
 
     where: str

@@ -6,13 +6,15 @@ module only holds the model.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from msgspec import field
+
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.values import value
+from harvestd.convention.values import Immutable
 
 FORMAT: Final = 1
 """The number that a reader must know; a field may be added under the same number, none may change its meaning."""
@@ -27,8 +29,7 @@ class FileState(StrEnum):
     """A prefix of a source that may still grow."""
 
 
-@value
-class NamePart:
+class NamePart(Immutable):
     """One part of the experiment's name."""
 
     value: str
@@ -36,8 +37,7 @@ class NamePart:
     """What said so, e.g. "operator's rule" or "config.yaml"."""
 
 
-@value
-class Experiment:
+class Experiment(Immutable):
     """Which experiment the manifest is for."""
 
     id: str
@@ -60,8 +60,7 @@ class Run:
     """The catalogue's; empty in manifests of earlier versions."""
 
 
-@value
-class FiledFile:
+class FiledFile(Immutable):
     """One file that is here."""
 
     path: str
@@ -94,8 +93,7 @@ class FiledFile:
         return LocalPath((*directory.parts, *self.path.split("/")))
 
 
-@value
-class LeftOut:
+class LeftOut(Immutable):
     """One entry that is on a box and not here; a directory that was not walked is one entry."""
 
     host: str
@@ -119,8 +117,7 @@ class MadeLink:
     """Its neighbour, by name."""
 
 
-@value
-class Manifest:
+class Manifest(Immutable):
     """Everything that `manifest.json` says."""
 
     experiment: Experiment

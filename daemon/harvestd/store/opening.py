@@ -8,11 +8,11 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from harvestd.convention.paths import RESERVED
+from harvestd.convention.values import Immutable
 from harvestd.errors import Fatal
 from harvestd.store.failures import Conflict, translating
 from harvestd.store.sentinel import Sentinel, make_sentinel, read_sentinel
@@ -23,8 +23,7 @@ _FOR_OTHERS: Final = 0o077
 _UNWRITABLE: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(Immutable):
     """The descriptors of an open data root, and its mark."""
 
     root: int

@@ -12,7 +12,7 @@ from io import BufferedReader
 
 from harvestd import failpoints
 from harvestd.convention.paths import LocalPath, encoded
-from harvestd.convention.values import value
+from harvestd.convention.values import Immutable
 from harvestd.store.failures import Conflict, Refused, translating
 from harvestd.store.renaming import rename_noreplace
 from harvestd.store.root import DataRoot
@@ -36,8 +36,7 @@ class Result(StrEnum):
     """The file system does not take this name at this place."""
 
 
-@value
-class Publication:
+class Publication(Immutable):
     """One file to put at its final path. `publish` takes the temporary over and closes it in every case."""
 
     staged: Staged
@@ -46,8 +45,7 @@ class Publication:
     """The SHA-256 of the version that the catalogue says stands there; None the first time."""
 
 
-@value
-class Outcome:
+class Outcome(Immutable):
     """What became of one publication."""
 
     target: LocalPath

@@ -6,10 +6,10 @@ root; the missing id tells the two apart before a byte is written.
 
 import json
 import uuid
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from harvestd.convention.values import Immutable
 from harvestd.errors import Fatal
 from harvestd.store.failures import Conflict, translating
 from harvestd.store.renaming import rename_noreplace
@@ -21,8 +21,7 @@ _LIMIT: Final = 4096
 """Bytes; a mark is far shorter."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sentinel:
+class Sentinel(Immutable):
     """What the mark says."""
 
     id: str

@@ -13,6 +13,7 @@ from enum import Enum, StrEnum
 from functools import lru_cache
 from typing import Any
 
+from msgspec import Struct
 from structlog.processors import ExceptionRenderer, add_log_level
 from structlog.typing import EventDict, WrappedLogger
 
@@ -63,7 +64,8 @@ _NAMES: set[type] = set()
 
 def _says_itself(kind: type) -> bool:
     """Tell whether objects of a class are written as their `str`: names of ours, and paths."""
-    found = issubclass(kind, StrEnum) or (is_dataclass(kind) and kind.__str__ is not object.__str__)
+    is_value = is_dataclass(kind) or issubclass(kind, Struct)
+    found = issubclass(kind, StrEnum) or (is_value and kind.__str__ is not object.__str__)
     if found:
         _NAMES.add(kind)
     return found
@@ -85,6 +87,8 @@ def _structured(value: object, depth: int) -> object:
     if depth < DEEPEST:
         if is_dataclass(value) and not isinstance(value, type):
             return _mapping({each.name: getattr(value, each.name) for each in fields(value)}, depth)
+        if isinstance(value, Struct):
+            return _mapping({name: getattr(value, name) for name in value.__struct_fields__}, depth)
         if isinstance(value, Mapping):
             return _mapping(value, depth)
         if isinstance(value, set | frozenset):

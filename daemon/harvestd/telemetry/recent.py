@@ -11,10 +11,11 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any, Final
 
 from structlog.typing import EventDict, WrappedLogger
+
+from harvestd.convention.values import Immutable
 
 _MOST: Final = 1_000
 _MOST_BYTES: Final = 4 * 1024 * 1024
@@ -25,8 +26,7 @@ _A_SECOND: Final = 1_000_000
 """Numbers begin with the time: those of a later process are greater."""
 
 
-@dataclass(frozen=True, slots=True)
-class Remembered:
+class Remembered(Immutable):
     """One event."""
 
     number: int

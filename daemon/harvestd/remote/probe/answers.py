@@ -9,11 +9,11 @@ import struct
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 
 from harvestd.convention.paths import RejectedPath, RemotePath
 from harvestd.convention.snapshot import Entry, EntryType, TreeState, Version
+from harvestd.convention.values import Immutable
 from harvestd.remote.box import BoxFacts, Closed, Failed, Opened, ReadRequest, Whole
 from harvestd.remote.probe.answer_parts import (
     MOST,
@@ -69,8 +69,7 @@ def _hash(value: object) -> str:
     return told
 
 
-@dataclass(frozen=True, slots=True)
-class ScanPart:
+class ScanPart(Immutable):
     """News of one tree."""
 
     tree: int
@@ -194,8 +193,7 @@ class _Names:
                     yield Entry(path, kind, version, target)
 
 
-@dataclass(frozen=True, slots=True)
-class TreeNews:
+class TreeNews(Immutable):
     """A tree's state, where it is another one than before."""
 
     tree: int
@@ -204,8 +202,7 @@ class TreeNews:
     filesystem: str
 
 
-@dataclass(frozen=True, slots=True)
-class ScanEnd:
+class ScanEnd(Immutable):
     """What ends a scan."""
 
     scan: int

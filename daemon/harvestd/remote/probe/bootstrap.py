@@ -9,11 +9,11 @@ import re
 import struct
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from importlib import resources
 
+from harvestd.convention.values import Immutable
 from harvestd.remote.probe.program import FILES, LATER
 
 _HEAD = struct.Struct(">I")
@@ -69,8 +69,7 @@ def message(value: dict[str, object]) -> bytes:
     return _HEAD.pack(len(body)) + body
 
 
-@dataclass(frozen=True, slots=True)
-class Pulse:
+class Pulse(Immutable):
     """How often we beat, and for how long the program waits for a beat before it ends by itself."""
 
     interval: timedelta = timedelta(seconds=15)

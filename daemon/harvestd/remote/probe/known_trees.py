@@ -4,7 +4,9 @@ A look counts only when it is complete: news are gathered beside what is known a
 link that breaks within a scan leaves nothing half true: whoever sees that throws this object away.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.snapshot import Entry, Listing, Snapshot, Tree, TreeState

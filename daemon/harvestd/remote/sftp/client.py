@@ -3,12 +3,12 @@
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
 from datetime import timedelta
 from typing import Self
 
 import anyio
 import asyncssh
+from msgspec.structs import replace
 
 from harvestd.convention.paths import encoded
 from harvestd.convention.snapshot import Listing, Snapshot
