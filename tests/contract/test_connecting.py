@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio
 import asyncssh
 import pytest
+from asyncssh.constants import MSG_SERVICE_ACCEPT
 
 from contract.connected import Pins, outcome, target_for
 from harvestd.errors import HostQuarantined, Retry
@@ -249,6 +251,35 @@ async def test_connection_is_fast_and_plain(openssh_factory: OpenSSHFactory) -> 
         assert info("recv_cipher") == "aes128-gcm@openssh.com"
         assert info("send_cipher") == "aes128-gcm@openssh.com"
         assert info("recv_compression") == "none"
+
+
+class _SaysYesLast(asyncssh.SSHServer):
+    """Holds back the answer to the question whether one may log in until somebody does."""
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        send, self._held = conn.send_packet, list[Callable[[], None]]()
+
+        def held(kind: int, *parts: bytes, **options: Any) -> None:  # noqa: ANN401  (asyncssh's own, handed on)
+            if kind == MSG_SERVICE_ACCEPT:
+                self._held.append(lambda: send(kind, *parts, **options))
+            else:
+                send(kind, *parts, **options)
+
+        conn.send_packet = held  # type: ignore[assignment, method-assign]
+
+    def begin_auth(self, username: str) -> bool:  # noqa: ARG002  (asyncssh's signature)
+        assert len(self._held) == 1
+        self._held.pop()()
+        return False
+
+
+async def test_nobody_waits_to_be_told_that_one_may_log_in(key: Path) -> None:
+    """The log-in follows the request for it at once: that answer is always the same, and a round trip away."""
+    host_key = asyncssh.generate_private_key("ssh-ed25519")
+    async with asyncssh.listen("127.0.0.1", 0, server_factory=_SaysYesLast, server_host_keys=[host_key]) as server:
+        target = Target("gpu-x", "127.0.0.1", server.get_port(), identity_files=(key,), agent=False)
+        async with connect(target, Pins()) as connection:
+            assert not connection.ssh.is_closed()
 
 
 async def test_a_key_from_a_file_signs_at_once(openssh_factory: OpenSSHFactory, tmp_path: Path) -> None:

@@ -24,9 +24,9 @@ from harvestd.remote.failures import (
 )
 from harvestd.remote.host_keys import HostKey, PinCheck, PinStore
 from harvestd.remote.identities import Identities, identities
+from harvestd.remote.logging_in import begin_at_once, sign_at_once
 from harvestd.remote.metering import Meter, MeteredDialer
 from harvestd.remote.route import Route, config, login, route_to
-from harvestd.remote.signing import sign_at_once
 from harvestd.remote.target import Target
 
 CONTROL_WINDOW = 2 * 1024 * 1024
@@ -243,6 +243,7 @@ class _Client(asyncssh.SSHClient):
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
         """Remember the connection: a deadline's error says how far it came."""
         self._attempt.ssh = conn
+        begin_at_once(conn)
         # asyncssh asks first which ways to log in there are (a log-in with "none"), and has no option against it. We
         # know one way only, and the question costs a round trip. Where it keeps this elsewhere one day, it asks again.
         if getattr(conn, "_auth_methods", None) == [b"none"]:
