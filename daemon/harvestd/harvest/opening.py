@@ -21,6 +21,7 @@ from harvestd.harvest.naming_by_hand import name_as_asked
 from harvestd.harvest.rebuilding import rebuild
 from harvestd.harvest.recovery import recover
 from harvestd.harvest.renaming import finish_renames
+from harvestd.remote.probe import bootstrap
 from harvestd.settings import Settings
 from harvestd.store.lock import DataRootLock
 from harvestd.store.root import DataRoot
@@ -122,6 +123,7 @@ def _open_scratch(settings: Settings, stack: ExitStack) -> "Catalogue":
 
 def _import_work() -> None:
     """Import what is needed once a host is connected, so that nobody has to wait for it on the event loop then."""
+    bootstrap.command()  # packs the program that boxes run
     for module in _WORK:
         import_module(module)
 
