@@ -92,7 +92,9 @@ class Releasing:
             tasks.start_soon(self._keep_hearing)
             while True:
                 await self._settle()
-                for host in sorted(self._house.present.values(), key=lambda each: each.name):
+                self._hear()
+                safe = [host for host in self._house.present.values() if host.identity in self._safe]
+                for host in sorted(safe, key=lambda each: each.name):
                     await self._attend(host)
                 await self._pause()
 
@@ -112,16 +114,23 @@ class Releasing:
 
     def _hear(self) -> None:
         """Note whose verdict is safe, and whose is no more."""
-        now = time.monotonic()
-        rules = self._house.settings.release
-        safe: dict[str, Safe] = {}
+        for identity in self._safe.keys() - self._house.present.keys():
+            self._forget(identity)
         for host in self._house.present.values():
-            judged = self._house.verdicts.get(host.identity)
-            if judged is not None and judged.verdict.is_safe and is_meant(host, rules):
-                before = self._safe.get(host.identity)
-                safe[host.identity] = still_safe(before, judged.idle_since, now, _UNHEARD)
-        self._safe = safe
-        self._met = {identity: met for identity, met in self._met.items() if identity in safe}
+            self._hear_of(host)
+
+    def _hear_of(self, host: Host) -> None:
+        """As `_hear`, of one host that is present."""
+        judged = self._house.verdicts.get(host.identity)
+        if judged is not None and judged.verdict.is_safe and is_meant(host, self._house.settings.release):
+            before = self._safe.get(host.identity)
+            self._safe[host.identity] = still_safe(before, judged.idle_since, time.monotonic(), _UNHEARD)
+        else:
+            self._forget(host.identity)
+
+    def _forget(self, identity: str) -> None:
+        self._safe.pop(identity, None)
+        self._met.pop(identity, None)
 
     async def _settle(self) -> None:
         """Learn what came of questions that were not clearly answered."""
@@ -228,8 +237,7 @@ class Releasing:
             raise NotNow("the cloud tells of it differently since the last full check")
 
     async def _refuse(self, host: Host, error: NotNow) -> None:
-        self._safe.pop(host.identity, None)
-        self._met.pop(host.identity, None)
+        self._forget(host.identity)
         self._not_before[host.identity] = time.monotonic() + error.wait.total_seconds()
         if self._tell_refused(host, str(error), error.key):
             refused = Decision(host.name, host.identity, "", ReleaseOutcome.REFUSED, detail=str(error))
