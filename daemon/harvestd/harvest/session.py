@@ -224,7 +224,7 @@ class Session:
         if self._looking.snapshot is not None and self._looking.snapshot.changed:
             await self._bulk.drop_gone(self._looking.snapshot)
         fresh = [group for group in plan.groups if group.place not in self._planned]
-        self._planned |= {group.place for group in fresh}
+        self._planned = {group.place for group in plan.groups}
         files = sum(len(group.files) for group in fresh)
         size = sum(group.size for group in fresh) + sum(follow.size for follow in plan.follows)
         if files or size:
