@@ -66,12 +66,14 @@ class Told(Output):
 class Box:
     """A program that looks at one tree, and the tree."""
 
-    def __init__(self, root: Path, *, push: bool) -> None:
+    def __init__(self, root: Path, *, push: bool, bare: bool = True) -> None:
+        self.bare = bare
         self.tree = root / "training_runs"
         self.told = Told()
         self.watching = Watching(self.told)
         self._asked = 0
-        self._request = {"trees": [[str(root), "training_runs"]], "prune": [PRUNED], "entries": 100_000, "push": push}
+        trees = [[str(root), "training_runs", bare]]
+        self._request = {"trees": trees, "prune": [PRUNED], "entries": 100_000, "push": push}
 
     def ask(self, *, whole: bool = False) -> None:
         """Ask for a look."""
@@ -82,6 +84,10 @@ class Box:
         """Let it tell by itself what the kernel said so far."""
         self.watching.tell()
 
+    def truth(self) -> dict[str, list[object]]:
+        """Give what stands in the tree, as the program should have told it."""
+        return {name: told for name, told in _below(self.tree, "") if self.bare or told[0] != "d"}
+
     def close(self) -> None:
         """Give back what the kernel keeps for it."""
         if self.watching.notices is not None:
@@ -91,21 +97,16 @@ class Box:
 
 
 @contextmanager
-def looking(place: Path | None, *, push: bool) -> Iterator[Box]:
+def looking(place: Path | None, *, push: bool, bare: bool = True) -> Iterator[Box]:
     """Give a box with an empty tree below `place`; all that it takes is given back."""
     root = Path(tempfile.mkdtemp(dir=place))
-    box = Box(root, push=push)
+    box = Box(root, push=push, bare=bare)
     box.tree.mkdir()
     try:
         yield box
     finally:
         box.close()
         shutil.rmtree(root)
-
-
-def truth(tree: Path) -> dict[str, list[object]]:
-    """Give what stands in a tree, as the program should have told it."""
-    return dict(_below(tree, ""))
 
 
 def _below(directory: Path, prefix: str) -> Iterator[tuple[str, list[object]]]:
@@ -201,18 +202,18 @@ steps = st.lists(st.lists(st.tuples(st.sampled_from(CHANGES), places, places), m
 sizes = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-@given(steps)
+@given(steps, st.booleans())
 @sizes
-def test_notices_add_up(ram: Path, script: list[list[tuple[Change, Path, Path]]]) -> None:
+def test_notices_add_up(ram: Path, script: list[list[tuple[Change, Path, Path]]], bare: bool) -> None:  # noqa: FBT001
     """With the kernel's notices alone, what was told is what is there: no look at the rest is needed."""
-    _play(ram, script, lambda box: box.hear(), push=True)
+    _play(ram, script, lambda box: box.hear(), push=True, bare=bare)
 
 
-@given(steps)
+@given(steps, st.booleans())
 @sizes
-def test_light_looks_add_up(ram: Path, script: list[list[tuple[Change, Path, Path]]]) -> None:
+def test_light_looks_add_up(ram: Path, script: list[list[tuple[Change, Path, Path]]], bare: bool) -> None:  # noqa: FBT001
     """Without notices, polls find the same."""
-    _play(ram, script, lambda box: box.ask(), push=False)
+    _play(ram, script, lambda box: box.ask(), push=False, bare=bare)
 
 
 @given(steps)
@@ -228,8 +229,15 @@ def test_looks_of_all_kinds_add_up(ram: Path, script: list[list[tuple[Change, Pa
     _play(ram, script, look, push=True)
 
 
-def _play(ram: Path, script: list[list[tuple[Change, Path, Path]]], look: Callable[[Box], None], *, push: bool) -> None:
-    with looking(ram, push=push) as box:
+def _play(
+    ram: Path,
+    script: list[list[tuple[Change, Path, Path]]],
+    look: Callable[[Box], None],
+    *,
+    push: bool,
+    bare: bool = True,
+) -> None:
+    with looking(ram, push=push, bare=bare) as box:
         box.ask()
         for changes in script:
             for change, place, other in changes:
@@ -237,10 +245,10 @@ def _play(ram: Path, script: list[list[tuple[Change, Path, Path]]], look: Callab
             if not box.tree.is_dir() or box.told.state != "present":
                 box.ask()
             look(box)
-            assert box.told.entries == truth(box.tree)
+            assert box.told.entries == box.truth()
             assert (box.told.state == "present") == box.tree.is_dir()
             watched = box.watching.trees[0]
-            assert watched.entries == len(box.told.entries)
+            assert watched.entries == len(dict(_below(box.tree, "")))
 
 
 def test_more_directories_than_may_be_watched(ram: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,7 +262,7 @@ def test_more_directories_than_may_be_watched(ram: Path, monkeypatch: pytest.Mon
         for n in range(6):
             write(box.tree, Path(f"run_{n}/metrics.csv"), Path())
         box.ask()
-        assert box.told.entries == truth(box.tree)
+        assert box.told.entries == box.truth()
 
 
 def test_a_queue_that_ran_over_leads_to_a_whole_look(ram: Path) -> None:
@@ -274,7 +282,7 @@ def test_a_queue_that_ran_over_leads_to_a_whole_look(ram: Path) -> None:
             pass
         assert box.watching.notices.lost
         box.hear()
-        assert box.told.entries == truth(box.tree)
+        assert box.told.entries == box.truth()
 
 
 def test_nothing_is_told_for_nothing(ram: Path) -> None:
@@ -299,14 +307,14 @@ def test_old_directories_are_only_touched_by_a_light_look(ram: Path, monkeypatch
         folder.seen -= 7200
         write(box.tree, Path("run/metrics.csv"), Path())
         box.ask()
-        assert box.told.entries != truth(box.tree)
+        assert box.told.entries != box.truth()
         make(box.tree, Path("run/new"), Path())
         box.ask()
-        assert box.told.entries == truth(box.tree)
+        assert box.told.entries == box.truth()
         folder.seen -= 7200
         write(box.tree, Path("run/metrics.csv"), Path())
         box.ask(whole=True)
-        assert box.told.entries == truth(box.tree)
+        assert box.told.entries == box.truth()
 
 
 def test_a_directory_that_is_shut_later() -> None:
@@ -324,7 +332,7 @@ def test_a_directory_that_is_shut_later() -> None:
             (box.tree / "run/leaf").chmod(0o700)
             box.hear()
             assert box.told.shut == set()
-            assert box.told.entries == truth(box.tree)
+            assert box.told.entries == box.truth()
     finally:
         os.seteuid(os.getuid())
 
@@ -358,3 +366,15 @@ def test_waits_longer_for_growth_than_for_a_whole_file(ram: Path) -> None:
             assert box.watching.due - time.monotonic() > 0.5
         box.watching.take_notices()
         assert box.watching.due - time.monotonic() < 0.1
+
+
+def test_bare_directories_are_told_where_they_count(ram: Path) -> None:
+    """Elsewhere a directory is known by what lies in it; one that stands where a told file stood takes that away."""
+    with looking(ram, push=True, bare=False) as box:
+        (box.tree / "run/empty").mkdir(parents=True)
+        write(box.tree, Path("run/a"), Path())
+        box.ask()
+        assert sorted(box.told.entries) == ["run/a"]
+        make(box.tree, Path("run/a"), Path())
+        box.hear()
+        assert sorted(box.told.entries) == ["run/a/metrics.csv"]

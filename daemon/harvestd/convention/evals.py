@@ -83,15 +83,11 @@ def understand_eval(
     leftovers = Leftovers(tree, depth)
     exclusions = Exclusions(selection, home.path.parts)
     files: list[tuple[Entry, _Parts, Exclusion | None]] = []
-    # A leaf's path is that of its directory's entry: made once, and kept once.
-    places: dict[_Parts, RemotePath] = {}
     for entry in sorted(entries, key=lambda entry: entry.path.parts):
         rest = entry.path.parts[depth:]
         if entry.type is EntryType.FILE:
             files.append((entry, rest, exclusions.of_file(rest)))
-        elif entry.type is EntryType.DIRECTORY:
-            places[rest] = entry.path
-        else:
+        elif entry.type is not EntryType.DIRECTORY:
             leftovers.add_special(entry)
     leaves = {rest[:-1] for _, rest, exclusion in files if rest[-1] == "metrics.csv" and exclusion is None}
     found: list[Wanted] = []
@@ -111,7 +107,7 @@ def understand_eval(
             records.append(Wanted(Source(tree, entry.path, entry.version), Kind.RECORDS, depth, NO_RECORDS))
     for path in unlisted:
         leftovers.add_unlisted(path)
-    found_at = {leaf: places.get(leaf) or home.path.child(*leaf) for leaf in sorted(leaves)}
+    found_at = {leaf: home.path.child(*leaf) for leaf in sorted(leaves)}
     groups = _groups(tree, found, found_at, witnesses)
     return EvalDir(
         tree=tree,

@@ -16,6 +16,14 @@ class TreeKind(StrEnum):
     TRAINING = "training"
     EVAL = "eval"
 
+    @property
+    def counts_bare_directories(self) -> bool:
+        """Whether a directory that holds nothing means anything: a run that began is one, an eval that began is none.
+
+        What holds something is known by that, and there are as many directories in an eval tree as files.
+        """
+        return self is TreeKind.TRAINING
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Tree:
@@ -94,7 +102,10 @@ class Listing(Immutable):
     filesystem: str = ""
     """The file system's kind from the box's mount table, e.g. ext4, nfs4; empty if unknown."""
     entries: Mapping[RemotePath, Entry] = msgspec.field(default_factory=dict)
-    """Never changed once they were handed out: what holds the same object has seen the same entries."""
+    """Never changed once they were handed out: what holds the same object has seen the same entries.
+
+    Directories need not be among them where only what they hold counts.
+    """
     unreadable: tuple[RemotePath, ...] = ()
     """Directories below the tree that the box's user may not list."""
 

@@ -84,7 +84,7 @@ class ProbeBox:
         return {
             "do": "scan",
             "id": self._asked,
-            "trees": [[tree.root, tree.name] for tree in self._watch.trees],
+            "trees": [[tree.root, tree.name, tree.kind.counts_bare_directories] for tree in self._watch.trees],
             "prune": sorted(self._watch.prune),
             "entries": self._limits.entries,
             "whole": whole,

@@ -58,12 +58,13 @@ class Folder:
 
 
 class WatchedTree:
-    """One tree as it was told last."""
+    """One tree as it was told last; directories are told as what their files lie in, or (`bare`) for themselves too."""
 
-    def __init__(self, index: int, root: str, name: str) -> None:
+    def __init__(self, index: int, root: str, name: str, bare: bool) -> None:  # noqa: FBT001  (a field of the request)
         self.index = index
         self.root = root
         self.name = name
+        self.bare = bare
         self.state: tuple[object, ...] = ()
         self.identity: tuple[int, int] = (0, 0)
         self.root_watch = NO_WATCH
@@ -74,6 +75,10 @@ class WatchedTree:
         self.folders: dict[str, Folder] = {}
         self.shut: set[str] = set()
         self.entries = 0
+
+    def tells(self, entry: "bytes | None") -> bool:
+        """Tell whether an entry is told, if there is one."""
+        return entry is not None and (self.bare or entry[:1] != b"d")
 
 
 def stamp_of(s: os.stat_result, now_ns: int) -> int:

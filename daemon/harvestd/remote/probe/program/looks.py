@@ -175,13 +175,15 @@ class Look:
         for name, entry in entries.items():
             known = before.get(name)
             if known != entry:
-                changed.append([name, *told(entry)])
+                if self.tree.tells(entry):
+                    changed.append([name, *told(entry)])
                 if known is not None and known[:1] == b"d" and entry[:1] != b"d":
                     self.drop_below(joined(path, name))
-        gone = [name for name in before if name not in entries]
-        for name in gone:
-            if before[name][:1] == b"d":
+        for name, entry in before.items():
+            if entry[:1] == b"d" and name not in entries:
                 self.drop_below(joined(path, name))
+        tells = self.tree.tells
+        gone = [name for name, entry in before.items() if tells(entry) and not tells(entries.get(name))]
         self.news.note(path, changed, gone)
 
     def fresh(self, path: str, before: "dict[str, bytes]", folder: Folder) -> "list[str]":
@@ -202,7 +204,7 @@ class Look:
         if self.notices is not None:
             self.notices.forget(folder.watch, (self.tree.index, path))
         self.tree.entries -= folder.count()
-        self.news.note(path, [], list(folder.entries()))
+        self.news.note(path, [], [name for name, entry in folder.entries().items() if self.tree.tells(entry)])
         for name in folder.folders():
             self.drop_below(joined(path, name))
 

@@ -83,7 +83,7 @@ class Watching:
         asked = [request["trees"], request["prune"]]
         if asked != self.told:
             self.told = asked
-            self.trees = [WatchedTree(i, root, name) for i, (root, name) in enumerate(request["trees"])]
+            self.trees = [WatchedTree(i, *tree) for i, tree in enumerate(request["trees"])]
             self.prune = frozenset(os.fsdecode(to_raw(name)) for name in request["prune"])
             self.most = request["entries"]
         self.look(request["id"], request["whole"])
