@@ -8,6 +8,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from subprocess import run
 from typing import NoReturn
@@ -18,7 +19,8 @@ import structlog
 from harvestd.convention.paths import RemotePath
 from harvestd.telemetry import events
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import Format, Level, configure, get_logger
+from harvestd.telemetry.json_text import json_text
+from harvestd.telemetry.logs import Format, Level, configure, get_logger, speak_through_logging, told_together
 
 Told = list[dict[str, object]]
 
@@ -220,6 +222,51 @@ def test_a_stream_that_fails_loses_lines_and_nothing_else(form: Format) -> None:
     assert ["log.lost" in written[0], "disk.recovered" in written[1], "run.discovered" in written[2]] == [True] * 3
     assert re.search(r'lines"?[=:]2', written[0])
     assert len(written) == 3
+
+
+def test_what_is_told_together_is_written_in_one_go() -> None:
+    """In its order, with what others say meanwhile, also where the body fails; lost lines are counted one by one."""
+    written: list[str] = []
+
+    class Stream(io.StringIO):
+        def write(self, text: str) -> int:
+            if not written:
+                written.append("")
+                raise OSError
+            written.append(text)
+            return len(text)
+
+    configure("json", stream=Stream())
+    with told_together():
+        for attempt in range(3):
+            get_logger().info(Event.HOST_CONNECTED, attempt=attempt)
+    with suppress(RuntimeError), told_together():
+        get_logger().info(Event.HOST_CONNECTED, attempt=3)
+        with told_together():
+            get_logger().info(Event.HOST_CONNECTED, attempt=4)
+        assert len(written) == 1
+        fail("after two events")
+    _, text = written
+    lost, *events = map(json.loads, text.splitlines())
+    assert (lost["event"], lost["lines"]) == ("log.lost", 3)
+    assert [event["attempt"] for event in events] == [3, 4]
+
+
+def test_together_changes_nothing_where_another_program_keeps_the_log() -> None:
+    """A library says its events through the program's own logging."""
+    speak_through_logging()
+    with told_together():
+        get_logger().info(Event.HOST_CONNECTED)
+
+
+@pytest.mark.parametrize("text", ["plain", "naïve \u2713 \U0001f600", '"\\\x7f/', ""])
+def test_json_is_ascii_in_one_line(text: str) -> None:
+    """What any reader of JSON makes of it is what was said."""
+    event = {"text": text, "list": [1, 2.5, None, True], "size": 2**64}
+    line = json_text(event)
+    assert json.loads(line) == event
+    assert line.isascii()
+    assert len(line.splitlines()) == 1
 
 
 def test_a_closed_stream_is_survived() -> None:

@@ -32,7 +32,7 @@ from harvestd.store.publishing import Outcome, Publication, Result, publish
 from harvestd.store.root import DataRoot
 from harvestd.store.staging import Staged
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.logs import get_logger, told_together
 
 _HERE = frozenset({Result.PUBLISHED, Result.ADOPTED})
 _NO_BYTES = "it had no bytes on the box"
@@ -101,7 +101,8 @@ class Publisher:
                 except HarvestError:
                     self._failed.append(intent)
                     raise
-        self._tell(groups, outcomes)
+        with told_together():
+            self._tell(groups, outcomes)
 
     async def _settle_failed(self) -> None:
         """Record what an earlier call put at its place before the disk failed it."""

@@ -16,6 +16,8 @@ from typing import Final, TypeVar
 _AT_ONCE: Final = 8
 """Syncs that wait side by side for one publication; more gain nothing once the writing has begun."""
 _FEW: Final = 8
+_TRIES: Final = 3
+"""Syncs that go one by one and show how quick the disk is. One alone may just have waited for the interpreter."""
 _QUICK: Final = 50e-6
 """Seconds. What syncs faster (a RAM disk, a controller with a battery) loses more by threads than it gains."""
 _WRITE: Final = 2  # SYNC_FILE_RANGE_WRITE
@@ -30,13 +32,13 @@ def sync_together(
 ) -> None:
     """Call `sync` for slices of `work` and return when all of it is done; raises what one of the calls raised.
 
-    The first piece goes alone and shows how quick the disk is. Where it is slow, `begin` is called for the rest, and
-    then `sync` for several slices side by side, in threads.
+    The first pieces go alone until one is quick. Where none is, `begin` is called for the rest, and then `sync` for
+    several slices side by side, in threads.
     """
-    started = perf_counter()
-    sync(work[:1])
-    rest = work[1:]
-    if len(rest) < _FEW or perf_counter() - started < _QUICK:
+    tries = min(_TRIES, len(work))
+    quick = next((number for number in range(tries) if _seconds(sync, work[number : number + 1]) < _QUICK), None)
+    rest = work[tries if quick is None else quick + 1 :]
+    if len(rest) < _FEW or quick is not None:
         sync(rest)
         return
     if begin is not None:
@@ -46,6 +48,12 @@ def sync_together(
         slices = [pool.submit(sync, rest[start : start + size]) for start in range(0, len(rest), size)]
     for done in slices:
         done.result()
+
+
+def _seconds(sync: Callable[[Sequence[_Work]], None], work: Sequence[_Work]) -> float:
+    started = perf_counter()
+    sync(work)
+    return perf_counter() - started
 
 
 SyncFileRange = Callable[[int, int, int, int], int]

@@ -11,6 +11,7 @@ from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum, StrEnum
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from msgspec import Struct
@@ -25,6 +26,8 @@ LONGEST_TEXT = 8_192
 MOST_ITEMS = 256
 """Of one list or mapping; the rest is counted."""
 DEEPEST = 6
+_SHORT = 20
+"""Characters of a text that is likely to come again: a level, an event's name, a host."""
 
 _SECRET = re.compile(r"token|secret|api_?key|passw|passphrase|authorization|private_key|jupyter_url", re.IGNORECASE)
 _FIRST_KEYS = ("timestamp", "level", "event")
@@ -39,11 +42,11 @@ def plain(value: object, depth: int = 0) -> object:
     kind = type(value)
     if kind is str:
         return _text(value)  # type: ignore[arg-type]  # it is one
-    if kind is int or kind in _NAMES or _says_itself(kind):
-        return value if kind is int else _text(str(value))
+    if kind in _AS_THEY_ARE or (kind is float and math.isfinite(value)):  # type: ignore[arg-type]  # the same
+        return value
+    if kind in _NAMES or _says_itself(kind):
+        return _text(str(value))
     match value:
-        case None | bool():
-            return value
         case Enum():
             return plain(value.value, depth)
         case int():
@@ -58,6 +61,7 @@ def plain(value: object, depth: int = 0) -> object:
             return _structured(value, depth)
 
 
+_AS_THEY_ARE = frozenset({int, bool, type(None)})
 _NAMES: set[type] = set()
 """Classes whose objects were found to be written as their `str`."""
 
@@ -99,10 +103,17 @@ def _structured(value: object, depth: int) -> object:
 
 
 def _text(text: str) -> str:
+    return _short_text(text) if len(text) <= _SHORT else _safe_text(text)
+
+
+def _safe_text(text: str) -> str:
     text = masked(text)
     if len(text) > LONGEST_TEXT:
         return f"{escaped(text[:LONGEST_TEXT])} … ({len(text) - LONGEST_TEXT} more characters)"
     return escaped(text)
+
+
+_short_text = lru_cache(maxsize=1024)(_safe_text)
 
 
 def _items(values: Sequence[object], depth: int) -> list[object]:
@@ -119,10 +130,7 @@ def _key(key: str) -> tuple[str, bool]:
 
 def _mapping(named: Mapping[Any, object], depth: int) -> dict[str, object]:
     told: dict[str, object] = {}
-    for key, value in named.items():
-        if len(told) == MOST_ITEMS:
-            told["…"] = f"({len(named) - MOST_ITEMS} more)"
-            break
+    for key, value in islice(named.items(), MOST_ITEMS):
         name, secret = _key(str(key))
         if secret:
             told[name] = HIDDEN
@@ -130,14 +138,16 @@ def _mapping(named: Mapping[Any, object], depth: int) -> dict[str, object]:
             told[f"{name}_seconds"] = value.total_seconds()
         else:
             told[name] = plain(value, depth + 1)
+    if len(named) > MOST_ITEMS:
+        told["…"] = f"({len(named) - MOST_ITEMS} more)"
     return told
 
 
 def with_timestamp(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Add when it happened, RFC 3339 in UTC with microseconds, unless the event says so itself."""
-    if "timestamp" not in event:
-        event["timestamp"] = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    return event
+    """Begin with when it happened, RFC 3339 in UTC with microseconds, unless the event says so itself."""
+    if "timestamp" in event:
+        return event
+    return {"timestamp": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"), **event}
 
 
 def with_exception_lines(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -158,9 +168,9 @@ def made_plain(_logger: WrappedLogger, _method: str, event: EventDict) -> EventD
 
 PROCESSORS: tuple[Callable[[WrappedLogger, str, EventDict], EventDict], ...] = (
     add_log_level,
-    with_timestamp,
     ExceptionRenderer(),
     with_exception_lines,
     made_plain,
+    with_timestamp,
 )
 """What every event goes through, whatever renders it."""

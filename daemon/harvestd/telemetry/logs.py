@@ -4,10 +4,10 @@
 through `logging` and `warnings` comes out of the same stream in the same form, at warning and above.
 """
 
-import json
 import logging
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, TextIO
 
 import structlog
@@ -17,6 +17,7 @@ from harvestd.telemetry.console import ConsoleLine
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.fields import PROCESSORS
 from harvestd.telemetry.journal import JournalLine, is_journal
+from harvestd.telemetry.json_text import json_text
 from harvestd.telemetry.lines import LineStream
 from harvestd.telemetry.recent import remembered
 
@@ -24,14 +25,16 @@ Format = Literal["auto", "json", "console"]
 Level = Literal["debug", "info", "warning", "error"]
 
 
-_JSON = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
-"""ASCII alone: a line is the same whatever the locale of who started us."""
-
-
 def get_logger() -> FilteringBoundLogger:
     """Give a logger: `get_logger().info(Event.HOST_CONNECTED, host="gpu-a")`; `.bind(host=…)` keeps fields."""
     logger: FilteringBoundLogger = structlog.get_logger()
     return logger
+
+
+def told_together() -> AbstractContextManager[None]:
+    """Write the events of the body in one go, when it ends: for a body that reports hundreds and does not wait."""
+    lines = structlog.get_config()["logger_factory"]()
+    return lines.together() if isinstance(lines, LineStream) else nullcontext()
 
 
 def configure(form: Format = "auto", level: Level = "info", *, stream: TextIO | None = None) -> LineStream:
@@ -80,7 +83,7 @@ def renderer_for(form: Format, stream: TextIO) -> Processor:
 
 
 def _json_line(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
-    return _JSON.encode(event)
+    return json_text(event)
 
 
 def _rendered(renderer: Processor, event: EventDict) -> str:

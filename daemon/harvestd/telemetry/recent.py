@@ -5,7 +5,6 @@ event is remembered as the text that a log line has: plain, escaped, without sec
 """
 
 import asyncio
-import json
 import threading
 import time
 from collections import deque
@@ -16,6 +15,7 @@ from typing import Any, Final
 from structlog.typing import EventDict, WrappedLogger
 
 from harvestd.convention.values import Immutable
+from harvestd.telemetry.json_text import json_text
 
 _MOST: Final = 1_000
 _MOST_BYTES: Final = 4 * 1024 * 1024
@@ -49,10 +49,10 @@ class Recent:
 
     def take(self, event: Mapping[str, Any]) -> None:
         """Remember an event, whose fields are JSON's own."""
-        text = json.dumps(event, separators=(",", ":"))
+        text = json_text(event)
         if len(text) > _LONGEST:
             event = {key: event[key] for key in _FIRST if key in event} | {"cut": True}
-            text = json.dumps(event, separators=(",", ":"))
+            text = json_text(event)
         with self._lock:
             self._events.append(Remembered(self._next, event, text))
             self._next += 1
