@@ -6,6 +6,7 @@ time, a nested mapping. What leaves here is JSON's own kinds of value, with ever
 
 import math
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,7 @@ LONGEST_TEXT = 8_192
 MOST_ITEMS = 256
 """Of one list or mapping; the rest is counted."""
 DEEPEST = 6
+_SECOND = 1_000_000_000
 _SHORT = 20
 """Characters of a text that is likely to come again: a level, an event's name, a host."""
 
@@ -147,7 +149,13 @@ def with_timestamp(_logger: WrappedLogger, _method: str, event: EventDict) -> Ev
     """Begin with when it happened, RFC 3339 in UTC with microseconds, unless the event says so itself."""
     if "timestamp" in event:
         return event
-    return {"timestamp": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"), **event}
+    seconds, nanoseconds = divmod(time.time_ns(), _SECOND)
+    return {"timestamp": f"{_second(seconds)}.{nanoseconds // 1000:06}Z", **event}
+
+
+@lru_cache(maxsize=2)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def with_exception_lines(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -49,7 +49,7 @@ def configure(form: Format = "auto", level: Level = "info", *, stream: TextIO | 
         renderer = JournalLine(renderer)
     lines = LineStream(target, lambda lost: _rendered(renderer, {"event": Event.LOG_LOST, "lines": lost}))
     structlog.configure(
-        processors=[structlog.contextvars.merge_contextvars, *PROCESSORS, remembered, renderer],
+        processors=[*PROCESSORS, remembered, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: lines,
         cache_logger_on_first_use=False,
@@ -66,7 +66,7 @@ def speak_through_logging() -> None:
     if structlog.is_configured():
         return
     structlog.configure(
-        processors=[structlog.contextvars.merge_contextvars, *PROCESSORS, ConsoleLine(coloured=False)],
+        processors=[*PROCESSORS, ConsoleLine(coloured=False)],
         wrapper_class=structlog.make_filtering_bound_logger("info"),
         logger_factory=lambda *_: logging.getLogger("harvestd"),
         cache_logger_on_first_use=False,
