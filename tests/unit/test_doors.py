@@ -99,6 +99,6 @@ def test_no_name_is_made_past_its_checks() -> None:
         place
         for place, module in _modules()
         for node in ast.walk(module)
-        if isinstance(node, ast.Attribute) and ast.unparse(node) == "object.__new__"
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in {"object.__new__", "tuple.__new__"}
     }
     assert past == {"convention/paths.py"}

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import field
 from typing import Self
 
+from msgspec.structs import force_setattr
+
 from harvestd.convention.artifacts import Kind
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.patterns import EvalStep, Finetuned, RunName
@@ -11,19 +13,18 @@ from harvestd.convention.snapshot import Tree, Version
 from harvestd.convention.values import Immutable, value
 
 
-@value
-class Source:
+class Source(Immutable, gc=False):
     """One regular file on a box, as the last look showed it."""
 
     tree: Tree
     path: RemotePath
     version: Version
-    place: str = field(init=False, repr=False, compare=False)
-    """The absolute path on the box; made once, since a file is looked up by it again and again."""
+    place: str = ""
+    """The absolute path on the box; made once, and here, since a file is looked up by it again and again."""
 
     def __post_init__(self) -> None:
         """Make the place."""
-        object.__setattr__(self, "place", place_of(self.tree, self.path))
+        force_setattr(self, "place", place_of(self.tree, self.path))
 
 
 def place_of(tree: Tree, path: RemotePath) -> str:
@@ -31,7 +32,7 @@ def place_of(tree: Tree, path: RemotePath) -> str:
     return f"{tree}/{path}"
 
 
-class Wanted(Immutable):
+class Wanted(Immutable, gc=False):
     """A file that the convention names."""
 
     source: Source
@@ -54,7 +55,7 @@ def marker_last(members: Iterable[Wanted], marker: Source | None) -> tuple[Wante
     return tuple(sorted(members, key=lambda member: member.source is marker))
 
 
-class Group(Immutable):
+class Group(Immutable, gc=False):
     """Files that are complete together and move into place together: a leaf, a checkpoint, or a single file."""
 
     tree: Tree

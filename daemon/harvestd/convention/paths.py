@@ -5,7 +5,7 @@ which the store accepts a place below the data root. Both are tuples of single c
 or splits strings. Names are `str` decoded with surrogateescape: any bytes a Linux box can hold make the round trip.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Self
 
 MAX_COMPONENT_BYTES = 255
@@ -64,27 +64,38 @@ def _check(parts: tuple[str, ...]) -> None:
         raise RejectedPath(f"a path of more than {MAX_PATH_BYTES} bytes")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class _Path:
-    parts: tuple[str, ...]
+class _Path(tuple[str, ...]):
+    # Not an object that holds a tuple: there are three of these for each of hundreds of thousands of files.
+    __slots__ = ()
 
-    def __post_init__(self) -> None:
+    def __new__(cls, parts: Iterable[str]) -> Self:
         """Raise `RejectedPath` unless every component is one that a file system may hold."""
-        _check(self.parts)
+        made = super().__new__(cls, parts)
+        _check(made)
+        return made
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The components: the path itself, where it is meant as these."""
+        return self
 
     def __str__(self) -> str:
         """Give the path with slashes, for showing and for storing; `parse` reads it back."""
-        return "/".join(self.parts)
+        return "/".join(self)
+
+    def __repr__(self) -> str:
+        """Give what `parse` reads, and the kind of path."""
+        return f"{type(self).__name__}({str(self)!r})"
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """Make a path from its slashed form; raises `RejectedPath`."""
-        return cls(tuple(text.split("/")))
+        return cls(text.split("/"))
 
     @property
     def name(self) -> str:
         """The last component."""
-        return self.parts[-1]
+        return self[-1]
 
     def __truediv__(self, name: str) -> Self:
         """Give the path of the child called `name`; raises `RejectedPath`."""
@@ -93,34 +104,35 @@ class _Path:
     def child(self, *names: str) -> Self:
         """Give the path of what lies at `names` below this one; raises `RejectedPath`."""
         if len(names) != 1:
-            return type(self)((*self.parts, *names))
+            return type(self)((*self, *names))
         # By far the most paths are made here. This one is valid, so what is left to see is the name and the length.
         (name,) = names
-        parts = (*self.parts, name)
+        parts = (*self, name)
         plain = name.isascii() and name not in _NO_NAMES and "/" not in name and "\0" not in name
         small = len(name) <= MAX_COMPONENT_BYTES and len(parts) <= MAX_DEPTH
         if not plain or not small or _LONGEST_CHARACTER * len("/".join(parts)) > MAX_PATH_BYTES:
             return type(self)(parts)
-        made = object.__new__(type(self))
-        object.__setattr__(made, "parts", parts)
-        return made
+        return tuple.__new__(type(self), parts)
 
 
-@dataclass(frozen=True, slots=True, order=True)
 class RemotePath(_Path):
     """A place below a tree on a box, relative to that tree."""
 
+    __slots__ = ()
+
     def below(self, ancestor: "RemotePath") -> bool:
         """Tell whether this path lies strictly below `ancestor`."""
-        return len(self.parts) > len(ancestor.parts) and self.parts[: len(ancestor.parts)] == ancestor.parts
+        return len(self) > len(ancestor) and self[: len(ancestor)] == ancestor
 
 
-@dataclass(frozen=True, slots=True, order=True)
 class LocalPath(_Path):
     """A place below the data root, relative to it; never the reserved directory's inside."""
 
-    def __post_init__(self) -> None:
+    __slots__ = ()
+
+    def __new__(cls, parts: Iterable[str]) -> Self:
         """Raise `RejectedPath` for what `_Path` refuses and for anything in the reserved directory."""
-        _check(self.parts)
-        if self.parts[0].casefold() == RESERVED:
+        made = super().__new__(cls, parts)
+        if made[0].casefold() == RESERVED:
             raise RejectedPath(f"a path into {RESERVED}, which is harvestd's own")
+        return made

@@ -70,7 +70,7 @@ _NAMES: set[type] = set()
 
 def _says_itself(kind: type) -> bool:
     """Tell whether objects of a class are written as their `str`: names of ours, and paths."""
-    is_value = is_dataclass(kind) or issubclass(kind, Struct)
+    is_value = is_dataclass(kind) or issubclass(kind, Struct | tuple)
     found = issubclass(kind, StrEnum) or (is_value and kind.__str__ is not object.__str__)
     if found:
         _NAMES.add(kind)
