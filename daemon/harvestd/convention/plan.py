@@ -1,18 +1,18 @@
 """What to fetch, what not, and why: a pure function of what the box shows, what is known, what is wanted, and now."""
 
 from collections.abc import Mapping
-from dataclasses import field
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from harvestd.convention.artifacts import VALUE, Kind, Value
 from harvestd.convention.layout import LeftOut, Source
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.records import FileRecord
-from harvestd.convention.values import Immutable, value
+from harvestd.convention.values import Immutable
 
 
-class Target(Immutable):
+class Target(Immutable, gc=False):
     """One place at home for a file."""
 
     path: LocalPath
@@ -21,7 +21,7 @@ class Target(Immutable):
     """What stands there now, an earlier version of the same file."""
 
 
-class FetchFile(Immutable):
+class FetchFile(Immutable, gc=False):
     """One file to bring home whole."""
 
     source: Source
@@ -33,24 +33,23 @@ class FetchFile(Immutable):
     """The names of its group's files in its directory, for an index that names others; None: nobody looks."""
 
 
-@value
-class FetchGroup:
+class FetchGroup(Immutable, gc=False):
     """Files that move into place together, the marker last; one at least."""
 
     place: str
     files: tuple[FetchFile, ...]
     not_before: Value = Value.CONFIG
     """What was asked for by hand waits for what is always wanted, whatever its kind."""
-    size: int = field(init=False, repr=False, compare=False)
-    """Bytes to come."""
-    value: Value = field(init=False, repr=False, compare=False)
-    """How early it is wanted."""
+    size: int = 0
+    """Bytes to come: made here."""
+    value: Value = Value.CONFIG
+    """How early it is wanted: made here."""
 
     def __post_init__(self) -> None:
         """Add up what the files say; groups are sorted, filtered and counted by it again and again."""
-        object.__setattr__(self, "size", sum([file.source.version.size for file in self.files]))
+        force_setattr(self, "size", sum([file.source.version.size for file in self.files]))
         value = min([VALUE[file.kind] for file in self.files])
-        object.__setattr__(self, "value", max(value, self.not_before))
+        force_setattr(self, "value", max(value, self.not_before))
 
 
 class Follow(Immutable):

@@ -133,6 +133,8 @@ class Targets:
 
     def _waiting_copy(self, source: Source) -> FileRecord | None:
         copies = self._knowledge.copies(self._storage, source.place)
+        if not copies:
+            return None
         waiting = (each for each in copies if each.target.parts[0] == UNFILED and each.key not in self._moved)
         return min(waiting, key=lambda each: each.target, default=None)
 

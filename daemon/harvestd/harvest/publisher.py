@@ -40,7 +40,7 @@ _NO_BYTES = "it had no bytes on the box"
 _COMPLETED = {Kind.CHECKPOINT: Event.CHECKPOINT_COMPLETED}
 
 
-class StagedFile(Immutable):
+class StagedFile(Immutable, gc=False):
     """One file, whole in staging: a copy for each of its targets."""
 
     file: FetchFile

@@ -30,7 +30,7 @@ class Limits(Immutable):
     """Without one byte of an answer for this long, the box's file system hangs or the link is dead: `Retry`."""
 
 
-class ReadRequest(Immutable):
+class ReadRequest(Immutable, gc=False):
     """A file, or the part of it that is not here yet."""
 
     tree: Tree
@@ -45,7 +45,7 @@ class ReadRequest(Immutable):
     """Answer with one `Whole` instead of `Opened`, `Chunk` and `Closed`, where the file is small: for thousands."""
 
 
-class Opened(Immutable):
+class Opened(Immutable, gc=False):
     """The box opened the file (no link, a regular file) and will send its bytes next."""
 
     request: ReadRequest
@@ -55,13 +55,13 @@ class Opened(Immutable):
     """SHA-256 (hex) of [verify_from, offset), where that was asked for; the empty range hashes to that of b""."""
 
 
-class Chunk(Immutable):
+class Chunk(Immutable, gc=False):
     """The next bytes of the file opened last."""
 
     data: bytes
 
 
-class Closed(Immutable):
+class Closed(Immutable, gc=False):
     """All bytes asked for were sent (fewer if the file was truncated meanwhile: compare the versions)."""
 
     request: ReadRequest
@@ -72,7 +72,7 @@ class Closed(Immutable):
     and the transport's own integrity are all there is."""
 
 
-class Failed(Immutable):
+class Failed(Immutable, gc=False):
     """This one file could not be read; the others go on. Comes instead of `Closed`, with or without `Opened`."""
 
     request: ReadRequest
@@ -81,7 +81,7 @@ class Failed(Immutable):
     vanished: bool = False
 
 
-class Whole(Immutable):
+class Whole(Immutable, gc=False):
     """A small file in one, where that was asked for: its version was the same before and after it was read."""
 
     request: ReadRequest

@@ -36,7 +36,7 @@ class Result(StrEnum):
     """The file system does not take this name at this place."""
 
 
-class Publication(Immutable):
+class Publication(Immutable, gc=False):
     """One file to put at its final path. `publish` takes the temporary over and closes it in every case."""
 
     staged: Staged
@@ -45,7 +45,7 @@ class Publication(Immutable):
     """The SHA-256 of the version that the catalogue says stands there; None the first time."""
 
 
-class Outcome(Immutable):
+class Outcome(Immutable, gc=False):
     """What became of one publication."""
 
     target: LocalPath
