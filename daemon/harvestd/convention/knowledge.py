@@ -31,10 +31,12 @@ class Knowledge:
         # need not be made to find what stands there.
         self._files: defaultdict[str, dict[str, FileRecord | dict[_Parts, FileRecord]]] = defaultdict(dict)
         """By storage and place; a base eval alone has several copies, and a mapping for each file would be dear."""
-        self._by_target: dict[_Parts, FileRecord] = {}
+        self._by_target: defaultdict[str, dict[_Parts, FileRecord]] = defaultdict(dict)
+        """By the directory below the data root, and all components."""
         self._links: dict[LocalPath, str] = {}
         self._eval_links: dict[tuple[str, str], EvalLink] = {}
-        self._by_experiment: defaultdict[str | None, dict[_Parts, FileRecord]] = defaultdict(dict)
+        self._filed_in: defaultdict[str | None, dict[str, None]] = defaultdict(dict)
+        """By experiment: the directories below the data root in which files of it are, or were."""
         self._requests: defaultdict[tuple[str, str], dict[int, Request]] = defaultdict(dict)
         """By the run that they are about."""
         self._wishes: dict[tuple[str, str], Wishes] = {}
@@ -59,7 +61,7 @@ class Knowledge:
         """Add a file, or replace what was known of it: one place at home has one record."""
         self.version += 1
         target = file.target.parts
-        before = self._by_target.get(target)
+        before = self.holder_at(target)
         if before is not None:
             self._drop(before)
         places = self._files[file.storage]
@@ -68,28 +70,27 @@ class Knowledge:
             places[file.place] = file
         else:
             places[file.place] = {**_by_target(there), target: file}
-        self._by_target[target] = file
-        self._by_experiment[file.experiment][target] = file
+        self._by_target[target[0]][target] = file
+        self._filed_in[file.experiment][target[0]] = None
         if is_passing(file.reason):
             self._passing[file.experiment][target] = file
 
     def forget_file(self, file: FileRecord) -> None:
         """Drop the record of this remote file at this place; whatever else stands there by now stays on record."""
         self.version += 1
-        known = self._by_target.get(file.target.parts)
+        known = self.holder(file.target)
         if known is not None and known.key == file.key:
             self._drop(known)
 
     def _drop(self, file: FileRecord) -> None:
         target = file.target.parts
-        del self._by_target[target]
+        del self._by_target[target[0]][target]
         places = self._files[file.storage]
         left = {parts: copy for parts, copy in _by_target(places[file.place]).items() if parts != target}
         if left:
             places[file.place] = left
         else:
             del places[file.place]
-        del self._by_experiment[file.experiment][target]
         if is_passing(file.reason):
             del self._passing[file.experiment][target]
 
@@ -229,11 +230,12 @@ class Knowledge:
 
     def holder(self, target: LocalPath) -> FileRecord | None:
         """Give the record of the file that stands at `target`."""
-        return self._by_target.get(target.parts)
+        return self.holder_at(target.parts)
 
     def holder_at(self, target: tuple[str, ...]) -> FileRecord | None:
         """Give the record of the file at the place of these components, which may be no valid path."""
-        return self._by_target.get(target)
+        there = self._by_target.get(target[0])
+        return there.get(target) if there else None
 
     def passing_of(self, experiment: str | None) -> list[FileRecord]:
         """Give the files of an experiment that are here only until a newer checkpoint is."""
@@ -241,7 +243,8 @@ class Knowledge:
 
     def files_of(self, experiment: str | None) -> list[FileRecord]:
         """Give the files of an experiment; None: those that wait in `_unfiled`."""
-        return list(self._by_experiment[experiment].values()) if experiment in self._by_experiment else []
+        places = (self._by_target[directory] for directory in self._filed_in.get(experiment, ()))
+        return [file for there in places for file in there.values() if file.experiment == experiment]
 
 
 def _by_target(there: FileRecord | dict[_Parts, FileRecord]) -> dict[_Parts, FileRecord]:
