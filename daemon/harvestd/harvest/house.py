@@ -19,6 +19,7 @@ from harvestd.convention.snapshot import Tree, TreeKind
 from harvestd.convention.strides import Stride
 from harvestd.convention.values import Immutable
 from harvestd.harvest.attending import Attending
+from harvestd.harvest.beginning import Beginning
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.budgets import Bandwidth, MemoryBudget
 from harvestd.harvest.judged import Judged
@@ -95,6 +96,8 @@ class House:
     limits: Limits = field(default_factory=Limits)
     storing: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(_STORING))
     """Of batches that are being written: each has its files open, and more threads only wait for each other."""
+    beginning: Beginning = field(default_factory=Beginning)
+    """Whose turn it is to be looked at for the first time."""
     harvesting: Turns = field(default_factory=Turns)
     """Whose turn it is to bring home what lies on a storage."""
     learning: Turns = field(default_factory=Turns)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 import anyio
 
@@ -116,6 +116,10 @@ class Session:
                 tasks.cancel_scope.cancel()
         return has
 
+    def _begins(self) -> AbstractAsyncContextManager[None]:
+        """Give what the first look waits for: a turn, but on a host that may end at any moment."""
+        return nullcontext() if self._host.name in self._house.rescue.perils else self._house.beginning.turn()
+
     async def _look_whole(self) -> Plan:
         return await self._seen(self._looking.look_whole)
 
@@ -123,12 +127,14 @@ class Session:
         """Look and work until the link is lost (`Retry`) or the host breaks a rule (`HostQuarantined`)."""
         with self._judging.kept():
             async with self._working(self._turn()):
-                look = self._looking.look
+                look, beginning = self._looking.look, self._begins()
                 while True:
-                    started = time.monotonic()
-                    plan = await self._seen(look)
-                    await self._judging.before_work(plan, self._look_whole)
-                    await self._work(plan)
+                    async with beginning:
+                        started = time.monotonic()
+                        plan = await self._seen(look)
+                        await self._judging.before_work(plan, self._look_whole)
+                        await self._work(plan)
+                    beginning = nullcontext()
                     await self._follow_names(plan, self._house.settings.poll.settle.total_seconds())
                     self._tell_polled(time.monotonic() - started)
                     await passed(self._pending(plan))
@@ -181,15 +187,17 @@ class Session:
         """
         waited = patience = 0.0
         async with self._working(self._house.harvesting.of(self._house.storage_of(self._host))):
-            plan = await self._look()
-            while True:
+            async with self._begins():
+                plan = await self._look()
                 await self._work(plan, self._ask_ahead)
+            while True:
                 await self._wait_for_bulk()
                 self._house.rested.ring()
                 plan = await self._look()
                 tryable = self._tryable(plan)
                 if tryable or plan.tidies:
                     await anyio.sleep(self._troubles.pause(tryable))
+                    await self._work(plan, self._ask_ahead)
                     continue
                 due = [wait.seconds + _BREATH for wait in plan.waiting if wait.seconds is not None]
                 patience = max(patience, 2 * max(due, default=0.0))
@@ -198,6 +206,7 @@ class Session:
                 await anyio.sleep(min(due))
                 waited += min(due)
                 plan = await self._look()
+                await self._work(plan, self._ask_ahead)
             # Nobody appends to a file of a finished run before the next pass.
             await self._follow_names(plan, quiet=0.0)
         return PassResult(
