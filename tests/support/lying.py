@@ -176,9 +176,10 @@ class Liar:
     def look(self, asked: Asked, known: dict[int, bytes] | None = None) -> bytes:
         """Answer a scan: each tree whole where it is another one than `known`."""
         known = {} if known is None else known
-        trees = cast("list[list[str]]", asked["trees"])
+        trees = cast("list[tuple[str, str, bool]]", asked["trees"])
         parts = b""
-        for number, (root, name) in enumerate(trees):
+        # It tells of directories in every tree, also where they are not asked for.
+        for number, (root, name, _bare) in enumerate(trees):
             told_rows = self._told(Path(root) / name, name)
             part = scan_part(tree=number, set=told_rows)
             if known.get(number) != part and told_rows:
