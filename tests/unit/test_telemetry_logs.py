@@ -17,9 +17,9 @@ import pytest
 import structlog
 
 from harvestd.convention.paths import RemotePath
+from harvestd.json_text import json_text
 from harvestd.telemetry import events
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.json_text import json_text
 from harvestd.telemetry.logs import Format, Level, configure, get_logger, speak_through_logging, told_together
 
 Told = list[dict[str, object]]

@@ -1,7 +1,7 @@
 """Between records and rows: one pair of functions for each table, nothing else."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -13,12 +13,13 @@ from harvestd.catalogue.entries import VerdictRecord
 from harvestd.convention.artifacts import Kind
 from harvestd.convention.facts import ConfigFacts, TrainingInfo
 from harvestd.convention.naming import ExperimentName, Part
-from harvestd.convention.paths import LocalPath, decoded
+from harvestd.convention.paths import LocalPath
 from harvestd.convention.patterns import Finetuned
 from harvestd.convention.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
 from harvestd.convention.requests import Request, RequestKind
 from harvestd.convention.snapshot import Version
 from harvestd.convention.verdict_documents import text_of, verdict_of_text
+from harvestd.json_text import json_text
 
 
 def experiment_row(experiment: ExperimentRecord) -> dict[str, Any]:
@@ -163,20 +164,22 @@ def verdict_record_of(row: Row[Any]) -> VerdictRecord:
     )
 
 
-FILE_COLUMNS: Final = tuple(schema.files.columns.keys())
-"""In the order of `file_values`."""
+FILE_COLUMNS: Final = tuple(f"{column.name}" for column in schema.files.columns)
+"""In the order of `file_row`; plain text."""
 
 
 def file_row(file: FileRecord) -> tuple[str | bytes | float | None, ...]:
-    """Give the values of `files`, in the order of `FILE_COLUMNS` and as the driver takes them.
+    """Give the values of `files`, in the order of `FILE_COLUMNS` and as the driver takes them."""
+    return _file_values(file, schema.stored)
 
-    Thousands are written at a time, so they take no detour by names and types.
-    """
+
+def _file_values(file: FileRecord, named: Callable[[str], str | bytes]) -> tuple[str | bytes | float | None, ...]:
+    # Thousands are written at a time, so they take no detour by names and types.
     version = file.version
     return (
-        schema.stored(str(file.target)),
+        named(str(file.target)),
         file.storage,
-        schema.stored(file.place),
+        named(file.place),
         file.host,
         file.experiment,
         file.kind.value,
@@ -187,7 +190,7 @@ def file_row(file: FileRecord) -> tuple[str | bytes | float | None, ...]:
         file.size,
         file.sha256,
         file.fetched_at,
-        schema.stored(file.reason),
+        named(file.reason),
         file.marker,
     )
 
@@ -213,7 +216,7 @@ def file_of(row: Any) -> FileRecord:  # noqa: ANN401  (a row, or an intent's cop
 def intent_text(files: Sequence[FileRecord]) -> str:
     """Give the text of one intent: the columns, and a row for each file, all ASCII."""
     # A name that is no UTF-8 is bytes in a row, and lone surrogates in JSON.
-    return json.dumps({"columns": FILE_COLUMNS, "rows": [file_row(file) for file in files]}, default=decoded)
+    return json_text({"columns": FILE_COLUMNS, "rows": [_file_values(file, str) for file in files]})
 
 
 def files_of_intent(content: str) -> tuple[FileRecord, ...]:

@@ -5,10 +5,10 @@ limited, values of the wrong type count as absent. No YAML value is constructed 
 tags and timestamps run code that raises whatever it likes, and one odd date must not spoil the rest of a file.
 """
 
-import json
 from typing import Any
 
 from harvestd.convention.values import Immutable
+from harvestd.json_text import json_value
 
 MAX_FACT_BYTES = 64 * 1024
 """A config is a few KiB; a larger one is not read."""
@@ -66,7 +66,7 @@ def _mapping_from_json(raw: bytes) -> dict[str, Any]:
 
 def _json(raw: bytes) -> object:
     try:
-        return json.loads(raw)
+        return json_value(raw)
     except (ValueError, RecursionError) as e:
         raise InvalidFacts(f"not valid JSON: {type(e).__name__}") from e
 

@@ -4,14 +4,13 @@ What is read was perhaps edited by hand, so every value is checked; what is wron
 manifest of a newer format is never guessed at and never replaced: that is `Fatal`.
 """
 
-import json
-from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
 from harvestd.convention.paths import LocalPath
 from harvestd.errors import Fatal
+from harvestd.json_text import indented_json, json_value
 from harvestd.store.failures import Damaged, shown
 from harvestd.store.fields import Fields
 from harvestd.store.manifest import FORMAT, Experiment, FiledFile, FileState, LeftOut, MadeLink, Manifest, NamePart, Run
@@ -59,35 +58,16 @@ def to_json(manifest: Manifest) -> bytes:
         for one in sorted(manifest.left_out, key=lambda one: (one.host, one.path, one.reason))
     ]
     files = [_file_to_json(file) for file in sorted(manifest.files, key=lambda file: (file.path, file.host))]
-    sections = {
-        "format": str(FORMAT),
-        "experiment": _indented(head),
-        "runs": _rows(runs),
-        "files": _rows(files),
-        "left_out": _rows(left_out),
-        "links": _rows([{"path": link.path, "target": link.target} for link in sorted(manifest.links)]),
-        "aliases": _indented(list(manifest.aliases)),
+    document = {
+        "format": FORMAT,
+        "experiment": head,
+        "runs": runs,
+        "files": files,
+        "left_out": left_out,
+        "links": [{"path": link.path, "target": link.target} for link in sorted(manifest.links)],
+        "aliases": list(manifest.aliases),
     }
-    text = ",\n".join(f'  "{name}": {section}' for name, section in sections.items())
-    return f"{{\n{text}\n}}\n".encode("ascii")
-
-
-def _indented(value: object) -> str:
-    # No text of JSON's has a line break of its own.
-    return json.dumps(value, indent=2).replace("\n", "\n  ")
-
-
-_FLAT: Final = json.JSONEncoder(separators=(",\n      ", ": "))
-"""What is flat is indented by its separator: Python's own indenting knows no quick way, and there are thousands."""
-
-
-def _rows(rows: Sequence[Mapping[str, object]]) -> str:
-    """Give a list of flat objects, indented as `json` would."""
-    if not rows:
-        return "[]"
-    # Where a line begins with a brace one object ends and the next begins: the break stands in no text of JSON's.
-    text = _FLAT.encode(rows)[2:-2].replace("},\n      {", "\n    },\n    {\n      ")
-    return f"[\n    {{\n      {text}\n    }}\n  ]"
+    return indented_json(document).encode("ascii") + b"\n"
 
 
 def _file_to_json(file: FiledFile) -> dict[str, object]:
@@ -134,7 +114,7 @@ def _to_the_second(seconds: int) -> str | None:
 def from_json(content: bytes, place: str = NAME) -> Manifest:
     """Read the file's content; raises `Damaged` saying what is wrong where, `Fatal` for a newer format."""
     try:
-        top = Fields(json.loads(content), place)
+        top = Fields(json_value(content), place)
     except (ValueError, RecursionError) as error:
         raise Damaged(f"{place} is no JSON text", hint=_HINT) from error
     number = top.integer("format")

@@ -13,11 +13,11 @@ from typing import Literal, TextIO
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
+from harvestd.json_text import json_text
 from harvestd.telemetry.console import ConsoleLine
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.fields import PROCESSORS
 from harvestd.telemetry.journal import JournalLine, is_journal
-from harvestd.telemetry.json_text import json_text
 from harvestd.telemetry.lines import LineStream
 from harvestd.telemetry.recent import remembered
 

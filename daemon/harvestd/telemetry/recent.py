@@ -15,7 +15,7 @@ from typing import Any, Final
 from structlog.typing import EventDict, WrappedLogger
 
 from harvestd.convention.values import Immutable
-from harvestd.telemetry.json_text import json_text
+from harvestd.json_text import json_text
 
 _MOST: Final = 1_000
 _MOST_BYTES: Final = 4 * 1024 * 1024

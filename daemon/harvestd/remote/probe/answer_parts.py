@@ -1,10 +1,10 @@
 """The parts that answers are made of: each is of the type and in the range that it should be, or `BrokenAnswer`."""
 
-import json
 from collections.abc import Mapping
 from typing import cast
 
 from harvestd.convention.paths import encoded
+from harvestd.json_text import json_value
 from harvestd.telemetry.masking import masked
 
 MOST = 2**63 - 1
@@ -19,7 +19,7 @@ class BrokenAnswer(ValueError):
 def object_in(payload: bytes) -> Mapping[str, object]:
     """Read a frame's payload as a JSON object."""
     try:
-        value = json.loads(payload)
+        value = json_value(payload)
     except (ValueError, RecursionError) as e:
         raise BrokenAnswer("an answer that is no JSON") from e
     if not isinstance(value, dict):

@@ -4,7 +4,6 @@ Nothing is written there. The command is quoted so that any log-in shell (bash, 
 one pair of single quotes, and within it neither a single quote nor a backslash, exclamation mark or line end.
 """
 
-import json
 import re
 import struct
 import zlib
@@ -14,6 +13,7 @@ from functools import cache
 from importlib import resources
 
 from harvestd.convention.values import Immutable
+from harvestd.json_text import json_text
 from harvestd.remote.probe.program import FILES, LATER
 
 _HEAD = struct.Struct(">I")
@@ -63,7 +63,7 @@ def command() -> str:
 
 def message(value: dict[str, object]) -> bytes:
     """Give one request as it travels to the program."""
-    body = json.dumps(value, separators=(",", ":")).encode("ascii")
+    body = json_text(value).encode("ascii")
     if len(body) > _PACKED_FROM:
         body = zlib.compress(body, 1)
     return _HEAD.pack(len(body)) + body
