@@ -47,12 +47,14 @@ class Way:
     it is held takes along what is put into it, as if it had been moved a moment later.
     """
 
-    __slots__ = ("_base", "_handles", "_parts")
+    __slots__ = ("_base", "_handles", "_made", "_parts")
 
     def __init__(self, base: int) -> None:
         self._base = base
         self._parts: Parts = ()
         self._handles: list[int] = []
+        self._made = False
+        """Whether the last directory that was to be there had to be made: the next one will be new as well."""
 
     def opened(self, parts: Parts) -> int:
         """Go to the directory `parts` and give its descriptor, good until the next step; raises as `open_component`."""
@@ -65,7 +67,13 @@ class Way:
         """As `opened`, making what is missing with the umask's mode; parents of what is new are added to `touched`."""
         self._go_up(parts)
         for depth in range(len(self._parts), len(parts)):
-            self._go_down(parts, depth, _open_or_make(self._handles[-1], parts[depth], parts[:depth], touched))
+            above = self._handles[-1]
+            below = None if self._made else _open_if_there(above, parts[depth])
+            if below is None:
+                self._made = _make(above, parts[depth])
+                touched.add(parts[:depth])
+                below = open_component(above, parts[depth])
+            self._go_down(parts, depth, below)
         return self._handles[-1]
 
     def close(self) -> None:
@@ -110,15 +118,21 @@ def made(base: int, parts: Parts, touched: Touched) -> Iterator[int]:
         yield way.made(parts, touched)
 
 
-def _open_or_make(base: int, name: str, parent: Parts, touched: Touched) -> int:
+def _open_if_there(base: int, name: str) -> int | None:
     try:
         return open_component(base, name)
     except FileNotFoundError:
-        # Another thread may be faster, which is as good; whatever it made is opened without following links.
-        with suppress(FileExistsError):
-            os.mkdir(encoded(name), dir_fd=base)
-        touched.add(parent)
-        return open_component(base, name)
+        return None
+
+
+def _make(base: int, name: str) -> bool:
+    """Make a directory where nothing stands; tell whether it was made."""
+    try:
+        os.mkdir(encoded(name), dir_fd=base)
+    except FileExistsError:
+        # Another thread may have been faster, which is as good: whoever made it, no link is followed there.
+        return False
+    return True
 
 
 def sync_directory(directory: int) -> None:
