@@ -104,8 +104,9 @@ async def _keep_reports(house: House, root: DataRoot) -> None:
 
 
 async def _keep_releasing(house: House) -> None:
-    from harvestd.harvest.judgement import judged  # noqa: PLC0415  (imported meanwhile, see `harvest.opening`)
-    from harvestd.harvest.releasing import Releasing  # noqa: PLC0415  (the same)
+    await anyio.to_thread.run_sync(import_module, "harvestd.harvest.releasing")
+    from harvestd.harvest.judgement import judged  # noqa: PLC0415  (imported by the fleet)
+    from harvestd.harvest.releasing import Releasing  # noqa: PLC0415  (imported just now)
 
     await Releasing(house, judged).run()
 

@@ -54,7 +54,7 @@ class Program:
 
 _IMPORTS = """
 from harvestd.cli.importing import imported
-for module in ("cli.passes", "catalogue.opening", "harvest.session", "convention.yaml_mapping"):
+for module in ("cli.passes", "catalogue.opening", "harvest.visiting", "convention.yaml_mapping"):
     imported(f"harvestd.{module}")
 """
 

@@ -15,6 +15,7 @@ from harvestd.demo.writers import EvalWriter, RunWriter, base_evals, evals_of_ru
 from harvestd.errors import ExitCode
 from harvestd.harvest.looking import Looking
 from harvestd.harvest.session import Session
+from harvestd.harvest.working import Work
 from harvestd.lambda_eval import LambdaEvaluationManager, SyncFailed, syncing
 from support.command import harvestd_command
 from support.house import Workstation
@@ -278,22 +279,22 @@ async def test_daemon_does_not_go_by_what_it_saw_before(
     may_look, may_work = anyio.Event(), anyio.Event()
     may_look.set()
     may_work.set()
-    look, work = Looking.look, Session._work
+    look, work = Looking.look, Work.do
 
     async def held(looking: Looking) -> Plan:
         await may_look.wait()
         return await look(looking)
 
-    async def work_held(session: Session, plan: Plan) -> None:
+    async def work_held(working: Work, plan: Plan) -> None:
         await may_work.wait()
-        await work(session, plan)
+        await work(working, plan)
 
     async def all_files_were_read(said: Said, marker: str) -> None:
         (workstation.jobs / f"{marker}.json").write_text("no job")
         await until(lambda: events(said, "job.rejected", job_id=marker))
 
     monkeypatch.setattr(Looking, "look", held)
-    monkeypatch.setattr(Session, "_work", work_held)
+    monkeypatch.setattr(Work, "do", work_held)
     async with workstation.running(poll={"push": False}) as said:
         first = write_job(workstation.jobs, RUN)
         await until(lambda: "synced_at" in read_document(first))

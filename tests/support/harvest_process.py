@@ -22,7 +22,7 @@ import anyio
 
 from harvestd import failpoints
 from harvestd.errors import Retry, unwrapped
-from harvestd.harvest import bulk, session, troubles
+from harvestd.harvest import bulk, troubles, visiting, working
 from harvestd.harvest.lanes import Line
 from harvestd.harvest.monitor import Silent
 from harvestd.harvest.opening import opened_house
@@ -114,7 +114,7 @@ async def _pass(task: Task, made: int) -> Ending:
     with unwrapped(), mock.patch.object(bulk.Bulk, "_line", line):
         async with opened_house(settings, Silent()) as (house, root):
             await house.knows.wait()
-            result = await session.Session(known, house, root, box, await box.facts()).single_pass()
+            result = await visiting.Visit(known, house, root, box, await box.facts()).make()
     left = [f"{place}: {trouble}" for place, trouble in {**result.failed, **result.conflicts}.items()]
     return Ending(0, files=result.files, troubles=tuple(left))
 
@@ -180,7 +180,7 @@ def main() -> None:
     """Serve tasks until there are no more; what is large here is small enough for a test."""
     with (
         os.fdopen(os.dup(1), "wb") as answers,
-        mock.patch.object(session, "SMALL", 1000),
+        mock.patch.object(working, "SMALL", 1000),
         mock.patch.object(bulk, "PART", 2000),
         mock.patch.object(troubles, "_FIRST_PAUSE", 0.01),
     ):

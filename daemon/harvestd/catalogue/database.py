@@ -4,12 +4,12 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
+from msgspec import Struct
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
@@ -203,8 +203,7 @@ def translated() -> Iterator[None]:
         raise unusable(e.orig) from e
 
 
-@dataclass(eq=False)
-class _Pending:
+class _Pending(Struct, eq=False):
     change: Change
     done: bool = False
     failure: HaltedForSafety | None = None

@@ -17,10 +17,10 @@ from harvestd.cli import quantities
 from harvestd.convention.snapshot import Listing, Snapshot, TreeState
 from harvestd.convention.values import Immutable
 from harvestd.errors import HarvestError, HostQuarantined, Retry, unwrapped
+from harvestd.harvest.connected import connected
 from harvestd.harvest.house import House
 from harvestd.harvest.opening import scratch_house
 from harvestd.harvest.passes import Found
-from harvestd.harvest.watcher import connected
 from harvestd.inventory.lambda_cloud import LambdaCloudHosts
 from harvestd.inventory.provider import Host
 from harvestd.inventory.targets_file import BadTargets, TargetsFiles

@@ -7,14 +7,13 @@ use to us. They are kept away while the import runs, by means that Python docume
   OpenSSH does not take. A module that is None in `sys.modules` counts as not installed, which both are made for.
 - asyncssh looks for two C libraries that few machines have, and `ctypes.util.find_library` starts a compiler and a
   linker up to ten times to be sure. The linker's cache says the same at once.
-- The collector of cycles looks through all that was imported, again and again, and finds nothing.
+- The collector of cycles looks through all that was imported, again and again, and finds nothing (`cycles`).
 
 Nothing of ours may import rich at the top of a file.
 """
 
 import ctypes
 import ctypes.util
-import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -24,6 +23,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+from harvestd.cycles import uncollected
+
 _NEEDLESS: Final = ("rich", "cryptography.x509")
 _LINKER_CACHE: Final = Path("/etc/ld.so.cache")
 
@@ -31,26 +32,11 @@ _LINKER_CACHE: Final = Path("/etc/ld.so.cache")
 def imported(module: str) -> ModuleType:
     """Import a module with all that it needs, without what it does not need."""
     with ExitStack() as stack:
-        stack.enter_context(_without_collector())
+        stack.enter_context(uncollected())
         for needless in _NEEDLESS:
             stack.enter_context(_without(needless))
         stack.enter_context(_asking_the_cache(_LINKER_CACHE))
         return import_module(module)
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-        # What was imported stays for good: no later collection has to look at it.
-        gc.freeze()
-        # A pass makes objects by the hundred thousand, and hardly a cycle among them.
-        gc.set_threshold(50_000, 20, 50)
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 @contextmanager

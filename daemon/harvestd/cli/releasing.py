@@ -22,8 +22,8 @@ from harvestd.convention.values import Immutable
 from harvestd.convention.verdict import Verdict
 from harvestd.errors import ExitCode, Fatal, unwrapped
 from harvestd.harvest import passes
-from harvestd.harvest.releasable import is_rented
 from harvestd.harvest.releasing_by_hand import examined, release
+from harvestd.inventory.lambda_cloud import is_rented
 from harvestd.inventory.provider import Host
 from harvestd.settings import Settings
 from harvestd.telemetry.logs import configure

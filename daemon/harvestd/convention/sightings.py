@@ -5,7 +5,8 @@ stamps (its time now and a file's last change), so a box whose clock is wrong by
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from harvestd.convention.layout import Group, Source
 from harvestd.convention.paths import RemotePath
@@ -26,8 +27,7 @@ def is_network(filesystem: str) -> bool:
     return filesystem in NETWORK_FILESYSTEMS or filesystem.startswith("fuse")
 
 
-@dataclass(slots=True)
-class _Seen:
+class _Seen(Struct):
     """The files of one tree, in the look that was made last."""
 
     began: float

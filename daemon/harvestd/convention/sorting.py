@@ -4,8 +4,9 @@ What a directory entry says of itself (its times) is of no interest: that it is 
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
+
+from msgspec import Struct, field
 
 from harvestd.convention.layout import LeftOut
 from harvestd.convention.leftovers import Leftovers
@@ -28,8 +29,7 @@ HomeT = TypeVar("HomeT", bound=Home)
 _Parts = tuple[str, ...]
 
 
-@dataclass(slots=True)
-class Below(Generic[HomeT]):
+class Below(Struct, Generic[HomeT]):
     """What lies below one home, in the listing's order. Two that are equal are understood as the same."""
 
     home: HomeT
@@ -38,8 +38,7 @@ class Below(Generic[HomeT]):
     unlisted: list[RemotePath] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class _Outside:
+class _Outside(Struct):
     """What lies below no home, or below one that a rule excludes as a whole."""
 
     exclusion: Exclusion | None

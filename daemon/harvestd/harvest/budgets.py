@@ -4,9 +4,9 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 
 import anyio
+from msgspec import Struct, field
 
 from harvestd.harvest.bell import Bell
 
@@ -75,8 +75,7 @@ class MemoryBudget:
             self.give_back(size)
 
 
-@dataclass(eq=False)
-class _Turn:
+class _Turn(Struct, eq=False):
     size: int
     come: anyio.Event = field(default_factory=anyio.Event)
 

@@ -7,13 +7,13 @@ given back when its batch is in staging, so that a slow box holds little more th
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 import anyio
 import anyio.to_thread
 from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskStatus
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from msgspec import Struct, field
 
 from harvestd.convention.plan import FetchFile, FetchGroup
 from harvestd.convention.seals import HEAD_BYTES
@@ -39,8 +39,7 @@ REQUESTS = 8000
 """Files asked for in one reading."""
 
 
-@dataclass
-class _Collected:
+class _Collected(Struct):
     """A group whose files are arriving."""
 
     group: FetchGroup

@@ -5,8 +5,10 @@ has ended, so that no host ever has two.
 """
 
 from dataclasses import dataclass, field
+from importlib import import_module
 
 import anyio
+import anyio.to_thread
 from anyio.abc import TaskGroup, TaskStatus
 
 from harvestd.catalogue.entries import GONE, HostRecord
@@ -24,6 +26,7 @@ from harvestd.remote.target import Target
 from harvestd.settings import Settings
 from harvestd.store.root import DataRoot
 
+_WATCHING = ("harvestd.harvest.session", "harvestd.harvest.judgement")
 _FIRST_SETS = 5.0
 """Seconds for providers to say which hosts there are before we call ourselves ready without."""
 
@@ -76,6 +79,8 @@ class Fleet:
         It counts as started when hosts are being watched.
         """
         self._house.follows = True
+        # What only who watches needs; the loop is not to wait for it when the first host is connected.
+        await anyio.to_thread.run_sync(_import_watching)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._inventory.run)
             tasks.start_soon(self._house.waking.run)
@@ -156,3 +161,8 @@ class Fleet:
             if self._house.knows.is_set():
                 self._house.rescue.gone(host, self._house.catalogue.knowledge)
         self._changed.ring()
+
+
+def _import_watching() -> None:
+    for module in _WATCHING:
+        import_module(module)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
+from msgspec import Struct
 
 from harvestd.convention.artifacts import DATASETS, PRUNED_DIRECTORIES
 from harvestd.convention.layout import Survey
@@ -22,7 +23,6 @@ from harvestd.harvest.attending import Attending
 from harvestd.harvest.beginning import Beginning
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.budgets import Bandwidth, MemoryBudget
-from harvestd.harvest.judged import Judged
 from harvestd.harvest.machines import Machines
 from harvestd.harvest.monitor import Monitor, Silent
 from harvestd.harvest.places import Places
@@ -62,8 +62,7 @@ class Outlook(Immutable):
     """When the last whole look began: monotonic seconds. The box may have told of changes since."""
 
 
-@dataclass(slots=True)
-class Rest:
+class Rest(Struct):
     """For how long one host has done nothing: monotonic seconds."""
 
     since: float
@@ -76,6 +75,7 @@ class Rest:
 if TYPE_CHECKING:
     from harvestd.catalogue.catalogue import Catalogue
     from harvestd.harvest.homes import Homes
+    from harvestd.harvest.judged import Judged
     from harvestd.harvest.judging import Judging
 
 
@@ -146,7 +146,7 @@ class House:
     """Knows until when each host's task must have come round."""
     places: Places = field(default_factory=Places)
     """Keeps directories where they are while files are put into them."""
-    verdicts: dict[str, Judged] = field(default_factory=dict)
+    verdicts: "dict[str, Judged]" = field(default_factory=dict)
     """The newest verdict on each host that there is, by its identity."""
     judging: "dict[str, Judging]" = field(default_factory=dict)
     """Who judges each host that is being watched now, by its identity."""

@@ -9,11 +9,11 @@ import anyio
 
 from harvestd.convention.judging import judge
 from harvestd.convention.verdict import Answer, Reason, ReasonKind, Verdict
+from harvestd.harvest.connected import connected
 from harvestd.harvest.gathering import Gathering, accepted
 from harvestd.harvest.house import House
 from harvestd.harvest.judging import not_watched, record
 from harvestd.harvest.looking import Looking
-from harvestd.harvest.watcher import connected
 from harvestd.inventory.provider import Host
 from harvestd.store.root import DataRoot
 

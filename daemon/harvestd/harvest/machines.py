@@ -3,7 +3,7 @@
 On a shared file system the host that shows a run need not be the one that wrote it.
 """
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from harvestd.convention.values import Immutable
 from harvestd.inventory.provider import Host
@@ -17,8 +17,7 @@ class Machine(Immutable):
     facts: BoxFacts
 
 
-@dataclass
-class Machines:
+class Machines(Struct):
     """All machines that were met."""
 
     _met: dict[str, Machine] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
+from harvestd.cycles import uncollected
 from harvestd.harvest.homes import Homes
 from harvestd.harvest.house import House
 from harvestd.harvest.manifests import Manifests
@@ -29,12 +30,7 @@ from harvestd.store.root import DataRoot
 if TYPE_CHECKING:
     from harvestd.catalogue.catalogue import Catalogue
 
-_WORK = (
-    "harvestd.harvest.session",
-    "harvestd.convention.yaml_mapping",
-    "harvestd.harvest.reports",
-    "harvestd.harvest.releasing",
-)
+_WORK = ("harvestd.harvest.working", "harvestd.convention.yaml_mapping", "harvestd.harvest.reports")
 _LAST_WORDS = 4.0
 """Seconds for writing manifests at the end: who asks a process to stop expects it gone after five."""
 
@@ -106,18 +102,20 @@ def _open_root(settings: Settings, stack: ExitStack) -> tuple[DataRoot, DataRoot
 
 
 def _open_catalogue(settings: Settings, data_root_id: str, stack: ExitStack) -> "Catalogue":
-    from harvestd.catalogue.opening import open_catalogue  # noqa: PLC0415  (see above)
+    with uncollected():
+        from harvestd.catalogue.opening import open_catalogue  # noqa: PLC0415  (see above)
 
-    catalogue = _closing(stack, open_catalogue(settings.state, data_root_id))
-    _import_work()
+        catalogue = _closing(stack, open_catalogue(settings.state, data_root_id))
+        _import_work()
     return catalogue
 
 
 def _open_scratch(settings: Settings, stack: ExitStack) -> "Catalogue":
-    from harvestd.catalogue.opening import open_scratch  # noqa: PLC0415  (see above)
+    with uncollected():
+        from harvestd.catalogue.opening import open_scratch  # noqa: PLC0415  (see above)
 
-    catalogue = _closing(stack, open_scratch(settings.state))
-    _import_work()
+        catalogue = _closing(stack, open_scratch(settings.state))
+        _import_work()
     return catalogue
 
 

@@ -10,11 +10,11 @@ from harvestd.catalogue.entries import HostRecord
 from harvestd.convention.plan import Plan
 from harvestd.convention.values import Immutable
 from harvestd.errors import ExitCode, Fatal, HarvestError, HostQuarantined, Retry, unwrapped
+from harvestd.harvest.connected import connected
 from harvestd.harvest.house import House
 from harvestd.harvest.monitor import Monitor
 from harvestd.harvest.opening import opened_house, scratch_house
 from harvestd.harvest.results import PassResult
-from harvestd.harvest.watcher import connected, single_pass
 from harvestd.inventory.provider import Host
 from harvestd.inventory.providers import Providers, placed
 from harvestd.settings import Settings
@@ -89,7 +89,7 @@ async def visited(hosts: Sequence[Host], house: House, root: DataRoot) -> list[H
 
     async def visit(host: Host) -> HostOutcome:
         try:
-            result = await single_pass(host, house, root)
+            result = await _single_pass(host, house, root)
         except BaseException:
             house.attending.left(host.name)
             raise
@@ -103,6 +103,14 @@ async def visited(hosts: Sequence[Host], house: House, root: DataRoot) -> list[H
 
     await Reports(house, root).finish()
     return outcomes
+
+
+async def _single_pass(host: Host, house: House, root: DataRoot) -> PassResult:
+    async with connected(host, house) as (box, facts):
+        await house.knows.wait()
+        from harvestd.harvest.visiting import Visit  # noqa: PLC0415  (imported meanwhile, see `opening`)
+
+        return await Visit(host, house, root, box, facts).make()
 
 
 async def plan(settings: Settings, hosts: Sequence[Host]) -> list[HostOutcome]:

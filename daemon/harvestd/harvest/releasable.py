@@ -15,7 +15,7 @@ from harvestd.convention.judging import company_of
 from harvestd.convention.values import Immutable, value
 from harvestd.convention.verdict import Verdict
 from harvestd.inventory.instances import Instance
-from harvestd.inventory.lambda_cloud import LambdaCloudHosts
+from harvestd.inventory.lambda_cloud import is_rented
 from harvestd.inventory.provider import Host
 from harvestd.settings.sections import Release
 
@@ -62,11 +62,6 @@ class Safe(Immutable):
     heard: float
     idle_since: float | None
     """Since when nothing moved, as the verdict says, in Unix time."""
-
-
-def is_rented(host: Host) -> bool:
-    """Tell whether a host is a box of the cloud, which alone can be released."""
-    return host.source == LambdaCloudHosts.name
 
 
 def is_meant(host: Host, rules: Release) -> bool:

@@ -13,10 +13,10 @@ from harvestd.catalogue.releases import Releases
 from harvestd.convention.values import Immutable
 from harvestd.convention.verdict import Verdict
 from harvestd.errors import HostQuarantined, Retry, unwrapped
+from harvestd.harvest.connected import connected
 from harvestd.harvest.opening import scratch_house
 from harvestd.harvest.releasable import Who, reason_for, why_another, why_not_named, why_not_safe
 from harvestd.harvest.terminating import end, listed, named_in
-from harvestd.harvest.watcher import connected
 from harvestd.harvest.whois import who_is
 from harvestd.inventory.provider import Host
 from harvestd.settings import Settings

@@ -4,12 +4,13 @@ On such a host nothing is left to settle and what is worth most comes first; the
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from harvestd.convention.plan import FetchGroup, Follow, Plan
 from harvestd.convention.values import Immutable
-from harvestd.harvest.releasable import is_rented
+from harvestd.inventory.lambda_cloud import is_rented
 from harvestd.inventory.provider import Host
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
@@ -31,8 +32,7 @@ class Missing(Immutable):
     files: int
 
 
-@dataclass
-class Rescue:
+class Rescue(Struct):
     """Follows the hosts of one house."""
 
     perils: dict[str, str] = field(default_factory=dict)

@@ -61,7 +61,7 @@ class Verdicts:
         if host is None:
             return f"{REFUSED}nobody says any more that it exists"
         await self._await_first_look(identity)
-        from harvestd.harvest.judgement import judged  # noqa: PLC0415  (imported meanwhile, see `opening`)
+        from harvestd.harvest.judgement import judged  # noqa: PLC0415  (imported by the fleet)
 
         verdict = await judged(host, self._house)
         if self._record(identity) is None:

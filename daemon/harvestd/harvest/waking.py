@@ -7,9 +7,9 @@ distance between the two is the time slept, whatever a person does to the time o
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import anyio
+from msgspec import Struct, field
 
 from harvestd.remote.connecting import Connection
 from harvestd.telemetry.events import Event
@@ -30,8 +30,7 @@ def _distance() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) - awake
 
 
-@dataclass
-class Waking:
+class Waking(Struct):
     """Knows who counts on a link, and interrupts them all when the workstation slept."""
 
     clock: Callable[[], float] = field(default_factory=lambda: slept)

@@ -1,10 +1,8 @@
 """One host's life: connect, watch until the link is lost, pause, connect again. State changes are told once."""
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import anyio
 
@@ -12,34 +10,16 @@ from harvestd.catalogue.entries import ENDING, HostRecord
 from harvestd.errors import DiskFull, HostQuarantined, Retry
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.breaker import Breaker
+from harvestd.harvest.connected import connected
 from harvestd.harvest.house import House
-from harvestd.harvest.linking import linked
-from harvestd.harvest.lives import shown
-from harvestd.harvest.results import PassResult
 from harvestd.harvest.tally import Tally
 from harvestd.inventory.provider import Host
-from harvestd.remote.box import Box, BoxFacts
-from harvestd.remote.opening import open_box
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
 
-if TYPE_CHECKING:
-    from harvestd.harvest.session import Session
-
 _RECORD_EVERY = 30.0
 """Seconds between two records of a host that is well and unchanged."""
-
-
-@asynccontextmanager
-async def connected(host: Host, house: House) -> AsyncIterator[tuple[Box, BoxFacts]]:
-    """Connect to a host and open its box; raises `Retry` and `HostQuarantined` as `remote` does."""
-    async with AsyncExitStack() as stack:
-        connection = await stack.enter_async_context(linked(host, house, house.window))
-        box = await stack.enter_async_context(open_box(connection, house.watch_list_of(host), house.limits))
-        facts = await box.facts()
-        with shown(house, host, box):
-            yield box, facts
 
 
 class Watcher:
@@ -107,9 +87,11 @@ class Watcher:
                     self._state, self._pending, self._recorded = self._standing(), pending, now
                     await self._record(self._state, method=box.method, last_success=time.time(), pending=pending)
 
+            from harvestd.harvest.session import Session  # noqa: PLC0415  (imported by the fleet)
+
             self._tally.connected.add(self._host.name)
             try:
-                await _session(self._host, self._house, self._root, box, facts).watch(self._scan_now, passed)
+                await Session(self._host, self._house, self._root, box, facts).watch(self._scan_now, passed)
             finally:
                 self._tally.connected.discard(self._host.name)
 
@@ -159,16 +141,3 @@ class Watcher:
         )
         with suppress(DiskFull):  # told by whoever fetches; how a host was seen is recorded anew every now and then
             await self._house.catalogue.save_host(record)
-
-
-async def single_pass(host: Host, house: House, root: DataRoot) -> PassResult:
-    """Connect, bring home everything that is complete, disconnect. Raises `Retry` and `HostQuarantined`."""
-    async with connected(host, house) as (box, facts):
-        await house.knows.wait()
-        return await _session(host, house, root, box, facts).single_pass()
-
-
-def _session(host: Host, house: House, root: DataRoot, box: Box, facts: BoxFacts) -> "Session":
-    from harvestd.harvest.session import Session  # noqa: PLC0415  (imported while hosts were connected, see `opening`)
-
-    return Session(host, house, root, box, facts)

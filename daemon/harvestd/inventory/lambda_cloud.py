@@ -135,6 +135,11 @@ class LambdaCloudHosts:
         self._failing = False
 
 
+def is_rented(host: Host) -> bool:
+    """Tell whether a host is a box of the cloud, which alone can be released."""
+    return host.source == LambdaCloudHosts.name
+
+
 def _may_be_a_box(address: str) -> bool:
     """Tell whether an address may be a rented box's: nobody sends us to our own machine or to its neighbours."""
     parsed = ipaddress.ip_address(address)

@@ -1,12 +1,12 @@
 """What a box's trees lie on: the cloud's file systems, which outlive the box and may be mounted on several at once."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from harvestd.convention.values import Immutable
 
-@dataclass(frozen=True, slots=True, order=True)
-class Mount:
+
+class Mount(Immutable, order=True):
     """One of the cloud's file systems on a box."""
 
     point: str

@@ -12,6 +12,7 @@ import anyio
 import anyio.to_thread
 import asyncssh
 
+from harvestd.convention.values import Immutable
 from harvestd.errors import HarvestError
 from harvestd.remote import host_keys
 from harvestd.remote.failures import (
@@ -50,8 +51,7 @@ _NO_KNOWN_HOSTS: tuple[list[str], ...] = ([], [], [], [], [], [], [])
 user's own file."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Connection:
+class Connection(Immutable, eq=False):
     """A connection that is logged in; `connect` makes and closes it."""
 
     target: Target

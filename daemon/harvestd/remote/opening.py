@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from harvestd.errors import HostQuarantined
 from harvestd.remote.box import Box, Limits, Reader, WatchList
@@ -11,9 +12,10 @@ from harvestd.remote.probe.client import ProbeBox
 from harvestd.remote.probe.process import NoProbe
 from harvestd.remote.probe.reader import ProbeReader
 from harvestd.remote.probe.running import Running
-from harvestd.remote.sftp.client import SftpBox
-from harvestd.remote.sftp.reading import SftpReader
-from harvestd.remote.sftp.session import NoSftp
+
+if TYPE_CHECKING:
+    from harvestd.remote.sftp.client import SftpBox
+    from harvestd.remote.sftp.reading import SftpReader
 
 _PULSE = Pulse()
 
@@ -33,17 +35,25 @@ async def open_box(
         box.close()
 
 
-async def _box(connection: Connection, watch: WatchList, limits: Limits, pulse: Pulse) -> ProbeBox | SftpBox:
+async def _box(connection: Connection, watch: WatchList, limits: Limits, pulse: Pulse) -> "ProbeBox | SftpBox":
     try:
         return await ProbeBox.start(connection, watch, limits, pulse)
     except NoProbe as no_probe:
-        try:
-            return await SftpBox.start(connection, watch, limits)
-        except NoSftp as no_sftp:
-            raise HostQuarantined(
-                f"{connection.target}: neither Python 3 nor SFTP works there ({no_probe}; {no_sftp})",
-                hint="install Python 3.6 or newer on the box, or allow SFTP in its sshd_config",
-            ) from no_sftp
+        return await _plain_box(connection, watch, limits, no_probe)
+
+
+async def _plain_box(connection: Connection, watch: WatchList, limits: Limits, no_probe: NoProbe) -> "SftpBox":
+    # Few boxes need it, and nobody else is to wait for its import.
+    from harvestd.remote.sftp.client import SftpBox  # noqa: PLC0415
+    from harvestd.remote.sftp.session import NoSftp  # noqa: PLC0415
+
+    try:
+        return await SftpBox.start(connection, watch, limits)
+    except NoSftp as no_sftp:
+        raise HostQuarantined(
+            f"{connection.target}: neither Python 3 nor SFTP works there ({no_probe}; {no_sftp})",
+            hint="install Python 3.6 or newer on the box, or allow SFTP in its sshd_config",
+        ) from no_sftp
 
 
 @asynccontextmanager
@@ -51,10 +61,16 @@ async def open_reader(
     connection: Connection, like: Box, limits: Limits, pulse: Pulse = _PULSE
 ) -> AsyncIterator[Reader]:
     """Give a further reader on a connection of its own (for bulk), in the way in which `like` is read."""
-    reader = (
-        ProbeReader(Running(connection, limits, pulse)) if like.method == "probe" else SftpReader(connection, limits)
-    )
+    reader = _reader(connection, like, limits, pulse)
     try:
         yield reader
     finally:
         reader.close()
+
+
+def _reader(connection: Connection, like: Box, limits: Limits, pulse: Pulse) -> "ProbeReader | SftpReader":
+    if like.method == "probe":
+        return ProbeReader(Running(connection, limits, pulse))
+    from harvestd.remote.sftp.reading import SftpReader  # noqa: PLC0415  (imported for `like` already)
+
+    return SftpReader(connection, limits)

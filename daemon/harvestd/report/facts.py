@@ -22,6 +22,8 @@ from harvestd.store.failures import Conflict, Damaged, Refused, translating
 from harvestd.store.neighbours import Neighbours
 from harvestd.store.root import DataRoot
 
+_META: Final = "run_meta.json"
+"""Lies beside an eval's metrics."""
 _MAX_META: Final = 1 << 20
 _MOST_PICTURES: Final = 20
 _MOST_EVALS: Final = 500
@@ -53,18 +55,15 @@ class Evals:
 
     def of(self, root: DataRoot, files: Sequence[FileRecord]) -> Iterator[EvalFigures]:
         """Give the figures of an experiment's evals, as far as a README may cost; raises as `gather`."""
-        hashes = {file.target: file.sha256 for file in files}
+        hashes: dict[tuple[str, ...], str] = {file.target: file.sha256 for file in files}
         # Of a batch eval, consolidated_metrics.csv says again what each step's own file does.
         metrics = [file for file in files if file.kind is Kind.METRICS and file.target.name == "metrics.csv"]
         with Neighbours(root) as here:
             for file in metrics[:_MOST_EVALS]:
-                meta = LocalPath((*file.target.parts[:-1], "run_meta.json"))
-                key = (file.place, file.sha256, hashes.get(meta, ""))
+                key = (file.place, file.sha256, hashes.get((*file.target[:-1], _META), ""))
                 if key not in self._seen:
                     metrics_csv = _content(here, file.target, MAX_METRICS)
-                    self._seen[key] = evals.figures_of(
-                        file.place, metrics_csv, partial(_content, here, meta, _MAX_META)
-                    )
+                    self._seen[key] = evals.figures_of(file.place, metrics_csv, partial(_meta, here, file.target))
                     if len(self._seen) > _REMEMBERED:
                         self._seen.popitem(last=False)
                 self._seen.move_to_end(key)
@@ -91,6 +90,10 @@ def _content(here: Neighbours, path: LocalPath, limit: int) -> bytes:
         return here.read(path, limit)
     except _UNREADABLE:
         return b""
+
+
+def _meta(here: Neighbours, metrics: LocalPath) -> bytes:
+    return _content(here, LocalPath((*metrics[:-1], _META)), _MAX_META)
 
 
 def _training(root: DataRoot, log: LocalPath) -> TrainingFigures | None:

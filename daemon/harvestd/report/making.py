@@ -5,13 +5,14 @@ change costs some small files to read. Nothing is made again of a directory that
 """
 
 import hashlib
+from collections.abc import Mapping
 
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.reports import ANALYSIS, README
 from harvestd.convention.values import Immutable
 from harvestd.report import copies, notes, pictures, readme
 from harvestd.report.copies import Placed
-from harvestd.report.facts import Evals, gather
+from harvestd.report.facts import Evals, Facts, gather
 from harvestd.report.known import Known
 from harvestd.report.notes import Marks
 from harvestd.report.pictures import Drawn
@@ -62,7 +63,7 @@ def write(root: DataRoot, known: Known, reader: Evals) -> Written:
     marks = Marks(known.mark(of_scripts), had.pictures if had else Marks().pictures)
     if marks == had:
         return Written(marks, known.mark_of_pictures(of_scripts), placed, changed=bool(placed.written))
-    changed = _put(root, known, before, marks, reader)
+    changed = _put(root, known, before, marks, _facts(root, known, given, reader))
     return Written(marks, known.mark_of_pictures(of_scripts), placed, changed=changed or bool(placed.written))
 
 
@@ -86,8 +87,9 @@ def hang(root: DataRoot, known: Known, drawing: Drawing, reader: Evals) -> None:
     for name, content in drawing.drawn.pictures.items():
         if not _is_there(root, known.directory.child(ANALYSIS, name), content):
             write_inside(root, known.directory, (ANALYSIS, name), content)
-    marks = Marks(known.mark(copies.mark(copies.scripts())), drawing.mark)
-    _put(root, known, _standing(root, known), marks, reader)
+    given = copies.scripts()
+    marks = Marks(known.mark(copies.mark(given)), drawing.mark)
+    _put(root, known, _standing(root, known), marks, _facts(root, known, given, reader))
 
 
 def _is_there(root: DataRoot, path: LocalPath, content: bytes) -> bool:
@@ -104,13 +106,16 @@ def _standing(root: DataRoot, known: Known) -> bytes:
         return b""
 
 
-def _put(root: DataRoot, known: Known, before: bytes, marks: Marks, reader: Evals) -> bool:
+def _facts(root: DataRoot, known: Known, given: Mapping[str, bytes], reader: Evals) -> Facts:
+    return gather(root, known, copies.startable(given), reader)
+
+
+def _put(root: DataRoot, known: Known, before: bytes, marks: Marks, facts: Facts) -> bool:
     """Write the README where it is to change; tells whether it was.
 
     A person who saves theirs within the moment between our reading and our writing loses what they changed; an editor
     that still holds it wins when it saves next, and only the generated part is made again.
     """
-    facts = gather(root, known, copies.startable(copies.scripts()), reader)
     after = notes.with_part(before, marks, readme.rendered(facts))
     if after == before:
         return False

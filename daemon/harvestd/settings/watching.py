@@ -8,12 +8,12 @@ may not even be listed, it is told every few seconds.
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 from anyio.abc import TaskStatus
+from msgspec import Struct
 
 QUIET = 250
 """Milliseconds without a change after which a burst of saves is over."""
@@ -23,8 +23,7 @@ _ASK_EVERY = 5.0
 """Seconds between two looks whether the directories are still the same: who watches one that is gone hears nothing."""
 
 
-@dataclass(frozen=True)
-class _Surroundings:
+class _Surroundings(Struct, frozen=True):
     """What has to be watched for some files, as it is now."""
 
     directories: Mapping[Path, tuple[int, int]]

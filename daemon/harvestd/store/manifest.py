@@ -6,7 +6,6 @@ module only holds the model.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -47,8 +46,7 @@ class Experiment(Immutable):
     """By the part's name: experiment_name, date, model, hardware, steps."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Run:
+class Run(Immutable, order=True):
     """One training run that is filed here."""
 
     host: str
@@ -107,8 +105,7 @@ class LeftOut(Immutable):
     """How many files; None where that is not known."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class MadeLink:
+class MadeLink(Immutable, order=True):
     """One link that was made here in the place of one on the box."""
 
     path: str

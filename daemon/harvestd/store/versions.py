@@ -7,7 +7,6 @@ again and again must not wash it out.
 
 import os
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BufferedReader
 from time import time_ns
@@ -15,6 +14,7 @@ from typing import Final
 
 from harvestd import failpoints
 from harvestd.convention.paths import LocalPath, encoded
+from harvestd.convention.values import Immutable
 from harvestd.store.failures import shown, translating
 from harvestd.store.renaming import NO_HARD_LINKS, rename_noreplace
 from harvestd.store.root import DataRoot
@@ -37,8 +37,7 @@ KEEP: Final = 5
 _STAMP: Final = re.compile(r"\d{8}T\d{6}\.\d{9}Z", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class KeptVersion:
+class KeptVersion(Immutable, order=True):
     """One version that was replaced."""
 
     stamp: str

@@ -5,8 +5,10 @@ direction of reading or can't be encoded at all. Everything else, in any script,
 """
 
 import re
+from functools import cache
+from typing import Final
 
-_DANGEROUS = re.compile(
+_DANGEROUS: Final = (
     r"[\x00-\x1f\x7f-\x9f"  # C0 with ESC, DEL, C1 with CSI
     r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks, embeddings, overrides and isolates of direction
     r"\u2028\u2029"  # line and paragraph separators
@@ -22,7 +24,13 @@ def escaped(text: str) -> str:
     Escaping twice changes nothing more. A backslash stays one, so the answer is for people, not for decoding.
     """
     # Most texts are names without anything special; `isprintable` is false for every dangerous character.
-    return text if text.isprintable() else _DANGEROUS.sub(_written_out, text)
+    return text if text.isprintable() else _dangerous().sub(_written_out, text)
+
+
+@cache
+def _dangerous() -> re.Pattern[str]:
+    # Takes a millisecond, and few commands come by such a text.
+    return re.compile(_DANGEROUS)
 
 
 def _written_out(match: re.Match[str]) -> str:

@@ -6,6 +6,7 @@ its complaint, and a traceback may hold anything. The net knows forms, not value
 """
 
 import re
+from functools import cache
 from typing import Final
 
 HIDDEN: Final = "[hidden]"
@@ -14,10 +15,10 @@ _HINTS: Final = (
     *("=", ":", "earer", "-----", "%3"),
     *("hf_", "sk-", "ghp_", "gho_", "github_pat_", "wandb_v1_", "AKIA", "secret_", "xox"),
 )
-"""One of these stands in each text that the pattern below finds anything in; nearly all texts have none."""
+"""One of these stands in each text that a pattern below finds anything in; nearly all texts have none."""
 
-_KEY: Final = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)")
-_SECRET: Final = re.compile(
+_KEY: Final = r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)"
+_FORMS: Final = (
     # A name that says what it is, and its value: token=…, "api_key": "…", WANDB_API_KEY='…', ?token=… of a notebook.
     # After a colon and a space stands prose as well: there only what has a digit is taken for a value.
     r"(?P<name>(?i:token|secret|passw(?:or)?d|passphrase|credential|api[_-]?key|access[_-]?key|private[_-]?key|netrc)"
@@ -39,8 +40,14 @@ def masked(text: str) -> str:
     # Each field of each event comes by here.
     for hint in _HINTS:
         if hint in text:
-            return _SECRET.sub(_hidden, _KEY.sub(HIDDEN, text))
+            return _compiled(_FORMS).sub(_hidden, _compiled(_KEY).sub(HIDDEN, text))
     return text
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    # Takes some milliseconds, and few commands come by a text that needs it.
+    return re.compile(pattern)
 
 
 def _hidden(found: re.Match[str]) -> str:

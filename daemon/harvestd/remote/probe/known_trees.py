@@ -4,8 +4,7 @@ A look counts only when it is complete: news are gathered beside what is known a
 link that breaks within a scan leaves nothing half true: whoever sees that throws this object away.
 """
 
-from dataclasses import dataclass, field
-
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from harvestd.convention.paths import RemotePath
@@ -20,8 +19,7 @@ _TOLD_PER_ENTRY = 4
 """Each entry may come, go, and be shut or opened once in a look."""
 
 
-@dataclass(slots=True)
-class _Tree:
+class _Tree(Struct):
     """One tree; what `listing` holds is handed out and therefore replaced, never changed."""
 
     listing: Listing

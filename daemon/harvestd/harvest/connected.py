@@ -1,0 +1,22 @@
+"""A host that is connected, for as long as somebody works with it: the link, the box behind it, and its facts."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from harvestd.harvest.house import House
+from harvestd.harvest.linking import linked
+from harvestd.harvest.lives import shown
+from harvestd.inventory.provider import Host
+from harvestd.remote.box import Box, BoxFacts
+from harvestd.remote.opening import open_box
+
+
+@asynccontextmanager
+async def connected(host: Host, house: House) -> AsyncIterator[tuple[Box, BoxFacts]]:
+    """Connect to a host and open its box; raises `Retry` and `HostQuarantined` as `remote` does."""
+    async with AsyncExitStack() as stack:
+        connection = await stack.enter_async_context(linked(host, house, house.window))
+        box = await stack.enter_async_context(open_box(connection, house.watch_list_of(host), house.limits))
+        facts = await box.facts()
+        with shown(house, host, box):
+            yield box, facts

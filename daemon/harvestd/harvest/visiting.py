@@ -1,0 +1,91 @@
+"""A single pass over one connected host: everything that is complete now comes home, then it ends."""
+
+import anyio
+
+from harvestd.convention.plan import Plan
+from harvestd.errors import unwrapped
+from harvestd.harvest.house import House
+from harvestd.harvest.results import PassResult
+from harvestd.harvest.working import Work
+from harvestd.inventory.provider import Host
+from harvestd.remote.box import Box, BoxFacts
+from harvestd.store.root import DataRoot
+
+_BREATH = 0.05
+"""Seconds added to a waiting time, so that it is surely over."""
+_ATTEMPTS = 3
+"""How often what fails is tried before it is called failed."""
+
+
+class Visit:
+    """Visits one host."""
+
+    def __init__(self, host: Host, house: House, root: DataRoot, box: Box, facts: BoxFacts) -> None:
+        self._host = host
+        self._house = house
+        self._box = box
+        self._work = Work(host, house, root, box, facts)
+
+    async def make(self) -> PassResult:
+        """Bring home everything that is complete now, waiting for what only has to settle.
+
+        What is written to again and again is waited for twice as long as it would need if it were quiet, no longer.
+        Raises `Retry` when the link is lost, `HostQuarantined`, `HaltedForSafety`.
+        """
+        work, turn = self._work, self._house.harvesting.of(self._house.storage_of(self._host))
+        with unwrapped():
+            async with work.under_way(turn):
+                plan = await self._until_nothing_comes()
+                # Nobody appends to a file of a finished run before the next pass.
+                await work.follow_names(plan, quiet=0.0)
+        return PassResult(
+            files=work.publisher.files + len(work.following.files),
+            bytes=work.publisher.bytes + work.following.bytes,
+            failed=work.troubles.all(),
+            conflicts={
+                str(path): detail
+                for path, detail in (*work.publisher.conflicts.items(), *work.following.conflicts.items())
+            },
+            waiting=plan.waiting,
+            disk_full=bool(work.without_room),
+            missing_roots=work.looking.missing_roots,
+        )
+
+    async def _until_nothing_comes(self) -> Plan:
+        """Work until a look shows nothing that another round, or a little patience, could bring; give its plan."""
+        work = self._work
+        waited = patience = 0.0
+        async with work.begins():
+            plan = await work.look()
+            await work.do(plan, self._ask_ahead)
+        while True:
+            await self._wait_for_bulk()
+            self._house.rested.ring()
+            plan = await work.look()
+            tryable = self._tryable(plan)
+            if tryable or plan.tidies:
+                await anyio.sleep(work.troubles.pause(tryable))
+                await work.do(plan, self._ask_ahead)
+                continue
+            due = [wait.seconds + _BREATH for wait in plan.waiting if wait.seconds is not None]
+            patience = max(patience, 2 * max(due, default=0.0))
+            if not due or waited + min(due) > patience:
+                return plan
+            await anyio.sleep(min(due))
+            waited += min(due)
+            await work.do(await work.look(), self._ask_ahead)
+
+    def _ask_ahead(self) -> None:
+        """Ask for the next look while the last small files are being published, where nothing else is to come."""
+        if not self._work.bulk.busy:
+            self._box.look_ahead()
+
+    async def _wait_for_bulk(self) -> None:
+        while self._work.bulk.busy:
+            await self._work.bulk.progressed.rung()
+
+    def _tryable(self, plan: Plan) -> list[str]:
+        """Give the places for which another round can bring anything; growing files never hold a pass open."""
+        places = [group.place for group in plan.groups] + [check.place for check in plan.checks]
+        hopeless = self._work.without_room
+        return [each for each in places if self._work.troubles.attempts(each) < _ATTEMPTS and each not in hopeless]

@@ -1,0 +1,164 @@
+"""What is done on one connected host, whoever has it done: look, and do what the plan says.
+
+A daemon's `session` does it again and again, a single pass (`visiting`) until all is here.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+
+import anyio
+
+from harvestd.convention.plan import Check, FetchGroup, Follow, Plan
+from harvestd.errors import DiskFull, unwrapped
+from harvestd.harvest.bulk import Bulk
+from harvestd.harvest.checking import check_contents
+from harvestd.harvest.collecting import SMALL, Collecting
+from harvestd.harvest.following import Following
+from harvestd.harvest.following_names import FollowingNames
+from harvestd.harvest.house import House, Showing
+from harvestd.harvest.looking import Looking
+from harvestd.harvest.publisher import Publisher
+from harvestd.harvest.stalling import Stalling
+from harvestd.harvest.tidying import Tidying
+from harvestd.inventory.provider import Host
+from harvestd.remote.box import Box, BoxFacts
+from harvestd.store.root import DataRoot
+
+
+def _nothing() -> None:
+    """Tell nobody."""
+
+
+class Work:
+    """Works on one host for as long as its connection lasts."""
+
+    def __init__(self, host: Host, house: House, root: DataRoot, box: Box, facts: BoxFacts) -> None:
+        """Made anew for each connection: what a box showed before it was lost proves nothing now."""
+        self._house = house
+        self._host = host
+        self._root = root
+        self._box = box
+        self.looking = Looking(host, house, box, facts)
+        self.troubles = self.looking.troubles
+        self.publisher = Publisher(host, house, root, self.looking.refused)
+        self.stalling = Stalling(host, house)
+        self.following = Following(host, house, root, self.troubles, self.looking.refused, self.stalling)
+        self.bulk = Bulk(host, house, root, box, self.publisher, self.troubles)
+        self._collecting = Collecting(host, house, root, self.publisher, self.troubles)
+        self._names = FollowingNames(host, house, root, facts)
+        self._tidying = Tidying(host, house, root, self.looking.refused)
+        self._planned: set[str] = set()
+        self._without_room: set[str] = set()
+
+    @property
+    def without_room(self) -> set[str]:
+        """The places for which there was no room on the disk."""
+        return self._without_room | self.bulk.without_room
+
+    @asynccontextmanager
+    async def under_way(self, turn: AbstractAsyncContextManager[None]) -> AsyncIterator[None]:
+        """Bring large files home beside the body, in whose `turn` it is; errors may come out in a group."""
+        self._house.showing[self._host.identity] = Showing(self._house.storage_of(self._host))
+        try:
+            async with turn, anyio.create_task_group() as tasks:
+                tasks.start_soon(self.bulk.run)
+                yield
+                tasks.cancel_scope.cancel()
+        finally:
+            del self._house.showing[self._host.identity]
+            # Who works for one run alone asks afterwards what became of it.
+            if self._house.selection.only is None:
+                self._house.outlooks.pop(self._host.identity, None)
+            self.following.close()
+
+    def begins(self) -> AbstractAsyncContextManager[None]:
+        """Give what the first look waits for: a turn, but on a host that may end at any moment."""
+        return nullcontext() if self._host.name in self._house.rescue.perils else self._house.beginning.turn()
+
+    async def look(self) -> Plan:
+        """Look, and give what is to be done. Raises `Retry` and `HostQuarantined`."""
+        return await self.seen(self.looking.look)
+
+    async def look_whole(self) -> Plan:
+        """As `look`, at every entry."""
+        return await self.seen(self.looking.look_whole)
+
+    async def seen(self, look: Callable[[], Awaitable[Plan]]) -> Plan:
+        """Look by `look`, and let all hear of it that it concerns; raises as it does."""
+        plan = await look()
+        await self._house.attending.looked(self._host.name, plan.asked)
+        if plan.ignored:
+            await self.bulk.drop_below(plan.ignored)
+        if self.looking.snapshot is not None and self.looking.snapshot.changed:
+            await self.bulk.drop_gone(self.looking.snapshot)
+        fresh = [group for group in plan.groups if group.place not in self._planned]
+        self._planned = {group.place for group in plan.groups}
+        files = sum(len(group.files) for group in fresh)
+        size = sum(group.size for group in fresh) + sum(follow.size for follow in plan.follows)
+        if files or size:
+            self._house.monitor.planned(self._host.name, size, files)
+        return plan
+
+    async def do(self, plan: Plan, all_read: Callable[[], None] = _nothing) -> None:
+        """Do the small things now; large groups go on beside. `all_read` is called when no small file is to be read.
+
+        Raises `Retry` when the link is lost, `HaltedForSafety` when the disk fails.
+        """
+        await self._tidying.tidy(plan)
+        if self._house.is_paused:
+            self.bulk.rest()
+            return
+        groups = [group for group in plan.groups if self.troubles.may_try(group.place)]
+        large = [group for group in groups if group.size > SMALL]
+        (self.bulk.insist if self._host.name in self._house.rescue.perils else self.bulk.offer)(large)
+        checks = [each for each in plan.checks if self.troubles.may_try(each.place)]
+        follows = [each for each in plan.follows if self.troubles.may_try(each.place)]
+        small = [group for group in groups if group.size <= SMALL]
+        fitting = await self._fitting(small, follows)
+        small = [group for group in small if group.place in fitting]
+        follows = [each for each in follows if each.place in fitting]
+        try:
+            async with self._house.room.above_floor(self._root):
+                await self._do_small(checks, small, follows, all_read)
+        except DiskFull:
+            self._without_room |= fitting
+            self._house.room.ran_full()
+            await self._house.room.refuse(self._root, sum(group.size for group in small))
+
+    async def _fitting(self, small: Iterable[FetchGroup], follows: Iterable[Follow]) -> set[str]:
+        """Give the places for which there is room on the disk, by value; the rest waits."""
+        left = await self._house.room.left(self._root)
+        fitting: set[str] = set()
+        refused: list[int] = []
+        self._without_room.clear()
+        wanted: list[FetchGroup | Follow] = [*small, *follows]
+        for each in sorted(wanted, key=lambda each: each.value):
+            if each.size <= left and not refused:
+                left -= each.size
+                fitting.add(each.place)
+            else:
+                self._without_room.add(each.place)
+                refused.append(each.size)
+        if refused:
+            await self._house.room.refuse(self._root, sum(refused))
+        return fitting
+
+    async def _do_small(
+        self, checks: list[Check], small: list[FetchGroup], follows: list[Follow], all_read: Callable[[], None]
+    ) -> None:
+        if checks:
+            await check_contents(checks, self._box, self._house, self.troubles)
+        with unwrapped():
+            async with anyio.create_task_group() as tasks:
+                if small:
+                    await tasks.start(self._collecting.fetch, small, self._box)
+                if follows:
+                    await self.following.follow(follows, self._box)
+                all_read()
+        if small or follows:
+            self._house.room.proved()
+
+    async def follow_names(self, plan: Plan, quiet: float) -> None:
+        """Call what has finished, is all here and was `quiet` for so many seconds what is known of it by then."""
+        if self.looking.seen is not None:
+            await self._names.follow(self.looking.seen, plan, self.looking.sightings, quiet)
