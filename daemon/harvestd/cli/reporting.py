@@ -16,7 +16,7 @@ from harvestd.cli.showing import Shown
 from harvestd.convention.reports import ANALYSIS, README
 from harvestd.errors import ExitCode, Fatal
 from harvestd.report import making, pictures
-from harvestd.report.facts import Evals
+from harvestd.report.eval_memory import Evals
 from harvestd.report.known import Known
 from harvestd.report.making import Drawing, Written
 from harvestd.settings import Settings

@@ -246,6 +246,12 @@ class Collecting:
                 for each in (copy for staged in files for copy in staged.copies):
                     each.discard()
                 return None
+        self._house.evals.arrived(
+            [
+                (staged.file.source, content, told or staged.copies[0].hexdigest)
+                for staged, (content, told) in zip(files, collected.contents, strict=True)
+            ]
+        )
         return StagedGroup(collected.group, tuple(files), collected.started)
 
 

@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from harvestd.harvest.homes import Homes
     from harvestd.harvest.judged import Judged
     from harvestd.harvest.judging import Judging
+    from harvestd.report.eval_memory import Evals
 
 
 @dataclass
@@ -118,6 +119,8 @@ class House:
     knows: anyio.Event = field(default_factory=anyio.Event)
     """Set once the catalogue is open; hosts are connected meanwhile, and nothing else asks for it before."""
     catalogue: "Catalogue" = field(init=False)
+    evals: "Evals" = field(init=False)
+    """What the newest evals came to, for reports; there once the catalogue is."""
     attending: Attending = field(default_factory=Attending)
     """Follows what is asked for by hand."""
     new_pins: dict[str, str] = field(default_factory=dict)
@@ -188,7 +191,9 @@ class House:
 
     async def learn(self, catalogue: "Catalogue") -> None:
         """Take the catalogue that was opened, and keep in it what was learned meanwhile."""
-        self.catalogue = catalogue
+        from harvestd.report.eval_memory import Evals  # noqa: PLC0415  (imported meanwhile, see `opening`)
+
+        self.catalogue, self.evals = catalogue, Evals()
         self.knows.set()
         for identity, key_line in self.new_pins.items():
             await catalogue.put(identity, key_line)

@@ -13,7 +13,6 @@ from harvestd.errors import DiskFull, HarvestError, Retry
 from harvestd.harvest.house import House
 from harvestd.report import making, pictures
 from harvestd.report.copies import Placed
-from harvestd.report.facts import Evals
 from harvestd.report.known import Known
 from harvestd.store.failures import Conflict, Damaged, Refused
 from harvestd.store.root import DataRoot
@@ -48,7 +47,6 @@ class Reports:
         self._may_draw = 0.0
         self._told: dict[tuple[str, str], str] = {}
         """By experiment and script: what went wrong last."""
-        self._evals = Evals()
         self._said_plain = False
 
     async def run(self) -> None:
@@ -106,7 +104,7 @@ class Reports:
                 return
             self._made[identifier] = time.monotonic()
             try:
-                written = await anyio.to_thread.run_sync(making.write, self._root, known, self._evals)
+                written = await anyio.to_thread.run_sync(making.write, self._root, known, self._house.evals)
             except FileNotFoundError:
                 return  # taken away: whoever follows what people do to directories will notice
             except (DiskFull, Retry):
@@ -142,7 +140,7 @@ class Reports:
             self._may_draw = time.monotonic() + _REST * (time.monotonic() - began)
             async with self._house.places.still():
                 known = self._known(identifier)
-                await anyio.to_thread.run_sync(making.hang, self._root, known, drawing, self._evals)
+                await anyio.to_thread.run_sync(making.hang, self._root, known, drawing, self._house.evals)
         except FileNotFoundError:
             return
         except (Retry, DiskFull, Conflict, Refused, Damaged) as e:

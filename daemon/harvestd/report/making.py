@@ -12,7 +12,8 @@ from harvestd.convention.reports import ANALYSIS, README
 from harvestd.convention.values import Immutable
 from harvestd.report import copies, notes, pictures, readme
 from harvestd.report.copies import Placed
-from harvestd.report.facts import Evals, Facts, gather
+from harvestd.report.eval_memory import Evals
+from harvestd.report.facts import Facts, gather
 from harvestd.report.known import Known
 from harvestd.report.notes import Marks
 from harvestd.report.pictures import Drawn
