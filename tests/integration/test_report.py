@@ -16,8 +16,8 @@ from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
 from harvestd.harvest import reports
-from harvestd.report import copies, evals, pictures
-from harvestd.report.evals import EvalFigures
+from harvestd.report import copies, eval_memory, pictures
+from harvestd.report.evals import EvalFigures, figures_of
 from support.command import harvestd_command
 from support.house import Workstation
 from support.waiting import events, until
@@ -304,14 +304,14 @@ async def test_a_box_can_not_make_a_report_dear(
 ) -> None:
     """Metrics without end cost a bounded number of rows, once for each version, and say what those rows say."""
     rows: list[int] = []
-    real = evals.figures_of
+    real = figures_of
 
     def counted(place: str, metrics: bytes, meta: Callable[[], bytes]) -> EvalFigures | None:
         found = real(place, metrics, meta)
         rows.append(found.questions if found else 0)
         return found
 
-    monkeypatch.setattr(evals, "figures_of", counted)
+    monkeypatch.setattr(eval_memory, "figures_of", counted)
     leaf = evals_of_run(workstation.boxes["gpu-a"].root, EvalSpec(RUN, questions=5))
     (leaf.begin(8) / "metrics.csv").write_bytes(b"pass@1\n" + b"1\n" * 200_000)
     leaf.seal(8)

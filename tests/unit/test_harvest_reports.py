@@ -24,6 +24,7 @@ from harvestd.harvest.places import Places
 from harvestd.harvest.reports import Reports
 from harvestd.report import making, pictures
 from harvestd.report.copies import Placed
+from harvestd.report.eval_memory import Evals
 from harvestd.report.known import Known
 from harvestd.report.making import Drawing, Written
 from harvestd.report.notes import Marks
@@ -45,6 +46,7 @@ class Scene:
     unreported: set[str] = field(default_factory=set)
     knows: anyio.Event = field(default_factory=anyio.Event)
     places: Places = field(default_factory=Places)
+    evals: Evals = field(default_factory=Evals)
     now: float = START
     written: list[tuple[str, float]] = field(default_factory=list)
     drawn: list[tuple[str, float]] = field(default_factory=list)
