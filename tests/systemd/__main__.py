@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
@@ -78,8 +77,8 @@ def scene_in(place: Path, cache: Path) -> Iterator[Scene]:
     tree = copy_of(bare, place / "tree")
     source, wheel = built_in(place)
     wheels = wheels_for(wheel, cache)
-    with tarfile.open(source) as archive:
-        archive.extractall(tree / "root", filter="data")
+    # tar: before 3.11.4, which Debian 12 is, Python's own has no filter.
+    subprocess.run(["tar", "-xf", str(source), "-C", str(tree / "root")], check=True)
     next((tree / "root").glob("harvestd-*")).rename(tree / "root/harvestd")
     root = place / "localfs"
     (root / "second").mkdir(parents=True)
