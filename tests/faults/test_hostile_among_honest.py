@@ -79,7 +79,7 @@ def fill(root: Path, number: int) -> None:
 
 @contextmanager
 def hostile_server(root: Path, output: Path) -> Iterator[int]:
-    """Run the hostile host as a process; gives its port. `output` is to hold how long each connection lasted."""
+    """Run the hostile host as a process; gives its port. `output` is to hold how long each limit was broken."""
     command = [sys.executable, "-m", "support.hostile_server", str(root)]
     paths = os.pathsep.join(path for path in sys.path if path)
     env = {**os.environ, "PYTHONPATH": paths}
@@ -172,7 +172,7 @@ def test_one_hostile_host_among_sixteen_honest_ones(tmp_path: Path, openssh_fact
     for control, hostile in zip(controls, with_it, strict=True):
         sys.stdout.write(f"control {control}\nhostile {hostile}\n")
     sys.stdout.write(
-        f"kept {statistics.median(shares):.2f}, {len(lasted)} hostile connections, the longest: {max(lasted)}\n"
+        f"kept {statistics.median(shares):.2f}, {len(lasted)} hostile connections, the longest after it broke a limit: {max(lasted)}\n"
     )
     assert all(each.quarantines > 2 * AT_ONCE for each in with_it)
     # A flood that a busy machine slows down keeps within its share of our time, and breaks no limit until it is faster.

@@ -1,15 +1,16 @@
 """A hostile host as a process of its own: each connection gets the next of its inputs, in turn.
 
 `python -m support.hostile_server ROOT` serves the lies about the directory ROOT on loopback, prints its port, then for
-each connection how many seconds it lasted, with the input's name, and ends when standard input does. Each input ends in
-something that no host may do, however harmless it begins.
+each connection how many seconds it lasted from where it broke a limit, with the input's name, and ends when standard
+input does. Each input ends in something that no host may do, however harmless it begins.
 """
 
 import asyncio
 import logging
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from itertools import count, cycle, repeat
 from pathlib import Path
@@ -22,7 +23,8 @@ from support.lying import Asked, Liar, entry, frame, listening, play_probe, scan
 
 _HOME: Final = "training_runs"
 _RUN: Final = "run_2025-08-20_03-31-43"
-Handler = Callable[[asyncssh.SSHServerProcess[bytes]], Awaitable[None]]
+Handler = Callable[[asyncssh.SSHServerProcess[bytes]], Awaitable[float]]
+"""Plays an input; gives the moment at which it broke a limit."""
 
 
 def _new_names(_: Asked) -> Iterator[bytes]:
@@ -74,12 +76,40 @@ def _endless_file(piece: bytes, inode: int, number: int, _: str) -> Iterator[byt
     yield from repeat(piece)
 
 
+def _breaking(liar: Liar) -> tuple[str, int]:
+    """Give the request whose answer breaks a limit, and which of its kind it is: a lie in names alone breaks none."""
+    if isinstance(liar, _Broken):
+        return "scan", 2
+    return ("scan" if liar.scan else "read"), 1
+
+
 def _lying(liar: Liar) -> Handler:
-    async def handle(process: asyncssh.SSHServerProcess[bytes]) -> None:
+    async def handle(process: asyncssh.SSHServerProcess[bytes]) -> float:
+        script, asked_for, began = liar.script(), Counter[object](), time.monotonic()
+
+        def answer(asked: Asked) -> bytes | Iterable[bytes]:
+            nonlocal began
+            asked_for[asked["do"]] += 1
+            if (asked["do"], asked_for[asked["do"]]) == _breaking(liar):
+                began = time.monotonic()
+            return script(asked)
+
         try:
-            await play_probe(process, liar.script())
+            await play_probe(process, answer)
         except (asyncssh.Error, asyncio.IncompleteReadError, OSError):
             process.close()
+        return began
+
+    return handle
+
+
+def _flooding(kind: str) -> Handler:
+    flood = flooding(flood_of(kind))
+
+    async def handle(process: asyncssh.SSHServerProcess[bytes]) -> float:
+        began = time.monotonic()
+        await flood(process)
+        return began
 
     return handle
 
@@ -89,13 +119,12 @@ async def main(root: str) -> None:
     # asyncio would tell of each packet that is sent to who has hung up.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     lies = [(f"lie {number}", _lying(liar)) for number, liar in enumerate(_liars(Path(root)))]
-    inputs = cycle([*lies, *((kind, flooding(flood_of(kind))) for kind in KINDS)])
+    inputs = cycle([*lies, *((kind, _flooding(kind)) for kind in KINDS)])
 
     async def handle(process: asyncssh.SSHServerProcess[bytes]) -> None:
-        began = time.monotonic()
         name, play = next(inputs)
-        await play(process)
-        sys.stdout.write(f"{time.monotonic() - began} {name}\n")
+        broke = await play(process)
+        sys.stdout.write(f"{time.monotonic() - broke} {name}\n")
         sys.stdout.flush()
 
     async with listening(None, process_factory=handle) as port:
