@@ -171,9 +171,8 @@ def test_one_hostile_host_among_sixteen_honest_ones(tmp_path: Path, openssh_fact
     lasted = [(float(line.split()[0]), line) for line in output.read_text().splitlines()[1:]]
     for control, hostile in zip(controls, with_it, strict=True):
         sys.stdout.write(f"control {control}\nhostile {hostile}\n")
-    sys.stdout.write(
-        f"kept {statistics.median(shares):.2f}, {len(lasted)} hostile connections, the longest after it broke a limit: {max(lasted)}\n"
-    )
+    longest = f"{len(lasted)} hostile connections, the longest after it broke a limit: {max(lasted)}"
+    sys.stdout.write(f"kept {statistics.median(shares):.2f}, {longest}\n")
     assert all(each.quarantines > 2 * AT_ONCE for each in with_it)
     # A flood that a busy machine slows down keeps within its share of our time, and breaks no limit until it is faster.
     assert max(seconds for seconds, line in lasted if " lie " in line) < QUARANTINED_WITHIN

@@ -20,6 +20,7 @@ import asyncssh
 from harvestd.errors import HarvestError, HostQuarantined, Retry
 from harvestd.remote.box import Limits
 from harvestd.remote.connecting import Connection
+from harvestd.remote.early_words import EarlyWords
 from harvestd.remote.failures import LinkLost, Stuck, quoted
 from harvestd.remote.probe import answers, bootstrap
 from harvestd.remote.probe.answer_parts import BrokenAnswer
@@ -115,6 +116,7 @@ class _Session(asyncssh.SSHClientSession[bytes]):
         self._timer: asyncio.TimerHandle | None = None
         self.decoder = decoder
         self.channel: asyncssh.SSHClientChannel[bytes] | None = None
+        self._early: EarlyWords | None = None
         self.opened_at = 0.0
         shares = _shares(connection.window)
         self.greeting = Mailbox("h", _FACTS, expecting=True)
@@ -142,18 +144,21 @@ class _Session(asyncssh.SSHClientSession[bytes]):
 
     def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
         self.channel = chan
+        self._early = EarlyWords(chan)
         self.opened_at = time.monotonic()
         # Behind the request to execute the command, which follows at once, but without waiting for its answer.
         asyncio.get_running_loop().call_soon(self._open)
 
     def _open(self) -> None:
-        if self.channel is not None and not self.ended:
+        if self._early is not None and not self.ended:
             with suppress(BrokenPipeError):
                 # Where the program has ended already, how it did is told while we wait for its greeting.
-                self.channel.write(self._opening)
+                self._early.send(self._opening)
             self._opening = b""
 
     def session_started(self) -> None:
+        if self._early is not None:
+            self._early.settle()
         self._beat_later()
 
     def _beat_later(self) -> None:
