@@ -141,8 +141,8 @@ class Collecting:
                         async with send:
                             for some in _sliced(groups):
                                 await self._read(some, reader, batches)
+                            task_status.started()
                             await batches.flush()
-                        task_status.started()
         finally:
             batches.free_all()
 
