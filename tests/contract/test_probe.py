@@ -4,7 +4,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from contract.connected import (
     Pins,
     box_at,
     connection_to,
+    fill,
+    names,
     probes,
     read,
     sftp_program,
@@ -27,6 +29,7 @@ from contract.connected import (
     watching,
 )
 from harvestd.convention.paths import RemotePath
+from harvestd.convention.snapshot import Entry, Tree
 from harvestd.errors import HostQuarantined, Retry
 from harvestd.remote.box import Chunk, Closed, Failed, Limits, ReadRequest
 from harvestd.remote.connecting import BULK_WINDOW, connect
@@ -424,3 +427,22 @@ async def test_text_is_packed_where_the_link_is_slow(openssh_factory: OpenSSHFac
             (answer,) = await read(box, [wanted(root, "metrics.csv")])
         assert answer.data == text
         assert relay.received < len(text) * 2 / 3
+
+
+async def test_a_look_is_glimpsed_piece_by_piece(openssh_factory: OpenSSHFactory, root: Path) -> None:
+    """All that the whole look shows was glimpsed before, in its tree; the next look shows its news only."""
+    glimpsed: list[tuple[Tree, set[str]]] = []
+
+    def glimpse(tree: Tree, entries: Sequence[Entry]) -> None:
+        glimpsed.append((tree, {str(each.path) for each in entries}))
+
+    fill(root, {f"{run}/{n}": b"x" for run in range(3) for n in range(1500)})
+    async with box_at(openssh_factory(), watching(training(root))) as box:
+        whole = names(await box.scan(glimpse))
+        assert len(glimpsed) > 1
+        assert {tree for tree, _ in glimpsed} == {training(root)}
+        assert set().union(*(paths for _, paths in glimpsed)) == whole
+        glimpsed.clear()
+        fill(root, {"new": b"x"})
+        await box.scan(glimpse)
+    assert glimpsed == [(training(root), {"new"})]

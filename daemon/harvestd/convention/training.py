@@ -7,7 +7,7 @@ from harvestd.convention.artifacts import GROWING, Kind
 from harvestd.convention.layout import Group, RunDir, Source, Wanted, marker_last
 from harvestd.convention.leftovers import UNKNOWN, Leftovers
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.patterns import RunName, checkpoint_step, events_name
+from harvestd.convention.patterns import RunName, checkpoint_step, events_name, run_name
 from harvestd.convention.selection import Exclusion, Exclusions, Selection
 from harvestd.convention.snapshot import Entry, EntryType, Tree
 
@@ -16,6 +16,7 @@ MARKER = "training_info.json"
 _CONFIG = ("config.yaml",)
 _FINAL_INFO = ("training_state", "step_final", MARKER)
 _LATEST = ("training_state", "step_latest")
+_TELLING = frozenset({_CONFIG, _FINAL_INFO, ("logs", "train_log.jsonl")})
 _ADAPTER = ("model", "adapter_config.json")
 _ADAPTER_DEPTH = 4
 """training_state/step_N/model/adapter_config.json, counted from the run's directory."""
@@ -40,6 +41,15 @@ def training_kind(rest: tuple[str, ...], selection: Selection) -> Kind | Exclusi
         case ("training_state", directory, _, *_) if checkpoint_step(directory):
             return Kind.CHECKPOINT
     return _UNKNOWN
+
+
+def run_told_of(path: RemotePath) -> RemotePath | None:
+    """Give the run of which the file at `path` of a training tree says what it is; None where it says nothing."""
+    for length in {len(rest) for rest in _TELLING}:
+        above, rest = path.parts[:-length], path.parts[-length:]
+        if rest in _TELLING and above and run_name(above[-1]):
+            return RemotePath(above)
+    return None
 
 
 def understand_run(

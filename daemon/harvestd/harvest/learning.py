@@ -67,15 +67,21 @@ class Learning:
         self._invalid: dict[str, object] = {}
         """Places whose present version can't be parsed: not read again until it changes."""
 
-    async def learn(self, seen: Survey, reader: Reader, sightings: Sightings, now: float) -> None:
-        """Bring what is known of runs, names and links up to `seen`. Raises `Retry` when the link is lost."""
+    async def learn(
+        self, seen: Survey, reader: Reader, sightings: Sightings, now: float, early: Mapping[Source, bytes]
+    ) -> None:
+        """Bring what is known of runs, names and links up to `seen`. Raises `Retry` when the link is lost.
+
+        What was read `early`, in just this version, is not read again.
+        """
         settle = self._house.settle_of(self._host)
         configs = [run.config for run in seen.runs if self._wants_config(run, sightings, settle, now)]
         finals = [run.final_info for run in seen.runs if run.config and self._wants_final(run)]
         links = [each.config for each in seen.evals if self._wants_link(each)]
         heads = [self._log_of(run) for run in seen.runs if run.config and self._wants_head(run)]
-        wanted = [source for source in (*configs, *finals, *links, *heads) if source is not None]
-        contents = await read_small(reader, [each for each in wanted if not self._known_invalid(each)])
+        wanted = [each for each in (*configs, *finals, *links, *heads) if each and not self._known_invalid(each)]
+        contents = {each: early[each] for each in wanted if each in early}
+        contents |= await read_small(reader, [each for each in wanted if each not in contents])
         for eval_dir in seen.evals:
             await self._learn_link(eval_dir, contents)
         runs = sorted(seen.runs, key=lambda each: each.name.timestamp)

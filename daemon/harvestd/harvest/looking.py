@@ -3,6 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from collections.abc import Set as AbstractSet
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -16,6 +17,7 @@ from harvestd.convention.sightings import Sightings
 from harvestd.convention.snapshot import Snapshot, TreeState, Version
 from harvestd.convention.stillness import Stillness
 from harvestd.convention.survey import Surveyor
+from harvestd.harvest.glimpsing import Glimpses
 from harvestd.harvest.house import House, Outlook, Showing
 from harvestd.harvest.kept_plan import KeptPlan
 from harvestd.harvest.learning import Learning
@@ -38,6 +40,7 @@ class Looking:
         self._house = house
         self._box = box
         self._learning = Learning(host, house, facts)
+        self._glimpses = Glimpses(box, house.catalogue.knowledge, house.storage_of(host))
         self._lives = Lives(host, house, box)
         self.sightings = Sightings()
         """How long files have been as they are."""
@@ -68,7 +71,9 @@ class Looking:
 
     async def look(self) -> Plan:
         """Scan, learn what the scan asks for, and plan. Raises `Retry` and `HostQuarantined`."""
-        return await self._seen_by(self._box.scan)
+        if self.seen is not None:
+            return await self._seen_by(self._box.scan)
+        return await self._seen_by(partial(self._glimpses.beside, self._box.scan))
 
     async def look_whole(self) -> Plan:
         """As `look`, at every entry: those too that have long been at rest."""
@@ -124,7 +129,7 @@ class Looking:
         only = self._house.selection.only
         seen = possible(self.seen, only) if only else self.seen
         async with self._house.learning.of(self._house.storage_of(self._host)):
-            await self._learning.learn(seen, self._box, self.sightings, now)
+            await self._learning.learn(seen, self._box, self.sightings, now, self._glimpses.taken())
         self._show(seen)
         situation = self._situation(now)
         plan = self._kept.still_good(seen, situation)

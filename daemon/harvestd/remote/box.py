@@ -4,7 +4,7 @@ Everything a box answers is input from a stranger: sizes, names and frames are c
 are believed, a broken rule raises `HostQuarantined`, a lost link `Retry`. Nothing on the box is ever changed.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import Protocol
@@ -12,7 +12,7 @@ from typing import Protocol
 from msgspec import field
 
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.snapshot import Snapshot, Tree, Version
+from harvestd.convention.snapshot import Entry, Snapshot, Tree, Version
 from harvestd.convention.values import Immutable
 from harvestd.remote.circumstances import Circumstances
 
@@ -121,6 +121,14 @@ class Reader(Protocol):
         ...
 
 
+Glimpse = Callable[[Tree, Sequence[Entry]], None]
+"""Told of a look's news as they come in, before the look is whole: nothing of it is sure yet."""
+
+
+def unseen(_tree: Tree, _entries: Sequence[Entry]) -> None:
+    """Glimpse nothing."""
+
+
 class Box(Reader, Protocol):
     """A connected box."""
 
@@ -134,8 +142,11 @@ class Box(Reader, Protocol):
         """Seconds there and back, measured when it was opened or asked for facts; None before."""
         ...
 
-    async def scan(self) -> Snapshot:
-        """Look at all trees now. The first look is whole; later ones cost only what changed."""
+    async def scan(self, glimpse: Glimpse = unseen) -> Snapshot:
+        """Look at all trees now. The first look is whole; later ones cost only what changed.
+
+        What comes in pieces is shown to `glimpse` piece by piece, which is called on the event loop: it must be quick.
+        """
         ...
 
     async def scan_whole(self) -> Snapshot:

@@ -11,7 +11,7 @@ import anyio.lowlevel
 
 from harvestd.convention.snapshot import Snapshot
 from harvestd.errors import HostQuarantined
-from harvestd.remote.box import BoxFacts, Limits, ReadEvent, ReadRequest, WatchList
+from harvestd.remote.box import BoxFacts, Glimpse, Limits, ReadEvent, ReadRequest, WatchList, unseen
 from harvestd.remote.circumstances import Circumstances
 from harvestd.remote.connecting import Connection
 from harvestd.remote.failures import LinkLost, quoted
@@ -110,14 +110,14 @@ class ProbeBox:
             self._running.give_up()
             raise
 
-    async def scan(self) -> Snapshot:
+    async def scan(self, glimpse: Glimpse = unseen) -> Snapshot:
         """See `Box.scan`."""
         async with self._looking, self._conversation() as process:
             number, self._ahead = self._ahead, None
             if number is None:
                 process.ask(self._scan_question(), process.looks)
                 number = self._asked
-            return await self._looked(process, number)
+            return await self._looked(process, number, glimpse)
 
     async def scan_whole(self) -> Snapshot:
         """See `Box.scan_whole`."""
@@ -130,9 +130,9 @@ class ProbeBox:
             process.ask(self._scan_question(), process.looks)
             return await self._looked(process, self._asked)
 
-    async def _looked(self, process: ProbeProcess, number: int) -> Snapshot:
+    async def _looked(self, process: ProbeProcess, number: int, glimpse: Glimpse = unseen) -> Snapshot:
         """Take the news of the look that was asked for last, and give what all looks came to."""
-        await self._look(process, number)
+        await self._look(process, number, glimpse)
         process.looks.expecting = self._watch.push
         if process.looks.frames and not self._watch.push:
             raise BrokenAnswer("news that nobody asked for")
@@ -156,12 +156,12 @@ class ProbeBox:
         process = await self._running.get()
         await process.arrival(process.looks)
 
-    async def _look(self, process: ProbeProcess, number: int) -> None:
+    async def _look(self, process: ProbeProcess, number: int, glimpse: Glimpse = unseen) -> None:
         """Take the news of a look up to its end, and those of looks that end before it."""
         seconds = self._limits.scan_time.total_seconds()
         try:
             with anyio.fail_after(seconds):
-                while await self._take_look(process) != number:
+                while await self._take_look(process, glimpse) != number:
                     pass
         except TimeoutError as e:
             raise LinkLost(
@@ -169,7 +169,7 @@ class ProbeBox:
                 hint="a slow or hanging file system, or too much below the roots",
             ) from e
 
-    async def _take_look(self, process: ProbeProcess) -> int:
+    async def _take_look(self, process: ProbeProcess, glimpse: Glimpse) -> int:
         """Take the news of the next look; gives its number."""
         trees = len(self._watch.trees)
         spent = 0.0
@@ -178,7 +178,9 @@ class ProbeBox:
             match frame.letter:
                 case Letter.SCAN_PART:
                     began = time.thread_time()
-                    self._known.take(answers.scan_part(frame.payload, trees, self._limits.part_bytes))
+                    part = answers.scan_part(frame.payload, trees, self._limits.part_bytes)
+                    self._known.take(part)
+                    glimpse(self._watch.trees[part.tree], part.changed)
                     took = time.thread_time() - began
                     spent += took
                     # Checking a thousand names takes milliseconds: let the other hosts have their turn between, and

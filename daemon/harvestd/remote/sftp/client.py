@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from harvestd.convention.paths import encoded
 from harvestd.convention.snapshot import Listing, Snapshot
-from harvestd.remote.box import BoxFacts, Limits, ReadEvent, ReadRequest, WatchList
+from harvestd.remote.box import BoxFacts, Glimpse, Limits, ReadEvent, ReadRequest, WatchList, unseen
 from harvestd.remote.circumstances import Circumstances
 from harvestd.remote.connecting import Connection
 from harvestd.remote.failures import LinkLost
@@ -57,7 +57,7 @@ class SftpBox:
         if session is not None:
             session.close()
 
-    async def scan(self) -> Snapshot:
+    async def scan(self, glimpse: Glimpse = unseen) -> Snapshot:  # noqa: ARG002  (a look comes in one piece)
         """See `Box.scan`."""
         seconds = self._limits.scan_time.total_seconds()
         async with self._lock:

@@ -1,0 +1,71 @@
+"""Reading what says what runs are while the look that shows them still comes in.
+
+Where a run's files go hangs on its config.yaml, so that a first look is followed by reading those, and only then by
+fetching. Read as soon as the first piece of the look shows them, they cost no round trip. Nothing follows from what was
+read early but that `Learning`, finding just that version in the whole look, need not read it again.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream
+
+from harvestd.convention.knowledge import Knowledge
+from harvestd.convention.layout import Source, place_of
+from harvestd.convention.snapshot import Entry, EntryType, Snapshot, Tree, TreeKind
+from harvestd.convention.training import run_told_of
+from harvestd.errors import unwrapped
+from harvestd.harvest.small_files import read_small
+from harvestd.remote.box import Glimpse, Reader
+
+_MOST = 256
+"""Files: their contents are held until the look is whole."""
+
+
+class Glimpses:
+    """What a host's first look shows of runs that nobody knows yet, and what their small files say."""
+
+    def __init__(self, reader: Reader, knowledge: Knowledge, storage: str) -> None:
+        self._reader = reader
+        self._knowledge = knowledge
+        self._storage = storage
+        self._left = _MOST
+        self._contents: dict[Source, bytes] = {}
+
+    async def beside(self, scan: Callable[[Glimpse], Awaitable[Snapshot]]) -> Snapshot:
+        """Scan, reading meanwhile. Raises what either of them does."""
+        send, receive = anyio.create_memory_object_stream[list[Source]](_MOST)
+
+        def glimpse(tree: Tree, entries: Sequence[Entry]) -> None:
+            if tree.kind is TreeKind.TRAINING and (found := self._found(tree, entries)):
+                send.send_nowait(found)
+
+        with unwrapped():
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._read, receive)
+                with send:
+                    snapshot = await scan(glimpse)
+        return snapshot
+
+    def taken(self) -> dict[Source, bytes]:
+        """Give what was read early, and forget it."""
+        contents, self._contents = self._contents, {}
+        return contents
+
+    def _found(self, tree: Tree, entries: Sequence[Entry]) -> list[Source]:
+        found = [
+            Source(tree, entry.path, entry.version)
+            for entry in entries
+            if entry.type is EntryType.FILE and self._is_news(tree, entry)
+        ][: self._left]
+        self._left -= len(found)
+        return found
+
+    def _is_news(self, tree: Tree, entry: Entry) -> bool:
+        run = run_told_of(entry.path)
+        return run is not None and self._knowledge.run_at(self._storage, place_of(tree, run)) is None
+
+    async def _read(self, receive: MemoryObjectReceiveStream[list[Source]]) -> None:
+        with receive:
+            async for sources in receive:
+                self._contents |= await read_small(self._reader, sources)

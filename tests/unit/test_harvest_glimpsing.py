@@ -1,0 +1,162 @@
+"""What is read while the first look still comes in: which files, how many, and what is made of it."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+
+from harvestd.convention.facts import ConfigFacts
+from harvestd.convention.knowledge import Knowledge
+from harvestd.convention.layout import Source
+from harvestd.convention.paths import RemotePath
+from harvestd.convention.records import RunRecord
+from harvestd.convention.snapshot import Entry, EntryType, Snapshot, Tree, TreeKind, Version
+from harvestd.convention.training import run_told_of
+from harvestd.errors import Retry
+from harvestd.harvest.glimpsing import Glimpses
+from harvestd.remote.box import Chunk, Closed, Failed, Glimpse, Opened, ReadEvent, ReadRequest
+
+TRAINING = Tree("/r", "training_runs", TreeKind.TRAINING)
+EVALS = Tree("/r", "eval_runs", TreeKind.EVAL)
+RUN = "run_2025-08-20_03-00-00"
+VERSION = Version(2, 1)
+WHOLE = Snapshot((), 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "run"),
+    [
+        (f"{RUN}/config.yaml", RUN),
+        (f"{RUN}/logs/train_log.jsonl", RUN),
+        (f"{RUN}/training_state/step_final/training_info.json", RUN),
+        (f"group/{RUN}/config.yaml", f"group/{RUN}"),
+        (f"{RUN}/training_state/step_10/training_info.json", None),
+        (f"{RUN}/logs/config.yaml", None),
+        (f"{RUN}/train_log.jsonl", None),
+        ("notes/config.yaml", None),
+        ("config.yaml", None),
+        (RUN, None),
+    ],
+)
+def test_files_that_say_what_a_run_is(path: str, run: str | None) -> None:
+    """They are those that the convention reads before it names a run."""
+    assert run_told_of(RemotePath.parse(path)) == (RemotePath.parse(run) if run else None)
+
+
+class Reader:
+    """Answers each file with its name's length in bytes of x, and keeps what it was asked for."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.asked: list[str] = []
+        self.error = error
+        self.answered = anyio.Event()
+
+    @asynccontextmanager
+    async def reading(self, requests: Sequence[ReadRequest]) -> AsyncIterator[AsyncIterator[ReadEvent]]:
+        """Answer."""
+        self.asked += [str(request.path) for request in requests]
+        if self.error:
+            raise self.error
+        yield self._answers(requests)
+        self.answered.set()
+
+    async def _answers(self, requests: Sequence[ReadRequest]) -> AsyncIterator[ReadEvent]:
+        for request in requests:
+            if "vanished" in str(request.path):
+                yield Failed(request, "vanished", vanished=True)
+                continue
+            yield Opened(request, VERSION)
+            yield Chunk(b"xx")
+            yield Closed(request, VERSION, None)
+
+
+def config(run: str = RUN, version: Version = VERSION) -> Entry:
+    """Give a config.yaml as a look shows it."""
+    return Entry(RemotePath((run, "config.yaml")), EntryType.FILE, version)
+
+
+def source(entry: Entry) -> Source:
+    """Give the file of an entry."""
+    return Source(TRAINING, entry.path, entry.version)
+
+
+@pytest.mark.anyio
+async def test_read_before_the_look_is_whole() -> None:
+    """The first piece's config.yaml is read while the rest is on its way; it is given once."""
+    reader = Reader()
+    glimpses = Glimpses(reader, Knowledge(), "s")
+
+    async def scan(glimpse: Glimpse) -> Snapshot:
+        glimpse(TRAINING, [config(), Entry(RemotePath((RUN, "other")), EntryType.FILE, VERSION)])
+        with anyio.fail_after(5):
+            await reader.answered.wait()
+        glimpse(EVALS, [config("run_2025-08-20_03-00-01")])
+        return WHOLE
+
+    assert await glimpses.beside(scan) is WHOLE
+    assert reader.asked == [f"{RUN}/config.yaml"]
+    assert glimpses.taken() == {source(config()): b"xx"}
+    assert not glimpses.taken()
+
+
+@pytest.mark.anyio
+async def test_what_came_last_is_waited_for() -> None:
+    """What the last piece shows is read too; what vanished meanwhile, or was replaced, is not given."""
+    reader = Reader()
+    glimpses = Glimpses(reader, Knowledge(), "s")
+    replaced = config("run_2025-08-20_03-00-02", Version(2, 7))
+
+    async def scan(glimpse: Glimpse) -> Snapshot:
+        glimpse(TRAINING, [config(), config("run_2025-08-20_03-00-01_vanished"), replaced])
+        return WHOLE
+
+    await glimpses.beside(scan)
+    assert len(reader.asked) == 3
+    assert glimpses.taken() == {source(config()): b"xx"}
+
+
+@pytest.mark.anyio
+async def test_known_runs_and_links_are_left_alone() -> None:
+    """A run on record is not read again, nor is anything that is no regular file."""
+    knowledge = Knowledge()
+    knowledge.learn_run(RunRecord("1", "s", f"/r/training_runs/{RUN}", "gpu-a", RUN, ConfigFacts(), VERSION))
+    reader = Reader()
+    glimpses = Glimpses(reader, knowledge, "s")
+    link = Entry(RemotePath(("run_2025-08-20_03-00-01", "config.yaml")), EntryType.LINK, VERSION, "elsewhere")
+
+    async def scan(glimpse: Glimpse) -> Snapshot:
+        glimpse(TRAINING, [config(), link])
+        return WHOLE
+
+    await glimpses.beside(scan)
+    assert not reader.asked
+
+
+@pytest.mark.anyio
+async def test_no_more_than_can_be_held() -> None:
+    """A box that shows runs without end is read a few of, in however many pieces it shows them."""
+    reader = Reader()
+    glimpses = Glimpses(reader, Knowledge(), "s")
+
+    async def scan(glimpse: Glimpse) -> Snapshot:
+        for day in range(10, 30):
+            glimpse(TRAINING, [config(f"run_2025-08-{day}_03-{minute}-00") for minute in range(10, 60)])
+        return WHOLE
+
+    await glimpses.beside(scan)
+    assert len(reader.asked) == len(glimpses.taken()) == 256
+
+
+@pytest.mark.anyio
+async def test_a_lost_link_is_lost_for_the_look() -> None:
+    """Whichever of the two notices it: the error comes by itself."""
+    glimpses = Glimpses(Reader(Retry("gone")), Knowledge(), "s")
+
+    async def scan(glimpse: Glimpse) -> Snapshot:
+        glimpse(TRAINING, [config()])
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    with anyio.fail_after(5), pytest.raises(Retry, match="gone"):
+        await glimpses.beside(scan)
