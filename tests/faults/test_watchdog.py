@@ -17,6 +17,7 @@ from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
 from harvestd.errors import Retry
 from harvestd.harvest import looking
+from harvestd.remote.box import Glimpse
 from harvestd.remote.probe.client import ProbeBox
 from harvestd.telemetry import deadlines as telemetry_deadlines
 from harvestd.telemetry import sd_notify
@@ -142,7 +143,7 @@ async def test_a_look_that_can_not_be_interrupted_is_stuck(
     """A look that hangs beyond its deadline, on a loop that turns, is named, and no word of life is sent of it."""
     hanging, goes_on = anyio.Event(), anyio.Event()
 
-    async def scan(_box: ProbeBox) -> NoReturn:
+    async def scan(_box: ProbeBox, _glimpse: Glimpse) -> NoReturn:
         with anyio.CancelScope(shield=True):
             hanging.set()
             await goes_on.wait()
