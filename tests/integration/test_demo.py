@@ -12,6 +12,8 @@ import pytest
 
 from harvestd.demo.expected import TRAINING_HOME
 from harvestd.demo.judging import differences
+from harvestd.errors import ExitCode
+from support.command import harvestd_command
 from support.house import is_own
 
 SOURCE = Path(__file__).parents[2] / "daemon"
@@ -21,9 +23,10 @@ SOURCE = Path(__file__).parents[2] / "daemon"
 def left_behind(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give the directory that a whole demo left, with `--keep`."""
     directory = tmp_path_factory.mktemp("demo") / "kept"
+    elsewhere = directory.with_name("real")
     ended = subprocess.run(
         [sys.executable, "-m", "harvestd", "demo", "--keep", str(directory)],
-        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        env={**os.environ, "PYTHONPATH": str(SOURCE), **_of_a_real_daemon(elsewhere)},
         capture_output=True,
         text=True,
         timeout=120,
@@ -31,8 +34,19 @@ def left_behind(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "Every file is where the convention wants it, byte for byte." in ended.stdout
+    assert not elsewhere.exists()
     (directory / "said.txt").write_text(ended.stdout)
     return directory
+
+
+def _of_a_real_daemon(data_root: Path) -> dict[str, str]:
+    """Give the variables of somebody whose real daemon is configured in the environment."""
+    return {
+        "HARVESTD_DATA_ROOT": str(data_root),
+        "HARVESTD_STATE_DIR": str(data_root / "state"),
+        "HARVESTD_SELECT__CHECKPOINT": "none",
+        "HARVESTD_NO_SUCH_KEY": "1",
+    }
 
 
 def test_the_demo_shows_the_tree_and_what_was_left_out(left_behind: Path) -> None:
@@ -82,3 +96,12 @@ def test_a_wrong_tree_is_found_wrong(
     found = differences(data_root, roots)
     assert len(found) == 1
     assert found[0].startswith(verdict)
+
+
+def test_a_directory_that_is_there_is_not_taken(tmp_path: Path) -> None:
+    """`--keep` with a directory that exists, or can't be made, ends with exit code 2 and a sentence."""
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path, tmp_path / "file/below"):
+        done = harvestd_command("demo", "--keep", place)
+        assert done.code == ExitCode.CONFIGURATION
+        assert done.err.startswith("error: ")

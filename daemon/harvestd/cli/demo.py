@@ -6,6 +6,7 @@ import anyio
 import click
 
 from harvestd.demo.show import show
+from harvestd.errors import Fatal
 
 
 @click.command
@@ -17,6 +18,16 @@ from harvestd.demo.show import show
 def demo(keep: Path | None) -> None:
     """Watch the daemon bring home an embedded fleet of made-up boxes; takes some twenty seconds."""
     if keep is not None:
-        keep.mkdir(parents=True)
-        keep = keep.resolve()
+        keep = _made(keep)
     raise SystemExit(int(anyio.run(lambda: show(click.echo, keep=keep))))
+
+
+def _made(directory: Path) -> Path:
+    """Make a new directory and return its absolute path; raises `Fatal` where that is not possible."""
+    try:
+        directory.mkdir(parents=True)
+    except FileExistsError:
+        raise Fatal(f"{directory} exists already", hint="name a directory that `--keep` can make") from None
+    except OSError as error:
+        raise Fatal(f"{directory} can't be made: {error.strerror}") from error
+    return directory.resolve()

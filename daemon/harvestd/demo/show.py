@@ -4,6 +4,7 @@ Everything lives in a temporary directory, which goes at the end unless it is to
 """
 
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from harvestd.demo.judging import differences
 from harvestd.demo.story import play
 from harvestd.demo.telling import Telling, left_out, tree
 from harvestd.errors import ExitCode
+from harvestd.settings.models import PREFIX
 
 _DEADLINE = 50.0
 """Seconds for the whole story to be told and brought home."""
@@ -84,7 +86,9 @@ async def _tell(fleet: Fleet, config: Path, data_root: Path, say: Say, pace: flo
 @asynccontextmanager
 async def _daemon(config: Path) -> AsyncIterator[Process]:
     command = [sys.executable, "-m", "harvestd", "run", "--config", str(config)]
-    async with await anyio.open_process(command, stderr=None) as process:
+    # Variables are above the file: one of the caller's could name a real data root, or real hosts.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    async with await anyio.open_process(command, stderr=None, env=environment) as process:
         try:
             yield process
         finally:
