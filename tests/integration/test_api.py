@@ -167,6 +167,9 @@ async def test_events_come_filtered_escaped_and_from_where_one_left_off(workstat
         assert {event["event"] for event in client.events(event="eval.*", host="gpu-a")} >= {"eval.discovered"}
         assert not list(client.events(host="gpu-b"))
         assert all(event["id"] > numbers[2] for event in client.events(since=numbers[2]))
+        forgotten, *_ = client.events(since=1)
+        assert (forgotten["event"], forgotten["id"], forgotten["level"]) == ("events.cut", None, "warning")
+        assert forgotten["timestamp"] > everything[0]["timestamp"]
         _, body = _get(workstation, "/v1/events?follow=0")
         assert b"evil\\\\x1b[2J\\\\u202e" in body
         assert b"\x1b" not in body + _get(workstation, "/v1/state")[1] + _get(workstation, "/metrics")[1]

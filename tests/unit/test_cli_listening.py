@@ -1,6 +1,9 @@
 """What `harvestd events` hears: what is remembered, what comes, and a daemon that starts anew."""
 
+import socket
+import threading
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -11,6 +14,7 @@ from harvestd.cli import listening
 from harvestd.cli.daemon_client import Absent
 from harvestd.cli.listening import Said, heard
 from harvestd.errors import ExitCode, Fatal
+from harvestd.store.sockets import short_path
 from support.command import harvestd_command
 
 NOW = datetime.now(UTC)
@@ -87,3 +91,41 @@ def test_without_a_daemon_it_says_where_its_log_is(tmp_path: Path) -> None:
     assert done.code == ExitCode.LOCKED
     assert done.out == ""
     assert "hint: what it told stands in its log: `journalctl -u harvestd`" in done.err
+
+
+@contextmanager
+def answering_with(directory: Path, body: str, times: int) -> Iterator[None]:
+    """Answer so many connections at the socket in `directory` with this stream of events, for the body."""
+    directory.mkdir(parents=True)
+    with short_path(directory / "api.sock") as path, closing(socket.socket(socket.AF_UNIX)) as listener:
+        listener.bind(path)
+        listener.listen()
+
+        def answer() -> None:
+            for _ in range(times):
+                one, _address = listener.accept()
+                with one:
+                    if one.recv(65_536):
+                        one.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + body.encode())
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def test_a_stream_that_was_cut_is_shown_and_does_not_end_the_command(tmp_path: Path) -> None:
+    """The daemon's message that events were forgotten is a line like any other, also without the keys of an event."""
+    config = tmp_path / "harvestd.toml"
+    config.write_text(f'version = 1\ndata_root = "{tmp_path}/data"\n')
+    cut = 'event: cut\ndata: {"event":"events.cut","level":"warning"}\n\n'
+    later = 'id: 7\ndata: {"timestamp":"2999-01-01T00:00:00.000000Z","level":"info","event":"run.discovered"}\n\n'
+    # The first connection of a question only finds out whether somebody listens.
+    with answering_with(tmp_path / "data/.harvestd", cut + later, 2):
+        done = harvestd_command("events", "-c", config)
+    assert (done.code, done.err) == (0, "")
+    assert [line.split('"event":"')[1].split('"')[0] for line in done.out.splitlines()] == [
+        "events.cut",
+        "run.discovered",
+    ]

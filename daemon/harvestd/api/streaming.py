@@ -3,7 +3,9 @@
 A reader that doesn't take what is sent is cut off after some seconds; one that falls behind what is remembered is told.
 """
 
+import json
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Final
 
@@ -25,7 +27,6 @@ _HEADERS: Final = [
     (b"cache-control", b"no-store"),
 ]
 _LEVELS: Final = ("debug", "info", "warning", "error", "critical")
-_CUT: Final = 'event: cut\ndata: {"event":"events.cut","level":"warning"}\n\n'
 _AT_ONCE: Final = 100
 
 
@@ -51,6 +52,12 @@ class Filter(Immutable):
         if self.host and told.get("host") != self.host:
             return False
         return not self.event or fnmatchcase(str(told.get("event")), self.event)
+
+
+def _cut() -> str:
+    """Return the message that events were forgotten unread, as an event with the keys that every event has."""
+    now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return f"event: cut\ndata: {json.dumps({'timestamp': now, 'level': 'warning', 'event': 'events.cut'})}\n\n"
 
 
 def _rank(level: str) -> int:
@@ -98,7 +105,7 @@ class EventStream(Response):
         while True:
             found, lost = reader.take()
             if lost:
-                await tell(_CUT)
+                await tell(_cut())
             texts = [f"id: {each.number}\ndata: {each.text}\n\n" for each in found if self._wanted.wants(each)]
             for start in range(0, len(texts), _AT_ONCE):
                 await tell("".join(texts[start : start + _AT_ONCE]))

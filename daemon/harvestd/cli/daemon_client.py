@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import httpx
@@ -98,4 +99,9 @@ def _events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
             number = int(value)
         elif key == "data":
             event: Mapping[str, Any] = json.loads(value)
-            yield {**event, "id": number}
+            # Messages of the stream itself have no number, and from an older daemon no time.
+            yield {"timestamp": _now(), "level": "info", **event, "id": number}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -71,7 +71,7 @@ class _Daemon:
             self._pid, self._newest = state["daemon"]["pid"], None
             self._events.clear()
         for event in self._client.events(since=self._newest, level="info"):
-            self._newest = event["id"]
+            self._newest = self._newest if event["id"] is None else event["id"]
             self._events.append(event)
         return scene_of(state, self._events)
 
