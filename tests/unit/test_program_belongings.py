@@ -273,6 +273,74 @@ def test_nothing_is_modified_and_nothing_of_a_checkout_is_run(home: Path, tmp_pa
     assert [each for each in ("sprung", "traced") if (tmp_path / each).exists()] == ["sprung", "traced"]
 
 
+def test_what_differs_is_told_as_git_status_tells_it(home: Path) -> None:
+    """Content decides where times differ; modes, links and staged entries count, what is left out does not."""
+    touched = repository(home / "touched")
+    os.utime(touched / "train.py", ns=(10**18, 10**18))
+    rewritten = repository(home / "rewritten")
+    before = (rewritten / "train.py").stat()
+    (rewritten / "train.py").write_bytes(b"y")
+    os.utime(rewritten / "train.py", ns=(before.st_atime_ns, before.st_mtime_ns))
+    mode = repository(home / "mode")
+    (mode / "train.py").chmod(0o755)
+    no_modes = repository(home / "no_modes")
+    git(no_modes, "config", "core.fileMode", "false")
+    (no_modes / "train.py").chmod(0o755)
+    staged = repository(home / "staged")
+    write(staged / "train.py", b"one")
+    git(staged, "add", ".")
+    write(staged / "train.py", b"two")
+    link = repository(home / "link")
+    (link / "to").symlink_to("here")
+    git(link, "add", ".")
+    git(link, "commit", "-q", "-m", "link")
+    git(link, "update-ref", "refs/remotes/origin/main", "HEAD")
+    (link / "to").unlink()
+    (link / "to").symlink_to("heer")
+    gone = repository(home / "gone")
+    (gone / "train.py").unlink()
+    sparse = repository(home / "sparse")
+    git(sparse, "update-index", "--skip-worktree", "train.py")
+    (sparse / "train.py").unlink()
+    replaced = repository(home / "replaced")
+    (replaced / "train.py").unlink()
+    (replaced / "train.py").mkdir()
+    told = held(home)
+    assert told is not None
+    changed = ("gone", "link", "mode", "replaced", "rewritten", "staged")
+    assert sorted(told) == [[str(home / name), 1, 0] for name in changed]
+
+
+def test_a_submodule_at_another_commit_is_a_change(home: Path, tmp_path: Path) -> None:
+    """The commit itself is counted in the submodule."""
+    source = repository(tmp_path / "source")
+    code = repository(home / "code")
+    git(code, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(source), "part")
+    git(code, "commit", "-q", "-m", "part")
+    git(code, "update-ref", "refs/remotes/origin/main", "HEAD")
+    assert held(home) == []
+    git(code / "part", "commit", "-q", "--allow-empty", "-m", "ahead")
+    told = held(home)
+    assert told is not None
+    assert sorted(told) == [[str(code), 1, 0], [str(code / "part"), 0, 1]]
+
+
+def test_a_git_that_does_not_check_owners_is_asked_about_plain_own_repositories_alone(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever else is there counts as something at stake."""
+    wrapper = write(tmp_path / "bin/git", b'#!/bin/sh\nfor w; do :; done\n[ "$w" = version ] || exec git "$@"\n')
+    wrapper.write_bytes(wrapper.read_bytes() + b"echo git version 2.25.1\n")
+    wrapper.chmod(0o755)
+    monkeypatch.setattr(checkouts, "git_program", lambda: str(wrapper))
+    own = repository(home / "own")
+    elsewhere = repository(home / "elsewhere")
+    (elsewhere / ".git").rename(tmp_path / "moved")
+    (elsewhere / ".git").symlink_to(tmp_path / "moved")
+    assert held(home) == [[str(elsewhere), 1, 0]]
+    assert own.is_dir()
+
+
 def test_without_git_checkouts_are_unknown(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unless there is none: then nothing of any can be lost."""
     monkeypatch.setattr(checkouts, "git_program", lambda: "")

@@ -1,39 +1,64 @@
-"""What git checkouts hold that is nowhere else. git is asked so that it writes nothing and starts nothing."""
+"""What git checkouts hold that exists nowhere else. git is asked so that it writes nothing and starts nothing.
+
+A repository is hostile input: its configuration and attributes may name programs (filters, hooks, a monitor of the
+file system, transports), and on a shared file system another machine may have written it, and may change it while it is
+read. Programs that are named by fixed keys are switched off on git's command line, which outranks every file. Filters
+have names of the repository's choice, so no command below lets git compare or convert the content of a file, which is
+the one occasion for a filter: git lists its index, and the files are compared with that here.
+"""
 # pathlib has no directory handles:
 # ruff: noqa: PTH123
 
+import hashlib
 import os
+import re
 import select
 import signal
+import stat
 import time
 from contextlib import suppress
 
 from harvestd.remote.probe.program.belongings import CHECKOUTS, Walk
-from harvestd.remote.probe.program.places import to_text
+from harvestd.remote.probe.program.places import FILE_FLAGS, FOLDER_FLAGS, SECOND, descend, to_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
-GIT_SECONDS = 5.0
-ALL_GIT_SECONDS = 20.0
+GIT_SECONDS = 60.0
+ALL_GIT_SECONDS = 180.0
 END_SECONDS = 1.0
-GIT_BYTES = 16 * 1024 * 1024
-NO_REPOSITORY = 128
-# No index refreshed, no hook, no watcher, no tracing into a file, nothing fetched, nobody asked.
+GIT_BYTES = 256 * 1024 * 1024  # read as a stream, never kept
+LONGEST_RECORD = 16 * 1024
+HASHED_BYTES = 512 * 1024 * 1024  # of files whose times are not those in the index; beyond it they count as changed
+HASH_PIECE = 1024 * 1024
+# From this version on git itself refuses a repository that another user owns, unless the user's own settings allow it.
+CHECKS_OWNERS = (2, 35, 3)
+# No index refreshed, no hook, no watcher, no pager, nothing fetched, nobody asked.
 GIT_OPTIONS = (
-    *("--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"),
-    *("-c", "core.untrackedCache=false", "-c", "safe.directory=*"),
+    *("--no-pager", "--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"),
+    *("-c", "core.untrackedCache=false", "-c", "core.attributesFile=/dev/null", "-c", "protocol.allow=never"),
 )
 GIT_ENVIRONMENT = {
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_TERMINAL_PROMPT": "0",
+    "GIT_ASKPASS": "",
+    "SSH_ASKPASS": "",
     "GIT_NO_LAZY_FETCH": "1",
     "GIT_ALLOW_PROTOCOL": "none",
     "GIT_TRACE2": "0",
     "GIT_TRACE2_EVENT": "0",
     "GIT_TRACE2_PERF": "0",
 }
+SHA1_CHARACTERS = 40
+SKIPPED = 0x40000000  # of an entry's flags: not checked out by intent (sparse checkouts)
+LINK, MODULE = 0o120000, 0o160000
+INDEX_HEAD = re.compile(rb"([0-7]{6}) ([0-9a-f]{40}|[0-9a-f]{64}) ([0-3])\t(.+)\Z", re.DOTALL)
+INDEX_STAT = re.compile(
+    rb"  ctime: (\d+):(\d+)\n  mtime: (\d+):(\d+)\n  dev: \d+\tino: (\d+)\n  uid: \d+\tgid: \d+\n"
+    rb"  size: (\d+)\tflags: ([0-9a-f]+)\n"
+)
 
 
 class CantSay(Exception):
@@ -52,12 +77,15 @@ class Git:
         self.until = time.monotonic() + ALL_GIT_SECONDS
         mine = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
         self.environment = dict(mine, **GIT_ENVIRONMENT)
+        self.checks_owners: bool | None = None
 
-    def asked(self, place: bytes, *words: str) -> bytes:
-        """Give what git says of a checkout; raises `CantSay`, `NoCheckout`."""
+    def pieces(self, place: bytes, *words: str) -> "Iterator[bytes]":
+        """Yield the output of git in a checkout as it comes; raise `CantSay`, `NoCheckout`."""
         import subprocess  # noqa: PLC0415  (dear, and needed where there are checkouts alone)
 
         command: list[str | bytes] = [self.program, "-C", place, *GIT_OPTIONS, *words]
+        # What only bears the name of a repository must not be taken for a part of the one above it.
+        above = os.path.dirname(place)  # noqa: PTH120  (bytes)
         with open(os.devnull, "r+b") as null:
             try:
                 running = subprocess.Popen(  # noqa: S603  (no shell, an absolute path)
@@ -65,13 +93,13 @@ class Git:
                     stdin=null,
                     stdout=subprocess.PIPE,
                     stderr=null,
-                    env=self.environment,
+                    env=dict(self.environment, GIT_CEILING_DIRECTORIES=above),
                     start_new_session=True,
                 )
             except OSError:
                 raise CantSay from None
         try:
-            said = self.said_by(running.stdout.fileno())  # type: ignore[union-attr]
+            yield from self.said_by(running.stdout.fileno())  # type: ignore[union-attr]
             if running.wait(timeout=GIT_SECONDS):
                 raise NoCheckout
         except subprocess.TimeoutExpired:
@@ -83,12 +111,10 @@ class Git:
                 with suppress(subprocess.TimeoutExpired):
                     running.wait(timeout=END_SECONDS)
             running.stdout.close()  # type: ignore[union-attr]
-        return said
 
-    def said_by(self, handle: int) -> bytes:
+    def said_by(self, handle: int) -> "Iterator[bytes]":
         """Read to the end, within bounds."""
         until = min(self.until, time.monotonic() + GIT_SECONDS)
-        parts: list[bytes] = []
         size = 0
         while True:
             ready, _, _ = select.select([handle], [], [], max(0.0, until - time.monotonic()))
@@ -96,35 +122,208 @@ class Git:
                 raise CantSay
             part = os.read(handle, 65536)
             if not part:
-                return b"".join(parts)
-            parts.append(part)
+                return
             size += len(part)
+            yield part
 
-    def unfiltered(self, place: bytes) -> "list[str]":
-        """Give the options by which no filter of this checkout is started: it is a program that may write."""
+    def records(self, place: bytes, *words: str) -> "Iterator[bytes]":
+        """Yield the parts between NULs of the output of git; what follows the last one comes last, if anything does."""
+        rest = b""
+        for piece in self.pieces(place, *words):
+            whole = (rest + piece).split(b"\0")
+            rest = whole.pop()
+            if len(rest) > LONGEST_RECORD:
+                raise CantSay
+            yield from whole
+        if rest:
+            yield rest
+
+    def line(self, place: bytes, *words: str) -> bytes:
+        """Return a short answer of git."""
+        said = b"".join(self.records(place, *words))
+        if len(said) > LONGEST_RECORD:
+            raise CantSay
+        return said[:-1] if said.endswith(b"\n") else said
+
+    def trusts(self, place: bytes) -> bool:
+        """Return whether git may be asked about a repository: not where another user owns it, who may rewrite it.
+
+        git looks at owners itself, and respects the user's own `safe.directory`; versions that don't are not asked
+        about what is not plainly this user's own.
+        """
+        if self.checks_owners is None:
+            found = re.match(rb"git version (\d+)\.(\d+)(?:\.(\d+))?", self.line(b"/", "version"))
+            self.checks_owners = bool(found) and tuple(int(each or b"0") for each in found.groups()) >= CHECKS_OWNERS  # type: ignore[union-attr]
+        if self.checks_owners:
+            return True
         try:
-            said = to_text(self.asked(place, "config", "--name-only", "--get-regexp", r"^filter\..*\.(clean|process)$"))
-        except NoCheckout:
-            return []  # none is set, or the next question says what is wrong
-        options: list[str] = []
-        for name in {line.rpartition(".")[0] for line in said.splitlines()}:
-            for rest in (".clean=", ".process=", ".required=false"):
-                options += ["-c", name + rest]
-        return options
-
-    def changed(self, place: bytes) -> int:
-        """Count what differs from the last commit, or is not known to git; a directory of such counts as one."""
-        words = ("status", "--porcelain", "--untracked-files=normal", "--ignore-submodules=dirty")
-        return self.asked(place, *self.unfiltered(place), *words).count(b"\n")
+            owners = [os.lstat(each) for each in (place, place + b"/.git", place + b"/.git/config")]
+        except OSError:
+            return False
+        return stat.S_ISDIR(owners[1].st_mode) and all(each.st_uid == os.geteuid() for each in owners)
 
     def unpushed(self, place: bytes) -> int:
-        """Count the commits that no remote branch holds, of branches, HEAD and stashes."""
+        """Return the number of commits that no remote branch holds, of branches, HEAD and stashes."""
         not_ours = ("--exclude=refs/tags/*", "--exclude=refs/prefetch/*")
-        return int(self.asked(place, "rev-list", "--count", *not_ours, "--all", "--not", "--remotes"))
+        said = self.line(place, "rev-list", "--count", *not_ours, "--all", "--not", "--remotes")
+        if not said.isdigit():
+            raise NoCheckout
+        return int(said)
 
-    def kept(self, place: bytes) -> "set[bytes]":
-        """Give the paths of the files that it keeps."""
-        return set(self.asked(place, "ls-files", "-z").split(b"\0"))
+    def untracked(self, place: bytes) -> int:
+        """Return the number of files that git does not know; a directory of such counts as one."""
+        words = ("ls-files", "-z", "--others", "--exclude-standard", "--directory", "--no-empty-directory")
+        return sum(1 for _ in self.records(place, *words))
+
+    def staged(self, place: bytes) -> "set[bytes] | None":
+        """Return the paths whose index entry is not that of the last commit; None where there is no commit yet."""
+        try:
+            self.line(place, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+        except NoCheckout:
+            return None
+        plain = (
+            "--cached",
+            "--name-only",
+            "--no-ext-diff",
+            "--no-textconv",
+            "--no-renames",
+            "--ignore-submodules=dirty",
+        )
+        return set(self.records(place, "diff-index", "-z", *plain, "HEAD"))
+
+    def head_of_module(self, place: bytes) -> "bytes | None":
+        """Return the commit that is checked out in a submodule; None where nothing is, or git refuses to say."""
+        if not looks_whole(place) or not self.trusts(place):
+            return None
+        try:
+            return self.line(place, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+        except NoCheckout:
+            return None
+
+
+class Tracked:
+    """The files that one checkout tracks, against what lies there; nothing is opened through a link."""
+
+    def __init__(self, git: Git, place: bytes) -> None:
+        self.git = git
+        self.place = place
+        self.known: set[bytes] = set()
+        self.changed: set[bytes] = set()
+        self.left = HASHED_BYTES
+        self.folder: tuple[bytes, int] = (b"", -1)
+        self.keeps_modes: bool | None = None
+
+    def look(self) -> None:
+        """Compare every entry of the index with its file; raise `CantSay`, `NoCheckout`."""
+        index = self.git.line(self.place, "rev-parse", "--git-path", "index")
+        try:
+            written = os.stat(os.path.join(self.place, index)).st_mtime_ns  # noqa: PTH116, PTH118  (bytes)
+        except OSError:
+            written = 0  # then each entry may be as new as the index
+        head: tuple[bytes, ...] | None = None
+        try:
+            for record in self.git.records(self.place, "ls-files", "-z", "--stage", "--debug"):
+                if head is None:
+                    rest = record
+                else:
+                    found = INDEX_STAT.match(record)
+                    if found is None:
+                        raise CantSay
+                    self.entry(head, [int(each) for each in found.groups()[:-1]], int(found.group(7), 16), written)
+                    rest = record[found.end() :]
+                start = INDEX_HEAD.match(rest)
+                if start is None and rest:
+                    raise CantSay
+                head = None if start is None else start.groups()
+        finally:
+            if self.folder[1] >= 0:
+                os.close(self.folder[1])
+        if head is not None:
+            raise CantSay
+
+    def entry(self, head: "tuple[bytes, ...]", noted: "list[int]", flags: int, written: int) -> None:
+        """Take in one entry: mode, object, stage and path; what git noted of the file; when the index was written."""
+        mode, name, stage, path = int(head[0], 8), head[1], head[2], head[3]
+        self.known.add(path)
+        if stage != b"0":
+            self.changed.add(path)
+            return
+        try:
+            directory = self.above(path)
+            last = path.rpartition(b"/")[2]
+            s = os.stat(last, dir_fd=directory, follow_symlinks=False)
+            if mode == MODULE:
+                same = stat.S_ISDIR(s.st_mode) and self.git.head_of_module(self.place + b"/" + path) in (None, name)
+            else:
+                same = stat.S_IFMT(s.st_mode) == stat.S_IFMT(mode) and (
+                    self.is_as_noted(s, noted, written) or self.holds(directory, last, s, name)
+                )
+                same = same and not (stat.S_ISREG(mode) and (s.st_mode ^ mode) & 0o100 and self.has_modes())
+        except OSError:
+            same = bool(flags & SKIPPED)
+        if not same:
+            self.changed.add(path)
+
+    def has_modes(self) -> bool:
+        """Return whether the bit that makes a file executable means anything on this file system, by git's own test."""
+        if self.keeps_modes is None:
+            try:
+                said = self.git.line(self.place, "config", "--type=bool", "--get", "core.fileMode")
+            except NoCheckout:
+                said = b"true"
+            self.keeps_modes = said != b"false"
+        return self.keeps_modes
+
+    def above(self, path: bytes) -> int:
+        """Return a handle on the directory of a path, good until the next call. Raise OSError."""
+        folder = path.rpartition(b"/")[0]
+        parts = [to_text(part) for part in folder.split(b"/")] if folder else []
+        if any(part in ("", ".", "..") for part in parts):
+            raise FileNotFoundError
+        if self.folder[1] < 0 or self.folder[0] != folder:
+            if self.folder[1] >= 0:
+                os.close(self.folder[1])
+            self.folder = (b"", -1)
+            self.folder = (folder, descend(os.open(self.place, FOLDER_FLAGS), parts))
+        return self.folder[1]
+
+    def is_as_noted(self, s: os.stat_result, noted: "list[int]", written: int) -> bool:
+        """Return whether a file's times, size and inode are those in the index, and older than the index itself."""
+        changed, at = noted[0] * SECOND + noted[1], noted[2] * SECOND + noted[3]
+        times = ((s.st_ctime_ns, changed, noted[1]), (s.st_mtime_ns, at, noted[3]))
+        # git may have been built to note whole seconds.
+        if any(now != then and (part or now // SECOND * SECOND != then) for now, then, part in times):
+            return False
+        # Both are noted as 32 bits.
+        if (s.st_ino ^ noted[4]) & 0xFFFFFFFF or (s.st_size ^ noted[5]) & 0xFFFFFFFF:
+            return False
+        return s.st_mtime_ns < written
+
+    def holds(self, directory: int, last: bytes, s: os.stat_result, name: bytes) -> bool:
+        """Return whether a file or link holds the content of an object, byte for byte. Raise OSError."""
+        try:
+            digest = hashlib.new("sha1" if len(name) == SHA1_CHARACTERS else "sha256")
+        except ValueError:
+            return False  # a machine that forbids SHA-1
+        digest.update(b"blob %d\0" % s.st_size)
+        if stat.S_ISLNK(s.st_mode):
+            digest.update(os.readlink(last, dir_fd=directory))
+        elif self.left < s.st_size:
+            return False
+        else:
+            self.left -= s.st_size
+            handle = os.open(last, FILE_FLAGS, dir_fd=directory)
+            try:
+                left = s.st_size if stat.S_ISREG(os.fstat(handle).st_mode) else 0
+                while left:
+                    data = os.read(handle, min(left, HASH_PIECE))
+                    if not data:
+                        break
+                    left -= len(data)
+                    digest.update(data)
+            finally:
+                os.close(handle)
+        return digest.hexdigest().encode("ascii") == name
 
 
 def git_program() -> str:
@@ -142,11 +341,24 @@ def looks_whole(place: bytes) -> bool:
     return os.path.isfile(git) or os.path.exists(git + b"/HEAD")  # noqa: PTH110, PTH113  (bytes)
 
 
-def checkouts(walk: Walk) -> "list[list[Any]] | None":
-    """Give [place, changed, unpushed] of those in which something would be lost; None where nobody can tell.
+def at_stake(git: Git, walk: Walk, place: bytes) -> "tuple[int, int]":
+    """Return how many files of a checkout differ from the last commit, and how many commits no remote branch holds.
 
-    What git keeps of them is taken out of what `walk` found.
+    What git keeps of the checkout is taken out of what `walk` found. Raise `CantSay`, `NoCheckout`.
     """
+    if not git.trusts(place):
+        raise NoCheckout
+    tracked = Tracked(git, place)
+    tracked.look()
+    staged = git.staged(place)
+    changed = tracked.changed | (tracked.known if staged is None else staged)
+    counts = (len(changed) + git.untracked(place), git.unpushed(place))
+    walk.drop(place, tracked.known)
+    return counts
+
+
+def checkouts(walk: Walk) -> "list[list[Any]] | None":
+    """Return [place, changed, unpushed] of those in which something would be lost; None where that can't be told."""
     program = git_program()
     if not walk.searched or len(walk.checkouts) > CHECKOUTS or (walk.checkouts and not program):
         return None
@@ -154,8 +366,7 @@ def checkouts(walk: Walk) -> "list[list[Any]] | None":
     told: list[list[Any]] = []
     for place in walk.checkouts:
         try:
-            changed, unpushed = git.changed(place), git.unpushed(place)
-            walk.drop(place, git.kept(place))
+            changed, unpushed = at_stake(git, walk, place)
         except NoCheckout:
             # What git can't read may hold anything; what only bears the name of a repository counts as files.
             changed, unpushed = int(looks_whole(place)), 0
