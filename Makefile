@@ -4,6 +4,9 @@ BIN := .venv/bin
 RUNS ?= 5
 SCALE ?= 1
 MINUTES ?= 30
+# Test files that run at the same time: two for each core, since most tests wait for other processes.
+WORKERS ?= $(shell expr 2 '*' $$(nproc))
+PARALLEL = -n $(WORKERS) --dist loadfile
 
 .PHONY: help install demo test test-slow crash faults check lint types imports format lock clean bench soak test-systemd
 .DEFAULT_GOAL := help
@@ -28,10 +31,11 @@ demo: .venv/installed  ## watch the daemon bring home an embedded fleet of made-
 
 test: .venv/installed  ## run all tests; real OpenSSH servers need sshd (apt install openssh-server)
 	rm -f .faults
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) --durations=25
 
 test-slow: .venv/installed  ## run the tests that take minutes: crashes by the dozen, hostile boxes under load
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not alone" $(PARALLEL) --durations=10
+	$(BIN)/python -m pytest -m "slow and alone"
 
 test-systemd: .venv/installed  ## boot a bare Debian under systemd and use harvestd there as a newcomer would; needs root
 	PYTHONPATH=tests $(BIN)/python -m systemd $(if $(IF_POSSIBLE),--if-possible)

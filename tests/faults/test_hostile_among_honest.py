@@ -28,7 +28,7 @@ from support.memory import resident
 from support.openssh import OpenSSHFactory
 from support.surroundings import untouched
 
-pytestmark = [pytest.mark.openssh, pytest.mark.slow]
+pytestmark = [pytest.mark.openssh, pytest.mark.slow, pytest.mark.alone]
 
 HONEST = 16
 AT_ONCE = 4
