@@ -184,3 +184,25 @@ async def test_torn_tail_of_a_finished_run_comes_as_it_is(workstation: Workstati
         writer.finish()
         await until(holds(here, writer.train_log.read_bytes()))
     workstation.audit()
+
+
+async def test_tensorboard_files_in_sub_directories_come_live(workstation: Workstation) -> None:
+    """What add_scalars, add_hparams and Lightning write below tensorboard/ grows here under the same sub-path."""
+    box = workstation.add_box()
+    writer = write_run(box.root)
+    name = writer.events.name
+    nested = [writer.events.parent / below / name for below in ("loss_train", "lightning_logs/version_0")]
+    async with workstation.running():
+        await until(workstation.has(writer.events, RUN.name, "tensorboard", name))
+        for path in nested:
+            path.parent.mkdir(parents=True)
+            path.write_bytes(writer.events.read_bytes())
+        for path in nested:
+            below = path.relative_to(writer.events.parent).parts
+            await until(workstation.has(path, RUN.name, "tensorboard", *below))
+        writer.log_until(5)
+        for path in nested:
+            path.write_bytes(writer.events.read_bytes())
+            below = path.relative_to(writer.events.parent).parts
+            await until(workstation.has(path, RUN.name, "tensorboard", *below))
+    workstation.audit()

@@ -1,6 +1,7 @@
 """The quick JSON says and takes what Python's own module does."""
 
 import json
+import math
 from collections.abc import Callable
 
 from hypothesis import given
@@ -49,3 +50,18 @@ def test_what_is_read_is_what_python_reads(content: bytes, data: st.DataObject) 
     at = data.draw(st.integers(0, len(content)))
     for text in (content, content[:at], content[:at] + data.draw(PIECES) + content[at:]):
         assert outcome(json_value, text) == outcome(json.loads, text)
+
+
+@given(st.sampled_from([math.nan, math.inf, -math.inf]), VALUES)
+def test_a_float_that_is_no_number_is_written_as_null(odd: float, value: object) -> None:
+    """Whatever stands beside it, and in both forms: no reader is given a text that is no JSON."""
+    for written in (json_text, indented_json):
+        assert json.loads(written([odd, {"a": odd}, (odd,), value]), parse_constant=fail) == [
+            *(None, {"a": None}, [None]),
+            value,
+        ]
+
+
+def fail(constant: str) -> object:
+    """Refuse a constant that JSON does not have."""
+    raise AssertionError(constant)

@@ -62,6 +62,16 @@ WANTED = [
         f"{RUN}/tensorboard/events.out.tfevents.1755660703.gpu-a.4242.0",
         "training_run/tensorboard/events.out.tfevents.1755660703.gpu-a.4242.0",
     ),
+    (
+        run,
+        f"{RUN}/tensorboard/loss_train/events.out.tfevents.1755660703.gpu-a.4242.0",
+        "training_run/tensorboard/loss_train/events.out.tfevents.1755660703.gpu-a.4242.0",
+    ),
+    (
+        run,
+        f"{RUN}/tensorboard/lightning_logs/version_0/events.out.tfevents.1755660703.gpu-a.4242.0",
+        "training_run/tensorboard/lightning_logs/version_0/events.out.tfevents.1755660703.gpu-a.4242.0",
+    ),
     (finished, f"{RUN}/training_state/step_final/optimizer.pt", "training_run/training_state/step_final/optimizer.pt"),
     (
         finished,
@@ -145,7 +155,8 @@ LEFT_OUT = [
     (run, f"{RUN}/logs/ratios.jsonl", "rule: rollouts are large and never wanted"),
     (run, f"{RUN}/logs/stdout.txt", UNKNOWN),
     (run, f"{RUN}/logs/old/train_log.jsonl", UNKNOWN),
-    (run, f"{RUN}/tensorboard/x/events.out.tfevents.1", UNKNOWN),
+    (run, f"{RUN}/tensorboard/{'x/' * 5}events.out.tfevents.1", UNKNOWN),
+    (run, f"{RUN}/tensorboard/x/profile.json", UNKNOWN),
     (run, f"{RUN}/tensorboard/profile.json", UNKNOWN),
     (run, f"{RUN}/config.yaml.tmp", "rule: temporary file"),
     (run, f"{RUN}/config.yaml~", "rule: temporary file"),

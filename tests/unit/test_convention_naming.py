@@ -11,6 +11,7 @@ from harvestd.convention.patterns import RunName, run_name
 from harvestd.convention.records import ExperimentRecord
 
 CONFIG = ConfigFacts(backbone="Qwen/Qwen2.5-1.5B", total_steps=64)
+PARENT = "run_2025-08-19_10-00-00"
 CONTEXT = NamingContext(host="gpu-a", hardware="h100")
 RENTED = NamingContext(host="gpu-a", instance_type="gpu_8x_h100_sxm5")
 
@@ -73,8 +74,8 @@ def test_the_first_source_names_the_experiment(
     [
         (Evidence(CONFIG, TrainingInfo(64, "other/Model"), "a/Base"), "qwen2_5_1_5b", "config.yaml backbone"),
         (
-            Evidence(final=TrainingInfo(64, "other/Model"), base_model="a/Base"),
-            "model",
+            Evidence(final=TrainingInfo(64, "other/Llama-2"), base_model="a/Base"),
+            "llama_2",
             "training_info.json model_config.backbone",
         ),
         (
@@ -94,6 +95,21 @@ def test_the_first_source_names_the_experiment(
         (Evidence(final=TrainingInfo(64)), "unknown", "no source"),
         (Evidence(), "unknown", "no source"),
         (Evidence(ConfigFacts(backbone="///")), "unknown", "no source"),
+        (
+            Evidence(ConfigFacts(backbone="./checkpoints/checkpoint-500"), base_model="a/b"),
+            "b",
+            "adapter_config.json base_model_name_or_path",
+        ),
+        (
+            Evidence(ConfigFacts(backbone=f"/x/{PARENT}/training_state/step_final/model"), parents={PARENT: "a/b"}),
+            "b",
+            f"config.yaml backbone, a checkpoint of {PARENT}",
+        ),
+        (
+            Evidence(ConfigFacts(backbone=f"/x/{PARENT}/training_state/step_final/model"), base_model="a/c"),
+            "c",
+            "adapter_config.json base_model_name_or_path",
+        ),
     ],
 )
 def test_the_first_source_names_the_model(evidence: Evidence, expected: str, source: str) -> None:
@@ -165,6 +181,43 @@ def test_the_steps_are_those_that_were_made(evidence: Evidence, expected: str, s
     """step_final goes first; of a finished run the log counts before the plan; the plan alone is provisional."""
     part = name_run(run_of(), evidence, CONTEXT).steps
     assert (part.value, part.source) == (expected, source)
+
+
+@pytest.mark.parametrize(
+    ("name", "evidence", "expected", "source"),
+    [
+        ("run_2025-08-20_03-31-43", Evidence(events_began=1), "2025-08-20", "run directory"),
+        ("run_2024-02-29_00-00-00", Evidence(), "2024-02-29", "run directory"),
+        ("run_2026-13-45_99-99-99", Evidence(events_began=1755660703), "2025-08-20", "tfevents file"),
+        ("run_2026-02-30_00-00-00", Evidence(events_began=1755660703), "2025-08-20", "tfevents file"),
+        (
+            "run_2026-13-45_99-99-99",
+            Evidence(events_began=10**11, config_written=1755660703),
+            "2025-08-20",
+            "config.yaml, when it was written",
+        ),
+        ("run_2026-13-45_99-99-99", Evidence(config_written=-(10**18)), "unknown", "no source"),
+    ],
+)
+def test_a_date_that_is_none_gives_way_to_the_next_source(
+    name: str, evidence: Evidence, expected: str, source: str
+) -> None:
+    """The directory's name, the TensorBoard file's, the time at which config.yaml was written."""
+    part = name_run(run_of(name), evidence, CONTEXT).date
+    assert (part.value, part.source) == (expected, source)
+
+
+def test_a_time_that_is_none_is_in_no_variant_of_a_name() -> None:
+    """Runs of one day whose directories hold no time are told apart by host and number."""
+    run = run_of("run_2026-13-45_99-99-99")
+    knowledge = Knowledge()
+    made = []
+    for number in range(3):
+        name = name_run(run, Evidence(CONFIG, events_began=1755660703), CONTEXT)
+        free = free_name(name, run, "gpu-a", knowledge.is_directory_taken)
+        knowledge.learn_experiment(ExperimentRecord(str(number), free))
+        made.append(free.date.value)
+    assert made == ["2025-08-20", "2025-08-20_gpu-a", "2025-08-20_gpu-a_2"]
 
 
 def test_two_equal_runs_of_a_day_carry_their_times_and_hosts() -> None:

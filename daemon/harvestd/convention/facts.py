@@ -1,12 +1,14 @@
 """What the small files on a box say, read from their bytes: configs of runs, evals and adapters, training_info.json.
 
-All of it is untrusted input: sizes are capped, YAML aliases are refused (they can expand without bound), depth is
-limited, values of the wrong type count as absent. No YAML value is constructed but texts, whole numbers and booleans:
+All of it is untrusted input: sizes are capped, YAML aliases count as small values only (they can expand without bound),
+depth is limited, values of the wrong type count as absent, and so does a placeholder (`${model.path}`) that the same
+file does not resolve. No YAML value is constructed but texts, whole numbers and booleans:
 tags and timestamps run code that raises whatever it likes, and one odd date must not spoil the rest of a file.
 """
 
 from typing import Any
 
+from harvestd.convention.placeholders import value_at
 from harvestd.convention.values import Immutable
 from harvestd.json_text import json_value
 
@@ -16,7 +18,6 @@ MAX_MARKER_BYTES = 1024 * 1024
 """A larger marker is not read whole, so that it can't be told whether it parses."""
 _MAX_TEXT = 200
 _MAX_COUNT = 10**9
-_IN_CACHE = "models--"
 
 
 class InvalidFacts(ValueError):
@@ -89,47 +90,45 @@ def _count(value: object) -> int | None:
     return value if 0 <= value <= _MAX_COUNT else None
 
 
-def _section(mapping: dict[str, Any], key: str) -> dict[str, Any]:
-    value = mapping.get(key)
-    return value if isinstance(value, dict) else {}
-
-
 def parse_config(raw: bytes) -> ConfigFacts:
     """Read a run's config.yaml; raises `InvalidFacts`."""
     config = _mapping_from_yaml(raw)
     return ConfigFacts(
-        backbone=_text(config.get("backbone")),
-        eval_backbone=_text(config.get("eval_backbone")),
-        total_steps=_count(config.get("total_steps")),
-        dataset=_text(_section(config, "scheduler").get("dataset_name")),
-        gns_probe=_section(config, "gns_probe").get("enabled") is True,
+        backbone=_text(value_at(config, "backbone")),
+        eval_backbone=_text(value_at(config, "eval_backbone")),
+        total_steps=_count(value_at(config, "total_steps")),
+        dataset=_text(value_at(config, "scheduler", "dataset_name")),
+        gns_probe=value_at(config, "gns_probe", "enabled") is True,
     )
 
 
 def parse_training_info(raw: bytes) -> TrainingInfo:
-    """Read a checkpoint's training_info.json; raises `InvalidFacts`. That it parses is what completes a checkpoint."""
+    """Read a checkpoint's training_info.json; raises `InvalidFacts`. That it parses is what completes a checkpoint.
+
+    Its model_config is made from the run's configuration: a placeholder there is looked up in the copy of that.
+    """
     info = _mapping_from_json(raw)
+    training = info.get("training_config")
+    config = {**training, **info} if isinstance(training, dict) else info
     return TrainingInfo(
         step=_count(info.get("step")),
-        backbone=_text(_section(info, "model_config").get("backbone")),
-        world_size=_count(_section(info, "distributed_info").get("world_size")),
+        backbone=_text(value_at(config, "model_config", "backbone")),
+        world_size=_count(value_at(info, "distributed_info", "world_size")),
     )
 
 
 def parse_eval_config(raw: bytes) -> EvalConfig:
     """Read an eval's eval_config.yaml; raises `InvalidFacts`."""
     config = _mapping_from_yaml(raw)
-    return EvalConfig(_text(config.get("training_run")), _text(config.get("eval_dataset")))
+    return EvalConfig(_text(value_at(config, "training_run")), _text(value_at(config, "eval_dataset")))
 
 
 def parse_adapter_config(raw: bytes) -> str | None:
-    """Give the model that an adapter_config.json (PEFT) was trained on, None where it says none; raises `InvalidFacts`.
+    """Return the model that an adapter_config.json (PEFT) was trained on, None where it says none.
 
-    It may be a place in a cache of the hub, `…/models--Qwen--Qwen2.5-1.5B/snapshots/{hash}`, which says the id as well.
+    It is an id, or a path as `models.model_id` reads it. Raises `InvalidFacts`.
     """
-    base = _text(_mapping_from_json(raw).get("base_model_name_or_path"))
-    cached = [part for part in (base or "").split("/") if part.startswith(_IN_CACHE)]
-    return cached[-1].removeprefix(_IN_CACHE).replace("--", "/") if cached else base
+    return _text(_mapping_from_json(raw).get("base_model_name_or_path"))
 
 
 def check_marker(raw: bytes) -> None:

@@ -127,6 +127,8 @@ class RunDir(Immutable):
     """adapter_config.json of the newest checkpoint that has one, the final one before all others."""
     writer: str | None = None
     """What the machine that wrote its newest TensorBoard file calls itself."""
+    events_began: int | None = None
+    """Unix seconds in the name of its oldest TensorBoard file."""
 
     @property
     def place(self) -> str:

@@ -1,19 +1,26 @@
 """The experiment's name, `{experiment_name}_{date}_{model}_{hardware}_{steps}steps`, with where each part came from.
 
-Whatever the sources say, the whole is one component that every file system takes: what box, cloud and operator wrote
-is cut to a length and to plain characters first. The date has one source: a directory is a run by its name alone, and
-that name holds the time, so that neither the TensorBoard file's nor the file system's is ever asked.
+Whatever the sources say, the whole is one component that every file system takes: what host, cloud and operator wrote
+is cut to a length and to plain characters first. A directory is a run by the form of its name, which holds the time;
+where that is no time (`run_2026-13-45_99-99-99`), the date is that of the first TensorBoard file, then of config.yaml.
 """
 
 import re
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
 from msgspec import field
 from msgspec.structs import replace
 
 from harvestd.convention.facts import ConfigFacts, TrainingInfo
-from harvestd.convention.models import hardware_of_gpus, hardware_of_instance_type, model_in_names
+from harvestd.convention.models import (
+    hardware_of_gpus,
+    hardware_of_instance_type,
+    model_id,
+    model_in_names,
+    run_of_reference,
+)
 from harvestd.convention.patterns import RunName
 from harvestd.convention.values import Immutable
 
@@ -21,9 +28,11 @@ UNKNOWN = "unknown"
 
 _MAX_EXPERIMENT = 100
 _MAX_MODEL = 60
-_MAX_HARDWARE = 24
+_MAX_HARDWARE = 32
 _MAX_HOST = 24
 """Characters. With a full time, a number and the steps they make less than the 255 bytes of a component."""
+_EARLIEST = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp())
+_LATEST = int(datetime(2100, 1, 1, tzinfo=UTC).timestamp())
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -80,7 +89,7 @@ class NamingRule(Immutable):
     model: str | None = None
 
     def matches(self, host: str, run: str, models: tuple[str, ...]) -> bool:
-        """Tell whether this rule speaks of that run; `models`: the id and its short form."""
+        """Return whether this rule is about that run; `models`: the reference, the id, and the id's short form."""
         return (
             (self.host is None or fnmatchcase(host, self.host))
             and (self.run is None or fnmatchcase(run, self.run))
@@ -120,14 +129,20 @@ class Evidence(Immutable):
     """As the directories of its evals write them."""
     logged_step: int | None = None
     """The greatest in its log."""
+    parents: Mapping[str, str] = field(default_factory=dict)
+    """The models of the runs from whose checkpoints it was trained, by the names of their directories."""
+    events_began: int | None = None
+    """Unix seconds in the name of its first TensorBoard file."""
+    config_written: int | None = None
+    """Unix seconds at which config.yaml was written, by the host's clock."""
 
 
 def name_run(run: RunName, evidence: Evidence, context: NamingContext) -> ExperimentName:
     """Name a run by the first source that answers for each part."""
-    model_id, model = _model(evidence, context)
+    identifiers, model = _model(evidence, context)
     return ExperimentName(
-        experiment_name=_experiment(run, evidence.config, (model_id, model.value), context),
-        date=Part(run.date, "run directory"),
+        experiment_name=_experiment(run, evidence.config, (*identifiers, model.value), context),
+        date=_date(run, evidence),
         model=model,
         hardware=_hardware(evidence.final, context),
         steps=_steps(evidence),
@@ -146,7 +161,18 @@ def _experiment(run: RunName, config: ConfigFacts, models: tuple[str, ...], cont
     return Part(_plain(context.default_experiment, _MAX_EXPERIMENT), "naming.default_experiment")
 
 
-def _model(evidence: Evidence, context: NamingContext) -> tuple[str, Part]:
+def _date(run: RunName, evidence: Evidence) -> Part:
+    if run.started is not None:
+        return Part(run.date, "run directory")
+    sources = ((evidence.events_began, "tfevents file"), (evidence.config_written, "config.yaml, when it was written"))
+    for seconds, source in sources:
+        if seconds is not None and _EARLIEST <= seconds < _LATEST:
+            return Part(f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d}", source)
+    return Part(UNKNOWN, "no source")
+
+
+def _model(evidence: Evidence, context: NamingContext) -> tuple[tuple[str, ...], Part]:
+    """Return the model, and what a rule's glob may match beside it: the reference as it was found, and its id."""
     # Evals of one run whose directories name several models contradict each other: none of them is believed.
     evaluated = {model_in_names(each, context.models): each for each in sorted(evidence.backbones)}
     sources = (
@@ -155,11 +181,17 @@ def _model(evidence: Evidence, context: NamingContext) -> tuple[str, Part]:
         (evidence.base_model, "adapter_config.json base_model_name_or_path"),
         (*evaluated.values(), "its evals' directory") if len(evaluated) == 1 else (None, ""),
     )
-    for identifier, source in sources:
-        model = model_in_names(identifier or "", context.models)[:_MAX_MODEL]
-        if identifier and model:
-            return identifier, Part(model, source)
-    return "", Part(UNKNOWN, "its evals name several models" if len(evaluated) > 1 else "no source")
+    for reference, source in sources:
+        if reference is None:
+            continue
+        identifier, of = model_id(reference, context.models), source
+        if identifier is None:
+            parent = run_of_reference(reference) or ""
+            identifier, of = evidence.parents.get(parent, ""), f"{source}, a checkpoint of {parent}"
+        model = model_in_names(identifier, context.models)[:_MAX_MODEL]
+        if model:
+            return (reference, identifier), Part(model, of)
+    return (), Part(UNKNOWN, "its evals name several models" if len(evaluated) > 1 else "no source")
 
 
 def _hardware(final: TrainingInfo | None, context: NamingContext) -> Part:
@@ -195,10 +227,11 @@ def free_name(name: ExperimentName, run: RunName, host: str, is_taken: Callable[
     What stands already is never renamed for a newcomer; where even the variants are taken, a number follows.
     """
     host = _plain(host, _MAX_HOST)
+    time = run.timestamp if run.started is not None else name.date.value
     variants = [
         name.date,
-        Part(run.timestamp, "run directory (its day and settings are taken)"),
-        Part(f"{run.timestamp}_{host}", "run directory and host (its second and settings are taken)"),
+        Part(time, "run directory (its day and settings are taken)"),
+        Part(f"{time}_{host}", "run directory and host (its second and settings are taken)"),
     ]
     for date in variants:
         candidate = replace(name, date=date)
@@ -206,7 +239,7 @@ def free_name(name: ExperimentName, run: RunName, host: str, is_taken: Callable[
             return candidate
 
     def numbered(number: int) -> ExperimentName:
-        return replace(name, date=Part(f"{run.timestamp}_{host}_{number}", "run directory, host and a number"))
+        return replace(name, date=Part(f"{time}_{host}_{number}", "run directory, host and a number"))
 
     # A box can show any number of runs of one second: doubling and halving asks for a few of them, not for each.
     free = 2

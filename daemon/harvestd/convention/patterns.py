@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Sequence
+from datetime import datetime
 
 from harvestd.convention.artifacts import DATASETS
 from harvestd.convention.values import Immutable
 
 # ASCII: the digits of other scripts are digits to `re`, too, and a name at home is made of these.
 _RUN = re.compile(r"run_(?P<time>\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:_(?P<suffix>.+))?", re.DOTALL | re.ASCII)
+_TIME = "%Y-%m-%d_%H-%M-%S"
 _CHECKPOINT = re.compile(r"step_(?P<step>\d+|final)", re.ASCII)
 _STEP = re.compile(r"step_(?P<step>\d+|final|base)(?P<tail>.*)", re.DOTALL | re.ASCII)
 _FINETUNED = "_finetuned"
@@ -30,6 +32,14 @@ class RunName(Immutable):
     def date(self) -> str:
         """`2025-08-20`."""
         return self.timestamp[:10]
+
+    @property
+    def started(self) -> datetime | None:
+        """The time in the name, in the host's local time; None where it is none, such as `2026-13-45_99-99-99`."""
+        try:
+            return datetime.strptime(self.timestamp, _TIME)  # noqa: DTZ007  (a name holds no zone)
+        except ValueError:
+            return None
 
 
 def run_name(component: str) -> RunName | None:

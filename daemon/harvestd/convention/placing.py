@@ -9,6 +9,7 @@ from functools import cached_property
 
 from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.layout import EvalDir, Group, Survey
+from harvestd.convention.lineage import Lineage
 from harvestd.convention.models import model_in_names
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.patterns import RunName, run_name
@@ -85,6 +86,7 @@ class Placing:
         self._selection = selection
         self._unnamed = frozenset(unnamed)
         self._short: dict[str, str] = {}
+        self._lineage = Lineage(knowledge.runs_named, selection.models)
 
     def run_of(self, eval_dir: EvalDir, linked: str | None) -> RunRecord | Undecided | None:
         """Find the run of an eval: by `linked` (eval_config.yaml's training_run), else by its directory's name.
@@ -147,9 +149,10 @@ class Placing:
         return found
 
     def _tunings_of(self, run: RunRecord) -> Iterator[_Tuning]:
-        for backbone in (run.config.backbone, run.config.eval_backbone):
-            if backbone and run.config.dataset:
-                yield self._comparable(backbone), run.config.dataset
+        trained_from = run.config.backbone and self._lineage.model_of_reference(run.config.backbone)
+        for backbone in (trained_from, run.config.eval_backbone):
+            if backbone and run.config.dataset and (model := self._comparable(backbone)):
+                yield model, run.config.dataset
         for tuning in run.tunings:
             yield self._comparable(tuning.backbone), tuning.dataset
 

@@ -43,6 +43,7 @@ def _newer(now: Part, facts: Part) -> Part:
 
 
 def given(name: ExperimentName, experiment_name: str, run: RunName, host: str, is_taken: IsTaken) -> ExperimentName:
-    """Give `name` with the first part that a person chose; it may take another date where its directory is taken."""
-    chosen = replace(name, experiment_name=Part(experiment_name, BY_HAND), date=Part(run.date, "run directory"))
+    """Return `name` with the first part that a person chose; it may take another date where its directory is taken."""
+    date = Part(run.date, "run directory") if run.started is not None else name.date
+    chosen = replace(name, experiment_name=Part(experiment_name, BY_HAND), date=date)
     return free_name(chosen, run, host, is_taken)

@@ -7,7 +7,7 @@ from harvestd.convention.artifacts import GROWING, Kind
 from harvestd.convention.layout import Group, RunDir, Source, Wanted, marker_last
 from harvestd.convention.leftovers import UNKNOWN, Leftovers
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.patterns import RunName, checkpoint_step, events_name, run_name
+from harvestd.convention.patterns import EventsName, RunName, checkpoint_step, events_name, run_name
 from harvestd.convention.selection import Exclusion, Exclusions, Selection
 from harvestd.convention.snapshot import Entry, EntryType, Tree
 
@@ -20,7 +20,9 @@ _TELLING = frozenset({_CONFIG, _FINAL_INFO, ("logs", "train_log.jsonl")})
 _ADAPTER = ("model", "adapter_config.json")
 _ADAPTER_DEPTH = 4
 """training_state/step_N/model/adapter_config.json, counted from the run's directory."""
-_EVENTS_DEPTH = 2
+EVENTS_BELOW = 4
+"""Levels of sub-directories of tensorboard/ whose event files are wanted: add_scalars and add_hparams make one each,
+Lightning two."""
 
 
 def training_kind(rest: tuple[str, ...], selection: Selection) -> Kind | Exclusion:
@@ -36,7 +38,7 @@ def training_kind(rest: tuple[str, ...], selection: Selection) -> Kind | Exclusi
             return Kind.TRAIN_LOG
         case ("logs", name) if name.startswith("rollouts") or name == "ratios.jsonl":
             return Exclusion("rule: rollouts are large and never wanted", len(rest))
-        case ("tensorboard", name) if name.startswith("events.out.tfevents."):
+        case ("tensorboard", *below, name) if len(below) <= EVENTS_BELOW and name.startswith("events.out.tfevents."):
             return Kind.TENSORBOARD if selection.tensorboard else Exclusion("rule: select.tensorboard = false", 1)
         case ("training_state", directory, _, *_) if checkpoint_step(directory):
             return Kind.CHECKPOINT
@@ -85,6 +87,9 @@ def understand_run(
             singles.append(wanted)
     for directory in unlisted:
         leftovers.add_unlisted(directory)
+    events = _events(below)
+    # A run that was resumed elsewhere has a file from each machine.
+    writer = max(events, key=lambda name: (name.epoch, name.host), default=None)
     return RunDir(
         tree=tree,
         path=path,
@@ -98,7 +103,8 @@ def understand_run(
         final_info=_source_at(tree, below, _FINAL_INFO),
         latest=_latest(below.get(_LATEST)),
         adapter=_adapter(tree, below),
-        writer=_writer(below),
+        writer=writer.host if writer else None,
+        events_began=min((name.epoch for name in events), default=None),
     )
 
 
@@ -116,11 +122,10 @@ def _adapter(tree: Tree, below: Mapping[tuple[str, ...], Entry]) -> Source | Non
     return None
 
 
-def _writer(below: Iterable[tuple[str, ...]]) -> str | None:
-    """Give who wrote the newest TensorBoard file: a run that was resumed elsewhere has one from each machine."""
-    names = [events_name(rest[1]) for rest in below if len(rest) == _EVENTS_DEPTH and rest[0] == "tensorboard"]
-    newest = max((name for name in names if name), key=lambda name: (name.epoch, name.host), default=None)
-    return newest.host if newest else None
+def _events(below: Iterable[tuple[str, ...]]) -> list[EventsName]:
+    """Return the parsed names of a run's TensorBoard files."""
+    inside = (rest for rest in below if rest[0] == "tensorboard" and 0 < len(rest) - 1 <= EVENTS_BELOW + 1)
+    return [name for rest in inside if (name := events_name(rest[-1]))]
 
 
 def _latest(entry: Entry | None) -> str | None:

@@ -1,7 +1,9 @@
 """YAML as far as it can be believed: from bytes to texts, whole numbers, booleans, lists and mappings of them, no more.
 
-Only the parser's events are used; aliases are refused (they can expand without bound) and depth is limited. A module of
-its own, imported by who has such a file before it: the library takes as long to import as a hundred files to read.
+Only the parser's events are used, and depth is limited. An alias counts as the value of its anchor where that is small,
+else as null: `yaml.dump` writes aliases by itself for any list that stands twice, and without the limit a few lines
+could expand to billions of values. A module of its own, imported only where there is such a file: the library takes as
+long to import as a hundred files to read.
 """
 
 import re
@@ -13,6 +15,9 @@ import yaml
 from harvestd.convention.facts import InvalidFacts
 
 _MAX_YAML_DEPTH = 32
+_MAX_ALIASED = 256
+"""Values, those inside counted, up to which an alias counts as what its anchor marks."""
+_MERGE = "<<"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml's parser where PyYAML was built with it, many times faster; only its events are used, never its values."""
 _YAML_TRUE = frozenset({"true", "yes", "on"})
@@ -41,49 +46,82 @@ def _read(raw: bytes, scalar: Scalar) -> object:
     try:
         loader = _LOADER(raw)
         try:
-            return _document(loader, scalar)
+            return _Document(loader, scalar).read()
         finally:
             loader.dispose()
     except (yaml.YAMLError, ValueError, RecursionError) as e:
         raise InvalidFacts(str(e) if isinstance(e, InvalidFacts) else f"not valid YAML: {type(e).__name__}") from e
 
 
-def _document(loader: Any, scalar: Scalar) -> object:  # noqa: ANN401  (two classes of PyYAML with one interface)
-    loader.get_event()
-    if not loader.check_event(yaml.DocumentStartEvent):
-        raise InvalidFacts("an empty YAML file")
-    loader.get_event()
-    found = _value(loader, scalar, 1)
-    loader.get_event()
-    if not loader.check_event(yaml.StreamEndEvent):
-        raise InvalidFacts("more than one YAML document")
-    return found
+class _Document:
+    """Reads one document from the events of a loader."""
 
+    def __init__(self, loader: Any, scalar: Scalar) -> None:  # noqa: ANN401  (two classes of PyYAML with one interface)
+        self._loader = loader
+        self._scalar = scalar
+        self._anchors: dict[str, tuple[Any, int]] = {}
+        """The small values that anchors mark, with the count of values in each."""
+        self._values = 0
+        """Read so far, those behind aliases counted as often as they stand."""
 
-def _value(loader: Any, scalar: Scalar, depth: int) -> Any:  # noqa: ANN401  (whatever stands there)
-    """Take the next value: a mapping as a dict (of keys that stand twice the last one wins), a list, or a scalar."""
-    if depth > _MAX_YAML_DEPTH:
-        raise InvalidFacts(f"YAML nested deeper than {_MAX_YAML_DEPTH} levels is not read")
-    event = loader.get_event()
-    if isinstance(event, yaml.AliasEvent):
-        raise InvalidFacts("YAML with aliases is not read")
-    if isinstance(event, yaml.MappingStartEvent):
+    def read(self) -> object:
+        """Return the value of the only document; raises `InvalidFacts`."""
+        self._loader.get_event()
+        if not self._loader.check_event(yaml.DocumentStartEvent):
+            raise InvalidFacts("an empty YAML file")
+        self._loader.get_event()
+        found = self._value(1)
+        self._loader.get_event()
+        if not self._loader.check_event(yaml.StreamEndEvent):
+            raise InvalidFacts("more than one YAML document")
+        return found
+
+    def _value(self, depth: int) -> Any:  # noqa: ANN401  (whatever stands there)
+        """Take the next value: a mapping as a dict, a list, or a scalar."""
+        if depth > _MAX_YAML_DEPTH:
+            raise InvalidFacts(f"YAML nested deeper than {_MAX_YAML_DEPTH} levels is not read")
+        event = self._loader.get_event()
+        before = self._values
+        self._values += 1
+        if isinstance(event, yaml.AliasEvent):
+            # Inside its own anchor's value an alias finds nothing: that is not registered before its end.
+            found, values = self._anchors.get(event.anchor or "", (None, 1))
+            self._values += values - 1
+            return found
+        if isinstance(event, yaml.MappingStartEvent):
+            found = self._mapping(depth)
+        elif isinstance(event, yaml.SequenceStartEvent):
+            found = []
+            while not self._loader.check_event(yaml.SequenceEndEvent):
+                found.append(self._value(depth + 1))
+            self._loader.get_event()
+        else:
+            found = self._scalar(self._loader, event)
+        if event.anchor is not None:
+            self._anchors.pop(event.anchor, None)
+            if self._values - before <= _MAX_ALIASED:
+                self._anchors[event.anchor] = (found, self._values - before)
+        return found
+
+    def _mapping(self, depth: int) -> dict[str, Any]:
+        """Take the keys and values of a mapping; of keys that stand twice the last one wins, and any over `<<`."""
         mapping: dict[str, Any] = {}
-        while not loader.check_event(yaml.MappingEndEvent):
-            key = loader.peek_event()
-            _value(loader, scalar, depth + 1)
-            value = _value(loader, scalar, depth + 1)
-            if isinstance(key, yaml.ScalarEvent):
+        merged: list[Any] = []
+        while not self._loader.check_event(yaml.MappingEndEvent):
+            key = self._loader.peek_event()
+            self._value(depth + 1)
+            value = self._value(depth + 1)
+            if not isinstance(key, yaml.ScalarEvent):
+                continue
+            if key.value == _MERGE and key.implicit[0]:
+                merged = value if isinstance(value, list) else [value]
+            else:
                 mapping[key.value] = value
-        loader.get_event()
+        self._loader.get_event()
+        for each in merged:
+            if isinstance(each, dict):
+                mapping = {**each, **mapping}
         return mapping
-    if isinstance(event, yaml.SequenceStartEvent):
-        items = []
-        while not loader.check_event(yaml.SequenceEndEvent):
-            items.append(_value(loader, scalar, depth + 1))
-        loader.get_event()
-        return items
-    return scalar(loader, event)
 
 
 def _text(loader: Any, event: yaml.ScalarEvent) -> str | None:  # noqa: ANN401  (as above)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from harvestd.convention.layout import RunDir, Survey
+from harvestd.convention.lineage import dated, with_parents
 from harvestd.convention.naming import name_run
 from harvestd.convention.plan import Plan
 from harvestd.convention.records import RunRecord
@@ -65,7 +66,8 @@ class FollowingNames:
         knowledge = self._house.catalogue.knowledge
         experiment = knowledge.experiment(record.experiment or "")
         context = self._house.naming_of(self._host, self._gpu_names, record.writer)
-        facts = name_run(run.name, record.evidence, context)
+        evidence = dated(with_parents(record.evidence, knowledge.runs_named, context.models), run)
+        facts = name_run(run.name, evidence, context)
         if knowledge.runs_of(experiment.id)[0].key != record.key:
             # The box that was seen first is gone; what this one is made of says nothing of it.
             facts = replace(facts, hardware=experiment.name.hardware)

@@ -21,6 +21,8 @@ from harvestd.convention.facts import (
     parse_training_info,
 )
 from harvestd.convention.layout import EvalDir, Group, RunDir, Source, Survey, Wanted
+from harvestd.convention.lineage import dated, with_parents
+from harvestd.convention.models import model_id
 from harvestd.convention.naming import Evidence, free_name, name_run
 from harvestd.convention.records import EvalLink, ExperimentRecord, RunRecord
 from harvestd.convention.seals import unsealed
@@ -49,7 +51,7 @@ class _Learned(Immutable):
 
     @property
     def names_model(self) -> bool:
-        return bool(self.config and self.config.backbone) or bool(self.final and self.final.backbone)
+        return _names_model(self.config, self.final)
 
 
 class Learning:
@@ -158,7 +160,7 @@ class Learning:
         if known is None:
             return learned.config is not None
         final = learned.final or known.final
-        return not (known.config.backbone or (final and final.backbone) or known.base_model)
+        return not (_names_model(known.config, final) or known.base_model)
 
     async def _learn_run(self, run: RunDir, learned: _Learned) -> None:
         before = self._knowledge.run_at(self._storage, run.place)
@@ -262,6 +264,7 @@ class Learning:
         if run.config is None:
             return
         evidence = Evidence(config, learned.final, learned.base_model, learned.backbones)
+        evidence = dated(with_parents(evidence, self._knowledge.runs_named, self._house.settings.naming.models), run)
         name = name_run(run.name, evidence, self._house.naming_of(self._host, self._gpu_names, run.writer))
         name = free_name(name, run.name, self._host.name, self._knowledge.is_directory_taken)
         experiment = ExperimentRecord(uuid.uuid4().hex, name)
@@ -294,6 +297,12 @@ class Learning:
     def _reject(self, source: Source, error: InvalidFacts) -> None:
         self._invalid[source.place] = source.version
         get_logger().warning(Event.FILE_REJECTED, host=self._host.name, path=source.place, error=str(error))
+
+
+def _names_model(config: ConfigFacts | None, final: TrainingInfo | None) -> bool:
+    """Return whether a run's own files name its model; a path that leads to a hash or another run does not."""
+    references = (config.backbone if config else None, final.backbone if final else None)
+    return any(reference and model_id(reference) for reference in references)
 
 
 def _is_succeeded(run: RunDir) -> bool:

@@ -13,8 +13,6 @@ from harvestd.harvest.house import House
 from harvestd.harvest.stalling import Stalling
 from harvestd.inventory.provider import Host
 
-_TIME = "%Y-%m-%d_%H-%M-%S"
-
 
 class Stepping:
     """Keeps the progress of one host's runs in the catalogue."""
@@ -43,11 +41,11 @@ class Stepping:
 
 def _left(run: RunRecord, step: int, log: Version) -> float | None:
     name, total = run_name(run.name), run.config.total_steps
-    if name is None or total is None:
+    if name is None or name.started is None or total is None:
         return None
     try:
-        started = datetime.strptime(name.timestamp, _TIME).replace(tzinfo=UTC)
-    except ValueError:
-        return None
-    # Boxes run on UTC; where one does not, the pace is off by its zone, and only this figure with it.
-    return seconds_left(step, total, started, datetime.fromtimestamp(log.mtime_ns / 1e9, UTC))
+        written = datetime.fromtimestamp(log.mtime_ns / 1e9, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None  # a host may send any number
+    # Hosts run on UTC; where one does not, the pace is off by its zone, and only this figure with it.
+    return seconds_left(step, total, name.started.replace(tzinfo=UTC), written)
