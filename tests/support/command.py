@@ -12,7 +12,7 @@ from typing import Any
 
 import harvestd
 
-_DEADLINE = 60.0
+_DEADLINE = 120.0
 """Seconds for any command to end."""
 _SOURCES = Path(harvestd.__file__).parents[1]
 

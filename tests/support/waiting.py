@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 """Seconds after which a condition that a test waits for will not come any more."""
 _A_WRITE = 1.0
 """Seconds that a line may look torn to one who reads while it is written."""
