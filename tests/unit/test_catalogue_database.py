@@ -20,6 +20,7 @@ from harvestd.catalogue import database, schema
 from harvestd.catalogue.database import Database, open_engine, reading
 from harvestd.catalogue.opening import open_catalogue, open_scratch
 from harvestd.catalogue.pins import FILE_NAME
+from harvestd.catalogue.unusable import InconsistentRows
 from harvestd.convention.facts import ConfigFacts
 from harvestd.convention.naming import ExperimentName, Part
 from harvestd.convention.records import ExperimentRecord, RunRecord
@@ -126,32 +127,37 @@ async def test_a_failing_transaction_fails_for_all_who_share_it_and_for_nobody_e
 
 
 @pytest.mark.anyio
-async def test_a_bug_in_one_change_is_no_success_for_the_others(engine: Engine) -> None:
-    """An error that is none of the database's goes up as it is; who shared the transaction hears that it failed."""
+@pytest.mark.parametrize("refused", ["a bug", "no UTF-8", "a row that is there already"])
+async def test_a_change_that_can_not_be_made_fails_alone(engine: Engine, refused: str) -> None:
+    """An error that is not about the file reaches its own writer; those who shared the transaction are on disk."""
     base = Database(engine)
-    halted: list[int] = []
+    failed: list[tuple[int, str]] = []
 
-    def broken(_connection: Connection) -> None:
-        raise ZeroDivisionError
+    def broken(connection: Connection) -> None:
+        adding(7)(connection)
+        match refused:
+            case "a bug":
+                raise ZeroDivisionError
+            case "no UTF-8":
+                connection.execute(text("INSERT INTO t VALUES (:x)"), {"x": "\udcff"})
+            case _:
+                adding(0)(connection)
 
-    async def write(number: int) -> None:
+    async def write(number: int, change: database.Change) -> None:
         try:
-            await base.write(adding(number))
-        except HaltedForSafety:
-            halted.append(number)
-
-    async def write_broken() -> None:
-        with pytest.raises((ZeroDivisionError, HaltedForSafety)):
-            await base.write(broken)
+            await base.write(change)
+        except (ZeroDivisionError, UnicodeEncodeError, InconsistentRows) as error:
+            failed.append((number, type(error).__name__))
 
     async with while_committing(base) as tasks:
-        tasks.start_soon(write_broken)
-        tasks.start_soon(write, 1)
-        tasks.start_soon(write, 2)
-    assert numbers(engine) == [0]
-    assert sorted(halted) == [1, 2]
-    await base.write(adding(3))
-    assert numbers(engine) == [0, 3]
+        tasks.start_soon(write, 1, adding(1))
+        tasks.start_soon(write, 2, broken)
+        tasks.start_soon(write, 3, adding(3))
+    kinds = {"a bug": "ZeroDivisionError", "no UTF-8": "UnicodeEncodeError"}
+    assert failed == [(2, kinds.get(refused, "InconsistentRows"))]
+    assert numbers(engine) == [0, 1, 3]
+    await base.write(adding(4))
+    assert numbers(engine) == [0, 1, 3, 4]
 
 
 @pytest.mark.anyio

@@ -4,15 +4,18 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import anyio
 import pytest
 from msgspec.structs import replace
 from sqlalchemy import text
 
+from harvestd import failpoints
 from harvestd.catalogue import reading
 from harvestd.catalogue.catalogue import Catalogue
 from harvestd.catalogue.database import reading as stored
 from harvestd.catalogue.entries import HostRecord, Transfer
 from harvestd.catalogue.opening import open_catalogue
+from harvestd.catalogue.unusable import InconsistentRows
 from harvestd.convention.artifacts import Kind
 from harvestd.convention.facts import ConfigFacts, TrainingInfo
 from harvestd.convention.layout import LeftOut
@@ -21,6 +24,7 @@ from harvestd.convention.paths import LocalPath
 from harvestd.convention.patterns import Finetuned
 from harvestd.convention.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
 from harvestd.convention.snapshot import Version
+from harvestd.errors import DiskFull
 
 pytestmark = pytest.mark.anyio
 
@@ -92,27 +96,67 @@ async def test_an_experiment_comes_back(tmp_path: Path) -> None:
 async def test_a_run_comes_back(tmp_path: Path, run: RunRecord) -> None:
     """With its facts, its place in any bytes, and numbers of 64 bits."""
     with opened(tmp_path) as catalogue:
+        await catalogue.save_discovery(EXPERIMENT, replace(RUN, id="r0", place="/elsewhere"))
         await catalogue.save_run(run)
         await catalogue.save_run(replace(run, step=64))
     with opened(tmp_path) as catalogue:
-        assert catalogue.knowledge.runs() == [replace(run, step=64)]
         assert catalogue.knowledge.run_at(run.storage, run.place) == replace(run, step=64)
     with stored(tmp_path) as connection:
         assert connection is not None
-        assert reading.runs(connection) == [replace(run, step=64)]
+        assert replace(run, step=64) in reading.runs(connection)
 
 
-async def test_a_discovery_is_known_before_it_is_written(tmp_path: Path) -> None:
-    """Another host that sees the same run meanwhile must find it, and its directory, taken."""
+async def test_a_discovery_is_known_once_it_is_written(tmp_path: Path) -> None:
+    """What is not on disk is in no plan; the directory's name is taken from the beginning."""
     with opened(tmp_path) as catalogue:
         saving = catalogue.save_discovery(EXPERIMENT, RUN)
         try:
             saving.send(None)
         except StopIteration:
             pytest.fail("it never waited for the disk")
-        assert catalogue.knowledge.run_at(RUN.storage, RUN.place) == RUN
+        assert catalogue.knowledge.run_at(RUN.storage, RUN.place) is None
         assert catalogue.knowledge.is_directory_taken(EXPERIMENT.directory)
         saving.close()
+        assert not catalogue.knowledge.is_directory_taken(EXPERIMENT.directory)
+
+
+async def test_a_discovery_that_can_not_be_written_is_none(tmp_path: Path) -> None:
+    """With a full disk at that moment nothing of it is known, so that it is made again when there is room."""
+
+    def full() -> None:
+        raise DiskFull("no room")
+
+    with opened(tmp_path) as catalogue:
+        with failpoints.armed("catalogue.changed", full), pytest.raises(DiskFull):
+            await catalogue.save_discovery(EXPERIMENT, RUN)
+        assert not catalogue.knowledge.runs()
+        assert not catalogue.knowledge.experiments()
+        assert not catalogue.knowledge.is_directory_taken(EXPERIMENT.directory)
+        with pytest.raises(InconsistentRows):
+            await catalogue.save_run(RUN)
+        with pytest.raises(InconsistentRows):
+            await catalogue.save_files([FILE])
+        with pytest.raises(InconsistentRows):
+            await catalogue.save_experiment(EXPERIMENT)
+        await catalogue.save_discovery(EXPERIMENT, RUN)
+    with opened(tmp_path) as catalogue:
+        assert catalogue.knowledge.runs() == [RUN]
+        assert catalogue.knowledge.experiments() == [EXPERIMENT]
+
+
+async def test_two_changes_of_a_run_at_a_time_are_both_made(tmp_path: Path) -> None:
+    """Hosts of one storage learn different things of a run: none writes back what it read before the other's change."""
+    with opened(tmp_path) as catalogue:
+        await catalogue.save_discovery(EXPERIMENT, RUN)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(catalogue.change_run, RUN.key, lambda run: replace(run, step=70))
+            tasks.start_soon(catalogue.change_run, RUN.key, lambda run: replace(run, writer="node-1"))
+            tasks.start_soon(catalogue.change_run, RUN.key, lambda run: replace(run, head="1" * 64))
+        expected = replace(RUN, step=70, writer="node-1", head="1" * 64)
+        assert catalogue.knowledge.runs() == [expected]
+        assert await catalogue.change_run(("fs-9", "/nowhere"), lambda run: run) is None
+    with opened(tmp_path) as catalogue:
+        assert catalogue.knowledge.runs() == [expected]
 
 
 async def test_a_discovery_is_written_as_one(tmp_path: Path) -> None:
@@ -128,6 +172,7 @@ async def test_a_file_comes_back(tmp_path: Path) -> None:
     """Under the same target, with every number and byte as it was; a newer record replaces the older."""
     newer = replace(FILE, version=replace(FILE.version, size=1300), size=1300, sha256="1" * 64, marker=False)
     with opened(tmp_path) as catalogue:
+        await catalogue.save_discovery(EXPERIMENT, RUN)
         await catalogue.save_files([FILE])
         assert catalogue.knowledge.holder(FILE.target) == FILE
     with opened(tmp_path) as catalogue:
@@ -145,6 +190,7 @@ async def test_numbers_beyond_64_bits_do_not_stop_the_catalogue(tmp_path: Path) 
     """A box that lies about sizes and times gets the nearest number, and nobody is halted for it."""
     lying = replace(FILE, version=Version(2**70, 2**63, -(2**64), 2**64))
     with opened(tmp_path) as catalogue:
+        await catalogue.save_discovery(EXPERIMENT, RUN)
         await catalogue.save_files([lying])
         await catalogue.save_left_out("gpu-a", {None: (LeftOut("/x", 2**65, 1, "lies"),)})
     with opened(tmp_path) as catalogue:
@@ -154,8 +200,9 @@ async def test_numbers_beyond_64_bits_do_not_stop_the_catalogue(tmp_path: Path) 
 
 async def test_a_moved_file_stands_elsewhere(tmp_path: Path) -> None:
     """The old place is free, the new one is taken; in memory and on disk."""
-    moved = replace(FILE, target=LocalPath(("exp2", "metrics.csv")), experiment="e2")
+    moved = replace(FILE, target=LocalPath(("exp2", "metrics.csv")))
     with opened(tmp_path) as catalogue:
+        await catalogue.save_discovery(EXPERIMENT, RUN)
         await catalogue.save_files([FILE])
         await catalogue.move_file(FILE, moved)
         assert catalogue.knowledge.copies(FILE.storage, FILE.place) == [moved]
@@ -169,6 +216,7 @@ async def test_an_intent_stands_until_it_is_fulfilled(tmp_path: Path) -> None:
     second = replace(FILE, target=LocalPath(("exp", "b")))
     third = replace(FILE, target=LocalPath(("exp", "c")), experiment=None)
     with opened(tmp_path) as catalogue:
+        await catalogue.save_discovery(EXPERIMENT, RUN)
         await catalogue.intend([FILE, second])
         await catalogue.intend([third])
     with opened(tmp_path) as catalogue:
@@ -186,6 +234,7 @@ async def test_thousands_of_intents_are_settled_at_once(tmp_path: Path) -> None:
     """A checkpoint of very many files, and very many intents, are no more than a database takes in one statement."""
     files = [replace(FILE, target=LocalPath(("exp", str(i)))) for i in range(40_000)]
     with opened(tmp_path) as catalogue:
+        await catalogue.save_discovery(EXPERIMENT, RUN)
         intents = [await catalogue.intend(files), *[await catalogue.intend([FILE]) for _ in range(600)]]
         await catalogue.save_files(files[:20_000], intents)
         assert await catalogue.intents() == []

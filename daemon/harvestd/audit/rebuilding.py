@@ -88,7 +88,7 @@ def read_back(root: DataRoot) -> tuple[list[Rebuilt], list[Unreadable]]:
 def _rebuilt(root: DataRoot, directory: LocalPath, manifest: Manifest) -> Rebuilt:
     if directory.name == UNFILED:
         return Rebuilt(None, UNFILED, (), tuple(_proved(root, directory, None, manifest)))
-    experiment = _experiment(manifest, directory.name)
+    experiment = experiment_of(manifest, directory.name)
     if not manifest.runs:
         raise Damaged("the manifest names no run")
     files = tuple(_proved(root, directory, experiment.id, manifest))
@@ -96,7 +96,7 @@ def _rebuilt(root: DataRoot, directory: LocalPath, manifest: Manifest) -> Rebuil
     return Rebuilt(
         experiment=experiment,
         directory=experiment.directory,
-        runs=_runs(root, directory, experiment, manifest),
+        runs=runs_of(root, directory, experiment, manifest),
         files=files,
         links={LocalPath.parse(f"{directory}/{link.path}"): link.target for link in manifest.links},
         left_out=tuple(
@@ -107,7 +107,8 @@ def _rebuilt(root: DataRoot, directory: LocalPath, manifest: Manifest) -> Rebuil
     )
 
 
-def _experiment(manifest: Manifest, directory: str) -> ExperimentRecord:
+def experiment_of(manifest: Manifest, directory: str) -> ExperimentRecord:
+    """Return the experiment that a manifest in `directory` is about; raises `Damaged` where it does not say that."""
     parts = {part: Part(said.value, said.source) for part, said in manifest.experiment.name.items()}
     try:
         name = ExperimentName(**parts)
@@ -117,9 +118,10 @@ def _experiment(manifest: Manifest, directory: str) -> ExperimentRecord:
         raise Damaged("the manifest does not say what the directory is named after") from error
 
 
-def _runs(
+def runs_of(
     root: DataRoot, directory: LocalPath, experiment: ExperimentRecord, manifest: Manifest
 ) -> tuple[RunRecord, ...]:
+    """Return the runs that a manifest names, with what their small files here say."""
     raw = _beginning(root, directory.child(*_CONFIG))
     config, final = _config(raw), _final(root, directory)
     config_hash = None if raw is None else hashlib.sha256(raw).hexdigest()

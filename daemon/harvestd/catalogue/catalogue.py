@@ -1,26 +1,29 @@
 """The catalogue: what is known, in memory for planners and on disk for tomorrow, changed through one door.
 
-Each method that changes something returns when it is on disk; memory follows. Raises `HaltedForSafety` when the
-database can't be written: then nothing more may be published.
+Each method that changes something returns when it is on disk, and only then memory follows: what is known is always on
+disk too. Raises `HaltedForSafety` when the database can't be written: then nothing more may be published; and
+`InconsistentRows` for a change that contradicts what is on record: then that change alone was not made.
 """
 
 import time
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import anyio.to_thread
 from msgspec.structs import replace
-from sqlalchemy import Connection, delete, select, update
-from sqlalchemy.dialects.sqlite import dialect, insert
+from sqlalchemy import Connection, Update, delete, select, update
+from sqlalchemy.dialects.sqlite import insert
 
 from harvestd.catalogue import rows, schema
 from harvestd.catalogue.asking import Changes
-from harvestd.catalogue.database import Database, sliced, translated
+from harvestd.catalogue.database import Database, sliced, translated, update_one
 from harvestd.catalogue.devices import Devices
-from harvestd.catalogue.entries import HostRecord, Intent
+from harvestd.catalogue.entries import HostRecord, Intent, Orphans
+from harvestd.catalogue.keyed_locks import KeyedLocks
 from harvestd.catalogue.releases import Releases
+from harvestd.catalogue.restoring import Restoring
 from harvestd.catalogue.transfers import Transfers
+from harvestd.catalogue.unusable import InconsistentRows
 from harvestd.catalogue.verdicts import Verdicts
 from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.layout import LeftOut
@@ -42,38 +45,44 @@ class Catalogue:
         self.transfers = Transfers(database)
         self.releases = Releases(database)
         """What was decided about releasing boxes."""
+        self.restoring = Restoring(database, knowledge)
         self.is_new = False
         """Whether there was none before: what the data root holds is not in it yet."""
+        self.orphans = Orphans()
+        """Rows that belong to no experiment on record; `knowledge` does not have them."""
+        self.discovering = KeyedLocks()
+        """By a run's directory name: held while it is decided whether a run is a new one, until that is on record."""
+        self._changing = KeyedLocks()
+        """By a run's key."""
         self._left_out: dict[str, Mapping[str | None, tuple[LeftOut, ...]]] = {}
 
     async def save_discovery(self, experiment: ExperimentRecord, run: RunRecord) -> None:
         """Record a run that was found just now with its experiment, both or neither.
 
-        Both are taken before the first await: another host of the same storage sees the same run, and must find it
-        known instead of naming it a second time.
+        The caller holds `discovering` for the run's name since it asked whether the run is known: another host that
+        shows the same run must not name it a second time. The directory's name counts as taken from here on.
         """
-        self.knowledge.learn_experiment(experiment)
-        self.knowledge.learn_run(run)
         row = {**rows.experiment_row(experiment), "created": time.time()}
 
         def change(connection: Connection) -> None:
             connection.execute(insert(schema.experiments).values(row))
             connection.execute(insert(schema.runs).values(rows.run_row(run)))
 
-        await self._database.write(change)
+        with self.knowledge.reserved(experiment.directory):
+            await self._database.write(change)
+            self.knowledge.learn_experiment(experiment)
+            self.knowledge.learn_run(run)
 
     async def save_experiment(self, experiment: ExperimentRecord) -> None:
         """Record what changed of an experiment that stays where it is."""
-        statement = update(schema.experiments).where(schema.experiments.c.id == experiment.id)
-        values = rows.experiment_row(experiment)
-        await self._database.write(lambda connection: connection.execute(statement.values(values)))
+        statement = _experiment(experiment).values(rows.experiment_row(experiment))
+        await self._database.write(lambda connection: update_one(connection, statement))
         self.knowledge.learn_experiment(experiment)
 
     async def intend_rename(self, experiment: ExperimentRecord, name: ExperimentName | None) -> None:
         """Record under which name an experiment's directory is about to be; None: that it stays."""
-        statement = update(schema.experiments).where(schema.experiments.c.id == experiment.id)
-        values = {"renaming": None if name is None else rows.name_text(name)}
-        await self._database.write(lambda connection: connection.execute(statement.values(values)))
+        statement = _experiment(experiment).values(renaming=None if name is None else rows.name_text(name))
+        await self._database.write(lambda connection: update_one(connection, statement))
 
     async def intended_renames(self) -> dict[str, ExperimentName]:
         """Give what was about to be renamed when the last process ended, by the experiment's id."""
@@ -86,22 +95,25 @@ class Catalogue:
 
         return await anyio.to_thread.run_sync(query)
 
-    async def move_experiment(self, after: ExperimentRecord) -> None:
-        """Record that an experiment's directory has another name now, and all that is in it; raises `RejectedPath`."""
+    async def move_experiment(self, after: ExperimentRecord, *displaced: ExperimentRecord) -> None:
+        """Record that an experiment's directory has another name now, and all that is in it; raises `RejectedPath`.
+
+        `displaced`: experiments without any file that had that name, as they are called from now on.
+        """
         before = self.knowledge.files_of(after.id)
         files = [replace(file, target=_inside(after, file.target)) for file in before]
         links = self.knowledge.links_in(self.knowledge.experiment(after.id).directory)
         moved = {_inside(after, path): target for path, target in links.items()}
-        table = schema.experiments
 
         def change(connection: Connection) -> None:
+            for experiment in displaced:
+                update_one(connection, _experiment(experiment).values(rows.experiment_row(experiment)))
             values = {**rows.experiment_row(after), "renaming": None}
-            connection.execute(update(table).where(table.c.id == after.id).values(values))
+            update_one(connection, _experiment(after).values(values))
             connection.execute(delete(schema.files).where(schema.files.c.experiment == after.id))
             if files:
-                connection.exec_driver_sql(_upsert_of_files(), [rows.file_row(file) for file in files])
-            for some in sliced([str(path) for path in links]):
-                connection.execute(delete(schema.links).where(schema.links.c.path.in_(some)))
+                connection.exec_driver_sql(rows.upsert_of_files(), [rows.file_row(file) for file in files])
+            _forget_links(connection, list(links))
             if moved:
                 values_of = [{"path": str(path), "target": target} for path, target in moved.items()]
                 connection.execute(insert(schema.links), values_of)
@@ -111,14 +123,49 @@ class Catalogue:
             self.knowledge.forget_file(file)
         for path in links:
             self.knowledge.forget_link(path)
-        self.knowledge.learn_experiment(after)
+        for experiment in (*displaced, after):
+            self.knowledge.learn_experiment(experiment)
         for file in files:
             self.knowledge.learn_file(file)
         for path, target in moved.items():
             self.knowledge.learn_link(path, target)
 
+    async def record_gone(self, experiment: ExperimentRecord) -> None:
+        """Record that a person took an experiment's directory away with all that was in it, all of it or nothing."""
+        after = replace(experiment, gone=True)
+        files = self.knowledge.files_of(experiment.id)
+        links = list(self.knowledge.links_in(experiment.directory))
+
+        def change(connection: Connection) -> None:
+            _forget(connection, files)
+            _forget_links(connection, links)
+            update_one(connection, _experiment(after).values({**rows.experiment_row(after), "renaming": None}))
+
+        await self._database.write(change)
+        for file in files:
+            self.knowledge.forget_file(file)
+        for path in links:
+            self.knowledge.forget_link(path)
+        self.knowledge.learn_experiment(after)
+
+    async def change_run(self, key: tuple[str, str], change: Callable[[RunRecord], RunRecord]) -> RunRecord | None:
+        """Replace what is known of a run by what `change` makes of it; return that, None where the run is not known.
+
+        `change` gets the newest record, also where several tasks change one run at a time.
+        """
+        async with self._changing.hold(key):
+            before = self.knowledge.run_at(*key)
+            if before is None:
+                return None
+            after = change(before)
+            if after != before:
+                await self.save_run(after)
+            return after
+
     async def save_run(self, run: RunRecord) -> None:
-        """Record a run, new or changed."""
+        """Record a run, new or as a whole; `change_run` changes one that several tasks may change at a time."""
+        if run.experiment is not None:
+            self._require([run.experiment])
         row = rows.run_row(run)
         statement = insert(schema.runs).values(row)
         statement = statement.on_conflict_do_update(index_elements=["id"], set_=row)
@@ -149,10 +196,11 @@ class Catalogue:
 
         def change(connection: Connection) -> None:
             if files:
-                connection.exec_driver_sql(_upsert_of_files(), [rows.file_row(file) for file in files])
+                connection.exec_driver_sql(rows.upsert_of_files(), [rows.file_row(file) for file in files])
             for some in sliced([intent.id for intent in fulfilled]):
                 connection.execute(delete(schema.intents).where(schema.intents.c.id.in_(some)))
 
+        self._require({file.experiment for file in files} - {None})
         if files or fulfilled:
             await self._database.write(change)
         for file in files:
@@ -180,7 +228,7 @@ class Catalogue:
 
         def change(connection: Connection) -> None:
             connection.execute(delete(schema.files).where(schema.files.c.target == str(old.target)))
-            connection.exec_driver_sql(_upsert_of_files(), rows.file_row(new))
+            connection.exec_driver_sql(rows.upsert_of_files(), rows.file_row(new))
 
         await self._database.write(change)
         self.knowledge.forget_file(old)
@@ -194,12 +242,7 @@ class Catalogue:
 
     async def forget_links(self, paths: Sequence[LocalPath]) -> None:
         """Drop the records of links that are not here any more."""
-
-        def change(connection: Connection) -> None:
-            for some in sliced([str(path) for path in paths]):
-                connection.execute(delete(schema.links).where(schema.links.c.path.in_(some)))
-
-        await self._database.write(change)
+        await self._database.write(lambda connection: _forget_links(connection, paths))
         for path in paths:
             self.knowledge.forget_link(path)
 
@@ -357,9 +400,19 @@ class Catalogue:
         statement = insert(schema.pins).values(row).on_conflict_do_nothing()
         await self._database.write(lambda connection: connection.execute(statement))
 
+    def _require(self, experiments: Collection[str | None]) -> None:
+        """Raise `InconsistentRows` for rows that name an experiment which is not on record."""
+        unknown = [each for each in experiments if each is not None and not self.knowledge.has_experiment(each)]
+        if unknown:
+            raise InconsistentRows(f"a row names the experiment {unknown[0]}, which is not on record")
+
     def close(self) -> None:
         """Close the database."""
         self._database.close()
+
+
+def _experiment(experiment: ExperimentRecord) -> Update:
+    return update(schema.experiments).where(schema.experiments.c.id == experiment.id)
 
 
 def _inside(experiment: ExperimentRecord, path: LocalPath) -> LocalPath:
@@ -371,9 +424,6 @@ def _forget(connection: Connection, files: Sequence[FileRecord]) -> None:
         connection.execute(delete(schema.files).where(schema.files.c.target.in_(some)))
 
 
-@cache
-def _upsert_of_files() -> str:
-    """Give the statement in the driver's words: SQLAlchemy would take longer over each row than SQLite does."""
-    statement = insert(schema.files)
-    columns = {name: statement.excluded[name] for name in rows.FILE_COLUMNS if name != "target"}
-    return str(statement.on_conflict_do_update(index_elements=["target"], set_=columns).compile(dialect=dialect()))
+def _forget_links(connection: Connection, paths: Sequence[LocalPath]) -> None:
+    for some in sliced([str(path) for path in paths]):
+        connection.execute(delete(schema.links).where(schema.links.c.path.in_(some)))

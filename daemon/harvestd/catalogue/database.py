@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 import anyio
 import anyio.to_thread
 from msgspec import Struct
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, Update, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
 from harvestd import failpoints
 from harvestd.catalogue.pins import FILE_NAME
 from harvestd.catalogue.schema import HEAD, metadata
-from harvestd.catalogue.unusable import unusable
+from harvestd.catalogue.unusable import InconsistentRows, refuses_rows, unusable
 from harvestd.convention.sightings import NETWORK_FILESYSTEMS
 from harvestd.errors import Fatal, HaltedForSafety
 
@@ -206,11 +206,14 @@ def translated() -> Iterator[None]:
 class _Pending(Struct, eq=False):
     change: Change
     done: bool = False
-    failure: HaltedForSafety | None = None
+    failure: Exception | None = None
 
 
 class Database:
-    """Shares transactions: whoever comes while one is being committed goes together into the next."""
+    """Shares transactions: changes that arrive during a commit go into the next transaction together.
+
+    A change that can't be made fails alone. Where the file can't be written, all changes of the transaction fail.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -218,10 +221,12 @@ class Database:
         self._queue: list[_Pending] = []
 
     async def write(self, change: Change) -> None:
-        """Run `change` in a transaction and return once it is on disk; raises `HaltedForSafety` if it can't be.
+        """Run `change` in a transaction and return once it is on disk.
 
-        A cancellation has no effect here, but at the caller's next await: others' changes may be in the same
-        transaction, and memory must follow what is on disk.
+        Raises `HaltedForSafety` where the file can't be written, `InconsistentRows` where the rows that are there don't
+        allow the change, and whatever `change` itself raises; nothing of it is on disk then. A cancellation has no
+        effect here, but at the caller's next await: others' changes may be in the same transaction, and memory must
+        follow what is on disk.
         """
         mine = _Pending(change)
         self._queue.append(mine)
@@ -234,11 +239,11 @@ class Database:
             raise mine.failure
 
     def _commit(self, batch: list[_Pending]) -> None:
-        failure: HaltedForSafety | None = HaltedForSafety("a change that shared its transaction could not be made")
+        failure: HaltedForSafety | None = HaltedForSafety("the transaction was broken off")
         try:
             with translated(), writing(self.engine) as connection:
                 for pending in batch:
-                    pending.change(connection)
+                    pending.failure = _failure_of(pending.change, connection)
                 failpoints.reach("catalogue.changed")
             failpoints.reach("catalogue.committed")
         except HaltedForSafety as e:
@@ -246,13 +251,41 @@ class Database:
         else:
             failure = None
         finally:
-            # Whatever was raised, none of the batch may take it for done: anything but ours is a bug, and goes on up.
+            # Whatever was raised, no writer of the batch may take its change for done.
             for pending in batch:
-                pending.done, pending.failure = True, failure
+                pending.done, pending.failure = True, failure or pending.failure
 
     def close(self) -> None:
         """Close the file."""
         self.engine.dispose()
+
+
+def _failure_of(change: Change, connection: Connection) -> Exception | None:
+    """Make one change of a shared transaction; return why it can't be made, all of it undone then.
+
+    Raises what the database says of its file: that concerns the whole transaction.
+    """
+    connection.exec_driver_sql("SAVEPOINT one_change")
+    failure: Exception | None = None
+    try:
+        change(connection)
+    except DBAPIError as e:
+        if not refuses_rows(e.orig):
+            raise
+        failure = InconsistentRows(f"the catalogue's rows don't allow a change: {e.orig}")
+    except Exception as e:  # noqa: BLE001  (a bulkhead: writers of other hosts share the transaction)
+        failure = e
+    if failure is not None:
+        connection.exec_driver_sql("ROLLBACK TO one_change")
+    connection.exec_driver_sql("RELEASE one_change")
+    return failure
+
+
+def update_one(connection: Connection, statement: Update) -> None:
+    """Run an UPDATE of one row; raises `InconsistentRows` where it finds another number of rows."""
+    found = connection.execute(statement).rowcount
+    if found != 1:
+        raise InconsistentRows(f"{found} rows of `{statement.table}` were found where one was to be changed")
 
 
 def sliced(values: Sequence[_Value]) -> Iterator[Sequence[_Value]]:

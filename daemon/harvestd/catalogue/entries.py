@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from harvestd.convention.records import FileRecord
+from harvestd.convention.records import FileRecord, RunRecord
 from harvestd.convention.values import Immutable
 from harvestd.convention.verdict import Verdict
 
@@ -56,6 +56,13 @@ class Intent(Immutable):
 
     id: int
     files: tuple[FileRecord, ...]
+
+
+class Orphans(Immutable):
+    """Rows that name an experiment which is not on record, as a full disk or a crash of earlier versions left them."""
+
+    runs: tuple[RunRecord, ...] = ()
+    files: tuple[FileRecord, ...] = ()
 
 
 class ReleaseOutcome(StrEnum):

@@ -11,9 +11,11 @@ from sqlalchemy.pool import StaticPool
 from harvestd.catalogue import rows, schema
 from harvestd.catalogue.catalogue import Catalogue
 from harvestd.catalogue.database import Database, driver_of, migrate, open_engine, reading, translated
+from harvestd.catalogue.entries import Orphans
 from harvestd.catalogue.unusable import REPAIR
 from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.paths import LocalPath
+from harvestd.convention.records import FileRecord, RunRecord
 from harvestd.errors import Fatal, HaltedForSafety
 
 
@@ -73,7 +75,9 @@ def open_scratch(state_dir: Path) -> Catalogue:
 def _loaded(engine: Engine) -> Catalogue:
     try:
         with translated(), engine.connect() as connection:
-            catalogue = Catalogue(Database(engine), load_knowledge(connection))
+            knowledge, orphans = load_knowledge(connection)
+            catalogue = Catalogue(Database(engine), knowledge)
+            catalogue.orphans = orphans
             catalogue.remember_left_out(connection)
     except (ValueError, KeyError, TypeError) as e:
         raise HaltedForSafety(
@@ -83,19 +87,32 @@ def _loaded(engine: Engine) -> Catalogue:
     return catalogue
 
 
-def load_knowledge(connection: Connection) -> Knowledge:
-    """Read everything that planners ask for."""
+def load_knowledge(connection: Connection) -> tuple[Knowledge, Orphans]:
+    """Return everything that planners ask for, and apart from it the rows whose experiment is not on record.
+
+    Planners ask for the experiment of each run and file that they know of.
+    """
     knowledge = Knowledge()
+    runs: list[RunRecord] = []
+    files: list[FileRecord] = []
     for row in connection.execute(select(schema.experiments)):
         knowledge.learn_experiment(rows.experiment_of(row))
     for row in connection.execute(select(schema.runs)):
-        knowledge.learn_run(rows.run_of(row))
+        run = rows.run_of(row)
+        if run.experiment is None or knowledge.has_experiment(run.experiment):
+            knowledge.learn_run(run)
+        else:
+            runs.append(run)
     for row in connection.execute(select(schema.files)):
-        knowledge.learn_file(rows.file_of(row))
+        file = rows.file_of(row)
+        if file.experiment is None or knowledge.has_experiment(file.experiment):
+            knowledge.learn_file(file)
+        else:
+            files.append(file)
     for row in connection.execute(select(schema.eval_configs)):
         knowledge.learn_eval_link(rows.eval_link_of(row))
     for row in connection.execute(select(schema.links)):
         knowledge.learn_link(LocalPath.parse(row.path), row.target)
     for row in connection.execute(select(schema.requests)):
         knowledge.learn_request(rows.request_of(row))
-    return knowledge
+    return knowledge, Orphans(tuple(runs), tuple(files))

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Callable, Sequence
+from functools import cache
 from types import SimpleNamespace
 from typing import Any, Final
 
 from msgspec.structs import asdict
 from sqlalchemy import Row
+from sqlalchemy.dialects.sqlite import dialect, insert
 
 from harvestd.catalogue import schema
 from harvestd.catalogue.entries import VerdictRecord
@@ -166,6 +168,17 @@ def verdict_record_of(row: Row[Any]) -> VerdictRecord:
 
 FILE_COLUMNS: Final = tuple(f"{column.name}" for column in schema.files.columns)
 """In the order of `file_row`; plain text."""
+
+
+@cache
+def upsert_of_files() -> str:
+    """Return the statement for rows of `files` in the driver's words.
+
+    SQLAlchemy would take longer over each row than SQLite does.
+    """
+    statement = insert(schema.files)
+    columns = {name: statement.excluded[name] for name in FILE_COLUMNS if name != "target"}
+    return str(statement.on_conflict_do_update(index_elements=["target"], set_=columns).compile(dialect=dialect()))
 
 
 def file_row(file: FileRecord) -> tuple[str | bytes | float | None, ...]:

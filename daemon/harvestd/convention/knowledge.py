@@ -6,6 +6,7 @@ between two awaits only, so that no planner sees half of one.
 
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from harvestd.convention.checkpoints import is_passing
 from harvestd.convention.paths import LocalPath
@@ -27,6 +28,8 @@ class Knowledge:
         self._experiments: dict[str, ExperimentRecord] = {}
         self._directories: dict[str, str] = {}
         """By a directory's name, in small letters: whose it is, or was."""
+        self._reserved: set[str] = set()
+        """Directories' names, in small letters, that are about to be given to an experiment, or are not to be."""
         # Files are kept by the components of their places at home: planning asks for each file at each look, and a path
         # need not be made to find what stands there.
         self._files: defaultdict[str, dict[str, FileRecord | dict[_Parts, FileRecord]]] = defaultdict(dict)
@@ -180,6 +183,10 @@ class Knowledge:
         """Give the experiment with this id; KeyError if there is none."""
         return self._experiments[identifier]
 
+    def has_experiment(self, identifier: str) -> bool:
+        """Return whether there is an experiment with this id."""
+        return identifier in self._experiments
+
     def is_gone(self, identifier: str | None) -> bool:
         """Tell whether a person took the experiment's directory away; never so of `_unfiled` (None)."""
         return identifier is not None and self._experiments[identifier].gone
@@ -190,7 +197,22 @@ class Knowledge:
 
     def is_directory_taken(self, directory: str, by_other_than: str = "") -> bool:
         """Tell whether an experiment has this directory (or one that differs in case only), or had it before."""
-        return self._directories.get(directory.casefold(), by_other_than) != by_other_than
+        name = directory.casefold()
+        return name in self._reserved or self._directories.get(name, by_other_than) != by_other_than
+
+    @contextmanager
+    def reserved(self, directory: str) -> Iterator[None]:
+        """Have a directory's name counted as taken during the body, while it is written down whose it is."""
+        name = directory.casefold()
+        self._reserved.add(name)
+        try:
+            yield
+        finally:
+            self._reserved.discard(name)
+
+    def reserve(self, directory: str) -> None:
+        """Have a directory's name counted as taken for good: what stands there is not for any experiment on record."""
+        self._reserved.add(directory.casefold())
 
     def placed(self, path: LocalPath, experiment: str | None) -> LocalPath:
         """Give `path` as it is now that the experiment's directory may have another name; raises `RejectedPath`."""

@@ -7,6 +7,7 @@ one answer of the box; where none of them names a run's model, one adapter_confi
 import hashlib
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -24,6 +25,7 @@ from harvestd.convention.layout import EvalDir, Group, RunDir, Source, Survey, W
 from harvestd.convention.lineage import dated, with_parents
 from harvestd.convention.models import model_id
 from harvestd.convention.naming import Evidence, free_name, name_run
+from harvestd.convention.patterns import Finetuned
 from harvestd.convention.records import EvalLink, ExperimentRecord, RunRecord
 from harvestd.convention.seals import unsealed
 from harvestd.convention.sightings import Sightings
@@ -168,21 +170,16 @@ class Learning:
             if learned.config is not None:
                 await self._meet(run, learned.config, learned)
             return
-        after = replace(
-            before,
-            base_model=learned.base_model or before.base_model,
-            writer=run.writer or before.writer,
-            config_hash=learned.config_hash or before.config_hash,
-            head=before.head or learned.head,
-        )
-        if learned.config is not None and run.config is not None:
-            after = replace(after, config=learned.config, config_version=run.config.version)
-        if learned.final is not None and run.final_info is not None:
-            after = replace(after, final=learned.final, final_version=run.final_info.version)
-        if after != before:
-            await self._house.catalogue.save_run(after)
-            if after.finished and not before.finished:
-                self._tell_finished(after)
+        was_finished = before.finished
+
+        def updated(now: RunRecord) -> RunRecord:
+            nonlocal was_finished
+            was_finished = now.finished
+            return _updated(now, run, learned)
+
+        after = await self._house.catalogue.change_run(before.key, updated)
+        if after is not None and after.finished and not was_finished:
+            self._tell_finished(after)
 
     def _parsed(self, run: RunDir, contents: Mapping[Source, bytes]) -> _Learned:
         final: TrainingInfo | None = None
@@ -223,7 +220,12 @@ class Learning:
             return ConfigFacts()
 
     async def _meet(self, run: RunDir, config: ConfigFacts, learned: _Learned) -> None:
-        """Tell whether a run is one that another storage shows, or a new one; or leave it for a later look."""
+        """Record a run as one that another storage shows, or as a new one; or leave it for a later look."""
+        async with self._house.catalogue.discovering.hold(run.name.name):
+            if self._knowledge.run_at(self._storage, run.place) is None:
+                await self._meet_alone(run, config, learned)
+
+    async def _meet_alone(self, run: RunDir, config: ConfigFacts, learned: _Learned) -> None:
         seen = Fingerprint(learned.config_hash or "", learned.head)
         others = self._house.shown_by_others(self._host)
         twin = twin_of(run.name.name, self._storage, seen, self._knowledge, others)
@@ -290,9 +292,8 @@ class Learning:
             if eval_dir.run is None or not eval_dir.finetuned:
                 continue
             for run in self._knowledge.runs_named(eval_dir.run.name):
-                known = run.tunings | set(eval_dir.finetuned)
-                if run.storage == self._storage and known != run.tunings:
-                    await self._house.catalogue.save_run(replace(run, tunings=frozenset(known)))
+                if run.storage == self._storage:
+                    await self._house.catalogue.change_run(run.key, partial(_tuned, found=eval_dir.finetuned))
 
     def _reject(self, source: Source, error: InvalidFacts) -> None:
         self._invalid[source.place] = source.version
@@ -303,6 +304,26 @@ def _names_model(config: ConfigFacts | None, final: TrainingInfo | None) -> bool
     """Return whether a run's own files name its model; a path that leads to a hash or another run does not."""
     references = (config.backbone if config else None, final.backbone if final else None)
     return any(reference and model_id(reference) for reference in references)
+
+
+def _updated(record: RunRecord, run: RunDir, learned: _Learned) -> RunRecord:
+    """Return a run's record with what this look tells of it."""
+    after = replace(
+        record,
+        base_model=learned.base_model or record.base_model,
+        writer=run.writer or record.writer,
+        config_hash=learned.config_hash or record.config_hash,
+        head=record.head or learned.head,
+    )
+    if learned.config is not None and run.config is not None:
+        after = replace(after, config=learned.config, config_version=run.config.version)
+    if learned.final is not None and run.final_info is not None:
+        after = replace(after, final=learned.final, final_version=run.final_info.version)
+    return after
+
+
+def _tuned(record: RunRecord, found: Iterable[Finetuned]) -> RunRecord:
+    return replace(record, tunings=record.tunings | set(found))
 
 
 def _is_succeeded(run: RunDir) -> bool:

@@ -105,7 +105,8 @@ async def file_waiting(house: House, root: DataRoot, waiting: Waiting, experimen
     Where the run appears after all, it goes there too. Asked again after a crash, it goes on.
     """
     async with house.places.still():
-        experiment = await _experiment_for(house, waiting, experiment_name)
+        async with house.catalogue.discovering.hold(waiting.run.name):
+            experiment = await _experiment_for(house, waiting, experiment_name)
         for file in waiting.files:
             await _file(house, root, file, experiment)
     house.touch([None, experiment.id])

@@ -14,6 +14,7 @@ import anyio
 import anyio.to_thread
 
 from harvestd.cycles import uncollected
+from harvestd.harvest.adopting import adopt_orphans
 from harvestd.harvest.homes import Homes
 from harvestd.harvest.house import House
 from harvestd.harvest.manifests import Manifests
@@ -52,6 +53,7 @@ async def opened_house(settings: Settings, monitor: Monitor) -> AsyncIterator[tu
             catalogue = await anyio.to_thread.run_sync(_open_catalogue, settings, root.id, stack)
             if catalogue.is_new:
                 await rebuild(catalogue, root)
+            adopted = await adopt_orphans(catalogue, root)
             renamed = await finish_renames(catalogue, root)
             recorded = await recover(catalogue, root)
             house.catalogue = catalogue
@@ -59,7 +61,7 @@ async def opened_house(settings: Settings, monitor: Monitor) -> AsyncIterator[tu
             house.attending.names = partial(name_as_asked, house, root)
             await house.attending.learn(catalogue)
             await house.learn(catalogue)
-            house.touch([*renamed, *(record.experiment for record in recorded)])
+            house.touch([*adopted, *renamed, *(record.experiment for record in recorded)])
             if not lock.found_in_order:
                 # Which manifests were behind when the last process died, only that one knew.
                 house.touch([None, *(each.id for each in catalogue.knowledge.experiments())])

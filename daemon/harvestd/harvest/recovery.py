@@ -40,6 +40,11 @@ async def settle(catalogue: "Catalogue", root: DataRoot, intents: Sequence[Inten
     """
     files = [file for intent in intents for file in intent.files]
     stand = await anyio.to_thread.run_sync(standing, root, [(file.target, file.sha256) for file in files])
-    recorded = [file for file, stands in zip(files, stand, strict=True) if stands]
+    known = catalogue.knowledge.has_experiment
+    recorded = [
+        file
+        for file, stands in zip(files, stand, strict=True)
+        if stands and (file.experiment is None or known(file.experiment))
+    ]
     await catalogue.save_files(recorded, intents)
     return recorded

@@ -44,7 +44,9 @@ async def finish_renames(catalogue: "Catalogue", root: DataRoot) -> list[str]:
     """End what the last process began; gives the experiments that it was about. Raises `HaltedForSafety`."""
     begun = await catalogue.intended_renames()
     for identifier, name in begun.items():
-        await _renamed(catalogue, root, catalogue.knowledge.experiment(identifier), name)
+        experiment = catalogue.knowledge.experiment(identifier)
+        if not await _renamed(catalogue, root, experiment, name):
+            await catalogue.intend_rename(experiment, None)
     return list(begun)
 
 
@@ -53,13 +55,24 @@ async def _renamed(catalogue: "Catalogue", root: DataRoot, before: ExperimentRec
     if after.directory == before.directory:
         await catalogue.save_experiment(after)
         return True
-    old, new = LocalPath((before.directory,)), LocalPath((after.directory,))
     try:
-        for file in catalogue.knowledge.files_of(before.id):
-            LocalPath((*new.parts, *file.target.parts[1:]))
+        for path in (file.target for file in catalogue.knowledge.files_of(before.id)):
+            LocalPath((after.directory, *path.parts[1:]))
+        for path in catalogue.knowledge.links_in(before.directory):
+            LocalPath((after.directory, *path.parts[1:]))
     except RejectedPath:
         return False
-    await catalogue.intend_rename(before, name)
+    if catalogue.knowledge.is_directory_taken(after.directory, by_other_than=before.id):
+        return False  # another experiment got the name since it was chosen
+    with catalogue.knowledge.reserved(after.directory):
+        return await _moved_with_record(catalogue, root, before, after)
+
+
+async def _moved_with_record(
+    catalogue: "Catalogue", root: DataRoot, before: ExperimentRecord, after: ExperimentRecord
+) -> bool:
+    old, new = LocalPath((before.directory,)), LocalPath((after.directory,))
+    await catalogue.intend_rename(before, after.name)
     failpoints.reach("experiment.intended")
     if not await _moved(root, old, new, files=bool(catalogue.knowledge.files_of(before.id))):
         await catalogue.intend_rename(before, None)

@@ -31,9 +31,15 @@ class Stepping:
         run = self._run_of(record.place)
         if run is not None:
             self._stalling.heard(run, lines, behind=version.size - record.size)
-        if step is None or run is None or (run.step or 0) >= step:
+        if step is None or run is None:
             return
-        await self._catalogue.save_run(replace(run, step=step, seconds_left=_left(run, step, version)))
+
+        def at_step(now: RunRecord) -> RunRecord:
+            if (now.step or 0) >= step:
+                return now
+            return replace(now, step=step, seconds_left=_left(now, step, version))
+
+        await self._catalogue.change_run(run.key, at_step)
 
     def _run_of(self, place: str) -> RunRecord | None:
         return self._catalogue.knowledge.run_at(self._storage, place.removesuffix("/logs/train_log.jsonl"))

@@ -179,6 +179,10 @@ class Event(StrEnum):
     """The catalogue was gone, and was made anew from manifests and files.
     Fields: path, experiments, runs, files, bytes, skipped, hint."""
 
+    CATALOGUE_REPAIRED = "catalogue.repaired"
+    """Rows whose experiment was not on record were put right at a start.
+    Fields: path, experiments (made anew), runs, files, dropped (files), error."""
+
     REPORT_WRITTEN = "report.written"
     """Debug only: an experiment's README, its scripts or its pictures were made anew. Fields: experiment, path."""
 

@@ -1,0 +1,107 @@
+"""Rows whose experiment was never recorded, put right at a start before anything is planned.
+
+Earlier versions left such rows where the catalogue's disk was full when a run was found. Their files are here: they go
+to the experiment whose directory they are in, which is made anew from its manifest where it is not on record.
+"""
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
+from msgspec.structs import replace
+
+from harvestd.catalogue.entries import Orphans
+from harvestd.convention.knowledge import Knowledge
+from harvestd.convention.naming import UNKNOWN, ExperimentName, Part
+from harvestd.convention.paths import LocalPath
+from harvestd.convention.placing import UNFILED
+from harvestd.convention.records import ExperimentRecord, RunRecord
+from harvestd.errors import Fatal
+from harvestd.store.failures import Conflict, Damaged, Refused
+from harvestd.store.manifest_file import read_manifest
+from harvestd.store.root import DataRoot
+from harvestd.telemetry.events import Event
+from harvestd.telemetry.logs import get_logger
+
+if TYPE_CHECKING:
+    from harvestd.catalogue.catalogue import Catalogue
+
+
+async def adopt_orphans(catalogue: "Catalogue", root: DataRoot) -> list[str]:
+    """Give every row without an experiment one, or drop it; return the experiments that have more rows now.
+
+    The rows of an experiment whose run is nowhere on record are dropped, and those of a run nothing of which is here:
+    they are found anew as soon as a host shows them, and what is here is adopted. Raises `HaltedForSafety`.
+    """
+    orphans = catalogue.orphans
+    if not orphans.runs and not orphans.files:
+        return []
+    at_home = {each.directory: each.id for each in catalogue.knowledge.experiments() if not each.gone}
+    whose: dict[str, str] = {}
+    made: list[ExperimentRecord] = []
+    runs: list[RunRecord] = []
+    for identifier, directory in _directories(orphans).items():
+        own = [run for run in orphans.runs if run.experiment == identifier]
+        if directory not in at_home:
+            experiment, named = await anyio.to_thread.run_sync(_read, root, directory, identifier)
+            own = own or [run for run in named if catalogue.knowledge.run_at(*run.key) is None]
+            if not own:
+                continue
+            made.append(experiment)
+            at_home[directory] = experiment.id
+        whose[identifier] = at_home[directory]
+        runs += [replace(run, experiment=at_home[directory]) for run in own]
+    for run in (each for each in orphans.runs if each.experiment not in whose):
+        experiment_id = _experiment_by_files(catalogue.knowledge, run)
+        if experiment_id is not None:
+            runs.append(replace(run, experiment=experiment_id))
+    homes = {identifier: directory for directory, identifier in at_home.items()}
+    files = tuple(
+        replace(file, experiment=whose[file.experiment])
+        for file in orphans.files
+        if file.experiment in whose and file.target.parts[0] == homes[whose[file.experiment]]
+    )
+    await catalogue.restoring.adopt(orphans, Orphans(tuple(runs), files), made)
+    catalogue.orphans = Orphans()
+    get_logger().warning(
+        Event.CATALOGUE_REPAIRED,
+        path=root.path,
+        experiments=len(made),
+        runs=len(runs),
+        files=len(files),
+        dropped=len(orphans.files) - len(files),
+        error="rows were found whose experiment is not on record",
+    )
+    return sorted(set(whose.values()))
+
+
+def _directories(orphans: Orphans) -> dict[str, str]:
+    """Return the directory that most files of each experiment are in, by its id."""
+    counted: dict[str, Counter[str]] = {}
+    for file in orphans.files:
+        if file.experiment is not None and file.target.parts[0] != UNFILED:
+            counted.setdefault(file.experiment, Counter())[file.target.parts[0]] += 1
+    return {identifier: found.most_common(1)[0][0] for identifier, found in counted.items()}
+
+
+def _experiment_by_files(knowledge: Knowledge, run: RunRecord) -> str | None:
+    """Return the experiment on record that files of a run are in."""
+    files = (file for file in knowledge.files_from(run.storage) if file.place.startswith(f"{run.place}/"))
+    return next((file.experiment for file in files if file.experiment is not None), None)
+
+
+def _read(root: DataRoot, directory: str, identifier: str) -> tuple[ExperimentRecord, tuple[RunRecord, ...]]:
+    """Return a directory's experiment and runs as its manifest says, or else an experiment called as the directory."""
+    from harvestd.audit.rebuilding import experiment_of, runs_of  # noqa: PLC0415  (a start needs it once in years)
+
+    place = LocalPath((directory,))
+    try:
+        manifest = read_manifest(root, place)
+        if manifest is not None and manifest.experiment.id == identifier:
+            experiment = experiment_of(manifest, directory)
+            return experiment, runs_of(root, place, experiment, manifest)
+    except (Damaged, Refused, Fatal, Conflict):
+        pass
+    unknown = Part(UNKNOWN, "no source")
+    name = ExperimentName(unknown, unknown, unknown, unknown, unknown)
+    return ExperimentRecord(identifier, name, moved_to=directory), ()
