@@ -59,32 +59,56 @@ class Fatal(HarvestError):
         self.exit_code = exit_code
 
 
-_GRAVEST_FIRST = (Fatal, HaltedForSafety, HostQuarantined, Retry)
+class HostFailed(HarvestError):
+    """A defect of harvestd ended the work on one host. The other hosts go on."""
+
+
+def concerns_all(error: BaseException) -> bool:
+    """Return whether an error concerns all hosts, so that no bulkhead may hold it back.
+
+    A full disk does not: each host waits for room by itself.
+    """
+    return isinstance(error, Fatal | HaltedForSafety) and not isinstance(error, DiskFull)
+
+
+def _gravity(error: BaseException) -> int:
+    """Return the place of an error in the order of gravity: 0 is the gravest."""
+    match error:
+        case Fatal():
+            return 0
+        case DiskFull():
+            return 2
+        case HaltedForSafety():
+            return 1
+        case HostQuarantined():
+            return 3
+        case Retry():
+            return 4
+        case _:
+            return 5
 
 
 @contextmanager
 def unwrapped() -> Iterator[None]:
     """Raise the gravest error of a task group by itself, since callers decide by its class.
 
-    Anything in the group that is none of our errors is a bug: then the whole group passes through.
+    An exception that is none of ours, beside one of ours or alone, is a defect: the whole group passes through, for the
+    bulkhead of the host or the service. An error that concerns all hosts is raised whatever lies beside it.
     """
     try:
         yield
     except BaseExceptionGroup as group:
-        ours, others = group.split(HarvestError)
-        if others is not None or ours is None:
-            raise
-        found = list(_leaves(ours))
-        raise min(found, key=_gravity) from group
+        gravest = min(leaves(group), key=_gravity)
+        _, unexpected = group.split(HarvestError)
+        if unexpected is None or (isinstance(unexpected, Exception) and concerns_all(gravest)):
+            raise gravest from group
+        raise
 
 
-def _leaves(group: BaseExceptionGroup[HarvestError]) -> Iterator[HarvestError]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
-
-
-def _gravity(error: HarvestError) -> int:
-    return next((i for i, kind in enumerate(_GRAVEST_FIRST) if isinstance(error, kind)), len(_GRAVEST_FIRST))
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """Return the members of a group, of the groups in it too; of an error that is no group itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from leaves(each)
+    else:
+        yield error

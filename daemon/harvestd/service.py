@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from anyio.abc import TaskStatus
 
 from harvestd import __version__
 from harvestd.api.source import Source
+from harvestd.bulkhead import Bulkhead
 from harvestd.errors import ExitCode, unwrapped
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.fleet import Fleet
@@ -84,14 +86,16 @@ async def run(
                     await tasks.start(_answer, source)
                     await tasks.start(fleet.run)
                     source.ready.set()
-                    tasks.start_soon(_keep_reports, house, root)
-                    tasks.start_soon(trim, tally)
-                    tasks.start_soon(_keep_releasing, house)
+                    keep_running = house.service_failures.keep_running
+                    tasks.start_soon(keep_running, "reports", partial(_keep_reports, house, root))
+                    tasks.start_soon(keep_running, "memory", partial(trim, tally))
+                    tasks.start_soon(keep_running, "release", partial(_keep_releasing, house))
                     manager.tell(sd_notify.READY)
                     ready()
-                    tasks.start_soon(reloading.run, fleet.adopt)
-                    tasks.start_soon(JobWatch(house, scan_now).run)
-                    await _report(manager, lambda: _line(house, tally, fleet.size), house.deadlines)
+                    tasks.start_soon(keep_running, "configuration", partial(reloading.run, fleet.adopt))
+                    tasks.start_soon(keep_running, "jobs", JobWatch(house, scan_now).run)
+                    line = partial(_line, house, tally, fleet)
+                    await _report(manager, line, house.deadlines, house.service_failures)
             listening.cancel_scope.cancel()
     log.info(Event.SERVICE_STOPPED, exit_code=int(ExitCode.OK), duration_seconds=round(time.monotonic() - started, 3))
     return ExitCode.OK
@@ -124,8 +128,9 @@ async def _answer(source: Source, *, task_status: TaskStatus[None]) -> None:
         await anyio.sleep_forever()
 
 
-def _line(house: House, tally: Tally, hosts: int) -> str:
-    return f"paused: nothing is fetched; {tally.line(hosts)}" if house.is_paused else tally.line(hosts)
+def _line(house: House, tally: Tally, fleet: Fleet) -> str:
+    line = tally.line(fleet.size)
+    return f"paused: nothing is fetched; {line}" if house.is_paused else line
 
 
 async def _ask_for_time(manager: ServiceManager) -> None:
@@ -136,13 +141,12 @@ async def _ask_for_time(manager: ServiceManager) -> None:
     await anyio.sleep_forever()
 
 
-async def _report(manager: ServiceManager, line: Callable[[], str], deadlines: Deadlines) -> None:
-    """Tell the service manager how it goes, and that we live: as long as the loop turns and no task is stuck.
+async def _report(manager: ServiceManager, line: Callable[[], str], deadlines: Deadlines, failures: Bulkhead) -> None:
+    """Report a task that is past its deadline, and keep the service manager's watchdog fed while there is none.
 
-    An outage of all boxes is life as well; whoever is stuck on the loop is not heard of again.
+    Without a service manager it is reported as an event all the same. An outage of all hosts is no reason to be
+    restarted.
     """
-    if not manager.listens:
-        await anyio.sleep_forever()
     half = manager.watchdog.total_seconds() / 2 if manager.watchdog else _BEAT
     told = ""
     while True:
@@ -152,8 +156,11 @@ async def _report(manager: ServiceManager, line: Callable[[], str], deadlines: D
         told = stuck
         if stuck:
             manager.tell(sd_notify.status(f"stuck, past its deadline: {stuck}"))
-        else:
-            manager.tell(*([sd_notify.ALIVE] if manager.watchdog else []), sd_notify.status(line()))
+        elif manager.listens:
+            words = [sd_notify.ALIVE] if manager.watchdog else []
+            with failures.containing("service manager"):
+                words.append(sd_notify.status(line()))
+            manager.tell(*words)
         await anyio.sleep(min(half, _BEAT))
 
 

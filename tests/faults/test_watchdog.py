@@ -13,6 +13,7 @@ import pytest
 import structlog.testing
 
 from harvestd import service
+from harvestd.bulkhead import Bulkhead
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
 from harvestd.errors import Retry
@@ -121,7 +122,7 @@ async def test_a_task_past_its_deadline_ends_the_signs_of_life(manager: Manager)
     told = ServiceManager({"NOTIFY_SOCKET": manager.place, "WATCHDOG_USEC": "200000"})
     with structlog.testing.capture_logs() as said:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(service._report, told, lambda: "well", deadlines)
+            tasks.start_soon(service._report, told, lambda: "well", deadlines, Bulkhead())
             await until(lambda: manager.count(ALIVE) >= 2)
             with deadlines.within(1, "a look at gpu-a"):
                 now = 2 + GRACE

@@ -38,6 +38,7 @@ PROMISED = {
     "harvestd_host_last_success_timestamp_seconds",
     "harvestd_transferred_bytes_total",
     "harvestd_transfer_failures_total",
+    "harvestd_host_failures_total",
     "harvestd_pending_bytes",
     "harvestd_poll_duration_seconds_bucket",
     "harvestd_safe_to_terminate",

@@ -6,16 +6,22 @@ import threading
 
 import anyio
 import pytest
+import structlog.testing
 
 from harvestd import failpoints
+from harvestd.cli.passes import exit_code_of
+from harvestd.convention.plan import Plan
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run, write_convention_example
+from harvestd.errors import ExitCode, HostFailed
+from harvestd.harvest.looking import Looking
+from harvestd.harvest.passes import hosts_of, plan
 from support.data_root import descriptors
 from support.house import Moved, Workstation
 from support.openssh import OpenSSHFactory
 from support.relay import relayed
-from support.waiting import until
+from support.waiting import events, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
@@ -170,3 +176,41 @@ async def test_pass_leaks_no_descriptor_and_no_connection(workstation: Workstati
             await workstation.once()
         await until(lambda: relay.open == 0)
         await until(lambda: len(descriptors()) <= len(before))
+
+
+async def test_a_defect_at_one_box_costs_that_box_alone(
+    workstation: Workstation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pass over three boxes brings home what the others have, says what failed, and exits with 3; so does a plan."""
+    runs = {name: RunSpec(timestamp=f"2025-08-20_03-31-0{n}") for n, name in enumerate(("gpu-a", "gpu-b", "gpu-c"))}
+    for name, run in runs.items():
+        writer = RunWriter(workstation.add_box(name).root, run)
+        writer.start()
+        writer.log_until(3)
+        writer.finish()
+    look = Looking.look
+
+    async def fail(self: Looking) -> Plan:
+        plan = await look(self)
+        if self._host.name == "gpu-b":
+            raise KeyError("a defect")
+        return plan
+
+    monkeypatch.setattr(Looking, "look", fail)
+    with structlog.testing.capture_logs() as said:
+        outcomes = await workstation.outcomes()
+        settings = workstation.settings()
+        planned = await plan(settings, await hosts_of(settings))
+    assert [outcome.host.name for outcome in planned if outcome.error] == ["gpu-b"]
+    assert [name for name, outcome in outcomes.items() if outcome.error] == ["gpu-b"]
+    assert isinstance(outcomes["gpu-b"].error, HostFailed)
+    assert exit_code_of(list(outcomes.values())) == exit_code_of(planned) == ExitCode.PARTIAL
+    assert {str(one["host"]) for one in events(said, "host.failed")} == {"gpu-b"}
+    assert workstation.catalogue("SELECT name FROM hosts WHERE state = 'failed'") == [("gpu-b",)]
+    assert {name: bool(workstation.experiment(run.name)) for name, run in runs.items()} == {
+        "gpu-a": True,
+        "gpu-b": True,
+        "gpu-c": True,
+    }
+    for name in ("gpu-a", "gpu-c"):
+        assert workstation.stands(runs[name].name, "logs", "train_log.jsonl")()

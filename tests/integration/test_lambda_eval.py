@@ -16,7 +16,8 @@ from harvestd.errors import ExitCode
 from harvestd.harvest.looking import Looking
 from harvestd.harvest.session import Session
 from harvestd.harvest.working import Work
-from harvestd.lambda_eval import LambdaEvaluationManager, SyncFailed, syncing
+from harvestd.lambda_eval import LambdaEvaluationManager, SyncFailed, syncing, watching
+from harvestd.lambda_eval.job_files import Job, read_job
 from support.command import harvestd_command
 from support.house import Workstation
 from support.jobs import JOB, read_document, write_job
@@ -377,3 +378,31 @@ async def test_daemon_survives_what_lies_in_the_directory(workstation: Workstati
         file = write_job(workstation.jobs, RUN)
         await until(lambda: "synced_at" in read_document(file))
         assert sorted(str(each["job_id"]) for each in events(said, "job.rejected")) == names
+
+
+async def test_a_defect_at_one_job_keeps_no_other_from_being_synced(
+    workstation: Workstation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception that nobody expected costs its own job: it is told once, and the job is read again later."""
+    broken = f"{JOB[:-1]}0"
+    failing = [True]
+
+    def read_or_fail(directory: Path, job_id: str) -> Job:
+        if job_id == broken and failing:
+            raise KeyError("a defect")
+        return read_job(directory, job_id)
+
+    monkeypatch.setattr(watching, "read_job", read_or_fail)
+    monkeypatch.setattr(watching, "_BACKSTOP", 0.2)
+    evaluated(workstation.add_box().root, RUN)
+    workstation.jobs.mkdir()
+    async with workstation.running() as said:
+        first = write_job(workstation.jobs, RUN, broken)
+        await until(lambda: events(said, "service.failed", service="jobs", job_id=broken))
+        second = write_job(workstation.jobs, RUN)
+        await until(lambda: "synced_at" in read_document(second))
+        assert "synced_at" not in read_document(first)
+        failing.clear()
+        await until(lambda: "synced_at" in read_document(first))
+        (told,) = events(said, "service.failed")
+        assert isinstance(told["exc_info"], KeyError)

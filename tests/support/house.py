@@ -254,6 +254,12 @@ class Moved:
     def polled(self, host: str, seconds: float) -> None:
         """Ignore it."""
 
+    def host_failed(self, host: str) -> None:
+        """Ignore it."""
+
+    def service_failed(self, service: str) -> None:
+        """Ignore it."""
+
 
 def is_own(path: str) -> bool:
     """Tell whether a path below the data root is a manifest's, or an experiment's report's."""

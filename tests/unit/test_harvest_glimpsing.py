@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from harvestd.convention.facts import ConfigFacts
@@ -13,7 +14,7 @@ from harvestd.convention.paths import RemotePath
 from harvestd.convention.records import RunRecord
 from harvestd.convention.snapshot import Entry, EntryType, Snapshot, Tree, TreeKind, Version
 from harvestd.convention.training import run_told_of
-from harvestd.errors import Retry
+from harvestd.errors import HostQuarantined, Retry
 from harvestd.harvest.glimpsing import Glimpses
 from harvestd.remote.box import Chunk, Closed, Failed, Glimpse, Opened, ReadEvent, ReadRequest
 
@@ -159,4 +160,25 @@ async def test_a_lost_link_is_lost_for_the_look() -> None:
         raise AssertionError
 
     with anyio.fail_after(5), pytest.raises(Retry, match="gone"):
+        await glimpses.beside(scan)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("error", [Retry("gone"), HostQuarantined("it lies")])
+async def test_a_reading_that_fails_is_the_error_of_the_look(error: Exception) -> None:
+    """The scan goes on over what has arrived and shows more runs: the reading's error alone comes out, by itself."""
+    reader = Reader(error)
+    glimpses = Glimpses(reader, Knowledge(), "s")
+
+    async def scan(glimpse: Glimpse) -> Snapshot:
+        with anyio.CancelScope(shield=True):
+            glimpse(TRAINING, [config()])
+            for _ in range(10):
+                await anyio.lowlevel.checkpoint()
+            assert reader.asked
+            glimpse(TRAINING, [config("run_2025-08-20_03-00-01")])
+        await anyio.lowlevel.checkpoint()
+        return WHOLE
+
+    with anyio.fail_after(30), pytest.raises(type(error), match=str(error)):
         await glimpses.beside(scan)

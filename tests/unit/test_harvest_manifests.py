@@ -7,7 +7,9 @@ from typing import cast
 
 import anyio
 import pytest
+import structlog.testing
 
+from harvestd.bulkhead import Bulkhead
 from harvestd.convention.artifacts import Kind
 from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.naming import ExperimentName, Part
@@ -50,6 +52,7 @@ class OneHouse:
     dirty: set[str] = field(default_factory=set)
     rested: Bell = field(default_factory=Bell)
     places: Places = field(default_factory=Places)
+    service_failures: Bulkhead = field(default_factory=Bulkhead)
 
     def add(self, name: str) -> None:
         """Let one more file be here."""
@@ -165,5 +168,25 @@ async def test_a_writing_without_descriptors_is_tried_again(
         short.setattr(manifests, "write_manifest", refusing)
         await written.flush()
     assert house.dirty == {"e1"}
+    await written.flush()
+    assert listed(root) == 1
+
+
+async def test_a_manifest_that_raises_is_tried_again(
+    house: OneHouse, root: DataRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception that nobody expected leaves its manifest behind the catalogue, and says so: it is written later."""
+
+    def failing(*_: object) -> None:
+        raise KeyError("a defect")
+
+    written = Manifests(cast("House", house), root)
+    house.add("a")
+    with monkeypatch.context() as short, structlog.testing.capture_logs() as said:
+        short.setattr(manifests, "write_manifest", failing)
+        await written.flush()
+    assert not written.are_level
+    assert house.dirty == {"e1"}
+    assert {one["experiment"] for one in said if one["event"] == "service.failed"} == {"e1"}
     await written.flush()
     assert listed(root) == 1

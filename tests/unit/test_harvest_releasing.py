@@ -502,3 +502,23 @@ async def test_a_process_that_died_over_its_question_leaves_it_on_record(site: S
         await until(lambda: events(said, "host.released", identity=gone.identity))
         assert site.cloud.served["good"] >= 3
     assert len(site.cloud.terminated) == 1
+
+
+async def test_a_defect_at_one_box_keeps_no_other_from_being_released(site: Site) -> None:
+    """An exception that nobody expected counts against its own box: it stays, and the next one is released."""
+    site.rent("gpu-0")
+    site.rent("gpu-1")
+
+    def fail(name: str) -> None:
+        if name == "gpu-0":
+            raise KeyError(name)
+
+    site.on_check = fail
+    async with site.releasing() as said:
+        await until(lambda: events(said, "host.released", host="gpu-1"))
+        await until(lambda: events(said, "host.release_refused", host="gpu-0"))
+        (failed,) = events(said, "host.failed", host="gpu-0")
+        assert isinstance(failed["exc_info"], KeyError)
+        await site.passes()
+        assert site.checked.count("gpu-0") == 1
+    assert site.cloud.terminated == _ids(site, "gpu-1")

@@ -8,8 +8,10 @@ from typing import cast
 
 import anyio
 import pytest
+import structlog.testing
 from msgspec.structs import replace
 
+from harvestd.bulkhead import Bulkhead
 from harvestd.convention.artifacts import Kind
 from harvestd.convention.facts import ConfigFacts
 from harvestd.convention.knowledge import Knowledge
@@ -30,7 +32,7 @@ from harvestd.report.making import Drawing, Written
 from harvestd.report.notes import Marks
 from harvestd.report.pictures import Drawn
 from harvestd.store.root import DataRoot
-from support.waiting import until
+from support.waiting import events, until
 
 pytestmark = pytest.mark.anyio
 
@@ -52,6 +54,10 @@ class Scene:
     drawn: list[tuple[str, float]] = field(default_factory=list)
     is_full: bool = False
     looks: int = 0
+    tried: list[float] = field(default_factory=list)
+    service_failures: Bulkhead = field(default_factory=Bulkhead)
+    broken: str = ""
+    """The experiment whose report raises what nobody expects."""
 
     @property
     def catalogue(self) -> "Scene":
@@ -82,6 +88,9 @@ class Scene:
         """Stand in for writing a README."""
         if self.is_full:
             raise DiskFull("full")
+        if self.broken == known.experiment.id:
+            self.tried.append(self.now - START)
+            raise KeyError("a defect")
         self.written.append((known.experiment.id, self.now - START))
         return Written(Marks(), "other", Placed(), changed=True)
 
@@ -214,3 +223,21 @@ async def test_drawing_takes_a_tenth_of_the_time(scene: Scene, monkeypatch: pyte
         await turn(45)
     assert [at for _, at in scene.drawn] == [5, 45]
     assert {name for name, _ in scene.drawn} == {"one", "two"}
+
+
+async def test_a_report_that_raises_keeps_no_other_back(scene: Scene) -> None:
+    """An exception that nobody expected costs its own report: it is told once, and made again ever more rarely."""
+    scene.add("one")
+    scene.add("two")
+    scene.broken = "one"
+    with structlog.testing.capture_logs() as said:
+        async with scene.running() as turn:
+            for second in range(0, 400, 5):
+                await turn(second)
+            assert scene.written == [("two", 5)]
+            assert scene.tried == [5, 65, 185]
+            scene.broken = ""
+            await turn(430)
+            assert scene.written == [("two", 5), ("one", 430)]
+    (told,) = events(said, "service.failed", service="reports", experiment="one")
+    assert isinstance(told["exc_info"], KeyError)

@@ -5,15 +5,18 @@ from contextlib import closing
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
+import structlog.testing
 
 from harvestd.catalogue import reading
+from harvestd.catalogue.asking import ask
 from harvestd.catalogue.entries import VerdictRecord
 from harvestd.catalogue.opening import open_catalogue
 from harvestd.cli import asking_verdicts
 from harvestd.cli.asking_verdicts import Subject, verdict_now
 from harvestd.cli.waiting import one_line
-from harvestd.convention.requests import REFUSED
+from harvestd.convention.requests import REFUSED, RequestKind
 from harvestd.convention.verdict import Answer, Verdict
 from harvestd.harvest.house import House
 from harvestd.harvest.judged import Judged
@@ -21,6 +24,7 @@ from harvestd.harvest.monitor import Silent
 from harvestd.harvest.verdicts import Verdicts
 from harvestd.inventory.provider import Host
 from harvestd.settings import Settings
+from support.waiting import events, until
 
 pytestmark = pytest.mark.anyio
 
@@ -68,3 +72,39 @@ async def test_who_asks_takes_no_verdict_of_before(
     assert not record.verdict.is_safe
     with reading.questions(tmp_path) as connection:
         assert reading.verdict_on(connection, HOST.identity) == LONG_AGO
+
+
+async def test_a_verdict_that_fails_is_answered(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception that nobody expected costs one answer, and is told; the next one who asks is answered as ever."""
+
+    async def fail(_host: Host, _house: House) -> Verdict:
+        raise KeyError("a defect")
+
+    monkeypatch.setattr("harvestd.harvest.judgement.judged", fail)
+    house.verdicts[HOST.identity] = Judged(Verdict(Answer.SAFE), 10.0)
+    house.knows.set()
+    await house.attending.learn(house.catalogue)
+
+    async def answer_to_request() -> str:
+        async def asked() -> int:
+            return await anyio.to_thread.run_sync(
+                lambda: ask(house.settings.state, RequestKind.JUDGE, (HOST.identity, HOST.name), {})
+            )
+
+        number = await asked()
+        await house.attending.take()
+        house.attending.judging.ring()
+        await until(lambda: all(each.id != number for each in house.catalogue.knowledge.open_requests()))
+        with reading.questions(house.settings.state) as connection:
+            request = reading.request(connection, number)
+        assert request is not None
+        return request.outcome
+
+    with structlog.testing.capture_logs() as said:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(Verdicts(house, lambda _: HOST).run)
+            assert (await answer_to_request()).startswith(REFUSED)
+            assert (await answer_to_request()).startswith(REFUSED)
+            tasks.cancel_scope.cancel()
+    (told,) = events(said, "service.failed", service="verdicts")
+    assert isinstance(told["exc_info"], KeyError)

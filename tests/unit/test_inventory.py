@@ -2,11 +2,15 @@
 
 import anyio
 import pytest
+import structlog.testing
 
+from harvestd import bulkhead
+from harvestd.errors import Fatal
 from harvestd.inventory.merge import Inventory
 from harvestd.inventory.provider import Host, Publish
 from harvestd.inventory.static import StaticHosts
 from harvestd.settings import HostSettings
+from support.waiting import events
 
 DEADLINE = 5
 Sets = list[frozenset[Host]]
@@ -200,14 +204,39 @@ async def test_the_inventory_is_complete_once_every_provider_has_spoken() -> Non
 
 
 @pytest.mark.anyio
-async def test_what_a_provider_raises_ends_the_inventory() -> None:
-    """A provider keeps passing trouble to itself, so what it raises is for the process to know."""
+async def test_a_provider_that_fails_is_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps its last set meanwhile, the other provider goes on, and its failure is reported with a traceback."""
+    monkeypatch.setattr(bulkhead, "FIRST_PAUSE", 0.01)
+    told = Told()
     first, second = Scripted("first"), Scripted("second")
-    inventory = Inventory([first, second], Told())
-    first.fail(RuntimeError("broken"))
+    inventory = Inventory([first, second], told)
+    with structlog.testing.capture_logs() as said:
+        async with anyio.create_task_group() as group:
+            group.start_soon(inventory.run)
+            await first.running.wait()
+            await second.running.wait()
+            first.say(host("a", "first"))
+            second.say(host("b", "second"))
+            before = await told.wait(2)
+            first.running = anyio.Event()
+            first.fail(RuntimeError("broken"))
+            with anyio.fail_after(DEADLINE):
+                await first.running.wait()
+            second.say(host("b", "second"), host("c", "second"))
+            assert await told.wait(3) == before | {host("c", "second")}
+            group.cancel_scope.cancel()
+    (failure,) = events(said, "service.failed", service="provider first")
+    assert isinstance(failure["exc_info"], RuntimeError)
+
+
+@pytest.mark.anyio
+async def test_what_concerns_all_hosts_ends_the_inventory() -> None:
+    """A provider may say that the process can't go on."""
+    first = Scripted("first")
+    first.fail(Fatal("no"))
     with anyio.fail_after(DEADLINE), pytest.raises(ExceptionGroup) as caught:
-        await inventory.run()
-    assert caught.group_contains(RuntimeError, match="broken")
+        await Inventory([first], Told()).run()
+    assert caught.group_contains(Fatal)
 
 
 def test_two_providers_of_one_name_are_a_mistake() -> None:

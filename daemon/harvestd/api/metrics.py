@@ -39,6 +39,7 @@ class _Daemon(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._of_hosts()
         yield from self._of_verdicts()
+        yield self._of_services()
         yield self._polls()
         free = "Bytes that are free where experiments are filed."
         yield GaugeMetricFamily("harvestd_disk_free_bytes", free, value=self._free_bytes)
@@ -62,6 +63,11 @@ class _Daemon(Collector):
         failures = CounterMetricFamily(
             "harvestd_transfer_failures", "How often something could not be brought home.", labels=["host"]
         )
+        defects = CounterMetricFamily(
+            "harvestd_host_failures",
+            "How often the work on the host ended by an exception that nobody expected.",
+            labels=["host"],
+        )
         pending = GaugeMetricFamily("harvestd_pending_bytes", "Bytes that are wanted and not here.", labels=["host"])
         names = ["host", "source", "hardware", "instance_type", "region"]
         info = GaugeMetricFamily("harvestd_host_info", "Always 1: what is known of the host.", labels=names)
@@ -72,10 +78,11 @@ class _Daemon(Collector):
                 success.add_metric(name, counted.last_success.timestamp())
             moved.add_metric(name, counted.moved)
             failures.add_metric(name, counted.failures)
+            defects.add_metric(name, counted.defects)
             pending.add_metric(name, counted.pending)
             known = (host.source, host.hardware, host.instance_type, host.region)
             info.add_metric([*name, *(escaped(each or "") for each in known)], 1.0)
-        yield from (up, success, moved, failures, pending, info)
+        yield from (up, success, moved, failures, defects, pending, info)
 
     def _of_verdicts(self) -> Iterator[Metric]:
         house = self._source.house
@@ -93,6 +100,16 @@ class _Daemon(Collector):
         for name, is_safe in told.items():
             safe.add_metric([escaped(name)], float(is_safe))
         yield safe
+
+    def _of_services(self) -> Metric:
+        failures = CounterMetricFamily(
+            "harvestd_service_failures",
+            "How often a part of the daemon beside the hosts failed by an exception that nobody expected.",
+            labels=["service"],
+        )
+        for service, count in self._source.tally.services.items():
+            failures.add_metric([escaped(service)], count)
+        return failures
 
     def _polls(self) -> Metric:
         tally = self._source.tally

@@ -8,6 +8,7 @@ from harvestd.convention.verdict import Verdict
 
 GONE = "gone"
 ENDING = "ending"
+FAILED = "failed"
 
 
 class HostRecord(Immutable):
@@ -17,8 +18,8 @@ class HostRecord(Immutable):
     identity: str
     address: str
     state: str
-    """connected, ending (connected as well), lost, quarantined, visited (by a single pass), or gone: no provider names
-    it any more."""
+    """connected, ending (connected as well), lost, quarantined, failed (by a defect of harvestd), visited (by a single
+    pass), or gone: no provider names it any more."""
     method: str = ""
     """probe or sftp."""
     last_success: float | None = None

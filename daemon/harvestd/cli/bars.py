@@ -91,6 +91,12 @@ class Bars:
     def polled(self, host: str, seconds: float) -> None:
         """Leave that to the events."""
 
+    def host_failed(self, host: str) -> None:
+        """Show nothing: its event does."""
+
+    def service_failed(self, service: str) -> None:
+        """Show nothing: its event does."""
+
     def settled(self, host: str, files: int) -> None:
         """Count files that are at their places."""
         self._settled[host] += files

@@ -16,11 +16,11 @@ from harvestd.catalogue import reading
 from harvestd.cli import quantities
 from harvestd.convention.snapshot import Listing, Snapshot, TreeState
 from harvestd.convention.values import Immutable
-from harvestd.errors import HarvestError, HostQuarantined, Retry, unwrapped
+from harvestd.errors import HarvestError, HostQuarantined, Retry, concerns_all, unwrapped
 from harvestd.harvest.connected import connected
 from harvestd.harvest.house import House
 from harvestd.harvest.opening import scratch_house
-from harvestd.harvest.passes import Found
+from harvestd.harvest.passes import Found, failed_unexpectedly
 from harvestd.inventory.lambda_cloud import LambdaCloudHosts
 from harvestd.inventory.provider import Host
 from harvestd.inventory.targets_file import BadTargets, TargetsFiles
@@ -128,9 +128,15 @@ async def examine_hosts(settings: Settings, hosts: Sequence[Host]) -> list[Exami
 
     async def examine(host: Host, house: House) -> None:
         try:
-            found[host.name] = Examined(host.name, await _host(host, house))
+            with unwrapped():
+                found[host.name] = Examined(host.name, await _host(host, house))
         except (Retry, HostQuarantined) as e:
             found[host.name] = Examined(host.name, (Finding("connection", str(e), ok=False, hint=e.hint),))
+        except Exception as e:
+            if concerns_all(e):
+                raise
+            failed = failed_unexpectedly(host, house, e)
+            found[host.name] = Examined(host.name, (Finding("connection", str(failed), ok=False, hint=failed.hint),))
 
     with unwrapped():
         async with scratch_house(settings) as house, anyio.create_task_group() as tasks:

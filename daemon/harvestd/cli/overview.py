@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from sqlalchemy import Connection
 
 from harvestd.catalogue import reading
-from harvestd.catalogue.entries import ENDING, GONE, VerdictRecord
+from harvestd.catalogue.entries import ENDING, FAILED, GONE, VerdictRecord
 from harvestd.cli import judging, quantities
 from harvestd.cli.tables import Column, Row, Styled
 from harvestd.convention.records import ExperimentRecord, RunRecord
@@ -39,6 +39,7 @@ _STYLES = {
     ENDING: "red",
     "lost": "yellow",
     "quarantined": "red",
+    FAILED: "red",
     "finished": "green",
 }
 _ONLY_WITH_A_DAEMON = {"connected", ENDING}
@@ -51,7 +52,7 @@ class HostView(Immutable):
     name: str
     address: str
     state: str
-    """connected, ending (read as well), visited (by `once`), lost, quarantined, gone, or never seen."""
+    """connected, ending (read as well), visited (by `once`), lost, quarantined, failed, gone, or never seen."""
     configured: bool
     """Whether the file names it, or who else is asked for hosts did the last time."""
     method: str = ""

@@ -8,7 +8,7 @@ from typing import Final
 from harvestd.cli.tables import Cell, Styled
 from harvestd.convention.values import Immutable
 
-_FIRST: Final = ("ending", "quarantined", "lost", "stalled")
+_FIRST: Final = ("ending", "failed", "quarantined", "lost", "stalled")
 """States that somebody should look at, the worst first."""
 _LAST: Final = ("not configured", "gone")
 

@@ -32,7 +32,7 @@ async def watching_alone(settings: Settings, name: str) -> AsyncIterator[None]:
         from harvestd.harvest.reports import Reports  # noqa: PLC0415  (imported meanwhile, see `opening`)
 
         await tasks.start(Fleet(house, root, Bell(), tally, only=frozenset({name})).run)
-        tasks.start_soon(Reports(house, root).run)
+        tasks.start_soon(house.service_failures.keep_running, "reports", Reports(house, root).run)
         yield
         tasks.cancel_scope.cancel()
 

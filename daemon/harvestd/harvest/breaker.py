@@ -9,7 +9,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from harvestd.errors import HarvestError, HostQuarantined
+from harvestd.backoff import backoff
+from harvestd.errors import HostQuarantined
 from harvestd.remote.failures import AuthenticationRefused
 
 _FIRST_PAUSE = 1.0
@@ -17,7 +18,7 @@ _LONGEST_PAUSE = 300.0
 _QUARANTINE = 900.0
 """Seconds before a host that broke a rule, or goes on refusing us, is tried again: a person has to act first."""
 _FIRST_REFUSAL = 30.0
-_MOST_DOUBLINGS = 16
+_MOST_LOSSES = 16
 _LEAST_SHARE = 0.5
 """Of a pause, that chance leaves in any case."""
 _FLAPPING = 3
@@ -35,7 +36,7 @@ class Breaker:
         """Which attempt this is since the last one that brought anything."""
         self._refusals = 0
         self._stood = False
-        self._losses: deque[float] = deque(maxlen=_MOST_DOUBLINGS)
+        self._losses: deque[float] = deque(maxlen=_MOST_LOSSES)
         """When links that had stood were lost; only of late."""
         self._told = ""
 
@@ -47,8 +48,8 @@ class Breaker:
         """Note that the host was looked at and all was well."""
         self.attempt, self._refusals = 1, 0
 
-    def failed(self, error: HarvestError) -> float:
-        """Note that the attempt ended with `error`; gives the seconds until the next one."""
+    def failed(self, error: Exception) -> float:
+        """Note that the attempt ended with `error`, whatever its class; return the seconds until the next one."""
         if self._stood:
             self._losses.append(self._clock())
             self._stood = False
@@ -56,14 +57,14 @@ class Breaker:
         self.attempt += 1
         return pause * random.uniform(_LEAST_SHARE, 1.0)  # noqa: S311  (spreads load, keeps no secret)
 
-    def _pause(self, error: HarvestError) -> float:
+    def _pause(self, error: Exception) -> float:
         if isinstance(error, AuthenticationRefused):
             # A booting box may answer before our key is in place, whatever it did before it answered.
             self._refusals += 1
-            return _doubled(_FIRST_REFUSAL, self._refusals - 1, _QUARANTINE)
+            return backoff(_FIRST_REFUSAL, self._refusals, _QUARANTINE)
         if isinstance(error, HostQuarantined):
             return _QUARANTINE
-        return _doubled(_FIRST_PAUSE, max(self.attempt, self._lost_of_late) - 1, _LONGEST_PAUSE)
+        return backoff(_FIRST_PAUSE, max(self.attempt, self._lost_of_late), _LONGEST_PAUSE)
 
     def woke(self) -> None:
         """Note that the workstation slept: what came before says nothing of what is to come."""
@@ -84,7 +85,3 @@ class Breaker:
         """Tell whether `state` is another one than was told last; from now on it is the one."""
         before, self._told = self._told, state
         return state != before
-
-
-def _doubled(first: float, times: int, most: float) -> float:
-    return min(most, first * 2.0 ** min(times, _MOST_DOUBLINGS))

@@ -5,6 +5,7 @@ has ended, so that no host ever has two.
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 
 import anyio
@@ -61,7 +62,7 @@ class Fleet:
         self._tally = tally
         self._only = only
         self._providers = Providers(house.settings)
-        self._inventory = Inventory(self._providers.all, self._take)
+        self._inventory = Inventory(self._providers.all, self._take, house.service_failures)
         self._watching: dict[str, _Watch] = {}
         """By identity; one that was told to end stays until it has."""
         self._changed = Bell()
@@ -81,15 +82,17 @@ class Fleet:
         self._house.follows = True
         # What only who watches needs; the loop is not to wait for it when the first host is connected.
         await anyio.to_thread.run_sync(_import_watching)
+        keep_running = self._house.service_failures.keep_running
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._inventory.run)
-            tasks.start_soon(self._house.waking.run)
-            tasks.start_soon(self._keep_following, tasks)
-            tasks.start_soon(self._attend)
-            tasks.start_soon(Verdicts(self._house, self._host_of).run)
+            tasks.start_soon(keep_running, "inventory", self._inventory.run)
+            tasks.start_soon(keep_running, "fleet", partial(self._keep_following, tasks))
+            tasks.start_soon(keep_running, "sleep detection", self._house.waking.run)
+            tasks.start_soon(keep_running, "requests", self._attend)
+            tasks.start_soon(keep_running, "verdicts", Verdicts(self._house, self._host_of).run)
             with anyio.move_on_after(_FIRST_SETS):
                 await self._inventory.wait_complete()
-            self._follow(tasks)
+            with self._house.service_failures.containing("fleet"):
+                self._follow(tasks)
             task_status.started()
 
     async def _attend(self) -> None:
@@ -129,7 +132,13 @@ class Fleet:
         return self._house.present.get(identity) if identity in self._watching else None
 
     def _follow(self, tasks: TaskGroup) -> None:
-        wanted = {host.identity: self._way(host) for host in sorted(self._hosts, key=lambda each: each.name)}
+        wanted: dict[str, _Way] = {}
+        for host in sorted(self._hosts, key=lambda each: each.name):
+            # A host whose settings can't be made out takes no other one with it; it is watched as before, if it was.
+            if host.identity in self._watching:
+                wanted[host.identity] = self._watching[host.identity].way
+            with self._house.host_failures.containing(host.name):
+                wanted[host.identity] = self._way(host)
         for identity, watch in self._watching.items():
             if watch.way != wanted.get(identity):
                 watch.scope.cancel()
@@ -141,7 +150,11 @@ class Fleet:
                 tasks.start_soon(self._watch, watch)
 
     async def _record_gone(self, host: Host) -> None:
+        """Record that a host is gone, as soon as there is room for the record."""
         await self._house.knows.wait()
+        await self._house.service_failures.keep_running("host records", partial(self._save_gone, host))
+
+    async def _save_gone(self, host: Host) -> None:
         if self._roll.is_last(host):
             record = HostRecord(host.name, host.identity, host.address, state=GONE)
             await self._house.catalogue.save_host(record)
@@ -153,14 +166,17 @@ class Fleet:
 
     async def _watch(self, watch: _Watch) -> None:
         host = watch.way.host
-        with watch.scope:
-            await Watcher(host, self._house, self._root, self._scan_now, self._tally).run()
-        del self._watching[host.identity]
+        try:
+            with watch.scope:
+                await Watcher(host, self._house, self._root, self._scan_now, self._tally).run()
+        finally:
+            del self._watching[host.identity]
+            self._changed.ring()
         if host.identity not in self._house.present:
-            self._house.verdicts.pop(host.identity, None)
-            if self._house.knows.is_set():
-                self._house.rescue.gone(host, self._house.catalogue.knowledge)
-        self._changed.ring()
+            with self._house.host_failures.containing(host.name):
+                self._house.verdicts.pop(host.identity, None)
+                if self._house.knows.is_set():
+                    self._house.rescue.gone(host, self._house.catalogue.knowledge)
 
 
 def _import_watching() -> None:

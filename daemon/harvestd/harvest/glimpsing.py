@@ -6,6 +6,7 @@ read early but that `Learning`, finding just that version in the whole look, nee
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
@@ -38,7 +39,9 @@ class Glimpses:
 
         def glimpse(tree: Tree, entries: Sequence[Entry]) -> None:
             if tree.kind is TreeKind.TRAINING and (found := self._found(tree, entries)):
-                send.send_nowait(found)
+                # Where nobody receives any more, the reading failed, and its own error says how.
+                with suppress(anyio.BrokenResourceError):
+                    send.send_nowait(found)
 
         with unwrapped():
             async with anyio.create_task_group() as tasks:

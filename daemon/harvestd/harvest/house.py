@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 from msgspec import Struct
 
+from harvestd.bulkhead import Bulkhead
 from harvestd.convention.artifacts import DATASETS, PRUNED_DIRECTORIES
 from harvestd.convention.layout import Survey
 from harvestd.convention.naming import NamingContext, NamingRule
@@ -37,6 +38,7 @@ from harvestd.remote.connecting import CONTROL_WINDOW
 from harvestd.remote.target import Target
 from harvestd.settings import Settings
 from harvestd.telemetry.deadlines import Deadlines
+from harvestd.telemetry.events import Event
 
 _LEAST_WINDOW = 64 * 1024
 _STORING = 2
@@ -94,6 +96,10 @@ class House:
     room: Room
     selection: Selection
     monitor: Monitor = field(default_factory=Silent)
+    host_failures: Bulkhead = field(default_factory=lambda: Bulkhead(Event.HOST_FAILED))
+    """Contains the unexpected exceptions of one host's work."""
+    service_failures: Bulkhead = field(default_factory=Bulkhead)
+    """Contains those of everything that works beside the hosts."""
     limits: Limits = field(default_factory=Limits)
     storing: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(_STORING))
     """Of batches that are being written: each has its files open, and more threads only wait for each other."""
@@ -174,6 +180,8 @@ class House:
             room=Room(settings.limits.free_space),
             selection=selection_of(settings),
             monitor=monitor,
+            host_failures=Bulkhead(Event.HOST_FAILED, monitor.host_failed),
+            service_failures=Bulkhead(Event.SERVICE_FAILED, monitor.service_failed),
             known=len(settings.hosts),
         )
 

@@ -80,15 +80,22 @@ class Manifests:
         return changed
 
     async def _write(self, identifier: str | None) -> None:
-        async with self._house.places.still():
-            await self._write_there(identifier)
+        """Write one manifest; one that fails unexpectedly is tried again as any other, and keeps none of them back."""
+        with self._house.service_failures.containing("manifests", experiment=identifier):
+            try:
+                async with self._house.places.still():
+                    await self._write_there(identifier)
+            except BaseException:
+                # It is behind still; an end may come before the thread began, and the last flush writes it then.
+                self._house.dirty.add(identifier)
+                raise
 
     async def _write_there(self, identifier: str | None) -> None:
         knowledge = self._house.catalogue.knowledge
         self._written[identifier] = time.monotonic()
         files = knowledge.files_of(identifier)
         # Taken before the first await: what changes from here on is behind anew.
-        del self._behind[identifier]
+        self._behind.pop(identifier, None)
         if not files and (identifier not in self._held or knowledge.is_gone(identifier)):
             return
         head = Experiment("", UNFILED) if identifier is None else _head(knowledge.experiment(identifier))
@@ -109,9 +116,6 @@ class Manifests:
             self._house.dirty.add(identifier)
         except (Conflict, Refused) as e:
             get_logger().warning(Event.FILE_CONFLICT, path=head.directory, error=f"its manifest can't be written: {e}")
-        except BaseException:
-            self._house.dirty.add(identifier)  # an end may come before the thread began: the last flush writes it
-            raise
 
 
 def _write(root: DataRoot, directory: LocalPath, manifest: Callable[[], Manifest]) -> None:

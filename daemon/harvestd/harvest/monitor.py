@@ -24,6 +24,12 @@ class Monitor(Protocol):
     def polled(self, host: str, seconds: float) -> None:
         """Hear that a look, and all that it asked for at once, took this long."""
 
+    def host_failed(self, host: str) -> None:
+        """Count an unexpected exception of a host's task."""
+
+    def service_failed(self, service: str) -> None:
+        """Count an unexpected exception of a service beside the hosts."""
+
 
 class Silent:
     """Shows nothing."""
@@ -44,4 +50,10 @@ class Silent:
         """Ignore it."""
 
     def polled(self, host: str, seconds: float) -> None:
+        """Ignore it."""
+
+    def host_failed(self, host: str) -> None:
+        """Ignore it."""
+
+    def service_failed(self, service: str) -> None:
         """Ignore it."""

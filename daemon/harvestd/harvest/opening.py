@@ -65,7 +65,7 @@ async def opened_house(settings: Settings, monitor: Monitor) -> AsyncIterator[tu
             if not lock.found_in_order:
                 # Which manifests were behind when the last process died, only that one knew.
                 house.touch([None, *(each.id for each in catalogue.knowledge.experiments())])
-            await manifests.run()
+            await house.service_failures.keep_running("manifests", manifests.run)
 
         try:
             async with anyio.create_task_group() as tasks:

@@ -6,10 +6,20 @@ from collections.abc import Awaitable, Callable, Sequence
 import anyio
 from msgspec.structs import replace
 
-from harvestd.catalogue.entries import HostRecord
+from harvestd.bulkhead import described
+from harvestd.catalogue.entries import FAILED, HostRecord
 from harvestd.convention.plan import Plan
 from harvestd.convention.values import Immutable
-from harvestd.errors import ExitCode, Fatal, HarvestError, HostQuarantined, Retry, unwrapped
+from harvestd.errors import (
+    ExitCode,
+    Fatal,
+    HaltedForSafety,
+    HarvestError,
+    HostFailed,
+    HostQuarantined,
+    Retry,
+    unwrapped,
+)
 from harvestd.harvest.connected import connected
 from harvestd.harvest.house import House
 from harvestd.harvest.monitor import Monitor
@@ -95,7 +105,7 @@ async def visited(hosts: Sequence[Host], house: House, root: DataRoot) -> list[H
             raise
         return HostOutcome(host, result=result, missing_roots=result.missing_roots)
 
-    outcomes = await _side_by_side(hosts, visit)
+    outcomes = await _side_by_side(hosts, house, visit)
     await house.knows.wait()
     for outcome in outcomes:
         await house.catalogue.save_host(_record(outcome))
@@ -128,21 +138,37 @@ async def plan(settings: Settings, hosts: Sequence[Host]) -> list[HostOutcome]:
                     found = await looking.look()
                     return HostOutcome(host, plan=found, missing_roots=looking.missing_roots)
 
-            outcomes = await _side_by_side(hosts, look)
+            outcomes = await _side_by_side(hosts, house, look)
             await house.knows.wait()
     return outcomes
 
 
-async def _side_by_side(hosts: Sequence[Host], visit: Callable[[Host], Awaitable[HostOutcome]]) -> list[HostOutcome]:
+def failed_unexpectedly(host: Host, house: House, error: Exception) -> HostFailed:
+    """Report an unexpected exception of the work on one host, and return the error that stands for it."""
+    house.host_failures.report(host.name, error)
+    return HostFailed(
+        f"{host.name}: the work on it failed: {described(error)}",
+        hint="this is a defect of harvestd; the event host.failed has its traceback",
+    )
+
+
+async def _side_by_side(
+    hosts: Sequence[Host], house: House, visit: Callable[[Host], Awaitable[HostOutcome]]
+) -> list[HostOutcome]:
     """Visit all hosts at once; one that can't be read disturbs none of the others."""
     outcomes: dict[str, HostOutcome] = {}
 
     async def noting(host: Host) -> None:
         started = time.monotonic()
         try:
-            outcome = await visit(host)
+            with unwrapped():
+                outcome = await visit(host)
         except (Retry, HostQuarantined) as e:
             outcome = HostOutcome(host, error=e)
+        except Exception as e:
+            if isinstance(e, HaltedForSafety | Fatal):
+                raise
+            outcome = HostOutcome(host, error=failed_unexpectedly(host, house, e))
         outcomes[host.name] = replace(outcome, seconds=time.monotonic() - started)
 
     async with anyio.create_task_group() as tasks:
@@ -155,7 +181,8 @@ def _record(outcome: HostOutcome) -> HostRecord:
     """Give what the catalogue keeps of a visit, so that who never runs the daemon sees when a host was read."""
     host, error, result = outcome.host, outcome.error, outcome.result
     if result is None:
-        state = "quarantined" if isinstance(error, HostQuarantined) else "lost"
+        quarantined = "quarantined" if isinstance(error, HostQuarantined) else "lost"
+        state = FAILED if isinstance(error, HostFailed) else quarantined
         return HostRecord(host.name, host.identity, host.address, state, error=str(error))
     pending = sum(wait.size for wait in result.waiting)
     return HostRecord(

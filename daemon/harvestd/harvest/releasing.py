@@ -13,12 +13,13 @@ from datetime import timedelta
 
 import anyio
 
+from harvestd.bulkhead import described
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
 from harvestd.convention.cost import cents_since
 from harvestd.convention.judging import FRESH
 from harvestd.convention.values import Immutable
 from harvestd.convention.verdict import Verdict
-from harvestd.errors import DiskFull, HarvestError, HostQuarantined, Retry
+from harvestd.errors import DiskFull, HarvestError, HostQuarantined, Retry, concerns_all, unwrapped
 from harvestd.harvest.house import House
 from harvestd.harvest.releasable import (
     Safe,
@@ -47,6 +48,8 @@ _EVERY = 5.0
 """Seconds between two moments at which verdicts are heard, at the most."""
 _UNHEARD = 60.0
 """Seconds without hearing a verdict, after which it counts as interrupted."""
+_AFTER_A_DEFECT = timedelta(minutes=5)
+"""Before a host is attended to again after an unexpected exception; its grace period begins anew as well."""
 _FULL_CHECK = 600.0
 """Seconds for a last full check."""
 
@@ -95,7 +98,7 @@ class Releasing:
                 self._hear()
                 safe = [host for host in self._house.present.values() if host.identity in self._safe]
                 for host in sorted(safe, key=lambda each: each.name):
-                    await self._attend(host)
+                    await self._attend_contained(host)
                 await self._pause()
 
     def _take(self, decision: Decision) -> None:
@@ -145,6 +148,17 @@ class Releasing:
                 reason=released.why,
                 by_hand=released.by_hand,
             )
+
+    async def _attend_contained(self, host: Host) -> None:
+        """As `_attend`; an unexpected exception counts as a reason against releasing this host, and ends nothing."""
+        try:
+            with unwrapped():
+                await self._attend(host)
+        except Exception as e:
+            if concerns_all(e):
+                raise
+            self._house.host_failures.report(host.name, e)
+            await self._refuse(host, NotNow(f"it failed: {described(e)}", wait=_AFTER_A_DEFECT))
 
     async def _attend(self, host: Host) -> None:
         """Do for one host what its turn asks for."""

@@ -5,10 +5,13 @@ small machine with whatever else it does. What fails is told, once for each reas
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import anyio
 import anyio.to_thread
 
+from harvestd.backoff import backoff
 from harvestd.errors import DiskFull, HarvestError, Retry
 from harvestd.harvest.house import House
 from harvestd.report import making, pictures
@@ -28,6 +31,8 @@ _REST = 9.0
 """For each second of drawing, seconds without."""
 _END = 120.0
 """Seconds that a pass draws at its end; `harvestd report` makes what is missing then, and the daemon."""
+_LONGEST_PAUSE = 3600.0
+"""Seconds before a report that failed unexpectedly is made again."""
 _WITHOUT = "pip install 'harvestd[analysis]'"
 
 
@@ -39,7 +44,10 @@ class Reports:
         self._root = root
         self._behind: dict[str, tuple[float, float]] = {}
         """When those that changed did so first, and last."""
-        self._made: dict[str, float] = {}
+        self._not_before: dict[str, float] = {}
+        """When the next making of each report is due at the earliest."""
+        self._failures: dict[str, int] = {}
+        """How often in a row each report failed unexpectedly."""
         self._undrawn: dict[str, Placed] = {}
         """Whose pictures are not of what is here now, the longest waiting first."""
         self._runs: dict[str, tuple[object, ...]] = {}
@@ -59,7 +67,7 @@ class Reports:
             now = time.monotonic()
             for identifier, (first, last) in list(self._behind.items()):
                 rested = now - last >= _QUIET or now - first >= EVERY
-                if rested and now - self._made.get(identifier, -EVERY) >= EVERY:
+                if rested and now >= self._not_before.get(identifier, 0.0):
                     await self._write(identifier)
             if self._undrawn and time.monotonic() >= self._may_draw:
                 await self._draw(next(iter(self._undrawn)))
@@ -96,13 +104,30 @@ class Reports:
             tuple(self._house.catalogue.left_out_of(identifier)),
         )
 
+    @contextmanager
+    def _containing(self, identifier: str) -> Iterator[None]:
+        """Contain an unexpected exception of one experiment's report: it is made again after a pause that doubles."""
+        with self._house.service_failures.containing("reports", experiment=identifier):
+            try:
+                yield
+            except Exception:
+                self._failures[identifier] = failures = self._failures.get(identifier, 0) + 1
+                self._not_before[identifier] = time.monotonic() + backoff(EVERY, failures, _LONGEST_PAUSE)
+                self._house.unreported.add(identifier)
+                raise
+            self._failures.pop(identifier, None)
+
     async def _write(self, identifier: str) -> None:
-        del self._behind[identifier]
+        self._behind.pop(identifier, None)
+        with self._containing(identifier):
+            await self._write_known(identifier)
+
+    async def _write_known(self, identifier: str) -> None:
         async with self._house.places.still():
             known = self._known(identifier)
             if known.experiment.gone or not known.files:
                 return
-            self._made[identifier] = time.monotonic()
+            self._not_before[identifier] = time.monotonic() + EVERY
             try:
                 written = await anyio.to_thread.run_sync(making.write, self._root, known, self._house.evals)
             except FileNotFoundError:
@@ -131,6 +156,10 @@ class Reports:
 
     async def _draw(self, identifier: str) -> None:
         placed = self._undrawn.pop(identifier)
+        with self._containing(identifier):
+            await self._draw_known(identifier, placed)
+
+    async def _draw_known(self, identifier: str, placed: Placed) -> None:
         known = self._known(identifier)
         if known.experiment.gone:
             return

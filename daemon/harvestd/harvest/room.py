@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 import anyio
 import anyio.to_thread
 
+from harvestd.backoff import backoff
 from harvestd.errors import DiskFull, unwrapped
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
@@ -34,7 +35,7 @@ class Room:
         self._needed: int | None = None
         """What there was no room for; None while there is room."""
         self._was_full = False
-        self._pause = _FIRST_PAUSE
+        self._full_in_a_row = 0
         self._resting_until = 0.0
         self._looking = anyio.Lock()
         """Held while the disk is asked and what it says is told: two hosts must not tell one thing twice."""
@@ -83,7 +84,8 @@ class Room:
 
     def ran_full(self) -> float:
         """Note that a write found no room, whatever the disk says of itself; gives how many seconds fetching rests."""
-        rest, self._pause = self._pause, min(_LONGEST_PAUSE, self._pause * 2)
+        self._full_in_a_row += 1
+        rest = backoff(_FIRST_PAUSE, self._full_in_a_row, _LONGEST_PAUSE)
         self._was_full = True
         self._resting_until = time.monotonic() + rest
         return rest
@@ -91,7 +93,7 @@ class Room:
     def proved(self) -> None:
         """Note that something was fetched and written."""
         self._was_full = False
-        self._pause = _FIRST_PAUSE
+        self._full_in_a_row = 0
 
     def reserve(self, size: int) -> None:
         """Count `size` bytes as taken although they are not written yet; negative: not any more."""

@@ -1,6 +1,7 @@
 """How the daemon is doing: kept by those who work, read by whoever reports. Nothing of it outlives the process."""
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,15 +18,17 @@ class HostTally:
     """What this process saw of one host."""
 
     state: str = "connecting"
-    """connecting, connected, lost or quarantined."""
+    """connecting, connected, lost, quarantined or failed."""
     error: str = ""
-    """Why it is lost or quarantined; escaped where it is shown."""
+    """Why it is lost or quarantined, or failed; escaped where it is shown."""
     last_success: datetime | None = None
     pending: int = 0
     """Bytes that are wanted and not here, as of the last look."""
     moved: int = 0
     """Bytes that came."""
     failures: int = 0
+    defects: int = 0
+    """Unexpected exceptions of its task."""
 
 
 @dataclass
@@ -40,6 +43,8 @@ class Tally(Silent):
     """Put at their places since the start."""
     last_success: datetime | None = None
     """When a look at any host, and all that it asked for at once, was last done."""
+    services: Counter[str] = field(default_factory=Counter)
+    """Unexpected exceptions of the services beside the hosts, by service."""
     polls: list[int] = field(default_factory=lambda: [0] * (len(POLL_BOUNDS) + 1))
     """How many looks took how long, by the classes of `POLL_BOUNDS`."""
     polling: float = 0.0
@@ -76,6 +81,14 @@ class Tally(Silent):
     def failed(self, host: str) -> None:
         """Count it."""
         self.of(host).failures += 1
+
+    def host_failed(self, host: str) -> None:
+        """Count it."""
+        self.of(host).defects += 1
+
+    def service_failed(self, service: str) -> None:
+        """Count it."""
+        self.services[service] += 1
 
     def polled(self, host: str, seconds: float) -> None:  # noqa: ARG002  (the same)
         """Count it."""

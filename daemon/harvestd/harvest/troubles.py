@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable
 
+from harvestd.backoff import backoff
 from harvestd.convention.values import Immutable
 from harvestd.harvest.monitor import Monitor, Silent
 from harvestd.telemetry.events import Event
@@ -34,13 +35,13 @@ class Troubles:
 
     def failed(self, place: str, reason: str) -> None:
         """Note that `place` could not be brought home."""
-        attempts = self.attempts(place)
-        self._note(place, reason, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempts), attempts + 1)
+        attempts = self.attempts(place) + 1
+        self._note(place, reason, backoff(_FIRST_PAUSE, attempts, _LONGEST_PAUSE), attempts)
 
     def stuck(self, place: str, reason: str) -> None:
         """Note that reading `place` hangs: it held up all others of the host, which have their turn first now."""
         attempts = max(self.attempts(place) + 1, _TOLD_AT)
-        self._note(place, reason, min(_LONGEST_PAUSE, _STUCK_PAUSE * 2 ** (attempts - _TOLD_AT)), attempts)
+        self._note(place, reason, backoff(_STUCK_PAUSE, attempts - _TOLD_AT + 1, _LONGEST_PAUSE), attempts)
 
     def delayed(self, place: str, reason: str) -> None:
         """Note that nothing came of `place` this time; asking costs little, so it is asked for again before long."""

@@ -45,16 +45,21 @@ class Verdicts:
                     if request.kind is RequestKind.JUDGE and request.id not in self._answering:
                         self._answering.add(request.id)
                         tasks.start_soon(self._answer, request)
-                await self._keep(self._due())
+                with self._house.service_failures.containing("verdicts"):
+                    await self._keep(self._due())
                 with anyio.move_on_after(_KEEP_EVERY):
                     await self._house.attending.judging.rung()
 
     async def _answer(self, request: Request) -> None:
-        outcome = await self._outcome(request.storage)
-        # Without room for a note of it, it stays asked for, and is answered once more.
-        with suppress(DiskFull):
-            await self._house.attending.settle(request, outcome)
-        self._answering.discard(request.id)
+        outcome = f"{REFUSED}it failed, and the daemon's events say how"
+        try:
+            with self._house.service_failures.containing("verdicts", host=request.place):
+                outcome = await self._outcome(request.storage)
+            # Without room for a note of it, it stays asked for, and is answered once more.
+            with self._house.service_failures.containing("verdicts", host=request.place):
+                await self._house.attending.settle(request, outcome)
+        finally:
+            self._answering.discard(request.id)
 
     async def _outcome(self, identity: str) -> str:
         host = self._host_of(identity)

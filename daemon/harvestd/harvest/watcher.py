@@ -1,4 +1,8 @@
-"""One host's life: connect, watch until the link is lost, pause, connect again. State changes are told once."""
+"""One host's life: connect, watch until the link is lost, pause, connect again. State changes are told once.
+
+This is the bulkhead between hosts: whatever is raised in one host's task, but for what concerns all hosts, is reported,
+counted and followed by a pause, and ends nothing else.
+"""
 
 import time
 from contextlib import suppress
@@ -6,8 +10,9 @@ from datetime import UTC, datetime
 
 import anyio
 
-from harvestd.catalogue.entries import ENDING, HostRecord
-from harvestd.errors import DiskFull, HostQuarantined, Retry
+from harvestd.bulkhead import described
+from harvestd.catalogue.entries import ENDING, FAILED, HostRecord
+from harvestd.errors import DiskFull, HostQuarantined, Retry, concerns_all, unwrapped
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.breaker import Breaker
 from harvestd.harvest.connected import connected
@@ -42,26 +47,53 @@ class Watcher:
         while True:
             with self._house.waking.until_woken() as woken:
                 try:
-                    self._house.attending.awaits(self._host.name)
-                    try:
-                        await self._connect_and_watch()
-                    finally:
-                        self._house.attending.left(self._host.name)
-                except (Retry, HostQuarantined) as e:
-                    # A link that ended because the workstation slept was not lost.
-                    if not woken.cancel_called:
-                        await self._tell_failed(e)
-                        pause = self._breaker.failed(e)
-                        resting = f"the pause before {self._host.name} is tried again"
-                        with self._house.deadlines.within(pause, resting), anyio.move_on_after(pause):
-                            await self._scan_now.rung()
-                except DiskFull:
-                    # Not even what was seen can be recorded. The link is given up meanwhile, and nothing else.
-                    rest = self._house.room.ran_full()
-                    await self._house.room.refuse(self._root, 0)
-                    await anyio.sleep(rest)
+                    with unwrapped():
+                        await self._attempt(woken)
+                except Exception as e:
+                    if concerns_all(e):
+                        raise
+                    await self._contain(e)
             if woken.cancel_called:
                 self._breaker.woke()
+
+    async def _attempt(self, woken: anyio.CancelScope) -> None:
+        """Connect once and watch until the link is lost, then rest. Raise what is not expected of a host."""
+        try:
+            self._house.attending.awaits(self._host.name)
+            try:
+                with unwrapped():
+                    await self._connect_and_watch()
+            finally:
+                self._house.attending.left(self._host.name)
+        except (Retry, HostQuarantined) as e:
+            # A link that ended because the workstation slept was not lost.
+            if not woken.cancel_called:
+                await self._tell_failed(e)
+                await self._rest(self._breaker.failed(e))
+        except DiskFull:
+            # Not even what was seen can be recorded. The link is given up meanwhile, and nothing else.
+            rest = self._house.room.ran_full()
+            await self._house.room.refuse(self._root, 0)
+            await anyio.sleep(rest)
+
+    async def _contain(self, error: Exception) -> None:
+        """Report an exception that nobody expected, and rest before the host is tried again."""
+        self._house.host_failures.report(self._host.name, error, attempt=self._breaker.attempt)
+        why = described(error)
+        self._tally.stands(self._host.name, FAILED, why)
+        pause = self._breaker.failed(error)
+        self._breaker.is_news(FAILED)
+        if self._state != FAILED:
+            # What failed may have been the record.
+            with self._house.host_failures.containing(self._host.name):
+                await self._record(FAILED, error=why)
+        self._state = FAILED
+        await self._rest(pause)
+
+    async def _rest(self, pause: float) -> None:
+        resting = f"the pause before {self._host.name} is tried again"
+        with self._house.deadlines.within(pause, resting), anyio.move_on_after(pause):
+            await self._scan_now.rung()
 
     async def _connect_and_watch(self) -> None:
         started = time.monotonic()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from harvestd.backoff import backoff_span
 from harvestd.errors import Retry
 from harvestd.inventory.instances import Instance
 from harvestd.inventory.known import KnownInstances
@@ -108,7 +109,7 @@ class LambdaCloudHosts:
                 except Retry as e:
                     failures += 1
                     wait = e.wait if isinstance(e, Unanswered) else timedelta()
-                    slower = min(settings.interval * 2 ** min(failures - 1, 10), _LONGEST_PAUSE)
+                    slower = backoff_span(settings.interval, failures, _LONGEST_PAUSE)
                     pause = max(settings.interval, slower, min(wait, _LONGEST_WAIT))
                     self._tell_failed(e)
                 else:

@@ -12,6 +12,7 @@ from functools import partial
 import anyio
 from msgspec.structs import replace
 
+from harvestd.bulkhead import Bulkhead
 from harvestd.inventory.provider import Host, Provider, Publish
 
 _SHORT = 8
@@ -23,12 +24,14 @@ _LONGEST = 63
 class Inventory:
     """Runs `providers` and gives the full set of hosts to `changed` whenever it is another one, or is complete."""
 
-    def __init__(self, providers: Sequence[Provider], changed: Publish) -> None:
+    def __init__(self, providers: Sequence[Provider], changed: Publish, failures: Bulkhead | None = None) -> None:
+        """`failures` contains the unexpected exceptions of each provider; None: they are reported and not counted."""
         names = [provider.name for provider in providers]
         if len(set(names)) != len(names):
             raise ValueError("two providers share a name")
         self._providers = tuple(providers)
         self._changed = changed
+        self._failures = failures or Bulkhead()
         self._sets: dict[str, frozenset[Host]] = {}
         self._complete = anyio.Event()
         self._hosts: frozenset[Host] | None = None
@@ -46,10 +49,12 @@ class Inventory:
         return self._complete.is_set()
 
     async def run(self) -> None:
-        """Run all providers until cancelled; what one raises ends them all."""
+        """Run all providers until cancelled. One that fails keeps its last set, and is run again after a pause."""
         async with anyio.create_task_group() as group:
             for provider in self._providers:
-                group.start_soon(provider.run, partial(self._take, provider.name), name=f"provider {provider.name}")
+                name = f"provider {provider.name}"
+                run = partial(provider.run, partial(self._take, provider.name))
+                group.start_soon(self._failures.keep_running, name, run, name=name)
             await anyio.sleep_forever()
 
     async def wait_complete(self) -> None:

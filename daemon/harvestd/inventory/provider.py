@@ -3,7 +3,8 @@
 A **provider** sends full sets: each call of `publish` gives every host that the provider knows now, and what is not in
 it is gone. It publishes once as soon as it knows its first set, an empty one too, and again whenever the set changed. A
 provider that fails to learn a new set keeps its last one by publishing nothing: an answer that can't be had is never an
-empty set. `run` ends by cancellation alone. It may raise only what must end the process.
+empty set. `run` ends by cancellation alone. After an unexpected exception it is run again; only what
+concerns all hosts (`HaltedForSafety`, `Fatal`) ends the process.
 """
 
 from collections.abc import Callable

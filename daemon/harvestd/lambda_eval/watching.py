@@ -83,7 +83,8 @@ class JobWatch:
             for due in list(self._due.values()):
                 own = [each for each in self._house.outlooks.values() if each.host.address == due.job.address]
                 if any(each.scanned >= due.since for each in own):
-                    await self._judge(due)
+                    with self._house.service_failures.containing("jobs", job_id=due.job.id):
+                        await self._judge(due)
             took = time.monotonic() - started
             await self._house.looked.rung()
             # Old jobs whose results never come must not cost more than a small part of our time.
@@ -104,7 +105,13 @@ class JobWatch:
         changed = [job_id for job_id, stamp in found.items() if self._read.get(job_id) != stamp]
         self._read = found
         for job_id in changed:
-            await self._take(directory, job_id)
+            taken = False
+            with self._house.service_failures.containing("jobs", job_id=job_id):
+                await self._take(directory, job_id)
+                taken = True
+            if not taken:
+                # It is read again at the next look, as though it had changed.
+                self._read = {each: stamp for each, stamp in self._read.items() if each != job_id}
 
     async def _take(self, directory: Path, job_id: str) -> None:
         try:

@@ -30,7 +30,7 @@ class Reloading:
     """Follows the file that `settings` were read from."""
 
     def __init__(self, settings: Settings, file: Path, load: Load, manager: ServiceManager) -> None:
-        """`load` runs in a thread; what it raises beside `InvalidSettings` ends the daemon."""
+        """`load` runs in a thread; it raises `InvalidSettings`, and what else it raises ends `run`."""
         self._settings = settings
         self._file = file
         self._load = load
@@ -56,8 +56,11 @@ class Reloading:
                 self._due = anyio.Event()
                 asked, self._is_asked = self._is_asked, False
                 self._manager.tell(sd_notify.reloading())
-                await self._reload(adopt, told_anyway=asked)
-                self._manager.tell(sd_notify.READY)
+                try:
+                    await self._reload(adopt, told_anyway=asked)
+                finally:
+                    # A service manager that waits for the end of a reload does nothing else meanwhile.
+                    self._manager.tell(sd_notify.READY)
 
     def _notice(self) -> None:
         self._due.set()
@@ -76,8 +79,9 @@ class Reloading:
         self._told = []
         found = differences(self._settings, settings)
         if found:
-            self._settings = settings
+            # What was not adopted counts as a change at the next reload as well.
             adopt(settings)
+            self._settings = settings
         if found or told_anyway:
             self._log.info(Event.CONFIG_RELOADED, added=found.added, removed=found.removed, changed=found.changed)
 

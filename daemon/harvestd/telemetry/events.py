@@ -28,6 +28,11 @@ class Event(StrEnum):
     """A task is past its own deadline: the service manager hears nothing more, so that it starts the daemon anew.
     Fields: what."""
 
+    SERVICE_FAILED = "service.failed"
+    """A part of the daemon beside the hosts (reports, manifests, job files, requests, a provider, ...) failed in a way
+    that nobody expected, and is run again after a pause; all others go on. Each kind of failure once an hour.
+    Fields: service, error, exception (the traceback's lines), hint; where one thing of it is concerned that one's."""
+
     HOST_APPEARED = "host.appeared"
     """A provider names a host that was not there. Fields: host, address, source, hardware."""
 
@@ -57,6 +62,11 @@ class Event(StrEnum):
 
     HOST_QUARANTINED = "host.quarantined"
     """A box refuses us or broke a rule, and is left alone. Fields: host, error, hint."""
+
+    HOST_FAILED = "host.failed"
+    """The work on a box ended by an exception that nobody expected: a defect of harvestd. It is tried again after a
+    pause; the other boxes go on. Each kind of failure once an hour. Fields: host, error, exception (the traceback's
+    lines), attempt."""
 
     HOST_DRAINED = "host.drained"
     """The verdict of a box turned to safe. Fields: host, verdict, losses."""
