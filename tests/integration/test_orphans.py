@@ -87,8 +87,14 @@ LOST: dict[str, Sequence[str]] = {
 }
 
 
-@pytest.mark.parametrize("lost", LOST)
-@pytest.mark.parametrize("manifest", ["there", "gone"])
+@pytest.mark.parametrize(
+    ("lost", "manifest"),
+    [
+        *((lost, manifest) for lost in LOST for manifest in ("there", "gone")),
+        ("another id in the files", "of the lost one"),
+        ("another id in both", "of the lost one"),
+    ],
+)
 async def test_rows_without_an_experiment_are_put_right(workstation: Workstation, lost: str, manifest: str) -> None:
     """The daemon starts, the files stay where they are on record, and the run goes on in its directory."""
     writer = await begun(workstation)
@@ -96,6 +102,10 @@ async def test_rows_without_an_experiment_are_put_right(workstation: Workstation
     before = workstation.catalogue("SELECT target, sha256 FROM files ORDER BY target")
     if manifest == "gone":
         (workstation.data / directory / "manifest.json").unlink()
+    if manifest == "of the lost one":
+        path = workstation.data / directory / "manifest.json"
+        ((identifier,),) = workstation.catalogue("SELECT id FROM experiments")
+        path.write_text(path.read_text().replace(str(identifier), "lost"))
     change(workstation, *LOST[lost])
     async with workstation.running() as said:
         await until(lambda: events(said, "catalogue.repaired"))

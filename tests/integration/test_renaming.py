@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
 from harvestd.store.manifest_file import NAME as MANIFEST
+from support.command import harvestd_command
 from support.data_root import tree
 from support.house import Workstation, is_own
 from support.waiting import events, until
@@ -183,3 +187,168 @@ async def test_directory_that_was_taken_away_is_fetched_again_when_asked_for(wor
     await workstation.once()
     assert {path for path in workstation.filed() if not path.endswith(MANIFEST)} == before
     workstation.audit()
+
+
+OTHER = RunSpec(timestamp="2025-08-21_09-12-05", total_steps=8)
+SECOND = "gns_test_2025-08-21_qwen2_5_1_5b_h100_8steps"
+
+
+async def two_runs(workstation: Workstation) -> tuple[RunWriter, RunWriter]:
+    """Bring two runs home that go on."""
+    root = workstation.add_box().root
+    writers = RunWriter(root, RUN), RunWriter(root, OTHER)
+    for writer in writers:
+        writer.start()
+        writer.log_until(4)
+    await workstation.once()
+    assert directories(workstation) == [PLANNED, SECOND]
+    return writers
+
+
+def log_in(workstation: Workstation, directory: str) -> bytes:
+    """Return the log that is in an experiment's directory."""
+    path = workstation.data / directory / "training_run" / "logs" / "train_log.jsonl"
+    return path.read_bytes() if path.exists() else b""
+
+
+async def test_directory_gets_the_name_of_one_that_was_deleted(workstation: Workstation) -> None:
+    """The junk run is deleted and the good one called so: the daemon follows it, now and at each start."""
+    good, junk = await two_runs(workstation)
+    async with workstation.running() as said:
+        shutil.rmtree(workstation.data / SECOND)
+        await until(lambda: events(said, "experiment.gone"))
+        (workstation.data / PLANNED).rename(workstation.data / SECOND)
+        await until(lambda: events(said, "experiment.renamed"))
+        for writer in (good, junk):
+            writer.log_until(6)
+        await until(lambda: log_in(workstation, SECOND) == good.train_log.read_bytes())
+    good.log_until(7)
+    for _ in range(2):
+        await workstation.once()
+        assert directories(workstation) == [SECOND]
+        assert log_in(workstation, SECOND) == good.train_log.read_bytes()
+    workstation.audit()
+
+
+@pytest.mark.parametrize("running", [True, False])
+async def test_directories_change_names(workstation: Workstation, *, running: bool) -> None:
+    """One gets the name of another, which gets a new one, or that of the first: each goes on where it is now."""
+    first, second = await two_runs(workstation)
+    data = workstation.data
+
+    def move_both() -> None:
+        (data / SECOND).rename(data / "put by")
+        (data / PLANNED).rename(data / SECOND)
+
+    def swap() -> None:
+        (data / SECOND).rename(data.parent / "between")
+        (data / "put by").rename(data / SECOND)
+        (data.parent / "between").rename(data / "put by")
+
+    where = (SECOND, "put by")
+    if running:
+        async with workstation.running() as said:
+            move_both()
+            await until(lambda: len(events(said, "experiment.renamed")) == 2)
+            swap()
+            await until(lambda: len(events(said, "experiment.renamed")) == 4)
+            for writer in (first, second):
+                writer.log_until(6)
+            await until(lambda: log_in(workstation, "put by") == first.train_log.read_bytes())
+            await until(lambda: log_in(workstation, SECOND) == second.train_log.read_bytes())
+            assert not events(said, "experiment.gone")
+        where = ("put by", SECOND)
+    else:
+        move_both()
+    for writer in (first, second):
+        writer.log_until(7)
+    (result,) = (await workstation.once()).values()
+    assert not result.conflicts
+    assert [log_in(workstation, each) for each in where] == [each.train_log.read_bytes() for each in (first, second)]
+    assert directories(workstation) == [SECOND, "put by"]
+    workstation.audit()
+
+
+async def test_directory_gets_a_name_that_is_no_utf_8(workstation: Workstation) -> None:
+    """Any name that the file system takes is followed, on record and in commands too."""
+    writer = started(workstation.add_box().root)
+    await workstation.once()
+    odd = "r\udce9sultats"
+    async with workstation.running() as said:
+        (workstation.data / PLANNED).rename(workstation.data / odd)
+        await until(lambda: events(said, "experiment.renamed"))
+        writer.log_until(6)
+        await until(lambda: log_in(workstation, odd) == writer.train_log.read_bytes())
+    writer.log_until(7)
+    await workstation.once()
+    assert directories(workstation) == [odd]
+    assert log_in(workstation, odd) == writer.train_log.read_bytes()
+    workstation.audit()
+    for command in (["experiments"], ["status"], ["show", RUN.name], ["experiments", "--json"], ["status", "--json"]):
+        done = harvestd_command("-c", workstation.config, *command)
+        assert "bug" not in done.err, (command, done.err)
+        assert "Traceback" not in done.err, (command, done.err)
+
+
+async def test_directory_gets_a_name_that_is_reserved(workstation: Workstation) -> None:
+    """One that can't be followed was taken away; as soon as it has a name that can be used it is followed again."""
+    writer = started(workstation.add_box().root)
+    await workstation.once()
+    reserved = workstation.data / ".Harvestd"
+    async with workstation.running() as said:
+        (workstation.data / PLANNED).rename(reserved)
+        await until(lambda: events(said, "experiment.gone"))
+        reserved.rename(workstation.data / "mine")
+        await until(lambda: events(said, "experiment.renamed"))
+        writer.log_until(6)
+        await until(lambda: log_in(workstation, "mine") == writer.train_log.read_bytes())
+    workstation.audit()
+
+
+async def test_directory_gets_the_name_of_one_of_which_nothing_is_here(workstation: Workstation) -> None:
+    """An experiment without a file has a name on record and no directory: a person may give the name to another one."""
+    first, second = await two_runs(workstation)
+    # As after a crash between the discovery and the first file.
+    shutil.rmtree(workstation.data / SECOND)
+    with closing(sqlite3.connect(workstation.state / "catalogue.sqlite")) as database, database:
+        database.execute("DELETE FROM files WHERE target LIKE ?", (f"{SECOND}/%",))
+        database.execute("DELETE FROM links WHERE path LIKE ?", (f"{SECOND}/%",))
+    (workstation.data / PLANNED).rename(workstation.data / SECOND)
+    for writer in (first, second):
+        writer.log_until(6)
+    (result,) = (await workstation.once()).values()
+    assert not result.conflicts
+    assert log_in(workstation, SECOND) == first.train_log.read_bytes()
+    (aside,) = set(directories(workstation)) - {SECOND}
+    assert log_in(workstation, aside) == second.train_log.read_bytes()
+    workstation.audit()
+
+
+async def test_killed_while_a_directory_is_noted_as_gone(workstation: Workstation) -> None:
+    """However much of it is on record then: what a person took away does not come back."""
+    started(workstation.add_box().root)
+    await workstation.once()
+    shutil.rmtree(workstation.data / PLANNED)
+    workstation.settings()
+    with workstation.program("catalogue.committed") as process:
+        await until(lambda: process.poll() is not None)
+    assert process.returncode == -signal.SIGKILL
+    await workstation.once()
+    assert directories(workstation) == []
+    assert workstation.catalogue("SELECT gone FROM experiments") == [(1,)]
+    workstation.audit()
+
+
+async def test_manifest_of_a_newer_harvestd_is_never_replaced(workstation: Workstation) -> None:
+    """A directory with a manifest that can't be read yet is no place for a run that is found: nothing in it changes."""
+    started(workstation.add_box().root)
+    await workstation.once()
+    for part in workstation.state.glob("catalogue.sqlite*"):
+        part.unlink()
+    manifest = workstation.data / PLANNED / MANIFEST
+    manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 2', 1))
+    before = tree(workstation.data / PLANNED)
+    for _ in range(2):
+        await workstation.once()
+        assert tree(workstation.data / PLANNED) == before
+    assert len(directories(workstation)) == 2

@@ -95,19 +95,14 @@ class Catalogue:
 
         return await anyio.to_thread.run_sync(query)
 
-    async def move_experiment(self, after: ExperimentRecord, *displaced: ExperimentRecord) -> None:
-        """Record that an experiment's directory has another name now, and all that is in it; raises `RejectedPath`.
-
-        `displaced`: experiments without any file that had that name, as they are called from now on.
-        """
+    async def move_experiment(self, after: ExperimentRecord) -> None:
+        """Record that an experiment's directory has another name now, and all that is in it; raises `RejectedPath`."""
         before = self.knowledge.files_of(after.id)
         files = [replace(file, target=_inside(after, file.target)) for file in before]
         links = self.knowledge.links_in(self.knowledge.experiment(after.id).directory)
         moved = {_inside(after, path): target for path, target in links.items()}
 
         def change(connection: Connection) -> None:
-            for experiment in displaced:
-                update_one(connection, _experiment(experiment).values(rows.experiment_row(experiment)))
             values = {**rows.experiment_row(after), "renaming": None}
             update_one(connection, _experiment(after).values(values))
             connection.execute(delete(schema.files).where(schema.files.c.experiment == after.id))
@@ -123,8 +118,7 @@ class Catalogue:
             self.knowledge.forget_file(file)
         for path in links:
             self.knowledge.forget_link(path)
-        for experiment in (*displaced, after):
-            self.knowledge.learn_experiment(experiment)
+        self.knowledge.learn_experiment(after)
         for file in files:
             self.knowledge.learn_file(file)
         for path, target in moved.items():

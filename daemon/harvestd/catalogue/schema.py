@@ -2,12 +2,24 @@
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.types import TypeDecorator
 
 from harvestd.convention.paths import decoded, encoded
 
-HEAD = "0006"
+HEAD = "0007"
 """The migration that makes exactly these tables."""
 
 metadata = MetaData()
@@ -20,8 +32,17 @@ def stored(value: str) -> str | bytes:
     try:
         value.encode()
     except UnicodeEncodeError:
-        return encoded(value)
+        # A name has lone surrogates for its bytes; other text may have any, as JSON and YAML can spell them.
+        return value.encode("utf-8", "surrogateescape" if _is_of_bytes(value) else "surrogatepass")
     return value
+
+
+def _is_of_bytes(value: str) -> bool:
+    try:
+        encoded(value)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class PathText(TypeDecorator[str]):
@@ -67,13 +88,15 @@ experiments = Table(
     "experiments",
     metadata,
     Column("id", String, primary_key=True),
-    Column("directory", String, nullable=False, unique=True),
+    Column("directory", PathText, nullable=False),
     Column("name", String, nullable=False),
     Column("created", Float, nullable=False),
-    Column("moved_to", String),
+    Column("moved_to", PathText),
     Column("aliases", String, nullable=False, server_default="[]"),
     Column("gone", Boolean, nullable=False, server_default="0"),
     Column("renaming", String),
+    # One that a person took away gives its name up: a person may give it to another one.
+    Index("experiments_by_directory", "directory", unique=True, sqlite_where=text("gone = 0")),
 )
 
 runs = Table(
@@ -142,7 +165,7 @@ eval_configs = Table(
     Column("storage", String, primary_key=True),
     Column("place", PathText, primary_key=True),
     Column("version", String, nullable=False),
-    Column("training_run", String),
+    Column("training_run", PathText),
 )
 
 requests = Table(

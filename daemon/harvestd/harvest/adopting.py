@@ -18,8 +18,10 @@ from harvestd.convention.placing import UNFILED
 from harvestd.convention.records import ExperimentRecord, RunRecord
 from harvestd.errors import Fatal
 from harvestd.store.failures import Conflict, Damaged, Refused
-from harvestd.store.manifest_file import read_manifest
+from harvestd.store.manifest_file import NAME as MANIFEST
+from harvestd.store.manifest_file import manifest_owner, read_manifest
 from harvestd.store.root import DataRoot
+from harvestd.store.versions import set_aside
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
 
@@ -50,6 +52,8 @@ async def adopt_orphans(catalogue: "Catalogue", root: DataRoot) -> list[str]:
             made.append(experiment)
             at_home[directory] = experiment.id
         whose[identifier] = at_home[directory]
+        if whose[identifier] != identifier:
+            await anyio.to_thread.run_sync(_set_manifest_aside, root, directory, identifier)
         runs += [replace(run, experiment=at_home[directory]) for run in own]
     for run in (each for each in orphans.runs if each.experiment not in whose):
         experiment_id = _experiment_by_files(catalogue.knowledge, run)
@@ -73,6 +77,15 @@ async def adopt_orphans(catalogue: "Catalogue", root: DataRoot) -> list[str]:
         error="rows were found whose experiment is not on record",
     )
     return sorted(set(whose.values()))
+
+
+def _set_manifest_aside(root: DataRoot, directory: str, owner: str) -> None:
+    """Move a directory's manifest among the versions where it is of an experiment that is another one now."""
+    try:
+        if manifest_owner(root, LocalPath((directory,))) == owner:
+            set_aside(root, LocalPath((directory, MANIFEST)))
+    except (Damaged, Refused, Fatal, Conflict):
+        return
 
 
 def _directories(orphans: Orphans) -> dict[str, str]:

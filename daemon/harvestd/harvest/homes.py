@@ -5,24 +5,32 @@ on purpose: its records are dropped, and nothing is fetched behind a person's ba
 when a person makes an empty directory of its name.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from itertools import count
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
 from msgspec.structs import replace
 
+from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.records import ExperimentRecord
 from harvestd.errors import Fatal
 from harvestd.store.failures import Conflict, Damaged, Refused
-from harvestd.store.manifest_file import read_manifest
+from harvestd.store.manifest_file import manifest_owner
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
     from harvestd.harvest.house import House
+
+_OF_A_NEWER_ONE = "a manifest of a newer harvestd"
+"""In place of an experiment's id."""
+_LONGEST = 100
+"""Characters of a name that gets a number."""
 
 
 class Homes:
@@ -33,6 +41,8 @@ class Homes:
         self._root = root
         self._seen: tuple[int, int] | None = None
         """The data root's own times when it was looked at last: they change with each name in it."""
+        self._inodes: dict[str, int] = {}
+        """Of the names in it, as they were then: two directories that changed names differ by them."""
 
     async def look(self) -> None:
         """Bring what is known of directories up to what stands there. Raises `HaltedForSafety`."""
@@ -40,60 +50,133 @@ class Homes:
         if now == self._seen:
             return
         async with self._house.places.moving():
-            knowledge = self._house.catalogue.knowledge
-            standing = set(await anyio.to_thread.run_sync(self._root.listing, None))
-            experiments = knowledge.experiments()
-            absent = [each for each in experiments if not each.gone and self._is_absent(each, standing)]
-            back = [each for each in experiments if each.gone]
-            if absent or back:
-                known = {each.directory for each in experiments if not each.gone}
-                found = await anyio.to_thread.run_sync(self._by_id, standing - known)
-                for each in (*absent, *back):
-                    by_name = each.directory if each.directory in standing else None
-                    await self._follow(each, found.get(each.id, by_name))
+            listing = await anyio.to_thread.run_sync(self._root.listing, None)
+            standing = set(listing)
+            inodes = {name: answer.st_ino for name, answer in listing.items()}
+            replaced = {name for name in standing if self._inodes.get(name, inodes[name]) != inodes[name]}
+            here = [each for each in self._knowledge.experiments() if not each.gone and self._has_files(each)]
+            gone = [each for each in self._knowledge.experiments() if each.gone]
+            absent = any(each.directory not in standing for each in here)
+            if absent or gone or replaced or self._seen is None:
+                # Where one is absent, it may be under the name of another one that was moved as well.
+                asked = standing if absent else standing - {each.directory for each in here} | replaced
+                owners = await anyio.to_thread.run_sync(self._owners, asked)
+                self._reserve(owners)
+                await self._follow_all(here, gone, standing, owners)
+            self._inodes = inodes
         self._seen = now
 
     def _times(self) -> tuple[int, int]:
         return self._root.times()
 
-    def _is_absent(self, experiment: ExperimentRecord, standing: set[str]) -> bool:
-        return experiment.directory not in standing and bool(self._house.catalogue.knowledge.files_of(experiment.id))
+    @property
+    def _knowledge(self) -> Knowledge:
+        return self._house.catalogue.knowledge
 
-    def _by_id(self, names: Iterable[str]) -> dict[str, str]:
-        """Give the directories that hold a manifest, by its experiment's id; of copies the first."""
-        found: dict[str, str] = {}
+    def _has_files(self, experiment: ExperimentRecord) -> bool:
+        return bool(self._knowledge.files_of(experiment.id))
+
+    def _owners(self, names: Iterable[str]) -> dict[str, str | None]:
+        """Return the ids of the experiments whose manifests are in these directories; None where there is none."""
+        found: dict[str, str | None] = {}
         for name in sorted(names):
             try:
-                manifest = read_manifest(self._root, LocalPath((name,)))
-            except (Damaged, Refused, Fatal, RejectedPath, Conflict):
+                found[name] = manifest_owner(self._root, LocalPath((name,)))
+            except Fatal:
+                found[name] = _OF_A_NEWER_ONE
+            except (Damaged, Refused, RejectedPath, Conflict):
                 continue  # a person's own, or one that says nothing: no home of ours
-            if manifest is not None:
-                found.setdefault(manifest.experiment.id, name)
         return found
 
-    async def _is_nowhere(self, experiment: ExperimentRecord) -> bool:
-        """Ask for the directory itself: a listing may be behind what stands there."""
-        return await anyio.to_thread.run_sync(self._root.stat, LocalPath((experiment.directory,))) is None
+    def _reserve(self, owners: Mapping[str, str | None]) -> None:
+        """Keep new experiments out of directories with the manifest of an experiment that is not on record."""
+        for name, owner in owners.items():
+            if owner is not None and not self._knowledge.has_experiment(owner):
+                self._knowledge.reserve(name)
 
-    async def _follow(self, experiment: ExperimentRecord, directory: str | None) -> None:
-        catalogue = self._house.catalogue
-        if directory is not None:
-            aliases = [each for each in experiment.aliases if each != directory]
-            if directory != experiment.directory:
-                aliases.append(experiment.directory)
-            moved_to = None if directory == experiment.name.directory else directory
-            after = replace(experiment, moved_to=moved_to, aliases=tuple(aliases), gone=False)
-            await catalogue.move_experiment(after)
-            self._house.touch([after.id])
-            log = get_logger().bind(experiment=after.directory, path=after.directory, old=experiment.directory)
-            log.info(Event.EXPERIMENT_RENAMED, sources={"directory": "a person moved it"})
-        elif not experiment.gone and await self._is_nowhere(experiment):
-            await catalogue.forget_files(catalogue.knowledge.files_of(experiment.id))
-            await catalogue.forget_links(list(catalogue.knowledge.links_in(experiment.directory)))
-            await catalogue.save_experiment(replace(experiment, gone=True))
+    async def _follow_all(
+        self,
+        here: Sequence[ExperimentRecord],
+        gone: Sequence[ExperimentRecord],
+        standing: AbstractSet[str],
+        owners: Mapping[str, str | None],
+    ) -> None:
+        by_id: dict[str, str] = {}
+        for name, owner in owners.items():
+            if owner is not None:
+                by_id.setdefault(owner, name)  # of copies the first
+        away = [each for each in here if not self._is_in_place(each, standing, owners)]
+        for each in away:
+            if each.id not in by_id:
+                await self._take_away(each, standing)
+        for each in (*away, *gone):
+            if each.id in by_id:
+                await self._follow(each, by_id[each.id], standing)
+        for each in gone:
+            # A person who makes an empty directory of its name wants it again.
+            is_bare = each.directory in owners and owners[each.directory] is None
+            if each.id not in by_id and is_bare and self._holder_of(each.directory) is None:
+                await self._follow(each, each.directory, standing)
+
+    def _is_in_place(
+        self, experiment: ExperimentRecord, standing: AbstractSet[str], owners: Mapping[str, str | None]
+    ) -> bool:
+        """Return whether an experiment's directory is there, and not with another known one's manifest in it."""
+        owner = owners.get(experiment.directory)
+        is_foreign = owner is not None and owner != experiment.id and self._knowledge.has_experiment(owner)
+        return experiment.directory in standing and not is_foreign
+
+    def _holder_of(self, directory: str) -> ExperimentRecord | None:
+        """Return the experiment that has a directory of this name and is not gone."""
+        experiments = self._knowledge.experiments()
+        return next((each for each in experiments if not each.gone and each.directory == directory), None)
+
+    async def _take_away(self, experiment: ExperimentRecord, standing: AbstractSet[str]) -> None:
+        """Record that an experiment's directory is nowhere."""
+        place = LocalPath((experiment.directory,))
+        if experiment.directory not in standing and await anyio.to_thread.run_sync(self._root.stat, place) is not None:
+            return  # the listing was behind what stands there
+        await self._house.catalogue.record_gone(experiment)
+        get_logger().warning(
+            Event.EXPERIMENT_GONE,
+            experiment=experiment.directory,
+            path=experiment.directory,
+            hint="nothing of it is fetched; put it back, or make an empty directory of its name to have it again",
+        )
+
+    async def _follow(self, experiment: ExperimentRecord, directory: str, standing: AbstractSet[str]) -> None:
+        """Record that an experiment's directory is this one now; that it is nowhere if its files can't be below it."""
+        aliases = [each for each in experiment.aliases if each != directory]
+        if directory != experiment.directory:
+            aliases.append(experiment.directory)
+        moved_to = None if directory == experiment.name.directory else directory
+        after = replace(experiment, moved_to=moved_to, aliases=tuple(aliases), gone=False)
+        try:
+            await self._make_room(after)
+            await self._house.catalogue.move_experiment(after)
+        except RejectedPath as error:
             get_logger().warning(
-                Event.EXPERIMENT_GONE,
+                Event.FILE_CONFLICT,
                 experiment=experiment.directory,
-                path=experiment.directory,
-                hint="nothing of it is fetched; put it back, or make an empty directory of its name to have it again",
+                path=directory,
+                error=f"what was filed in it can't be filed below this name: {error}",
+                hint="give the directory another name",
             )
+            if not experiment.gone:
+                await self._take_away(experiment, standing)
+            return
+        self._house.touch([after.id])
+        log = get_logger().bind(experiment=after.directory, path=after.directory, old=experiment.directory)
+        log.info(Event.EXPERIMENT_RENAMED, sources={"directory": "a person moved it"})
+
+    async def _make_room(self, after: ExperimentRecord) -> None:
+        """Record another name for the experiment that has this one's on record: the directory is not its own any more.
+
+        Nothing of it is here, or it is about to be followed to where it is.
+        """
+        holder = self._holder_of(after.directory)
+        if holder is None or holder.id == after.id:
+            return
+        names = (f"{holder.directory[:_LONGEST]}_{number}" for number in count(2))
+        free = next(name for name in names if not self._knowledge.is_directory_taken(name))
+        await self._house.catalogue.move_experiment(replace(holder, moved_to=free))

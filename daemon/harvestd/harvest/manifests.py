@@ -13,11 +13,11 @@ from harvestd.convention.layout import LeftOut as NotFetched
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.placing import UNFILED
 from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
-from harvestd.errors import DiskFull, Retry
+from harvestd.errors import DiskFull, Fatal, Retry
 from harvestd.harvest.house import House
-from harvestd.store.failures import Conflict, Refused
+from harvestd.store.failures import Conflict, Damaged, Refused
 from harvestd.store.manifest import Experiment, FiledFile, FileState, LeftOut, MadeLink, Manifest, NamePart, Run
-from harvestd.store.manifest_file import write_manifest
+from harvestd.store.manifest_file import manifest_owner, write_manifest
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
@@ -119,8 +119,22 @@ class Manifests:
 
 
 def _write(root: DataRoot, directory: LocalPath, manifest: Callable[[], Manifest]) -> None:
-    """Make and write a manifest, in a worker thread: the event loop does not wait for thousands of lines."""
-    write_manifest(root, directory, manifest())
+    """Make and write a manifest, in a worker thread: the event loop does not wait for thousands of lines.
+
+    Raises `Conflict` where the manifest of another experiment is there, or of a newer harvestd: neither is replaced.
+    """
+    made = manifest()
+    try:
+        owner = manifest_owner(root, directory)
+    except Damaged:
+        owner = None  # it says nothing any more, and is written anew
+    except Fatal as error:
+        raise Conflict(str(error), hint=error.hint) from error
+    if owner is not None and owner != made.experiment.id:
+        raise Conflict(
+            f"the manifest of another experiment is there: {owner}", hint="move one of both directories away"
+        )
+    write_manifest(root, directory, made)
 
 
 def _head(experiment: ExperimentRecord) -> Experiment:

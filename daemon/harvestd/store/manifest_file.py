@@ -4,6 +4,7 @@ What is read was perhaps edited by hand, so every value is checked; what is wron
 manifest of a newer format is never guessed at and never replaced: that is `Fatal`.
 """
 
+import re
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
@@ -11,7 +12,7 @@ from typing import Final
 from harvestd.convention.paths import LocalPath
 from harvestd.errors import Fatal
 from harvestd.json_text import indented_json, json_value
-from harvestd.store.failures import Damaged, shown
+from harvestd.store.failures import Damaged, shown, translating
 from harvestd.store.fields import Fields
 from harvestd.store.manifest import FORMAT, Experiment, FiledFile, FileState, LeftOut, MadeLink, Manifest, NamePart, Run
 from harvestd.store.root import DataRoot
@@ -21,6 +22,8 @@ NAME: Final = "manifest.json"
 _LIMIT: Final = 256 << 20
 """Bytes; some hundred thousand files."""
 
+_HEAD: Final = re.compile(rb'\{\s*"format":\s*(\d{1,9}),\s*"experiment":\s*\{\s*"id":\s*"([ -!#-\[\]-~]*)"')
+_HEAD_SIZE: Final = 4096
 _HINT: Final = "set it aside; harvestd writes a new one from the catalogue"
 
 
@@ -39,6 +42,23 @@ def read_manifest(root: DataRoot, directory: LocalPath) -> Manifest | None:
     except FileNotFoundError:
         return None
     return from_json(content, shown(directory / NAME))
+
+
+def manifest_owner(root: DataRoot, directory: LocalPath) -> str | None:
+    """Return the id of the experiment whose manifest is in `directory`; None where there is none.
+
+    Reads no more than the beginning where harvestd wrote it. Raises as `read_manifest`.
+    """
+    place = directory / NAME
+    try:
+        with translating(place), root.reading(place) as file:
+            head = _HEAD.match(file.read(_HEAD_SIZE))
+    except FileNotFoundError:
+        return None
+    if head is not None and int(head[1]) <= FORMAT:
+        return head[2].decode("ascii")
+    manifest = read_manifest(root, directory)
+    return manifest.experiment.id if manifest is not None else None
 
 
 def to_json(manifest: Manifest) -> bytes:
