@@ -8,7 +8,7 @@ import pytest
 
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
-from harvestd.demo.writers import RunWriter, evals_of_run
+from harvestd.demo.writers import BatchEvalWriter, RunWriter, evals_of_run
 from harvestd.errors import ExitCode
 from support.command import Ended, harvestd_command
 from support.house import Workstation
@@ -132,3 +132,25 @@ async def test_running_daemon_names_at_once_or_at_the_end(workstation: Workstati
         done = await anyio.to_thread.run_sync(asking, workstation, "name", RUN.name, "better", "--json")
         assert done.document["outcome"] == f"{GIVEN.replace('ablation', 'better')} now"
     workstation.audit()
+
+
+async def test_list_of_experiments(workstation: Workstation) -> None:
+    """The newest run first; an eval counts once, whatever its batch repeats; one without a run is not finished."""
+    box = workstation.add_box()
+    newer = RunSpec(timestamp="2025-08-21_00-00-00", total_steps=8)
+    for run in (RUN, newer):
+        writer = RunWriter(box.root, run)
+        writer.start()
+        writer.log_until(2)
+    batch = BatchEvalWriter(box.root, EvalSpec(RUN, questions=5))
+    batch.start((2, 4))
+    for step in (2, 4):
+        batch.evaluate(step)
+    batch.finish()
+    alone = RunSpec(timestamp="2025-08-19_00-00-00", total_steps=8)
+    evals_of_run(box.root, EvalSpec(alone, questions=5)).evaluate(2)
+    await workstation.once()
+    assert asking(workstation, "name", alone.name, "alone").code == ExitCode.OK
+    listed = asking(workstation, "experiments", "--json").document["experiments"]
+    assert [(each["runs"], each["evals"]) for each in listed] == [([newer.name], 0), ([RUN.name], 2), ([alone.name], 1)]
+    assert [(each["state"], each["finished"]) for each in listed] == [("running", False)] * 2 + [(None, False)]

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from harvestd.convention import strides
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
 from harvestd.harvest import idling
+from support.command import Ended, harvestd_command
 from support.house import GpuBox, Workstation
 from support.waiting import Said, events, until
 
@@ -87,3 +89,30 @@ async def test_a_box_that_does_nothing_is_told(workstation: Workstation, monkeyp
         await anyio.to_thread.run_sync(writer.log_step, 4)
         await until(lambda: len(events(said, "host.idle")) == asked + 1, PATIENCE)
     assert {each["cost"] for each in events(said, "host.idle")} == {None}
+
+
+async def test_a_run_that_crashed_is_said_to_have_died(workstation: Workstation, box: GpuBox, tmp_path: Path) -> None:
+    """Not that it runs, with hours left: each list and the README say so, and its experiment can be named."""
+    smi = tmp_path / "bin" / "nvidia-smi"
+    smi.write_text("#!/bin/sh\ncase $1 in *compute-apps*) ;; *) echo NVIDIA H100;; esac\n")
+    writer = RunWriter(box.root, RUN)
+    writer.start()
+    writer.log_until(3)
+    async with workstation.running(verdict={"idle_for": "2s"}) as said:
+        await until(lambda: events(said, "run.died", run_id=RUN.name, host="gpu-a"), PATIENCE)
+
+        def asked(*arguments: str) -> Ended:
+            return harvestd_command("-c", workstation.config, *arguments)
+
+        for command in ("runs", "status"):
+            done = await anyio.to_thread.run_sync(asked, command, "--json")
+            (run,) = done.document["runs"]
+            assert (run["state"], run["seconds_left"], run["finished"]) == ("died", None, False)
+            assert run["state_since"] is not None
+        (experiment,) = (await anyio.to_thread.run_sync(asked, "experiments", "--json")).document["experiments"]
+        assert (experiment["state"], experiment["finished"]) == ("died", False)
+        done = await anyio.to_thread.run_sync(asked, "name", RUN.name, "ablation", "--json")
+        assert done.document["settled"], done.err
+        readme = next(workstation.data.glob("ablation_*")) / "README.md"
+        await until(lambda: readme.exists() and b"died since" in readme.read_bytes(), PATIENCE)
+    workstation.audit()

@@ -10,6 +10,7 @@ from harvestd.catalogue import reading
 from harvestd.catalogue.opening import open_catalogue
 from harvestd.cli import explaining, overview, showing
 from harvestd.cli.places import LocalPlace, RemotePlace
+from harvestd.cli.standings import Standings
 from harvestd.cli.tables import Styled
 from harvestd.convention.artifacts import Kind
 from harvestd.convention.facts import ConfigFacts
@@ -198,8 +199,8 @@ async def test_no_catalogue_is_an_empty_one(tmp_path: Path) -> None:
 async def test_running_and_finished_runs(connection: Connection) -> None:
     """A run that is under way shows its newest step of how many."""
     (shown,) = showing.find(connection, "run_1").runs
-    row = overview.run_row(shown, {ONE.id: ONE})
+    row = overview.run_row(shown, {ONE.id: ONE}, Standings(connection))
     assert row[:4] == ("run_1", "gpu-a", "3/8", "-")
     assert row[-1] == ONE.directory
-    (document,) = overview.run_documents([shown], {})
+    (document,) = overview.run_documents([shown], {}, Standings(connection))
     assert (document["step"], document["total_steps"], document["finished"]) == (3, 8, False)

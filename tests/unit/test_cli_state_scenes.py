@@ -13,7 +13,7 @@ def state(**others: object) -> Document:
     """Give the document of a daemon without hosts."""
     daemon = {"version": "0", "pid": 4711, "started": 0.0, "paused": False, "stuck": "", "free_bytes": 1}
     counts = {"hosts": 0, "connected": 0}
-    return {"daemon": daemon, "counts": counts, "hosts": [], "transfers": [], "runs": [], **others}
+    return {"at": 1e9, "daemon": daemon, "counts": counts, "hosts": [], "transfers": [], "runs": [], **others}
 
 
 def host(name: str, **others: object) -> Document:
@@ -72,16 +72,19 @@ def test_a_host_shows_verdict_and_cost() -> None:
 
 
 def test_transfers_runs_and_events_are_taken_over() -> None:
-    """Runs that ended are left out, and the newest event stands first with what tells most."""
+    """Runs that ended long ago are left out, and the newest event stands first with what tells most."""
     transfer = {
         "host": "a", "what": "/m/model", "moved_bytes": 1, "size_bytes": None, "rate": None, "seconds_left": None
     }  # fmt: skip
-    run = {"name": "r", "host": "a", "step": 40, "seconds_left": 9.0, "finished": False}
+    run = {"name": "r", "host": "a", "step": 40, "seconds_left": 9.0, "state": "running", "state_since": None}
+    died = {**run, "name": "d", "seconds_left": None, "state": "died", "state_since": 1e9 - 60}
+    over = [{**run, "state": "finished"}, {**died, "state_since": 1e9 - 1e6}, {**run, "state": "unknown"}]
     first = {"timestamp": "2025-08-20T03:31:43.000001Z", "level": "info", "event": "host.connected", "host": "a"}
     second = {**first, "event": "file.downloaded", "bytes": 3, "path": "w/x/y"}
-    found = scene_of(state(transfers=[transfer], runs=[run, {**run, "finished": True}]), (first, second))
+    found = scene_of(state(transfers=[transfer], runs=[run, died, *over]), (first, second))
     assert found.transfers == (TransferLine("a", "/m/model", 1, None),)
-    assert found.runs == (RunLine("r", "a", "40", 9.0),)
+    assert found.runs[0] == RunLine("r", "a", "40", 9.0, Styled("running", ""))
+    assert [(line.name, line.state.style) for line in found.runs[1:]] == [("d", "red")]
     assert found.events == (
         EventLine("03:31:43", "info", "file.downloaded", "a x/y"),
         EventLine("03:31:43", "info", "host.connected", "a"),

@@ -12,6 +12,7 @@ from harvestd.convention.facts import TrainingInfo
 from harvestd.convention.layout import Survey
 from harvestd.convention.lives import Life
 from harvestd.convention.records import RunRecord
+from harvestd.convention.run_status import RunStatus, RunTrouble
 from harvestd.convention.selection import Selection
 from harvestd.convention.sightings import Sightings
 from harvestd.convention.snapshot import Version
@@ -41,6 +42,10 @@ class Clock:
     def monotonic(self) -> float:
         """Give the time."""
         return self.now
+
+    def time(self) -> float:
+        """Give the time of day, by which what is found is put on record."""
+        return self.now + 1e9
 
 
 class Shown:
@@ -84,6 +89,16 @@ class Watched:
             line = f'{{"step": {step}, "loss": {loss}, "kl": NaN}}'.encode()
             self.stalling.heard(record(name), [line], behind=0)
 
+    def heard(self, step: int, *, loss: str = "0.5", trouble: RunTrouble | None = None) -> RunTrouble | None:
+        """Let a run that is on record with `trouble` take a step; gives what is wrong with it then."""
+        line = f'{{"step": {step}, "loss": {loss}}}'.encode()
+        return self.stalling.heard(replace(record(T), trouble=trouble), [line], behind=0)
+
+    def trouble(self) -> RunTrouble | None:
+        """Give what is on record of the first run."""
+        known = self.house.catalogue.knowledge.run_at(HOST.identity, record(T).place)
+        return known.trouble if known else None
+
     async def silent(self, seconds: float) -> int:
         """Let time pass and look; gives how many stalled runs were told so far."""
         self.clock.now += seconds
@@ -93,13 +108,13 @@ class Watched:
 
 @pytest.fixture
 async def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
-    """Give a house that listens to two runs."""
+    """Give a house that listens to two runs, one of which has finished."""
     clock = Clock()
     monkeypatch.setattr(stalling, "time", clock)
     house = House.of(Settings(), Silent())
     house.catalogue = open_catalogue(tmp_path, "root")
-    for name in (T, OTHER):
-        await house.catalogue.save_run(record(name))
+    await house.catalogue.save_run(record(T))
+    await house.catalogue.save_run(replace(record(OTHER), final=TrainingInfo(step=5)))
     return Watched(house, clock, [])
 
 
@@ -128,15 +143,58 @@ async def test_a_run_that_falls_silent_is_told_once(watched: Watched) -> None:
 
 
 @pytest.mark.parametrize(
-    ("processes", "expected"), [(0, 0), (1, 1), (None, 1)], ids=["died", "hangs", "nobody can tell"]
+    ("processes", "stalled", "status"),
+    [(0, 0, RunStatus.DIED), (1, 1, RunStatus.STALLED), (None, 1, RunStatus.STALLED)],
+    ids=["died", "hangs", "nobody can tell"],
 )
-async def test_a_run_that_died_has_not_stalled(watched: Watched, processes: int | None, expected: int) -> None:
-    """Where no GPU process is left it will never go on; nobody is asked twice about one silence."""
+async def test_a_run_that_died_has_not_stalled(
+    watched: Watched, processes: int | None, stalled: int, status: RunStatus
+) -> None:
+    """Where no GPU process is left it will never go on; what it is stays on record, and is told once."""
     watched.goes(1, 2, 3, 4, 5)
     watched.shown.known = replace(BUSY, gpu_processes=processes)
-    assert await watched.silent(700) == expected
-    assert await watched.silent(700) == expected
+    assert await watched.silent(700) == stalled
+    fell_silent = watched.clock.time() - 700
+    assert watched.trouble() == RunTrouble(status, fell_silent)
+    assert await watched.silent(100) == stalled
     assert watched.shown.asked == 1
+    assert await watched.silent(700) == stalled
+    assert watched.trouble() == RunTrouble(status, fell_silent)
+    assert len(events(watched.said, "run.died", run_id=T)) == 1 - stalled
+
+
+async def test_a_stalled_run_whose_process_ends_has_died(watched: Watched) -> None:
+    """Its host is asked again while it is silent, and not any more once it died; a line of its log takes all back."""
+    watched.goes(1, 2, 3, 4, 5)
+    assert await watched.silent(700) == 1
+    watched.shown.known = replace(BUSY, gpu_processes=0)
+    assert await watched.silent(700) == 1
+    trouble = watched.trouble()
+    assert trouble is not None
+    assert trouble.status is RunStatus.DIED
+    asked = watched.shown.asked
+    await watched.silent(7000)
+    assert watched.shown.asked == asked
+    assert watched.heard(6) is None
+
+
+async def test_a_run_that_was_dead_before_anybody_listened_is_found(watched: Watched) -> None:
+    """Nothing of it moves, and no process is left: it has died, whatever its pace was."""
+    await watched.house.catalogue.save_run(record(OTHER))
+    watched.shown.known = replace(BUSY, gpu_processes=0)
+    await watched.silent(20)
+    assert {str(each["run_id"]) for each in events(watched.said, "run.died")} == {T, OTHER}
+    assert watched.trouble() == RunTrouble(RunStatus.DIED, 1e9 + 1000 - 3600)
+
+
+async def test_a_run_that_diverged_stays_so_over_a_restart(watched: Watched) -> None:
+    """Another process heard its loss get lost; only a finite one says that it is well."""
+    trouble = RunTrouble(RunStatus.DIVERGED, 5.0)
+    assert watched.heard(1, loss="NaN", trouble=trouble) == trouble
+    assert watched.heard(2, trouble=trouble) is None
+    found = watched.heard(3, loss="NaN")
+    assert found is not None
+    assert found.status is RunStatus.DIVERGED
 
 
 async def test_a_run_of_a_host_that_ends_has_not_stalled(watched: Watched) -> None:
@@ -156,6 +214,7 @@ async def test_a_finished_run_never_stalls(watched: Watched) -> None:
 
 async def test_the_next_run_of_a_sweep_ends_the_one_before(watched: Watched) -> None:
     """What works on the GPUs then is the next; one beside it that began earlier proves nothing."""
+    await watched.house.catalogue.save_run(record(OTHER))
     watched.goes(1, 2, 3, 4, 5)
     watched.goes(1, 2, 3, 4, 5, name=OTHER)
     assert await watched.silent(590) == 0

@@ -5,6 +5,7 @@ It is made from what is in memory, asks no box and no disk, and is as long as th
 
 import time
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from harvestd import __version__
 from harvestd.api.source import Source
 from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.records import RunRecord
+from harvestd.convention.run_status import Standing, standing
 from harvestd.harvest.house import House
 from harvestd.harvest.judged import Judged
 from harvestd.harvest.tally import HostTally
@@ -34,6 +36,7 @@ def state(source: Source, free_bytes: int) -> Document:
     knowledge = house.catalogue.knowledge if house.knows.is_set() else Knowledge()
     present = sorted(house.present.values(), key=lambda host: host.name)
     runs = knowledge.runs()
+    standing_of = partial(_standing, source=source, now=time.time())
     return {
         "version": VERSION,
         "at": time.time(),
@@ -47,7 +50,7 @@ def state(source: Source, free_bytes: int) -> Document:
         },
         "hosts": [_host(host, house, tally.of(host.name)) for host in present],
         "transfers": [_transfer(way) for way in house.under_way.all()],
-        "runs": [_run(run, knowledge) for run in islice(sorted(runs, key=_order), _MOST_RUNS)],
+        "runs": [_run(run, knowledge, standing_of(run)) for run in islice(sorted(runs, key=_order), _MOST_RUNS)],
         "counts": {
             "hosts": len(present),
             "connected": len(tally.connected),
@@ -119,10 +122,23 @@ def _transfer(way: Way) -> Document:
 
 def _order(run: RunRecord) -> tuple[bool, tuple[int, ...], str]:
     """Sort what is being written first, then the newest: names of runs hold their time."""
-    return run.finished, tuple(-ord(character) for character in run.name), run.host
+    return run.is_over, tuple(-ord(character) for character in run.name), run.host
 
 
-def _run(run: RunRecord, knowledge: Knowledge) -> Document:
+def _standing(run: RunRecord, source: Source, now: float) -> Standing:
+    """Return how a run is doing at `now`, by its record and by the host that showed it first."""
+    hosts = source.house.hosts
+    return standing(
+        finished=run.finished,
+        trouble=run.trouble,
+        step_at=run.step_at,
+        host_seen_at=_unix(source.tally.of(run.host).last_success),
+        host_is_gone=hosts is not None and run.host not in hosts,
+        now=now,
+    )
+
+
+def _run(run: RunRecord, knowledge: Knowledge, found: Standing) -> Document:
     experiment = None if run.experiment is None else knowledge.experiment(run.experiment).directory
     return {
         "id": plain(run.id),
@@ -130,7 +146,9 @@ def _run(run: RunRecord, knowledge: Knowledge) -> Document:
         "host": plain(run.host),
         "experiment": plain(experiment),
         "step": run.step,
-        "seconds_left": plain(run.seconds_left),
+        "seconds_left": plain(run.seconds_left) if found.goes_on else None,
+        "state": found.status.value,
+        "state_since": found.since,
         "finished": run.finished,
     }
 

@@ -112,7 +112,8 @@ class Holding(Immutable):
 def holdings(connection: Connection) -> dict[str | None, Holding]:
     """Give what is here, by experiment; None: unfiled."""
     files = schema.files.c
-    evals = func.count().filter(files.kind == Kind.METRICS)
+    # Of a batch eval, consolidated_metrics.csv says again what each step's own file does.
+    evals = func.count().filter(files.kind == Kind.METRICS, files.target.not_like("%/consolidated_metrics.csv"))
     columns = (files.experiment, func.count(), func.sum(files.size), evals, func.max(files.fetched_at))
     statement = select(*columns).group_by(files.experiment)
     return {experiment: Holding(*found) for experiment, *found in connection.execute(statement)}

@@ -19,6 +19,7 @@ from harvestd.convention.paths import LocalPath
 from harvestd.convention.patterns import Finetuned
 from harvestd.convention.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
 from harvestd.convention.requests import Request, RequestKind
+from harvestd.convention.run_status import RunStatus, RunTrouble
 from harvestd.convention.snapshot import Version
 from harvestd.convention.verdict_documents import text_of, verdict_of_text
 from harvestd.json_text import json_text
@@ -64,6 +65,8 @@ def run_row(run: RunRecord) -> dict[str, Any]:
         "head": run.head,
         "base_model": run.base_model,
         "writer": run.writer,
+        "step_at": run.step_at,
+        "trouble": asdict(run.trouble) if run.trouble else None,
     }
     return {
         "id": run.id,
@@ -100,7 +103,13 @@ def run_of(row: Row[Any]) -> RunRecord:
         head=facts.get("head"),
         base_model=facts.get("base_model"),
         writer=facts.get("writer"),
+        step_at=facts.get("step_at"),
+        trouble=_trouble_of(facts.get("trouble")),
     )
+
+
+def _trouble_of(facts: dict[str, Any] | None) -> RunTrouble | None:
+    return RunTrouble(RunStatus(facts["status"]), facts["since"]) if facts else None
 
 
 def eval_link_row(link: EvalLink) -> dict[str, Any]:

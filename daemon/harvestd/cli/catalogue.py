@@ -12,6 +12,7 @@ from harvestd.cli.loading import settings_of
 from harvestd.cli.output import Page, print_json
 from harvestd.cli.places import LocalPlace, place_of
 from harvestd.cli.presence import daemon_pid
+from harvestd.cli.standings import Standings
 from harvestd.cli.terminal import console_on
 from harvestd.convention.requests import RequestKind
 from harvestd.errors import ExitCode, Fatal
@@ -21,7 +22,9 @@ _HOST_KEYS = """name, address, state, configured, method, first_seen,
   verdict (as of `safe`, or null), judged, idle_since,
   cents_per_hour, cents_since_idle"""
 _RUN_KEYS = """name, host, path, experiment, step, total_steps,
-  seconds_left, finished"""
+  seconds_left, state, state_since, finished
+state is running, stalled (silent), diverged (its loss is no number), died,
+  unknown (not finished, and its host is not watched), or finished"""
 _FILE_KEYS = """path, kind, bytes, sha256, host, from, from_bytes,
   from_modified, fetched, reason"""
 _STATUS = """\b
@@ -82,6 +85,7 @@ def status(flags: Flags, *, watch: bool, as_json: bool) -> ExitCode:
         hosts = overview.hosts(connection, settings)
         runs = reading.runs(connection)
         experiments = reading.experiments(connection)
+        standings = Standings(connection)
         holdings = reading.holdings(connection).values()
         outstanding = [
             request
@@ -96,7 +100,7 @@ def status(flags: Flags, *, watch: bool, as_json: bool) -> ExitCode:
                 "daemon": {"running": pid is not None, "pid": pid or None},
                 "data_root": str(settings.data_root),
                 "hosts": [overview.host_document(host) for host in hosts],
-                "runs": overview.run_documents(runs, experiments),
+                "runs": overview.run_documents(runs, experiments, standings),
                 "experiments": len(experiments),
                 "files": sum(each.files for each in holdings),
                 "bytes": sum(each.size for each in holdings),
@@ -110,7 +114,7 @@ def status(flags: Flags, *, watch: bool, as_json: bool) -> ExitCode:
         page.heading("hosts" if hosts else "no hosts")
         page.table(overview.HOSTS, [overview.host_row(host, watched=pid is not None) for host in hosts])
         page.heading("runs" if runs else "no runs")
-        page.table(overview.RUNS, [overview.run_row(run, experiments) for run in runs])
+        page.table(overview.RUNS, [overview.run_row(run, experiments, standings) for run in runs])
         if outstanding:
             page.heading(f"{len(outstanding)} asked for by hand, outstanding")
         page.heading("at home")
@@ -155,10 +159,11 @@ def runs(flags: Flags, *, as_json: bool) -> None:
     with reading.questions(settings.state) as connection:
         known = reading.runs(connection)
         experiments = reading.experiments(connection)
+        standings = Standings(connection)
     if as_json:
-        print_json({"runs": overview.run_documents(known, experiments)})
+        print_json({"runs": overview.run_documents(known, experiments, standings)})
     elif known:
-        Page().table(overview.RUNS, [overview.run_row(run, experiments) for run in known])
+        Page().table(overview.RUNS, [overview.run_row(run, experiments, standings) for run in known])
     else:
         Page().line("no runs were seen yet")
 

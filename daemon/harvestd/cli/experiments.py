@@ -10,12 +10,15 @@ from harvestd.cli import quantities
 from harvestd.cli.flags import Flags, with_flags, with_json
 from harvestd.cli.loading import settings_of
 from harvestd.cli.output import Page, print_json
+from harvestd.cli.standings import Standings, cell_of
 from harvestd.cli.tables import Column, Row, Styled
 from harvestd.convention.records import ExperimentRecord, RunRecord
+from harvestd.convention.run_status import ORDER, RunStatus, Standing
 from harvestd.convention.values import Immutable
 
 _EXPERIMENTS = """\b
---json: experiments[] {experiment, id, aliases[], gone, runs[], finished, evals, files, bytes, newest}
+--json: experiments[] {experiment, id, aliases[], gone, runs[], state, finished, evals, files, bytes, newest}
+state as of `runs`; null for evals whose run was never seen
 """
 _COLUMNS = (
     Column("EXPERIMENT", wide=True),
@@ -31,16 +34,22 @@ class _View(Immutable):
     experiment: ExperimentRecord
     runs: Sequence[RunRecord]
     holding: reading.Holding
+    standing: Standing | None
+    """Of its run; None where no run was ever seen."""
 
     @property
     def finished(self) -> bool:
-        return all(run.finished for run in self.runs)
+        return self.standing is not None and self.standing.status is RunStatus.FINISHED
+
+    @property
+    def newest_run(self) -> str:
+        return max((run.name for run in self.runs), default="")
 
     @property
     def state(self) -> Styled:
         if self.experiment.gone:
             return Styled("taken away", "yellow")
-        return Styled("finished", "green") if self.finished else Styled("running", "")
+        return Styled("no run seen", "") if self.standing is None else cell_of(self.standing)
 
 
 @click.command(epilog=_EXPERIMENTS)
@@ -68,15 +77,26 @@ def experiments(flags: Flags, *, as_json: bool) -> None:
 
 
 def _views(connection: Connection) -> list[_View]:
-    """Give all experiments, those with the newest run first."""
+    """Return all experiments, those with the newest run first."""
     holdings: Mapping[str | None, reading.Holding] = reading.holdings(connection)
     runs: dict[str | None, list[RunRecord]] = {}
     for run in reading.runs(connection):
         runs.setdefault(run.experiment, []).append(run)
     nothing = reading.Holding(0, 0)
     known = reading.experiments(connection).values()
-    views = [_View(each, runs.get(each.id, []), holdings.get(each.id, nothing)) for each in known]
-    return sorted(views, key=lambda view: (max((run.name for run in view.runs), default=""), view.experiment.directory))
+    standings = Standings(connection)
+    views = [
+        _View(each, own, holdings.get(each.id, nothing), _liveliest([standings.of(run) for run in own if run.was_seen]))
+        for each in known
+        for own in [runs.get(each.id, [])]
+    ]
+    views.sort(key=lambda view: view.experiment.directory)
+    return sorted(views, key=lambda view: view.newest_run, reverse=True)
+
+
+def _liveliest(found: Sequence[Standing]) -> Standing | None:
+    """Return the standing of an experiment's run of which several storages have records; None without any."""
+    return min(found, key=lambda each: ORDER.index(each.status), default=None)
 
 
 def _row(view: _View) -> Row:
@@ -97,6 +117,7 @@ def _document(view: _View) -> dict[str, object]:
         "aliases": list(view.experiment.aliases),
         "gone": view.experiment.gone,
         "runs": [run.name for run in view.runs],
+        "state": view.standing.status.value if view.standing else None,
         "finished": view.finished,
         "evals": view.holding.evals,
         "files": view.holding.files,

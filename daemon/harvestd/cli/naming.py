@@ -15,7 +15,6 @@ from harvestd.cli.output import Page, print_json
 from harvestd.cli.presence import daemon_pid
 from harvestd.cli.waiting import answers
 from harvestd.convention.naming import is_plain
-from harvestd.convention.records import RunRecord
 from harvestd.convention.requests import RequestKind
 from harvestd.errors import ExitCode, Fatal, unwrapped
 from harvestd.harvest.monitor import Silent
@@ -81,17 +80,12 @@ def _subject(settings: Settings, run: str) -> tuple[tuple[str, str], dict[str, o
     with reading.questions(settings.state) as connection:
         waiting = waiting_evals(reading.files_of(connection, None), run)
         known = [each for each in reading.runs(connection) if each.name == run]
-        if waiting is not None and not any(_was_seen(each) for each in known):
+        if waiting is not None and not any(each.was_seen for each in known):
             return _key(waiting), {"run": run}
         shown = showing.find(connection, run)
     if shown.experiment is None:
         raise Fatal(f"{run} has no experiment yet", hint="it gets one when its config.yaml is whole")
     return shown.runs[0].key, {"experiment": shown.experiment.id}
-
-
-def _was_seen(run: RunRecord) -> bool:
-    """Tell whether anybody saw the run itself, and not only evals that were filed by hand."""
-    return run.config_hash is not None
 
 
 def _key(waiting: Waiting) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 from harvestd.catalogue import reading
 from harvestd.catalogue.entries import ENDING, FAILED, GONE, VerdictRecord
 from harvestd.cli import judging, quantities
+from harvestd.cli.standings import Standings, cell_of
 from harvestd.cli.tables import Column, Row, Styled
 from harvestd.convention.records import ExperimentRecord, RunRecord
 from harvestd.convention.values import Immutable
@@ -40,7 +41,6 @@ _STYLES = {
     "lost": "yellow",
     "quarantined": "red",
     FAILED: "red",
-    "finished": "green",
 }
 _ONLY_WITH_A_DAEMON = {"connected", ENDING}
 _NEVER = "never seen"
@@ -123,14 +123,15 @@ def state_of(host: HostView, *, watched: bool) -> Styled:
     return styled(state)
 
 
-def run_row(run: RunRecord, experiments: Mapping[str, ExperimentRecord]) -> Row:
-    """Give a row of `RUNS`."""
+def run_row(run: RunRecord, experiments: Mapping[str, ExperimentRecord], standings: Standings) -> Row:
+    """Return a row of `RUNS`."""
+    standing = standings.of(run)
     return (
         run.name,
         run.host,
         steps_of(run),
-        quantities.NOTHING if run.finished else quantities.duration(run.seconds_left),
-        styled("finished" if run.finished else "running"),
+        quantities.duration(run.seconds_left) if standing.goes_on else quantities.NOTHING,
+        cell_of(standing),
         _directory(run, experiments) or quantities.NOTHING,
     )
 
@@ -181,11 +182,14 @@ def host_document(host: HostView) -> dict[str, object]:
     }
 
 
-def run_documents(runs: Sequence[RunRecord], experiments: Mapping[str, ExperimentRecord]) -> list[dict[str, object]]:
-    """Give runs for a JSON document."""
+def run_documents(
+    runs: Sequence[RunRecord], experiments: Mapping[str, ExperimentRecord], standings: Standings
+) -> list[dict[str, object]]:
+    """Return runs for a JSON document."""
     documents: list[dict[str, object]] = []
     for run in runs:
         step, total = _steps(run)
+        standing = standings.of(run)
         documents.append(
             {
                 "name": run.name,
@@ -194,7 +198,9 @@ def run_documents(runs: Sequence[RunRecord], experiments: Mapping[str, Experimen
                 "experiment": _directory(run, experiments),
                 "step": step,
                 "total_steps": total,
-                "seconds_left": None if run.finished else run.seconds_left,
+                "seconds_left": run.seconds_left if standing.goes_on else None,
+                "state": standing.status.value,
+                "state_since": quantities.timestamp(standing.since),
                 "finished": run.finished,
             }
         )

@@ -56,12 +56,13 @@ class TransferLine(Immutable):
 
 
 class RunLine(Immutable):
-    """One run that is being written."""
+    """One run that goes on or should, or that died lately."""
 
     name: str
     host: str
     steps: str
     seconds_left: float | None
+    state: Styled = Styled("", "")
 
 
 class EventLine(Immutable):

@@ -6,7 +6,7 @@ schema at this moment, is no reason to end.
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -18,6 +18,7 @@ from harvestd.cli.daemon_client import Absent, DaemonClient
 from harvestd.cli.overview import HostView
 from harvestd.cli.presence import process_of_daemon
 from harvestd.cli.scene import HostLine, RunLine, Scene
+from harvestd.cli.standings import Standings, cell_of, is_news
 from harvestd.cli.state_scenes import scene_of
 from harvestd.cli.tables import Styled
 from harvestd.convention.cost import rate
@@ -106,8 +107,9 @@ class _Catalogue:
         with reading.questions(self._settings.state) as connection:
             hosts = overview.hosts(connection, self._settings)
             runs = reading.runs(connection)
+            standings = Standings(connection)
         lines = sorted((_host(host, watched=pid is not None) for host in hosts), key=lambda line: line.urgency)
-        return Scene(self._head(pid, hosts), tuple(lines), runs=tuple(_run(run) for run in runs if not run.finished))
+        return Scene(self._head(pid, hosts), tuple(lines), runs=tuple(_runs(runs, standings)))
 
     def _head(self, pid: int | None, hosts: Sequence[HostView]) -> Styled:
         if pid is None:
@@ -136,5 +138,9 @@ def _host(host: HostView, *, watched: bool) -> HostLine:
     )
 
 
-def _run(run: RunRecord) -> RunLine:
-    return RunLine(run.name, run.host, overview.steps_of(run), run.seconds_left)
+def _runs(runs: Sequence[RunRecord], standings: Standings) -> Iterator[RunLine]:
+    for run in runs:
+        standing = standings.of(run)
+        if is_news(standing.status, standing.since, time.time()):
+            left = run.seconds_left if standing.goes_on else None
+            yield RunLine(run.name, run.host, overview.steps_of(run), left, cell_of(standing))

@@ -123,9 +123,10 @@ def _runs(runs: Sequence[RunLine]) -> Table:
     _fitting(table, "HOST", _NAME)
     _fixed(table, "STEP", 15, right=True)
     _fixed(table, "LEFT", 7, right=True)
+    _fitting(table, "STATE", 20)
     for run in runs:
         left = quantities.duration(run.seconds_left)
-        table.add_row(_text(run.name), _text(run.host), _text(run.steps), _text(left))
+        table.add_row(_text(run.name), _text(run.host), _text(run.steps), _text(left), _cell(run.state))
     return table
 
 

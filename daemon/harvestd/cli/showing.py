@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 from harvestd.catalogue import reading
 from harvestd.cli import asked, left_out, overview, quantities
 from harvestd.cli.output import Page
+from harvestd.cli.standings import Standings
 from harvestd.cli.tables import Column, Row
 from harvestd.convention.layout import LeftOut
 from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
@@ -36,6 +37,7 @@ class Shown(Immutable):
     experiment: ExperimentRecord | None
     """None for a run that has none yet."""
     runs: tuple[RunRecord, ...]
+    standings: Standings
     files: tuple[FileRecord, ...] = ()
     left_out: tuple[tuple[str, LeftOut], ...] = ()
     """As (host, entry)."""
@@ -66,7 +68,7 @@ def find(connection: Connection, name: str) -> Shown:
         experiment_of = experiments.get(named[0].experiment or "")
         if experiment_of:
             return _experiment(connection, experiment_of, runs)
-        return Shown(None, tuple(named), requests=_requests(connection, named))
+        return Shown(None, tuple(named), Standings(connection), requests=_requests(connection, named))
     begun = _begun(wanted, experiments.values(), runs)
     if len(begun) == 1:
         return find(connection, begun[0])
@@ -117,6 +119,7 @@ def _experiment(connection: Connection, experiment: ExperimentRecord, runs: list
     return Shown(
         experiment,
         tuple(own),
+        Standings(connection),
         tuple(reading.files_of(connection, experiment.id)),
         tuple(reading.left_out_of(connection, experiment.id)),
         _requests(connection, own),
@@ -140,7 +143,7 @@ def write(page: Page, shown: Shown) -> None:
             page.line("its directory was taken away here: nothing of it is fetched")
     page.heading("runs")
     experiments = {experiment.id: experiment} if experiment else {}
-    page.table(overview.RUNS[:-1], [overview.run_row(run, experiments)[:-1] for run in shown.runs])
+    page.table(overview.RUNS[:-1], [overview.run_row(run, experiments, shown.standings)[:-1] for run in shown.runs])
     for run in shown.runs:
         page.line(f"{run.host}:{run.place}")
     if shown.requests:
@@ -178,7 +181,7 @@ def document(shown: Shown) -> dict[str, object]:
         "aliases": list(experiment.aliases) if experiment else [],
         "gone": experiment.gone if experiment else False,
         "name": {name: {"value": part.value, "source": part.source} for name, part in parts.items()},
-        "runs": overview.run_documents(shown.runs, experiments),
+        "runs": overview.run_documents(shown.runs, experiments, shown.standings),
         "requests": asked.documents(shown.requests),
         "files": [file_document(file) for file in shown.files],
         "left_out": [

@@ -1,14 +1,16 @@
 """From what the daemon tells over its socket to a scene. Pure; its keys stand in `api/README.md`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from harvestd.catalogue.entries import ENDING
 from harvestd.cli import judging
 from harvestd.cli.overview import styled
 from harvestd.cli.scene import EventLine, HostLine, RunLine, Scene, TransferLine, end_of
+from harvestd.cli.standings import cell_of, is_news
 from harvestd.cli.tables import Styled
 from harvestd.convention.cost import rate
+from harvestd.convention.run_status import RunStatus, Standing
 from harvestd.convention.verdict import Answer, Loss, LossKind, Reason, ReasonKind, Verdict
 
 Document = Mapping[str, Any]
@@ -24,7 +26,7 @@ def scene_of(state: Document, events: Iterable[Document]) -> Scene:
     Raises `KeyError`, `TypeError` or `ValueError` for a document of another version.
     """
     hosts = sorted((_host(host) for host in state["hosts"]), key=lambda line: line.urgency)
-    runs = (_run(run) for run in state["runs"] if not run["finished"])
+    runs = _runs(state["runs"], state["at"])
     told = reversed([_event(event) for event in events])
     return Scene(_head(state), tuple(hosts), tuple(map(_transfer, state["transfers"])), tuple(runs), tuple(told))
 
@@ -71,9 +73,14 @@ def _transfer(transfer: Document) -> TransferLine:
     )
 
 
+def _runs(runs: Iterable[Document], at: float) -> Iterator[RunLine]:
+    yield from (_run(run) for run in runs if is_news(RunStatus(run["state"]), run["state_since"], at))
+
+
 def _run(run: Document) -> RunLine:
     step = "-" if run["step"] is None else str(run["step"])
-    return RunLine(run["name"], run["host"], step, run["seconds_left"])
+    standing = Standing(RunStatus(run["state"]), run["state_since"])
+    return RunLine(run["name"], run["host"], step, run["seconds_left"], cell_of(standing))
 
 
 def _event(event: Document) -> EventLine:

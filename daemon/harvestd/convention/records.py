@@ -5,6 +5,7 @@ from harvestd.convention.facts import ConfigFacts, TrainingInfo
 from harvestd.convention.naming import Evidence, ExperimentName
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.patterns import Finetuned
+from harvestd.convention.run_status import RunTrouble, is_over
 from harvestd.convention.snapshot import Version
 from harvestd.convention.values import Immutable
 
@@ -39,6 +40,10 @@ class RunRecord(Immutable):
     """What the adapter_config.json of one of its checkpoints says; read only where nothing else names the model."""
     writer: str | None = None
     """What the machine that writes it calls itself; it may be another one than `host` of the same storage."""
+    step_at: float | None = None
+    """When `step` was heard, Unix time on our clock."""
+    trouble: RunTrouble | None = None
+    """Why it does not go on as it should, by the last look; None while it does."""
 
     @property
     def evidence(self) -> Evidence:
@@ -50,6 +55,16 @@ class RunRecord(Immutable):
     def finished(self) -> bool:
         """Whether step_final was seen complete."""
         return self.final is not None
+
+    @property
+    def was_seen(self) -> bool:
+        """Whether a host showed it, and not only evals of it that were filed by hand."""
+        return self.config_hash is not None or self.config_version.size >= 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has finished or died, so that nothing of it is written any more."""
+        return is_over(finished=self.finished, trouble=self.trouble)
 
     @property
     def key(self) -> tuple[str, str]:

@@ -71,7 +71,7 @@ async def name_as_asked(house: House, root: DataRoot, request: Request) -> str:
     if not any(each.id == identifier for each in knowledge.experiments()):
         return f"{REFUSED}there is nothing to name any more"
     showing = {each.storage for each in house.showing.values()}
-    if any(not run.finished and run.storage in showing for run in knowledge.runs_of(identifier)):
+    if any(not run.is_over and run.storage in showing for run in knowledge.runs_of(identifier)):
         return ""
     experiment = await name_experiment(house, root, identifier, name)
     called = experiment.name.experiment_name

@@ -85,7 +85,7 @@ class Reports:
     def _note(self) -> None:
         """Take over what changed: files, directories, and what was learned of runs after their files were here."""
         for run in self._house.catalogue.knowledge.runs():
-            facts = (run.experiment, run.step, run.config, run.final)
+            facts = (run.experiment, run.step, run.config, run.final, run.trouble)
             if run.experiment is not None and self._runs.get(run.id, facts) != facts:
                 self._house.unreported.add(run.experiment)
             self._runs[run.id] = facts

@@ -1,20 +1,23 @@
-"""Noticing runs that don't go on: a log that falls silent while its run should live, and a loss that is no number.
+"""Noticing runs that don't go on: a log that falls silent, a run that died, and a loss that is no number.
 
-Told once each, and again only after the run went on. Nobody is asked and nothing is told of a run that has ended.
+Logged once each, and again only after the run went on. What is found stays on record until the next line of its log.
 """
 
+import math
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Final, Protocol
 
 from msgspec.structs import replace
 
 from harvestd.convention.artifacts import Kind
 from harvestd.convention.layout import RunDir, Survey
-from harvestd.convention.lives import Life, has_died
+from harvestd.convention.lives import Life, has_died, quiet_for
 from harvestd.convention.records import RunRecord
+from harvestd.convention.run_status import RunStatus, RunTrouble
 from harvestd.convention.sightings import Sightings
-from harvestd.convention.strides import readings, strode
+from harvestd.convention.strides import Stride, readings, strode
 from harvestd.harvest.house import House
 from harvestd.inventory.provider import Host
 from harvestd.telemetry.events import Event
@@ -23,6 +26,10 @@ from harvestd.telemetry.logs import get_logger
 _BEHIND: Final = 64 * 1024
 """Bytes of a log that are not here yet, beyond which its lines come as fast as they are read, not as they are written;
 less is a line that is torn."""
+_ASK_AGAIN: Final = 300.0
+"""Seconds after which it is asked again what became of a run that is silent: its process may have ended since."""
+_SILENT_FOR_GOOD: Final = 6 * 3600.0
+"""Seconds after which a silent run counts as stalled where neither its pace nor its processes are known."""
 
 
 class Look(Protocol):
@@ -47,11 +54,14 @@ class Stalling:
         self._since = time.monotonic()
         self._caught_up: dict[tuple[str, str], bool] = {}
         """By run: whether all of its log was here when it was heard last, on this connection."""
+        self._asked: dict[tuple[str, str], float] = {}
+        """By run: when its host's processes were asked for it."""
 
-    def heard(self, run: RunRecord, lines: Sequence[bytes], *, behind: int) -> None:
-        """Take in lines of a run's log, of which `behind` bytes are still to come."""
+    def heard(self, run: RunRecord, lines: Sequence[bytes], *, behind: int) -> RunTrouble | None:
+        """Take in lines of a run's log, of which `behind` bytes are still to come; return what is wrong with it now."""
         live = self._caught_up.get(run.key, False)
         self._caught_up[run.key] = behind <= _BEHIND
+        self._asked.pop(run.key, None)
         before = self._house.strides.get(run.key)
         now = strode(before, readings(lines), time.monotonic(), live=live)
         self._house.strides[run.key] = now
@@ -64,6 +74,11 @@ class Stalling:
                 step=now.diverged.step,
                 what=f"loss is {now.diverged.loss}",
             )
+        has_diverged = run.trouble is not None and run.trouble.status is RunStatus.DIVERGED
+        if has_diverged and (now.diverged is not None or not now.finite):
+            # Not known better in this process: no finite loss was heard since.
+            return run.trouble
+        return None if now.diverged is None else RunTrouble(RunStatus.DIVERGED, time.time())
 
     async def look(self, looking: Look) -> None:
         """Tell of runs that fell silent, as the last look shows them. Raises `Retry`, `HostQuarantined`."""
@@ -77,23 +92,45 @@ class Stalling:
 
     async def _look_at(self, run: RunDir, record: RunRecord, looking: Look, now: float) -> None:
         stride = self._house.strides.get(record.key)
+        silent = quiet_for(run, looking.sightings, now)
+        if stride is not None:
+            silent = min(silent, self._silence(run, looking.sightings, stride.at, now))
+        is_stalled = stride is not None and stride.is_stalled(silent)
+        is_quiet = math.isfinite(silent) and silent >= self._house.settings.verdict.idle_for.total_seconds()
+        if record.is_over or not (is_stalled or is_quiet) or now < self._asked.get(record.key, -math.inf) + _ASK_AGAIN:
+            return
+        self._asked[record.key] = now
+        life = await looking.life()
+        present = self._house.catalogue.knowledge.run_at(self._storage, run.place)
+        if self._house.strides.get(record.key) is not stride or present is None or present.is_over:
+            return  # it went on meanwhile, or another host that shows it has looked into it
+        # Without a process it has died, whether or not it has been quiet for long enough to be taken for dead.
+        has_died_now = has_died(run, record.host, life, looking.sightings, now)
+        if (is_stalled and life.gpu_processes == 0) or has_died_now or self._was_followed(record, stride, is_quiet):
+            await self._note(present, RunStatus.DIED, silent)
+        elif is_stalled or (has_died_now is None and silent >= _SILENT_FOR_GOOD):
+            await self._note(present, RunStatus.STALLED, silent)
+            self._tell_stalled(present, stride, silent)
+
+    async def _note(self, run: RunRecord, status: RunStatus, silent: float) -> None:
+        """Put on record what is wrong with a run; that it died is logged."""
+        if run.trouble is not None and run.trouble.status is status:
+            return
+        trouble = RunTrouble(status, time.time() - silent)
+        await self._house.catalogue.change_run(run.key, partial(replace, trouble=trouble))
+        if status is RunStatus.DIED:
+            get_logger().warning(
+                Event.RUN_DIED, host=self._host.name, run_id=run.name, step=run.step, seconds=round(silent)
+            )
+
+    def _tell_stalled(self, run: RunRecord, stride: Stride | None, silent: float) -> None:
         if stride is None or stride.settled:
             return
-        silent = self._silence(run, looking.sightings, stride.at, now)
-        if not stride.is_stalled(silent):
-            return
-        life = await looking.life()
-        if self._house.strides.get(record.key) is not stride:
-            return  # it went on meanwhile, or another host that shows it has told
-        self._house.strides[record.key] = replace(stride, settled=True)
-        # Without a process it has died, whether or not it has been quiet for long enough to be taken for dead.
-        has_ended = life.gpu_processes == 0 or has_died(run, record.host, life, looking.sightings, now)
-        if has_ended or self._was_followed(record.key, stride.at):
-            return
+        self._house.strides[run.key] = replace(stride, settled=True)
         get_logger().warning(
             Event.RUN_STALLED,
             host=self._host.name,
-            run_id=record.name,
+            run_id=run.name,
             step=stride.step,
             seconds=round(silent),
             usual_seconds=round(stride.usual or 0.0, 3),
@@ -110,9 +147,10 @@ class Stalling:
                 silent = min(silent, sightings.age(log, now))
         return silent
 
-    def _was_followed(self, key: tuple[str, str], at: float) -> bool:
-        """Tell whether another run began on this storage since: then this one's turn is over."""
-        return any(
-            other != key and other[0] == self._storage and stride.began > at
-            for other, stride in self._house.strides.items()
-        )
+    def _was_followed(self, run: RunRecord, stride: Stride | None, is_quiet: bool) -> bool:  # noqa: FBT001
+        """Return whether another run began on this storage since: then this one's turn is over."""
+        others = {key: each for key, each in self._house.strides.items() if key[0] == self._storage and key != run.key}
+        if stride is not None:
+            return any(other.began > stride.at for other in others.values())
+        # Of a run that went silent before this process began, the names say which began later.
+        return is_quiet and any(key[1].rpartition("/")[2] > run.name for key, each in others.items() if each.gaps)

@@ -1,5 +1,6 @@
 """How far each run is: the newest step in what its log brought, and the time left at its pace."""
 
+import time
 from datetime import UTC, datetime
 
 from msgspec.structs import replace
@@ -29,17 +30,18 @@ class Stepping:
         lines = content.splitlines()
         step = newest_step(lines)
         run = self._run_of(record.place)
-        if run is not None:
-            self._stalling.heard(run, lines, behind=version.size - record.size)
-        if step is None or run is None:
+        if run is None:
             return
+        trouble = self._stalling.heard(run, lines, behind=version.size - record.size)
+        heard_at = time.time()
 
-        def at_step(now: RunRecord) -> RunRecord:
-            if (now.step or 0) >= step:
-                return now
-            return replace(now, step=step, seconds_left=_left(now, step, version))
+        def with_lines(now: RunRecord) -> RunRecord:
+            after = replace(now, trouble=trouble)
+            if step is None or (now.step or 0) >= step:
+                return after
+            return replace(after, step=step, step_at=heard_at, seconds_left=_left(now, step, version))
 
-        await self._catalogue.change_run(run.key, at_step)
+        await self._catalogue.change_run(run.key, with_lines)
 
     def _run_of(self, place: str) -> RunRecord | None:
         return self._catalogue.knowledge.run_at(self._storage, place.removesuffix("/logs/train_log.jsonl"))

@@ -34,7 +34,9 @@ class Known(Immutable):
         files = sorted(
             "\0".join((str(file.target), file.sha256, file.host, file.place, file.reason)) for file in self.files
         )
-        runs = sorted(repr((run.name, run.host, run.place, run.config, run.final, run.step)) for run in self.runs)
+        runs = sorted(
+            repr((run.name, run.host, run.place, run.config, run.final, run.step, run.trouble)) for run in self.runs
+        )
         left_out = sorted((host, repr(each)) for host, each in self.left_out)
         return _hash(_LAYOUT, scripts, repr(self.experiment), *runs, *files, *map(repr, left_out))
 

@@ -70,10 +70,13 @@ def _run(run: RunRecord) -> Iterator[list[str]]:
 def _state(run: RunRecord) -> str:
     if run.final:
         return "finished" if run.final.step is None else f"finished at step {run.final.step}"
+    word = (
+        "not finished" if run.trouble is None else f"{run.trouble.status} since {_moment(int(run.trouble.since * 1e9))}"
+    )
     if run.step is None:
-        return "not finished"
+        return word
     of = f" of {run.config.total_steps}" if run.config.total_steps is not None else ""
-    return f"not finished: step {run.step}{of}"
+    return f"{word}: step {run.step}{of}"
 
 
 def _moment(nanoseconds: int) -> str:

@@ -110,6 +110,10 @@ class Event(StrEnum):
     """A run that is not known to have ended shows no step for many times as long as one takes: once until it goes on.
     Fields: host, run_id, step, seconds, usual_seconds."""
 
+    RUN_DIED = "run.died"
+    """A run that has not finished never will: nothing of it moves, and nothing works there any more.
+    Fields: host, run_id, step, seconds (for which it has been silent)."""
+
     RUN_DIVERGED = "run.diverged"
     """The loss of a run is no number any more, and was one before: once until it is again.
     Fields: host, run_id, step, what."""
