@@ -5,6 +5,7 @@ second one ends the process at once, which is safe at any moment; SIGUSR1 makes 
 a change of its file, reads the configuration anew. The service manager hears of all that, and that the loop turns.
 """
 
+import math
 import os
 import signal
 import time
@@ -31,6 +32,7 @@ from harvestd.harvest.trimming import trim
 from harvestd.lambda_eval.watching import JobWatch
 from harvestd.settings import Settings, load
 from harvestd.settings.reloading import Load, Reloading
+from harvestd.store.lock import HolderKind
 from harvestd.store.root import DataRoot
 from harvestd.telemetry import sd_notify
 from harvestd.telemetry.deadlines import Deadlines
@@ -68,11 +70,13 @@ async def run(
             with anyio.CancelScope() as working:
                 answers = {signal.SIGUSR1: scan_now.ring, signal.SIGHUP: reloading.ask}
                 await listening.start(_obey_signals, working, manager, answers)
-                async with opened_house(settings, tally) as (house, root), anyio.create_task_group() as tasks:
-                    async with anyio.create_task_group() as opening:
-                        opening.start_soon(_ask_for_time, manager)
-                        await house.knows.wait()
-                        opening.cancel_scope.cancel()
+                opening = anyio.CancelScope()
+                listening.start_soon(_ask_for_time, manager, opening)
+                # A command that holds the data root ends by itself; ending here instead would leave the unit down.
+                waiting = opened_house(settings, tally, kind=HolderKind.DAEMON, patience=math.inf)
+                async with waiting as (house, root), anyio.create_task_group() as tasks:
+                    await house.knows.wait()
+                    opening.cancel()
                     log.info(
                         Event.SERVICE_STARTED,
                         version=__version__,
@@ -133,12 +137,16 @@ def _line(house: House, tally: Tally, fleet: Fleet) -> str:
     return f"paused: nothing is fetched; {line}" if house.is_paused else line
 
 
-async def _ask_for_time(manager: ServiceManager) -> None:
-    """Keep the service manager from giving us up while what the last process left half done is settled."""
-    while manager.listens:
-        manager.tell(sd_notify.more_time(_PATIENCE))
-        await anyio.sleep(_BEAT)
-    await anyio.sleep_forever()
+async def _ask_for_time(manager: ServiceManager, opening: anyio.CancelScope) -> None:
+    """Keep the service manager from giving up until `opening` is cancelled.
+
+    A command may hold the data root, and what the last process left half done is settled first.
+    """
+    with opening:
+        while manager.listens:
+            line = "starts: opens the data root, or waits for a command that holds it"
+            manager.tell(sd_notify.more_time(_PATIENCE), sd_notify.status(line))
+            await anyio.sleep(_BEAT)
 
 
 async def _report(manager: ServiceManager, line: Callable[[], str], deadlines: Deadlines, failures: Bulkhead) -> None:

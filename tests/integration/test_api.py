@@ -22,6 +22,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from harvestd.api.connection import MOST
 from harvestd.api.place import socket_path
 from harvestd.cli.daemon_client import Absent, DaemonClient
+from harvestd.convention.verdict import Answer, Verdict
+from harvestd.convention.verdict_freshness import document_now
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import EvalWriter, RunWriter
@@ -42,6 +44,7 @@ PROMISED = {
     "harvestd_pending_bytes",
     "harvestd_poll_duration_seconds_bucket",
     "harvestd_safe_to_terminate",
+    "harvestd_verdict_timestamp_seconds",
     "harvestd_disk_free_bytes",
     "harvestd_host_info",
 }
@@ -127,8 +130,18 @@ async def test_the_state_document_says_how_hosts_and_runs_stand(workstation: Wor
         (host,), (run,) = document["hosts"], document["runs"]
         assert (document["version"], document["daemon"]["pid"]) == (1, daemon.pid)
         assert (host["name"], host["state"], host["moved_bytes"] > 0) == ("gpu-a", "connected", True)
-        assert host["verdict"]["answer"] == "not_safe"
-        assert (run["name"], run["finished"]) == (RUN.name, False)
+        verdict = host["verdict"]
+        # One form of a verdict, as in `--json`, and beside it the names that this document had first.
+        assert verdict.keys() >= document_now(Verdict(Answer.SAFE), 0.0, watched=True).keys()
+        assert (verdict["answer"], verdict["safe"], verdict["is_safe"], verdict["fresh"]) == (
+            "not_safe",
+            False,
+            False,
+            True,
+        )
+        assert verdict["bytes_outstanding"] == verdict["outstanding_bytes"]
+        assert all(each.keys() == {"kind", "detail", "bytes", "seconds"} for each in verdict["reasons"])
+        assert (run["name"], run["finished"], run["total_steps"]) == (RUN.name, False, RUN.total_steps)
         daemon.terminate()
         with anyio.fail_after(LONG):
             assert await anyio.to_thread.run_sync(daemon.wait) == 0

@@ -15,7 +15,7 @@ import pytest
 
 from harvestd.demo.writers import write_convention_example
 from harvestd.errors import ExitCode
-from harvestd.store.lock import DataRootLock
+from harvestd.store.lock import DataRootLock, HolderKind
 from harvestd.store.root import DataRoot
 from support.command import Ended, command, environment, harvestd_command, on_terminal
 from support.data_root import tree
@@ -153,8 +153,8 @@ def test_changed_host_key_and_the_way_out(ready: Workstation) -> None:
 
 
 def test_locked_data_root(ready: Workstation) -> None:
-    """While another process holds the data root `once` and `run` end with 7, and a plan works all the same."""
-    with DataRoot.open(ready.data) as root, DataRootLock.take(root):
+    """While a daemon holds the data root `once` and `run` end with 7, and a plan works all the same."""
+    with DataRoot.open(ready.data) as root, DataRootLock.take(root, HolderKind.DAEMON):
         for name in ("once", "run"):
             done = harvestd_command(name, "-c", ready.config)
             assert (done.code, done.out) == (ExitCode.LOCKED, "")

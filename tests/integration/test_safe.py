@@ -30,6 +30,9 @@ SOON: Mapping[str, object] = {"idle_for": "300ms", "accept_loss": ["checkpoints"
 LATER: Mapping[str, object] = {**SOON, "idle_for": "10m"}
 VERDICT = {
     "answer",
+    "answer_then",
+    "fresh",
+    "age_seconds",
     "safe",
     "reasons",
     "losses",
@@ -145,6 +148,30 @@ async def test_a_running_daemon_is_asked(workstation: Workstation, writer: RunWr
     workstation.audit()
 
 
+def _is_kept_as_safe(workstation: Workstation) -> bool:
+    with reading.questions(workstation.state) as connection:
+        record = reading.verdict_on(connection, "static:gpu-a")
+    return record is not None and record.verdict.is_safe
+
+
+async def test_without_the_daemon_its_verdict_is_not_fresh(
+    workstation: Workstation, writer: RunWriter, told: Told
+) -> None:
+    """What a real daemon left on record is neither connected nor safe once it has ended."""
+    finish(writer)
+    async with workstation.running(verdict=SOON) as said:
+        assert told.all == NOBODY
+        await until(lambda: events(said, "host.drained"), LONG)
+        await until(lambda: _is_kept_as_safe(workstation), LONG)
+    document = (await asking(workstation, "hosts", "--json")).document
+    (listed,) = document["hosts"]
+    assert document["daemon"] == {"running": False, "pid": None}
+    assert listed["state"] == "not_watched"
+    verdict = listed["verdict"]
+    assert (verdict["safe"], verdict["fresh"], verdict["answer"]) == (False, False, "not_safe")
+    assert verdict["age_seconds"] > 0
+
+
 async def test_a_daemon_that_starts_connects_before_it_answers(
     workstation: Workstation, writer: RunWriter, told: Told
 ) -> None:
@@ -222,7 +249,7 @@ async def test_waiting_without_a_daemon_ends_once_it_is_safe(
     subject = subject_of(workstation.settings(verdict={**SOON, "idle_for": "3s"}), "gpu-a")
     line = _Lines()
     with unwrapped(), anyio.fail_after(LONG):
-        async with attended(subject):
+        async with attended(subject, line, timedelta(seconds=LONG)):
             record = await verdict_when_safe(subject, line, timedelta(seconds=LONG))
     assert record.verdict.is_safe
     assert told.asked

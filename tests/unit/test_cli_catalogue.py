@@ -185,7 +185,7 @@ async def test_hosts_are_merged_with_the_configuration(connection: Connection) -
     settings = Settings(hosts=(HostSettings(name="new", address="192.0.2.1"),))
     (host,) = overview.hosts(connection, settings)
     assert overview.host_row(host, watched=True)[:2] == ("new", Styled("never seen", ""))
-    assert overview.host_document(host)["state"] == "never_seen"
+    assert overview.host_document(host, watched=True)["state"] == "never_seen"
 
 
 async def test_no_catalogue_is_an_empty_one(tmp_path: Path) -> None:

@@ -91,7 +91,10 @@ def test_page_names_everything_and_escapes_it(capsys: pytest.CaptureFixture[str]
 
 def test_document_has_its_keys_where_nothing_is_known() -> None:
     """A host that was never judged has the same keys as any other."""
-    nothing, something = judging.document(None), judging.document(record(EXCEPT, idle=3_600))
+    nothing, something = (
+        judging.document(None, watched=True),
+        judging.document(record(EXCEPT, idle=3_600), watched=True),
+    )
     assert nothing.keys() == something.keys()
     assert set(nothing.values()) == {None}
     assert something["verdict"]["answer"] == "safe_except"

@@ -76,14 +76,22 @@ def test_transfers_runs_and_events_are_taken_over() -> None:
     transfer = {
         "host": "a", "what": "/m/model", "moved_bytes": 1, "size_bytes": None, "rate": None, "seconds_left": None
     }  # fmt: skip
-    run = {"name": "r", "host": "a", "step": 40, "seconds_left": 9.0, "state": "running", "state_since": None}
+    run = {
+        "name": "r",
+        "host": "a",
+        "step": 40,
+        "total_steps": 1000,
+        "seconds_left": 9.0,
+        "state": "running",
+        "state_since": None,
+    }
     died = {**run, "name": "d", "seconds_left": None, "state": "died", "state_since": 1e9 - 60}
     over = [{**run, "state": "finished"}, {**died, "state_since": 1e9 - 1e6}, {**run, "state": "unknown"}]
     first = {"timestamp": "2025-08-20T03:31:43.000001Z", "level": "info", "event": "host.connected", "host": "a"}
     second = {**first, "event": "file.downloaded", "bytes": 3, "path": "w/x/y"}
     found = scene_of(state(transfers=[transfer], runs=[run, died, *over]), (first, second))
     assert found.transfers == (TransferLine("a", "/m/model", 1, None),)
-    assert found.runs[0] == RunLine("r", "a", "40", 9.0, Styled("running", ""))
+    assert found.runs[0] == RunLine("r", "a", "40/1000", 9.0, Styled("running", ""))
     assert [(line.name, line.state.style) for line in found.runs[1:]] == [("d", "red")]
     assert found.events == (
         EventLine("03:31:43", "info", "file.downloaded", "a x/y"),

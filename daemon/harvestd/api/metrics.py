@@ -3,6 +3,7 @@
 Everything is collected when it is asked for, so that the series of a host that is gone are gone as well.
 """
 
+import time
 from collections.abc import Iterator
 from itertools import accumulate
 from typing import Final
@@ -14,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from harvestd import __version__
 from harvestd.api.source import Source
+from harvestd.convention.verdict_freshness import is_fresh
 from harvestd.harvest.tally import POLL_BOUNDS
 from harvestd.telemetry.escaping import escaped
 
@@ -88,18 +90,27 @@ class _Daemon(Collector):
         house = self._source.house
         safe = GaugeMetricFamily(
             "harvestd_safe_to_terminate",
-            "1 while the host may be switched off, by its newest verdict.",
+            "1 while the host may be switched off, by its newest verdict; 0 when that is not about now any more.",
+            labels=["host"],
+        )
+        made = GaugeMetricFamily(
+            "harvestd_verdict_timestamp_seconds",
+            "When the newest verdict on the host was made, in Unix time.",
             labels=["host"],
         )
         told: dict[str, bool] = {}
+        oldest: dict[str, float] = {}
         for host in house.present.values():
             judged = house.verdicts.get(host.identity)
             if judged is not None:
                 # Where two bear one name for a moment, neither is called safe for the other.
-                told[host.name] = told.get(host.name, True) and judged.verdict.is_safe
+                fresh = is_fresh(abs(time.time() - judged.at), watched=True)
+                told[host.name] = told.get(host.name, True) and fresh and judged.verdict.is_safe
+                oldest[host.name] = min(oldest.get(host.name, judged.at), judged.at)
         for name, is_safe in told.items():
             safe.add_metric([escaped(name)], float(is_safe))
-        yield safe
+            made.add_metric([escaped(name)], oldest[name])
+        yield from (safe, made)
 
     def _of_services(self) -> Metric:
         failures = CounterMetricFamily(

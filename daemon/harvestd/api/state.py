@@ -9,11 +9,14 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from harvestd import __version__
 from harvestd.api.source import Source
 from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.records import RunRecord
 from harvestd.convention.run_status import Standing, standing
+from harvestd.convention.verdict_freshness import document_now
 from harvestd.harvest.house import House
 from harvestd.harvest.judged import Judged
 from harvestd.harvest.tally import HostTally
@@ -90,23 +93,30 @@ def _idle_cents(host: Host, judged: Judged | None) -> int | None:
 
 
 def _verdict(judged: Judged) -> Document:
-    verdict = judged.verdict
-    left = verdict.left
-    return {
-        "answer": verdict.answer.value,
-        "is_safe": verdict.is_safe,
+    """Return a verdict in the form of `--json`, and beside it the keys that this document had before that form."""
+    whole, left = judged.verdict, judged.verdict.left
+    named = replace(
+        whole,
+        reasons=whole.reasons[:_MOST_NAMED],
+        losses=whole.losses[:_MOST_NAMED],
+        survives=whole.survives[:_MOST_NAMED],
+    )
+    document = document_now(named, abs(time.time() - judged.at), watched=True)
+    is_safe = document["fresh"] and whole.is_safe
+    counted = {
+        "safe": is_safe,
+        "bytes_outstanding": whole.outstanding,
+        "seconds_left": None if left is None or not document["fresh"] else left.total_seconds(),
+    }
+    before = {
+        "is_safe": is_safe,
         "at": judged.at,
         "idle_since": judged.idle_since,
-        "outstanding_bytes": verdict.outstanding,
-        "seconds_left": None if left is None else left.total_seconds(),
-        "reasons": [
-            {"kind": reason.kind.value, "detail": plain(reason.detail)} for reason in verdict.reasons[:_MOST_NAMED]
-        ],
-        "losses": [
-            {"kind": loss.kind.value, "what": plain(loss.what), "size_bytes": loss.size}
-            for loss in verdict.losses[:_MOST_NAMED]
-        ],
+        "outstanding_bytes": whole.outstanding,
+        "losses": [loss | {"size_bytes": loss["bytes"]} for loss in document["losses"]],
     }
+    escaped = plain(document | counted | before)
+    return escaped if isinstance(escaped, dict) else {}
 
 
 def _transfer(way: Way) -> Document:
@@ -140,12 +150,14 @@ def _standing(run: RunRecord, source: Source, now: float) -> Standing:
 
 def _run(run: RunRecord, knowledge: Knowledge, found: Standing) -> Document:
     experiment = None if run.experiment is None else knowledge.experiment(run.experiment).directory
+    final = run.final.step if run.final else None
     return {
         "id": plain(run.id),
         "name": plain(run.name),
         "host": plain(run.host),
         "experiment": plain(experiment),
         "step": run.step,
+        "total_steps": final or run.config.total_steps,
         "seconds_left": plain(run.seconds_left) if found.goes_on else None,
         "state": found.status.value,
         "state_since": found.since,

@@ -6,7 +6,7 @@ Who answers is a daemon, or this process itself where `harvest.alone` makes it o
 import math
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Final
 
@@ -17,7 +17,7 @@ from harvestd.catalogue import reading
 from harvestd.catalogue.asking import ask
 from harvestd.catalogue.entries import VerdictRecord
 from harvestd.cli import judging, quantities
-from harvestd.cli.presence import daemon_pid
+from harvestd.cli.presence import daemon_pid, holder_of
 from harvestd.cli.waiting import Line
 from harvestd.convention.requests import REFUSED, Request, RequestKind
 from harvestd.convention.values import Immutable
@@ -27,6 +27,7 @@ from harvestd.harvest.alone import looked_at_once, watching_alone
 from harvestd.harvest.passes import Found, find_hosts
 from harvestd.inventory.static import StaticHosts
 from harvestd.settings import Settings
+from harvestd.store.lock import Held
 from harvestd.telemetry.escaping import escaped
 
 PATIENCE: Final = timedelta(minutes=4)
@@ -37,6 +38,8 @@ _LOOK_EVERY: Final = 1.0
 _ANEW: Final = 300.0
 _SOON: Final = 2.0
 """Seconds between two questions: at most, and at least."""
+_LOCK_AGAIN: Final = 0.5
+"""Seconds between two looks at which process holds the data root."""
 _LAST_LOOK: Final = 10.0
 """Seconds for a whole look that was begun just before the time was over."""
 _UNTAKEN: Final = 30.0
@@ -76,12 +79,26 @@ def _nobody_says(found: Found) -> Fatal:
 
 
 @asynccontextmanager
-async def attended(subject: Subject) -> AsyncIterator[None]:
-    """Have somebody answer for the body: the daemon that runs, or this process, which is one for that host alone."""
-    if daemon_pid(subject.settings) is not None:
-        yield
-        return
-    async with watching_alone(subject.settings, subject.name):
+async def attended(subject: Subject, line: Line, patience: timedelta) -> AsyncIterator[None]:
+    """Have requests answered for the body: by the daemon that runs, or by this process, for that host alone.
+
+    A command that holds the data root, such as `once`, answers none and ends by itself: wait for that. Raises `Held`
+    where it has not ended in `patience`.
+    """
+    end = time.monotonic() + patience.total_seconds()
+    async with AsyncExitStack() as stack:
+        while True:
+            found = await anyio.to_thread.run_sync(holder_of, subject.settings)
+            if found is not None and found.answers:
+                break
+            try:
+                await stack.enter_async_context(watching_alone(subject.settings, subject.name))
+                break
+            except Held:
+                if time.monotonic() >= end:
+                    raise
+            line.say(f"{subject.name}: a command holds the data root; waiting for its end")
+            await anyio.sleep(_LOCK_AGAIN)
         yield
 
 
@@ -181,6 +198,11 @@ def _answer(subject: Subject, number: int) -> tuple[Request | None, VerdictRecor
         request = reading.request(connection, number)
         record = reading.verdict_on(connection, subject.identity)
     return request, record
+
+
+def unattended(subject: Subject, held: Held) -> VerdictRecord:
+    """Return the verdict on a host that no process could be asked about, because a command held the data root."""
+    return _unknown(subject, None, f"{held} ({held.hint})")
 
 
 def _unknown(subject: Subject, record: VerdictRecord | None, why: str) -> VerdictRecord:

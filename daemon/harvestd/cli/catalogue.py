@@ -11,7 +11,7 @@ from harvestd.cli.flags import Flags, with_flags, with_json
 from harvestd.cli.loading import settings_of
 from harvestd.cli.output import Page, print_json
 from harvestd.cli.places import LocalPlace, place_of
-from harvestd.cli.presence import daemon_pid
+from harvestd.cli.presence import daemon_document, watcher_of
 from harvestd.cli.standings import Standings
 from harvestd.cli.terminal import console_on
 from harvestd.convention.requests import RequestKind
@@ -20,7 +20,9 @@ from harvestd.errors import ExitCode, Fatal
 _HOST_KEYS = """name, address, state, configured, method, first_seen,
   last_success, pending_bytes, error,
   verdict (as of `safe`, or null), judged, idle_since,
-  cents_per_hour, cents_since_idle"""
+  cents_per_hour, cents_since_idle
+Without a daemon no state is connected or ending but not_watched, and no
+verdict is fresh: `safe` is false then, `answer_then` says what it was."""
 _RUN_KEYS = """name, host, path, experiment, step, total_steps,
   seconds_left, state, state_since, finished
 state is running, stalled (silent), diverged (its loss is no number), died,
@@ -39,7 +41,7 @@ _HOSTS = f"""\b
 Exit codes: 0, 4 unknown host.
 
 \b
---json: hosts[]:
+--json: daemon {{running, pid}}, hosts[]:
   {_HOST_KEYS}
 """
 _RUNS = f"""\b
@@ -80,7 +82,7 @@ def status(flags: Flags, *, watch: bool, as_json: bool) -> ExitCode:
 
         watching.watch(settings, console)
         return ExitCode.OK
-    pid = daemon_pid(settings)
+    daemon = watcher_of(settings)
     with reading.questions(settings.state) as connection:
         hosts = overview.hosts(connection, settings)
         runs = reading.runs(connection)
@@ -92,14 +94,14 @@ def status(flags: Flags, *, watch: bool, as_json: bool) -> ExitCode:
             for request in reading.requests(connection)
             if request.is_open and request.kind is not RequestKind.JUDGE
         ]
-    if pid is None:
+    if daemon is None:
         tell_warning("no daemon runs; this is what the catalogue knows", "`harvestd run` starts one")
     if as_json:
         print_json(
             {
-                "daemon": {"running": pid is not None, "pid": pid or None},
+                "daemon": daemon_document(daemon),
                 "data_root": str(settings.data_root),
-                "hosts": [overview.host_document(host) for host in hosts],
+                "hosts": [overview.host_document(host, watched=overview.is_watched(host, daemon)) for host in hosts],
                 "runs": overview.run_documents(runs, experiments, standings),
                 "experiments": len(experiments),
                 "files": sum(each.files for each in holdings),
@@ -109,17 +111,18 @@ def status(flags: Flags, *, watch: bool, as_json: bool) -> ExitCode:
         )
     else:
         page = Page()
-        if pid is not None:
-            page.line(f"The daemon is process {pid}." if pid else "The daemon starts at this moment.")
+        if daemon is not None:
+            page.line(f"The daemon is process {daemon.pid}." if daemon.pid else "The daemon starts at this moment.")
         page.heading("hosts" if hosts else "no hosts")
-        page.table(overview.HOSTS, [overview.host_row(host, watched=pid is not None) for host in hosts])
+        rows = [overview.host_row(host, watched=overview.is_watched(host, daemon)) for host in hosts]
+        page.table(overview.HOSTS, rows)
         page.heading("runs" if runs else "no runs")
         page.table(overview.RUNS, [overview.run_row(run, experiments, standings) for run in runs])
         if outstanding:
             page.heading(f"{len(outstanding)} asked for by hand, outstanding")
         page.heading("at home")
         page.line(f"{overview.total_of(holdings, len(experiments))} in {settings.data_root}")
-    return ExitCode.LOCKED if pid is None else ExitCode.OK
+    return ExitCode.LOCKED if daemon is None else ExitCode.OK
 
 
 @click.command(epilog=_HOSTS)
@@ -139,12 +142,13 @@ def hosts(flags: Flags, names: tuple[str, ...], *, as_json: bool) -> None:
             hint=f"known: {', '.join(host.name for host in known) or 'none; add [[hosts]] to the configuration'}",
             exit_code=ExitCode.UNKNOWN_NAME,
         )
-    wanted = [host for host in known if not names or host.name in names]
+    daemon = watcher_of(settings)
+    wanted = [(host, overview.is_watched(host, daemon)) for host in known if not names or host.name in names]
     if as_json:
-        print_json({"hosts": [overview.host_document(host) for host in wanted]})
+        documents = [overview.host_document(host, watched=watched) for host, watched in wanted]
+        print_json({"daemon": daemon_document(daemon), "hosts": documents})
     elif wanted:
-        watched = daemon_pid(settings) is not None
-        Page().table(overview.HOSTS, [overview.host_row(host, watched=watched) for host in wanted])
+        Page().table(overview.HOSTS, [overview.host_row(host, watched=watched) for host, watched in wanted])
     else:
         Page().line("no hosts: none is configured, and none was ever seen")
 

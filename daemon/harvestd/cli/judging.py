@@ -10,9 +10,9 @@ from harvestd.cli.output import Page
 from harvestd.cli.tables import Cell, Column, Row, Styled
 from harvestd.convention.cost import cents_since, money, rate
 from harvestd.convention.verdict import Answer, Loss, Verdict
-from harvestd.convention.verdict_documents import document_of
+from harvestd.convention.verdict_freshness import document_now, is_fresh
 
-KEYS: Final = """verdict {answer, safe,
+KEYS: Final = """verdict {answer, safe, fresh, age_seconds, answer_then,
   reasons[] {kind, detail, bytes, seconds},
   losses[] {kind, what, bytes, entries},
   survives[] {kind, what, bytes, entries, through},
@@ -20,8 +20,6 @@ KEYS: Final = """verdict {answer, safe,
   judged, idle_since, cents_per_hour, cents_since_idle"""
 """What `document` gives, for a command's help."""
 
-_OLD: Final = 600.0
-"""Seconds after which a verdict says nothing of now."""
 _STYLES: Final = {Answer.SAFE: "green", Answer.SAFE_EXCEPT: "yellow", Answer.NOT_SAFE: "red"}
 _REASONS: Final = (Column("REASON"), Column("BYTES", "right"), Column("OVER IN", "right"), Column("DETAIL", wide=True))
 _LOSSES: Final = (Column("LOSS"), Column("FILES", "right"), Column("BYTES", "right"), Column("WHAT", wide=True))
@@ -61,7 +59,7 @@ def cell(record: VerdictRecord | None, *, watched: bool) -> Cell:
     """
     if record is None:
         return quantities.NOTHING
-    if not watched or time.time() - record.judged_at > _OLD:
+    if not is_fresh(_age(record), watched=watched):
         return Styled(f"not known ({quantities.age(record.judged_at)}: {short(record.verdict)})", "dim")
     return Styled(short(record.verdict), _STYLES[record.verdict.answer])
 
@@ -84,17 +82,27 @@ def cost(record: VerdictRecord | None, *, watched: bool) -> str:
     return rate(record.cents_per_hour) + ("" if idle is None else f", {money(idle)} since idle")
 
 
-def document(record: VerdictRecord | None) -> dict[str, Any]:
-    """Give a verdict with its moment and cost for a JSON document; nulls where there is none."""
+def document(record: VerdictRecord | None, *, watched: bool) -> dict[str, Any]:
+    """Return what a verdict says now, with its moment and cost, for a JSON document; nulls where there is none.
+
+    `watched`: a daemon renews it, or it was made just now. Otherwise it is *not safe*, whatever it was.
+    """
     if record is None:
         return dict.fromkeys(("verdict", "judged", "idle_since", "cents_per_hour", "cents_since_idle"))
+    now = time.time()
+    idle = cents_since(record.cents_per_hour, record.idle_since, now) if watched else None
     return {
-        "verdict": document_of(record.verdict),
+        "verdict": document_now(record.verdict, _age(record), watched=watched),
         "judged": quantities.timestamp(record.judged_at),
         "idle_since": quantities.timestamp(record.idle_since),
         "cents_per_hour": record.cents_per_hour,
-        "cents_since_idle": cents_since(record.cents_per_hour, record.idle_since, time.time()),
+        "cents_since_idle": idle,
     }
+
+
+def _age(record: VerdictRecord) -> float:
+    """Return the seconds since a verdict was made. A clock that was set back must not keep an old one fresh."""
+    return abs(time.time() - record.judged_at)
 
 
 def write(page: Page, record: VerdictRecord) -> None:

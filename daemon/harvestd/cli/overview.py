@@ -14,6 +14,7 @@ from harvestd.convention.values import Immutable
 from harvestd.inventory.lambda_cloud import LambdaCloudHosts
 from harvestd.inventory.targets_file import TargetsFiles
 from harvestd.settings import Settings
+from harvestd.store.lock import Holder
 
 HOSTS = (
     Column("HOST"),
@@ -44,6 +45,7 @@ _STYLES = {
 }
 _ONLY_WITH_A_DAEMON = {"connected", ENDING}
 _NEVER = "never seen"
+_NOT_WATCHED = "not watched"
 
 
 class HostView(Immutable):
@@ -98,16 +100,21 @@ def _elsewhere(settings: Settings) -> Iterator[str]:
         yield f"{LambdaCloudHosts.name}:"
 
 
+def is_watched(host: HostView, daemon: Holder | None) -> bool:
+    """Return whether `daemon` watches this host, so that state and verdict are the present ones; None: none runs."""
+    return daemon is not None and host.configured and host.state != GONE
+
+
 def host_row(host: HostView, *, watched: bool) -> Row:
-    """Give a row of `HOSTS`; `watched`: a daemon runs, so that the state is the present one."""
+    """Return a row of `HOSTS`; `watched` as of `is_watched`."""
     return (
         host.name,
         state_of(host, watched=watched),
         host.method or quantities.NOTHING,
         quantities.age(host.last_success),
         quantities.size(host.pending_bytes) if host.pending_bytes else quantities.NOTHING,
-        judging.cell(host.judged, watched=watched and host.state != GONE),
-        judging.cost(host.judged, watched=watched and host.state != GONE),
+        judging.cell(host.judged, watched=watched),
+        judging.cost(host.judged, watched=watched),
         host.address,
         Styled(host.error, "yellow"),
     )
@@ -115,12 +122,13 @@ def host_row(host: HostView, *, watched: bool) -> Row:
 
 def state_of(host: HostView, *, watched: bool) -> Styled:
     """Give a host's state as it is shown; `watched` as above."""
-    state = host.state
-    if not host.configured and state != GONE:
-        state = "not configured"
-    elif state in _ONLY_WITH_A_DAEMON and not watched:
-        state = "not watched"
-    return styled(state)
+    if not host.configured and host.state != GONE:
+        return styled("not configured")
+    return styled(_state_now(host, watched=watched))
+
+
+def _state_now(host: HostView, *, watched: bool) -> str:
+    return _NOT_WATCHED if host.state in _ONLY_WITH_A_DAEMON and not watched else host.state
 
 
 def run_row(run: RunRecord, experiments: Mapping[str, ExperimentRecord], standings: Standings) -> Row:
@@ -166,19 +174,19 @@ def total_of(holdings: Iterable[reading.Holding], experiments: int) -> str:
     return f"{quantities.count(experiments, 'experiment')}, {files}, {size}"
 
 
-def host_document(host: HostView) -> dict[str, object]:
-    """Give a host for a JSON document."""
+def host_document(host: HostView, *, watched: bool) -> dict[str, object]:
+    """Return a host for a JSON document; `watched` as of `is_watched`."""
     return {
         "name": host.name,
         "address": host.address,
-        "state": host.state.replace(" ", "_"),
+        "state": _state_now(host, watched=watched).replace(" ", "_"),
         "configured": host.configured,
         "method": host.method or None,
         "first_seen": quantities.timestamp(host.first_seen),
         "last_success": quantities.timestamp(host.last_success),
         "pending_bytes": host.pending_bytes,
         "error": host.error or None,
-        **judging.document(host.judged),
+        **judging.document(host.judged, watched=watched),
     }
 
 

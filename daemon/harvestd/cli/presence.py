@@ -1,27 +1,45 @@
-"""Whether a daemon is at work on the data root."""
+"""Which process works on the data root: a daemon, or a command that ends by itself."""
 
 from harvestd.cli.ending import tell_warning
 from harvestd.convention.paths import RESERVED
 from harvestd.errors import HarvestError
 from harvestd.settings import Settings
-from harvestd.store.lock import holder
+from harvestd.store.lock import Holder, HolderKind, holder
 from harvestd.store.root import DataRoot
 
 
 def daemon_pid(settings: Settings) -> int | None:
-    """Give the process that holds the data root, 0 for one that starts at this moment; None: there is none.
+    """Return the pid of the process that holds the data root, 0 for one that starts at this moment; None: none does.
 
     Where that can't be found out, a warning says why, and the answer is None too.
     """
+    found = holder_of(settings)
+    return None if found is None else found.pid
+
+
+def holder_of(settings: Settings) -> Holder | None:
+    """Return the process that holds the data root; None: none does, or a warning says why that is not known."""
     try:
-        return process_of_daemon(settings)
+        return found_holder(settings)
     except HarvestError as error:
         tell_warning(f"whether a daemon runs can't be found out: {error}", error.hint)
         return None
 
 
-def process_of_daemon(settings: Settings) -> int | None:
-    """Give the same; raises `HarvestError` where it can't be found out."""
+def watcher_of(settings: Settings) -> Holder | None:
+    """Return the daemon that keeps states and verdicts fresh; None: none runs, a command may hold the data root."""
+    found = holder_of(settings)
+    return found if found is not None and found.kind is HolderKind.DAEMON else None
+
+
+def daemon_document(found: Holder | None) -> dict[str, object]:
+    """Return whether a daemon runs, for a JSON document; `found` as of `holder_of`."""
+    running = found is not None and found.answers
+    return {"running": running, "pid": found.pid or None if found is not None and running else None}
+
+
+def found_holder(settings: Settings) -> Holder | None:
+    """Return the process that holds the data root; raises `HarvestError` where that can't be found out."""
     if not (settings.data_root / RESERVED).is_dir():
         return None
     with DataRoot.open(settings.data_root, create=False) as root:

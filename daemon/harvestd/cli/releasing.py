@@ -148,5 +148,5 @@ def _document(answer: _Answer) -> dict[str, object]:
         "released": decision is not None and decision.outcome is ReleaseOutcome.RELEASED,
         "outcome": None if decision is None else str(decision.outcome),
         "why_not": answer.why_not or None,
-        **judging.document(answer.record),
+        **judging.document(answer.record, watched=True),
     }

@@ -4,6 +4,7 @@ Neither says *safe* by what was known before: whoever asks is told of a whole lo
 """
 
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
@@ -12,14 +13,23 @@ import click
 
 from harvestd.catalogue.entries import VerdictRecord
 from harvestd.cli import judging, suggesting
-from harvestd.cli.asking_verdicts import Subject, attended, subject_of, verdict_alone, verdict_now, verdict_when_safe
+from harvestd.cli.asking_verdicts import (
+    Subject,
+    attended,
+    subject_of,
+    unattended,
+    verdict_alone,
+    verdict_now,
+    verdict_when_safe,
+)
 from harvestd.cli.flags import Flags, with_flags, with_json
 from harvestd.cli.loading import settings_of
 from harvestd.cli.output import Page, print_json
-from harvestd.cli.presence import daemon_pid
+from harvestd.cli.presence import daemon_document, daemon_pid, holder_of
 from harvestd.cli.spans import span
 from harvestd.cli.waiting import Line, one_line
 from harvestd.errors import ExitCode, unwrapped
+from harvestd.store.lock import Held
 from harvestd.telemetry.logs import configure
 
 _KEYS = f"""\b
@@ -69,12 +79,17 @@ def wait(flags: Flags, host: str, timeout: timedelta, *, as_json: bool) -> ExitC
     """Return when HOST may be switched off.
 
     Beside a running daemon it only listens. Where none runs, it is the daemon for HOST alone until then, and brings
-    everything home.
+    everything home; where a command such as `once` is at work, it begins after that.
     """
 
     async def question(subject: Subject, line: Line) -> VerdictRecord:
-        async with attended(subject):
-            return await verdict_when_safe(subject, line, timeout)
+        end = time.monotonic() + timeout.total_seconds()
+        try:
+            async with attended(subject, line, timeout):
+                left = timedelta(seconds=max(0.0, end - time.monotonic()))
+                return await verdict_when_safe(subject, line, left)
+        except Held as held:
+            return unattended(subject, held)
 
     return _told(flags, host, question, as_json=as_json)
 
@@ -83,12 +98,12 @@ def _told(flags: Flags, host: str, question: _Question, *, as_json: bool) -> Exi
     settings = settings_of(flags)
     configure(flags.form_for_people, flags.log_level or "warning", stream=sys.stderr)
     subject = subject_of(settings, host)
-    pid = daemon_pid(settings)
+    daemon = holder_of(settings)
     with one_line() as line, unwrapped():
         record = anyio.run(question, subject, line)
     if as_json:
-        daemon = {"running": pid is not None, "pid": pid or None}
-        print_json({"host": host, "identity": subject.identity, "daemon": daemon, **judging.document(record)})
+        made_now = judging.document(record, watched=True)
+        print_json({"host": host, "identity": subject.identity, "daemon": daemon_document(daemon), **made_now})
     else:
         judging.write(Page(), record)
     return ExitCode.OK if record.verdict.is_safe else ExitCode.NOT_SAFE

@@ -12,11 +12,10 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from harvestd.catalogue import reading
-from harvestd.catalogue.entries import GONE
 from harvestd.cli import judging, overview
 from harvestd.cli.daemon_client import Absent, DaemonClient
 from harvestd.cli.overview import HostView
-from harvestd.cli.presence import process_of_daemon
+from harvestd.cli.presence import found_holder
 from harvestd.cli.scene import HostLine, RunLine, Scene
 from harvestd.cli.standings import Standings, cell_of, is_news
 from harvestd.cli.state_scenes import scene_of
@@ -25,6 +24,7 @@ from harvestd.convention.cost import rate
 from harvestd.convention.records import RunRecord
 from harvestd.errors import HarvestError
 from harvestd.settings import Settings
+from harvestd.store.lock import Holder, HolderKind
 
 _LOOK_EVERY: Final = 2.0
 """Seconds between two looks into the catalogue; the daemon is asked each time."""
@@ -103,24 +103,27 @@ class _Catalogue:
         self._looked, self._was_there, self._absent_since = None, True, None
 
     def _look(self) -> Scene:
-        pid = process_of_daemon(self._settings)
+        found = found_holder(self._settings)
+        daemon = found if found is not None and found.kind is HolderKind.DAEMON else None
         with reading.questions(self._settings.state) as connection:
             hosts = overview.hosts(connection, self._settings)
             runs = reading.runs(connection)
             standings = Standings(connection)
-        lines = sorted((_host(host, watched=pid is not None) for host in hosts), key=lambda line: line.urgency)
-        return Scene(self._head(pid, hosts), tuple(lines), runs=tuple(_runs(runs, standings)))
+        shown = (_host(host, watched=overview.is_watched(host, daemon)) for host in hosts)
+        lines = sorted(shown, key=lambda line: line.urgency)
+        return Scene(self._head(daemon, hosts), tuple(lines), runs=tuple(_runs(runs, standings)))
 
-    def _head(self, pid: int | None, hosts: Sequence[HostView]) -> Styled:
-        if pid is None:
+    def _head(self, daemon: Holder | None, hosts: Sequence[HostView]) -> Styled:
+        if daemon is None:
             if self._was_there and self._absent_since is None:
                 self._absent_since = time.time()
             since = time.strftime(" since %H:%M:%S", time.localtime(self._absent_since)) if self._absent_since else ""
             return Styled(f"no daemon{since}, from the catalogue; `harvestd run` starts one", "yellow")
         self._was_there, self._absent_since = True, None
         connected = sum(host.state == "connected" for host in hosts)
-        who = f"process {pid}" if pid else "starts at this moment"
-        return Styled(f"harvestd: {who}, {connected} of {len(hosts)} hosts connected", "bold")
+        who = f"process {daemon.pid}" if daemon.pid else "starts at this moment"
+        said = f"harvestd: {who}, {connected} of {len(hosts)} hosts connected"
+        return Styled(f"{said} by the catalogue; the daemon does not answer now", "yellow")
 
 
 def _host(host: HostView, *, watched: bool) -> HostLine:
@@ -132,7 +135,7 @@ def _host(host: HostView, *, watched: bool) -> HostLine:
         state,
         host.last_success,
         host.pending_bytes,
-        judging.cell(judged, watched=watched and host.state != GONE) if judged else "",
+        judging.cell(judged, watched=watched) if judged else "",
         "" if price is None else rate(price),
         host.error,
     )

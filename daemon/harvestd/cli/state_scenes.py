@@ -78,7 +78,8 @@ def _runs(runs: Iterable[Document], at: float) -> Iterator[RunLine]:
 
 
 def _run(run: Document) -> RunLine:
-    step = "-" if run["step"] is None else str(run["step"])
+    step, total = ("-" if run["step"] is None else run["step"]), run.get("total_steps")
+    step = f"{step}/{'?' if total is None else total}"
     standing = Standing(RunStatus(run["state"]), run["state_since"])
     return RunLine(run["name"], run["host"], step, run["seconds_left"], cell_of(standing))
 

@@ -18,16 +18,18 @@ from harvestd.harvest.opening import opened_house
 from harvestd.harvest.tally import Tally
 from harvestd.inventory.provider import Host
 from harvestd.settings import Settings
+from harvestd.store.lock import HolderKind
 
 
 @asynccontextmanager
 async def watching_alone(settings: Settings, name: str) -> AsyncIterator[None]:
     """Watch the host called `name` for the body.
 
-    Raises as `opened_house` (`Fatal` with 7: another process holds the data root); errors may come out in a group.
+    Raises as `opened_house` (`Held`: another process holds the data root); errors may come out in a group.
     """
     tally = Tally()
-    async with opened_house(settings, tally) as (house, root), anyio.create_task_group() as tasks:
+    opening = opened_house(settings, tally, kind=HolderKind.ATTENDANT)
+    async with opening as (house, root), anyio.create_task_group() as tasks:
         await house.knows.wait()
         from harvestd.harvest.reports import Reports  # noqa: PLC0415  (imported meanwhile, see `opening`)
 

@@ -25,8 +25,10 @@ from harvestd.harvest.recovery import recover
 from harvestd.harvest.renaming import finish_renames
 from harvestd.remote.probe import bootstrap
 from harvestd.settings import Settings
-from harvestd.store.lock import DataRootLock
+from harvestd.store.lock import DataRootLock, Held, HolderKind
 from harvestd.store.root import DataRoot
+from harvestd.telemetry.events import Event
+from harvestd.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
     from harvestd.catalogue.catalogue import Catalogue
@@ -36,15 +38,23 @@ _LAST_WORDS = 4.0
 """Seconds for writing manifests at the end: who asks a process to stop expects it gone after five."""
 
 
+_LOCK_AGAIN = 0.5
+"""Seconds between two attempts to take a lock that a command holds."""
+
+
 @asynccontextmanager
-async def opened_house(settings: Settings, monitor: Monitor) -> AsyncIterator[tuple[House, DataRoot]]:
+async def opened_house(
+    settings: Settings, monitor: Monitor, *, kind: HolderKind = HolderKind.COMMAND, patience: float = 0.0
+) -> AsyncIterator[tuple[House, DataRoot]]:
     """Make the house ready for work; what the last process left half done is settled before anything is published.
 
+    `kind` is what other processes read of this one. `patience`: seconds to wait while a command holds the data root.
     Raises `Fatal` for what an operator must settle (7: another daemon holds the data root), `HaltedForSafety` where
     the disk or the catalogue fails. Errors, of the body too, may come out in a group.
     """
     with ExitStack() as stack:
-        root, lock = await anyio.to_thread.run_sync(_open_root, settings, stack)
+        root = await anyio.to_thread.run_sync(_open_root, settings, stack)
+        lock = await _locked(root, stack, kind, patience)
         house = House.of(settings, monitor)
         house.homes = Homes(house, root)
         manifests = Manifests(house, root)
@@ -98,9 +108,33 @@ async def scratch_house(settings: Settings) -> AsyncIterator[House]:
             tasks.cancel_scope.cancel()
 
 
-def _open_root(settings: Settings, stack: ExitStack) -> tuple[DataRoot, DataRootLock]:
-    root = stack.enter_context(DataRoot.open(settings.data_root))
-    return root, stack.enter_context(DataRootLock.take(root))
+def _open_root(settings: Settings, stack: ExitStack) -> DataRoot:
+    return stack.enter_context(DataRoot.open(settings.data_root))
+
+
+async def _locked(root: DataRoot, stack: ExitStack, kind: HolderKind, patience: float) -> DataRootLock:
+    """Take the lock; for `patience` seconds, wait where a command holds it. Raises `Held`."""
+
+    def take() -> DataRootLock:
+        # Entered here: a cancellation meanwhile would lose what the thread returns.
+        return stack.enter_context(DataRootLock.take(root, kind))
+
+    end = anyio.current_time() + patience
+    told, seen_daemon = 0, False
+    while True:
+        try:
+            return await anyio.to_thread.run_sync(take)
+        except Held as held:
+            holder = held.holder
+            # A command that takes over from a daemon that died is seen with the daemon's words for a moment.
+            is_daemon = holder.kind is HolderKind.DAEMON
+            if anyio.current_time() >= end or (seen_daemon and is_daemon):
+                raise
+            seen_daemon = is_daemon
+            if holder.pid and not is_daemon and holder.pid != told:
+                told = holder.pid
+                get_logger().warning(Event.SERVICE_WAITING, pid=holder.pid, data_root=root.path)
+        await anyio.sleep(_LOCK_AGAIN)
 
 
 def _open_catalogue(settings: Settings, data_root_id: str, stack: ExitStack) -> "Catalogue":

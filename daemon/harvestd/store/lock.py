@@ -2,16 +2,18 @@
 
 It is an *open file description* lock: like flock it belongs to the open file, so threads don't lose it by closing
 another descriptor, and unlike flock it can be asked for without being taken, so that a question never makes a daemon
-that starts at the same moment fail. The holder's pid stands in the file, for people; whoever leaves in order wipes it
-out, so that the next holder knows whether the last one died.
+that starts at the same moment fail. The file has two lines of fixed width: the holder's pid, which a holder that ends
+in order wipes out, so that the next one knows whether the last one died; and what kind of process the holder is.
 """
 
 import fcntl
 import os
 import struct
+from enum import StrEnum
 from types import TracebackType
 from typing import Final, Self
 
+from harvestd.convention.values import Immutable
 from harvestd.errors import ExitCode, Fatal
 from harvestd.store.failures import translating
 from harvestd.store.root import DataRoot
@@ -21,47 +23,86 @@ _NAME: Final = "lock"
 _FLOCK: Final = struct.Struct("@hhqqi0q")
 """C's struct flock on Linux: type, whence, start, length, pid."""
 _WHOLE_FILE: Final = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+_LINE: Final = 20
+"""Bytes of one line of the file, its newline included."""
+
+
+class HolderKind(StrEnum):
+    """What kind of process holds a data root."""
+
+    DAEMON = "daemon"
+    """`run`: watches all hosts until it is stopped. Also any holder whose kind is not written."""
+    ATTENDANT = "attendant"
+    """`wait` without a daemon: watches one host for as long as the command takes, and answers requests meanwhile."""
+    COMMAND = "command"
+    """Any other command: it ends by itself, and answers no requests for a verdict."""
+
+
+class Holder(Immutable):
+    """The process that holds a data root."""
+
+    pid: int
+    """0: it has not written its pid yet."""
+    kind: HolderKind
+
+    @property
+    def answers(self) -> bool:
+        """Whether it answers requests for a verdict."""
+        return self.kind is not HolderKind.COMMAND
+
+
+class Held(Fatal):
+    """Another process holds the data root."""
+
+    def __init__(self, root: DataRoot, holder: Holder) -> None:
+        """Name the process, and what to do about it."""
+        if not holder.pid:
+            hint = "it starts at this moment"
+        elif holder.kind is HolderKind.COMMAND:
+            hint = f"it is process {holder.pid}, a command that ends by itself; wait for it, or stop it"
+        else:
+            hint = f"it is process {holder.pid}; stop it, or ask it instead"
+        super().__init__(f"another harvestd works on {root.path}", hint=hint, exit_code=ExitCode.LOCKED)
+        self.holder: Final = holder
 
 
 class DataRootLock:
     """The lock, held. Made by `take`; a context manager that releases it at the end."""
 
-    def __init__(self, file: int, *, found_in_order: bool) -> None:
+    def __init__(self, file: int, kind: HolderKind, *, found_in_order: bool) -> None:
         self._file = file
+        self._kind = kind
         self.found_in_order: Final = found_in_order
         """Whether the last holder, if there was one, said that it left nothing undone."""
 
     @classmethod
-    def take(cls, root: DataRoot) -> Self:
-        """Take the lock at once or raise `Fatal` with `ExitCode.LOCKED`, naming the process that holds it."""
+    def take(cls, root: DataRoot, kind: HolderKind = HolderKind.COMMAND) -> Self:
+        """Take the lock at once, as a process of this kind, or raise `Held`."""
         with translating("can't open the data root's lock"):
             file = open_regular(root.own, _NAME, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.fcntl(file, fcntl.F_OFD_SETLK, _WHOLE_FILE)
         except BlockingIOError as error:
-            pid = _written_pid(file)
+            found = _written(file)
             os.close(file)
-            raise Fatal(
-                f"another harvestd works on {root.path}",
-                hint=f"it is process {pid}; stop it, or ask it instead" if pid else "it starts at this moment",
-                exit_code=ExitCode.LOCKED,
-            ) from error
+            raise Held(root, found) from error
         except OSError:
             os.close(file)
             raise
         try:
             with translating("can't write the data root's lock"):
-                in_order = _written_pid(file) == 0
-                _write(file, str(os.getpid()))
+                in_order = _written(file).pid == 0
+                _write(file, str(os.getpid()), kind)
         except BaseException:
             os.close(file)
             raise
-        return cls(file, found_in_order=in_order)
+        return cls(file, kind, found_in_order=in_order)
 
     def leave_in_order(self) -> None:
         """Note that nothing was left undone, just before the lock is released. Raises `HaltedForSafety`."""
         with translating("can't write the data root's lock"):
-            _write(self._file, "")
+            # The kind stays: closing what else is open may take a while.
+            _write(self._file, "", self._kind)
 
     def release(self) -> None:
         """Let the lock go; the file stays, for a lock file that is deleted can be held twice."""
@@ -78,10 +119,10 @@ class DataRootLock:
         self.release()
 
 
-def holder(root: DataRoot) -> int | None:
-    """Give the pid of the process that holds the lock, without taking it; None where nobody does.
+def holder(root: DataRoot) -> Holder | None:
+    """Return the process that holds the lock, without taking it; None: no process does.
 
-    0 means a holder that has not written its pid yet. Raises `HaltedForSafety` where the file can't be read.
+    Raises `HaltedForSafety` where the file can't be read.
     """
     try:
         with translating("can't ask for the data root's lock"):
@@ -91,16 +132,18 @@ def holder(root: DataRoot) -> int | None:
     try:
         with translating("can't ask for the data root's lock"):
             kind = _FLOCK.unpack(fcntl.fcntl(file, fcntl.F_OFD_GETLK, _WHOLE_FILE))[0]
-        return None if kind == fcntl.F_UNLCK else _written_pid(file)
+        return None if kind == fcntl.F_UNLCK else _written(file)
     finally:
         os.close(file)
 
 
-def _write(file: int, text: str) -> None:
+def _write(file: int, pid: str, kind: str) -> None:
     # A fixed width: on a full disk an existing lock file can still be written over.
-    os.pwrite(file, f"{text:>19}\n".encode(), 0)
+    width = _LINE - 1
+    os.pwrite(file, f"{pid:>{width}}\n{kind:>{width}}\n".encode(), 0)
 
 
-def _written_pid(file: int) -> int:
-    text = os.pread(file, 20, 0).strip()
-    return int(text) if text.isdigit() else 0
+def _written(file: int) -> Holder:
+    pid, kind = (os.pread(file, _LINE, start).strip().decode("ascii", "replace") for start in (0, _LINE))
+    known = HolderKind(kind) if kind in set(HolderKind) else HolderKind.DAEMON
+    return Holder(int(pid) if pid.isdigit() else 0, known)

@@ -15,6 +15,9 @@ class Event(StrEnum):
     SERVICE_STARTED = "service.started"
     """The daemon holds the data root and begins. Fields: version, pid, config, data_root, hosts."""
 
+    SERVICE_WAITING = "service.waiting"
+    """A command holds the data root; the daemon begins once it has ended. Fields: pid (the command's), data_root."""
+
     SERVICE_STOPPING = "service.stopping"
     """A signal or a fatal error asks the daemon to end; transfers wind up. Fields: reason."""
 
