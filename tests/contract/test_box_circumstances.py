@@ -1,8 +1,13 @@
 """What a box says for a verdict, by either way of reading it: the probe looks, SFTP alone can't."""
 
+import json
 import os
+import shutil
 import socket
 import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,11 +15,12 @@ import anyio
 import asyncssh
 import pytest
 
-from contract.connected import box_at, fill, sftp_program, training, watching
+from contract.connected import box_at, fill, probes, sftp_program, training, watching
 from harvestd.convention.snapshot import Tree, TreeKind
 from harvestd.remote.box import Box
-from harvestd.remote.circumstances import Checkout, Circumstances
+from harvestd.remote.circumstances import Carrier, CarrierState, Checkout, Circumstances
 from support.openssh import OpenSSHFactory, OpenSSHServer
+from support.waiting import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
@@ -80,6 +86,19 @@ async def test_questions_side_by_side_keep_their_answers(server: OpenSSHServer, 
         assert (await box.facts()).free_bytes
 
 
+def person_at(server: OpenSSHServer) -> AbstractAsyncContextManager[asyncssh.SSHClientConnection]:
+    """Log in beside harvestd."""
+    return asyncssh.connect(
+        server.address,
+        server.port,
+        username=server.user,
+        client_keys=[str(server.client_key)],
+        known_hosts=None,
+        config=None,
+        agent_path=None,
+    )
+
+
 async def _until(box: Box, part: str, least: int) -> None:
     """Return when the box counts so many of something; fails after a while."""
     with anyio.fail_after(PATIENCE):
@@ -96,20 +115,90 @@ async def test_people_and_their_transfers_are_seen_and_ours_are_not(
         before = await box.circumstances(LATELY)
         assert before.log_ins is not None
         assert before.transfers is not None
-        async with asyncssh.connect(
-            server.address,
-            server.port,
-            username=server.user,
-            client_keys=[str(server.client_key)],
-            known_hosts=None,
-            config=None,
-            agent_path=None,
-        ) as person:
+        async with person_at(server) as person:
             async with person.create_process("sleep 1000", term_type="xterm") as shell:
                 await _until(box, "log_ins", before.log_ins + 1)
                 shell.terminate()
-            async with person.start_sftp_client():
+            fill(root, {"run/model": b"1"})
+            async with (
+                person.start_sftp_client() as files,
+                files.open(str(root / "training_runs/run/model"), "rb"),
+            ):
                 await _until(box, "transfers", before.transfers + 1)
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Run programs of any name, which end with the test."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def run(name: str, like: str, *words: str) -> subprocess.Popen[bytes]:
+        place = tmp_path / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(str(shutil.which(like)), place)
+        running.append(subprocess.Popen([str(place), *words], stdout=subprocess.DEVNULL, start_new_session=True))
+        return running[-1]
+
+    yield run
+    for each in running:
+        each.kill()
+        each.wait()
+
+
+_CONNECTIONS = """
+import json, sys
+from harvestd.remote.probe.program.sessions import processes_now, without_terminal
+processes = processes_now()
+above = {*processes.above(int(sys.argv[1])), int(sys.argv[1])}
+print(json.dumps([each for each in without_terminal(processes, "/proc") if each in above]))
+"""
+
+
+def _connections_of(pid: int) -> list[int]:
+    """Give those connections without a terminal, by the probe's own rule, below which a process runs."""
+    # In a process of its own: what this one started, the servers of the tests too, counts as its own.
+    command = [sys.executable, "-c", _CONNECTIONS, str(pid)]
+    said = subprocess.run(command, check=True, capture_output=True, env=os.environ | {"PYTHONPATH": ":".join(sys.path)})
+    found: list[int] = json.loads(said.stdout)
+    return found
+
+
+async def test_an_editor_counts_as_a_person_while_its_connection_lives(
+    openssh_factory: OpenSSHFactory, root: Path, program: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    """Its server runs detached and the connection has no terminal; harvestd's own connection is never taken for one.
+
+    Other programs of this machine may be connected as well, so that a number alone would prove nothing.
+    """
+    server = openssh_factory()
+    async with box_at(server, watching(training(root))) as box:
+        program(".vscode-server/cli/servers/Stable-1/server/node", "sleep", "1000")
+        await box.scan()
+        assert [_connections_of(pid) for pid in probes(server)] == [[]]
+        async with person_at(server) as person, person.create_process("echo $$; exec cat") as shell:
+            pid = int(await shell.stdout.readline())
+            (connection,) = _connections_of(pid)
+            assert ((await box.circumstances(timedelta())).log_ins or 0) >= 1
+        await until(lambda: not Path(f"/proc/{connection}").exists())
+        assert _connections_of(pid) == []
+
+
+async def test_a_program_that_carries_files_counts_while_it_does(
+    openssh_factory: OpenSSHFactory, root: Path, program: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    """One that sleeps is passed by; one that moves bytes is named with its process and why."""
+    server = openssh_factory()
+    idle = program("idle/rclone", "sleep", "1000")
+    async with box_at(server, watching(training(root))) as box:
+        told = await box.circumstances(timedelta())
+        assert idle.pid not in {each.pid for each in told.carriers}
+        busy = program("busy/rclone", "yes")
+        told = await box.circumstances(timedelta())
+    found = {each.pid: each for each in told.carriers}
+    assert found[busy.pid] == Carrier("rclone", busy.pid, CarrierState.MOVES)
+    assert idle.pid not in found
+    assert told.transfers is not None
+    assert told.without({"rclone"}).transfers == told.transfers - 1
 
 
 async def test_a_home_that_cannot_be_told_is_not_whole(openssh_factory: OpenSSHFactory, root: Path) -> None:

@@ -7,7 +7,7 @@ import anyio
 import pytest
 from msgspec.structs import replace
 
-from harvestd.convention.circumstances import Checkout, Outside
+from harvestd.convention.circumstances import Carrier, CarrierState, Checkout, Outside
 from harvestd.convention.verdict import Answer, LossKind, ReasonKind
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
@@ -74,7 +74,7 @@ async def test_one_reason_after_the_other(workstation: Workstation, told: Told) 
     box = workstation.add_box()
     finished(box.root)
     nobody = told.all
-    async with watching(workstation.settings(verdict=SOON)) as watch:
+    async with watching(workstation.settings(verdict=SOON | {"ignore_programs": ["rclone"]})) as watch:
         await comes_true(watch.is_safe)
         for words, reason in (
             ({"gpu_processes": 1}, R.GPU_BUSY),
@@ -84,6 +84,11 @@ async def test_one_reason_after_the_other(workstation: Workstation, told: Told) 
         ):
             told.all = replace(nobody, **words)
             assert await watch.reasons() == {reason}
+        rclone = Carrier("rclone", 412, CarrierState.UNKNOWN)
+        told.all = replace(nobody, transfers=2, carriers=(rclone, Carrier("mirror", 413, CarrierState.UNKNOWN)))
+        assert await watch.reasons() == {R.TRANSFERS}
+        told.all = replace(nobody, transfers=1, carriers=(rclone,))
+        assert (await watch.asked()).is_safe, "verdict.ignore_programs names it"
         told.all = replace(nobody, outside=Outside(1, 7), checkouts=(Checkout("/home/u/code", 1, 0),))
         verdict = await watch.asked()
         assert not verdict.is_safe

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 from msgspec.structs import replace
 
-from harvestd.convention.circumstances import Checkout, Circumstances, Outside
+from harvestd.convention.circumstances import Carrier, CarrierState, Checkout, Circumstances, Outside
 from harvestd.convention.evidence import Damaged, Evidence
 from harvestd.convention.judging import judge
 from harvestd.convention.paths import LocalPath
@@ -473,3 +473,33 @@ def test_what_the_convention_does_not_know_is_lost_by_name(stray: str) -> None:
     assert verdict.answer is Answer.SAFE_EXCEPT
     assert [loss.kind for loss in verdict.losses] == [LossKind.OUTSIDE_FILES]
     assert stray.split("/")[1] in verdict.losses[0].what
+
+
+def test_programs_that_carry_files_are_named_and_may_be_passed_over() -> None:
+    """With process and why; what the operator does not mind is neither counted nor named."""
+    scene = drained()
+    carriers = (
+        Carrier("rclone", 412, CarrierState.UNSENT),
+        Carrier("rsync", 7, CarrierState.UNKNOWN),
+    )
+    scene.told = replace(scene.told or NOBODY, transfers=3, carriers=carriers)
+    (reason,) = scene.verdict().reasons
+    assert reason.kind is R.TRANSFERS
+    assert all(word in reason.detail for word in ("3 programs", "rclone", "412", "rsync", "verdict.ignore_programs"))
+    told = scene.told
+    scene.told = told.without({"rclone"})
+    (reason,) = scene.verdict().reasons
+    assert "2 programs" in reason.detail
+    assert "rclone" not in reason.detail
+    scene.told = replace(told, transfers=2).without({"rclone", "rsync"})
+    assert scene.verdict().is_safe
+
+
+def test_what_could_not_be_looked_through_is_named() -> None:
+    """A reason that only time or a person can end says where."""
+    scene = drained()
+    told = scene.told or NOBODY
+    scene.told = replace(told, outside=Outside(0, 0, whole=False, missed="/home/a/data was not reached within 120 s"))
+    assert "/home/a/data" in scene.verdict().reasons[0].detail
+    scene.told = replace(told, checkouts=None, unclear="git gave no answer in time on /home/a/code")
+    assert "/home/a/code" in scene.verdict().reasons[0].detail

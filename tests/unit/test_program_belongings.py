@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from harvestd.remote.probe.program import belongings, checkouts, circumstances, facts
+from harvestd.remote.probe.program.wire import Credit, Output, Wire
 
 LATELY = 3600.0
 
@@ -172,7 +173,8 @@ def test_too_much_to_look_through_is_said(home: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(belongings, "WALK_ENTRIES", 30)
     near, far = walked(home)
     assert not belongings.outside(near, far)["whole"]
-    assert checkouts.checkouts(near) is None
+    assert belongings.outside(near, far)["missed"].endswith("lies behind 30 entries")
+    assert checkouts.checkouts(near) == (None, near.missed)
     in_no_time = belongings.Walk(0, set(), seconds=-1.0)
     in_no_time.place(os.fsencode(home))
     assert not in_no_time.whole
@@ -180,7 +182,7 @@ def test_too_much_to_look_through_is_said(home: Path, monkeypatch: pytest.Monkey
 
 def held(home: Path) -> list[list[Any]] | None:
     """Give what the checkouts at home hold."""
-    return checkouts.checkouts(walked(home)[0])
+    return checkouts.checkouts(walked(home)[0])[0]
 
 
 def test_a_checkout_in_order_is_no_loss(home: Path) -> None:
@@ -384,27 +386,45 @@ def test_gpus_without_nvidia_smi_are_unknown(tmp_path: Path, monkeypatch: pytest
     """Who has devices and nobody who could tell what runs on them can't say; who has neither has nothing there."""
     monkeypatch.setattr(facts, "nvidia_smi", lambda: "")
     monkeypatch.setattr(facts, "GPU_DEVICES", (str(tmp_path / "nvidia0"),))
-    assert facts.gpu_processes() == 0
+    assert facts.gpu_processes(facts.nothing) == 0
     write(tmp_path / "nvidia0")
-    assert facts.gpu_processes() is None
+    assert facts.gpu_processes(facts.nothing) is None
+
+
+def test_names_of_gpus_are_known_without_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that hangs is given up, and the driver's own notes do; the other side hears a sign of life meanwhile."""
+    for number in (1, 0):
+        text = f"Model: \t\t NVIDIA H100 80GB HBM3\nIRQ:   \t\t {number}\n"
+        write(tmp_path / f"gpus/0000:0{number}:00.0/information", text.encode())
+    program = write(tmp_path / "nvidia-smi", b"#!/bin/sh\nexec sleep 1000\n")
+    program.chmod(0o755)
+    waited: list[None] = []
+    monkeypatch.setattr(facts, "nvidia_smi", lambda: str(program))
+    monkeypatch.setattr(facts, "NVIDIA_SECONDS", 0.3)
+    monkeypatch.setattr(facts, "WAITED_SECONDS", 0.1)
+    monkeypatch.setattr(facts, "NVIDIA_GPUS", str(tmp_path / "gpus"))
+    assert facts.gpu_names(lambda: waited.append(None)) == ["NVIDIA H100 80GB HBM3"] * 2
+    assert waited
+    monkeypatch.setattr(facts, "NVIDIA_GPUS", str(tmp_path / "missing"))
+    assert facts.names_by_driver() == []
 
 
 def test_a_look_that_hangs_tells_nothing_and_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """A dead file system holds one thread, and no second one is given to it; later all is told again."""
     free, begun = threading.Event(), []
 
-    def hanging(request: dict[str, Any]) -> dict[str, Any]:
+    def hanging(request: dict[str, Any], _kept: object) -> dict[str, Any]:
         begun.append(request)
         free.wait(30)
         return {"log_ins": 0}
 
     monkeypatch.setattr(circumstances, "circumstances", hanging)
-    monkeypatch.setattr(circumstances, "ALL_SECONDS", 0.05)
+    output = Output(Wire(), Credit(1 << 16), b"f")
     looking: list[threading.Thread] = []
     for _ in range(2):
-        told = circumstances.circumstances_within({"roots": ["/a"]}, looking)
+        told = circumstances.circumstances_within({"roots": ["/a"], "seconds": 0.05}, looking, {}, output)
         assert (told["devices"], "log_ins" in told, len(begun)) == ([None], False, 1)
     free.set()
     looking[0].join(30)
-    monkeypatch.setattr(circumstances, "ALL_SECONDS", 30.0)
-    assert circumstances.circumstances_within({"roots": ["/a"]}, looking) == {"log_ins": 0}
+    asked = {"roots": ["/a"], "seconds": 30.0}
+    assert circumstances.circumstances_within(asked, looking, {}, output) == {"log_ins": 0}

@@ -1,12 +1,14 @@
-"""Log-ins and transfers, as the program on the box tells them from a /proc and a utmp that are made up here."""
+"""Log-ins and users of GPUs, as the program on the box tells them from a /proc and a utmp that are made up here."""
 
 import os
+import shlex
 import struct
 from pathlib import Path
 
 import pytest
 
-from harvestd.remote.probe.program.sessions import Processes, gpu_users, log_ins, processes_now, transfers
+from harvestd.remote.probe import bootstrap
+from harvestd.remote.probe.program.sessions import Processes, gpu_users, log_ins, processes_now
 
 OURS = os.getpid()
 TTY = 34816
@@ -14,6 +16,7 @@ TTY = 34816
 _Row = tuple[int, int, int, str]
 """Number, parent, terminal, name."""
 
+PROBE_COMMAND = "\0".join(shlex.split(shlex.split(bootstrap.command())[2].rpartition("; exec ")[2])).encode()
 QUIET: list[_Row] = [(1, 0, 0, "systemd"), (50, 1, 0, "sshd")]
 OUR_CONNECTION: list[_Row] = [
     (60, 50, 0, "sshd"),
@@ -102,27 +105,41 @@ def test_hidden_processes_are_unknown(tmp_path: Path) -> None:
     place = proc(tmp_path / "proc", (OURS, 1, 0, "python3"))
     assert processes_now(place) is None
     assert processes_now(str(tmp_path / "nothing")) is None
-    assert transfers(None) is None
+
+
+VSCODE = b"/home/ubuntu/.vscode-server/cli/servers/Stable-1a/server/node\0/home/ubuntu/.vscode-server/x.js\0"
+CONNECTION: list[_Row] = [(70, 50, 0, "sshd"), (71, 70, 0, "sshd"), (72, 71, 0, "bash")]
+"""A monitor with rights of its own, and what serves the connection."""
+TITLES = {70: b"sshd: ubuntu [priv]\0", 71: b"sshd: ubuntu@notty\0"}
 
 
 @pytest.mark.parametrize(
-    ("row", "command", "expected"),
+    ("rows", "commands", "expected"),
     [
-        ((70, 50, 0, "sftp-server"), b"/usr/lib/openssh/sftp-server\0", 1),
-        ((70, 50, 0, "scp"), b"scp\0-t\0/tmp\0", 1),
-        ((70, 1, 0, "rsync"), b"rsync\0--server\0", 1),
-        ((70, 1, 0, "huggingface-cli"), b"huggingface-cli\0upload\0", 1),
-        ((70, 1, 0, "python3.11"), b"/usr/bin/python3.11\0/usr/local/bin/aws\0s3\0cp\0", 1),
-        ((70, 1, 0, "python3"), b"python3\0train.py\0--scp\0", 0),
-        ((70, 50, 0, "sshd"), b"sshd: ubuntu@internal-sftp\0", 1),
-        ((70, 50, 0, "sshd"), b"sshd: ubuntu@notty\0", 0),
-        ((70, 1, 0, "rsyncd-watch"), b"rsyncd-watch\0", 0),
+        ([*CONNECTION, (90, 1, 0, "node"), (91, 90, TTY, "bash")], {90: VSCODE}, 1),
+        ([*CONNECTION, (90, 1, 0, "cursor-server")], {90: b"/root/.cursor-server/bin/1/cursor-server\0"}, 1),
+        ([*CONNECTION, (90, 1, 0, "java")], {90: b"/home/a/.cache/JetBrains/RemoteDev/dist/1/jbr/bin/java\0"}, 1),
+        ([*CONNECTION, (90, 1, 0, "zed-remote-serv")], {90: b"/home/a/.zed_server/zed-remote-server-1\0run\0"}, 1),
+        ([(90, 1, 0, "node"), (91, 90, TTY, "bash")], {90: VSCODE}, 0),
+        (CONNECTION, {}, 0),
+        ([(70, 50, 0, "sshd"), (71, 70, 0, "sshd"), (90, 1, 0, "node")], {90: VSCODE, 71: b"sshd: a [net]\0"}, 0),
+        ([(71, 50, 0, "sshd"), (72, 71, 0, "bash"), (90, 1, 0, "node")], {90: VSCODE, 71: b"sshd: root@notty\0"}, 1),
+        ([(71, 1, 0, "sshd"), (72, 71, 0, "bash"), (90, 1, 0, "node")], {90: VSCODE, 71: b"sshd: root@notty\0"}, 1),
+        ([(71, 1, 0, "sshd"), (90, 1, 0, "node")], {90: VSCODE, 71: b"sshd: /usr/sbin/sshd -D [listener] 0\0"}, 0),
+        ([*CONNECTION, (73, 72, TTY, "vim"), (90, 1, 0, "node")], {90: VSCODE}, 1),
+        ([*CONNECTION[:2], (72, 71, 0, "python3"), (90, 1, 0, "node")], {90: VSCODE, 72: PROBE_COMMAND}, 0),
+    ],
+    ids=[
+        *("code", "cursor", "jetbrains", "zed", "left behind", "no editor", "not logged in", "root", "by a socket"),
+        *("listener", "terminal counts once", "another harvestd"),
     ],
 )
-def test_transfers_are_known_by_their_programs(tmp_path: Path, row: _Row, command: bytes, expected: int) -> None:
-    """What carries files counts by its name, one that Python runs by its script; ours never does."""
-    place = proc(tmp_path / "proc", *QUIET, *OUR_CONNECTION, row, commands={row[0]: command})
-    assert transfers(seen(place), place) == expected
+def test_an_editor_counts_while_a_connection_lives(
+    tmp_path: Path, rows: list[_Row], commands: dict[int, bytes], expected: int
+) -> None:
+    """Its server is detached, with its terminals below it: what shows a person is a connection without a terminal."""
+    place = proc(tmp_path / "proc", *QUIET, *OUR_CONNECTION, *rows, commands=TITLES | commands)
+    assert log_ins(seen(place), str(tmp_path / "no utmp"), place) == expected
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,9 @@ def test_never_writes() -> None:
         'proc + "/1/stat", "rb"',
         'f"{proc}/{number}/stat", "rb"',
         'f"{proc}/{pid}/cmdline", "rb"',
+        'f"{NVIDIA_GPUS}/{gpu}/information", "rb"',
+        'self.place + "/io", "rb"',
+        'place + "/environ", "rb"',
     }
     assert sorted(re.findall(r"os\.write\(([\w.]+),", PROGRAM)) == ["1", "self.wake"]
     calls = set(re.findall(r"self\.libc\.(\w+)", PROGRAM))

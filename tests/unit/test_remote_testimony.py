@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from harvestd.remote.circumstances import Checkout, Circumstances, Outside
+from harvestd.remote.circumstances import Carrier, CarrierState, Checkout, Circumstances, Outside
 from harvestd.remote.probe.answer_parts import BrokenAnswer
 from harvestd.remote.probe.testimony import circumstances
 
@@ -16,7 +16,8 @@ HONEST: dict[str, Any] = {
     "host": "gpu-a",
     "processes": 2,
     "log_ins": 1,
-    "transfers": 0,
+    "transfers": 1,
+    "carriers": [["rclone", 412, "unsent"]],
     "devices": [65024, None],
     "outside": {"files": 2, "size": 10, "newest": ["/home/ubuntu/notes.md"], "whole": True},
     "checkouts": [["/home/ubuntu/code", 1, 0]],
@@ -35,7 +36,8 @@ def test_an_honest_answer_is_taken_as_it_is() -> None:
         hostname="gpu-a",
         gpu_processes=2,
         log_ins=1,
-        transfers=0,
+        transfers=1,
+        carriers=(Carrier("rclone", 412, CarrierState.UNSENT),),
         devices={"/home/ubuntu/localfs": 65024},
         outside=Outside(2, 10, ("/home/ubuntu/notes.md",)),
         checkouts=(Checkout("/home/ubuntu/code", 1, 0),),
@@ -47,16 +49,28 @@ def test_what_a_box_cannot_say_stays_unknown(part: str) -> None:
     """A part that is missing, or null, is None: never a number, never nothing at stake."""
     missing = {name: value for name, value in HONEST.items() if name != part}
     name = {"processes": "gpu_processes"}.get(part, part)
-    for payload in (told(**{part: None}), json.dumps(missing).encode()):
+    carriers: list[object] = [] if part == "transfers" else HONEST["carriers"]
+    for payload in (told(**{part: None, "carriers": carriers}), json.dumps(missing | {"carriers": carriers}).encode()):
         assert getattr(circumstances(payload, 3, ROOTS), name) is None
 
 
 def test_words_for_people_are_made_plain() -> None:
     """A host's name with an escape sequence reaches nobody's terminal."""
-    assert circumstances(told(host="a\x1b[2Jb"), 3, ROOTS).hostname == "a?[2Jb"
+    found = circumstances(told(host="a\x1b[2Jb", carriers=[["a\x1b[2Jb", 1, "open"]], unclear="a\x1b"), 3, ROOTS)
+    assert (found.hostname, found.carriers[0].program, found.unclear) == ("a?[2Jb", "a?[2Jb", "a?")
 
 
 HOSTILE: list[dict[str, object]] = [
+    {"carriers": {}},
+    {"carriers": [["rclone", 412, "unsent"]] * 2},
+    {"transfers": 100, "carriers": [["rclone", 412, "unsent"]] * 33},
+    {"carriers": [["rclone", -1, "unsent"]]},
+    {"carriers": [["rclone", 412, "dances"]]},
+    {"carriers": [["rclone", 412, ["open"]]]},
+    {"carriers": [["r" * 65, 412, "open"]]},
+    {"carriers": [["rclone", 412]]},
+    {"unclear": "x" * 2049},
+    {"outside": {"files": 0, "size": 0, "newest": [], "whole": False, "missed": 3}},
     {"id": 2},
     {"id": True},
     {"machine": None},

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Final
 
-from harvestd.convention.circumstances import Circumstances
+from harvestd.convention.circumstances import Circumstances, carriers_named
 from harvestd.convention.evidence import Evidence, Look
 from harvestd.convention.losing import losses_beside
 from harvestd.convention.obstacles import obstacles
@@ -113,16 +113,21 @@ def _company(evidence: Evidence) -> Iterator[Reason]:
 
 
 def company_of(found: Circumstances) -> Iterator[Reason]:
-    """Give who works there: programs, people, and copies under way."""
+    """Yield a reason for each kind of work on a host: programs on its GPUs, people, and copies under way."""
     for kind, count, what in (
         (ReasonKind.GPU_BUSY, found.gpu_processes, "processes on its GPUs"),
         (ReasonKind.LOGGED_IN, found.log_ins, "people logged in"),
         (ReasonKind.TRANSFERS, found.transfers, "programs that carry files to or from it"),
     ):
         if count is None:
-            yield Reason(kind, f"it can't say whether there are {what}")
+            yield Reason(kind, f"it can't say whether there are {what}{_because(found.unclear)}")
         elif count:
-            yield Reason(kind, f"{count} {what}")
+            named = carriers_named(found) if kind is ReasonKind.TRANSFERS else ""
+            yield Reason(kind, f"{count} {what}{_because(named)}")
+
+
+def _because(why: str) -> str:
+    return f": {why}" if why else ""
 
 
 def _motion(evidence: Evidence, look: Look) -> Iterator[Reason]:
@@ -139,9 +144,12 @@ def _unknown_losses(evidence: Evidence) -> Iterator[Reason]:
     if found is None:
         return
     if LossKind.OUTSIDE_FILES not in evidence.accepted and (found.outside is None or not found.outside.whole):
-        yield Reason(ReasonKind.LOSSES_UNKNOWN, "it can't say which files outside its roots changed lately")
+        why = found.unclear if found.outside is None else found.outside.missed
+        what = "it can't say which files outside its roots changed lately"
+        yield Reason(ReasonKind.LOSSES_UNKNOWN, f"{what}{_because(why)}")
     if LossKind.UNCOMMITTED_WORK not in evidence.accepted and found.checkouts is None:
-        yield Reason(ReasonKind.LOSSES_UNKNOWN, "it can't say whether its git checkouts hold work that is nowhere else")
+        what = "it can't say whether its git checkouts hold work that is nowhere else"
+        yield Reason(ReasonKind.LOSSES_UNKNOWN, f"{what}{_because(found.unclear)}")
 
 
 def _unfinished(evidence: Evidence, look: Look) -> Iterator[Reason]:

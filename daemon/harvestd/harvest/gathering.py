@@ -60,7 +60,9 @@ class Gathering:
         """Give everything, as of now. Raises `Retry` and `HostQuarantined` as a look does."""
         house = self._house
         await house.attending.take()
-        circumstances = await self._box.circumstances(max(_LATELY, house.settings.verdict.idle_for))
+        rules = house.settings.verdict
+        circumstances = await self._box.circumstances(max(_LATELY, rules.idle_for))
+        circumstances = circumstances.without(rules.ignore_programs)
         life = await self._looking.life()
         damaged = await self._damaged()
         await look()

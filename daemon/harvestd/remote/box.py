@@ -25,7 +25,10 @@ class Limits(Immutable):
     """Of the news of a look in one frame, unpacked: they are parsed at a stretch, and all hosts wait for that."""
     entries: int = 1_000_000
     rejected_names: int = 1_000
-    scan_time: timedelta = timedelta(minutes=2)
+    scan_time: timedelta = timedelta(minutes=15)
+    """For one look at all trees of a host: 1,000,000 entries on a network file system take several minutes."""
+    inspect_time: timedelta = timedelta(minutes=5)
+    """For what a verdict asks beside the trees: files elsewhere, git checkouts, GPUs. What takes longer is unknown."""
     answer_time: timedelta = timedelta(seconds=60)
     """Without one byte of an answer for this long, the box's file system hangs or the link is dead: `Retry`."""
 
@@ -182,8 +185,8 @@ class Box(Reader, Protocol):
     async def circumstances(self, lately: timedelta) -> Circumstances:
         """Ask what speaks for or against switching it off beside its trees; files count that changed within `lately`.
 
-        May take half a minute, and looks through the home directory: to be asked rarely. Raises `Retry`,
-        `HostQuarantined`.
+        May take minutes (`Limits.inspect_time`), and looks through the home directory: to be asked rarely. Where
+        `lately` is zero, neither files nor checkouts are looked at. Raise `Retry`, `HostQuarantined`.
         """
         ...
 

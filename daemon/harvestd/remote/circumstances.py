@@ -3,6 +3,6 @@
 See `harvestd.convention.circumstances`.
 """
 
-from harvestd.convention.circumstances import Checkout, Circumstances, Outside
+from harvestd.convention.circumstances import Carrier, CarrierState, Checkout, Circumstances, Outside
 
-__all__ = ["Checkout", "Circumstances", "Outside"]
+__all__ = ["Carrier", "CarrierState", "Checkout", "Circumstances", "Outside"]

@@ -186,6 +186,8 @@ class Verdict(Section):
     """Nothing moved for this long, on our clock."""
     accept_loss: tuple[Loss, ...] = ()
     """Losses that do not stand in the way of "safe"."""
+    ignore_programs: tuple[Plain, ...] = ()
+    """Names of programs that carry files for the machine itself, and do not stand in the way of "safe"."""
 
 
 class Release(Section):

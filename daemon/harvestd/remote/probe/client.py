@@ -229,6 +229,7 @@ class ProbeBox:
             "trees": [[tree.root, tree.name] for tree in self._watch.trees],
             "roots": roots,
             "lately": lately.total_seconds(),
+            "seconds": self._limits.inspect_time.total_seconds(),
         }
         return await self._asked_alone(question, lambda payload: circumstances(payload, _CIRCUMSTANCES, roots))
 

@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 
-from harvestd.remote.circumstances import Checkout, Circumstances, Outside
+from harvestd.remote.circumstances import Carrier, CarrierState, Checkout, Circumstances, Outside
 from harvestd.remote.probe.answer_parts import BrokenAnswer, integer, items, link_target, object_in, words
 
 _MOST_NEWEST = 20
 _MOST_CHECKOUTS = 50
+_MOST_CARRIERS = 32
 _LONGEST_NAME = 256
+_LONGEST_PROGRAM = 64
+_LONGEST_WHY = 2048
+_MOST_PID = 2**22
 
 
 def circumstances(payload: bytes, number: int, roots: Sequence[str]) -> Circumstances:
@@ -18,17 +22,20 @@ def circumstances(payload: bytes, number: int, roots: Sequence[str]) -> Circumst
     devices = items(told.get("devices"))
     if len(devices) != len(roots):
         raise BrokenAnswer("other roots than were asked for")
+    transfers = _count(told.get("transfers"))
     return Circumstances(
         machine=words(told.get("machine"), _LONGEST_NAME),
         hostname=words(told.get("host"), _LONGEST_NAME),
         gpu_processes=_count(told.get("processes")),
         log_ins=_count(told.get("log_ins")),
-        transfers=_count(told.get("transfers")),
+        transfers=transfers,
+        carriers=_carriers(told.get("carriers", []), transfers),
         devices={
             root: integer(device, most=2**64) for root, device in zip(roots, devices, strict=True) if device is not None
         },
         outside=_outside(told.get("outside")),
         checkouts=_checkouts(told.get("checkouts")),
+        unclear=words(told.get("unclear", ""), _LONGEST_WHY),
     )
 
 
@@ -40,13 +47,28 @@ def _outside(value: object) -> Outside | None:
     if value is None:
         return None
     match value:
-        case {"files": files, "size": size, "newest": newest, "whole": bool(whole)}:
+        case {"files": files, "size": size, "newest": newest, "whole": bool(whole), **rest}:
             places = tuple(_place(each) for each in items(newest))
         case _:
             raise BrokenAnswer("files outside the trees of another shape")
     if not len(places) <= min(_MOST_NEWEST, integer(files)):
         raise BrokenAnswer("more of the newest files than there are")
-    return Outside(integer(files), integer(size), places, whole)
+    return Outside(integer(files), integer(size), places, whole, words(rest.get("missed", ""), _LONGEST_WHY))
+
+
+def _carriers(value: object, count: int | None) -> tuple[Carrier, ...]:
+    rows = items(value)
+    if len(rows) > min(_MOST_CARRIERS, count or 0):
+        raise BrokenAnswer("more programs that carry files than there are")
+    return tuple(_carrier(row) for row in rows)
+
+
+def _carrier(row: object) -> Carrier:
+    match row:
+        case [program, pid, str(state)] if state in set(CarrierState):
+            return Carrier(words(program, _LONGEST_PROGRAM), integer(pid, most=_MOST_PID), CarrierState(state))
+        case _:
+            raise BrokenAnswer("a program of another shape")
 
 
 def _checkouts(value: object) -> tuple[Checkout, ...] | None:

@@ -27,6 +27,6 @@ hold. What counts are the frames as they are unpacked, each with its head, but f
 FILES = ("wire", "requests", "places", "folders", "notices", "news", "looks", "watching", "readings", "facts", "main")
 """The modules that are sent, in the order in which they are joined."""
 
-LATER = ("sessions", "belongings", "checkouts", "circumstances")
+LATER = ("sessions", "carriers", "belongings", "checkouts", "circumstances")
 """Those that travel with the question that needs them, after the others: it is asked rarely, and a program that fits a
 new connection's first round trip starts sooner."""

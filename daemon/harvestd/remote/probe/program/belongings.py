@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-WALK_SECONDS = 10.0
-WALK_ENTRIES = 200000
-ELSEWHERE_SECONDS = 3.0
+# A home directory on a slow network file system needs a millisecond for each entry.
+WALK_SECONDS = 120.0
+WALK_ENTRIES = 1000000
+ELSEWHERE_SECONDS = 30.0
 NEWEST = 20
 CHECKOUT_DEPTH = 4
 CHECKOUTS = 50
@@ -131,6 +132,8 @@ class Walk:
         self.whole = True
         self.searched = True
         self.ended = True
+        self.missed = ""
+        self.seconds = seconds
         self.checkouts: list[bytes] = []
         self.found: dict[bytes, list[tuple[int, int, bytes]]] = {}
 
@@ -141,26 +144,22 @@ class Walk:
         except FileNotFoundError:
             return
         except OSError:
-            self.whole = self.searched = False
+            self.miss(place, "can't be listed")
+            self.searched = False
             return
         try:
             device = os.fstat(base).st_dev
             waiting = deque([(b"", 0, b"")])
             while waiting:
                 path, depth, checkout = waiting.popleft()
+                full = place.rstrip(b"/") + (b"/" + path if path else b"")
                 if not self.left or time.monotonic() > self.until:
-                    self.whole = self.ended = False
+                    self.stop(full)
                     self.searched = self.searched and depth > CHECKOUT_DEPTH
                     return
                 here = Belongings(device, owner)
-                try:
-                    self.take(base, path, here)
-                except FileNotFoundError:
+                if not self.taken(base, path, here, full):
                     continue
-                except OSError:
-                    # What others keep to themselves is not this user's.
-                    self.whole = self.whole and owner is not None
-                full = place.rstrip(b"/") + (b"/" + path if path else b"")
                 if here.is_checkout:
                     checkout = full
                     if depth <= CHECKOUT_DEPTH:
@@ -168,27 +167,50 @@ class Walk:
                 self.found.setdefault(checkout, []).extend((at, size, full + b"/" + n) for at, size, n in here.files)
                 if depth < DEEPEST:
                     waiting.extend((joined_raw(path, name), depth + 1, checkout) for name in sorted(here.below))
-                else:
-                    self.whole = self.whole and not here.below
+                elif here.below:
+                    self.miss(full, "lies too deep")
         finally:
             os.close(base)
 
-    def take(self, base: int, path: bytes, here: Belongings) -> None:
-        """Take in one directory. Raises OSError."""
+    def taken(self, base: int, path: bytes, here: Belongings, place: bytes) -> bool:
+        """Take in a directory as `take` does; return whether it was there. What may not be listed is noted."""
+        try:
+            self.take(base, path, here, place)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            # What others keep to themselves is not this user's.
+            if here.owner is None:
+                self.miss(place, "may not be listed")
+        return True
+
+    def take(self, base: int, path: bytes, here: Belongings, place: bytes) -> None:
+        """Take in the directory `path` below `base`, which lies at `place`. Raise OSError."""
         parts = [part for part in path.split(b"/") if part]
         handle = descend(os.dup(base), [to_text(part) for part in parts])
         try:
             # By its handle, and not as a list: a directory may hold millions.
             with os.scandir(b"/proc/self/fd/%d" % handle) as entries:
                 for entry in entries:
-                    if not self.left:
-                        self.whole = self.ended = False
+                    if not self.left or time.monotonic() > self.until:
+                        self.stop(place)
                         break
                     self.left -= 1
                     here.look(handle, entry.name, self)
         finally:
             os.close(handle)
         here.sort(parts[-1] if parts else b"")
+
+    def miss(self, place: bytes, why: str) -> None:
+        """Note that not all was seen, and why; the first of it is told."""
+        self.whole = False
+        self.missed = self.missed or to_text(place)[:LONGEST_SHOWN] + " " + why
+
+    def stop(self, place: bytes) -> None:
+        """Note that a bound was reached before `place` was looked through."""
+        why = f"was not reached within {self.seconds:g} s" if self.left else f"lies behind {WALK_ENTRIES} entries"
+        self.miss(place, why)
+        self.ended = False
 
     def drop(self, checkout: bytes, known: "set[bytes]") -> None:
         """Forget those files of a checkout that git keeps: it says itself what of them would be lost."""
@@ -240,7 +262,8 @@ def walked(request: "dict[str, Any]", elsewhere: "Iterable[str]" = ELSEWHERE) ->
     for place in dict.fromkeys([home, *sorted(roots)]):
         if place:
             near.place(place)
-    near.whole = near.whole and bool(home)
+    if not home:
+        near.miss(b"~", "can't be told")
     far = Walk(since, skip, ELSEWHERE_SECONDS)
     for place in farther:
         if identity_of(place) and not os.path.islink(place):  # noqa: PTH114  (bytes)
@@ -258,4 +281,5 @@ def outside(near: Walk, far: Walk) -> "dict[str, Any]":
         "newest": [to_text(path) for _, _, path in newest[:NEWEST]],
         # Others keep much to themselves in farther places; what nobody came to look at there may be anything.
         "whole": near.whole and far.ended,
+        "missed": near.missed or ("" if far.ended else far.missed),
     }

@@ -18,7 +18,7 @@ import stat
 import time
 from contextlib import suppress
 
-from harvestd.remote.probe.program.belongings import CHECKOUTS, Walk
+from harvestd.remote.probe.program.belongings import CHECKOUTS, LONGEST_SHOWN, Walk
 from harvestd.remote.probe.program.places import FILE_FLAGS, FOLDER_FLAGS, SECOND, descend, to_text
 
 TYPE_CHECKING = False
@@ -357,11 +357,15 @@ def at_stake(git: Git, walk: Walk, place: bytes) -> "tuple[int, int]":
     return counts
 
 
-def checkouts(walk: Walk) -> "list[list[Any]] | None":
-    """Return [place, changed, unpushed] of those in which something would be lost; None where that can't be told."""
+def checkouts(walk: Walk) -> "tuple[list[list[Any]] | None, str]":
+    """Return [place, changed, unpushed] of those in which something would be lost; None and why, if it is unknown."""
     program = git_program()
-    if not walk.searched or len(walk.checkouts) > CHECKOUTS or (walk.checkouts and not program):
-        return None
+    if not walk.searched:
+        return None, walk.missed
+    if len(walk.checkouts) > CHECKOUTS:
+        return None, f"there are more than {CHECKOUTS}"
+    if walk.checkouts and not program:
+        return None, "there is no git"
     git = Git(program)
     told: list[list[Any]] = []
     for place in walk.checkouts:
@@ -371,7 +375,7 @@ def checkouts(walk: Walk) -> "list[list[Any]] | None":
             # What git can't read may hold anything; what only bears the name of a repository counts as files.
             changed, unpushed = int(looks_whole(place)), 0
         except CantSay:
-            return None
+            return None, "git gave no answer in time on " + to_text(place)[:LONGEST_SHOWN]
         if changed or unpushed:
             told.append([to_text(place), changed, unpushed])
-    return told
+    return told, ""

@@ -4,19 +4,21 @@
 
 import os
 import threading
+import time
 
 from harvestd.remote.probe.program.belongings import outside, walked
+from harvestd.remote.probe.program.carriers import SAMPLE_SECONDS, at_work, carriers_now
 from harvestd.remote.probe.program.checkouts import checkouts
-from harvestd.remote.probe.program.facts import gpu_processes
-from harvestd.remote.probe.program.places import Refused, root_handle
-from harvestd.remote.probe.program.sessions import gpu_users, log_ins, processes_now, transfers
+from harvestd.remote.probe.program.facts import gpu_processes, nothing
+from harvestd.remote.probe.program.places import Refused, root_handle, to_raw
+from harvestd.remote.probe.program.sessions import gpu_users, log_ins, processes_now
+from harvestd.remote.probe.program.wire import Output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# Beyond all the deadlines of its parts: then something hangs that no deadline reaches.
-ALL_SECONDS = 45.0
+WAIT_SECONDS = 1.0
 MACHINE_ID = "/etc/machine-id"
 MACHINE_ID_CHARACTERS = 64
 
@@ -42,34 +44,59 @@ def device_of(root: str) -> "int | None":
         os.close(handle)
 
 
-def circumstances(request: "dict[str, Any]") -> "dict[str, Any]":
-    """Look into all of it; `trees` are those that are watched, `lately` is a number of seconds."""
+def company(kept: "dict[tuple[int, int], float]", roots: "list[str]") -> "dict[str, Any]":
+    """Say who works here: programs on the GPUs, people, and programs that carry files."""
+    began = time.monotonic()
     processes = processes_now()
-    near, far = walked(request)
-    held = checkouts(near)
-    on_gpus = gpu_processes()
-    return {
-        "machine": machine_id(),
-        "host": os.uname().nodename,
-        "processes": None if on_gpus is None else max(on_gpus, gpu_users(processes)),
-        "log_ins": log_ins(processes),
-        "transfers": transfers(processes),
-        "devices": [device_of(root) for root in request["roots"]],
-        "outside": outside(near, far),
-        "checkouts": held,
-    }
+    carriers = carriers_now(processes)
+    on_gpus = gpu_processes(nothing)
+    if carriers:
+        time.sleep(max(0.0, began + SAMPLE_SECONDS - time.monotonic()))
+    places = [os.path.realpath(to_raw(root)) for root in roots]
+    return dict(
+        at_work(carriers, places, kept),
+        processes=None if on_gpus is None else max(on_gpus, gpu_users(processes)),
+        log_ins=log_ins(processes),
+    )
 
 
-def circumstances_within(request: "dict[str, Any]", looking: "list[threading.Thread]") -> "dict[str, Any]":
-    """As `circumstances`, in a thread of its own; where a file system holds that one, nobody can tell.
+def circumstances(request: "dict[str, Any]", kept: "dict[tuple[int, int], float]") -> "dict[str, Any]":
+    """Look into all of it; `trees` are those that are watched, `lately` is a number of seconds.
 
-    `looking` keeps it: while it hangs no other is started.
+    Where `lately` is 0 nothing is looked at beside the machine and its company: no file changed within no time.
+    """
+    told = dict(
+        company(kept, request["roots"]),
+        machine=machine_id(),
+        host=os.uname().nodename,
+        devices=[device_of(root) for root in request["roots"]],
+    )
+    if request["lately"]:
+        near, far = walked(request)
+        told["checkouts"], told["unclear"] = checkouts(near)
+        told["outside"] = outside(near, far)
+    return told
+
+
+def circumstances_within(
+    request: "dict[str, Any]",
+    looking: "list[threading.Thread]",
+    kept: "dict[tuple[int, int], float]",
+    output: Output,
+) -> "dict[str, Any]":
+    """As `circumstances`, in a thread of its own; what takes longer than is waited for is not known.
+
+    `looking` keeps the thread: while a file system holds it, no other is started. `kept` is what one answer leaves for
+    the next.
     """
     told: list[dict[str, Any]] = []
     looking[:] = [thread for thread in looking if thread.is_alive()]
     if not looking:
-        looking.append(threading.Thread(target=lambda: told.append(circumstances(request)), daemon=True))
+        looking.append(threading.Thread(target=lambda: told.append(circumstances(request, kept)), daemon=True))
         looking[0].start()
-        looking[0].join(ALL_SECONDS)
+        until = time.monotonic() + request["seconds"]
+        while looking[0].is_alive() and time.monotonic() < until:
+            looking[0].join(min(WAIT_SECONDS, max(0.0, until - time.monotonic())))
+            output.progress()
     unknown = {"machine": machine_id(), "host": os.uname().nodename, "devices": [None for _ in request["roots"]]}
-    return told[0] if told else unknown
+    return told[0] if told else dict(unknown, unclear=f"it took longer than {request['seconds']:g} s")

@@ -1,21 +1,27 @@
 """What the machine says of itself."""
 # pathlib has no directory handles:
-# ruff: noqa: PTH123
+# ruff: noqa: PTH123, PTH208
 
 import os
 import sys
 import threading
 import time
+from contextlib import suppress
 
 from harvestd.remote.probe.program.places import to_raw, to_text
 from harvestd.remote.probe.program.wire import Output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
-NVIDIA_SECONDS = 5.0
+# Without a persistent driver each call brings all GPUs up anew, which takes many seconds on a machine of eight.
+NVIDIA_SECONDS = 45.0
+WAITED_SECONDS = 1.0
+NVIDIA_GPUS = "/proc/driver/nvidia/gpus"
 MOST_LINES = 64
+MOST_BYTES = 4096
 # /dev/nvidia* and AMD's: what runs there nobody but their own tools can tell.
 GPU_DEVICES = ("/dev/nvidia0", "/dev/nvidiactl", "/proc/driver/nvidia", "/dev/kfd")
 PYTHON = ".".join(str(part) for part in sys.version_info[:3])
@@ -30,40 +36,66 @@ def nvidia_smi() -> str:
     return ""
 
 
-def gpu_names() -> "list[str]":
-    """Give one name for each GPU, none where nvidia-smi is missing or hangs."""
+def gpu_names(waiting: "Callable[[], None]") -> "list[str]":
+    """Return one name for each GPU, by nvidia-smi or, where that fails or hangs, by the driver's notes in /proc."""
     program = nvidia_smi()
-    return (lines_from(program, "--query-gpu=name") or []) if program else []
+    lines = lines_from(program, "--query-gpu=name", waiting) if program else []
+    return names_by_driver() if lines is None else lines
 
 
-def gpu_processes() -> "int | None":
+def names_by_driver() -> "list[str]":
+    """Return the names of all GPUs of the machine, as the driver knows them; none where it does not say."""
+    names = []
+    try:
+        for gpu in sorted(os.listdir(NVIDIA_GPUS))[:MOST_LINES]:
+            with open(f"{NVIDIA_GPUS}/{gpu}/information", "rb") as file:
+                lines = to_text(file.read(MOST_BYTES)).splitlines()
+            names += [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]
+    except OSError:
+        return []
+    return names
+
+
+def gpu_processes(waiting: "Callable[[], None]") -> "int | None":
     """Count the processes on all GPUs; 0 where there are none, None where nvidia-smi does not say, or is missing."""
     program = nvidia_smi()
     if not program and any(map(os.path.exists, GPU_DEVICES)):
         return None
-    lines = lines_from(program, "--query-compute-apps=pid") if program else []
+    lines = lines_from(program, "--query-compute-apps=pid", waiting) if program else []
     return None if lines is None or not all(line.isdigit() for line in lines) else len(lines)
 
 
-def lines_from(program: str, question: str) -> "list[str] | None":
-    """Ask nvidia-smi; None where it hangs or fails."""
+def lines_from(program: str, question: str, waiting: "Callable[[], None]") -> "list[str] | None":
+    """Ask nvidia-smi, calling `waiting` meanwhile; None where it hangs or fails."""
     import subprocess  # noqa: PLC0415  (dear, and most of its time for nothing where there is no such program)
 
     command = [program, question, "--format=csv,noheader"]
     try:
         with open(os.devnull, "r+b") as null:
             running = subprocess.Popen(command, stdin=null, stdout=subprocess.PIPE, stderr=null)  # noqa: S603  (no shell, an absolute path)
-            try:
-                text, _ = running.communicate(timeout=NVIDIA_SECONDS)
-            except subprocess.TimeoutExpired:
-                # Not waited for after that: a hanging driver keeps it alive past SIGKILL.
-                running.kill()
-                return None
     except OSError:
+        return None
+    text = None
+    until = time.monotonic() + NVIDIA_SECONDS
+    while text is None and time.monotonic() < until:
+        try:
+            text, _ = running.communicate(timeout=WAITED_SECONDS)
+        except subprocess.TimeoutExpired:
+            waiting()
+    if text is None:
+        # Hardly waited for after that: a hanging driver keeps it alive past SIGKILL.
+        running.kill()
+        with suppress(subprocess.TimeoutExpired):
+            running.wait(timeout=WAITED_SECONDS)
+        running.stdout.close()  # type: ignore[union-attr]
         return None
     if running.returncode:
         return None
     return [line.strip() for line in to_text(text).splitlines() if line.strip()][:MOST_LINES]
+
+
+def nothing() -> None:
+    """Do nothing while something is waited for."""
 
 
 class Facts:
@@ -72,6 +104,7 @@ class Facts:
     def __init__(self, output: Output) -> None:
         self.output = output
         self.looking: list[threading.Thread] = []
+        self.kept: dict[tuple[int, int], float] = {}
 
     def answer(self, request: "dict[str, Any]") -> None:
         """Send the facts, or what is asked for alone because it takes its time: what runs on the GPUs, and the rest."""
@@ -79,9 +112,9 @@ class Facts:
         if asked == "circumstances":
             # The part of this program that came with the question.
             exec(request["program"], globals())  # noqa: S102
-            facts = globals()["circumstances_within"](request, self.looking)
+            facts = globals()["circumstances_within"](request, self.looking, self.kept, self.output)
         elif asked == "processes":
-            facts = {"processes": gpu_processes()}
+            facts = {"processes": gpu_processes(self.output.progress)}
         else:
             facts = self.machine(request["roots"][:1])
         self.output.json(b"F", dict(facts, id=request["id"]))
@@ -97,7 +130,7 @@ class Facts:
                 break
             free = s.f_bavail * s.f_frsize
         return {
-            "gpus": gpu_names(),
+            "gpus": gpu_names(self.output.progress),
             "host": os.uname().nodename,
             "utc_offset": time.localtime().tm_gmtoff,
             "free": free,

@@ -1,4 +1,4 @@
-"""Who works on the machine: people's log-ins, and what carries files. Read from /proc and utmp; nothing is asked.
+"""The people who work on the machine, and what uses its GPUs. Read from /proc and utmp; nothing is asked.
 
 Sent with the question alone, as all of `LATER` is.
 """
@@ -6,6 +6,7 @@ Sent with the question alone, as all of `LATER` is.
 # ruff: noqa: PTH115, PTH123, PTH208
 
 import os
+import re
 import struct
 
 TYPE_CHECKING = False
@@ -20,14 +21,12 @@ UTMP_BYTES = 400 * 384 * 10
 USER_PROCESS = 7
 MOST_PROCESSES = 100000
 COMMAND_BYTES = 4096
+EDITOR_WORDS = 8  # of a command: a program's own path, its interpreter's, and a few options before it
+STARTED = 19  # which field after the name says when a process began
 SERVERS = frozenset(("sshd", "sshd-session", "dropbear"))
-CARRIERS = frozenset(
-    (
-        *("sftp-server", "scp", "sftp", "rsync", "rclone", "lftp", "ftp", "sshfs", "unison", "croc", "magic-wormhole"),
-        *("aws", "s5cmd", "s3cmd", "s4cmd", "gsutil", "gcloud", "azcopy", "mc", "b2", "gdown"),
-        *("huggingface-cli", "hf", "wget", "wget2", "curl", "aria2c", "axel"),
-    )
-)
+PROBE = b"zlib.decompress(sys.stdin.buffer.read("
+# The servers of editors that work over SSH: ~/.vscode-server, .cursor-server, .windsurf-server …, JetBrains and Zed.
+EDITORS = re.compile(rb"/\.[a-z]+(-[a-z]+)*[-_]server(-[a-z]+)?/|JetBrains/RemoteDev|/remote-dev-server|/code-server/")
 
 # What holds a GPU for the machine, not for work on it.
 GPU_KEEPERS = frozenset(("nvidia-persiste", "nv-hostengine", "dcgm-exporter", "nvidia-smi", "nvtop", "Xorg", "gpustat"))
@@ -41,6 +40,7 @@ class Processes:
         self.parents: dict[int, int] = {}
         self.names: dict[int, str] = {}
         self.terminals: dict[int, int] = {}
+        self.started: dict[int, int] = {}
 
     def above(self, pid: int) -> "Iterator[int]":
         """Give its ancestors, the nearest first."""
@@ -82,6 +82,7 @@ def processes_now(proc: str = "/proc") -> "Processes | None":
         found.names[number] = name.decode("utf-8", "replace")
         found.parents[number] = int(fields[1])
         found.terminals[number] = int(fields[4])
+        found.started[number] = int(fields[STARTED]) if len(fields) > STARTED else 0
     return found if len(numbers) <= MOST_PROCESSES else None
 
 
@@ -116,8 +117,12 @@ def recorded_log_ins(utmp: str) -> "int | None":
     return count
 
 
-def log_ins(processes: "Processes | None", utmp: str = UTMP) -> "int | None":
-    """Count the sessions of people; None where nobody can tell. What has no terminal is no person: we have none."""
+def log_ins(processes: "Processes | None", utmp: str = UTMP, proc: str = "/proc") -> "int | None":
+    """Return the number of sessions of people; None where that can't be told.
+
+    A session is a terminal below a server of SSH, or a connection without one while an editor's server runs: that one
+    is detached, and its terminals are not below the connection. Our own connections have no terminal, and don't count.
+    """
     recorded = recorded_log_ins(utmp)
     if processes is None:
         return recorded
@@ -127,7 +132,50 @@ def log_ins(processes: "Processes | None", utmp: str = UTMP) -> "int | None":
         for pid, terminal in processes.terminals.items()
         if terminal and any(names.get(each) in SERVERS for each in processes.above(pid))
     }
-    return max(len(sitting), recorded or 0)
+    return max(len(sitting), recorded or 0) + edited(processes, proc)
+
+
+def edited(processes: Processes, proc: str) -> int:
+    """Return the number of connections through which somebody may work in an editor whose server runs here."""
+    connections = without_terminal(processes, proc)
+    if not connections:
+        return 0
+    editors = any(
+        EDITORS.search(b"\0".join(command_of(pid, proc)[:EDITOR_WORDS]))
+        for pid, name in processes.names.items()
+        if name not in SERVERS
+    )
+    return len(connections) if editors else 0
+
+
+def without_terminal(processes: Processes, proc: str) -> "list[int]":
+    """Return the processes that serve a connection in which nobody has a terminal, without those of harvestd."""
+    names, terminals = processes.names, processes.terminals
+    own = processes.own(os.getpid())
+    below: dict[int, list[int]] = {pid: [] for pid, name in names.items() if name in SERVERS}
+    for pid in names:
+        for server in processes.above(pid):
+            if server in below:
+                below[server].append(pid)
+    found = []
+    for pid, held in below.items():
+        # The listener, and a monitor with rights of its own, have a server below them.
+        if pid in own or any(each in below for each in held):
+            continue
+        if any(terminals[each] for each in held) or any(is_probe(each, proc) for each in held):
+            continue
+        title = b" ".join(command_of(pid, proc))
+        # "[net]", "[accepted]": nobody has logged in yet. "@pts/0": a terminal that was just opened. What no server
+        # started is the listener, unless systemd starts a server for each connection.
+        started = b"@notty" in title or names.get(processes.parents[pid]) in SERVERS
+        if started and b"[" not in title and b"@pts/" not in title:
+            found.append(pid)
+    return found
+
+
+def is_probe(pid: int, proc: str) -> bool:
+    """Return whether a process is harvestd's own program, of this connection or another."""
+    return any(PROBE in word for word in command_of(pid, proc))
 
 
 def command_of(pid: int, proc: str) -> "list[bytes]":
@@ -137,28 +185,6 @@ def command_of(pid: int, proc: str) -> "list[bytes]":
             return file.read(COMMAND_BYTES).split(b"\0")
     except OSError:
         return []
-
-
-def carries(pid: int, name: str, proc: str) -> bool:
-    """Tell whether a process carries files from one machine to another."""
-    if name in CARRIERS:
-        return True
-    if name in SERVERS:
-        # It serves files itself then, and says so in its title.
-        return any(b"internal-sftp" in word for word in command_of(pid, proc))
-    if name.startswith("python"):
-        words = command_of(pid, proc)[1:3]
-        return any(word.rpartition(b"/")[2].decode("utf-8", "replace") in CARRIERS for word in words)
-    return False
-
-
-def transfers(processes: "Processes | None", proc: str = "/proc") -> "int | None":
-    """Count the processes that carry files, without those of our own connection; None where nobody can tell."""
-    if processes is None:
-        return None
-    own = processes.own(os.getpid())
-    others = [(pid, name) for pid, name in processes.names.items() if pid not in own]
-    return sum(1 for pid, name in others if carries(pid, name, proc))
 
 
 def gpu_users(processes: "Processes | None", proc: str = "/proc") -> int:
