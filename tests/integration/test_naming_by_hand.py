@@ -154,3 +154,24 @@ async def test_list_of_experiments(workstation: Workstation) -> None:
     listed = asking(workstation, "experiments", "--json").document["experiments"]
     assert [(each["runs"], each["evals"]) for each in listed] == [([newer.name], 0), ([RUN.name], 2), ([alone.name], 1)]
     assert [(each["state"], each["finished"]) for each in listed] == [("running", False)] * 2 + [(None, False)]
+
+
+async def test_name_whose_files_can_not_be_filed_ends_nothing(
+    workstation: Workstation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a file's place can't be made it stays where it waits, the request is settled, and the daemon goes on."""
+    box = workstation.add_box()
+    evals = evals_of_run(box.root, EvalSpec(RUN, questions=5))
+    evals.evaluate(2)
+    await workstation.once()
+    waiting = {path for path in workstation.filed() if path.startswith("_unfiled/")}
+    longest = max(len(path) for path in waiting) + len("eval_results/")
+    monkeypatch.setattr("harvestd.convention.paths.MAX_PATH_BYTES", longest)
+    async with workstation.running() as said:
+        done = await anyio.to_thread.run_sync(asking, workstation, "name", RUN.name, "ablation" * 8, "--json")
+        assert done.code == ExitCode.OK, done.err
+        await until(lambda: events(said, "file.conflict"))
+        assert events(said, "request.settled")
+    assert waiting <= set(workstation.filed())
+    async with workstation.running() as said:
+        await until(lambda: events(said, "host.connected"))

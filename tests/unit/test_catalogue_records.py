@@ -204,7 +204,7 @@ async def test_a_moved_file_stands_elsewhere(tmp_path: Path) -> None:
     with opened(tmp_path) as catalogue:
         await catalogue.save_discovery(EXPERIMENT, RUN)
         await catalogue.save_files([FILE])
-        await catalogue.move_file(FILE, moved)
+        await catalogue.save_files([moved], gone=[FILE])
         assert catalogue.knowledge.copies(FILE.storage, FILE.place) == [moved]
     with opened(tmp_path) as catalogue:
         assert catalogue.knowledge.copies(FILE.storage, FILE.place) == [moved]

@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 import structlog.testing
 
@@ -13,7 +14,7 @@ from harvestd.catalogue.asking import ask
 from harvestd.catalogue.catalogue import Catalogue
 from harvestd.catalogue.opening import open_catalogue
 from harvestd.convention.plan import Asked
-from harvestd.convention.requests import RequestKind
+from harvestd.convention.requests import Request, RequestKind
 from harvestd.harvest.attending import Attending
 from harvestd.harvest.bell import Bell
 from support.waiting import events, until
@@ -125,3 +126,36 @@ async def test_who_listens_hears_of_it_at_once(tmp_path: Path, attending: Attend
             await until(lambda: rung)
             tasks.cancel_scope.cancel()
     assert len(rung) == 1
+
+
+async def test_what_two_tasks_attend_to_is_done_and_settled_once(tmp_path: Path, attending: Attending) -> None:
+    """A look and the listener take notice at one moment: a name is given once, and the first outcome stands."""
+    given: list[int] = []
+
+    async def name(request: Request) -> str:
+        given.append(request.id)
+        await anyio.lowlevel.checkpoint()
+        return "named" if len(given) == 1 else "refused: there is nothing to name any more"
+
+    attending.names = name
+    ask(tmp_path, RequestKind.NAME, RUN, {"name": "ablation"})
+    with structlog.testing.capture_logs() as said:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(attending.take)
+    assert len(given) == 1
+    assert len(events(said, "request.taken")) == 1
+    assert [each["reason"] for each in events(said, "request.settled")] == ["named"]
+    with reading.questions(tmp_path) as connection:
+        assert reading.requests(connection)[1].outcome == "named"
+
+
+async def test_what_is_here_is_settled_once(tmp_path: Path, attending: Attending) -> None:
+    """Two hosts whose looks end at one moment settle a request once, and the first outcome stands."""
+    refused = Asked(RUN, "records", shown=True, files=2, size=10, refused=("its place is taken",))
+    with structlog.testing.capture_logs() as said:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(attending.looked, "gpu-a", [HERE])
+            tasks.start_soon(attending.looked, "gpu-b", [refused])
+    assert len(events(said, "request.settled")) == 1
+    assert outcome(tmp_path) == "2 files are here"

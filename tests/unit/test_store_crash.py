@@ -94,6 +94,21 @@ def test_a_killed_append_is_cut_to_the_journal(tmp_path: Path, point: str) -> No
     assert tree(tmp_path) == {str(FIRST): b"one\ntwo\nthree\n"}
 
 
+def test_a_kill_before_a_file_is_cut_keeps_it_once(tmp_path: Path) -> None:
+    """After a kill the file is whole and among the versions; the next opening cuts it, and keeps it no second time."""
+    with DataRoot.open(tmp_path) as root:
+        with GrowingFile.create(root, FIRST) as growing:
+            growing.append(b"one\nmine\n")
+            growing.sync()
+        assert killed_at(tmp_path, "grow", "growing.kept", 1, "renameat2")
+        assert tree(tmp_path) == {str(FIRST): b"one\nmine\n"}
+        root.clean_staging(())
+        grow(root)
+        assert [read_version(root, FIRST, kept.stamp) for kept in list_versions(root, FIRST)] == [b"one\nmine\n"]
+    assert tree(tmp_path) == {str(FIRST): b"one\ntwo\nthree\n"}
+    assert temporaries(tmp_path) == []
+
+
 @pytest.mark.parametrize("point", ["anew.kept", "anew.begun"])
 @pytest.mark.parametrize("means", ["renameat2", "links only"])
 def test_a_killed_beginning_leaves_one_file_or_the_other(tmp_path: Path, point: str, means: str) -> None:

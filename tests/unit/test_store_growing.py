@@ -13,6 +13,7 @@ from harvestd.errors import DiskFull, HaltedForSafety
 from harvestd.store.failures import Conflict, Damaged
 from harvestd.store.growing import GrowingFile
 from harvestd.store.root import DataRoot
+from harvestd.store.versions import list_versions, read_version
 from support.data_root import descriptors, publish_one, tree, watch_syncs
 
 PATH = LocalPath.parse("exp/logs/train_log.jsonl")
@@ -51,6 +52,18 @@ def test_it_goes_on_where_the_journal_stands(root: DataRoot) -> None:
         assert growing.hexdigest() == hashlib.sha256(content + b"more").hexdigest()
         assert growing.hash_range(0, growing.length) == growing.hexdigest()
     assert tree(root.path) == {str(PATH): content + b"more"}
+
+
+@pytest.mark.parametrize("journalled", [0, 4])
+def test_what_is_cut_off_is_kept_as_a_version(root: DataRoot, journalled: int) -> None:
+    """It may be a line that a person added while no daemon ran: nothing that is here is deleted. It is kept once."""
+    publish_one(root, str(PATH), b"one\nnote to self\n")
+    GrowingFile.open(root, PATH, journalled).close()
+    assert tree(root.path) == {str(PATH): b"one\n"[:journalled]}
+    kept = list_versions(root, PATH)
+    assert [read_version(root, PATH, version.stamp) for version in kept] == [b"one\nnote to self\n"]
+    GrowingFile.open(root, PATH, journalled).close()
+    assert list_versions(root, PATH) == kept
 
 
 def test_nothing_journalled_makes_the_file(root: DataRoot) -> None:

@@ -174,29 +174,40 @@ class Catalogue:
         await self._database.write(lambda connection: connection.execute(statement))
         self.knowledge.learn_eval_link(link)
 
-    async def intend(self, files: Sequence[FileRecord]) -> Intent:
-        """Record what is about to be published, so that a crash in between can be told from a stranger's file."""
+    async def intend(self, files: Sequence[FileRecord], moved_from: Sequence[LocalPath] = ()) -> Intent:
+        """Record what is about to be published, so that a crash in between can be told from a stranger's file.
+
+        `moved_from`: where each of these files is now, if they are about to be moved.
+        """
         made: list[int] = []
 
         def change(connection: Connection) -> None:
-            statement = insert(schema.intents).values(files=rows.intent_text(files))
+            statement = insert(schema.intents).values(files=rows.intent_text(files, moved_from))
             made.extend(connection.execute(statement.returning(schema.intents.c.id)).scalars())
 
         await self._database.write(change)
-        return Intent(made[0], tuple(files))
+        return Intent(made[0], tuple(files), tuple(moved_from))
 
-    async def save_files(self, files: Sequence[FileRecord], fulfilled: Sequence[Intent] = ()) -> None:
-        """Record files that are here and synced; `fulfilled` intents are dropped in the same transaction."""
+    async def save_files(
+        self, files: Sequence[FileRecord], fulfilled: Sequence[Intent] = (), gone: Sequence[FileRecord] = ()
+    ) -> None:
+        """Record files that are here and synced, and drop the records of `gone` ones and the intents `fulfilled`.
+
+        All of it is one transaction.
+        """
 
         def change(connection: Connection) -> None:
+            _forget(connection, gone)
             if files:
                 connection.exec_driver_sql(rows.upsert_of_files(), [rows.file_row(file) for file in files])
             for some in sliced([intent.id for intent in fulfilled]):
                 connection.execute(delete(schema.intents).where(schema.intents.c.id.in_(some)))
 
         self._require({file.experiment for file in files} - {None})
-        if files or fulfilled:
+        if files or fulfilled or gone:
             await self._database.write(change)
+        for file in gone:
+            self.knowledge.forget_file(file)
         for file in files:
             self.knowledge.learn_file(file)
 
@@ -216,17 +227,6 @@ class Catalogue:
         for file in files:
             self.knowledge.forget_file(file)
         return Intent(made[0], tuple(files))
-
-    async def move_file(self, old: FileRecord, new: FileRecord) -> None:
-        """Record that a file stands elsewhere now."""
-
-        def change(connection: Connection) -> None:
-            connection.execute(delete(schema.files).where(schema.files.c.target == str(old.target)))
-            connection.exec_driver_sql(rows.upsert_of_files(), rows.file_row(new))
-
-        await self._database.write(change)
-        self.knowledge.forget_file(old)
-        self.knowledge.learn_file(new)
 
     async def forget_files(self, files: Sequence[FileRecord]) -> None:
         """Drop the records of files that are not here any more: what a box still has is wanted again."""
@@ -320,9 +320,14 @@ class Catalogue:
         now = time.time()
         taken = [replace(request, taken_at=now) for request in await anyio.to_thread.run_sync(query)]
         if taken:
-            noticed = update(schema.requests).where(table.taken_at.is_(None), table.id <= taken[-1].id)
-            statement = noticed.values(taken_at=now)
-            await self._database.write(lambda connection: connection.execute(statement))
+            identifiers = [request.id for request in taken]
+
+            def change(connection: Connection) -> None:
+                for some in sliced(identifiers):
+                    noticed = update(schema.requests).where(table.taken_at.is_(None), table.id.in_(some))
+                    connection.execute(noticed.values(taken_at=now))
+
+            await self._database.write(change)
         for request in taken:
             self.knowledge.learn_request(request)
         return taken
@@ -342,13 +347,18 @@ class Catalogue:
         for number, request in zip(made, requests, strict=True):
             self.knowledge.learn_request(replace(request, id=number))
 
-    async def settle_request(self, request: Request, outcome: str) -> None:
-        """Record what came of a request: nothing more of it is to come."""
+    async def settle_request(self, request: Request, outcome: str) -> bool:
+        """Record what came of a request: nothing more of it is to come. Return whether it was open until now."""
         settled = replace(request, settled_at=time.time(), outcome=outcome)
-        row = {"settled_at": settled.settled_at, "outcome": outcome}
-        statement = update(schema.requests).where(schema.requests.c.id == request.id).values(row)
-        await self._database.write(lambda connection: connection.execute(statement))
+        table = schema.requests.c
+        statement = update(schema.requests).where(table.id == request.id, table.settled_at.is_(None))
+        statement = statement.values(settled_at=settled.settled_at, outcome=outcome)
+        changed: list[int] = []
+        await self._database.write(lambda connection: changed.append(connection.execute(statement).rowcount))
+        if changed != [1]:
+            return False
         self.knowledge.learn_request(settled)
+        return True
 
     async def save_host(self, host: HostRecord) -> None:
         """Record how a host was last seen."""
@@ -374,7 +384,10 @@ class Catalogue:
         def query() -> list[Intent]:
             with self._database.engine.connect() as connection:
                 found = connection.execute(select(schema.intents).order_by(schema.intents.c.id))
-                return [Intent(row.id, rows.files_of_intent(row.files)) for row in found]
+                return [
+                    Intent(row.id, rows.files_of_intent(row.files), rows.moved_from_of_intent(row.files))
+                    for row in found
+                ]
 
         return await anyio.to_thread.run_sync(query)
 

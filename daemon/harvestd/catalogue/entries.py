@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 
+from harvestd.convention.paths import LocalPath
 from harvestd.convention.records import FileRecord, RunRecord
 from harvestd.convention.values import Immutable
 from harvestd.convention.verdict import Verdict
@@ -57,6 +58,8 @@ class Intent(Immutable):
 
     id: int
     files: tuple[FileRecord, ...]
+    moved_from: tuple[LocalPath, ...] = ()
+    """Where each of them was before, if they were about to be moved."""
 
 
 class Orphans(Immutable):

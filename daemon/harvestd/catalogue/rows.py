@@ -235,10 +235,18 @@ def file_of(row: Any) -> FileRecord:  # noqa: ANN401  (a row, or an intent's cop
     )
 
 
-def intent_text(files: Sequence[FileRecord]) -> str:
-    """Give the text of one intent: the columns, and a row for each file, all ASCII."""
+def intent_text(files: Sequence[FileRecord], moved_from: Sequence[LocalPath] = ()) -> str:
+    """Return the text of one intent: the columns, and a row for each file, all ASCII."""
     # A name that is no UTF-8 is bytes in a row, and lone surrogates in JSON.
-    return json_text({"columns": FILE_COLUMNS, "rows": [_file_values(file, str) for file in files]})
+    content: dict[str, object] = {"columns": FILE_COLUMNS, "rows": [_file_values(file, str) for file in files]}
+    if moved_from:
+        content["moved_from"] = [str(path) for path in moved_from]
+    return json_text(content)
+
+
+def moved_from_of_intent(content: str) -> tuple[LocalPath, ...]:
+    """Return where the files of one intent were, if they were about to be moved."""
+    return tuple(LocalPath.parse(path) for path in json.loads(content).get("moved_from", ()))
 
 
 def files_of_intent(content: str) -> tuple[FileRecord, ...]:

@@ -45,6 +45,7 @@ class Attending:
         """Rung when somebody asks for a verdict."""
         self.names: Naming | None = None
         """Who gives experiments the names that are asked for; nobody where there is no data root."""
+        self._taking = anyio.Lock()
 
     async def learn(self, catalogue: "Catalogue") -> None:
         """Take the catalogue that was opened, and what was asked while nobody was at work."""
@@ -66,7 +67,14 @@ class Attending:
                 await anyio.sleep(_LISTEN_EVERY)
 
     async def take(self) -> bool:
-        """Take notice of what was asked since the last time; tells whether hosts are to be looked at for it."""
+        """Take notice of what was asked since the last time; return whether hosts are to be scanned for it.
+
+        Several tasks may call this at a time: each request is done and settled by one of them.
+        """
+        async with self._taking:
+            return await self._take()
+
+    async def _take(self) -> bool:
         taken = await self._catalogue.take_requests()
         for request in taken:
             get_logger().info(Event.REQUEST_TAKEN, **self._fields(request))
@@ -115,9 +123,9 @@ class Attending:
         return _outcome_of(shown)
 
     async def settle(self, request: Request, outcome: str) -> None:
-        """Record and tell what came of a request."""
-        await self._catalogue.settle_request(request, outcome)
-        get_logger().info(Event.REQUEST_SETTLED, **self._fields(request), reason=outcome)
+        """Record and log what came of a request; nothing where it was settled meanwhile."""
+        if await self._catalogue.settle_request(request, outcome):
+            get_logger().info(Event.REQUEST_SETTLED, **self._fields(request), reason=outcome)
 
     def _fields(self, request: Request) -> dict[str, object]:
         if request.kind is RequestKind.JUDGE:

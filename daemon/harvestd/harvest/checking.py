@@ -41,8 +41,18 @@ async def check_contents(checks: Sequence[Check], reader: Reader, house: House, 
 
 
 async def _conclude(item: Check, opened: Opened, house: House) -> None:
-    if opened.verified == item.record.sha256:
-        await house.catalogue.save_files([replace(item.record, version=item.source.version, differs=None)])
-        house.touch([item.record.experiment])
-    else:
-        house.catalogue.knowledge.learn_file(replace(item.record, differs=item.source.version))
+    """Record what the box's hash says of a file, unless its record is another one since this was planned.
+
+    Hashing takes minutes: its directory may have another name by now, or the file was fetched anew, moved or removed.
+    """
+    async with house.places.still():
+        knowledge = house.catalogue.knowledge
+        path = knowledge.placed(item.record.target, item.record.experiment)
+        if knowledge.holder(path) != replace(item.record, target=path):
+            return  # the next plan knows
+        if opened.verified == item.record.sha256:
+            same = replace(item.record, target=path, version=item.source.version, differs=None)
+            await house.catalogue.save_files([same])
+            house.touch([same.experiment])
+        else:
+            knowledge.learn_file(replace(item.record, target=path, differs=item.source.version))

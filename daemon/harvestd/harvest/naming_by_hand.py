@@ -3,13 +3,12 @@
 import uuid
 from collections.abc import Mapping, Sequence
 
-import anyio.to_thread
 from msgspec.structs import replace
 
 from harvestd.convention.facts import ConfigFacts
 from harvestd.convention.models import model_in_names
 from harvestd.convention.naming import UNKNOWN, ExperimentName, Part, is_plain
-from harvestd.convention.paths import LocalPath
+from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.patterns import RunName, finetuned, run_name
 from harvestd.convention.placing import UNFILED
 from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
@@ -18,8 +17,8 @@ from harvestd.convention.requests import REFUSED, Request
 from harvestd.convention.snapshot import Version
 from harvestd.convention.values import Immutable
 from harvestd.harvest.house import House
+from harvestd.harvest.refiling import Refiling, refile
 from harvestd.harvest.renaming import rename
-from harvestd.store.moving import move
 from harvestd.store.publishing import Result
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
@@ -68,7 +67,7 @@ async def name_as_asked(house: House, root: DataRoot, request: Request) -> str:
         return f"{REFUSED}{name!r} can't be a name"
     if waiting is not None:
         return f"filed in {(await file_waiting(house, root, waiting, name)).directory}"
-    if not any(each.id == identifier for each in knowledge.experiments()):
+    if not knowledge.has_experiment(identifier) or not knowledge.runs_of(identifier):
         return f"{REFUSED}there is nothing to name any more"
     showing = {each.storage for each in house.showing.values()}
     if any(not run.is_over and run.storage in showing for run in knowledge.runs_of(identifier)):
@@ -107,8 +106,9 @@ async def file_waiting(house: House, root: DataRoot, waiting: Waiting, experimen
     async with house.places.still():
         async with house.catalogue.discovering.hold(waiting.run.name):
             experiment = await _experiment_for(house, waiting, experiment_name)
-        for file in waiting.files:
-            await _file(house, root, file, experiment)
+        files = [each for file in waiting.files if (each := _refiled(file, experiment)) is not None]
+        for file, result in zip(files, await refile(house.catalogue, root, files), strict=True):
+            _tell(file, result)
     house.touch([None, experiment.id])
     return experiment
 
@@ -159,12 +159,20 @@ def _place(house: House, file: FileRecord, run: RunName) -> str:
     return f"{file.place.rpartition('/')[0]}/{run.name}"
 
 
-async def _file(house: House, root: DataRoot, file: FileRecord, experiment: ExperimentRecord) -> None:
-    target = LocalPath((experiment.directory, "eval_results", *file.target.parts[_level(file) :]))
-    result = await anyio.to_thread.run_sync(move, root, file.target, target)
-    log = get_logger().bind(host=file.host, path=target)
+def _refiled(file: FileRecord, experiment: ExperimentRecord) -> Refiling | None:
+    """Return where a waiting file goes; None where its place there can't be made."""
+    log = get_logger().bind(host=file.host, path=file.target)
+    try:
+        target = LocalPath((experiment.directory, "eval_results", *file.target.parts[_level(file) :]))
+    except RejectedPath as error:
+        log.warning(Event.FILE_CONFLICT, error=f"its place in {experiment.directory} can't be made: {error}")
+        return None
+    return Refiling(file, replace(file, target=target, experiment=experiment.id))
+
+
+def _tell(file: Refiling, result: Result) -> None:
+    log = get_logger().bind(host=file.before.host, path=file.after.target)
     if result in {Result.PUBLISHED, Result.ADOPTED}:
-        await house.catalogue.move_file(file, replace(file, target=target, experiment=experiment.id))
-        log.info(Event.FILE_FILED, old=file.target)
+        log.info(Event.FILE_FILED, old=file.before.target)
     else:
-        log.warning(Event.FILE_CONFLICT, error=f"it waits at {file.target} and can't be moved here: {result}")
+        log.warning(Event.FILE_CONFLICT, error=f"it waits at {file.before.target} and can't be moved here: {result}")

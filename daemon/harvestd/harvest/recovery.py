@@ -7,6 +7,7 @@ import anyio.to_thread
 
 from harvestd import failpoints
 from harvestd.catalogue.entries import Intent
+from harvestd.convention.paths import LocalPath
 from harvestd.convention.records import FileRecord
 from harvestd.store.root import DataRoot
 from harvestd.store.standing import standing
@@ -32,19 +33,30 @@ async def recover(catalogue: "Catalogue", root: DataRoot) -> list[FileRecord]:
 
 
 async def settle(catalogue: "Catalogue", root: DataRoot, intents: Sequence[Intent]) -> list[FileRecord]:
-    """Record what stands of these intents, and drop them; gives what was recorded.
+    """Record what stands of these intents, and drop them; return what was recorded.
 
-    Whoever ended between a rename and its row left a file that the catalogue does not know: the intent says what was
-    to stand there, and the file's hash whether it does. Whoever ended while files were being removed left some of them,
-    whose records come back: they are removed by the next plan. Raises `HaltedForSafety`; the intents stay then.
+    A process that ended between a rename and its row left a file that the catalogue does not know: the intent says what
+    was to stand there, and the file's hash whether it does. Where it ended while files were being removed, some of them
+    are still there, whose records come back: they are removed by the next plan. A file that was being moved has its new
+    record once nothing is at its old place. Raises `HaltedForSafety`; the intents stay then.
     """
-    files = [file for intent in intents for file in intent.files]
-    stand = await anyio.to_thread.run_sync(standing, root, [(file.target, file.sha256) for file in files])
     known = catalogue.knowledge.has_experiment
-    recorded = [
-        file
-        for file, stands in zip(files, stand, strict=True)
-        if stands and (file.experiment is None or known(file.experiment))
+    files = [
+        (file, intent.moved_from[at] if intent.moved_from else None)
+        for intent in intents
+        for at, file in enumerate(intent.files)
+        if file.experiment is None or known(file.experiment)
     ]
-    await catalogue.save_files(recorded, intents)
+    proofs = [(file.target, file.sha256) for file, _ in files]
+    stand = await anyio.to_thread.run_sync(standing, root, proofs)
+    still = await anyio.to_thread.run_sync(_still_there, root, [old for _, old in files if old is not None])
+    here = [(file, old) for (file, old), stands in zip(files, stand, strict=True) if stands and old not in still]
+    recorded = [file for file, _ in here]
+    before = [(file, catalogue.knowledge.holder(old)) for file, old in here if old is not None]
+    gone = [record for file, record in before if record is not None and record.place == file.place]
+    await catalogue.save_files(recorded, intents, gone)
     return recorded
+
+
+def _still_there(root: DataRoot, paths: Sequence[LocalPath]) -> set[LocalPath]:
+    return {path for path in paths if root.stat(path) is not None}

@@ -10,14 +10,17 @@ from harvestd.convention.paths import LocalPath
 from harvestd.convention.plan import Link, Plan, Refile, Remark
 from harvestd.convention.snapshot import Version
 from harvestd.harvest.house import House
+from harvestd.harvest.refiling import Refiling, refile
 from harvestd.harvest.superseding import Superseding
 from harvestd.inventory.provider import Host
 from harvestd.store.links import make_link
-from harvestd.store.moving import move
 from harvestd.store.publishing import Result
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
+
+_TOGETHER = 64
+"""Files that are moved under one intent; no directory gets another name meanwhile."""
 
 
 class Tidying:
@@ -37,9 +40,9 @@ class Tidying:
         for link in plan.links:
             async with self._house.places.still():
                 await self._link(link)
-        for refile in plan.refiles:
+        for start in range(0, len(plan.refiles), _TOGETHER):
             async with self._house.places.still():
-                await self._refile(refile)
+                await self._refile(plan.refiles[start : start + _TOGETHER])
         for removal in plan.removals:
             async with self._house.places.still():
                 await self._superseding.remove(removal)
@@ -68,17 +71,25 @@ class Tidying:
         await self._house.catalogue.save_link(link.path, link.target)
         self._house.touch(whose)
 
-    async def _refile(self, refile: Refile) -> None:
-        record, target = refile.record, refile.target
-        if self._house.catalogue.knowledge.placed(target.path, target.experiment) != target.path:
-            return  # its experiment was renamed since the plan: the next one knows
-        result = await anyio.to_thread.run_sync(move, self._root, record.target, target.path)
+    async def _refile(self, refiles: Sequence[Refile]) -> None:
+        knowledge = self._house.catalogue.knowledge
+        # Where an experiment was renamed or a file was moved since the plan, the next one knows.
+        files = [
+            Refiling(each.record, replace(each.record, target=each.target.path, experiment=each.target.experiment))
+            for each in refiles
+            if knowledge.placed(each.target.path, each.target.experiment) == each.target.path
+            and knowledge.holder(each.record.target) == each.record
+        ]
+        results = await refile(self._house.catalogue, self._root, files)
+        for file, result in zip(files, results, strict=True):
+            self._tell_refiled(file, result)
+
+    def _tell_refiled(self, file: Refiling, result: Result) -> None:
+        before, after = file.before, file.after
         if result in {Result.PUBLISHED, Result.ADOPTED}:
-            moved = replace(record, target=target.path, experiment=target.experiment)
-            await self._house.catalogue.move_file(record, moved)
-            self._house.touch([target.experiment])
-            get_logger().info(Event.FILE_FILED, host=self._host.name, path=target.path, old=record.target)
+            self._house.touch([before.experiment, after.experiment])
+            get_logger().info(Event.FILE_FILED, host=self._host.name, path=after.target, old=before.target)
         else:
-            detail = f"it waits at {record.target} and can't be moved here: {result}"
-            self._refused[record.place, target.path] = (record.version, detail)
-            get_logger().warning(Event.FILE_CONFLICT, host=self._host.name, path=target.path, error=detail)
+            detail = f"it waits at {before.target} and can't be moved here: {result}"
+            self._refused[before.place, after.target] = (before.version, detail)
+            get_logger().warning(Event.FILE_CONFLICT, host=self._host.name, path=after.target, error=detail)

@@ -16,6 +16,7 @@ from harvestd import failpoints
 from harvestd.convention.paths import LocalPath
 from harvestd.store.failures import Conflict, Damaged, shown, translating
 from harvestd.store.root import DataRoot
+from harvestd.store.versions import keep_copy
 from harvestd.store.walking import CHUNK, Touched, open_regular, write_all
 
 
@@ -49,10 +50,11 @@ class GrowingFile:
 
     @classmethod
     def open(cls, root: DataRoot, path: LocalPath, journalled: int) -> Self:
-        """Open a file of ours at the length that the journal knows; what follows is cut off.
+        """Open a file of ours at the length that the journal knows; what follows is cut off, and kept as a version.
 
-        An absent file is made where `journalled` is 0. Raises `Damaged` where it is shorter or absent (the caller
-        starts a new version), `Conflict` for what is no plain file with one name, `Refused`, `DiskFull`.
+        It may be what a process wrote that died, or what a person added. An absent file is made where `journalled` is
+        0. Raises `Damaged` where it is shorter or absent (the caller starts a new version), `Conflict` for what is no
+        plain file with one name, `Refused`, `DiskFull`.
         """
         flags = os.O_RDWR if journalled else os.O_RDWR | os.O_CREAT
         try:
@@ -60,7 +62,10 @@ class GrowingFile:
                 found = os.fstat(file).st_size
                 if found < journalled:
                     raise Damaged(f"{shown(path)} has {found} bytes, {journalled} were written")
-                os.ftruncate(file, journalled)
+                if found > journalled:
+                    keep_copy(root, path, file)
+                    failpoints.reach("growing.kept")
+                    os.ftruncate(file, journalled)
                 return cls(root, path, file, journalled, touched)
         except FileNotFoundError as error:
             raise Damaged(f"{shown(path)} is gone") from error

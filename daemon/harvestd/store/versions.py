@@ -7,6 +7,7 @@ again and again must not wash it out.
 
 import os
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from io import BufferedReader
 from time import time_ns
@@ -81,6 +82,39 @@ def keep_version(root: DataRoot, path: LocalPath, parent: int, file: BufferedRea
             sync_directory(directory)
             _prune(directory)
         sync_touched(root.versions, touched)
+
+
+def keep_copy(root: DataRoot, path: LocalPath, file: int) -> None:
+    """Copy the file at `path`, open as `file`, among its versions; synced when this returns.
+
+    A copy that is the newest version already is not made again. Raises `DiskFull`, `HaltedForSafety`.
+    """
+    touched: Touched = set()
+    with translating(f"can't keep a version of {shown(path)}"), made(root.versions, path.parts, touched) as directory:
+        kept = _in(directory)
+        if not (kept and _same_content(directory, kept[-1], file)):
+            with root.stage() as staged:
+                for piece in _pieces(file):
+                    staged.write(piece)
+                staged.sync()
+                rename_noreplace(root.staging.directory, staged.name, directory, _next_stamp(kept))
+            sync_directory(directory)
+            _prune(directory)
+        sync_touched(root.versions, touched)
+
+
+def _pieces(file: int) -> Iterator[bytes]:
+    offset = 0
+    while piece := os.pread(file, CHUNK, offset):
+        yield piece
+        offset += len(piece)
+
+
+def _same_content(directory: int, version: KeptVersion, file: int) -> bool:
+    if version.size != os.fstat(file).st_size:
+        return False
+    with reading(directory, version.stamp) as kept:
+        return all(kept.read(len(piece)) == piece for piece in _pieces(file))
 
 
 def set_aside(root: DataRoot, path: LocalPath) -> bool:

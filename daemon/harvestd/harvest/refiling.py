@@ -1,0 +1,56 @@
+"""Files that move within the data root, with the catalogue in step: intent, move, record.
+
+A process that ends in between leaves the files at one of both places, and the intent says which they are.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+
+from harvestd import failpoints
+from harvestd.convention.records import FileRecord
+from harvestd.convention.values import Immutable
+from harvestd.errors import HarvestError
+from harvestd.harvest.recovery import settle
+from harvestd.store.moving import move
+from harvestd.store.publishing import Result
+from harvestd.store.root import DataRoot
+
+if TYPE_CHECKING:
+    from harvestd.catalogue.catalogue import Catalogue
+
+_MOVED = frozenset({Result.PUBLISHED, Result.ADOPTED})
+
+
+class Refiling(Immutable):
+    """One file, as it is on record and as it is to be."""
+
+    before: FileRecord
+    after: FileRecord
+
+
+async def refile(catalogue: "Catalogue", root: DataRoot, files: Sequence[Refiling]) -> list[Result]:
+    """Move files to their new places; return what became of each, in the same order.
+
+    The caller keeps directories where they are meanwhile. What is not moved keeps its record. Raises `HaltedForSafety`,
+    `DiskFull` and `Retry` where the disk fails; what was moved until then is on record.
+    """
+    if not files:
+        return []
+    with anyio.CancelScope(shield=True):
+        intent = await catalogue.intend([each.after for each in files], [each.before.target for each in files])
+        failpoints.reach("refile.intended")
+        try:
+            results = await anyio.to_thread.run_sync(_move_all, root, files)
+        except HarvestError:
+            await settle(catalogue, root, [intent])
+            raise
+        moved = [each for each, result in zip(files, results, strict=True) if result in _MOVED]
+        await catalogue.save_files([each.after for each in moved], [intent], [each.before for each in moved])
+    return results
+
+
+def _move_all(root: DataRoot, files: Sequence[Refiling]) -> list[Result]:
+    return [move(root, each.before.target, each.after.target) for each in files]

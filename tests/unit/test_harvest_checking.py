@@ -1,0 +1,116 @@
+"""Content checks whose files changed at home while the box hashed them."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import cast
+
+import pytest
+from msgspec.structs import replace
+
+from harvestd.catalogue.catalogue import Catalogue
+from harvestd.catalogue.opening import open_catalogue
+from harvestd.convention.artifacts import Kind
+from harvestd.convention.facts import ConfigFacts
+from harvestd.convention.layout import Source
+from harvestd.convention.naming import ExperimentName, Part
+from harvestd.convention.paths import LocalPath, RemotePath
+from harvestd.convention.plan import Check
+from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
+from harvestd.convention.snapshot import Tree, TreeKind, Version
+from harvestd.harvest.checking import check_contents
+from harvestd.harvest.house import House
+from harvestd.harvest.monitor import Silent
+from harvestd.harvest.places import Places
+from harvestd.harvest.troubles import Troubles
+from harvestd.remote.box import Closed, Opened, Reader, ReadRequest
+
+pytestmark = pytest.mark.anyio
+
+ONE = Part("x", "test")
+EXPERIMENT = ExperimentRecord("e1", ExperimentName(ONE, ONE, ONE, ONE, ONE))
+RUN = RunRecord("r1", "fs-1", "/data/run_1", "gpu-a", "run_1", ConfigFacts(), Version(1, 2), experiment="e1")
+SOURCE = Source(Tree("/data", "training_runs", TreeKind.TRAINING), RemotePath(("run_1", "model.pt")), Version(9, 20))
+FILE = FileRecord(
+    storage="fs-1",
+    place=SOURCE.place,
+    target=LocalPath((EXPERIMENT.directory, "model.pt")),
+    host="gpu-a",
+    experiment="e1",
+    kind=Kind.CHECKPOINT,
+    version=Version(9, 10),
+    size=9,
+    sha256="a" * 64,
+    fetched_at=1.0,
+    reason="whole",
+)
+MOVED = replace(EXPERIMENT, moved_to="mine")
+
+
+class OneCatalogue:
+    """What checking asks of the house."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+        self.places = Places()
+        self.touched: set[str | None] = set()
+
+    def touch(self, experiments: Sequence[str | None]) -> None:
+        """Note what changed."""
+        self.touched.update(experiments)
+
+
+class Hashing:
+    """A box that hashes files; meanwhile something happens at home."""
+
+    def __init__(self, catalogue: Catalogue, meanwhile: str, sha256: str) -> None:
+        self._catalogue = catalogue
+        self._meanwhile = meanwhile
+        self._sha256 = sha256
+
+    @asynccontextmanager
+    async def reading(self, requests: Sequence[ReadRequest]) -> AsyncIterator[AsyncIterator[Opened | Closed]]:
+        """Answer the only request."""
+
+        async def answers() -> AsyncIterator[Opened | Closed]:
+            (request,) = requests
+            yield Opened(request, SOURCE.version, self._sha256)
+            match self._meanwhile:
+                case "renamed":
+                    await self._catalogue.move_experiment(MOVED)
+                case "fetched anew":
+                    await self._catalogue.save_files([replace(FILE, sha256="c" * 64, version=Version(9, 15))])
+                case "taken away":
+                    await self._catalogue.record_gone(EXPERIMENT)
+                case _:
+                    pass
+            yield Closed(request, SOURCE.version, None)
+
+        yield answers()
+
+
+EXPECTED = {
+    "nothing": [replace(FILE, version=SOURCE.version)],
+    "renamed": [replace(FILE, version=SOURCE.version, target=LocalPath(("mine", "model.pt")))],
+    "fetched anew": [replace(FILE, sha256="c" * 64, version=Version(9, 15))],
+    "taken away": [],
+}
+
+
+@pytest.mark.parametrize("meanwhile", EXPECTED)
+@pytest.mark.parametrize("same", [True, False])
+async def test_what_changed_here_while_the_box_hashed(tmp_path: Path, meanwhile: str, *, same: bool) -> None:
+    """One file has one record, at its place of now: in memory and after the next start."""
+    with closing(open_catalogue(tmp_path, "root-1")) as catalogue:
+        await catalogue.save_discovery(EXPERIMENT, RUN)
+        await catalogue.save_files([FILE])
+        reader = cast("Reader", Hashing(catalogue, meanwhile, "a" * 64 if same else "b" * 64))
+        house = cast("House", OneCatalogue(catalogue))
+        await check_contents([Check(SOURCE, FILE)], reader, house, Troubles("gpu-a", Silent()))
+        found = catalogue.knowledge.files_of("e1")
+        expected = EXPECTED[meanwhile]
+        if not same and meanwhile in {"nothing", "renamed"}:
+            expected = [replace(each, version=FILE.version, differs=SOURCE.version) for each in expected]
+        assert found == expected
+    with closing(open_catalogue(tmp_path, "root-1")) as catalogue:
+        assert catalogue.knowledge.files_of("e1") == [replace(each, differs=None) for each in expected]
