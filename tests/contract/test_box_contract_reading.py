@@ -24,11 +24,12 @@ from contract.connected import (
 )
 from harvestd.errors import Retry
 from harvestd.remote.box import Chunk, Closed, Failed, Limits, Opened, ReadEvent
-from harvestd.remote.connecting import BULK_WINDOW, connect
+from harvestd.remote.connecting import connect
 from harvestd.remote.metering import Meter
 from harvestd.remote.opening import open_box, open_reader
 from support.openssh import OpenSSHServer
 
+_BULK_WINDOW = 16 * 1024 * 1024
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
 MIB = 1024 * 1024
@@ -220,7 +221,7 @@ async def test_bulk_reader_reads_on_its_own_connection(server: OpenSSHServer, ro
     async with (
         connect(target_for(server), pins) as control,
         open_box(control, watching(training(root)), Limits()) as box,
-        connect(target_for(server), pins, window=BULK_WINDOW) as bulk,
+        connect(target_for(server), pins, window=_BULK_WINDOW) as bulk,
         open_reader(bulk, box, Limits()) as reader,
     ):
         (answer,) = await read(reader, [wanted(root, "big")])

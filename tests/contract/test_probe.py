@@ -32,7 +32,7 @@ from harvestd.convention.paths import RemotePath
 from harvestd.convention.snapshot import Entry, Tree
 from harvestd.errors import HostQuarantined, Retry
 from harvestd.remote.box import Chunk, Closed, Failed, Limits, ReadRequest
-from harvestd.remote.connecting import BULK_WINDOW, connect
+from harvestd.remote.connecting import connect
 from harvestd.remote.opening import open_box
 from harvestd.remote.probe.bootstrap import Pulse
 from support.faults import fired
@@ -41,6 +41,7 @@ from support.relay import relayed
 
 MIB = 1024 * 1024
 
+_BULK_WINDOW = 16 * 1024 * 1024
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
 
@@ -397,7 +398,7 @@ async def test_slow_reader_of_a_bulk_window_holds_no_more_than_the_window(
     os.truncate(place, size)
     got = taken = 0
     async with (
-        connect(target_for(openssh_factory()), Pins(), window=BULK_WINDOW) as connection,
+        connect(target_for(openssh_factory()), Pins(), window=_BULK_WINDOW) as connection,
         open_box(connection, watching(training(root)), Limits()) as box,
         box.reading([wanted(root, "optimizer.pt")]) as events,
     ):
@@ -409,7 +410,7 @@ async def test_slow_reader_of_a_bulk_window_holds_no_more_than_the_window(
             if taken % 40 == 0:
                 # Long enough for whatever is allowed to be on its way to arrive.
                 await anyio.sleep(0.05)
-            assert connection.meter.total - got < BULK_WINDOW + 4 * MIB
+            assert connection.meter.total - got < _BULK_WINDOW + 4 * MIB
     assert got == size
 
 

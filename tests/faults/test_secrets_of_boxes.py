@@ -10,6 +10,7 @@ from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
 from harvestd.harvest.passes import hosts_of
 from harvestd.remote.identities import identities
+from harvestd.remote.ssh_config import resolve
 from harvestd.remote.target import Target
 from harvestd.settings import Settings
 from harvestd.telemetry.masking import HIDDEN
@@ -140,7 +141,7 @@ async def test_no_repr_tells_a_secret(workstation: Workstation, planted: Planted
     assert settings.lambda_cloud.api_key.get_secret_value() == planted.values["the file"]
     target = Target("i-1", "127.0.0.1", identity_files=(box.server.client_key,), agent=False)
     hosts = await hosts_of(settings)
-    async with identities(target) as keys:
+    async with identities(target, await resolve(target)) as keys:
         assert keys.keys
         for thing in (settings, settings.lambda_cloud, settings.hosts, target, keys, keys.keys, *hosts):
             planted.hear(type(thing).__name__, f"{thing!r} {thing}")

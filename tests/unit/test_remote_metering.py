@@ -1,10 +1,6 @@
 """How much a host may send unasked."""
 
-import asyncio
-
-import pytest
-
-from harvestd.remote.metering import Meter, MeteredDialer
+from harvestd.remote.metering import Meter
 
 KIB = 1024
 
@@ -124,21 +120,3 @@ def test_host_that_does_not_read_is_cut_off() -> None:
     assert account.cuts == 0
     account.meter.unread(16 * KIB * KIB + 1)
     assert account.cuts == 1
-
-
-@pytest.mark.anyio
-async def test_an_address_is_not_raced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The addresses of a name are tried side by side; where there is only one, nothing can be lost between tasks."""
-    delays: dict[str, float | None] = {}
-
-    async def connect(
-        _factory: object, host: str, port: int, *, happy_eyeballs_delay: float | None
-    ) -> tuple[None, None]:
-        assert port == 22
-        delays[host] = happy_eyeballs_delay
-        return None, None
-
-    monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", connect)
-    for host in ("192.0.2.1", "2001:db8::1", "fe80::1%eth0", "gpu-a.example"):
-        await MeteredDialer(Account().meter, None).create_connection(object, host, 22)
-    assert [host for host, delay in delays.items() if delay is None] == ["192.0.2.1", "2001:db8::1", "fe80::1%eth0"]

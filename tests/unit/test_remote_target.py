@@ -19,20 +19,22 @@ def test_errors_name_it() -> None:
 @pytest.mark.parametrize(
     ("spec", "identity", "user", "address", "port", "before"),
     [
-        ("gate", "jump:gate:22", "ubuntu", "gate", 0, "none"),
-        ("me@gate:2200", "jump:gate:2200", "me", "gate", 2200, "none"),
-        ("[2001:db8::1]:2200", "jump:2001:db8::1:2200", "ubuntu", "2001:db8::1", 2200, "none"),
-        ("2001:db8::1", "jump:2001:db8::1:22", "ubuntu", "2001:db8::1", 0, "none"),
+        ("gate", "jump:gate:22", "", "gate", 0, ""),
+        ("me@gate:2200", "jump:gate:2200", "me", "gate", 2200, ""),
+        ("ssh://me@gate:2200", "jump:gate:2200", "me", "gate", 2200, ""),
+        ("[2001:db8::1]:2200", "jump:2001:db8::1:2200", "", "2001:db8::1", 2200, ""),
+        ("2001:db8::1", "jump:2001:db8::1:22", "", "2001:db8::1", 0, ""),
         ("a, b@c:22", "jump:c:22", "b", "c", 22, "a"),
-        ("a,b,c", "jump:c:22", "ubuntu", "c", 0, "a,b"),
+        ("a,b,c", "jump:c:22", "", "c", 0, "a,b"),
     ],
 )
 def test_jump_hosts(spec: str, identity: str, user: str, address: str, port: int, before: str) -> None:
-    """The last hop is a target with a key of its own, reached through those before it."""
+    """The last hop is a target of its own, reached through those before it; user and keys are only its defaults."""
     jump = TARGET.jump(spec)
     assert (jump.identity, jump.user, jump.address, jump.port) == (identity, user, address, port)
     assert jump.proxy_jump == before
-    assert jump.identity_files == TARGET.identity_files
+    assert (jump.identity_files, jump.default_identity_files) == ((), TARGET.identity_files)
+    assert jump.default_user == TARGET.user
 
 
 @pytest.mark.parametrize("spec", ["", "a,", "me@", "gate:0", "gate:70000", "gate:x", "[::1]:y"])

@@ -56,7 +56,7 @@ def test_only_the_environment_that_is_passed_counts(tmp_path: Path, monkeypatch:
     """A test is not disturbed by the shell that it runs in; without one, the shell's is used."""
     path = written(tmp_path, "")
     monkeypatch.setenv("HARVESTD_SSH__USER", "shell")
-    assert load(path, env={}).ssh.user == "ubuntu"
+    assert load(path, env={}).ssh.user is None
     assert load(path).ssh.user == "shell"
 
 

@@ -20,7 +20,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
     """A configuration that says nothing means what the annotated file shows."""
     settings = Settings()
     assert settings.poll.interval == timedelta(seconds=10)
-    assert settings.ssh.user == "ubuntu"
+    assert (settings.ssh.user, settings.ssh.port, settings.ssh.identity_files) == (None, None, None)
     assert settings.limits.memory == 512 * 1024**2
     assert settings.limits.bandwidth is None
     assert settings.verdict.idle_for == timedelta(minutes=15)
@@ -32,7 +32,7 @@ def test_the_environment_is_not_read_by_the_models(monkeypatch: pytest.MonkeyPat
     """Only the loader looks at variables, so that settings built in code are what the code says."""
     monkeypatch.setenv("HARVESTD_SSH__USER", "somebody")
     monkeypatch.setenv("HARVESTD_DATA_ROOT", "/elsewhere")
-    assert Settings().ssh.user == "ubuntu"
+    assert Settings().ssh.user is None
     assert Settings().data_root != Path("/elsewhere")
 
 
@@ -103,15 +103,15 @@ def test_what_is_no_address_is_refused(address: str) -> None:
         host(address=address)
 
 
-@pytest.mark.parametrize("jump", ["", "jump", "u@jump", "u@jump:2222", "jump:1", "u@[2001:db8::1]:22", "192.0.2.9"])
+@pytest.mark.parametrize("jump", ["", "jump", "a,u@b:22", "u@jump", "u@jump:2222", "u@[2001:db8::1]:22", "192.0.2.9"])
 def test_jump_hosts_are_taken(jump: str) -> None:
     """User and port may be left out."""
     assert Ssh(proxy_jump=jump).proxy_jump == jump
 
 
-@pytest.mark.parametrize("jump", ["u@", "a,b", "u@jump:0", "u@jump:70000", "u@jump:x", "-x", "a b", "u@v@w"])
+@pytest.mark.parametrize("jump", ["u@", "a,", ",a", "u@jump:0", "u@jump:70000", "u@jump:x", "-x", "a b", "u@v@w"])
 def test_what_is_no_jump_host_is_refused(jump: str) -> None:
-    """One host, and nothing that could be taken for an option."""
+    """Each is a host, and nothing that could be taken for an option."""
     with pytest.raises(ValidationError):
         Ssh(proxy_jump=jump)
 

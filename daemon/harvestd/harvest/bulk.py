@@ -131,7 +131,7 @@ class Bulk:
         """Open a connection for bulk."""
         house = self._house
         async with AsyncExitStack() as stack:
-            connection = await stack.enter_async_context(linked(self._host, house, window))
+            connection = await stack.enter_async_context(linked(self._host, house, window, house.bulk_hops))
             reader = await stack.enter_async_context(open_reader(connection, self._box, house.limits))
             yield Line(reader, connection.wait_closed)
 

@@ -15,7 +15,7 @@ from harvestd.remote.opening import open_box
 async def connected(host: Host, house: House) -> AsyncIterator[tuple[Box, BoxFacts]]:
     """Connect to a host and open its box; raises `Retry` and `HostQuarantined` as `remote` does."""
     async with AsyncExitStack() as stack:
-        connection = await stack.enter_async_context(linked(host, house, house.window))
+        connection = await stack.enter_async_context(linked(host, house, house.window, house.hops))
         box = await stack.enter_async_context(open_box(connection, house.watch_list_of(host), house.limits))
         facts = await box.facts()
         with shown(house, host, box):

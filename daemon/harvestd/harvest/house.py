@@ -35,13 +35,16 @@ from harvestd.harvest.waking import Waking
 from harvestd.inventory.provider import Host
 from harvestd.remote.box import Box, Limits, WatchList
 from harvestd.remote.connecting import CONTROL_WINDOW
+from harvestd.remote.hops import Hops
 from harvestd.remote.target import Target
-from harvestd.settings import Settings
+from harvestd.settings import DEFAULT_USER, Settings, default_identity_files
 from harvestd.telemetry.deadlines import Deadlines
 from harvestd.telemetry.events import Event
 
 _LEAST_WINDOW = 64 * 1024
 _STORING = 2
+_BULK_HOPS = 4
+"""Connections to one jump host for large files."""
 
 
 class Showing(Immutable):
@@ -149,6 +152,10 @@ class House:
     """Whether a person wants nothing to be fetched for now; looks go on."""
     under_way: UnderWay = field(default_factory=UnderWay)
     """Knows the large files that are coming."""
+    hops: Hops = field(default_factory=Hops)
+    """Connections to jump hosts, which all hosts behind one share."""
+    bulk_hops: Hops = field(default_factory=lambda: Hops(_BULK_HOPS))
+    """Further ones for large files, so that one connection's speed is not all that a jump host gives."""
     waking: Waking = field(default_factory=Waking)
     """Interrupts whoever counts on a link when the workstation slept, while somebody runs it."""
     deadlines: Deadlines = field(default_factory=Deadlines)
@@ -221,16 +228,23 @@ class House:
         return NO_TIME if host.name in self.rescue.perils else self.settings.poll.settle.total_seconds()
 
     def target_of(self, host: Host) -> Target:
-        """Give where and how a host is reached."""
+        """Return where and how a host is reached, as far as the operator or a provider says."""
         ssh = self.settings.ssh_for(host)
+        user, port = host.user or ssh.user or "", host.port or ssh.port or 0
+        if not ssh.config_files:
+            user, port = user or DEFAULT_USER, port or 22
         return Target(
             identity=host.identity,
             name=host.name,
             address=host.address,
-            port=host.port or ssh.port,
-            user=host.user or ssh.user,
-            identity_files=ssh.identity_files,
+            port=port,
+            user=user,
+            default_user=DEFAULT_USER,
+            identity_files=ssh.identity_files or (),
+            default_identity_files=default_identity_files(ssh),
+            identities_only=ssh.identities_only,
             agent=ssh.agent,
+            agent_socket=str(ssh.agent_socket or ""),
             host_keys=ssh.host_keys,
             known_hosts=ssh.known_hosts,
             connect_timeout=ssh.connect_timeout,

@@ -5,6 +5,7 @@ import anyio.to_thread
 from harvestd.catalogue.pins import kept_pin
 from harvestd.harvest.house import House
 from harvestd.inventory.provider import Host
+from harvestd.remote.failures import HostKeyChanged
 from harvestd.remote.host_keys import HostKey
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
@@ -18,21 +19,31 @@ class Pins:
         self._house = house
 
     async def get(self, identity: str) -> str | None:
-        """Give the key pinned under `identity`."""
+        """Return the key pinned under `identity`."""
+        if not self._house.knows.is_set() and identity in self._house.new_pins:
+            return self._house.new_pins[identity]
         if self._house.knows.is_set():
             return await self._house.catalogue.get(identity)
         return await anyio.to_thread.run_sync(kept_pin, self._house.settings.state, identity)
 
     async def put(self, identity: str, key_line: str) -> None:
-        """Pin a key under `identity`, and say so."""
+        """Pin a key under `identity`, and log it; raises `HostKeyChanged` where another one was pinned meanwhile."""
         if self._house.knows.is_set():
             await self._house.catalogue.put(identity, key_line)
         else:
-            self._house.new_pins[identity] = key_line
+            self._house.new_pins.setdefault(identity, key_line)
+        kept, shown = HostKey.parse(await self.get(identity) or key_line), HostKey.parse(key_line)
+        if not kept.same_as(shown):
+            # Two first connections at the same time: only one of them saw the key that is pinned.
+            raise HostKeyChanged(
+                f"{self._host.name}: two connections to {identity} were shown different host keys: "
+                f"{kept.fingerprint} was kept, and {shown.fingerprint} is refused",
+                hint=f"if the first was wrong: harvestd forget-key {identity}",
+            )
         get_logger().info(
             Event.HOST_PINNED,
             host=self._host.name,
             address=self._host.address,
             identity=identity,
-            fingerprint=HostKey.parse(key_line).fingerprint,
+            fingerprint=shown.fingerprint,
         )

@@ -11,7 +11,7 @@ from harvestd.inventory.mounts import storage_of
 from harvestd.inventory.provider import Host
 from harvestd.inventory.static import StaticHosts
 from harvestd.inventory.targets_file import TargetsFiles
-from harvestd.settings import Settings
+from harvestd.settings import DEFAULT_USER, Settings
 
 
 class Providers:
@@ -59,5 +59,7 @@ def placed(host: Host, settings: Settings) -> Host:
     """Give the host with what its trees lie on, by the roots that are looked at there."""
     if host.storage or not host.mounts:
         return host
-    storage = storage_of(host.mounts, settings.remote_for(host).roots, host.user or settings.ssh_for(host).user)
+    storage = storage_of(
+        host.mounts, settings.remote_for(host).roots, host.user or settings.ssh_for(host).user or DEFAULT_USER
+    )
     return replace(host, storage=storage)

@@ -4,40 +4,57 @@ Never offers a password, forwards nothing, reads no file of the user's ~/.ssh th
 ssh's default keys, where none is named), and never lets asyncssh decide about host keys or jump hosts by itself.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Hashable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
 
 import anyio
 import anyio.to_thread
 import asyncssh
+from asyncssh.kex import get_kex_algs
+from asyncssh.mac import get_mac_algs
+from asyncssh.public_key import get_certificate_algs, get_public_key_algs
+from msgspec.structs import replace
 
 from harvestd.convention.values import Immutable
-from harvestd.errors import HarvestError
+from harvestd.errors import HarvestError, HostQuarantined
 from harvestd.remote import host_keys
+from harvestd.remote.dialing import Dialer
 from harvestd.remote.failures import (
     HostKeyUnknown,
     Unreachable,
     flooded,
     link_lost,
     not_connected,
+    proxy_failed,
+    quoted,
     raise_if_short,
 )
+from harvestd.remote.hops import Hops
 from harvestd.remote.host_keys import HostKey, PinCheck, PinStore
 from harvestd.remote.identities import Identities, identities
-from harvestd.remote.logging_in import begin_at_once, sign_at_once
-from harvestd.remote.metering import Meter, MeteredDialer
-from harvestd.remote.route import Route, config, login, route_to
+from harvestd.remote.logging_in import is_signing, speed_up, with_fallbacks
+from harvestd.remote.metering import Meter
+from harvestd.remote.proxy_command import ProxyCommand
+from harvestd.remote.ssh_config import ResolvedConfig, resolve
 from harvestd.remote.target import Target
 
 CONTROL_WINDOW = 2 * 1024 * 1024
 """Bytes in flight on a channel of a connection for scans and small files."""
-BULK_WINDOW = 16 * 1024 * 1024
-"""Bytes in flight on a bulk connection's channel; a slow reader here holds all of them in memory."""
 _PACKET = 128 * 1024
 _CLOSING = 2.0
 """Seconds for a clean good-bye, before the socket is dropped."""
 _UNANSWERED_KEEPALIVES = 3
+_MOST_HOPS = 8
+"""Jump hosts on the way to one host."""
+_MOST_SAID = 2048
+"""Characters of a banner that are kept."""
+_LAST_WORDS = 1.0
+"""Seconds for a ProxyCommand whose connection failed to end, and to say why."""
+_NO_TIME = timedelta(0)
 _ENCRYPTION = [
     # Measured: AES-GCM is three to five times as fast here as OpenSSH's own first choice.
     "aes128-gcm@openssh.com",
@@ -59,8 +76,14 @@ class Connection(Immutable, eq=False):
     meter: Meter
     window: int
     """Bytes in flight on each channel that is opened here."""
+    dialer: Dialer
     hop: "Connection | None" = None
-    """The connection to the jump host that this one leads through."""
+    """The connection to the jump host that this one leads through; others may lead through it, too."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has ended, from whichever side."""
+        return self.ssh.is_closed()
 
     def lost(self, error: BaseException | None = None) -> HarvestError:
         """Give the error to raise when something on this connection failed with `error`."""
@@ -76,13 +99,18 @@ class Connection(Immutable, eq=False):
         await self.ssh.wait_closed()
 
     def abort(self) -> None:
-        """End the connection, and those that it leads through, at once and without a word to the other side."""
+        """End the connection, and those that it leads through, at once and without a word to the other side.
+
+        For a link that is dead: other connections may lead through the same ones.
+        """
         self.ssh.abort()
+        self.dialer.leave()
         if self.hop is not None:
             self.hop.abort()
 
     async def close(self) -> None:
         """End the connection within a bounded time, even where the other side is silent."""
+        self.dialer.leave()
         self.ssh.close()
         with anyio.move_on_after(_CLOSING, shield=True) as scope:
             await self.ssh.wait_closed()
@@ -91,41 +119,65 @@ class Connection(Immutable, eq=False):
 
 
 @asynccontextmanager
-async def connect(target: Target, pins: PinStore, *, window: int = CONTROL_WINDOW) -> AsyncIterator[Connection]:
+async def connect(
+    target: Target, pins: PinStore, *, window: int = CONTROL_WINDOW, hops: Hops | None = None
+) -> AsyncIterator[Connection]:
     """Connect and log in to `target`, through its jump hosts where it has any.
 
-    Raises `Unreachable` (try again), `HostKeyChanged`, `HostKeyUnknown`, `AuthenticationRefused` (a person has to
-    look) or another `HostQuarantined` for settings that can't be used, all within `target.connect_timeout` for each
-    hop. A key that was not known is kept in `pins` once the log-in succeeded, and only then.
+    `hops` are connections to jump hosts to share; without them each connection has its own. Raises `Unreachable` (try
+    again), `HostKeyChanged`, `HostKeyUnknown`, `AuthenticationRefused` (a person has to look) or another
+    `HostQuarantined` for settings that can't be used, all within `target.connect_timeout` for each hop. A key that was
+    not known is kept in `pins` once the log-in succeeded, and only then.
     """
-    sign_at_once()
-    async with AsyncExitStack() as stack:
-        route = await route_to(target)
-        hop = None
-        if route.jump:
-            hop = await stack.enter_async_context(connect(target.jump(route.jump), pins, window=window))
-        check = PinCheck(await host_keys.kept_pin(target, pins) if target.host_keys == "pin" else None)
-        async with identities(target, route.identity_files) as keys:
-            attempt = _Attempt(target, check, keys, await _trusted(target))
-            connection = await attempt.log_in(route, hop, window)
-        stack.push_async_callback(connection.close)
-        if target.host_keys == "pin" and check.pin is None and check.shown is not None:
-            await pins.put(target.identity, str(check.shown))
+    async with _connected(target, pins, window, hops or Hops(), _MOST_HOPS) as connection:
         yield connection
 
 
-async def _trusted(target: Target) -> object:
-    """Give what asyncssh is to check host keys against by itself; raises `HostKeyUnknown`."""
-    if target.host_keys == "pin":
-        return _NO_KNOWN_HOSTS
-    try:
-        return await anyio.to_thread.run_sync(asyncssh.read_known_hosts, str(target.known_hosts))
-    except (OSError, ValueError) as e:
-        raise_if_short(target, e)
-        raise HostKeyUnknown(
-            f"{target}: {target.known_hosts} can't be read ({e})",
-            hint='connect once with ssh, or set ssh.host_keys = "pin"',
-        ) from e
+@asynccontextmanager
+async def _connected(
+    target: Target, pins: PinStore, window: int, hops: Hops, hops_left: int
+) -> AsyncIterator[Connection]:
+    attempt = _Attempt(target)
+    async with AsyncExitStack() as stack:
+        # Whatever is asked on the way may not answer: a command of `Match exec`, a mounted home, an agent.
+        with attempt.deadline():
+            config = await resolve(target)
+        attempt.target = target = _settled(target, config)
+        hop = None
+        if config.jump:
+            if not hops_left:
+                raise HostQuarantined(
+                    f"{target}: more than {_MOST_HOPS} jump hosts lead there",
+                    hint="does ProxyJump of a jump host lead back to itself? Except it there: Host !bastion *",
+                )
+            jump = target.jump(config.jump)
+            opening = partial(_connected, jump, pins, window, hops, hops_left - 1)
+            hop = await stack.enter_async_context(hops.shared(_shared_by(jump, hops_left), opening))
+        with attempt.deadline():
+            connection = await attempt.log_in(config, pins, hop, window)
+        stack.push_async_callback(connection.close)
+        if target.host_keys == "pin" and attempt.check.pin is None and attempt.check.shown is not None:
+            await pins.put(target.identity, str(attempt.check.shown))
+        yield connection
+
+
+def _settled(target: Target, config: ResolvedConfig) -> Target:
+    """Return the target with what was found out, as errors name it; its identity stays."""
+    return replace(target, address=config.hostname, port=config.port, user=config.user)
+
+
+def _shared_by(jump: Target, hops_left: int) -> Hashable:
+    """Return what two jump hosts agree in that are reached by one connection: all but time-outs and default keys.
+
+    Their distance counts: where jump hosts lead back to each other, none waits for a connection that waits for it.
+    """
+    return replace(jump, connect_timeout=_NO_TIME, keepalive=_NO_TIME, default_identity_files=()), hops_left
+
+
+def _read_known_hosts(paths: tuple[Path, ...]) -> object:
+    """Return what asyncssh checks host keys against. As ssh does, files that are missing are left out, but not all."""
+    there = [str(path) for path in paths if path.exists()]
+    return asyncssh.read_known_hosts(there or [str(path) for path in paths])
 
 
 @dataclass(slots=True)
@@ -133,44 +185,102 @@ class _Attempt:
     """One attempt to log in, and what is known of it when it fails."""
 
     target: Target
-    check: PinCheck
-    keys: Identities
-    trusted: object
+    check: PinCheck = field(default_factory=lambda: PinCheck(None), init=False)
     ssh: asyncssh.SSHClientConnection | None = field(default=None, init=False)
     meter: Meter = field(init=False)
+    keys: Identities = field(default_factory=lambda: Identities((), (), ()), init=False)
+    banner: str = field(default="", init=False)
+    """What the host said during authentication."""
+    doing: str = field(default="", init=False)
+    """What this end does, where it is not the host that is waited for."""
+    dialer: Dialer | None = field(default=None, init=False)
+    proxy: ProxyCommand | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         """Begin to count before the first byte comes."""
         self.meter = Meter(self._cut)
 
-    async def log_in(self, route: Route, hop: Connection | None, window: int) -> Connection:
-        """Give the connection; raises what `connect` says."""
+    @contextmanager
+    def deadline(self) -> Iterator[None]:
+        """Bound the body by the target's connect time-out; raises `Unreachable`."""
+        self.doing = "the SSH configuration was not resolved"
+        try:
+            with anyio.fail_after(self.target.connect_timeout.total_seconds()):
+                yield
+        except TimeoutError as e:
+            raise self._late() from e
+
+    async def log_in(self, config: ResolvedConfig, pins: PinStore, hop: Connection | None, window: int) -> Connection:
+        """Return the connection; raises what `connect` says, and TimeoutError at the caller's deadline."""
         target = self.target
+        self.doing = "the kept host key was not read"
+        if target.host_keys == "pin":
+            self.check.pin = await host_keys.kept_pin(target, pins)
+        trusted = await self._trusted(config)
+        self.doing = "the keys to log in with were not read"
+        async with identities(target, config) as self.keys:
+            self.doing = ""
+            return await self._log_in(config, trusted, hop, window)
+
+    async def _log_in(self, config: ResolvedConfig, trusted: object, hop: Connection | None, window: int) -> Connection:
+        target = self.target
+        pairs = with_fallbacks(self.keys.keys)
+        self.proxy = ProxyCommand(config.proxy_command) if config.proxy_command else None
+        self.dialer = Dialer(
+            self.meter,
+            via=(hop.ssh, hop.meter) if hop else None,
+            proxy=self.proxy,
+            window=window,
+            family=config.family,
+            bind_address=config.bind_address,
+        )
         options: dict[str, object] = {
-            **login(target),
-            "config": config(target),
-            "client_factory": lambda: _Client(self),
-            "known_hosts": self.trusted,
-            "client_keys": list(self.keys.keys),
+            "port": config.port,
+            "tunnel": self.dialer,
+            # None, not just nothing: without a word asyncssh reads ~/.ssh/config.
+            "config": None,
+            "client_factory": lambda: _Client(self, pairs),
+            "known_hosts": trusted,
+            "client_keys": pairs,
             "encryption_algs": _ENCRYPTION,
             "keepalive_interval": target.keepalive.total_seconds(),
             "window": window,
+            **({"username": config.user} if config.user else {}),
+            **({"host_key_alias": config.host_key_alias} if config.host_key_alias else {}),
+            **_algorithms(target, config),
             **_NEVER,
         }
         if target.host_keys == "pin":
             options["server_host_key_algs"] = host_keys.algorithms(self.check.pin)
-        if route.own_dialer:
-            options["tunnel"] = MeteredDialer(self.meter, (hop.ssh, hop.meter) if hop else None)
         try:
-            with anyio.fail_after(target.connect_timeout.total_seconds()):
-                ssh = await asyncssh.connect(target.address, **options)
+            ssh = await asyncssh.connect(config.hostname, **options)
         except (asyncssh.Error, OSError, ValueError) as e:
+            if isinstance(e, TimeoutError) and e.errno is None:
+                raise
+            if self.proxy is not None:
+                await self.proxy.wait_ended(_LAST_WORDS)
             raise self._failed(e) from e
-        return Connection(target, ssh, self.meter, window, hop)
+        return Connection(target, ssh, self.meter, window, self.dialer, hop)
+
+    async def _trusted(self, config: ResolvedConfig) -> object:
+        """Return what asyncssh is to check host keys against by itself; raises `HostKeyUnknown`."""
+        if self.target.host_keys == "pin":
+            return _NO_KNOWN_HOSTS
+        files = " and ".join(map(str, config.known_hosts))
+        try:
+            return await anyio.to_thread.run_sync(_read_known_hosts, config.known_hosts)
+        except (OSError, ValueError) as e:
+            raise_if_short(self.target, e)
+            raise HostKeyUnknown(
+                f"{self.target}: {files} can't be read ({e})",
+                hint='connect once with ssh, or set ssh.host_keys = "pin"',
+            ) from e
 
     def _cut(self) -> None:
         if self.ssh is not None:
             self.ssh.abort()
+        if self.dialer is not None:
+            self.dialer.leave()
 
     def _failed(self, error: asyncssh.Error | OSError | ValueError) -> HarvestError:
         match error:
@@ -180,17 +290,22 @@ class _Attempt:
                 return self.check.changed(self.target)
             case asyncssh.HostKeyNotVerifiable():
                 return HostKeyUnknown(
-                    f"{self.target}: {self.target.known_hosts} does not hold its host key, {self._shown}",
+                    f"{self.target}: known_hosts does not hold its host key, {self._shown}",
                     hint='compare it and connect once with ssh, or set ssh.host_keys = "pin"',
                 )
             case asyncssh.PermissionDenied():
-                return self.keys.refused(self.target)
+                return self.keys.refused(self.target, quoted(self.banner))
             case asyncssh.DisconnectError() if "authentication failures" in error.reason:
-                return self.keys.refused(self.target)
-            case TimeoutError() if error.errno is None:
-                return self._late()
+                return self.keys.refused(self.target, quoted(self.banner))
+            case _ if self.proxy is not None and (self.meter.total == 0 or self.proxy.status is not None):
+                return proxy_failed(self.target, self.proxy.status, self.proxy.said, error)
             case _:
-                return not_connected(self.target, error)
+                return not_connected(self.target, error, self._said, answered=self.meter.total > 0)
+
+    @property
+    def _said(self) -> str:
+        """What the host said in plain text, before SSH or during authentication."""
+        return quoted(self.dialer.said_before if self.dialer else b"") or quoted(self.banner)
 
     @property
     def _shown(self) -> str:
@@ -198,13 +313,41 @@ class _Attempt:
 
     def _late(self) -> Unreachable:
         seconds = self.target.connect_timeout.total_seconds()
-        if self.ssh is None:
+        if self.doing:
+            what, hint = self.doing, "a command of `Match exec`, a file system or an agent of this machine hangs"
+        elif self.ssh is None:
             what, hint = "no answer", "is the box running, and does a firewall let port and address through?"
         elif self.ssh.get_extra_info("server_version") is None:
             what, hint = "connected, but nothing there speaks SSH", "is this sshd's port? A box may hang while it boots"
+        elif is_signing(self.ssh):
+            what = "the ssh-agent did not sign"
+            hint = "does it wait for a confirmation, or for a key to be touched?"
         else:
             what, hint = "connected, but the log-in was not done", "a very slow link, or a box that hangs"
-        return Unreachable(f"{self.target}: {what} within {seconds:g} s", hint=hint)
+        said = f". It said: {self._said}" if self._said else ""
+        if self.proxy is not None and self.proxy.said:
+            said += f". The ProxyCommand says: {quoted(self.proxy.said)}"
+        return Unreachable(f"{self.target}: {what} within {seconds:g} s{said}", hint=hint)
+
+
+def _algorithms(target: Target, config: ResolvedConfig) -> dict[str, object]:
+    """Return asyncssh's options for algorithms that the files name; raises `HostQuarantined` where it has none."""
+    written = {
+        "kex_algs": (config.key_exchanges, get_kex_algs()),
+        "mac_algs": (config.macs, get_mac_algs()),
+        "server_host_key_algs": (config.host_key_algorithms, [*get_public_key_algs(), *get_certificate_algs()]),
+    }
+    found: dict[str, object] = {}
+    for option, (names, known) in written.items():
+        usable = [name for name in names if name.encode() in known]
+        if names and not usable:
+            raise HostQuarantined(
+                f"{target}: none of the algorithms that the SSH configuration names is supported ({','.join(names)})",
+                hint="check KexAlgorithms, MACs and HostKeyAlgorithms in ssh.config_files",
+            )
+        if usable:
+            found[option] = usable
+    return found
 
 
 _NEVER: dict[str, object] = {
@@ -237,13 +380,19 @@ _NEVER: dict[str, object] = {
 class _Client(asyncssh.SSHClient):
     """Asyncssh's questions about one connection."""
 
-    def __init__(self, attempt: _Attempt) -> None:
+    def __init__(self, attempt: _Attempt, pairs: Sequence[asyncssh.SSHKeyPair]) -> None:
         self._attempt = attempt
+        self._pairs = pairs
+
+    def auth_banner_received(self, msg: str, lang: str) -> None:  # noqa: ARG002  (asyncssh's signature)
+        """Keep what the host says during authentication: a refusal's reason stands there."""
+        attempt = self._attempt
+        attempt.banner += msg[: max(0, _MOST_SAID - len(attempt.banner))]
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
         """Remember the connection: a deadline's error says how far it came."""
         self._attempt.ssh = conn
-        begin_at_once(conn)
+        speed_up(conn, self._pairs)
         # asyncssh asks first which ways to log in there are (a log-in with "none"), and has no option against it. We
         # know one way only, and the question costs a round trip. Where it keeps this elsewhere one day, it asks again.
         if getattr(conn, "_auth_methods", None) == [b"none"]:

@@ -54,6 +54,8 @@ def quoted(text: str | bytes) -> str:
     return cut.encode("unicode_escape").decode("ascii") if not cut.isprintable() or not cut.isascii() else cut
 
 
+_NOT_FOUND = 127
+"""A shell's exit status where there is no such program."""
 _SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _OUR_LIMIT = "this machine gives harvestd no more: raise its limit of open files (systemd: LimitNOFILE), or watch fewer"
 _WAYS_OUT = {
@@ -94,13 +96,19 @@ def flooded(target: Target) -> HostQuarantined:
     )
 
 
-def not_connected(target: Target, error: asyncssh.Error | OSError | ValueError) -> HarvestError:
-    """Translate what ended an attempt to connect; host keys and authentication have errors of their own."""
+def not_connected(
+    target: Target, error: asyncssh.Error | OSError | ValueError, said: str = "", *, answered: bool = False
+) -> HarvestError:
+    """Return the error for what ended an attempt to connect; host keys and authentication have errors of their own.
+
+    `said`: the host's own words, made safe. `answered`: whether anything came from there at all.
+    """
+    words = f". It said: {said}" if said else ""
     match error:
         case asyncssh.ConnectionLost() | ConnectionResetError() | BrokenPipeError():
             return Unreachable(
-                f"{target}: the connection was closed before the log-in was done",
-                hint="a booting box, or sshd's MaxStartups is reached; it is tried again",
+                f"{target}: the connection was closed before the log-in was done{words}",
+                hint=_why_closed(said) or "a booting box, or sshd's MaxStartups is reached; it is tried again",
             )
         case asyncssh.ChannelOpenError():
             return Unreachable(
@@ -108,14 +116,46 @@ def not_connected(target: Target, error: asyncssh.Error | OSError | ValueError) 
                 hint="is the box reachable from there, and does its sshd allow AllowTcpForwarding?",
             )
         case asyncssh.DisconnectError():
-            return Unreachable(f"{target}: the SSH handshake failed ({quoted(error.reason)})", hint="is this an sshd?")
+            return Unreachable(
+                f"{target}: the SSH handshake failed ({quoted(error.reason)}){words}", hint="is this an sshd?"
+            )
         case OSError():
             return unreachable(target, error)
+        case _ if answered:
+            return Unreachable(
+                f"{target}: what answers there breaks the SSH protocol ({quoted(str(error))}){words}",
+                hint="is this an sshd, and is this its port?",
+            )
         case _:
             return HostQuarantined(
                 f"{target}: the SSH configuration can't be used ({quoted(str(error))})",
                 hint="check the host's ssh settings and config_files",
             )
+
+
+def _why_closed(said: str) -> str:
+    """Return a hint for what sshd says before it closes a connection; empty where it says nothing known."""
+    if "not allowed at this time" in said.casefold():
+        return "sshd refuses this address for a while (PerSourcePenalties) after log-ins that failed; it is tried again"
+    if "exceeded maxstartups" in said.casefold():
+        return "sshd's MaxStartups is reached; it is tried again"
+    return "the host says why; it is tried again" if said else ""
+
+
+def proxy_failed(target: Target, status: int | None, said: bytes, error: Exception) -> HarvestError:
+    """Return the error for a ProxyCommand that did not lead to the host."""
+    words = f", saying {quoted(said)}" if said.strip() else ""
+    if status == _NOT_FOUND:
+        return HostQuarantined(
+            f"{target}: the program of its ProxyCommand is not found{words}",
+            hint="install it, or write its whole path: the PATH of a service is not that of your shell",
+        )
+    if status is None:
+        return Unreachable(f"{target}: its ProxyCommand does not lead to an SSH server ({quoted(str(error))}){words}")
+    return Unreachable(
+        f"{target}: its ProxyCommand ended with status {status} before the log-in was done{words}",
+        hint="try it by hand, as the daemon's user: its PATH, home and agent are not those of your shell",
+    )
 
 
 def link_lost(target: Target, error: BaseException | None) -> Retry:

@@ -1,24 +1,33 @@
-"""With which private keys we log in: the operator's files, then those of the agent.
+"""Choose the keys to log in with: those of the named files, in their order, then those of the agent.
 
 Key material never reaches an error or a log: only paths and fingerprints do.
 """
 
+import base64
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from copy import copy
 from pathlib import Path
 
 import anyio.to_thread
 import asyncssh
 
 from harvestd.convention.values import Immutable
-from harvestd.remote.failures import AuthenticationRefused, raise_if_short
+from harvestd.remote.agent import keys_of
+from harvestd.remote.failures import AuthenticationRefused
 from harvestd.remote.host_keys import fingerprint
+from harvestd.remote.key_files import LOCKED, Certificate, KeyFile, read_certificates, read_key_file
+from harvestd.remote.ssh_config import AGENT_VARIABLE, ResolvedConfig
 from harvestd.remote.target import Target
+from harvestd.telemetry.events import Event
+from harvestd.telemetry.logs import get_logger
 
 _MOST_KEYS = 5
 """sshd closes the connection after MaxAuthTries, 6 by default: each key offered is one try."""
 _DEFAULT_NAMES = ("id_ed25519", "id_ecdsa", "id_rsa")
+_warned: set[str] = set()
+"""Warnings about key files that were logged in this process."""
 
 
 class Identities(Immutable):
@@ -28,16 +37,18 @@ class Identities(Immutable):
     tried: tuple[str, ...]
     """How each key is called in an error."""
     unusable: tuple[str, ...]
-    """Files that could not be offered, each with the reason."""
+    """Files that could not be offered, each with the reason, and keys of the agent beyond the limit."""
 
-    def refused(self, target: Target) -> AuthenticationRefused:
-        """Give the error for a host that accepted none of the keys."""
+    def refused(self, target: Target, said: str = "") -> AuthenticationRefused:
+        """Return the error for a host that accepted none of the keys; `said`: the host's own words, made safe."""
         tried = ", ".join(self.tried) or "none"
         left_out = f"; not offered: {', '.join(self.unusable)}" if self.unusable else ""
         user = target.user or "the local account's name"
+        words = f". The host says: {said}" if said else ""
+        hint = f"check ssh.user and ssh.identity_files, or give the key to the box: ssh-copy-id {_address(target)}"
         return AuthenticationRefused(
-            f"{target}: the host refused to log in {user}. Keys offered: {tried}{left_out}",
-            hint=f"check ssh.user and ssh.identity_files, or give the key to the box: ssh-copy-id {_address(target)}",
+            f"{target}: the host refused to log in {user}. Keys offered: {tried}{left_out}{words}",
+            hint=f"the host's own words come first; else {hint}" if said else hint,
         )
 
 
@@ -46,49 +57,17 @@ def _address(target: Target) -> str:
     return f"{port}{target.user}@{target.address}" if target.user else f"{port}{target.address}"
 
 
-def _public_blob(path: Path) -> bytes | None:
-    """Give the public half that lies beside a private key, None without one."""
-    try:
-        return asyncssh.read_public_key(path.with_name(path.name + ".pub")).public_data
-    except (OSError, asyncssh.KeyImportError):
-        return None
-
-
-def _load(target: Target, path: Path) -> tuple[list[asyncssh.SSHKeyPair], str]:
-    """Give the keys of one file, or none and the reason; raises `Short`."""
-    try:
-        return list(asyncssh.load_keypairs([str(path)])), ""
-    except FileNotFoundError:
-        return [], "does not exist"
-    except OSError as e:
-        raise_if_short(target, e)
-        return [], (e.strerror or "can't be read").lower()
-    except asyncssh.KeyEncryptionError:
-        return [], "has a passphrase that can't be asked for here"
-    except asyncssh.KeyImportError as e:
-        # asyncssh reports a missing passphrase as either class, told apart by their text only.
-        return [], "has a passphrase that can't be asked for here" if "assphrase" in str(e) else "is no private key"
-
-
 class _Files(Immutable):
-    keys: tuple[asyncssh.SSHKeyPair, ...]
-    tried: tuple[str, ...]
-    locked: tuple[tuple[Path, str, bytes | None], ...]
-    """Files that were no use: path, reason and the public half, by which the agent may know them."""
+    named: tuple[KeyFile, ...]
+    certificates: tuple[Certificate, ...]
+    warnings: tuple[str, ...]
 
 
-def _read_files(target: Target, paths: Sequence[Path]) -> _Files:
-    keys: list[asyncssh.SSHKeyPair] = []
-    tried: list[str] = []
-    locked = []
-    for path in (given.expanduser() for given in paths):
-        loaded, reason = _load(target, path)
-        keys += loaded
-        if loaded:
-            tried.append(str(path))
-        else:
-            locked.append((path, reason, _public_blob(path)))
-    return _Files(tuple(keys), tuple(tried), tuple(locked))
+def _read_files(target: Target, config: ResolvedConfig) -> _Files:
+    certificates, warnings = read_certificates(target, config.certificate_files)
+    paths = config.identity_files if config.identity_files is not None else _default_files()
+    named = tuple(read_key_file(target, path, certificates) for path in paths)
+    return _Files(named, certificates, (*warnings, *(each for file in named for each in file.warnings)))
 
 
 def _default_files() -> list[Path]:
@@ -96,35 +75,19 @@ def _default_files() -> list[Path]:
 
 
 @asynccontextmanager
-async def identities(target: Target, configured: Sequence[Path] = ()) -> AsyncIterator[Identities]:
-    """Give the keys to offer to `target`; those of the agent work only within this context.
+async def identities(target: Target, config: ResolvedConfig) -> AsyncIterator[Identities]:
+    """Yield the keys to offer to `target`; those of the agent work only within this context.
 
-    `configured` are IdentityFile lines of the configuration files, for a target without files of its own. Raises
-    `AuthenticationRefused` where there is no key to offer at all, `Short` where none could be opened now.
+    Raises `AuthenticationRefused` where there is no key to offer at all, `Short` where none could be opened now.
     """
-    paths = list(target.identity_files) or list(configured) or await anyio.to_thread.run_sync(_default_files)
-    files = await anyio.to_thread.run_sync(_read_files, target, paths)
-    socket = os.environ.get("SSH_AUTH_SOCK", "") if target.agent else ""
+    files = await anyio.to_thread.run_sync(_read_files, target, config)
+    _warn(target, files.warnings)
+    socket = _socket(target, config)
     agent = asyncssh.SSHAgentClient(socket) if socket else None
     try:
-        held = await _agent_keys(agent) if agent else []
-        known = {blob for _, _, blob in files.locked if blob}
-        # The agent's keys that the operator named come first: an agent may hold more keys than sshd has patience for.
-        held.sort(key=lambda pair: pair.public_data not in known)
-        have = {pair.public_data for pair in files.keys}
-        extra = [pair for pair in held if pair.public_data not in have]
-        extra = extra[: max(0, _MOST_KEYS - len(files.keys))]
-        offered = {pair.public_data for pair in extra}
-        no_agent = "" if agent else ", no agent is used" if not target.agent else ", there is no agent (SSH_AUTH_SOCK)"
-        found = Identities(
-            keys=(*files.keys, *extra),
-            tried=(*files.tried, *(f"{fingerprint(pair.public_data)} of the agent" for pair in extra)),
-            unusable=tuple(
-                f"{path} ({reason}{no_agent if 'passphrase' in reason else ''})"
-                for path, reason, blob in files.locked
-                if blob not in offered
-            ),
-        )
+        patience = target.connect_timeout.total_seconds() / 2
+        held = await keys_of(agent, socket, patience) if agent else []
+        found = _chosen(target, config, files, held, has_agent=agent is not None)
         if not found.keys:
             raise AuthenticationRefused(
                 f"{target}: there is no key to log in with"
@@ -137,9 +100,69 @@ async def identities(target: Target, configured: Sequence[Path] = ()) -> AsyncIt
             agent.close()
 
 
-async def _agent_keys(agent: asyncssh.SSHAgentClient) -> list[asyncssh.SSHKeyPair]:
+def _socket(target: Target, config: ResolvedConfig) -> str:
+    if not target.agent:
+        return ""
+    return os.environ.get(AGENT_VARIABLE, "") if config.agent_socket is None else config.agent_socket
+
+
+def _warn(target: Target, warnings: Iterable[str]) -> None:
+    for message in warnings:
+        if message not in _warned:
+            _warned.add(message)
+            get_logger().warning(Event.SSH_KEY_WARNING, host=target.called, message=message)
+
+
+def _chosen(
+    target: Target, config: ResolvedConfig, files: _Files, held: Sequence[asyncssh.SSHKeyPair], *, has_agent: bool
+) -> Identities:
+    """Return the keys in the order in which they are offered."""
+    keys: list[asyncssh.SSHKeyPair] = []
+    tried: list[str] = []
+    unusable: list[str] = []
+    rest = list(held)
+    no_agent = ", no agent is used" if not target.agent else f", there is no agent ({AGENT_VARIABLE})"
+    for file in files.named:
+        of_agent = [pair for pair in rest if _key_blob(pair) == file.blob]
+        rest = [pair for pair in rest if _key_blob(pair) != file.blob]
+        if file.pairs:
+            keys += file.pairs
+            tried.append(str(file.path))
+        elif of_agent:
+            keys += _certified(of_agent, files.certificates)
+            tried.append(f"{fingerprint(of_agent[0].public_data)} of the agent")
+        else:
+            needs_agent = file.reason == LOCKED and not has_agent
+            unusable.append(f"{file.path} ({file.reason}{no_agent if needs_agent else ''})")
+    if not config.identities_only:
+        # Each key is one of the tries that sshd allows, and an agent may hold more of them than that.
+        more = rest[: max(0, _MOST_KEYS - len(keys))]
+        keys += _certified(more, files.certificates)
+        tried += [f"{fingerprint(pair.public_data)} of the agent" for pair in more]
+        if len(rest) > len(more):
+            unusable.append(f"{len(rest) - len(more)} further keys of the agent (name one by its .pub file)")
+    return Identities(tuple(keys), tuple(tried), tuple(unusable))
+
+
+def _key_blob(pair: asyncssh.SSHKeyPair) -> bytes:
+    """Return the public key of a pair, without the certificate that an agent may hold for it."""
+    if b"-cert-" not in pair.algorithm:
+        return pair.public_data
+    line = pair.algorithm + b" " + base64.b64encode(pair.public_data)
     try:
-        return list(await agent.get_keys())
+        return asyncssh.import_certificate(line).key.public_data
     except ValueError:
-        # asyncssh's word for an agent that does not answer: there are no keys then, and the error names the files.
-        return []
+        return pair.public_data
+
+
+def _certified(pairs: Iterable[asyncssh.SSHKeyPair], certificates: Iterable[Certificate]) -> list[asyncssh.SSHKeyPair]:
+    """Return an agent's keys, each after its copies with the certificates that belong to it."""
+    found: list[asyncssh.SSHKeyPair] = []
+    for pair in pairs:
+        for certificate in certificates:
+            if certificate.content.key.public_data == pair.public_data:
+                with_certificate = copy(pair)
+                with_certificate.set_certificate(certificate.content)
+                found.append(with_certificate)
+        found.append(pair)
+    return found

@@ -1,42 +1,103 @@
-"""Logging in without two questions whose answers are known: each costs a round trip on every connection.
+"""Log in with fewer round trips than asyncssh does by itself, on harvestd's own connections only.
 
-May we log in? Every server says yes, and takes what comes behind the question in its turn. Would this key do? That
-spares a person who has to confirm or to touch a key, so it is still asked of an agent's keys; those from files sign by
-themselves. asyncssh has no option for either: what it does is wrapped, and left alone where a later one does it
-elsewhere.
+Two questions have a known answer and cost a round trip each on every connection. A SERVICE_REQUEST for authentication
+is accepted by every server, which processes what follows it in order. A query whether a public key would be accepted
+only spares a person a confirmation or a touch, so it is kept for keys of an agent and dropped for keys from files.
+
+An RSA key waits for the server's list of signature algorithms (EXT_INFO, RFC 8308): it arrives at any time between the
+server's NEWKEYS and its SERVICE_ACCEPT, and without it asyncssh signs with SHA-1, which current servers refuse.
+
+asyncssh has no option for any of this. The methods of one connection are wrapped, never those of a class: the process
+may use asyncssh for other purposes. Where a later asyncssh does this elsewhere, it works as it does by itself.
 """
 
-from functools import cache
+from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
-from asyncssh import SSHClientConnection, auth
+from asyncssh import SSHClientConnection, SSHKeyPair
+from asyncssh.agent import SSHAgentKeyPair
 from asyncssh.public_key import SSHLocalKeyPair
 
 _METHOD = b"publickey"
+_RSA = b"ssh-rsa"
+"""The key type, and the signature algorithm with SHA-1."""
+_RSA_UNTOLD = b"rsa-sha2-512"
+"""The signature algorithm for a server that does not say what it takes: OpenSSH 7.2 and newer accept it."""
 
 
-@cache
-def sign_at_once() -> None:
-    """Have the log-ins of this process begin with a signature."""
-    handlers: dict[bytes, Any] = getattr(auth, "_client_auth_handlers", {})
-    theirs = handlers.get(_METHOD)
-    if not hasattr(theirs, "_send_signed_request"):
+def is_rsa(pair: SSHKeyPair) -> bool:
+    """Return whether a key pair's signature algorithm depends on what the server accepts."""
+    return _RSA in pair.sig_algorithms
+
+
+def with_fallbacks(pairs: Sequence[SSHKeyPair]) -> list[SSHKeyPair]:
+    """Return the key pairs, those with RSA set to SHA-2 and followed by a copy that signs with SHA-1.
+
+    The copy is for servers that announce no algorithms and know none with SHA-2; `speed_up` leaves it out elsewhere.
+    """
+    found: list[SSHKeyPair] = []
+    for pair in pairs:
+        found.append(pair)
+        if is_rsa(pair):
+            old = copy(pair)
+            pair.set_sig_algorithm(_RSA_UNTOLD)
+            if not pair.has_cert:
+                old.set_sig_algorithm(_RSA)
+                found.append(old)
+    return found
+
+
+def speed_up(connection: SSHClientConnection, pairs: Sequence[SSHKeyPair]) -> None:
+    """Wrap the log-in of one connection that has not begun its key exchange and will offer these key pairs."""
+    _skip_weak_copies(connection, pairs)
+    _sign_at_once(connection)
+    if pairs and not is_rsa(pairs[0]):
+        _begin_at_once(connection)
+
+
+def is_signing(connection: SSHClientConnection) -> bool:
+    """Return whether a key of an agent was accepted, so that only the agent's signature is missing."""
+    return bool(getattr(connection, "_harvestd_waits_for_agent", False))
+
+
+def _skip_weak_copies(connection: SSHClientConnection, pairs: Sequence[SSHKeyPair]) -> None:
+    """Leave out the SHA-1 copies of RSA keys where the server has said which algorithms it takes."""
+    choose = getattr(connection, "_choose_signature_alg", None)
+    if choose is None:
+        return
+    weak = {id(pair) for pair in pairs if is_rsa(pair) and not pair.has_cert and pair.sig_algorithm == _RSA}
+
+    def choose_one(pair: Any) -> bool:  # noqa: ANN401  (asyncssh's own private signature)
+        if id(pair) in weak and getattr(connection, "_server_sig_algs", None):
+            return False
+        return bool(choose(pair))
+
+    connection._choose_signature_alg = choose_one  # type: ignore[method-assign, assignment]  # noqa: SLF001  (see the module)
+
+
+def _sign_at_once(connection: SSHClientConnection) -> None:
+    """Send a signature in place of the query whether a key from a file would be accepted."""
+    send = getattr(connection, "send_userauth_request", None)
+    if send is None:
         return
 
-    class SignsAtOnce(theirs):  # type: ignore[misc, valid-type]  # of whatever class this asyncssh has
-        """As asyncssh's, but for a question that a signature answers as well."""
+    async def send_or_sign(method: bytes, *words: bytes, key: Any = None, trivial: bool = True) -> None:  # noqa: ANN401
+        handler = getattr(connection, "_auth", None)
+        sign = getattr(handler, "_send_signed_request", None)
+        is_query = method == _METHOD and key is None
+        if is_query and sign is not None and isinstance(getattr(handler, "_keypair", None), SSHLocalKeyPair):
+            await sign()
+            return
+        connection._harvestd_waits_for_agent = isinstance(key, SSHAgentKeyPair)  # type: ignore[attr-defined]  # noqa: SLF001
+        await send(method, *words, key=key, trivial=trivial)
+        connection._harvestd_waits_for_agent = False  # type: ignore[attr-defined]  # noqa: SLF001
 
-        async def send_request(self, *words: bytes, key: object = None, trivial: bool = True) -> None:
-            if key is None and isinstance(getattr(self, "_keypair", None), SSHLocalKeyPair):
-                await self._send_signed_request()
-            else:
-                await super().send_request(*words, key=key, trivial=trivial)
-
-    handlers[_METHOD] = SignsAtOnce
+    connection.send_userauth_request = send_or_sign  # type: ignore[method-assign]
 
 
-def begin_at_once(connection: SSHClientConnection) -> None:
-    """Have a connection, before its key exchange, begin to log in right behind the request that it may."""
+def _begin_at_once(connection: SSHClientConnection) -> None:
+    """Begin to log in right behind the request that this may be done."""
     ask = getattr(connection, "send_service_request", None)
     begin = getattr(connection, "try_next_auth", None)
     if ask is None or begin is None:
@@ -50,7 +111,7 @@ def begin_at_once(connection: SSHClientConnection) -> None:
         if next_method:
             begin(next_method=True)
         else:
-            # That is the answer to the request. Whatever begins another time is no repetition.
+            # This call is asyncssh's reaction to SERVICE_ACCEPT. A later call is no repetition.
             connection.try_next_auth = begin  # type: ignore[method-assign]
 
     connection.send_service_request = ask_and_begin  # type: ignore[method-assign]

@@ -12,7 +12,6 @@ for, and so is a small share of all time. What a host makes us send and does not
 
 import asyncio
 import asyncio.trsock
-import ipaddress
 import socket
 import threading
 import time
@@ -21,14 +20,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
-import asyncssh
-
 _ALLOWANCE = 4 * 1024 * 1024
 """Bytes that may always be on their way: handshakes, banners, what a closed channel still held."""
 _OVERHEAD_PER_BYTE = 0.25
 """Headers, padding and checksums of credited bytes."""
 _OVERHEAD_PER_CREDIT = 512
 """And of each message, however small."""
+_MOST_FORGIVEN = 64 * 1024 * 1024
+"""Bytes: what never came of closed channels is no allowance that grows without end."""
 _BYTES_PER_SECOND = 1024
 """For keepalives and key exchanges over a connection's life."""
 
@@ -49,11 +48,11 @@ _UNREAD = 16 * 1024 * 1024
 
 _READ = 128 * 1024
 """Bytes taken from a socket at once."""
+_HEAD = 1024
+"""Bytes from the beginning of a connection that are kept for an error's text."""
 _HANDSHAKE = 32 * 1024
 """Bytes in which a connection is surely past its log-in and the start of its first program."""
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
-_NEXT_ADDRESS_AFTER = 0.5
-"""Seconds for one address of a name, before the next is tried beside it."""
 
 
 @dataclass(slots=True)
@@ -131,55 +130,84 @@ class Meter:
 
     def forgive(self, window: int) -> None:
         """Account for at most `window` bytes that may still come for a channel that we closed early."""
-        self._ahead -= window
+        self._ahead = max(self._ahead - window, min(self._ahead, -_MOST_FORGIVEN))
 
     def expect(self, window: int) -> None:
         """Allow for `window` bytes (less where negative) that may lie in a channel that we hold back."""
         self._windows += window
 
 
-class _Session(Protocol):
+class Session(Protocol):
     """What asyncssh's connection is to its transport, TCP or a channel of another connection."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None: ...
-    def connection_lost(self, exc: Exception | None) -> None: ...
-    def data_received(self, data: bytes, datatype: int | None = None) -> None: ...
-    def eof_received(self) -> bool | None: ...
-    def session_started(self) -> None: ...
-    def pause_writing(self) -> None: ...
-    def resume_writing(self) -> None: ...
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+
+    def data_received(self, data: bytes, datatype: int | None = None) -> None:
+        """Take what arrived."""
+
+    def eof_received(self) -> bool | None:
+        """Take it that nothing more arrives."""
+
+    def session_started(self) -> None:
+        """Take it that a channel is open."""
+
+    def pause_writing(self) -> None:
+        """Write no more for now."""
+
+    def resume_writing(self) -> None:
+        """Write again."""
 
 
-class _Metered:
+class Metered:
     """Passes everything on to asyncssh's connection and counts what arrives."""
 
-    def __init__(self, session: _Session, meter: Meter) -> None:
+    def __init__(self, session: Session, meter: Meter) -> None:
         self._session = session
         self._meter = meter
         self._transport: asyncio.WriteTransport | None = None
+        self._head = b""
+
+    @property
+    def said_before(self) -> bytes:
+        """Return what the other side sent before its version line: sshd says there why it refuses a connection."""
+        before, version, _ = (b"\n" + self._head).partition(b"\nSSH-")
+        return before.strip() if version or self._head else b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
         # A channel of another connection has what is asked of it here as well.
         self._transport = cast("asyncio.WriteTransport", transport)
         self._session.connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
         self._session.connection_lost(exc)
 
     def session_started(self) -> None:
+        """Take it that a channel is open."""
         self._session.session_started()
 
     def eof_received(self) -> bool | None:
+        """Take it that nothing more arrives."""
         return self._session.eof_received()
 
     def pause_writing(self) -> None:
+        """Write no more for now."""
         self._session.pause_writing()
 
     def resume_writing(self) -> None:
+        """Write again."""
         self._session.resume_writing()
 
     def data_received(self, data: bytes, datatype: int | None = None) -> None:
+        """Count what arrived, and pass it on in pieces."""
         meter = self._meter
+        if meter.total < _HEAD:
+            self._head += data[: _HEAD - len(self._head)]
         meter.received(len(data))
         step = _PIECE if meter.is_suspicious else max(1, len(data))
         for start in range(0, len(data), step):
@@ -192,14 +220,15 @@ class _Metered:
                 meter.unread(self._transport.get_write_buffer_size())
 
 
-class _MeteredChannel(_Metered):
+class MeteredChannel(Metered):
     """A connection within another: what is counted here is accounted for there."""
 
-    def __init__(self, session: _Session, meter: Meter, outer: Meter) -> None:
+    def __init__(self, session: Session, meter: Meter, outer: Meter) -> None:
         super().__init__(session, meter)
         self._outer = outer
 
     def data_received(self, data: bytes, datatype: int | None = None) -> None:
+        """Take what arrived, and account for it in the outer connection."""
         began = time.thread_time()
         super().data_received(data, datatype)
         self._outer.passed_on(len(data), time.thread_time() - began)
@@ -215,65 +244,26 @@ class _Memory(threading.local):
 _memory = _Memory()
 
 
-class _MeteredSocket(_Metered, asyncio.BufferedProtocol):
+class MeteredSocket(Metered, asyncio.BufferedProtocol):
     """Reads into memory that is there: asyncio's fresh 256 KiB for each read cost a checkpoint a third of its time."""
 
-    def __init__(self, session: _Session, meter: Meter) -> None:
+    def __init__(self, session: Session, meter: Meter) -> None:
         super().__init__(session, meter)
         self._socket: asyncio.trsock.TransportSocket | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
         self._socket = transport.get_extra_info("socket")
         super().connection_made(transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  (asyncio's signature)
+        """Return what the socket reads into."""
         return _memory.view
 
     def buffer_updated(self, nbytes: int) -> None:
+        """Take what the socket read."""
         if self._socket is not None and self._meter.total < _HANDSHAKE and _QUICKACK is not None:
             # sshd's next small message waits (Nagle) until we acknowledge this one, and our kernel for 40 ms with that.
             with suppress(OSError):
                 self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
         self.data_received(bytes(_memory.view[:nbytes]))
-
-
-class MeteredDialer:
-    """Opens the transport of an SSH connection, directly or through a jump host; given to asyncssh as its tunnel."""
-
-    def __init__(self, meter: Meter, via: tuple[asyncssh.SSHClientConnection, Meter] | None) -> None:
-        """`via`: the connection to the jump host, with its meter."""
-        self._meter = meter
-        self._via = via
-
-    async def create_connection(
-        self, session_factory: Callable[[], object], remote_host: str, remote_port: int
-    ) -> tuple[object, object]:
-        """Connect to the host; gives the transport and asyncssh's connection. Raises OSError, asyncssh.Error."""
-        session = cast("_Session", session_factory())
-        transport: object
-        if self._via is None:
-            loop = asyncio.get_running_loop()
-            metered = _MeteredSocket(session, self._meter)
-            transport, _ = await loop.create_connection(
-                lambda: metered, remote_host, remote_port, happy_eyeballs_delay=_stagger(remote_host)
-            )
-        else:
-            outer, outer_meter = self._via
-            channel = _MeteredChannel(session, self._meter, outer_meter)
-            transport, _ = await outer.create_connection(
-                lambda: cast("asyncssh.SSHTCPSession[bytes]", channel), remote_host, remote_port
-            )
-        return transport, session
-
-
-def _stagger(host: str) -> float | None:
-    """Give how long one address of a name is tried alone, in seconds; None for what is an address itself.
-
-    asyncio races the addresses of a name in tasks of their own, and loses the socket of a winner whose caller is
-    cancelled at that moment. Most boxes have no name to look up.
-    """
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return _NEXT_ADDRESS_AFTER
-    return None

@@ -4,7 +4,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Literal, Self
 
-from msgspec import field
 from msgspec.structs import replace
 
 from harvestd.convention.values import Immutable
@@ -23,15 +22,17 @@ class Target(Immutable):
     port: int = 22
     """0: as the configuration files say, else 22."""
     user: str = "ubuntu"
-    """Empty: as the configuration files say, else the local account's name."""
+    """Empty: as the configuration files say, else `default_user`."""
     identity_files: tuple[Path, ...] = ()
-    """Private keys, in the order in which they are tried. None given: ssh's own default names."""
+    """Private keys, or public halves of an agent's keys, in the order in which they are tried. None given: as the
+    configuration files say, else `default_identity_files`."""
     agent: bool = True
-    """Whether keys of the agent at SSH_AUTH_SOCK may be used too."""
+    """Whether keys of an agent may be used too."""
     host_keys: Literal["pin", "known_hosts"] = "pin"
-    known_hosts: Path = field(default_factory=lambda: Path.home() / ".ssh" / "known_hosts")
+    known_hosts: Path | None = None
+    """None: as the configuration files say, else ~/.ssh/known_hosts."""
     connect_timeout: timedelta = timedelta(seconds=15)
-    """For everything from the name's resolution to the end of authentication, whatever trickles in meanwhile."""
+    """For everything from the configuration files to the end of authentication, whatever trickles in meanwhile."""
     keepalive: timedelta = timedelta(seconds=10)
     """Between two questions to a silent link; it is dead when three of them got no answer."""
     config_files: tuple[Path, ...] = ()
@@ -40,9 +41,17 @@ class Target(Immutable):
     """`[user@]host[:port]`, several with commas; empty: as the configuration files say, else none."""
     name: str = ""
     """What the operator calls it; empty: the identity says enough."""
+    default_user: str = ""
+    """Where neither the operator nor the files name a user. Empty: the local account's name."""
+    default_identity_files: tuple[Path, ...] = ()
+    """Where neither the operator nor the files name one. None given: ssh's own default names."""
+    agent_socket: str = ""
+    """Empty: as the configuration files say, else SSH_AUTH_SOCK."""
+    identities_only: bool | None = None
+    """Whether of the agent's keys only those of the named files are offered; None: as the files say, else no."""
 
     def __str__(self) -> str:
-        """Give the host as errors name it."""
+        """Return the host as errors name it."""
         port = f":{self.port}" if self.port else ""
         user = f"{self.user}@" if self.user else ""
         return f"{self.called} ({user}{self.address}{port})"
@@ -53,14 +62,15 @@ class Target(Immutable):
         return self.name or self.identity
 
     def jump(self, spec: str) -> Self:
-        """Give the target of the last hop in `spec` (see `proxy_jump`), reached through the hops before it.
+        """Return the target of the last hop in `spec` (see `proxy_jump`), reached through the hops before it.
 
-        A jump host has a pinned key of its own, under the name `jump:{host}:{port}`. Raises `HostQuarantined` where
-        `spec` can't be read.
+        Of this target it has the time-outs; user and keys of this one are its defaults, below the configuration
+        files, since harvestd's own configuration has no others for it. It has a pinned key of its own, under the name
+        `jump:{host}:{port}`. Raises `HostQuarantined` where `spec` can't be read.
         """
         before, _, last = spec.rpartition(",")
-        user, _, place = last.strip().rpartition("@")
-        host, port = _host_and_port(place.removeprefix("ssh://"))
+        user, _, place = last.strip().removeprefix("ssh://").rpartition("@")
+        host, port = _host_and_port(place)
         if not host or port < 0:
             raise HostQuarantined(
                 f"{self}: the jump host {last!r} can't be read", hint="write proxy_jump as [user@]host[:port]"
@@ -71,13 +81,16 @@ class Target(Immutable):
             name="",
             address=host,
             port=port,
-            user=user or self.user,
-            proxy_jump=before.strip() or "none",
+            user=user,
+            default_user=self.user or self.default_user,
+            identity_files=(),
+            default_identity_files=self.identity_files or self.default_identity_files,
+            proxy_jump=before.strip(),
         )
 
 
 def _host_and_port(place: str) -> tuple[str, int]:
-    """Split `host`, `host:port`, `[v6]:port` or a bare IPv6 address; port 0 where none stands, -1 where it is bad."""
+    """Return `host`, `host:port`, `[v6]:port` or a bare IPv6 address in parts; port 0: none, -1: a bad one."""
     if place.startswith("["):
         host, _, rest = place[1:].partition("]")
         text = rest.removeprefix(":")

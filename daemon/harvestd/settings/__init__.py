@@ -8,6 +8,7 @@ from harvestd.settings.loading import find_config, load
 from harvestd.settings.models import HostSettings, Named, Settings
 from harvestd.settings.problems import InvalidSettings, Problem
 from harvestd.settings.sections import (
+    DEFAULT_USER,
     Jobs,
     LambdaCloud,
     Limits,
@@ -21,9 +22,11 @@ from harvestd.settings.sections import (
     Ssh,
     Targets,
     Verdict,
+    default_identity_files,
 )
 
 __all__ = [
+    "DEFAULT_USER",
     "HostSettings",
     "InvalidSettings",
     "Jobs",
@@ -42,6 +45,7 @@ __all__ = [
     "Ssh",
     "Targets",
     "Verdict",
+    "default_identity_files",
     "find_config",
     "load",
     "warnings_for",

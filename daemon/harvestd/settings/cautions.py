@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from harvestd.settings.credentials import NoKey, api_key
 from harvestd.settings.models import Settings
 from harvestd.settings.problems import Problem
-from harvestd.settings.sections import Ssh
+from harvestd.settings.sections import DEFAULT_IDENTITY_FILE, Ssh
 
 AGENT_VARIABLE = "SSH_AUTH_SOCK"
 
@@ -50,9 +51,14 @@ def _about_release(settings: Settings) -> Iterator[Problem]:
 
 def _about_ssh(ssh: Ssh, table: str, keys: set[str], *, agent: bool) -> Iterator[Problem]:
     """Look at the given keys of one table."""
+    if ssh.identity_files is None and "identity_files" in keys and not ssh.config_files:
+        path = Path(DEFAULT_IDENTITY_FILE).expanduser()
+        if not path.is_file() and not (ssh.agent and (agent or ssh.agent_socket)):
+            message = f"names no key, {DEFAULT_IDENTITY_FILE} does not exist, and no agent runs"
+            yield Problem("", f"{table}.identity_files", message, "name a private key")
     if "identity_files" in keys:
-        help_of_agent = ssh.agent and agent
-        for index, path in enumerate(ssh.identity_files):
+        help_of_agent = ssh.agent and (agent or ssh.agent_socket is not None)
+        for index, path in enumerate(ssh.identity_files or ()):
             if not path.is_file():
                 hint = "" if help_of_agent else "no agent runs either: only the other keys can be offered"
                 yield Problem(str(path), f"{table}.identity_files[{index}]", "does not exist or can't be read", hint)
@@ -60,6 +66,8 @@ def _about_ssh(ssh: Ssh, table: str, keys: set[str], *, agent: bool) -> Iterator
         for index, path in enumerate(ssh.config_files):
             if not path.is_file():
                 yield Problem(str(path), f"{table}.config_files[{index}]", "does not exist or can't be read")
-    if keys & {"known_hosts", "host_keys"} and ssh.host_keys == "known_hosts" and not ssh.known_hosts.is_file():
+    known_hosts = ssh.known_hosts or (None if ssh.config_files else Path("~/.ssh/known_hosts").expanduser())
+    is_asked = keys & {"known_hosts", "host_keys"} and ssh.host_keys == "known_hosts"
+    if is_asked and known_hosts is not None and not known_hosts.is_file():
         message = "does not exist or can't be read, so that no host would be trusted"
-        yield Problem(str(ssh.known_hosts), f"{table}.known_hosts", message)
+        yield Problem(str(known_hosts), f"{table}.known_hosts", message)

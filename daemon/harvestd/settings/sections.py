@@ -25,6 +25,10 @@ from harvestd.settings.words import (
 )
 
 MIB = 1024 * 1024
+DEFAULT_USER = "ubuntu"
+"""Where neither [ssh] nor the SSH configuration files name a user."""
+DEFAULT_IDENTITY_FILE = "~/.ssh/lambda_new"
+"""Where neither of them names a key."""
 
 
 class Section(BaseModel):
@@ -51,23 +55,36 @@ class Poll(Section):
 class Ssh(Section):
     """How boxes are reached. Every key can be given for one host alone, in its table."""
 
-    user: UserName = "ubuntu"
-    port: int = Field(default=22, ge=1, le=65_535)
-    identity_files: tuple[OwnPath, ...] = (Path("~/.ssh/lambda_new"),)
-    """Private keys, tried in this order."""
+    user: UserName | None = None
+    """None: as `config_files` say, else `DEFAULT_USER`."""
+    port: int | None = Field(default=None, ge=1, le=65_535)
+    """None: as `config_files` say, else 22."""
+    identity_files: tuple[OwnPath, ...] | None = None
+    """Private keys, or public halves of an agent's keys, tried in this order. None: as `config_files` say, else
+    `DEFAULT_IDENTITY_FILE`."""
+    identities_only: bool | None = None
+    """Of the agent's keys offer only those that `identity_files` name. None: as `config_files` say, else no."""
     agent: bool = True
-    """Also offer the keys of the agent at SSH_AUTH_SOCK."""
+    """Also offer the keys of an agent."""
+    agent_socket: OwnPath | None = None
+    """Where the agent listens. None: as `config_files` say, else SSH_AUTH_SOCK."""
     host_keys: Literal["pin", "known_hosts"] = "pin"
     """Pin a box's key at first sight, for each instance; or trust `known_hosts` alone."""
-    known_hosts: OwnPath = Path("~/.ssh/known_hosts")
-    """Read where `host_keys` is "known_hosts"."""
+    known_hosts: OwnPath | None = None
+    """Read where `host_keys` is "known_hosts". None: as `config_files` say, else ~/.ssh/known_hosts."""
     config_files: tuple[OwnPath, ...] = ()
-    """OpenSSH client configuration to honour."""
+    """OpenSSH client configuration to honour: what is written in this table stands above it, a default below."""
     proxy_jump: ProxyJump = ""
+    """Hosts on the way. Empty: as `config_files` say, else none; "none": none, whatever they say."""
     connect_timeout: Deadline = timedelta(seconds=15)
-    """For all of TCP, key exchange and authentication together."""
+    """For everything from the configuration files to the end of authentication together, for each host on the way."""
     keepalive: Deadline = timedelta(seconds=10)
     """A link that is silent for a few of these is dead."""
+
+
+def default_identity_files(ssh: Ssh) -> tuple[Path, ...]:
+    """Return the keys for where neither `ssh` nor its configuration files name one; none: ssh's own default names."""
+    return () if ssh.identity_files is not None else (Path(DEFAULT_IDENTITY_FILE).expanduser(),)
 
 
 class Remote(Section):

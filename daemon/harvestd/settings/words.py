@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _EXPERIMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
-_JUMP = re.compile(r"(?:(?P<user>[^@\s]+)@)?(?P<host>\[[^\]]+\]|[^:@\[\]]+)(?::(?P<port>[0-9]{1,5}))?")
+_JUMP = re.compile(r"(?:(?P<user>[^@\s,]+)@)?(?P<host>\[[^\],]+\]|[^:@\[\],]+)(?::(?P<port>[0-9]{1,5}))?")
 _ADDRESS_AND_PORT = re.compile(r"(?:\[(?P<bracketed>[^\]]+)\]|(?P<host>[^:\[\]]+))(?::(?P<port>[0-9]{1,5}))?")
 _HIGHEST_PORT = 65_535
 
@@ -74,14 +74,15 @@ def address_and_port(value: str) -> tuple[str, int | None]:
 
 
 def _proxy_jump(value: str) -> str:
-    if not value:
-        return value
-    match = _JUMP.fullmatch(value)
-    if match is None or not 0 < int(match["port"] or 22) <= _HIGHEST_PORT:
-        raise ValueError('must be one host as "user@host:port"; user and port may be left out')
-    _address(match["host"].strip("[]"))
-    if match["user"]:
-        _user(match["user"])
+    for hop in value.split(",") if value else ():
+        match = _JUMP.fullmatch(hop.strip())
+        if match is None or not 0 < int(match["port"] or 22) <= _HIGHEST_PORT:
+            raise ValueError(
+                'must be a host as "user@host:port", or several with commas; user and port may be left out'
+            )
+        _address(match["host"].strip("[]"))
+        if match["user"]:
+            _user(match["user"])
     return value
 
 
@@ -163,7 +164,7 @@ Address = Annotated[str, AfterValidator(_address)]
 """An IP address or a host's name; also an alias of an OpenSSH configuration file."""
 
 ProxyJump = Annotated[str, AfterValidator(_proxy_jump)]
-"""A host on the way to a box, "user@host:port"; empty: none."""
+"""Hosts on the way to a box, "user@host:port", the first one first; empty: none."""
 
 Root = Annotated[str, AfterValidator(_root)]
 """An absolute directory on a box."""

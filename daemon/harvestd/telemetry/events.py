@@ -103,6 +103,13 @@ class Event(StrEnum):
     HOST_PINNED = "host.pinned"
     """A box's key was seen for the first time and is trusted from now on. Fields: host, address, fingerprint."""
 
+    SSH_AGENT_SILENT = "ssh.agent_silent"
+    """An ssh-agent does not answer or can't be asked: its keys are not used; once until it answers.
+    Fields: socket, error."""
+
+    SSH_KEY_WARNING = "ssh.key_warning"
+    """A file beside a private key is left out, such as a certificate of another key: once for each. Fields: message."""
+
     RUN_DISCOVERED = "run.discovered"
     """A training run was seen for the first time. Fields: host, run_id, path, experiment."""
 

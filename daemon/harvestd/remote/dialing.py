@@ -1,0 +1,209 @@
+"""Open the transport of an SSH connection: TCP, a channel of a jump host's connection, or a ProxyCommand.
+
+Names are resolved in threads of their own. asyncio's resolver shares its few threads with everything else that runs in
+the default executor, so that some hosts with a dead name server would delay all others.
+"""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, cast
+
+import anyio
+import anyio.to_thread
+import asyncssh
+
+from harvestd.remote.metering import Meter, MeteredChannel, MeteredSocket, Session
+from harvestd.remote.proxy_command import ProxyCommand, ProxySocket
+
+_NEXT_ADDRESS_AFTER = 0.5
+"""Seconds for one address of a name, before the next is tried beside it (RFC 8305)."""
+_RESOLVING = 64
+"""Names that are resolved at the same time."""
+_INNER_WINDOWS = 2
+"""A jump host's channel carries one connection, whose own channel has the window that is asked for, and its rest."""
+_PACKET = 128 * 1024
+
+_Address = tuple[int, Any]
+"""A family, and an address as sockets of that family take it."""
+
+
+class Dialer:
+    """Opens the transport of one connection; given to asyncssh as its tunnel."""
+
+    def __init__(
+        self,
+        meter: Meter,
+        *,
+        via: tuple[asyncssh.SSHClientConnection, Meter] | None = None,
+        proxy: ProxyCommand | None = None,
+        window: int = 2 * 1024 * 1024,
+        family: int = socket.AF_UNSPEC,
+        bind_address: str = "",
+    ) -> None:
+        """`via`: the connection to the jump host, with its meter. `window`: of the channels that are opened here."""
+        self._meter = meter
+        self._via = via
+        self._proxy = proxy
+        self._window = window * _INNER_WINDOWS
+        self._family = family
+        self._bind_address = bind_address
+        self._forgiven = False
+        self._metered: MeteredChannel | MeteredSocket | None = None
+
+    @property
+    def said_before(self) -> bytes:
+        """Return what came before the server's version line."""
+        return self._metered.said_before if self._metered else b""
+
+    def leave(self) -> None:
+        """Account, on the jump host's connection, for what may still arrive there; call it when this one ends."""
+        if self._via is not None and self._metered is not None and not self._forgiven:
+            self._forgiven = True
+            self._via[1].forgive(self._window)
+
+    async def create_connection(
+        self, session_factory: Callable[[], object], remote_host: str, remote_port: int
+    ) -> tuple[object, object]:
+        """Connect to the host; return the transport and asyncssh's connection. Raises OSError, asyncssh.Error."""
+        session = cast("Session", session_factory())
+        transport: object
+        if self._via is not None:
+            outer, outer_meter = self._via
+            self._metered = channel = MeteredChannel(session, self._meter, outer_meter)
+            transport, _ = await outer.create_connection(
+                lambda: cast("asyncssh.SSHTCPSession[bytes]", channel),
+                remote_host,
+                remote_port,
+                window=self._window,
+                max_pktsize=_PACKET,
+            )
+            return transport, session
+        if self._proxy is not None:
+            self._metered = piped = ProxySocket(session, self._meter, self._proxy)
+            return await self._proxy.start(piped), session
+        self._metered = metered = MeteredSocket(session, self._meter)
+        connected = await self._connected(remote_host, remote_port)
+        transport = await _transport(connected, metered)
+        return transport, session
+
+    async def _connected(self, host: str, port: int) -> socket.socket:
+        addresses = await resolved(host, port, self._family)
+        local = await resolved(self._bind_address, 0, self._family) if self._bind_address else []
+
+        async def attempt(address: _Address) -> socket.socket:
+            family, place = address
+            own = next((each for of_family, each in local if of_family == family), None)
+            if local and own is None:
+                raise OSError(f"the address to bind to, {self._bind_address}, is of another family")
+            return await _connect(family, place, own)
+
+        return await _first(addresses, attempt)
+
+
+async def _transport(connected: socket.socket, protocol: asyncio.BaseProtocol) -> object:
+    try:
+        transport, _ = await asyncio.get_running_loop().create_connection(lambda: protocol, sock=connected)
+    except BaseException:
+        connected.close()
+        raise
+    return transport
+
+
+async def resolved(host: str, port: int, family: int = socket.AF_UNSPEC) -> list[_Address]:
+    """Return the addresses of a name in the order in which they are tried; raises `socket.gaierror`."""
+    if _is_address(host):
+        # No name server is asked, and the answer does not wait for anything.
+        found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)
+    else:
+        # A thread whose caller has gone ends by itself when the name server's time is up.
+        found = await anyio.to_thread.run_sync(
+            socket.getaddrinfo,
+            host,
+            port,
+            family,
+            socket.SOCK_STREAM,
+            abandon_on_cancel=True,
+            limiter=_limiter(),
+        )
+    by_family: dict[int, list[_Address]] = {}
+    for of_family, _, _, _, place in found:
+        by_family.setdefault(of_family, []).append((of_family, place))
+    # Alternating: one family may lead nowhere.
+    queues = list(by_family.values())
+    return [queue[n] for n in range(max(map(len, queues))) for queue in queues if n < len(queue)]
+
+
+_limiters: dict[int, anyio.CapacityLimiter] = {}
+
+
+def _limiter() -> anyio.CapacityLimiter:
+    """Return the limiter of this event loop."""
+    key = id(asyncio.get_running_loop())
+    if key not in _limiters:
+        _limiters.clear()
+        _limiters[key] = anyio.CapacityLimiter(_RESOLVING)
+    return _limiters[key]
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+async def _connect(family: int, place: Any, own: Any) -> socket.socket:  # noqa: ANN401  (sockets' own addresses)
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        opened.setblocking(False)  # noqa: FBT003  (the system's signature)
+        if own is not None:
+            opened.bind(own)
+        await asyncio.get_running_loop().sock_connect(opened, place)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+async def _first(
+    addresses: Sequence[_Address], attempt: Callable[[_Address], Awaitable[socket.socket]]
+) -> socket.socket:
+    """Return the first socket that is connected; each address has half a second before the next is tried beside it.
+
+    asyncio races addresses as well, and loses the socket of a winner whose caller is cancelled at that moment.
+    """
+    if len(addresses) == 1:
+        return await attempt(addresses[0])
+    won: list[socket.socket] = []
+    errors: list[OSError] = []
+    try:
+        async with anyio.create_task_group() as tasks:
+
+            async def run(address: _Address, done: anyio.Event) -> None:
+                try:
+                    connected = await attempt(address)
+                except OSError as e:
+                    errors.append(e)
+                else:
+                    won.append(connected)
+                    tasks.cancel_scope.cancel()
+                finally:
+                    done.set()
+
+            for address in addresses:
+                done = anyio.Event()
+                tasks.start_soon(run, address, done)
+                with anyio.move_on_after(_NEXT_ADDRESS_AFTER):
+                    await done.wait()
+    except BaseException:
+        for each in won:
+            each.close()
+        raise
+    for each in won[1:]:
+        each.close()
+    if won:
+        return won[0]
+    raise errors[-1]

@@ -1,0 +1,116 @@
+"""Run a ProxyCommand as ssh does, by the user's shell, and keep what it says on its standard error.
+
+Its standard input and output are one socket, which is read and metered as a TCP connection is. Its standard error
+never mixes with them: it is drained into a bounded buffer, for the text of an error.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+from contextlib import suppress
+
+import anyio
+
+from harvestd.remote.metering import Meter, MeteredSocket, Session
+
+_SAID = 2048
+"""Bytes of its standard error that are kept: the last ones, where the reason stands."""
+_ENDING = 2.0
+"""Seconds for it to end after SIGHUP, before it is killed."""
+
+
+class ProxyCommand(asyncio.SubprocessProtocol):
+    """One process that carries one connection."""
+
+    def __init__(self, command: str) -> None:
+        """`command`: for the shell, with its tokens replaced."""
+        self.command = command
+        self.said = b""
+        self._transport: asyncio.SubprocessTransport | None = None
+        self._ended = asyncio.Event()
+        self._drained = asyncio.Event()
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status; None while it runs."""
+        return self._transport.get_returncode() if self._transport is not None else None
+
+    async def start(self, protocol: "ProxySocket") -> asyncio.BaseTransport:
+        """Start the command and return the transport to it. Raises OSError."""
+        ours, theirs = socket.socketpair()
+        loop = asyncio.get_running_loop()
+        try:
+            ours.setblocking(False)  # noqa: FBT003  (the system's signature)
+            with theirs:
+                transport, _ = await loop.subprocess_exec(
+                    lambda: self,
+                    _shell(),
+                    "-c",
+                    f"exec {self.command}",
+                    stdin=theirs.fileno(),
+                    stdout=theirs.fileno(),
+                    stderr=asyncio.subprocess.PIPE,
+                    start_new_session=True,
+                )
+            self._transport = transport
+            connection, _ = await loop.create_connection(lambda: protocol, sock=ours)
+        except BaseException:
+            ours.close()
+            self.end()
+            raise
+        return connection
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:  # noqa: ARG002  (asyncio's signature)
+        """Keep what it says."""
+        self.said = (self.said + data)[-_SAID:]
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002  (asyncio's signature)
+        """Note that it says no more."""
+        self._drained.set()
+
+    def process_exited(self) -> None:
+        """Note that it has ended."""
+        self._ended.set()
+
+    async def wait_ended(self, patience: float) -> None:
+        """Return when it has ended and said everything, or after `patience` seconds."""
+        with anyio.move_on_after(patience):
+            await self._ended.wait()
+            await self._drained.wait()
+
+    def end(self) -> None:
+        """Ask it and whatever it started to end, and kill them where they do not."""
+        if self._transport is None or self._ended.is_set():
+            return
+        self._signal(signal.SIGHUP)
+        asyncio.get_running_loop().call_later(_ENDING, self._kill)
+
+    def _kill(self) -> None:
+        if not self._ended.is_set():
+            self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        pid = self._transport.get_pid() if self._transport is not None else None
+        if pid is not None and self.status is None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, number)
+
+
+def _shell() -> str:
+    """Return the user's shell; an account that runs a service may have one that only says no."""
+    shell = os.environ.get("SHELL", "")
+    return "/bin/sh" if not shell or shell.endswith(("/nologin", "/false")) else shell
+
+
+class ProxySocket(MeteredSocket):
+    """The socket to a ProxyCommand, which ends with it."""
+
+    def __init__(self, session: Session, meter: Meter, proxy: ProxyCommand) -> None:
+        super().__init__(session, meter)
+        self._proxy = proxy
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the process as well."""
+        self._proxy.end()
+        super().connection_lost(exc)

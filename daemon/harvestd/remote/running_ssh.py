@@ -1,0 +1,100 @@
+"""Run `ssh -G` once: bounded output, no terminal, and no process left behind when the caller gives up."""
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import anyio
+from anyio.abc import ByteReceiveStream, Process
+
+from harvestd.convention.values import Immutable
+
+STANDARD_INPUT = "/dev/stdin"
+"""How the text that `run_ssh` passes is called in a command, and in ssh's messages."""
+_MOST = 256 * 1024
+"""Bytes of each of its outputs that are kept."""
+_ENDING = 2.0
+"""Seconds for a process that was killed to be gone."""
+_READS = re.compile(r"debug1: Reading configuration data (?P<path>.+)")
+_RUNS = "debug1: Executing command:"
+_NOISE = ("debug1:", "debug2:", "debug3:", "OpenSSH_", "Pseudo-terminal will not be allocated")
+
+
+class Answer(Immutable):
+    """What ssh said."""
+
+    status: int
+    output: str
+    error: str
+    """Its complaints, without what it only reports."""
+    files: tuple[Path, ...] = ()
+    """The configuration files that it read, where it was asked to name them (-v)."""
+    ran_commands: bool = False
+    """Whether it ran a command for a `Match exec`, where it was asked to say so (-v)."""
+
+
+async def run_ssh(command: Sequence[str], text: bytes = b"") -> Answer:
+    """Run the command, with `text` on its standard input, and return what it said; raises OSError.
+
+    When cancelled, it and all that it started are killed.
+    """
+    with _file_of(text) as file:
+        process = await anyio.open_process(
+            command, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        )
+    output, complaints = bytearray(), bytearray()
+    try:
+        async with anyio.create_task_group() as tasks:
+            for stream, into in ((process.stdout, output), (process.stderr, complaints)):
+                if stream is not None:
+                    tasks.start_soon(_collect, stream, into)
+            status = await process.wait()
+    finally:
+        await _end(process)
+    return _answer(status, output.decode("utf-8", "surrogateescape"), complaints.decode("utf-8", "replace"))
+
+
+@contextmanager
+def _file_of(text: bytes) -> Iterator[int]:
+    """Yield a file in memory: unlike a pipe, it can be read from its beginning twice, as `Match final` asks of ssh."""
+    file = os.memfd_create("ssh_config")
+    try:
+        while text:
+            text = text[os.write(file, text) :]
+        yield file
+    finally:
+        os.close(file)
+
+
+async def _collect(stream: ByteReceiveStream, into: bytearray) -> None:
+    async for data in stream:
+        into += data[: max(0, _MOST - len(into))]
+
+
+async def _end(process: Process) -> None:
+    with anyio.move_on_after(_ENDING, shield=True):
+        if process.returncode is None:
+            # A command of `Match exec` runs in the same session, and would keep the pipes open.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+        await process.aclose()
+
+
+def _answer(status: int, output: str, complaints: str) -> Answer:
+    lines = complaints.splitlines()
+    return Answer(
+        status=status,
+        output=output,
+        error="\n".join(line for line in lines if line and not line.startswith(_NOISE)),
+        files=tuple(
+            Path(match["path"])
+            for line in lines
+            if (match := _READS.fullmatch(line)) and match["path"] != STANDARD_INPUT
+        ),
+        ran_commands=any(line.startswith(_RUNS) for line in lines),
+    )
