@@ -63,18 +63,24 @@ async def run(
     started = time.monotonic()
     log = get_logger()
     manager = ServiceManager(os.environ)
-    scan_now, tally = Bell(), Tally()
+    scan_now, retry_now, tally = Bell(), Bell(), Tally()
     reloading = Reloading(settings, config, reload, manager)
     with unwrapped():
         async with anyio.create_task_group() as listening:
             with anyio.CancelScope() as working:
-                answers = {signal.SIGUSR1: scan_now.ring, signal.SIGHUP: reloading.ask}
+
+                def scan() -> None:
+                    scan_now.ring()
+                    retry_now.ring()
+
+                answers = {signal.SIGUSR1: scan, signal.SIGHUP: reloading.ask}
                 await listening.start(_obey_signals, working, manager, answers)
                 opening = anyio.CancelScope()
                 listening.start_soon(_ask_for_time, manager, opening)
                 # A command that holds the data root ends by itself; ending here instead would leave the unit down.
                 waiting = opened_house(settings, tally, kind=HolderKind.DAEMON, patience=math.inf)
                 async with waiting as (house, root), anyio.create_task_group() as tasks:
+                    house.retry_now = retry_now
                     await house.knows.wait()
                     opening.cancel()
                     log.info(

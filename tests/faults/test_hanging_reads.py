@@ -26,6 +26,8 @@ from support.waiting import events, holds, until
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
 RUN = RunSpec()
+HUNG = RunSpec(timestamp="2025-08-21_09-12-05")
+LATE = RunSpec(timestamp="2025-08-22_10-00-00")
 
 
 @pytest.fixture
@@ -90,4 +92,34 @@ async def test_hanging_file_holds_up_no_other(workstation: Workstation, tmp_path
         assert len(events(said, "host.connected")) == 1
     (told,) = events(said, "file.rejected")
     assert "though the link is alive" in str(told["error"])
+    workstation.audit()
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("name", ["config.yaml", "train_log.jsonl"])
+async def test_hanging_facts_of_one_run_hold_up_no_other(workstation: Workstation, tmp_path: Path, name: str) -> None:
+    """What says what a run is hangs: the link is kept, all other runs come meanwhile, and it comes afterwards."""
+    box = workstation.add_box()
+    first, late = RunWriter(box.root, RUN), RunWriter(box.root, LATE)
+    first.start()
+    hung = RunWriter(box.root, HUNG)
+    hangs = hung.train_log if name == "train_log.jsonl" else hung.directory / name
+    async with workstation.running(ssh={"keepalive": "1s"}) as said:
+        await until(workstation.stands(RUN.name, "config.yaml"))
+        trace = tmp_path / "trace"
+        async with hanging(box.server, hangs, trace):
+            hung.start()
+            hung.log_until(3)
+            await until(lambda: "read" in trace.read_text())
+            late.start()
+            late.log_until(3)
+            first.log_until(3)
+            await until(workstation.follows(late), 60)
+            await until(workstation.follows(first), 60)
+            assert not workstation.stands(HUNG.name, *hangs.relative_to(hung.directory).parts)()
+            assert not events(said, "host.lost")
+            # What was read just before it in one go may be held up with it, and be named in its place.
+            await until(lambda: any(HUNG.name in str(each["path"]) for each in events(said, "file.rejected")))
+        await until(workstation.follows(hung), 60)
+        assert len(events(said, "host.connected")) == 1
     workstation.audit()

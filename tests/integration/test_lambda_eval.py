@@ -337,7 +337,7 @@ async def test_box_that_tells_without_end_is_looked_at_for_its_job(
         looks.append("heard")
         return await hear(looking)
 
-    async def told(_session: Session, _scan_now: object, _pause: float) -> bool:
+    async def told(_session: Session, _scan_now: object, _asked_before: int, _pause: float) -> bool:
         await anyio.sleep(0.01)
         return True
 

@@ -29,7 +29,7 @@ from harvestd.audit.findings import Finding, Kind
 from harvestd.catalogue import reading
 from harvestd.convention.reports import is_report
 from harvestd.demo.writers import RunWriter
-from harvestd.harvest import verifying
+from harvestd.harvest import breaker, verifying
 from harvestd.harvest.monitor import Monitor
 from harvestd.harvest.passes import HostOutcome, hosts_of, once
 from harvestd.harvest.results import PassResult
@@ -41,6 +41,8 @@ from support.openssh import OpenSSHFactory, OpenSSHServer
 from support.waiting import DEADLINE, Said, until
 
 __all__ = ["GpuBox", "Moved", "Workstation", "main", "until"]
+
+_QUARANTINE = "TEST_QUARANTINE"
 
 
 @dataclass(frozen=True)
@@ -190,17 +192,19 @@ class Workstation:
             return list(database.execute(question)) if made else []
 
     @contextmanager
-    def program(self, *crash: str) -> Iterator[subprocess.Popen[str]]:
+    def program(self, *crash: str, quarantine: float | None = None) -> Iterator[subprocess.Popen[str]]:
         """Run the daemon as a process of its own, killed at the end of the body if it still runs.
 
-        It is ready to be waited for; its output is a file beside the configuration, see `output`.
+        It is ready to be waited for; its output is a file beside the configuration, see `output`. A `quarantine` is as
+        many seconds long, where a test can't wait for what it really is.
         """
         command = [sys.executable, "-m", "support.house", str(self.config), *crash]
         paths = os.pathsep.join(path for path in sys.path if path)
+        env = {**os.environ, "PYTHONPATH": paths}
+        if quarantine is not None:
+            env[_QUARANTINE] = str(quarantine)
         with self.output_file.open("w") as out:
-            process = subprocess.Popen(
-                command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, "PYTHONPATH": paths}, text=True
-            )
+            process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=env, text=True)
         try:
             yield process
         finally:
@@ -306,6 +310,8 @@ def main(config: str, point: str = "", turn: str = "1", deed: str = "die") -> in
             _DEEDS[deed]()
 
     settings = load(Path(config), env={})
+    if _QUARANTINE in os.environ:
+        breaker._QUARANTINE = float(os.environ[_QUARANTINE])
     if point == "rename.linked":
         renaming._renameat2 = None  # reached only where the file system can't refuse to replace
     if not point:

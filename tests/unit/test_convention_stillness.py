@@ -41,6 +41,14 @@ def test_a_break_begins_anew() -> None:
     assert stillness.watched == 10.0
 
 
+def test_moment_of_the_last_movement_stays_until_the_next_one() -> None:
+    """However late looks come, it is the same moment; a break in watching, or a movement, is another one."""
+    assert looked((1000.0, True), (1010.0, False)).since == 1000.0
+    assert looked((1000.0, True), (1010.0, False), (1033.3, False)).since == 1000.0
+    assert looked((1000.0, True), (1010.0, True), (1020.0, False)).since == 1010.0
+    assert looked((1000.0, True), (2010.0, False), (2020.0, False)).since == 2010.0
+
+
 def test_what_others_write_can_be_left_aside() -> None:
     """Of the files below some directories nobody asks since when they stand; of all others the newest counts."""
     box, sightings = Box(), Sightings()
@@ -49,5 +57,5 @@ def test_what_others_write_can_be_left_aside() -> None:
     box.grow(f"training_runs/{T}/logs/train_log.jsonl", 5)
     sightings.update(box.snapshot(60.0), 60.0)
     _, run = box.place(f"training_runs/{T}")
-    assert sightings.stood(100.0, []) == 40.0
-    assert sightings.stood(100.0, [(TRAINING, run)]) == 100.0
+    assert sightings.unchanged_since(100.0, []) == 60.0
+    assert sightings.unchanged_since(100.0, [(TRAINING, run)]) == 0.0

@@ -215,6 +215,34 @@ async def test_last_lane_that_is_lost_ends_it_with_the_prefix_kept(root: DataRoo
         assert min(start for start, _ in parts(box)) == kept
 
 
+@pytest.mark.parametrize("fails", [True, False])
+async def test_whole_file_waits_for_no_connection_that_is_still_being_made(root: DataRoot, *, fails: bool) -> None:
+    """One lane brings all of it while the others don't get through: it is whole then, whatever becomes of them."""
+    box, refused = FarBox(), anyio.Event()
+
+    @asynccontextmanager
+    async def opening(_window: int) -> AsyncIterator[Line]:
+        box.lines += 1
+        if box.lines > 1:
+            await (refused.wait() if fails else anyio.sleep_forever())
+            raise Retry("no answer")
+        yield Line(box, anyio.sleep_forever)
+
+    async def refuse_at_the_end(request: ReadRequest, _sent: int) -> None:
+        await anyio.lowlevel.checkpoint()
+        if request.offset > SIZE // 2:
+            refused.set()
+
+    box.moment = refuse_at_the_end
+    with root.stage() as staged, anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+            lanes = Lanes(4, MemoryBudget(256 * MIB), opening, tasks, round_trip=1.0)
+            await arriving(box, staged, lanes).run()
+            tasks.cancel_scope.cancel()
+        assert_whole(staged, box)
+    assert box.lines >= 2
+
+
 async def test_source_that_changes_between_two_segments_is_refused(root: DataRoot) -> None:
     """A file that is another one for later segments is never taken for whole."""
     box = FarBox()

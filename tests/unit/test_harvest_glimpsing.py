@@ -16,6 +16,7 @@ from harvestd.convention.snapshot import Entry, EntryType, Snapshot, Tree, TreeK
 from harvestd.convention.training import run_told_of
 from harvestd.errors import HostQuarantined, Retry
 from harvestd.harvest.glimpsing import Glimpses
+from harvestd.harvest.troubles import Troubles
 from harvestd.remote.box import Chunk, Closed, Failed, Glimpse, Opened, ReadEvent, ReadRequest
 
 TRAINING = Tree("/r", "training_runs", TreeKind.TRAINING)
@@ -86,7 +87,7 @@ def source(entry: Entry) -> Source:
 async def test_read_before_the_look_is_whole() -> None:
     """The first piece's config.yaml is read while the rest is on its way; it is given once."""
     reader = Reader()
-    glimpses = Glimpses(reader, Knowledge(), "s")
+    glimpses = Glimpses(reader, Knowledge(), "s", Troubles("gpu-a"))
 
     async def scan(glimpse: Glimpse) -> Snapshot:
         glimpse(TRAINING, [config(), Entry(RemotePath((RUN, "other")), EntryType.FILE, VERSION)])
@@ -105,7 +106,7 @@ async def test_read_before_the_look_is_whole() -> None:
 async def test_what_came_last_is_waited_for() -> None:
     """What the last piece shows is read too; what vanished meanwhile, or was replaced, is not given."""
     reader = Reader()
-    glimpses = Glimpses(reader, Knowledge(), "s")
+    glimpses = Glimpses(reader, Knowledge(), "s", Troubles("gpu-a"))
     replaced = config("run_2025-08-20_03-00-02", Version(2, 7))
 
     async def scan(glimpse: Glimpse) -> Snapshot:
@@ -123,7 +124,7 @@ async def test_known_runs_and_links_are_left_alone() -> None:
     knowledge = Knowledge()
     knowledge.learn_run(RunRecord("1", "s", f"/r/training_runs/{RUN}", "gpu-a", RUN, ConfigFacts(), VERSION))
     reader = Reader()
-    glimpses = Glimpses(reader, knowledge, "s")
+    glimpses = Glimpses(reader, knowledge, "s", Troubles("gpu-a"))
     link = Entry(RemotePath(("run_2025-08-20_03-00-01", "config.yaml")), EntryType.LINK, VERSION, "elsewhere")
 
     async def scan(glimpse: Glimpse) -> Snapshot:
@@ -138,7 +139,7 @@ async def test_known_runs_and_links_are_left_alone() -> None:
 async def test_no_more_than_can_be_held() -> None:
     """A box that shows runs without end is read a few of, in however many pieces it shows them."""
     reader = Reader()
-    glimpses = Glimpses(reader, Knowledge(), "s")
+    glimpses = Glimpses(reader, Knowledge(), "s", Troubles("gpu-a"))
 
     async def scan(glimpse: Glimpse) -> Snapshot:
         for day in range(10, 30):
@@ -152,7 +153,7 @@ async def test_no_more_than_can_be_held() -> None:
 @pytest.mark.anyio
 async def test_a_lost_link_is_lost_for_the_look() -> None:
     """Whichever of the two notices it: the error comes by itself."""
-    glimpses = Glimpses(Reader(Retry("gone")), Knowledge(), "s")
+    glimpses = Glimpses(Reader(Retry("gone")), Knowledge(), "s", Troubles("gpu-a"))
 
     async def scan(glimpse: Glimpse) -> Snapshot:
         glimpse(TRAINING, [config()])
@@ -168,7 +169,7 @@ async def test_a_lost_link_is_lost_for_the_look() -> None:
 async def test_a_reading_that_fails_is_the_error_of_the_look(error: Exception) -> None:
     """The scan goes on over what has arrived and shows more runs: the reading's error alone comes out, by itself."""
     reader = Reader(error)
-    glimpses = Glimpses(reader, Knowledge(), "s")
+    glimpses = Glimpses(reader, Knowledge(), "s", Troubles("gpu-a"))
 
     async def scan(glimpse: Glimpse) -> Snapshot:
         with anyio.CancelScope(shield=True):

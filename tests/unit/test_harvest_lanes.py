@@ -40,11 +40,19 @@ class Lines:
         self.open = 0
         self.windows: list[int] = []
         self.ended = anyio.Event()
+        self.answered = anyio.Event()
+        """Set when the other side answers."""
+        self.answered.set()
+        self.error: Exception | None = None
+        """What comes instead of a connection."""
 
     @asynccontextmanager
     async def opening(self, window: int) -> AsyncIterator[Line]:
         """Open one."""
         self.windows.append(window)
+        await self.answered.wait()
+        if self.error is not None:
+            raise self.error
         self.open += 1
         try:
             yield Line(Nobody(), self.ended.wait)
@@ -79,6 +87,63 @@ async def test_lane_on_which_something_failed_is_never_lent_again() -> None:
         assert len(lines.windows) == 2
         lines.ended.set()
         await until(lambda: lines.open == 0)
+
+
+async def test_connection_that_is_not_waited_for_any_more_serves_the_next_loan() -> None:
+    """Giving up waiting ends no connection that is being made, and no second one is made beside it."""
+    lines = Lines()
+    lines.answered = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        lanes = Lanes(1, MemoryBudget(256 * MIB), lines.opening, tasks)
+        with anyio.move_on_after(0.01):
+            async with lanes.lent():
+                raise AssertionError
+        async with anyio.create_task_group() as users:
+
+            async def use() -> None:
+                async with lanes.lent():
+                    pass
+
+            users.start_soon(use)
+            await anyio.wait_all_tasks_blocked()
+            lines.answered.set()
+        assert len(lines.windows) == 1
+        with anyio.move_on_after(0.01):
+            async with lanes.lent():
+                await anyio.sleep_forever()
+        lanes.release()
+        await until(lambda: lines.open == 0)
+
+
+@pytest.mark.parametrize("error", [None, Retry("no answer")])
+async def test_connection_that_comes_late_is_closed_where_nothing_needs_it(error: Retry | None) -> None:
+    """Neither a late connection nor a late failure outlives the use of all lanes."""
+    lines = Lines()
+    lines.answered, lines.error = anyio.Event(), error
+    async with anyio.create_task_group() as tasks:
+        lanes = Lanes(4, MemoryBudget(256 * MIB), lines.opening, tasks)
+        with anyio.move_on_after(0.01):
+            async with lanes.lent():
+                raise AssertionError
+        lanes.release()
+        lines.answered.set()
+        await until(lambda: lines.open == 0)
+    assert len(lines.windows) == 1
+
+
+async def test_refused_connection_is_an_error_of_the_loan() -> None:
+    """The next loan tries anew."""
+    lines = Lines()
+    lines.error = Retry("no answer")
+    async with anyio.create_task_group() as tasks:
+        lanes = Lanes(4, MemoryBudget(256 * MIB), lines.opening, tasks)
+        with pytest.raises(Retry):
+            async with lanes.lent():
+                raise AssertionError
+        lines.error = None
+        async with lanes.lent():
+            assert lines.open == 1
+        lanes.release()
 
 
 @pytest.mark.parametrize(("round_trip", "lanes"), [(None, 1), (0.0, 1), (0.001, 1), (0.012, 2), (0.1, 4), (3.0, 4)])

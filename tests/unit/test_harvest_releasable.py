@@ -8,6 +8,10 @@ from msgspec.structs import replace
 
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
 from harvestd.convention.verdict import Answer, Loss, LossKind, Reason, ReasonKind, Verdict
+from harvestd.harvest import judging
+from harvestd.harvest.house import House
+from harvestd.harvest.judged import Judged
+from harvestd.harvest.monitor import Silent
 from harvestd.harvest.releasable import (
     Safe,
     Turn,
@@ -22,6 +26,7 @@ from harvestd.harvest.releasable import (
 )
 from harvestd.inventory.instances import Instance
 from harvestd.inventory.provider import Host
+from harvestd.settings import Settings
 from harvestd.settings.sections import Release
 
 NOW = 10_000.0
@@ -78,40 +83,47 @@ def test_whose_turn_it_is(case: Case) -> None:
 
 @dataclass(frozen=True)
 class Hearing:
-    """One hearing of a verdict after a first one at 100 that has been idle since 1,000."""
+    """One hearing of a verdict after a first one at 100, after a last movement at 40; all of the clock nobody sets."""
 
     what: str
     at: float
-    idle_since: float | None
+    still_since: float | None
     since: float
     """When the streak began by then."""
-    before: Safe | None = field(default=Safe(50.0, 100.0, 1_000.0))
+    idle_since: float | None = 1_000.0
+    """The last movement in Unix time."""
+    before: Safe | None = field(default=Safe(50.0, 100.0, 1_000.0, 40.0))
 
 
 @pytest.mark.parametrize(
     "case",
     [
-        Hearing("goes on", 110.0, 1_000.0, 50.0),
-        Hearing("the same moment, reckoned anew", 110.0, 1_000.4, 50.0),
-        Hearing("something moved and it became safe again between two hearings", 110.0, 1_005.0, 110.0),
-        Hearing("our clock was set back", 110.0, 900.0, 110.0),
-        Hearing("nobody heard of it for long", 170.0, 1_000.0, 170.0),
+        Hearing("goes on", 110.0, 40.0, 50.0),
+        Hearing("something moved and it became safe again between two hearings", 110.0, 40.001, 110.0),
+        Hearing("our clock was set back", 110.0, 40.0, 50.0, idle_since=900.0),
+        Hearing("nobody heard of it for long", 170.0, 40.0, 170.0),
         Hearing("nobody knows since when any more", 110.0, None, 110.0),
-        Hearing("the first", 110.0, 1_000.0, 110.0, before=None),
+        Hearing("the first", 110.0, 40.0, 110.0, before=None),
     ],
     ids=lambda case: case.what,
 )
 def test_a_verdict_of_safe_must_stand_without_a_break(case: Hearing) -> None:
     """Whatever interrupts it lets the grace period begin anew."""
-    assert still_safe(case.before, case.idle_since, case.at, patience=60.0).since == case.since
+    judged = Judged(Verdict(Answer.SAFE), case.at, case.idle_since, case.still_since)
+    assert still_safe(case.before, judged, case.at, patience=60.0).since == case.since
 
 
-def test_reckonings_that_creep_are_a_break() -> None:
-    """Each is held against the first, so that many small steps are as good as a large one."""
-    safe = still_safe(None, 1_000.0, 0.0, 60.0)
-    for step in range(1, 4):
-        safe = still_safe(safe, 1_000.0 + 0.4 * step, float(step), 60.0)
-    assert safe.since == 3.0
+def test_verdicts_that_are_recorded_late_are_one_streak(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop that lags between the scan and the record does not let the grace period begin anew."""
+    house, clock = House.of(Settings(), Silent()), 100.0
+    monkeypatch.setattr("harvestd.harvest.judging.time.monotonic", lambda: clock)
+    safe: Safe | None = None
+    for lag in (0.0, 1.4, 30.0, 0.2):
+        clock += 10.0 + lag
+        judging.record(DRAINED, house, Verdict(Answer.SAFE), still_since=40.0)
+        safe = still_safe(safe, house.verdicts[DRAINED.identity], clock, patience=60.0)
+    assert safe is not None
+    assert safe.since == 110.0
 
 
 def _decision(outcome: ReleaseOutcome, ago: float, *, by_hand: bool = False) -> Decision:

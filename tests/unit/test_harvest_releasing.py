@@ -114,9 +114,9 @@ class Site:
         self.judge(name, SAFE)
         return host
 
-    def judge(self, name: str, verdict: Verdict, idle_since: float = 1_000.0) -> None:
+    def judge(self, name: str, verdict: Verdict, still_since: float = 1_000.0) -> None:
         """Let the daemon's verdict on a host be this one from now on."""
-        self.house.verdicts[self.hosts[name].identity] = Judged(verdict, 0.0, idle_since)
+        self.house.verdicts[self.hosts[name].identity] = Judged(verdict, 0.0, still_since, still_since)
         self.house.looked.ring()
 
     async def _judged(self, host: Host, house: House) -> Verdict:

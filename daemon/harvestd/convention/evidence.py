@@ -98,6 +98,8 @@ class Evidence(Immutable):
     """Whether any run or eval was ever seen on this host that may be its own."""
     quiet: float = 0.0
     """Seconds for which nothing has moved, appeared or gone, by our own looks; no longer than anybody has watched."""
+    still_since: float | None = None
+    """The moment of the last movement that `quiet` counts from: monotonic seconds, the same until something moves."""
     idle_for: float = float("inf")
     """Seconds of quiet that are asked for."""
     runs: tuple[RunState, ...] = ()

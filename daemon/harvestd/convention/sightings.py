@@ -86,14 +86,14 @@ class Sightings:
         tree = self._seen.get(source.tree)
         return tree.age(source.path, source.version, now) if tree else 0.0
 
-    def stood(self, now: float, without: Collection[tuple[Tree, RemotePath]]) -> float:
-        """Give the seconds for which all stands as it is, by our own looks; but for what is at or below `without`."""
+    def unchanged_since(self, now: float, without: Collection[tuple[Tree, RemotePath]]) -> float:
+        """Return since when all is as it is, by our own scans; but for what is at or below `without`. Monotonic."""
         newest = max((seen.began for seen in self._seen.values()), default=now)
         for tree, seen in self._seen.items():
             above = [path for each, path in without if each == tree]
             since = (at for path, at in seen.since.items() if not any(path == p or path.below(p) for p in above))
             newest = max(newest, max(since, default=newest))
-        return now - newest
+        return newest
 
     def lag(self, source: Source, now: float) -> float:
         """Give the seconds for which an older version than the present one may still be shown; 0 on a disk of its own.

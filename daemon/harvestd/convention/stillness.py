@@ -26,6 +26,16 @@ class Stillness:
         self._looked = now
 
     @property
+    def since(self) -> float:
+        """The moment of the last change that was seen: monotonic seconds. It stays the same until there is another."""
+        return self._moved
+
+    @property
+    def began(self) -> float:
+        """Since when looks have followed each other without a break: monotonic seconds."""
+        return self._looked if self._began is None else self._began
+
+    @property
     def quiet(self) -> float:
         """Seconds from the last change that was seen to the last look."""
         return self._looked - self._moved

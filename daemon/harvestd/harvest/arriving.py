@@ -104,11 +104,12 @@ class Arriving:
         try:
             with anyio.CancelScope() as waiting:
                 self._waiting.add(waiting)
-                # Once a connection is being made it is left to finish: the next file can use it.
-                async with self._lanes.lent(lambda: self._waiting.discard(waiting)) as lane:
+                async with self._lanes.lent() as lane:
+                    self._waiting.discard(waiting)
                     await self._carry(lane)
         except Retry:
-            if self._working == 1:
+            # A connection that no byte needs any more may fail as it likes.
+            if self._working == 1 and not self._segments.all_here:
                 raise
         finally:
             self._working -= 1

@@ -1,19 +1,46 @@
-"""A wake-up call for whoever sleeps between two looks."""
+"""A versioned broadcast: wakes all tasks that wait for news, and those that were busy when the news came."""
+
+from collections.abc import Awaitable, Callable
 
 import anyio
 
 
 class Bell:
-    """Wakes everyone who waits for it, each time it is rung."""
+    """Counts its rings. A task that remembers the last count that it saw misses none of those that come later."""
 
     def __init__(self) -> None:
+        self._version = 0
         self._event = anyio.Event()
 
+    @property
+    def version(self) -> int:
+        """How often it was rung."""
+        return self._version
+
     def ring(self) -> None:
-        """Wake all who wait now."""
+        """Wake all tasks that wait, and let later calls of `wait` with an older version return at once."""
+        self._version += 1
         self._event.set()
         self._event = anyio.Event()
 
+    async def wait(self, newer_than: int) -> int:
+        """Return the version as soon as it is greater than `newer_than`."""
+        while self._version <= newer_than:
+            await self._event.wait()
+        return self._version
+
     async def rung(self) -> None:
-        """Return when it is rung next."""
+        """Return at the next ring. Only for tasks that looked at what they wait for just before, without an await."""
         await self._event.wait()
+
+
+async def first_of(*waits: Callable[[], Awaitable[object]]) -> None:
+    """Return when the first of `waits` does; the others are cancelled. Raises what they raise, in a group."""
+    async with anyio.create_task_group() as tasks:
+
+        async def run(wait: Callable[[], Awaitable[object]]) -> None:
+            await wait()
+            tasks.cancel_scope.cancel()
+
+        for wait in waits:
+            tasks.start_soon(run, wait)

@@ -171,6 +171,7 @@ class Fleet:
                 await Watcher(host, self._house, self._root, self._scan_now, self._tally).run()
         finally:
             del self._watching[host.identity]
+            self._house.unreached.discard(host.identity)
             self._changed.ring()
         if host.identity not in self._house.present:
             with self._house.host_failures.containing(host.name):

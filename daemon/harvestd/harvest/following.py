@@ -304,8 +304,9 @@ class Following:
         return None if restarted is None else replace(follow, target=replace(follow.target, replaces=None))
 
     def close(self) -> None:
-        """Close all files."""
+        """Close all files, and forget what was proven of them: another host may append to them from now on."""
         self._files.close_all()
+        self._verified.clear()
 
 
 def _emptied(record: FileRecord) -> FileRecord:

@@ -95,13 +95,15 @@ class Gathering:
         settings = self._house.settings
         runs = [(run, self._state(run, life, hoping)) for run in seen.runs if run.config is not None]
         through = self._through(seen)
+        others = [run for run, state in runs if state.elsewhere] if through else []
         return Evidence(
             connected=True,
             look=self._look(plan, snapshot, whole=False),
             roots=settings.remote_for(self._host).roots,
             devices=self._devices or {},
             seen=self._was_seen(seen, [state for _, state in runs]),
-            quiet=self._quiet([run for run, state in runs if state.elsewhere] if through else []),
+            quiet=self._quiet(others),
+            still_since=self._still_since(others),
             idle_for=settings.verdict.idle_for.total_seconds(),
             runs=tuple(state for _, state in runs),
             failing=self._failing(),
@@ -135,8 +137,15 @@ class Gathering:
         stillness = self._looking.stillness
         if not others:
             return stillness.quiet
-        stood = self._looking.sightings.stood(time.monotonic(), [(run.tree, run.path) for run in others])
-        return min(stillness.watched, stood)
+        return min(stillness.watched, time.monotonic() - self._still_since(others))
+
+    def _still_since(self, others: list[RunDir]) -> float:
+        """Return the moment from which `_quiet` counts: monotonic seconds."""
+        stillness = self._looking.stillness
+        if not others:
+            return stillness.since
+        without = [(run.tree, run.path) for run in others]
+        return max(stillness.began, self._looking.sightings.unchanged_since(time.monotonic(), without))
 
     def _through(self, seen: Survey) -> str | None:
         """Give another connected host that shows all of this on the same storage, which outlives both."""

@@ -17,6 +17,7 @@ from harvestd.convention.snapshot import Entry, EntryType, Snapshot, Tree, TreeK
 from harvestd.convention.training import run_told_of
 from harvestd.errors import unwrapped
 from harvestd.harvest.small_files import read_small
+from harvestd.harvest.troubles import Troubles
 from harvestd.remote.box import Glimpse, Reader
 
 _MOST = 256
@@ -26,8 +27,9 @@ _MOST = 256
 class Glimpses:
     """What a host's first look shows of runs that nobody knows yet, and what their small files say."""
 
-    def __init__(self, reader: Reader, knowledge: Knowledge, storage: str) -> None:
+    def __init__(self, reader: Reader, knowledge: Knowledge, storage: str, troubles: Troubles) -> None:
         self._reader = reader
+        self._troubles = troubles
         self._knowledge = knowledge
         self._storage = storage
         self._left = _MOST
@@ -71,4 +73,4 @@ class Glimpses:
     async def _read(self, receive: MemoryObjectReceiveStream[list[Source]]) -> None:
         with receive:
             async for sources in receive:
-                self._contents |= await read_small(self._reader, sources)
+                self._contents |= await read_small(self._reader, sources, self._troubles)

@@ -20,6 +20,7 @@ from harvestd.convention.sightings import NO_TIME
 from harvestd.convention.snapshot import Tree, TreeKind
 from harvestd.convention.strides import Stride
 from harvestd.convention.values import Immutable
+from harvestd.convention.views import View
 from harvestd.harvest.attending import Attending
 from harvestd.harvest.beginning import Beginning
 from harvestd.harvest.bell import Bell
@@ -29,7 +30,7 @@ from harvestd.harvest.monitor import Monitor, Silent
 from harvestd.harvest.places import Places
 from harvestd.harvest.rescue import Rescue
 from harvestd.harvest.room import Room
-from harvestd.harvest.turns import Turns
+from harvestd.harvest.turns import Leases
 from harvestd.harvest.under_way import UnderWay
 from harvestd.harvest.waking import Waking
 from harvestd.inventory.provider import Host
@@ -53,6 +54,8 @@ class Showing(Immutable):
     storage: str
     evals: frozenset[str] = frozenset()
     """The places of its evals."""
+    view: View | None = None
+    """Which of its trees it does not show; None before its first scan."""
 
 
 class Outlook(Immutable):
@@ -91,6 +94,9 @@ class House:
 
     settings: Settings
     connecting: anyio.CapacityLimiter
+    """Of hosts that are being logged in to."""
+    reconnecting: anyio.CapacityLimiter
+    """The same, for those that could not be reached last time."""
     memory: MemoryBudget
     """For what is collected or followed."""
     bulk: MemoryBudget
@@ -108,16 +114,20 @@ class House:
     """Of batches that are being written: each has its files open, and more threads only wait for each other."""
     beginning: Beginning = field(default_factory=Beginning)
     """Whose turn it is to be looked at for the first time."""
-    harvesting: Turns = field(default_factory=Turns)
-    """Whose turn it is to bring home what lies on a storage."""
-    learning: Turns = field(default_factory=Turns)
-    """Whose turn it is to name what lies on a storage."""
+    harvesting: Leases = field(default_factory=Leases)
+    """By which host each storage is fetched from."""
+    learning: anyio.Lock = field(default_factory=anyio.Lock)
+    """Held while runs get their experiments; never over a wait for the network."""
     showing: dict[str, Showing] = field(default_factory=dict)
     """What each connected host showed last, by its identity."""
     outlooks: dict[str, Outlook] = field(default_factory=dict)
     """What the last look at each connected host came to, by its identity."""
     looked: Bell = field(default_factory=Bell)
     """Rung after each look at a host."""
+    unreached: set[str] = field(default_factory=set)
+    """Identities of hosts whose last attempt to connect failed."""
+    retry_now: Bell = field(default_factory=Bell)
+    """Rung when the operator asks for a scan of all hosts: those that were lost are tried again at once."""
     asked_for: set[str] = field(default_factory=set)
     """Identities of hosts whose next look is to be a whole one, whatever they tell by themselves."""
     strides: dict[tuple[str, str], Stride] = field(default_factory=dict)
@@ -181,6 +191,7 @@ class House:
         return cls(
             settings=settings,
             connecting=anyio.CapacityLimiter(settings.limits.connecting),
+            reconnecting=anyio.CapacityLimiter(_reconnecting(settings)),
             memory=MemoryBudget(settings.limits.memory // 4),
             bulk=MemoryBudget(settings.limits.memory // 2),
             bandwidth=Bandwidth(settings.limits.bandwidth),
@@ -196,6 +207,7 @@ class House:
         """Work by these settings from now on; hosts that are to be reached differently are the fleet's affair."""
         self.settings = settings
         self.connecting.total_tokens = settings.limits.connecting
+        self.reconnecting.total_tokens = _reconnecting(settings)
         self.memory.resize(settings.limits.memory // 4)
         self.bulk.resize(settings.limits.memory // 2)
         self.bandwidth.resize(settings.limits.bandwidth)
@@ -290,6 +302,12 @@ class House:
                 others[each.storage] = each.evals if before is None else before | each.evals
         return others
 
+    def views_beside(self, host: Host) -> list[View]:
+        """Return what the other connected hosts of a host's storage do not show."""
+        own = self.storage_of(host)
+        others = (each for identity, each in self.showing.items() if identity != host.identity)
+        return [each.view for each in others if each.storage == own and each.view is not None]
+
     async def look_around(self) -> None:
         """Follow what a person did to experiments' directories. Raises `HaltedForSafety`."""
         if self.homes is not None:
@@ -300,6 +318,11 @@ class House:
         changed = set(experiments)
         self.dirty |= changed
         self.unreported.update(each for each in changed if each is not None)
+
+
+def _reconnecting(settings: Settings) -> int:
+    """Return how many hosts that failed last time are tried at once."""
+    return max(1, settings.limits.connecting // 4)
 
 
 def selection_of(settings: Settings) -> Selection:

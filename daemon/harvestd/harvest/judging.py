@@ -91,7 +91,7 @@ class Judging:
             evidence = await self._gathering.cheap(plan, self._transfers())
             verdict = judge(evidence)
             if not _only_needs_a_look(verdict):
-                record(self._host, self._house, verdict, evidence.quiet)
+                record(self._host, self._house, verdict, evidence.still_since)
 
     def _stands_safe(self) -> bool:
         newest = self._house.verdicts.get(self._host.identity)
@@ -104,7 +104,7 @@ class Judging:
         if self._questions or (_only_needs_a_look(verdict) and time.monotonic() >= self._due):
             await self.answer(look)
         elif not _only_needs_a_look(verdict):
-            record(self._host, self._house, verdict, evidence.quiet)
+            record(self._host, self._house, verdict, evidence.still_since)
 
     async def answer(self, look: Looked) -> None:
         """Make a verdict in full, with `look`, for whoever asked and for the record. Raises as a look does."""
@@ -114,7 +114,7 @@ class Judging:
         took = time.monotonic() - began
         least = min(_AT_LEAST, max(1.0, evidence.idle_for))
         self._due = time.monotonic() + max(least, min(_AT_MOST, _SHARE * took))
-        record(self._host, self._house, verdict, evidence.quiet)
+        record(self._host, self._house, verdict, evidence.still_since)
         for question in asked:
             self._questions.remove(question)
             question.answer(verdict)
@@ -143,12 +143,17 @@ def not_watched(house: House) -> Verdict:
     return judge(Evidence(accepted=accepted(house)))
 
 
-def record(host: Host, house: House, verdict: Verdict, quiet: float | None = None) -> None:
-    """Keep a verdict that was made now, and tell when a host turned to safe; `quiet`: seconds, where they are known."""
+def record(host: Host, house: House, verdict: Verdict, still_since: float | None = None) -> None:
+    """Keep a verdict that was made now, and log when a host turned to safe.
+
+    `still_since`: the moment of the last movement there, monotonic seconds, where it is known.
+    """
     now = time.time()
-    at_work = quiet is None or any(reason.kind in _AT_WORK for reason in verdict.reasons)
+    if any(reason.kind in _AT_WORK for reason in verdict.reasons):
+        still_since = None
+    idle_since = None if still_since is None else now - (time.monotonic() - still_since)
     before = house.verdicts.get(host.identity)
-    house.verdicts[host.identity] = Judged(verdict, now, None if at_work or quiet is None else now - quiet)
+    house.verdicts[host.identity] = Judged(verdict, now, idle_since, still_since)
     if verdict.is_safe and not (before is not None and before.verdict.is_safe):
         losses = [_shown(loss) for loss in verdict.losses]
         get_logger().info(Event.HOST_DRAINED, host=host.name, verdict=str(verdict.answer), losses=losses)

@@ -6,14 +6,15 @@ it is open, so the sum is bounded whatever the number of hosts; where nothing is
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from math import ceil
 
 import anyio
-from anyio.abc import TaskGroup, TaskStatus
+from anyio.abc import TaskGroup
 
 from harvestd.convention.values import Immutable
+from harvestd.errors import HostQuarantined, Retry
 from harvestd.harvest.budgets import MemoryBudget
 from harvestd.harvest.segments import LAST
 from harvestd.remote.box import Reader
@@ -52,6 +53,16 @@ class Lane:
     """Set when the connection is lost, or is to be closed."""
 
 
+@dataclass(eq=False)
+class _Opened:
+    """A connection that is being made."""
+
+    done: anyio.Event = field(default_factory=anyio.Event)
+    """Set when it is open, or can't be opened."""
+    lane: Lane | None = None
+    error: Retry | HostQuarantined | None = None
+
+
 class Lanes:
     """Lends lanes; `tasks` is where their connections live, and must outlive every loan."""
 
@@ -64,6 +75,10 @@ class Lanes:
         self._opening = opening
         self._tasks = tasks
         self._idle: list[Lane] = []
+        self._left: list[_Opened] = []
+        """Connections that are being made, and that no loan waits for any more."""
+        self._is_released = False
+        """Whether nothing is lent, and what opens late is to be closed."""
         self._places = anyio.Semaphore(most)
         self._round_trip = round_trip
 
@@ -78,13 +93,12 @@ class Lanes:
         return min(self._most, 1 + size // LAST, ceil(self._round_trip / _ROUND_TRIP_EACH))
 
     @asynccontextmanager
-    async def lent(self, placed: Callable[[], None] = lambda: None) -> AsyncIterator[Lane]:
+    async def lent(self) -> AsyncIterator[Lane]:
         """Lend a lane on a connection of its own. Raises `Retry` and `HostQuarantined` where none can be opened.
 
-        `placed` is called when it is this one's turn, before a connection is made.
+        A connection that is being made goes on when it is not waited for any more: the next loan can use it.
         """
         async with self._places:
-            placed()
             lane = self._idle.pop() if self._idle else await self._opened()
             try:
                 yield lane
@@ -96,27 +110,68 @@ class Lanes:
             self._idle.append(lane)
             if not self._budget.has(0):
                 # Another host waits for the memory that these hold.
-                self.release()
+                self._close_idle()
 
     def release(self) -> None:
-        """Close what is not lent."""
+        """Close what is not lent, and later what is still being made, unless it is lent by then."""
+        self._is_released = True
+        self._close_idle()
+
+    def _close_idle(self) -> None:
         for lane in self._idle:
             lane.over.set()
         self._idle.clear()
 
     async def _opened(self) -> Lane:
-        lane: Lane = await self._tasks.start(self._keep)
-        return lane
+        if self._left:
+            opened = self._left.pop()
+        else:
+            opened = _Opened()
+            self._tasks.start_soon(self._keep, opened)
+        try:
+            await opened.done.wait()
+        except BaseException:
+            self._leave(opened)
+            raise
+        if opened.error is not None:
+            raise opened.error
+        if opened.lane is None:
+            raise RuntimeError("a connection was neither made nor refused")
+        return opened.lane
 
-    async def _keep(self, *, task_status: TaskStatus[Lane]) -> None:
+    def _leave(self, opened: _Opened) -> None:
+        """Keep what is being opened, or is open by now, for the next loan."""
+        if not opened.done.is_set():
+            self._left.append(opened)
+        elif opened.lane is not None:
+            self._idle.append(opened.lane)
+
+    async def _keep(self, opened: _Opened) -> None:
+        """Open a connection, and keep it until it ends; whatever becomes of the attempt is noted in `opened`."""
         window = window_within(self._budget)
-        async with self._budget.hold(_cost(window)), self._opening(window) as line:
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(self._budget.hold(_cost(window)))
+                line = await stack.enter_async_context(self._opening(window))
+            except (Retry, HostQuarantined) as e:
+                self._note(opened, None, e)
+                return
             lane = Lane(line.reader, _buffer(window))
-            task_status.started(lane)
+            self._note(opened, lane, None)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._notice_end, line, lane)
                 await lane.over.wait()
                 tasks.cancel_scope.cancel()
+
+    def _note(self, opened: _Opened, lane: Lane | None, error: Retry | HostQuarantined | None) -> None:
+        opened.lane, opened.error = lane, error
+        opened.done.set()
+        if opened in self._left:
+            self._left.remove(opened)
+            if lane is not None:
+                self._idle.append(lane)
+                if self._is_released or not self._budget.has(0):
+                    self._close_idle()
 
     async def _notice_end(self, line: Line, lane: Lane) -> None:
         await line.wait_closed()

@@ -33,6 +33,7 @@ from harvestd.convention.twins import Fingerprint, Undecidable, head_of, twin_of
 from harvestd.convention.values import Immutable
 from harvestd.harvest.house import House
 from harvestd.harvest.small_files import read_small
+from harvestd.harvest.troubles import Troubles
 from harvestd.inventory.provider import Host
 from harvestd.remote.box import BoxFacts, Reader
 from harvestd.telemetry.events import Event
@@ -59,9 +60,11 @@ class _Learned(Immutable):
 class Learning:
     """Learns for one host."""
 
-    def __init__(self, host: Host, house: House, facts: BoxFacts) -> None:
+    def __init__(self, host: Host, house: House, facts: BoxFacts, troubles: Troubles) -> None:
+        """`troubles` is where files are noted whose reading hangs."""
         self._host = host
         self._house = house
+        self._troubles = troubles
         self._storage = house.storage_of(host)
         self._knowledge = house.catalogue.knowledge
         self._gpu_names = facts.gpu_names
@@ -85,17 +88,19 @@ class Learning:
         heads = [self._log_of(run) for run in seen.runs if run.config and self._wants_head(run)]
         wanted = [each for each in (*configs, *finals, *links, *heads) if each and not self._known_invalid(each)]
         contents = {each: early[each] for each in wanted if each in early}
-        contents |= await read_small(reader, [each for each in wanted if each not in contents])
-        for eval_dir in seen.evals:
-            await self._learn_link(eval_dir, contents)
+        contents |= await read_small(reader, [each for each in wanted if each not in contents], self._troubles)
         runs = sorted(seen.runs, key=lambda each: each.name.timestamp)
         learned = {run.place: self._parsed(run, contents) for run in runs}
         await self._learn_adapters(runs, learned, reader)
         backbones = _backbones(seen.evals)
-        for run in runs:
-            found = replace(learned[run.place], backbones=backbones.get(run.name.name, frozenset()))
-            await self._learn_run(run, found)
-        await self._learn_tunings(seen.evals)
+        # All is read: nothing below waits for a host, so that a file that hangs on one of them delays no other.
+        async with self._house.learning:
+            for eval_dir in seen.evals:
+                await self._learn_link(eval_dir, contents)
+            for run in runs:
+                found = replace(learned[run.place], backbones=backbones.get(run.name.name, frozenset()))
+                await self._learn_run(run, found)
+            await self._learn_tunings(seen.evals)
 
     def _known_invalid(self, source: Source) -> bool:
         return self._invalid.get(source.place) == source.version
@@ -145,7 +150,7 @@ class Learning:
         if not silent:
             return
         adapters = {run.adapter: run.place for run in runs if run.place in silent and run.adapter}
-        for source, raw in (await read_small(reader, list(adapters))).items():
+        for source, raw in (await read_small(reader, list(adapters), self._troubles)).items():
             try:
                 base_model = parse_adapter_config(raw)
             except InvalidFacts as e:

@@ -13,10 +13,11 @@ from harvestd.convention.paths import LocalPath
 from harvestd.convention.picking import possible
 from harvestd.convention.plan import Plan
 from harvestd.convention.planning import Situation, make_plan
-from harvestd.convention.sightings import Sightings
+from harvestd.convention.sightings import NETWORK_SETTLE, Sightings
 from harvestd.convention.snapshot import Snapshot, TreeState, Version
 from harvestd.convention.stillness import Stillness
 from harvestd.convention.survey import Surveyor
+from harvestd.convention.views import View, may_see_more, sees_more
 from harvestd.harvest.glimpsing import Glimpses
 from harvestd.harvest.house import House, Outlook, Showing
 from harvestd.harvest.kept_plan import KeptPlan
@@ -39,8 +40,10 @@ class Looking:
         self._host = host
         self._house = house
         self._box = box
-        self._learning = Learning(host, house, facts)
-        self._glimpses = Glimpses(box, house.catalogue.knowledge, house.storage_of(host))
+        self.troubles = Troubles(host.name, house.monitor)
+        """What could not be brought, and how often that was tried."""
+        self._learning = Learning(host, house, facts, self.troubles)
+        self._glimpses = Glimpses(box, house.catalogue.knowledge, house.storage_of(host), self.troubles)
         self._lives = Lives(host, house, box)
         self.sightings = Sightings()
         """How long files have been as they are."""
@@ -54,12 +57,16 @@ class Looking:
         """The newest snapshot, understood."""
         self._shown: Survey | None = None
         """What other hosts' planners know of."""
+        self._places: frozenset[str] = frozenset()
+        """Of the evals in it."""
+        self.is_outseen = False
+        """Whether another connected host of the storage shows trees that this one does not show (any more)."""
+        self._outseen_since: float | None = None
+        """Since when that may be so: monotonic seconds."""
         self._seen_evals: set[str] = set()
         self._missing_roots: set[str] = set()
         self._emptied_roots: set[str] = set()
         self._rejected = 0
-        self.troubles = Troubles(host.name, house.monitor)
-        """What could not be brought, and how often that was tried."""
         self.refused: dict[tuple[str, LocalPath], tuple[Version, str]] = {}
         """What could not be put in its place, so that it is not fetched again for nothing."""
         self.snapshot: Snapshot | None = None
@@ -128,9 +135,8 @@ class Looking:
             self.seen = self._surveyor.survey(snapshot, self._house.selection)
         only = self._house.selection.only
         seen = possible(self.seen, only) if only else self.seen
-        async with self._house.learning.of(self._house.storage_of(self._host)):
-            await self._learning.learn(seen, self._box, self.sightings, now, self._glimpses.taken())
-        self._show(seen)
+        await self._learning.learn(seen, self._box, self.sightings, now, self._glimpses.taken())
+        self._show(seen, snapshot)
         situation = self._situation(now)
         plan = self._kept.still_good(seen, situation)
         if plan is None:
@@ -168,12 +174,27 @@ class Looking:
         # A base eval is told of under one of its experiments, which may be another run's.
         return found | {key: (*found.get(key, ()), *entries) for key, entries in plan.left_out.items()}
 
-    def _show(self, seen: Survey) -> None:
+    def _show(self, seen: Survey, snapshot: Snapshot) -> None:
         """Let planners of hosts that may share this one's file system know what it shows."""
         if self._shown is not seen and self._host.identity in self._house.showing:
-            self._shown = seen
-            places = frozenset(each.place for each in seen.evals if each.run is not None)
-            self._house.showing[self._host.identity] = Showing(self._house.storage_of(self._host), places)
+            self._shown, self._places = seen, frozenset(each.place for each in seen.evals if each.run is not None)
+        view = View.of(snapshot)
+        if self._host.identity in self._house.showing:
+            showing = Showing(self._house.storage_of(self._host), self._places, view)
+            self._house.showing[self._host.identity] = showing
+        self.is_outseen = self._is_outseen(view, time.monotonic())
+
+    def _is_outseen(self, view: View, now: float) -> bool:
+        others = self._house.views_beside(self._host)
+        if any(sees_more(other, view) for other in others):
+            return True
+        if not any(may_see_more(other, view) for other in others):
+            self._outseen_since = None
+            return False
+        # What another host wrote a moment ago may only not be seen here yet.
+        if self._outseen_since is None:
+            self._outseen_since = now
+        return now - self._outseen_since > NETWORK_SETTLE
 
     def _situation(self, now: float) -> Situation:
         return Situation(

@@ -33,6 +33,7 @@ class Manifests:
     def __init__(self, house: House, root: DataRoot) -> None:
         self._house = house
         self._root = root
+        self._heard = house.rested.version
         self._written: dict[str | None, float] = {}
         self._behind: dict[str | None, float] = {}
         """Since when the manifests that are not written yet are behind; None: that of what waits in `_unfiled`."""
@@ -56,7 +57,7 @@ class Manifests:
     async def _rested(self) -> bool:
         """Wait until it is time to look what is due; tells whether all is, since a host has nothing more to come."""
         with anyio.move_on_after(_LOOK):
-            await self._house.rested.rung()
+            self._heard = await self._house.rested.wait(self._heard)
             return True
         return False
 

@@ -14,6 +14,7 @@ from harvestd.convention.circumstances import Circumstances
 from harvestd.convention.judging import company_of
 from harvestd.convention.values import Immutable, value
 from harvestd.convention.verdict import Verdict
+from harvestd.harvest.judged import Judged
 from harvestd.inventory.instances import Instance
 from harvestd.inventory.lambda_cloud import is_rented
 from harvestd.inventory.provider import Host
@@ -21,8 +22,6 @@ from harvestd.settings.sections import Release
 
 HOUR = 3600.0
 _ACTIVE = "active"
-_SAME = 1.0
-"""Seconds by which two reckonings of one moment may differ."""
 _MAY_HAVE_ENDED_ONE = frozenset({ReleaseOutcome.ASKED, ReleaseOutcome.RELEASED, ReleaseOutcome.UNCLEAR})
 
 
@@ -62,6 +61,8 @@ class Safe(Immutable):
     heard: float
     idle_since: float | None
     """Since when nothing moved, as the verdict says, in Unix time."""
+    still_since: float | None
+    """The same moment in monotonic seconds; another one means that something moved."""
 
 
 def is_meant(host: Host, rules: Release) -> bool:
@@ -69,17 +70,15 @@ def is_meant(host: Host, rules: Release) -> bool:
     return rules.terminate != "never" and host.name in rules.only and is_rented(host) and not host.ending
 
 
-def still_safe(before: Safe | None, idle_since: float | None, now: float, patience: float) -> Safe:
-    """Go on with a verdict of safe, or begin anew: where something moved, or nobody has heard of it for `patience`."""
-    if before is None or now - before.heard > patience or _has_moved(before.idle_since, idle_since):
-        return Safe(now, now, idle_since)
-    return Safe(before.since, now, before.idle_since)
+def still_safe(before: Safe | None, judged: Judged, now: float, patience: float) -> Safe:
+    """Return a verdict of safe that goes on, or begins anew: something moved, or no verdict came for `patience`.
 
-
-def _has_moved(before: float | None, idle_since: float | None) -> bool:
-    if before is None or idle_since is None:
-        return before is not idle_since
-    return abs(idle_since - before) > _SAME
+    The moments of the last movement are compared, never differences to some now: how late a verdict is made and read
+    says nothing of the host.
+    """
+    if before is None or now - before.heard > patience or before.still_since != judged.still_since:
+        return Safe(now, now, judged.idle_since, judged.still_since)
+    return Safe(before.since, now, before.idle_since, before.still_since)
 
 
 def turn_of(host: Host, safe_since: float | None, rules: Release, gone: int, now: float) -> Turn:

@@ -94,26 +94,28 @@ class Releasing:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep_hearing)
             while True:
+                looked_before = self._house.looked.version
                 await self._settle()
                 self._hear()
                 safe = [host for host in self._house.present.values() if host.identity in self._safe]
                 for host in sorted(safe, key=lambda each: each.name):
                     await self._attend_contained(host)
-                await self._pause()
+                await self._pause(looked_before)
 
     def _take(self, decision: Decision) -> None:
         """Follow what became of a decision; they come in their order."""
         self._decisions[decision.id] = decision
         self._unclear.take(decision)
 
-    async def _pause(self) -> None:
+    async def _pause(self, looked_before: int) -> None:
         with anyio.move_on_after(_EVERY):
-            await self._house.looked.rung()
+            await self._house.looked.wait(looked_before)
 
     async def _keep_hearing(self) -> None:
         while True:
+            looked_before = self._house.looked.version
             self._hear()
-            await self._pause()
+            await self._pause(looked_before)
 
     def _hear(self) -> None:
         """Note whose verdict is safe, and whose is no more."""
@@ -127,7 +129,7 @@ class Releasing:
         judged = self._house.verdicts.get(host.identity)
         if judged is not None and judged.verdict.is_safe and is_meant(host, self._house.settings.release):
             before = self._safe.get(host.identity)
-            self._safe[host.identity] = still_safe(before, judged.idle_since, time.monotonic(), _UNHEARD)
+            self._safe[host.identity] = still_safe(before, judged, time.monotonic(), _UNHEARD)
         else:
             self._forget(host.identity)
 

@@ -1,15 +1,16 @@
 """One connected host in a daemon: look, do what the plan says, judge, wait for news. Ends when the link does."""
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import partial
 
 import anyio
 
 from harvestd.convention.artifacts import Value
 from harvestd.convention.plan import Plan
 from harvestd.errors import unwrapped
-from harvestd.harvest.bell import Bell
+from harvestd.harvest.bell import Bell, first_of
 from harvestd.harvest.gathering import Gathering
 from harvestd.harvest.house import House
 from harvestd.harvest.idling import Idling
@@ -38,96 +39,107 @@ class Session:
         self._house = house
         self._host = host
         self._box = box
+        self._storage = house.storage_of(host)
         self._work = Work(host, house, root, box, facts)
         self._looking = self._work.looking
         self._idling = Idling(host, house, box)
         self._judging = Judging(host, house, Gathering(host, house, root, box, self._looking), self._transfers)
+        self._scan_due = 0.0
+        """When the next scan is due, whatever the host tells by itself: monotonic seconds."""
 
     def _transfers(self) -> int:
         return int(self._work.bulk.busy)
 
     async def watch(self, scan_now: Bell, passed: Passed) -> None:
-        """Look and work until the link is lost (`Retry`) or the host breaks a rule (`HostQuarantined`)."""
-        with self._judging.kept(), unwrapped():
-            async with self._work.under_way(self._turn()):
-                look, beginning = self._looking.look, self._work.begins()
-                while True:
-                    async with beginning:
-                        started = time.monotonic()
-                        plan = await self._work.seen(look)
-                        await self._judging.before_work(plan, self._work.look_whole)
-                        await self._work.do(plan)
-                    beginning = nullcontext()
-                    await self._work.follow_names(plan, self._house.settings.poll.settle.total_seconds())
-                    self._tell_polled(time.monotonic() - started)
-                    await passed(_pending(plan))
-                    await self._judging.consider(plan, self._work.look_whole)
-                    await self._work.stalling.look(self._looking)
-                    await self._idling.look(self._looking.snapshot)
-                    pushed = await self._news(scan_now, self._pause(plan))
-                    asked = self._host.identity in self._house.asked_for
-                    self._house.asked_for.discard(self._host.identity)
-                    look = self._looking.hear if pushed and not asked else self._looking.look
+        """Scan and work until the link is lost (`Retry`) or the host breaks a rule (`HostQuarantined`)."""
+        with self._judging.kept(), unwrapped(), self._work.shown():
+            beginning = self._work.begins()
+            while True:
+                await self._wait_for_lease(scan_now)
+                with self._house.harvesting.held(self._storage, self._host.identity):
+                    async with self._work.under_way():
+                        await self._lead(scan_now, passed, beginning)
+                beginning = nullcontext()
 
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        """Wait until nobody else brings home what lies on the same storage; meanwhile look on, and judge."""
-        turn = self._house.harvesting.of(self._house.storage_of(self._host))
-        while not await self._has(turn):
+    async def _lead(self, scan_now: Bell, passed: Passed, beginning: AbstractAsyncContextManager[None]) -> None:
+        """Scan and do what the plans say, until another host of the storage shows more than this one."""
+        look = self._looking.look
+        while True:
+            asked_before, is_scan = scan_now.version, look == self._looking.look
+            async with beginning:
+                started = time.monotonic()
+                plan = await self._work.seen(look)
+                if self._looking.is_outseen:
+                    return
+                await self._judging.before_work(plan, self._work.look_whole)
+                await self._work.do(plan)
+            beginning = nullcontext()
+            await self._work.follow_names(plan, self._house.settings.poll.settle.total_seconds())
+            self._tell_polled(time.monotonic() - started)
+            await passed(_pending(plan))
+            await self._judging.consider(plan, self._work.look_whole)
+            await self._work.stalling.look(self._looking)
+            await self._idling.look(self._looking.snapshot)
+            if is_scan:
+                self._scan_due = time.monotonic() + self._interval
+            pushed = await self._news(scan_now, asked_before, self._pause(plan))
+            asked = self._host.identity in self._house.asked_for
+            self._house.asked_for.discard(self._host.identity)
+            # What the host tells by itself may not be all: a scan is not put off by it.
+            hears = pushed and not asked and time.monotonic() < self._scan_due
+            look = self._looking.hear if hears else self._looking.look
+
+    @property
+    def _interval(self) -> float:
+        """Seconds from the end of the work after one scan to the next scan."""
+        return self._house.settings.poll.interval.total_seconds()
+
+    async def _wait_for_lease(self, scan_now: Bell) -> None:
+        """Return when the storage may be fetched from; until then only scan, and judge.
+
+        The lease is free then for as long as nothing else is awaited.
+        """
+        released = self._house.harvesting.released
+        while not self._may_lead():
+            given_up, asked_before = released.version, scan_now.version
+            with anyio.move_on_after(self._interval):
+                await first_of(
+                    partial(released.wait, given_up), self._judging.asked, partial(scan_now.wait, asked_before)
+                )
+            if self._may_lead():
+                return
             plan = await self._looking.look()
             await self._house.attending.looked(self._host.name, plan.asked)
             await self._judging.consider(plan, self._looking.look_whole)
-        try:
-            yield
-        finally:
-            turn.release()
 
-    async def _has(self, turn: anyio.Lock) -> bool:
-        """Wait for the turn until it is time to look, or somebody asks for a verdict; tells whether it came."""
-        has = False
-
-        async def listen() -> None:
-            await self._judging.asked()
-            tasks.cancel_scope.cancel()
-
-        with anyio.move_on_after(self._house.settings.poll.interval.total_seconds()):
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(listen)
-                await turn.acquire()
-                has = True
-                tasks.cancel_scope.cancel()
-        return has
+    def _may_lead(self) -> bool:
+        return self._house.harvesting.is_free(self._storage) and not self._looking.is_outseen
 
     def _pause(self, plan: Plan) -> float:
-        """Give the seconds until the next look, if nothing is heard before."""
-        due = plan.next_due
-        interval = self._house.settings.poll.interval.total_seconds()
-        pause = interval if due is None else min(interval, due + _BREATH)
+        """Return the seconds until the next look, if there is no news before."""
+        places = [
+            *(group.place for group in plan.groups),
+            *(check.place for check in plan.checks),
+            *(follow.place for follow in plan.follows),
+        ]
+        due = [each for each in (plan.next_due, self._work.troubles.next_try(places)) if each is not None]
+        pause = min([self._scan_due - time.monotonic(), *(each + _BREATH for each in due)])
         return max(_BREATH, min(pause, _IMPATIENCE) if self._is_waited_for(plan) else pause)
 
-    async def _news(self, scan_now: Bell, pause: float) -> bool:
-        """Wait until there is a reason to look again; tells whether the box says by itself what is new."""
+    async def _news(self, scan_now: Bell, asked_before: int, pause: float) -> bool:
+        """Wait until there is a reason to look again; return whether the host itself tells what is new."""
         pushed = False
 
         async def listen() -> None:
             nonlocal pushed
-            # A box that tells without end has half of our time at most.
+            # Pushes take half of our time at most: wait for as long as the last one took to understand.
             await anyio.sleep(self._looking.took)
             await self._box.changed()
             pushed = True
-            tasks.cancel_scope.cancel()
-
-        async def be_asked() -> None:
-            await self._judging.asked()
-            tasks.cancel_scope.cancel()
 
         pausing = f"the pause between two looks at {self._host.name}"
         with self._house.deadlines.within(pause, pausing), anyio.move_on_after(pause):
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(listen)
-                tasks.start_soon(be_asked)
-                await scan_now.rung()
-                tasks.cancel_scope.cancel()
+            await first_of(listen, self._judging.asked, partial(scan_now.wait, asked_before))
         return pushed
 
     def _tell_polled(self, seconds: float) -> None:

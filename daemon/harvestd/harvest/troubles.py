@@ -72,6 +72,12 @@ class Troubles:
         waits = [self._found[place].not_before - now if place in self._found else 0.0 for place in places]
         return max(0.0, min(waits, default=0.0))
 
+    def next_try(self, places: Iterable[str]) -> float | None:
+        """Return the seconds until the first pause after a failure of one of `places` ends; None where none pauses."""
+        now = time.monotonic()
+        waits = [self._found[place].not_before - now for place in places if place in self._found]
+        return min((wait for wait in waits if wait > 0), default=None)
+
     def lasting(self) -> frozenset[str]:
         """Give the places that failed so often that a person heard of it."""
         return frozenset(place for place, found in self._found.items() if found.attempts >= _TOLD_AT)

@@ -41,6 +41,7 @@ class Verdicts:
         await self._house.knows.wait()
         async with anyio.create_task_group() as tasks:
             while True:
+                asked_before = self._house.attending.judging.version
                 for request in self._house.catalogue.knowledge.open_requests():
                     if request.kind is RequestKind.JUDGE and request.id not in self._answering:
                         self._answering.add(request.id)
@@ -48,7 +49,7 @@ class Verdicts:
                 with self._house.service_failures.containing("verdicts"):
                     await self._keep(self._due())
                 with anyio.move_on_after(_KEEP_EVERY):
-                    await self._house.attending.judging.rung()
+                    await self._house.attending.judging.wait(asked_before)
 
     async def _answer(self, request: Request) -> None:
         outcome = f"{REFUSED}it failed, and the daemon's events say how"

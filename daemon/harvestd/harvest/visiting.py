@@ -32,12 +32,14 @@ class Visit:
         What is written to again and again is waited for twice as long as it would need if it were quiet, no longer.
         Raises `Retry` when the link is lost, `HostQuarantined`, `HaltedForSafety`.
         """
-        work, turn = self._work, self._house.harvesting.of(self._house.storage_of(self._host))
-        with unwrapped():
-            async with work.under_way(turn):
-                plan = await self._until_nothing_comes()
-                # Nobody appends to a file of a finished run before the next pass.
-                await work.follow_names(plan, quiet=0.0)
+        work, leases, storage = self._work, self._house.harvesting, self._house.storage_of(self._host)
+        with unwrapped(), work.shown():
+            await leases.wait_free(storage)
+            with leases.held(storage, self._host.identity):
+                async with work.under_way():
+                    plan = await self._until_nothing_comes()
+                    # Nobody appends to a file of a finished run before the next pass.
+                    await work.follow_names(plan, quiet=0.0)
         return PassResult(
             files=work.publisher.files + len(work.following.files),
             bytes=work.publisher.bytes + work.following.bytes,

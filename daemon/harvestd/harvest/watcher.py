@@ -7,13 +7,14 @@ counted and followed by a pause, and ends nothing else.
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 
 import anyio
 
 from harvestd.bulkhead import described
 from harvestd.catalogue.entries import ENDING, FAILED, HostRecord
 from harvestd.errors import DiskFull, HostQuarantined, Retry, concerns_all, unwrapped
-from harvestd.harvest.bell import Bell
+from harvestd.harvest.bell import Bell, first_of
 from harvestd.harvest.breaker import Breaker
 from harvestd.harvest.connected import connected
 from harvestd.harvest.house import House
@@ -59,7 +60,9 @@ class Watcher:
     async def _attempt(self, woken: anyio.CancelScope) -> None:
         """Connect once and watch until the link is lost, then rest. Raise what is not expected of a host."""
         try:
-            self._house.attending.awaits(self._host.name)
+            if self._breaker.attempt == 1:
+                # A host that failed may never be back: what was asked for is settled without it.
+                self._house.attending.awaits(self._host.name)
             try:
                 with unwrapped():
                     await self._connect_and_watch()
@@ -69,7 +72,7 @@ class Watcher:
             # A link that ended because the workstation slept was not lost.
             if not woken.cancel_called:
                 await self._tell_failed(e)
-                await self._rest(self._breaker.failed(e))
+                await self._rest(self._breaker.failed(e), e)
         except DiskFull:
             # Not even what was seen can be recorded. The link is given up meanwhile, and nothing else.
             rest = self._house.room.ran_full()
@@ -88,12 +91,30 @@ class Watcher:
             with self._house.host_failures.containing(self._host.name):
                 await self._record(FAILED, error=why)
         self._state = FAILED
-        await self._rest(pause)
+        await self._rest(pause, error)
 
-    async def _rest(self, pause: float) -> None:
+    async def _rest(self, pause: float, error: Exception) -> None:
         resting = f"the pause before {self._host.name} is tried again"
         with self._house.deadlines.within(pause, resting), anyio.move_on_after(pause):
-            await self._scan_now.rung()
+            await self._until_worth_trying(error)
+
+    async def _until_worth_trying(self, error: Exception) -> None:
+        """Return when the pause after `error` may end early: when the operator asks, or the host is about to end.
+
+        What happens to other hosts is no reason, and for a host that is quarantined there is none: a person has to
+        act there first, and each further attempt can only do harm.
+        """
+        if isinstance(error, HostQuarantined):
+            await anyio.sleep_forever()
+        retry_now = self._house.retry_now
+        await first_of(partial(retry_now.wait, retry_now.version), self._ending)
+
+    async def _ending(self) -> None:
+        """Return when the host turns out to end soon; never, where that was known before."""
+        if self._host.name in self._house.rescue.perils:
+            await anyio.sleep_forever()
+        while self._host.name not in self._house.rescue.perils:
+            await self._scan_now.wait(self._scan_now.version)
 
     async def _connect_and_watch(self) -> None:
         started = time.monotonic()

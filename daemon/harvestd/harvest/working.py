@@ -3,8 +3,8 @@
 A daemon's `session` does it again and again, a single pass (`visiting`) until all is here.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 
 import anyio
 
@@ -55,20 +55,27 @@ class Work:
         """The places for which there was no room on the disk."""
         return self._without_room | self.bulk.without_room
 
-    @asynccontextmanager
-    async def under_way(self, turn: AbstractAsyncContextManager[None]) -> AsyncIterator[None]:
-        """Bring large files home beside the body, in whose `turn` it is; errors may come out in a group."""
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Let planners of other hosts know that this one is connected, for the body."""
         self._house.showing[self._host.identity] = Showing(self._house.storage_of(self._host))
         try:
-            async with turn, anyio.create_task_group() as tasks:
-                tasks.start_soon(self.bulk.run)
-                yield
-                tasks.cancel_scope.cancel()
+            yield
         finally:
             del self._house.showing[self._host.identity]
             # Who works for one run alone asks afterwards what became of it.
             if self._house.selection.only is None:
                 self._house.outlooks.pop(self._host.identity, None)
+
+    @asynccontextmanager
+    async def under_way(self) -> AsyncIterator[None]:
+        """Fetch large files beside the body, which must hold the lease of the storage; errors may come in a group."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self.bulk.run)
+                yield
+                tasks.cancel_scope.cancel()
+        finally:
             self.following.close()
 
     def begins(self) -> AbstractAsyncContextManager[None]:

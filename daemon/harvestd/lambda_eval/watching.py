@@ -79,14 +79,14 @@ class JobWatch:
 
     async def _judge_on(self) -> None:
         while True:
-            started = time.monotonic()
+            started, looked_before = time.monotonic(), self._house.looked.version
             for due in list(self._due.values()):
                 own = [each for each in self._house.outlooks.values() if each.host.address == due.job.address]
                 if any(each.scanned >= due.since for each in own):
                     with self._house.service_failures.containing("jobs", job_id=due.job.id):
                         await self._judge(due)
             took = time.monotonic() - started
-            await self._house.looked.rung()
+            await self._house.looked.wait(looked_before)
             # Old jobs whose results never come must not cost more than a small part of our time.
             await anyio.sleep(_REST * took)
 

@@ -1,0 +1,101 @@
+"""Connecting to many hosts at once, some of which never answer."""
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import cast
+
+import anyio
+import pytest
+
+from harvestd.errors import Retry
+from harvestd.harvest import linking
+from harvestd.harvest.house import House
+from harvestd.harvest.monitor import Silent
+from harvestd.inventory.provider import Host
+from harvestd.remote.connecting import Connection
+from harvestd.remote.hops import Hops
+from harvestd.settings import Settings
+from support.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+DEAD = 40
+PATIENCE = 60.0
+
+
+class Network:
+    """Hosts called `dead…`, which never answer until they are given up, and others, which do at once."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.given_up = anyio.Event()
+        self.house = House.of(Settings.model_validate({"limits": {"connecting": 2}}), Silent())
+        self.linked: set[str] = set()
+
+    @asynccontextmanager
+    async def connect(self, target: object, _pins: object, **_options: object) -> AsyncIterator[Connection]:
+        """Stand in for the real thing."""
+        name = cast("Host", target).name
+        self.asked.append(name)
+        if name.startswith("dead"):
+            await self.given_up.wait()
+            raise Retry("no answer")
+        yield cast("Connection", self)
+
+    def abort(self) -> None:
+        """See `Connection.abort`."""
+
+    def link(self, name: str) -> Callable[[], Coroutine[object, object, None]]:
+        """Give what connects to a host once."""
+
+        async def link() -> None:
+            host = Host(f"static:{name}", name, "192.0.2.1", "static")
+            with suppress(Retry):
+                async with linking.linked(host, self.house, 1, Hops()):
+                    self.linked.add(name)
+
+        return link
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> Network:
+    """Give a network in place of the real one."""
+    made = Network()
+    monkeypatch.setattr(linking, "connect", made.connect)
+    return made
+
+
+async def test_hosts_that_do_not_answer_keep_no_other_one_waiting(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The slots of those that take long go to the next ones, long before they are given up."""
+    monkeypatch.setattr(linking, "_PROMPT", 0.02)
+    async with anyio.create_task_group() as tasks:
+        for number in range(DEAD):
+            tasks.start_soon(network.link(f"dead-{number}"))
+        tasks.start_soon(network.link("alive"))
+        await until(lambda: network.linked == {"alive"}, PATIENCE)
+        assert len(network.asked) == DEAD + 1
+        tasks.cancel_scope.cancel()
+
+
+async def test_hosts_that_failed_have_slots_of_their_own(network: Network) -> None:
+    """Those that are tried again wait among themselves, and one that answers is no such host from then on."""
+    network.given_up.set()
+    async with anyio.create_task_group() as tasks:
+        for number in range(DEAD):
+            tasks.start_soon(network.link(f"dead-{number}"))
+    assert len(network.asked) == len(network.house.unreached) == DEAD
+    network.given_up = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        for number in range(DEAD):
+            tasks.start_soon(network.link(f"dead-{number}"))
+        await anyio.wait_all_tasks_blocked()
+        assert len(network.asked) == DEAD + 1
+        tasks.start_soon(network.link("alive"))
+        await anyio.wait_all_tasks_blocked()
+        assert network.linked == {"alive"}
+        tasks.cancel_scope.cancel()
+    network.house.unreached.add("static:alive")
+    await network.link("alive")()
+    assert "static:alive" not in network.house.unreached

@@ -1,0 +1,245 @@
+"""When a daemon scans a connected host, and which of the hosts of one storage it fetches from."""
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import anyio
+import pytest
+from msgspec.structs import replace
+
+from harvestd.convention.records import FileRecord
+from harvestd.convention.snapshot import Listing, Snapshot, TreeState
+from harvestd.harvest import bulk
+from harvestd.harvest.bell import Bell
+from harvestd.harvest.house import House
+from harvestd.harvest.lanes import Line
+from harvestd.harvest.monitor import Silent
+from harvestd.harvest.opening import opened_house
+from harvestd.harvest.session import Session
+from harvestd.harvest.turns import Leases
+from harvestd.inventory.provider import Host as Known
+from harvestd.remote.box import Glimpse, unseen
+from harvestd.settings import load
+from harvestd.store.root import DataRoot
+from support.scripted_box import PATHS, Change, Deed, Host, ScriptedBox
+from support.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+PATIENCE = 60.0
+RUN = "run_2025-08-20_03-31-43"
+LONG = timedelta(hours=1)
+SHORT = timedelta(milliseconds=200)
+
+
+class Pushing(ScriptedBox):
+    """A host that tells of changes by itself all the time, and counts how it is looked at."""
+
+    def __init__(self, host: Host, *, pushes: bool = False) -> None:
+        super().__init__(host, [], lambda: None)
+        self.scans = 0
+        self.heard = 0
+        self.blind = False
+        """Whether its roots are not there."""
+        self.pushes = pushes
+        self.on_scan: Callable[[], object] = lambda: None
+
+    def garble(self, path: str) -> None:
+        """Break the next two answers about a file."""
+        self._garbled[path] += 2
+
+    async def scan(self, glimpse: Glimpse = unseen) -> Snapshot:
+        """Show all, unless it is blind."""
+        self.scans += 1
+        self.on_scan()
+        if not self.blind:
+            return await super().scan(glimpse)
+        snapshot = await super().scan()
+        return replace(snapshot, listings=tuple(Listing(each.tree, TreeState.NO_ROOT) for each in snapshot.listings))
+
+    async def pushed(self) -> Snapshot:
+        """Tell that something changed, and not of what only a scan shows."""
+        self.heard += 1
+        return replace(await super().scan(), changed=True)
+
+    async def changed(self) -> None:
+        """Tell at once, or never."""
+        if not self.pushes:
+            await anyio.sleep_forever()
+
+
+@dataclass
+class Site:
+    """An open data root."""
+
+    house: House
+    root: DataRoot
+    scan_now: Bell
+
+    def session(self, name: str, box: Pushing) -> Callable[[], Coroutine[object, object, None]]:
+        """Give what works on one of the hosts of one storage until cancelled."""
+        known = Known(f"static:{name}", name, "127.0.0.1", "static", hardware="h100", storage="shared")
+
+        async def passed(_pending: int) -> None:
+            pass
+
+        async def watch() -> None:
+            session = Session(known, self.house, self.root, box, await box.facts())
+            await session.watch(self.scan_now, passed)
+
+        return watch
+
+    def poll(self, interval: timedelta) -> None:
+        """Let the time between two scans be this one."""
+        poll = self.house.settings.poll.model_copy(update={"interval": interval, "settle": timedelta()})
+        self.house.settings = self.house.settings.model_copy(update={"poll": poll})
+
+
+@pytest.fixture
+async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
+    """Open a data root; large files come by the hosts' own connections."""
+    config = tmp_path / "harvestd.toml"
+    lines = ["version = 1", f'data_root = "{tmp_path / "data"}"', "[naming]", 'default_experiment = "trial"']
+    config.write_text("\n".join([*lines, "[limits]", 'free_space = "1MiB"']) + "\n")
+
+    @asynccontextmanager
+    async def line(self: bulk.Bulk, _window: int) -> AsyncIterator[Line]:
+        yield Line(self._box, anyio.sleep_forever)
+
+    monkeypatch.setattr(bulk.Bulk, "_line", line)
+    async with opened_house(load(config, env={}), Silent()) as (house, root):
+        await house.knows.wait()
+        house.follows = True
+        yield Site(house, root, Bell())
+
+
+def written(*paths: str) -> Host:
+    """Give a host on which these files were written, all of one run if none is named."""
+    host = Host()
+    for path in paths or [path for path in PATHS if RUN in path]:
+        host.make(Change(Deed.WRITE, path))
+    return host
+
+
+async def test_host_that_pushes_without_end_is_scanned(site: Site) -> None:
+    """What it tells by itself may not be all, so a scan is due after each interval, however often it tells."""
+    site.poll(SHORT)
+    box = Pushing(written(), pushes=True)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(site.session("gpu-a", box))
+        await until(lambda: box.scans >= 5, PATIENCE)
+        assert box.heard > 5
+        tasks.cancel_scope.cancel()
+
+
+async def test_request_during_a_scan_is_not_lost(site: Site) -> None:
+    """Who asks for a scan while one is under way gets another one at once, not after an interval."""
+    site.poll(LONG)
+    box = Pushing(written())
+    box.on_scan = lambda: site.scan_now.ring() if box.scans == 1 else None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(site.session("gpu-a", box))
+        await until(lambda: box.scans >= 2, PATIENCE)
+        tasks.cancel_scope.cancel()
+
+
+async def test_what_could_not_be_read_is_tried_again_before_the_next_scan_is_due(site: Site) -> None:
+    """One answer about a file is broken: the next one is asked for after its pause, however long the interval is."""
+    site.poll(LONG)
+    metrics = f"eval_runs/{RUN}_gsm8k/step_final/t0/metrics.csv"
+    box = Pushing(written())
+    box.garble(metrics)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(site.session("gpu-a", box))
+        await until(lambda: any(Path(site.root.path).glob("*/eval_results/*/*/*/metrics.csv")), PATIENCE)
+        tasks.cancel_scope.cancel()
+
+
+async def test_host_that_lost_its_root_leaves_the_storage_to_one_that_sees_it(site: Site) -> None:
+    """Its link is fine, its mount is gone: what the other host of the storage shows comes by that one."""
+    site.poll(SHORT)
+    shared = written()
+    first, second = Pushing(shared), Pushing(shared)
+    knowledge = site.house.catalogue.knowledge
+
+    def arrived(line: str) -> bool:
+        return any(line in path.read_text() for path in Path(site.root.path).glob("*/training_run/logs/*"))
+
+    def is_log(file: FileRecord) -> bool:
+        return file.target.parts[-1] == "train_log.jsonl"
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(site.session("gpu-a", first))
+        await until(lambda: knowledge.runs_named(RUN), PATIENCE)
+        tasks.start_soon(site.session("gpu-b", second))
+        await until(lambda: second.scans >= 2, PATIENCE)
+        first.blind = True
+        await until(lambda: not site.house.harvesting.is_free("shared") and first.scans, PATIENCE)
+        shared.make(Change(Deed.APPEND, f"training_runs/{RUN}/logs/train_log.jsonl"))
+        await until(lambda: arrived(f'{{"line": {shared.ticks}}}'), PATIENCE)
+        await until(
+            lambda: [file.host for file in knowledge.files_from("shared") if is_log(file)] == ["gpu-b"], PATIENCE
+        )
+        # It sees again: the other one goes on, and nothing is fetched twice.
+        first.blind = False
+        scans = first.scans
+        await until(lambda: first.scans > scans + 2, PATIENCE)
+        shared.make(Change(Deed.APPEND, f"training_runs/{RUN}/logs/train_log.jsonl"))
+        await until(lambda: arrived(f'{{"line": {shared.ticks}}}'), PATIENCE)
+        tasks.cancel_scope.cancel()
+
+
+async def test_root_that_no_host_sees_changes_no_leader(site: Site) -> None:
+    """Where the other host does not see it either, nothing is gained by changing."""
+    site.poll(SHORT)
+    shared = written()
+    first, second = Pushing(shared), Pushing(shared)
+    released = site.house.harvesting.released
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(site.session("gpu-a", first))
+        await until(lambda: first.scans >= 1, PATIENCE)
+        tasks.start_soon(site.session("gpu-b", second))
+        await until(lambda: second.scans >= 1, PATIENCE)
+        first.blind = second.blind = True
+        before = first.scans, second.scans
+        # The first look may still have shown what the other one had lost by then.
+        await until(lambda: first.scans > before[0] + 3 and second.scans > before[1] + 3, PATIENCE)
+        version, before = released.version, (first.scans, second.scans)
+        await until(lambda: first.scans > before[0] + 3 and second.scans > before[1] + 3, PATIENCE)
+        assert released.version == version
+        tasks.cancel_scope.cancel()
+
+
+async def test_lease_is_free_after_every_cancellation() -> None:
+    """A host that waits for the storage while another one gives it up, and is cancelled then, leaves nothing held."""
+    leases, storage = Leases(), "shared"
+
+    async def wait() -> None:
+        await leases.wait_free(storage)
+        with leases.held(storage, "gpu-b"):
+            await anyio.sleep_forever()
+
+    for turns in range(6):
+        async with anyio.create_task_group() as tasks:
+            with leases.held(storage, "gpu-a"):
+                tasks.start_soon(wait)
+                await anyio.wait_all_tasks_blocked()
+            for _ in range(turns):
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+        assert leases.is_free(storage)
+
+
+async def test_ring_that_came_while_busy_is_heard() -> None:
+    """A task that remembers the version that it saw last misses no ring."""
+    bell = Bell()
+    before = bell.version
+    bell.ring()
+    with anyio.fail_after(PATIENCE):
+        assert await bell.wait(before) == before + 1
+    with anyio.move_on_after(0.01) as scope:
+        await bell.wait(bell.version)
+    assert scope.cancelled_caught
