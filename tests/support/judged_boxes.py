@@ -10,9 +10,11 @@ from harvestd.convention.artifacts import DATASETS
 from harvestd.convention.circumstances import Circumstances, Outside
 from harvestd.convention.evidence import Damaged, Evidence, Look, run_state
 from harvestd.convention.judging import judge
+from harvestd.convention.links import LinkTarget, links_out
 from harvestd.convention.lives import Life
-from harvestd.convention.losing import losses_of
+from harvestd.convention.losing import link_losses, losses_of
 from harvestd.convention.requests import Request, RequestKind
+from harvestd.convention.selection import waived_places
 from harvestd.convention.sightings import Sightings
 from harvestd.convention.snapshot import Tree
 from harvestd.convention.survey import survey
@@ -67,6 +69,8 @@ class Scene:
     written_elsewhere: set[str] = field(default_factory=set)
     """Paths of runs, from the tree on."""
     accepted: frozenset[LossKind] = frozenset()
+    links: dict[str, LinkTarget] = field(default_factory=dict)
+    """What the host says of its links, by their places."""
 
     def bring(self) -> None:
         """Bring home everything that is wanted now."""
@@ -101,7 +105,16 @@ class Scene:
         ]
         return Evidence(
             connected=self.connected,
-            look=Look(listings, plan, self.age, whole=self.whole, rejected=self.rejected) if self.looked else None,
+            look=Look(
+                listings,
+                plan,
+                self.age,
+                whole=self.whole,
+                rejected=self.rejected,
+                waived=waived_places(listings, home.selection),
+            )
+            if self.looked
+            else None,
             roots=self.roots,
             devices=self.devices,
             seen=self.seen,
@@ -112,7 +125,10 @@ class Scene:
             failing=self.failing,
             damaged=self.damaged,
             transfers=self.transfers,
-            losses=losses_of(seen, plan, box.storage, knowledge, DATASETS),
+            losses=(
+                *losses_of(seen, plan, box.storage, knowledge, DATASETS),
+                *link_losses(links_out(seen, listings), self.links),
+            ),
             through=self.through,
             circumstances=self.told,
             accepted=self.accepted,

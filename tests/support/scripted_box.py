@@ -7,7 +7,7 @@ of the changes were made there.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,6 +16,8 @@ from typing import Final
 
 import anyio
 
+from harvestd.convention.layout import SymbolicLink
+from harvestd.convention.links import LinkTarget
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.snapshot import Entry, EntryType, Listing, Snapshot, Tree, TreeKind, TreeState, Version
 from harvestd.errors import Retry
@@ -216,6 +218,10 @@ class ScriptedBox:
     async def circumstances(self, lately: timedelta) -> Circumstances:  # noqa: ARG002  (the contract's)
         """Know nothing."""
         return Circumstances()
+
+    async def link_targets(self, links: Sequence[SymbolicLink]) -> Mapping[str, LinkTarget]:  # noqa: ARG002  (the contract's)
+        """Know nothing."""
+        return {}
 
     @asynccontextmanager
     async def reading(self, requests: Sequence[ReadRequest]) -> AsyncIterator[AsyncIterator[ReadEvent]]:

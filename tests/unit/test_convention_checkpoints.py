@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.selection import CheckpointPolicy, Selection
-from support.box_trees import DIRECTORY, Box, Home, T, reasons, targets
+from support.box_trees import DIRECTORY, ROOT, Box, Home, T, reasons, targets
 
 RUN = f"training_runs/{T}"
 
@@ -85,7 +85,8 @@ def test_the_rolling_checkpoint_moves_on() -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["step_60", "..", ".", "/etc", "../x", "", "x" * 300, "a\0b", "step_\udcff", "step_final/"]
+    "target",
+    ["step_60", "..", ".", "/etc", "../x", "", "x" * 300, "a\0b", "step_\udcff", f"/x/{T}/training_state/step_final"],
 )
 def test_a_link_to_what_is_not_here_is_only_on_record(target: str, box: Box, home: Home) -> None:
     """step_latest is made at home only where it leads to a checkpoint that is here; nothing else it says matters."""
@@ -101,6 +102,24 @@ def test_a_link_follows_its_source(box: Box) -> None:
     home = Home(Selection(checkpoint=CheckpointPolicy.ALL))
     home.settle_all([box])
     box.link(f"{RUN}/training_state/step_latest", "step_40")
+    assert [link.target for link in home.plan(box).links] == ["step_40"]
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "step_40/",
+        "./step_40",
+        "../training_state/step_40",
+        f"{ROOT}/{RUN}/training_state/step_40",
+        f"/mnt/real/{RUN}/training_state/step_40/",
+    ],
+)
+def test_a_link_may_say_its_sibling_in_many_ways(target: str, box: Box) -> None:
+    """step_latest leads to the checkpoint beside it however the host wrote that: at home it is a relative link."""
+    home = Home(Selection(checkpoint=CheckpointPolicy.ALL))
+    home.settle_all([box])
+    box.link(f"{RUN}/training_state/step_latest", target)
     assert [link.target for link in home.plan(box).links] == ["step_40"]
 
 

@@ -14,6 +14,7 @@ LEAF = "qwen2_5_15_gsm8k_finetuned/step_10_gsm8k_r1_template/temp0.7_p1.0_r8"
 BASE = "eval_runs/qwen2_5_15_gsm8k_finetuned/step_base_full_gsm8k_r1_template/temp0.7_p1.0_r8"
 UNNAMED = "not below a directory that names a run or a model"
 UNKNOWN = "not part of the convention"
+UNFINISHED = "rule: unfinished file or core dump"
 
 Context = Callable[[Box], None]
 
@@ -159,12 +160,13 @@ LEFT_OUT = [
     (run, f"{RUN}/tensorboard/x/profile.json", UNKNOWN),
     (run, f"{RUN}/tensorboard/profile.json", UNKNOWN),
     (run, f"{RUN}/config.yaml.tmp", "rule: temporary file"),
-    (run, f"{RUN}/config.yaml~", "rule: temporary file"),
+    (run, f"{RUN}/config.yaml~", UNFINISHED),
     (run, f"{RUN}/.config.yaml.swp", "rule: temporary file"),
-    (run, f"{RUN}/core.4242", "rule: temporary file"),
-    (run, f"{RUN}/logs/.nfs000123", "rule: temporary file"),
-    (finished, f"{RUN}/training_state/step_final/optimizer.pt.part", "rule: temporary file"),
-    (run, f"{RUN}/wandb/run-1/files/x", "rule: wandb is never wanted"),
+    (run, f"{RUN}/core.4242", UNFINISHED),
+    (run, f"{RUN}/core.py", UNKNOWN),
+    (run, f"{RUN}/logs/.nfs000123", UNFINISHED),
+    (finished, f"{RUN}/training_state/step_final/optimizer.pt.part", UNFINISHED),
+    (run, f"{RUN}/wandb/run-1/files/x", "rule: W&B's files are not fetched"),
     (run, f"{RUN}/logs/.ipynb_checkpoints/train_log.jsonl", "rule: .ipynb_checkpoints is never wanted"),
     (run, f"{RUN}/config.yaml/x", UNKNOWN),
     (run, f"{RUN}/README.md", UNKNOWN),
@@ -185,7 +187,7 @@ LEFT_OUT = [
     (evaluated, f"{EVAL}/{LEAF}/notes.txt", UNKNOWN),
     (evaluated, f"{EVAL}/{LEAF}/metrics.csv.tmp", "rule: temporary file"),
     (evaluated, f"{EVAL}/elsewhere/run_meta.json", "no metrics.csv beside it"),
-    (evaluated, f"{EVAL}/wandb/metrics.csv", "rule: wandb is never wanted"),
+    (evaluated, f"{EVAL}/wandb/metrics.csv", "rule: W&B's files are not fetched"),
     (run, "eval_runs/metrics.csv", UNNAMED),
     (run, "eval_runs/mine/temp0.7_p1.0_r8/metrics.csv", UNNAMED),
     (run, "eval_runs/qwen_gsm8k_finetuned/metrics.csv", UNNAMED),
@@ -258,6 +260,15 @@ CHOICES: list[tuple[Selection, Context, str, str | None]] = [
         'rule: select.exclude "*.md"',
     ),
     (Selection(exclude=("nothing",)), run, f"{RUN}/config.yaml", None),
+    (Selection(include=("logs/*",)), run, f"{RUN}/logs/stdout.txt", None),
+    (Selection(include=("logs/*",)), run, f"{RUN}/logs/rollouts.jsonl", None),
+    (Selection(include=("*.wandb",)), run, f"{RUN}/wandb/offline-run-1/run-1.wandb", None),
+    (Selection(include=("core.*",)), run, f"{RUN}/core.4242", None),
+    (Selection(include=("notes.txt",)), evaluated, f"{EVAL}/notes.txt", None),
+    (Selection(include=("*/notes.txt",)), evaluated, f"{EVAL}/{LEAF}/notes.txt", None),
+    (Selection(include=("*.gz",)), evaluated, f"{EVAL}/{LEAF}/records.jsonl.gz", None),
+    (Selection(include=("notes.txt",)), run, f"{RUN}/logs/notes.txt", UNKNOWN),
+    (Selection(include=("*",), exclude=("*.txt",)), run, f"{RUN}/notes.txt", 'rule: select.exclude "*.txt"'),
 ]
 
 
@@ -290,7 +301,7 @@ def test_what_is_no_file_is_listed_and_never_opened(box: Box) -> None:
     box.add_run()
     box.link(f"{RUN}/logs/shadow", "/etc/shadow")
     box.special(f"{RUN}/tensorboard/pipe")
-    box.pruned(f"{RUN}/wandb", 5 * MIB)
+    box.pruned(f"{RUN}/.cache", 5 * MIB)
     box.pruned(f"{RUN}/.git")
     box.link("training_runs/latest", T)
     box.special("eval_runs/socket")
@@ -302,7 +313,7 @@ def test_what_is_no_file_is_listed_and_never_opened(box: Box) -> None:
     assert reasons(plan, "training_runs/latest") == ["a link: never followed"]
     assert reasons(plan, "eval_runs/socket") == ["not a regular file: never opened"]
     sizes = {each.place.removeprefix(f"{ROOT}/"): each.size for found in plan.left_out.values() for each in found}
-    assert sizes[f"{RUN}/wandb"] == 5 * MIB
+    assert sizes[f"{RUN}/.cache"] == 5 * MIB
     assert sizes[f"{RUN}/.git"] is None
 
 
@@ -397,7 +408,7 @@ def test_many_entries_of_one_directory_are_one_line(box: Box) -> None:
     found = [each for entries in plan.left_out.values() for each in entries]
     assert {(each.place.removeprefix(f"{ROOT}/"), each.size, each.entries) for each in found} == {
         (f"{EVAL}/{LEAF}", 1000, 500),
-        (f"{RUN}/logs", 0, 500),
+        (f"{RUN}/logs", None, 500),
         ("training_runs", 1500, 500),
     }
     assert all("counted together" in each.reason for each in found)

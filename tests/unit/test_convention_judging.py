@@ -9,17 +9,19 @@ from msgspec.structs import replace
 from harvestd.convention.circumstances import Carrier, CarrierState, Checkout, Circumstances, Outside
 from harvestd.convention.evidence import Damaged, Evidence
 from harvestd.convention.judging import judge
+from harvestd.convention.links import LinkTarget
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.requests import RequestKind
 from harvestd.convention.selection import CheckpointPolicy, Selection
 from harvestd.convention.snapshot import TreeState
 from harvestd.convention.verdict import Answer, LossKind, ReasonKind
 from support.box_trees import EVALS, MIB, ROOT, TRAINING, T
-from support.judged_boxes import EVAL, LEAF, NOBODY, RUN, Scene, drained, sizes
+from support.judged_boxes import DISK, EVAL, LEAF, NOBODY, RUN, Scene, drained, sizes
 
 Change = Callable[[Scene], object]
 LOG = f"{RUN}/logs/train_log.jsonl"
 OTHER = "run_2025-08-21_10-00-00"
+OFFLINE = "wandb/offline-run-20250820_033150-ab12cd34/run-ab12cd34"
 R, L = ReasonKind, LossKind
 RECORDS = f"{LEAF}/records.jsonl.gz"
 CHECKPOINT = 100 * MIB + 900
@@ -72,6 +74,34 @@ def begin_other(scene: Scene, *, age: float = 3600.0) -> None:
     """Begin another run, which goes on."""
     scene.box.add_run(f"training_runs/{OTHER}")
     scene.box.file(f"training_runs/{OTHER}/logs/train_log.jsonl", age=age)
+
+
+def linked_twice(scene: Scene) -> None:
+    """Have a link in a run to another link, which leads out of the tree."""
+    scene.box.link(f"{RUN}/data", "../shared/set")
+    scene.box.link("training_runs/shared", "/mnt/shared")
+
+
+def litter_for_evals(scene: Scene) -> None:
+    """Let nothing but litter stand where evals would, and never have seen anything else."""
+    scene.box.entries[EVALS] = {}
+    scene.box.file("eval_runs/x.tmp")
+    del scene.devices[str(EVALS)]
+
+
+def link(name: str, target: str) -> Change:
+    """Have a link in the run."""
+    return lambda scene: scene.box.link(f"{RUN}/{name}", target)
+
+
+def excluding(*patterns: str) -> Change:
+    """Let the operator exclude these."""
+    return setting_selection(Selection(exclude=patterns))
+
+
+def setting_selection(selection: Selection) -> Change:
+    """Let the operator select this."""
+    return lambda scene: setattr(scene.home, "selection", selection)
 
 
 def unmount(scene: Scene) -> None:
@@ -220,6 +250,12 @@ SITUATIONS = (
     unsafe("another device", setting(devices_now={TRAINING: 77, EVALS: 2049}), R.ROOT_CHANGED),
     unsafe("another device at the root", telling(devices={ROOT: 77}), R.ROOT_CHANGED),
     unsafe("a device that nobody can tell", setting(devices_now={}), R.ROOT_CHANGED),
+    safe("a tree with litter alone, on its root's device", litter_for_evals),
+    unsafe(
+        "a tree with litter alone, on a device of its own",
+        then(litter_for_evals, setting(devices_now={TRAINING: DISK, EVALS: 77})),
+        R.ROOT_CHANGED,
+    ),
     unsafe("a device that was never noted", setting(devices={}), R.ROOT_CHANGED),
     unsafe(
         "one tree is gone",
@@ -284,9 +320,70 @@ SITUATIONS = (
     unsafe("a run that may still write", then_bring(begin_other, telling(gpu_processes=1)), R.RUNNING, R.GPU_BUSY),
     unsafe("a run that wrote just now", then_bring(writing_now), R.RUNNING),
     safe("a run that died without a checkpoint", then_bring(begin_other)),
-    safe("a husk", lambda s: s.box.file(f"training_runs/{OTHER}/tensorboard/events.out.tfevents.1.gpu-a.1.0")),
+    safe(
+        "an empty husk",
+        lambda s: s.box.file(f"training_runs/{OTHER}/tensorboard/events.out.tfevents.1.gpu-a.1.0", 0),
+    ),
+    losing(
+        "a husk with TensorBoard's",
+        lambda s: s.box.file(f"training_runs/{OTHER}/tensorboard/events.out.tfevents.1.gpu-a.1.0"),
+        L.OUTSIDE_FILES,
+    ),
     losing("a husk with a log", lambda s: s.box.file(f"training_runs/{OTHER}/logs/train_log.jsonl"), L.OUTSIDE_FILES),
-    safe("what a rule leaves out", lambda s: s.box.files(f"{RUN}/logs/rollouts_1.jsonl", f"{RUN}/x.tmp")),
+    safe("litter", lambda s: s.box.files(f"{RUN}/x.tmp", f"{RUN}/.config.yaml.swp", f"{RUN}/__pycache__/a.pyc")),
+    losing("rollouts", lambda s: s.box.file(f"{RUN}/logs/rollouts_1.jsonl"), L.ROLLOUTS),
+    losing("a file called as core dumps are", lambda s: s.box.file(f"{RUN}/core.py"), L.OUTSIDE_FILES),
+    losing("a core dump", lambda s: s.box.file(f"{RUN}/core.4242"), L.OUTSIDE_FILES),
+    losing("a repository that was not listed", lambda s: s.box.pruned(f"{RUN}/.git"), L.OUTSIDE_FILES),
+    safe(
+        "what the operator excludes",
+        then(
+            lambda s: s.box.files(f"{RUN}/logs/rollouts_1.jsonl", f"{RUN}/notes.txt", f"{RUN}/wandb/run-1/a.wandb"),
+            lambda s: s.box.pruned(f"{RUN}/.git"),
+            lambda s: s.box.link(f"{RUN}/data", "/data"),
+            lambda s: s.box.shut(f"{RUN}/private"),
+            excluding("rollouts*", "notes.txt", "wandb", ".git", "data", "private"),
+        ),
+    ),
+    losing("an offline run of W&B's", lambda s: s.box.file(f"{RUN}/{OFFLINE}.wandb", 700), L.WANDB),
+    safe("one that was synced", lambda s: s.box.files(f"{RUN}/{OFFLINE}.wandb", f"{RUN}/{OFFLINE}.wandb.synced")),
+    losing(
+        "one that went on after it was synced",
+        then(
+            lambda s: s.box.file(f"{RUN}/{OFFLINE}.wandb", age=3000.0),
+            lambda s: s.box.file(f"{RUN}/{OFFLINE}.wandb.synced", age=3600.0),
+        ),
+        L.WANDB,
+    ),
+    losing("a run behind a link", lambda s: s.box.link(f"training_runs/{OTHER}", f"/ephemeral/{OTHER}"), L.LINKS),
+    losing("a link within a run", lambda s: s.box.link(f"{RUN}/data", "/data/set"), L.LINKS),
+    losing("a link that can't be read", lambda s: s.box.link(f"{RUN}/data", ""), L.LINKS),
+    losing("links that lead to each other", then(link("a", "b"), link("b", "a")), L.LINKS),
+    safe("a link to what is here", lambda s: s.box.link("training_runs/latest", f"{ROOT}/{RUN}")),
+    safe("a link to an eval", lambda s: s.box.link("eval_runs/latest", f"{T}_gsm8k")),
+    safe(
+        "a link that the host resolves to a watched tree",
+        then(
+            lambda s: s.box.link(f"{RUN}/evals", "../../eval_runs"),
+            lambda s: s.links.update({f"{ROOT}/{RUN}/evals": LinkTarget("../../eval_runs", str(EVALS), watched=True)}),
+        ),
+    ),
+    losing(
+        "a link that led elsewhere when it was resolved",
+        then(
+            lambda s: s.box.link(f"{RUN}/evals", "/mnt/evals"),
+            lambda s: s.links.update({f"{ROOT}/{RUN}/evals": LinkTarget("../../eval_runs", str(EVALS), watched=True)}),
+        ),
+        L.LINKS,
+    ),
+    losing("a link through another to nowhere", linked_twice, L.LINKS),
+    losing("a link that survives with no other box", then(SHARED, linked_twice), L.LINKS),
+    unsafe(
+        "a tree that is a link to nowhere",
+        lambda s: s.box.states.update({EVALS: TreeState.BROKEN_LINK}),
+        R.ROOT_MISSING,
+        R.ROOT_CHANGED,
+    ),
     losing("what no rule knows", lambda s: s.box.file(f"{RUN}/notes.txt"), L.OUTSIDE_FILES),
     safe("an ignored run", then(asking(RequestKind.IGNORE), lambda s: s.box.grow(LOG, 50))),
     # who is there
@@ -306,7 +403,7 @@ SITUATIONS = (
     ),
     # losses
     losing("a checkpoint that no eval refers to", step_20, L.CHECKPOINTS),
-    safe("a checkpoint that an eval refers to", then_bring(step_20, eval_of_20)),
+    losing("a checkpoint that an eval refers to", then_bring(step_20, eval_of_20), L.EVALUATED_CHECKPOINTS),
     losing("a checkpoint of the step of another run's eval", then_bring(step_20, strangers_eval_of_20), L.CHECKPOINTS),
     safe("every checkpoint is here", then_bring(with_policy(CheckpointPolicy.ALL, "step_20", "step_40"))),
     losing("no checkpoint is wanted", with_policy(CheckpointPolicy.NONE, "step_20"), L.CHECKPOINTS),
@@ -362,6 +459,49 @@ def test_every_reason_and_every_loss_is_in_the_table() -> None:
     assert {kind for each in SITUATIONS for kind in each.reasons} == set(ReasonKind)
     assert {kind for each in SITUATIONS for kind in each.losses} == set(LossKind)
     assert len(SITUATIONS) > 40
+
+
+def test_a_link_is_lost_with_what_the_host_can_tell_of_it() -> None:
+    """The loss names the link and what it leads to; its size is the target's, and unknown where nothing is there."""
+    scene = drained()
+    for name, told in (
+        ("a", None),
+        ("b", LinkTarget("/mnt/x", "/data/x", size=700)),
+        ("c", LinkTarget("/mnt/x", "/mnt/x", there=False)),
+    ):
+        scene.box.link(f"{RUN}/{name}", "/mnt/x")
+        if told is not None:
+            scene.links[f"{ROOT}/{RUN}/{name}"] = told
+    assert [(loss.what.partition(f"{RUN}/")[2], loss.size) for loss in scene.verdict().losses] == [
+        ("a -> /mnt/x", None),
+        ("b -> /data/x", 700),
+        ("c -> /mnt/x, which is not there now", None),
+    ]
+
+
+def test_of_many_losses_one_unknown_size_makes_the_sum_unknown() -> None:
+    """What is counted together has a size only where each part has one."""
+    scene = drained()
+    for n in range(70):
+        scene.box.file(f"training_runs/junk_{n:02}/x/y{n}", 10)
+        scene.box.file(f"training_runs/run_2025-08-22_10-00-{n % 60:02}/odd_{n}.bin", 10)
+    assert sizes(scene.verdict())[L.OUTSIDE_FILES] == 1400
+    scene.box.pruned(f"{RUN}/.git")
+    assert sizes(scene.verdict())[L.OUTSIDE_FILES] is None
+
+
+def test_whoever_accepts_checkpoints_accepts_those_that_were_evaluated() -> None:
+    """The other way round it does not hold."""
+    scene = drained()
+    then_bring(step_20, eval_of_20)(scene)
+    assert not scene.verdict().is_safe
+    scene.accepted = frozenset({L.CHECKPOINTS})
+    assert scene.verdict().is_safe
+    scene.accepted = frozenset({L.EVALUATED_CHECKPOINTS})
+    assert scene.verdict().is_safe
+    step_20_of_other = f"training_runs/{OTHER}"
+    scene.box.add_checkpoint("step_20", step_20_of_other)
+    assert not scene.verdict().is_safe
 
 
 def test_nothing_known_is_not_safe() -> None:

@@ -3,6 +3,9 @@
 import pytest
 
 from harvestd.convention.selection import Exclusion, Exclusions, Selection
+from harvestd.convention.verdict import LossKind
+
+WANDB_FILES = "rule: W&B's files are not fetched"
 
 
 def pattern(text: str, depth: int) -> Exclusion:
@@ -13,10 +16,19 @@ def pattern(text: str, depth: int) -> Exclusion:
 CASES = [
     ((), ("a", "b", "c.csv"), None),
     ((), ("a", "b.tmp"), Exclusion("rule: temporary file", 2)),
-    ((), ("wandb", "b.tmp"), Exclusion("rule: temporary file", 2)),
-    ((), ("a", "wandb", ".git", "c"), Exclusion("rule: wandb is never wanted", 2)),
-    ((), ("a", "wandb"), Exclusion("rule: wandb is never wanted", 2)),
-    (("a",), ("a", "wandb", "c"), Exclusion("rule: wandb is never wanted", 2)),
+    ((), ("a", "b.part"), Exclusion("rule: unfinished file or core dump", 2, LossKind.OUTSIDE_FILES)),
+    ((), ("a", "core"), Exclusion("rule: unfinished file or core dump", 2, LossKind.OUTSIDE_FILES)),
+    ((), ("a", "core.123"), Exclusion("rule: unfinished file or core dump", 2, LossKind.OUTSIDE_FILES)),
+    ((), ("a", "core.py"), None),
+    ((), ("a", "core.1.yaml"), None),
+    ((), ("a", ".git", "c", "d"), Exclusion("rule: .git is never wanted", 2, LossKind.OUTSIDE_FILES)),
+    ((), ("__pycache__", "c"), Exclusion("rule: __pycache__ is never wanted", 1)),
+    ((), ("a", "wandb"), Exclusion(WANDB_FILES, 2, LossKind.WANDB)),
+    ((), ("a", "wandb", "c"), Exclusion(WANDB_FILES, 2, LossKind.WANDB)),
+    ((), ("a", "wandb", "run-1", "files", "c"), Exclusion(WANDB_FILES, 3, LossKind.WANDB)),
+    (("a",), ("a", "wandb", "c"), pattern("a", 1)),
+    (("wandb",), ("a", "wandb", "c"), pattern("wandb", 2)),
+    (("*.tmp",), ("a", "b.tmp"), pattern("*.tmp", 2)),
     (("b", "a"), ("a", "b", "c"), pattern("b", 2)),
     (("*.csv", "a"), ("a", "b", "c.csv"), pattern("*.csv", 3)),
     (("*.csv", "a"), ("a", "b", "c.txt"), pattern("a", 1)),
@@ -32,7 +44,7 @@ CASES = [
 def test_a_file_is_excluded_by_the_first_rule_that_fits(
     exclude: tuple[str, ...], path: tuple[str, ...], expected: Exclusion | None
 ) -> None:
-    """Temporaries, other tools' directories, the operator's patterns; of each the topmost, whatever was asked first."""
+    """The operator's patterns, litter, other tools' directories; of each the topmost, whatever was asked first."""
     exclusions = Exclusions(Selection(exclude=exclude), ("top",))
     assert exclusions.of_file(path) == expected
     exclusions.of_file((*path[:-1], "other"))
@@ -46,4 +58,18 @@ def test_a_directory_is_no_temporary_file() -> None:
     """A directory may have a name that a temporary file would have."""
     exclusions = Exclusions(Selection())
     assert exclusions.of_directory(("run.tmp",)) is None
-    assert exclusions.of_directory(("run.tmp", "wandb", "x")) == Exclusion("rule: wandb is never wanted", 2)
+    assert exclusions.of_directory(("run.tmp", ".cache", "x")) == Exclusion(
+        "rule: .cache is never wanted", 2, LossKind.OUTSIDE_FILES
+    )
+
+
+def test_what_is_included_is_excluded_by_no_rule_but_the_operators() -> None:
+    """`select.include` names files below a run or eval directory; outside of these it means nothing."""
+    selection = Selection(include=("logs/*", "wandb/*.wandb"), exclude=("secret*",))
+    exclusions = Exclusions(selection, ("run",))
+    assert exclusions.of_file(("logs", "a.tmp")) is None
+    assert exclusions.of_file(("wandb", "offline-run-1", "run-1.wandb")) is None
+    assert exclusions.of_file(("wandb", "debug.log")) is not None
+    assert exclusions.of_file(("logs", "secret.txt")) == pattern("secret*", 2)
+    assert exclusions.includes(("logs", "x"))
+    assert not Exclusions(selection).includes(("logs", "x"))

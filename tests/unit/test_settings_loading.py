@@ -172,7 +172,10 @@ at_most_per_hour = 0
         "hosts[1].name": "is required",
         "hosts[gpu-c].port": "must be a whole number",
         "hosts[gpu-c].name": "is the name of another host, too",
-        "verdict.accept_loss[0]": "must be 'checkpoints', 'records', 'outside_files' or 'uncommitted_work'",
+        "verdict.accept_loss[0]": (
+            "must be 'checkpoints', 'evaluated_checkpoints', 'records', 'rollouts', 'wandb', 'links', "
+            "'outside_files' or 'uncommitted_work'"
+        ),
         "release.at_most_per_hour": "must be at least 1",
     }
 

@@ -184,6 +184,9 @@ def _tree(listing: Listing) -> Finding:
     if listing.state is TreeState.NO_ROOT:
         hint = "is its file system mounted? Otherwise set remote.roots, or roots in the host's table"
         return Finding("root", f"{tree.root} does not exist", ok=False, hint=hint)
+    if listing.state is TreeState.BROKEN_LINK:
+        hint = "is what it leads to mounted? Otherwise set remote.training_dirs and remote.eval_dirs"
+        return Finding("tree", f"{tree} is a link that leads to no directory", ok=False, hint=hint)
     if listing.state is TreeState.DENIED:
         return Finding("tree", f"{tree} can't be read", ok=False, hint="may the box's user list it?")
     if listing.state is TreeState.TWIN:

@@ -15,6 +15,8 @@ class Kind(StrEnum):
     RUN_META = "run_meta"
     SUMMARY = "summary"
     RECORDS = "records"
+    INCLUDED = "included"
+    """Not part of the convention, and wanted by `select.include`."""
 
 
 class Value(IntEnum):
@@ -38,16 +40,24 @@ VALUE: dict[Kind, Value] = {
     Kind.TENSORBOARD: Value.TENSORBOARD,
     Kind.CHECKPOINT: Value.CHECKPOINT,
     Kind.RECORDS: Value.BY_HAND,
+    Kind.INCLUDED: Value.BY_HAND,
 }
 
 GROWING = frozenset({Kind.TRAIN_LOG, Kind.TENSORBOARD})
 """Kinds that are appended to and grow in place at home; every other kind moves into place whole."""
 
-PRUNED_DIRECTORIES = frozenset({".ipynb_checkpoints", "wandb", "__pycache__", ".git", ".cache"})
-"""Directories that a box is asked to count but not to list."""
+LITTER_DIRECTORIES = frozenset({".ipynb_checkpoints", "__pycache__"})
+LITTER_FILES = ("*.tmp", "*.sw[nop]", "#*#", ".#*")
+"""With `LITTER_DIRECTORIES` all that is given up without a word of the operator's: caches and editors' swap files."""
 
-TEMPORARY_FILES = ("*.tmp", "*.part", "*.swp", "*~", ".nfs*", "core", "core.*")
-"""Names of files that somebody is in the middle of writing, or left behind by a crash."""
+PRUNED_DIRECTORIES = LITTER_DIRECTORIES | {".git", ".cache"}
+"""Directories that a host is asked to count but not to list."""
+
+UNFINISHED_FILES = ("*.part", "*~", ".nfs*", "core")
+"""Names of files that a program is in the middle of writing, or left behind by a crash. Not fetched, but no litter.
+
+`core.PID` is one, too; core.py and core.yaml are not.
+"""
 
 DATASETS = ("gsm8k_r1_template", "gsm8k_latex", "gsm8k", "mathmix", "math", "short")
 """The datasets that names are anchored on; the operator can add more."""

@@ -9,9 +9,11 @@ from harvestd.convention.leftovers import NO_METRICS, UNKNOWN, Leftovers
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.patterns import EvalStep, Finetuned, RunName, eval_step, finetuned, is_finetuned, run_name
 from harvestd.convention.requests import RECORDS_FILES
-from harvestd.convention.selection import Exclusion, Exclusions, Selection
+from harvestd.convention.selection import INCLUDED, Exclusion, Exclusions, Selection
 from harvestd.convention.snapshot import Entry, EntryType, Tree, Version
 from harvestd.convention.values import Immutable
+from harvestd.convention.verdict import LossKind
+from harvestd.convention.wandb import synced_runs
 
 _RECORDS = frozenset(RECORDS_FILES)
 _MARKERS = ("run_meta.json", "summary.json")
@@ -23,10 +25,13 @@ _TOP_KINDS = {
     "metadata.json": Kind.EVAL_CONFIG,
 }
 _CONSOLIDATED = {"consolidated_metrics.csv": Kind.METRICS, "consolidated_summary.json": Kind.SUMMARY}
-_UNKNOWN = Exclusion(UNKNOWN)
+_UNKNOWN = Exclusion(UNKNOWN, loss=LossKind.OUTSIDE_FILES)
 NO_RECORDS = "rule: select.records = false"
 """Why records are left out, until somebody asks for them."""
-_REASONS = {kind: f"{kind} is always wanted" for kind in Kind} | {Kind.RECORDS: "rule: select.records = true"}
+_REASONS = {kind: f"{kind} is always wanted" for kind in Kind} | {
+    Kind.RECORDS: "rule: select.records = true",
+    Kind.INCLUDED: INCLUDED,
+}
 
 _Parts = tuple[str, ...]
 
@@ -71,7 +76,7 @@ def eval_kind(rest: tuple[str, ...], *, in_leaf: bool, selection: Selection) -> 
     if rest[0] == "results" and depth == 2 and name in _CONSOLIDATED:  # noqa: PLR2004  (results/NAME)
         return _CONSOLIDATED[name]
     if name in _LEAF_KINDS:
-        return _LEAF_KINDS[name] if in_leaf else Exclusion(NO_METRICS, depth)
+        return _LEAF_KINDS[name] if in_leaf else Exclusion(NO_METRICS, depth, LossKind.OUTSIDE_FILES)
     return _UNKNOWN
 
 
@@ -81,14 +86,16 @@ def understand_eval(
     """Sort everything below one eval directory into leaves, single files and leftovers; `entries` in any order."""
     depth = len(home.path.parts)
     leftovers = Leftovers(tree, depth)
-    exclusions = Exclusions(selection, home.path.parts)
+    entries = sorted(entries, key=lambda entry: entry.path.parts)
+    exclusions = Exclusions(selection, home.path.parts, synced_runs(entries, depth))
+    special: list[Entry] = []
     files: list[tuple[Entry, _Parts, Exclusion | None]] = []
-    for entry in sorted(entries, key=lambda entry: entry.path.parts):
+    for entry in entries:
         rest = entry.path.parts[depth:]
         if entry.type is EntryType.FILE:
             files.append((entry, rest, exclusions.of_file(rest)))
         elif entry.type is not EntryType.DIRECTORY:
-            leftovers.add_special(entry)
+            special.append(entry)
     leaves = {rest[:-1] for _, rest, exclusion in files if rest[-1] == "metrics.csv" and exclusion is None}
     found: list[Wanted] = []
     records: list[Wanted] = []
@@ -96,6 +103,8 @@ def understand_eval(
     for entry, rest, exclusion in files:
         directory = rest[:-1]
         kind = exclusion or eval_kind(rest, in_leaf=directory in leaves, selection=selection)
+        if exclusion is None and isinstance(kind, Exclusion) and exclusions.includes(rest):
+            kind = Kind.RECORDS if rest[-1] in _RECORDS else Kind.INCLUDED
         if rest[-1] in _RECORDS:
             witnesses.setdefault(directory, []).append(entry.version)
         if not isinstance(kind, Exclusion):
@@ -105,8 +114,9 @@ def understand_eval(
         leftovers.add(entry, kind)
         if kind.reason == NO_RECORDS:
             records.append(Wanted(Source(tree, entry.path, entry.version), Kind.RECORDS, depth, NO_RECORDS))
+    leftovers.add_special(special, exclusions)
     for path in unlisted:
-        leftovers.add_unlisted(path)
+        leftovers.add_unlisted(path, exclusions)
     found_at = {leaf: home.path.child(*leaf) for leaf in sorted(leaves)}
     groups = _groups(tree, found, found_at, witnesses)
     return EvalDir(
@@ -119,6 +129,7 @@ def understand_eval(
         step=home.step,
         finetuned=(home.finetuned,) if home.finetuned else _tunings(leaves, selection),
         on_request=_on_request(records, groups),
+        links=leftovers.links,
     )
 
 
@@ -133,7 +144,7 @@ def _groups(
     apart: list[Wanted] = []
     for wanted in found:
         leaf = members.get(wanted.rest[:-1])
-        if leaf is None or wanted.kind is Kind.RECORDS:
+        if leaf is None or wanted.kind in {Kind.RECORDS, Kind.INCLUDED}:
             apart.append(wanted)
         else:
             leaf.append(wanted)

@@ -31,6 +31,8 @@ class Look(Immutable):
     """Whether every entry was looked at for this verdict, those too that rest."""
     rejected: int = 0
     """Names that can't be used, and therefore were not looked at."""
+    waived: frozenset[str] = frozenset()
+    """The places of directories that can't be listed and that `select.exclude` names."""
 
 
 class RunState(Immutable):
@@ -110,7 +112,7 @@ class Evidence(Immutable):
     transfers: int = 0
     """Of ours that are under way."""
     losses: tuple[Loss, ...] = ()
-    """What of the trees is not here and not wanted, but would be missed: checkpoints and records."""
+    """What of the trees is not here and not wanted, and that no word of the operator's gives up."""
     through: str | None = None
     """Another connected host that shows the same storage, which outlives both; None: there is none."""
     circumstances: Circumstances | None = None

@@ -19,7 +19,6 @@ from harvestd.convention.verdict import Answer, LossKind, Reason, ReasonKind, Su
 
 FRESH: Final = 120.0
 """Seconds: a look that began longer ago says nothing of now."""
-_THERE: Final = frozenset({TreeState.PRESENT, TreeState.TWIN})
 
 
 def judge(evidence: Evidence) -> Verdict:
@@ -42,9 +41,10 @@ def judge(evidence: Evidence) -> Verdict:
     )
     beside = () if evidence.circumstances is None else losses_beside(evidence.circumstances)
     through = evidence.through
-    # What lies beside the trees is on the box itself, whatever the trees lie on.
-    losses = beside if through else (*evidence.losses, *beside)
-    survives = tuple(Survival(loss, through) for loss in evidence.losses) if through else ()
+    # What lies beside the trees is on the host itself, whatever the trees lie on; so is what links lead to.
+    shared = [loss for loss in evidence.losses if through and loss.kind is not LossKind.LINKS]
+    losses = (*(loss for loss in evidence.losses if loss not in shared), *beside)
+    survives = tuple(Survival(loss, through) for loss in shared) if through else ()
     answer = Answer.NOT_SAFE if reasons else Answer.SAFE_EXCEPT if losses else Answer.SAFE
     return Verdict(answer, reasons, losses, survives, evidence.accepted)
 
@@ -52,7 +52,8 @@ def judge(evidence: Evidence) -> Verdict:
 def _unread(look: Look) -> Iterator[Reason]:
     """Give what of the trees nobody can see."""
     denied = [str(each.tree) for each in look.listings if each.state is TreeState.DENIED]
-    shut = [f"{each.tree}/{path}" for each in look.listings for path in each.unreadable]
+    unlisted = (f"{each.tree}/{path}" for each in look.listings for path in each.unreadable)
+    shut = [place for place in unlisted if place not in look.waived]
     if denied or shut:
         places = denied + shut
         what = places[0] if len(places) == 1 else f"{len(places)} directories, such as {places[0]},"
@@ -68,7 +69,11 @@ def _roots(evidence: Evidence, look: Look) -> Iterator[Reason]:
         listings = [each for each in look.listings if each.tree.root == root]
         if not listings or any(each.state is TreeState.NO_ROOT for each in listings):
             yield Reason(ReasonKind.ROOT_MISSING, f"{root} is not there")
-        elif not any(_shows_anything(each) for each in listings):
+            continue
+        for each in listings:
+            if each.state is TreeState.BROKEN_LINK:
+                yield Reason(ReasonKind.ROOT_MISSING, f"{each.tree} is a link that leads to no directory")
+        if not any(_shows_anything(each) for each in listings):
             yield Reason(ReasonKind.ROOT_EMPTY, f"{root} shows nothing: not mounted, or fresh")
         else:
             yield from _devices(evidence, root, listings)
@@ -91,7 +96,9 @@ def _devices(evidence: Evidence, root: str, listings: list[Listing]) -> Iterator
     known = {place: device for place, device in evidence.devices.items() if place.startswith(f"{root.rstrip('/')}/")}
     for listing in listings:
         place = str(listing.tree)
-        if listing.state is TreeState.PRESENT and _shows_anything(listing) and not (listing.device and place in known):
+        # No run and no eval was seen in a tree that was never noted: then it has to be on its root's own device.
+        is_known = listing.device and (place in known or evidence.devices.get(root) == listing.device)
+        if listing.state is TreeState.PRESENT and _shows_anything(listing) and not is_known:
             yield Reason(ReasonKind.ROOT_CHANGED, f"nobody can say which file system {place} is on")
     if evidence.circumstances is not None and root in evidence.devices:
         known[root] = evidence.devices[root]

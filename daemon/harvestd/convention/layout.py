@@ -11,6 +11,7 @@ from harvestd.convention.paths import RemotePath
 from harvestd.convention.patterns import EvalStep, Finetuned, RunName
 from harvestd.convention.snapshot import Tree, Version
 from harvestd.convention.values import Immutable, value
+from harvestd.convention.verdict import LossKind
 
 
 class Source(Immutable, gc=False):
@@ -96,6 +97,22 @@ class LeftOut:
     reason: str
     hindered: bool = field(default=False, compare=False)
     """Whether no rule leaves it out: it is wanted, and something here stands in its way. Not kept on record."""
+    loss: LossKind | None = field(default=None, compare=False)
+    """What is lost with it where the host ends; None: nothing, or it is accounted for elsewhere. Not kept on record."""
+
+
+class SymbolicLink(Immutable):
+    """A symbolic link that leads out of its run or eval directory, or may do so."""
+
+    tree: Tree
+    path: RemotePath
+    target: str
+    """As written on the host; empty where it can't be read."""
+
+    @property
+    def place(self) -> str:
+        """The absolute path on the box."""
+        return place_of(self.tree, self.path)
 
 
 class OnRequest(Immutable):
@@ -122,13 +139,15 @@ class RunDir(Immutable):
     final_info: Source | None
     """training_info.json of step_final: when it parses, the run is finished."""
     latest: str | None
-    """What the link step_latest points to, if that is a name of one component."""
+    """The checkpoint that the link step_latest leads to, if that lies beside it."""
     adapter: Source | None = None
     """adapter_config.json of the newest checkpoint that has one, the final one before all others."""
     writer: str | None = None
     """What the machine that wrote its newest TensorBoard file calls itself."""
     events_began: int | None = None
     """Unix seconds in the name of its oldest TensorBoard file."""
+    links: tuple[SymbolicLink, ...] = ()
+    """Those that lead out of the directory and that no operator gave up."""
 
     @property
     def place(self) -> str:
@@ -153,6 +172,8 @@ class EvalDir(Immutable):
     """The backbones and fine-tuning datasets that names in it (A) or its own path (B, C) say."""
     on_request: tuple[OnRequest, ...] = ()
     """Records."""
+    links: tuple[SymbolicLink, ...] = ()
+    """Those that lead out of the directory and that no operator gave up."""
 
     @property
     def place(self) -> str:
@@ -172,3 +193,5 @@ class Survey(Immutable):
     evals: tuple[EvalDir, ...]
     left_out: tuple[LeftOut, ...]
     """What belongs to no run and no eval."""
+    links: tuple[SymbolicLink, ...] = ()
+    """Those that belong to no run and no eval, and that no operator gave up."""

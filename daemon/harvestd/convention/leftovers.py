@@ -5,32 +5,28 @@ is counted together there.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 
-from harvestd.convention.layout import LeftOut
+from harvestd.convention.layout import LeftOut, SymbolicLink
+from harvestd.convention.links import leads_to, places_not_walked
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.selection import Exclusion
+from harvestd.convention.selection import Exclusion, Exclusions
 from harvestd.convention.snapshot import Entry, EntryType, Tree
+from harvestd.convention.verdict import LossKind
 
 MANY = 64
 """More entries than this with the same reason in one directory are one line."""
 UNLISTED = "its directory may not be listed on the box"
+BROKEN_LINK = "a link that leads to no directory"
 UNKNOWN = "not part of the convention"
 NO_METRICS = "no metrics.csv beside it"
 NO_RUN = "not below a run_* directory"
 NO_EVAL = "not below a directory that names a run or a model"
-_UNDECIDED = (UNKNOWN, NO_METRICS, NO_RUN, NO_EVAL)
-
-_SPECIAL = {
-    EntryType.LINK: "a link: never followed",
-    EntryType.OTHER: "not a regular file: never opened",
-}
+LINK = "a link: never followed"
+SPECIAL = "not a regular file: never opened"
 
 _Parts = tuple[str, ...]
-
-
-def is_undecided(line: LeftOut) -> bool:
-    """Tell whether no rule leaves this out and no person did: the convention just does not know it."""
-    return line.reason.startswith(_UNDECIDED)
+_Key = tuple[_Parts, str, LossKind | None]
 
 
 class Leftovers:
@@ -40,9 +36,10 @@ class Leftovers:
         """Collect below `depth` components of `tree`; exclusions count their depth from there."""
         self._tree = tree
         self._depth = depth
-        self._found: dict[tuple[_Parts, str], tuple[int | None, int]] = {}
-        self._open: list[tuple[Entry, str]] = []
+        self._found: dict[_Key, tuple[int | None, int]] = {}
+        self._open: list[tuple[Entry, Exclusion]] = []
         self._understood: set[_Parts] = set()
+        self._links: list[SymbolicLink] = []
 
     def understood(self, path: RemotePath) -> None:
         """Note that the convention knows what stands at `path`: no directory above it is left out as a whole."""
@@ -58,28 +55,52 @@ class Leftovers:
     def add(self, entry: Entry, exclusion: Exclusion) -> None:
         """Count one excluded entry."""
         if exclusion.depth is None:
-            self._open.append((entry, exclusion.reason))
+            self._open.append((entry, exclusion))
             return
         parts = entry.path.parts[: self._depth + exclusion.depth]
         self._understand(parts)
-        self._count(parts, exclusion.reason, entry.version.size)
+        self._count(parts, exclusion.reason, entry.version.size, loss=exclusion.loss)
 
-    def add_special(self, entry: Entry) -> None:
-        """Count an entry that is no regular file: a link, a device, a directory that was not walked."""
-        if entry.type is EntryType.PRUNED:
-            size = entry.version.size if entry.version.size >= 0 else None
-            self._count(entry.path.parts, f"rule: {entry.path.name} is never wanted", size)
-        else:
-            self._count(entry.path.parts, _SPECIAL[entry.type], 0)
+    def add_special(self, entries: Sequence[Entry], exclusions: Exclusions) -> None:
+        """Count entries that are no regular files: links, devices, directories that were not walked.
 
-    def add_unlisted(self, path: RemotePath) -> None:
-        """Count a directory that could not be listed; what it holds, nobody knows."""
-        self._count(path.parts, UNLISTED, None)
+        They are all of these below the directory: where a link leads hangs on the others.
+        """
+        not_walked = places_not_walked(entries)
+        for entry in entries:
+            rest = entry.path.parts[self._depth :]
+            if entry.type is EntryType.PRUNED:
+                size = entry.version.size if entry.version.size >= 0 else None
+                found = exclusions.of_directory(rest) or Exclusion(UNKNOWN, loss=LossKind.OUTSIDE_FILES)
+                self._count(entry.path.parts, found.reason, size, loss=found.loss)
+                continue
+            excluded = exclusions.of_file(rest)
+            if excluded is not None and excluded.loss is None:
+                self._count(entry.path.parts, excluded.reason, 0)
+            elif entry.type is not EntryType.LINK:
+                self._count(entry.path.parts, SPECIAL, 0)
+            elif leads_to(entry.path, self._tree, not_walked, self._depth) is not None:
+                self._count(entry.path.parts, LINK, 0)
+            else:
+                self._count(entry.path.parts, LINK, None)
+                self._links.append(SymbolicLink(self._tree, entry.path, entry.target or ""))
 
-    def _count(self, parts: _Parts, reason: str, size: int | None, entries: int = 1) -> None:
-        total, before = self._found.get((parts, reason), (0, 0))
+    def add_unlisted(self, path: RemotePath, exclusions: Exclusions) -> None:
+        """Count a directory that could not be listed: what it holds is unknown."""
+        excluded = exclusions.of_directory(path.parts[self._depth :])
+        self._count(path.parts, excluded.reason if excluded and excluded.loss is None else UNLISTED, None)
+
+    @property
+    def links(self) -> tuple[SymbolicLink, ...]:
+        """The links that lead out of the directory, or may do so."""
+        return tuple(self._links)
+
+    def _count(
+        self, parts: _Parts, reason: str, size: int | None, entries: int = 1, loss: LossKind | None = None
+    ) -> None:
+        total, before = self._found.get((parts, reason, loss), (0, 0))
         known = None if size is None or total is None else total + size
-        self._found[parts, reason] = (known, before + entries)
+        self._found[parts, reason, loss] = (known, before + entries)
 
     def _topmost(self, parts: _Parts) -> _Parts:
         depths = range(self._depth + 1, len(parts))
@@ -87,16 +108,22 @@ class Leftovers:
 
     def collected(self) -> list[LeftOut]:
         """Give what was counted, in the order of its paths. To be called once, at the end."""
-        for entry, reason in self._open:
-            self._count(self._topmost(entry.path.parts), reason, entry.version.size)
-        siblings = Counter((parts[:-1], reason) for parts, reason in self._found)
+        for entry, exclusion in self._open:
+            parts = self._topmost(entry.path.parts)
+            self._count(parts, exclusion.reason, entry.version.size, loss=exclusion.loss)
+        siblings = Counter((parts[:-1], reason) for parts, reason, _ in self._found)
         single, self._found = self._found, {}
-        for (parts, reason), (size, entries) in single.items():
+        for (parts, reason, loss), (size, entries) in single.items():
             if siblings[parts[:-1], reason] > MANY:
-                self._count(parts[:-1], f"{reason} (many in this directory, counted together)", size, entries)
+                self._count(parts[:-1], f"{reason} (many in this directory, counted together)", size, entries, loss)
             else:
-                self._count(parts, reason, size, entries)
+                self._count(parts, reason, size, entries, loss)
         return [
-            LeftOut("/".join((str(self._tree), *parts)), size, entries, reason)
-            for (parts, reason), (size, entries) in sorted(self._found.items())
+            LeftOut("/".join((str(self._tree), *parts)), size, entries, reason, loss=loss)
+            for (parts, reason, loss), (size, entries) in sorted(self._found.items(), key=_line_order)
         ]
+
+
+def _line_order(line: tuple[_Key, object]) -> tuple[_Parts, str]:
+    (parts, reason, _), _ = line
+    return parts, reason

@@ -1,11 +1,11 @@
-"""What would end with a box although nobody wants it at home: named with its size, so that a person can say so. Pure.
+"""What ends with a host although it is not wanted at home: named with its size, so that a person can accept it. Pure.
 
-What is lost does not hang on what is wanted: a run that a person ignores still has checkpoints that no eval was made
-of. What the operator's own patterns exclude was given up by name, and is not told again.
+Losses do not depend on what is wanted: checkpoints of an ignored run are among them. What the operator's own patterns
+exclude was given up by name and is not named again; a built-in rule gives up nothing but litter.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from harvestd.convention.accounting import Coming, is_here, storages_of
@@ -13,8 +13,8 @@ from harvestd.convention.artifacts import Kind
 from harvestd.convention.checkpoints_here import CheckpointsHere
 from harvestd.convention.circumstances import Circumstances
 from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.layout import EvalDir, Group, RunDir, Source, Survey
-from harvestd.convention.leftovers import is_undecided
+from harvestd.convention.layout import EvalDir, Group, RunDir, Source, Survey, SymbolicLink
+from harvestd.convention.links import LinkTarget
 from harvestd.convention.paths import RejectedPath
 from harvestd.convention.patterns import checkpoint_step, eval_step
 from harvestd.convention.placing import experiment_home
@@ -30,14 +30,14 @@ _NAMED: Final = 3
 def losses_of(
     survey: Survey, plan: Plan, storage: str, knowledge: Knowledge, datasets: Sequence[str]
 ) -> tuple[Loss, ...]:
-    """Give what is neither here nor coming: checkpoints that no eval refers to, records, and what nobody knows."""
+    """Return what is neither here nor coming: checkpoints, records, and what no word of the operator's leaves out."""
     losing = _Losing(survey, plan, storage, knowledge, datasets)
     checkpoints = [loss for run in survey.runs for loss in losing.checkpoints(run)]
     records = [loss for eval_dir in survey.evals for loss in losing.records(eval_dir)]
     return (
         *_bounded(checkpoints, "checkpoints of all runs"),
         *_bounded(records, "records of all evals"),
-        *_bounded(list(_strays(survey)), "files in the trees that the convention does not know"),
+        *_bounded(list(_left_behind(survey)), "files in the trees that the convention does not know"),
     )
 
 
@@ -54,21 +54,22 @@ def losses_beside(circumstances: Circumstances) -> tuple[Loss, ...]:
     return tuple(found)
 
 
-def _strays(survey: Survey) -> Iterator[Loss]:
-    """Give what lies in the trees and was never decided about: a result in a directory with a wrong name is one, too.
+def _left_behind(survey: Survey) -> Iterator[Loss]:
+    """Return what is left out by a built-in rule or for want of one, and what lies in directories that are no runs.
 
-    Of a husk its log alone: starts on several GPUs leave them by the dozen, with nothing in them.
+    What holds no byte is none of it: starts on several GPUs leave such files by the dozen.
     """
     directories: Iterable[RunDir | EvalDir] = (*survey.runs, *survey.evals)
     lines = (*survey.left_out, *(line for each in directories for line in each.left_out))
     for line in lines:
-        if is_undecided(line) and line.size != 0:
-            yield Loss(LossKind.OUTSIDE_FILES, line.place, line.size, line.entries)
+        if line.loss is not None and line.size != 0:
+            yield Loss(line.loss, line.place, line.size, line.entries)
     for run in survey.runs:
-        logs = (each.source for each in run.growing if run.config is None and each.kind is Kind.TRAIN_LOG)
-        for log in logs:
-            if log.version.size:
-                yield Loss(LossKind.OUTSIDE_FILES, log.place, log.version.size)
+        if run.config is not None:
+            continue
+        for each in (*run.growing, *(member for group in run.groups for member in group.members)):
+            if each.source.version.size:
+                yield Loss(LossKind.OUTSIDE_FILES, each.source.place, each.source.version.size)
 
 
 class _Losing:
@@ -78,32 +79,39 @@ class _Losing:
         self._knowledge = knowledge
         self._coming = Coming(plan)
         self._datasets = datasets
+        lines = (line for entries in plan.left_out.values() for line in entries)
+        self._hindered = frozenset(line.place for line in lines if line.hindered)
+        """What is outstanding, and therefore no loss, although nothing brings it."""
 
     def checkpoints(self, run: RunDir) -> Iterable[Loss]:
         referred = self._referred(run)
-        lost = [
-            group
-            for group in run.checkpoints
-            if checkpoint_step(group.path.name) not in referred and self._is_lost(run, group)
-        ]
-        if lost:
-            names = _some([group.path.name for group in lost], len(lost))
-            size, entries = sum(group.size for group in lost), sum(len(group.members) for group in lost)
-            yield Loss(LossKind.CHECKPOINTS, f"{run.place}: {names}", size, entries)
+        lost: dict[LossKind, list[Group]] = {}
+        for group in run.checkpoints:
+            if self._is_lost(run, group):
+                evaluated = checkpoint_step(group.path.name) in referred
+                kind = LossKind.EVALUATED_CHECKPOINTS if evaluated else LossKind.CHECKPOINTS
+                lost.setdefault(kind, []).append(group)
+        for kind, groups in sorted(lost.items()):
+            names = _some([group.path.name for group in groups], len(groups))
+            size, entries = sum(group.size for group in groups), sum(len(group.members) for group in groups)
+            yield Loss(kind, f"{run.place}: {names}", size, entries)
 
     def records(self, eval_dir: EvalDir) -> Iterable[Loss]:
         wanted = (group for group in eval_dir.groups if group.members[0].kind is Kind.RECORDS)
         groups = (*wanted, *(each.group for each in eval_dir.on_request))
         sources = [member.source for group in groups for member in group.members]
-        lost = [each for each in sources if not self._coming.has(each.place) and not self._is_here(each)]
+        lost = [each for each in sources if not self._is_outstanding(each) and not self._is_here(each)]
         if lost:
             yield Loss(LossKind.RECORDS, eval_dir.place, sum(each.version.size for each in lost), len(lost))
+
+    def _is_outstanding(self, source: Source) -> bool:
+        return source.place in self._hindered or self._coming.has(source.place)
 
     def _is_here(self, source: Source) -> bool:
         return is_here(source, self._storages, self._knowledge)
 
     def _is_lost(self, run: RunDir, group: Group) -> bool:
-        if not group.size or any(self._coming.has(member.source.place) for member in group.members):
+        if not group.size or any(self._is_outstanding(member.source) for member in group.members):
             return False
         if all(self._is_here(member.source) for member in group.members):
             return False
@@ -134,16 +142,33 @@ class _Losing:
         return found
 
 
+def link_losses(links: Sequence[SymbolicLink], targets: Mapping[str, LinkTarget]) -> Sequence[Loss]:
+    """Return what is lost with links that lead out of the trees; `targets`: what the host says, by the link's place."""
+    found: list[Loss] = []
+    for link in links:
+        told = targets.get(link.place)
+        if told is None or told.written != link.target:
+            found.append(Loss(LossKind.LINKS, f"{link.place} -> {link.target or '(unreadable)'}", None))
+        elif not told.there:
+            found.append(Loss(LossKind.LINKS, f"{link.place} -> {told.real}, which is not there now", None))
+        elif not told.watched:
+            found.append(Loss(LossKind.LINKS, f"{link.place} -> {told.real}", told.size))
+    return _bounded(found, "links that lead out of the trees")
+
+
 def _bounded(losses: Sequence[Loss], rest: str) -> Sequence[Loss]:
     if len(losses) <= MOST:
         return losses
     grouped: defaultdict[LossKind, list[Loss]] = defaultdict(list)
     for loss in losses:
         grouped[loss.kind].append(loss)
-    return [
-        Loss(kind, rest, sum(each.size or 0 for each in found), sum(each.entries for each in found))
-        for kind, found in grouped.items()
-    ]
+    return [Loss(kind, rest, _total(found), sum(each.entries for each in found)) for kind, found in grouped.items()]
+
+
+def _total(losses: Iterable[Loss]) -> int | None:
+    """Return the bytes of all; None where one of them is unknown."""
+    sizes = [loss.size for loss in losses]
+    return None if None in sizes else sum(size or 0 for size in sizes)
 
 
 def _some(names: Sequence[str], count: int) -> str:

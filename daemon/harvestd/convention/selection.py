@@ -1,17 +1,31 @@
-"""What the operator wants, and what nobody wants: each exclusion with the reason that goes on record."""
+"""What the operator wants and what is left out: each exclusion with the reason that goes on record.
+
+The operator's own patterns go first. What a built-in rule leaves out is a loss where the host ends, but for litter.
+"""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from fnmatch import fnmatchcase, translate
 from functools import lru_cache
 
 from msgspec import field
 
-from harvestd.convention.artifacts import DATASETS, PRUNED_DIRECTORIES, TEMPORARY_FILES
+from harvestd.convention.artifacts import (
+    DATASETS,
+    LITTER_DIRECTORIES,
+    LITTER_FILES,
+    PRUNED_DIRECTORIES,
+    UNFINISHED_FILES,
+)
+from harvestd.convention.snapshot import Listing
 from harvestd.convention.values import Immutable
+from harvestd.convention.verdict import LossKind
+from harvestd.convention.wandb import WANDB
 
-_TEMPORARY = re.compile("|".join(translate(pattern) for pattern in TEMPORARY_FILES))
+_CORE_DUMP = r"core\.\d+"
+_LITTER = re.compile("|".join(translate(pattern) for pattern in LITTER_FILES))
+_UNFINISHED = re.compile("|".join([*map(translate, UNFINISHED_FILES), _CORE_DUMP]), re.ASCII)
 
 
 class CheckpointPolicy(StrEnum):
@@ -32,6 +46,8 @@ class Selection(Immutable):
     tensorboard: bool = True
     exclude: tuple[str, ...] = ()
     """Glob patterns on a path below its tree or on any single name in it; the first match wins."""
+    include: tuple[str, ...] = ()
+    """Glob patterns on a path below its run or eval directory: wanted although no convention names it."""
     datasets: tuple[str, ...] = DATASETS
     models: Mapping[str, str] = field(default_factory=dict)
     """The operator's aliases for models, beside the built-in ones."""
@@ -46,56 +62,85 @@ class Exclusion(Immutable):
     depth: int | None = None
     """The reason is recorded once for everything that shares this many leading components; None: once for the topmost
     directory that holds nothing which the convention knows."""
+    loss: LossKind | None = None
+    """What is lost with it where the host ends; None: the operator gave it up, or it is litter."""
 
 
 _Parts = tuple[str, ...]
 
-_OTHER_TOOLS = -1
-"""The rank of the rule on other tools' directories: it goes before the operator's patterns, which count from 0."""
+INCLUDED = "rule: select.include"
+"""Why something is fetched that no convention names."""
+_WANDB_FILES = "rule: W&B's files are not fetched"
+_SYNCED = "rule: W&B's files, marked as synced"
 
 
 class _Ranked(Immutable):
-    """What excludes a path: of several rules the first one says it, and of several of its levels the topmost."""
+    """What excludes a path: of several patterns the first one says it, and of several of its levels the topmost."""
 
     rank: int
     exclusion: Exclusion
 
 
+class _Judged(Immutable):
+    """What excludes a directory with all below it."""
+
+    chosen: _Ranked | None = None
+    """By the operator's own patterns."""
+    rule: Exclusion | None = None
+    """By a built-in rule."""
+
+
+_NOTHING = _Judged()
+
+
 class Exclusions:
     """The rules that hold at any place in a tree, for what lies below one directory of it; pure but for a memory.
 
-    What is judged is a path below that directory, and depths are counted in it. What a directory is excluded by, all
-    below it is, too; so each directory is judged once.
+    Paths are relative to that directory, and depths are counted in it. An exclusion of a directory covers all below it,
+    so each directory is judged once.
     """
 
-    def __init__(self, selection: Selection, above: _Parts = ()) -> None:
-        """`above` leads from the tree to the directory: judged already, but the operator's patterns may begin there."""
+    def __init__(self, selection: Selection, above: _Parts = (), synced: Collection[_Parts] = ()) -> None:
+        """`above` leads from the tree to the directory: judged already, but the operator's patterns may begin there.
+
+        `synced`: the directories of W&B runs that are marked as synced.
+        """
         self._patterns = selection.exclude
+        self._wanted = selection.include if above else ()
         self._above = above
-        self._directories: dict[_Parts, _Ranked | None] = {(): None}
+        self._synced = synced
+        self._directories: dict[_Parts, _Judged] = {(): _NOTHING}
 
     def of_file(self, path: _Parts) -> Exclusion | None:
-        """Apply the rules for a file: those for its directories and its own name, and temporaries."""
-        if _is_temporary(path[-1]):
-            return Exclusion("rule: temporary file", len(path))
-        found = self._judged(path, self._of(path[:-1]))
-        return found.exclusion if found else None
+        """Return what excludes a file: a pattern of the operator's, or a rule unless the file is included."""
+        above = self._of(path[:-1])
+        chosen = self._chosen(path, above.chosen)
+        if chosen is not None:
+            return chosen.exclusion
+        if self._wanted and self.includes(path):
+            return None
+        return above.rule or _rule_for_name(path) or self._rule(path)
 
     def of_directory(self, path: _Parts) -> Exclusion | None:
-        """Apply the rules that hold for whole directories: other tools' own, and the operator's."""
+        """Return what excludes a whole directory: a pattern of the operator's, or a rule on tools' directories."""
         found = self._of(path)
-        return found.exclusion if found else None
+        return found.chosen.exclusion if found.chosen else found.rule
 
-    def _of(self, directory: _Parts) -> _Ranked | None:
-        if directory not in self._directories:
-            self._directories[directory] = self._judged(directory, self._of(directory[:-1]))
-        return self._directories[directory]
+    def includes(self, path: _Parts) -> bool:
+        """Return whether `select.include` names a file below a run or eval directory."""
+        below = "/".join(path)
+        return any(fnmatchcase(below, pattern) for pattern in self._wanted)
 
-    def _judged(self, path: _Parts, above: _Ranked | None) -> _Ranked | None:
-        if above is not None and above.rank == _OTHER_TOOLS:
-            return above
-        if path[-1] in PRUNED_DIRECTORIES:
-            return _Ranked(_OTHER_TOOLS, Exclusion(f"rule: {path[-1]} is never wanted", len(path)))
+    def _of(self, directory: _Parts) -> _Judged:
+        found = self._directories.get(directory)
+        if found is None:
+            above = self._of(directory[:-1])
+            chosen, rule = self._chosen(directory, above.chosen), self._rule(directory, above.rule)
+            found = _Judged(chosen, rule) if chosen or rule else _NOTHING
+            self._directories[directory] = found
+        return found
+
+    def _chosen(self, path: _Parts, above: _Ranked | None) -> _Ranked | None:
         if not self._patterns:
             return None
         whole = "/".join((*self._above, *path))
@@ -104,7 +149,50 @@ class Exclusions:
                 return _Ranked(rank, Exclusion(f'rule: select.exclude "{pattern}"', len(path)))
         return above
 
+    def _rule(self, path: _Parts, above: Exclusion | None = None) -> Exclusion | None:
+        name = path[-1]
+        if len(path) > 1 and path[-2] == WANDB and above is not None and above.loss is LossKind.WANDB:
+            # Each run of W&B's is an entry of its own, and may be synced.
+            return (
+                Exclusion(_SYNCED, len(path))
+                if path in self._synced
+                else Exclusion(_WANDB_FILES, len(path), LossKind.WANDB)
+            )
+        if above is not None:
+            return above
+        if name == WANDB:
+            return Exclusion(_WANDB_FILES, len(path), LossKind.WANDB)
+        if name not in PRUNED_DIRECTORIES:
+            return None
+        loss = None if name in LITTER_DIRECTORIES else LossKind.OUTSIDE_FILES
+        return Exclusion(f"rule: {name} is never wanted", len(path), loss)
+
+
+def waived_places(listings: Iterable[Listing], selection: Selection) -> frozenset[str]:
+    """Return the places of the directories that can't be listed and that the operator's own patterns exclude."""
+    exclusions = Exclusions(selection)
+    return frozenset(
+        f"{listing.tree}/{path}"
+        for listing in listings
+        for path in listing.unreadable
+        if (found := exclusions.of_directory(path.parts)) is not None and found.loss is None
+    )
+
+
+def _rule_for_name(path: _Parts) -> Exclusion | None:
+    name = path[-1]
+    if _is_litter(name):
+        return Exclusion("rule: temporary file", len(path))
+    if _is_unfinished(name):
+        return Exclusion("rule: unfinished file or core dump", len(path), LossKind.OUTSIDE_FILES)
+    return None
+
 
 @lru_cache(maxsize=4096)
-def _is_temporary(name: str) -> bool:
-    return _TEMPORARY.fullmatch(name) is not None
+def _is_litter(name: str) -> bool:
+    return _LITTER.fullmatch(name) is not None
+
+
+@lru_cache(maxsize=4096)
+def _is_unfinished(name: str) -> bool:
+    return _UNFINISHED.fullmatch(name) is not None

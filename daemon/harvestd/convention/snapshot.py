@@ -30,8 +30,9 @@ class Tree:
     """One directory to watch on a box: `{root}/{name}`, e.g. /home/ubuntu/localfs and training_runs."""
 
     root: str
-    """The absolute path as the operator gave it; the box resolves links in it once."""
+    """The absolute path as the operator gave it; the host resolves links in it once."""
     name: str
+    """Below the root; a link there is resolved as well, and none below the tree."""
     kind: TreeKind
     _text: str = field(init=False, repr=False, compare=False)
     """Made once: it begins the place of every file in the tree."""
@@ -87,6 +88,8 @@ class TreeState(StrEnum):
     """The root itself does not exist: an unmounted file system, or a wrong configuration."""
     NO_TREE = "no tree"
     """The root is there, the tree is not (yet): normal on a fresh box."""
+    BROKEN_LINK = "broken link"
+    """The tree is a link that leads to no directory."""
     DENIED = "denied"
     TWIN = "twin"
     """The directory of a tree before it in the watch list, by another root's way (a link): looked at there alone."""

@@ -3,16 +3,18 @@
 What a directory entry says of itself (its times) is of no interest: that it is there is all that counts.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from msgspec import Struct, field
 
-from harvestd.convention.layout import LeftOut
+from harvestd.convention.layout import LeftOut, SymbolicLink
 from harvestd.convention.leftovers import Leftovers
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.selection import Exclusion, Exclusions, Selection
 from harvestd.convention.snapshot import Entry, EntryType, Listing, Tree
+from harvestd.convention.verdict import LossKind
+from harvestd.convention.wandb import synced_runs
 
 
 class Home(Protocol):
@@ -99,22 +101,21 @@ class SortedTree(Generic[HomeT]):
         """Give what lies below each home, in the order of their paths."""
         return sorted(self._found, key=lambda below: below.home.path.parts)
 
-    def left_out(self, tree: Tree, reason: str) -> list[LeftOut]:
-        """Give what lies below no home; `reason` is why, where no rule says more."""
+    def left_out(self, tree: Tree, reason: str) -> tuple[list[LeftOut], tuple[SymbolicLink, ...]]:
+        """Return what lies below no home, and the links there; `reason` is why, where no rule says more."""
         leftovers = Leftovers(tree, 0)
+        exclusions = Exclusions(self._selection, synced=synced_runs(self._strangers.entries))
+        unknown = Exclusion(reason, loss=LossKind.OUTSIDE_FILES)
+        special: list[Entry] = []
         for below in self._found:
             leftovers.understood(below.home.path)
         for outside in self._outside:
             for entry in outside.entries:
                 if entry.type is EntryType.FILE:
-                    exclusion = outside.exclusion or self._exclusions.of_file(entry.path.parts)
-                    leftovers.add(entry, exclusion or Exclusion(reason))
+                    leftovers.add(entry, outside.exclusion or exclusions.of_file(entry.path.parts) or unknown)
                 else:
-                    leftovers.add_special(entry)
-            _add_unlisted(leftovers, outside.unlisted)
-        return leftovers.collected()
-
-
-def _add_unlisted(leftovers: Leftovers, unlisted: Iterable[RemotePath]) -> None:
-    for path in unlisted:
-        leftovers.add_unlisted(path)
+                    special.append(entry)
+            for path in outside.unlisted:
+                leftovers.add_unlisted(path, exclusions)
+        leftovers.add_special(special, exclusions)
+        return leftovers.collected(), leftovers.links

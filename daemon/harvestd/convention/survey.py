@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
 from harvestd.convention.evals import EvalHome, eval_home, understand_eval
-from harvestd.convention.layout import EvalDir, LeftOut, RunDir, Survey
-from harvestd.convention.leftovers import NO_EVAL, NO_RUN, UNLISTED
+from harvestd.convention.layout import EvalDir, LeftOut, RunDir, Survey, SymbolicLink
+from harvestd.convention.leftovers import BROKEN_LINK, NO_EVAL, NO_RUN, UNLISTED
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.patterns import RunName, run_name
 from harvestd.convention.selection import Selection
@@ -34,6 +34,7 @@ class _Seen(Immutable, Generic[HomeT, DirT]):
     below: Mapping[RemotePath, tuple[Below[HomeT], DirT]]
     """By home."""
     left_out: list[LeftOut]
+    links: tuple[SymbolicLink, ...]
 
     @property
     def found(self) -> list[DirT]:
@@ -67,7 +68,7 @@ class _Convention(Immutable, Generic[HomeT, DirT]):
             directory = self.understand(listing.tree, each, selection)
             if directory is not None:
                 below[each.home.path] = (each, directory)
-        return _Seen(listing, below, sorted_tree.left_out(listing.tree, self.strangers))
+        return _Seen(listing, below, *sorted_tree.left_out(listing.tree, self.strangers))
 
 
 def _run_home(inside: tuple[str, ...], _selection: Selection) -> _RunHome | None:
@@ -112,6 +113,8 @@ class Surveyor:
         for listing in snapshot.listings:
             if listing.state is TreeState.DENIED:
                 left_out.append(LeftOut(str(listing.tree), None, 1, UNLISTED))
+            elif listing.state is TreeState.BROKEN_LINK:
+                left_out.append(LeftOut(str(listing.tree), None, 1, BROKEN_LINK))
             elif listing.state is TreeState.TWIN:
                 left_out.append(
                     LeftOut(str(listing.tree), 0, 0, "another root leads to the same directory: taken there")
@@ -128,6 +131,7 @@ class Surveyor:
             tuple(run for seen in runs for run in seen.found),
             tuple(eval_dir for seen in evals for eval_dir in seen.found),
             tuple(left_out),
+            (*(link for seen in runs for link in seen.links), *(link for seen in evals for link in seen.links)),
         )
 
 

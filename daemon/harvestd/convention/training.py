@@ -6,12 +6,15 @@ from operator import itemgetter
 from harvestd.convention.artifacts import GROWING, Kind
 from harvestd.convention.layout import Group, RunDir, Source, Wanted, marker_last
 from harvestd.convention.leftovers import UNKNOWN, Leftovers
+from harvestd.convention.links import leads_to, places_not_walked
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.patterns import EventsName, RunName, checkpoint_step, events_name, run_name
-from harvestd.convention.selection import Exclusion, Exclusions, Selection
+from harvestd.convention.selection import INCLUDED, Exclusion, Exclusions, Selection
 from harvestd.convention.snapshot import Entry, EntryType, Tree
+from harvestd.convention.verdict import LossKind
+from harvestd.convention.wandb import synced_runs
 
-_UNKNOWN = Exclusion(UNKNOWN)
+_UNKNOWN = Exclusion(UNKNOWN, loss=LossKind.OUTSIDE_FILES)
 MARKER = "training_info.json"
 _CONFIG = ("config.yaml",)
 _FINAL_INFO = ("training_state", "step_final", MARKER)
@@ -37,7 +40,7 @@ def training_kind(rest: tuple[str, ...], selection: Selection) -> Kind | Exclusi
         case ("logs", "train_log.jsonl"):
             return Kind.TRAIN_LOG
         case ("logs", name) if name.startswith("rollouts") or name == "ratios.jsonl":
-            return Exclusion("rule: rollouts are large and never wanted", len(rest))
+            return Exclusion("rule: rollouts are large and never wanted", len(rest), LossKind.ROLLOUTS)
         case ("tensorboard", *below, name) if len(below) <= EVENTS_BELOW and name.startswith("events.out.tfevents."):
             return Kind.TENSORBOARD if selection.tensorboard else Exclusion("rule: select.tensorboard = false", 1)
         case ("training_state", directory, _, *_) if checkpoint_step(directory):
@@ -65,17 +68,21 @@ def understand_run(
     """Sort everything below one run's directory into groups, growing files and leftovers; `entries` in any order."""
     depth = len(path.parts)
     leftovers = Leftovers(tree, depth)
-    exclusions = Exclusions(selection, path.parts)
     below = {entry.path.parts[depth:]: entry for entry in entries}
+    exclusions = Exclusions(selection, path.parts, synced_runs(below.values(), depth))
+    special: list[Entry] = []
     singles: list[Wanted] = []
     checkpoints: dict[str, list[Wanted]] = {}
     for rest, entry in sorted(below.items(), key=itemgetter(0)):
         if entry.type is EntryType.DIRECTORY:
             continue
         if entry.type is not EntryType.FILE:
-            leftovers.add_special(entry)
+            special.append(entry)
             continue
-        kind = exclusions.of_file(rest) or training_kind(rest, selection)
+        excluded = exclusions.of_file(rest)
+        kind = excluded or training_kind(rest, selection)
+        if excluded is None and isinstance(kind, Exclusion) and exclusions.includes(rest):
+            kind = Kind.INCLUDED
         if isinstance(kind, Exclusion):
             leftovers.add(entry, kind)
             continue
@@ -85,8 +92,9 @@ def understand_run(
             checkpoints.setdefault(rest[1], []).append(wanted)
         else:
             singles.append(wanted)
+    leftovers.add_special(special, exclusions)
     for directory in unlisted:
-        leftovers.add_unlisted(directory)
+        leftovers.add_unlisted(directory, exclusions)
     events = _events(below)
     # A run that was resumed elsewhere has a file from each machine.
     writer = max(events, key=lambda name: (name.epoch, name.host), default=None)
@@ -101,10 +109,11 @@ def understand_run(
         # These two are read to understand the run, whether they are wanted or not.
         config=_source_at(tree, below, _CONFIG),
         final_info=_source_at(tree, below, _FINAL_INFO),
-        latest=_latest(below.get(_LATEST)),
+        latest=_latest(tree, path, below.get(_LATEST), special),
         adapter=_adapter(tree, below),
         writer=writer.host if writer else None,
         events_began=min((name.epoch for name in events), default=None),
+        links=leftovers.links,
     )
 
 
@@ -128,13 +137,25 @@ def _events(below: Iterable[tuple[str, ...]]) -> list[EventsName]:
     return [name for rest in inside if (name := events_name(rest[-1]))]
 
 
-def _latest(entry: Entry | None) -> str | None:
-    """Give what the link step_latest points to if it is a checkpoint beside it: the box may write anything there."""
-    target = entry.target if entry and entry.type is EntryType.LINK else None
-    return target if target and checkpoint_step(target) else None
+def _latest(tree: Tree, run: RemotePath, entry: Entry | None, special: Iterable[Entry]) -> str | None:
+    """Return the checkpoint that the link step_latest leads to, if it lies beside it: a host may write anything there.
+
+    Where a root is a link itself, an absolute target begins with a path that is not configured: then its end decides.
+    """
+    if entry is None or entry.type is not EntryType.LINK or not entry.target:
+        return None
+    state = (*run.parts, _LATEST[0])
+    found = leads_to(entry.path, tree, places_not_walked(special), len(run.parts))
+    if found is None and entry.target.startswith("/"):
+        above, _, name = entry.target.rstrip("/").rpartition("/")
+        found = (*state, name) if above.endswith("/".join(("", tree.name, *state))) else None
+    is_beside = found is not None and found[:-1] == state and checkpoint_step(found[-1]) is not None
+    return found[-1] if found is not None and is_beside else None
 
 
 def _reason(kind: Kind, rest: tuple[str, ...]) -> str:
+    if kind is Kind.INCLUDED:
+        return INCLUDED
     return f"{rest[1]} is wanted" if kind is Kind.CHECKPOINT else f"{kind} is always wanted"
 
 

@@ -78,7 +78,15 @@ class LossKind(StrEnum):
 
     CHECKPOINTS = "checkpoints"
     """Checkpoints that are not here and that no eval refers to yet."""
+    EVALUATED_CHECKPOINTS = "evaluated_checkpoints"
+    """Checkpoints that are not here and of which an eval is. Accepted with `CHECKPOINTS`, too."""
     RECORDS = "records"
+    ROLLOUTS = "rollouts"
+    """What a run generated while it trained: logs/rollouts* and logs/ratios.jsonl."""
+    WANDB = "wandb"
+    """W&B's own files, but for offline runs that are marked as synced."""
+    LINKS = "links"
+    """What symbolic links lead to outside the watched trees."""
     OUTSIDE_FILES = "outside_files"
     """Files outside the roots that changed lately, and those within that the convention does not know."""
     UNCOMMITTED_WORK = "uncommitted_work"
@@ -126,7 +134,13 @@ class Verdict(Immutable):
         """Whether the box may go, by what the operator accepts: `harvestd safe` exits 0 then."""
         if self.answer is Answer.NOT_SAFE:
             return False
-        return all(loss.kind in self.accepted for loss in self.losses)
+        return all(self.accepts(loss.kind) for loss in self.losses)
+
+    def accepts(self, kind: LossKind) -> bool:
+        """Return whether the operator accepts losses of this kind; what is accepted unevaluated is so evaluated."""
+        return kind in self.accepted or (
+            kind is LossKind.EVALUATED_CHECKPOINTS and LossKind.CHECKPOINTS in self.accepted
+        )
 
     @property
     def left(self) -> timedelta | None:

@@ -16,10 +16,12 @@ from harvestd.convention.accounting import not_here, storages_of
 from harvestd.convention.artifacts import GROWING
 from harvestd.convention.evidence import Damaged, Evidence, Look, RunState, run_state
 from harvestd.convention.layout import RunDir, Survey
+from harvestd.convention.links import links_out
 from harvestd.convention.lives import Life
-from harvestd.convention.losing import losses_of
+from harvestd.convention.losing import link_losses, losses_of
 from harvestd.convention.plan import Plan
 from harvestd.convention.records import FileRecord
+from harvestd.convention.selection import waived_places
 from harvestd.convention.snapshot import Snapshot, TreeState
 from harvestd.convention.verdict import LossKind
 from harvestd.harvest.house import House
@@ -67,6 +69,8 @@ class Gathering:
         damaged = await self._damaged()
         await look()
         seen, snapshot = self._last()
+        links = links_out(seen, snapshot.listings)
+        targets = await self._box.link_targets(links) if links else {}
         self._devices = None  # a person may have had them forgotten
         await self._note_devices(seen, snapshot, circumstances.devices)
         plan, knowledge = self._looking.alone(), house.catalogue.knowledge
@@ -76,7 +80,10 @@ class Gathering:
             circumstances=circumstances,
             damaged=damaged,
             not_here=not_here(seen, plan, self._storage, knowledge),
-            losses=losses_of(seen, plan, self._storage, knowledge, house.selection.datasets),
+            losses=(
+                *losses_of(seen, plan, self._storage, knowledge, house.selection.datasets),
+                *link_losses(links, targets),
+            ),
         )
 
     def _last(self) -> tuple[Survey, Snapshot]:
@@ -87,7 +94,8 @@ class Gathering:
 
     def _look(self, plan: Plan, snapshot: Snapshot, *, whole: bool) -> Look:
         age = time.monotonic() - self._looking.scanned
-        return Look(snapshot.listings, plan, age, whole=whole, rejected=snapshot.rejected)
+        waived = waived_places(snapshot.listings, self._house.selection)
+        return Look(snapshot.listings, plan, age, whole=whole, rejected=snapshot.rejected, waived=waived)
 
     def _evidence(self, plan: Plan, transfers: int, life: Life, *, hoping: float | None) -> Evidence:
         """Give what the last look and what we know tell; `hoping`: see `_state`."""

@@ -270,7 +270,8 @@ class House:
         remote = self.settings.remote_for(host)
         training = [Tree(root, name, TreeKind.TRAINING) for root in remote.roots for name in remote.training_dirs]
         evals = [Tree(root, name, TreeKind.EVAL) for root in remote.roots for name in remote.eval_dirs]
-        return WatchList((*training, *evals), PRUNED_DIRECTORIES, push=self.follows and self.settings.poll.push)
+        named = {part for pattern in self.settings.select.include for part in pattern.split("/")}
+        return WatchList((*training, *evals), PRUNED_DIRECTORIES - named, push=self.follows and self.settings.poll.push)
 
     def naming_of(self, host: Host, gpu_names: tuple[str, ...], writer: str | None = None) -> NamingContext:
         """Give what naming knows of a host, with the hardware of the machine that calls itself `writer` if known."""
@@ -332,6 +333,7 @@ def selection_of(settings: Settings) -> Selection:
         records=settings.select.records,
         tensorboard=settings.select.tensorboard,
         exclude=settings.select.exclude,
+        include=settings.select.include,
         datasets=(*DATASETS, *settings.naming.datasets),
         models=settings.naming.models,
     )

@@ -146,7 +146,7 @@ def why_not_safe(verdict: Verdict) -> tuple[str, str]:
     if verdict.reasons:
         first = verdict.reasons[0]
         return f"a last full check found that {first.detail}", f"verdict:{first.kind}"
-    kinds = sorted({str(loss.kind) for loss in verdict.losses if loss.kind not in verdict.accepted})
+    kinds = sorted({str(loss.kind) for loss in verdict.losses if not verdict.accepts(loss.kind)})
     return f"it would lose {', '.join(kinds)}", f"losses:{kinds}"
 
 

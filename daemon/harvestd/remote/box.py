@@ -4,13 +4,15 @@ Everything a box answers is input from a stranger: sizes, names and frames are c
 are believed, a broken rule raises `HostQuarantined`, a lost link `Retry`. Nothing on the box is ever changed.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import Protocol
 
 from msgspec import field
 
+from harvestd.convention.layout import SymbolicLink
+from harvestd.convention.links import LinkTarget
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.snapshot import Entry, Snapshot, Tree, Version
 from harvestd.convention.values import Immutable
@@ -190,12 +192,23 @@ class Box(Reader, Protocol):
         """
         ...
 
+    async def link_targets(self, links: Sequence[SymbolicLink]) -> Mapping[str, LinkTarget]:
+        """Ask what links below the trees lead to, `MOST_LINKS` at most; by their places, and only where it can be told.
+
+        May take half a minute: to be asked rarely. Raises `Retry`, `HostQuarantined`.
+        """
+        ...
+
+
+MOST_LINKS = 200
+"""Links in one question."""
+
 
 class WatchList(Immutable):
     """What a box is asked to look at; fixed for the life of a connection."""
 
     trees: tuple[Tree, ...]
     prune: frozenset[str] = field(default_factory=frozenset)
-    """Names of directories that are counted but not listed (.ipynb_checkpoints, wandb …)."""
+    """Names of directories that are counted but not listed (.ipynb_checkpoints, .git …)."""
     push: bool = False
     """Have the box tell of changes by itself, where it can (`Box.changed`)."""

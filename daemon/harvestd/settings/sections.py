@@ -105,6 +105,8 @@ class Select(Section):
     tensorboard: bool = True
     exclude: tuple[Plain, ...] = ()
     """Further patterns of what to leave out; the first match wins."""
+    include: tuple[Plain, ...] = ()
+    """Patterns of what else to fetch, on paths below a run or eval directory; `exclude` goes before."""
 
 
 class Limits(Section):
@@ -192,8 +194,17 @@ class Jobs(Section):
     """Have the daemon note in the file of a finished job when all of its results are here, and where."""
 
 
-Loss = Literal["checkpoints", "records", "outside_files", "uncommitted_work"]
-"""What ends with a box: checkpoints and records that are not here, files outside the roots, uncommitted work in git."""
+Loss = Literal[
+    "checkpoints",
+    "evaluated_checkpoints",
+    "records",
+    "rollouts",
+    "wandb",
+    "links",
+    "outside_files",
+    "uncommitted_work",
+]
+"""What ends with a host; the words are those of `LossKind`."""
 
 
 class Verdict(Section):

@@ -1,7 +1,7 @@
 """A box that runs the probe: looks, facts and small files through one program, each a conversation of its own."""
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from typing import Self, TypeVar
@@ -9,9 +9,11 @@ from typing import Self, TypeVar
 import anyio
 import anyio.lowlevel
 
+from harvestd.convention.layout import SymbolicLink
+from harvestd.convention.links import LinkTarget
 from harvestd.convention.snapshot import Snapshot
 from harvestd.errors import HostQuarantined
-from harvestd.remote.box import BoxFacts, Glimpse, Limits, ReadEvent, ReadRequest, WatchList, unseen
+from harvestd.remote.box import MOST_LINKS, BoxFacts, Glimpse, Limits, ReadEvent, ReadRequest, WatchList, unseen
 from harvestd.remote.circumstances import Circumstances
 from harvestd.remote.connecting import Connection
 from harvestd.remote.failures import LinkLost, quoted
@@ -23,12 +25,13 @@ from harvestd.remote.probe.known_trees import KnownTrees
 from harvestd.remote.probe.process import ProbeProcess, broken
 from harvestd.remote.probe.reader import ProbeReader
 from harvestd.remote.probe.running import Running
-from harvestd.remote.probe.testimony import circumstances
+from harvestd.remote.probe.testimony import circumstances, link_targets
 
 _T = TypeVar("_T")
 _UNASKED = 0
 """The number of a look that the box took by itself."""
 _CIRCUMSTANCES = 3
+_LINKS = 4
 _AT_A_STRETCH = 0.5
 """Seconds of our thread's time for one look, before a host has to leave more to the others."""
 _OTHERS = 4
@@ -232,6 +235,22 @@ class ProbeBox:
             "seconds": self._limits.inspect_time.total_seconds(),
         }
         return await self._asked_alone(question, lambda payload: circumstances(payload, _CIRCUMSTANCES, roots))
+
+    async def link_targets(self, links: Sequence[SymbolicLink]) -> Mapping[str, LinkTarget]:
+        """See `Box.link_targets`."""
+        index = {tree: number for number, tree in enumerate(self._watch.trees)}
+        asked = [link for link in links if link.tree in index][:MOST_LINKS]
+        if not asked:
+            return {}
+        question = {
+            "do": "links",
+            "id": _LINKS,
+            "program": bootstrap.later(),
+            "trees": [[tree.root, tree.name] for tree in self._watch.trees],
+            "links": [[index[link.tree], str(link.path)] for link in asked],
+        }
+        places = [link.place for link in asked]
+        return await self._asked_alone(question, lambda payload: link_targets(payload, _LINKS, places))
 
     async def _asked_alone(self, question: dict[str, object], understood: Callable[[bytes], _T]) -> _T:
         """Ask what is asked for alone, and give the answer as it is understood."""

@@ -1,7 +1,8 @@
-"""From a probe's answer to `Circumstances`: every number, place and list is checked, and all of it is bounded. Pure."""
+"""From a probe's answers to values for a verdict: every number, place and list is checked, all of it bounded. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from harvestd.convention.links import LinkTarget
 from harvestd.remote.circumstances import Carrier, CarrierState, Checkout, Circumstances, Outside
 from harvestd.remote.probe.answer_parts import BrokenAnswer, integer, items, link_target, object_in, words
 
@@ -37,6 +38,26 @@ def circumstances(payload: bytes, number: int, roots: Sequence[str]) -> Circumst
         checkouts=_checkouts(told.get("checkouts")),
         unclear=words(told.get("unclear", ""), _LONGEST_WHY),
     )
+
+
+def link_targets(payload: bytes, number: int, places: Sequence[str]) -> Mapping[str, LinkTarget]:
+    """Read the answer to question `number`, in which the links at `places` were asked for; raises `BrokenAnswer`."""
+    told = object_in(payload)
+    if integer(told.get("id")) != number:
+        raise BrokenAnswer("an answer to another question")
+    rows = items(told.get("links"))
+    if len(rows) != len(places):
+        raise BrokenAnswer("other links than were asked for")
+    return {place: _link_target(row) for place, row in zip(places, rows, strict=True) if row is not None}
+
+
+def _link_target(row: object) -> LinkTarget:
+    match row:
+        case [written, real, bool(there), size, bool(watched)]:
+            found = integer(size, least=-1)
+            return LinkTarget(link_target(written), _place(real), there, found if found >= 0 else None, watched)
+        case _:
+            raise BrokenAnswer("a link of another shape")
 
 
 def _count(value: object) -> int | None:

@@ -1,7 +1,7 @@
 """A box that allows SFTP alone, behind the same contract as one that runs the probe."""
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import Self
@@ -10,12 +10,15 @@ import anyio
 import asyncssh
 from msgspec.structs import replace
 
+from harvestd.convention.layout import SymbolicLink
+from harvestd.convention.links import LinkTarget
 from harvestd.convention.paths import encoded
 from harvestd.convention.snapshot import Listing, Snapshot
-from harvestd.remote.box import BoxFacts, Glimpse, Limits, ReadEvent, ReadRequest, WatchList, unseen
+from harvestd.remote.box import MOST_LINKS, BoxFacts, Glimpse, Limits, ReadEvent, ReadRequest, WatchList, unseen
 from harvestd.remote.circumstances import Circumstances
 from harvestd.remote.connecting import Connection
 from harvestd.remote.failures import LinkLost
+from harvestd.remote.sftp.links import resolved_links
 from harvestd.remote.sftp.reading import SftpReader
 from harvestd.remote.sftp.scanning import Counts, look_at
 from harvestd.remote.sftp.session import NoSftp, SftpSession
@@ -122,6 +125,16 @@ class SftpBox:
     async def circumstances(self, lately: timedelta) -> Circumstances:  # noqa: ARG002  (the contract's)
         """See `Box.circumstances`: SFTP shows no process, no device and no place beside the trees."""
         return Circumstances()
+
+    async def link_targets(self, links: Sequence[SymbolicLink]) -> Mapping[str, LinkTarget]:
+        """See `Box.link_targets`: the size is told of files alone."""
+        async with self._lock:
+            session = await self._started()
+            try:
+                return await resolved_links(session, self._watch.trees, links[:MOST_LINKS])
+            except BaseException:
+                self._forget()
+                raise
 
     def reading(self, requests: Sequence[ReadRequest]) -> AbstractAsyncContextManager[AsyncIterator[ReadEvent]]:
         """See `Reader.reading`."""

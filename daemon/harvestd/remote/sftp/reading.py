@@ -13,12 +13,13 @@ from contextlib import aclosing, asynccontextmanager
 import anyio
 import asyncssh
 
-from harvestd.convention.paths import RemotePath, encoded
+from harvestd.convention.paths import RemotePath
 from harvestd.convention.snapshot import Tree
 from harvestd.errors import HarvestError
 from harvestd.remote.box import Chunk, Closed, Failed, Limits, Opened, ReadEvent, ReadRequest
 from harvestd.remote.connecting import Connection
 from harvestd.remote.failures import LinkLost, quoted
+from harvestd.remote.sftp.links import tree_place
 from harvestd.remote.sftp.scanning import place_of
 from harvestd.remote.sftp.session import VANISHED, BadAnswer, NoSftp, SftpSession, mode_of, version_of
 
@@ -156,9 +157,7 @@ class _Run:
         call, client = self._session.call, self._session.client
         tree = request.tree
         if tree not in self._trees:
-            real = await call(client.realpath(encoded(tree.root)))
-            root = real if isinstance(real, bytes) else encoded(tree.root)
-            self._trees[tree] = root.rstrip(b"/") + b"/" + encoded(tree.name)
+            self._trees[tree] = await tree_place(self._session, tree)
         place = self._trees[tree]
         parts = request.path.parts
         for directory in (place, *(place_of(place, RemotePath(parts[:n])) for n in range(1, len(parts)))):

@@ -12,6 +12,7 @@ from harvestd.convention.paths import MAX_DEPTH, RejectedPath, RemotePath, decod
 from harvestd.convention.snapshot import Entry, EntryType, Listing, Tree, TreeState, Version
 from harvestd.errors import HarvestError, HostQuarantined
 from harvestd.remote.box import Limits, WatchList
+from harvestd.remote.sftp.links import is_linked, real_path, tree_place
 from harvestd.remote.sftp.session import VANISHED, BadAnswer, SftpSession, mode_of, version_of
 
 _AT_ONCE = 16
@@ -156,32 +157,34 @@ async def _at_once(jobs: list[tuple[Callable[[RemotePath], Awaitable[None]], Rem
 
 
 async def look_at(session: SftpSession, tree: Tree, watch: WatchList, counts: Counts) -> Listing:
-    """Give one tree's listing; raises `Retry` or `HostQuarantined`, and never takes a failure for an empty tree."""
-    client = session.client
-    root = encoded(tree.root)
+    """Return one tree's listing; raises `Retry` or `HostQuarantined`, and never takes a failure for an empty tree."""
+    missing = TreeState.NO_ROOT
     try:
-        real = await session.call(client.realpath(root))
-        if not stat.S_ISDIR(mode_of(await session.call(client.stat(real)))):
-            return Listing(tree, TreeState.NO_ROOT)
-    except VANISHED:
-        return Listing(tree, TreeState.NO_ROOT)
-    except asyncssh.SFTPPermissionDenied:
-        return Listing(tree, TreeState.DENIED)
-    except asyncssh.SFTPError as e:
-        raise session.connection.lost(e) from e
-    place = (real if isinstance(real, bytes) else root).rstrip(b"/") + b"/" + encoded(tree.name)
-    if place in counts.places:
-        return Listing(tree, TreeState.TWIN)
-    walk = _Walk(session, place, watch.prune, counts)
-    try:
-        if not stat.S_ISDIR(mode_of(await session.call(client.lstat(place)))):
-            return Listing(tree, TreeState.NO_TREE)
+        root = await real_path(session, encoded(tree.root))
+        if not await _is_directory(session, root):
+            return Listing(tree, missing)
+        missing = TreeState.NO_TREE
+        if await is_linked(session, root, encoded(tree.name)):
+            missing = TreeState.BROKEN_LINK
+        place = await tree_place(session, tree)
+        if place in counts.places:
+            return Listing(tree, TreeState.TWIN)
+        if not await _is_directory(session, place):
+            return Listing(tree, missing)
+        walk = _Walk(session, place, watch.prune, counts)
         await walk.run()
     except VANISHED:
-        return Listing(tree, TreeState.NO_TREE)
+        return Listing(tree, missing)
     except asyncssh.SFTPPermissionDenied:
         return Listing(tree, TreeState.DENIED)
     except asyncssh.SFTPError as e:
+        if missing is TreeState.BROKEN_LINK:
+            # A link that leads to itself: the server has no word of its own for it.
+            return Listing(tree, missing)
         raise session.connection.lost(e) from e
     counts.places.add(place)
     return Listing(tree, TreeState.PRESENT, entries=walk.entries, unreadable=tuple(sorted(walk.unreadable)))
+
+
+async def _is_directory(session: SftpSession, place: bytes) -> bool:
+    return stat.S_ISDIR(mode_of(await session.call(session.client.stat(place))))

@@ -2,9 +2,9 @@
 
 It is sent over SSH at each connect and never written to the box, so it stands alone: `bootstrap` joins these files, in
 the order of `FILES`, into one text that needs the standard library of Python 3.6 and nothing else. No name is defined
-in two of them. It never opens anything but directories and regular files, never follows a link below a root, never
-writes but to its standard output (and, to wake a thread of its own, into a pipe), and ends by itself when its input
-ends or falls silent: stock sshd would keep an orphan for hours.
+in two of them. It never opens anything but directories and regular files, follows a link below a tree for nothing
+but to say what is there and how large it is, never writes but to its standard output (and, to wake a thread of its own,
+into a pipe), and ends by itself when its input ends or falls silent: stock sshd would keep an orphan for hours.
 
 The protocol: requests come on standard input, each a length (4 bytes, big endian) and JSON, plain or as zlib packs it.
 The answer is the marker of the first request, then frames: a length (of all that follows it), a letter, a payload.
@@ -13,7 +13,7 @@ The answer is the marker of the first request, then frames: a length (of all tha
     S scan part  zlib of JSON: one tree's news   O opened   JSON: id, version, verified
     E scan end   JSON: id 0 where nobody asked   D data     raw bytes of the file opened last
     Q refused    JSON: no answer to a scan       C closed   JSON: id, version, sha256
-    F facts      JSON, also of circumstances     X failed   JSON: id, reason, vanished
+    F facts      JSON, also of other questions   X failed   JSON: id, reason, vanished
     K keep waiting: the program is at work on    R read end JSON
                  the look "s" or the reading "r" Z packed   zlib of frames, where the link is slower than zlib
 
@@ -27,6 +27,6 @@ hold. What counts are the frames as they are unpacked, each with its head, but f
 FILES = ("wire", "requests", "places", "folders", "notices", "news", "looks", "watching", "readings", "facts", "main")
 """The modules that are sent, in the order in which they are joined."""
 
-LATER = ("sessions", "carriers", "belongings", "checkouts", "circumstances")
+LATER = ("sessions", "carriers", "belongings", "checkouts", "links", "circumstances")
 """Those that travel with the question that needs them, after the others: it is asked rarely, and a program that fits a
 new connection's first round trip starts sooner."""

@@ -109,10 +109,13 @@ class Facts:
     def answer(self, request: "dict[str, Any]") -> None:
         """Send the facts, or what is asked for alone because it takes its time: what runs on the GPUs, and the rest."""
         asked = request["do"]
-        if asked == "circumstances":
+        if "program" in request:
             # The part of this program that came with the question.
             exec(request["program"], globals())  # noqa: S102
+        if asked == "circumstances":
             facts = globals()["circumstances_within"](request, self.looking, self.kept, self.output)
+        elif asked == "links":
+            facts = globals()["links_within"](request, self.looking)
         elif asked == "processes":
             facts = {"processes": gpu_processes(self.output.progress)}
         else:

@@ -65,6 +65,7 @@ class WatchedTree:
         self.root = root
         self.name = name
         self.bare = bare
+        self.linked = False
         self.state: tuple[object, ...] = ()
         self.identity: tuple[int, int] = (0, 0)
         self.root_watch = NO_WATCH
@@ -123,8 +124,9 @@ def entry_of(handle: int, name: str, prune: "frozenset[str]", known: "bytes | No
         # Without its times: they are those of what comes and goes in it, which is told of itself.
         return ENTRY.pack(b"d", 0, 0, 0, s.st_ino)
     times = STAMP.pack(s.st_mtime_ns, s.st_ctime_ns, s.st_ino)
-    # Counted anew only when something was put in or taken out at its top: the total is information, no more.
-    if known is not None and known[:1] == b"p" and known[ENTRY.size - STAMP.size :] == times:
+    # Counted anew only when something was put in or taken out at its top: its bytes may lag behind, but what holds any
+    # is never taken for empty.
+    if known is not None and known[:1] == b"p" and known[ENTRY.size - STAMP.size :] == times and ENTRY.unpack(known)[1]:
         return known
     return ENTRY.pack(b"p", total_of(handle, name), s.st_mtime_ns, s.st_ctime_ns, s.st_ino)
 

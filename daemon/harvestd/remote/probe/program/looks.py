@@ -24,7 +24,7 @@ from harvestd.remote.probe.program.folders import (
 )
 from harvestd.remote.probe.program.news import News
 from harvestd.remote.probe.program.notices import Notices
-from harvestd.remote.probe.program.places import FOLDER_FLAGS, SECOND, Refused, descend, root_handle, to_raw, to_text
+from harvestd.remote.probe.program.places import FOLDER_FLAGS, SECOND, Refused, descend, to_raw, to_text, tree_handle
 from harvestd.remote.probe.program.wire import Output
 
 
@@ -69,7 +69,7 @@ class Look:
     def look(self, output: Output) -> bool:
         """Look as this look does."""
         self.news = News(self.tree, output)
-        root = descend(root_handle(self.tree.root), self.tree.name.split("/"))
+        root = tree_handle(self.tree.root, self.tree.name)
         s = os.fstat(root)
         if (s.st_dev, s.st_ino) in self.taken:
             os.close(root)

@@ -22,7 +22,7 @@ def run() -> None:
     watching = Watching(Output(wire, accounts["s"], b"s"))
     readings = Queued(Readings(Output(wire, accounts["r"], b"r")).answer)
     facts = Queued(Facts(Output(wire, accounts["f"], b"f")).answer)
-    requests.takers = dict.fromkeys(("facts", "processes", "circumstances"), facts.put)
+    requests.takers = dict.fromkeys(("facts", "processes", "circumstances", "links"), facts.put)
     requests.takers.update(scan=watching.put, read=readings.put)
     write_all(memoryview(hello["marker"].encode("ascii")))
     greeting = Output(wire, Credit(OUTPUT_BYTES), b"h")

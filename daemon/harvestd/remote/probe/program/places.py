@@ -1,7 +1,11 @@
-"""Handles: every place on the box is reached through one, component by component, never through a link."""
-# pathlib has no directory handles:
-# ruff: noqa: PTH123
+"""Handles: every place below a tree is reached through one, component by component, never through a link.
 
+The way to a tree is the operator's own: links on it are followed.
+"""
+# pathlib has no directory handles:
+# ruff: noqa: PTH114, PTH118, PTH123
+
+import errno
 import os
 
 SECOND = 1000000000
@@ -41,6 +45,32 @@ def root_handle(root: str) -> int:
         raise Refused("no root", "the root is not there") from None
 
 
+def tree_place(root: str, name: str) -> bytes:
+    """Return the path of the tree root/name, all links on the way followed."""
+    return os.path.realpath(os.path.join(os.path.realpath(to_raw(root)), to_raw(name)))
+
+
+def is_linked(root: str, name: str) -> bool:
+    """Return whether a link stands on the way from a root to the tree root/name."""
+    place = os.path.realpath(to_raw(root))
+    for part in to_raw(name).split(b"/"):
+        place = os.path.join(place, part)
+        if os.path.islink(place):
+            return True
+    return False
+
+
+def tree_handle(root: str, name: str) -> int:
+    """Return a handle on the tree root/name; raises `Refused` where its root is missing or a link leads nowhere."""
+    os.close(root_handle(root))
+    try:
+        return os.open(tree_place(root, name), FOLDER_FLAGS)
+    except OSError as e:
+        if e.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP) and is_linked(root, name):
+            raise Refused("broken link", "the tree is a link that leads to no directory") from None
+        raise
+
+
 def descend(handle: int, parts: "list[str]") -> int:
     """Give a handle on the directory that lies `parts` below `handle`, which is closed."""
     for part in parts:
@@ -77,7 +107,7 @@ class Places:
         """Give a handle on root/name."""
         key = (root, name)
         if key not in self.open:
-            self.open[key] = descend(root_handle(root), name.split("/"))
+            self.open[key] = tree_handle(root, name)
         return self.open[key]
 
     def folder(self, root: str, name: str, path: str) -> int:

@@ -13,7 +13,15 @@ from collections import deque
 from harvestd.remote.probe.program.folders import NO_WATCH, WatchedTree
 from harvestd.remote.probe.program.looks import Look
 from harvestd.remote.probe.program.notices import LOCAL, NoNotices, Notices
-from harvestd.remote.probe.program.places import SECOND, Refused, filesystem, root_handle, to_raw
+from harvestd.remote.probe.program.places import (
+    SECOND,
+    Refused,
+    filesystem,
+    is_linked,
+    root_handle,
+    to_raw,
+    tree_place,
+)
 from harvestd.remote.probe.program.requests import tidy
 from harvestd.remote.probe.program.wire import Output
 
@@ -136,11 +144,12 @@ class Watching:
         asked: bool,  # noqa: FBT001  (the same)
     ) -> "tuple[tuple[object, ...], bool]":
         """Look at one tree; gives its state (a word, its device, its file system) and whether anything was new."""
+        tree.linked = is_linked(tree.root, tree.name)
         others = sum(each.entries for each in self.trees) - tree.entries
         taken = {
             each.identity
             for each in self.trees[: tree.index]
-            if each.name == tree.name and each.state[:1] == ("present",)
+            if each.state[:1] == ("present",) and (each.name == tree.name or each.linked or tree.linked)
         }
         look = Look(tree, self.most - others, self.prune, self.notices, taken)
         try:
@@ -151,7 +160,7 @@ class Watching:
             else:
                 new = look.noticed(self.output, dirty)
         except Refused as e:
-            if e.kind not in ("no root", "twin"):
+            if e.kind not in ("no root", "twin", "broken link"):
                 raise
             return self.missing(tree, e.kind), False
         except (FileNotFoundError, NotADirectoryError):
@@ -174,8 +183,7 @@ class Watching:
         if tree.state[:2] == ("present", device):
             return tree.state
         self.watch_root(tree, -1)
-        path = os.path.realpath(to_raw(tree.root)) + b"/" + to_raw(tree.name)
-        return ("present", device, filesystem(path, device))
+        return ("present", device, filesystem(tree_place(tree.root, tree.name), device))
 
     def missing(self, tree: WatchedTree, state: str) -> "tuple[object, ...]":
         """Forget a tree that is not there (any more); it is looked for when something is made where it belongs."""
@@ -183,7 +191,7 @@ class Watching:
             for path, folder in tree.folders.items():
                 self.notices.forget(folder.watch, (tree.index, path))
         tree.clear()
-        if state == "no tree":
+        if state in ("no tree", "broken link"):
             root = root_handle(tree.root)
             self.watch_root(tree, root)
             os.close(root)

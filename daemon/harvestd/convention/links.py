@@ -1,0 +1,103 @@
+"""Where the symbolic links of a host's trees lead. Pure.
+
+A link that leads to a place within a watched tree loses nothing: what lies there is an entry of its own. Where a link
+leaves its tree, only the host can tell what it leads to.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+from harvestd.convention.layout import Survey, SymbolicLink
+from harvestd.convention.paths import RemotePath
+from harvestd.convention.snapshot import Entry, EntryType, Listing, Tree
+from harvestd.convention.values import Immutable
+
+_MOST_FOLLOWED: Final = 40
+"""Links on the way of one link, as the kernel counts them."""
+
+_Parts = tuple[str, ...]
+_NotWalked = Mapping[_Parts, str | None]
+"""By its path below the tree: what a link says; None of a directory that was not listed."""
+
+
+class LinkTarget(Immutable):
+    """What a link leads to, by the host's own word."""
+
+    written: str
+    """What the link said then."""
+    real: str
+    """The absolute path that it leads to, all links resolved."""
+    there: bool = True
+    """Whether anything is there."""
+    size: int | None = None
+    """Bytes of all files there; None: unknown."""
+    watched: bool = False
+    """Whether it lies in a watched tree."""
+
+
+def places_not_walked(entries: Iterable[Entry]) -> _NotWalked:
+    """Return the links among some entries with what they say, and the directories that were not listed."""
+    return {
+        entry.path.parts: entry.target if entry.type is EntryType.LINK else None
+        for entry in entries
+        if entry.type in {EntryType.LINK, EntryType.PRUNED}
+    }
+
+
+def leads_to(path: RemotePath, tree: Tree, not_walked: _NotWalked, depth: int = 0) -> _Parts | None:
+    """Return the path below its tree that the link at `path` leads to, all links on the way followed.
+
+    None where the way leaves the directory that lies `depth` components below the tree, or can't be told.
+    `not_walked`: those of all entries below that directory.
+    """
+    parts = path.parts
+    here = list(parts[:-1])
+    rest = [parts[-1]]
+    followed = 0
+    while rest:
+        name = rest.pop()
+        if name in {"", "."}:
+            continue
+        if name == "..":
+            if len(here) <= depth:
+                return None
+            here.pop()
+            continue
+        here.append(name)
+        place = tuple(here)
+        if place not in not_walked:
+            continue
+        target = not_walked[place]
+        followed += 1
+        if not target or followed > _MOST_FOLLOWED:
+            return None
+        here.pop()
+        if target.startswith("/"):
+            above = "/".join((str(tree), *parts[:depth])) + "/"
+            if not target.startswith(above):
+                return None
+            here = list(parts[:depth])
+            target = target.removeprefix(above)
+        rest.extend(reversed(target.split("/")))
+    return tuple(here)
+
+
+def links_out(survey: Survey, listings: Sequence[Listing]) -> tuple[SymbolicLink, ...]:
+    """Return the links that are not known to lead to a place in their own tree."""
+    not_walked: dict[Tree, _NotWalked] = {}
+    found: list[SymbolicLink] = []
+    for link in _links_of(survey):
+        if link.tree not in not_walked:
+            listing = next((each for each in listings if each.tree == link.tree), None)
+            not_walked[link.tree] = places_not_walked(listing.entries.values()) if listing else {}
+        if leads_to(link.path, link.tree, not_walked[link.tree]) is None:
+            found.append(link)
+    return tuple(found)
+
+
+def _links_of(survey: Survey) -> Iterator[SymbolicLink]:
+    yield from survey.links
+    for run in survey.runs:
+        yield from run.links
+    for eval_dir in survey.evals:
+        yield from eval_dir.links

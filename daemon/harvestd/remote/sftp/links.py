@@ -1,0 +1,81 @@
+"""What symbolic links lead to, over SFTP: the way to a tree, and links below the trees."""
+
+import stat
+from collections.abc import Iterable, Mapping
+
+import asyncssh
+
+from harvestd.convention.layout import SymbolicLink
+from harvestd.convention.links import LinkTarget
+from harvestd.convention.paths import decoded, encoded
+from harvestd.convention.snapshot import Tree
+from harvestd.remote.sftp.session import VANISHED, SftpSession, mode_of
+
+_LONGEST = 4096
+
+
+async def real_path(session: SftpSession, place: bytes) -> bytes:
+    """Return a path with all links followed; raises SFTPError, `Retry` or `HostQuarantined`."""
+    found = await session.call(session.client.realpath(place))
+    return found if isinstance(found, bytes) else encoded(str(found))
+
+
+async def is_linked(session: SftpSession, root: bytes, name: bytes) -> bool:
+    """Return whether a link stands on the way from a root, itself no link, to the tree root/name."""
+    place = root.rstrip(b"/")
+    for part in name.split(b"/"):
+        place += b"/" + part
+        try:
+            if stat.S_ISLNK(mode_of(await session.call(session.client.lstat(place)))):
+                return True
+        except asyncssh.SFTPError:
+            return False
+    return False
+
+
+async def tree_place(session: SftpSession, tree: Tree) -> bytes:
+    """Return where a tree lies, all links on the way followed; raises SFTPError, `Retry` or `HostQuarantined`."""
+    root, name = await real_path(session, encoded(tree.root)), encoded(tree.name)
+    place = root.rstrip(b"/") + b"/" + name
+    return await real_path(session, place) if await is_linked(session, root, name) else place
+
+
+async def resolved_links(
+    session: SftpSession, trees: Iterable[Tree], links: Iterable[SymbolicLink]
+) -> Mapping[str, LinkTarget]:
+    """Return what links lead to, where it can be told. Raises `Retry` or `HostQuarantined`."""
+    places: dict[Tree, bytes] = {}
+    for tree in trees:
+        try:
+            places[tree] = await tree_place(session, tree)
+        except asyncssh.SFTPError:
+            continue
+    found: dict[str, LinkTarget] = {}
+    for link in links:
+        target = await _resolved(session, link, places)
+        if target is not None:
+            found[link.place] = target
+    return found
+
+
+async def _resolved(session: SftpSession, link: SymbolicLink, trees: Mapping[Tree, bytes]) -> LinkTarget | None:
+    if link.tree not in trees:
+        return None
+    place = trees[link.tree] + b"/" + encoded(str(link.path))
+    try:
+        told = await session.call(session.client.readlink(place))
+        written = told if isinstance(told, bytes) else encoded(str(told))
+        real = await real_path(session, place)
+    except asyncssh.SFTPError:
+        return None
+    if max(len(written), len(real)) > _LONGEST or not real.startswith(b"/"):
+        return None
+    watched = any(real == tree or real.startswith(tree.rstrip(b"/") + b"/") for tree in trees.values())
+    try:
+        attributes = await session.call(session.client.stat(real))
+    except VANISHED:
+        return LinkTarget(decoded(written), decoded(real), there=False, watched=watched)
+    except asyncssh.SFTPError:
+        return LinkTarget(decoded(written), decoded(real), watched=watched)
+    size = attributes.size if mode_of(attributes) == stat.S_IFREG else None
+    return LinkTarget(decoded(written), decoded(real), size=size, watched=watched)
