@@ -2,18 +2,35 @@
 
 import json
 import os
-from collections.abc import Callable
+import sqlite3
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
 import pytest
+from sqlalchemy import Connection
 
-from harvestd.demo.writers import write_convention_example
+from harvestd import failpoints
+from harvestd.audit.findings import Finding, Kind
+from harvestd.catalogue import reading
+from harvestd.convention.records import FileRecord
+from harvestd.demo.content import RunSpec
+from harvestd.demo.eval_content import EvalSpec
+from harvestd.demo.writers import EvalWriter, RunWriter, evals_of_run, write_convention_example
 from harvestd.errors import ExitCode
+from harvestd.harvest import verifying
+from harvestd.settings import load
 from support.command import Ended, harvestd_command, on_terminal
 from support.faults import fired
 from support.house import Workstation
+from support.waiting import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
+
+RUN = RunSpec(total_steps=8)
 
 
 async def filed(workstation: Workstation) -> Path:
@@ -135,3 +152,116 @@ async def test_hostile_names_are_shown_escaped(workstation: Workstation) -> None
     shown = on_terminal(["-c", workstation.config, "verify"])
     assert "\x1b[2J" not in shown
     assert "notes" in shown
+
+
+def verifying_beside(workstation: Workstation, checked: Callable[[FileRecord], None]) -> list[Finding]:
+    """Audit everything, in a thread beside a daemon of this process."""
+    settings = load(workstation.config, env={})
+    with reading.questions(settings.state) as connection:
+        subject = verifying.everything(connection)
+        return list(verifying.findings(settings, connection, subject, checked))
+
+
+class Held:
+    """A moment at which a thread waits until the test goes on."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.go_on = threading.Event()
+
+    def __call__(self, *_: object) -> None:
+        """Wait, the first time."""
+        if not self.reached.is_set():
+            self.reached.set()
+            assert self.go_on.wait(60)
+
+
+def evaluated(workstation: Workstation, questions: int) -> EvalWriter:
+    """Write, or write anew, an eval on the box."""
+    evals = evals_of_run(workstation.boxes["gpu-a"].root, EvalSpec(RUN, questions=questions))
+    evals.write_config()
+    evals.evaluate(2)
+    return evals
+
+
+def here(workstation: Workstation, evals: EvalWriter, step: int) -> Callable[[], bool]:
+    """Return the condition that an eval's metrics are here as they are on the box."""
+    remote = (evals.leaf(step) / "metrics.csv").read_bytes()
+    return lambda: remote in workstation.filed().values()
+
+
+async def begun(workstation: Workstation) -> None:
+    """Bring a run and an eval home."""
+    RunWriter(workstation.add_box().root, RUN).start()
+    evaluated(workstation, 5)
+    await workstation.once()
+
+
+async def audited_beside(
+    workstation: Workstation, checked: Callable[[FileRecord], None], meanwhile: Callable[[], Awaitable[None]]
+) -> list[Finding]:
+    """Audit in a thread while something happens; return what is damaged, or taken for somebody else's."""
+    found: list[Finding] = []
+
+    async def audit() -> None:
+        found.extend(await anyio.to_thread.run_sync(verifying_beside, workstation, checked))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(audit)
+        await meanwhile()
+    return [finding for finding in found if finding.is_damage or finding.kind is Kind.FOREIGN]
+
+
+async def test_what_a_daemon_writes_meanwhile_is_no_damage(workstation: Workstation) -> None:
+    """Files that are replaced and new ones that come while others are hashed are all right; the log can be cut."""
+    await begun(workstation)
+    async with workstation.running():
+        held = Held()
+
+        async def meanwhile() -> None:
+            await until(held.reached.is_set)
+            try:
+                evals = evaluated(workstation, 7)
+                evals.evaluate(4)
+                await until(here(workstation, evals, 2))
+                await until(here(workstation, evals, 4))
+                with closing(sqlite3.connect(workstation.state / "catalogue.sqlite")) as database:
+                    await until(lambda: database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
+                fired(28)
+            finally:
+                held.go_on.set()
+
+        assert await audited_beside(workstation, held, meanwhile) == []
+    workstation.audit()
+
+
+async def test_what_is_at_its_place_and_not_on_record_yet_is_no_damage(
+    workstation: Workstation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between a file's rename and its record the disk is ahead: the audit waits for the record."""
+    await begun(workstation)
+    held, waited = Held(), threading.Event()
+    is_under_way = reading.is_under_way
+
+    def noted(connection: Connection, file: FileRecord) -> bool:
+        answer = is_under_way(connection, file)
+        if answer:
+            waited.set()
+        return answer
+
+    monkeypatch.setattr(reading, "is_under_way", noted)
+    async with workstation.running():
+        with failpoints.armed("publish.renamed_all", held):
+            evals = evaluated(workstation, 7)
+            await until(held.reached.is_set)
+
+            async def meanwhile() -> None:
+                try:
+                    await until(waited.is_set)
+                finally:
+                    held.go_on.set()
+
+            assert await audited_beside(workstation, lambda _: None, meanwhile) == []
+            fired(28)
+        await until(here(workstation, evals, 2))
+    workstation.audit()

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -98,3 +99,27 @@ async def test_name_that_is_too_long_here(workstation: Workstation, monkeypatch:
     await workstation.once()
     assert workstation.follows(writer)()
     workstation.audit()
+
+
+@pytest.mark.parametrize("place", ["a file", "below a file", "nowhere"])
+async def test_state_directory_that_can_not_be_used(workstation: Workstation, place: str) -> None:
+    """Neither a daemon nor a pass starts, `doctor` finds it and `check` warns: each names the directory."""
+    write_run(workstation.add_box())
+    blocking = workstation.data.with_name("state")
+    blocking.write_text("mine")
+    workstation.state = {"a file": blocking, "below a file": blocking / "state", "nowhere": Path("/proc/none")}[place]
+    workstation.settings()
+    for words in (["run"], ["once"], ["doctor"]):
+        done = harvestd_command(*words, "-c", workstation.config)
+        if words == ["doctor"]:
+            assert done.code == (ExitCode.PARTIAL if place != "nowhere" else done.code), done
+        else:
+            assert done.code == ExitCode.CONFIGURATION, done
+        assert "Traceback" not in done.err
+        assert f"state_dir {workstation.state}" in done.err + done.out or place == "nowhere"
+    if place != "nowhere":
+        done = harvestd_command("check", "--json", "-c", workstation.config)
+        (warned,) = [each for each in done.document["warnings"] if each["key"] == "state_dir"]
+        assert str(workstation.state) in warned["message"]
+        assert warned["hint"]
+    assert blocking.read_text() == "mine"

@@ -118,7 +118,8 @@ def test_a_data_root_elsewhere_is_made_by_its_owner_and_opened(site: Site) -> No
     site.config.write_text('data_root = "~/nowhere/runs"\nstate_dir = "/srv/state"\n')
     calls: Calls = []
     install(alice, calls)
-    assert calls == [(("mkdir", "-p", "--", "/home/alice/nowhere/runs"), "alice")]
+    made = ("/home/alice/nowhere/runs", "/srv/state")
+    assert calls == [(("mkdir", "-p", "--", place), "alice") for place in made]
     text = site.drop_in.read_text()
     assert "User=alice\n" in text
     assert "ProtectHome=read-only\n" in text

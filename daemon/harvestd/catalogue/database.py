@@ -201,6 +201,8 @@ def translated() -> Iterator[None]:
         yield
     except DBAPIError as e:
         raise unusable(e.orig) from e
+    except sqlite3.Error as e:  # of what is done to the driver's own connection
+        raise unusable(e) from e
 
 
 class _Pending(Struct, eq=False):

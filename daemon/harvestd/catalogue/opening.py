@@ -12,6 +12,7 @@ from harvestd.catalogue import rows, schema
 from harvestd.catalogue.catalogue import Catalogue
 from harvestd.catalogue.database import Database, driver_of, migrate, open_engine, reading, translated
 from harvestd.catalogue.entries import Orphans
+from harvestd.catalogue.state_dir import make_state_dir
 from harvestd.catalogue.unusable import REPAIR
 from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.paths import LocalPath
@@ -22,10 +23,10 @@ from harvestd.errors import Fatal, HaltedForSafety
 def open_catalogue(state_dir: Path, data_root_id: str) -> Catalogue:
     """Open the catalogue below `state_dir`, making or migrating it. Blocks: call it in a thread.
 
-    Raises `Fatal` when it belongs to another data root, is of a newer version or lies on a network file system, and
-    `HaltedForSafety` when the file can't be used.
+    Raises `Fatal` when it belongs to another data root, is of a newer version, is on a network file system or in a
+    directory that can't be used, and `HaltedForSafety` when the file can't be used.
     """
-    state_dir.mkdir(parents=True, exist_ok=True)
+    make_state_dir(state_dir)
     engine = open_engine(state_dir)
     with _disposed_on_failure(engine):
         is_new = migrate(engine, state_dir)

@@ -33,8 +33,22 @@ def questions(state_dir: Path) -> Iterator[Connection]:
         engine = create_engine("sqlite://")
         with engine.connect() as empty:
             schema.metadata.create_all(empty)
+            empty.commit()
             yield empty
         engine.dispose()
+
+
+@contextmanager
+def fresh(connection: Connection) -> Iterator[Connection]:
+    """Let the questions of the body see what is on record by now, and pin no snapshot after it.
+
+    A read transaction that stays open sees the rows of its beginning, and keeps a daemon's log from being checkpointed.
+    """
+    connection.rollback()
+    try:
+        yield connection
+    finally:
+        connection.rollback()
 
 
 def forget_key(state_dir: Path, identity: str) -> bool:
@@ -172,6 +186,25 @@ def links(connection: Connection) -> dict[LocalPath, str]:
 def journalled(connection: Connection) -> frozenset[str]:
     """Give the names of the temporaries that transfers go on with."""
     return frozenset(connection.execute(select(schema.transfers.c.name)).scalars())
+
+
+def file_from(connection: Connection, storage: str, place: str, experiment: str | None) -> FileRecord | None:
+    """Return the file of an experiment that came from this path; where there are several, the first by its place."""
+    table = schema.files.c
+    same = (table.storage == storage, table.place == place, table.experiment == experiment)
+    row = connection.execute(select(schema.files).where(*same).order_by(table.target)).first()
+    return rows.file_of(row) if row else None
+
+
+def is_under_way(connection: Connection, file: FileRecord) -> bool:
+    """Return whether a process is about to publish, move or rename what this record is about, or ended in between."""
+    for text in connection.execute(select(schema.intents.c.files)).scalars():
+        if file.target in {each.target for each in rows.files_of_intent(text)}:
+            return True
+        if file.target in rows.moved_from_of_intent(text):
+            return True
+    renaming = select(schema.experiments.c.renaming).where(schema.experiments.c.id == file.experiment)
+    return connection.execute(renaming).scalar() is not None
 
 
 def intended(connection: Connection) -> list[FileRecord]:

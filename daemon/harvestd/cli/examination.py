@@ -13,6 +13,7 @@ import anyio
 import anyio.to_thread
 
 from harvestd.catalogue import reading
+from harvestd.catalogue.state_dir import problem_with
 from harvestd.cli import quantities
 from harvestd.convention.snapshot import Listing, Snapshot, TreeState
 from harvestd.convention.values import Immutable
@@ -58,6 +59,7 @@ def examine_home(settings: Settings, daemon: int | None, found: Found) -> Examin
     findings = (
         _data_root(settings.data_root),
         *_free_space(settings),
+        *_state_dir(settings),
         _catalogue(settings),
         Finding("daemon", running),
         *_providers(settings, found),
@@ -110,6 +112,17 @@ def _free_space(settings: Settings) -> tuple[Finding, ...]:
     return (
         Finding("free space", said, ok=False, hint="make room, or lower limits.free_space; nothing is fetched now"),
     )
+
+
+def _state_dir(settings: Settings) -> Iterator[Finding]:
+    """Look at the directory of the catalogue, where it is not the data root's own."""
+    if settings.state_dir is not None:
+        problem = problem_with(settings.state)
+        if problem is not None:
+            yield Finding("state directory", str(problem), ok=False, hint=problem.hint)
+        else:
+            made = "can be written" if settings.state.is_dir() else "does not exist yet and will be made"
+            yield Finding("state directory", f"{settings.state} {made}")
 
 
 def _catalogue(settings: Settings) -> Finding:

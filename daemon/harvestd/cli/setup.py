@@ -1,9 +1,13 @@
 """`harvestd check` and `forget-key`: is what was written down in order, and the one repair a person has to ask for."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import anyio
 import click
 
 from harvestd.catalogue import reading
+from harvestd.catalogue.state_dir import problem_with
 from harvestd.cli import suggesting
 from harvestd.cli.ending import tell_warning
 from harvestd.cli.flags import Flags, with_flags, with_json
@@ -43,7 +47,7 @@ def check(flags: Flags, *, as_json: bool) -> ExitCode:
         problems = error.problems
     else:
         hosts, in_targets = anyio.run(_written_down, settings)
-        warnings = (*warnings_for(settings), *in_targets)
+        warnings = (*warnings_for(settings), *_about_state_dir(config, settings), *in_targets)
     if as_json:
         print_json(
             {
@@ -59,6 +63,13 @@ def check(flags: Flags, *, as_json: bool) -> ExitCode:
         for warning in warnings:
             tell_warning(str(warning))
     return ExitCode.CONFIGURATION if problems else ExitCode.OK
+
+
+def _about_state_dir(config: Path, settings: Settings) -> Iterator[Problem]:
+    """Warn of a state_dir that this user could not use: the daemon may run as another one."""
+    problem = problem_with(settings.state) if settings.state_dir is not None else None
+    if problem is not None:
+        yield Problem(str(config), "state_dir", str(problem), problem.hint)
 
 
 async def _written_down(settings: Settings) -> tuple[int, tuple[Problem, ...]]:

@@ -1,5 +1,6 @@
 """The audit of a data root, beside a running daemon or without one. Changes nothing."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 from sqlalchemy import Connection
@@ -14,6 +15,10 @@ from harvestd.convention.values import Immutable
 from harvestd.settings import Settings
 from harvestd.store.lock import holder
 from harvestd.store.root import DataRoot
+
+_PATIENCE = 20.0
+"""Seconds for a process to record what it put at its place."""
+_PAUSE = 0.05
 
 
 class Subject(Immutable):
@@ -42,19 +47,61 @@ def catalogue_findings(settings: Settings) -> list[Finding]:
 def findings(
     settings: Settings, connection: Connection, subject: Subject, checked: Callable[[FileRecord], None]
 ) -> Iterator[Finding]:
-    """Give what is not as it is on record; `checked` hears of each file that was read. Blocks.
+    """Return what is not as it is on record; `checked` is called with each file that was read. Blocks.
 
     What a running daemon has on its way is no finding. Raises `Fatal` where there is no data root.
     """
-
-    def now_of(file: FileRecord) -> FileRecord | None:
-        return reading.file_at(connection, str(file.target))
-
     with DataRoot.open(settings.data_root, create=False) as root:
-        yield from auditing.of_files(root, subject.files, now_of, checked)
+        records = _Records(connection, has_writer=holder(root) is not None)
+        yield from auditing.of_files(root, subject.files, records.now_of, checked)
         directories = {experiment.directory for experiment in subject.experiments} | {UNFILED}
-        known = {file.target for file in reading.all_files(connection)}
-        yield from auditing.of_strangers(root, directories, known, reading.links(connection))
-        if holder(root) is None:
-            yield from auditing.of_staging(root, reading.journalled(connection), reading.intended(connection))
+        with reading.fresh(connection):
+            known = {file.target for file in reading.all_files(connection)}
+            links = reading.links(connection)
+        yield from records.lasting(auditing.of_strangers(root, directories, known, links))
+        if not records.has_writer:
+            with reading.fresh(connection):
+                journalled, intended = reading.journalled(connection), reading.intended(connection)
+            yield from auditing.of_staging(root, journalled, intended)
             yield from auditing.of_manifests(root, subject.experiments, subject.files)
+
+
+class _Records:
+    """What is on record at the moment of each question, beside a process that may write."""
+
+    def __init__(self, connection: Connection, *, has_writer: bool) -> None:
+        self._connection = connection
+        self.has_writer = has_writer
+        connection.rollback()  # what was asked before pins no snapshot while files are hashed
+
+    def now_of(self, file: FileRecord) -> FileRecord | None:
+        """Return a file's record as it is by now, wherever it is filed; None where there is none any more.
+
+        Waits while the writer has the file on its way: the disk is ahead of the record then.
+        """
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            with reading.fresh(self._connection) as connection:
+                found = reading.file_at(connection, str(file.target))
+                if found is None:
+                    return reading.file_from(connection, file.storage, file.place, file.experiment)
+                waits = self.has_writer and found == file and reading.is_under_way(connection, file)
+            if not waits or time.monotonic() >= deadline:
+                return found
+            time.sleep(_PAUSE)
+
+    def lasting(self, found: Iterator[Finding]) -> Iterator[Finding]:
+        """Leave out findings about what came on record, or went, since the records were read."""
+        for finding in found:
+            with reading.fresh(self._connection) as connection:
+                if finding.kind is Kind.MISSING and reading.link_at(connection, finding.path) is None:
+                    continue
+                if finding.kind is Kind.FOREIGN and self._is_known(connection, finding.path):
+                    continue
+            yield finding
+
+    @staticmethod
+    def _is_known(connection: Connection, path: str) -> bool:
+        if reading.file_at(connection, path) or reading.link_at(connection, path) is not None:
+            return True
+        return path in {str(file.target) for file in reading.intended(connection)}

@@ -35,19 +35,31 @@ def places(config: str, where: Path, home: Path) -> tuple[Path, ...]:
     `where` is the file's place, `home` what `~` stands for. What lies in another of them is left out, and so is what
     the unit opens anyway. Raises `Fatal` for a text that is no TOML.
     """
-    try:
-        table = tomllib.loads(config)
-    except tomllib.TOMLDecodeError as error:
-        raise Fatal(f"{where}: {error}", hint="mend it first; `harvestd check` names each problem") from None
+    table = _table_of(config, where)
     jobs = table.get("jobs", {})
-    named = [
-        table.get("data_root", Settings.model_fields["data_root"].default),
-        table.get("state_dir"),
-        jobs.get("directory", Jobs.model_fields["directory"].default) if isinstance(jobs, dict) else None,
-    ]
-    found = tuple(dict.fromkeys(_expanded(str(each), where, home) for each in named if each))
+    directory = jobs.get("directory", Jobs.model_fields["directory"].default) if isinstance(jobs, dict) else None
+    named = (_expanded(str(directory), where, home),) if directory else ()
+    found = tuple(dict.fromkeys((*_own(table, where, home), *named)))
     inside = (STATE, *found)
     return tuple(path for path in found if not any(path != each and path.is_relative_to(each) for each in inside))
+
+
+def own_places(config: str, where: Path, home: Path) -> tuple[Path, ...]:
+    """Return those of `places` that are the daemon's own: it could not make them within the unit's walls."""
+    own = _own(_table_of(config, where), where, home)
+    return tuple(path for path in places(config, where, home) if path in own)
+
+
+def _table_of(config: str, where: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(config)
+    except tomllib.TOMLDecodeError as error:
+        raise Fatal(f"{where}: {error}", hint="mend it first; `harvestd check` names each problem") from None
+
+
+def _own(table: dict[str, object], where: Path, home: Path) -> tuple[Path, ...]:
+    named = (table.get("data_root", Settings.model_fields["data_root"].default), table.get("state_dir"))
+    return tuple(_expanded(str(each), where, home) for each in named if each)
 
 
 def _expanded(text: str, where: Path, home: Path) -> Path:

@@ -78,7 +78,7 @@ def installing(site: Site, executable: Path, call: Run = run) -> Iterator[Step]:
         yield Step(f"written: {site.config}", partial(put, site.config, first))
         config = first
     places = drop_in.places(config, site.config, site.home) if site.account else ()
-    for place in places[:1]:
+    for place in drop_in.own_places(config, site.config, site.home) if site.account else ():
         # Made by its owner: root follows nobody's links there.
         make = partial(call, ("mkdir", "-p", "--", str(place)), site.account)
         yield Step(f"as it was: {place}") if place.is_dir() else Step(f"made, for {site.account}: {place}", make)

@@ -1,0 +1,35 @@
+"""The directory that the catalogue is in: made and checked before SQLite is asked to use it."""
+
+import os
+from pathlib import Path
+
+from harvestd.errors import Fatal
+
+_HINT = "set state_dir to a directory on a local disk that the user who runs harvestd may write"
+
+
+def make_state_dir(path: Path) -> None:
+    """Make the directory at `path` where it is missing. Raises `Fatal` where the catalogue can't be kept there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Fatal(f"state_dir {path} can't be made: {error.strerror or error}", hint=_HINT) from error
+    problem = problem_with(path)
+    if problem is not None:
+        raise problem
+
+
+def problem_with(path: Path) -> Fatal | None:
+    """Return why the catalogue can't be kept in `path`, which may not be there yet; None where it can.
+
+    Makes nothing.
+    """
+    try:
+        nearest = next(each for each in (path, *path.parents) if os.path.lexists(each))
+        if not nearest.is_dir():
+            return Fatal(f"state_dir {path} can't be used: {nearest} is no directory", hint=_HINT)
+        if not os.access(nearest, os.R_OK | os.W_OK | os.X_OK):
+            return Fatal(f"state_dir {path} can't be written: no permission for {nearest}", hint=_HINT)
+    except OSError as error:
+        return Fatal(f"state_dir {path} can't be used: {error.strerror or error}", hint=_HINT)
+    return None
