@@ -92,6 +92,56 @@ def it_pulls_from_a_box(scene: Scene) -> None:
     expect(machine.say(f"stat -c %U /{DATA}"), "harvestd")
 
 
+def it_can_be_asked(scene: Scene) -> None:
+    """Ask as root, as the service's account, as a third one: an answer, or a sentence with the command that works."""
+    machine = scene.machine
+    machine.say("useradd -m bob")
+    as_service = f"runuser -u harvestd -- {HARVESTD}"
+    as_bob = f"runuser -u bob -- env HOME=/home/bob {HARVESTD}"
+    # HOME is still root's: `~` in the configuration must be the account's own.
+    found = json.loads(machine.say(f"{as_service} status --json"))
+    expect((found["daemon"]["running"], found["data_root"]), (True, f"/{DATA}"))
+    expect([(host["name"], host["state"]) for host in found["hosts"]], [("gpu-a", "connected")])
+    machine.say(f"{as_service} events --json")
+    for asking in (HARVESTD, as_bob):
+        for line in ("status --json", "safe gpu-a", "once", "run", "experiments", "check"):
+            done = machine.run(f"{asking} {line}")
+            expect((done.returncode, done.stdout), (2, ""))
+            if "bug:" in done.stderr or "runs as harvestd" not in done.stderr:
+                raise Failed(f"{asking} {line}: {done.stderr}")
+    # What the hint says, root can paste.
+    hint = machine.run(f"{HARVESTD} status --json").stderr.partition("ask as that account: ")[2].strip()
+    expect(json.loads(machine.say(hint))["daemon"], found["daemon"])
+    named = f"_HARVESTD_COMPLETE=bash_complete COMP_WORDS='harvestd show ' COMP_CWORD=2 {HARVESTD}"
+    done = machine.run(f"runuser -u bob -- env {named}")
+    expect((done.returncode, done.stderr), (0, ""))
+    expect(machine.run("ls -A /root/data /home/bob/data").stdout, "")
+
+
+def it_waits_for_a_command(scene: Scene) -> None:
+    """Restart it while a command holds the data root: it comes up once that has ended, and does not stay down."""
+    machine = scene.machine
+    machine.say("systemctl stop harvestd")
+    hold = (
+        "import sys; from pathlib import Path; from harvestd.store.lock import DataRootLock; "
+        "from harvestd.store.root import DataRoot; root = DataRoot.open(Path(sys.argv[1])); "
+        "lock = DataRootLock.take(root); print('held', flush=True); sys.stdin.read()"
+    )
+    machine.say("mkfifo /run/hold && chown harvestd /run/hold")
+    python = HARVESTD.replace("bin/harvestd", "bin/python")
+    machine.say(
+        f"(runuser -u harvestd -- {python} -c {quoted(hold)} /{DATA} </run/hold >/run/held 2>&1 &) ; "
+        "(sleep 600 >/run/hold & echo $! >/run/holder)"
+    )
+    until(lambda: "held" in machine.run("cat /run/held").stdout, "the command holds the data root")
+    machine.say("systemctl start --no-block harvestd")
+    until(lambda: said(scene, "service.waiting"), "service.waiting")
+    expect(machine.show("ActiveState"), "activating")
+    machine.say("kill $(cat /run/holder)")
+    until(lambda: machine.show("ActiveState") == "active", "it is active")
+    expect(machine.show("NRestarts"), "0")
+
+
 def it_reloads(scene: Scene) -> None:
     """Reload by `systemctl`: the file is read, it is said, and nothing is restarted."""
     process = scene.machine.show("MainPID")
@@ -246,6 +296,8 @@ CHECKS: Sequence[Callable[[Scene], None]] = (
     a_newcomer_has_a_running_unit,
     its_files_are_in_order,
     it_pulls_from_a_box,
+    it_can_be_asked,
+    it_waits_for_a_command,
     it_reloads,
     it_survives_an_invalid_reload,
     the_journal_has_levels,

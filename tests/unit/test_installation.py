@@ -18,7 +18,8 @@ from harvestd.installation import drop_in
 from harvestd.installation.files import Standing, standing
 from harvestd.installation.packaged import packaged
 from harvestd.installation.site import STATE, Site, account_in, of_system, of_user
-from harvestd.installation.steps import installing, uninstalling
+from harvestd.installation.steps import first_configuration, installing, uninstalling
+from harvestd.settings import load
 
 EXECUTABLE = Path("/opt/harvestd/bin/harvestd")
 SYSTEMD = Path(harvestd.__file__).parents[2] / "systemd"
@@ -57,7 +58,9 @@ def test_everything_is_written_once(site: Site) -> None:
     assert [line.split(":")[0] for line in first] == ["written", "called", "written", "written", "written"]
     assert calls == [(("systemd-sysusers", str(site.accounts)), "")]
     assert site.unit.read_text().endswith(packaged("systemd", "harvestd.service"))
-    assert site.config.read_text() == packaged("config", "harvestd.toml")
+    assert site.config.read_text() == first_configuration(STATE)
+    # The same place for whichever account reads the file.
+    assert load(site.config, env={}).data_root == STATE / "data/downloaded_runs"
     assert "User=harvestd\n" in site.drop_in.read_text()
     before = {path: path.stat().st_mtime_ns for path in (site.unit, site.drop_in, site.config)}
     assert not [line for line in install(site) if line.startswith("written")]
@@ -118,13 +121,16 @@ def test_a_data_root_elsewhere_is_made_by_its_owner_and_opened(site: Site) -> No
     site.config.write_text('data_root = "~/nowhere/runs"\nstate_dir = "/srv/state"\n')
     calls: Calls = []
     install(alice, calls)
-    made = ("/home/alice/nowhere/runs", "/srv/state")
-    assert calls == [(("mkdir", "-p", "--", place), "alice") for place in made]
+    places = ["/home/alice/nowhere/runs", "/srv/state", "/home/alice/.lambda_eval_jobs"]
+    assert calls == [(("mkdir", "-p", "--", place), "alice") for place in places]
     text = site.drop_in.read_text()
     assert "User=alice\n" in text
     assert "ProtectHome=read-only\n" in text
     opened = [line.partition("=")[2] for line in text.splitlines() if line.startswith("ReadWritePaths")]
-    assert opened == ["-/home/alice/nowhere/runs", "-/srv/state", "-/home/alice/.lambda_eval_jobs"]
+    assert opened == [f"-{place}" for place in places]
+    unit, _, service = text.partition("[Service]")
+    assert [line.partition("=")[2] for line in unit.splitlines() if line.startswith("RequiresMountsFor")] == places
+    assert "RequiresMountsFor" not in service
     assert account_in(site.unit.parents[2]) == "alice"
     assert site.accounts is not None
     assert not site.accounts.exists()

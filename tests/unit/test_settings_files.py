@@ -18,14 +18,14 @@ EXAMPLES = sorted((CONFIG / "examples").glob("*.toml"))
 
 def test_the_annotated_file_is_the_defaults() -> None:
     """What the file shows is what holds without it."""
-    assert load(CONFIG / "harvestd.toml", env={}) == Settings()
+    assert load(CONFIG / "harvestd.example.toml", env={}) == Settings()
 
 
 def tables_of_file() -> dict[str, str]:
     """Give the text of each table of the annotated file, those that are commented out too."""
     tables = {"": ""}
     name = ""
-    for line in (CONFIG / "harvestd.toml").read_text(encoding="utf-8").splitlines():
+    for line in (CONFIG / "harvestd.example.toml").read_text(encoding="utf-8").splitlines():
         header = re.match(r"#? ?\[\[?([a-z_.]+)\]", line)
         if header:
             name = header[1]
@@ -54,7 +54,7 @@ def test_every_option_stands_in_the_annotated_file() -> None:
 
 def test_what_is_commented_out_would_load(tmp_path: Path) -> None:
     """The examples in the comments are right, too."""
-    text = (CONFIG / "harvestd.toml").read_text(encoding="utf-8")
+    text = (CONFIG / "harvestd.example.toml").read_text(encoding="utf-8")
     text = re.sub(r"^rules = .*$", "", text, flags=re.MULTILINE)
     text = re.sub(r"^# (\[\[|[a-z_]+ = )", r"\1", text, flags=re.MULTILINE)
     path = tmp_path / "harvestd.toml"

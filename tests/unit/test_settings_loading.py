@@ -7,6 +7,7 @@ import pytest
 from harvestd.errors import ExitCode, Fatal
 from harvestd.settings import InvalidSettings, Problem, Settings, find_config, load
 from harvestd.settings.loading import FIRST_FILE
+from support.command import harvestd_command
 
 
 def written(directory: Path, text: str) -> Path:
@@ -269,12 +270,12 @@ def test_no_problem_tells_a_secret(tmp_path: Path, text: str, env: dict[str, str
 
 
 def test_the_usual_places_are_searched_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is nearer to the operator goes first."""
+    """What is nearer to the operator goes first; the working directory is no such place."""
     monkeypatch.chdir(tmp_path)
-    places = [
-        tmp_path / name
-        for name in ("explicit.toml", "variable.toml", "config/harvestd.toml", "xdg/harvestd/harvestd.toml")
-    ]
+    for name in ("harvestd.toml", "config/harvestd.toml", "config/harvestd.example.toml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("", encoding="utf-8")
+    places = [tmp_path / name for name in ("explicit.toml", "variable.toml", "xdg/harvestd/harvestd.toml")]
     for place in places:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text("", encoding="utf-8")
@@ -282,9 +283,7 @@ def test_the_usual_places_are_searched_in_order(tmp_path: Path, monkeypatch: pyt
     env = {"HARVESTD_CONFIG": str(places[1]), **xdg}
     assert find_config(places[0], env=env) == places[0]
     assert find_config(None, env=env) == places[1]
-    assert find_config(None, env=xdg) == Path("config/harvestd.toml")
-    places[2].unlink()
-    assert find_config(None, env=xdg) == places[3]
+    assert find_config(None, env=xdg) == places[2]
     at_home = tmp_path / "home/.config/harvestd/harvestd.toml"
     at_home.parent.mkdir(parents=True)
     at_home.write_text("", encoding="utf-8")
@@ -311,10 +310,22 @@ def test_without_any_file_all_places_and_a_way_out_are_named(tmp_path: Path, mon
     for place in (
         "-c",
         "$HARVESTD_CONFIG",
-        "config/harvestd.toml",
         str(tmp_path / "xdg"),
         "/etc/harvestd/harvestd.toml",
     ):
         assert place in str(caught.value)
+    assert "config/harvestd.toml" not in f"{caught.value} {caught.value.hint}"
     assert "harvestd demo" in caught.value.hint
     assert FIRST_FILE in caught.value.hint
+
+
+def test_a_file_of_the_working_directory_is_not_read_but_named(tmp_path: Path) -> None:
+    """A checkout, or any foreign directory, has no say: its file is named with the way to have it read, no more."""
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/harvestd.toml").write_text('version = 1\ndata_root = "data"\n', encoding="utf-8")
+    home = {"HOME": str(tmp_path / "home"), "XDG_CONFIG_HOME": ""}
+    for command in ("check", "status", "plan"):
+        done = harvestd_command(command, cwd=tmp_path, **home)
+        assert (done.code, done.out) == (ExitCode.CONFIGURATION, "")
+        assert "-c config/harvestd.toml" in done.err
+    assert harvestd_command("check", "-c", "config/harvestd.toml", cwd=tmp_path, **home).code == ExitCode.OK

@@ -176,7 +176,11 @@ def reading(state_dir: Path) -> Iterator[Connection | None]:
 
     Raises `Fatal` for another schema and `HaltedForSafety` where the file can't be read.
     """
-    if not (state_dir / FILE_NAME).exists():
+    try:
+        exists = (state_dir / FILE_NAME).exists()
+    except OSError as e:
+        raise Fatal(f"the catalogue in {state_dir} can't be read: {e.strerror}") from e
+    if not exists:
         yield None
         return
     engine = open_engine(state_dir)

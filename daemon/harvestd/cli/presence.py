@@ -2,7 +2,7 @@
 
 from harvestd.cli.ending import tell_warning
 from harvestd.convention.paths import RESERVED
-from harvestd.errors import HarvestError
+from harvestd.errors import Fatal, HarvestError
 from harvestd.settings import Settings
 from harvestd.store.lock import Holder, HolderKind, holder
 from harvestd.store.root import DataRoot
@@ -40,7 +40,10 @@ def daemon_document(found: Holder | None) -> dict[str, object]:
 
 def found_holder(settings: Settings) -> Holder | None:
     """Return the process that holds the data root; raises `HarvestError` where that can't be found out."""
-    if not (settings.data_root / RESERVED).is_dir():
-        return None
+    try:
+        if not (settings.data_root / RESERVED).is_dir():
+            return None
+    except OSError as error:
+        raise Fatal(f"{settings.data_root} can't be read: {error.strerror}") from error
     with DataRoot.open(settings.data_root, create=False) as root:
         return holder(root)

@@ -11,7 +11,7 @@ from harvestd.catalogue.state_dir import problem_with
 from harvestd.cli import suggesting
 from harvestd.cli.ending import tell_warning
 from harvestd.cli.flags import Flags, with_flags, with_json
-from harvestd.cli.loading import config_of, settings_of
+from harvestd.cli.loading import config_of, settings_of, written_settings
 from harvestd.cli.output import Page, print_json
 from harvestd.cli.presence import daemon_pid
 from harvestd.cli.quantities import count
@@ -40,7 +40,7 @@ def check(flags: Flags, *, as_json: bool) -> ExitCode:
     warnings: tuple[Problem, ...] = ()
     hosts = 0
     try:
-        settings = settings_of(flags)
+        settings = written_settings(flags)
     except InvalidSettings as error:
         if not as_json:
             raise

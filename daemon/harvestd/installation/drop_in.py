@@ -1,4 +1,4 @@
-"""The drop-in beside the unit: what only this machine knows. Who, which program, and where it may write."""
+"""The drop-in beside the unit: what only this machine knows. Which account, which program, and where it may write."""
 
 import tomllib
 from collections.abc import Iterator
@@ -11,8 +11,17 @@ from harvestd.settings.sections import Jobs
 
 
 def text_of(site: Site, executable: Path, written_to: tuple[Path, ...]) -> str:
-    """Give the drop-in's text; `written_to` are the places outside the unit's own that the daemon writes to."""
-    return "\n".join(("[Service]", *_lines(site, executable, written_to))) + "\n"
+    """Return the drop-in's text; `written_to` are the places outside the unit's own that the daemon writes to."""
+    return "\n".join((*_mounts(written_to), "[Service]", *_lines(site, executable, written_to))) + "\n"
+
+
+def _mounts(written_to: tuple[Path, ...]) -> Iterator[str]:
+    """Yield the lines that have what is mounted there mounted first: the daemon refuses a data root that is not."""
+    if written_to:
+        yield "[Unit]"
+        for path in written_to:
+            yield f"RequiresMountsFor={_quoted(path)}"
+        yield ""
 
 
 def _lines(site: Site, executable: Path, written_to: tuple[Path, ...]) -> Iterator[str]:
@@ -35,31 +44,19 @@ def places(config: str, where: Path, home: Path) -> tuple[Path, ...]:
     `where` is the file's place, `home` what `~` stands for. What lies in another of them is left out, and so is what
     the unit opens anyway. Raises `Fatal` for a text that is no TOML.
     """
-    table = _table_of(config, where)
-    jobs = table.get("jobs", {})
-    directory = jobs.get("directory", Jobs.model_fields["directory"].default) if isinstance(jobs, dict) else None
-    named = (_expanded(str(directory), where, home),) if directory else ()
-    found = tuple(dict.fromkeys((*_own(table, where, home), *named)))
-    inside = (STATE, *found)
-    return tuple(path for path in found if not any(path != each and path.is_relative_to(each) for each in inside))
-
-
-def own_places(config: str, where: Path, home: Path) -> tuple[Path, ...]:
-    """Return those of `places` that are the daemon's own: it could not make them within the unit's walls."""
-    own = _own(_table_of(config, where), where, home)
-    return tuple(path for path in places(config, where, home) if path in own)
-
-
-def _table_of(config: str, where: Path) -> dict[str, object]:
     try:
-        return tomllib.loads(config)
+        table = tomllib.loads(config)
     except tomllib.TOMLDecodeError as error:
         raise Fatal(f"{where}: {error}", hint="mend it first; `harvestd check` names each problem") from None
-
-
-def _own(table: dict[str, object], where: Path, home: Path) -> tuple[Path, ...]:
-    named = (table.get("data_root", Settings.model_fields["data_root"].default), table.get("state_dir"))
-    return tuple(_expanded(str(each), where, home) for each in named if each)
+    jobs = table.get("jobs", {})
+    named = [
+        table.get("data_root", Settings.model_fields["data_root"].default),
+        table.get("state_dir"),
+        jobs.get("directory", Jobs.model_fields["directory"].default) if isinstance(jobs, dict) else None,
+    ]
+    found = tuple(dict.fromkeys(_expanded(str(each), where, home) for each in named if each))
+    inside = (STATE, *found)
+    return tuple(path for path in found if not any(path != each and path.is_relative_to(each) for each in inside))
 
 
 def _expanded(text: str, where: Path, home: Path) -> Path:

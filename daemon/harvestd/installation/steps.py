@@ -70,7 +70,7 @@ def installing(site: Site, executable: Path, call: Run = run) -> Iterator[Step]:
     if site.accounts is not None and site.is_own_account:
         yield _written(site.accounts, packaged("systemd", "sysusers.d/harvestd.conf"), is_change=False)
         yield _called(call, ("systemd-sysusers", str(site.accounts)))
-    first = packaged("config", "harvestd.toml")
+    first = first_configuration(site.home if site.account else None)
     if site.config.exists():
         yield Step(f"left as it is: {site.config}")
         config = site.config.read_text(encoding="utf-8", errors="replace")
@@ -78,12 +78,22 @@ def installing(site: Site, executable: Path, call: Run = run) -> Iterator[Step]:
         yield Step(f"written: {site.config}", partial(put, site.config, first))
         config = first
     places = drop_in.places(config, site.config, site.home) if site.account else ()
-    for place in drop_in.own_places(config, site.config, site.home) if site.account else ():
-        # Made by its owner: root follows nobody's links there.
+    for place in places:
+        # Made by its owner: root follows nobody's links there. All of them: the unit opens only what is there when it
+        # starts, and a launcher may make its directory later.
         make = partial(call, ("mkdir", "-p", "--", str(place)), site.account)
         yield Step(f"as it was: {place}") if place.is_dir() else Step(f"made, for {site.account}: {place}", make)
     yield _written(site.unit, packaged("systemd", site.source))
     yield _written(site.drop_in, drop_in.text_of(site, executable, places))
+
+
+def first_configuration(home: Path | None) -> str:
+    """Return the configuration for a machine that has none; `home`: the daemon's, where other accounts read it, too.
+
+    Then its data root is absolute: `~` would lead each reader elsewhere.
+    """
+    text = packaged("config", "harvestd.example.toml")
+    return text if home is None else text.replace('data_root = "~/', f'data_root = "{home}/', 1)
 
 
 def uninstalling(site: Site) -> Iterator[Step]:

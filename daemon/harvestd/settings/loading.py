@@ -59,11 +59,14 @@ def find_config(explicit: Path | None, *, env: Mapping[str, str] | None = None) 
         if _stands(path):
             return path
     looked = "\n  ".join(("-c FILE", f"${CONFIG_VARIABLE}", *map(str, places)))
-    raise Fatal(f"no configuration found; looked for\n  {looked}", hint=_HINT)
+    beside = Path("config") / FILE
+    hint = f"{beside} is read only where it is named: -c {beside}\n{_HINT}" if _stands(beside) else _HINT
+    raise Fatal(f"no configuration found; looked for\n  {looked}", hint=hint)
 
 
 def _usual_places(env: Mapping[str, str]) -> Iterator[Path]:
-    yield Path("config") / FILE
+    # None of them depends on the working directory: the configuration of a directory that somebody else made could run
+    # programs, by the OpenSSH files that it names.
     # The specification of base directories has relative ones ignored.
     if env.get("XDG_CONFIG_HOME", "").startswith("/"):
         yield Path(env["XDG_CONFIG_HOME"]) / "harvestd" / FILE

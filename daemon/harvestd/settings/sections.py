@@ -1,7 +1,7 @@
 """The tables of the configuration file, one frozen model each, with the defaults that hold where nothing is written.
 
 A model here says what may be written and within which bounds; it never reads a file, a variable or a clock.
-`config/harvestd.toml` shows each key with its default, and a test holds the two together.
+`config/harvestd.example.toml` shows each key with its default, and a test holds the two together.
 """
 
 from collections.abc import Mapping
