@@ -32,6 +32,7 @@ class Told(Output):
         self.shut: set[str] = set()
         self.state = ""
         self.ends: list[int] = []
+        self.places: list[bytes] = []
 
     def flush(self) -> None:
         """Take the frames that were gathered."""
@@ -42,7 +43,9 @@ class Told(Output):
             raw = raw[4 + size :]
 
     def _take(self, letter: bytes, payload: bytes) -> None:
-        if letter == b"E":
+        if letter == b"K":
+            self.places.append(payload)
+        elif letter == b"E":
             end = json.loads(payload)
             self.ends.append(end["id"])
             for _, state, *_ in end["trees"]:
@@ -378,3 +381,14 @@ def test_bare_directories_are_told_where_they_count(ram: Path) -> None:
         make(box.tree, Path("run/a"), Path())
         box.hear()
         assert sorted(box.told.entries) == ["run/a/metrics.csv"]
+
+
+def test_a_directory_that_takes_long_is_no_silence(ram: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its listing and its entries show signs of life with its place, long before there is anything to tell of it."""
+    monkeypatch.setattr("harvestd.remote.probe.program.wire.PROGRESS_SECONDS", -1.0)
+    with looking(ram, push=False) as box:
+        (box.tree / "run/samples").mkdir(parents=True)
+        for number in range(500):
+            (box.tree / f"run/samples/{number}").touch()
+        box.ask()
+        assert box.told.places.count(b"straining_runs/run/samples") >= 2 * (500 // 64)

@@ -106,6 +106,19 @@ def test_an_unchanged_look_keeps_what_was_seen() -> None:
     assert sightings.settle(EVALS, 10.0) == NETWORK_SETTLE
 
 
+def test_a_clock_of_the_host_says_nothing_of_stamps_of_a_server() -> None:
+    """A server whose clock is behind makes a file look old that was written just now."""
+    box = Box(filesystem="virtiofs")
+    box.file(PATH, age=3600.0)
+    sightings = Sightings()
+    sightings.update(box.snapshot(), 0.0)
+    assert sightings.age(source_of(box), 7.0) == pytest.approx(7.0)
+    local = Box()
+    local.file(PATH, age=3600.0)
+    sightings.update(local.snapshot(), 0.0)
+    assert sightings.age(source_of(local), 7.0) == pytest.approx(3607.0)
+
+
 def test_settling_takes_a_minute_on_a_network_file_system_alone() -> None:
     """The operator's time holds on a local file system, and a longer one everywhere."""
     local, remote = Sightings(), Sightings()
@@ -117,7 +130,10 @@ def test_settling_takes_a_minute_on_a_network_file_system_alone() -> None:
 
 @pytest.mark.parametrize(
     ("filesystem", "expected"),
-    [("nfs4", True), ("cifs", True), ("fuse.s3fs", True), ("9p", True), ("xfs", False), ("", False), ("nfsd", False)],
+    [
+        *(("nfs4", True), ("cifs", True), ("fuse.s3fs", True), ("9p", True), ("virtiofs", True), ("wekafs", True)),
+        *(("xfs", False), ("", False), ("nfsd", False)),
+    ],
 )
 def test_a_network_file_system_is_known_by_its_kind(filesystem: str, expected: bool) -> None:  # noqa: FBT001 - a table's column
     """FUSE counts as one, since it may be anything."""

@@ -36,7 +36,7 @@ def test_quiet_lasts_until_the_last_look() -> None:
 
 def test_a_break_begins_anew() -> None:
     """While nobody looked nothing was quiet, whatever the next look shows."""
-    stillness = looked((0.0, True), (100.0, False), (1000.0, False), (1010.0, False))
+    stillness = looked((0.0, True), (100.0, False), (2000.0, False), (2010.0, False))
     assert stillness.quiet == 10.0
     assert stillness.watched == 10.0
 
@@ -46,7 +46,15 @@ def test_moment_of_the_last_movement_stays_until_the_next_one() -> None:
     assert looked((1000.0, True), (1010.0, False)).since == 1000.0
     assert looked((1000.0, True), (1010.0, False), (1033.3, False)).since == 1000.0
     assert looked((1000.0, True), (1010.0, True), (1020.0, False)).since == 1010.0
-    assert looked((1000.0, True), (2010.0, False), (2020.0, False)).since == 2010.0
+    assert looked((1000.0, True), (3010.0, False), (3020.0, False)).since == 3010.0
+
+
+def test_scans_that_take_long_are_no_break() -> None:
+    """On a slow file system each takes longer than the gap that counts as a break otherwise."""
+    stillness = Stillness()
+    for number in range(1, 4):
+        stillness.looked(STILL, number * 3000.0, APART, took=2990.0)
+    assert stillness.quiet == stillness.watched == 6000.0
 
 
 def test_what_others_write_can_be_left_aside() -> None:

@@ -18,7 +18,7 @@ from harvestd.convention.snapshot import EntryType, Listing, TreeState
 from harvestd.convention.verdict import Answer, LossKind, Reason, ReasonKind, Survival, Verdict
 
 FRESH: Final = 120.0
-"""Seconds: a look that began longer ago says nothing of now."""
+"""Seconds: a scan that ended longer ago says nothing of now."""
 
 
 def judge(evidence: Evidence) -> Verdict:

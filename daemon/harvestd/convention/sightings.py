@@ -12,7 +12,14 @@ from harvestd.convention.layout import Group, Source
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.snapshot import Entry, Snapshot, Tree, Version
 
-NETWORK_FILESYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "ceph", "lustre", "9p", "afs", "gpfs", "beegfs"})
+NETWORK_FILESYSTEMS = frozenset(
+    {
+        *("nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "ceph", "lustre", "9p", "afs", "gpfs", "beegfs", "virtiofs"),
+        *("wekafs", "glusterfs", "panfs", "orangefs", "pvfs2", "ocfs2", "gfs2", "coda", "ncpfs", "dvs", "davfs"),
+        *("vboxsf", "vmhgfs", "prl_fs", "juicefs", "s3fs", "quobyte", "moosefs"),
+    }
+)
+"""Where another machine than the host stamps files, or may show old stamps: kinds of the kernel's mount table."""
 NETWORK_SETTLE = 60.0
 """Seconds: cached attributes on a network file system may be that old."""
 COARSE_TICK = 2.0
@@ -79,8 +86,12 @@ class Sightings:
             self._seen[listing.tree].update(listing.entries, now)
 
     def age(self, source: Source, now: float) -> float:
-        """Give the seconds for which this version has surely stood unchanged."""
-        return max(self._observed(source, now), self._age_on_the_box(source.version, now))
+        """Return the seconds for which this version has certainly existed unchanged.
+
+        On a network file system the stamps are the server's, and the host's clock says nothing about them.
+        """
+        observed = self._observed(source, now)
+        return observed if source.tree in self._network else max(observed, self._age_on_the_box(source.version, now))
 
     def _observed(self, source: Source, now: float) -> float:
         tree = self._seen.get(source.tree)

@@ -5,8 +5,9 @@ A box's own clock and its files' times have no say: what nobody watched was not 
 
 from harvestd.convention.snapshot import Snapshot
 
-_LONGEST_GAP = 300.0
-"""Seconds between two looks, beyond what they are meant to be apart, after which nobody has watched in between."""
+_LONGEST_GAP = 900.0
+"""Seconds between the ends of two scans, beyond their interval and the time that the later one took, after which the
+time between them does not count as watched. What a verdict asks beside the trees takes minutes on slow machines."""
 
 
 class Stillness:
@@ -17,9 +18,9 @@ class Stillness:
         self._moved = 0.0
         self._looked = 0.0
 
-    def looked(self, snapshot: Snapshot, now: float, interval: float) -> None:
-        """Take in a look that was complete at `now`, in seconds; looks are meant to be `interval` apart."""
-        if self._began is None or now - self._looked > 2 * interval + _LONGEST_GAP:
+    def looked(self, snapshot: Snapshot, now: float, interval: float, took: float = 0.0) -> None:
+        """Take in a scan that was complete at `now` and took `took` seconds; scans are meant to be `interval` apart."""
+        if self._began is None or now - self._looked > 2 * interval + took + _LONGEST_GAP:
             self._began = self._moved = now
         elif snapshot.changed:
             self._moved = now

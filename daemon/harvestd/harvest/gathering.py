@@ -33,7 +33,7 @@ from harvestd.store.root import DataRoot
 
 _LATELY: Final = timedelta(days=1)
 """Files outside the roots that changed in this time are a loss; `verdict.idle_for` where that is longer."""
-_SHOWN_LATELY: Final = 60.0
+_SHOWN_LATELY: Final = 300.0
 """Seconds for which a host that showed a storage is believed to show it still."""
 
 Looked = Callable[[], Awaitable[Plan]]
@@ -93,7 +93,8 @@ class Gathering:
         return seen, snapshot
 
     def _look(self, plan: Plan, snapshot: Snapshot, *, whole: bool) -> Look:
-        age = time.monotonic() - self._looking.scanned
+        # Since its end: a scan that takes minutes on a slow file system would otherwise never be fresh.
+        age = max(0.0, time.monotonic() - self._looking.scanned - self._looking.scan_took)
         waived = waived_places(snapshot.listings, self._house.selection)
         return Look(snapshot.listings, plan, age, whole=whole, rejected=snapshot.rejected, waived=waived)
 

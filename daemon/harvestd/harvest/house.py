@@ -88,6 +88,12 @@ if TYPE_CHECKING:
     from harvestd.report.eval_memory import Evals
 
 
+def limits_of(settings: Settings) -> Limits:
+    """Return how long a host may take, by the configuration; connections that exist keep what they were made with."""
+    limits = settings.limits
+    return Limits(scan_time=limits.scan_time, inspect_time=limits.inspect_time, answer_time=limits.answer_time)
+
+
 @dataclass
 class House:
     """The shared context."""
@@ -200,6 +206,7 @@ class House:
             monitor=monitor,
             host_failures=Bulkhead(Event.HOST_FAILED, monitor.host_failed),
             service_failures=Bulkhead(Event.SERVICE_FAILED, monitor.service_failed),
+            limits=limits_of(settings),
             known=len(settings.hosts),
         )
 
@@ -212,6 +219,7 @@ class House:
         self.bulk.resize(settings.limits.memory // 2)
         self.bandwidth.resize(settings.limits.bandwidth)
         self.room.resize(settings.limits.free_space)
+        self.limits = limits_of(settings)
         selection = selection_of(settings)
         if selection != self.selection:
             self.selection = selection

@@ -18,21 +18,28 @@ from harvestd.inventory.provider import Host
 from harvestd.store.root import DataRoot
 
 _PATIENCE: Final = 180.0
-"""Seconds for a whole look, behind whatever is being fetched just now."""
+"""Seconds until a whole scan can begin, behind whatever is being fetched just now."""
+
+
+def patience_of(house: House) -> float:
+    """Return the seconds for a verdict in full: until it can begin, and as long as a host may take for its parts."""
+    return _PATIENCE + house.limits.inspect_time.total_seconds() + house.limits.scan_time.total_seconds()
 
 
 async def judged(host: Host, house: House) -> Verdict:
     """Make a whole look at a host, connected or not, and give its verdict, which is then in `House.verdicts` too.
 
-    A host that is not being watched is not safe; nor is one that can't be looked at within some minutes.
+    A host that is not being watched is not safe; nor is one that can't be looked at within `patience_of`.
     """
     judging = house.judging.get(host.identity)
     if judging is None:
         verdict = not_watched(house)
     else:
-        with anyio.move_on_after(_PATIENCE):
+        patience = patience_of(house)
+        with anyio.move_on_after(patience):
             return await judging.ask()
-        why = Reason(ReasonKind.NOT_LOOKED_AT, f"no whole look came to an end within {_PATIENCE:g} s")
+        detail = f"no whole scan came to an end within {patience:.0f} s; limits.scan_time says how long one may take"
+        why = Reason(ReasonKind.NOT_LOOKED_AT, detail)
         verdict = Verdict(Answer.NOT_SAFE, (why,), accepted=accepted(house))
     record(host, house, verdict)
     return verdict

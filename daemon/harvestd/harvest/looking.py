@@ -73,6 +73,8 @@ class Looking:
         """What the last look showed."""
         self._scanned = 0.0
         """When the last look of ours began, on our clock; what the box tells by itself is newer, but may not be all."""
+        self.scan_took = 0.0
+        """Seconds from the request for the last scan to its end."""
         self.took = 0.0
         """Seconds in which the last look was understood, other hosts waiting for some of it."""
 
@@ -92,6 +94,7 @@ class Looking:
         with self._house.deadlines.within(longest, f"a look at {self._host.name}"):
             snapshot = await scan()
         self._scanned = scanned
+        self.scan_took = time.monotonic() - scanned
         return await self._understood(snapshot)
 
     def alone(self) -> Plan:
@@ -126,7 +129,7 @@ class Looking:
         await self._house.look_around()
         self.snapshot = snapshot
         self.sightings.update(snapshot, now)
-        self.stillness.looked(snapshot, now, self._house.settings.poll.interval.total_seconds())
+        self.stillness.looked(snapshot, now, self._house.settings.poll.interval.total_seconds(), self.scan_took)
         self._tell_roots(snapshot)
         if self._selection is not self._house.selection:
             self._selection = self._house.selection

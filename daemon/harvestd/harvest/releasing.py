@@ -21,6 +21,7 @@ from harvestd.convention.values import Immutable
 from harvestd.convention.verdict import Verdict
 from harvestd.errors import DiskFull, HarvestError, HostQuarantined, Retry, concerns_all, unwrapped
 from harvestd.harvest.house import House
+from harvestd.harvest.judgement import patience_of
 from harvestd.harvest.releasable import (
     Safe,
     Turn,
@@ -50,8 +51,8 @@ _UNHEARD = 60.0
 """Seconds without hearing a verdict, after which it counts as interrupted."""
 _AFTER_A_DEFECT = timedelta(minutes=5)
 """Before a host is attended to again after an unexpected exception; its grace period begins anew as well."""
-_FULL_CHECK = 600.0
-"""Seconds for a last full check."""
+_FULL_CHECK = 60.0
+"""Seconds for a last full check, beyond those that a verdict in full may take."""
 
 
 class NotNow(HarvestError):
@@ -202,7 +203,7 @@ class Releasing:
 
     async def _release(self, host: Host, safe: Safe, met: _Met) -> None:
         """Check all once more, and have the cloud end it. Raises `NotNow` and what looks and questions raise."""
-        with anyio.fail_after(_FULL_CHECK):
+        with anyio.fail_after(_FULL_CHECK + patience_of(self._house)):
             verdict = await self._judge(host, self._house)
         if not verdict.is_safe:
             why, key = why_not_safe(verdict)

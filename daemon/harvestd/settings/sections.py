@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from harvestd.settings.units import Deadline, Patience, Pause, Rate, Size, at_least
+from harvestd.settings.units import Deadline, Patience, Pause, Rate, Size, Span, at_least, within
 from harvestd.settings.words import (
     BaseUrl,
     Directory,
@@ -121,6 +121,12 @@ class Limits(Section):
     """Bytes a second; None: unlimited."""
     free_space: Size = 5 * 1024 * MIB
     """Bytes: fetching stops while fewer are free."""
+    scan_time: Span = timedelta(minutes=15)
+    """How long one scan of all trees of a host may take."""
+    inspect_time: Span = timedelta(minutes=5)
+    """How long a host may take for what a verdict asks beside its trees: files elsewhere, git checkouts, GPUs."""
+    answer_time: Annotated[Span, AfterValidator(within("15s", "1d"))] = timedelta(seconds=60)
+    """A host that shows no progress for this long is given up, and tried again."""
 
 
 class NamingRule(Section):

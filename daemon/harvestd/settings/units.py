@@ -128,6 +128,9 @@ Pause = Annotated[Duration, AfterValidator(within("1s", "1h"))]
 Deadline = Annotated[Duration, AfterValidator(within("1s", "5m"))]
 """How long to wait for an answer."""
 
+Span = Annotated[Duration, AfterValidator(within("5s", "1d"))]
+"""How long a host may take for something."""
+
 Patience = Annotated[Duration, AfterValidator(within("0s", "7d"))]
 """How long something must have been so before we act on it."""
 

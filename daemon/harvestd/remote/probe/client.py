@@ -168,8 +168,8 @@ class ProbeBox:
                     pass
         except TimeoutError as e:
             raise LinkLost(
-                f"{self._connection.target}: a look at all trees took longer than {seconds:g} s",
-                hint="a slow or hanging file system, or too much below the roots",
+                f"{self._connection.target}: a scan of all trees took longer than {seconds:g} s{process.whereabouts}",
+                hint="a slow file system, or too much below the roots: limits.scan_time says how long it may take",
             ) from e
 
     async def _take_look(self, process: ProbeProcess, glimpse: Glimpse) -> int:

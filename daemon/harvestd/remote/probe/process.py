@@ -39,7 +39,8 @@ _COMPLAINT = 2048
 
 _NO_ANSWERS = frozenset({Letter.WAIT, Letter.DATA})
 _WAITING = {b"s": "looks", b"r": "readings", b"f": "facts"}
-"""Who a sign of life speaks for."""
+"""Which conversation a sign of life belongs to, by its first byte; the rest is the place at which the work is."""
+_LONGEST_PLACE = 1025
 
 
 class NoProbe(Exception):
@@ -141,6 +142,8 @@ class _Session(asyncssh.SSHClientSession[bytes]):
         self.ended = False
         self.error: Exception | None = None
         self.complaint = b""
+        self.place = b""
+        """Where the program was when it showed a sign of life last, by its own words."""
 
     def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
         self.channel = chan
@@ -191,8 +194,9 @@ class _Session(asyncssh.SSHClientSession[bytes]):
     def _sort(self, frame: Frame) -> None:
         if frame.letter is not Letter.WAIT:
             self._boxes[frame.letter].put(frame)
-        elif frame.payload in _WAITING:
-            getattr(self, _WAITING[frame.payload]).put(frame)
+        elif frame.payload[:1] in _WAITING and len(frame.payload) <= _LONGEST_PLACE:
+            getattr(self, _WAITING[frame.payload[:1]]).put(frame)
+            self.place = frame.payload[1:]
         else:
             raise BrokenStream("a sign of life from nobody")
 
@@ -304,10 +308,19 @@ class ProbeProcess:
 
     def _silent(self, heard: int) -> Retry:
         """Give the error for an answer that does not come, where the connection had brought `heard` bytes before."""
-        what = f"{self._connection.target}: no byte of an answer within {self._limits.answer_time.total_seconds():g} s"
+        seconds = self._limits.answer_time.total_seconds()
+        what = f"{self._connection.target}: no byte of an answer within {seconds:g} s{self.whereabouts}"
         if self._connection.meter.total > heard:
-            return Stuck(f"{what}, though the link is alive", hint="the box's file system hangs")
-        return LinkLost(what, hint="the box's file system hangs, or the link is dead")
+            return Stuck(
+                f"{what}, though the link is alive",
+                hint="its file system hangs; limits.answer_time says how long it may",
+            )
+        return LinkLost(what, hint="the host's file system hangs, or the link is dead; see limits.answer_time")
+
+    @property
+    def whereabouts(self) -> str:
+        """Where the program said that it was when it was last at work for long, in words; empty where it never was."""
+        return f", after it was busy with {quoted(self._session.place)}" if self._session.place else ""
 
     @property
     def alive(self) -> bool:

@@ -72,8 +72,9 @@ class SftpBox:
             except TimeoutError as e:
                 self._forget()
                 raise LinkLost(
-                    f"{self._connection.target}: a look at all trees took longer than {seconds:g} s",
-                    hint="a slow link or file system, or too much below the roots; with Python 3 there it is faster",
+                    f"{self._connection.target}: a scan of all trees took longer than {seconds:g} s",
+                    hint="a slow link or file system, or too much below the roots: see limits.scan_time; with Python 3 "
+                    "there it is faster",
                 ) from e
             except BaseException:
                 self._forget()

@@ -104,7 +104,7 @@ class SftpSession:
         if isinstance(error, TimeoutError):
             return LinkLost(
                 f"{target}: no answer from SFTP within {self._wait:g} s",
-                hint="the box's file system hangs, or the link is dead",
+                hint="the host's file system hangs, or the link is dead; see limits.answer_time",
             )
         lost = isinstance(error, asyncssh.SFTPConnectionLost | asyncssh.SFTPNoConnection | OSError | EOFError)
         if lost or self.connection.meter.exceeded or not isinstance(error, asyncssh.SFTPError | ValueError):

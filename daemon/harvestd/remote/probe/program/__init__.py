@@ -15,7 +15,9 @@ The answer is the marker of the first request, then frames: a length (of all tha
     Q refused    JSON: no answer to a scan       C closed   JSON: id, version, sha256
     F facts      JSON, also of other questions   X failed   JSON: id, reason, vanished
     K keep waiting: the program is at work on    R read end JSON
-                 the look "s" or the reading "r" Z packed   zlib of frames, where the link is slower than zlib
+                 the look "s", the reading "r"   Z packed   zlib of frames, where the link is slower than zlib
+                 or the facts "f", and at which
+                 place: the letter, then a path
 
 A version is [size, mtime_ns, ctime_ns, inode]. Names are UTF-8 with surrogateescape in both directions.
 

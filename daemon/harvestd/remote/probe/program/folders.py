@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 DEEPEST = 64
 PRUNED_COUNT = 10000
+PRUNED_SECONDS = 10.0  # at a stretch, in which nothing is sent
 FRESH_TIMES = 2 * SECOND
 WARM_SECONDS = 3600
 NO_STAMP = 0
@@ -135,6 +136,7 @@ def total_of(handle: int, name: str) -> int:
     """Give the bytes of all files below a directory that is not listed, -1 where that would take long."""
     total = 0
     seen = 0
+    until = time.monotonic() + PRUNED_SECONDS
     try:
         handles = [os.open(name, FOLDER_FLAGS, dir_fd=handle)]
     except OSError:
@@ -145,7 +147,7 @@ def total_of(handle: int, name: str) -> int:
             try:
                 for below in os.listdir(here):
                     seen += 1
-                    if seen > PRUNED_COUNT or len(handles) > DEEPEST:
+                    if seen > PRUNED_COUNT or len(handles) > DEEPEST or time.monotonic() > until:
                         return -1
                     s = os.stat(below, dir_fd=here, follow_symlinks=False)
                     if stat.S_ISREG(s.st_mode):

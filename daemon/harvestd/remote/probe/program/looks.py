@@ -27,6 +27,8 @@ from harvestd.remote.probe.program.notices import Notices
 from harvestd.remote.probe.program.places import FOLDER_FLAGS, SECOND, Refused, descend, to_raw, to_text, tree_handle
 from harvestd.remote.probe.program.wire import Output
 
+ENTRIES_AT_A_STRETCH = 64
+
 
 class Look:
     """One look at one tree."""
@@ -134,7 +136,7 @@ class Look:
             if self.tree.entries > self.most:
                 raise Refused("entries", "more entries than are wanted")
             if before == entries:
-                self.news.nothing()
+                self.news.nothing(path)
             else:
                 folder.seen = self.now if before else self.now - seconds_since(newest(entries))
                 self.compare(path, before, entries)
@@ -157,9 +159,12 @@ class Look:
             folder.watch = number
 
     def entries(self, handle: int, path: str, before: "dict[str, bytes]") -> "dict[str, bytes]":
-        """Give what stands in a directory."""
+        """Return the entries of a directory; one that takes long is no silence, however many there are."""
         found = {}
-        for name in os.listdir(handle):
+        place = joined(self.tree.name, path) if path else self.tree.name
+        for count, name in enumerate(self.names(handle, place)):
+            if count % ENTRIES_AT_A_STRETCH == 0:
+                self.news.output.progress(place)
             text = to_text(os.fsencode(name))
             try:
                 found[text] = entry_of(handle, name, self.prune, before.get(text))
@@ -168,6 +173,20 @@ class Look:
             except OSError:
                 self.news.shut.add(joined(path, text))
         return found
+
+    def names(self, handle: int, place: str) -> "list[str]":
+        """Return the names in a directory, as `os.listdir` does, which would be silent until it has them all."""
+        names: list[str] = []
+        try:
+            listed = os.scandir("/proc/self/fd/%d" % handle)  # noqa: UP031  (as everywhere here)
+        except OSError:
+            return os.listdir(handle)
+        with listed:
+            for entry in listed:
+                names.append(entry.name)
+                if len(names) % ENTRIES_AT_A_STRETCH == 0:
+                    self.news.output.progress(place)
+        return names
 
     def compare(self, path: str, before: "dict[str, bytes]", entries: "dict[str, bytes]") -> None:
         """Note what is new in a directory."""

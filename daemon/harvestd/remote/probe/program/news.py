@@ -35,9 +35,9 @@ class News:
             self.gone.append([path, gone[start : start + PART_ENTRIES]])
             self.count(len(gone[start : start + PART_ENTRIES]))
 
-    def nothing(self) -> None:
+    def nothing(self, path: str) -> None:
         """Take in that nothing is new in one directory."""
-        self.output.progress()
+        self.output.progress(path)
 
     def count(self, more: int) -> None:
         """Count what waits, and send it when it is much."""

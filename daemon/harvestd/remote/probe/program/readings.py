@@ -99,6 +99,7 @@ class Reading:
                 break
             digest.update(data)
             self.output.frame(b"D", data)
+            self.output.progress(self.path)
             offset += len(data)
             left -= len(data)
         after = os.fstat(handle)
@@ -143,7 +144,7 @@ class Reading:
                 break
             digest.update(data)
             start += len(data)
-            self.output.progress()
+            self.output.progress(self.path)
         return digest.hexdigest()
 
 

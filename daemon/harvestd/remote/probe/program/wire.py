@@ -11,6 +11,7 @@ import zlib
 OUTPUT_BYTES = 256 * 1024
 HEAD_BYTES = 5
 PROGRESS_SECONDS = 5.0
+LONGEST_PLACE = 1024
 SLOW_LINK = 25 * 1024 * 1024  # bytes a second; zlib packs text three times as fast beside a training run
 PACKED_FROM = 1024
 WORTHWHILE = 0.9
@@ -123,8 +124,8 @@ class Output:
             self.parts, self.size, self.cost = [], 0, 0
         self.flushed = time.monotonic()
 
-    def progress(self) -> None:
-        """Show that we are at work, where that takes long and nothing is to be said."""
+    def progress(self, place: str = "") -> None:
+        """Show that the work goes on, and at which place, where that takes long and there is nothing else to send."""
         if time.monotonic() - self.flushed > PROGRESS_SECONDS:
-            self.frame(b"K", self.alive)
+            self.frame(b"K", self.alive, place.encode("utf-8", "surrogateescape")[:LONGEST_PLACE])
             self.flush()
