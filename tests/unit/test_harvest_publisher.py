@@ -24,6 +24,7 @@ from harvestd.harvest.monitor import Silent
 from harvestd.harvest.places import Places
 from harvestd.harvest.publisher import Publisher, StagedFile, StagedGroup
 from harvestd.harvest.recovery import recover
+from harvestd.harvest.refusals import Refusals
 from harvestd.inventory.provider import Host
 from harvestd.store.root import DataRoot
 from support.data_root import staged, tree
@@ -74,7 +75,7 @@ def group(root: DataRoot, *names: str) -> StagedGroup:
 def publisher_of(catalogue: Catalogue, root: DataRoot) -> Publisher:
     """Make the publisher of a host."""
     host = Host(name="gpu-a", identity="static:gpu-a", address="127.0.0.1", source="static")
-    return Publisher(host, cast("House", OneCatalogue(catalogue)), root, {})
+    return Publisher(host, cast("House", OneCatalogue(catalogue)), root, Refusals())
 
 
 def on_record(catalogue: Catalogue) -> dict[str, str]:

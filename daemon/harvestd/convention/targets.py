@@ -87,7 +87,7 @@ class Targets:
         if path is None:
             return None
         refused = self._refused.get((source.place, path))
-        if refused is not None:
+        if refused is not None and _goes_on(source.version, refused[0]):
             self._hinder(home, source, refused[1])
             return None
         record = self._knowledge.file(self._storage, source.place, path) or self._carried_on(home, path)
@@ -160,3 +160,8 @@ class Targets:
     def _leave_out(self, home: Home, entry: LeftOut) -> None:
         self.refusals[entry.place] = entry.reason
         self.leave_out(home.experiment, [entry])
+
+
+def _goes_on(version: Version, refused: Version) -> bool:
+    """Return whether `version` of a growing file may be what was refused and has grown; a file made anew is not."""
+    return version.inode == refused.inode and version.size >= refused.size

@@ -24,6 +24,7 @@ from harvestd.convention.values import Immutable
 from harvestd.errors import HarvestError
 from harvestd.harvest.house import House
 from harvestd.harvest.open_files import OPEN_FILES, OpenFiles
+from harvestd.harvest.refusals import Refusals
 from harvestd.harvest.stalling import Stalling
 from harvestd.harvest.stepping import Stepping
 from harvestd.harvest.troubles import Troubles
@@ -60,7 +61,7 @@ class Following:
         house: House,
         root: DataRoot,
         troubles: Troubles,
-        refused: dict[tuple[str, LocalPath], tuple[Version, str]],
+        refused: Refusals,
         stalling: Stalling,
     ) -> None:
         self._host = host
@@ -147,7 +148,7 @@ class Following:
     def _refuse(self, follow: Follow, error: HarvestError) -> None:
         """Leave what stands there; the planner asks no more for it."""
         path = follow.target.path
-        self._refused[follow.place, path] = (follow.source.version, str(error))
+        self._refused.note(follow.place, path, follow.source.version, str(error))
         self.conflicts[path] = str(error)
         get_logger().warning(
             Event.FILE_CONFLICT, host=self._host.name, path=path, error=str(error), remote=follow.place

@@ -9,12 +9,11 @@ from msgspec.structs import replace
 
 from harvestd.convention.layout import EvalDir, LeftOut, Survey
 from harvestd.convention.lives import Life
-from harvestd.convention.paths import LocalPath
 from harvestd.convention.picking import possible
 from harvestd.convention.plan import Plan
 from harvestd.convention.planning import Situation, make_plan
 from harvestd.convention.sightings import NETWORK_SETTLE, Sightings
-from harvestd.convention.snapshot import Snapshot, TreeState, Version
+from harvestd.convention.snapshot import Snapshot, TreeState
 from harvestd.convention.stillness import Stillness
 from harvestd.convention.survey import Surveyor
 from harvestd.convention.views import View, may_see_more, sees_more
@@ -23,6 +22,7 @@ from harvestd.harvest.house import House, Outlook, Showing
 from harvestd.harvest.kept_plan import KeptPlan
 from harvestd.harvest.learning import Learning
 from harvestd.harvest.lives import Lives
+from harvestd.harvest.refusals import Refusals
 from harvestd.harvest.troubles import Troubles
 from harvestd.inventory.provider import Host
 from harvestd.remote.box import Box, BoxFacts
@@ -67,7 +67,7 @@ class Looking:
         self._missing_roots: set[str] = set()
         self._emptied_roots: set[str] = set()
         self._rejected = 0
-        self.refused: dict[tuple[str, LocalPath], tuple[Version, str]] = {}
+        self.refused = Refusals()
         """What could not be put in its place, so that it is not fetched again for nothing."""
         self.snapshot: Snapshot | None = None
         """What the last look showed."""

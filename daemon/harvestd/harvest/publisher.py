@@ -27,6 +27,7 @@ from harvestd.convention.values import Immutable
 from harvestd.errors import HarvestError
 from harvestd.harvest.house import House
 from harvestd.harvest.recovery import settle
+from harvestd.harvest.refusals import Refusals
 from harvestd.inventory.provider import Host
 from harvestd.store.publishing import Outcome, Publication, Result, publish
 from harvestd.store.root import DataRoot
@@ -59,9 +60,7 @@ class StagedGroup(Immutable):
 class Publisher:
     """Publishes for one host."""
 
-    def __init__(
-        self, host: Host, house: House, root: DataRoot, refused: dict[tuple[str, LocalPath], tuple[Version, str]]
-    ) -> None:
+    def __init__(self, host: Host, house: House, root: DataRoot, refused: Refusals) -> None:
         """`refused` is where conflicts are noted for the planner."""
         self._host = host
         self._house = house
@@ -154,14 +153,16 @@ class Publisher:
         await self._house.catalogue.save_files(saved, [intent])
         self._house.touch({record.experiment for record in saved})
         for record, outcome in both:
-            if outcome.result not in _HERE:
+            if outcome.result in _HERE:
+                self.conflicts.pop(record.target, None)
+            else:
                 self._note_conflict(record, outcome)
         self.files += len(saved)
         self.bytes += sum(record.size for record in saved)
         self._house.monitor.settled(self._host.name, len(saved))
 
     def _note_conflict(self, record: FileRecord, outcome: Outcome) -> None:
-        self._refused[record.place, record.target] = (record.version, f"{outcome.result}: {outcome.detail}")
+        self._refused.note(record.place, record.target, record.version, f"{outcome.result}: {outcome.detail}")
         self.conflicts[record.target] = outcome.detail
         get_logger().warning(
             Event.FILE_CONFLICT, host=self._host.name, path=record.target, error=outcome.detail, remote=record.place

@@ -10,8 +10,8 @@ import anyio.to_thread
 from harvestd import failpoints
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.plan import Removal
-from harvestd.convention.snapshot import Version
 from harvestd.harvest.house import House
+from harvestd.harvest.refusals import Refusals
 from harvestd.inventory.provider import Host
 from harvestd.store.links import make_link, pointed
 from harvestd.store.removing import all_stand, remove
@@ -25,9 +25,7 @@ _LATEST = "step_latest"
 class Superseding:
     """Removes what one host's plans say."""
 
-    def __init__(
-        self, host: Host, house: House, root: DataRoot, refused: dict[tuple[str, LocalPath], tuple[Version, str]]
-    ) -> None:
+    def __init__(self, host: Host, house: House, root: DataRoot, refused: Refusals) -> None:
         """`refused` is where it is noted for the planner what can't be removed."""
         self._host = host
         self._house = house
@@ -43,7 +41,7 @@ class Superseding:
         if not await anyio.to_thread.run_sync(all_stand, self._root, kept):
             why = f"{removal.newer}, which is newer, is not here as it was filed"
             for file in removal.files:
-                self._refused[file.place, file.target] = (file.version, why)
+                self._refused.note(file.place, file.target, file.version, why, [each for each, _ in kept])
             self._tell_left(removal.directory, why)
             return
         # Between giving up and settling there is no end but that of the process.

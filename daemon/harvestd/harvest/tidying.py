@@ -6,11 +6,10 @@ import anyio.to_thread
 from msgspec.structs import replace
 
 from harvestd import failpoints
-from harvestd.convention.paths import LocalPath
 from harvestd.convention.plan import Link, Plan, Refile, Remark
-from harvestd.convention.snapshot import Version
 from harvestd.harvest.house import House
 from harvestd.harvest.refiling import Refiling, refile
+from harvestd.harvest.refusals import Refusals
 from harvestd.harvest.superseding import Superseding
 from harvestd.inventory.provider import Host
 from harvestd.store.links import make_link
@@ -26,9 +25,7 @@ _TOGETHER = 64
 class Tidying:
     """Tidies for one host."""
 
-    def __init__(
-        self, host: Host, house: House, root: DataRoot, refused: dict[tuple[str, LocalPath], tuple[Version, str]]
-    ) -> None:
+    def __init__(self, host: Host, house: House, root: DataRoot, refused: Refusals) -> None:
         self._host = host
         self._house = house
         self._root = root
@@ -91,5 +88,5 @@ class Tidying:
             get_logger().info(Event.FILE_FILED, host=self._host.name, path=after.target, old=before.target)
         else:
             detail = f"it waits at {before.target} and can't be moved here: {result}"
-            self._refused[before.place, after.target] = (before.version, detail)
+            self._refused.note(before.place, after.target, before.version, detail, [before.target, after.target])
             get_logger().warning(Event.FILE_CONFLICT, host=self._host.name, path=after.target, error=detail)

@@ -92,6 +92,7 @@ class Work:
 
     async def seen(self, look: Callable[[], Awaitable[Plan]]) -> Plan:
         """Look by `look`, and let all hear of it that it concerns; raises as it does."""
+        await self.looking.refused.heal(self._root)
         plan = await look()
         await self._house.attending.looked(self._host.name, plan.asked)
         if plan.ignored:

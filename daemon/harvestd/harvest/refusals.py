@@ -1,0 +1,81 @@
+"""What could not be put in its place at home, and until when: for as long as what is in the way stands there unchanged.
+
+A refused file is not fetched again for nothing. As soon as a person moves away what stands there, or changes it, the
+file is planned anew, without waiting for another connection.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+import anyio.to_thread
+
+from harvestd.backoff import backoff
+from harvestd.convention.paths import LocalPath
+from harvestd.convention.snapshot import Version
+from harvestd.store.fingerprints import Fingerprint, fingerprints, is_absent
+from harvestd.store.root import DataRoot
+
+_Key = tuple[str, LocalPath]
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 300.0
+
+
+class Refusals(Mapping[_Key, tuple[Version, str]]):
+    """By (place, target): the version that could not be put there, and why. For one connected host."""
+
+    def __init__(self) -> None:
+        self._found: dict[_Key, tuple[Version, str]] = {}
+        self._causes: dict[_Key, tuple[LocalPath, ...]] = {}
+        self._before: dict[_Key, list[Fingerprint]] = {}
+        """How the causes stood when they were looked at first."""
+        self._absent: set[_Key] = set()
+        """Refused once although nothing stood there."""
+        self._times: dict[_Key, int] = {}
+        """How often each was refused."""
+        self._not_before: dict[_Key, float] = {}
+        """When each may be tried again at the earliest, in monotonic seconds: others may write there all the time."""
+
+    def __getitem__(self, key: _Key) -> tuple[Version, str]:
+        return self._found[key]
+
+    def __iter__(self) -> Iterator[_Key]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def note(self, place: str, target: LocalPath, version: Version, why: str, causes: Sequence[LocalPath] = ()) -> None:
+        """Note that `version` of `place` can't be put at `target`; `causes`: the paths that decide, else `target`."""
+        key = (place, target)
+        self._found[key] = (version, why)
+        self._causes[key] = tuple(causes) or (target,)
+        self._before.pop(key, None)
+        self._times[key] = times = self._times.get(key, 0) + 1
+        self._not_before[key] = time.monotonic() + backoff(_FIRST_PAUSE, times, _LONGEST_PAUSE)
+
+    async def heal(self, root: DataRoot) -> None:
+        """Forget those whose causes are not as they were when this was called first. Raises `HaltedForSafety`."""
+        if not self._found:
+            return
+        keys = list(self._found)
+        now = await anyio.to_thread.run_sync(self._looked_at, root, keys)
+        for key, found in zip(keys, now, strict=True):
+            if self._is_over(key, found):
+                del self._found[key], self._causes[key]
+                self._before.pop(key, None)
+
+    def _looked_at(self, root: DataRoot, keys: Sequence[_Key]) -> list[list[Fingerprint]]:
+        return [fingerprints(root, self._causes[key]) for key in keys]
+
+    def _is_over(self, key: _Key, now: list[Fingerprint]) -> bool:
+        before = self._before.setdefault(key, now)
+        if time.monotonic() < self._not_before[key]:
+            return False
+        if before != now:
+            return True
+        gone = all(is_absent(path, found) for path, found in zip(self._causes[key], now, strict=True))
+        if gone and key not in self._absent:
+            # It went before it was looked at; should that not have been the cause, it is tried once for nothing.
+            self._absent.add(key)
+            return True
+        return False

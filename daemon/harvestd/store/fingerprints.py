@@ -1,0 +1,46 @@
+"""What stands in the way at a place of the data root, to be told from what stands there later: by lstat alone."""
+
+import os
+import stat
+from collections.abc import Iterable
+
+from harvestd.convention.paths import LocalPath
+from harvestd.store.failures import Conflict, Refused
+from harvestd.store.root import DataRoot
+
+Fingerprint = tuple[tuple[int, ...], ...]
+"""One part for each component that stands there; a directory on the way changes by who may use it, not by its files."""
+
+
+def fingerprints(root: DataRoot, paths: Iterable[LocalPath]) -> list[Fingerprint]:
+    """Return how each path stands there now. Raises `HaltedForSafety`."""
+    return [_fingerprint(root, path) for path in paths]
+
+
+def _fingerprint(root: DataRoot, path: LocalPath) -> Fingerprint:
+    found: list[tuple[int, ...]] = []
+    for depth in range(1, len(path.parts) + 1):
+        try:
+            answer = root.stat(LocalPath(path.parts[:depth]))
+        except (Conflict, Refused):
+            break
+        if answer is None:
+            break
+        found.append(_content(answer) if depth == len(path.parts) or not stat.S_ISDIR(answer.st_mode) else _way(answer))
+    return tuple(found)
+
+
+def is_absent(path: LocalPath, found: Fingerprint) -> bool:
+    """Return whether nothing stands at `path`, nor on the way to it but directories."""
+    return len(found) < len(path.parts) and all(len(part) == len(_WAY) for part in found)
+
+
+_WAY = ("inode", "mode", "owner", "group")
+
+
+def _way(answer: os.stat_result) -> tuple[int, ...]:
+    return answer.st_ino, answer.st_mode, answer.st_uid, answer.st_gid
+
+
+def _content(answer: os.stat_result) -> tuple[int, ...]:
+    return (*_way(answer), answer.st_size, answer.st_mtime_ns, answer.st_ctime_ns)
