@@ -106,7 +106,8 @@ async def test_local_dir_names_the_data_root(
     workstation.settings()
     file = write_job(workstation.jobs, RUN)
     monkeypatch.chdir(tmp_path)
-    assert await anyio.to_thread.run_sync(manager(workstation).sync_results, JOB) is True
+    relative = "data/downloaded_runs/{experiment_name}"
+    assert await anyio.to_thread.run_sync(manager(workstation).sync_results, JOB, relative) is True
     here = tmp_path / "data" / "downloaded_runs" / DIRECTORY
     assert read_document(file)["local_results_dir"] == str(here)
     assert (here / "training_run" / "config.yaml").is_file()
@@ -114,6 +115,63 @@ async def test_local_dir_names_the_data_root(
         with pytest.raises(SyncFailed, match="no place for experiments") as caught:
             await manager(workstation, raise_on_error=True).sync_results_async(JOB, wrong)
         assert caught.value.exit_code == ExitCode.CONFIGURATION
+
+
+async def test_the_configuration_says_where_all_is(
+    workstation: Workstation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without arguments, job files and data root are those of the configuration, wherever the program was started."""
+    evaluated(workstation.add_box().root, RUN)
+    workstation.settings()
+    file = write_job(workstation.jobs, RUN)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setenv("HARVESTD_CONFIG", str(workstation.config))
+    assert await anyio.to_thread.run_sync(LambdaEvaluationManager().sync_results, JOB) is True
+    assert read_document(file)["local_results_dir"] == str(workstation.data / DIRECTORY)
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+async def test_a_job_that_runs_is_brought_and_not_noted(workstation: Workstation) -> None:
+    """What it has written so far comes; its file is left for the daemon, which notes it when it has finished."""
+    evals = evaluated(workstation.add_box().root, RUN)
+    workstation.settings()
+    file = write_job(workstation.jobs, RUN, status="RUNNING")
+    error = await why_not(workstation)
+    assert error.exit_code == ExitCode.PARTIAL
+    assert "synced_at" not in read_document(file)
+    assert workstation.stands(RUN.name, "training_state", "step_final", "training_info.json")()
+    evals.evaluate(7)
+    async with workstation.running():
+        write_job(workstation.jobs, RUN)
+        await until(lambda: "synced_at" in read_document(file))
+        assert any("/step_7_" in path for path in workstation.filed())
+    workstation.audit()
+
+
+async def test_a_job_whose_host_is_not_watched_is_said_to_wait(
+    workstation: Workstation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where no host is watched at all, or where the host is not reached: once for each reason, and no flood."""
+    monkeypatch.setattr(watching, "_UNSEEN", 0.1)
+    monkeypatch.setattr(watching, "_BACKSTOP", 0.2)
+    write_job(workstation.jobs, RUN, lambda_ip="192.0.2.7")
+    nowhere = "eval_20250821_120000_0123abcd"
+    write_job(workstation.jobs, RUN, nowhere, lambda_ip=None)
+    async with workstation.running() as said:
+        await until(lambda: len(events(said, "job.waiting")) >= 2)
+        (waiting,) = events(said, "job.waiting", job_id=JOB)
+        assert waiting["error"] == "no host at 192.0.2.7 is watched"
+        (waiting,) = events(said, "job.waiting", job_id=nowhere)
+        assert "lambda_ip" in waiting["error"]
+        (workstation.jobs / "eval_20250101_000000_00000001.json").write_text("no job")
+        await until(lambda: events(said, "job.rejected"))
+        assert len(events(said, "job.waiting")) == 2
+    box = workstation.add_box()
+    box.server.stop()
+    async with workstation.running() as said:
+        write_job(workstation.jobs, RUN)
+        await until(lambda: any("gpu-a" in str(each["error"]) for each in events(said, "job.waiting", job_id=JOB)))
 
 
 async def test_box_that_nobody_configured_is_reached_by_its_address(workstation: Workstation) -> None:
@@ -241,7 +299,7 @@ async def test_daemon_syncs_jobs_by_itself(workstation: Workstation) -> None:
         assert read_document(file)["local_results_dir"] == str(workstation.data / DIRECTORY)
         leaf = evals.leaf(6).relative_to(root / "eval_runs")
         assert (workstation.data / DIRECTORY / "eval_results" / leaf / "run_meta.json").is_file()
-        assert len(events(said, "job.synced", job_id=JOB)) == 1
+        await until(lambda: len(events(said, "job.synced", job_id=JOB)) == 1)
         evals.evaluate(7)
         second = write_job(workstation.jobs, RUN, "eval_20250821_120000_0123abcd")
         await until(lambda: "synced_at" in read_document(second))

@@ -13,8 +13,8 @@ from harvestd.lambda_eval.syncing import Synced, sync_job
 from harvestd.telemetry.logs import configure
 
 _SYNC = """\b
-Exit codes: 0 all is here, 3 something is missing, 4 unknown job, 5 its box
-can't be read, 6 disk full, 7 a daemon is at work and has not brought it yet.
+Exit codes: 0 all is here, 3 something is missing, or the job still runs,
+4 unknown job, 5 its box can't be read, 6 disk full, 7 a daemon is at work and has not brought it yet.
 
 \b
 --json: job_id, run, local_results_dir, synced_at, files, bytes, by_daemon

@@ -23,6 +23,8 @@ from harvestd.telemetry.escaping import escaped
 
 FINISHED = "FINISHED"
 """The status of a job whose evals have ended."""
+RUNNING = "RUNNING"
+"""The status of a job that may still write results."""
 LONGEST = 256 * 1024
 """Bytes of a job file; the launcher writes less than one kilobyte."""
 MOST = 5_000

@@ -14,6 +14,7 @@ from harvestd.errors import ExitCode, Fatal
 from harvestd.lambda_eval.failures import SyncFailed
 from harvestd.lambda_eval.syncing import sync_job
 from harvestd.settings import Settings, find_config, load
+from harvestd.settings.access import require_access, require_account
 from harvestd.settings.loading import CONFIG_VARIABLE
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger, speak_through_logging
@@ -27,25 +28,26 @@ class LambdaEvaluationManager:
 
     def __init__(
         self,
-        jobs_dir: str | Path = "~/.lambda_eval_jobs",
+        jobs_dir: str | Path | None = None,
         config: str | Path | None = None,
         *,
         raise_on_error: bool = False,
     ) -> None:
-        """`config` is harvestd's file; None: it is found in the usual places, or all is as by default.
+        """`jobs_dir` is the directory of job files; None: `jobs.directory` of the configuration.
 
+        `config` is harvestd's file; None: it is found in the usual places, or all is as by default.
         `raise_on_error`: raise `SyncFailed` in place of answering False.
         """
-        self._jobs_dir = Path(jobs_dir).expanduser().absolute()
+        self._jobs_dir = None if jobs_dir is None else Path(jobs_dir).expanduser().absolute()
         self._config = None if config is None else Path(config)
         self._raise_on_error = raise_on_error
 
-    def sync_results(self, job_id: str, local_dir: str | Path | None = f"data/downloaded_runs/{EXPERIMENT}") -> bool:
-        """Bring the run and the evals of a job home along the convention; tells whether all of it is here.
+    def sync_results(self, job_id: str, local_dir: str | Path | None = None) -> bool:
+        """Bring the run and the evals of a job home along the convention; return whether all of it is here.
 
-        `local_dir` says where experiments are filed; None: where the configuration does. The job file gains
-        `synced_at` and `local_results_dir`. Blocks; raises `RuntimeError` inside an event loop, see
-        `sync_results_async`.
+        `local_dir` says where experiments are filed, which makes that a data root of its own; None: in that of the
+        configuration. The job file gains `synced_at` and `local_results_dir`. Blocks; raises `RuntimeError` inside an
+        event loop, see `sync_results_async`.
         """
         try:
             asyncio.get_running_loop()
@@ -53,9 +55,7 @@ class LambdaEvaluationManager:
             return anyio.run(self.sync_results_async, job_id, local_dir)
         raise RuntimeError("sync_results blocks: inside an event loop, await sync_results_async")
 
-    async def sync_results_async(
-        self, job_id: str, local_dir: str | Path | None = f"data/downloaded_runs/{EXPERIMENT}"
-    ) -> bool:
+    async def sync_results_async(self, job_id: str, local_dir: str | Path | None = None) -> bool:
         """Do as `sync_results`, on the caller's event loop (asyncio)."""
         speak_through_logging()
         try:
@@ -71,7 +71,9 @@ class LambdaEvaluationManager:
 
     def _settings(self, local_dir: str | Path | None) -> Settings:
         settings = self._configured()
-        settings = settings.model_copy(update={"jobs": settings.jobs.model_copy(update={"directory": self._jobs_dir})})
+        if self._jobs_dir is not None:
+            jobs = settings.jobs.model_copy(update={"directory": self._jobs_dir})
+            settings = settings.model_copy(update={"jobs": jobs})
         root = settings.data_root if local_dir is None else data_root_of(local_dir)
         if root == settings.data_root:
             return settings
@@ -84,7 +86,10 @@ class LambdaEvaluationManager:
             if self._config is not None or os.environ.get(CONFIG_VARIABLE):
                 raise
             return Settings()
-        return load(file)
+        require_account(file)
+        settings = load(file)
+        require_access(settings)
+        return settings
 
 
 def data_root_of(local_dir: str | Path) -> Path:

@@ -20,7 +20,7 @@ from harvestd.harvest.results import PassResult
 from harvestd.inventory.provider import Host
 from harvestd.lambda_eval.boxes import boxes_of
 from harvestd.lambda_eval.failures import SyncFailed
-from harvestd.lambda_eval.job_files import FINISHED, Job, mark_synced, read_job
+from harvestd.lambda_eval.job_files import FINISHED, RUNNING, Job, mark_synced, read_job
 from harvestd.lambda_eval.judging import experiment_of, missing
 from harvestd.settings import Settings
 from harvestd.telemetry.escaping import escaped
@@ -47,7 +47,8 @@ class Synced(Immutable):
 async def sync_job(settings: Settings, job_id: str) -> Synced:
     """Bring the run and the evals of a job into the data root, and write into its file where they are.
 
-    Raises `SyncFailed` for all that stands in the way; whatever came home until then stays.
+    Raises `SyncFailed` for all that stands in the way, also for a job that still runs: a file that said that its
+    results are here would be looked at no more. Whatever was fetched until then stays.
     """
     directory = settings.jobs.directory
     job = await anyio.to_thread.run_sync(read_job, directory, job_id)
@@ -102,6 +103,13 @@ async def _brought(settings: Settings, job: Job, hosts: Sequence[Host]) -> Synce
         if reasons or experiment is None:
             raise SyncFailed(f"not all of {job.id} is here: {told(reasons)}", exit_code=ExitCode.PARTIAL)
         here = f"{settings.data_root}/{experiment.directory}"
+    # As it was before the pass: a job that finished since may have written more.
+    if job.status == RUNNING:
+        raise SyncFailed(
+            f"what {job.id} has written so far is in {here}; it is not noted as synced, for its status is {RUNNING}",
+            hint=f"sync it again when it is {FINISHED}; a daemon does so by itself",
+            exit_code=ExitCode.PARTIAL,
+        )
     job = await anyio.to_thread.run_sync(mark_synced, settings.jobs.directory, job.id, here)
     get_logger().info(Event.JOB_SYNCED, job_id=job.id, run_id=job.run, path=here)
     return Synced(job, sum(result.files for result in results), sum(result.bytes for result in results))

@@ -19,6 +19,7 @@ from harvestd.lambda_eval.job_files import Job, Stamp, mark_synced, read_job, st
 from harvestd.lambda_eval.judging import experiment_of, missing
 from harvestd.lambda_eval.notices import Notices
 from harvestd.lambda_eval.syncing import told
+from harvestd.telemetry.escaping import escaped
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
 
@@ -26,6 +27,8 @@ _REST = 20
 """Times as long as judging took, we rest before it is done again."""
 _BACKSTOP = 30.0
 """Seconds after which the files are looked at although nobody said that one changed."""
+_UNSEEN = 20.0
+"""Seconds within which the host of a finished job should have been scanned."""
 
 
 @dataclass
@@ -85,6 +88,8 @@ class JobWatch:
                 if any(each.scanned >= due.since for each in own):
                     with self._house.service_failures.containing("jobs", job_id=due.job.id):
                         await self._judge(due)
+                elif time.monotonic() - due.since >= _UNSEEN:
+                    self._wait(due, self._unseen(due.job))
             took = time.monotonic() - started
             await self._house.looked.wait(looked_before)
             # Old jobs whose results never come must not cost more than a small part of our time.
@@ -136,10 +141,7 @@ class JobWatch:
     async def _judge(self, due: _Due) -> None:
         reasons = missing(due.job, self._house, list(self._house.outlooks.values()))
         if reasons:
-            why = told(reasons)
-            if why != due.told:
-                get_logger().info(Event.JOB_WAITING, job_id=due.job.id, run_id=due.job.run, error=why)
-            due.told = why
+            self._wait(due, told(reasons))
             return
         experiment = experiment_of(due.job, self._house.catalogue.knowledge)
         settings = self._house.settings
@@ -153,6 +155,21 @@ class JobWatch:
             return
         self._due.pop(due.job.id, None)
         get_logger().info(Event.JOB_SYNCED, job_id=due.job.id, run_id=due.job.run, path=here)
+
+    def _unseen(self, job: Job) -> str:
+        """Return why the host of a job has not been scanned since it finished."""
+        if job.address is None:
+            return "its file names no host (lambda_ip)"
+        names = sorted(host.name for host in self._house.present.values() if host.address == job.address)
+        if not names:
+            return f"no host at {escaped(job.address)} is watched"
+        return f"{escaped(', '.join(names))} has not been scanned since it finished"
+
+    def _wait(self, due: _Due, why: str) -> None:
+        """Log why a job waits, once for each reason."""
+        if why != due.told:
+            get_logger().info(Event.JOB_WAITING, job_id=due.job.id, run_id=due.job.run, error=why)
+        due.told = why
 
     def _reject(self, job_id: str, directory: Path, error: SyncFailed) -> None:
         if self._rejected.get(job_id) != str(error):
