@@ -1,20 +1,26 @@
-"""A box on which anything may happen, watched by looks: it is never called safe while a wanted byte is missing.
+"""Hosts on which anything may happen, watched by looks: none is called safe while a wanted byte of it is missing.
 
-Survey, planning, sightings and judging are the real ones. What is wanted is said here once more, by the paths of the
-box's files alone and by nothing of theirs; what came home is what plans said, as much of it as the machine likes.
+Survey, planning, sightings and judging are the real ones. What is wanted, and what is lost, is said here once more, by
+the paths of a host's files alone and by nothing of theirs; what came home is what plans said, as much of it as the
+machine likes. Two hosts share one home: runs and evals of one name may be on both.
+
+The long run is made by hand: HARVESTD_TEST_MACHINE_EXAMPLES=4000 HARVESTD_TEST_MACHINE_STEPS=40 pytest …
 """
 
+import os
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 from msgspec.structs import replace
 
-from harvestd.convention.circumstances import Outside
+from harvestd.convention.circumstances import Carrier, CarrierState, Circumstances, Outside
 from harvestd.convention.evidence import Damaged
 from harvestd.convention.facts import TrainingInfo
+from harvestd.convention.links import LinkTarget
 from harvestd.convention.paths import LocalPath, RemotePath
 from harvestd.convention.plan import Plan
 from harvestd.convention.snapshot import Entry, EntryType, Listing, Snapshot, Tree, TreeState, Version
@@ -25,140 +31,311 @@ from support.box_trees import EVALS, ROOT, TRAINING, Box, Home
 from support.judged_boxes import DISK, IDLE, NOBODY, Scene
 
 RUNS = ("run_2025-08-20_03-31-43", "run_2025-08-21_10-00-00")
-_IN_CHECKPOINT = ("run", "training_state", "step", "file")
+LINKED = "run_2025-08-22_00-00-00"
+"""A run that is only ever a link."""
+BASE = "qwen2_5_15_gsm8k_finetuned/step_base_gsm8k"
+OFFLINE = "wandb/offline-run-20250820_033150-ab12cd34"
+IGNORED = "rclone"
+"""A program that the operator passes over."""
 LOOKS_APART = 100.0
 """Seconds between two looks while time passes."""
 _QUICK = settings(
-    max_examples=120,
-    stateful_step_count=30,
+    max_examples=int(os.environ.get("HARVESTD_TEST_MACHINE_EXAMPLES", "120")),
+    stateful_step_count=int(os.environ.get("HARVESTD_TEST_MACHINE_STEPS", "30")),
     deadline=None,
-    derandomize=True,
+    derandomize="HARVESTD_TEST_MACHINE_EXAMPLES" not in os.environ,
     database=None,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.generate, Phase.shrink],
 )
+names = st.sampled_from(["gpu-a", "gpu-a", "gpu-b"])
 runs = st.sampled_from(RUNS)
 steps = st.sampled_from(["step_20", "step_40"])
 evaluated = st.sampled_from(["20", "40", "final", "base"])
+L = LossKind
 
 
-class VerdictMachine(RuleBasedStateMachine):
-    """One box, one home, and the clock between them."""
+@dataclass
+class Host:
+    """One host, with all that is known of it from its looks."""
 
-    answers: ClassVar[set[Answer]] = set()
-    """All that ever came out."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.box = Box()
-        self.home = Home()
-        self.now = 0.0
-        self.connected = True
-        self.stillness = Stillness()
-        self.last: tuple[Listing, ...] | None = None
-        """What the last look of this connection showed."""
-        self.moved = 0.0
-        """When a look showed something else than the one before it, or there was none before it."""
-        self.mounted: dict[Tree, dict[RemotePath, Entry]] | None = None
-        """What is on the file system while it is not mounted."""
-        self.told = NOBODY
-        self.torn: dict[str, int] = {}
-        """Bytes after the last whole line, by the place of a log."""
-        self.taken: set[LocalPath] = set()
-        """What a person took away at home."""
-        self.devices: dict[str, int] = {}
-        self.device = DISK
-        self.began = False
-
-    # what happens on the box
+    box: Box
+    connected: bool = True
+    stillness: Stillness = field(default_factory=Stillness)
+    last: tuple[Listing, ...] | None = None
+    """What the last look of this connection showed."""
+    moved: float = 0.0
+    """When a look showed something else than the one before it, or there was none before it."""
+    mounted: dict[Tree, dict[RemotePath, Entry]] | None = None
+    """What is on the file system while it is not mounted."""
+    told: Circumstances = NOBODY
+    torn: dict[str, int] = field(default_factory=dict)
+    """Bytes after the last whole line, by the place of a log."""
+    devices: dict[str, int] = field(default_factory=dict)
+    device: int = DISK
+    began: bool = False
+    links: dict[str, LinkTarget] = field(default_factory=dict)
+    """What the host says of its links, by their places."""
 
     @property
     def tree(self) -> dict[Tree, dict[RemotePath, Entry]]:
         """What the file system holds, mounted or not."""
         return self.box.entries if self.mounted is None else self.mounted
 
-    def write(self, path: str, size: int, inode: int | None = None) -> None:
+    def files(self) -> Iterator[tuple[Tree, RemotePath, Version]]:
+        """Give all files of the file system."""
+        for tree, entries in sorted(self.tree.items()):
+            for path, entry in sorted(entries.items()):
+                if entry.type is EntryType.FILE:
+                    yield tree, path, entry.version
+
+    def is_run(self, run: str) -> bool:
+        """Tell whether a directory is a run: it has a config.yaml."""
+        return RemotePath((run, "config.yaml")) in self.tree.get(TRAINING, {})
+
+    def is_synced(self, path: RemotePath) -> bool:
+        """Tell whether the W&B run that a file is part of is older than its mark."""
+        beside = {each: version for _, each, version in self.files() if each.parts[:-1] == path.parts[:-1]}
+        histories = [each for each in beside if each.name.endswith(".wandb")]
+        marks = [beside.get(RemotePath((*each.parts[:-1], f"{each.name}.synced"))) for each in histories]
+        both = zip(histories, marks, strict=True)
+        return bool(histories) and all(mark and beside[each].mtime_ns <= mark.mtime_ns for each, mark in both)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What has to become of a file: it is wanted, or its loss is one of these, or nothing is lost with it."""
+
+    wanted: bool = False
+    losses: frozenset[LossKind] = frozenset()
+
+
+WANTED, NOTHING = Truth(wanted=True), Truth()
+
+
+def truth_of(host: Host, tree: Tree, path: RemotePath) -> Truth:
+    """Say it by the names of what is there."""
+    return _of_run(host, path) if tree == TRAINING else _of_eval(host, path)
+
+
+def _of_run(host: Host, path: RemotePath) -> Truth:
+    run, *below = path.parts
+    is_run = host.is_run(run)
+    match below:
+        case ["wandb", *_]:
+            return NOTHING if host.is_synced(path) else Truth(losses=frozenset({L.WANDB}))
+        case [*_, name] if name.endswith(".tmp"):
+            return NOTHING
+        case ["logs", "rollouts_0.jsonl"]:
+            return Truth(losses=frozenset({L.ROLLOUTS}))
+        case ["config.yaml"] | ["logs", "train_log.jsonl"] if is_run:
+            return WANTED
+        case ["training_state", "step_final", "optimizer.pt" | "training_info.json"] if is_run:
+            return WANTED
+        case ["training_state", _, _]:
+            return Truth(losses=frozenset({L.CHECKPOINTS, L.EVALUATED_CHECKPOINTS}))
+    return Truth(losses=frozenset({L.OUTSIDE_FILES}))
+
+
+def _of_eval(host: Host, path: RemotePath) -> Truth:
+    leaf = RemotePath((*path.parts[:-1], "metrics.csv"))
+    if path.name in {"metrics.csv", "run_meta.json"} and leaf in host.tree[EVALS]:
+        return WANTED
+    return Truth(losses=frozenset({L.OUTSIDE_FILES}))
+
+
+class VerdictMachine(RuleBasedStateMachine):
+    """Two hosts, one home, and the clock between them."""
+
+    answers: ClassVar[set[Answer]] = set()
+    """All that ever came out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hosts = {name: Host(Box(name, f"static:{name}")) for name in ("gpu-a", "gpu-b")}
+        self.home = Home()
+        self.now = 0.0
+        self.evals = 0
+        """How many were made."""
+        self.taken: set[LocalPath] = set()
+        """What a person took away at home."""
+
+    # what happens on a host
+
+    def write(self, host: Host, path: str, size: int, inode: int | None = None) -> None:
         """Write a file now; where the file system is not mounted, below the place where it should be."""
-        self.box.file(path, size, age=-self.now, inode=inode)
-        self.began = True
+        host.box.file(path, size, age=-self.now, inode=inode)
+        host.began = True
 
-    @rule(run=runs)
-    def start_run(self, run: str) -> None:
+    @rule(at=names, run=runs)
+    def start_run(self, at: str, run: str) -> None:
         """Begin a run, or write its config.yaml anew."""
-        self.write(f"training_runs/{run}/config.yaml", 2000 + int(self.now) % 5)
-        self.write_log(run, 10, 0)
+        self.write(self.hosts[at], f"training_runs/{run}/config.yaml", 2000 + int(self.now) % 5)
+        self.write_log(at, run, 10, 0)
 
-    @rule(run=runs, more=st.integers(1, 500), torn=st.sampled_from([0, 0, 9]))
-    def write_log(self, run: str, more: int, torn: int) -> None:
+    @rule(at=names, run=runs, more=st.integers(1, 500), torn=st.sampled_from([0, 0, 9]))
+    def write_log(self, at: str, run: str, more: int, torn: int) -> None:
         """Append to a log; its last line may be whole or not."""
-        path = f"training_runs/{run}/logs/train_log.jsonl"
-        before = self.box.entries.get(TRAINING, {}).get(RemotePath.parse(path.partition("/")[2]))
+        host, path = self.hosts[at], f"training_runs/{run}/logs/train_log.jsonl"
+        before = host.box.entries.get(TRAINING, {}).get(RemotePath.parse(path.partition("/")[2]))
         size, inode = (before.version.size, before.version.inode) if before else (0, None)
-        self.write(path, size + more + torn, inode)
-        self.torn[f"{ROOT}/{path}"] = torn
+        self.write(host, path, size + more + torn, inode)
+        host.torn[f"{ROOT}/{path}"] = torn
 
-    @rule(run=runs, step=steps, whole=st.booleans())
-    def checkpoint(self, run: str, step: str, *, whole: bool) -> None:
+    @rule(at=names, run=runs, step=steps, whole=st.booleans())
+    def checkpoint(self, at: str, run: str, step: str, *, whole: bool) -> None:
         """Write a checkpoint, or all of it but its marker."""
         state = f"training_runs/{run}/training_state/{step}"
-        self.write(f"{state}/optimizer.pt", 5000)
+        self.write(self.hosts[at], f"{state}/optimizer.pt", 5000)
         if whole:
-            self.write(f"{state}/training_info.json", 90)
+            self.write(self.hosts[at], f"{state}/training_info.json", 90)
 
-    @rule(run=runs)
-    def finish(self, run: str) -> None:
+    @rule(at=names, run=runs)
+    def finish(self, at: str, run: str) -> None:
         """Write the final checkpoint."""
-        self.checkpoint(run, "step_final", whole=True)
-        self.box.finals[f"training_runs/{run}"] = TrainingInfo(64, "Qwen/Qwen2.5-1.5B", 1)
+        self.checkpoint(at, run, "step_final", whole=True)
+        self.hosts[at].box.finals[f"training_runs/{run}"] = TrainingInfo(64, "Qwen/Qwen2.5-1.5B", 1)
 
-    @rule(run=runs, step=evaluated, whole=st.booleans())
-    def evaluate(self, run: str, step: str, *, whole: bool) -> None:
-        """Make an eval, or begin one."""
-        leaf = f"eval_runs/{run}_gsm8k/results/step_{step}_gsm8k/greedy"
-        self.write(f"{leaf}/metrics.csv", 700 + int(self.now) % 5)
+    @rule(at=names, run=runs, step=evaluated, whole=st.booleans())
+    def evaluate(self, at: str, run: str, step: str, *, whole: bool) -> None:
+        """Make an eval, begin one, or make it again."""
+        self._evaluate(at, f"eval_runs/{run}_gsm8k/results/step_{step}_gsm8k/greedy", whole=whole)
+
+    @rule(at=names, whole=st.booleans())
+    def evaluate_base(self, at: str, *, whole: bool) -> None:
+        """Make an eval of the model as it was before training, or make it again."""
+        self._evaluate(at, f"eval_runs/{BASE}/greedy", whole=whole)
+
+    def _evaluate(self, at: str, leaf: str, *, whole: bool) -> None:
+        self.evals += 1
+        self.write(self.hosts[at], f"{leaf}/metrics.csv", 700 + self.evals % 5)
         if whole:
-            self.write(f"{leaf}/run_meta.json", 80)
+            self.write(self.hosts[at], f"{leaf}/run_meta.json", 80)
 
-    @precondition(lambda self: any(self.box.entries.values()))
-    @rule(data=st.data())
-    def rename_or_remove(self, data: st.DataObject) -> None:
-        """Remove a file, or give it another name in its directory, with the same times."""
-        files = [(tree, path) for tree, path, _ in self.files(self.box.entries)]
-        if not files:
+    @rule(at=names, run=runs, name=st.sampled_from(["logs/rollouts_0.jsonl", "notes.txt", "core.py", "x.tmp"]))
+    def write_what_is_not_wanted(self, at: str, run: str, name: str) -> None:
+        """Write something that no convention brings."""
+        self.write(self.hosts[at], f"training_runs/{run}/{name}", 60)
+
+    @rule(at=names, run=runs, size=st.integers(1, 90))
+    def log_to_wandb(self, at: str, run: str, size: int) -> None:
+        """Write to an offline run of W&B's."""
+        self.write(self.hosts[at], f"training_runs/{run}/{OFFLINE}/run-ab12cd34.wandb", size)
+
+    @rule(at=names, run=runs)
+    def sync_wandb(self, at: str, run: str) -> None:
+        """Mark it as synced."""
+        self.write(self.hosts[at], f"training_runs/{run}/{OFFLINE}/run-ab12cd34.wandb.synced", 0)
+
+    @rule(
+        at=names,
+        link=st.sampled_from(
+            [
+                (f"training_runs/{LINKED}", f"/ephemeral/{LINKED}"),
+                (f"training_runs/{RUNS[0]}/data", "/data/set"),
+                ("training_runs/latest", RUNS[0]),
+                ("eval_runs/training", "../training_runs"),
+            ]
+        ),
+        told=st.booleans(),
+    )
+    def make_a_link(self, at: str, link: tuple[str, str], *, told: bool) -> None:
+        """Make a link; the host may say where it leads, or not."""
+        host, (path, target) = self.hosts[at], link
+        if host.mounted is not None:
             return
-        tree, path = data.draw(st.sampled_from(files))
-        entry = self.box.entries[tree].pop(path)
+        host.box.link(path, target)
+        watched = not target.startswith("/")
+        host.links.pop(f"{ROOT}/{path}", None)
+        if told:
+            host.links[f"{ROOT}/{path}"] = LinkTarget(target, target, size=7, watched=watched)
+
+    @rule(at=names, run=runs, size=st.sampled_from([-1, 0, 9]))
+    def make_a_repository(self, at: str, run: str, size: int) -> None:
+        """Have a directory that is counted, but not listed."""
+        if self.hosts[at].mounted is None:
+            self.hosts[at].box.pruned(f"training_runs/{run}/.git", size)
+
+    @rule(at=names, shut=st.booleans())
+    def shut_or_open(self, at: str, *, shut: bool) -> None:
+        """Let a directory be none that may be listed, or one again."""
+        box = self.hosts[at].box
+        box.unreadable.clear()
+        if shut:
+            box.shut("training_runs/private")
+
+    @rule(at=names, data=st.data())
+    def rename_or_remove(self, at: str, data: st.DataObject) -> None:
+        """Remove a file or a link, or give a file another name in its directory, with the same times."""
+        entries = self.hosts[at].box.entries
+        kinds = {EntryType.FILE, EntryType.LINK}
+        found = [
+            (tree, path)
+            for tree in sorted(entries)
+            for path in sorted(entries[tree])
+            if entries[tree][path].type in kinds
+        ]
+        if not found:
+            return
+        tree, path = data.draw(st.sampled_from(found))
+        entry = entries[tree].pop(path)
         name = data.draw(st.sampled_from(["", "metrics.csv", "config.yaml", "other.txt"]))
-        if name:
+        if name and entry.type is EntryType.FILE:
             beside = RemotePath((*path.parts[:-1], name))
-            self.box.entries[tree][beside] = Entry(beside, EntryType.FILE, entry.version)
+            entries[tree][beside] = Entry(beside, EntryType.FILE, entry.version)
 
-    @precondition(lambda self: self.mounted is None)
-    @rule(there=st.booleans())
-    def unmount(self, *, there: bool) -> None:
+    @rule(at=names, there=st.booleans())
+    def unmount(self, at: str, *, there: bool) -> None:
         """Let the file system go; the root's directory may stay, on another device."""
-        self.mounted, self.box.entries, self.device = self.box.entries, {}, DISK + 1
-        state = TreeState.NO_TREE if there else TreeState.NO_ROOT
-        self.box.states = dict.fromkeys(self.box.trees, state)
+        host = self.hosts[at]
+        if host.mounted is not None:
+            return
+        host.mounted, host.box.entries, host.device = host.box.entries, {}, DISK + 1
+        host.box.states = dict.fromkeys(host.box.trees, TreeState.NO_TREE if there else TreeState.NO_ROOT)
 
-    @precondition(lambda self: self.mounted is not None)
-    @rule()
-    def mount(self) -> None:
+    @rule(at=names)
+    def mount(self, at: str) -> None:
         """Have it back: what was written below it meanwhile can't be seen."""
-        assert self.mounted is not None
-        self.box.entries, self.mounted, self.device = self.mounted, None, DISK
-        self.box.states = {}
+        host = self.hosts[at]
+        if host.mounted is not None:
+            host.box.entries, host.mounted, host.device = host.mounted, None, DISK
+            host.box.states = {}
 
-    @rule(who=st.sampled_from(["log_ins", "gpu_processes", "transfers"]), count=st.sampled_from([0, 0, 1, None]))
-    def come_and_go(self, who: str, count: int | None) -> None:
+    @rule(at=names, who=st.sampled_from(["log_ins", "gpu_processes"]), count=st.sampled_from([0, 0, 1, None]))
+    def come_and_go(self, at: str, who: str, count: int | None) -> None:
         """Let people and programs come and go."""
         changes: dict[str, Any] = {who: count}
-        self.told = replace(self.told, **changes)
+        self.hosts[at].told = replace(self.hosts[at].told, **changes)
 
-    @rule(outside=st.sampled_from([Outside(0, 0), Outside(2, 10), None]))
-    def write_outside(self, outside: Outside | None) -> None:
+    @rule(
+        at=names,
+        programs=st.lists(st.sampled_from([IGNORED, "sshfs", "x"]), max_size=2),
+        state=st.sampled_from(CarrierState),
+        unnamed=st.sampled_from([0, 0, 1]),
+    )
+    def carry(self, at: str, programs: list[str], state: CarrierState, unnamed: int) -> None:
+        """Let programs carry files, known ones and others."""
+        carriers = tuple(Carrier(program, 10 + n, state) for n, program in enumerate(programs))
+        host = self.hosts[at]
+        host.told = replace(host.told, carriers=carriers, transfers=len(carriers) + unnamed)
+
+    @rule(at=names)
+    def say_nothing_of_carriers(self, at: str) -> None:
+        """Let the host not know what carries files."""
+        self.hosts[at].told = replace(self.hosts[at].told, carriers=(), transfers=None)
+
+    @rule(at=names)
+    def let_all_be_quiet(self, at: str) -> None:
+        """Let everybody go, and every directory be listed."""
+        self.hosts[at].told = NOBODY
+        self.hosts[at].box.unreadable.clear()
+        self.mount(at)
+        self.connect(at)
+
+    @rule(at=names, outside=st.sampled_from([Outside(0, 0), Outside(2, 10), None]))
+    def write_outside(self, at: str, outside: Outside | None) -> None:
         """Write files outside the roots."""
-        self.told = replace(self.told, outside=outside)
+        self.hosts[at].told = replace(self.hosts[at].told, outside=outside)
 
     # what happens here
 
@@ -168,163 +345,135 @@ class VerdictMachine(RuleBasedStateMachine):
         end = self.now + seconds
         while self.now < end:
             self.now = min(end, self.now + LOOKS_APART)
-            if self.connected:
-                self.look()
+            for host in self.hosts.values():
+                if host.connected:
+                    self.look(host)
 
-    @rule()
-    def lose_the_link(self) -> None:
+    @rule(at=names)
+    def lose_the_link(self, at: str) -> None:
         """Lose the link."""
-        self.connected, self.last = False, None
-        self.stillness = Stillness()
-        self.home.lose(self.box)
+        host = self.hosts[at]
+        host.connected, host.last = False, None
+        host.stillness = Stillness()
+        self.home.lose(host.box)
 
-    @rule()
-    def connect(self) -> None:
+    @rule(at=names)
+    def connect(self, at: str) -> None:
         """Have it back."""
-        self.connected = True
+        self.hosts[at].connected = True
 
-    def look(self) -> Snapshot:
-        """Look at the box as a daemon does."""
-        snapshot = self.box.snapshot(self.now)
-        changed = snapshot.listings != self.last
+    def look(self, host: Host) -> Snapshot:
+        """Look at a host as a daemon does."""
+        snapshot = host.box.snapshot(self.now)
+        changed = snapshot.listings != host.last
         if changed:
-            self.moved = self.now
-        self.last = snapshot.listings
-        self.stillness.looked(snapshot if changed else replace(snapshot, changed=False), self.now, LOOKS_APART)
+            host.moved = self.now
+        host.last = snapshot.listings
+        host.stillness.looked(snapshot if changed else replace(snapshot, changed=False), self.now, LOOKS_APART)
         seen = survey(snapshot, self.home.selection)
         for tree in {run.tree for run in seen.runs} | {each.tree for each in seen.evals}:
-            self.devices.setdefault(str(tree), self.device)
-        self.home.learn(self.box)
+            host.devices.setdefault(str(tree), host.device)
+        self.home.learn(host.box)
         return snapshot
 
-    @precondition(lambda self: self.connected)
-    @rule(most=st.integers(0, 6))
-    def harvest(self, most: int) -> None:
+    @rule(at=names, most=st.integers(0, 6))
+    def harvest(self, at: str, most: int) -> None:
         """Bring some of what is wanted home."""
-        self.look()
-        plan = self.home.plan(self.box, self.now)
-        self.bring(replace(plan, groups=plan.groups[:most], follows=plan.follows[:most], checks=plan.checks[:most]))
+        host = self.hosts[at]
+        if not host.connected:
+            return
+        self.look(host)
+        plan = self.home.plan(host.box, self.now)
+        some = replace(plan, groups=plan.groups[:most], follows=plan.follows[:most], checks=plan.checks[:most])
+        self.bring(host, some)
 
-    @precondition(lambda self: self.connected)
-    @rule()
-    def harvest_all(self) -> None:
+    @rule(at=names)
+    def harvest_all(self, at: str) -> None:
         """Bring all of it."""
-        for _ in range(4):
-            self.look()
-            self.bring(self.home.plan(self.box, self.now))
+        host = self.hosts[at]
+        for _ in range(4 if host.connected else 0):
+            self.look(host)
+            self.bring(host, self.home.plan(host.box, self.now))
 
-    def bring(self, plan: Plan) -> None:
+    def bring(self, host: Host, plan: Plan) -> None:
         """Do what a plan says; of a line that is not whole, nothing comes."""
-        self.home.do(replace(plan, follows=()), self.box)
+        self.home.do(replace(plan, follows=()), host.box)
         for follow in plan.follows:
-            torn = 0 if follow.whole else self.torn.get(follow.place, 0)
-            self.home.follow(follow.place, plan, self.box, torn=torn)
+            torn = 0 if follow.whole else host.torn.get(follow.place, 0)
+            self.home.follow(follow.place, plan, host.box, torn=torn)
         self.taken -= {target.path for group in plan.groups for file in group.files for target in file.targets}
 
-    @rule(data=st.data())
-    def take_away_at_home(self, data: st.DataObject) -> None:
+    @rule(at=names, data=st.data())
+    def take_away_at_home(self, at: str, data: st.DataObject) -> None:
         """Let a person remove a file that came."""
-        files = sorted(file.target for file in self.home.knowledge.files_from(self.box.storage))
+        files = sorted(file.target for file in self.home.knowledge.files_from(self.hosts[at].box.storage))
         if files:
             self.taken.add(data.draw(st.sampled_from(files)))
 
     # what is said of it
 
-    @rule()
-    def judge(self) -> None:
+    @rule(at=names)
+    def judge(self, at: str) -> None:
         """Make a verdict now; whatever it says, it must not lose anything."""
-        self.hold(self.verdict())
+        self.hold(self.hosts[at], self.verdict(self.hosts[at]))
 
-    @precondition(lambda self: self.connected)
-    @rule()
-    def settle_down_and_judge(self) -> None:
+    @rule(at=names)
+    def settle_down_and_judge(self, at: str) -> None:
         """Let nothing happen for long enough, bring all, and make a verdict."""
-        self.harvest_all()
+        self.harvest_all(at)
         self.time_passes(1000.0)
-        self.harvest_all()
-        self.hold(self.verdict())
+        self.harvest_all(at)
+        self.judge(at)
 
-    def verdict(self) -> Verdict:
+    def verdict(self, host: Host) -> Verdict:
         """Give it, by a whole look."""
-        if self.connected:
-            self.look()
-        files = {file.target: file for file in self.home.knowledge.files_from(self.box.storage)}
+        if host.connected:
+            self.look(host)
+        files = {file.target: file for file in self.home.knowledge.files_from(host.box.storage)}
         return Scene(
-            box=self.box,
+            box=host.box,
             home=self.home,
-            connected=self.connected,
+            connected=host.connected,
             now=self.now,
-            quiet=self.stillness.quiet,
-            seen=self.began,
-            devices=self.devices,
-            devices_now=dict.fromkeys(self.box.trees, self.device),
-            told=self.told,
+            quiet=host.stillness.quiet,
+            seen=host.began,
+            devices=host.devices,
+            devices_now=dict.fromkeys(host.box.trees, host.device),
+            told=host.told.without([IGNORED]),
             damaged=tuple(Damaged(path, files[path].size) for path in sorted(self.taken) if path in files),
+            links=host.links,
         ).verdict()
 
-    def hold(self, verdict: Verdict) -> None:
+    def hold(self, host: Host, verdict: Verdict) -> None:
         """Hold a verdict against what is true."""
         self.answers.add(verdict.answer)
         if verdict.answer is Answer.NOT_SAFE:
             return
-        assert self.connected
-        assert self.mounted is None
-        assert self.now - self.moved >= IDLE
-        assert (self.told.gpu_processes, self.told.log_ins, self.told.transfers) == (0, 0, 0)
-        missing = [place for place, version in self.wanted() if not self.is_here(place, version)]
-        assert not missing
+        told = host.told
+        assert host.connected
+        assert host.mounted is None
+        assert not any(host.box.unreadable.values())
+        assert self.now - host.moved >= IDLE
+        assert (told.gpu_processes, told.log_ins) == (0, 0)
+        assert {each.program for each in told.carriers} <= {IGNORED}
+        assert told.transfers == len(told.carriers)
         lost = {loss.kind for loss in verdict.losses}
-        assert LossKind.OUTSIDE_FILES in lost or (self.told.outside == Outside(0, 0) and not self.has_stray_logs())
-        unseen = [place for place, version in self.checkpoints() if not self.is_here(place, version)]
-        assert LossKind.CHECKPOINTS in lost or not unseen
+        assert L.OUTSIDE_FILES in lost or told.outside == Outside(0, 0)
+        for tree, path, version in host.files():
+            truth = truth_of(host, tree, path)
+            if version.size and not self.is_here(host, f"{tree}/{path}", version):
+                assert not truth.wanted, path
+                assert not truth.losses or truth.losses & lost, path
+        for entries in host.tree.values():
+            for path, entry in entries.items():
+                if entry.type is EntryType.LINK and (entry.target or "").startswith("/"):
+                    assert L.LINKS in lost, path
+                if entry.type is EntryType.PRUNED and entry.version.size:
+                    assert L.OUTSIDE_FILES in lost, path
 
-    def has_stray_logs(self) -> bool:
-        """Tell whether a log stands in a directory that is no run: nobody brings it."""
-        logs = [(path, version) for tree, path, version in self.files(self.tree) if tree == TRAINING]
-        return any(
-            path.parts[1:] == ("logs", "train_log.jsonl")
-            and version.size
-            and RemotePath((path.parts[0], "config.yaml")) not in self.tree[TRAINING]
-            for path, version in logs
-        )
-
-    @staticmethod
-    def files(tree: dict[Tree, dict[RemotePath, Entry]]) -> Iterator[tuple[Tree, RemotePath, Version]]:
-        """Give all files of a file system."""
-        for each, entries in sorted(tree.items()):
-            for path, entry in sorted(entries.items()):
-                if entry.type is EntryType.FILE:
-                    yield each, path, entry.version
-
-    def wanted(self) -> Iterator[tuple[str, Version]]:
-        """Give the place and the version of every file that is always wanted."""
-        for tree, path, version in self.files(self.tree):
-            below, home = path.parts[1:], RemotePath((path.parts[0], "config.yaml"))
-            if tree == TRAINING:
-                is_run = home in self.tree[TRAINING]
-                final = below[:2] == ("training_state", "step_final") and below[-1] in {
-                    "optimizer.pt",
-                    "training_info.json",
-                }
-                if is_run and (below in {("config.yaml",), ("logs", "train_log.jsonl")} or final):
-                    yield f"{tree}/{path}", version
-            elif path.name in {"metrics.csv", "run_meta.json"}:
-                leaf = RemotePath((*path.parts[:-1], "metrics.csv"))
-                if leaf in self.tree[EVALS]:
-                    yield f"{tree}/{path}", version
-
-    def checkpoints(self) -> Iterator[tuple[str, Version]]:
-        """Give the files of checkpoints, of whatever run or husk, of whose step no eval of the run is on the box."""
-        for tree, path, version in self.files(self.tree):
-            if tree == TRAINING and path.parts[1:2] == ("training_state",) and len(path.parts) == len(_IN_CHECKPOINT):
-                step = path.parts[2].removeprefix("step_")
-                leaf = RemotePath((f"{path.parts[0]}_gsm8k", "results", f"step_{step}_gsm8k", "greedy", "metrics.csv"))
-                if leaf not in self.tree.get(EVALS, {}):
-                    yield f"{tree}/{path}", version
-
-    def is_here(self, place: str, version: Version) -> bool:
+    def is_here(self, host: Host, place: str, version: Version) -> bool:
         """Tell whether all bytes of this version of a file stand at home."""
-        copies = self.home.knowledge.copies(self.box.storage, place)
+        copies = self.home.knowledge.copies(host.box.storage, place)
         return any(
             copy.version == version and copy.size == version.size and copy.target not in self.taken for copy in copies
         )
