@@ -3,12 +3,16 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
 import pytest
 
 from harvestd.convention.verdict import Answer, LossKind, ReasonKind, Verdict
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
+from harvestd.errors import ExitCode
+from support.command import harvestd_command
 from support.house import Workstation
 from support.judging import Told, Watch, comes_true, watching
 
@@ -91,6 +95,9 @@ async def test_a_tree_behind_a_link_comes_home(workstation: Workstation, tmp_pat
         assert list(workstation.data.glob("*/eval_results/*/*/*/*/metrics.csv"))
         (tmp_path / "ephemeral").rename(tmp_path / "away")
         assert ReasonKind.ROOT_MISSING in await watch.reasons()
+    doctor = await anyio.to_thread.run_sync(lambda: harvestd_command("-c", workstation.config, "doctor", "gpu-a"))
+    assert doctor.code == ExitCode.PARTIAL
+    assert f"{box.root}/training_runs is a link that leads to no directory" in " ".join(doctor.out.split())
     workstation.audit()
 
 

@@ -203,7 +203,7 @@ def _tree(listing: Listing) -> Finding:
     if listing.state is TreeState.DENIED:
         return Finding("tree", f"{tree} can't be read", ok=False, hint="may the box's user list it?")
     if listing.state is TreeState.TWIN:
-        return Finding("tree", f"{tree} is the directory that another root leads to, and taken there")
+        return Finding("tree", f"{tree} is a directory that another root or tree leads to, and taken there")
     if listing.state is TreeState.NO_TREE:
         return Finding("tree", f"{tree} is not there yet")
     kind = f" on {listing.filesystem}" if listing.filesystem else ""

@@ -117,7 +117,7 @@ class Surveyor:
                 left_out.append(LeftOut(str(listing.tree), None, 1, BROKEN_LINK))
             elif listing.state is TreeState.TWIN:
                 left_out.append(
-                    LeftOut(str(listing.tree), 0, 0, "another root leads to the same directory: taken there")
+                    LeftOut(str(listing.tree), 0, 0, "another root or tree leads to the same directory: taken there")
                 )
             elif listing.tree.kind is TreeKind.TRAINING:
                 runs.append(_TRAINING.see(listing, selection, self._runs.get(listing.tree)))
