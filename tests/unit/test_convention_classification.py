@@ -363,7 +363,7 @@ def test_a_tree_that_another_root_leads_to_is_on_record(box: Box) -> None:
     assert (told.place, told.size, told.reason) == (
         str(other),
         0,
-        "another root leads to the same directory: taken there",
+        "another root or tree leads to the same directory: taken there",
     )
     assert f"{RUN}/config.yaml" in targets(plan)
 
