@@ -1,7 +1,9 @@
 """From a harvestd.toml and an SSH configuration file to a log-in on a real OpenSSH server, as `ssh` itself would."""
 
 import getpass
+import json
 import subprocess
+import sys
 from pathlib import Path
 
 import anyio
@@ -355,3 +357,49 @@ async def test_an_address_that_a_shell_would_interpret_runs_nothing(tmp_path: Pa
     error = await logged_in(tmp_path, host='address = "fe80::1%$(id)"')
     assert isinstance(error, HostQuarantined)
     assert not (tmp_path / "ran").exists()
+
+
+async def test_check_names_what_is_ignored(tmp_path: Path) -> None:
+    """`harvestd check` names each option of a host that is not honoured, and what lies beside a key and is stale."""
+    key = generate_key(tmp_path / "key")
+    generate_key(tmp_path / "other").with_name("other.pub").rename(tmp_path / "key.pub")
+    config = _write(
+        tmp_path,
+        f"Host gpu-*\n  User me\n  IdentityFile {key}\n  ControlMaster auto\n  ControlPath /tmp/%C\n",
+        "  ServerAliveInterval 7 # as everywhere\n  ForwardAgent yes\n  SetEnv A=b\n  Compression yes\n",
+        "  RevokedHostKeys /dev/null\n  BindInterface lo\n  ProxyJump bastion\n",
+        "Host bastion\n  PKCS11Provider /usr/lib/x.so\n",
+        "Host another\n  Ciphers aes128-ctr\n",
+    )
+    toml = tmp_path / "harvestd.toml"
+    toml.write_text(
+        f'version = 1\ndata_root = "{tmp_path / "data"}"\n[ssh]\nconfig_files = ["{config}"]\n'
+        '[[hosts]]\nname = "a"\naddress = "gpu-a"\n[[hosts]]\nname = "b"\naddress = "gpu-b"\n'
+    )
+    command = [sys.executable, "-m", "harvestd", "check", "-c", str(toml), "--json"]
+    answer = json.loads((await anyio.run_process(command)).stdout)
+    assert answer["ok"]
+    said = {warning["message"]: warning["key"] for warning in answer["warnings"]}
+    (options,) = (message for message in said if "controlmaster" in message)
+    for name in ("controlpath", "serveraliveinterval", "forwardagent", "setenv", "compression", "revokedhostkeys"):
+        assert name in options
+    assert "bindinterface" in options
+    assert "ssh.keepalive" in options
+    assert "user" not in options.replace("userknown", "")
+    assert said[options] == "hosts[a,b]"
+    assert any("pkcs11provider" in message for message in said)
+    assert any("key.pub" in message for message in said)
+    assert not any("ciphers" in message for message in said)
+
+
+async def test_check_says_what_ssh_refuses(tmp_path: Path) -> None:
+    """A file that can't be used is told before a host is connected to."""
+    config = _write(tmp_path, "Host *\n  Nonsense 1\n")
+    toml = tmp_path / "harvestd.toml"
+    toml.write_text(
+        f'version = 1\ndata_root = "{tmp_path / "data"}"\n[ssh]\nconfig_files = ["{config}"]\n'
+        '[[hosts]]\nname = "a"\naddress = "gpu-a"\n'
+    )
+    command = [sys.executable, "-m", "harvestd", "check", "-c", str(toml), "--json"]
+    answer = json.loads((await anyio.run_process(command)).stdout)
+    assert any(f"{config} line 2" in warning["message"] for warning in answer["warnings"])

@@ -15,6 +15,7 @@ from harvestd.cli.loading import config_of, settings_of, written_settings
 from harvestd.cli.output import Page, print_json
 from harvestd.cli.presence import daemon_pid
 from harvestd.cli.quantities import count
+from harvestd.cli.ssh_warnings import about_ssh
 from harvestd.errors import ExitCode, Fatal
 from harvestd.inventory.merge import merged
 from harvestd.inventory.static import StaticHosts
@@ -46,8 +47,8 @@ def check(flags: Flags, *, as_json: bool) -> ExitCode:
             raise
         problems = error.problems
     else:
-        hosts, in_targets = anyio.run(_written_down, settings)
-        warnings = (*warnings_for(settings), *_about_state_dir(config, settings), *in_targets)
+        hosts, found = anyio.run(_written_down, settings)
+        warnings = (*warnings_for(settings), *_about_state_dir(config, settings), *found)
     if as_json:
         print_json(
             {
@@ -73,14 +74,15 @@ def _about_state_dir(config: Path, settings: Settings) -> Iterator[Problem]:
 
 
 async def _written_down(settings: Settings) -> tuple[int, tuple[Problem, ...]]:
-    """Give how many hosts files name, and what is wrong with files of targets."""
+    """Return how many hosts files name, and what is doubtful in files of targets and of SSH's configuration."""
     targets = TargetsFiles(settings.targets)
     problems: tuple[Problem, ...] = ()
     try:
         await targets.ask()
     except BadTargets as e:
         problems = e.problems
-    return len(merged(StaticHosts(settings.hosts).hosts, targets.hosts)), problems
+    hosts = merged(StaticHosts(settings.hosts).hosts, targets.hosts)
+    return len(hosts), (*problems, *await about_ssh(settings, sorted(hosts, key=lambda host: host.name)))
 
 
 def _identity(settings: Settings, host: str) -> str:

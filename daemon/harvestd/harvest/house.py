@@ -249,29 +249,7 @@ class House:
 
     def target_of(self, host: Host) -> Target:
         """Return where and how a host is reached, as far as the operator or a provider says."""
-        ssh = self.settings.ssh_for(host)
-        user, port = host.user or ssh.user or "", host.port or ssh.port or 0
-        if not ssh.config_files:
-            user, port = user or DEFAULT_USER, port or 22
-        return Target(
-            identity=host.identity,
-            name=host.name,
-            address=host.address,
-            port=port,
-            user=user,
-            default_user=DEFAULT_USER,
-            identity_files=ssh.identity_files or (),
-            default_identity_files=default_identity_files(ssh),
-            identities_only=ssh.identities_only,
-            agent=ssh.agent,
-            agent_socket=str(ssh.agent_socket or ""),
-            host_keys=ssh.host_keys,
-            known_hosts=ssh.known_hosts,
-            connect_timeout=ssh.connect_timeout,
-            keepalive=ssh.keepalive,
-            config_files=ssh.config_files,
-            proxy_jump=ssh.proxy_jump,
-        )
+        return target_of(host, self.settings)
 
     def watch_list_of(self, host: Host) -> WatchList:
         """Give the trees to look at on a host."""
@@ -344,4 +322,31 @@ def selection_of(settings: Settings) -> Selection:
         include=settings.select.include,
         datasets=(*DATASETS, *settings.naming.datasets),
         models=settings.naming.models,
+    )
+
+
+def target_of(host: Host, settings: Settings) -> Target:
+    """Return where and how a host is reached, as far as the operator or a provider says."""
+    ssh = settings.ssh_for(host)
+    user, port = host.user or ssh.user or "", host.port or ssh.port or 0
+    if not ssh.config_files:
+        user, port = user or DEFAULT_USER, port or 22
+    return Target(
+        identity=host.identity,
+        name=host.name,
+        address=host.address,
+        port=port,
+        user=user,
+        default_user=DEFAULT_USER,
+        identity_files=ssh.identity_files or (),
+        default_identity_files=default_identity_files(ssh),
+        identities_only=ssh.identities_only,
+        agent=ssh.agent,
+        agent_socket=str(ssh.agent_socket or ""),
+        host_keys=ssh.host_keys,
+        known_hosts=ssh.known_hosts,
+        connect_timeout=ssh.connect_timeout,
+        keepalive=ssh.keepalive,
+        config_files=ssh.config_files,
+        proxy_jump=ssh.proxy_jump,
     )

@@ -3,6 +3,8 @@
 Whatever is in neither set and differs from ssh's own default is named by `harvestd check`.
 """
 
+from collections.abc import Iterable
+
 HONOURED = frozenset({
     "host", "hostname", "port", "user", "identityfile", "identitiesonly", "identityagent", "certificatefile",
     "proxyjump", "proxycommand", "hostkeyalias", "userknownhostsfile", "globalknownhostsfile", "addressfamily",
@@ -17,3 +19,18 @@ OF_NO_CONSEQUENCE = frozenset({
     "hashknownhosts", "loglevel", "logverbose", "numberofpasswordprompts", "stdinnull", "syslogfacility",
     "updatehostkeys", "visualhostkey", "xauthlocation", "forwardx11timeout", "forwardx11trusted",
 })  # fmt: skip
+REPLACED = {
+    "connecttimeout": "ssh.connect_timeout holds",
+    "controlmaster": "harvestd shares its own connections",
+    "controlpath": "harvestd shares its own connections",
+    "controlpersist": "harvestd shares its own connections",
+    "serveralivecountmax": "ssh.keepalive holds",
+    "serveraliveinterval": "ssh.keepalive holds",
+    "stricthostkeychecking": "ssh.host_keys holds",
+}
+"""What holds in place of an option that is ignored."""
+
+
+def described(options: Iterable[str]) -> str:
+    """Return ignored options as text, each with what holds in its place."""
+    return ", ".join(f"{name} ({REPLACED[name]})" if name in REPLACED else name for name in options)

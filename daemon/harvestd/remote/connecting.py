@@ -129,7 +129,7 @@ async def connect(
     `HostQuarantined` for settings that can't be used, all within `target.connect_timeout` for each hop. A key that was
     not known is kept in `pins` once the log-in succeeded, and only then.
     """
-    async with _connected(target, pins, window, hops or Hops(), _MOST_HOPS) as connection:
+    async with _connected(target, pins, window, Hops() if hops is None else hops, _MOST_HOPS) as connection:
         yield connection
 
 

@@ -52,8 +52,17 @@ async def _plain_box(connection: Connection, watch: WatchList, limits: Limits, n
     except NoSftp as no_sftp:
         raise HostQuarantined(
             f"{connection.target}: neither Python 3 nor SFTP works there ({no_probe}; {no_sftp})",
-            hint="install Python 3.6 or newer on the box, or allow SFTP in its sshd_config",
+            hint=_way_out(no_probe.said),
         ) from no_sftp
+
+
+def _way_out(said: str) -> str:
+    """Return the hint for a host that runs neither; `said`: what it wrote in place of an answer."""
+    if "login as the user" in said or "log in as the user" in said:
+        return "the host names the user to log in as: set ssh.user"
+    if said:
+        return "the host's own words come first: a login shell or a forced command answers in place of what was started"
+    return "install Python 3.6 or newer on the box, or allow SFTP in its sshd_config"
 
 
 @asynccontextmanager

@@ -46,6 +46,11 @@ _LONGEST_PLACE = 1025
 class NoProbe(Exception):
     """The program did not start on this box: no Python 3, or commands are not allowed. The text says what was seen."""
 
+    def __init__(self, message: str, said: str = "") -> None:
+        """`said`: what the host wrote on its standard output in place of the program's answers, made safe."""
+        super().__init__(message)
+        self.said = said
+
 
 def broken(connection: Connection, error: BrokenStream | BrokenAnswer) -> HostQuarantined:
     """Give the error for a box that does not keep to the protocol."""
@@ -144,6 +149,8 @@ class _Session(asyncssh.SSHClientSession[bytes]):
         self.complaint = b""
         self.place = b""
         """Where the program was when it showed a sign of life last, by its own words."""
+        self.before = b""
+        """What came on standard output before the program's greeting: a host refuses there, too."""
 
     def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
         self.channel = chan
@@ -182,6 +189,8 @@ class _Session(asyncssh.SSHClientSession[bytes]):
             return
         meter = self._connection.meter
         meter.credit(len(data))
+        if not self.decoder.started:
+            self.before += data[: max(0, _COMPLAINT - len(self.before))]
         try:
             for frame in self.decoder.feed(data):
                 self._sort(frame)
@@ -292,7 +301,7 @@ class ProbeProcess:
             session = self._session
             no_answer = (session.broken is not None or session.ended) and not session.decoder.started
             if no_answer and session.error is None and not self._connection.ssh.is_closed():
-                raise NoProbe(self._end()) from e
+                raise NoProbe(self._end(), quoted(session.before)) from e
             raise
         try:
             self.python = answers.python(frame.payload)
@@ -303,7 +312,9 @@ class ProbeProcess:
         """Say in words how the program ended."""
         channel = self._session.channel
         status = channel.get_exit_status() if channel is not None else None
-        said = f", saying {quoted(self._session.complaint)}" if self._session.complaint.strip() else ""
+        session = self._session
+        words = [session.complaint] if session.decoder.started else [session.before, session.complaint]
+        said = "".join(f", saying {quoted(each)}" for each in words if each.strip())
         return f"the probe ended{'' if status is None else f' with status {status}'}{said}"
 
     def _silent(self, heard: int) -> Retry:
