@@ -1,5 +1,7 @@
 """What lies beside keys, what only an agent can sign, and agents that do not answer; against real servers."""
 
+import os
+import threading
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -14,8 +16,10 @@ from asyncssh.sk_eddsa import _SKEd25519Key
 from msgspec.structs import replace
 
 from contract.connected import Pins, outcome, target_for
+from harvestd.remote import identities
 from harvestd.remote.connecting import connect
 from harvestd.remote.failures import AuthenticationRefused, Unreachable
+from harvestd.remote.ssh_config import ResolvedConfig
 from harvestd.remote.target import Target
 from support.agents import scripted_agent
 from support.openssh import OpenSSHFactory, generate_key
@@ -60,6 +64,51 @@ async def test_nonsense_beside_a_key_is_left_out(openssh_factory: OpenSSHFactory
     (tmp_path / "key.pub").write_bytes(b"\xff\x00 no key")
     (tmp_path / "key-cert.pub").write_bytes(b"ssh-ed25519-cert-v01@openssh.com AAAA")
     assert await outcome(target_for(server, identity_files=(key,))) is None
+
+
+async def test_a_pipe_is_no_key(openssh_factory: OpenSSHFactory, tmp_path: Path) -> None:
+    """Whatever has the name of a key costs no more than that it is not offered."""
+    server = openssh_factory()
+    for name in ("pipe", "key.pub"):
+        os.mkfifo(tmp_path / name)
+    (tmp_path / "directory").mkdir()
+    key = server.client_key.rename(tmp_path / "key")
+    files = (tmp_path / "pipe", tmp_path / "directory", key)
+    assert await outcome(target_for(server, identity_files=files)) is None
+    error = await outcome(target_for(server, identity_files=files[:2]))
+    assert isinstance(error, AuthenticationRefused)
+    assert "pipe (is no file)" in str(error)
+
+
+async def test_files_on_a_mount_that_hangs_cost_the_connect_timeout(
+    openssh_factory: OpenSSHFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host whose key can't be read in time is tried again later; a host beside it is connected to."""
+    server = openssh_factory()
+    end = threading.Event()
+    real = identities._read_files
+
+    def hanging(target: Target, config: ResolvedConfig) -> object:
+        if target.called == "slow":
+            end.wait(60)
+        return real(target, config)
+
+    monkeypatch.setattr(identities, "_read_files", hanging)
+    try:
+        async with anyio.create_task_group() as tasks:
+            slow: list[object] = []
+
+            async def try_slow() -> None:
+                target = target_for(server, identity="slow", connect_timeout=timedelta(seconds=3))
+                slow.append(await outcome(target))
+
+            tasks.start_soon(try_slow)
+            assert await outcome(target_for(server)) is None
+    finally:
+        end.set()
+    (error,) = slow
+    assert isinstance(error, Unreachable)
+    assert "keys to log in with were not read" in str(error)
 
 
 def _security_key(path: Path) -> bytes:

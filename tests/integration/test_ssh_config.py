@@ -403,3 +403,14 @@ async def test_check_says_what_ssh_refuses(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "harvestd", "check", "-c", str(toml), "--json"]
     answer = json.loads((await anyio.run_process(command)).stdout)
     assert any(f"{config} line 2" in warning["message"] for warning in answer["warnings"])
+
+
+async def test_stale_files_beside_a_key_end_no_pass(openssh_factory: OpenSSHFactory, tmp_path: Path) -> None:
+    """A KEY.pub and a KEY-cert.pub of another key are a warning, whoever left them there."""
+    server = openssh_factory()
+    key, other = generate_key(tmp_path / "key"), generate_key(tmp_path / "other")
+    server.authorize(key)
+    _certified(tmp_path, other, server.user).rename(tmp_path / "key-cert.pub")
+    other.with_name("other.pub").rename(tmp_path / "key.pub")
+    host = f'address = "127.0.0.1"\nport = {server.port}\nuser = "{server.user}"\nidentity_files = ["{key}"]'
+    assert await logged_in(tmp_path, host=host) is None

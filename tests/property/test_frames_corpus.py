@@ -56,8 +56,6 @@ def understood(frame: Frame) -> object:
             return answers.facts(frame.payload), answers.gpu_processes(frame.payload)
         case Letter.REFUSED:
             return answers.refusal(frame.payload)
-        case Letter.READ_END:
-            return answers.number_of(frame.payload)
         case _:
             return None
 

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 import anyio
-import anyio.to_thread
 import asyncssh
 from asyncssh.kex import get_kex_algs
 from asyncssh.mac import get_mac_algs
@@ -41,6 +40,7 @@ from harvestd.remote.metering import Meter
 from harvestd.remote.proxy_command import ProxyCommand
 from harvestd.remote.ssh_config import ResolvedConfig, resolve
 from harvestd.remote.target import Target
+from harvestd.remote.threads import in_thread
 
 CONTROL_WINDOW = 2 * 1024 * 1024
 """Bytes in flight on a channel of a connection for scans and small files."""
@@ -268,7 +268,7 @@ class _Attempt:
             return _NO_KNOWN_HOSTS
         files = " and ".join(map(str, config.known_hosts))
         try:
-            return await anyio.to_thread.run_sync(_read_known_hosts, config.known_hosts)
+            return await in_thread(_read_known_hosts, config.known_hosts)
         except (OSError, ValueError) as e:
             raise_if_short(self.target, e)
             raise HostKeyUnknown(

@@ -11,16 +11,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
 import anyio
-import anyio.to_thread
 import asyncssh
 
 from harvestd.remote.metering import Meter, MeteredChannel, MeteredSocket, Session
 from harvestd.remote.proxy_command import ProxyCommand, ProxySocket
+from harvestd.remote.threads import in_thread
 
 _NEXT_ADDRESS_AFTER = 0.5
 """Seconds for one address of a name, before the next is tried beside it (RFC 8305)."""
-_RESOLVING = 64
-"""Names that are resolved at the same time."""
 _INNER_WINDOWS = 2
 """A jump host's channel carries one connection, whose own channel has the window that is asked for, and its rest."""
 _PACKET = 128 * 1024
@@ -118,33 +116,13 @@ async def resolved(host: str, port: int, family: int = socket.AF_UNSPEC) -> list
         found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)
     else:
         # A thread whose caller has gone ends by itself when the name server's time is up.
-        found = await anyio.to_thread.run_sync(
-            socket.getaddrinfo,
-            host,
-            port,
-            family,
-            socket.SOCK_STREAM,
-            abandon_on_cancel=True,
-            limiter=_limiter(),
-        )
+        found = await in_thread(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
     by_family: dict[int, list[_Address]] = {}
     for of_family, _, _, _, place in found:
         by_family.setdefault(of_family, []).append((of_family, place))
     # Alternating: one family may lead nowhere.
     queues = list(by_family.values())
     return [queue[n] for n in range(max(map(len, queues))) for queue in queues if n < len(queue)]
-
-
-_limiters: dict[int, anyio.CapacityLimiter] = {}
-
-
-def _limiter() -> anyio.CapacityLimiter:
-    """Return the limiter of this event loop."""
-    key = id(asyncio.get_running_loop())
-    if key not in _limiters:
-        _limiters.clear()
-        _limiters[key] = anyio.CapacityLimiter(_RESOLVING)
-    return _limiters[key]
 
 
 def _is_address(host: str) -> bool:

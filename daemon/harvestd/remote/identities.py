@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from copy import copy
 from pathlib import Path
 
-import anyio.to_thread
 import asyncssh
 
 from harvestd.convention.values import Immutable
@@ -20,6 +19,7 @@ from harvestd.remote.host_keys import fingerprint
 from harvestd.remote.key_files import LOCKED, Certificate, KeyFile, read_certificates, read_key_file
 from harvestd.remote.ssh_config import AGENT_VARIABLE, ResolvedConfig
 from harvestd.remote.target import Target
+from harvestd.remote.threads import in_thread
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
 
@@ -80,7 +80,7 @@ async def identities(target: Target, config: ResolvedConfig) -> AsyncIterator[Id
 
     Raises `AuthenticationRefused` where there is no key to offer at all, `Short` where none could be opened now.
     """
-    files = await anyio.to_thread.run_sync(_read_files, target, config)
+    files = await in_thread(_read_files, target, config)
     _warn(target, files.warnings)
     socket = _socket(target, config)
     agent = asyncssh.SSHAgentClient(socket) if socket else None

@@ -4,6 +4,7 @@ A file beside a key that belongs to another key (a stale `KEY.pub` or `KEY-cert.
 offered: it is left out with a warning. Key material never reaches an error or a log: only paths and fingerprints do.
 """
 
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -108,6 +109,9 @@ def _certificate_beside(path: Path, blob: bytes) -> tuple[list[asyncssh.SSHCerti
 
 
 def _read(path: Path) -> bytes:
+    if path.exists() and not path.is_file():
+        # Reading from a pipe would wait for whoever writes to it.
+        raise OSError(errno.EINVAL, "is no file")
     with path.open("rb") as file:
         return file.read(_LARGEST)
 

@@ -18,14 +18,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-import anyio.to_thread
-
 from harvestd.convention.values import Immutable
 from harvestd.errors import HostQuarantined
 from harvestd.remote.config_options import HONOURED, OF_NO_CONSEQUENCE
 from harvestd.remote.failures import quoted, raise_if_short
 from harvestd.remote.running_ssh import STANDARD_INPUT, Answer, run_ssh
 from harvestd.remote.target import Target
+from harvestd.remote.threads import in_thread
 
 AGENT_VARIABLE = "SSH_AUTH_SOCK"
 _KEEP = 60.0
@@ -79,10 +78,10 @@ async def resolve(target: Target) -> ResolvedConfig:
         return _plain(target)
     kept = _kept.get(target)
     is_fresh = kept is not None and kept.until > time.monotonic()
-    if kept is not None and is_fresh and await anyio.to_thread.run_sync(_signature, kept.files) == kept.signature:
+    if kept is not None and is_fresh and await in_thread(_signature, kept.files) == kept.signature:
         return kept.config
     began = time.time()
-    text = await anyio.to_thread.run_sync(_joined, target)
+    text = await in_thread(_joined, target)
     answer = await _ask(target, text)
     config = _resolved(target, _options(answer.output), await _defaults())
     if not answer.ran_commands:
@@ -107,7 +106,7 @@ async def _keep(target: Target, config: ResolvedConfig, read: Sequence[Path], be
     """Keep an answer to a question that was asked at `began` (seconds since the epoch)."""
     # A file that appears in a directory of included ones may match as well: directories are signed, too.
     files = (*target.config_files, *dict.fromkeys(each for path in read for each in (path, path.parent)))
-    signature = await anyio.to_thread.run_sync(_signature, files)
+    signature = await in_thread(_signature, files)
     if any(changed >= (began - _TICK) * 1e9 for _, _, changed in filter(None, signature)):
         # It may have changed after ssh read it, or within the same tick of the clock.
         return

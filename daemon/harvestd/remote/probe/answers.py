@@ -295,11 +295,6 @@ def failed(payload: bytes, number: int, request: ReadRequest) -> Failed:
     return Failed(request, reason, vanished=value.get("vanished") is True)
 
 
-def number_of(payload: bytes) -> int:
-    """Read the number of the request that is answered."""
-    return integer(object_in(payload).get("id"))
-
-
 def refusal(payload: bytes) -> tuple[str, str]:
     """Read why a request is not answered: a kind, and the box's own words for it."""
     value = object_in(payload)
