@@ -41,6 +41,7 @@ POINTS: Final[Mapping[str, str]] = MappingProxyType(
         "transfer.journalled": "the journal knows that part",
         "catalogue.changed": "the statements of a transaction were made, none is on disk",
         "catalogue.committed": "a transaction is on disk; who asked for it was not told",
+        "rebuild.read": "manifests and files of a lost catalogue were read back; nothing of them is recorded",
         "recovery.settled": "what stood of the last process's intents is recorded, its temporaries are still there",
         "recovery.cleaned": "temporaries without a journal are gone, journals without a temporary are not",
     }

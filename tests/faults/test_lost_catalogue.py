@@ -1,5 +1,7 @@
 """A catalogue that is gone, damaged, or of another time: noticed, made anew, and nothing is fetched twice for it."""
 
+import shutil
+import signal
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -174,4 +176,30 @@ async def test_what_waits_unfiled_is_still_filed(workstation: Workstation) -> No
     await workstation.once(moved)
     assert not [row for row in recorded(workstation) if str(row[0]).startswith("_unfiled")]
     assert sum(moved.bytes.values()) < CHECK
+    workstation.audit()
+
+
+@pytest.mark.parametrize("point", ["rebuild.read", "catalogue.changed", "catalogue.committed"])
+async def test_rebuilding_that_is_broken_off_is_done_by_the_next_start(workstation: Workstation, point: str) -> None:
+    """Killed while manifests are read back, or before or after they are recorded: nothing is forgotten for it."""
+    box = workstation.add_box()
+    write_convention_example(box.root)
+    evals = evals_of_run(box.root, EvalSpec(RunSpec(timestamp="2025-09-01_00-00-00"), questions=5))
+    evals.evaluate(1)
+    await workstation.once()
+    before, filed = recorded(workstation), workstation.filed()
+    manifests = {path: path.read_bytes() for path in workstation.data.glob("*/manifest.json")}
+    lose_catalogue(workstation)
+    fired(35)
+    shutil.rmtree(box.root)
+    with workstation.program(point) as process:
+        await until(lambda: process.poll() is not None)
+    assert process.returncode == -signal.SIGKILL
+    assert {path: path.read_bytes() for path in manifests} == manifests
+    async with workstation.running() as said:
+        await until(lambda: events(said, "host.root_missing"))
+        assert len(events(said, "catalogue.rebuilt")) == (point != "catalogue.committed")
+    assert recorded(workstation) == before
+    assert workstation.filed() == filed
+    assert not workstation.catalogue("SELECT * FROM meta WHERE key = 'rebuild'")
     workstation.audit()

@@ -90,7 +90,7 @@ async def _write_on(catalogue: Catalogue, scope: anyio.CancelScope) -> int:
         while True:
             count += 1
             await anyio.lowlevel.checkpoint()
-            await catalogue.save_left_out("gpu-a", {None: (LeftOut(f"/data/{count}", 1, 1, "rule"),) * 500})
+            await catalogue.left_out.save("gpu-a", "i-gpu-a", {None: (LeftOut(f"/data/{count}", 1, 1, "rule"),) * 500})
     return count
 
 

@@ -415,7 +415,7 @@ def test_a_row_that_nobody_wrote_halts(tmp_path: Path, damage: str) -> None:
 async def test_a_scratch_copy_changes_nothing(tmp_path: Path) -> None:
     """What is known is there, what is added stays in memory; also where no catalogue was ever made."""
     with closing(await anyio.to_thread.run_sync(open_catalogue, tmp_path, "root-1")) as catalogue:
-        await catalogue.save_left_out("gpu-a", {})
+        await catalogue.left_out.save("gpu-a", "i-gpu-a", {})
         with closing(open_scratch(tmp_path)) as scratch:
             await scratch.save_discovery(EXPERIMENT, RUN)
             assert scratch.knowledge.experiments() == [EXPERIMENT]

@@ -14,6 +14,7 @@ from harvestd.catalogue.database import open_engine
 from harvestd.catalogue.opening import open_catalogue
 from harvestd.catalogue.pins import FILE_NAME
 from harvestd.catalogue.schema import HEAD
+from harvestd.convention.layout import LeftOut
 
 pytestmark = pytest.mark.anyio
 
@@ -56,8 +57,26 @@ async def test_experiments_are_kept_and_a_name_that_was_given_up_is_free(tmp_pat
         assert (gone.gone, gone.directory, gone.aliases) == (True, "deleted", ("before",))
         assert list(await catalogue.intended_renames()) == ["e3"]
         await catalogue.move_experiment(replace(first, moved_to="deleted"))
-        assert not catalogue.is_new
+        assert not catalogue.restoring.is_pending
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as database:
         assert database.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD,)]
         found = database.execute("SELECT id, directory, created FROM experiments ORDER BY id").fetchall()
     assert found == [("e1", "deleted", 1.0), ("e2", "deleted", 2.0), ("e3", "moved", 3.0)]
+
+
+async def test_what_was_left_out_belongs_to_the_host_that_was_called_so(tmp_path: Path) -> None:
+    """Lines of a known host are its own under any name; those of a name that no host has wait for one."""
+    written_at(tmp_path, "0006")
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as database, database:
+        database.execute(
+            "INSERT INTO left_out (host, experiment, place, size, entries, reason) VALUES (?, ?, ?, ?, ?, ?)",
+            ("gpu-z", "e1", "/data/run_1/step_20", 7, 1, "rule"),
+        )
+    first, second = LeftOut("/data/run_1/step_10", 5, 1, "rule"), LeftOut("/data/run_1/step_20", 7, 1, "rule")
+    with closing(open_catalogue(tmp_path, "root-1")) as catalogue:
+        assert catalogue.left_out.of("e1") == [("gpu-a", first), ("gpu-z", second)]
+        assert await catalogue.left_out.save("renamed", "i-1", {"e1": (first,)}) == {"e1"}
+        assert not await catalogue.left_out.save("gpu-z", "i-9", {"e1": (second,)})
+    with closing(open_catalogue(tmp_path, "root-1")) as catalogue:
+        assert catalogue.left_out.of("e1") == [("gpu-z", second), ("renamed", first)]
+        assert catalogue.left_out.on("other", "i-9") == {"e1": (second,)}

@@ -192,7 +192,7 @@ async def test_numbers_beyond_64_bits_do_not_stop_the_catalogue(tmp_path: Path) 
     with opened(tmp_path) as catalogue:
         await catalogue.save_discovery(EXPERIMENT, RUN)
         await catalogue.save_files([lying])
-        await catalogue.save_left_out("gpu-a", {None: (LeftOut("/x", 2**65, 1, "lies"),)})
+        await catalogue.left_out.save("gpu-a", "i-gpu-a", {None: (LeftOut("/x", 2**65, 1, "lies"),)})
     with opened(tmp_path) as catalogue:
         (found,) = catalogue.knowledge.copies(lying.storage, lying.place)
         assert (found.version.size, found.version.mtime_ns) == (2**63 - 1, 2**63 - 1)
@@ -313,12 +313,12 @@ LINES = {
 async def test_what_is_left_out_is_remembered(tmp_path: Path) -> None:
     """By host and experiment, in its order, after a restart as well: a host that is gone stays in its manifests."""
     with opened(tmp_path) as catalogue:
-        assert await catalogue.save_left_out("gpu-a", LINES)
-        assert not await catalogue.save_left_out("gpu-a", dict(LINES))
+        assert await catalogue.left_out.save("gpu-a", "i-gpu-a", LINES)
+        assert not await catalogue.left_out.save("gpu-a", "i-gpu-a", dict(LINES))
     with opened(tmp_path) as catalogue:
-        assert catalogue.left_out_of("e1") == [("gpu-a", each) for each in LINES["e1"]]
-        assert not await catalogue.save_left_out("gpu-a", LINES)
-        assert not await catalogue.save_left_out("gpu-a", {**LINES, "e2": ()})
+        assert catalogue.left_out.of("e1") == [("gpu-a", each) for each in LINES["e1"]]
+        assert not await catalogue.left_out.save("gpu-a", "i-gpu-a", LINES)
+        assert not await catalogue.left_out.save("gpu-a", "i-gpu-a", {**LINES, "e2": ()})
     with stored(tmp_path) as connection:
         assert connection is not None
         assert reading.left_out_of(connection, "e1") == [("gpu-a", LINES["e1"][1]), ("gpu-a", LINES["e1"][0])]
@@ -330,15 +330,15 @@ async def test_what_is_left_out_is_remembered(tmp_path: Path) -> None:
 async def test_what_is_left_out_is_replaced_by_experiment(tmp_path: Path) -> None:
     """Only the lines of what changed are written anew; other hosts and experiments keep theirs."""
     with opened(tmp_path) as catalogue:
-        await catalogue.save_left_out("gpu-a", {**LINES, "e2": LINES["e1"]})
-        await catalogue.save_left_out("gpu-b", LINES)
-        assert await catalogue.save_left_out("gpu-a", {"e1": LINES["e1"][:1], "e2": LINES["e1"]})
+        await catalogue.left_out.save("gpu-a", "i-gpu-a", {**LINES, "e2": LINES["e1"]})
+        await catalogue.left_out.save("gpu-b", "i-gpu-b", LINES)
+        assert await catalogue.left_out.save("gpu-a", "i-gpu-a", {"e1": LINES["e1"][:1], "e2": LINES["e1"]})
     with opened(tmp_path) as catalogue:
-        assert catalogue.left_out_of("e1") == [
+        assert catalogue.left_out.of("e1") == [
             ("gpu-a", LINES["e1"][0]),
             *[("gpu-b", each) for each in LINES["e1"]],
         ]
-        assert len(catalogue.left_out_of("e2")) == 2
+        assert len(catalogue.left_out.of("e2")) == 2
         with catalogue._database.engine.connect() as connection:
             rows = connection.execute(text("SELECT host FROM left_out WHERE experiment IS NULL")).scalars().all()
         assert rows == ["gpu-b"]

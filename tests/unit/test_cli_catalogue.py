@@ -69,7 +69,7 @@ async def state(tmp_path: Path) -> Path:
     left_out: dict[str | None, tuple[LeftOut, ...]] = {
         ONE.id: (LeftOut("/box/r/step_10", 5, 2, "rule: step"), LeftOut("/box/r/x", None, 1, "rule: x"))
     }
-    await catalogue.save_left_out("gpu-a", left_out)
+    await catalogue.left_out.save("gpu-a", "i-gpu-a", left_out)
     catalogue.close()
     return tmp_path
 

@@ -39,7 +39,12 @@ class KnownThings:
 
     knowledge: Knowledge = field(default_factory=Knowledge)
 
-    def left_out_of(self, _experiment: str) -> list[object]:
+    @property
+    def left_out(self) -> "KnownThings":
+        """What is left out is asked for here too."""
+        return self
+
+    def of(self, _experiment: str) -> list[object]:
         """Nothing is left out."""
         return []
 

@@ -26,6 +26,7 @@ from harvestd.convention.values import Immutable
 from harvestd.errors import Fatal
 from harvestd.store.failures import Conflict, Damaged, Refused
 from harvestd.store.manifest import FiledFile, FileState, Manifest
+from harvestd.store.manifest import LeftOut as NotFetched
 from harvestd.store.manifest_file import read_manifest
 from harvestd.store.root import DataRoot
 from harvestd.store.standing import standing
@@ -99,12 +100,13 @@ def _rebuilt(root: DataRoot, directory: LocalPath, manifest: Manifest) -> Rebuil
         runs=runs_of(root, directory, experiment, manifest),
         files=files,
         links={LocalPath.parse(f"{directory}/{link.path}"): link.target for link in manifest.links},
-        left_out=tuple(
-            (one.host, LeftOut(one.path, one.size, 1 if one.entries is None else one.entries, one.reason))
-            for one in manifest.left_out
-        ),
+        left_out=tuple((one.host, _line(one)) for one in manifest.left_out),
         lost=sum(one.below(directory) not in here for one in manifest.files),
     )
+
+
+def _line(one: NotFetched) -> LeftOut:
+    return LeftOut(one.path, one.size, 1 if one.entries is None else one.entries, one.reason, gone_at=one.gone_at)
 
 
 def experiment_of(manifest: Manifest, directory: str) -> ExperimentRecord:

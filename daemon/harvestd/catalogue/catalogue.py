@@ -6,7 +6,7 @@ disk too. Raises `HaltedForSafety` when the database can't be written: then noth
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import anyio.to_thread
@@ -20,13 +20,13 @@ from harvestd.catalogue.database import Database, sliced, translated, update_one
 from harvestd.catalogue.devices import Devices
 from harvestd.catalogue.entries import HostRecord, Intent, Orphans
 from harvestd.catalogue.keyed_locks import KeyedLocks
+from harvestd.catalogue.left_out import LeftOutRecords
 from harvestd.catalogue.releases import Releases
 from harvestd.catalogue.restoring import Restoring
 from harvestd.catalogue.transfers import Transfers
 from harvestd.catalogue.unusable import InconsistentRows
 from harvestd.catalogue.verdicts import Verdicts
 from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.layout import LeftOut
 from harvestd.convention.naming import ExperimentName
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
@@ -45,16 +45,14 @@ class Catalogue:
         self.transfers = Transfers(database)
         self.releases = Releases(database)
         """What was decided about releasing boxes."""
-        self.restoring = Restoring(database, knowledge)
-        self.is_new = False
-        """Whether there was none before: what the data root holds is not in it yet."""
+        self.left_out = LeftOutRecords(database)
+        self.restoring = Restoring(database, knowledge, self.left_out)
         self.orphans = Orphans()
         """Rows that belong to no experiment on record; `knowledge` does not have them."""
         self.discovering = KeyedLocks()
         """By a run's directory name: held while it is decided whether a run is a new one, until that is on record."""
         self._changing = KeyedLocks()
         """By a run's key."""
-        self._left_out: dict[str, Mapping[str | None, tuple[LeftOut, ...]]] = {}
 
     async def save_discovery(self, experiment: ExperimentRecord, run: RunRecord) -> None:
         """Record a run that was found just now with its experiment, both or neither.
@@ -247,63 +245,6 @@ class Catalogue:
         await self._database.write(lambda connection: connection.execute(statement))
         self.knowledge.learn_link(path, target)
 
-    async def save_left_out(self, host: str, left_out: Mapping[str | None, tuple[LeftOut, ...]]) -> bool:
-        """Replace what is left out on a host; tells whether anything changed."""
-        before = self._left_out.get(host, {})
-        now = {experiment: entries for experiment, entries in left_out.items() if entries}
-        changed = [
-            experiment for experiment in before.keys() | now.keys() if before.get(experiment) != now.get(experiment)
-        ]
-        if not changed:
-            return False
-        values = [
-            {
-                "host": host,
-                "experiment": experiment,
-                "place": each.place,
-                "size": None if each.size is None else rows.fitting(each.size),
-                "entries": each.entries,
-                "reason": each.reason,
-            }
-            for experiment in changed
-            for each in now.get(experiment, ())
-        ]
-        table = schema.left_out.c
-
-        def change(connection: Connection) -> None:
-            for experiment in changed:
-                same = table.experiment.is_(None) if experiment is None else table.experiment == experiment
-                connection.execute(delete(schema.left_out).where(table.host == host, same))
-            if values:
-                connection.execute(insert(schema.left_out), values)
-
-        await self._database.write(change)
-        self._left_out[host] = now
-        return True
-
-    def left_out_on(self, host: str) -> Mapping[str | None, tuple[LeftOut, ...]]:
-        """Give what is left out on a host, by the experiment that it belongs to."""
-        return self._left_out.get(host, {})
-
-    def left_out_of(self, experiment: str) -> list[tuple[str, LeftOut]]:
-        """Give what is left out of an experiment, as (host, entry)."""
-        return [
-            (host, each)
-            for host, by_experiment in sorted(self._left_out.items())
-            for each in by_experiment.get(experiment, ())
-        ]
-
-    def remember_left_out(self, connection: Connection) -> None:
-        """Take over what earlier processes left out, so that manifests keep it for hosts that are gone."""
-        found: dict[str, dict[str | None, list[LeftOut]]] = {}
-        for row in connection.execute(select(schema.left_out).order_by(schema.left_out.c.id)):
-            entry = LeftOut(row.place, row.size, row.entries, row.reason)
-            found.setdefault(row.host, {}).setdefault(row.experiment, []).append(entry)
-        self._left_out = {
-            host: {experiment: tuple(entries) for experiment, entries in groups.items()}
-            for host, groups in found.items()
-        }
-
     def changes(self) -> Changes:
         """Give what tells whether anything was written here since, by whomever."""
         return Changes(Path(self._database.engine.url.database or ""))
@@ -331,21 +272,6 @@ class Catalogue:
         for request in taken:
             self.knowledge.learn_request(request)
         return taken
-
-    async def keep_requests(self, requests: Sequence[Request]) -> None:
-        """Record what was asked before this catalogue was made; each gets an id."""
-        made: list[int] = []
-
-        def change(connection: Connection) -> None:
-            for request in requests:
-                row = rows.request_row(request)
-                statement = insert(schema.requests).values(row).returning(schema.requests.c.id)
-                made.append(connection.execute(statement).scalar_one())
-
-        if requests:
-            await self._database.write(change)
-        for number, request in zip(made, requests, strict=True):
-            self.knowledge.learn_request(replace(request, id=number))
 
     async def settle_request(self, request: Request, outcome: str) -> bool:
         """Record what came of a request: nothing more of it is to come. Return whether it was open until now."""

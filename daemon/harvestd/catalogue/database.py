@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 import anyio
 import anyio.to_thread
 from msgspec import Struct
-from sqlalchemy import Connection, Engine, Update, create_engine, event
+from sqlalchemy import Connection, Engine, Update, create_engine, event, insert
 from sqlalchemy.exc import DBAPIError
 
 from harvestd import failpoints
 from harvestd.catalogue.pins import FILE_NAME
-from harvestd.catalogue.schema import HEAD, metadata
+from harvestd.catalogue.schema import HEAD, REBUILD, meta, metadata
 from harvestd.catalogue.unusable import InconsistentRows, refuses_rows, unusable
 from harvestd.convention.sightings import NETWORK_FILESYSTEMS
 from harvestd.errors import Fatal, HaltedForSafety
@@ -109,11 +109,11 @@ def revision(engine: Engine) -> str | None:
         return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
 
 
-def migrate(engine: Engine, state_dir: Path) -> bool:
+def migrate(engine: Engine, state_dir: Path) -> None:
     """Bring the database to `HEAD`, keeping a copy of an older one; raises `Fatal` for one from a newer harvestd.
 
-    An empty one gets the newest tables at once: a test holds that the migrations lead to the very same ones. Tells
-    whether it was empty.
+    An empty one gets the newest tables at once, which a test compares with those that the migrations make, and a note
+    that what the data root holds is not in it yet: a process that ends before it is must not be the last that tries.
     """
     with translated():
         found = revision(engine)
@@ -128,13 +128,13 @@ def migrate(engine: Engine, state_dir: Path) -> bool:
     elif found < HEAD:
         _keep_copy(engine, state_dir / f"{FILE_NAME}.before-{HEAD}")
         _upgrade(engine, state_dir, found)
-    return found is None
 
 
 def _make(connection: Connection) -> None:
     metadata.create_all(connection, checkfirst=False)
     connection.exec_driver_sql(_VERSION_TABLE)
     connection.exec_driver_sql("INSERT INTO alembic_version (version_num) VALUES (?)", (HEAD,))
+    connection.execute(insert(meta).values(key=REBUILD, value="pending"))
 
 
 def _upgrade(engine: Engine, state_dir: Path, found: str) -> None:

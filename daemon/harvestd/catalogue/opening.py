@@ -29,7 +29,7 @@ def open_catalogue(state_dir: Path, data_root_id: str) -> Catalogue:
     make_state_dir(state_dir)
     engine = open_engine(state_dir)
     with _disposed_on_failure(engine):
-        is_new = migrate(engine, state_dir)
+        migrate(engine, state_dir)
         with translated():
             known = _claimed(engine, data_root_id)
         if known != data_root_id:
@@ -37,9 +37,7 @@ def open_catalogue(state_dir: Path, data_root_id: str) -> Catalogue:
                 f"the catalogue in {state_dir} belongs to another data root (id {known}, this one has {data_root_id})",
                 hint="is the right disk mounted? Otherwise give this data root a state_dir of its own",
             )
-        catalogue = _loaded(engine)
-        catalogue.is_new = is_new
-        return catalogue
+        return _loaded(engine)
 
 
 @contextmanager
@@ -79,7 +77,8 @@ def _loaded(engine: Engine) -> Catalogue:
             knowledge, orphans = load_knowledge(connection)
             catalogue = Catalogue(Database(engine), knowledge)
             catalogue.orphans = orphans
-            catalogue.remember_left_out(connection)
+            catalogue.left_out.load(connection)
+            catalogue.restoring.load(connection)
     except (ValueError, KeyError, TypeError) as e:
         raise HaltedForSafety(
             f"the catalogue holds a row that harvestd did not write: {e}",

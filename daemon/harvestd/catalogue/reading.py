@@ -143,14 +143,14 @@ def left_out_of(connection: Connection, experiment: str) -> list[tuple[str, Left
     """Give what is left out of an experiment, as (host, entry)."""
     statement = select(schema.left_out).where(schema.left_out.c.experiment == experiment)
     found = connection.execute(statement.order_by(schema.left_out.c.place))
-    return [(row.host, LeftOut(row.place, row.size, row.entries, row.reason)) for row in found]
+    return [(row.host, rows.left_out_of(row)) for row in found]
 
 
 def left_out_elsewhere(connection: Connection) -> list[tuple[str, LeftOut]]:
     """Give what is left out and belongs to no experiment, as (host, entry)."""
     statement = select(schema.left_out).where(schema.left_out.c.experiment.is_(None))
     found = connection.execute(statement.order_by(schema.left_out.c.host, schema.left_out.c.place))
-    return [(row.host, LeftOut(row.place, row.size, row.entries, row.reason)) for row in found]
+    return [(row.host, rows.left_out_of(row)) for row in found]
 
 
 def file_at(connection: Connection, target: str) -> FileRecord | None:
@@ -170,7 +170,7 @@ def left_out_at(connection: Connection, place: str) -> list[tuple[str, LeftOut]]
     table = schema.left_out.c
     statement = select(schema.left_out).where(or_(table.place == place, table.place.in_(above)))
     found = connection.execute(statement)
-    return [(row.host, LeftOut(row.place, row.size, row.entries, row.reason)) for row in found]
+    return [(row.host, rows.left_out_of(row)) for row in found]
 
 
 def link_at(connection: Connection, path: str) -> str | None:
@@ -236,11 +236,7 @@ def left_out_below(connection: Connection, place: str) -> list[tuple[str, LeftOu
     """Give what is left out below this absolute path, as (host, entry)."""
     statement = select(schema.left_out).where(_below(schema.left_out.c.place, place))
     found = connection.execute(statement.order_by(schema.left_out.c.host, schema.left_out.c.place))
-    return [
-        (row.host, LeftOut(row.place, row.size, row.entries, row.reason))
-        for row in found
-        if row.place.startswith(f"{place}/")
-    ]
+    return [(row.host, rows.left_out_of(row)) for row in found if row.place.startswith(f"{place}/")]
 
 
 def _below(column: Column[str], directory: str) -> ColumnElement[bool]:

@@ -14,6 +14,7 @@ from harvestd.catalogue import schema
 from harvestd.catalogue.entries import VerdictRecord
 from harvestd.convention.artifacts import Kind
 from harvestd.convention.facts import ConfigFacts, TrainingInfo
+from harvestd.convention.layout import LeftOut
 from harvestd.convention.naming import ExperimentName, Part
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.patterns import Finetuned
@@ -125,6 +126,11 @@ def eval_link_row(link: EvalLink) -> dict[str, Any]:
 def eval_link_of(row: Row[Any]) -> EvalLink:
     """Read a row of `eval_configs`."""
     return EvalLink(row.storage, row.place, Version(**json.loads(row.version)), row.training_run)
+
+
+def left_out_of(row: Row[Any]) -> LeftOut:
+    """Read a row of `left_out`."""
+    return LeftOut(row.place, row.size, row.entries, row.reason, gone_at=row.gone_at)
 
 
 def request_row(request: Request) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from sqlalchemy.types import TypeDecorator
 
 from harvestd.convention.paths import decoded, encoded
 
-HEAD = "0007"
+HEAD = "0008"
 """The migration that makes exactly these tables."""
 
 metadata = MetaData()
@@ -59,6 +59,9 @@ class PathText(TypeDecorator[str]):
         """Give the `str` form of either."""
         return decoded(value) if isinstance(value, bytes) else value
 
+
+REBUILD = "rebuild"
+"""The key in `meta` of a note: what manifests and files of the data root say is not in the catalogue yet."""
 
 meta = Table("meta", metadata, Column("key", String, primary_key=True), Column("value", String, nullable=False))
 
@@ -216,6 +219,8 @@ left_out = Table(
     Column("size", BigInteger),
     Column("entries", Integer, nullable=False),
     Column("reason", PathText, nullable=False),
-    Index("left_out_by_host", "host"),
+    Column("identity", String),
+    Column("gone_at", Float),
     Index("left_out_by_experiment", "experiment"),
+    Index("left_out_by_identity", "identity"),
 )

@@ -54,7 +54,7 @@ Exit codes: 0, 4 unknown name, or one that two runs have.
 \b
 --json: experiment, id, aliases[], gone, name {{PART: {{value, source}}}}, runs[] as of `runs`,
 requests[] {{id, kind, what, state, asked, taken, settled, outcome}},
-left_out[] {{host, from, bytes, entries, reason}}, files[]:
+left_out[] {{host, from, bytes, entries, reason, gone_at}}, files[]:
   {_FILE_KEYS}
 """
 _EXPLAIN = f"""\b
@@ -63,7 +63,7 @@ HOST:/PATH or /PATH for one on a box. Exit codes: 0, 4 nothing is known of it.
 
 \b
 --json: asked, directory, note,
-left_out[] {{host, from, bytes, entries, reason}}, files[]:
+left_out[] {{host, from, bytes, entries, reason, gone_at}}, files[]:
   {_FILE_KEYS}
 """
 

@@ -105,7 +105,7 @@ def write(page: Page, found: Explanation) -> None:
         page.line(f"  because    {file.reason}")
     for host, each in found.left_out:
         page.line(f"  left out   {host}:{each.place}, {quantities.size(each.size)}")
-        page.line(f"  because    {each.reason}")
+        page.line(f"  because    {left_out.reason(each)}")
 
 
 def _write_directory(page: Page, found: Explanation) -> None:

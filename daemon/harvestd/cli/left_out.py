@@ -22,11 +22,26 @@ def total(left_out: Sequence[LeftOut]) -> str:
 
 def rows(left_out: Sequence[LeftOut]) -> list[Row]:
     """Give a row of `COLUMNS` for each."""
-    return [(quantities.size(each.size), str(each.entries), each.place, each.reason) for each in left_out]
+    return [(quantities.size(each.size), str(each.entries), each.place, reason(each)) for each in left_out]
+
+
+def reason(left_out: LeftOut) -> str:
+    """Return why it is not here, and that it is not on its host any more either."""
+    return left_out.reason if left_out.gone_at is None else f"{left_out.reason}; gone from the host"
 
 
 def documents(left_out: Sequence[LeftOut]) -> list[dict[str, object]]:
-    """Give what is left out for a JSON document; bytes: null where nobody counted them."""
+    """Give what is left out for a JSON document; bytes: null where nobody counted them.
+
+    gone_at: since when it is not on the host any more, in Unix time; null where it was there when it was seen last.
+    """
     return [
-        {"from": each.place, "bytes": each.size, "entries": each.entries, "reason": each.reason} for each in left_out
+        {
+            "from": each.place,
+            "bytes": each.size,
+            "entries": each.entries,
+            "reason": each.reason,
+            "gone_at": each.gone_at,
+        }
+        for each in left_out
     ]

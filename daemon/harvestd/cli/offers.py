@@ -93,7 +93,7 @@ def subject(connection: Connection, name: str) -> Subject:
 def _offers(runs: Sequence[RunRecord], left_out: Iterable[tuple[str, LeftOut]]) -> list[Offer]:
     gathered: dict[str, list[tuple[str, LeftOut]]] = {}
     for host, each in left_out:
-        thing = _thing(runs, each)
+        thing = _thing(runs, each) if each.gone_at is None else ""
         if thing:
             gathered.setdefault(thing, []).append((host, each))
     return [_offer(thing, gathered[thing]) for thing in sorted(gathered, key=_order)]

@@ -39,7 +39,7 @@ Exit codes: 0, 3 some hosts failed, 4 unknown host, 5 no host reachable.
   append[] {from, to, kind, bytes, reason}, check[] {from, to, bytes},
   move[] {from, to}, link[] {path, target},
   waiting[] {from, bytes, reason, seconds},
-  left_out[] {from, bytes, entries, reason}
+  left_out[] {from, bytes, entries, reason, gone_at}
 """
 
 

@@ -99,6 +99,8 @@ class LeftOut:
     """Whether no rule leaves it out: it is wanted, and something here stands in its way. Not kept on record."""
     loss: LossKind | None = field(default=None, compare=False)
     """What is lost with it where the host ends; None: nothing, or it is accounted for elsewhere. Not kept on record."""
+    gone_at: float | None = None
+    """Since when it is not on the host any more: Unix time on our clock; None: it was there when it was seen last."""
 
 
 class SymbolicLink(Immutable):

@@ -8,6 +8,7 @@ from functools import partial
 from msgspec.structs import replace
 
 from harvestd.convention.layout import EvalDir, LeftOut, Survey
+from harvestd.convention.left_behind import Fates
 from harvestd.convention.lives import Life
 from harvestd.convention.picking import possible
 from harvestd.convention.plan import Plan
@@ -159,8 +160,9 @@ class Looking:
         self._tell_evals(seen.evals)
         self._kept.keep(plan, situation)
         left_out = plan.left_out if self._house.selection.only is None else self._beside_others(seen, plan)
-        if await self._house.catalogue.save_left_out(self._host.name, left_out):
-            self._house.touch(plan.left_out)
+        fates = Fates(self.snapshot) if self.snapshot is not None else None
+        records = self._house.catalogue.left_out
+        self._house.touch(await records.save(self._host.name, self._host.identity, left_out, fates))
         return plan
 
     def _beside_others(self, seen: Survey, plan: Plan) -> dict[str | None, tuple[LeftOut, ...]]:
@@ -170,8 +172,8 @@ class Looking:
         own = {record.experiment for record in records if record is not None}
         said_anew = {each.place for entries in plan.left_out.values() for each in entries}
         found = {
-            experiment: tuple(each for each in entries if each.place not in said_anew)
-            for experiment, entries in self._house.catalogue.left_out_on(self._host.name).items()
+            experiment: tuple(each for each in entries if each.place not in said_anew and each.gone_at is None)
+            for experiment, entries in self._house.catalogue.left_out.on(self._host.name, self._host.identity).items()
             if experiment not in own
         }
         # A base eval is told of under one of its experiments, which may be another run's.

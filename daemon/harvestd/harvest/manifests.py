@@ -106,7 +106,7 @@ class Manifests:
             files,
             runs=[run for run in knowledge.runs() if run.experiment == identifier] if identifier else [],
             links=knowledge.links_in(head.directory),
-            left_out=self._house.catalogue.left_out_of(identifier) if identifier else [],
+            left_out=self._house.catalogue.left_out.of(identifier) if identifier else [],
             aliases=knowledge.experiment(identifier).aliases if identifier else (),
         )
         try:
@@ -158,7 +158,9 @@ def _manifest(
         files=tuple(_filed(file) for file in files),
         links=tuple(MadeLink("/".join(path.parts[1:]), target) for path, target in links.items()),
         aliases=aliases,
-        left_out=tuple(LeftOut(host, each.place, each.reason, each.size, each.entries) for host, each in left_out),
+        left_out=tuple(
+            LeftOut(host, each.place, each.reason, each.size, each.entries, each.gone_at) for host, each in left_out
+        ),
     )
 
 

@@ -61,7 +61,7 @@ async def opened_house(
 
         async def learn() -> None:
             catalogue = await anyio.to_thread.run_sync(_open_catalogue, settings, root.id, stack)
-            if catalogue.is_new:
+            if catalogue.restoring.is_pending:
                 await rebuild(catalogue, root)
             adopted = await adopt_orphans(catalogue, root)
             renamed = await finish_renames(catalogue, root)

@@ -1,11 +1,12 @@
 """Filling a new catalogue from the manifests of the data root, before any host is asked: nothing is fetched twice."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
+from harvestd import failpoints
+from harvestd.convention.records import RunRecord
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
@@ -13,28 +14,19 @@ from harvestd.telemetry.logs import get_logger
 if TYPE_CHECKING:
     from harvestd.audit.rebuilding import Rebuilt, Unreadable
     from harvestd.catalogue.catalogue import Catalogue
-    from harvestd.convention.layout import LeftOut
+    from harvestd.catalogue.restoring import ReadBack
 
 
 async def rebuild(catalogue: "Catalogue", root: DataRoot) -> None:
-    """Record all that manifests name and that stands as they say; says so, once. Raises `HaltedForSafety`."""
-    from harvestd.audit.remembering import remembered  # noqa: PLC0415  (a start needs it once a year)
+    """Record all that manifests name and that stands as they say, in one transaction; log it, once.
 
+    A process that ends in between has recorded nothing, and the next one begins anew. Raises `HaltedForSafety`.
+    """
     found, skipped = await anyio.to_thread.run_sync(_read, root)
+    failpoints.reach("rebuild.read")
+    await catalogue.restoring.restore(_read_back(found))
     if not found and not skipped:
         return
-    for each in found:
-        if each.experiment is not None:
-            first, *others = each.runs
-            await catalogue.save_discovery(each.experiment, first)
-            for run in others:
-                await catalogue.save_run(run)
-            await catalogue.keep_requests(remembered(first, each.files, [line for _, line in each.left_out]))
-        await catalogue.save_files(each.files)
-        for path, target in each.links.items():
-            await catalogue.save_link(path, target)
-    for host, left_out in _left_out(found).items():
-        await catalogue.save_left_out(host, left_out)
     files = [file for each in found for file in each.files]
     get_logger().warning(
         Event.CATALOGUE_REBUILT,
@@ -55,13 +47,32 @@ def _read(root: DataRoot) -> "tuple[list[Rebuilt], list[Unreadable]]":
     return read_back(root)
 
 
-def _left_out(found: "Sequence[Rebuilt]") -> "dict[str, dict[str | None, tuple[LeftOut, ...]]]":
-    """Give what is left out by host and experiment, as the catalogue takes it."""
-    gathered: defaultdict[str, defaultdict[str | None, list[LeftOut]]] = defaultdict(lambda: defaultdict(list))
-    for each in found:
-        for host, entry in each.left_out:
-            gathered[host][each.experiment.id if each.experiment else None].append(entry)
-    return {
-        host: {experiment: tuple(entries) for experiment, entries in by_experiment.items()}
-        for host, by_experiment in gathered.items()
-    }
+def _read_back(found: "Sequence[Rebuilt]") -> "ReadBack":
+    from harvestd.audit.remembering import remembered  # noqa: PLC0415  (a start needs it once a year)
+    from harvestd.catalogue.restoring import ReadBack  # noqa: PLC0415  (the catalogue is imported meanwhile)
+
+    known: set[tuple[str, str]] = set()
+    runs: list[RunRecord] = []
+    for run in (run for each in found for run in each.runs):
+        # Two manifests that name one run: a person copied more than a directory. It is the first one's.
+        if run.key not in known:
+            known.add(run.key)
+            runs.append(run)
+    requests = [
+        request
+        for each in found
+        if each.runs
+        for request in remembered(each.runs[0], each.files, [line for _, line in each.left_out])
+    ]
+    return ReadBack(
+        experiments=[each.experiment for each in found if each.experiment is not None],
+        runs=runs,
+        files=[file for each in found for file in each.files],
+        links={path: target for each in found for path, target in each.links.items()},
+        requests=requests,
+        left_out=[
+            (host, each.experiment.id if each.experiment else None, entry)
+            for each in found
+            for host, entry in each.left_out
+        ],
+    )

@@ -101,7 +101,7 @@ class Reports:
             knowledge.experiment(identifier),
             tuple(run for run in knowledge.runs() if run.experiment == identifier),
             tuple(knowledge.files_of(identifier)),
-            tuple(self._house.catalogue.left_out_of(identifier)),
+            tuple(self._house.catalogue.left_out.of(identifier)),
         )
 
     @contextmanager

@@ -103,6 +103,8 @@ class LeftOut(Immutable):
     """Bytes in all; None where that is not known."""
     entries: int | None = None
     """How many files; None where that is not known."""
+    gone_at: float | None = None
+    """Since when it is not on the box any more, in Unix time; None: it was there when it was seen last."""
 
 
 class MadeLink(Immutable, order=True):

@@ -74,8 +74,7 @@ def to_json(manifest: Manifest) -> bytes:
         for run in sorted(manifest.runs)
     ]
     left_out = [
-        {"host": one.host, "path": one.path, "size": one.size, "entries": one.entries, "reason": one.reason}
-        for one in sorted(manifest.left_out, key=lambda one: (one.host, one.path, one.reason))
+        _left_out_to_json(one) for one in sorted(manifest.left_out, key=lambda one: (one.host, one.path, one.reason))
     ]
     files = [_file_to_json(file) for file in sorted(manifest.files, key=lambda file: (file.path, file.host))]
     document = {
@@ -88,6 +87,19 @@ def to_json(manifest: Manifest) -> bytes:
         "aliases": list(manifest.aliases),
     }
     return indented_json(document).encode("ascii") + b"\n"
+
+
+def _left_out_to_json(one: LeftOut) -> dict[str, object]:
+    known: dict[str, object] = {
+        "host": one.host,
+        "path": one.path,
+        "size": one.size,
+        "entries": one.entries,
+        "reason": one.reason,
+    }
+    if one.gone_at is None:
+        return known
+    return {**known, "gone_at": _to_the_millisecond(datetime.fromtimestamp(one.gone_at, UTC))}
 
 
 def _file_to_json(file: FiledFile) -> dict[str, object]:
@@ -185,6 +197,14 @@ def _file(fields: Fields) -> FiledFile:
         raise Damaged(f"{fields.place}: {error}", hint=_HINT) from error
 
 
+def _moment(fields: Fields, name: str) -> float | None:
+    text = fields.text_or_empty(name)
+    try:
+        return datetime.fromisoformat(text).timestamp() if text else None
+    except (ValueError, OverflowError) as error:
+        raise Damaged(f"{fields.place}: {error}", hint=_HINT) from error
+
+
 def _left_out(fields: Fields) -> LeftOut:
     return LeftOut(
         host=fields.text("host"),
@@ -192,4 +212,5 @@ def _left_out(fields: Fields) -> LeftOut:
         reason=fields.text("reason"),
         size=fields.integer_or_null("size"),
         entries=fields.integer_or_null("entries"),
+        gone_at=_moment(fields, "gone_at"),
     )

@@ -1,0 +1,120 @@
+"""What was left out on a host stays on record when it is not shown any more: marked, not forgotten. Pure.
+
+A scan proves that something is gone only where its tree was listed: a root that is not mounted for a moment says
+nothing of what was in it.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from enum import StrEnum
+
+from harvestd.convention.layout import LeftOut
+from harvestd.convention.leftovers import MANY
+from harvestd.convention.snapshot import Listing, Snapshot, TreeState
+
+Lines = Mapping[str | None, tuple[LeftOut, ...]]
+"""By experiment; None: what belongs to none."""
+
+_TOGETHER = " (many in this directory that are gone, counted together)"
+_LITTER = ("rule: temporary file", " is never wanted")
+
+
+class Fate(StrEnum):
+    """What a scan says of something that was left out before."""
+
+    THERE = "there"
+    GONE = "gone"
+    UNSEEN = "unseen"
+    """Its tree, or the directory it was in, was not listed."""
+
+
+class Fates:
+    """What one scan of a host says of places on it."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._listings = {str(listing.tree): listing for listing in snapshot.listings}
+        self._known: dict[str, frozenset[tuple[str, ...]]] = {}
+        """By tree: the paths of all entries and of the directories above them, once they are asked for."""
+
+    def of(self, place: str) -> Fate:
+        """Return what became of what was at an absolute path, a file or a directory."""
+        for tree, listing in self._listings.items():
+            if place.startswith(f"{tree}/"):
+                return self._within(tree, listing, tuple(place.removeprefix(f"{tree}/").split("/")))
+        return Fate.UNSEEN
+
+    def _within(self, tree: str, listing: Listing, parts: tuple[str, ...]) -> Fate:
+        # An empty tree may be the place where nothing is mounted.
+        if listing.state is not TreeState.PRESENT or not listing.entries:
+            return Fate.UNSEEN
+        if any(parts[: len(path)] == path.parts for path in listing.unreadable):
+            return Fate.UNSEEN
+        if tree not in self._known:
+            self._known[tree] = _paths_of(listing)
+        return Fate.THERE if parts in self._known[tree] else Fate.GONE
+
+
+def _paths_of(listing: Listing) -> frozenset[tuple[str, ...]]:
+    found: set[tuple[str, ...]] = set()
+    for path in listing.entries:
+        parts = path.parts
+        while parts and parts not in found:
+            found.add(parts)
+            parts = parts[:-1]
+    return frozenset(found)
+
+
+def kept_on_record(before: Lines, now: Lines, fates: Fates, at: float) -> dict[str | None, tuple[LeftOut, ...]]:
+    """Return what is to be on record of a host, given what was on record and what is left out `now`.
+
+    What is gone from the host stays, marked with the time `at` which that was seen first; what is there and not left
+    out any more goes, and so does litter.
+    """
+    told = {each.place for entries in now.values() for each in entries}
+    kept: dict[str | None, tuple[LeftOut, ...]] = dict(now)
+    for experiment, entries in before.items():
+        own = [line for each in entries if (line := _kept(each, told, fates, at)) is not None]
+        still, gone = [each for each in own if each.gone_at is None], [each for each in own if each.gone_at is not None]
+        kept[experiment] = (*kept.get(experiment, ()), *still, *_bounded(gone))
+    return {experiment: entries for experiment, entries in kept.items() if entries}
+
+
+def _kept(line: LeftOut, told: set[str], fates: Fates, at: float) -> LeftOut | None:
+    if line.reason.endswith(_TOGETHER):
+        return line
+    if line.place in told:
+        return None
+    if line.gone_at is not None:
+        return line
+    fate = fates.of(line.place)
+    if fate is Fate.GONE and not line.reason.startswith(_LITTER[0]) and not line.reason.endswith(_LITTER[1]):
+        return replace(line, gone_at=at)
+    return line if fate is Fate.UNSEEN else None
+
+
+def _bounded(lines: list[LeftOut]) -> Iterator[LeftOut]:
+    """Count what is many in one directory together: a run may rotate checkpoints for months."""
+    counted = Counter(_group(line) for line in lines)
+    together: dict[tuple[str, str], LeftOut] = {}
+    for line in lines:
+        group = _group(line)
+        if counted[group] <= MANY and not line.reason.endswith(_TOGETHER):
+            yield line
+            continue
+        above, reason = group
+        so_far = together.get(group)
+        if so_far is None:
+            together[group] = replace(line, place=above, reason=f"{reason}{_TOGETHER}")
+        else:
+            size = None if line.size is None or so_far.size is None else line.size + so_far.size
+            newest = max(line.gone_at or 0.0, so_far.gone_at or 0.0)
+            together[group] = replace(so_far, size=size, entries=so_far.entries + line.entries, gone_at=newest)
+    yield from together.values()
+
+
+def _group(line: LeftOut) -> tuple[str, str]:
+    """Return the directory and the reason by which a line is counted together with others."""
+    if line.reason.endswith(_TOGETHER):
+        return line.place, line.reason.removesuffix(_TOGETHER)
+    return line.place.rpartition("/")[0], line.reason
