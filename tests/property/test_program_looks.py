@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from harvestd.remote.probe.program import folders, notices
 from harvestd.remote.probe.program.notices import Notices
+from harvestd.remote.probe.program.places import version_of
 from harvestd.remote.probe.program.watching import Watching
 from harvestd.remote.probe.program.wire import Credit, Output, Wire
 
@@ -31,6 +32,8 @@ class Told(Output):
         self.entries: dict[str, list[object]] = {}
         self.shut: set[str] = set()
         self.state = ""
+        self.drifts = False
+        self.rows = 0
         self.ends: list[int] = []
         self.places: list[bytes] = []
 
@@ -48,13 +51,15 @@ class Told(Output):
         elif letter == b"E":
             end = json.loads(payload)
             self.ends.append(end["id"])
-            for _, state, *_ in end["trees"]:
+            for _, state, _, _, *drifts in end["trees"]:
                 self.state = state
+                self.drifts = drifts == [True]
                 if state != "present":
                     self.entries.clear()
                     self.shut.clear()
         elif letter == b"S":
             part = json.loads(zlib.decompress(payload))
+            self.rows += sum(len(rows) for _, rows in part.get("set", ()))
             for path in (f"{at}/{name}" if at else name for at, names in part.get("gone", ()) for name in names):
                 self.entries.pop(path, None)
             for at, rows in part.get("set", ()):
@@ -392,3 +397,68 @@ def test_a_directory_that_takes_long_is_no_silence(ram: Path, monkeypatch: pytes
             (box.tree / f"run/samples/{number}").touch()
         box.ask()
         assert box.told.places.count(b"straining_runs/run/samples") >= 2 * (500 // 64)
+
+
+def _made_anew(tree: Path) -> None:
+    """Give every file another inode and change time, as a file system does that has none of its own."""
+    for path in [each for each in tree.rglob("*") if each.is_file()]:
+        s = path.stat()
+        other = path.with_name("other")
+        other.write_bytes(path.read_bytes())
+        os.utime(other, ns=(s.st_atime_ns, s.st_mtime_ns))
+        other.rename(path)
+
+
+def test_inodes_that_change_by_themselves_are_left_out(ram: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice is no chance: the next look tells all anew without them, and from then on what changes alone is told."""
+    monkeypatch.setattr("harvestd.remote.probe.program.looks.LOCAL", frozenset())
+    with looking(ram, push=False) as box:
+        for name in ("a", "b"):
+            (box.tree / name).write_bytes(b"1")
+        box.ask()
+        for _ in range(2):
+            _made_anew(box.tree)
+            box.ask(whole=True)
+            assert not box.told.drifts
+        _made_anew(box.tree)
+        box.ask()
+        assert box.told.drifts
+        assert {tuple(entry[3:]) for entry in box.told.entries.values()} == {(0, 0)}
+        told = box.told.rows
+        for whole in (False, True):
+            _made_anew(box.tree)
+            box.ask(whole=whole)
+        assert box.told.rows == told
+        (box.tree / "a").write_bytes(b"12")
+        box.ask()
+        assert box.told.rows == told + 1
+
+
+def test_files_that_are_replaced_on_a_local_disk_keep_their_inodes(ram: Path) -> None:
+    """There another inode is another file, however often that happens."""
+    with looking(ram, push=False) as box:
+        (box.tree / "a").write_bytes(b"1")
+        for _ in range(4):
+            _made_anew(box.tree)
+            box.ask(whole=True)
+        assert not box.told.drifts
+        assert box.told.entries == box.truth()
+
+
+@pytest.mark.parametrize(
+    ("kind", "drifts"), [("fuse.s3fs", True), ("fuse", True), ("fuse.juicefs", False), ("nfs4", False)]
+)
+def test_file_systems_without_inodes_are_known_by_their_kind(
+    ram: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    drifts: bool,  # noqa: FBT001  (a table's column)
+) -> None:
+    """From the first look on, and for reading as for looking: both show the same version."""
+    monkeypatch.setattr("harvestd.remote.probe.program.looks.filesystem", lambda *_: kind)
+    with looking(ram, push=False) as box:
+        (box.tree / "a").write_bytes(b"1")
+        box.ask()
+        assert box.told.drifts is drifts
+        shown = box.told.entries["a"][1:]
+        assert shown == version_of((box.tree / "a").stat(), drifts)

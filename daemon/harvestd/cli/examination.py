@@ -208,6 +208,8 @@ def _tree(listing: Listing) -> Finding:
         return Finding("tree", f"{tree} is not there yet")
     kind = f" on {listing.filesystem}" if listing.filesystem else ""
     found = f"{tree}{kind}, entries: {len(listing.entries)}"
+    if listing.drifts:
+        found += ", inodes change by themselves: name, size and modification time of a file decide"
     if not listing.unreadable:
         return Finding("tree", found)
     said = f"{found}, directories that can't be read: {len(listing.unreadable)}"

@@ -104,6 +104,9 @@ class Listing(Immutable):
     """st_dev of the tree, 0 if unknown: another number means another file system is mounted there."""
     filesystem: str = ""
     """The file system's kind from the box's mount table, e.g. ext4, nfs4; empty if unknown."""
+    drifts: bool = False
+    """Whether inodes and change times differ from scan to scan although nothing changed, as on some file systems by
+    FUSE: then versions hold neither, and name, size and modification time of a file decide."""
     entries: Mapping[RemotePath, Entry] = msgspec.field(default_factory=dict)
     """Never changed once they were handed out: what holds the same object has seen the same entries.
 

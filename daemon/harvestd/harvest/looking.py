@@ -66,6 +66,7 @@ class Looking:
         """Since when that may be so: monotonic seconds."""
         self._seen_evals: set[str] = set()
         self._missing_roots: set[str] = set()
+        self._drifting: set[str] = set()
         self._emptied_roots: set[str] = set()
         self._rejected = 0
         self.refused = Refusals()
@@ -228,6 +229,12 @@ class Looking:
                 hint="is its file system mounted? Otherwise set remote.roots, or roots in the host's table",
             )
         self._missing_roots = missing
+        drifting = {str(each.tree): each.filesystem for each in snapshot.listings if each.drifts}
+        for place in sorted(drifting.keys() - self._drifting):
+            get_logger().info(
+                Event.HOST_INODES_IGNORED, host=self._host.name, path=place, filesystem=drifting[place] or "unknown"
+            )
+        self._drifting |= drifting.keys()
         if snapshot.changed or self.seen is None:
             self._tell_emptied(snapshot, missing)
         if snapshot.rejected > self._rejected:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from harvestd.convention.snapshot import Tree
 from harvestd.errors import HostQuarantined
 from harvestd.remote.box import Box, Limits, Reader, WatchList
 from harvestd.remote.connecting import Connection
@@ -79,7 +80,8 @@ async def open_reader(
 
 def _reader(connection: Connection, like: Box, limits: Limits, pulse: Pulse) -> "ProbeReader | SftpReader":
     if like.method == "probe":
-        return ProbeReader(Running(connection, limits, pulse))
+        drifting = like.drifting if isinstance(like, ProbeBox) else frozenset[Tree]()
+        return ProbeReader(Running(connection, limits, pulse), drifting)
     from harvestd.remote.sftp.reading import SftpReader  # noqa: PLC0415  (imported for `like` already)
 
     return SftpReader(connection, limits)

@@ -100,6 +100,10 @@ class Event(StrEnum):
     """A configured root is not on the box, another file system is mounted there, or nothing is left in it.
     Fields: host, path, error."""
 
+    HOST_INODES_IGNORED = "host.inodes_ignored"
+    """A tree lies on a file system whose inodes and change times change by themselves: name, size and modification time
+    of a file decide there; once for each connection. Fields: host, path, filesystem."""
+
     HOST_PINNED = "host.pinned"
     """A box's key was seen for the first time and is trusted from now on. Fields: host, address, fingerprint."""
 

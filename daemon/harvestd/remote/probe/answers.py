@@ -200,6 +200,8 @@ class TreeNews(Immutable):
     state: TreeState
     device: int
     filesystem: str
+    drifts: bool = False
+    """See `Listing.drifts`."""
 
 
 class ScanEnd(Immutable):
@@ -223,12 +225,14 @@ def scan_end(payload: bytes, trees: int) -> ScanEnd:
 
 def _tree_news(row: object, trees: int) -> TreeNews:
     match items(row):
-        case [tree, state, device, filesystem]:
+        case [tree, state, device, filesystem, *rest] if rest in ([], [False], [True]):
             try:
                 known = TreeState(text(state))
             except ValueError as e:
                 raise BrokenAnswer("a tree in an unknown state") from e
-            return TreeNews(integer(tree, most=trees - 1), known, integer(device, most=2**64), words(filesystem, 64))
+            return TreeNews(
+                integer(tree, most=trees - 1), known, integer(device, most=2**64), words(filesystem, 64), rest == [True]
+            )
         case _:
             raise BrokenAnswer("a tree's state of another shape")
 

@@ -11,7 +11,7 @@ import anyio.lowlevel
 
 from harvestd.convention.layout import SymbolicLink
 from harvestd.convention.links import LinkTarget
-from harvestd.convention.snapshot import Snapshot
+from harvestd.convention.snapshot import Snapshot, Tree
 from harvestd.errors import HostQuarantined
 from harvestd.remote.box import MOST_LINKS, BoxFacts, Glimpse, Limits, ReadEvent, ReadRequest, WatchList, unseen
 from harvestd.remote.circumstances import Circumstances
@@ -51,7 +51,9 @@ class ProbeBox:
         self._watch = watch
         self._limits = limits
         self._running = Running(connection, limits, pulse)
-        self._reader = ProbeReader(self._running)
+        self.drifting: set[Tree] = set()
+        """Trees whose versions are told without inodes and change times; further readers of this host share it."""
+        self._reader = ProbeReader(self._running, self.drifting)
         self._known = KnownTrees(watch.trees, limits)
         self.round_trip: float | None = None
         self._told_by: ProbeProcess | None = None
@@ -194,6 +196,9 @@ class ProbeBox:
                     if end.scan not in {_UNASKED, self._asked}:
                         raise BrokenAnswer("an answer to another question")
                     self._known.complete(end)
+                    for news in end.trees:
+                        change = self.drifting.add if news.drifts else self.drifting.discard
+                        change(self._watch.trees[news.tree])
                     return end.scan
                 case _:
                     self._refused(frame)

@@ -93,7 +93,9 @@ class KnownTrees:
         self._told = 0
         for news in end.trees:
             tree = self._trees[news.tree]
-            tree.listing = replace(tree.listing, state=news.state, device=news.device, filesystem=news.filesystem)
+            tree.listing = replace(
+                tree.listing, state=news.state, device=news.device, filesystem=news.filesystem, drifts=news.drifts
+            )
             if news.state is not TreeState.PRESENT:
                 tree.empty()
         for tree in self._trees:

@@ -2,10 +2,12 @@
 
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 
 import anyio
 
+from harvestd.convention.snapshot import Tree
 from harvestd.errors import HarvestError
 from harvestd.remote.box import Chunk, Closed, Failed, Opened, ReadEvent, ReadRequest, Whole
 from harvestd.remote.connecting import Connection
@@ -22,15 +24,17 @@ _AT_ONCE = 256
 class ProbeReader:
     """Implements `Reader`; one reading at a time, a second one waits for the first."""
 
-    def __init__(self, running: Running) -> None:
+    def __init__(self, running: Running, drifting: AbstractSet[Tree]) -> None:
+        """`drifting` holds the trees whose versions hold neither inodes nor change times, as the last scan saw them."""
         self._running = running
+        self._drifting = drifting
         self._lock = anyio.Lock()
 
     @asynccontextmanager
     async def reading(self, requests: Sequence[ReadRequest]) -> AsyncIterator[AsyncIterator[ReadEvent]]:
         """See `Reader.reading`."""
         async with self._lock:
-            questions = list(_questions(requests))
+            questions = list(_questions(requests, self._drifting))
             process, told = await self._running.asked(questions)
             answer = _Answer(self._running.connection, process, requests)
             try:
@@ -133,7 +137,7 @@ class _Answer:
         return event
 
 
-def _questions(requests: Sequence[ReadRequest]) -> Iterator[dict[str, object]]:
+def _questions(requests: Sequence[ReadRequest], drifting: AbstractSet[Tree]) -> Iterator[dict[str, object]]:
     """Put the requests into words, some at a time: the box begins with the first while the last are on their way."""
     trees = list(dict.fromkeys(request.tree for request in requests))
     numbers = {tree: number for number, tree in enumerate(trees)}
@@ -141,7 +145,7 @@ def _questions(requests: Sequence[ReadRequest]) -> Iterator[dict[str, object]]:
         yield {
             "do": "read",
             "id": 0,
-            "trees": [[tree.root, tree.name] for tree in trees],
+            "trees": [[tree.root, tree.name, tree in drifting] for tree in trees],
             "files": [
                 _wanted(n, numbers[each.tree], each) for n, each in enumerate(requests[start : start + _AT_ONCE], start)
             ],

@@ -8,7 +8,7 @@ import struct
 import sys
 import time
 
-from harvestd.remote.probe.program.places import FOLDER_FLAGS, SECOND, to_text
+from harvestd.remote.probe.program.places import FOLDER_FLAGS, SECOND, to_text, version_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 DEEPEST = 64
 PRUNED_COUNT = 10000
 PRUNED_SECONDS = 10.0  # at a stretch, in which nothing is sent
+# Of those by FUSE: whose inodes are those of files, not numbers that are given at each look-up and forgotten.
+STEADY_FUSE = frozenset(
+    ("fuse.juicefs", "fuse.glusterfs", "fuse.ceph", "fuse.ceph-fuse", "fuse.mfs", "fuse.lxcfs", "fuse.zfs", "fuseblk")
+)
 FRESH_TIMES = 2 * SECOND
 WARM_SECONDS = 3600
 NO_STAMP = 0
@@ -70,13 +74,30 @@ class WatchedTree:
         self.state: tuple[object, ...] = ()
         self.identity: tuple[int, int] = (0, 0)
         self.root_watch = NO_WATCH
+        self.filesystem = ""
+        self.drifts = False
+        self.drifted = False
         self.clear()
 
     def clear(self) -> None:
         """Forget what it held."""
         self.folders: dict[str, Folder] = {}
         self.shut: set[str] = set()
+        self.suspects: set[str] = set()
         self.entries = 0
+
+    def stands_on(self, filesystem: str) -> None:
+        """Take in which file system the tree lies on now."""
+        self.filesystem = filesystem
+        self.drifts = filesystem.startswith("fuse") and filesystem not in STEADY_FUSE
+        self.drifted = False
+        self.suspects.clear()
+
+    def suspect(self, path: str) -> None:
+        """Take in that all files of a directory have other inodes, and the same sizes and times; twice is no chance."""
+        if path in self.suspects:
+            self.drifted = True
+        self.suspects.add(path)
 
     def tells(self, entry: "bytes | None") -> bool:
         """Tell whether an entry is told, if there is one."""
@@ -94,8 +115,8 @@ def stamp_of(s: os.stat_result, now_ns: int) -> int:
 
 
 def newest(entries: "dict[str, bytes]") -> int:
-    """Give the newest change (ctime) among some entries, in nanoseconds of the box's clock."""
-    return max((told(entry)[3] for entry in entries.values()), default=0)
+    """Return the newest change among some entries, in nanoseconds of the host's clock."""
+    return max((max(told(entry)[2:4]) for entry in entries.values()), default=0)
 
 
 def seconds_since(changed_ns: int) -> float:
@@ -110,12 +131,20 @@ def told(entry: bytes) -> "list[Any]":
     return fields if kind != b"l" else [*fields, to_text(entry[ENTRY.size :])]
 
 
-def entry_of(handle: int, name: str, prune: "frozenset[str]", known: "bytes | None") -> bytes:
+def entry_of(
+    handle: int,
+    name: str,
+    prune: "frozenset[str]",
+    known: "bytes | None",
+    drifts: bool,  # noqa: FBT001  (of the tree)
+) -> bytes:
     """Look at one entry of a directory and give what is kept of it. Raises OSError."""
     # Not os.scandir: its entries' stat holds the interpreter's lock, and with it every other thread.
     s = os.stat(name, dir_fd=handle, follow_symlinks=False)
     if stat.S_ISREG(s.st_mode):
-        return ENTRY.pack(b"f", s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino)
+        return ENTRY.pack(b"f", *version_of(s, drifts))
+    if drifts:
+        return drifting_entry_of(handle, name, prune, known, s)
     if stat.S_ISLNK(s.st_mode):
         target = os.fsencode(os.readlink(name, dir_fd=handle))
         return ENTRY.pack(b"l", s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) + target
@@ -130,6 +159,28 @@ def entry_of(handle: int, name: str, prune: "frozenset[str]", known: "bytes | No
     if known is not None and known[:1] == b"p" and known[ENTRY.size - STAMP.size :] == times and ENTRY.unpack(known)[1]:
         return known
     return ENTRY.pack(b"p", total_of(handle, name), s.st_mtime_ns, s.st_ctime_ns, s.st_ino)
+
+
+def drifting_entry_of(
+    handle: int, name: str, prune: "frozenset[str]", known: "bytes | None", s: os.stat_result
+) -> bytes:
+    """As `entry_of`, for what is no file, without inodes and times: they change by themselves."""
+    if stat.S_ISLNK(s.st_mode):
+        return ENTRY.pack(b"l", s.st_size, s.st_mtime_ns, 0, 0) + os.fsencode(os.readlink(name, dir_fd=handle))
+    if not stat.S_ISDIR(s.st_mode):
+        return ENTRY.pack(b"o", 0, s.st_mtime_ns, 0, 0)
+    if name not in prune:
+        return ENTRY.pack(b"d", 0, 0, 0, 0)
+    counted = known is not None and known[:1] == b"p" and ENTRY.unpack(known)[1]
+    return ENTRY.pack(b"p", counted or total_of(handle, name), 0, 0, 0)
+
+
+def is_same_but_inode(before: "bytes | None", after: bytes) -> bool:
+    """Return whether a file has the size and time that it had, and another inode."""
+    if before is None or before[:1] != b"f" or after[:1] != b"f":
+        return False
+    old, new = told(before), told(after)
+    return old[1:3] == new[1:3] and old[4] != new[4]
 
 
 def total_of(handle: int, name: str) -> int:

@@ -16,6 +16,7 @@ from harvestd.remote.probe.program.folders import (
     Folder,
     WatchedTree,
     entry_of,
+    is_same_but_inode,
     joined,
     newest,
     seconds_since,
@@ -23,8 +24,18 @@ from harvestd.remote.probe.program.folders import (
     told,
 )
 from harvestd.remote.probe.program.news import News
-from harvestd.remote.probe.program.notices import Notices
-from harvestd.remote.probe.program.places import FOLDER_FLAGS, SECOND, Refused, descend, to_raw, to_text, tree_handle
+from harvestd.remote.probe.program.notices import LOCAL, Notices
+from harvestd.remote.probe.program.places import (
+    FOLDER_FLAGS,
+    SECOND,
+    Refused,
+    descend,
+    filesystem,
+    to_raw,
+    to_text,
+    tree_handle,
+    tree_place,
+)
 from harvestd.remote.probe.program.wire import Output
 
 ENTRIES_AT_A_STRETCH = 64
@@ -77,9 +88,13 @@ class Look:
             os.close(root)
             raise Refused("twin", "another root leads to the same directory")
         if (s.st_dev, s.st_ino) != self.tree.identity:
-            # Another directory than before stands there.
+            if s.st_dev != self.tree.identity[0]:
+                self.tree.stands_on(filesystem(tree_place(self.tree.root, self.tree.name), s.st_dev))
+                self.every = self.all_folders = True
+            if not self.tree.drifts:
+                # Another directory than before stands there.
+                self.every = self.all_folders = True
             self.tree.identity = (s.st_dev, s.st_ino)
-            self.every = self.all_folders = True
         if self.all_folders:
             self.walk(root, "", 1)
         else:
@@ -167,7 +182,7 @@ class Look:
                 self.news.output.progress(place)
             text = to_text(os.fsencode(name))
             try:
-                found[text] = entry_of(handle, name, self.prune, before.get(text))
+                found[text] = entry_of(handle, name, self.prune, before.get(text), self.tree.drifts)
             except FileNotFoundError:
                 continue
             except OSError:
@@ -201,6 +216,10 @@ class Look:
         for name, entry in before.items():
             if entry[:1] == b"d" and name not in entries:
                 self.drop_below(joined(path, name))
+        if not self.tree.drifts and self.tree.filesystem not in LOCAL:
+            files = [name for name, entry in entries.items() if entry[:1] == b"f" and name in before]
+            if files and all(is_same_but_inode(before[name], entries[name]) for name in files):
+                self.tree.suspect(path)
         tells = self.tree.tells
         gone = [name for name, entry in before.items() if tells(entry) and not tells(entries.get(name))]
         self.news.note(path, changed, gone)

@@ -26,9 +26,9 @@ HEAD = struct.Struct(">IQqqQ32s")  # id, version, SHA-256
 class Reading:
     """One file: its number in the request, where it lies, and which part of it is wanted."""
 
-    def __init__(self, trees: "list[list[str]]", wanted: "list[Any]", output: Output) -> None:
+    def __init__(self, trees: "list[Any]", wanted: "list[Any]", output: Output) -> None:
         self.number, tree, self.path, self.offset, self.length, self.verify = wanted
-        self.root, self.tree = trees[tree]
+        self.root, self.tree, self.drifts = trees[tree]
         self.output = output
 
     def run(self, places: Places) -> None:
@@ -54,6 +54,10 @@ class Reading:
         """Send why this file is not read (on)."""
         self.output.json(b"X", {"id": self.number, "reason": reason, "vanished": vanished})
 
+    def version_of(self, s: os.stat_result) -> "list[int]":
+        """Return a version as a scan of this tree shows it."""
+        return version_of(s, self.drifts)
+
     def open(self, places: Places) -> int:
         """Give a handle on the file, if it is a regular one."""
         folder, _, last = self.path.rpartition("/")
@@ -78,8 +82,8 @@ class Reading:
     def whole(self, handle: int, before: os.stat_result, racy: bool) -> None:  # noqa: FBT001  (what `settled` found)
         """Send a small file in one frame; one that changes meanwhile goes the long way, which tells both versions."""
         data = os.pread(handle, before.st_size, 0)
-        version = version_of(before)
-        if racy or len(data) != before.st_size or version_of(os.fstat(handle)) != version:
+        version = self.version_of(before)
+        if racy or len(data) != before.st_size or self.version_of(os.fstat(handle)) != version:
             self.stream(handle, before, racy)
             return
         self.output.frame(b"W", HEAD.pack(self.number, *version, hashlib.sha256(data).digest()), data)
@@ -88,7 +92,7 @@ class Reading:
         """Send a file, or a part of one, piece by piece."""
         offset = self.offset
         verified = None if self.verify is None else self.verified(handle, self.verify, offset)
-        self.output.json(b"O", {"id": self.number, "version": version_of(before), "verified": verified})
+        self.output.json(b"O", {"id": self.number, "version": self.version_of(before), "verified": verified})
         left = max(0, before.st_size - offset)
         if self.length is not None:
             left = min(left, self.length)
@@ -103,9 +107,9 @@ class Reading:
             offset += len(data)
             left -= len(data)
         after = os.fstat(handle)
-        if racy and version_of(before) == version_of(after):
+        if racy and self.version_of(before) == self.version_of(after):
             raise Refused("racy", "written to without a pause")
-        answer = {"id": self.number, "version": version_of(after), "sha256": digest.hexdigest()}
+        answer = {"id": self.number, "version": self.version_of(after), "sha256": digest.hexdigest()}
         self.output.json(b"C", answer)
 
     def settled(self, handle: int) -> "tuple[os.stat_result, bool]":
@@ -126,7 +130,7 @@ class Reading:
                 return s, False
             self.pause(min(tick, tick - age))
             earlier, s = s, os.fstat(handle)
-            if version_of(earlier) == version_of(s):
+            if self.version_of(earlier) == self.version_of(s):
                 return s, False
         return s, True
 

@@ -16,11 +16,9 @@ from harvestd.remote.probe.program.notices import LOCAL, NoNotices, Notices
 from harvestd.remote.probe.program.places import (
     SECOND,
     Refused,
-    filesystem,
     is_linked,
     root_handle,
     to_raw,
-    tree_place,
 )
 from harvestd.remote.probe.program.requests import tidy
 from harvestd.remote.probe.program.wire import Output
@@ -143,7 +141,7 @@ class Watching:
         every: bool,  # noqa: FBT001  (a field of the request)
         asked: bool,  # noqa: FBT001  (the same)
     ) -> "tuple[tuple[object, ...], bool]":
-        """Look at one tree; gives its state (a word, its device, its file system) and whether anything was new."""
+        """Look at one tree; return its state (word, device, file system, whether it drifts) and if there is news."""
         tree.linked = is_linked(tree.root, tree.name)
         others = sum(each.entries for each in self.trees) - tree.entries
         taken = {
@@ -151,6 +149,9 @@ class Watching:
             for each in self.trees[: tree.index]
             if each.state[:1] == ("present",) and (each.name == tree.name or each.linked or tree.linked)
         }
+        if tree.drifted and not tree.drifts:
+            # All is told anew, in the same look that says so: what is known there holds inodes.
+            tree.drifts = every = True
         look = Look(tree, self.most - others, self.prune, self.notices, taken)
         try:
             if every or tree.state[:1] != ("present",):
@@ -179,11 +180,10 @@ class Watching:
 
     def present(self, tree: WatchedTree) -> "tuple[object, ...]":
         """Give the state of a tree that was looked at."""
-        device = tree.identity[0]
-        if tree.state[:2] == ("present", device):
-            return tree.state
-        self.watch_root(tree, -1)
-        return ("present", device, filesystem(tree_place(tree.root, tree.name), device))
+        state = ("present", tree.identity[0], tree.filesystem, tree.drifts)
+        if tree.state[:2] != state[:2]:
+            self.watch_root(tree, -1)
+        return state
 
     def missing(self, tree: WatchedTree, state: str) -> "tuple[object, ...]":
         """Forget a tree that is not there (any more); it is looked for when something is made where it belongs."""
@@ -191,6 +191,7 @@ class Watching:
             for path, folder in tree.folders.items():
                 self.notices.forget(folder.watch, (tree.index, path))
         tree.clear()
+        tree.identity = (0, 0)
         if state in ("no tree", "broken link"):
             root = root_handle(tree.root)
             self.watch_root(tree, root)
