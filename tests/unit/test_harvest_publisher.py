@@ -12,6 +12,7 @@ import pytest
 
 from harvestd import failpoints
 from harvestd.catalogue.catalogue import Catalogue
+from harvestd.catalogue.entries import Intent
 from harvestd.catalogue.opening import open_catalogue
 from harvestd.convention.artifacts import Kind
 from harvestd.convention.layout import Source
@@ -42,6 +43,7 @@ class OneCatalogue:
         self.monitor = Silent()
         self.places = Places()
         self.touched: set[str | None] = set()
+        self.unsettled: list[Intent] = []
 
     async def look_around(self) -> None:
         """Nobody moves anything here."""
@@ -113,6 +115,25 @@ async def test_what_moved_before_the_disk_failed_is_recorded_with_the_next(root:
         await publisher.publish([group(root, "d")])
         assert on_record(catalogue) == hashes(root)
         assert len(hashes(root)) == 4
+        assert await catalogue.intents() == []
+
+
+async def test_what_moved_before_a_defect_is_recorded_by_the_next_connection(root: DataRoot, tmp_path: Path) -> None:
+    """After an exception that nobody expected the connection is made anew: what is at its place is recorded then."""
+    with closing(await anyio.to_thread.run_sync(open_catalogue, tmp_path, root.id)) as catalogue:
+        house = OneCatalogue(catalogue)
+        host = Host(name="gpu-a", identity="static:gpu-a", address="127.0.0.1", source="static")
+
+        def fail() -> None:
+            raise KeyError("a defect")
+
+        with failpoints.armed("publish.renamed_all", fail), pytest.raises(KeyError):
+            await Publisher(host, cast("House", house), root, {}).publish([group(root, "a", "b")])
+        assert on_record(catalogue) == {}
+        assert len(await catalogue.intents()) == 1
+        await Publisher(host, cast("House", house), root, {}).publish([group(root, "c")])
+        assert on_record(catalogue) == hashes(root)
+        assert len(hashes(root)) == 3
         assert await catalogue.intents() == []
 
 

@@ -16,6 +16,7 @@ from harvestd.convention.snapshot import Snapshot
 from harvestd.errors import DiskFull, Retry, unwrapped
 from harvestd.harvest.arriving import Doubtful
 from harvestd.harvest.bell import Bell
+from harvestd.harvest.descriptors import staged_files
 from harvestd.harvest.house import House
 from harvestd.harvest.lanes import Lanes, Line
 from harvestd.harvest.linking import linked
@@ -151,8 +152,10 @@ class Bulk:
             with unwrapped():
                 if not await self._has_room(group):
                     return
+                # The staged files are open from the first byte until all of them are at their places.
+                held = self._house.descriptors.bulk.hold(staged_files(group))
                 with self._house.under_way.of(self._way):
-                    async with self._house.room.above_floor(self._root):
+                    async with held, self._house.room.above_floor(self._root):
                         await self._fetch(group, lanes)
         except (Doubtful, Retry, Conflict, Refused) as e:
             self._troubles.failed(group.place, str(e))

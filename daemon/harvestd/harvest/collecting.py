@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskStatus
@@ -20,6 +21,7 @@ from harvestd.convention.seals import HEAD_BYTES
 from harvestd.convention.snapshot import Version
 from harvestd.errors import unwrapped
 from harvestd.harvest.budgets import MemoryBudget
+from harvestd.harvest.descriptors import slices_of, staged_files
 from harvestd.harvest.house import House
 from harvestd.harvest.publisher import Publisher, StagedFile, StagedGroup, reason_to_doubt
 from harvestd.harvest.troubles import Troubles
@@ -62,6 +64,14 @@ class _Collected(Struct):
             self.doubt = f"{file.source.path.name}: {doubt}"
             return
         self.contents.append((content, told))
+
+
+class _Slice(Struct):
+    """A collected group, or what of it belongs to some of its experiments."""
+
+    collected: _Collected
+    group: FetchGroup
+    is_last: bool
 
 
 class _Batches:
@@ -207,37 +217,53 @@ class Collecting:
     async def _publish(self, receive: MemoryObjectReceiveStream[list[_Collected]], batches: _Batches) -> None:
         async with receive:
             async for batch in receive:
-                # What is staged is closed by who publishes it and by nobody else: no cancellation comes in between.
-                with anyio.CancelScope(shield=True):
-                    await self._store(batch, batches)
+                await self._store(batch, batches)
 
     async def _store(self, batch: list[_Collected], batches: _Batches) -> None:
-        """Stage and publish a batch, in turn with those of other hosts: each has a descriptor open for every file."""
-        async with self._house.storing:
-            staged = await anyio.to_thread.run_sync(self._stage, batch)
-            for collected in batch:
-                batches.free(collected.group)
-                if collected.doubt is None:
-                    self._troubles.cleared(collected.group.place)
-                else:
-                    self._troubles.failed(collected.group.place, collected.doubt)
-            batch.clear()
-            await self._publisher.publish(staged)
+        """Stage and publish a batch, in turn with those of other hosts: each has a descriptor open for every target.
 
-    def _stage(self, batch: Sequence[_Collected]) -> list[StagedGroup]:
+        A cancellation ends the wait for that turn, and comes between two slices. It never comes between staging and
+        publishing: what is staged is closed by what publishes it, and by nothing else.
+        """
+        async with self._house.storing:
+            for slices in _within(self._house.descriptors.batch, batch):
+                with anyio.CancelScope(shield=True):
+                    staged = await anyio.to_thread.run_sync(self._stage, slices)
+                    for each in slices:
+                        if each.is_last:
+                            self._note_staged(each.collected, batches)
+                    await self._publisher.publish(staged)
+                # With slices that are done their contents are given back.
+                slices.clear()
+                await anyio.lowlevel.checkpoint()
+
+    def _note_staged(self, collected: _Collected, batches: _Batches) -> None:
+        batches.free(collected.group)
+        collected.contents.clear()
+        if collected.doubt is None:
+            self._troubles.cleared(collected.group.place)
+        else:
+            self._troubles.failed(collected.group.place, collected.doubt)
+
+    def _stage(self, slices: Sequence[_Slice]) -> list[StagedGroup]:
         made: list[Staged] = []
         try:
-            staged = [self._stage_group(collected, made) for collected in batch]
+            staged = [self._stage_slice(each, made) for each in slices if each.collected.doubt is None]
         except BaseException:
             for each in made:
                 each.discard()
             raise
         return [group for group in staged if group is not None]
 
-    def _stage_group(self, collected: _Collected, made: list[Staged]) -> StagedGroup | None:
-        """Give the group in staging, None where something else arrived there than the box hashed."""
+    def _stage_slice(self, part: _Slice, made: list[Staged]) -> StagedGroup | None:
+        """Return a slice in staging, None where something else arrived there than the box hashed."""
         files: list[StagedFile] = []
-        for file, (content, told) in zip(collected.group.files, collected.contents, strict=True):
+        collected, group = part.collected, part.group
+        contents = collected.contents
+        if len(group.files) < len(contents):
+            by_source = {file.source: content for file, content in zip(collected.group.files, contents, strict=True)}
+            contents = [by_source[file.source] for file in group.files]
+        for file, (content, told) in zip(group.files, contents, strict=True):
             copies = tuple(self._root.stage_whole(content) for _ in file.targets)
             made += copies
             files.append(StagedFile(file, copies))
@@ -249,14 +275,32 @@ class Collecting:
         self._house.evals.arrived(
             [
                 (staged.file.source, content, told or staged.copies[0].hexdigest)
-                for staged, (content, told) in zip(files, collected.contents, strict=True)
+                for staged, (content, told) in zip(files, contents, strict=True)
             ]
         )
-        return StagedGroup(collected.group, tuple(files), collected.started)
+        return StagedGroup(group, tuple(files), collected.started, is_last=part.is_last)
 
 
 def _reason(end: Closed | Failed) -> str:
     return end.reason if isinstance(end, Failed) else "no answer"
+
+
+def _within(most: int, batch: list[_Collected]) -> Iterator[list[_Slice]]:
+    """Return a batch in lists of slices with at most `most` staged files each; the batch is used up by it."""
+    some: list[_Slice] = []
+    held = 0
+    while batch:
+        collected = batch.pop(0)
+        groups = list(slices_of(collected.group, most))
+        for group in groups:
+            count = staged_files(group)
+            if some and held + count > most:
+                yield some
+                some, held = [], 0
+            some.append(_Slice(collected, group, is_last=group is groups[-1]))
+            held += count
+    if some:
+        yield some
 
 
 def _sliced(groups: Sequence[FetchGroup]) -> Iterator[list[FetchGroup]]:

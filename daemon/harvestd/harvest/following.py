@@ -23,7 +23,7 @@ from harvestd.convention.snapshot import Version
 from harvestd.convention.values import Immutable
 from harvestd.errors import HarvestError
 from harvestd.harvest.house import House
-from harvestd.harvest.open_files import OPEN_FILES, OpenFiles
+from harvestd.harvest.open_files import OpenFiles
 from harvestd.harvest.refusals import Refusals
 from harvestd.harvest.stalling import Stalling
 from harvestd.harvest.stepping import Stepping
@@ -68,7 +68,7 @@ class Following:
         self._house = house
         self._troubles = troubles
         self._refused = refused
-        self._files = OpenFiles(root)
+        self._files = OpenFiles(root, house.descriptors)
         self._verified: set[LocalPath] = set()
         self._stepping = Stepping(host, house, stalling)
         self.bytes = 0
@@ -85,7 +85,8 @@ class Following:
         """
         left = list(follows)
         while left:
-            some, left = left[:OPEN_FILES], left[OPEN_FILES:]
+            most = self._files.allowed(len(left))
+            some, left = left[:most], left[most:]
             while some:
                 async with self._house.memory.hold(min(STEP, sum(follow.size for follow in some))):
                     some = await self._step(some, reader)

@@ -25,6 +25,7 @@ from harvestd.harvest.attending import Attending
 from harvestd.harvest.beginning import Beginning
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.budgets import Bandwidth, MemoryBudget
+from harvestd.harvest.descriptors import BATCHES, Descriptors
 from harvestd.harvest.machines import Machines
 from harvestd.harvest.monitor import Monitor, Silent
 from harvestd.harvest.places import Places
@@ -43,7 +44,6 @@ from harvestd.telemetry.deadlines import Deadlines
 from harvestd.telemetry.events import Event
 
 _LEAST_WINDOW = 64 * 1024
-_STORING = 2
 _BULK_HOPS = 4
 """Connections to one jump host for large files."""
 
@@ -82,6 +82,7 @@ class Rest(Struct):
 
 if TYPE_CHECKING:
     from harvestd.catalogue.catalogue import Catalogue
+    from harvestd.catalogue.entries import Intent
     from harvestd.harvest.homes import Homes
     from harvestd.harvest.judged import Judged
     from harvestd.harvest.judging import Judging
@@ -116,8 +117,10 @@ class House:
     service_failures: Bulkhead = field(default_factory=Bulkhead)
     """Contains those of everything that works beside the hosts."""
     limits: Limits = field(default_factory=Limits)
-    storing: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(_STORING))
+    storing: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(BATCHES))
     """Of batches that are being written: each has its files open, and more threads only wait for each other."""
+    descriptors: Descriptors = field(default_factory=Descriptors)
+    """Of the process; see `opening`, which raises their limit."""
     beginning: Beginning = field(default_factory=Beginning)
     """Whose turn it is to be looked at for the first time."""
     harvesting: Leases = field(default_factory=Leases)
@@ -176,6 +179,8 @@ class House:
     """Interrupts whoever counts on a link when the workstation slept, while somebody runs it."""
     deadlines: Deadlines = field(default_factory=Deadlines)
     """Knows until when each host's task must have come round."""
+    unsettled: "list[Intent]" = field(default_factory=list)
+    """What was to be published when that failed: it is settled before anything else is published."""
     places: Places = field(default_factory=Places)
     """Keeps directories where they are while files are put into them."""
     verdicts: "dict[str, Judged]" = field(default_factory=dict)

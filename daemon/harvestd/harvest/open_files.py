@@ -9,13 +9,14 @@ from harvestd.convention.framing import whole_records
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.records import FileRecord
 from harvestd.convention.values import Immutable
+from harvestd.harvest.descriptors import Descriptors
 from harvestd.store.failures import Damaged
 from harvestd.store.growing import GrowingFile
 from harvestd.store.root import DataRoot
 from harvestd.store.versions import begin_anew, is_kept
 
 OPEN_FILES = 32
-"""Open at once, for one host; nobody may hold more of them in one go."""
+"""Open at once, for one host, where there are descriptors enough."""
 
 
 class _Held(Immutable):
@@ -27,9 +28,22 @@ class _Held(Immutable):
 class OpenFiles:
     """Opens, keeps and closes growing files; the one that was asked for longest ago is closed for another."""
 
-    def __init__(self, root: DataRoot) -> None:
+    def __init__(self, root: DataRoot, descriptors: Descriptors) -> None:
         self._root = root
+        self._descriptors = descriptors
         self._held: dict[LocalPath, _Held] = {}
+        self._allowed = 0
+        """How many may be open at once: as many descriptors are taken."""
+
+    def allowed(self, wanted: int) -> int:
+        """Return how many of `wanted` files may be open at once from now on: one at least."""
+        others = self._descriptors.open_logs - self._allowed
+        allowed = min(OPEN_FILES, max(wanted, self._allowed), max(1, self._descriptors.most_logs - others))
+        self._descriptors.open_logs = others + allowed
+        self._allowed = allowed
+        while len(self._held) > allowed:
+            self.close(next(iter(self._held)))
+        return allowed
 
     async def at(self, path: LocalPath, known: FileRecord | None) -> GrowingFile:
         """Give the file at `path` with the content that is on record; where nothing is, with whatever stands there.
@@ -42,7 +56,7 @@ class OpenFiles:
             self.close(path)
             held = None
         if held is None:
-            while len(self._held) >= OPEN_FILES:
+            while len(self._held) >= max(1, self._allowed):
                 self.close(next(iter(self._held)))
             held = await anyio.to_thread.run_sync(self._opened, path, known)
         self._held.pop(path, None)
@@ -67,9 +81,11 @@ class OpenFiles:
             held.growing.close()
 
     def close_all(self) -> None:
-        """Close all files."""
+        """Close all files, and leave their descriptors to other hosts."""
         for path in list(self._held):
             self.close(path)
+        self._descriptors.open_logs -= self._allowed
+        self._allowed = 0
 
     def _stands(self, path: LocalPath, held: _Held) -> bool:
         standing = self._root.stat(path)

@@ -15,6 +15,7 @@ import anyio.to_thread
 
 from harvestd.cycles import uncollected
 from harvestd.harvest.adopting import adopt_orphans
+from harvestd.harvest.descriptors import Descriptors, raise_limit
 from harvestd.harvest.homes import Homes
 from harvestd.harvest.house import House
 from harvestd.harvest.manifests import Manifests
@@ -56,6 +57,7 @@ async def opened_house(
         root = await anyio.to_thread.run_sync(_open_root, settings, stack)
         lock = await _locked(root, stack, kind, patience)
         house = House.of(settings, monitor)
+        house.descriptors = Descriptors(raise_limit())
         house.homes = Homes(house, root)
         manifests = Manifests(house, root)
 

@@ -24,7 +24,6 @@ from harvestd.convention.records import FileRecord
 from harvestd.convention.seals import check_content
 from harvestd.convention.snapshot import Version
 from harvestd.convention.values import Immutable
-from harvestd.errors import HarvestError
 from harvestd.harvest.house import House
 from harvestd.harvest.recovery import settle
 from harvestd.harvest.refusals import Refusals
@@ -55,6 +54,8 @@ class StagedGroup(Immutable):
     files: tuple[StagedFile, ...]
     started: float
     """Monotonic seconds when its first byte was asked for."""
+    is_last: bool = True
+    """Whether all of it is here with this: a group of very many targets comes in slices."""
 
 
 class Publisher:
@@ -66,8 +67,6 @@ class Publisher:
         self._house = house
         self._root = root
         self._refused = refused
-        self._failed: list[Intent] = []
-        """What was to be published when the disk failed: it is settled before anything else is published."""
         self.files = 0
         """Files put at their places so far."""
         self.bytes = 0
@@ -97,20 +96,20 @@ class Publisher:
                 try:
                     outcomes = await anyio.to_thread.run_sync(publish, self._root, publications)
                     await self._settle(intent, outcomes)
-                except HarvestError:
-                    self._failed.append(intent)
+                except Exception:
+                    self._house.unsettled.append(intent)
                     raise
         with told_together():
             self._tell(groups, outcomes)
 
     async def _settle_failed(self) -> None:
-        """Record what an earlier call put at its place before the disk failed it."""
-        failed, self._failed = self._failed, []
+        """Record what an earlier call put at its place before it failed, on whichever connection that was."""
+        failed, self._house.unsettled = self._house.unsettled, []
         if failed:
             try:
                 recorded = await settle(self._house.catalogue, self._root, failed)
-            except HarvestError:
-                self._failed += failed
+            except Exception:
+                self._house.unsettled += failed
                 raise
             self._house.touch({record.experiment for record in recorded})
 
@@ -188,7 +187,7 @@ class Publisher:
                             kind=staged.file.kind,
                             **flag,
                         )
-            if any(staged.file.marker or staged.file.kind is Kind.METRICS for staged in group.files):
+            if group.is_last and any(staged.file.marker or staged.file.kind is Kind.METRICS for staged in group.files):
                 self._tell_completed(log, group, duration)
 
     def _tell_completed(self, log: FilteringBoundLogger, group: StagedGroup, duration: float) -> None:

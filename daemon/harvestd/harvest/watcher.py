@@ -42,6 +42,8 @@ class Watcher:
         self._state = ""
         self._recorded = 0.0
         self._pending = -1
+        self._failed: tuple[Exception, float] | None = None
+        """An unexpected exception, and the seconds to rest after it."""
 
     async def run(self) -> None:
         """Watch for good. Ends only by cancellation, or with an error that concerns all hosts."""
@@ -53,12 +55,13 @@ class Watcher:
                 except Exception as e:
                     if concerns_all(e):
                         raise
-                    await self._contain(e)
+                    self._contain(e)
             if woken.cancel_called:
                 self._breaker.woke()
 
     async def _attempt(self, woken: anyio.CancelScope) -> None:
         """Connect once and watch until the link is lost, then rest. Raise what is not expected of a host."""
+        await self._recover()
         try:
             if self._breaker.attempt == 1:
                 # A host that failed may never be back: what was asked for is settled without it.
@@ -79,18 +82,23 @@ class Watcher:
             await self._house.room.refuse(self._root, 0)
             await anyio.sleep(rest)
 
-    async def _contain(self, error: Exception) -> None:
-        """Report an exception that nobody expected, and rest before the host is tried again."""
+    def _contain(self, error: Exception) -> None:
+        """Report an exception that nobody expected. What there is to wait for is done by the next attempt."""
         self._house.host_failures.report(self._host.name, error, attempt=self._breaker.attempt)
-        why = described(error)
-        self._tally.stands(self._host.name, FAILED, why)
-        pause = self._breaker.failed(error)
+        self._failed = error, self._breaker.failed(error)
+        self._tally.stands(self._host.name, FAILED, described(error))
         self._breaker.is_news(FAILED)
+
+    async def _recover(self) -> None:
+        """After an exception that nobody expected: record it, and rest."""
+        if self._failed is None:
+            return
+        (error, pause), self._failed = self._failed, None
         if self._state != FAILED:
-            # What failed may have been the record.
+            self._state = FAILED
+            # What failed may have been the record: the rest is taken all the same.
             with self._house.host_failures.containing(self._host.name):
-                await self._record(FAILED, error=why)
-        self._state = FAILED
+                await self._record(FAILED, error=described(error))
         await self._rest(pause, error)
 
     async def _rest(self, pause: float, error: Exception) -> None:

@@ -1,0 +1,77 @@
+"""Small files on their way to staging: what waits for its turn there ends at once when it is cancelled."""
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import cast
+
+import anyio
+import pytest
+
+from harvestd.convention.artifacts import Kind
+from harvestd.convention.layout import Source
+from harvestd.convention.paths import LocalPath, RemotePath
+from harvestd.convention.plan import FetchFile, FetchGroup, Target
+from harvestd.convention.snapshot import Tree, TreeKind, Version
+from harvestd.harvest.collecting import Collecting
+from harvestd.harvest.house import House
+from harvestd.harvest.monitor import Silent
+from harvestd.harvest.publisher import Publisher
+from harvestd.harvest.troubles import Troubles
+from harvestd.inventory.provider import Host
+from harvestd.remote.box import ReadEvent, ReadRequest, Whole
+from harvestd.settings import Settings
+from harvestd.store.root import DataRoot
+from support.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+TREE = Tree("/data", "eval_runs", TreeKind.EVAL)
+HOSTS = 100
+LONG = 20.0
+"""Seconds for which others are at work on the disk."""
+
+
+class Reader:
+    """Sends every file that is asked for."""
+
+    @asynccontextmanager
+    async def reading(self, requests: Sequence[ReadRequest]) -> AsyncIterator[AsyncIterator[ReadEvent]]:
+        """Answer."""
+        yield self._answers(requests)
+
+    async def _answers(self, requests: Sequence[ReadRequest]) -> AsyncIterator[ReadEvent]:
+        for request in requests:
+            yield Whole(request, Version(1, 1), b"\0" * 32, b"x")
+
+
+async def test_what_waits_for_its_turn_at_the_disk_ends_at_once(tmp_path: Path) -> None:
+    """A hundred hosts wait with a batch each while others write: a cancellation does not wait for any of them."""
+    house = House.of(Settings.model_validate({"data_root": tmp_path}), Silent())
+    host = Host("static:gpu-a", "gpu-a", "192.0.2.1", "static")
+    others = [object() for _ in range(int(house.storing.total_tokens))]
+    source = Source(TREE, RemotePath(("leaf", "metrics.csv")), Version(1, 1))
+    file = FetchFile(source, Kind.METRICS, (Target(LocalPath(("e", "metrics.csv")), None),), "")
+    with DataRoot.open(tmp_path) as root:
+        collecting = Collecting(host, house, root, cast("Publisher", None), Troubles("gpu-a"))
+        for each in others:
+            house.storing.acquire_on_behalf_of_nowait(each)
+
+        async def be_done() -> None:
+            await anyio.sleep(LONG)
+            for each in others:
+                house.storing.release_on_behalf_of(each)
+
+        async with anyio.create_task_group() as working:
+            working.start_soon(be_done)
+            async with anyio.create_task_group() as tasks:
+                for _ in range(HOSTS):
+                    tasks.start_soon(collecting.fetch, [FetchGroup("/data/leaf", (file,))], Reader())
+                await until(lambda: house.storing.statistics().tasks_waiting == HOSTS)
+                began = time.monotonic()
+                tasks.cancel_scope.cancel()
+            took = time.monotonic() - began
+            working.cancel_scope.cancel()
+        assert took < LONG / 2
+        assert house.memory.has(house.memory.total)
