@@ -1,0 +1,112 @@
+"""A defect anywhere in the work on one host: an exception in each await of it, one after the other.
+
+The host's tasks are driven by `support.raising`: at every place in harvestd's code where one of them waits, an
+exception that nobody expects is raised once. After each the host fails, rests and begins again, until there is no new
+place.
+"""
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from harvestd.bulkhead import Bulkhead
+from harvestd.demo.content import RunSpec
+from harvestd.demo.eval_content import EvalSpec
+from harvestd.demo.writers import RunWriter, evals_of_run
+from harvestd.harvest.bell import Bell
+from harvestd.harvest.fleet import Fleet
+from harvestd.harvest.house import House
+from harvestd.harvest.tally import Tally
+from harvestd.harvest.watcher import Watcher
+from harvestd.store.root import DataRoot
+from support.house import Workstation
+from support.large_checkpoints import write_large_checkpoint
+from support.raising import Raising
+from support.waiting import events, until
+
+pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
+
+SUBJECT = "gpu-a"
+OTHERS = ("gpu-b", "gpu-c")
+PATIENCE = 120.0
+"""Seconds for one exception to be raised and reported, and for all files of the round to come."""
+PLACES = 60
+"""Awaits at least, in which an exception is raised."""
+ROUNDS_WITHOUT = 3
+"""Rounds in which nothing new was awaited, after which all was."""
+
+
+@pytest.fixture
+def raising(monkeypatch: pytest.MonkeyPatch) -> Raising:
+    """Raise in the tasks of the subject, and in nothing else, once the loop has it as its task factory."""
+    made = Raising()
+    watch, report = Watcher.run, Bulkhead.report
+
+    async def watched(self: Watcher) -> None:
+        made.subject.set(self._host.name == SUBJECT)
+        await watch(self)
+
+    def heard(self: Bulkhead, subject: str, error: Exception, **fields: object) -> None:
+        made.hear(error)
+        report(self, subject, error, **fields)
+
+    monkeypatch.setattr(Watcher, "run", watched)
+    monkeypatch.setattr(Bulkhead, "report", heard)
+    monkeypatch.setattr("harvestd.harvest.breaker._FIRST_PAUSE", 0.02)
+    monkeypatch.setattr("harvestd.harvest.breaker._LONGEST_PAUSE", 0.05)
+    return made
+
+
+@pytest.fixture
+def tallies(monkeypatch: pytest.MonkeyPatch) -> list[Tally]:
+    """Give what each fleet counts."""
+    made: list[Tally] = []
+    init = Fleet.__init__
+
+    def noted(self: Fleet, house: House, root: DataRoot, scan_now: Bell, tally: Tally) -> None:
+        init(self, house, root, scan_now, tally)
+        made.append(tally)
+
+    monkeypatch.setattr(Fleet, "__init__", noted)
+    return made
+
+
+def fresh_run(root: Path, number: int) -> RunWriter:
+    """Write a run with an eval; gives what writes more of it."""
+    writer = RunWriter(root, RunSpec(timestamp=f"2025-08-21_03-{number // 60:02}-{number % 60:02}"))
+    writer.start()
+    writer.log_until(2)
+    evals = evals_of_run(root, EvalSpec(writer.run, questions=2))
+    evals.write_config()
+    evals.evaluate(10)
+    return writer
+
+
+async def test_each_await_of_a_host_raises(workstation: Workstation, raising: Raising, tallies: list[Tally]) -> None:
+    """The host is back after each, all of it comes, and the other hosts never fail."""
+    subject = workstation.add_box(SUBJECT)
+    write_large_checkpoint(subject.root)
+    writers = [fresh_run(workstation.add_box(name).root, number) for number, name in enumerate(OTHERS)]
+    asyncio.get_running_loop().set_task_factory(raising.task)
+    async with workstation.running() as said:
+        quiet = number = 0
+        while quiet < ROUNDS_WITHOUT:
+            before = len(raising.told)
+            number += 1
+            # What is discovered, what grows and what is complete are different ways through the code.
+            writers.append(fresh_run(subject.root, 10 + number))
+            for writer in writers:
+                writer.log_step(2 + number)
+            for writer in writers:
+                await until(workstation.follows(writer), PATIENCE)
+            await until(lambda: raising.waiting is None, PATIENCE)
+            quiet = quiet + 1 if len(raising.told) == before else 0
+        failed = [each for each in said if each["event"] == "host.failed"]
+        assert len(raising.told) >= PLACES
+        assert {str(each["host"]) for each in failed} == {SUBJECT}
+        assert Counter(str(each["error"]) for each in events(said, "host.failed")).most_common(1)[0][1] == 1
+        assert tallies[0].of(SUBJECT).defects == len(failed)
+        assert not any(events(said, name, host=other) for name in ("host.lost", "host.failed") for other in OTHERS)
+    workstation.audit()
