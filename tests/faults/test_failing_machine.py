@@ -170,18 +170,18 @@ async def test_without_descriptors_the_daemon_backs_off(workstation: Workstation
 
 @pytest.mark.parametrize("limits", [(256, 4096), (256, 256)], ids=["soft", "hard"])
 async def test_many_small_files_need_few_descriptors(workstation: Workstation, limits: tuple[int, int]) -> None:
-    """Two hosts show 600 files each, and evals that belong to 80 experiments: no host is lost for want of descriptors.
+    """Two hosts show 300 files each, and evals that belong to 60 experiments: no host is lost for want of descriptors.
 
     The daemon raises its soft limit, and where the hard one is as low, it stages fewer files at a time.
     """
     boxes = [workstation.add_box(name) for name in ("gpu-a", "gpu-b")]
-    for number in range(80):
+    for number in range(60):
         write_run(boxes[number % 2].root, RunSpec(timestamp=f"2025-08-22_{3 + number // 60:02}-{number % 60:02}-43"))
     for box, run in zip(boxes, (RUN, OTHER), strict=True):
         write_run(box.root, run)
         evals = evals_of_run(box.root, EvalSpec(run, questions=2))
         evals.write_config()
-        for step in range(200):
+        for step in range(100):
             evals.evaluate(step)
     base = base_evals(boxes[0].root, EvalSpec(RUN, questions=2))
     base.write_config()
@@ -191,7 +191,7 @@ async def test_many_small_files_need_few_descriptors(workstation: Workstation, l
         resource.prlimit(process.pid, resource.RLIMIT_NOFILE, limits)
         fired(26)
         # Each experiment has its own copy of the base model's.
-        await until(lambda: len(list(workstation.data.rglob("run_meta.json"))) == 2 * 200 + 82, seconds=120)
+        await until(lambda: len(list(workstation.data.rglob("run_meta.json"))) == 2 * 100 + 62, seconds=120)
         assert not told(workstation, "host.lost")
         assert not told(workstation, "host.failed")
         process.send_signal(signal.SIGTERM)
