@@ -128,10 +128,10 @@ async def test_what_moved_before_a_defect_is_recorded_by_the_next_connection(roo
             raise KeyError("a defect")
 
         with failpoints.armed("publish.renamed_all", fail), pytest.raises(KeyError):
-            await Publisher(host, cast("House", house), root, {}).publish([group(root, "a", "b")])
+            await Publisher(host, cast("House", house), root, Refusals()).publish([group(root, "a", "b")])
         assert on_record(catalogue) == {}
         assert len(await catalogue.intents()) == 1
-        await Publisher(host, cast("House", house), root, {}).publish([group(root, "c")])
+        await Publisher(host, cast("House", house), root, Refusals()).publish([group(root, "c")])
         assert on_record(catalogue) == hashes(root)
         assert len(hashes(root)) == 3
         assert await catalogue.intents() == []
