@@ -123,21 +123,18 @@ def it_waits_for_a_command(scene: Scene) -> None:
     machine = scene.machine
     machine.say("systemctl stop harvestd")
     hold = (
-        "import sys; from pathlib import Path; from harvestd.store.lock import DataRootLock; "
+        "import sys, time; from pathlib import Path; from harvestd.store.lock import DataRootLock; "
         "from harvestd.store.root import DataRoot; root = DataRoot.open(Path(sys.argv[1])); "
-        "lock = DataRootLock.take(root); print('held', flush=True); sys.stdin.read()"
+        "lock = DataRootLock.take(root); print('held', flush=True); time.sleep(600)"
     )
-    machine.say("mkfifo /run/hold && chown harvestd /run/hold")
     python = HARVESTD.replace("bin/harvestd", "bin/python")
-    machine.say(
-        f"(runuser -u harvestd -- {python} -c {quoted(hold)} /{DATA} </run/hold >/run/held 2>&1 &) ; "
-        "(sleep 600 >/run/hold & echo $! >/run/holder)"
-    )
-    until(lambda: "held" in machine.run("cat /run/held").stdout, "the command holds the data root")
+    machine.say(f"systemd-run --quiet --unit=held --property=User=harvestd {python} -c {quoted(hold)} /{DATA}")
+    journal_of_it = "journalctl --unit=held --output=cat --no-pager"
+    until(lambda: "held" in machine.say(journal_of_it).splitlines(), "the command holds the data root")
     machine.say("systemctl start --no-block harvestd")
     until(lambda: said(scene, "service.waiting"), "service.waiting")
     expect(machine.show("ActiveState"), "activating")
-    machine.say("kill $(cat /run/holder)")
+    machine.say("systemctl stop held")
     until(lambda: machine.show("ActiveState") == "active", "it is active")
     expect(machine.show("NRestarts"), "0")
 

@@ -6,6 +6,7 @@ import click
 
 from harvestd.catalogue import reading
 from harvestd.cli import explaining, overview, showing, suggesting
+from harvestd.cli.condition import condition_of
 from harvestd.cli.ending import tell_warning
 from harvestd.cli.flags import Flags, with_flags, with_json
 from harvestd.cli.loading import settings_of
@@ -34,8 +35,8 @@ Exit codes: 0, 7 no daemon runs: what is shown is what the catalogue knows.
 --watch on a terminal ends with 0, by Ctrl-C or SIGTERM.
 
 \b
---json: daemon {running, pid}, data_root, experiments, files, bytes,
-  requests_outstanding, hosts[] as of `hosts`, runs[] as of `runs`
+--json: daemon {running, pid, answers, paused, stuck}, data_root,
+  experiments, files, bytes, requests_outstanding, hosts[] as of `hosts`, runs[] as of `runs`
 """
 _HOSTS = f"""\b
 Exit codes: 0, 4 unknown host.
@@ -76,13 +77,15 @@ left_out[] {{host, from, bytes, entries, reason, gone_at}}, files[]:
 def status(flags: Flags, *, watch: bool, as_json: bool) -> ExitCode:
     """Show how hosts and runs stand."""
     settings = settings_of(flags)
-    console = console_on(sys.stdout) if watch and not as_json else None
+    # rich takes a pipe for a terminal where a variable asks for colours; a screen that is drawn anew is for none.
+    console = console_on(sys.stdout) if watch and not as_json and sys.stdout.isatty() else None
     if console is not None and not console.is_dumb_terminal:
         from harvestd.cli import watching  # noqa: PLC0415  (rich: only a terminal needs it)
 
         watching.watch(settings, console)
         return ExitCode.OK
     daemon = watcher_of(settings)
+    condition = condition_of(settings, daemon)
     with reading.questions(settings.state) as connection:
         hosts = overview.hosts(connection, settings)
         runs = reading.runs(connection)
@@ -99,7 +102,12 @@ def status(flags: Flags, *, watch: bool, as_json: bool) -> ExitCode:
     if as_json:
         print_json(
             {
-                "daemon": daemon_document(daemon),
+                "daemon": {
+                    **daemon_document(daemon),
+                    "answers": condition.answers,
+                    "paused": condition.paused,
+                    "stuck": condition.stuck,
+                },
                 "data_root": str(settings.data_root),
                 "hosts": [overview.host_document(host, watched=overview.is_watched(host, daemon)) for host in hosts],
                 "runs": overview.run_documents(runs, experiments, standings),
@@ -113,6 +121,8 @@ def status(flags: Flags, *, watch: bool, as_json: bool) -> ExitCode:
         page = Page()
         if daemon is not None:
             page.line(f"The daemon is process {daemon.pid}." if daemon.pid else "The daemon starts at this moment.")
+            if condition.trouble:
+                page.line(condition.trouble, "yellow")
         page.heading("hosts" if hosts else "no hosts")
         rows = [overview.host_row(host, watched=overview.is_watched(host, daemon)) for host in hosts]
         page.table(overview.HOSTS, rows)

@@ -19,6 +19,8 @@ from harvestd.store.sockets import short_path
 _PATIENCE: Final = 5.0
 _SILENCE: Final = 40.0
 """Seconds without a sign of life on a stream; the daemon gives one every fifteen."""
+_ANSWER: Final = 10.0
+"""Seconds for an answer that is no stream; longer than the daemon's loop is ever held."""
 _LARGEST: Final = 64 * 1024 * 1024
 
 
@@ -29,8 +31,10 @@ class Absent(Exception):
 class DaemonClient:
     """Speaks with the daemon that works on the data root of `settings`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, patience: float = _ANSWER) -> None:
+        """`patience`: seconds for each answer that is no stream."""
         self._settings = settings
+        self._patience = patience
 
     def state(self) -> dict[str, Any]:
         """Give the state document; its keys stand in `api/README.md`."""
@@ -50,13 +54,14 @@ class DaemonClient:
         asked: dict[str, str] = {**filters, "follow": "1" if follow else "0"}
         if since is not None:
             asked["since"] = str(since)
-        with self._connected() as client, client.stream("GET", "/v1/events", params=asked) as answer:
+        silence = _SILENCE if follow else self._patience
+        with self._connected(silence) as client, client.stream("GET", "/v1/events", params=asked) as answer:
             if answer.status_code != httpx.codes.OK:
                 raise Absent(f"the daemon answers {answer.status_code}")
             yield from _events(answer.iter_lines())
 
     @contextmanager
-    def _connected(self) -> Iterator[httpx.Client]:
+    def _connected(self, silence: float | None = None) -> Iterator[httpx.Client]:
         try:
             with (
                 short_path(socket_path(self._settings)) as path,
@@ -64,7 +69,7 @@ class DaemonClient:
                 httpx.Client(
                     transport=httpx.HTTPTransport(uds=path),
                     base_url="http://harvestd",
-                    timeout=httpx.Timeout(_PATIENCE, read=_SILENCE),
+                    timeout=httpx.Timeout(_PATIENCE, read=silence or self._patience),
                     trust_env=False,
                 ) as client,
             ):

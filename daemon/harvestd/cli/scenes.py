@@ -123,6 +123,8 @@ class _Catalogue:
         connected = sum(host.state == "connected" for host in hosts)
         who = f"process {daemon.pid}" if daemon.pid else "starts at this moment"
         said = f"harvestd: {who}, {connected} of {len(hosts)} hosts connected"
+        if not self._settings.api.socket:
+            return Styled(said, "bold")
         return Styled(f"{said} by the catalogue; the daemon does not answer now", "yellow")
 
 

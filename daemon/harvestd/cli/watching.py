@@ -1,25 +1,36 @@
 """The loop of `harvestd status --watch`: draws the scene anew where it changed, until Ctrl-C or SIGTERM ends it.
 
 Drawn over what stood there, in one piece and without clearing the screen, about twice a second. Signals are taken one
-at a time between two drawings, so that none can end the process with half a screen or a hidden cursor.
+at a time between two drawings, so that none can end the process with half a screen or a hidden cursor. A thread asks
+for the scenes meanwhile: a daemon that hangs holds up neither drawing nor signals.
 """
 
 import signal
 import termios
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from msgspec.structs import replace
 from rich.console import Console
 from rich.live import Live
 from rich.segment import Segment
 
+from harvestd.cli.quantities import duration
+from harvestd.cli.scene import Scene
 from harvestd.cli.scenes import Scenes
 from harvestd.cli.screen import drawn
+from harvestd.cli.tables import Styled
 from harvestd.settings import Settings
 
 _EVERY: Final = 0.5
 """Seconds between two drawings."""
+_LATE: Final = 5.0
+"""Seconds after which a scene is shown as an old one."""
+_FIRST: Final = 1.0
+"""Seconds to wait for the first scene before anything is drawn."""
 _ENDING: Final = frozenset({signal.SIGINT, signal.SIGTERM})
 _TAKEN: Final = _ENDING | {signal.SIGWINCH}
 _LOCAL_MODES: Final = 3
@@ -28,9 +39,9 @@ _LOCAL_MODES: Final = 3
 
 def watch(settings: Settings, console: Console) -> None:
     """Show how hosts stand on `console` until a signal asks to end; leaves the last scene and the cursor below it."""
-    scenes = Scenes(settings)
     with (
         _signals_wait(),
+        _asked_beside(Scenes(settings)) as newest,
         _typing_hidden(console.file.fileno()),
         Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as live,
     ):
@@ -41,7 +52,7 @@ def watch(settings: Settings, console: Console) -> None:
                 # What stands there was wrapped for another width: no cursor finds its beginning any more.
                 size = console.size
                 console.clear()
-            scene = drawn(scenes.now(), console)
+            scene = drawn(newest.scene(), console)
             lines = console.render_lines(scene)
             if lines != shown:
                 shown = lines
@@ -49,6 +60,58 @@ def watch(settings: Settings, console: Console) -> None:
             took = signal.sigtimedwait(_TAKEN, _EVERY)
             if took is not None and took.si_signo in _ENDING:
                 return
+
+
+class _Newest:
+    """The newest scene that the thread has brought."""
+
+    def __init__(self, scenes: Scenes) -> None:
+        self._scenes = scenes
+        self._scene = Scene(Styled("asking the daemon", "dim"))
+        self._asked_at = time.monotonic()
+        """When the question began that is not answered yet."""
+        self._bug: Exception | None = None
+        self._is_first = threading.Event()
+        self._is_over = threading.Event()
+
+    def scene(self) -> Scene:
+        """Return the newest scene; its head says so where the next one is late. Raises what ended the thread."""
+        self._is_first.wait(_FIRST)
+        if self._bug is not None:
+            raise self._bug
+        waiting = time.monotonic() - self._asked_at
+        if waiting < _LATE:
+            return self._scene
+        late = Styled(f"STUCK: the daemon gives no answer for {duration(waiting)}; this was seen last", "red")
+        return replace(self._scene, head=late)
+
+    def run(self) -> None:
+        """Ask again and again, until `stop`."""
+        try:
+            while not self._is_over.is_set():
+                self._asked_at = time.monotonic()
+                self._scene = self._scenes.now()
+                self._is_first.set()
+                self._asked_at = time.monotonic()
+                self._is_over.wait(_EVERY)
+        except Exception as bug:  # noqa: BLE001  (raised again where it is seen)
+            self._bug = bug
+            self._is_first.set()
+
+    def stop(self) -> None:
+        """Ask no more; a question under way is not waited for."""
+        self._is_over.set()
+
+
+@contextmanager
+def _asked_beside(scenes: Scenes) -> Iterator[_Newest]:
+    """Ask for scenes in a thread for the body. It blocks signals as its creator does, and ends with the process."""
+    newest = _Newest(scenes)
+    threading.Thread(target=newest.run, daemon=True, name="scenes").start()
+    try:
+        yield newest
+    finally:
+        newest.stop()
 
 
 @contextmanager
