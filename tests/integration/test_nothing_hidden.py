@@ -6,15 +6,17 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 import pytest
+from msgspec.structs import replace
 
 from harvestd.convention.verdict import Answer, LossKind, ReasonKind, Verdict
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
 from harvestd.errors import ExitCode
+from support.account import Account
 from support.command import harvestd_command
 from support.house import Workstation
-from support.judging import Told, Watch, comes_true, watching
+from support.judging import NOBODY, Told, Watch, comes_true, watching
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
@@ -122,6 +124,17 @@ async def test_a_run_behind_a_link_is_never_plain_safe(workstation: Workstation,
         elsewhere.rename(tmp_path / "away")
         assert named(await watch.asked()) == {f"{link} -> {elsewhere}, which is not there now": None}
     workstation.audit()
+
+
+async def test_what_lies_on_another_disk_than_its_root_survives_nowhere(account: Account, told: Told) -> None:
+    """A link leads from storage that two hosts show to a disk of the one: what is lost there is lost with it."""
+    finished(account.root).checkpoint(2)
+    account.rent("a" * 32, "gpu-a", "127.0.0.2")
+    account.rent("b" * 32, "gpu-b", "127.0.0.3")
+    told.all = replace(NOBODY, devices={str(account.root): account.root.stat().st_dev + 1})
+    async with watching(account.workstation.settings(**account.sections(), verdict=SOON)) as watch:
+        await comes_true(judged(watch, Answer.SAFE_EXCEPT, L.CHECKPOINTS))
+        assert not (await watch.asked()).survives
 
 
 async def test_a_link_to_the_newest_checkpoint_is_made_however_it_is_written(workstation: Workstation) -> None:

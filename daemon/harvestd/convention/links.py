@@ -95,6 +95,12 @@ def links_out(survey: Survey, listings: Sequence[Listing]) -> tuple[SymbolicLink
     return tuple(found)
 
 
+def leads_elsewhere(listings: Iterable[Listing], roots: Mapping[str, int]) -> bool:
+    """Return whether a tree is on another device than its root, where both are known; `roots`: devices by root."""
+    present = (each for each in listings if each.device and roots.get(each.tree.root))
+    return any(each.device != roots[each.tree.root] for each in present)
+
+
 def _links_of(survey: Survey) -> Iterator[SymbolicLink]:
     yield from survey.links
     for run in survey.runs:

@@ -16,7 +16,7 @@ from harvestd.convention.accounting import not_here, storages_of
 from harvestd.convention.artifacts import GROWING
 from harvestd.convention.evidence import Damaged, Evidence, Look, RunState, run_state
 from harvestd.convention.layout import RunDir, Survey
-from harvestd.convention.links import links_out
+from harvestd.convention.links import leads_elsewhere, links_out
 from harvestd.convention.lives import Life
 from harvestd.convention.losing import link_losses, losses_of
 from harvestd.convention.plan import Plan
@@ -51,6 +51,8 @@ class Gathering:
         self._looking = looking
         self._storage = house.storage_of(host)
         self._devices: dict[str, int] | None = None
+        self._root_devices: Mapping[str, int] = {}
+        """By root: the device that it was on when the host was asked last."""
 
     async def cheap(self, plan: Plan, transfers: int) -> Evidence:
         """Give what the last look alone tells; nothing can be safe by that."""
@@ -65,6 +67,7 @@ class Gathering:
         rules = house.settings.verdict
         circumstances = await self._box.circumstances(max(_LATELY, rules.idle_for))
         circumstances = circumstances.without(rules.ignore_programs)
+        self._root_devices = circumstances.devices
         life = await self._looking.life()
         damaged = await self._damaged()
         await look()
@@ -103,7 +106,7 @@ class Gathering:
         seen, snapshot = self._last()
         settings = self._house.settings
         runs = [(run, self._state(run, life, hoping)) for run in seen.runs if run.config is not None]
-        through = self._through(seen)
+        through = self._through(seen, snapshot)
         others = [run for run, state in runs if state.elsewhere] if through else []
         return Evidence(
             connected=True,
@@ -156,12 +159,16 @@ class Gathering:
         without = [(run.tree, run.path) for run in others]
         return max(stillness.began, self._looking.sightings.unchanged_since(time.monotonic(), without))
 
-    def _through(self, seen: Survey) -> str | None:
-        """Give another connected host that shows all of this on the same storage, which outlives both."""
+    def _through(self, seen: Survey, snapshot: Snapshot) -> str | None:
+        """Return another connected host that shows all of this on the same storage, which outlives both.
+
+        What no run and no eval proves to be shown there is not, nor is a tree that leads to another device than its
+        root's: a link may lead from the storage to a disk of the host's own.
+        """
         storage, house = self._host.storage, self._house
-        if storage is None:
-            return None
         own = _places(seen)
+        if storage is None or not own or leads_elsewhere(snapshot.listings, self._root_devices):
+            return None
         for identity, outlook in sorted(house.outlooks.items()):
             other = outlook.host
             connected = identity in house.boxes.get(storage, {}) and other.name not in house.ending

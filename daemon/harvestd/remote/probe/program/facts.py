@@ -104,6 +104,7 @@ class Facts:
     def __init__(self, output: Output) -> None:
         self.output = output
         self.looking: list[threading.Thread] = []
+        self.resolving: list[threading.Thread] = []
         self.kept: dict[tuple[int, int], float] = {}
 
     def answer(self, request: "dict[str, Any]") -> None:
@@ -115,7 +116,7 @@ class Facts:
         if asked == "circumstances":
             facts = globals()["circumstances_within"](request, self.looking, self.kept, self.output)
         elif asked == "links":
-            facts = globals()["links_within"](request, self.looking)
+            facts = globals()["links_within"](request, self.resolving)
         elif asked == "processes":
             facts = {"processes": gpu_processes(self.output.progress)}
         else:

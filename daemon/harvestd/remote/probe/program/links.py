@@ -54,10 +54,10 @@ def total_below(place: bytes) -> int:
         os.close(above)
 
 
-def links_within(request: "dict[str, Any]", looking: "list[threading.Thread]") -> "dict[str, Any]":
+def links_within(request: "dict[str, Any]", resolving: "list[threading.Thread]") -> "dict[str, Any]":
     """Resolve the links that were asked for, in a thread of its own; where a file system holds that one, none is told.
 
-    `looking` keeps it: while it hangs no other is started.
+    `resolving` keeps it: while it hangs no other is started, and no other question waits for it.
     """
     told: list[list[Any]] = []
 
@@ -67,9 +67,9 @@ def links_within(request: "dict[str, Any]", looking: "list[threading.Thread]") -
         links = [(trees[tree], to_raw(path)) for tree, path in request["links"]]
         told.append([link_target(os.path.join(above, path), trees, until) for above, path in links])
 
-    looking[:] = [thread for thread in looking if thread.is_alive()]
-    if not looking:
-        looking.append(threading.Thread(target=resolve, daemon=True))
-        looking[0].start()
-        looking[0].join(ALL_LINK_SECONDS)
+    resolving[:] = [thread for thread in resolving if thread.is_alive()]
+    if not resolving:
+        resolving.append(threading.Thread(target=resolve, daemon=True))
+        resolving[0].start()
+        resolving[0].join(ALL_LINK_SECONDS)
     return {"links": told[0] if told else [None for _ in request["links"]]}
