@@ -17,7 +17,7 @@ from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
 from harvestd.harvest import reports
 from harvestd.report import copies, eval_memory, pictures
-from harvestd.report.evals import EvalFigures, figures_of
+from harvestd.report.eval_memory import Figures, figures_of
 from support.command import harvestd_command
 from support.house import Workstation
 from support.waiting import events, until
@@ -34,6 +34,7 @@ NOTE = b"# Mine\r\n\xff"
 def _stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let scripts stand in that need no matplotlib, and that can be made to fail."""
     monkeypatch.setattr(copies, "SOURCE", SCRIPTS)
+    monkeypatch.setattr(copies, "SHARED_NAMES", ())
     monkeypatch.setattr(pictures, "can_draw", lambda: True)
 
 
@@ -157,6 +158,7 @@ async def test_without_matplotlib_the_rest_is_made(
 
 async def test_the_daemon_follows(workstation: Workstation, writer: RunWriter, monkeypatch: pytest.MonkeyPatch) -> None:
     """The report of a run that goes on is made again with its new lines, picture and all."""
+    monkeypatch.setattr(reports, "EVERY", 0.0)
     monkeypatch.setattr(reports, "_QUIET", 0.0)
     monkeypatch.setattr(reports, "_REST", 0.0)
     monkeypatch.setattr(reports, "_LOOK", 0.05)
@@ -166,7 +168,6 @@ async def test_the_daemon_follows(workstation: Workstation, writer: RunWriter, m
         picture = (home / "analysis" / "shade.png").read_bytes()
         writer.log_until(8)
         await until(workstation.has(writer.train_log, RUN.name, "logs", "train_log.jsonl"))
-        monkeypatch.setattr(reports, "EVERY", 0.0)
         await until(lambda: (home / "analysis" / "shade.png").read_bytes() != picture)
         await until(lambda: "step 8 of 12" in (home / "README.md").read_text())
         assert not events(said, "report.failed")
@@ -206,7 +207,9 @@ async def test_a_script_that_fails_is_told_once(
         (home / "trouble").write_text("environment")
         writer.log_until(5)
         await until(lambda: len(events(said, "report.failed")) == 2)
-        assert "LAMBDA" not in str(events(said, "report.failed")[1]["error"])
+        surroundings = str(events(said, "report.failed")[1]["error"])
+        assert "LAMBDA" not in surroundings
+        assert "MPLCONFIGDIR" in surroundings
 
 
 @pytest.mark.parametrize("by", ["the end", "its deadline"])
@@ -306,9 +309,9 @@ async def test_a_box_can_not_make_a_report_dear(
     rows: list[int] = []
     real = figures_of
 
-    def counted(place: str, metrics: bytes, meta: Callable[[], bytes]) -> EvalFigures | None:
-        found = real(place, metrics, meta)
-        rows.append(found.questions if found else 0)
+    def counted(metrics: bytes, meta: Callable[[], bytes]) -> Figures:
+        found = real(metrics, meta)
+        rows.append(found.means["pass@1"].n if found.means else 0)
         return found
 
     monkeypatch.setattr(eval_memory, "figures_of", counted)

@@ -137,6 +137,8 @@ SCRIPTS = (
     "experiment",
     "lines",
     "panels",
+    "eval_names",
+    "log_rows",
 )
 OWN = {f"{home}/{name}" for home in (HOME, OTHER_HOME, DEAD_HOME) for name in ("manifest.json", "README.md")}
 OWN |= {f"{home}/analysis/{name}.py" for home in (HOME, OTHER_HOME, DEAD_HOME) for name in SCRIPTS}

@@ -13,12 +13,13 @@ from typing import NamedTuple
 
 import pytest
 
-import harvestd.report
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec, Step
 from harvestd.demo.writers import BatchEvalWriter, RunWriter, base_evals, evals_of_run
+from harvestd.report import copies
 
-SCRIPTS = Path(harvestd.report.__file__).parent / "scripts"
+SCRIPTS = copies.scripts()
+"""What is copied beside an experiment, by name."""
 PICTURES = {
     "complete_pass_plot": "complete_gns_training_progress.png",
     "detailed_passk_analysis": "detailed_passk_progress.png",
@@ -52,7 +53,9 @@ class Analysed:
         self.directory = home / name
         self._box = home / "box"
         self.analysis = self.directory / "analysis"
-        shutil.copytree(SCRIPTS, self.analysis, ignore=shutil.ignore_patterns("__pycache__"))
+        self.analysis.mkdir(parents=True)
+        for script, content in SCRIPTS.items():
+            (self.analysis / script).write_bytes(content)
 
     def train(self, run: RunSpec, until: int, *, finished: bool = False) -> None:
         """File a training run that has logged `until`."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from harvestd.convention.accounting import not_here
-from harvestd.convention.artifacts import DATASETS
 from harvestd.convention.circumstances import Circumstances, Outside
+from harvestd.convention.eval_names import DATASETS
 from harvestd.convention.evidence import Damaged, Evidence, Look, run_state
 from harvestd.convention.judging import judge
 from harvestd.convention.links import LinkTarget, links_out

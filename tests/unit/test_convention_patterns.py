@@ -2,7 +2,7 @@
 
 import pytest
 
-from harvestd.convention.artifacts import DATASETS
+from harvestd.convention.eval_names import DATASETS
 from harvestd.convention.patterns import (
     EvalStep,
     EventsName,

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -67,7 +68,7 @@ class Scene:
     @property
     def settings(self) -> SimpleNamespace:
         """Say that pictures are wanted."""
-        return SimpleNamespace(report=SimpleNamespace(pictures=True))
+        return SimpleNamespace(report=SimpleNamespace(pictures=True), state=Path("/state"))
 
     @property
     def left_out(self) -> "Scene":
@@ -99,7 +100,7 @@ class Scene:
         self.written.append((known.experiment.id, self.now - START))
         return Written(Marks(), "other", Placed(), changed=True)
 
-    async def draw(self, _root: object, known: Known, _placed: object) -> Drawing:
+    async def draw(self, _root: object, known: Known, _placed: object, _cache: object) -> Drawing:
         """Stand in for drawing, which takes four seconds."""
         self.drawn.append((known.experiment.id, self.now - START))
         self.now += 4.0

@@ -12,11 +12,11 @@ from harvestd.convention.paths import LocalPath, RemotePath
 from harvestd.convention.records import FileRecord
 from harvestd.convention.snapshot import Tree, TreeKind, Version
 from harvestd.report.eval_memory import Evals
-from harvestd.report.evals import EvalFigures
+from harvestd.report.scripts.evals import Eval
 from harvestd.store.root import DataRoot
 
 TREE = Tree("/data", "eval_runs", TreeKind.EVAL)
-LEAF = ("run_2025-08-20_03-31-43_gsm8k", "step_20_gsm8k", "temp1_p1_r8")
+LEAF = ("experiment", "eval_results", "run_2025-08-20_03-31-43_gsm8k", "step_20_gsm8k", "temp1_p1_r8")
 KINDS = {"metrics.csv": Kind.METRICS, "run_meta.json": Kind.RUN_META}
 METRICS = b"pass@1\n1\n0\n"
 META = b'{"decoding_cfg": {"temperature": 0.5}}'
@@ -54,10 +54,10 @@ def put(data: Path, files: Sequence[tuple[Source, bytes, str]]) -> None:
         path.write_bytes(content)
 
 
-def figures(evals: Evals, data: Path, files: Sequence[tuple[Source, bytes, str]]) -> EvalFigures | None:
+def figures(evals: Evals, data: Path, files: Sequence[tuple[Source, bytes, str]]) -> Eval | None:
     """Give what the one eval came to."""
     with DataRoot.open(data) as root:
-        found = list(evals.of(root, recorded(files)))
+        found = evals.of(root, recorded(files), None).evals
     return found[0] if found else None
 
 
@@ -70,7 +70,7 @@ def test_what_arrived_is_not_read_again(tmp_path: Path) -> None:
     evals.arrived(files)
     found = figures(evals, tmp_path, files)
     assert found is not None
-    assert (found.questions, found.passes) == (2, {1: 0.5})
+    assert (found.n, found.means["pass@1"].value) == (2, 0.5)
     assert found.setting.temperature == pytest.approx(0.5)
 
 
@@ -118,6 +118,6 @@ def test_a_long_one_does_not_hold_up_its_publication(tmp_path: Path) -> None:
     put(tmp_path, files)
     found = figures(evals, tmp_path, files)
     assert found is not None
-    assert found.questions == 40_000
+    assert found.n == 40_000
     tmp_path.joinpath(*files[0][0].path).unlink()
     assert figures(evals, tmp_path, files) == found

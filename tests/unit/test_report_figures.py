@@ -5,12 +5,12 @@ import math
 from pathlib import Path
 
 import pytest
-from evals import Eval, Setting, read_evals, read_means
-from experiment import Series, configured, number, plain, read_experiment, read_log, whole
-from lines import lines_of
 
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
+from harvestd.report.scripts.evals import Eval, Setting, read_evals, read_means
+from harvestd.report.scripts.experiment import Series, configured, number, plain, read_experiment, read_log, whole
+from harvestd.report.scripts.lines import lines_of
 from support.analysed import Analysed
 
 RUN = RunSpec()

@@ -13,13 +13,14 @@ from harvestd.convention.naming import ExperimentName, Part
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
 from harvestd.convention.snapshot import Version
-from harvestd.report import evals, training
-from harvestd.report.evals import EvalFigures, Setting
+from harvestd.report import training
+from harvestd.report.eval_memory import EvalsHere
 from harvestd.report.facts import Facts
 from harvestd.report.known import Known
 from harvestd.report.markdown import cell, code
 from harvestd.report.notes import Marks, marks_in, with_part
 from harvestd.report.readme import rendered
+from harvestd.report.scripts.evals import Eval, Mean, Setting, means_of
 from harvestd.report.training import TrainingFigures
 
 NAME = ExperimentName(
@@ -107,9 +108,10 @@ python analysis/training_analysis.py
 """
 
 
-def evaluated(step: str, first: float, last: float) -> EvalFigures:
+def evaluated(step: str, at: int, first: float, last: float) -> Eval:
     """Give an eval with these means of pass@1 and pass@8."""
-    return EvalFigures(SETTING, step, 1319, {1: first, 8: last})
+    place = ("base_eval",) if step == "base" else ("eval_results", "run_2025-08-20_03-31-43_gsm8k_r1_template")
+    return Eval(place, step, at, SETTING, {"pass@1": Mean(first, 0.01, 1319), "pass@8": Mean(last, 0.01, 1319)})
 
 
 def known(**changes: object) -> Known:
@@ -145,11 +147,13 @@ def test_a_finished_run_is_told_whole() -> None:
     """What, when, where, on what, best and last figures, what is here, what is not and why, and how to draw again."""
     facts = Facts(
         known=known(),
-        evals=(
-            evaluated("final", 0.5, 0.81),
-            evaluated("40", 0.55, 0.8),
-            evaluated("base", 0.3, 0.6),
-            evaluated("8", 0.4, 0.7),
+        evals=EvalsHere(
+            (
+                evaluated("final", 64, 0.5, 0.81),
+                evaluated("40", 40, 0.55, 0.8),
+                evaluated("base", 0, 0.3, 0.6),
+                evaluated("8", 8, 0.4, 0.7),
+            )
         ),
         training=TrainingFigures(1, 64, {"loss": (-0.0123, 64), "r_mean": (0.71, 64)}),
         logged_at=1755675103 * 10**9,
@@ -172,10 +176,17 @@ def test_a_run_without_anything_yet_is_told_too() -> None:
 def test_hostile_text_stays_text() -> None:
     """No name or reason makes HTML, a link, a cell, a line, a control character or the end of the generated part."""
     entry = LeftOut(f"/x/{HOSTILE}", 1, 1, HOSTILE)
+    hostile = Setting(HOSTILE, None, None, None, None)
     run = RunRecord("r", "fs", f"/{HOSTILE}", HOSTILE, HOSTILE, ConfigFacts(HOSTILE, dataset=HOSTILE), Version(1, 1))
     facts = Facts(
         known=known(runs=(run,), left_out=((HOSTILE, entry),)),
-        evals=(EvalFigures(Setting(HOSTILE), HOSTILE, 1, {1: 0.5}),),
+        evals=EvalsHere(
+            (
+                Eval((HOSTILE, HOSTILE), HOSTILE, 1, hostile, {"pass@1": Mean(0.5, 0.1, 1)}),
+                Eval((HOSTILE, "x"), HOSTILE, 1, hostile, {"pass@1": Mean(0.5, 0.1, 1)}),
+                Eval((HOSTILE,), HOSTILE, None, hostile, {"pass@1": Mean(0.5, 0.1, 1)}),
+            )
+        ),
     )
     text = rendered(facts)
     assert not re.search(r"[\x00-\x09\x0b-\x1f\u202e]", text)
@@ -183,9 +194,9 @@ def test_hostile_text_stays_text() -> None:
     tokens = MarkdownIt("commonmark").enable("table").parse(text)
     kinds = Counter(one.type for token in tokens for one in [token, *(token.children or ())])
     assert not {kind for kind in kinds if kind.startswith(("html", "link", "image"))}
-    assert kinds["table_open"] == 4
+    assert kinds["table_open"] == 5
     shown = [one.content for token in tokens for one in token.children or () if one.type == "code_inline"]
-    assert sum("<script>|" in content for content in shown) == 7
+    assert sum("<script>|" in content for content in shown) == 11
 
 
 @pytest.mark.parametrize(
@@ -236,26 +247,10 @@ def test_a_readme_of_a_person_gets_the_part_at_its_end_once() -> None:
     assert b"one" not in second
 
 
-def test_evals_are_read_and_put_together() -> None:
-    """Means come from the pass columns alone, whatever else stands there; unlike settings are never one line."""
-    metrics = b"q_idx,pass_rate,pass@1,pass@8\n0,0.5,0,1\n1,nan,1,1\n2,9,nan,7\n"
-    meta = b'{"step":20,"subset_frac":0.01,"decoding_cfg":{"temperature":0.7,"top_p":1.0,"num_return_sequences":8}}'
-    leaf = "/e/run_2025-08-20_03-31-43_gsm8k/q_gsm8k_finetuned/step_20_gsm8k/temp0.7_p1.0_r8/metrics.csv"
-    found = evals.figures_of(leaf, metrics, lambda: meta)
-    assert found == EvalFigures(Setting("gsm8k", 0.7, 1.0, 8, 0.01), "20", 3, {1: 0.5, 8: 1.0})
-    whole = evals.figures_of(leaf.replace("20_gsm8k", "final_gsm8k"), metrics, lambda: b'{"subset_frac":1}')
-    assert whole is not None
-    assert whole.step == "final"
-    assert whole.setting == Setting("gsm8k", 0.7, 1.0, 8, 1.0)
-    batch = evals.figures_of("/e/run_2025-08-20_03-31-43_math/results/step_5/metrics.csv", metrics, lambda: b"")
-    assert batch is not None
-    assert (batch.step, batch.setting) == ("5", Setting("math"))
-    base = evals.figures_of(
-        "/e/q_gsm8k_finetuned/step_base_full_gsm8k/temp0.7_p1.0_r8/metrics.csv", metrics, lambda: meta
-    )
-    assert base is not None
-    lines = evals.lines_of([whole, batch, found, base])
-    assert [[each.step for each in line.evals] for line in lines] == [["base", "20"], ["final"], ["5"]]
+def test_evals_that_are_too_many_are_counted() -> None:
+    """What a README can't afford to read is said, not dropped."""
+    assert "3 more evals of this experiment are here" in rendered(Facts(known(), evals=EvalsHere(uncounted=3)))
+    assert "not counted" not in rendered(Facts(known()))
 
 
 @pytest.mark.parametrize(
@@ -263,7 +258,7 @@ def test_evals_are_read_and_put_together() -> None:
 )
 def test_metrics_that_say_nothing_are_no_eval(metrics: bytes) -> None:
     """What holds no number between 0 and 1 in a pass column is left out, whatever it is."""
-    assert evals.figures_of("/step_1_math/temp1_p1_r8/metrics.csv", metrics, lambda: b"[[") is None
+    assert means_of(metrics.decode("utf-8", "replace")) == {}
 
 
 def test_a_training_log_is_read_at_its_ends() -> None:

@@ -76,7 +76,7 @@ async def _make(settings: Settings, known: Known) -> tuple[Written, Drawing | No
             written = await anyio.to_thread.run_sync(making.write, root, known, reader)
             if not pictures.can_draw():
                 return written, None
-            drawing = await making.draw(root, known, written.placed)
+            drawing = await making.draw(root, known, written.placed, pictures.cache_in(settings.state))
             await anyio.to_thread.run_sync(making.hang, root, known, drawing, reader)
         except FileNotFoundError as error:
             raise Fatal(

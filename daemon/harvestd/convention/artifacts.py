@@ -58,6 +58,3 @@ UNFINISHED_FILES = ("*.part", "*~", ".nfs*", "core")
 
 `core.PID` is one, too; core.py and core.yaml are not.
 """
-
-DATASETS = ("gsm8k_r1_template", "gsm8k_latex", "gsm8k", "mathmix", "math", "short")
-"""The datasets that names are anchored on; the operator can add more."""

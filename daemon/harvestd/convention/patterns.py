@@ -4,14 +4,12 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 
-from harvestd.convention.artifacts import DATASETS
+from harvestd.convention.eval_names import DATASETS, run_parts, step_parts
 from harvestd.convention.values import Immutable
 
 # ASCII: the digits of other scripts are digits to `re`, too, and a name at home is made of these.
-_RUN = re.compile(r"run_(?P<time>\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:_(?P<suffix>.+))?", re.DOTALL | re.ASCII)
 _TIME = "%Y-%m-%d_%H-%M-%S"
 _CHECKPOINT = re.compile(r"step_(?P<step>\d+|final)", re.ASCII)
-_STEP = re.compile(r"step_(?P<step>\d+|final|base)(?P<tail>.*)", re.DOTALL | re.ASCII)
 _FINETUNED = "_finetuned"
 _EVENTS = re.compile(
     r"events\.out\.tfevents\.(?P<epoch>\d{1,12})\.(?P<host>.+?)(?:\.\d+\.\d+)?(?:\.v2)?", re.DOTALL | re.ASCII
@@ -44,10 +42,8 @@ class RunName(Immutable):
 
 def run_name(component: str) -> RunName | None:
     """Parse `run_%Y-%m-%d_%H-%M-%S[_suffix]`; None for any other name."""
-    match = _RUN.fullmatch(component) if component.startswith("run_") else None
-    if match is None:
-        return None
-    return RunName(f"run_{match['time']}", match["time"], match["suffix"])
+    parts = run_parts(component)
+    return RunName(f"run_{parts.timestamp}", parts.timestamp, parts.suffix) if parts else None
 
 
 def checkpoint_step(component: str) -> str | None:
@@ -86,16 +82,8 @@ def eval_step(component: str, datasets: Sequence[str] = DATASETS) -> EvalStep | 
 
     Without a known dataset everything after the step is taken for it. None for any other name.
     """
-    match = _STEP.fullmatch(component)
-    if match is None:
-        return None
-    step, tail = match["step"], match["tail"]
-    if step != "base":
-        return EvalStep(step, "", tail[1:]) if not tail or tail.startswith("_") else None
-    for dataset in sorted(datasets, key=len, reverse=True):
-        if tail.endswith("_" + dataset):
-            return EvalStep(step, tail.removesuffix("_" + dataset).strip("_"), dataset)
-    return EvalStep(step, "", tail.strip("_"))
+    parts = step_parts(component, datasets)
+    return EvalStep(parts.step, parts.variant, parts.dataset) if parts else None
 
 
 class Finetuned(Immutable):

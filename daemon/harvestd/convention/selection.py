@@ -12,12 +12,12 @@ from functools import lru_cache
 from msgspec import field
 
 from harvestd.convention.artifacts import (
-    DATASETS,
     LITTER_DIRECTORIES,
     LITTER_FILES,
     PRUNED_DIRECTORIES,
     UNFINISHED_FILES,
 )
+from harvestd.convention.eval_names import DATASETS
 from harvestd.convention.snapshot import Listing
 from harvestd.convention.values import Immutable
 from harvestd.convention.verdict import LossKind

@@ -4,7 +4,6 @@ Pure. Times are seconds on our clock, so a box whose clock is wrong changes noth
 NaN tokens in healthy logs: only `loss` counts, and only where it was finite before.
 """
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from statistics import median
@@ -12,7 +11,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from harvestd.convention.progress import step_of
+from harvestd.convention.log_rows import row_of, step_of
 from harvestd.convention.values import Immutable
 
 _GAPS: Final = 16
@@ -61,16 +60,11 @@ class Stride(Immutable):
 
 
 def readings(lines: Iterable[bytes]) -> list[Reading]:
-    """Give what these lines say; those that do not parse or carry no step say nothing."""
+    """Return what these lines say; those that do not parse or carry no step say nothing."""
     found: list[Reading] = []
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        step = step_of(row)
+    for row in filter(None, map(row_of, lines)):
+        step, loss = step_of(row["step"]), row.get("loss")
         if step is not None:
-            loss = row.get("loss")
             # An integer is finite, and may be too large for a float.
             found.append(Reading(step, loss if isinstance(loss, float) else 0.0 if type(loss) is int else None))
     return found

@@ -11,7 +11,8 @@ import anyio
 from msgspec import Struct
 
 from harvestd.bulkhead import Bulkhead
-from harvestd.convention.artifacts import DATASETS, PRUNED_DIRECTORIES
+from harvestd.convention.artifacts import PRUNED_DIRECTORIES
+from harvestd.convention.eval_names import DATASETS
 from harvestd.convention.layout import Survey
 from harvestd.convention.naming import NamingContext, NamingRule
 from harvestd.convention.plan import Plan

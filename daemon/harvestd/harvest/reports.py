@@ -165,7 +165,7 @@ class Reports:
             return
         began = time.monotonic()
         try:
-            drawing = await making.draw(self._root, known, placed)
+            drawing = await making.draw(self._root, known, placed, pictures.cache_in(self._house.settings.state))
             self._may_draw = time.monotonic() + _REST * (time.monotonic() - began)
             async with self._house.places.still():
                 known = self._known(identifier)

@@ -20,6 +20,11 @@ from harvestd.store.whole import write_inside
 
 SOURCE: Final = files("harvestd.report") / "scripts"
 """Where the scripts lie that harvestd brought with it."""
+_SHARED: Final = files("harvestd.convention")
+SHARED_NAMES: Final = ("eval_names.py", "log_rows.py")
+"""What the scripts share with the planner: modules that need nothing but Python."""
+_SIBLING: Final = re.compile(rb"^from harvestd\.(?:report\.scripts|convention)\.(\w+) import", re.MULTILINE)
+"""How a module here names one that stands beside it in the copy."""
 _LIMIT: Final = 4 << 20
 _SEAL: Final = re.compile(rb"# as harvestd wrote it; whoever edits it keeps it: ([0-9a-f]{64})\n\Z")
 _MAIN: Final = b'if __name__ == "__main__":'
@@ -35,9 +40,11 @@ class Placed(Immutable):
 
 
 def scripts() -> Mapping[str, bytes]:
-    """Give what is copied, by name: each script and the modules that they share."""
-    found = sorted((each for each in SOURCE.iterdir() if each.name.endswith(".py")), key=lambda each: each.name)
-    return {each.name: each.read_bytes() for each in found if each.name != "__init__.py"}
+    """Return what is copied, by name: each script and the modules that they share, naming each other as siblings."""
+    own = [each for each in SOURCE.iterdir() if each.name.endswith(".py") and each.name != "__init__.py"]
+    found = {each.name: each.read_bytes() for each in own}
+    found |= {name: (_SHARED / name).read_bytes() for name in SHARED_NAMES}
+    return {name: _SIBLING.sub(rb"from \1 import", found[name]) for name in sorted(found)}
 
 
 def startable(given: Mapping[str, bytes]) -> tuple[str, ...]:

@@ -6,26 +6,29 @@ errors; `harvestd verify` names it.
 
 from typing import Final
 
+from msgspec import field
+
 from harvestd.convention.artifacts import Kind
 from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.reports import ANALYSIS
 from harvestd.convention.values import Immutable
-from harvestd.report import training
-from harvestd.report.eval_memory import UNREADABLE, Evals
-from harvestd.report.evals import EvalFigures
+from harvestd.report.eval_memory import UNREADABLE, Evals, EvalsHere
 from harvestd.report.known import Known
-from harvestd.report.training import PIECE, TrainingFigures
+from harvestd.report.scripts.experiment import CONFIG, FINAL_INFO, last_step_of, mapping_of
+from harvestd.report.training import PIECE, WHOLE, TrainingFigures, figures_of
 from harvestd.store.failures import Conflict, Refused, translating
 from harvestd.store.root import DataRoot
 
 _MOST_PICTURES: Final = 20
+_MOST_TEXT: Final = 1 << 20
+"""Bytes of a small file."""
 
 
 class Facts(Immutable):
     """Everything that a README is rendered from."""
 
     known: Known
-    evals: tuple[EvalFigures, ...] = ()
+    evals: EvalsHere = field(default_factory=EvalsHere)
     training: TrainingFigures | None = None
     logged_at: int | None = None
     """When the log was last written on its box, Unix time in nanoseconds."""
@@ -38,10 +41,11 @@ class Facts(Immutable):
 def gather(root: DataRoot, known: Known, scripts: tuple[str, ...], reader: Evals) -> Facts:
     """Read what the README of an experiment needs. Raises `HaltedForSafety` and `Retry`."""
     log = next((file for file in known.files if file.kind is Kind.TRAIN_LOG), None)
+    training = _training(root, log.target) if log else None
     return Facts(
         known=known,
-        evals=tuple(reader.of(root, known.files)),
-        training=_training(root, log.target) if log else None,
+        evals=reader.of(root, known.files, _last_step(root, known, training)),
+        training=training,
         logged_at=log.version.mtime_ns if log else None,
         pictures=_pictures(root, known.directory),
         scripts=scripts,
@@ -51,11 +55,29 @@ def gather(root: DataRoot, known: Known, scripts: tuple[str, ...], reader: Evals
 def _training(root: DataRoot, log: LocalPath) -> TrainingFigures | None:
     try:
         with translating(log), root.reading(log) as file:
+            size = file.seek(0, 2)
+            file.seek(0)
+            if size <= WHOLE:
+                return figures_of(file.read(WHOLE))
             beginning = file.read(PIECE)
-            file.seek(max(0, file.seek(0, 2) - PIECE))
-            return training.figures_of(beginning, file.read(PIECE))
+            file.seek(size - PIECE)
+            return figures_of(beginning, file.read(PIECE))
     except UNREADABLE:
         return None
+
+
+def _last_step(root: DataRoot, known: Known, training: TrainingFigures | None) -> int | None:
+    """Return the step at which an eval of "final" belongs, from the files that the pictures take it from."""
+    texts = {place: _text(root, known.directory.child(*place)) for place in (FINAL_INFO, CONFIG)}
+    logged = training.last_step if training else None
+    return last_step_of(mapping_of(texts[FINAL_INFO]), logged, texts[CONFIG])
+
+
+def _text(root: DataRoot, path: LocalPath) -> str:
+    try:
+        return root.read(path, _MOST_TEXT).decode("utf-8", "replace")
+    except UNREADABLE:
+        return ""
 
 
 def _pictures(root: DataRoot, directory: LocalPath) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ change costs some small files to read. Nothing is made again of a directory that
 
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.reports import ANALYSIS, README
@@ -68,16 +69,17 @@ def write(root: DataRoot, known: Known, reader: Evals) -> Written:
     return Written(marks, known.mark_of_pictures(of_scripts), placed, changed=changed or bool(placed.written))
 
 
-async def draw(root: DataRoot, known: Known, placed: Placed) -> Drawing:
+async def draw(root: DataRoot, known: Known, placed: Placed, cache: Path) -> Drawing:
     """Draw an experiment's pictures; writes nothing there. Raises `Retry` where there is no temporary directory.
 
-    Where a person edited a script, its picture is theirs; where they edited a module that all scripts share, all are.
+    `cache` is matplotlib's own directory, as of `pictures.draw`. Where a person edited a script, its picture is theirs;
+    where they edited a module that all scripts share, all are.
     """
     given = copies.scripts()
     startable = copies.startable(given)
     ours = () if placed.edited - set(startable) else tuple(name for name in startable if name not in placed.edited)
     mark = known.mark_of_pictures(copies.mark(given))
-    return Drawing(mark, await pictures.draw(workshop.place_to_read(root, known.directory), ours))
+    return Drawing(mark, await pictures.draw(workshop.place_to_read(root, known.directory), ours, cache))
 
 
 def hang(root: DataRoot, known: Known, drawing: Drawing, reader: Evals) -> None:

@@ -2,8 +2,8 @@
 
 A script runs as a process of its own, at the lowest priority, with limits on its time and memory, without our
 environment's secrets; it reads the experiment and writes into a private directory, and what it made is published from
-there. Only the scripts that harvestd brought with it are run, never a file below the data root. Cancelling ends the
-process with all it started.
+there. Only copies of the scripts that harvestd brought with it are run, made for the purpose, never a file below the
+data root. Cancelling ends the process with all it started.
 """
 
 import os
@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from importlib.resources import as_file
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -56,36 +55,41 @@ class Drawn(Immutable):
     """By the script's name: what it said, or that it took too long."""
 
 
+def cache_in(state_dir: Path) -> Path:
+    """Return the directory of matplotlib's cache: the home of a service's account can often not be written."""
+    return state_dir / "matplotlib"
+
+
 def can_draw() -> bool:
     """Tell whether matplotlib is installed for this Python; it is not imported."""
     return find_spec("matplotlib") is not None
 
 
-async def draw(experiment: Path, names: tuple[str, ...]) -> Drawn:
+async def draw(experiment: Path, names: tuple[str, ...], cache: Path) -> Drawn:
     """Run these scripts on the experiment in a directory, one after the other; nothing is changed there.
 
-    Raises `Retry` where there is no room for a process or for what it makes.
+    `cache` is a directory, made where it is missing, in which matplotlib keeps its list of fonts: to make that takes
+    longer than to draw. Raises `Retry` where there is no room for a process or for what it makes.
     """
-    with as_file(copies.SOURCE) as directory:
-        return await _draw(experiment, [directory / name for name in names])
-
-
-async def _draw(experiment: Path, scripts: list[Path]) -> Drawn:
     output = await anyio.to_thread.run_sync(workshop.set_up)
+    scripts: Path | None = None
     try:
+        scripts = await anyio.to_thread.run_sync(workshop.set_up)
+        await anyio.to_thread.run_sync(workshop.fill, scripts, copies.scripts())
         failed: dict[str, str] = {}
-        for script in scripts:
-            said = await _run(script, experiment, output)
+        for name in names:
+            said = await _run(scripts / name, experiment, output, cache)
             if said is not None:
-                failed[script.name] = said
+                failed[name] = said
         return Drawn(await anyio.to_thread.run_sync(workshop.made_in, output, ".png"), failed)
     finally:
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(workshop.clear_away, output)
+            for directory in filter(None, (output, scripts)):
+                await anyio.to_thread.run_sync(workshop.clear_away, directory)
 
 
-async def _run(script: Path, experiment: Path, output: Path) -> str | None:
-    """Run one script; gives what went wrong, None where nothing did."""
+async def _run(script: Path, experiment: Path, output: Path, cache: Path) -> str | None:
+    """Run one script; return what went wrong, None where nothing did."""
     command = [sys.executable, "-I", "-B", "-c", _LAUNCH, str(script), str(experiment), "--output", str(output)]
     kept = {name: text for name, text in os.environ.items() if name in _KEPT}
     try:
@@ -94,7 +98,7 @@ async def _run(script: Path, experiment: Path, output: Path) -> str | None:
             stdin=subprocess.DEVNULL,
             stderr=subprocess.STDOUT,
             cwd=output,
-            env={**kept, **_QUIET},
+            env={"MPLCONFIGDIR": str(cache), **kept, **_QUIET},
             start_new_session=True,
         )
     except OSError as error:

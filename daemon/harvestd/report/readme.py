@@ -13,9 +13,10 @@ from harvestd.convention.layout import LeftOut
 from harvestd.convention.patterns import run_name
 from harvestd.convention.records import FileRecord, RunRecord
 from harvestd.convention.reports import ANALYSIS
-from harvestd.report.evals import Line, Setting, lines_of
 from harvestd.report.facts import Facts
 from harvestd.report.markdown import cell, code, table
+from harvestd.report.scripts.evals import Eval, Setting
+from harvestd.report.scripts.lines import Line, lines_of, powers_first
 
 _MOST_LINES: Final = 20
 _MOST_REASONS: Final = 30
@@ -88,13 +89,17 @@ def _moment(nanoseconds: int) -> str:
 
 def _results(facts: Facts) -> Iterator[str]:
     yield "## Results\n"
-    lines = lines_of(facts.evals)
+    every, left_out = lines_of(facts.evals.evals)
+    lines = [line for line in every if any(each.ks for each in line.evals)]
     if not lines:
         yield "No eval is here yet.\n"
     for line in lines[:_MOST_LINES]:
         yield from _line(line)
     if len(lines) > _MOST_LINES:
         yield f"{len(lines) - _MOST_LINES} more settings were evaluated.\n"
+    yield from (f"{code(sentence)}\n" for sentence in left_out[:_MOST_LINES])
+    if facts.evals.uncounted:
+        yield f"{_count(facts.evals.uncounted, 'more eval')} of this experiment are here and not counted above.\n"
     if facts.training and facts.training.last_step is not None:
         first = f" from step {facts.training.first_step}" if facts.training.first_step is not None else ""
         yield f"The training log goes{first} to step {facts.training.last_step}.\n"
@@ -106,20 +111,39 @@ def _results(facts: Facts) -> Iterator[str]:
 
 def _line(line: Line) -> Iterator[str]:
     yield f"{_setting(line.setting)}: {_count(len(line.evals), 'eval')}, means over n questions.\n"
-    notable = line.notable
-    ks = sorted({k for _, each in notable for k in each.passes})
+    if line.apart:
+        yield f"These lie in {code(line.apart)}.\n"
+    notable = _notable(line)
+    ks = powers_first({k for _, each in notable for k in each.ks})
     rows = [
-        [word, cell(each.step) if each.step else "unknown", str(each.questions)]
-        + [f"{each.passes[k]:.4f}" if k in each.passes else "" for k in ks]
+        [word, cell(each.step) if each.step else "unknown", str(each.n)]
+        + [f"{mean.value:.4f}" if (mean := each.passed(k)) else "" for k in ks]
         for word, each in notable
     ]
     yield from table(["", "step", "n", *(f"pass@{k}" for k in ks)], rows)
     yield ""
 
 
+def _notable(line: Line) -> list[tuple[str, Eval]]:
+    """Return what a reader looks for first: the base, the best and the last eval, each with its word."""
+    scored = [each for each in line.evals if each.ks]
+    found = [("base", each) for each in scored if each.is_base]
+    trained = [each for each in scored if not each.is_base]
+    if trained:
+        best = max(trained, key=_score)
+        found += [("best", best), ("last", trained[-1])] if best is not trained[-1] else [("last and best", best)]
+    return found
+
+
+def _score(each: Eval) -> float:
+    """Return what the best eval has most of: pass@k for the smallest k there is."""
+    first = each.passed(each.ks[0])
+    return first.value if first else 0.0
+
+
 def _setting(setting: Setting) -> str:
     said = [code(setting.dataset) if setting.dataset else "unknown dataset"]
-    for name, number in (("temperature", setting.temperature), ("top-p", setting.top_p), ("r", setting.answers)):
+    for name, number in (("temperature", setting.temperature), ("top-p", setting.top_p), ("r", setting.generations)):
         if number is not None:
             said.append(f"{name} {number:g}")
     if setting.subset is None:

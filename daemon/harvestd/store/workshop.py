@@ -48,6 +48,17 @@ def clear_away(directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
 
 
+def fill(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Write `files` by name into a directory that `set_up` made; raises `Retry` where there is no room."""
+    try:
+        for name, content in files.items():
+            (directory / name).write_bytes(content)
+    except OSError as error:
+        raise Retry(
+            f"can't write into a temporary directory: {error.strerror}", hint="is there room below TMPDIR?"
+        ) from error
+
+
 def made_in(directory: Path, suffix: str) -> Mapping[str, bytes]:
     """Give the files that end in `suffix`, by name; links, what is too large, and more than a few are not taken.
 

@@ -14,18 +14,21 @@ from pathlib import Path
 sys.dont_write_bytecode = True  # only pictures are left beside the scripts
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # which an isolated Python leaves out
 
-from drawing import NothingToDrawError, main, sheet, table
-from evals import read_evals
-from experiment import Experiment
-from lines import Line, lines_of
+# First, since it says so where matplotlib is missing.
+from harvestd.report.scripts.drawing import NothingToDrawError, main, sheet, table
+
+# isort: split
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from panels import MARKERS, bars_note, draw_means, grid, in_percent, percent_axis, wrapped
+
+from harvestd.report.scripts.evals import read_evals
+from harvestd.report.scripts.experiment import Experiment
+from harvestd.report.scripts.lines import Line, lines_of, powers_first
+from harvestd.report.scripts.panels import MARKERS, bars_note, draw_means, grid, in_percent, percent_axis, wrapped
 
 PICTURE = "detailed_passk_progress.png"
 _MOST_PANELS = 6
-_MOST_KS = 10
 _STACKED = 2
 """Up to so many panels stand below one another, more of them two by two."""
 _LETTERS = 76
@@ -69,8 +72,7 @@ def _picture(experiment: Experiment, lines: list[Line]) -> Figure:
     if len(shown) < len(lines):
         notes.append(f"{len(lines) - len(shown)} more settings of evals are not drawn.")
     columns = 1 if len(shown) <= _STACKED else 2
-    # Where there are too many, powers of two go first: these are what people compare.
-    ks = sorted(sorted(_ks(shown), key=lambda k: (k & (k - 1) > 0, k))[:_MOST_KS])
+    ks = powers_first(_ks(shown))
     rows = -(-len(shown) // columns)
     figure = sheet(experiment, "pass@k over training", _PANEL_HEIGHT * rows, notes)
     draws = [partial(_draw, line=line, ks=ks, letters=_LETTERS // columns) for line in shown]

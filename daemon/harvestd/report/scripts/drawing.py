@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Callable
 
-from experiment import Experiment, plain, read_experiment
+from harvestd.report.scripts.experiment import Experiment, plain, read_experiment
 
 try:
     import matplotlib as mpl

@@ -14,13 +14,28 @@ from pathlib import Path
 sys.dont_write_bytecode = True  # only pictures are left beside the scripts
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # which an isolated Python leaves out
 
-from drawing import NothingToDrawError, main, sheet
-from evals import Eval, Mean, read_evals
-from experiment import Experiment
-from lines import Line, lines_of
+# First, since it says so where matplotlib is missing.
+from harvestd.report.scripts.drawing import NothingToDrawError, main, sheet
+
+# isort: split
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from panels import COLOURS, MARKERS, Draw, Panel, averages_notes, bars_note, draw_means, grid, summary, wrapped
+
+from harvestd.report.scripts.evals import Eval, Mean, read_evals
+from harvestd.report.scripts.experiment import Experiment
+from harvestd.report.scripts.lines import Line, lines_of
+from harvestd.report.scripts.panels import (
+    COLOURS,
+    MARKERS,
+    Draw,
+    Panel,
+    averages_notes,
+    bars_note,
+    draw_means,
+    grid,
+    summary,
+    wrapped,
+)
 
 PICTURE = "entropy_probe.png"
 _PROBES = (

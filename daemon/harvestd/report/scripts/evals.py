@@ -1,33 +1,39 @@
 """An experiment's evals, read: what each metrics.csv says on the average, and how was evaluated.
 
-It stands beside the analysis scripts, which share it, and needs nothing but Python. What a directory does not say is
-unknown, and never guessed.
+It is shared by the analysis scripts, beside which it is copied, and by harvestd's README, and needs nothing but Python.
+What a directory does not say is unknown, and never guessed.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from experiment import Experiment, configured, number, plain, read_mapping, read_text, whole
+from harvestd.convention.eval_names import DATASETS, LeafParts, StepParts, leaf_parts, run_parts, step_parts
+from harvestd.report.scripts.experiment import Experiment, configured, number, plain, read_mapping, read_text, whole
 
 ANSWERS_OF_PASS_RATE = 8
 """The column pass_rate divides by this, however many answers there were."""
 BASE = "base_eval"
 """Where the base model's evals are filed."""
-_ROWS_LIMIT = 1_000_000
+RESULTS = "eval_results"
+"""Where all others are."""
+METRICS = "metrics.csv"
+META = "run_meta.json"
+_ROWS_LIMIT = 50_000
+"""Of one file; the largest of these datasets has a quarter of it."""
+TEXT_LIMIT = 8 << 20
+"""Characters of one file; a longer one is no eval's, which has some hundred thousand."""
+_MOST_COLUMNS = 64
 _COLUMNS = re.compile(r"pass_rate|pass@[1-9]\d{0,3}|entropy_mean", re.ASCII)
-_EVAL = re.compile(r"run_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(?:_(?P<dataset>.+))?", re.ASCII)
-_STEP = re.compile(r"step_(?P<step>\d+|final|base)(?:_(?P<tail>.+))?", re.ASCII)
-_LEAF = re.compile(r"temp(?P<temperature>[\d.]+|NA)_p(?P<top_p>[\d.]+|NA)_r(?P<generations>\d+|NA)", re.ASCII)
-_DATASETS = ("gsm8k_r1_template", "gsm8k_latex", "gsm8k", "mathmix", "math", "short")
 
 
 class Mean(NamedTuple):
@@ -79,9 +85,15 @@ class Eval:
     means: Mapping[str, Mean]
 
     @property
+    def is_base(self) -> bool:
+        """Whether it is of the model before any training."""
+        return self.step.startswith("base")
+
+    @property
     def n(self) -> int:
-        """How many questions were asked."""
-        return max((mean.n for mean in self.means.values()), default=0)
+        """How many questions have a figure: of pass@k for the smallest k there is, else of what there is."""
+        first = self.passed(self.ks[0]) if self.ks else None
+        return first.n if first else max((mean.n for mean in self.means.values()), default=0)
 
     @property
     def rate(self) -> Mean | None:
@@ -100,21 +112,29 @@ class Eval:
 
 
 def read_means(path: Path) -> dict[str, Mean]:
-    """Give the means of a metrics.csv's columns that are drawn, over the cells that hold a number.
+    """Return what `means_of` does of a metrics.csv; empty where it can't be read."""
+    return means_of(read_text(path))
 
-    A share that is not between 0 and 1 is none. Empty where there is no row.
+
+def means_of(text: str) -> dict[str, Mean]:
+    """Return the means of a metrics.csv's columns that are drawn, over the cells that hold a number.
+
+    A share that is not between 0 and 1 is none. Of two columns of one name the last one counts. Empty where there is no
+    row, and for a text that is too long.
     """
+    if len(text) > TEXT_LIMIT:
+        return {}
     columns: dict[str, list[float]] = {}
+    rows = csv.reader(io.StringIO(text, newline=""))
     try:
-        with path.open(encoding="utf-8", errors="replace", newline="") as file:
-            rows = csv.reader(file)
-            known = [(n, name) for n, name in enumerate(next(rows, [])) if _COLUMNS.fullmatch(name)]
-            for row in islice(rows, _ROWS_LIMIT):
-                for n, name in known:
-                    value = number(row[n]) if n < len(row) else None
-                    if value is not None and (0 <= value <= 1 or not name.startswith("pass")):
-                        columns.setdefault(name, []).append(value)
-    except (OSError, csv.Error):
+        places = {name: n for n, name in enumerate(next(rows, [])) if _COLUMNS.fullmatch(name)}
+        known = sorted(places.items(), key=lambda each: (len(each[0]), each[0]))[:_MOST_COLUMNS]
+        for row in islice(rows, _ROWS_LIMIT):
+            for name, n in known:
+                value = number(row[n]) if n < len(row) else None
+                if value is not None and (0 <= value <= 1 or not name.startswith("pass")):
+                    columns.setdefault(name, []).append(value)
+    except csv.Error:
         return {}
     return {name: _mean(values) for name, values in columns.items()}
 
@@ -128,16 +148,24 @@ def _mean(values: list[float]) -> Mean:
 def read_evals(experiment: Experiment) -> list[Eval]:
     """Read every metrics.csv below eval_results and base_eval that has figures, in order of places and steps."""
     sources = _sources(experiment.directory)
-    datasets = _datasets(experiment.directory)
+    datasets = datasets_of(path.name for path in (experiment.directory / RESULTS).glob("run_*"))
     found = []
-    for top in ("eval_results", BASE):
+    for top in (RESULTS, BASE):
         for directory, below, files in os.walk(experiment.directory / top):
             below.sort()
-            means = read_means(Path(directory, "metrics.csv")) if "metrics.csv" in files else {}
+            means = read_means(Path(directory, METRICS)) if METRICS in files else {}
             if means:
-                found.append(_eval(experiment, Path(directory), sources, datasets, means))
-    found.sort(key=lambda each: (each.place, each.at is None, each.at or 0, each.step))
-    return found
+                parts = Path(directory).relative_to(experiment.directory).parts
+                configs = [read_text(experiment.directory.joinpath(*place)) for place in configs_of(parts)]
+                meta = meta_of(read_mapping(Path(directory, META)))
+                there = sources.get("/".join((*parts, METRICS)), ())
+                found.append(eval_of(parts, there, means, meta, configs, datasets, experiment.last_step))
+    return in_order(found)
+
+
+def in_order(evals: Iterable[Eval]) -> list[Eval]:
+    """Return evals by their places and steps."""
+    return sorted(evals, key=lambda each: (each.place, each.at is None, each.at or 0, each.step))
 
 
 def _sources(directory: Path) -> dict[str, tuple[str, ...]]:
@@ -147,81 +175,94 @@ def _sources(directory: Path) -> dict[str, tuple[str, ...]]:
     return {str(each.get("path")): tuple(str(each.get("remote_path")).split("/")) for each in known}
 
 
-def _datasets(directory: Path) -> list[str]:
-    """Give the datasets that are known by name, the longest first: one may end as another does."""
-    found = {*_DATASETS}
-    for eval_directory in (directory / "eval_results").glob("run_*"):
-        match = _EVAL.fullmatch(eval_directory.name)
-        if match and match["dataset"]:
-            found.add(match["dataset"])
-    return sorted(found, key=lambda name: (-len(name), name))
+def datasets_of(eval_directories: Iterable[str]) -> list[str]:
+    """Return the datasets that are known by name: those of the convention, and what the names of directories say."""
+    parts = map(run_parts, eval_directories)
+    return sorted({*DATASETS, *(each.suffix for each in parts if each and each.suffix)})
 
 
-def _eval(
-    experiment: Experiment,
-    directory: Path,
-    sources: Mapping[str, tuple[str, ...]],
-    datasets: Sequence[str],
+def configs_of(parts: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return where the configurations of an eval lie, below the experiment's directory; `parts` lead to the eval's."""
+    if parts[0] != RESULTS:
+        return []
+    return [(*parts[:2], name) for name in ("eval_config.yaml", "config.yaml")]
+
+
+class Meta(NamedTuple):
+    """What a run_meta.json says of an eval; None for what it does not."""
+
+    step: str = ""
+    temperature: float | None = None
+    top_p: float | None = None
+    generations: float | None = None
+    subset: float | None = None
+
+
+def meta_of(said: Mapping[str, object]) -> Meta:
+    """Return what the mapping of a run_meta.json says of its eval."""
+    decoding = said.get("decoding_cfg")
+    cfg = decoding if isinstance(decoding, dict) else {}
+    return Meta(
+        step=plain(str(said.get("step", "")), 20),
+        temperature=number(cfg.get("temperature")),
+        top_p=number(cfg.get("top_p")),
+        generations=number(cfg.get("num_return_sequences")),
+        subset=number(said.get("subset_frac")),
+    )
+
+
+def eval_of(
+    parts: Sequence[str],
+    remote: Sequence[str],
     means: Mapping[str, Mean],
+    meta: Meta,
+    configs: Sequence[str],
+    datasets: Sequence[str],
+    last_step: int | None,
 ) -> Eval:
-    parts = directory.relative_to(experiment.directory).parts
-    meta = read_mapping(directory / "run_meta.json")
+    """Put together what is known of one metrics.csv.
+
+    `parts` lead to its directory from the experiment's, `remote` to the file on its host. `meta` is what its
+    run_meta.json says, `configs` are the texts of `configs_of`, `datasets` those of `datasets_of`, `last_step` is where
+    "final" belongs.
+    """
     is_base = parts[0] == BASE
-    there = sources.get("/".join((*parts, "metrics.csv")), ())[:-1] if is_base else ()
-    depth, said = _step(there or parts)
-    step = said["step"] if said else "base" if is_base else plain(str(meta.get("step", "")), 20)
-    tail = said["tail"] if said else None
-    at = 0 if step.startswith("base") else experiment.last_step if step == "final" else whole(step)
+    there = tuple(remote[:-1]) if is_base else ()
+    depth, named = _step(there or parts, datasets)
+    step = named.step if named else "base" if is_base else meta.step
     return Eval(
-        place=parts[:1] if is_base else parts[:depth],
+        place=tuple(parts[:1] if is_base else parts[:depth]),
         step=step,
-        at=at,
-        setting=_setting(experiment.directory.joinpath(*parts[:2]), parts, meta, _dataset(step, tail, datasets)),
+        at=0 if step.startswith("base") else last_step if step == "final" else whole(step),
+        setting=_setting(parts, meta, configs, named.dataset if named else ""),
         means=means,
     )
 
 
-def _step(parts: tuple[str, ...]) -> tuple[int, re.Match[str] | None]:
+def _step(parts: Sequence[str], datasets: Sequence[str]) -> tuple[int, StepParts | None]:
     """Find the directory that is named after a step, the innermost one, and how deep it lies."""
     for depth in reversed(range(len(parts))):
-        match = _STEP.fullmatch(parts[depth])
-        if match:
-            return depth, match
+        named = step_parts(parts[depth], datasets)
+        if named:
+            return depth, named
     return len(parts) - 1, None
 
 
-def _dataset(step: str, tail: str | None, datasets: Sequence[str]) -> str | None:
-    """Tell the dataset from what follows the step; "base_full_gsm8k" says more than the dataset's name."""
-    if step != "base" or not tail:
-        return tail
-    return next((name for name in datasets if f"_{tail}".endswith(f"_{name}")), tail)
-
-
-def _setting(top: Path, parts: tuple[str, ...], meta: Mapping[str, object], dataset: str | None) -> Setting:
+def _setting(parts: Sequence[str], meta: Meta, configs: Sequence[str], dataset: str) -> Setting:
     """Put together what run_meta.json, the path, and the eval's own configuration say, in this order."""
-    decoding = meta.get("decoding_cfg")
-    cfg = decoding if isinstance(decoding, dict) else {}
-    leaf = next((match for part in reversed(parts) if (match := _LEAF.fullmatch(part))), None)
-    named = leaf.groupdict() if leaf else {}
-    texts = (
-        [read_text(top / name) for name in ("eval_config.yaml", "config.yaml")] if parts[0] == "eval_results" else []
-    )
+    leaf = next((found for part in reversed(parts) if (found := leaf_parts(part))), LeafParts(None, None, None))
 
     def first(*answers: object) -> float | None:
         return next((value for each in answers if (value := number(each)) is not None), None)
 
     def of_configs(key: str) -> list[str]:
-        return [configured(text, key) for text in texts]
+        return [configured(text, key) for text in configs]
 
-    above = _EVAL.fullmatch(parts[1]) if parts[0] == "eval_results" and len(parts) > 1 else None
+    above = run_parts(parts[1]) if parts[0] == RESULTS and len(parts) > 1 else None
     return Setting(
-        dataset=dataset
-        or (above["dataset"] if above else None)
-        or next(filter(None, of_configs("eval_dataset")), None),
-        temperature=first(cfg.get("temperature"), named.get("temperature"), *of_configs("temperature")),
-        top_p=first(cfg.get("top_p"), named.get("top_p"), *of_configs("top_p")),
-        generations=whole(
-            first(cfg.get("num_return_sequences"), named.get("generations"), *of_configs("num_return_sequences"))
-        ),
-        subset=first(meta.get("subset_frac"), *of_configs("subset_frac")),
+        dataset=dataset or (above.suffix if above else None) or next(filter(None, of_configs("eval_dataset")), None),
+        temperature=first(meta.temperature, leaf.temperature, *of_configs("temperature")),
+        top_p=first(meta.top_p, leaf.top_p, *of_configs("top_p")),
+        generations=whole(first(meta.generations, leaf.answers, *of_configs("num_return_sequences"))),
+        subset=first(meta.subset, *of_configs("subset_frac")),
     )

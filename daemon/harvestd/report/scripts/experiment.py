@@ -1,8 +1,8 @@
 """An experiment's directory, read: its training log, what its configuration says, and which step was its last.
 
-It stands beside the analysis scripts, which share it, and needs nothing but Python. It never writes. What lies in the
-directory came from a rented machine: a line, a number or a file that makes no sense is left out, and counted where that
-matters.
+It is shared by the analysis scripts, beside which it is copied, and by harvestd's README, and needs nothing but Python.
+It never writes. What lies in the directory came from a rented machine: a line, a number or a file that makes no sense
+is left out, and counted where that matters.
 """
 
 from __future__ import annotations
@@ -10,16 +10,21 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from harvestd.convention.log_rows import GREATEST, LAST_STEP, measured, row_of, step_of
+
+CONFIG = ("training_run", "config.yaml")
+LOG = ("training_run", "logs", "train_log.jsonl")
+FINAL_INFO = ("training_run", "training_state", "step_final", "training_info.json")
+"""Where the files of a run lie, below the experiment's directory."""
 _LINE_LIMIT = 1 << 20
 _TEXT_LIMIT = 64 << 20
-_GREATEST = 1e100
-"""A number beyond this, to either side, is no measurement, and no axis could show it."""
-_LAST_STEP = 10**9
+_MOST_LOOKUPS = 8
+"""Aliases and placeholders that one value may lead through."""
 
 
 class Series(NamedTuple):
@@ -90,13 +95,19 @@ def read_log(path: Path) -> TrainingLog:
     said already comes from a resumed run that trained the step anew: it stands in the place of what was there.
     NaN and Infinity are no values.
     """
+    return log_of(_lines(path))
+
+
+def log_of(lines: Iterable[bytes]) -> TrainingLog:
+    """Return what the lines of train_log.jsonl say, as `read_log` does."""
     steps: dict[int, dict[str, float]] = {}
     unread = 0
-    for line in _lines(path):
-        row = _row(line)
-        if row is None:
+    for line in lines:
+        said = row_of(line)
+        if said is None:
             unread += line.endswith(b"\n") and bool(line.strip())
             continue
+        row = {key: value for key, given in said.items() if (value := measured(given)) is not None}
         step = int(row["step"])
         before = steps.get(step, {})
         repeated = (before.keys() & row.keys()) - {"step"}
@@ -114,31 +125,24 @@ def _lines(path: Path) -> Iterator[bytes]:
         return
 
 
-def _row(line: bytes) -> dict[str, float] | None:
-    try:
-        said = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(said, dict) or whole(said.get("step")) is None:
-        return None
-    return {key: value for key, given in said.items() if (value := number(given)) is not None}
-
-
 def number(said: object) -> float | None:
-    """Give a finite number; None for text that is none, for NaN, and for what is too large to be measured."""
+    """Return the number that a cell, a name or a setting holds, as a number or as text.
+
+    None for what is none, for NaN, and for what is too large to be measured.
+    """
     if isinstance(said, bool) or not isinstance(said, (int, float, str)):
         return None
     try:
         value = float(said)
     except (ValueError, OverflowError):
         return None
-    return value if abs(value) <= _GREATEST else None
+    return value if abs(value) <= GREATEST else None
 
 
 def whole(said: object) -> int | None:
     """Give a step or a count: a whole number of 0 or more; None otherwise."""
     value = number(said)
-    return int(value) if value is not None and 0 <= value <= _LAST_STEP and value == int(value) else None
+    return int(value) if value is not None and 0 <= value <= LAST_STEP and value == int(value) else None
 
 
 def read_text(path: Path) -> str:
@@ -151,27 +155,50 @@ def read_text(path: Path) -> str:
 
 
 def read_mapping(path: Path) -> dict[str, object]:
-    """Give what a JSON file says, if that is a mapping; empty where it can't be read."""
+    """Return what a JSON file says, if that is a mapping; empty where it can't be read."""
+    return mapping_of(read_text(path))
+
+
+def mapping_of(text: str) -> dict[str, object]:
+    """Return what JSON says, if that is a mapping; empty where it is none."""
     try:
-        said = json.loads(read_text(path))
+        said = json.loads(text)
     except (ValueError, RecursionError):
         return {}
     return said if isinstance(said, dict) else {}
 
 
-def configured(text: str, key: str, section: str = "") -> str:
+def configured(text: str, key: str, section: str = "", lookups: int = _MOST_LOOKUPS) -> str:
     """Find one plain value in YAML `text`, at its top or in a `section` there; empty where there is none.
 
     No YAML library is needed: only `key: value` is read, in a block or between braces. Of a key that stands twice the
-    last one counts, as it does for YAML.
+    last one counts, as it does for YAML. An alias counts as what its anchor marks, a placeholder as what stands at its
+    place; `lookups` bounds how many of them are followed.
     """
     if section:
-        text = "\n".join(_sections(text, section)[-1:])
-        pattern = rf"(?:^|[\s{{,])[\"']?{re.escape(key)}[\"']?[ \t]*:[ \t]*([^\s,}}#]+)"
+        inside = "\n".join(_sections(text, section)[-1:])
+        pattern = rf"(?:^|[\s{{,])[\"']?{re.escape(key)}[\"']?[ \t]*:[ \t]*{_VALUE}"
     else:
-        pattern = rf"^[\"']?{re.escape(key)}[\"']?[ \t]*:[ \t]*([^\s#]+)"
-    found: list[str] = re.findall(pattern, text, re.MULTILINE)
-    return found[-1].strip("\"'") if found else ""
+        inside = text
+        pattern = rf"^[\"']?{re.escape(key)}[\"']?[ \t]*:[ \t]*{_VALUE}"
+    found: list[str] = re.findall(pattern, inside, re.MULTILINE)
+    return _followed(text, found[-1], lookups) if found else ""
+
+
+_VALUE = r"(?:&[^\s,\[\]{}]+[ \t]+)?(\$\{[^${}\n]*\}|[^\s,}#]+)"
+
+
+def _followed(text: str, said: str, lookups: int) -> str:
+    value = said.strip("\"'")
+    place = re.fullmatch(r"\$\{[ \t]*(?:(\w+)\.)?(\w+)[ \t]*\}", value)
+    if not (said.startswith("*") or "${" in value):
+        return value
+    if lookups <= 0:
+        return ""
+    if place:
+        return configured(text, place[2], place[1] or "", lookups - 1)
+    marked = re.findall(rf"&{re.escape(said[1:])}[ \t]+([^\s,}}#]+)", text) if said.startswith("*") else []
+    return _followed(text, marked[-1], lookups - 1) if marked else ""
 
 
 def _sections(text: str, name: str) -> list[str]:
@@ -222,17 +249,14 @@ class Experiment:
 
 def read_experiment(directory: Path) -> Experiment:
     """Read the experiment in `directory`; what is not there (yet) is simply missing."""
-    training = directory / "training_run"
-    config = read_text(training / "config.yaml")
+    config = read_text(directory.joinpath(*CONFIG))
     window = whole(configured(config, "window_size", "gns_probe"))
-    log = read_log(training / "logs" / "train_log.jsonl").undiluted(window or None)
-    final = read_mapping(training / "training_state" / "step_final" / "training_info.json")
-    return Experiment(
-        directory=directory,
-        log=log,
-        last_step=_first((whole(final.get("step")), log.last_step, whole(configured(config, "total_steps")))),
-    )
+    log = read_log(directory.joinpath(*LOG)).undiluted(window or None)
+    final = read_mapping(directory.joinpath(*FINAL_INFO))
+    return Experiment(directory=directory, log=log, last_step=last_step_of(final, log.last_step, config))
 
 
-def _first(answers: Iterable[int | None]) -> int | None:
+def last_step_of(final: Mapping[str, object], logged: int | None, config: str) -> int | None:
+    """Return the step at which an eval of "final" belongs: step_final's, else the log's last, else the planned one."""
+    answers = (step_of(final.get("step")), logged, whole(configured(config, "total_steps")))
     return next((answer for answer in answers if answer is not None), None)

@@ -1,6 +1,7 @@
 """Which of an experiment's evals may stand on one line of a picture.
 
-It stands beside the analysis scripts, which share it, and needs nothing but Python. Evals are on one line only where
+It is shared by the analysis scripts, beside which it is copied, and by harvestd's README, and needs nothing but Python.
+Evals are on one line only where
 dataset, temperature, top-p, answers a question and fraction of the questions are the same.
 """
 
@@ -11,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from evals import BASE, Eval, Setting
-from experiment import plain
+from harvestd.report.scripts.evals import BASE, Eval, Setting
+from harvestd.report.scripts.experiment import plain
 
 
 @dataclass(frozen=True)
@@ -96,3 +97,11 @@ def _one_a_step(group: Iterable[Eval]) -> tuple[Eval, ...]:
     for each in sorted(group, key=lambda each: (each.n, each.step != "final")):
         steps[each.at or 0] = each
     return tuple(steps[at] for at in sorted(steps))
+
+
+MOST_KS = 10
+
+
+def powers_first(ks: Iterable[int]) -> list[int]:
+    """Return those k that are shown: where there are too many, powers of two go first, which people compare."""
+    return sorted(sorted(ks, key=lambda k: (k & (k - 1) > 0, k))[:MOST_KS])

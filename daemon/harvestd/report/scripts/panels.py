@@ -9,13 +9,14 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Callable, NamedTuple
 
-from drawing import table
-from evals import Eval, Mean
-from experiment import Series, TrainingLog
-from lines import Line
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from harvestd.report.scripts.drawing import table
+from harvestd.report.scripts.evals import Eval, Mean
+from harvestd.report.scripts.experiment import Series, TrainingLog
+from harvestd.report.scripts.lines import Line
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's: they stay apart for the colour-blind."""
@@ -78,7 +79,7 @@ class Panel(NamedTuple):
 
 
 def _width(log: TrainingLog) -> int:
-    """Give over how many steps averages are: an odd number."""
+    """Return over how many points averages are, each a row of the log that has a value: an odd number."""
     return min(_WIDEST, max(_NARROWEST, len(log.rows) // _WIDTHS_IN_LOG) | 1)
 
 
@@ -106,12 +107,12 @@ def averages_notes(panels: Iterable[Panel], log: TrainingLog) -> list[str]:
     """Say what is averaged, where any panel shows averages."""
     width = _width(log)
     long = any(len(series.steps) >= 2 * width for panel in panels for _, series in panel.shown(log))
-    return [f"Thin: every step. Thick: the mean of {width} steps, or what its legend says."] if long else []
+    return [f"Thin: every point. Thick: the mean of {width} points, or what its legend says."] if long else []
 
 
 def draw_means(axes: Axes, means: Iterable[tuple[Eval, Mean]], label: str, colour: object, marker: str) -> None:
     """Draw evals' means, in the unit that they are given in, with their standard errors."""
-    points = [(each.at or 0, mean, each.step.startswith("base")) for each, mean in means]
+    points = [(each.at or 0, mean, each.is_base) for each, mean in means]
     axes.errorbar(
         [at for at, _, _ in points],
         [mean.value for _, mean, _ in points],
@@ -128,7 +129,7 @@ def draw_means(axes: Axes, means: Iterable[tuple[Eval, Mean]], label: str, colou
 
 def bars_note(lines: Iterable[Line]) -> str:
     """Say what the bars of evals mean, and their open markers where there are any."""
-    base = any(each.step.startswith("base") for line in lines for each in line.evals)
+    base = any(each.is_base for line in lines for each in line.evals)
     return "Bars: ± 1 standard error over the n questions." + (" Open markers: the base model." if base else "")
 
 

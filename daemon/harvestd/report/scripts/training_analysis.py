@@ -14,10 +14,14 @@ from pathlib import Path
 sys.dont_write_bytecode = True  # only pictures are left beside the scripts
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # which an isolated Python leaves out
 
-from drawing import NothingToDrawError, main, sheet
-from experiment import Experiment
+# First, since it says so where matplotlib is missing.
+from harvestd.report.scripts.drawing import NothingToDrawError, main, sheet
+
+# isort: split
 from matplotlib.figure import Figure
-from panels import COLOURS, Panel, averages_notes, grid, summary
+
+from harvestd.report.scripts.experiment import Experiment
+from harvestd.report.scripts.panels import COLOURS, Panel, averages_notes, grid, summary
 
 PICTURE = "training_progress.png"
 _PANELS = (

@@ -1,0 +1,35 @@
+"""One line of train_log.jsonl, read: by planner, status and README here, and by the analysis scripts, which copy this.
+
+Needs nothing but Python 3.9. Torn lines and NaN tokens are normal in a log.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+
+LAST_STEP = 10**9
+"""A step beyond this is none."""
+GREATEST = 1e100
+"""A number beyond this, to either side, is no measurement."""
+
+
+def row_of(line: bytes) -> dict[str, object] | None:
+    """Return the mapping that a line holds; None where it holds none, or one without a step."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) and step_of(row.get("step")) is not None else None
+
+
+def step_of(said: object) -> int | None:
+    """Return a step or a count as JSON holds it: a whole number of 0 or more; None for anything else."""
+    return said if isinstance(said, int) and not isinstance(said, bool) and 0 <= said <= LAST_STEP else None
+
+
+def measured(said: object) -> float | None:
+    """Return a quantity as JSON holds it: a finite number; None for NaN, for a text and for what is beyond measure."""
+    if isinstance(said, bool) or not isinstance(said, (int, float)):
+        return None
+    return float(said) if abs(said) <= GREATEST and math.isfinite(said) else None
