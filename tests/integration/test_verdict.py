@@ -1,12 +1,15 @@
 """Verdicts on real boxes: drained once all is at home and quiet, and not for one reason after the other."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 from msgspec.structs import replace
 
+from harvestd.catalogue import reading
 from harvestd.convention.circumstances import Carrier, CarrierState, Checkout, Outside
 from harvestd.convention.verdict import Answer, LossKind, ReasonKind
 from harvestd.demo.content import RunSpec
@@ -163,9 +166,34 @@ async def test_the_first_device_is_remembered(workstation: Workstation, told: To
         devices = await watch.house.catalogue.devices.of(identity)
         assert set(devices) == {str(box.root / "training_runs"), str(box.root / "eval_runs")}
         await watch.house.catalogue.devices.save(identity, {place: number + 1 for place, number in devices.items()})
+    for path in [each for each in box.root.rglob("*") if each.is_file()]:
+        shutil.copy2(path, path.with_name("copy"))
+        path.with_name("copy").rename(path)
     async with watching(settings) as watch:
         await comes_true(lambda: watch.house.outlooks)
         assert R.ROOT_CHANGED in await watch.reasons()
+        assert await anyio.to_thread.run_sync(reading.accept_root, settings.state, identity)
+        assert not await anyio.to_thread.run_sync(reading.accept_root, settings.state, identity)
+        await comes_true(watch.is_safe)
+        assert await watch.house.catalogue.devices.of(identity) == devices
+
+
+async def test_a_file_system_with_another_number_is_known_by_its_files(
+    workstation: Workstation,
+    told: Told,  # noqa: ARG001
+) -> None:
+    """A new mount or a reboot may change the number of a device; inodes and change times of known files prove it."""
+    box = workstation.add_box()
+    finished(box.root)
+    settings = workstation.settings(verdict=SOON)
+    async with watching(settings) as watch:
+        await comes_true(watch.is_safe)
+        identity = watch.host().identity
+        devices = await watch.house.catalogue.devices.of(identity)
+        await watch.house.catalogue.devices.save(identity, {place: number + 1 for place, number in devices.items()})
+    async with watching(settings) as watch:
+        await comes_true(watch.is_safe)
+        assert await watch.house.catalogue.devices.of(identity) == devices
 
 
 def _is(watch: Watch, name: str, answer: Answer) -> Callable[[], bool]:

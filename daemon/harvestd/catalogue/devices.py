@@ -39,9 +39,9 @@ class Devices:
         await self._database.write(lambda connection: connection.execute(statement))
 
 
-def forget_devices(connection: Connection, identity: str) -> None:
-    """Forget a host's devices: another box stands there now, by a person's word."""
-    connection.execute(delete(schema.meta).where(_of(identity)))
+def forget_devices(connection: Connection, identity: str) -> bool:
+    """Forget the devices of a host, by the operator's word: return whether any were kept."""
+    return connection.execute(delete(schema.meta).where(_of(identity))).rowcount > 0
 
 
 def _of(identity: str) -> ColumnElement[bool]:

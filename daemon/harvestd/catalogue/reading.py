@@ -65,6 +65,18 @@ def forget_key(state_dir: Path, identity: str) -> bool:
         engine.dispose()
 
 
+def accept_root(state_dir: Path, identity: str) -> bool:
+    """Drop which file systems a host's trees were on: those of its next verdict count. Return whether any was kept."""
+    if not (state_dir / FILE_NAME).exists():
+        return False
+    engine = open_engine(state_dir)
+    try:
+        with translated(), writing(engine) as connection:
+            return forget_devices(connection, identity)
+    finally:
+        engine.dispose()
+
+
 def hosts(connection: Connection) -> Sequence[Row[Any]]:
     """Give the rows of all hosts that were ever seen."""
     return connection.execute(select(schema.hosts).order_by(schema.hosts.c.name)).all()

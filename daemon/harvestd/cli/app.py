@@ -45,6 +45,7 @@ COMMANDS = {
     "check": _Entry("setup", "check", "Check the configuration; every problem at once."),
     "doctor": _Entry("doctor", "doctor", "Try all that a pass over HOSTs (all) needs; changes nothing."),
     "forget-key": _Entry("setup", "forget_key", "Forget the SSH host key that is kept for HOST."),
+    "accept-root": _Entry("setup", "accept_root", "Accept the file systems that are mounted on HOST now."),
     "install": _Entry("installing", "install", "Write a systemd unit and a first configuration; safe to repeat."),
     "uninstall": _Entry("installing", "uninstall", "Stop the daemon and take away what install wrote."),
     "events": _Entry("listening", "events", "Show what the daemon told lately; -f goes on."),

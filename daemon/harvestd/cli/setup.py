@@ -1,4 +1,4 @@
-"""`harvestd check` and `forget-key`: is what was written down in order, and the one repair a person has to ask for."""
+"""`harvestd check`, `forget-key` and `accept-root`: the configuration, and two repairs that an operator asks for."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -126,3 +126,21 @@ def forget_key(flags: Flags, host: str) -> None:
             hint=f"known: {', '.join(each.name for each in settings.hosts) or 'none'}",
             exit_code=ExitCode.UNKNOWN_NAME,
         )
+
+
+@click.command("accept-root")
+@click.argument("host", shell_complete=suggesting.hosts)
+@with_flags
+@click.pass_obj
+def accept_root(flags: Flags, host: str) -> None:
+    """Accept the file systems that are mounted on HOST now.
+
+    For a host whose verdict says that another file system than before is there, when that is right: after a new mount
+    that changed its number, or a move to another disk. The next verdict notes what it finds.
+    """
+    settings = settings_of(flags)
+    identity = _identity(settings, host)
+    if reading.accept_root(settings.state, identity):
+        Page().line(f"the file systems of {identity} are forgotten; the next verdict notes those that it finds")
+    else:
+        Page().line(f"no file system was noted for {identity}")

@@ -19,6 +19,7 @@ from harvestd.convention.verdict import Answer, LossKind, Reason, ReasonKind, Su
 
 FRESH: Final = 120.0
 """Seconds: a scan that ended longer ago says nothing of now."""
+_CONFIRM: Final = "; if that is right, harvestd accept-root HOST confirms it"
 
 
 def judge(evidence: Evidence) -> Verdict:
@@ -99,7 +100,7 @@ def _devices(evidence: Evidence, root: str, listings: list[Listing]) -> Iterator
         # No run and no eval was seen in a tree that was never noted: then it has to be on its root's own device.
         is_known = listing.device and (place in known or evidence.devices.get(root) == listing.device)
         if listing.state is TreeState.PRESENT and _shows_anything(listing) and not is_known:
-            yield Reason(ReasonKind.ROOT_CHANGED, f"nobody can say which file system {place} is on")
+            yield Reason(ReasonKind.ROOT_CHANGED, f"nobody can say which file system {place} is on{_CONFIRM}")
     if evidence.circumstances is not None and root in evidence.devices:
         known[root] = evidence.devices[root]
     for place, device in sorted(known.items()):
@@ -107,9 +108,11 @@ def _devices(evidence: Evidence, root: str, listings: list[Listing]) -> Iterator
             continue
         found = now.get(place, 0)
         if found not in {0, device}:
-            yield Reason(ReasonKind.ROOT_CHANGED, f"another file system than before stands at {place}, by its number")
+            yield Reason(
+                ReasonKind.ROOT_CHANGED, f"another file system than before is at {place}, by its number{_CONFIRM}"
+            )
         elif not found and place != root:
-            yield Reason(ReasonKind.ROOT_CHANGED, f"{place} was there before, and is not now")
+            yield Reason(ReasonKind.ROOT_CHANGED, f"{place} was there before, and is not now{_CONFIRM}")
 
 
 def _company(evidence: Evidence) -> Iterator[Reason]:

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from harvestd.convention.accounting import not_here, storages_of
 from harvestd.convention.artifacts import GROWING
 from harvestd.convention.evidence import Damaged, Evidence, Look, RunState, run_state
+from harvestd.convention.filesystems import renumbered, renumbered_roots
 from harvestd.convention.layout import RunDir, Survey
 from harvestd.convention.links import leads_elsewhere, links_out
 from harvestd.convention.lives import Life
@@ -186,10 +187,28 @@ class Gathering:
         shown = [each for each in snapshot.listings if each.state is TreeState.PRESENT and each.tree in full]
         found = {str(each.tree): each.device for each in shown}
         found |= {each.tree.root: roots[each.tree.root] for each in shown if each.tree.root in roots}
-        new = {place: device for place, device in found.items() if device and place not in self._devices}
+        if any(self._devices.get(place, device) != device for place, device in found.items()):
+            self._devices = await devices.of(self._host.identity)  # a person may have confirmed what is there now
+        known = self._devices
+        new = {place: device for place, device in found.items() if device and place not in known}
+        new |= renumbered_roots(known, snapshot.listings, roots)
+        await self._save_devices(new)
+
+    async def recognise(self) -> None:
+        """Note new numbers of devices whose files prove the same file system; before anything of the scan is read.
+
+        What is read from another file system is on record afterwards as it is there, and would prove nothing.
+        """
+        _, snapshot = self._last()
+        if self._devices is None:
+            self._devices = await self._house.catalogue.devices.of(self._host.identity)
+        files = self._house.catalogue.knowledge.files_from(self._storage)
+        await self._save_devices(renumbered(self._devices, snapshot.listings, files))
+
+    async def _save_devices(self, new: Mapping[str, int]) -> None:
         if new:
-            self._devices = {**self._devices, **new}
-            await devices.save(self._host.identity, self._devices)
+            self._devices = {**(self._devices or {}), **new}
+            await self._house.catalogue.devices.save(self._host.identity, self._devices)
 
     async def _damaged(self) -> tuple[Damaged, ...]:
         """Give what came from this host, by whichever storage, and does not stand at home as it is on record."""

@@ -85,6 +85,7 @@ class Judging:
 
         Raises as a look does.
         """
+        await self._gathering.recognise()
         if self._questions:
             await self.answer(look)
         elif self._stands_safe():
