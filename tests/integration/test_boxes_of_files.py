@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -109,3 +110,43 @@ async def test_commands_know_the_boxes_of_files_and_their_problems(targets: Targ
     other.write_text("[]")
     assert harvestd_command("once", "gpu-a", "-c", targets.workstation.config, cwd=None).code == 0
     assert "1 host of files" in harvestd_command("doctor", "-c", targets.workstation.config, cwd=None).out
+
+
+async def test_box_that_gets_another_name_is_not_gone(
+    workstation: Workstation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its runs are its own under any name: a silent one is not taken for dead, and its name follows its facts."""
+    monkeypatch.setattr("harvestd.settings.watching.QUIET", 50)
+    monkeypatch.setattr("harvestd.inventory.targets_file._SECOND_LOOK", timedelta(seconds=0.2))
+    smi = tmp_path / "bin" / "nvidia-smi"
+    smi.parent.mkdir()
+    smi.write_text("#!/bin/sh\ncase $1 in *compute-apps*) echo 4001;; *) echo NVIDIA H100;; esac\n")
+    smi.chmod(0o755)
+    with_path = f'ForceCommand export PATH="{smi.parent}:$PATH"; eval "$SSH_ORIGINAL_COMMAND"'
+    box = workstation.add_box(extra_config=[with_path])
+    workstation.boxes.clear()
+    run = RunWriter(box.root, RunSpec(total_steps=8))
+    run.start()
+    run.log_until(3)
+    run.checkpoint(3)
+    run.log_until(4)
+    file = workstation.config.with_name("targets.json")
+    file.write_text(json.dumps([group(box.server, "gpu-a", id="i-1")]))
+    sections: dict[str, dict[str, object]] = {
+        "targets": {"files": ["targets.json"]},
+        "ssh": {"identity_files": [str(box.server.client_key)]},
+        "remote": {"roots": [str(box.root)]},
+        "verdict": {"idle_for": "1s"},
+    }
+    async with workstation.running(**sections) as said:
+        await until(workstation.follows(run))
+        file.write_text(json.dumps([group(box.server, "trainer", id="i-1")]))
+        await until(lambda: events(said, "host.connected", host="trainer"))
+        known = "SELECT host FROM runs"
+        await until(lambda: workstation.catalogue(known) == [("trainer",)])
+        await until(lambda: workstation.catalogue("SELECT name FROM hosts") == [("trainer",)])
+        run.log_until(10)
+        run.finish()
+        await until(lambda: events(said, "experiment.renamed"))
+        assert not events(said, "run.died")
+        assert not [each for each in events(said, "checkpoint.completed") if each["provisional"]]

@@ -46,6 +46,8 @@ def left_behind(workstation: Workstation) -> list[tuple[str, bool]]:
                 for each in manifest["left_out"]
                 if each["path"].endswith("/step_4")
             ]
+    on_record = workstation.catalogue("SELECT place FROM left_out WHERE place LIKE '%/step_4'")
+    assert sum(f"/{RUN.name}/" in str(place) for (place,) in on_record) == len(found)
     return found
 
 

@@ -54,6 +54,7 @@ RUN = RunRecord(
     seconds_left=12.5,
     base_model="Qwen/Qwen2.5-1.5B",
     writer="node\udcff",
+    identity="i-1",
 )
 FILE = FileRecord(
     storage="fs-1",
@@ -289,6 +290,19 @@ async def test_a_host_is_remembered_as_it_was_last_seen(tmp_path: Path) -> None:
         (host,) = reading.hosts(connection)
         assert (host.address, host.state, host.method, host.last_success) == ("192.0.2.9", "lost", "probe", 1000.0)
         assert host.error == f"no answer {ODD}"
+
+
+async def test_a_host_that_gets_another_name_is_one_host(tmp_path: Path) -> None:
+    """What was known of it under the old name goes on under the new one; a namesake takes nothing over."""
+    with opened(tmp_path) as catalogue:
+        await catalogue.save_host(HostRecord("gpu-a", "i-1", "192.0.2.1", "connected", "probe", 1000.0))
+        await catalogue.save_host(HostRecord("trainer", "i-1", "192.0.2.1", "lost"))
+        await catalogue.save_host(HostRecord("gpu-a", "i-2", "192.0.2.2", "connected"))
+    with stored(tmp_path) as connection:
+        assert connection is not None
+        first, second = reading.hosts(connection)
+        assert (first.name, first.identity, first.last_success) == ("gpu-a", "i-2", None)
+        assert (second.name, second.identity, second.method, second.last_success) == ("trainer", "i-1", "probe", 1000.0)
 
 
 async def test_a_key_is_pinned_until_it_is_forgotten(tmp_path: Path) -> None:

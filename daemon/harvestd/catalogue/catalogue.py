@@ -300,9 +300,19 @@ class Catalogue:
         if host.last_success is not None:
             columns["last_success"] = host.last_success
         first = {"name": host.name, "first_seen": time.time(), "method": host.method, **columns}
-        statement = insert(schema.hosts).values(first)
-        statement = statement.on_conflict_do_update(index_elements=["name"], set_=columns)
-        await self._database.write(lambda connection: connection.execute(statement))
+        table = schema.hosts.c
+        # A host that got another name is one host, known for as long as it was under any.
+        former = (table.identity == host.identity, table.name != host.name)
+
+        def change(connection: Connection) -> None:
+            known = select(table.first_seen, table.last_success, table.method).where(*former)
+            before = connection.execute(known).mappings().first()
+            kept = {key: value for key, value in before.items() if value} if before is not None else {}
+            statement = insert(schema.hosts).values({**first, **kept, **columns})
+            connection.execute(delete(schema.hosts).where(*former))
+            connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=columns))
+
+        await self._database.write(change)
 
     async def intents(self) -> list[Intent]:
         """Give what was about to be published when the last process ended, oldest first."""

@@ -66,6 +66,7 @@ def run_row(run: RunRecord) -> dict[str, Any]:
         "head": run.head,
         "base_model": run.base_model,
         "writer": run.writer,
+        "identity": run.identity,
         "step_at": run.step_at,
         "trouble": asdict(run.trouble) if run.trouble else None,
     }
@@ -104,6 +105,7 @@ def run_of(row: Row[Any]) -> RunRecord:
         head=facts.get("head"),
         base_model=facts.get("base_model"),
         writer=facts.get("writer"),
+        identity=facts.get("identity"),
         step_at=facts.get("step_at"),
         trouble=_trouble_of(facts.get("trouble")),
     )

@@ -62,7 +62,7 @@ def run_state(
     """
     if record is not None and record.finished:
         return RunState(run.place, ended=True)
-    died = has_died(run, record.host if record else host, life, sightings, now)
+    died = has_died(run, record.shown_by if record else host, life, sightings, now)
     quiet = quiet_for(run, sightings, now)
     left = hoping if died is None else life.idle_for - quiet if quiet < life.idle_for else None
     return RunState(run.place, ended=died is True, left=left)

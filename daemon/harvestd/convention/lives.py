@@ -15,7 +15,7 @@ class Life(Immutable):
     gpu_processes: int | None = None
     """How many run on the hosts that show this storage; None: nobody was asked just now, or one can't say."""
     hosts: frozenset[str] | None = None
-    """The names of all hosts that there are; None: not known."""
+    """The names and the identities of all hosts that there are; None: not known."""
     ending: frozenset[str] = frozenset()
     """Those of them that are being switched off."""
 
@@ -26,8 +26,9 @@ def quiet_for(run: RunDir, sightings: Sightings, now: float) -> float:
 
 
 def has_died(run: RunDir, host: str, life: Life, sightings: Sightings, now: float) -> bool | None:
-    """Tell whether a run has died, which `host` showed first; None where only its processes could tell, and did not.
+    """Return whether a run has died; None where only its processes could tell, and did not.
 
+    `host`: the identity of the host that showed it first, or else its name: a host may get another one.
     It has when nothing of it has moved for long, and either its host is gone or ending, or no GPU process is left.
     """
     if any(sightings.age(source, now) < life.idle_for for source in _sources(run)):

@@ -206,7 +206,7 @@ class _Planner:
         last = checkpoints.newest(run, record.final.step if record.final else None)
         if last is None or self._now.selection.checkpoint in {CheckpointPolicy.NONE, CheckpointPolicy.ALL}:
             return False
-        died = has_died(run, record.host, self._now.life, self._now.sightings, self._now.now)
+        died = has_died(run, record.shown_by, self._now.life, self._now.sightings, self._now.now)
         if died is None:
             standing = here.standing(last)
             died = standing is not None and checkpoints.is_provisional(standing)  # it had, and nothing has moved since
@@ -218,7 +218,7 @@ class _Planner:
         """Tell whether a run died in the middle of a line: that is all that will ever come, and it is wanted."""
         if not is_torn(run, self._now.storage, self._now.knowledge):
             return False
-        died = has_died(run, record.host, self._now.life, self._now.sightings, self._now.now)
+        died = has_died(run, record.shown_by, self._now.life, self._now.sightings, self._now.now)
         self._asks_for_life = self._asks_for_life or died is None
         return bool(died)
 

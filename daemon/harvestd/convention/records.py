@@ -40,6 +40,8 @@ class RunRecord(Immutable):
     """What the adapter_config.json of one of its checkpoints says; read only where nothing else names the model."""
     writer: str | None = None
     """What the machine that writes it calls itself; it may be another one than `host` of the same storage."""
+    identity: str | None = None
+    """The identity of `host`, which stays when its name changes; None: recorded by an earlier version."""
     step_at: float | None = None
     """When `step` was heard, Unix time on our clock."""
     trouble: RunTrouble | None = None
@@ -50,6 +52,15 @@ class RunRecord(Immutable):
         """What it can be named by."""
         backbones = frozenset(tuning.backbone for tuning in self.tunings)
         return Evidence(self.config, self.final, self.base_model, backbones, self.step)
+
+    @property
+    def shown_by(self) -> str:
+        """The host that showed it: its identity where that is known, else its name."""
+        return self.identity or self.host
+
+    def is_of(self, name: str, identity: str) -> bool:
+        """Return whether the host of this name and identity is the one that showed it."""
+        return self.identity == identity if self.identity is not None else self.host == name
 
     @property
     def finished(self) -> bool:

@@ -4,6 +4,7 @@ A host that is to be reached or looked at differently is watched anew, alone; th
 has ended, so that no host ever has two.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
@@ -119,9 +120,9 @@ class Fleet:
         self._house.known = len(self._hosts)
         self._house.present = {host.identity: host for host in hosts}
         # A provider that can't speak yet may know the rest: until then nobody is taken for gone.
-        self._house.hosts = frozenset(host.name for host in hosts) if self._inventory.is_complete else None
+        self._house.hosts = _names_and_identities(hosts) if self._inventory.is_complete else None
         self._tally.keep({host.name for host in hosts})
-        self._house.ending = frozenset(host.name for host in hosts if host.ending)
+        self._house.ending = _names_and_identities(host for host in hosts if host.ending)
         known = self._house.catalogue.knowledge if self._house.knows.is_set() else None
         if self._house.rescue.take(hosts, known):
             self._scan_now.ring()
@@ -178,6 +179,10 @@ class Fleet:
                 self._house.verdicts.pop(host.identity, None)
                 if self._house.knows.is_set():
                     self._house.rescue.gone(host, self._house.catalogue.knowledge)
+
+
+def _names_and_identities(hosts: Iterable[Host]) -> frozenset[str]:
+    return frozenset(each for host in hosts for each in (host.name, host.identity))
 
 
 def _import_watching() -> None:

@@ -57,7 +57,7 @@ class FollowingNames:
 
     def _leads(self, record: RunRecord) -> bool:
         """Tell whether this host is the one that brings the run home, of those that show it."""
-        is_own = record.host == self._host.name
+        is_own = record.is_of(self._host.name, self._host.identity)
         showing = self._house.shown_by_others(self._host)
         return is_own and leader(record, self._house.catalogue.knowledge, showing) is None
 

@@ -141,7 +141,7 @@ class Gathering:
         if seen.evals or any(not state.elsewhere for state in states):
             return True
         known, name = self._house.catalogue.knowledge, self._host.name
-        if any(run.storage == self._storage and run.host == name for run in known.runs()):
+        if any(run.storage == self._storage and run.is_of(name, self._host.identity) for run in known.runs()):
             return True
         return any(file.host == name for file in known.files_from(self._storage))
 

@@ -157,11 +157,11 @@ class House:
     boxes: dict[str, dict[str, Box]] = field(default_factory=dict)
     """Those that are connected, by the storage that they show and by their hosts' identities."""
     hosts: frozenset[str] | None = None
-    """The names of all hosts that there are; None where nobody follows who comes and goes."""
+    """The names and identities of all hosts that there are; None where nobody follows who comes and goes."""
     present: Mapping[str, Host] = field(default_factory=dict)
     """All hosts that there are, as their providers know them now, by identity; see `hosts` for who says so."""
     ending: frozenset[str] = frozenset()
-    """The names of those that are being switched off."""
+    """The names and identities of those that are being switched off."""
     known: int = 0
     """How many hosts there are to share the memory; as many as were written down, until somebody says."""
     follows: bool = False

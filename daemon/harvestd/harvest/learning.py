@@ -180,7 +180,7 @@ class Learning:
         def updated(now: RunRecord) -> RunRecord:
             nonlocal was_finished
             was_finished = now.finished
-            return _updated(now, run, learned)
+            return _updated(now, run, learned, self._host)
 
         after = await self._house.catalogue.change_run(before.key, updated)
         if after is not None and after.finished and not was_finished:
@@ -255,6 +255,7 @@ class Learning:
             storage=self._storage,
             place=run.place,
             host=self._host.name,
+            identity=self._host.identity,
             name=run.name.name,
             config=config,
             config_version=source.version,
@@ -311,10 +312,13 @@ def _names_model(config: ConfigFacts | None, final: TrainingInfo | None) -> bool
     return any(reference and model_id(reference) for reference in references)
 
 
-def _updated(record: RunRecord, run: RunDir, learned: _Learned) -> RunRecord:
-    """Return a run's record with what this look tells of it."""
+def _updated(record: RunRecord, run: RunDir, learned: _Learned, host: Host) -> RunRecord:
+    """Return a run's record with what this look tells of it, and the name that its host has now."""
+    is_own = record.is_of(host.name, host.identity)
     after = replace(
         record,
+        host=host.name if is_own else record.host,
+        identity=host.identity if is_own else record.identity,
         base_model=learned.base_model or record.base_model,
         writer=run.writer or record.writer,
         config_hash=learned.config_hash or record.config_hash,

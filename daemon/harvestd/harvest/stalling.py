@@ -105,7 +105,7 @@ class Stalling:
         if self._house.strides.get(record.key) is not stride or present is None or present.is_over:
             return  # it went on meanwhile, or another host that shows it has looked into it
         # Without a process it has died, whether or not it has been quiet for long enough to be taken for dead.
-        has_died_now = has_died(run, record.host, life, looking.sightings, now)
+        has_died_now = has_died(run, record.shown_by, life, looking.sightings, now)
         if (is_stalled and life.gpu_processes == 0) or has_died_now or self._was_followed(record, stride, is_quiet):
             await self._note(present, RunStatus.DIED, silent)
         elif is_stalled or (has_died_now is None and silent >= _SILENT_FOR_GOOD):
