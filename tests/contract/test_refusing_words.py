@@ -56,6 +56,24 @@ async def test_a_banner_is_in_the_refusal(openssh_factory: OpenSSHFactory, tmp_p
     assert "own words" in error.hint
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["PubkeyAuthentication no", "PasswordAuthentication yes"],
+        ["PasswordAuthentication yes", "AuthenticationMethods publickey,password"],
+    ],
+    ids=["no keys", "a second factor"],
+)
+async def test_a_host_that_wants_more_than_a_key_is_told_from_a_wrong_key(
+    lines: list[str], openssh_factory: OpenSSHFactory
+) -> None:
+    """Where a password or a second factor is wanted the hint does not send the operator to look for another key."""
+    error = await outcome(target_for(openssh_factory(extra_config=lines)))
+    assert isinstance(error, AuthenticationRefused)
+    assert "AuthenticationMethods" in error.hint
+    assert "ssh-copy-id" not in error.hint
+
+
 async def test_what_is_said_before_ssh_begins_is_in_the_error(tmp_path: Path) -> None:
     """Since 9.8 sshd tells an address that it bans so in plain text, and hangs up."""
 

@@ -414,3 +414,62 @@ async def test_stale_files_beside_a_key_end_no_pass(openssh_factory: OpenSSHFact
     other.with_name("other.pub").rename(tmp_path / "key.pub")
     host = f'address = "127.0.0.1"\nport = {server.port}\nuser = "{server.user}"\nidentity_files = ["{key}"]'
     assert await logged_in(tmp_path, host=host) is None
+
+
+async def test_a_certified_host_is_trusted(openssh_factory: OpenSSHFactory, tmp_path: Path) -> None:
+    """A line of known_hosts may name an authority in place of each host's key."""
+    authority = generate_key(tmp_path / "authority")
+    server = openssh_factory()
+    host_key = server.directory / "host_ed25519_key"
+    command = ["ssh-keygen", "-q", "-s", str(authority), "-I", "box", "-h", "-n", "the-real-name", f"{host_key}.pub"]
+    await anyio.run_process(command)
+    certified = openssh_factory(
+        "certified", extra_config=[f"HostCertificate {host_key}-cert.pub", f"HostKey {host_key}"]
+    )
+    known = tmp_path / "known"
+    known.write_text(f"@cert-authority the-real-* {authority.with_name('authority.pub').read_text()}")
+    _write(tmp_path, _alias(certified, f"UserKnownHostsFile {known}", "HostKeyAlias the-real-name"))
+    assert await logged_in(tmp_path, 'host_keys = "known_hosts"') is None
+    _write(tmp_path, _alias(certified, f"UserKnownHostsFile {known}", "HostKeyAlias another-name"))
+    assert isinstance(await logged_in(tmp_path, 'host_keys = "known_hosts"'), HostKeyUnknown)
+
+
+_ROWS = {
+    "names": ["CanonicalizeHostname no", "Tag gpu"],
+    "patience": ["ConnectTimeout 1", "ServerAliveInterval 1", "ServerAliveCountMax 1"],
+    "shared by ssh": ["ControlMaster auto", "ControlPath /tmp/harvestd-no-such-socket", "ControlPersist yes"],
+    "what a person sees": ["RequestTTY force", "RemoteCommand echo no", "ForwardAgent yes", "SendEnv A*", "SetEnv A=b"],
+    "ports": ["LocalForward 127.0.0.1:1 127.0.0.1:2", "ExitOnForwardFailure yes", "DynamicForward 127.0.0.1:1"],
+    "other ways in": ["PasswordAuthentication yes", "GSSAPIAuthentication yes", "PreferredAuthentications password"],
+    "providers": ["PKCS11Provider /no/such.so", "SecurityKeyProvider /no/such.so"],
+    "lengths and ciphers": ["Compression yes", "Ciphers aes256-ctr", "RekeyLimit 1G 1h"],
+    "host keys": [
+        "StrictHostKeyChecking yes",
+        "UserKnownHostsFile /dev/null",
+        "HostKeyAlias x",
+        "VerifyHostKeyDNS yes",
+    ],
+    "families": ["AddressFamily inet", "TCPKeepAlive no"],
+    "matches": ["Match final", "LogLevel QUIET", "Match user nobody", "Port 1"],
+}
+
+
+@pytest.mark.parametrize("row", _ROWS)
+async def test_a_box_behind_a_bastion_with_what_people_set(
+    row: str, openssh_factory: OpenSSHFactory, tmp_path: Path
+) -> None:
+    """No option keeps a box away that ssh reaches: with all that is honoured, and with all that is ignored."""
+    box, gate = openssh_factory("box"), openssh_factory("gate")
+    lines = "\n".join(_ROWS[row])
+    config = _write(
+        tmp_path,
+        "IgnoreUnknown Tag\n",
+        _alias(box, "ProxyJump bastion"),
+        _alias(gate, name="bastion"),
+        f"Host gpu-a bastion\n{lines}\n",
+    )
+    known = await anyio.run_process(["ssh", "-G", "-F", str(config), "gpu-a"], check=False)
+    assert known.returncode == 0, known.stderr
+    assert await logged_in(tmp_path) is None
+    assert "Accepted publickey" in gate.log_text()
+    assert "Accepted publickey" in box.log_text()

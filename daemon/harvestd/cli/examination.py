@@ -26,6 +26,7 @@ from harvestd.inventory.lambda_cloud import LambdaCloudHosts
 from harvestd.inventory.provider import Host
 from harvestd.inventory.targets_file import BadTargets, TargetsFiles
 from harvestd.remote.box import BoxFacts
+from harvestd.remote.connecting import settled
 from harvestd.settings import Settings
 
 _CLOCK_TOLERANCE = 60.0
@@ -166,7 +167,7 @@ async def _host(host: Host, house: House) -> tuple[Finding, ...]:
         snapshot = await box.scan()
         clock = _clock(snapshot, (before + time.time()) / 2, facts)
         return (
-            Finding("connection", f"{house.target_of(host)} in {took}"),
+            Finding("connection", f"{await settled(house.target_of(host))} in {took}"),
             Finding(
                 "read by", f"the probe, Python {facts.python}" if box.method == "probe" else "SFTP, no Python runs"
             ),

@@ -16,8 +16,8 @@ from harvestd.inventory.provider import Host
 from harvestd.remote.connecting import Connection, connect
 from harvestd.remote.hops import Hops
 
-_WAYS = 8
-"""Hops to one host, each with a deadline of its own; beyond what anybody has."""
+_WAYS = 10
+"""Connect time-outs that one connection takes at most: the host's, and one for each of its jump hosts."""
 _PROMPT = 1.0
 """Seconds for which a host holds a slot; most are logged in by then."""
 

@@ -35,7 +35,7 @@ from harvestd.remote.failures import (
 from harvestd.remote.hops import Hops
 from harvestd.remote.host_keys import HostKey, PinCheck, PinStore
 from harvestd.remote.identities import Identities, identities
-from harvestd.remote.logging_in import is_signing, speed_up, with_fallbacks
+from harvestd.remote.logging_in import is_signing, speed_up, takes_no_keys, with_fallbacks
 from harvestd.remote.metering import Meter
 from harvestd.remote.proxy_command import ProxyCommand
 from harvestd.remote.ssh_config import ResolvedConfig, resolve
@@ -142,7 +142,7 @@ async def _connected(
         # Whatever is asked on the way may not answer: a command of `Match exec`, a mounted home, an agent.
         with attempt.deadline():
             config = await resolve(target)
-        attempt.target = target = _settled(target, config)
+        attempt.target = target = _with(target, config)
         hop = None
         if config.jump:
             if not hops_left:
@@ -161,8 +161,12 @@ async def _connected(
         yield connection
 
 
-def _settled(target: Target, config: ResolvedConfig) -> Target:
-    """Return the target with what was found out, as errors name it; its identity stays."""
+async def settled(target: Target) -> Target:
+    """Return the target with address, port and user as the configuration files say; raises as `resolve` does."""
+    return _with(target, await resolve(target))
+
+
+def _with(target: Target, config: ResolvedConfig) -> Target:
     return replace(target, address=config.hostname, port=config.port, user=config.user)
 
 
@@ -186,6 +190,8 @@ class _Attempt:
 
     target: Target
     check: PinCheck = field(default_factory=lambda: PinCheck(None), init=False)
+    spent: float = field(default=0.0, init=False)
+    """Seconds of the connect time-out that are used up: the way through a jump host is not counted."""
     ssh: asyncssh.SSHClientConnection | None = field(default=None, init=False)
     meter: Meter = field(init=False)
     keys: Identities = field(default_factory=lambda: Identities((), (), ()), init=False)
@@ -202,13 +208,15 @@ class _Attempt:
 
     @contextmanager
     def deadline(self) -> Iterator[None]:
-        """Bound the body by the target's connect time-out; raises `Unreachable`."""
+        """Bound the body by what is left of the target's connect time-out; raises `Unreachable`."""
         self.doing = "the SSH configuration was not resolved"
+        began = anyio.current_time()
         try:
-            with anyio.fail_after(self.target.connect_timeout.total_seconds()):
+            with anyio.fail_after(self.target.connect_timeout.total_seconds() - self.spent):
                 yield
         except TimeoutError as e:
             raise self._late() from e
+        self.spent += anyio.current_time() - began
 
     async def log_in(self, config: ResolvedConfig, pins: PinStore, hop: Connection | None, window: int) -> Connection:
         """Return the connection; raises what `connect` says, and TimeoutError at the caller's deadline."""
@@ -294,7 +302,8 @@ class _Attempt:
                     hint='compare it and connect once with ssh, or set ssh.host_keys = "pin"',
                 )
             case asyncssh.PermissionDenied():
-                return self.keys.refused(self.target, quoted(self.banner))
+                wants_more = self.ssh is not None and takes_no_keys(self.ssh)
+                return self.keys.refused(self.target, quoted(self.banner), wants_more=wants_more)
             case asyncssh.DisconnectError() if "authentication failures" in error.reason:
                 return self.keys.refused(self.target, quoted(self.banner))
             case _ if self.proxy is not None and (self.meter.total == 0 or self.proxy.status is not None):

@@ -39,13 +39,21 @@ class Identities(Immutable):
     unusable: tuple[str, ...]
     """Files that could not be offered, each with the reason, and keys of the agent beyond the limit."""
 
-    def refused(self, target: Target, said: str = "") -> AuthenticationRefused:
-        """Return the error for a host that accepted none of the keys; `said`: the host's own words, made safe."""
+    def refused(self, target: Target, said: str = "", *, wants_more: bool = False) -> AuthenticationRefused:
+        """Return the error for a host that accepted none of the keys.
+
+        `said`: the host's own words, made safe. `wants_more`: no key takes the log-in any further there.
+        """
         tried = ", ".join(self.tried) or "none"
         left_out = f"; not offered: {', '.join(self.unusable)}" if self.unusable else ""
         user = target.user or "the local account's name"
         words = f". The host says: {said}" if said else ""
         hint = f"check ssh.user and ssh.identity_files, or give the key to the box: ssh-copy-id {_address(target)}"
+        if wants_more:
+            words = f". It asks for something that is no key, such as a password or a second factor{words}"
+            hint = (
+                "harvestd uses keys alone: see PubkeyAuthentication and AuthenticationMethods of the box's sshd_config"
+            )
         return AuthenticationRefused(
             f"{target}: the host refused to log in {user}. Keys offered: {tried}{left_out}{words}",
             hint=f"the host's own words come first; else {hint}" if said else hint,

@@ -50,6 +50,7 @@ def with_fallbacks(pairs: Sequence[SSHKeyPair]) -> list[SSHKeyPair]:
 
 def speed_up(connection: SSHClientConnection, pairs: Sequence[SSHKeyPair]) -> None:
     """Wrap the log-in of one connection that has not begun its key exchange and will offer these key pairs."""
+    _note_methods(connection)
     _skip_weak_copies(connection, pairs)
     _sign_at_once(connection)
     if pairs and not is_rsa(pairs[0]):
@@ -59,6 +60,25 @@ def speed_up(connection: SSHClientConnection, pairs: Sequence[SSHKeyPair]) -> No
 def is_signing(connection: SSHClientConnection) -> bool:
     """Return whether a key of an agent was accepted, so that only the agent's signature is missing."""
     return bool(getattr(connection, "_harvestd_waits_for_agent", False))
+
+
+def takes_no_keys(connection: SSHClientConnection) -> bool:
+    """Return whether the server said that no public key takes the log-in any further."""
+    return bool(getattr(connection, "_harvestd_takes_no_keys", False))
+
+
+def _note_methods(connection: SSHClientConnection) -> None:
+    """Note when the server's list of methods that can continue has none that is used here: for an error's text."""
+    begin = getattr(connection, "try_next_auth", None)
+    if begin is None:
+        return
+
+    def noted(*, next_method: bool = False) -> None:
+        if not next_method and getattr(connection, "_auth_methods", None) == []:
+            connection._harvestd_takes_no_keys = True  # type: ignore[attr-defined]  # noqa: SLF001
+        begin(next_method=next_method)
+
+    connection.try_next_auth = noted  # type: ignore[method-assign]
 
 
 def _skip_weak_copies(connection: SSHClientConnection, pairs: Sequence[SSHKeyPair]) -> None:
