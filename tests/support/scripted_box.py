@@ -148,6 +148,8 @@ class Host:
 class ScriptedBox:
     """The host as a connected box; the n-th change of the script is made, and told, at the turn that it names."""
 
+    hashes_there = True
+
     method = "scripted"
     round_trip = 0.0
 

@@ -37,6 +37,8 @@ Moment = Callable[[ReadRequest, int], Awaitable[None]]
 class FarBox:
     """A box with one file, far away; each line to it has a reader of its own."""
 
+    hashes_there = True
+
     def __init__(self, size: int = SIZE) -> None:
         self.content = bytearray(os.urandom(MIB) * (size // MIB + 1))[:size]
         self.file = _file(Version(size, 1, 1, 1))
@@ -278,6 +280,19 @@ async def test_staged_bytes_that_the_box_does_not_have_are_not_proven(root: Data
         async with lanes_to(box) as lanes:
             assert await arriving(box, right, lanes).prove()
             assert not await arriving(box, wrong, lanes).prove()
+
+
+async def test_prefix_is_not_sent_again_where_the_host_cannot_hash(root: DataRoot) -> None:
+    """Version and end decide then: a long prefix costs a mebibyte, and another end is another file."""
+    box = FarBox()
+    box.hashes_there = False
+    with root.stage() as staged:
+        staged.write(box.content[: 9 * MIB])
+        async with lanes_to(box) as lanes:
+            assert await arriving(box, staged, lanes).prove()
+            assert [(each.verify_from, each.offset) for each in box.asked] == [(8 * MIB, 9 * MIB)]
+            box.content[9 * MIB - 1] ^= 1
+            assert not await arriving(box, staged, lanes).prove()
 
 
 async def test_slow_disk_bounds_what_is_held(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:

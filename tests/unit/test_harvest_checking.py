@@ -63,6 +63,8 @@ class OneCatalogue:
 class Hashing:
     """A box that hashes files; meanwhile something happens at home."""
 
+    hashes_there = True
+
     def __init__(self, catalogue: Catalogue, meanwhile: str, sha256: str) -> None:
         self._catalogue = catalogue
         self._meanwhile = meanwhile

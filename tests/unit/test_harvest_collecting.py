@@ -36,6 +36,8 @@ LONG = 20.0
 class Reader:
     """Sends every file that is asked for."""
 
+    hashes_there = True
+
     @asynccontextmanager
     async def reading(self, requests: Sequence[ReadRequest]) -> AsyncIterator[AsyncIterator[ReadEvent]]:
         """Answer."""

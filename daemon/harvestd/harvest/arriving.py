@@ -26,6 +26,8 @@ from harvestd.store.staging import Staged
 
 _PATIENCE = 0.5
 """Seconds after which what came is written and counted, however little it is."""
+_TAIL = 1024 * 1024
+"""Bytes at the end of what is staged that are compared where all of it would have to be sent."""
 _INSTANT = 0.001
 """Seconds that anything takes at least, for what is divided by them."""
 
@@ -189,11 +191,15 @@ class Arriving:
         await self._bandwidth.spend(size)
 
     async def _agrees(self, reader: Reader) -> bool:
-        """Ask whether the box's file begins with what is staged, which is proven then; sends nothing of it."""
+        """Ask whether the host's file begins with what is staged, which is proven then.
+
+        Where the host can't hash, the version and the end of what is staged decide: the whole would be sent once more.
+        """
         source = self._file.source
         size = self._staged.size
+        start = 0 if reader.hashes_there else max(0, size - _TAIL)
         opened: Opened | None = None
-        async with reader.reading([ReadRequest(source.tree, source.path, size, 0, 0)]) as events:
+        async with reader.reading([ReadRequest(source.tree, source.path, size, 0, start)]) as events:
             async for event in events:
                 match event:
                     case Opened():
@@ -205,7 +211,10 @@ class Arriving:
         if opened is None or opened.version != source.version:
             raise self._useless("it changed on the box before it was read")
         self._proven = size
-        return opened.verified == self._staged.hexdigest
+        return opened.verified == (self._staged.hexdigest if start == 0 else self._hash_of_end(start))
+
+    def _hash_of_end(self, start: int) -> str:
+        return hashlib.sha256(self._staged.read(start, self._staged.size - start)).hexdigest()
 
     def _failed(self, event: Failed) -> Doubtful:
         return Doubtful(f"{self._file.source.path.name}: {event.reason}")

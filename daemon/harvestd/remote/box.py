@@ -116,6 +116,11 @@ class BoxFacts(Immutable):
 class Reader(Protocol):
     """Reads files from a box."""
 
+    @property
+    def hashes_there(self) -> bool:
+        """Whether the host hashes what `verify_from` asks for; else all of it is sent to be hashed here."""
+        ...
+
     def reading(self, requests: Sequence[ReadRequest]) -> AbstractAsyncContextManager[AsyncIterator[ReadEvent]]:
         """Stream the answers to all `requests`, in their order: each Opened, Chunk…, Closed or Failed; or one Whole.
 

@@ -45,6 +45,7 @@ class ProbeBox:
     """Implements `Box`. One scan or question about facts at a time; reads run beside them."""
 
     method = "probe"
+    hashes_there = True
 
     def __init__(self, connection: Connection, watch: WatchList, limits: Limits, pulse: Pulse) -> None:
         self._connection = connection

@@ -24,6 +24,8 @@ _AT_ONCE = 256
 class ProbeReader:
     """Implements `Reader`; one reading at a time, a second one waits for the first."""
 
+    hashes_there = True
+
     def __init__(self, running: Running, drifting: AbstractSet[Tree]) -> None:
         """`drifting` holds the trees whose versions hold neither inodes nor change times, as the last scan saw them."""
         self._running = running

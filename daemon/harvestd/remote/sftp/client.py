@@ -28,6 +28,7 @@ class SftpBox:
     """Implements `Box`. One scan at a time; reads run beside it in a session of their own."""
 
     method = "sftp"
+    hashes_there = False
 
     def __init__(self, connection: Connection, watch: WatchList, limits: Limits) -> None:
         self._connection = connection

@@ -39,6 +39,8 @@ class _NotRegular(Exception):
 class SftpReader:
     """Implements `Reader` through a session of its own; one reading at a time, a second one waits for the first."""
 
+    hashes_there = False
+
     def __init__(self, connection: Connection, limits: Limits) -> None:
         self._connection = connection
         self._limits = limits
