@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections import Counter
 from importlib import resources
+from pathlib import Path
 
 import pytest
 
@@ -138,3 +139,26 @@ def test_fits_the_first_round_trip() -> None:
     """Program and greeting are no more than a new TCP connection may send at once."""
     ten_segments = 10 * 1460
     assert len(bootstrap.opening("m" * 32, bootstrap.Pulse(), {"s": 1000})) < ten_segments
+
+
+def test_security_page_states_the_size_of_the_program() -> None:
+    """Both parts, within a tenth; whoever reviews what runs on a host reads that page first."""
+    page = Path(__file__).parents[2].joinpath("SECURITY.md").read_text("utf-8")
+    stated = re.search(r"some\s+([\d,]+) lines that travel with each\s+connection and some ([\d,]+) more", page)
+    assert stated is not None
+    for number, names in zip(stated.groups(), (FILES, LATER), strict=True):
+        size = sum(len(SOURCES[name].splitlines()) for name in names)
+        assert int(number.replace(",", "")) == pytest.approx(size, rel=0.1)
+
+
+def test_security_page_names_every_program_that_is_started() -> None:
+    """Nothing but nvidia-smi and git, with the commands that are listed there."""
+    page = Path(__file__).parents[2].joinpath("SECURITY.md").read_text("utf-8")
+    assert PROGRAM.count("subprocess.Popen(") == 2
+    for question in re.findall(r'"(--query-[^"]+)"', PROGRAM):
+        assert f"nvidia-smi {question}" in page
+    asked = re.findall(
+        r'\((?:[\w.]+, )?"(ls-files|status|diff\S*|rev-\S+|config|version|log|show|stash|fetch)"', PROGRAM
+    )
+    assert {"ls-files", "rev-list"} <= set(asked)
+    assert all(f"`{command}`" in page for command in asked)
