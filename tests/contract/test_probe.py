@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -40,6 +41,7 @@ from support.openssh import OpenSSHFactory
 from support.relay import relayed
 
 MIB = 1024 * 1024
+DAY = timedelta(days=1)
 
 _BULK_WINDOW = 16 * 1024 * 1024
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
@@ -447,3 +449,45 @@ async def test_a_look_is_glimpsed_piece_by_piece(openssh_factory: OpenSSHFactory
         fill(root, {"new": b"x"})
         await box.scan(glimpse)
     assert glimpsed == [(training(root), {"new"})]
+
+
+async def test_a_question_that_is_cancelled_leaves_the_program_to_others(
+    openssh_factory: OpenSSHFactory, root: Path
+) -> None:
+    """The program runs on, the wait for news goes on, and what is asked next is answered."""
+    server = openssh_factory()
+    lost = False
+    async with box_at(server, replace(watching(training(root)), push=True)) as box:
+        await box.scan()
+        facts = await box.facts()
+        (program,) = probes(server)
+
+        async def wait_for_news() -> None:
+            nonlocal lost
+            try:
+                await box.changed()
+            except Retry:
+                lost = True
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait_for_news)
+            for _ in range(3):
+                for ask in (box.gpu_processes, box.facts, box.scan_whole, box.scan, partial(box.circumstances, DAY)):
+                    async with anyio.create_task_group() as asking:
+                        asking.start_soon(ask)
+                        await anyio.wait_all_tasks_blocked()
+                        asking.cancel_scope.cancel()
+                assert replace(await box.facts(), free_bytes=None) == replace(facts, free_bytes=None)
+                await box.gpu_processes()
+                await box.circumstances(DAY)
+                (root / "training_runs" / "b").write_bytes(b"new")
+                assert names(await box.scan()) == {"a", "b"}
+                (root / "training_runs" / "b").unlink()
+                assert names(await box.scan_whole()) == {"a"}
+                with anyio.CancelScope() as scope:
+                    scope.cancel()
+                    await box.scan()
+                assert names(await box.pushed()) == {"a"}
+            assert probes(server) == [program]
+            assert not lost
+            tasks.cancel_scope.cancel()

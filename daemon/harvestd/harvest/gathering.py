@@ -133,8 +133,8 @@ class Gathering:
         return replace(state, elsewhere=writer is not None and self._house.storage_of(writer.host) == self._storage)
 
     def _failing(self) -> dict[str, str]:
-        troubles = self._looking.troubles
-        return {place: found.reason for place, found in troubles.all().items() if place in troubles.lasting()}
+        troubles, lasting = self._looking.troubles, self._looking.troubles.lasting()
+        return {place: found.reason for place, found in troubles.all().items() if place in lasting}
 
     def _was_seen(self, seen: Survey, states: list[RunState]) -> bool:
         """Tell whether any run or eval was ever seen on this host that is not surely another's."""

@@ -64,3 +64,17 @@ def items(value: object) -> list[object]:
     if not isinstance(value, list):
         raise BrokenAnswer("a list that is none")
     return value
+
+
+_SHARED: dict[str, str] = {}
+_MOST_SHARED = 20_000
+
+
+def shared(name: str) -> str:
+    """Return one object for names that are equal: the same few stand in thousands of directories.
+
+    `sys.intern` would keep each name for good on Python 3.12; here the names that are kept are bounded.
+    """
+    if len(_SHARED) >= _MOST_SHARED:
+        _SHARED.clear()
+    return _SHARED.setdefault(name, name)

@@ -6,7 +6,6 @@ tree. A broken rule raises `BrokenAnswer`; the text never repeats what the box s
 
 import hashlib
 import struct
-import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -23,6 +22,7 @@ from harvestd.remote.probe.answer_parts import (
     items,
     link_target,
     object_in,
+    shared,
     text,
     words,
 )
@@ -125,19 +125,29 @@ class _Names:
             return None
 
     def paths(self, value: object) -> tuple[RemotePath, ...]:
-        return tuple(path for name in items(value) if (path := self.path(name)) is not None)
+        """Return the paths of names that are told one by one."""
+        told = items(value)
+        self._count(len(told))
+        return tuple(path for name in told if (path := self.path(name)) is not None)
+
+    def _count(self, names: int) -> None:
+        """Count names of this frame; raise `BrokenAnswer` beyond the most that are taken in at a time."""
+        self._told += names
+        if self._told > _MOST_NAMES:
+            raise BrokenAnswer("more names at once than are ever told")
 
     def _directories(self, value: object) -> Iterator[tuple[str, RemotePath | None, list[object]]]:
         """Give each directory (None: the tree itself, or one whose own name is refused) with what is told of it."""
-        for pair in items(value):
+        pairs = items(value)
+        if len(pairs) > _MOST_NAMES:
+            raise BrokenAnswer("more directories at once than are ever told")
+        for pair in pairs:
             if not (isinstance(pair, list) and len(pair) == _PAIR):
                 raise BrokenAnswer("news of another shape")
             directory, told = pair
             if not (isinstance(directory, str) and isinstance(told, list)):
                 raise BrokenAnswer("news of another shape")
-            self._told += len(told)
-            if self._told > _MOST_NAMES:
-                raise BrokenAnswer("more names at once than are ever told")
+            self._count(len(told))
             yield directory, self._directory(directory) if directory else None, told
 
     def _directory(self, text: str) -> RemotePath | None:
@@ -154,8 +164,7 @@ class _Names:
             raise BrokenAnswer("a name that is no text")
         try:
             if above is not None:
-                # The same few names stand in thousands of directories.
-                return above.child(sys.intern(name))
+                return above.child(shared(name))
             if not directory:
                 return RemotePath((name,))
         except RejectedPath:
@@ -216,11 +225,10 @@ class ScanEnd(Immutable):
 def scan_end(payload: bytes, trees: int) -> ScanEnd:
     """Read the frame that ends a scan."""
     value = object_in(payload)
-    return ScanEnd(
-        integer(value.get("id")),
-        integer(value.get("now")),
-        tuple(_tree_news(row, trees) for row in items(value.get("trees"))),
-    )
+    rows = items(value.get("trees"))
+    if len(rows) > trees:
+        raise BrokenAnswer("news of more trees than there are")
+    return ScanEnd(integer(value.get("id")), integer(value.get("now")), tuple(_tree_news(row, trees) for row in rows))
 
 
 def _tree_news(row: object, trees: int) -> TreeNews:

@@ -60,7 +60,11 @@ class ProbeBox:
         self._told_by: ProbeProcess | None = None
         """Whose news `_known` is made of: a delta means something only to the process that told all before it."""
         self._asked = 0
+        self._awaited: set[int] = set()
+        """The numbers of the looks that were asked for and have not ended, whether or not they are waited for."""
         self._facts_asked = False
+        self._unheard = 0
+        """Answers about facts that are still to come; only the last of them is waited for."""
         self._ahead: int | None = None
         """The number of a look that was asked for and is not waited for yet."""
         self._whole_at = _NEVER
@@ -79,7 +83,9 @@ class ProbeBox:
         box._told_by = await box._running.get()
         box.round_trip = box._told_by.round_trip
         box._ahead = box._asked
+        box._awaited = {box._asked}
         box._facts_asked = True
+        box._unheard = 1
         return box
 
     def _scan_question(self) -> dict[str, object]:
@@ -102,17 +108,23 @@ class ProbeBox:
 
     @asynccontextmanager
     async def _conversation(self) -> AsyncIterator[ProbeProcess]:
-        """Give the process for one question; after anything but a whole answer it is thrown away."""
+        """Give the process for one question; after an answer that is none it is thrown away.
+
+        After a cancellation it is not: other tasks may talk with it still. The answer that is not waited for any more
+        is taken before the next one of the same conversation.
+        """
         process = await self._running.get()
         if process is not self._told_by:
             self._known = KnownTrees(self._watch.trees, self._limits)
             self._told_by, self._ahead, self._facts_asked = process, None, False
+            self._awaited.clear()
+            self._unheard = 0
         try:
             yield process
         except BrokenAnswer as e:
             self._running.give_up()
             raise broken(self._connection, e) from e
-        except BaseException:
+        except Exception:
             self._running.give_up()
             raise
 
@@ -121,8 +133,7 @@ class ProbeBox:
         async with self._looking, self._conversation() as process:
             number, self._ahead = self._ahead, None
             if number is None:
-                process.ask(self._scan_question(), process.looks)
-                number = self._asked
+                number = self._ask_for_look(process)
             return await self._looked(process, number, glimpse)
 
     async def scan_whole(self) -> Snapshot:
@@ -133,26 +144,33 @@ class ProbeBox:
                 number, self._ahead = self._ahead, None
                 await self._look(process, number)
             self._whole_at = _NEVER
-            process.ask(self._scan_question(), process.looks)
-            return await self._looked(process, self._asked)
+            return await self._looked(process, self._ask_for_look(process))
+
+    def _ask_for_look(self, process: ProbeProcess) -> int:
+        """Ask for a look; return its number."""
+        process.ask(self._scan_question(), process.looks)
+        self._awaited.add(self._asked)
+        return self._asked
 
     async def _looked(self, process: ProbeProcess, number: int, glimpse: Glimpse = unseen) -> Snapshot:
         """Take the news of the look that was asked for last, and give what all looks came to."""
         await self._look(process, number, glimpse)
-        process.looks.expecting = self._watch.push
-        if process.looks.frames and not self._watch.push:
+        process.looks.expecting = self._watch.push or bool(self._awaited)
+        if process.looks.frames and not process.looks.expecting:
             raise BrokenAnswer("news that nobody asked for")
         return self._known.snapshot()
 
     def look_ahead(self) -> None:
         """See `Box.look_ahead`."""
         if self._ahead is None and self._told_by is not None and self._told_by.alive:
-            self._told_by.ask(self._scan_question(), self._told_by.looks)
-            self._ahead = self._asked
+            self._ahead = self._ask_for_look(self._told_by)
 
     async def pushed(self) -> Snapshot:
         """See `Box.pushed`."""
         async with self._looking, self._conversation() as process:
+            # A look that nobody waits for any more has ended before what is told unasked is asked for.
+            for number in sorted(self._awaited):
+                await self._look(process, number)
             while process.looks.frames:
                 await self._look(process, _UNASKED)
             return self._known.snapshot()
@@ -194,8 +212,9 @@ class ProbeBox:
                     await anyio.sleep(took * _OTHERS if spent > _AT_A_STRETCH else 0)
                 case Letter.SCAN_END:
                     end = answers.scan_end(frame.payload, trees)
-                    if end.scan not in {_UNASKED, self._asked}:
+                    if end.scan != _UNASKED and end.scan not in self._awaited:
                         raise BrokenAnswer("an answer to another question")
+                    self._awaited.discard(end.scan)
                     self._known.complete(end)
                     for news in end.trees:
                         change = self.drifting.add if news.drifts else self.drifting.discard
@@ -218,11 +237,9 @@ class ProbeBox:
         """See `Box.facts`."""
         async with self._asking, self._conversation() as process:
             if not self._facts_asked:
-                process.ask(self._facts_question(), process.facts)
+                await self._ask_alone(process, self._facts_question())
             self._facts_asked = False
-            frame = await process.frame(process.facts)
-            process.facts.expecting = False
-            return answers.facts(frame.payload)
+            return answers.facts(await self._heard(process))
 
     async def gpu_processes(self) -> int | None:
         """See `Box.gpu_processes`."""
@@ -261,14 +278,23 @@ class ProbeBox:
     async def _asked_alone(self, question: dict[str, object], understood: Callable[[bytes], _T]) -> _T:
         """Ask what is asked for alone, and give the answer as it is understood."""
         async with self._asking, self._conversation() as process:
-            if self._facts_asked:
-                # What was asked along with the start comes first; whoever wants it asks again.
-                await process.frame(process.facts)
-                self._facts_asked = False
-            process.ask(question, process.facts)
-            frame = await process.frame(process.facts)
-            process.facts.expecting = False
-            return understood(frame.payload)
+            await self._ask_alone(process, question)
+            return understood(await self._heard(process))
+
+    async def _ask_alone(self, process: ProbeProcess, question: dict[str, object]) -> None:
+        """Ask, once the answers have come to what was asked before and nobody waits for any more."""
+        self._facts_asked = False
+        while self._unheard:
+            await self._heard(process)
+        process.ask(question, process.facts)
+        self._unheard += 1
+
+    async def _heard(self, process: ProbeProcess) -> bytes:
+        """Take the next answer about facts."""
+        frame = await process.frame(process.facts)
+        self._unheard -= 1
+        process.facts.expecting = self._unheard > 0
+        return frame.payload
 
     def reading(self, requests: Sequence[ReadRequest]) -> AbstractAsyncContextManager[AsyncIterator[ReadEvent]]:
         """See `Reader.reading`."""

@@ -25,7 +25,10 @@ class _Tree(Struct):
     listing: Listing
     entries: dict[RemotePath, Entry] | None = None
     """The next listing's entries, from the first news of a look until its end."""
-    unreadable: set[RemotePath] = field(default_factory=set)
+    unreadable: dict[RemotePath, None] = field(default_factory=dict)
+    """In the order in which they were told: a probe tells them sorted, and to sort 100,000s anew takes too long."""
+    is_stale: bool = False
+    """Whether `unreadable` is another one than the listing's."""
     rejected: set[int] = field(default_factory=set)
     name_bytes: int = 0
 
@@ -38,8 +41,10 @@ class _Tree(Struct):
         for entry in part.changed:
             self.name_bytes += _weight(entry) - _weight(self.entries.get(entry.path))
             self.entries[entry.path] = entry
-        self.unreadable.difference_update(part.readable)
-        self.unreadable.update(part.unreadable)
+        for path in part.readable:
+            self.unreadable.pop(path, None)
+        self.unreadable.update(dict.fromkeys(part.unreadable))
+        self.is_stale = self.is_stale or bool(part.readable or part.unreadable)
         self.rejected -= part.rejected_gone
         self.rejected |= part.rejected
 
@@ -48,14 +53,16 @@ class _Tree(Struct):
 
     def complete(self) -> None:
         if self.entries is not None:
-            unreadable = tuple(sorted(self.unreadable))
+            unreadable = tuple(self.unreadable) if self.is_stale else self.listing.unreadable
             self.listing = replace(self.listing, entries=self.entries, unreadable=unreadable)
             self.entries = None
+            self.is_stale = False
 
     def empty(self) -> None:
         self.listing = replace(self.listing, entries={}, unreadable=())
         self.entries = None
         self.unreadable.clear()
+        self.is_stale = False
         self.rejected.clear()
         self.name_bytes = 0
 

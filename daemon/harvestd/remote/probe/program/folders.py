@@ -5,7 +5,6 @@
 import os
 import stat
 import struct
-import sys
 import time
 
 from harvestd.remote.probe.program.places import FOLDER_FLAGS, SECOND, to_text, version_of
@@ -29,6 +28,17 @@ STAMP = struct.Struct("qqQ")
 ENTRY = struct.Struct("cqqqQ")
 
 
+SHARED = {}  # type: dict[str, str]
+MOST_SHARED = 20000
+
+
+def shared(name: str) -> str:
+    """Return one object for names that are equal; interning would keep each of them for good on Python 3.12."""
+    if len(SHARED) >= MOST_SHARED:
+        SHARED.clear()
+    return SHARED.setdefault(name, name)
+
+
 class Folder:
     """One directory as it was told last; there may be tens of thousands, so that each is kept small."""
 
@@ -46,7 +56,7 @@ class Folder:
 
     def keep(self, entries: "dict[str, bytes]") -> None:
         """Remember the entries; names that occur everywhere are kept once."""
-        self.content = tuple(part for name, entry in entries.items() for part in (sys.intern(name), entry))
+        self.content = tuple(part for name, entry in entries.items() for part in (shared(name), entry))
 
     def count(self) -> int:
         """Give how many entries it holds."""
