@@ -1,8 +1,10 @@
 """The workstation fails the daemon: its catalogue's disk, its syncs, its descriptors. The daemon is a real program."""
 
+import fcntl
 import json
 import re
 import resource
+import select
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -166,6 +168,32 @@ async def test_without_descriptors_the_daemon_backs_off(workstation: Workstation
     assert process.returncode == ExitCode.OK
     assert "Traceback" not in workstation.output_file.read_text()
     converges(workstation, *writers)
+
+
+async def test_a_reader_of_the_output_that_pauses_stops_nothing(workstation: Workstation) -> None:
+    """Nobody reads the daemon's output any more: hosts are followed as before, and SIGTERM ends it in time."""
+    writer = write_run(workstation.add_box().root)
+    workstation.settings()
+    arguments = command("run", "-c", workstation.config, "--log-format", "json", "--log-level", "debug")
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, env=environment()) as process:  # noqa: ASYNC220  (returns)
+        assert process.stdout is not None
+        fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)
+        try:
+            await until(workstation.follows(writer), 60)
+            for step in range(4, 24):
+                writer.log_step(step)
+                write_leaf(workstation.boxes["gpu-a"].root, step)
+                await until(workstation.follows(writer), 60)
+            # Its pipe is full: it would be at its first lines still.
+            poll = select.poll()
+            poll.register(process.stdout, select.POLLIN)
+            assert poll.poll(0)
+            process.send_signal(signal.SIGTERM)
+            await until(lambda: process.poll() is not None, 30)
+            assert process.returncode == ExitCode.OK
+            assert b"service.stopped" not in process.stdout.read()
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("limits", [(256, 4096), (256, 256)], ids=["soft", "hard"])

@@ -5,13 +5,16 @@ import inspect
 import io
 import json
 import logging
+import os
 import re
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from subprocess import run
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import structlog
@@ -222,6 +225,61 @@ def test_a_stream_that_fails_loses_lines_and_nothing_else(form: Format) -> None:
     assert ["log.lost" in written[0], "disk.recovered" in written[1], "run.discovered" in written[2]] == [True] * 3
     assert re.search(r'lines"?[=:]2', written[0])
     assert len(written) == 3
+
+
+def test_a_reader_that_pauses_holds_nothing_up() -> None:
+    """Lines wait in bounded memory for a reader that has stopped reading; the rest is counted, and all adds up."""
+    reading, writing = os.pipe()
+    found: list[dict[str, Any]] = []
+
+    def read_on() -> None:
+        with os.fdopen(reading, encoding="utf-8") as reader:
+            found.extend(json.loads(line) for line in reader)
+
+    with os.fdopen(writing, "w", encoding="utf-8") as stream:
+        lines = configure("json", stream=stream)
+        reader = threading.Thread(target=read_on, daemon=True)
+        with lines.background():
+            for n in range(20_000):
+                get_logger().info(Event.SERVICE_STARTED, number=n, text="x" * 1000)
+            assert lines.lost > 0
+            assert lines._size < 5 * 1024 * 1024
+            reader.start()
+            deadline = time.monotonic() + 30
+            while lines._waiting and time.monotonic() < deadline:
+                time.sleep(0.01)
+            get_logger().info(Event.SERVICE_STOPPED)
+    reader.join(30)
+    assert found[-1]["event"] == "service.stopped"
+    assert sum(each["lines"] for each in found if each["event"] == "log.lost") > 0
+    assert sum(each["lines"] if each["event"] == "log.lost" else 1 for each in found) == 20_001
+
+
+def test_a_process_that_ends_does_not_wait_for_a_reader() -> None:
+    """A reader that never reads again costs its last lines, and a second."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading), os.fdopen(writing, "w", encoding="utf-8") as stream:
+        lines = configure("json", stream=stream)
+        began = time.monotonic()
+        with lines.background():
+            for _ in range(1000):
+                get_logger().info(Event.SERVICE_STARTED, text="x" * 1000)
+        get_logger().info(Event.SERVICE_STOPPED)
+        stream.flush()
+        assert time.monotonic() - began < 20
+
+
+def test_what_waits_is_written_at_the_end() -> None:
+    """Nothing is lost of what a reader takes; what is reported after the body is written at once."""
+    stream = io.StringIO()
+    lines = configure("json", stream=stream)
+    with lines.background():
+        for n in range(1000):
+            get_logger().info(Event.SERVICE_STARTED, number=n)
+    get_logger().info(Event.SERVICE_STOPPED)
+    found = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [each["number"] for each in found[:-1]] == list(range(1000))
+    assert found[-1]["event"] == "service.stopped"
 
 
 def test_what_is_told_together_is_written_in_one_go() -> None:

@@ -27,6 +27,7 @@ def run(flags: Flags) -> ExitCode:
     settings = settings_of(flags)
     for caution in warnings_for(settings):
         tell_warning(str(caution))
-    configure(flags.log_format, flags.log_level or "info")
+    lines = configure(flags.log_format, flags.log_level or "info")
     reload = partial(load, overrides=flags.overrides)
-    return anyio.run(partial(service.run, settings, config_of(flags), reload=reload))
+    with lines.background():
+        return anyio.run(partial(service.run, settings, config_of(flags), reload=reload))

@@ -1,19 +1,27 @@
 """The stream that events are written to, by lines.
 
-A daemon must outlive the reader of its output: a full disk or a closed pipe loses lines, is never an error of the room
-that spoke, and is told once lines go through again. Nothing else writes to the stream.
+A daemon must outlive the reader of its output: a full disk, a closed pipe or a reader that pauses loses lines, is never
+an error of the code that reports, and is told once lines go through again. Nothing else writes to the stream.
 """
 
+import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TextIO
+from io import UnsupportedOperation
+from typing import Final, TextIO
+
+_MOST_WAITING: Final = 4 * 1024 * 1024
+"""Characters that wait for the writer at most; what comes beyond them is lost, and counted."""
+_LAST_LINES: Final = 1.0
+"""Seconds for the lines that wait when the writer ends."""
 
 
 class LineStream:
-    """Writes lines to `stream` and flushes them; safe to use from several threads.
+    """Writes lines to `stream`; safe to use from several threads.
 
-    `notice` gives the line that says how many were lost.
+    A line is written and flushed at once by whoever reports it; within `background` a thread does that, so that a
+    reader that pauses holds nothing up. `notice` gives the line that says how many were lost.
     """
 
     def __init__(self, stream: TextIO, notice: Callable[[int], str]) -> None:
@@ -21,16 +29,26 @@ class LineStream:
         self._notice = notice
         self._encoding = getattr(stream, "encoding", None) or "utf-8"
         self._lock = threading.Lock()
+        self._ready = threading.Condition(self._lock)
+        """Notified when the writer has something to do."""
         self._waiting: list[str] = []
+        self._size = 0
+        """Characters of what waits."""
         self._held = 0
         """How many have asked for their lines to be written in one go."""
+        self._in_background = False
+        self._ending = False
         self.lost = 0
         """Lines that could not be written since the last one that could."""
 
     def write(self, line: str) -> None:
         """Write one line, or count it as lost; characters that the stream can't encode are written out."""
         with self._lock:
+            if self._in_background and self._size > _MOST_WAITING:
+                self.lost += 1
+                return
             self._waiting.append(line)
+            self._size += len(line)
             if not self._held:
                 self._write_out()
 
@@ -50,20 +68,76 @@ class LineStream:
                 if not self._held:
                     self._write_out()
 
-    def _write_out(self) -> None:
-        lines, self._waiting = self._waiting, []
-        if not lines:
-            return
-        text = "\n".join([self._notice(self.lost), *lines] if self.lost else lines) + "\n"
+    @contextmanager
+    def background(self) -> Iterator[None]:
+        """Let a thread write during the body: neither a slow reader nor a slow disk holds up who reports.
+
+        What waits at the end is written within `_LAST_LINES`, or is lost.
+        """
+        writer = threading.Thread(target=self._keep_writing, name="log writer", daemon=True)
+        self._in_background = True
+        writer.start()
         try:
-            if not text.isascii():
-                text = text.encode(self._encoding, "backslashreplace").decode(self._encoding)
-            self._stream.write(text)
-            self._stream.flush()
+            yield
+        finally:
+            with self._lock:
+                self._ending = True
+                self._ready.notify()
+            writer.join(_LAST_LINES)
+            with self._lock:
+                # Where it still waits for the reader, nothing more is written: who reports would wait, too.
+                self._in_background = writer.is_alive()
+                self._ending = False
+
+    def _keep_writing(self) -> None:
+        while True:
+            with self._lock:
+                while self._held or not self._waiting:
+                    if self._ending:
+                        return
+                    self._ready.wait()
+                lines, lost = self._taken()
+            written = self._put(lines, lost)
+            if not written:
+                with self._lock:
+                    self.lost += lost + len(lines)
+
+    def _write_out(self) -> None:
+        if self._in_background:
+            self._ready.notify()
+            return
+        lines, lost = self._taken()
+        if lines and not self._put(lines, lost):
+            self.lost = lost + len(lines)
+
+    def _taken(self) -> tuple[list[str], int]:
+        """Take all lines that wait, and how many were lost before them."""
+        lines, lost = self._waiting, self.lost
+        if lines:
+            self._waiting, self._size, self.lost = [], 0, 0
+        return lines, lost
+
+    def _put(self, lines: Sequence[str], lost: int) -> bool:
+        """Write lines; tells whether they could be written."""
+        text = "\n".join([self._notice(lost), *lines] if lost else lines) + "\n"
+        try:
+            data = text.encode(self._encoding, "backslashreplace")
+            if self._in_background and (number := self._number()) is not None:
+                # Not through the stream's buffer: whoever flushes it at the end would wait for a reader that pauses.
+                while data:
+                    data = data[os.write(number, data) :]
+            else:
+                self._stream.write(data.decode(self._encoding))
+                self._stream.flush()
         except (OSError, ValueError):  # a ValueError: the stream was closed
-            self.lost += len(lines)
-        else:
-            self.lost = 0
+            return False
+        return True
+
+    def _number(self) -> int | None:
+        try:
+            return self._stream.fileno()
+        except UnsupportedOperation:
+            return None
 
     # structlog calls the method that is named like the level.
     debug = info = warning = error = critical = msg = log = write
