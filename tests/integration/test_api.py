@@ -46,6 +46,7 @@ PROMISED = {
     "harvestd_safe_to_terminate",
     "harvestd_verdict_timestamp_seconds",
     "harvestd_disk_free_bytes",
+    "harvestd_runs",
     "harvestd_host_info",
 }
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]

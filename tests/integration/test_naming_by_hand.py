@@ -175,3 +175,14 @@ async def test_name_whose_files_can_not_be_filed_ends_nothing(
     assert waiting <= set(workstation.filed())
     async with workstation.running() as said:
         await until(lambda: events(said, "host.connected"))
+
+
+async def test_evals_of_no_named_model_make_no_name_with_a_hole(workstation: Workstation) -> None:
+    """Where the directory's word for the model is none, the experiment's part says unknown."""
+    evals = evals_of_run(workstation.add_box().root, EvalSpec(RUN, questions=5))
+    evals.evaluate(2)
+    (tuned,) = evals.directory.glob("*_finetuned")
+    tuned.rename(tuned.with_name("checkpoint_gsm8k_finetuned"))
+    await workstation.once()
+    assert asking(workstation, "name", RUN.name, "ablation").code == ExitCode.OK
+    assert "ablation_2025-08-20_unknown_unknown_unknownsteps" in directories(workstation)

@@ -83,14 +83,15 @@ def test_a_run_of_one_storage_is_planned_by_its_first_host_only() -> None:
     assert len(home.knowledge.runs()) == 1
 
 
-def test_an_eval_config_goes_before_the_directory_name() -> None:
-    """eval_config.yaml links an eval to its run, whatever its directory is called."""
+@pytest.mark.parametrize("below", ["/", "", "/training_state/step_final/", "/training_state/step_20/model"])
+def test_an_eval_config_goes_before_the_directory_name(below: str) -> None:
+    """eval_config.yaml links an eval to its run, whatever its directory is called; a path may lead below the run's."""
     box, home = Box(), Home()
     box.add_run()
     box.add_run(f"training_runs/{SECOND}", replace(QWEN, total_steps=100))
     box.add_leaf(LEAF)
     box.file(f"{EVAL}/eval_config.yaml")
-    box.eval_configs[EVAL] = f"/lambda/nfs/localfs/training_runs/{SECOND}/"
+    box.eval_configs[EVAL] = f"/lambda/nfs/localfs/training_runs/{SECOND}{below}"
     home.learn(box)
     assert where(home.plan(box), LEAF)[0].startswith("baseline_training_2025-08-21_qwen2_5_1_5b_h100_100steps/")
 
@@ -348,3 +349,24 @@ def test_filing_thousands_of_evals_takes_seconds_at_most() -> None:
     plan = home.plan(box)
     assert time.monotonic() - before < 5
     assert len(plan.refiles) == 4000
+
+
+def test_a_base_eval_of_a_model_that_is_a_path_goes_to_its_runs() -> None:
+    """A run whose configuration names the hub's cache is of the model that the base eval's directory names."""
+    cached = "/home/ubuntu/.cache/huggingface/hub/models--Qwen--Qwen2.5-1.5B/snapshots/8faed761d45a263340a0528343f099c0"
+    box, home = Box(), Home()
+    box.add_run(RUN, replace(QWEN, backbone=cached, eval_backbone=None))
+    box.add_leaf(BASE)
+    home.learn(box)
+    (found,) = where(home.plan(box), BASE)
+    assert found.endswith(f"/base_eval/{TEMP}")
+
+
+def test_models_that_no_file_names_are_never_taken_for_one_another() -> None:
+    """A run from a checkpoint that is nowhere, and a base eval of what is called `model`, have nothing in common."""
+    box, home = Box(), Home()
+    box.add_run(RUN, replace(QWEN, backbone="./checkpoints/checkpoint-500", eval_backbone=None))
+    leaf = f"eval_runs/model_gsm8k_finetuned/step_base_gsm8k/{TEMP}"
+    box.add_leaf(leaf)
+    home.learn(box)
+    assert where(home.plan(box), leaf) == [f"_unfiled/gpu-a/{leaf}"]

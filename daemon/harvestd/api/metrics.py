@@ -4,6 +4,7 @@ Everything is collected when it is asked for, so that the series of a host that 
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from itertools import accumulate
 from typing import Final
@@ -15,6 +16,8 @@ from prometheus_client.registry import Collector
 
 from harvestd import __version__
 from harvestd.api.source import Source
+from harvestd.api.standings import standing_of_run
+from harvestd.convention.run_status import RunStatus
 from harvestd.convention.verdict_freshness import is_fresh
 from harvestd.harvest.tally import POLL_BOUNDS
 from harvestd.telemetry.escaping import escaped
@@ -41,6 +44,7 @@ class _Daemon(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._of_hosts()
         yield from self._of_verdicts()
+        yield self._of_runs()
         yield self._of_services()
         yield self._polls()
         free = "Bytes that are free where experiments are filed."
@@ -121,6 +125,15 @@ class _Daemon(Collector):
         for service, count in self._source.tally.services.items():
             failures.add_metric([escaped(service)], count)
         return failures
+
+    def _of_runs(self) -> Metric:
+        house, now = self._source.house, time.time()
+        runs = house.catalogue.knowledge.runs() if house.knows.is_set() else []
+        counts = Counter(standing_of_run(run, self._source, now).status for run in runs)
+        family = GaugeMetricFamily("harvestd_runs", "Training runs that were ever seen, by state.", labels=["state"])
+        for status in RunStatus:
+            family.add_metric([status.value], float(counts[status]))
+        return family
 
     def _polls(self) -> Metric:
         tally = self._source.tally

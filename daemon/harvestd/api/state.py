@@ -13,9 +13,10 @@ from msgspec.structs import replace
 
 from harvestd import __version__
 from harvestd.api.source import Source
+from harvestd.api.standings import standing_of_run
 from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.records import RunRecord
-from harvestd.convention.run_status import Standing, standing
+from harvestd.convention.run_status import Standing
 from harvestd.convention.verdict_freshness import document_now
 from harvestd.harvest.house import House
 from harvestd.harvest.judged import Judged
@@ -39,7 +40,7 @@ def state(source: Source, free_bytes: int) -> Document:
     knowledge = house.catalogue.knowledge if house.knows.is_set() else Knowledge()
     present = sorted(house.present.values(), key=lambda host: host.name)
     runs = knowledge.runs()
-    standing_of = partial(_standing, source=source, now=time.time())
+    standing_of = partial(standing_of_run, source=source, now=time.time())
     return {
         "version": VERSION,
         "at": time.time(),
@@ -133,19 +134,6 @@ def _transfer(way: Way) -> Document:
 def _order(run: RunRecord) -> tuple[bool, tuple[int, ...], str]:
     """Sort what is being written first, then the newest: names of runs hold their time."""
     return run.is_over, tuple(-ord(character) for character in run.name), run.host
-
-
-def _standing(run: RunRecord, source: Source, now: float) -> Standing:
-    """Return how a run is doing at `now`, by its record and by the host that showed it first."""
-    hosts = source.house.hosts
-    return standing(
-        finished=run.finished,
-        trouble=run.trouble,
-        step_at=run.step_at,
-        host_seen_at=_unix(source.tally.of(run.host).last_success),
-        host_is_gone=hosts is not None and run.host not in hosts,
-        now=now,
-    )
 
 
 def _run(run: RunRecord, knowledge: Knowledge, found: Standing) -> Document:

@@ -8,6 +8,7 @@ tags and timestamps run code that raises whatever it likes, and one odd date mus
 
 from typing import Any
 
+from harvestd.convention.log_rows import step_of
 from harvestd.convention.placeholders import value_at
 from harvestd.convention.values import Immutable
 from harvestd.json_text import json_value
@@ -17,7 +18,6 @@ MAX_FACT_BYTES = 64 * 1024
 MAX_MARKER_BYTES = 1024 * 1024
 """A larger marker is not read whole, so that it can't be told whether it parses."""
 _MAX_TEXT = 200
-_MAX_COUNT = 10**9
 
 
 class InvalidFacts(ValueError):
@@ -84,19 +84,13 @@ def _text(value: object) -> str | None:
     return None if any("\ud800" <= character <= "\udfff" for character in value) else value
 
 
-def _count(value: object) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        return None
-    return value if 0 <= value <= _MAX_COUNT else None
-
-
 def parse_config(raw: bytes) -> ConfigFacts:
     """Read a run's config.yaml; raises `InvalidFacts`."""
     config = _mapping_from_yaml(raw)
     return ConfigFacts(
         backbone=_text(value_at(config, "backbone")),
         eval_backbone=_text(value_at(config, "eval_backbone")),
-        total_steps=_count(value_at(config, "total_steps")),
+        total_steps=step_of(value_at(config, "total_steps")),
         dataset=_text(value_at(config, "scheduler", "dataset_name")),
         gns_probe=value_at(config, "gns_probe", "enabled") is True,
     )
@@ -111,9 +105,9 @@ def parse_training_info(raw: bytes) -> TrainingInfo:
     training = info.get("training_config")
     config = {**training, **info} if isinstance(training, dict) else info
     return TrainingInfo(
-        step=_count(info.get("step")),
+        step=step_of(info.get("step")),
         backbone=_text(value_at(config, "model_config", "backbone")),
-        world_size=_count(value_at(info, "distributed_info", "world_size")),
+        world_size=step_of(value_at(info, "distributed_info", "world_size")),
     )
 
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.layout import EvalDir, Group, Survey
 from harvestd.convention.lineage import Lineage
-from harvestd.convention.models import model_in_names
+from harvestd.convention.models import model_in_names, run_of_reference
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.patterns import RunName, run_name
 from harvestd.convention.records import ExperimentRecord, RunRecord
@@ -60,7 +60,8 @@ def named_run(eval_dir: EvalDir, linked: str | None) -> RunName | None:
 
 
 def _linked_directory(linked: str | None) -> str:
-    return linked.rstrip("/").rpartition("/")[2] if linked else ""
+    """Return the name of the run's directory in `linked`, which may be a path that leads to it, or below it."""
+    return (run_of_reference(linked) if linked else None) or ""
 
 
 class Placing:
@@ -164,7 +165,8 @@ class Placing:
 
     def _comparable(self, model: str) -> str:
         if model not in self._short:
-            self._short[model] = model_in_names(model, self._selection.models)
+            # A word for any model's place is compared as it stands: two such words are no one model.
+            self._short[model] = model_in_names(model, self._selection.models) or model
         return self._short[model]
 
     def below_base(self, eval_dir: EvalDir, group: Group, home: Home) -> tuple[str, ...]:

@@ -143,7 +143,8 @@ async def _experiment_for(house: House, waiting: Waiting, experiment_name: str) 
 def _name(waiting: Waiting, experiment_name: str, models: Mapping[str, str]) -> ExperimentName:
     parts = {part for file in waiting.files for part in file.target.parts}
     tuned = sorted({found.backbone for part in parts if (found := finetuned(part))})
-    model = Part(model_in_names(tuned[0], models), "eval directory") if len(tuned) == 1 else Part(UNKNOWN, "no source")
+    named = model_in_names(tuned[0], models) if len(tuned) == 1 else ""
+    model = Part(named, "eval directory") if named else Part(UNKNOWN, "no source")
     unknown = Part(UNKNOWN, "no source")
     date = Part(waiting.run.date, "run directory")
     return ExperimentName(Part(experiment_name, BY_HAND), date, model, unknown, unknown)

@@ -6,9 +6,10 @@ Nothing that was not looked at counts as here. It decides for a single pass and 
 from collections.abc import Collection, Iterable, Iterator
 
 from harvestd.convention.artifacts import Kind
+from harvestd.convention.eval_names import DATASETS
 from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.layout import EvalDir, Group, RunDir
-from harvestd.convention.patterns import run_name
+from harvestd.convention.patterns import eval_step, run_name
 from harvestd.convention.picking import Belonging, belonging
 from harvestd.convention.placing import Placing
 from harvestd.convention.records import ExperimentRecord
@@ -120,4 +121,10 @@ def _unevaluated(job: Job, evals: Iterable[EvalDir]) -> Iterator[str]:
 
 
 def _is_of(leaf: tuple[str, ...], dataset: str) -> bool:
-    return any(part == dataset or part.endswith(f"_{dataset}") for part in leaf)
+    """Return whether a directory on the way to a leaf names this dataset, as the convention reads such names."""
+    known = (*DATASETS, dataset)
+    for part in leaf[:-1]:
+        run, step = run_name(part), eval_step(part, known)
+        if dataset in {part, run.dataset if run else None, step.dataset if step else None}:
+            return True
+    return False

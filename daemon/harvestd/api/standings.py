@@ -1,0 +1,19 @@
+"""How each run is doing, as a daemon knows it, for the state document and the metrics."""
+
+from harvestd.api.source import Source
+from harvestd.convention.records import RunRecord
+from harvestd.convention.run_status import Standing, standing
+
+
+def standing_of_run(run: RunRecord, source: Source, now: float) -> Standing:
+    """Return how a run is doing at `now` (Unix time), by its record and by the host that showed it first."""
+    hosts, tally = source.house.hosts, source.tally.hosts.get(run.host)
+    seen_at = None if tally is None else tally.last_success
+    return standing(
+        finished=run.finished,
+        trouble=run.trouble,
+        step_at=run.step_at,
+        host_seen_at=None if seen_at is None else seen_at.timestamp(),
+        host_is_gone=hosts is not None and run.host not in hosts,
+        now=now,
+    )
