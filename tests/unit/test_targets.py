@@ -137,7 +137,6 @@ def test_a_name_and_an_id_belong_to_one_box() -> None:
         (b"", "a.yaml"),
         (b"- targets: [", "a.yaml"),
         (b"- a\n---\n- b\n", "a.yaml"),
-        (b"- &a [x]\n- *a\n", "a.yaml"),
         (b"[" * 100, "a.yaml"),
         (b"!!python/object/apply:os.system ['true']", "a.yaml"),
         (b"\x00", "a.yaml"),
@@ -150,6 +149,11 @@ def test_a_name_and_an_id_belong_to_one_box() -> None:
 def test_what_is_no_list_of_groups_is_one_problem(raw: bytes, file: str) -> None:
     """Torn, nested, huge, and of another form."""
     assert len(problems(raw, Path("/targets", file))) == 1
+
+
+def test_an_alias_counts_as_the_value_that_it_names() -> None:
+    """YAML's aliases are written by programs where one value is used twice."""
+    assert problems(b"- &a [x]\n- *a\n", Path("/targets/a.yaml")) == ["[0]: must be a table", "[1]: must be a table"]
 
 
 def test_problems_without_end_are_counted() -> None:
