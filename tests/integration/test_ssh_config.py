@@ -59,6 +59,18 @@ async def test_defaults_stand_below_the_file(openssh_factory: OpenSSHFactory, tm
     assert f"ubuntu@127.0.0.1:{server.port}" in str(error)
 
 
+async def test_without_an_identity_file_ssh_s_own_names_are_tried(
+    openssh_factory: OpenSSHFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An alias that names no key is reached with ~/.ssh/id_ed25519, as ssh reaches it."""
+    server = openssh_factory()
+    (tmp_path / ".ssh").mkdir()
+    server.client_key.rename(tmp_path / ".ssh" / "id_ed25519")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    _write(tmp_path, f"Host gpu-a\n HostName 127.0.0.1\n Port {server.port}\n User {server.user}\n")
+    assert await logged_in(tmp_path) is None
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -326,6 +326,8 @@ class _Attempt:
             what, hint = self.doing, "a command of `Match exec`, a file system or an agent of this machine hangs"
         elif self.ssh is None:
             what, hint = "no answer", "is the box running, and does a firewall let port and address through?"
+        elif self.ssh.get_extra_info("server_version") is None and self.proxy is not None:
+            what, hint = "its ProxyCommand led to no SSH server", "try it by hand, as the daemon's user"
         elif self.ssh.get_extra_info("server_version") is None:
             what, hint = "connected, but nothing there speaks SSH", "is this sshd's port? A box may hang while it boots"
         elif is_signing(self.ssh):

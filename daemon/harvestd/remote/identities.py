@@ -73,13 +73,15 @@ class _Files(Immutable):
 
 def _read_files(target: Target, config: ResolvedConfig) -> _Files:
     certificates, warnings = read_certificates(target, config.certificate_files)
-    paths = config.identity_files if config.identity_files is not None else _default_files()
+    paths = config.identity_files if config.identity_files is not None else _default_files(target)
     named = tuple(read_key_file(target, path, certificates) for path in paths)
     return _Files(named, certificates, (*warnings, *(each for file in named for each in file.warnings)))
 
 
-def _default_files() -> list[Path]:
-    return [path for name in _DEFAULT_NAMES if (path := Path.home() / ".ssh" / name).exists()]
+def _default_files(target: Target) -> list[Path]:
+    directory = Path.home() / ".ssh"
+    names = (*target.default_identity_files, *(directory / name for name in _DEFAULT_NAMES))
+    return [path for path in names if path.exists()]
 
 
 @asynccontextmanager

@@ -47,7 +47,7 @@ class ResolvedConfig(Immutable):
     user: str
     """Empty: the local account's name."""
     identity_files: tuple[Path, ...] | None = None
-    """None: ssh's own default names."""
+    """None: nothing was written; the target's default files and ssh's own default names, as far as they exist."""
     identities_only: bool = False
     agent_socket: str | None = None
     """None: the environment says; empty: no agent."""
@@ -282,7 +282,7 @@ def _identity_files(target: Target, found: Sequence[str], tokens: Mapping[str, s
         return target.identity_files
     if found and found[0] != _UNWRITTEN:
         return tuple(_expanded(each, tokens) for each in found if each not in {_UNWRITTEN, "none"})
-    return target.default_identity_files or None
+    return None
 
 
 def _agent_socket(value: str, tokens: Mapping[str, str]) -> str | None:
