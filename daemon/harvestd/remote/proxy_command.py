@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 from contextlib import suppress
+from typing import cast
 
 import anyio
 
@@ -43,7 +44,7 @@ class ProxyCommand(asyncio.SubprocessProtocol):
         try:
             ours.setblocking(False)  # noqa: FBT003  (the system's signature)
             with theirs:
-                transport, _ = await loop.subprocess_exec(
+                await loop.subprocess_exec(
                     lambda: self,
                     _shell(),
                     "-c",
@@ -53,13 +54,21 @@ class ProxyCommand(asyncio.SubprocessProtocol):
                     stderr=asyncio.subprocess.PIPE,
                     start_new_session=True,
                 )
-            self._transport = transport
             connection, _ = await loop.create_connection(lambda: protocol, sock=ours)
         except BaseException:
             ours.close()
             self.end()
             raise
         return connection
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Note the process."""
+        self._transport = cast("asyncio.SubprocessTransport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  (asyncio's signature)
+        """Release what asyncio holds of a process that has ended, and of its standard error."""
+        if self._transport is not None:
+            self._transport.close()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:  # noqa: ARG002  (asyncio's signature)
         """Keep what it says."""
