@@ -82,6 +82,18 @@ def test_readme_shows_the_lines_of_the_pictures(experiment: Analysed) -> None:
     assert text.count(", means over n questions.") == len(lines)
 
 
+def test_a_dataset_that_only_a_step_names_anchors_the_base_eval(tmp_path: Path) -> None:
+    """Where the evals' directory says no dataset, those of its steps do."""
+    experiment = Analysed(tmp_path)
+    spec = EvalSpec(RUN, dataset="competition_math", questions=10)
+    home = experiment.evaluate(spec, [10])
+    home.rename(home.with_name(RUN.name))
+    experiment.evaluate_base(spec)
+    evals = facts_of(experiment).evals.evals
+    assert {each.setting.dataset for each in evals} == {"competition_math"}
+    assert list(evals) == read_evals(read_experiment(experiment.directory))
+
+
 def test_the_number_of_questions_is_that_of_the_figure(experiment: Analysed) -> None:
     """A question whose cell is blank is none of those that a mean is over."""
     (leaf, *_) = experiment.directory.rglob("step_10_math_500/*/metrics.csv")

@@ -88,7 +88,7 @@ class Evals:
         hashes: dict[tuple[str, ...], str] = {file.target: file.sha256 for file in files}
         # Of a batch eval, consolidated_metrics.csv says again what each step's own file does.
         metrics = [file for file in files if file.kind is Kind.METRICS and file.target.name == METRICS]
-        datasets = datasets_of({file.target[2] for file in files if file.target[1] == RESULTS})
+        datasets = datasets_of({part for file in metrics if file.target[1] == RESULTS for part in file.target[2:-1]})
         found: list[Eval] = []
         with Neighbours(root) as here:
             configs = _Configs(here, hashes)

@@ -148,7 +148,8 @@ def _mean(values: list[float]) -> Mean:
 def read_evals(experiment: Experiment) -> list[Eval]:
     """Read every metrics.csv below eval_results and base_eval that has figures, in order of places and steps."""
     sources = _sources(experiment.directory)
-    datasets = datasets_of(path.name for path in (experiment.directory / RESULTS).glob("run_*"))
+    results = os.walk(experiment.directory / RESULTS)
+    datasets = datasets_of(name for _, directories, _ in results for name in directories)
     found = []
     for top in (RESULTS, BASE):
         for directory, below, files in os.walk(experiment.directory / top):
@@ -175,10 +176,19 @@ def _sources(directory: Path) -> dict[str, tuple[str, ...]]:
     return {str(each.get("path")): tuple(str(each.get("remote_path")).split("/")) for each in known}
 
 
-def datasets_of(eval_directories: Iterable[str]) -> list[str]:
-    """Return the datasets that are known by name: those of the convention, and what the names of directories say."""
-    parts = map(run_parts, eval_directories)
-    return sorted({*DATASETS, *(each.suffix for each in parts if each and each.suffix)})
+def datasets_of(directories: Iterable[str]) -> list[str]:
+    """Return the datasets that are known by name: those of the convention, and what names in eval_results say.
+
+    `directories` are the names of all directories there, at whatever depth. "base_full_math" anchors on one of these.
+    """
+    found = set(DATASETS)
+    for name in directories:
+        run, step = run_parts(name), step_parts(name, ())
+        if run and run.suffix:
+            found.add(run.suffix)
+        elif step and step.step != "base" and step.dataset:
+            found.add(step.dataset)
+    return sorted(found)
 
 
 def configs_of(parts: Sequence[str]) -> list[tuple[str, ...]]:
