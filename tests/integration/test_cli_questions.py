@@ -43,7 +43,7 @@ def test_status_answers_without_a_daemon(filed: Workstation) -> None:
     assert done.code == ExitCode.LOCKED
     assert done.err.startswith("warning: no daemon runs")
     document = done.document
-    assert document["daemon"] == {"running": False, "pid": None}
+    assert document["daemon"] == {"running": False, "pid": None, "answers": None, "paused": None, "stuck": None}
     assert document["experiments"] == 1
     assert document["bytes"] == sum(len(content) for content in filed.filed().values() if isinstance(content, bytes))
     (run,) = document["runs"]
@@ -85,6 +85,31 @@ def test_explain_leads_there_and_back(filed: Workstation) -> None:
     assert file["from"].startswith(f"{filed.boxes['gpu-a'].root}/training_runs/")
     assert asking(filed, "explain", f"gpu-a:{file['from']}", "--json").document["files"] == [file]
     assert file["from"] in asking(filed, "explain", str(filed.data / file["path"])).out
+
+
+def test_explain_follows_an_experiment_to_its_new_name(filed: Workstation) -> None:
+    """A path with the old name is explained by the file at its place now; a name that never was is unknown."""
+    before = experiment_of(filed)
+    (run,) = asking(filed, "runs", "--json").document["runs"]
+    assert asking(filed, "name", run["name"], "another").code == ExitCode.OK
+    after = experiment_of(filed)
+    assert after != before
+    found = asking(filed, "explain", f"{before}/training_run/config.yaml", "--json").document
+    assert [file["path"] for file in found["files"]] == [f"{after}/training_run/config.yaml"]
+    assert found["note"] is None
+    for path in ("nosuch/manifest.json", "nosuch/training_run/config.yaml"):
+        assert asking(filed, "explain", path).code == ExitCode.UNKNOWN_NAME
+    (filed.data / after / "manifest.json").unlink()
+    assert "not on the disk" in asking(filed, "explain", f"{after}/manifest.json").out
+
+
+def test_an_ignored_run_is_said_to_be_ignored(filed: Workstation) -> None:
+    """What is asked of a run that is ignored is refused in a sentence that can be understood."""
+    (run,) = asking(filed, "runs", "--json").document["runs"]
+    assert asking(filed, "ignore", run["name"]).code == ExitCode.OK
+    done = asking(filed, "fetch", run["name"], "--records")
+    assert (done.code, done.out) == (ExitCode.CONFIGURATION, "")
+    assert done.err.startswith(f"error: {run['name']} is ignored by hand on ")
 
 
 def test_explain_says_why_something_is_not_here(filed: Workstation) -> None:
@@ -195,6 +220,8 @@ def test_forget_key_knows_who_is_meant(filed: Workstation) -> None:
     again = asking(filed, "forget-key", "static:gpu-a")
     assert (again.code, again.out) == (ExitCode.OK, "no host key was kept for static:gpu-a\n")
     assert asking(filed, "forget-key", "gpu-x").code == ExitCode.UNKNOWN_NAME
+    asked = asking(filed, "forget-key", "gpu-a", "--json").document
+    assert asked == {"host": "gpu-a", "identity": "static:gpu-a", "forgotten": False}
 
 
 def test_forget_key_of_a_host_that_left_the_configuration(filed: Workstation) -> None:

@@ -162,6 +162,10 @@ async def test_without_the_daemon_its_verdict_is_not_fresh(
     async with workstation.running(verdict=SOON) as said:
         assert told.all == NOBODY
         await until(lambda: events(said, "host.drained"), LONG)
+        (drained,) = events(said, "host.drained")
+        # The one form of a verdict, as in --json and over HTTP.
+        assert drained["verdict_document"]["safe"] is True
+        assert drained["verdict_document"].keys() == VERDICT - {"fresh", "age_seconds", "answer_then"}
         await until(lambda: _is_kept_as_safe(workstation), LONG)
     document = (await asking(workstation, "hosts", "--json")).document
     (listed,) = document["hosts"]

@@ -83,7 +83,7 @@ def test_page_names_everything_and_escapes_it(capsys: pytest.CaptureFixture[str]
         "uncommitted work      1  unknown  \\x1b[2Jsafe\\nsafe",
         "gpu-b",
         "outstanding: 2.0 KiB",
-        "nobody knows",
+        "time left:   unknown",
         "$2.49/h, $4.98 since it went idle",
     ):
         assert part in out, out

@@ -133,7 +133,8 @@ def _checkpoint(found: Subject, given: str) -> str:
 def _refuse(found: Subject) -> None:
     name = found.run.name
     if found.wishes.ignored:
-        raise Fatal(f"{name} is {found.wishes.ignored.reason}", hint=f"`harvestd ignore {name} --undo`, then ask again")
+        ignored = found.wishes.ignored.reason.removeprefix("asked: ")
+        raise Fatal(f"{name} is {ignored}", hint=f"`harvestd ignore {name} --undo`, then ask again")
     if found.is_taken_away:
         raise Fatal(f"the directory of {name} was taken away here", hint="put it back, then ask again")
 

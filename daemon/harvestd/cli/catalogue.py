@@ -11,7 +11,7 @@ from harvestd.cli.ending import tell_warning
 from harvestd.cli.flags import Flags, with_flags, with_json
 from harvestd.cli.loading import settings_of
 from harvestd.cli.output import Page, print_json
-from harvestd.cli.places import LocalPlace, place_of
+from harvestd.cli.places import LocalPlace, local_place, place_of
 from harvestd.cli.presence import daemon_document, watcher_of
 from harvestd.cli.standings import Standings
 from harvestd.cli.terminal import console_on
@@ -212,6 +212,9 @@ def explain(flags: Flags, path: str, *, as_json: bool) -> None:
     place = place_of(path, settings.data_root)
     with reading.questions(settings.state) as connection:
         if isinstance(place, LocalPlace):
+            now = explaining.path_now(connection, place.path)
+            if now != place.path and not place.exists:
+                place = local_place(now, settings.data_root)
             found = explaining.explain_local(connection, place)
         else:
             found = explaining.explain_remote(connection, place)

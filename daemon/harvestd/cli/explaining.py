@@ -38,8 +38,10 @@ def explain_local(connection: Connection, place: LocalPlace) -> Explanation:
     first, _, rest = path.partition("/")
     if first == RESERVED:
         return Explanation(path, note="harvestd's own directory: the catalogue, staging, older versions")
-    if rest == _MANIFEST:
-        return Explanation(path, note="written by harvestd: every file of the experiment, and what was left out")
+    if rest == _MANIFEST and (place.exists or _is_directory_of_ours(connection, first)):
+        gone = "" if place.exists else "; it is not on the disk now"
+        note = f"written by harvestd: every file of the experiment, and what was left out{gone}"
+        return Explanation(path, note=note)
     if is_report(rest.split("/")) and place.exists:
         return Explanation(path, note="of the experiment's report, which `harvestd report` makes; people may add to it")
     link = reading.link_at(connection, path)
@@ -58,6 +60,19 @@ def explain_local(connection: Connection, place: LocalPlace) -> Explanation:
         hint="a path on a box is written HOST:/PATH; `harvestd show NAME` lists an experiment's files",
         exit_code=ExitCode.UNKNOWN_NAME,
     )
+
+
+def path_now(connection: Connection, path: str) -> str:
+    """Return where a path below the data root is now, where its experiment had another name before; else itself."""
+    first, slash, rest = path.partition("/")
+    if _is_directory_of_ours(connection, first):
+        return path
+    found = [each.directory for each in reading.experiments(connection).values() if first in each.aliases]
+    return f"{found[0]}{slash}{rest}" if len(found) == 1 else path
+
+
+def _is_directory_of_ours(connection: Connection, name: str) -> bool:
+    return any(each.directory == name for each in reading.experiments(connection).values())
 
 
 def explain_remote(connection: Connection, place: RemotePlace) -> Explanation:

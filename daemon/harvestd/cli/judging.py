@@ -147,7 +147,7 @@ def _sums(record: VerdictRecord) -> Iterable[str]:
         yield f"outstanding: {quantities.size(verdict.outstanding)}"
         left = verdict.left
         if left is None:
-            yield "time left:   nobody knows: it depends on the box, or on a person"
+            yield "time left:   unknown: it depends on the host, or on a person"
         else:
             yield f"time left:   about {quantities.duration(left.total_seconds())}, if nothing changes"
     if record.idle_since is not None:

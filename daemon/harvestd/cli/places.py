@@ -45,6 +45,11 @@ def place_of(text: str, data_root: Path) -> RemotePlace | LocalPlace:
     return next((place for place in found if place.exists), found[0])
 
 
+def local_place(path: str, data_root: Path) -> LocalPlace:
+    """Return the place at `path`, which is relative to the data root."""
+    return LocalPlace(path, os.path.lexists(data_root / path))
+
+
 def _local(text: str, data_root: Path) -> Iterator[LocalPlace]:
     for start in (Path.cwd(), data_root):
         path = Path(os.path.normpath(start / text))

@@ -28,6 +28,15 @@ Exit codes: 0, 2 the configuration can't be used.
 \b
 --json: file, ok, hosts, problems[] and warnings[] {where, key, message, hint}
 """
+_ACCEPT_ROOT = """\b
+--json: host, identity, accepted (false: none was noted)
+"""
+_FORGET_KEY = """\b
+Exit codes: 0, 4 unknown host.
+
+\b
+--json: host, identity, forgotten
+"""
 
 
 @click.command(epilog=_CHECK)
@@ -99,11 +108,12 @@ def _problem_document(problem: Problem) -> dict[str, str]:
     return {"where": problem.where, "key": problem.key, "message": problem.message, "hint": problem.hint}
 
 
-@click.command("forget-key")
+@click.command("forget-key", epilog=_FORGET_KEY)
 @click.argument("host", shell_complete=suggesting.hosts)
+@with_json
 @with_flags
 @click.pass_obj
-def forget_key(flags: Flags, host: str) -> None:
+def forget_key(flags: Flags, host: str, *, as_json: bool) -> None:
     """Forget the SSH host key that is kept for HOST.
 
     For a box that was really replaced: the next connection keeps the key that it sees then. HOST is a name, of the
@@ -111,28 +121,34 @@ def forget_key(flags: Flags, host: str) -> None:
     """
     settings = settings_of(flags)
     identity = _identity(settings, host)
-    if reading.forget_key(settings.state, identity):
-        Page().line(f"the host key of {identity} is forgotten; the next connection keeps the one that it sees")
+    is_forgotten = reading.forget_key(settings.state, identity)
+    if is_forgotten:
+        if not as_json:
+            Page().line(f"the host key of {identity} is forgotten; the next connection keeps the one that it sees")
         pid = daemon_pid(settings)
         if pid:
             tell_warning(
                 "a running daemon leaves a refused host alone for a while", f"`kill -USR1 {pid}` makes it try now"
             )
     elif identity in {f"{StaticHosts.name}:{each.name}" for each in settings.hosts}:
-        Page().line(f"no host key was kept for {identity}")
+        if not as_json:
+            Page().line(f"no host key was kept for {identity}")
     else:
         raise Fatal(
             f"no host is called {host}, and no host key is kept for {identity}",
             hint=f"known: {', '.join(each.name for each in settings.hosts) or 'none'}",
             exit_code=ExitCode.UNKNOWN_NAME,
         )
+    if as_json:
+        print_json({"host": host, "identity": identity, "forgotten": is_forgotten})
 
 
-@click.command("accept-root")
+@click.command("accept-root", epilog=_ACCEPT_ROOT)
 @click.argument("host", shell_complete=suggesting.hosts)
+@with_json
 @with_flags
 @click.pass_obj
-def accept_root(flags: Flags, host: str) -> None:
+def accept_root(flags: Flags, host: str, *, as_json: bool) -> None:
     """Accept the file systems that are mounted on HOST now.
 
     For a host whose verdict says that another file system than before is there, when that is right: after a new mount
@@ -140,7 +156,10 @@ def accept_root(flags: Flags, host: str) -> None:
     """
     settings = settings_of(flags)
     identity = _identity(settings, host)
-    if reading.accept_root(settings.state, identity):
+    is_accepted = reading.accept_root(settings.state, identity)
+    if as_json:
+        print_json({"host": host, "identity": identity, "accepted": is_accepted})
+    elif is_accepted:
         Page().line(f"the file systems of {identity} are forgotten; the next verdict notes those that it finds")
     else:
         Page().line(f"no file system was noted for {identity}")

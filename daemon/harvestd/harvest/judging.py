@@ -15,6 +15,7 @@ from harvestd.convention.evidence import Evidence
 from harvestd.convention.judging import judge
 from harvestd.convention.plan import Plan
 from harvestd.convention.verdict import Answer, Loss, ReasonKind, Verdict
+from harvestd.convention.verdict_documents import document_of
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.gathering import Gathering, Looked, accepted
 from harvestd.harvest.house import House
@@ -157,7 +158,13 @@ def record(host: Host, house: House, verdict: Verdict, still_since: float | None
     house.verdicts[host.identity] = Judged(verdict, now, idle_since, still_since)
     if verdict.is_safe and not (before is not None and before.verdict.is_safe):
         losses = [_shown(loss) for loss in verdict.losses]
-        get_logger().info(Event.HOST_DRAINED, host=host.name, verdict=str(verdict.answer), losses=losses)
+        get_logger().info(
+            Event.HOST_DRAINED,
+            host=host.name,
+            verdict=str(verdict.answer),
+            losses=losses,
+            verdict_document=document_of(verdict),
+        )
 
 
 def _shown(loss: Loss) -> str:

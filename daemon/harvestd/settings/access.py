@@ -8,6 +8,7 @@ make one. So it is told how to ask instead.
 import os
 import pwd
 import shlex
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,10 +84,13 @@ def _closed(place: Path) -> Path | None:
     owner = os.geteuid()
     for path in (*reversed(place.parents), place):
         try:
-            owner = path.stat().st_uid
+            found = path.stat()
         except OSError:
-            # Missing, or no directory on the way: what opens it says so.
+            # Missing: what opens it says so.
             return None
+        if not stat.S_ISDIR(found.st_mode):
+            return None
+        owner = found.st_uid
         if not os.access(path, os.X_OK, effective_ids=True):
             return path
     may_write = os.access(place, os.R_OK | os.W_OK, effective_ids=True)

@@ -72,7 +72,7 @@ class Event(StrEnum):
     lines), attempt."""
 
     HOST_DRAINED = "host.drained"
-    """The verdict of a box turned to safe. Fields: host, verdict, losses."""
+    """The verdict of a box turned to safe. Fields: host, verdict, losses, verdict_document (as in `safe --json`)."""
 
     HOST_RELEASED = "host.released"
     """A box was terminated through the cloud, since all that is wanted of it is here. Fields: host, identity, reason,
