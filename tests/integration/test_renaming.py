@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from harvestd.catalogue.catalogue import Catalogue
+from harvestd.catalogue.unusable import InconsistentRows
+from harvestd.convention.records import ExperimentRecord
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
@@ -352,3 +355,20 @@ async def test_manifest_of_a_newer_harvestd_is_never_replaced(workstation: Works
         await workstation.once()
         assert tree(workstation.data / PLANNED) == before
     assert len(directories(workstation)) == 2
+
+
+async def test_directory_that_the_catalogue_refuses_to_follow(
+    workstation: Workstation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A contradiction about one experiment is told and concerns no other one, nor any start."""
+    _, second = await two_runs(workstation)
+
+    async def refused(_self: Catalogue, _after: ExperimentRecord) -> None:
+        raise InconsistentRows("UNIQUE constraint failed")
+
+    monkeypatch.setattr(Catalogue, "move_experiment", refused)
+    (workstation.data / PLANNED).rename(workstation.data / "mine")
+    async with workstation.running() as said:
+        await until(lambda: events(said, "file.conflict", experiment=PLANNED))
+        second.log_until(6)
+        await until(lambda: log_in(workstation, SECOND) == second.train_log.read_bytes())

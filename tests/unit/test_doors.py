@@ -30,7 +30,7 @@ OPENING = frozenset(
 """Methods of a path that open, list or change what is there, and that nothing else of ours is called like."""
 ALLOWED = {
     "catalogue/database.py": {"read_text": "the kernel's table of mounts"},
-    "catalogue/opening.py": {"mkdir": "the operator's state_dir, above all that is filed"},
+    "catalogue/state_dir.py": {"mkdir": "the operator's state_dir, above all that is filed"},
     "cli/demo.py": {"mkdir": "the demo's own directory"},
     "cli/importing.py": {"read_bytes": "Python's compiled files"},
     "commit.py": {"read_text": "what comes with this package"},

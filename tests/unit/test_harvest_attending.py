@@ -13,8 +13,10 @@ from harvestd.catalogue import reading
 from harvestd.catalogue.asking import ask
 from harvestd.catalogue.catalogue import Catalogue
 from harvestd.catalogue.opening import open_catalogue
+from harvestd.catalogue.unusable import InconsistentRows
 from harvestd.convention.plan import Asked
 from harvestd.convention.requests import Request, RequestKind
+from harvestd.errors import DiskFull, HarvestError, Retry
 from harvestd.harvest.attending import Attending
 from harvestd.harvest.bell import Bell
 from support.waiting import events, until
@@ -159,3 +161,40 @@ async def test_what_is_here_is_settled_once(tmp_path: Path, attending: Attending
             tasks.start_soon(attending.looked, "gpu-b", [refused])
     assert len(events(said, "request.settled")) == 1
     assert outcome(tmp_path) == "2 files are here"
+
+
+@pytest.mark.parametrize("error", [Retry("Too many open files"), DiskFull("no room")])
+async def test_what_can_not_be_done_now_is_done_later(
+    tmp_path: Path, catalogue: Catalogue, error: HarvestError
+) -> None:
+    """Passing trouble with a request ends neither a start nor the listener: it stays open, and is tried again."""
+    tries: list[int] = []
+
+    async def name(request: Request) -> str:
+        tries.append(request.id)
+        if len(tries) < 3:
+            raise error
+        return "named"
+
+    ask(tmp_path, RequestKind.NAME, RUN, {"name": "ablation"})
+    attending = Attending()
+    attending.names = name
+    await attending.learn(catalogue)
+    assert len(tries) == 1
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(attending.run, Bell())
+        await until(lambda: len(tries) == 3)
+        tasks.cancel_scope.cancel()
+
+
+async def test_what_the_catalogue_refuses_is_settled(tmp_path: Path, attending: Attending) -> None:
+    """A request that contradicts what is on record is refused, and asked for at no later start."""
+
+    async def name(_request: Request) -> str:
+        raise InconsistentRows("UNIQUE constraint failed")
+
+    attending.names = name
+    ask(tmp_path, RequestKind.NAME, RUN, {"name": "ablation"})
+    await attending.take()
+    with reading.questions(tmp_path) as connection:
+        assert reading.requests(connection)[1].is_refused

@@ -10,7 +10,7 @@ import anyio.to_thread
 from sqlalchemy import Connection, Row, insert, select, update
 
 from harvestd.catalogue import schema
-from harvestd.catalogue.database import Database, translated
+from harvestd.catalogue.database import Database, translated, update_one
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
 
 
@@ -44,7 +44,7 @@ class Releases:
         """Record what came of a decision that is on record."""
         values = {"outcome": str(decision.outcome), "detail": decision.detail}
         statement = update(schema.releases).where(schema.releases.c.id == decision.id).values(values)
-        await self._database.write(lambda connection: connection.execute(statement))
+        await self._database.write(lambda connection: update_one(connection, statement))
 
     async def all(self) -> list[Decision]:
         """Give all decisions, oldest first."""

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
+from harvestd.catalogue.unusable import InconsistentRows
 from harvestd.convention.plan import Asked
 from harvestd.convention.requests import REFUSED, Request, RequestKind
-from harvestd.errors import DiskFull
+from harvestd.errors import DiskFull, Retry
 from harvestd.harvest.bell import Bell
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
@@ -50,7 +51,9 @@ class Attending:
     async def learn(self, catalogue: "Catalogue") -> None:
         """Take the catalogue that was opened, and what was asked while nobody was at work."""
         self._catalogue = catalogue
-        await self.take()
+        # Whatever keeps a request from being attended to now, `run` tries it again.
+        with suppress(DiskFull, Retry):
+            await self.take()
 
     async def run(self, scan_now: Bell) -> None:
         """Take what is asked from now on, until cancelled, and have the hosts looked at then."""
@@ -60,7 +63,7 @@ class Attending:
                 due = await anyio.to_thread.run_sync(changes.seen) or due
                 if due:
                     # Without room for a note of it, it waits; whoever fetches tells of the room.
-                    with suppress(DiskFull):
+                    with suppress(DiskFull, Retry):
                         if await self.take():
                             scan_now.ring()
                         due = False
@@ -85,7 +88,10 @@ class Attending:
             elif request.kind is RequestKind.FETCH and ignored:
                 await self.settle(request, f"{REFUSED}{ignored.reason}")
             elif request.kind is RequestKind.NAME and self.names is not None:
-                outcome = await self.names(request)
+                try:
+                    outcome = await self.names(request)
+                except InconsistentRows as error:
+                    outcome = f"{REFUSED}{error}"
                 if outcome:
                     await self.settle(request, outcome)
         judging = [request.kind is RequestKind.JUDGE for request in taken]

@@ -5,8 +5,9 @@ on purpose: its records are dropped, and nothing is fetched behind a person's ba
 when a person makes an empty directory of its name.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import anyio
 import anyio.to_thread
 from msgspec.structs import replace
 
+from harvestd.catalogue.unusable import InconsistentRows
 from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.records import ExperimentRecord
@@ -108,15 +110,18 @@ class Homes:
         away = [each for each in here if not self._is_in_place(each, standing, owners)]
         for each in away:
             if each.id not in by_id:
-                await self._take_away(each, standing)
+                with _contained(each):
+                    await self._take_away(each, standing)
         for each in (*away, *gone):
             if each.id in by_id:
-                await self._follow(each, by_id[each.id], standing)
+                with _contained(each):
+                    await self._follow(each, by_id[each.id], standing)
         for each in gone:
             # A person who makes an empty directory of its name wants it again.
             is_bare = each.directory in owners and owners[each.directory] is None
             if each.id not in by_id and is_bare and self._holder_of(each.directory) is None:
-                await self._follow(each, each.directory, standing)
+                with _contained(each):
+                    await self._follow(each, each.directory, standing)
 
     def _is_in_place(
         self, experiment: ExperimentRecord, standing: AbstractSet[str], owners: Mapping[str, str | None]
@@ -180,3 +185,14 @@ class Homes:
         names = (f"{holder.directory[:_LONGEST]}_{number}" for number in count(2))
         free = next(name for name in names if not self._knowledge.is_directory_taken(name))
         await self._house.catalogue.move_experiment(replace(holder, moved_to=free))
+
+
+@contextmanager
+def _contained(experiment: ExperimentRecord) -> Iterator[None]:
+    """Log what the catalogue refuses to record of one experiment: the others, and every start, go on without it."""
+    try:
+        yield
+    except InconsistentRows as error:
+        get_logger().error(
+            Event.FILE_CONFLICT, experiment=experiment.directory, path=experiment.directory, error=str(error)
+        )
