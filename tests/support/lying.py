@@ -86,6 +86,8 @@ async def play_probe(process: asyncssh.SSHServerProcess[bytes], script: Script) 
                 "devices": [None] * len(cast("list[str]", asked["roots"])),
             }
             process.stdout.write(told(b"F", unknown))
+        elif asked["do"] == "links":
+            process.stdout.write(told(b"F", {"id": 4, "links": [None] * len(cast("list[object]", asked["links"]))}))
         elif asked["do"] in {"scan", "read"}:
             answer = script(asked)
             for piece in [answer] if isinstance(answer, bytes) else answer:

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from harvestd.convention.links import LinkTarget
 from harvestd.remote.circumstances import Carrier, CarrierState, Checkout, Circumstances, Outside
 from harvestd.remote.probe.answer_parts import BrokenAnswer
-from harvestd.remote.probe.testimony import circumstances
+from harvestd.remote.probe.testimony import circumstances, link_targets
 
 ROOTS = ("/home/ubuntu/localfs", "/gone")
 HONEST: dict[str, Any] = {
@@ -124,3 +125,38 @@ def test_no_hostile_answer_is_believed(lie: dict[str, object]) -> None:
     """Numbers out of range, endless lists and places that are none break the protocol; none crashes what reads it."""
     with pytest.raises(BrokenAnswer):
         circumstances(told(**lie), 3, ROOTS)
+
+
+def test_what_links_lead_to_is_taken_by_their_places() -> None:
+    """A link that can't be told is not among them; a size that is not known is none."""
+    rows = [["../x", "/data/x", True, 70, False], None, ["y", "/r/y", False, -1, True]]
+    payload = json.dumps({"id": 4, "links": rows}).encode()
+    assert link_targets(payload, 4, ("/a", "/b", "/c")) == {
+        "/a": LinkTarget("../x", "/data/x", size=70),
+        "/c": LinkTarget("y", "/r/y", there=False, watched=True),
+    }
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"id": 3},
+        {"links": None},
+        {"links": []},
+        {"links": [None, None]},
+        {"links": [[]]},
+        {"links": [["x", "/x", True, 1]]},
+        {"links": [["x", "/x", 1, 1, True]]},
+        {"links": [["x", "/x", True, -2, True]]},
+        {"links": [["x", "/x", True, 2**70, True]]},
+        {"links": [["x", "x", True, 1, True]]},
+        {"links": [["", "/x", True, 1, True]]},
+        {"links": [["x", "/" + "a" * 4096, True, 1, True]]},
+        {"links": [["x\0", "/x", True, 1, True]]},
+    ],
+    ids=lambda lie: json.dumps(lie)[:60],
+)
+def test_no_hostile_answer_about_links_is_believed(lie: dict[str, object]) -> None:
+    """Other links than were asked for, and rows of another shape, break the protocol."""
+    with pytest.raises(BrokenAnswer):
+        link_targets(json.dumps({"id": 4, "links": [None]} | lie).encode(), 4, ("/a",))
