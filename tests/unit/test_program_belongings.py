@@ -38,14 +38,18 @@ def write(place: Path, content: bytes = b"x") -> Path:
 def walked(home: Path, *elsewhere: Path) -> tuple[belongings.Walk, belongings.Walk]:
     """Look through a home directory and further places."""
     root = str(home / "localfs")
-    request: dict[str, Any] = {"trees": [[root, "training_runs"], [root, "eval_runs"]], "lately": LATELY}
+    request: dict[str, Any] = {
+        "trees": [[root, "training_runs"], [root, "eval_runs"]],
+        "lately": LATELY,
+        "seconds": 300.0,
+    }
     return belongings.walked(request, [str(place) for place in elsewhere])
 
 
 def outside(home: Path, *elsewhere: Path) -> tuple[set[str], bool]:
     """Give what is found outside, relative to the home directory's parent, and whether all was looked through."""
     near, far = walked(home, *elsewhere)
-    checkouts.checkouts(near)
+    checkouts.checkouts(near, 100.0)
     told = belongings.outside(near, far)
     assert told["files"] == len(told["newest"])
     return {str(Path(place).relative_to(home.parent)) for place in told["newest"]}, told["whole"]
@@ -122,9 +126,9 @@ def test_old_files_are_no_news(home: Path) -> None:
     write(home / "copied.bin")
     os.utime(home / "copied.bin", (1, 1))
     root = str(home / "localfs")
-    near, far = belongings.walked({"trees": [[root, "training_runs"]], "lately": LATELY}, [])
+    near, far = belongings.walked({"trees": [[root, "training_runs"]], "lately": LATELY, "seconds": 300.0}, [])
     assert belongings.outside(near, far)["files"] == 1
-    later = belongings.Walk(int((time.time() + 10) * 10**9), set())
+    later = belongings.Walk(int((time.time() + 10) * 10**9), set(), 100.0)
     later.place(os.fsencode(home))
     assert belongings.outside(later, later)["files"] == 0
 
@@ -154,7 +158,7 @@ def test_farther_places_that_nobody_came_to_are_not_known(
     """When the time is over before all of them were looked through, results may lie there all the same."""
     write(tmp_path / "workspace/results.bin")
     assert outside(home, tmp_path / "workspace") == ({"workspace/results.bin"}, True)
-    monkeypatch.setattr(belongings, "ELSEWHERE_SECONDS", -1.0)
+    monkeypatch.setattr(belongings, "FAR_SHARE", -1.0)
     assert outside(home, tmp_path / "workspace") == (set(), False)
 
 
@@ -174,7 +178,7 @@ def test_too_much_to_look_through_is_said(home: Path, monkeypatch: pytest.Monkey
     near, far = walked(home)
     assert not belongings.outside(near, far)["whole"]
     assert belongings.outside(near, far)["missed"].endswith("lies behind 30 entries")
-    assert checkouts.checkouts(near) == (None, near.missed)
+    assert checkouts.checkouts(near, 100.0) == (None, near.missed)
     in_no_time = belongings.Walk(0, set(), seconds=-1.0)
     in_no_time.place(os.fsencode(home))
     assert not in_no_time.whole
@@ -182,7 +186,7 @@ def test_too_much_to_look_through_is_said(home: Path, monkeypatch: pytest.Monkey
 
 def held(home: Path) -> list[list[Any]] | None:
     """Give what the checkouts at home hold."""
-    return checkouts.checkouts(walked(home)[0])[0]
+    return checkouts.checkouts(walked(home)[0], 100.0)[0]
 
 
 def test_a_checkout_in_order_is_no_loss(home: Path) -> None:

@@ -119,7 +119,7 @@ class SftpSession:
         try:
             listing = cast("AsyncGenerator[asyncssh.SFTPName, None]", self.client.scandir(directory))
             async with aclosing(listing) as entries:
-                async for entry in entries:
+                while (entry := await self._next(entries)) is not None:
                     name = entry.filename
                     if not isinstance(name, bytes):
                         raise BadAnswer("a name that is none")
@@ -132,6 +132,11 @@ class SftpSession:
             raise
         except (asyncssh.Error, OSError, EOFError, ValueError) as e:
             raise self.failed(e) from e
+
+    async def _next(self, entries: AsyncGenerator[asyncssh.SFTPName, None]) -> asyncssh.SFTPName | None:
+        # A scan as a whole may take long, one answer may not.
+        with anyio.fail_after(self._wait):
+            return await anext(entries, None)
 
     async def read(self, file: asyncssh.SFTPClientFile, offset: int, size: int) -> bytes:
         """Give `size` bytes from `offset`; fewer only where the file ends. Raises as `call` does."""

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-# A home directory on a slow network file system needs a millisecond for each entry.
-WALK_SECONDS = 120.0
+# Shares of the time that is given for all of a verdict's question: for what is near, for farther places, and for git.
+NEAR_SHARE = 0.35
+FAR_SHARE = 0.1
+GIT_SHARE = 0.35
 WALK_ENTRIES = 1000000
-ELSEWHERE_SECONDS = 30.0
 NEWEST = 20
 CHECKOUT_DEPTH = 4
 CHECKOUTS = 50
@@ -124,7 +125,7 @@ class Belongings:
 class Walk:
     """Looks through some places for files that changed since `since_ns`, breadth first."""
 
-    def __init__(self, since_ns: int, skip: "set[tuple[int, int]]", seconds: float = WALK_SECONDS) -> None:
+    def __init__(self, since_ns: int, skip: "set[tuple[int, int]]", seconds: float) -> None:
         self.since_ns = since_ns
         self.skip = skip
         self.until = time.monotonic() + seconds
@@ -258,13 +259,13 @@ def walked(request: "dict[str, Any]", elsewhere: "Iterable[str]" = ELSEWHERE) ->
     # Each place is looked through once, and the trees are looked at anyway.
     skip = {identity for identity in map(identity_of, [home, *roots, *trees, *farther]) if identity}
     since = int((time.time() - request["lately"]) * SECOND)
-    near = Walk(since, skip)
+    near = Walk(since, skip, NEAR_SHARE * request["seconds"])
     for place in dict.fromkeys([home, *sorted(roots)]):
         if place:
             near.place(place)
     if not home:
         near.miss(b"~", "can't be told")
-    far = Walk(since, skip, ELSEWHERE_SECONDS)
+    far = Walk(since, skip, FAR_SHARE * request["seconds"])
     for place in farther:
         if identity_of(place) and not os.path.islink(place):  # noqa: PTH114  (bytes)
             far.place(place, os.getuid())

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 GIT_SECONDS = 60.0
-ALL_GIT_SECONDS = 180.0
 END_SECONDS = 1.0
 GIT_BYTES = 256 * 1024 * 1024  # read as a stream, never kept
 LONGEST_RECORD = 16 * 1024
@@ -72,9 +71,9 @@ class NoCheckout(Exception):
 class Git:
     """Asks git about checkouts, all within one deadline."""
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, seconds: float) -> None:
         self.program = program
-        self.until = time.monotonic() + ALL_GIT_SECONDS
+        self.until = time.monotonic() + seconds
         mine = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
         self.environment = dict(mine, **GIT_ENVIRONMENT)
         self.checks_owners: bool | None = None
@@ -357,7 +356,7 @@ def at_stake(git: Git, walk: Walk, place: bytes) -> "tuple[int, int]":
     return counts
 
 
-def checkouts(walk: Walk) -> "tuple[list[list[Any]] | None, str]":
+def checkouts(walk: Walk, seconds: float) -> "tuple[list[list[Any]] | None, str]":
     """Return [place, changed, unpushed] of those in which something would be lost; None and why, if it is unknown."""
     program = git_program()
     if not walk.searched:
@@ -366,7 +365,7 @@ def checkouts(walk: Walk) -> "tuple[list[list[Any]] | None, str]":
         return None, f"there are more than {CHECKOUTS}"
     if walk.checkouts and not program:
         return None, "there is no git"
-    git = Git(program)
+    git = Git(program, seconds)
     told: list[list[Any]] = []
     for place in walk.checkouts:
         try:

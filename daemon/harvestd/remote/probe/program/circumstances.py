@@ -6,7 +6,7 @@ import os
 import threading
 import time
 
-from harvestd.remote.probe.program.belongings import outside, walked
+from harvestd.remote.probe.program.belongings import GIT_SHARE, outside, walked
 from harvestd.remote.probe.program.carriers import SAMPLE_SECONDS, at_work, carriers_now
 from harvestd.remote.probe.program.checkouts import checkouts
 from harvestd.remote.probe.program.facts import gpu_processes, nothing
@@ -73,7 +73,7 @@ def circumstances(request: "dict[str, Any]", kept: "dict[tuple[int, int], float]
     )
     if request["lately"]:
         near, far = walked(request)
-        told["checkouts"], told["unclear"] = checkouts(near)
+        told["checkouts"], told["unclear"] = checkouts(near, GIT_SHARE * request["seconds"])
         told["outside"] = outside(near, far)
     return told
 
@@ -99,4 +99,8 @@ def circumstances_within(
             looking[0].join(min(WAIT_SECONDS, max(0.0, until - time.monotonic())))
             output.progress()
     unknown = {"machine": machine_id(), "host": os.uname().nodename, "devices": [None for _ in request["roots"]]}
-    return told[0] if told else dict(unknown, unclear=f"it took longer than {request['seconds']:g} s")
+    return (
+        told[0]
+        if told
+        else dict(unknown, unclear=f"it took longer than {request['seconds']:g} s, see limits.inspect_time")
+    )
