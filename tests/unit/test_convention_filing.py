@@ -5,10 +5,12 @@ import time
 import pytest
 from msgspec.structs import replace
 
+from harvestd.convention.accounting import not_here
 from harvestd.convention.facts import ConfigFacts
 from harvestd.convention.patterns import Finetuned
 from harvestd.convention.plan import Plan
 from harvestd.convention.snapshot import Tree, TreeKind
+from harvestd.convention.survey import survey
 from support.box_trees import DIRECTORY, EVALS, QWEN, ROOT, TRAINING, Box, Home, T, reasons, targets
 
 RUN = f"training_runs/{T}"
@@ -212,8 +214,8 @@ def test_a_base_eval_that_waited_is_filed_with_the_first_experiment_and_fetched_
     assert not where(home.plan(box), BASE)
 
 
-def test_a_later_evaluation_of_the_base_is_noted_and_not_copied_over() -> None:
-    """The first one stands; the second is on record. One that was only touched is hashed before anything is said."""
+def test_a_later_evaluation_of_the_base_replaces_the_first_one() -> None:
+    """The newer figures are what counts, in each experiment. What was only touched is hashed, and not fetched again."""
     box, home = Box(), Home()
     box.add_run()
     box.add_leaf(BASE)
@@ -225,9 +227,24 @@ def test_a_later_evaluation_of_the_base_is_noted_and_not_copied_over() -> None:
     home.do(plan, box)
     assert home.plan(box).is_empty
     box.file(f"{BASE}/metrics.csv", 1300, age=40.0)
+    box.file(f"{BASE}/run_meta.json", 300, age=30.0)
     plan = home.plan(box)
-    assert plan.is_empty
-    assert reasons(plan, f"{BASE}/metrics.csv") == ["evaluated again after it was brought home; the first one stands"]
+    (file,) = [file for group in plan.groups for file in group.files]
+    assert [target.replaces and target.replaces.size for target in file.targets] == [1200]
+    assert where(plan, BASE) == [f"{DIRECTORY}/base_eval/{TEMP}"]
+
+
+def test_a_base_eval_that_was_made_again_with_as_many_bytes_replaces_the_first_one() -> None:
+    """Its hash tells that it is another one."""
+    box, home = Box(), Home()
+    box.add_run()
+    box.add_leaf(BASE)
+    home.settle_all([box])
+    box.file(f"{BASE}/metrics.csv", 1200, age=60.0)
+    box.file(f"{BASE}/run_meta.json", 300, age=50.0)
+    home.hashes[f"{ROOT}/{BASE}/metrics.csv"] = "1" * 64
+    home.do(home.plan(box), box)
+    assert where(home.plan(box), BASE) == [f"{DIRECTORY}/base_eval/{TEMP}"]
 
 
 def test_a_base_eval_that_waits_unfiled_is_replaced_by_a_later_one() -> None:
@@ -282,6 +299,12 @@ def test_one_variant_under_two_spellings_of_its_model_is_kept_once() -> None:
     assert where(plan, hub) == [f"{DIRECTORY}/base_eval/{TEMP}"]
     assert where(plan, BASE) == []
     assert reasons(plan, f"{BASE}/metrics.csv") == [f"its place at home is taken by gpu-a:{ROOT}/{hub}/metrics.csv"]
+    home.do(plan, box)
+    home.do(home.plan(box), box)
+    plan = home.plan(box)
+    assert plan.is_empty
+    assert not plan.left_out
+    assert not not_here(survey(box.snapshot(), home.selection), plan, box.storage, home.knowledge)
 
 
 def test_variants_under_two_spellings_of_their_model_both_come() -> None:
@@ -297,16 +320,80 @@ def test_variants_under_two_spellings_of_their_model_both_come() -> None:
     assert where(plan, BASE) == [f"{DIRECTORY}/base_eval/step_base_gsm8k/{TEMP}"]
 
 
-def test_the_same_base_eval_of_another_host_is_left_out() -> None:
-    """Copied once into each experiment: a second box that shows it too hears who brought it."""
+def two_hosts(leaf: str) -> tuple[Box, Box, Home]:
+    """Give two hosts with an eval of one name, and a home to which the first one's came."""
     first, second, home = Box("gpu-a", "a"), Box("gpu-b", "b"), Home()
     first.add_run()
     for box in (first, second):
-        box.add_leaf(BASE)
+        box.add_leaf(leaf)
     home.settle_all([first])
+    home.learn(second)
+    return first, second, home
+
+
+def missing(box: Box, home: Home) -> list[str]:
+    """Give the places of what is wanted on a host and is neither here nor coming."""
+    found = not_here(survey(box.snapshot(), home.selection), home.plan(box), box.storage, home.knowledge)
+    return [each.place for each in found]
+
+
+BOTH = [(BASE, f"base_eval/on_gpu-b/{TEMP}"), (LEAF, f"eval_results/on_gpu-b/{LEAF.partition('/')[2]}")]
+
+
+@pytest.mark.parametrize(("leaf", "_beside"), BOTH)
+def test_the_same_eval_of_another_host_is_here(leaf: str, _beside: str) -> None:
+    """It is compared by its hash, and fetched no second time; what it is the same as must still stand here."""
+    first, second, home = two_hosts(leaf)
+    plan = home.plan(second)
+    assert [check.asked_by for check in plan.checks] == ["b", "b"]
+    assert not plan.groups
+    home.do(plan, second)
     plan = home.plan(second)
     assert plan.is_empty
-    assert reasons(plan, f"{BASE}/metrics.csv") == [f"its place at home is taken by gpu-a:{ROOT}/{BASE}/metrics.csv"]
+    assert not plan.left_out
+    assert missing(second, home) == []
+    assert home.plan(first).is_empty
+    for record in list(home.knowledge.files_from("a")):
+        home.knowledge.learn_file(replace(record, sha256="2" * 64))
+    assert len(home.plan(second).groups) == 1
+
+
+@pytest.mark.parametrize(("leaf", "beside"), BOTH)
+def test_another_eval_of_the_same_name_is_filed_beside(leaf: str, beside: str) -> None:
+    """Both hosts' figures are here, the second one's under its name, all files of one leaf together."""
+    first, second, home = two_hosts(leaf)
+    home.hashes[f"{ROOT}/{leaf}/metrics.csv"] = "1" * 64
+    home.do(home.plan(second), second)
+    assert where(home.plan(second), leaf) == [f"{DIRECTORY}/{beside}"]
+    home.do(home.plan(second), second)
+    assert home.plan(second).is_empty
+    assert missing(second, home) == []
+    assert home.plan(first).is_empty
+    # Made again there, it is replaced there.
+    second.file(f"{leaf}/metrics.csv", 1300, age=40.0)
+    second.file(f"{leaf}/run_meta.json", 300, age=30.0)
+    assert where(home.plan(second), leaf) == [f"{DIRECTORY}/{beside}"]
+
+
+@pytest.mark.parametrize("leaf", [BASE, LEAF])
+def test_what_two_hosts_filed_at_the_same_time_is_compared_too(leaf: str) -> None:
+    """That the second one was refused, before the first one's file was on record, is no conflict with a person."""
+    _, second, home = two_hosts(leaf)
+    for check in home.plan(second).checks:
+        home.refused[check.place, check.record.target] = (check.source.version, "conflict: another file stands there")
+    home.do(home.plan(second), second)
+    plan = home.plan(second)
+    assert plan.is_empty
+    assert not plan.left_out
+    assert missing(second, home) == []
+
+
+def test_eval_of_another_size_is_filed_beside_without_a_question() -> None:
+    """Its size tells that it is another one."""
+    _, second, home = two_hosts(LEAF)
+    second.file(f"{LEAF}/metrics.csv", 1300, age=60.0)
+    second.file(f"{LEAF}/run_meta.json", 300, age=50.0)
+    assert where(home.plan(second), LEAF) == [f"{DIRECTORY}/eval_results/on_gpu-b/{LEAF.partition('/')[2]}"]
 
 
 def test_base_evals_wait_while_the_only_run_settles() -> None:

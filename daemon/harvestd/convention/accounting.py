@@ -22,7 +22,9 @@ def storages_of(survey: Survey, storage: str, knowledge: Knowledge) -> frozenset
 def is_here(source: Source, storages: Collection[str], knowledge: Knowledge) -> bool:
     """Tell whether this version of a file came home, by whichever of these storages, all of it that is complete."""
     copies = (copy for storage in storages for copy in knowledge.copies(storage, source.place))
-    return any(copy.version == source.version for copy in copies)
+    if any(copy.version == source.version for copy in copies):
+        return True
+    return any(knowledge.same_here(storage, source.place, source.version) is not None for storage in storages)
 
 
 def is_torn(run: RunDir, storage: str, knowledge: Knowledge) -> bool:

@@ -9,11 +9,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from harvestd.convention.checkpoints import is_passing
-from harvestd.convention.paths import LocalPath
+from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
 from harvestd.convention.requests import NO_WISHES, Request, RequestKind, Wishes, wishes_of
+from harvestd.convention.snapshot import Version
+from harvestd.convention.values import Immutable
 
 _Parts = tuple[str, ...]
+
+
+class _Hashed(Immutable, gc=False):
+    """What a host says of one of its files, and the file at home that it was compared with."""
+
+    version: Version
+    sha256: str
+    target: LocalPath
+    experiment: str | None
 
 
 class Knowledge:
@@ -36,6 +47,8 @@ class Knowledge:
         """By storage and place; a base eval alone has several copies, and a mapping for each file would be dear."""
         self._by_target: defaultdict[str, dict[_Parts, FileRecord]] = defaultdict(dict)
         """By the directory below the data root, and all components."""
+        self._hashed: defaultdict[str, dict[str, _Hashed]] = defaultdict(dict)
+        """By storage and place: files that were compared with what other hosts brought. Not on record: asked anew."""
         self._links: dict[LocalPath, str] = {}
         self._eval_links: dict[tuple[str, str], EvalLink] = {}
         self._filed_in: defaultdict[str | None, dict[str, None]] = defaultdict(dict)
@@ -236,6 +249,35 @@ class Knowledge:
         """Give every record of this remote file: one a target."""
         there = self._there(storage, place)
         return [] if there is None else list(_by_target(there).values())
+
+    def learn_hash(self, storage: str, place: str, version: Version, sha256: str, holder: FileRecord) -> None:
+        """Add what a host says is the hash of a file whose place at home another file, `holder`, has already."""
+        self.version += 1
+        self._hashed[storage][place] = _Hashed(version, sha256, holder.target, holder.experiment)
+
+    def hash_of(self, storage: str, place: str, version: Version) -> str | None:
+        """Return the hash of this version of a file that was compared with another one at home."""
+        found = self._hashed[storage].get(place) if storage in self._hashed else None
+        return found.sha256 if found is not None and found.version == version else None
+
+    def same_here(self, storage: str, place: str, version: Version) -> FileRecord | None:
+        """Return the record of the file at home that has the content of this version, though it came from elsewhere."""
+        found = self._hashed[storage].get(place) if storage in self._hashed else None
+        if found is None or found.version != version:
+            return None
+        return self._same(found)
+
+    def same_from(self, storage: str) -> Iterator[FileRecord]:
+        """Return the records of the files at home that a storage has as well."""
+        found = (self._same(each) for each in self._hashed[storage].values()) if storage in self._hashed else ()
+        return (each for each in found if each is not None)
+
+    def _same(self, hashed: "_Hashed") -> FileRecord | None:
+        try:
+            holder = self.holder(self.placed(hashed.target, hashed.experiment))
+        except RejectedPath:
+            return None
+        return holder if holder is not None and holder.sha256 == hashed.sha256 else None
 
     def files_from(self, storage: str) -> Iterator[FileRecord]:
         """Give every file that is here and came from a storage."""

@@ -7,11 +7,13 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 from functools import cached_property
 
+from msgspec.structs import replace
+
 from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.layout import EvalDir, Group, Survey
 from harvestd.convention.lineage import Lineage
 from harvestd.convention.models import model_in_names, run_of_reference
-from harvestd.convention.paths import LocalPath
+from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.patterns import RunName, run_name
 from harvestd.convention.records import ExperimentRecord, RunRecord
 from harvestd.convention.selection import Selection
@@ -29,8 +31,21 @@ class Home(Immutable):
     directory: LocalPath
     experiment: str | None
     """None in `_unfiled`."""
-    first_stands: bool = False
-    """What was brought here once is not replaced by a later evaluation."""
+    is_shared: bool = False
+    """Every host's files belong here that are of the experiment's model: those of base evals."""
+
+    def beside(self, host: str) -> "Home | None":
+        """Return the directory for what does not fit here beside other hosts' files; None where it has no path."""
+        experiment, *below = self.directory.parts
+        try:
+            return replace(self, directory=LocalPath((experiment, *beside(tuple(below), host))))
+        except RejectedPath:
+            return None
+
+
+def beside(parts: tuple[str, ...], host: str) -> tuple[str, ...]:
+    """Return the place, in an experiment, of what a host made under names that another host's files have already."""
+    return (*parts[:1], f"on_{host}", *parts[1:])
 
 
 class Undecided(Immutable):
@@ -46,7 +61,7 @@ def experiment_home(experiment: ExperimentRecord, *below: str) -> Home:
 
 def base_home(experiment: ExperimentRecord) -> Home:
     """Give the directory of an experiment's base evals; raises `RejectedPath` where its path would be too long."""
-    return Home(LocalPath((experiment.directory, "base_eval")), experiment.id, first_stands=True)
+    return Home(LocalPath((experiment.directory, "base_eval")), experiment.id, is_shared=True)
 
 
 def unfiled_home(host: str, eval_dir: EvalDir) -> Home:

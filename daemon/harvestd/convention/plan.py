@@ -82,10 +82,13 @@ class Follow(Immutable):
 
 
 class Check(Immutable):
-    """A file whose times changed but not its size: hash it on the box before downloading it again."""
+    """A file to hash on the host before it is downloaded: its times changed but not its size, or its place is taken."""
 
     source: Source
     record: FileRecord
+    """Of the file that stands at home."""
+    asked_by: str | None = None
+    """The storage of `source`, where the file at home came from elsewhere and is only compared with it."""
 
     @property
     def place(self) -> str:

@@ -319,7 +319,7 @@ class _Planner:
 
     def _shown_by_other(self, eval_dir: EvalDir, homes: Sequence[Home] | Undecided) -> RunRecord | None:
         """Give by which other storage's record of the run this comes home, where that one shows the same eval."""
-        if isinstance(homes, Undecided) or homes[0].experiment is None or homes[0].first_stands:
+        if isinstance(homes, Undecided) or homes[0].experiment is None or homes[0].is_shared:
             return None
         now = self._now
         for run in bringing(homes[0].experiment, now.storage, now.knowledge, now.showing):
@@ -337,6 +337,13 @@ class _Planner:
 
     def _plan_group(self, group: Group, places: _Places, *, not_before: Value = Value.CONFIG) -> int:
         """Plan a group; gives how many of its files are not here yet and can come."""
+        settled = [(self._targets.home_for(group, home, between), between) for home, between in places]
+        places = [(home, between) for home, between in settled if home is not None]
+        if len(places) < len(settled):
+            self._waiting.append(
+                Waiting(group.place, group.size, "its place is taken: it is compared with what is here", None)
+            )
+            return len(group.members)
         files: list[FetchFile] = []
         for member in group.members:
             found = [self._targets.sealed(member, home, between + member.rest) for home, between in places]
@@ -385,7 +392,7 @@ def _is_older(shown: Version, here: FileRecord) -> bool:
 
 def _places(eval_dir: EvalDir, group: Group, homes: Iterable[Home], placing: Placing) -> _Places:
     beside = _leaf_of(eval_dir, group)
-    return [(home, placing.below_base(eval_dir, beside, home) if home.first_stands else ()) for home in homes]
+    return [(home, placing.below_base(eval_dir, beside, home) if home.is_shared else ()) for home in homes]
 
 
 def _leaf_of(eval_dir: EvalDir, group: Group) -> Group:

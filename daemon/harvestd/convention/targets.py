@@ -4,9 +4,10 @@ One plan claims a place once. Whatever does not come home is left out with a rea
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from enum import Enum, auto
 
 from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.layout import LeftOut, Source, Wanted
+from harvestd.convention.layout import Group, LeftOut, Source, Wanted
 from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.placing import UNFILED, Home
 from harvestd.convention.plan import Check, Refile, Target
@@ -15,6 +16,14 @@ from harvestd.convention.snapshot import Version
 
 CHECK_FROM = 1024 * 1024
 """Bytes: a file at least this large whose size did not change is hashed on the box before it is fetched again."""
+
+
+class Compared(Enum):
+    """What is known of a file and of the one that has its place at home."""
+
+    SAME = auto()
+    OTHER = auto()
+    UNKNOWN = auto()
 
 
 class Targets:
@@ -40,6 +49,8 @@ class Targets:
         self._refused_places = {place for place, _ in refused}
         self._claimed: dict[LocalPath, Source] = {}
         self._moved: set[tuple[str, str, LocalPath]] = set()
+        self._asked: set[str] = set()
+        """The places of files that are to be compared."""
         self.checks: list[Check] = []
         self.refiles: list[Refile] = []
         self.left_out: dict[str | None, list[LeftOut]] = {}
@@ -61,7 +72,7 @@ class Targets:
         if path is None:
             return None
         refused = self._refused.get((source.place, path)) if refused_once else None
-        if refused is not None and refused[0] == source.version:
+        if refused is not None and refused[0] == source.version and not self._is_held(source, path):
             self._hinder(home, source, refused[1])
             return None
         record = record or self._carried_on(home, path)
@@ -105,31 +116,82 @@ class Targets:
     def _claim(self, source: Source, home: Home, path: LocalPath) -> bool:
         holder = self._knowledge.holder(path)
         if holder is not None:
+            if self._compared(source, holder) is Compared.SAME:
+                return False
             taken_by = f"{holder.host}:{holder.place}"
         elif path in self._claimed:
             taken_by = f"{self._host}:{self._claimed[path].place}"
         else:
             self._claimed[path] = source
             return True
-        reason = f"its place at home is taken by {taken_by}"
-        if home.first_stands:
-            self._leave_out(home, LeftOut(source.place, source.version.size, 1, reason))
-        else:
-            self._hinder(home, source, reason)
+        self._hinder(home, source, f"its place at home is taken by {taken_by}")
         return False
 
+    def home_for(self, group: Group, home: Home, between: tuple[str, ...]) -> Home | None:
+        """Return where a group belongs, `home` or the directory beside it; None while its files are compared.
+
+        Another host, or another directory of this one, may have brought files of the same names. What has the same
+        content is here then; a group with any other content is filed beside, under the name of this host.
+        """
+        compared: set[Compared] = set()
+        beside: Home | None = None
+        for member in group.members:
+            parts = home.directory.parts + between + member.rest
+            holder = self._knowledge.holder_at(parts)
+            if holder is None or self._is_own(member.source, holder) or self._carries_on(home, holder):
+                continue
+            found = self._compared(member.source, holder)
+            compared.add(found)
+            beside = beside or home.beside(self._host)
+            if beside is not None and self._is_beside(member, beside, between):
+                return beside
+            if found is Compared.UNKNOWN and member.source.place not in self._asked:
+                self._asked.add(member.source.place)
+                self.checks.append(Check(member.source, holder, self._storage))
+        if Compared.OTHER in compared:
+            return beside or home
+        return None if Compared.UNKNOWN in compared else home
+
+    def _is_held(self, source: Source, path: LocalPath) -> bool:
+        """Return whether another source's file has a place on record: two hosts filed there at the same time.
+
+        That one was refused says nothing then; the two are compared.
+        """
+        holder = self._knowledge.holder(path)
+        return holder is not None and not self._is_own(source, holder)
+
+    def _is_own(self, source: Source, holder: FileRecord) -> bool:
+        return (holder.storage, holder.place) == (self._storage, source.place)
+
+    def _is_beside(self, member: Wanted, beside: Home, between: tuple[str, ...]) -> bool:
+        parts = beside.directory.parts + between + member.rest
+        return self._knowledge.file_at(self._storage, member.source.place, parts) is not None
+
+    def _compared(self, source: Source, holder: FileRecord) -> Compared:
+        """Return whether a file has the content of the one that has its place at home, as far as it is known."""
+        if source.version.size != holder.size:
+            return Compared.OTHER
+        sha256 = self._knowledge.hash_of(self._storage, source.place, source.version)
+        if sha256 is None:
+            return Compared.UNKNOWN
+        return Compared.SAME if sha256 == holder.sha256 else Compared.OTHER
+
     def _carried_on(self, home: Home, path: LocalPath) -> FileRecord | None:
-        """Give the file that another storage's host brought of the same run: who is asked for it now goes on with it.
+        """Return the file that another storage's host brought of the same run, and that this host goes on with."""
+        holder = self._knowledge.holder(path)
+        return holder if holder is not None and self._carries_on(home, holder) else None
+
+    def _carries_on(self, home: Home, holder: FileRecord) -> bool:
+        """Return whether this host goes on with what another storage's host brought: both show the same run.
 
         A base eval is asked of every host.
         """
-        holder = self._knowledge.holder(path)
-        if holder is None or holder.storage == self._storage:
-            return None
-        if home.first_stands and holder.storage in self._showing:
-            return None
+        if holder.storage == self._storage or holder.experiment != home.experiment:
+            return False
+        if home.is_shared and holder.storage in self._showing:
+            return False
         shown_by = {run.storage for run in self._knowledge.runs_of(home.experiment)}
-        return holder if holder.experiment == home.experiment and {self._storage, holder.storage} <= shown_by else None
+        return {self._storage, holder.storage} <= shown_by
 
     def _waiting_copy(self, source: Source) -> FileRecord | None:
         copies = self._knowledge.copies(self._storage, source.place)
@@ -143,13 +205,10 @@ class Targets:
             return None
         same_size = record.version.size == source.version.size
         same_time = record.version.mtime_ns == source.version.mtime_ns
-        dear = home.first_stands or same_time or source.version.size >= CHECK_FROM
+        # A base eval has copies in many experiments: all of them would be fetched again where only its times changed.
+        dear = home.is_shared or same_time or source.version.size >= CHECK_FROM
         if same_size and dear and record.differs != source.version:
             self.checks.append(Check(source, record))
-            return None
-        if home.first_stands:
-            reason = "evaluated again after it was brought home; the first one stands"
-            self._leave_out(home, LeftOut(source.place, source.version.size, 1, reason))
             return None
         return Target(record.target, record.experiment, record)
 

@@ -50,7 +50,11 @@ async def _conclude(item: Check, opened: Opened, house: House) -> None:
         path = knowledge.placed(item.record.target, item.record.experiment)
         if knowledge.holder(path) != replace(item.record, target=path):
             return  # the next plan knows
-        if opened.verified == item.record.sha256:
+        if item.asked_by is not None and opened.verified is not None:
+            knowledge.learn_hash(
+                item.asked_by, item.place, item.source.version, opened.verified, replace(item.record, target=path)
+            )
+        elif opened.verified == item.record.sha256:
             same = replace(item.record, target=path, version=item.source.version, differs=None)
             await house.catalogue.save_files([same])
             house.touch([same.experiment])

@@ -224,6 +224,8 @@ class Gathering:
                 for record in knowledge.files_from(storage)
                 if (storage == self._storage or record.experiment in experiments) and not self._is_ignored(record)
             }
+            # What is here by another host's files only, as they have the same content.
+            records |= {record.target: record for record in knowledge.same_from(self._storage)}
             expected = [(path, record.size, record.kind in GROWING) for path, record in records.items()]
             found = await anyio.to_thread.run_sync(not_intact, self._root, expected)
         # What got another version meanwhile is no matter.

@@ -148,7 +148,11 @@ class Publisher:
 
     async def _settle(self, intent: Intent, outcomes: Sequence[Outcome]) -> None:
         both = list(zip(intent.files, outcomes, strict=True))
-        saved = [record for record, outcome in both if outcome.result in _HERE]
+        saved = [
+            record
+            for record, outcome in both
+            if outcome.result in _HERE and not (outcome.result is Result.ADOPTED and self._is_of_another(record))
+        ]
         await self._house.catalogue.save_files(saved, [intent])
         self._house.touch({record.experiment for record in saved})
         for record, outcome in both:
@@ -159,6 +163,14 @@ class Publisher:
         self.files += len(saved)
         self.bytes += sum(record.size for record in saved)
         self._house.monitor.settled(self._host.name, len(saved))
+
+    def _is_of_another(self, record: FileRecord) -> bool:
+        """Return whether another source's file has this place on record by now: two hosts may have published at once.
+
+        The next plan compares the two, and takes all files of a group together.
+        """
+        holder = self._house.catalogue.knowledge.holder(record.target)
+        return holder is not None and (holder.storage, holder.place) != (record.storage, record.place)
 
     def _note_conflict(self, record: FileRecord, outcome: Outcome) -> None:
         self._refused.note(record.place, record.target, record.version, f"{outcome.result}: {outcome.detail}")

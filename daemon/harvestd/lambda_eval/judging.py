@@ -11,7 +11,7 @@ from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.layout import EvalDir, Group, RunDir
 from harvestd.convention.patterns import eval_step, run_name
 from harvestd.convention.picking import Belonging, belonging
-from harvestd.convention.placing import Placing
+from harvestd.convention.placing import Placing, beside
 from harvestd.convention.records import ExperimentRecord
 from harvestd.harvest.house import House, Outlook
 from harvestd.lambda_eval.job_files import Job
@@ -43,7 +43,7 @@ def missing(job: Job, house: House, outlooks: Iterable[Outlook]) -> list[str]:
         shown = _shown(job, house, outlook)
         evals += shown.evals
         found += _open(outlook, shown)
-        found += _absent(shown, here)
+        found += _absent(shown, here, outlook.host.name)
     found += _unevaluated(job, evals)
     return list(dict.fromkeys(found))
 
@@ -74,7 +74,12 @@ def _open(outlook: Outlook, shown: Belonging) -> Iterator[str]:
             yield f"{place}: not here yet"
 
 
-def _absent(shown: Belonging, here: _Targets) -> Iterator[str]:
+def _is_filed(parts: tuple[str, ...], here: _Targets, host: str) -> bool:
+    """Return whether a file of an eval is here, be it beside another host's of the same name."""
+    return parts in here or beside(parts, host) in here
+
+
+def _absent(shown: Belonging, here: _Targets, host: str) -> Iterator[str]:
     """Say what is at no place of the experiment, whatever the reason; base evals are copied once and not judged."""
     for run in shown.runs:
         if run.config is None:
@@ -87,7 +92,7 @@ def _absent(shown: Belonging, here: _Targets) -> Iterator[str]:
             if _lacks_marker(group):
                 yield f"{group.place}: its run_meta.json is not there yet"
             for member in group.members:
-                if ("eval_results", eval_dir.path.name, *member.rest) not in here:
+                if not _is_filed(("eval_results", eval_dir.path.name, *member.rest), here, host):
                     yield f"{eval_dir.place}/{'/'.join(member.rest)}: not here"
 
 
