@@ -16,14 +16,21 @@ PICTURES = {
 }
 
 
-async def test_a_pass_draws(workstation: Workstation) -> None:
-    """After a pass an experiment shows its pictures; neither a second one nor the command by hand draws others."""
+async def test_a_pass_draws(workstation: Workstation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a pass an experiment shows its pictures; neither a second one nor the command by hand draws others.
+
+    matplotlib's list of fonts is kept below the state directory, though the home of the account can't be written.
+    """
+    monkeypatch.setenv("HOME", "/nowhere")
+    for name in ("MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
     pytest.importorskip("matplotlib")
     write_convention_example(workstation.add_box().root)
     await workstation.once(report={"pictures": True})
     (home,) = (path for path in workstation.data.iterdir() if path.name != ".harvestd")
     drawn = {path.name: path.stat().st_ino for path in home.glob("analysis/*.png")}
     assert drawn.keys() == PICTURES
+    assert list((workstation.data / ".harvestd" / "matplotlib").glob("fontlist*")), "fonts are looked for only once"
     readme = (home / "README.md").read_text()
     assert all(f"](analysis/{name})" in readme for name in PICTURES)
     await workstation.once(report={"pictures": True})

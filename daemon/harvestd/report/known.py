@@ -37,8 +37,11 @@ class Known(Immutable):
         runs = sorted(
             repr((run.name, run.host, run.place, run.config, run.final, run.step, run.trouble)) for run in self.runs
         )
-        left_out = sorted((host, repr(each)) for host, each in self.left_out)
-        return _hash(_LAYOUT, scripts, repr(self.experiment), *runs, *files, *map(repr, left_out))
+        # What is shown of them, and no more: some of what a scan knows of them is not kept on record.
+        left_out = sorted(
+            repr((host, each.place, each.size, each.entries, each.reason)) for host, each in self.left_out
+        )
+        return _hash(_LAYOUT, scripts, repr(self.experiment), *runs, *files, *left_out)
 
     def mark_of_pictures(self, scripts: str) -> str:
         """Give a hash of what the pictures are drawn from: small files, and the directory's name in their titles."""
