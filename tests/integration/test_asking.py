@@ -9,6 +9,8 @@ import pytest
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
 from harvestd.errors import ExitCode
+from harvestd.store.lock import DataRootLock, HolderKind
+from harvestd.store.root import DataRoot
 from support.changing import RUN, at_home, write_eval, write_run
 from support.command import Ended, harvestd_command
 from support.house import Workstation, until
@@ -69,6 +71,23 @@ async def test_fetch_without_a_daemon_brings_it_itself(workstation: Workstation,
     manifest = (at_home(workstation, writer.directory).parent / "manifest.json").read_text()
     assert "asked for by hand on " in manifest
     workstation.audit()
+
+
+@pytest.mark.parametrize("kind", HolderKind)
+async def test_no_daemon_is_claimed_where_a_command_works(
+    workstation: Workstation, writer: RunWriter, kind: HolderKind
+) -> None:
+    """A command that holds the data root may not take it any more: it stays asked for, and that is said."""
+    assert writer.directory.is_dir()
+    await workstation.once()
+    with DataRoot.open(workstation.data) as root, DataRootLock.take(root, kind):
+        done = await asking(workstation, "fetch", RUN.name, "--records")
+        document = (await asking(workstation, "fetch", RUN.name, "--json")).document
+    assert done.code == ExitCode.OK, done.err
+    is_daemon = kind is not HolderKind.COMMAND
+    assert document["daemon"]["running"] is is_daemon
+    assert ("the next daemon or pass" in done.out) is not is_daemon
+    assert [each["state"] for each in document["requests"]] == ["not_taken_yet"]
 
 
 async def test_a_running_daemon_fetches_it_at_once(workstation: Workstation, writer: RunWriter) -> None:

@@ -16,7 +16,7 @@ from harvestd.cli.flags import Flags, with_flags, with_json
 from harvestd.cli.loading import settings_of
 from harvestd.cli.offers import Subject
 from harvestd.cli.output import Page, print_json
-from harvestd.cli.presence import daemon_pid
+from harvestd.cli.presence import holder_of
 from harvestd.cli.spans import span
 from harvestd.cli.waiting import wait_until_settled
 from harvestd.convention.patterns import checkpoint_step
@@ -80,11 +80,11 @@ def fetch(
     _refuse(found)
     made = [ask(settings.state, RequestKind.FETCH, found.run.key, {"thing": thing}) for thing in things]
     call = Call(settings, found, tuple(made), as_json)
-    pid = daemon_pid(settings)
-    if pid is None:
+    holder = holder_of(settings)
+    if holder is None:
         return fetch_now(call, flags)
     if not waits:
-        return hand_over(call, pid)
+        return hand_over(call, holder)
     wait_until_settled(settings, found, made, timeout)
     call.tell()
     return call.came()

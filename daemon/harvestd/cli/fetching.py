@@ -10,7 +10,7 @@ from harvestd.cli.flags import Flags
 from harvestd.cli.offers import Subject
 from harvestd.cli.output import Page, print_json
 from harvestd.cli.passes import exit_code_of, tell_troubles, visit
-from harvestd.cli.presence import daemon_pid
+from harvestd.cli.presence import daemon_document, holder_of
 from harvestd.cli.waiting import answers
 from harvestd.convention.values import Immutable
 from harvestd.errors import ExitCode, Fatal
@@ -18,6 +18,7 @@ from harvestd.harvest import passes
 from harvestd.harvest.passes import HostOutcome
 from harvestd.inventory.provider import Host
 from harvestd.settings import Settings
+from harvestd.store.lock import Holder, HolderKind
 
 
 class Call(Immutable):
@@ -31,12 +32,11 @@ class Call(Immutable):
 
     def document(self) -> dict[str, object]:
         """Give the JSON document; sizes in bytes."""
-        pid = daemon_pid(self.settings)
         return {
             "run": self.found.run.name,
             "host": self.found.run.host,
             "path": self.found.run.place,
-            "daemon": {"running": pid is not None, "pid": pid or None},
+            "daemon": daemon_document(holder_of(self.settings)),
             "offers": offers.documents(self.found),
             "requests": asked.documents(answers(self.settings, self.made)),
         }
@@ -61,9 +61,15 @@ class Call(Immutable):
         return ExitCode.PARTIAL if missing else ExitCode.OK
 
 
-def hand_over(call: Call, pid: int | None) -> ExitCode:
-    """Answer that a daemon has it; it reads what was asked by itself."""
-    call.tell(note=f"The daemon, process {pid}, fetches it." if pid else "The daemon that is starting fetches it.")
+def hand_over(call: Call, found: Holder | None) -> ExitCode:
+    """Answer that the process that holds the data root has it, or that a later one will."""
+    if found is not None and found.kind is HolderKind.COMMAND:
+        note = f"a command, process {found.pid}, holds the data root; the next daemon or pass fetches it"
+    elif found is not None and found.pid:
+        note = f"The daemon, process {found.pid}, fetches it."
+    else:
+        note = "The daemon that is starting fetches it."
+    call.tell(note=note)
     return ExitCode.OK
 
 
@@ -76,7 +82,7 @@ def fetch_now(call: Call, flags: Flags) -> ExitCode:
         if e.exit_code is not ExitCode.LOCKED:
             raise
         # A daemon came up in between.
-        return hand_over(call, daemon_pid(call.settings))
+        return hand_over(call, holder_of(call.settings))
     if not outcomes:
         tell_warning(f"{', '.join(names)} is not known any more", "it stays asked for, should the host come back")
         return ExitCode.NO_HOST
