@@ -317,6 +317,22 @@ def test_what_differs_is_told_as_git_status_tells_it(home: Path) -> None:
     assert sorted(told) == [[str(home / name), 1, 0] for name in changed]
 
 
+def test_a_checkout_of_too_many_files_is_unknown(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept of it is bounded in number and bytes; files that can't all be hashed count as changed."""
+    code = repository(home / "code")
+    for name, value in (("MOST_TRACKED", 1), ("TRACKED_BYTES", 3)):
+        with monkeypatch.context() as patched:
+            patched.setattr(checkouts, name, value)
+            told, why = checkouts.checkouts(walked(home)[0], 100.0)
+            assert told is None
+            assert str(code) in why
+    for name in ("train.py", ".gitignore"):
+        os.utime(code / name, ns=(10**18, 10**18))
+    assert held(home) == []
+    monkeypatch.setattr(checkouts, "HASHED_BYTES", 1)
+    assert held(home) == [[str(code), 1, 0]]
+
+
 def test_a_submodule_at_another_commit_is_a_change(home: Path, tmp_path: Path) -> None:
     """The commit itself is counted in the submodule."""
     source = repository(tmp_path / "source")

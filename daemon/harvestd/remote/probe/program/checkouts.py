@@ -30,6 +30,8 @@ GIT_SECONDS = 60.0
 END_SECONDS = 1.0
 GIT_BYTES = 256 * 1024 * 1024  # read as a stream, never kept
 LONGEST_RECORD = 16 * 1024
+MOST_TRACKED = 500000
+TRACKED_BYTES = 64 * 1024 * 1024  # of their paths, which are kept
 HASHED_BYTES = 512 * 1024 * 1024  # of files whose times are not those in the index; beyond it they count as changed
 HASH_PIECE = 1024 * 1024
 # From this version on git itself refuses a repository that another user owns, unless the user's own settings allow it.
@@ -77,6 +79,7 @@ class Git:
         mine = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
         self.environment = dict(mine, **GIT_ENVIRONMENT)
         self.checks_owners: bool | None = None
+        self.left = HASHED_BYTES
 
     def pieces(self, place: bytes, *words: str) -> "Iterator[bytes]":
         """Yield the output of git in a checkout as it comes; raise `CantSay`, `NoCheckout`."""
@@ -188,7 +191,12 @@ class Git:
             "--no-renames",
             "--ignore-submodules=dirty",
         )
-        return set(self.records(place, "diff-index", "-z", *plain, "HEAD"))
+        found: set[bytes] = set()
+        for path in self.records(place, "diff-index", "-z", *plain, "HEAD"):
+            found.add(path)
+            if len(found) > MOST_TRACKED:
+                raise CantSay
+        return found
 
     def head_of_module(self, place: bytes) -> "bytes | None":
         """Return the commit that is checked out in a submodule; None where nothing is, or git refuses to say."""
@@ -208,7 +216,7 @@ class Tracked:
         self.place = place
         self.known: set[bytes] = set()
         self.changed: set[bytes] = set()
-        self.left = HASHED_BYTES
+        self.bytes = 0
         self.folder: tuple[bytes, int] = (b"", -1)
         self.keeps_modes: bool | None = None
 
@@ -244,6 +252,9 @@ class Tracked:
         """Take in one entry: mode, object, stage and path; what git noted of the file; when the index was written."""
         mode, name, stage, path = int(head[0], 8), head[1], head[2], head[3]
         self.known.add(path)
+        self.bytes += len(path)
+        if len(self.known) > MOST_TRACKED or self.bytes > TRACKED_BYTES:
+            raise CantSay
         if stage != b"0":
             self.changed.add(path)
             return
@@ -307,10 +318,10 @@ class Tracked:
         digest.update(b"blob %d\0" % s.st_size)
         if stat.S_ISLNK(s.st_mode):
             digest.update(os.readlink(last, dir_fd=directory))
-        elif self.left < s.st_size:
+        elif self.git.left < s.st_size:
             return False
         else:
-            self.left -= s.st_size
+            self.git.left -= s.st_size
             handle = os.open(last, FILE_FLAGS, dir_fd=directory)
             try:
                 left = s.st_size if stat.S_ISREG(os.fstat(handle).st_mode) else 0
@@ -318,6 +329,8 @@ class Tracked:
                     data = os.read(handle, min(left, HASH_PIECE))
                     if not data:
                         break
+                    if time.monotonic() > self.git.until:
+                        raise CantSay
                     left -= len(data)
                     digest.update(data)
             finally:
@@ -374,7 +387,7 @@ def checkouts(walk: Walk, seconds: float) -> "tuple[list[list[Any]] | None, str]
             # What git can't read may hold anything; what only bears the name of a repository counts as files.
             changed, unpushed = int(looks_whole(place)), 0
         except CantSay:
-            return None, "git gave no answer in time on " + to_text(place)[:LONGEST_SHOWN]
+            return None, "git gave no answer in time, or too much, on " + to_text(place)[:LONGEST_SHOWN]
         if changed or unpushed:
             told.append([to_text(place), changed, unpushed])
     return told, ""
