@@ -1,6 +1,7 @@
 """What `harvestd check` says of SSH: options that are ignored, files that can't be used, keys with stale company."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -24,6 +25,8 @@ class _Findings:
 
     def __init__(self) -> None:
         self.hosts: dict[tuple[str, str, str], list[str]] = {}
+        self.stale: dict[tuple[tuple[Path, ...], tuple[Path, ...]], tuple[str, ...]] = {}
+        """What was said of key files, by their paths and those of certificates: each is read once for all hosts."""
 
     def add(self, host: str, where: str, message: str, hint: str = "") -> None:
         """Note one finding about a host."""
@@ -66,7 +69,10 @@ async def _examine(target: Target, findings: _Findings) -> None:
                 if config.ignored:
                     message = f"options that harvestd ignores: {described(sorted(config.ignored))}"
                     findings.add(name, files, message)
-                for message in await anyio.to_thread.run_sync(_stale, target, config):
+                files_of_keys = (config.identity_files or (), config.certificate_files)
+                if files_of_keys not in findings.stale:
+                    findings.stale[files_of_keys] = await anyio.to_thread.run_sync(_stale, target, config)
+                for message in findings.stale[files_of_keys]:
                     findings.add(name, "", message)
                 if not config.jump:
                     return

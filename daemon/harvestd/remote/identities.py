@@ -48,7 +48,10 @@ class Identities(Immutable):
         left_out = f"; not offered: {', '.join(self.unusable)}" if self.unusable else ""
         user = target.user or "the local account's name"
         words = f". The host says: {said}" if said else ""
-        hint = f"check ssh.user and ssh.identity_files, or give the key to the box: ssh-copy-id {_address(target)}"
+        written = "ssh.user and ssh.identity_files"
+        if target.config_files:
+            written += ", and User and IdentityFile in ssh.config_files"
+        hint = f"check {written}, or give the key to the box: ssh-copy-id {_address(target)}"
         if wants_more:
             words = f". It asks for something that is no key, such as a password or a second factor{words}"
             hint = (
