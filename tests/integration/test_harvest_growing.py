@@ -13,6 +13,7 @@ from harvestd.convention.framing import whole_lines
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
+from harvestd.harvest.following import STEP
 from support.faults import fired
 from support.house import Workstation
 from support.waiting import Growth, events, holds, until
@@ -206,3 +207,23 @@ async def test_tensorboard_files_in_sub_directories_come_live(workstation: Works
             below = path.relative_to(writer.events.parent).parts
             await until(workstation.has(path, RUN.name, "tensorboard", *below))
     workstation.audit()
+
+
+async def test_zero_bytes_of_a_preallocated_event_file_never_come(workstation: Workstation) -> None:
+    """Records come up to where the filler begins, however long it is; what is written over it comes then."""
+    box = workstation.add_box()
+    writer = RunWriter(box.root, RUN)
+    writer.start()
+    writer.log_until(2)
+    events_here = ("tensorboard", writer.events.name)
+    written = writer.events.read_bytes()
+    with writer.events.open("r+b") as file:
+        file.truncate(len(written) + 2 * STEP)
+    await workstation.once()
+    here = workstation.training(RUN.name).joinpath(*events_here)
+    assert here.read_bytes() == written
+    with writer.events.open("r+b") as file:
+        file.seek(len(written))
+        file.write(written)
+    await workstation.once()
+    assert here.read_bytes() == written * 2

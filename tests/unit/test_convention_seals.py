@@ -308,3 +308,14 @@ def test_an_index_is_planned_with_its_neighbours(exclude: tuple[str, ...]) -> No
         file for group in home.plan(box).groups for file in group.files if file.source.path.name.endswith("index.json")
     ]
     assert index.beside == (None if exclude else {"m.safetensors", "m.safetensors.index.json"})
+
+
+@pytest.mark.parametrize(
+    "name", ["metrics.csv", "config.yaml", "eval_config.yaml", "adapter_config.json", "ratios.jsonl"]
+)
+def test_text_of_zero_bytes_is_not_content_yet(name: str) -> None:
+    """It has its length, and nothing in it; a file without a byte is what it is."""
+    with pytest.raises(InvalidFacts, match="zero bytes"):
+        check_content(name, bytes(400), 400)
+    check_content(name, b"", 0)
+    check_content(name, b"a\0", 2)

@@ -36,3 +36,10 @@ def test_a_length_beyond_reason_is_no_record() -> None:
     assert whole_records(torn) == len(torn)
     waited = record(b"x") + struct.pack("<Q", MAX_RECORD_BYTES) + b"rest"
     assert whole_records(waited) == len(record(b"x"))
+
+
+@pytest.mark.parametrize("filler", [12, 16, 4096])
+def test_zero_bytes_after_the_last_record_are_held_back(filler: int) -> None:
+    """A file that was given its length in advance, or lost its end in a crash, shows no record there."""
+    assert whole_records(record(b"x") + bytes(filler)) == len(record(b"x"))
+    assert whole_records(bytes(filler)) == 0

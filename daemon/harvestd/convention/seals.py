@@ -25,6 +25,8 @@ _SMALLEST_GZIP = 18
 """Bytes: a header of 10 and a trailer of 8."""
 INDEX = ".index.json"
 """How the name of a file ends that says in which others the tensors of a model are."""
+_TEXT = (".csv", ".json", ".jsonl", ".yaml", ".yml", ".txt")
+"""How the names of files end in which a zero byte is never content."""
 _MARKERS = frozenset({"run_meta.json", "training_info.json", "summary.json"})
 HEAD_BYTES = 1024 * 1024
 """How much of a file's beginning `check_content` needs at the most; a longer safetensors header is not checked."""
@@ -86,6 +88,8 @@ def check_content(name: str, head: bytes, size: int, beside: Collection[str] | N
     `head` is its first HEAD_BYTES at most, `size` its length, `beside` what its group has in its directory, where an
     index is to be held against that.
     """
+    if size and name.endswith(_TEXT) and not head.strip(b"\0"):
+        raise InvalidFacts("nothing but zero bytes, which its file system or its writer put there for what is to come")
     if name in _MARKERS:
         # Were a larger one refused, the metrics that it marks would never come home.
         if size <= MAX_MARKER_BYTES:

@@ -200,7 +200,7 @@ class Following:
                 Event.FILE_DOWNLOADED, host=self._host.name, path=record.target, bytes=len(content), kind=record.kind
             )
         # What was appended since the look is for the next one: a writer that never pauses must not keep us here.
-        wants_more = bool(part.content) and request.offset + len(part.content) < follow.source.version.size
+        wants_more = bool(content) and request.offset + len(part.content) < follow.source.version.size
         return replace(follow, target=replace(follow.target, replaces=record)) if wants_more else None
 
     def _was_found(self, follow: Follow, growing: GrowingFile) -> bool:
@@ -234,7 +234,7 @@ class Following:
         if part.end.sha256 is not None and hashlib.sha256(part.content).hexdigest() != part.end.sha256:
             return None
         whole = len(part.content) if part.follow.whole else _whole(part.follow.kind, part.content)
-        if whole == 0 and len(part.content) >= STEP:
+        if whole == 0 and len(part.content) >= STEP and part.content.count(0) < len(part.content):
             whole = len(part.content)  # one line longer than a step: as it is, or it would never come
         content = part.content[:whole]
         try:
