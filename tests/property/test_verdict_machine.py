@@ -40,8 +40,8 @@ IGNORED = "rclone"
 LOOKS_APART = 100.0
 """Seconds between two looks while time passes."""
 _QUICK = settings(
-    max_examples=int(os.environ.get("HARVESTD_TEST_MACHINE_EXAMPLES", "120")),
-    stateful_step_count=int(os.environ.get("HARVESTD_TEST_MACHINE_STEPS", "30")),
+    max_examples=int(os.environ.get("HARVESTD_TEST_MACHINE_EXAMPLES", "60")),
+    stateful_step_count=int(os.environ.get("HARVESTD_TEST_MACHINE_STEPS", "25")),
     deadline=None,
     derandomize="HARVESTD_TEST_MACHINE_EXAMPLES" not in os.environ,
     database=None,
@@ -417,9 +417,16 @@ class VerdictMachine(RuleBasedStateMachine):
         """Make a verdict now; whatever it says, it must not lose anything."""
         self.hold(self.hosts[at], self.verdict(self.hosts[at]))
 
-    @rule(at=names)
-    def settle_down_and_judge(self, at: str) -> None:
-        """Let nothing happen for long enough, bring all, and make a verdict."""
+    def teardown(self) -> None:
+        """Let each host come to rest at last: most that went wrong before shows only then."""
+        for name in self.hosts:
+            self.settle_down_and_judge(name, alone=True)
+
+    @rule(at=names, alone=st.sampled_from([True, True, False]))
+    def settle_down_and_judge(self, at: str, *, alone: bool) -> None:
+        """Let nothing happen for long enough, bring all, and make a verdict; with nobody there, or whoever is there."""
+        if alone:
+            self.let_all_be_quiet(at)
         self.harvest_all(at)
         self.time_passes(1000.0)
         self.harvest_all(at)
