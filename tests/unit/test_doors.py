@@ -51,7 +51,9 @@ ALLOWED = {
         "iterdir": "the launcher's job files, away from the data root",
         "unlink": "our own half-written file beside one of them",
     },
+    "settings/access.py": {"glob": "the drop-ins of systemd's unit", "read_text": "the unit and its drop-ins"},
     "remote/probe/bootstrap.py": {"read_text": "the box's program, a resource of this package"},
+    "remote/ssh_config.py": {"read_text": "the operator's OpenSSH files"},
 }
 
 
@@ -89,6 +91,7 @@ def test_nobody_joins_something_to_the_data_root() -> None:
     }
     assert joined == {
         "cli/presence.py: settings.data_root / RESERVED",
+        "settings/access.py: settings.data_root / RESERVED",
         "settings/models.py: self.data_root / '.harvestd'",
     }
 

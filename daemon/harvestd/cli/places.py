@@ -3,7 +3,7 @@
 import os
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from harvestd.convention.values import Immutable
@@ -39,7 +39,7 @@ def place_of(text: str, data_root: Path) -> RemotePlace | LocalPlace:
     remote = _REMOTE.fullmatch(text)
     if remote:
         return RemotePlace(posixpath.normpath(remote["place"]), remote["host"])
-    found = list(_local(text, data_root))
+    found = list(_local(text, data_root, (Path.cwd(), data_root)))
     if not found:
         return RemotePlace(posixpath.normpath(text))
     return next((place for place in found if place.exists), found[0])
@@ -47,11 +47,11 @@ def place_of(text: str, data_root: Path) -> RemotePlace | LocalPlace:
 
 def local_place(path: str, data_root: Path) -> LocalPlace:
     """Return the place at `path`, which is relative to the data root."""
-    return LocalPlace(path, os.path.lexists(data_root / path))
+    return next(_local(path, data_root, (data_root,)))
 
 
-def _local(text: str, data_root: Path) -> Iterator[LocalPlace]:
-    for start in (Path.cwd(), data_root):
+def _local(text: str, data_root: Path, starts: Iterable[Path]) -> Iterator[LocalPlace]:
+    for start in starts:
         path = Path(os.path.normpath(start / text))
         # A link that is asked about is meant itself, so only the way to it is resolved.
         for candidate, root in ((path, data_root), (path.parent.resolve() / path.name, data_root.resolve())):
