@@ -65,6 +65,8 @@ class Workstation:
         self.config = directory / "harvestd.toml"
         self.jobs = directory / "jobs"
         """Where the launcher of remote evals keeps its files; not made here."""
+        self.keys: dict[str, dict[str, object]] = {}
+        """What else the configuration says of a box, or says otherwise, by its name."""
         self.boxes: dict[str, GpuBox] = {}
         self._directory = directory
         self._servers = servers
@@ -110,9 +112,17 @@ class Workstation:
         for name, keys in tables.items():
             lines += [f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in keys.items())]
         for name, box in self.boxes.items():
-            lines += ["[[hosts]]", f'name = "{name}"', 'address = "127.0.0.1"', f"port = {box.port}"]
-            lines += [f'user = "{box.server.user}"', f'identity_files = ["{box.server.client_key}"]']
-            lines += [f'roots = ["{box.root}"]', 'hardware = "h100"']
+            table: dict[str, object] = {
+                "name": name,
+                "address": "127.0.0.1",
+                "port": box.port,
+                "user": box.server.user,
+                "identity_files": [str(box.server.client_key)],
+                "roots": [str(box.root)],
+                "hardware": "h100",
+                **self.keys.get(name, {}),
+            }
+            lines += ["[[hosts]]", *(f"{key} = {_toml(value)}" for key, value in table.items())]
         self.config.write_text("\n".join(lines) + "\n")
         return load(self.config, env={})
 

@@ -82,11 +82,15 @@ class Room:
             if await anyio.to_thread.run_sync(root.free_bytes) < self._floor - self._floor // 8:
                 raise DiskFull("others took the room on the data root's disk while files were fetched")
 
+    def found_full(self) -> None:
+        """Note that a write found no room, whatever the disk says of itself."""
+        self._was_full = True
+
     def ran_full(self) -> float:
         """Note that a write found no room, whatever the disk says of itself; gives how many seconds fetching rests."""
+        self.found_full()
         self._full_in_a_row += 1
         rest = backoff(_FIRST_PAUSE, self._full_in_a_row, _LONGEST_PAUSE)
-        self._was_full = True
         self._resting_until = time.monotonic() + rest
         return rest
 

@@ -11,6 +11,7 @@ from functools import partial
 
 import anyio
 
+from harvestd.backoff import backoff
 from harvestd.bulkhead import described
 from harvestd.catalogue.entries import ENDING, FAILED, HostRecord
 from harvestd.errors import DiskFull, HostQuarantined, Retry, concerns_all, unwrapped
@@ -24,6 +25,9 @@ from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
 
+_FULL_PAUSE = 5.0
+_LONGEST_FULL_PAUSE = 300.0
+"""Seconds before a host is tried again of which nothing could be recorded, since the disk was full."""
 _RECORD_EVERY = 30.0
 """Seconds between two records of a host that is well and unchanged."""
 
@@ -42,6 +46,8 @@ class Watcher:
         self._state = ""
         self._recorded = 0.0
         self._pending = -1
+        self._full_in_a_row = 0
+        """How often in a row there was no room to record what this host shows."""
         self._failed: tuple[Exception, float] | None = None
         """An unexpected exception, and the seconds to rest after it."""
 
@@ -77,10 +83,12 @@ class Watcher:
                 await self._tell_failed(e)
                 await self._rest(self._breaker.failed(e), e)
         except DiskFull:
-            # Not even what was seen can be recorded. The link is given up meanwhile, and nothing else.
-            rest = self._house.room.ran_full()
+            # Not even what was seen can be recorded. The link is given up meanwhile, and nothing else: other hosts may
+            # have nothing to record, and what they fetch shows by itself whether there is room.
+            self._house.room.found_full()
             await self._house.room.refuse(self._root, 0)
-            await anyio.sleep(rest)
+            self._full_in_a_row += 1
+            await anyio.sleep(backoff(_FULL_PAUSE, self._full_in_a_row, _LONGEST_FULL_PAUSE))
 
     def _contain(self, error: Exception) -> None:
         """Report an exception that nobody expected. What there is to wait for is done by the next attempt."""
@@ -140,6 +148,7 @@ class Watcher:
 
             async def passed(pending: int) -> None:
                 self._breaker.passed()
+                self._full_in_a_row = 0
                 tell()
                 self._tally.succeeded(self._host.name, datetime.now(UTC), pending)
                 now = time.monotonic()
