@@ -32,17 +32,17 @@ from support.openssh import OpenSSHFactory, generate_key
 from support.raising import Raising
 from support.waiting import events, until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
+pytestmark = [pytest.mark.anyio, pytest.mark.openssh, pytest.mark.slow, pytest.mark.alone]
 
 HONEST = 9
-ROUNDS = 8
+ROUNDS = 6
 FRESH = 2.0
 """Seconds for a fresh file, unless the machine is busy."""
 LATE = 15.0
 """Seconds beyond which no machine is that busy."""
 BUSY = 4
 """How many times as long as with the honest hosts alone it may take then."""
-LONG = 45.0
+LONG = 40.0
 RAISING, MUTE, STALE, REPORT, FULL, UNREADABLE, SHUT = (
     "raising",
     "mute-agent",
@@ -286,8 +286,8 @@ async def test_sixteen_hosts_survive(
             assert {str(each["host"]) for each in events(said, "host.failed")} == {RAISING}
             for name in (MUTE, STALE, REPORT, FULL):
                 await until(workstation.follows(site.writers[name]), LONG)
-            refused = {path for path in unreadable.heard if "tfevents" in path}
-            print("REFUSED", len(refused), len(unreadable.heard), [e for e in said if e.get("host")==UNREADABLE][:6], allowed, max(took))
+            # They are asked for in parts, and what fails is asked for ever more rarely.
+            await until(lambda: any("tfevents" in path for path in unreadable.heard), LONG)
             bad = [each for each in said if each["event"] in {"host.lost", "host.quarantined", "host.failed"}]
             assert not [each for each in bad if each["host"] in honest]
             assert not events(said, "service.stuck")

@@ -211,7 +211,7 @@ class Liar:
             if lie is not None:
                 yield from [lie] if isinstance(lie, bytes) else lie
                 continue
-            yield from honest(number, Path(*trees[tree]) / path, offset, length, verify)
+            yield from honest(number, Path(*trees[tree][:2]) / path, offset, length, verify)
         if not asked["more"]:
             yield told(b"R", {"id": asked["id"]})
 
