@@ -161,8 +161,12 @@ class Transfers:
 
 
 def _name(storage: str, place: str, version: Version) -> str:
-    """Name a transfer by what it brings: another version of the file is another transfer."""
-    key = f"{storage}\0{place}\0{version.size}\0{version.mtime_ns}\0{version.inode}"
+    """Return the name of a transfer: another version of the file is another transfer.
+
+    Size and modification time alone name the version: hosts of one file system may show other inodes, or none. The
+    content is proven by its hash before anything is appended.
+    """
+    key = f"{storage}\0{place}\0{version.size}\0{version.mtime_ns}"
     return "transfer-" + hashlib.sha256(encoded(key)).hexdigest()[:32]
 
 
