@@ -386,8 +386,13 @@ class _Planner:
 
 
 def _is_older(shown: Version, here: FileRecord) -> bool:
-    """Tell whether a growing file is shown as it was before all that is here of it came; one that began anew is not."""
-    return shown.size < here.size and 0 < shown.ctime_ns <= here.version.ctime_ns
+    """Return whether a growing file is shown as it was before all that is here of it came; one that began anew is not.
+
+    Where change times are unknown, as on FUSE, modification times decide: appending sets both.
+    """
+    changed = shown.ctime_ns or shown.mtime_ns
+    last = here.version.ctime_ns or here.version.mtime_ns
+    return shown.size < here.size and changed > 0 and (changed <= last or not last)
 
 
 def _places(eval_dir: EvalDir, group: Group, homes: Iterable[Home], placing: Placing) -> _Places:
