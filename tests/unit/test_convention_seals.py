@@ -10,7 +10,7 @@ from harvestd.convention.layout import Group
 from harvestd.convention.plan import Waiting
 from harvestd.convention.seals import HEAD_BYTES, check_content, unsealed
 from harvestd.convention.selection import Selection
-from harvestd.convention.sightings import Sightings
+from harvestd.convention.sightings import NO_TIME, Sightings
 from harvestd.convention.snapshot import EntryType, Version
 from harvestd.convention.survey import survey
 from support.box_trees import PRESENT, Box, Home, T, targets
@@ -319,3 +319,22 @@ def test_text_of_zero_bytes_is_not_content_yet(name: str) -> None:
         check_content(name, bytes(400), 400)
     check_content(name, b"", 0)
     check_content(name, b"a\0", 2)
+
+
+def test_only_what_was_long_unchanged_comes_as_it_is() -> None:
+    """Content that its checksums contradict waits until nothing can be writing it; where a host ends, not at all."""
+    box, home = Box(), Home(settle=SETTLE)
+    box.add_run()
+    box.file(f"{RUN}/training_state/step_final/optimizer.pt", age=2.0)
+    box.file(f"{RUN}/training_state/step_final/training_info.json", age=1.0)
+    home.learn(box)
+
+    def as_is(seconds: float) -> dict[str, bool]:
+        groups = home.plan(box, seconds).groups
+        return {file.source.path.name: file.as_is for group in groups for file in group.files if group.value > 0}
+
+    assert as_is(50.0)["optimizer.pt"] is False
+    assert as_is(70.0)["optimizer.pt"] is True
+    assert as_is(70.0)["training_info.json"] is False
+    home.settle = NO_TIME
+    assert as_is(0.0)["optimizer.pt"] is True

@@ -12,6 +12,7 @@ import zipfile
 import pytest
 import yaml
 
+from harvestd.convention.framing import masked_crc32c
 from harvestd.demo import binary_content, content, eval_content
 from harvestd.demo.chance import fraction, made_up_bytes
 from harvestd.demo.content import RunSpec
@@ -78,17 +79,17 @@ def read_records(data: bytes) -> list[bytes]:
     stream = io.BytesIO(data)
     while head := stream.read(8):
         (length,) = struct.unpack("<Q", head)
-        assert struct.unpack("<I", stream.read(4)) == (binary_content.masked_crc32c(head),)
+        assert struct.unpack("<I", stream.read(4)) == (masked_crc32c(head),)
         payload = stream.read(length)
         assert len(payload) == length
-        assert struct.unpack("<I", stream.read(4)) == (binary_content.masked_crc32c(payload),)
+        assert struct.unpack("<I", stream.read(4)) == (masked_crc32c(payload),)
         found.append(payload)
     return found
 
 
 def test_checksum_is_crc32c_as_published() -> None:
     """The CRC-32C of "123456789" is e3069283; masked as TFRecord does, it is what TensorFlow stores."""
-    masked = binary_content.masked_crc32c(b"123456789")
+    masked = masked_crc32c(b"123456789")
     rotated = (masked - 0xA282EAD8) & 0xFFFFFFFF
     assert (rotated >> 17 | rotated << 15) & 0xFFFFFFFF == 0xE3069283
 

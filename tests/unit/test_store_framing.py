@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from harvestd.convention.framing import MAX_RECORD_BYTES, whole_lines, whole_records
+from harvestd.convention.framing import MAX_RECORD_BYTES, masked_crc32c, whole_lines, whole_records
 
 
 def record(data: bytes) -> bytes:
@@ -43,3 +43,45 @@ def test_zero_bytes_after_the_last_record_are_held_back(filler: int) -> None:
     """A file that was given its length in advance, or lost its end in a crash, shows no record there."""
     assert whole_records(record(b"x") + bytes(filler)) == len(record(b"x"))
     assert whole_records(bytes(filler)) == 0
+
+
+def sound(data: bytes) -> bytes:
+    """Give a TFRecord with the checksums that belong to it."""
+    length = struct.pack("<Q", len(data))
+    sums = (struct.pack("<I", masked_crc32c(each)) for each in (length, data))
+    return length + next(sums) + data + next(sums)
+
+
+@pytest.mark.parametrize(("start", "end"), [(8, 12), (12, 212), (50, 130), (12, 216), (212, 216), (8, 216)])
+def test_a_record_that_is_not_written_yet_is_held_back(start: int, end: int) -> None:
+    """Its length is there, and zero bytes where its data or a checksum belongs; once that is there, it is whole."""
+    before, whole = sound(b"event"), sound(b"x" * 200)
+    assert whole_records(before + whole[:start] + bytes(end - start) + whole[end:] + sound(b"later")) == len(before)
+    assert whole_records(before + whole) == len(before + whole)
+
+
+def test_a_record_far_from_the_end_is_taken_as_it_is() -> None:
+    """What was written behind it says that its own content will not come any more."""
+    broken, later = sound(b"x" * 200)[:100] + bytes(116), sound(b"later" * 1000)
+    assert whole_records(broken + later) == 0
+    assert whole_records(broken + later * 60) == len(broken + later * 60)
+
+
+@pytest.mark.parametrize("data", [bytes(4096), b"x" + bytes(100), bytes(63)])
+def test_zero_bytes_that_their_checksum_knows_are_content(data: bytes) -> None:
+    """A histogram of zeros is one."""
+    assert whole_records(sound(data)) == len(sound(data))
+
+
+def test_a_long_record_is_not_summed() -> None:
+    """Beyond a megabyte the place of its checksum decides."""
+    long = record(bytes(2 << 20))
+    assert whole_records(long) == len(long)
+    assert whole_records(long[:-4] + bytes(4)) == 0
+
+
+def test_the_checksum_is_as_published() -> None:
+    """The test vector of RFC 3720: crc32c("123456789") is e3069283."""
+    masked = masked_crc32c(b"123456789")
+    rotated = (masked - 0xA282EAD8) & 0xFFFFFFFF
+    assert ((rotated << 15 | rotated >> 17) & 0xFFFFFFFF) == 0xE3069283

@@ -31,6 +31,8 @@ class FetchFile(Immutable, gc=False):
     marker: bool = False
     beside: frozenset[str] | None = None
     """The names of its group's files in its directory, for an index that names others; None: nobody looks."""
+    as_is: bool = False
+    """Whether it comes even if its content does not fit the checksums of its format: it will not change any more."""
 
 
 class FetchGroup(Immutable, gc=False):

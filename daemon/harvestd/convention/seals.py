@@ -32,6 +32,12 @@ HEAD_BYTES = 1024 * 1024
 """How much of a file's beginning `check_content` needs at the most; a longer safetensors header is not checked."""
 
 
+CHECKED = (".safetensors", ".bin", ".ckpt", ".npz", ".pt", ".pth", ".zip", ".gz")
+"""How the names of files end whose whole content is held against what their format says of it."""
+_FOR_GOOD = 6.0
+"""Settling times after which a file that is sealed, and whose content does not fit, is as it will always be."""
+
+
 class Unsealed(Immutable):
     """Not complete yet, and why."""
 
@@ -56,6 +62,11 @@ def unsealed(group: Group, sightings: Sightings, settle: float, now: float) -> U
         return _by_age(group, sightings, COARSE_TICK, now, "looking again") if coarse else None
     reason = f"{group.marker.path.name} is older than what it marks: settling"
     return _by_age(group, sightings, sightings.settle(group.tree, settle), now, reason)
+
+
+def is_final(group: Group, sightings: Sightings, settle: float, now: float) -> bool:
+    """Return whether a sealed group has been unchanged for so long that nothing more will be written."""
+    return sightings.quiet(group, now) >= _FOR_GOOD * sightings.settle(group.tree, settle)
 
 
 def missing_shards(group: Group) -> str:

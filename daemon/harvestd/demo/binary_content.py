@@ -10,36 +10,12 @@ import json
 import pickle
 import struct
 import zipfile
-from collections.abc import Sequence
-from functools import cache
 
+from harvestd.convention.framing import masked_crc32c
 from harvestd.demo.chance import made_up_bytes
 from harvestd.demo.content import STEP_SECONDS, RunSpec, scalars
 
-_CASTAGNOLI = 0x82F63B78
-_MASK_DELTA = 0xA282EAD8
 _WIRE_VARINT, _WIRE_FIXED64, _WIRE_BYTES, _WIRE_FIXED32 = 0, 1, 2, 5
-
-
-@cache
-def _crc_table() -> Sequence[int]:
-    table = []
-    for byte in range(256):
-        crc = byte
-        for _ in range(8):
-            crc = (crc >> 1) ^ (_CASTAGNOLI if crc & 1 else 0)
-        table.append(crc)
-    return table
-
-
-def masked_crc32c(data: bytes) -> int:
-    """Give the checksum that TFRecord stores for `data`."""
-    table = _crc_table()
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
-    crc ^= 0xFFFFFFFF
-    return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
 
 
 def tfrecord(data: bytes) -> bytes:

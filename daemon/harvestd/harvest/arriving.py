@@ -17,6 +17,7 @@ from harvestd.convention.seals import HEAD_BYTES
 from harvestd.errors import HarvestError, Retry, unwrapped
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.budgets import Bandwidth
+from harvestd.harvest.inspecting import inspected
 from harvestd.harvest.lanes import Lane, Lanes
 from harvestd.harvest.publisher import reason_to_doubt
 from harvestd.harvest.segments import Segment, Segments
@@ -85,6 +86,7 @@ class Arriving:
                 for scope in self._waiting:
                     scope.cancel()
         doubt = reason_to_doubt(self._file, source.version, source.version, self._staged.read(0, HEAD_BYTES))
+        doubt = doubt or await inspected(self._file, self._staged)
         if doubt is not None:
             raise Doubtful(f"{source.path.name}: {doubt}")
 

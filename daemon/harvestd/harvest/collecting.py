@@ -23,6 +23,7 @@ from harvestd.errors import unwrapped
 from harvestd.harvest.budgets import MemoryBudget
 from harvestd.harvest.descriptors import slices_of, staged_files
 from harvestd.harvest.house import House
+from harvestd.harvest.inspecting import inspect
 from harvestd.harvest.publisher import Publisher, StagedFile, StagedGroup, reason_to_doubt
 from harvestd.harvest.troubles import Troubles
 from harvestd.inventory.provider import Host
@@ -256,7 +257,7 @@ class Collecting:
         return [group for group in staged if group is not None]
 
     def _stage_slice(self, part: _Slice, made: list[Staged]) -> StagedGroup | None:
-        """Return a slice in staging, None where something else arrived there than the box hashed."""
+        """Return a slice in staging, None where what arrived there is not what the host hashed, or no content yet."""
         files: list[StagedFile] = []
         collected, group = part.collected, part.group
         contents = collected.contents
@@ -267,8 +268,11 @@ class Collecting:
             copies = tuple(self._root.stage_whole(content) for _ in file.targets)
             made += copies
             files.append(StagedFile(file, copies))
+            doubt = inspect(file, copies[0])
             if told is not None and copies[0].hexdigest != told:
-                collected.doubt = f"{file.source.path.name}: its hash is not the one that the box told"
+                doubt = "its hash is not the one that the box told"
+            if doubt is not None:
+                collected.doubt = f"{file.source.path.name}: {doubt}"
                 for each in (copy for staged in files for copy in staged.copies):
                     each.discard()
                 return None

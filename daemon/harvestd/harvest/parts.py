@@ -12,6 +12,7 @@ from harvestd.convention.plan import FetchFile
 from harvestd.convention.seals import HEAD_BYTES
 from harvestd.harvest.arriving import Doubtful
 from harvestd.harvest.budgets import Bandwidth
+from harvestd.harvest.inspecting import inspected
 from harvestd.harvest.lanes import Lanes
 from harvestd.harvest.publisher import reason_to_doubt
 from harvestd.remote.box import Chunk, Closed, Failed, Opened, Reader, ReadRequest
@@ -70,6 +71,8 @@ class Parts:
             staged = await anyio.to_thread.run_sync(self._stage, file, content)
             if closed.sha256 is not None and closed.sha256 != staged.hexdigest:
                 doubt = "its hash is not the one that the box told"
+            else:
+                doubt = await inspected(file, staged)
         if doubt is not None:
             raise Doubtful(f"{file.source.path.name}: {doubt}")
 

@@ -140,7 +140,7 @@ class Publisher:
                             size=copy.size,
                             sha256=copy.hexdigest,
                             fetched_at=now,
-                            reason=file.reason if copy.size else f"{file.reason}; {_NO_BYTES}",
+                            reason="; ".join(filter(None, (file.reason, _flag(staged)))),
                             marker=file.marker,
                         )
                     )
@@ -189,7 +189,8 @@ class Publisher:
             for staged in group.files:
                 for outcome in islice(remaining, len(staged.copies)):
                     if outcome.result is Result.PUBLISHED:
-                        flag = {} if outcome.size else {"error": _NO_BYTES}
+                        error = _flag(staged)
+                        flag = {"error": error} if error else {}
                         log.log(
                             logging.WARNING if flag else logging.INFO,
                             Event.FILE_DOWNLOADED,
@@ -213,6 +214,12 @@ class Publisher:
             duration_seconds=duration,
             **({"provisional": is_provisional(first.reason)} if first.kind is Kind.CHECKPOINT else {}),
         )
+
+
+def _flag(staged: StagedFile) -> str:
+    """Return what is to be said of a file that comes as it is; empty: nothing."""
+    first = staged.copies[0]
+    return first.remark if first.size else _NO_BYTES
 
 
 def transfer_name(host: str, place: str) -> str:

@@ -39,12 +39,14 @@ class Staged:
     As a context manager it is closed at the end, which removes it if it is anonymous and was not published.
     """
 
-    __slots__ = ("_directory", "_doomed", "_file", "_gone", "_hash", "_synced", "name", "size")
+    __slots__ = ("_directory", "_doomed", "_file", "_gone", "_hash", "_synced", "name", "remark", "size")
 
     def __init__(self, directory: int, name: str, file: int) -> None:
         self.name: Final = name
         self.size = 0
         """Bytes written so far."""
+        self.remark = ""
+        """What its content seems to lack, where it is to be published all the same."""
         self._directory = directory
         self._file = file
         self._hash = hashlib.sha256()

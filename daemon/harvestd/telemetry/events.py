@@ -146,7 +146,7 @@ class Event(StrEnum):
     """
 
     FILE_DOWNLOADED = "file.downloaded"
-    """A file, or the next part of a growing one, stands at its final path; a warning where it had no bytes on the box.
+    """A file, or the next part of a growing one, stands at its final path; a warning where it comes as it is.
     Fields: host, run_id, path, bytes, duration_seconds, error."""
 
     FILE_REJECTED = "file.rejected"

@@ -1,0 +1,54 @@
+"""Content that is here but may not be all yet: held back, and published with a remark once it will not change any more.
+
+Reading and summing block, and take seconds for gigabytes: a large file is inspected in slices, between which a
+cancellation ends it.
+"""
+
+from collections.abc import Iterator
+
+import anyio.to_thread
+
+from harvestd.convention.facts import InvalidFacts
+from harvestd.convention.plan import FetchFile
+from harvestd.convention.seals import CHECKED
+from harvestd.store.checksums import verified
+from harvestd.store.staging import Staged
+
+
+def inspect(file: FetchFile, staged: Staged) -> str | None:
+    """Return why what is whole in staging must not be published by its content; None if it may be. Blocks."""
+    try:
+        for _ in _slices(file, staged):
+            pass
+    except InvalidFacts as e:
+        return _doubt(file, staged, str(e))
+    return None
+
+
+async def inspected(file: FetchFile, staged: Staged) -> str | None:
+    """Do the same in worker threads."""
+    if not file.source.path.name.endswith(CHECKED):
+        return None
+    slices = _slices(file, staged)
+    try:
+        while await anyio.to_thread.run_sync(_next, slices):
+            pass
+    except InvalidFacts as e:
+        return _doubt(file, staged, str(e))
+    return None
+
+
+def _slices(file: FetchFile, staged: Staged) -> Iterator[None]:
+    return verified(file.source.path.name, staged.size, staged.read)
+
+
+def _next(slices: Iterator[None]) -> bool:
+    """Inspect one slice; return whether there is another."""
+    return next(slices, StopIteration) is not StopIteration
+
+
+def _doubt(file: FetchFile, staged: Staged, flaw: str) -> str | None:
+    if not file.as_is:
+        return flaw
+    staged.remark = f"it was so on the host for long: {flaw}"
+    return None

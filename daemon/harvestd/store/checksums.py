@@ -1,0 +1,164 @@
+"""What a format says of its own content, held against the bytes of a file whose length is right.
+
+A file system that lost power, or that shows a length before the bytes, has zero bytes where content belongs. Gzip and
+zip (torch.save writes one) carry checksums; of other tensors it is known that not all of them are zero. Everything is
+read in pieces: memory is bounded whatever a file holds.
+"""
+
+import io
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from harvestd.convention.facts import InvalidFacts
+from harvestd.convention.seals import CHECKED
+
+Read = Callable[[int, int], bytes]
+"""Return up to so many bytes (second) from an offset on (first)."""
+
+_PIECE: Final = 1024 * 1024
+_SLICE: Final = 32 * _PIECE
+"""Bytes that are looked at between two yields."""
+_MOST_MADE: Final = 4 * 1024**3
+"""Bytes: what compressed content comes to beyond that is not judged, for a few bytes can stand for terabytes."""
+_DIRECTORY: Final = 4 * 1024 * 1024
+"""Bytes: a zip archive whose directory is longer is not judged, for all of it is held in memory."""
+_SAFETENSORS_PREFIX: Final = 8
+_GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
+_ZIP_MAGIC: Final = b"PK\3\4"
+_ENCRYPTED: Final = 1
+_BLOCK: Final = 4096
+"""Bytes: a file system fills with zero bytes by the block; tensors that are shorter may well be zero."""
+
+
+class _NotJudged(Exception):
+    """More would have to be held in memory than any honest file asks for."""
+
+
+def verified(name: str, size: int, read: Read) -> Iterator[None]:
+    """Hold the content of a file called `name` against what its format says; raises `InvalidFacts` where it differs.
+
+    Yields from time to time, so that a caller can do it in slices. Blocks for as long as reading and summing take.
+    """
+    if name.endswith(".gz"):
+        yield from _gzip(size, read)
+    elif name.endswith(".safetensors"):
+        (length,) = struct.unpack("<Q", read(0, _SAFETENSORS_PREFIX).ljust(_SAFETENSORS_PREFIX, b"\0"))
+        start = _SAFETENSORS_PREFIX + length
+        if size - start >= _BLOCK:
+            yield from _not_zero(start, size, read, "its tensors are nothing but zero bytes")
+    elif name.endswith(CHECKED):
+        if read(0, len(_ZIP_MAGIC)) == _ZIP_MAGIC:
+            yield from _zip(size, read)
+        elif size:
+            yield from _not_zero(0, size, read, "nothing but zero bytes")
+
+
+def _not_zero(start: int, size: int, read: Read, otherwise: str) -> Iterator[None]:
+    zero = bytes(_PIECE)
+    done = 0
+    for offset in range(start, size, _PIECE):
+        piece = read(offset, _PIECE)
+        if piece != zero[: len(piece)]:
+            return
+        done += len(piece)
+        if done % _SLICE == 0:
+            yield
+    raise InvalidFacts(otherwise)
+
+
+def _gzip(size: int, read: Read) -> Iterator[None]:
+    """Unpack all members: each ends with the checksum and the length of its content."""
+    member = zlib.decompressobj(_GZIP_WINDOW)
+    made = told = 0
+    try:
+        for offset in range(0, size, _PIECE):
+            piece = read(offset, _PIECE)
+            while piece:
+                if member.eof:
+                    piece = piece.lstrip(b"\0")  # padding, as gzip itself takes it
+                    if not piece:
+                        break
+                    member = zlib.decompressobj(_GZIP_WINDOW)
+                made += len(member.decompress(piece, _PIECE))
+                piece = member.unused_data if member.eof else member.unconsumed_tail
+                if made - told >= _SLICE:
+                    told = made
+                    yield
+                if made > _MOST_MADE:
+                    return
+        while not member.eof and (more := len(member.decompress(b"", _PIECE))):
+            made += more
+    except zlib.error as error:
+        raise InvalidFacts("its compressed content is not what its checksum says") from error
+    if not member.eof:
+        raise InvalidFacts("it ends in the middle of its compressed content")
+
+
+def _zip(size: int, read: Read) -> Iterator[None]:
+    """Read all entries of an archive: its directory stands at its end, with the checksum of each."""
+    try:
+        with zipfile.ZipFile(_View(size, read)) as archive:
+            yield from _entries(archive, size + _MOST_MADE)
+    except _NotJudged:
+        return
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, LookupError) as error:
+        raise InvalidFacts("the content of its zip archive is not whole") from error
+    except NotImplementedError:
+        return
+
+
+def _entries(archive: zipfile.ZipFile, most: int) -> Iterator[None]:
+    made = told = 0
+    for entry in archive.infolist():
+        plain = entry.compress_type in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+        if entry.flag_bits & _ENCRYPTED or not plain:
+            continue
+        left = entry.file_size
+        with archive.open(entry) as content:
+            while piece := content.read(_PIECE):
+                left -= len(piece)
+                made += len(piece)
+                if made - told >= _SLICE:
+                    told = made
+                    yield
+                if made > most:
+                    return
+        if left:
+            raise zipfile.BadZipFile("an entry is shorter than the directory says")
+
+
+class _View(io.RawIOBase):
+    """A file for zipfile, which reads the whole directory of an archive at once."""
+
+    def __init__(self, size: int, read: Read) -> None:
+        self._size = size
+        self._read = read
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise ValueError("before the beginning")
+        self._at = base + offset
+        return self._at
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = max(0, self._size - self._at)
+        wanted = left if size is None or size < 0 else min(size, left)
+        if wanted > _DIRECTORY:
+            raise _NotJudged
+        piece = self._read(self._at, wanted)
+        self._at += len(piece)
+        return piece
