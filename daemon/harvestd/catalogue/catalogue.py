@@ -30,6 +30,7 @@ from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.naming import ExperimentName
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
+from harvestd.convention.renamed_runs import moved_files
 from harvestd.convention.requests import Request
 
 
@@ -163,6 +164,35 @@ class Catalogue:
         statement = statement.on_conflict_do_update(index_elements=["id"], set_=row)
         await self._database.write(lambda connection: connection.execute(statement))
         self.knowledge.learn_run(run)
+
+    async def move_run(self, key: tuple[str, str], change: Callable[[RunRecord], RunRecord]) -> RunRecord | None:
+        """Record that a run has the place on its host that `change` gives it, and its files and requests with it.
+
+        Return the new record, None where the run is not known or is there already.
+        """
+        async with self._changing.hold(key):
+            before = self.knowledge.run_at(*key)
+            after = None if before is None else change(before)
+            if before is None or after is None or self.knowledge.run_at(*after.key) is not None:
+                return None
+            await self._move_run(before, after, moved_files(before, after, self.knowledge))
+            return after
+
+    async def _move_run(self, before: RunRecord, after: RunRecord, files: Sequence[FileRecord]) -> None:
+        asked = schema.requests.c
+        requests = update(schema.requests).where(asked.storage == before.storage, asked.place == before.place)
+        run = update(schema.runs).where(schema.runs.c.id == before.id).values(rows.run_row(after))
+
+        def change(connection: Connection) -> None:
+            update_one(connection, run)
+            connection.execute(requests.values(place=after.place))
+            if files:
+                connection.exec_driver_sql(rows.upsert_of_files(), [rows.file_row(file) for file in files])
+
+        await self._database.write(change)
+        self.knowledge.move_run(before, after)
+        for file in files:
+            self.knowledge.learn_file(file)
 
     async def save_eval_link(self, link: EvalLink) -> None:
         """Record what an eval_config.yaml says."""

@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from msgspec.structs import replace
+
 from harvestd.convention.checkpoints import is_passing
 from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
@@ -65,6 +67,17 @@ class Knowledge:
         self._runs[run.key] = run
         self._runs_by_name[run.name][run.key] = run
         self._runs_by_experiment[run.experiment][run.key] = run
+
+    def move_run(self, before: RunRecord, after: RunRecord) -> None:
+        """Replace a run by what it is at another place of its host, with what was asked for it."""
+        self.version += 1
+        del self._runs[before.key]
+        del self._runs_by_name[before.name][before.key]
+        del self._runs_by_experiment[before.experiment][before.key]
+        self.learn_run(after)
+        for request in self._requests.pop(before.key, {}).values():
+            self.learn_request(replace(request, place=after.place))
+        self._wishes.pop(before.key, None)
 
     def learn_experiment(self, experiment: ExperimentRecord) -> None:
         """Add an experiment, or replace what was known of it; its directory is taken from now on."""

@@ -27,8 +27,10 @@ from harvestd.convention.models import model_id
 from harvestd.convention.naming import Evidence, free_name, name_run
 from harvestd.convention.patterns import Finetuned
 from harvestd.convention.records import EvalLink, ExperimentRecord, RunRecord
+from harvestd.convention.renamed_runs import renamed, renamed_from, vanished_runs
 from harvestd.convention.seals import unsealed
 from harvestd.convention.sightings import Sightings
+from harvestd.convention.snapshot import Snapshot
 from harvestd.convention.twins import Fingerprint, Undecidable, head_of, twin_of
 from harvestd.convention.values import Immutable
 from harvestd.harvest.house import House
@@ -75,11 +77,17 @@ class Learning:
         """Places whose present version can't be parsed: not read again until it changes."""
 
     async def learn(
-        self, seen: Survey, reader: Reader, sightings: Sightings, now: float, early: Mapping[Source, bytes]
+        self,
+        seen: Survey,
+        whole: tuple[Survey, Snapshot],
+        reader: Reader,
+        sightings: Sightings,
+        now: float,
+        early: Mapping[Source, bytes],
     ) -> None:
         """Bring what is known of runs, names and links up to `seen`. Raises `Retry` when the link is lost.
 
-        What was read `early`, in just this version, is not read again.
+        `whole` is all that the scan shows. What was read `early`, in just this version, is not read again.
         """
         settle = self._house.settle_of(self._host)
         configs = [run.config for run in seen.runs if self._wants_config(run, sightings, settle, now)]
@@ -97,6 +105,8 @@ class Learning:
         async with self._house.learning:
             for eval_dir in seen.evals:
                 await self._learn_link(eval_dir, contents)
+            if any(self._knowledge.run_at(self._storage, run.place) is None for run in runs):
+                await self._learn_renamed(runs, learned, whole)
             for run in runs:
                 found = replace(learned[run.place], backbones=backbones.get(run.name.name, frozenset()))
                 await self._learn_run(run, found)
@@ -168,6 +178,29 @@ class Learning:
             return learned.config is not None
         final = learned.final or known.final
         return not (_names_model(known.config, final) or known.base_model)
+
+    async def _learn_renamed(
+        self, runs: Sequence[RunDir], learned: Mapping[str, _Learned], whole: tuple[Survey, Snapshot]
+    ) -> None:
+        """Record the new places of runs that are known by others: nothing of them is new."""
+        shown, snapshot = whole
+        vanished = vanished_runs(shown, snapshot, self._storage, self._knowledge)
+        for run in runs if vanished else ():
+            found = learned[run.place]
+            if found.config_hash is None or self._knowledge.run_at(self._storage, run.place) is not None:
+                continue
+            seen = Fingerprint(found.config_hash, found.head)
+            before = renamed_from(run, seen, vanished.get(found.config_hash, ()))
+            if before is not None and self._knowledge.run_at(*before.key) is not None:
+                await self._move(before, run, shown)
+
+    async def _move(self, before: RunRecord, run: RunDir, shown: Survey) -> None:
+        after = await self._house.catalogue.move_run(before.key, lambda now: renamed(now, run, shown))
+        if after is None:
+            return
+        self._house.touch([after.experiment])
+        log = get_logger().bind(host=self._host.name, run_id=after.name)
+        log.info(Event.RUN_RENAMED, path=after.place, old=before.place)
 
     async def _learn_run(self, run: RunDir, learned: _Learned) -> None:
         before = self._knowledge.run_at(self._storage, run.place)

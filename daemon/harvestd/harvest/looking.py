@@ -140,7 +140,8 @@ class Looking:
             self.seen = self._surveyor.survey(snapshot, self._house.selection)
         only = self._house.selection.only
         seen = possible(self.seen, only) if only else self.seen
-        await self._learning.learn(seen, self._box, self.sightings, now, self._glimpses.taken())
+        whole = (self.seen, snapshot)
+        await self._learning.learn(seen, whole, self._box, self.sightings, now, self._glimpses.taken())
         self._show(seen, snapshot)
         situation = self._situation(now)
         plan = self._kept.still_good(seen, situation)

@@ -117,6 +117,10 @@ class Event(StrEnum):
     RUN_DISCOVERED = "run.discovered"
     """A training run was seen for the first time. Fields: host, run_id, path, experiment."""
 
+    RUN_RENAMED = "run.renamed"
+    """The directory of a run has another name or place on its host, and is known by its content. Fields: host, run_id,
+    path, old."""
+
     RUN_FINISHED = "run.finished"
     """A run ended, and all that is wanted of it is here. Fields: host, run_id, experiment, steps, provisional."""
 

@@ -1,0 +1,81 @@
+"""Runs whose directory got another name or place on its host: recognised by what is in it, not by its name. Pure.
+
+A candidate vanished in the scan that shows the new place, and has the same config.yaml. The inode of that file, or the
+first line of the log, tells it from an equal run. All files are hashed on the host before they count as the same.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from msgspec.structs import replace
+
+from harvestd.convention.knowledge import Knowledge
+from harvestd.convention.layout import RunDir, Survey
+from harvestd.convention.records import FileRecord, RunRecord
+from harvestd.convention.snapshot import Snapshot, TreeState
+from harvestd.convention.twins import Fingerprint
+
+
+def vanished_runs(
+    shown: Survey, snapshot: Snapshot, storage: str, knowledge: Knowledge
+) -> Mapping[str, list[RunRecord]]:
+    """Return the runs on record that a scan surely does not show any more, by the SHA-256 of their config.yaml.
+
+    Of a tree that was not listed, or in which a directory can't be read, nothing is known.
+    """
+    listed = tuple(
+        f"{listing.tree}/"
+        for listing in snapshot.listings
+        if listing.state is TreeState.PRESENT and not listing.unreadable
+    )
+    places = {run.place for run in shown.runs}
+    found: defaultdict[str, list[RunRecord]] = defaultdict(list)
+    for record in knowledge.runs():
+        has_left = record.place not in places and record.place.startswith(listed)
+        if has_left and record.storage == storage and record.config_hash is not None and record.experiment is not None:
+            found[record.config_hash].append(record)
+    return found
+
+
+def renamed_from(run: RunDir, seen: Fingerprint, vanished: Sequence[RunRecord]) -> RunRecord | None:
+    """Return the record of the run that `run` was, among those that vanished and have its config.yaml.
+
+    None where there is none, or where several may be meant.
+    """
+    alike = [record for record in vanished if _is_same(record, run, seen)]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _is_same(record: RunRecord, run: RunDir, seen: Fingerprint) -> bool:
+    if run.config is None or record.config_hash != seen.config:
+        return False
+    before, now = record.config_version, run.config.version
+    if (before.size, before.mtime_ns) != (now.size, now.mtime_ns):
+        return False
+    if seen.head is not None and record.head is not None:
+        return seen.head == record.head
+    return before.inode == now.inode != 0
+
+
+def renamed(record: RunRecord, run: RunDir, shown: Survey) -> RunRecord:
+    """Return the record of a run at its new place; it keeps its name as long as its evals have that name."""
+    named = any(each.run is not None and each.run.name == record.name for each in shown.evals)
+    return replace(record, place=run.place, name=record.name if named else run.name.name)
+
+
+def moved_files(before: RunRecord, after: RunRecord, knowledge: Knowledge) -> list[FileRecord]:
+    """Return the records of a run's files at their new places on the host.
+
+    Their versions have no change time: so the host is asked for the hash of each before it counts as the same.
+    """
+    above = f"{before.place}/"
+    return [
+        replace(
+            file,
+            place=f"{after.place}/{file.place.removeprefix(above)}",
+            version=replace(file.version, ctime_ns=0),
+            differs=None,
+        )
+        for file in knowledge.files_from(before.storage)
+        if file.place.startswith(above)
+    ]

@@ -1,0 +1,133 @@
+"""Run directories that get another name on their host: known by their content, and nothing is downloaded twice."""
+
+import os
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from harvestd.demo.content import RunSpec
+from harvestd.demo.writers import RunWriter
+from support.command import harvestd_command
+from support.house import Workstation
+from support.large_checkpoints import MIB, RUN, is_home, write_large_checkpoint
+from support.relay import relayed
+from support.waiting import events, holds, until
+
+pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
+
+SIZE = 12 * MIB
+OTHER = "run_2025-08-22_11-12-13"
+
+
+@pytest.mark.parametrize("name", [f"{RUN.name}_baseline", OTHER], ids=["a suffix", "another time"])
+async def test_a_renamed_run_is_not_downloaded_again(workstation: Workstation, name: str) -> None:
+    """Its files, log and checkpoint stay where they are at home, and the log goes on there."""
+    box = workstation.add_box()
+    writer = write_large_checkpoint(box.root, SIZE, names=("optimizer.pt",))
+    async with relayed(box.port) as relay:
+        workstation.reach("gpu-a", relay.port)
+        async with workstation.running() as said:
+            await until(is_home(workstation, writer))
+            await until(workstation.follows(writer))
+            await until(workstation.stands(RUN.name, "training_state", "step_latest"))
+            filed = workstation.filed()
+            received = relay.received
+            new = writer.directory.rename(writer.directory.with_name(name))
+            await until(lambda: events(said, "run.renamed", path=str(new)))
+            log = new / "logs" / "train_log.jsonl"
+            with log.open("ab") as file:
+                file.write(b'{"step": 3, "loss": 0.5}\n')
+            home = next(workstation.data.glob("*/training_run/logs/train_log.jsonl"))
+            await until(holds(home, log.read_bytes()))
+            unproven = "SELECT place FROM files WHERE ctime_ns = 0 AND inode != 0"
+            await until(lambda: not workstation.catalogue(unproven))
+            assert relay.received - received < SIZE / 8
+            assert not events(said, "file.conflict")
+    after = {path: content for path, content in workstation.filed().items() if not path.endswith("train_log.jsonl")}
+    assert after == {path: content for path, content in filed.items() if not path.endswith("train_log.jsonl")}
+    assert len(workstation.catalogue("SELECT * FROM experiments")) == 1
+    assert workstation.catalogue("SELECT name, place FROM runs") == [(name[: len(RUN.name)], str(new))]
+    assert all(str(place).startswith(f"{new}/") for (place,) in workstation.catalogue("SELECT place FROM files"))
+    workstation.audit()
+
+
+async def test_a_run_renamed_while_no_daemon_ran_is_known(workstation: Workstation) -> None:
+    """Moved by a copy, as `mv` does from disk to disk: the inodes differ, the times and the content are the same."""
+    box = workstation.add_box()
+    writer = RunWriter(box.root, RUN)
+    writer.start()
+    writer.log_until(3)
+    writer.finish()
+    await workstation.once()
+    filed = workstation.filed()
+    new = writer.directory.with_name(f"{RUN.name}_kept")
+    await anyio.run_process(["cp", "-a", str(writer.directory), str(new)])
+    for path in sorted(writer.directory.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+    writer.directory.rmdir()
+    (result,) = (await workstation.once()).values()
+    assert (result.files, result.bytes) == (0, 0)
+    assert workstation.filed() == filed
+    assert workstation.catalogue("SELECT place FROM runs") == [(str(new),)]
+    workstation.audit()
+
+
+async def test_a_copy_is_a_run_of_its_own(workstation: Workstation) -> None:
+    """As long as the first one is there nothing was renamed; nor was it where the files of both differ."""
+    box = workstation.add_box()
+    writer = RunWriter(box.root, RUN)
+    writer.start()
+    writer.log_until(3)
+    await workstation.once()
+    await anyio.run_process(["cp", "-a", str(writer.directory), str(writer.directory.with_name(OTHER))])
+    await workstation.once()
+    assert len(workstation.catalogue("SELECT * FROM runs")) == 2
+    another = RunWriter(box.root, RunSpec(timestamp="2025-08-23_01-02-03"))
+    another.start()
+    another.log_until(3)
+    for run in (writer.directory, writer.directory.with_name(OTHER)):
+        run.rename(run.parents[1] / run.name)
+    await workstation.once()
+    assert len(workstation.catalogue("SELECT * FROM runs")) == 3
+    workstation.audit()
+
+
+async def test_what_differs_after_a_rename_is_brought_anew(workstation: Workstation) -> None:
+    """A file that has the size and the time of the one at home, and other content, is told by its hash."""
+    box = workstation.add_box()
+    writer = RunWriter(box.root, RUN)
+    writer.start()
+    writer.log_until(3)
+    writer.finish()
+    await workstation.once()
+    new = writer.directory.rename(writer.directory.with_name(f"{RUN.name}_edited"))
+    info = new / "training_state" / "step_final" / "model" / "adapter_config.json"
+    times = (info.stat().st_atime_ns, info.stat().st_mtime_ns)
+    content = info.read_bytes().replace(b"8", b"9")
+    info.write_bytes(content)
+    os.utime(info, ns=times)
+    await workstation.once()
+    (home,) = workstation.data.glob("*/training_run/training_state/step_final/model/adapter_config.json")
+    await workstation.once()
+    assert home.read_bytes() == content
+    assert len(workstation.catalogue("SELECT * FROM runs")) == 1
+    workstation.audit()
+
+
+async def test_what_was_asked_for_moves_with_the_run(workstation: Workstation) -> None:
+    """A run that a person ignores is ignored under its new name."""
+    box = workstation.add_box()
+    writer = RunWriter(box.root, RUN)
+    writer.start()
+    writer.log_until(3)
+    await workstation.once()
+    await anyio.to_thread.run_sync(lambda: harvestd_command("-c", workstation.config, "ignore", RUN.name))
+    await workstation.once()
+    new = writer.directory.rename(writer.directory.with_name(f"{RUN.name}_ignored"))
+    (new / "config_extra.yaml").write_text("a: 1\n")
+    filed = workstation.filed()
+    await workstation.once()
+    assert workstation.filed() == filed
+    assert [place for (place,) in workstation.catalogue("SELECT place FROM requests")] == [str(new)]
+    workstation.audit()
