@@ -10,7 +10,7 @@ from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
 from support.command import harvestd_command
 from support.house import Workstation
-from support.large_checkpoints import MIB, RUN, is_home, write_large_checkpoint
+from support.large_checkpoints import MIB, RUN, is_home, journalled, staging_is_empty, write_large_checkpoint
 from support.relay import relayed
 from support.waiting import events, holds, until
 
@@ -49,6 +49,31 @@ async def test_a_renamed_run_is_not_downloaded_again(workstation: Workstation, n
     assert len(workstation.catalogue("SELECT * FROM experiments")) == 1
     assert workstation.catalogue("SELECT name, place FROM runs") == [(name[: len(RUN.name)], str(new))]
     assert all(str(place).startswith(f"{new}/") for (place,) in workstation.catalogue("SELECT place FROM files"))
+    workstation.audit()
+
+
+async def test_a_transfer_goes_on_under_the_new_name(workstation: Workstation) -> None:
+    """What is half here of a checkpoint when its run is renamed is compared on the host, and not sent again."""
+    box = workstation.add_box()
+    writer = write_large_checkpoint(box.root, SIZE, names=("optimizer.pt",))
+    content = (writer.directory / "training_state" / "step_final" / "optimizer.pt").read_bytes()
+    async with relayed(box.port) as relay:
+        relay.rate = 2 * MIB
+        workstation.reach("gpu-a", relay.port)
+        async with workstation.running() as said:
+            await until(lambda: journalled(workstation) >= SIZE // 2)
+            # What was opened under the old name could be read to its end.
+            relay.cut()
+            new = writer.directory.rename(writer.directory.with_name(f"{RUN.name}_baseline"))
+            await until(lambda: events(said, "run.renamed", path=str(new)))
+            kept = journalled(workstation)
+            relay.rate = None
+            await until(lambda: events(said, "checkpoint.completed"))
+            assert SIZE // 2 <= kept < SIZE, "it was half here"
+            assert relay.received < SIZE + SIZE // 3
+            await until(lambda: staging_is_empty(workstation))
+    (home,) = workstation.data.glob("*/training_run/training_state/step_final/optimizer.pt")
+    assert home.read_bytes() == content
     workstation.audit()
 
 

@@ -23,6 +23,7 @@ from harvestd.harvest.arriving import Arriving, Useless
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.house import House
 from harvestd.harvest.lanes import Lanes
+from harvestd.harvest.parts import PART
 from harvestd.inventory.provider import Host
 from harvestd.store.root import DataRoot
 from harvestd.store.staging import Staged
@@ -106,17 +107,22 @@ class Transfers:
         await self.drop([each.name for each in await self._known() if each.place.startswith(above)])
 
     async def drop_gone(self, snapshot: Snapshot, busy: Collection[str]) -> None:
-        """Drop transfers whose source this look does not show any more; `busy` are places that are being read."""
+        """Drop transfers whose source this scan does not show any more; `busy` are places that are being read.
+
+        A source that has another place by now is still shown: its transfer goes on there.
+        """
         known = await self._known()
         names = {self._name(place, version) for place, version in _files(snapshot, {each.place for each in known})}
         gone = [
-            each.name
+            each
             for each in known
             if each.name not in names
             and each.place not in busy
             and any(_covers(listing, each.place) for listing in snapshot.listings)
         ]
-        await self.drop(gone)
+        if gone:
+            shown = _large_versions(snapshot)
+            await self.drop([each.name for each in gone if not any(_brings(each, version) for version in shown)])
 
     async def staged(self, files: Sequence[FetchFile]) -> int:
         """Give the bytes that are journalled of these files."""
@@ -134,20 +140,26 @@ class Transfers:
         return own or await self._taken_over(file, name)
 
     async def _taken_over(self, file: FetchFile, name: str) -> int:
-        """Take what a box that is not connected has left here of such a file; gives its bytes.
+        """Take over what is here of such a file from another place, or from another storage; return its bytes.
 
-        It may have shown the same file system. Whether the bytes are the same, this box's hash of them tells.
+        The file was renamed on this host, or a host that is not connected now showed the same file system. Whether the
+        bytes are the same, this host's hash of them tells.
         """
         catalogue = self._house.catalogue
         for each in await catalogue.transfers.all():
-            is_idle = each.storage != self._storage and not self._house.boxes.get(each.storage)
-            if is_idle and each.name == _name(each.storage, each.place, file.source.version):
+            if self._is_left(each, file) and _brings(each, file.source.version):
                 # In this order a crash leaves one of both, with its journal.
                 await catalogue.transfers.save(Transfer(name, self._storage, file.source.place, each.synced))
                 await anyio.to_thread.run_sync(self._root.staging.rename, each.name, name)
                 await catalogue.transfers.drop([each.name])
                 return each.synced
         return 0
+
+    def _is_left(self, transfer: Transfer, file: FetchFile) -> bool:
+        """Return whether a transfer of another source is not going on."""
+        if transfer.storage != self._storage:
+            return not self._house.boxes.get(transfer.storage)
+        return file.source.version.inode != 0 and transfer.place != file.source.place
 
     def _resumed(self, name: str, synced: int) -> Staged:
         staged = self._root.resume(name, synced) if synced else None
@@ -168,6 +180,11 @@ def _name(storage: str, place: str, version: Version) -> str:
     """
     key = f"{storage}\0{place}\0{version.size}\0{version.mtime_ns}"
     return "transfer-" + hashlib.sha256(encoded(key)).hexdigest()[:32]
+
+
+def _brings(transfer: Transfer, version: Version) -> bool:
+    """Return whether a transfer is one of this version, whatever place that has now."""
+    return transfer.name == _name(transfer.storage, transfer.place, version)
 
 
 class _Journal:
@@ -207,6 +224,16 @@ def _files(snapshot: Snapshot, places: Collection[str]) -> list[tuple[str, Versi
         if entry.type is EntryType.FILE
     )
     return [(place, version) for place, version in files if place in places]
+
+
+def _large_versions(snapshot: Snapshot) -> list[Version]:
+    """Return the versions of all files that are large enough for a transfer of their own, where inodes are known."""
+    return [
+        entry.version
+        for listing in snapshot.listings
+        for entry in listing.entries.values()
+        if entry.type is EntryType.FILE and entry.version.size >= PART and entry.version.inode
+    ]
 
 
 def _covers(listing: Listing, place: str) -> bool:
