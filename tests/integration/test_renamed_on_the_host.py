@@ -1,5 +1,6 @@
 """Run directories that get another name on their host: known by their content, and nothing is downloaded twice."""
 
+import json
 import os
 
 import anyio
@@ -155,4 +156,44 @@ async def test_what_was_asked_for_moves_with_the_run(workstation: Workstation) -
     await workstation.once()
     assert workstation.filed() == filed
     assert [place for (place,) in workstation.catalogue("SELECT place FROM requests")] == [str(new)]
+    workstation.audit()
+
+
+async def test_hosts_of_one_file_system_agree_on_a_new_name(workstation: Workstation) -> None:
+    """What another host still shows by the old name may be a copy of it: its next scan is waited for, or its end."""
+    root = workstation.data.with_name("shared")
+    root.mkdir()
+    first, second = (workstation.add_box(name, root=root) for name in ("gpu-a", "gpu-b"))
+    writer = RunWriter(root, RUN)
+    writer.start()
+    writer.log_until(3)
+    writer.finish()
+    async with relayed(second.port) as relay:
+        ports = {"gpu-a": first.port, "gpu-b": relay.port}
+        labels = [{"name": name, "storage": "fs", "hardware": "h100"} for name in ports]
+        groups = [{"targets": [f"127.0.0.1:{ports[each['name']]}"], "labels": each} for each in labels]
+        workstation.config.with_name("targets.json").write_text(json.dumps(groups))
+        workstation.boxes.clear()
+        sections: dict[str, dict[str, object]] = {
+            "ssh": {"user": first.server.user, "identity_files": [str(first.server.client_key)], "keepalive": "1s"},
+            "remote": {"roots": [str(root)]},
+            "targets": {"files": ["targets.json"]},
+        }
+        async with workstation.running(**sections) as said:
+            await until(is_home(workstation, writer))
+            await until(workstation.stands(RUN.name, "training_state", "step_latest"))
+            await until(lambda: len(events(said, "host.connected")) == 2)
+            filed = workstation.filed()
+            both = writer.directory.rename(writer.directory.with_name(f"{RUN.name}_both"))
+            await until(lambda: events(said, "run.renamed", path=str(both)))
+            relay.silence()
+            alone = str(both.rename(both.with_name(f"{RUN.name}_alone")))
+            await until(lambda: events(said, "run.renamed", path=alone), 60)
+            told = [(str(each["event"]), each.get("path") or each.get("host")) for each in said]
+            assert told.index(("host.lost", "gpu-b")) < told.index(("run.renamed", alone))
+            assert len(events(said, "run.renamed")) == 2
+            assert len(events(said, "run.discovered")) == 1
+            await until(lambda: not workstation.catalogue("SELECT place FROM files WHERE ctime_ns = 0"))
+    assert workstation.filed() == filed
+    assert workstation.catalogue("SELECT place FROM runs") == [(alone,)]
     workstation.audit()

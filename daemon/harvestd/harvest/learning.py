@@ -29,7 +29,7 @@ from harvestd.convention.patterns import Finetuned
 from harvestd.convention.records import EvalLink, ExperimentRecord, RunRecord
 from harvestd.convention.renamed_runs import renamed, renamed_from, vanished_runs
 from harvestd.convention.seals import unsealed
-from harvestd.convention.sightings import Sightings
+from harvestd.convention.sightings import NETWORK_SETTLE, Sightings
 from harvestd.convention.snapshot import Snapshot
 from harvestd.convention.twins import Fingerprint, Undecidable, head_of, twin_of
 from harvestd.convention.values import Immutable
@@ -73,6 +73,8 @@ class Learning:
         house.machines.met(host, facts)
         self.undecided: dict[str, str] = {}
         """By the places of runs that wait for being told from another storage's: why."""
+        self._held: dict[str, float] = {}
+        """By the places of runs that another host still shows by another name: since when, in monotonic seconds."""
         self._invalid: dict[str, object] = {}
         """Places whose present version can't be parsed: not read again until it changes."""
 
@@ -106,8 +108,10 @@ class Learning:
             for eval_dir in seen.evals:
                 await self._learn_link(eval_dir, contents)
             if any(self._knowledge.run_at(self._storage, run.place) is None for run in runs):
-                await self._learn_renamed(runs, learned, whole)
+                await self._learn_renamed(runs, learned, whole, now)
             for run in runs:
+                if run.place in self._held and run.place in self.undecided:
+                    continue
                 found = replace(learned[run.place], backbones=backbones.get(run.name.name, frozenset()))
                 await self._learn_run(run, found)
             await self._learn_tunings(seen.evals)
@@ -180,7 +184,7 @@ class Learning:
         return not (_names_model(known.config, final) or known.base_model)
 
     async def _learn_renamed(
-        self, runs: Sequence[RunDir], learned: Mapping[str, _Learned], whole: tuple[Survey, Snapshot]
+        self, runs: Sequence[RunDir], learned: Mapping[str, _Learned], whole: tuple[Survey, Snapshot], now: float
     ) -> None:
         """Record the new places of runs that are known by others: nothing of them is new."""
         shown, snapshot = whole
@@ -191,8 +195,26 @@ class Learning:
                 continue
             seen = Fingerprint(found.config_hash, found.head)
             before = renamed_from(run, seen, vanished.get(found.config_hash, ()))
-            if before is not None and self._knowledge.run_at(*before.key) is not None:
+            self.undecided.pop(run.place, None)
+            if before is None or self._knowledge.run_at(*before.key) is None:
+                continue
+            if not self._is_shown_by_another(before):
+                self._held.pop(run.place, None)
                 await self._move(before, run, shown)
+            elif now - self._held.setdefault(run.place, now) < NETWORK_SETTLE:
+                self.undecided[run.place] = f"another host still shows it as {before.place}"
+
+    def _is_shown_by_another(self, run: RunRecord) -> bool:
+        """Return whether another host that shows the same file system shows a run, by its newest scan.
+
+        Either its scan is older than the change, or this host shows the file system as it was.
+        """
+        others = (
+            outlook
+            for outlook in self._house.outlooks.values()
+            if outlook.host.identity != self._host.identity and self._house.storage_of(outlook.host) == self._storage
+        )
+        return any(shown.place == run.place for outlook in others for shown in outlook.seen.runs)
 
     async def _move(self, before: RunRecord, run: RunDir, shown: Survey) -> None:
         after = await self._house.catalogue.move_run(before.key, lambda now: renamed(now, run, shown))
