@@ -169,6 +169,8 @@ class Home:
         self.life = Life()
         """What tells whether a run has died; nothing does, unless a test says so."""
         self.failing: set[str] = set()
+        self.showing: dict[str, list[str]] = {}
+        """By the storage of another host that is connected: the places of the evals that it shows."""
         self.refused: dict[tuple[str, LocalPath], tuple[Version, str]] = {}
         self.hashes: dict[str, str] = {}
         """By place: what a host says is the hash of a file, where it is another one than expected."""
@@ -222,6 +224,7 @@ class Home:
             refused=self.refused,
             life=self.life,
             failing=self.failing,
+            showing=self.showing,
         )
         return make_plan(survey(snapshot, self.selection), situation)
 

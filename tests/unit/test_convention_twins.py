@@ -9,7 +9,17 @@ from harvestd.convention.naming import ExperimentName, Part
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
 from harvestd.convention.snapshot import Version
-from harvestd.convention.twins import Fingerprint, Undecidable, head_of, leader, twin_of
+from harvestd.convention.twins import (
+    NO_LOG,
+    Fingerprint,
+    Undecidable,
+    head_of,
+    is_part,
+    leader,
+    principal,
+    twin_of,
+    views_of,
+)
 
 NAME = "run_2025-08-20_03-31-43"
 
@@ -81,6 +91,71 @@ def test_two_keys_are_one_run(known: RunRecord, seen: Fingerprint, showing: set[
     found = twin_of(NAME, "b", seen, knowing(known), showing)
     expected = {"same": known, "own": None, "waits": Undecidable(known)}
     assert found == expected[answer]
+
+
+WAITS = "waits"
+
+
+@pytest.mark.parametrize(
+    ("known", "seen", "answer"),
+    [
+        ([record("a")], NO_LOG, "a"),
+        ([], NO_LOG, None),
+        ([record("a", config="other")], NO_LOG, None),
+        ([record("b")], NO_LOG, None),
+        ([record("a", head=None)], NO_LOG, WAITS),
+        ([record("a", head=NO_LOG)], NO_LOG, WAITS),
+        ([record("a"), record("c", head=NO_LOG)], NO_LOG, "a"),
+        ([record("a", head=NO_LOG), record("c")], NO_LOG, "c"),
+        ([record("a"), record("c", head="h")], NO_LOG, "a"),
+        ([record("a"), record("c", head="other", experiment="e2")], NO_LOG, WAITS),
+        ([record("a"), record("c", head=None, experiment="e2")], NO_LOG, WAITS),
+        ([record("a", head=NO_LOG)], "h", "a"),
+        ([record("a", head=NO_LOG)], None, WAITS),
+        ([record("a", head=NO_LOG, config="other")], "h", None),
+        ([record("a", head=NO_LOG), record("c", head="other")], "h", None),
+        ([record("a", head=NO_LOG), record("c")], "h", "c"),
+        ([record("a", head=NO_LOG), record("c", head=NO_LOG, experiment="e2")], "h", None),
+    ],
+)
+def test_directory_without_a_log_is_a_part_of_the_only_run_it_may_be_of(
+    known: list[RunRecord], seen: str | None, answer: str | None
+) -> None:
+    """Nothing is joined where there are several such runs; what was seen before the log waits for it, or is joined."""
+    found = twin_of(NAME, "b", Fingerprint("c", seen), knowing(*known), {"a", "c"})
+    if answer == WAITS:
+        assert isinstance(found, Undecidable)
+    else:
+        assert (found and found.storage) == answer  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("heads", "log", "named_by", "parts", "views"),
+    [
+        ({"a": "h"}, None, "a", "", "a"),
+        ({"a": "h", "b": NO_LOG}, None, "a", "b", "a"),
+        ({"a": NO_LOG, "b": "h"}, None, "b", "a", "a"),
+        ({"a": NO_LOG, "b": "h"}, "b", "b", "a", "a"),
+        ({"a": "h", "b": "h"}, "b", "b", "", "ab"),
+        ({"a": "h", "b": NO_LOG, "c": "h", "d": NO_LOG}, "c", "c", "bd", "ac"),
+        ({"a": "h", "b": "other"}, "a", "a", "b", "a"),
+        ({"a": NO_LOG}, None, "a", "", "a"),
+    ],
+)
+def test_the_disk_with_the_log_names_the_run(
+    heads: dict[str, str], log: str | None, named_by: str, parts: str, views: str
+) -> None:
+    """Parts are no views: each is brought by its own host, whichever of them was seen first."""
+    records = [record(storage, head=head) for storage, head in heads.items()]
+    knowledge = knowing(*records)
+    if log is not None:
+        knowledge.learn_file(log_from(log, knowledge))
+    assert {principal(each, knowledge).storage for each in records} == {named_by}
+    assert "".join(each.storage for each in records if is_part(each, knowledge)) == parts
+    assert "".join(each.storage for each in views_of(records[0], knowledge)) == views
+    for each in records:
+        if is_part(each, knowledge):
+            assert leader(each, knowledge, set(heads)) is None
 
 
 def test_the_first_that_is_there_leads() -> None:

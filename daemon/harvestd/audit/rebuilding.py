@@ -128,6 +128,7 @@ def runs_of(
     config, final = _config(raw), _final(root, directory)
     config_hash = None if raw is None else hashlib.sha256(raw).hexdigest()
     head = head_of(_beginning(root, directory.child(*_LOG)) or b"")
+    log = next((each for each in manifest.files if each.path == "/".join(_LOG)), None)
     return tuple(
         RunRecord(
             id=run.id or uuid.uuid4().hex,
@@ -141,7 +142,8 @@ def runs_of(
             final=final,
             final_version=_UNKNOWN if final else None,
             config_hash=config_hash,
-            head=head,
+            # Another disk may hold a part of the run and no log; the next scan of it says which.
+            head=head if log is None or run.storage == log.storage else None,
         )
         for run in manifest.runs
     )

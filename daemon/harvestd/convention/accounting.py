@@ -10,13 +10,14 @@ from harvestd.convention.evidence import NotHere
 from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.layout import EvalDir, RunDir, Source, Survey, Wanted
 from harvestd.convention.plan import Plan
+from harvestd.convention.twins import views_of
 
 
 def storages_of(survey: Survey, storage: str, knowledge: Knowledge) -> frozenset[str]:
-    """Give the storages by which a run that the box shows may have come home: its own, and those that show the same."""
-    records = (knowledge.run_at(storage, run.place) for run in survey.runs)
-    experiments = {record.experiment for record in records if record is not None and record.experiment}
-    return frozenset({storage, *(run.storage for each in experiments for run in knowledge.runs_of(each))})
+    """Return the storages by which what a host shows may be here: its own, and those with a view of the same runs."""
+    found = (knowledge.run_at(storage, run.place) for run in survey.runs)
+    records = [record for record in found if record is not None and record.experiment]
+    return frozenset({storage, *(view.storage for record in records for view in views_of(record, knowledge))})
 
 
 def is_here(source: Source, storages: Collection[str], knowledge: Knowledge) -> bool:

@@ -7,6 +7,8 @@ shows it now, and hold a file for each file of the older one: an empty final che
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 
+from msgspec.structs import replace
+
 from harvestd.convention.checkpoints import FINAL, Rank, is_passing, rank
 from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.layout import Group, LeftOut, RunDir
@@ -50,6 +52,16 @@ class CheckpointsHere:
         """Give the reason for which a checkpoint is here; None where it is not, or not as a whole."""
         marker = self._marker(name)
         return marker.reason if marker is not None and self.is_here(name) else None
+
+    def begun(self, name: str) -> str | None:
+        """Return the reason for which the marker of a checkpoint is here, whichever disk of the run it came from."""
+        marker = self._marker(name)
+        return None if marker is None else marker.reason
+
+    def sealed_at_home(self, group: Group) -> Group:
+        """Return a group as one that is complete by quiet alone, where its marker is at home and not on its disk."""
+        without = group.needs_marker and group.marker is None and self._marker(group.path.name) is not None
+        return replace(group, needs_marker=False) if without else group
 
     def reason(self, name: str, reason: str) -> str:
         """Give the reason for fetching a checkpoint: what is here for good must not come anew for a while only."""
@@ -100,12 +112,31 @@ class CheckpointsHere:
                 files = sorted(passing[name], key=lambda each: not each.marker)
                 yield Removal(LocalPath((*self._above, name)), tuple(files), best, tuple(kept))
 
+    def removals_beside(self, beside: LocalPath, wanted: Collection[str]) -> Iterator[Removal]:
+        """Return what may go of files below `beside`, where a part of the run has names that another disk has too.
+
+        The newer checkpoint must have its marker at home, and below `beside` a file for each of these.
+        """
+        other = CheckpointsHere(self._run, self._record, beside, self._knowledge)
+        for name, files in sorted(other._passing().items()):
+            newer = [each for each in self._shown if each in wanted and self._rank(each) > self._rank(name)]
+            for best in sorted(newer, key=self._rank, reverse=True):
+                marker = self._marker(best)
+                kept = other._standing_for(best, files)
+                if name not in wanted and marker is not None and None not in kept:
+                    found = (marker, *(each for each in kept if each is not None))
+                    yield Removal(LocalPath((*other._above, name)), tuple(files), best, found)
+                    break
+
+    def _standing_for(self, best: str, files: Collection[FileRecord]) -> list[FileRecord | None]:
+        """Return what a checkpoint has for each of these files of an older one; None for what it lacks."""
+        found = (self._at(best, file.target.parts[len(self._above) + 1 :]) for file in files)
+        pairs = zip(found, files, strict=True)
+        return [newer if newer is not None and (newer.size or not file.size) else None for newer, file in pairs]
+
     def _covering(self, best: str, files: Collection[FileRecord]) -> list[FileRecord] | None:
         """Give what the newer checkpoint has for each of these files, and its marker; None where it lacks any."""
-        found = [self._marker(best)]
-        for file in files:
-            newer = self._at(best, file.target.parts[len(self._above) + 1 :])
-            found.append(newer if newer is not None and (newer.size or not file.size) else None)
+        found = [self._marker(best), *self._standing_for(best, files)]
         known = [each for each in found if each is not None]
         return known if len(known) == len(found) else None
 

@@ -150,11 +150,18 @@ class RunDir(Immutable):
     """Unix seconds in the name of its oldest TensorBoard file."""
     links: tuple[SymbolicLink, ...] = ()
     """Those that lead out of the directory and that no operator gave up."""
+    lacks_log: bool = False
+    """Whether it was listed as a whole, no log is there, and the operator's patterns would hide none."""
 
     @property
     def place(self) -> str:
         """The absolute path on the box."""
         return place_of(self.tree, self.path)
+
+    @property
+    def may_be_part(self) -> bool:
+        """Whether it holds checkpoints and no log, as a disk does to which only some ranks of a run write."""
+        return self.lacks_log and bool(self.checkpoints)
 
 
 class EvalDir(Immutable):

@@ -33,6 +33,8 @@ class Home(Immutable):
     """None in `_unfiled`."""
     is_shared: bool = False
     """Every host's files belong here that are of the experiment's model: those of base evals."""
+    is_joint: bool = False
+    """Several disks hold parts of one run, so that each file of a group is filed by itself."""
 
     def beside(self, host: str) -> "Home | None":
         """Return the directory for what does not fit here beside other hosts' files; None where it has no path."""

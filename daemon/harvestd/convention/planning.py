@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from msgspec import field
+from msgspec.structs import replace
 
 from harvestd.convention import checkpoints
 from harvestd.convention.accounting import is_torn
@@ -24,7 +25,7 @@ from harvestd.convention.selection import CheckpointPolicy, Selection
 from harvestd.convention.sightings import NO_TIME, Sightings
 from harvestd.convention.snapshot import Version
 from harvestd.convention.targets import Targets
-from harvestd.convention.twins import bringing, leader
+from harvestd.convention.twins import bringing, is_part, leader, views_of
 from harvestd.convention.values import Immutable
 
 _TAKEN_AWAY = "its experiment's directory was taken away here"
@@ -144,11 +145,16 @@ class _Planner:
         except RejectedPath as e:
             self._targets.leave_out(experiment.id, [hindered(run, f"its place at home can't be made: {e}")])
             return
+        fellows = self._now.knowledge.runs_of(experiment.id)
+        home = replace(home, is_joint=len(fellows) > len(views_of(record, self._now.knowledge)))
         for group in run.groups:
             self._plan_group(group, [(home, ())])
         here = CheckpointsHere(run, record, home.directory, self._now.knowledge)
         died = self._has_died(run, record, here)
-        self._plan_checkpoints(run, record, home, here, wishes, died=died)
+        if is_part(record, self._now.knowledge):
+            self._plan_parts(run, record, home, here, wishes, died=died)
+        else:
+            self._plan_checkpoints(run, record, home, here, wishes, died=died)
         over = record.finished or died or self._leaves_a_tail(run, record)
         for wanted in run.growing:
             self._plan_follow(wanted, home, finished=over)
@@ -241,14 +247,43 @@ class _Planner:
                 self._count(group, [request] if request else (), coming)
         wanted = {name: request.reason for name, request in asked.items()} | wanted
         self._remarks += here.remarks(wanted)
-        for removal in here.removals(wanted):
-            if not any((file.place, file.target) in self._now.refused for file in removal.files):
-                self._removals.append(removal)
+        self._remove(here.removals(wanted))
         link = here.link()
         if link is not None and self._now.knowledge.link_at(link.path) != link.target:
             self._links.append(link)
         recorded = None if link is None else f"{run.place}/training_state/step_latest"
         self._targets.leave_out(home.experiment, [each for each in run.left_out if each.place != recorded])
+        self._targets.leave_out(
+            home.experiment, here.left_out(wanted, checkpoints.unwanted_because(self._now.selection.checkpoint))
+        )
+
+    def _remove(self, removals: Iterable[Removal]) -> None:
+        for removal in removals:
+            if not any((file.place, file.target) in self._now.refused for file in removal.files):
+                self._removals.append(removal)
+
+    def _plan_parts(
+        self, run: RunDir, record: RunRecord, home: Home, here: CheckpointsHere, wishes: Wishes, *, died: bool
+    ) -> None:
+        """Plan the parts of checkpoints on a disk beside the one with the run's log.
+
+        What of a checkpoint is here decides what else of it is wanted. The disk with the log supersedes, links, and
+        settles what was asked for by hand.
+        """
+        final_step = record.final.step if record.final else None
+        wanted = dict(checkpoints.wanted(run, self._now.checkpoint, final_step, died=died, failing=self._now.failing))
+        for group in run.checkpoints:
+            name = group.path.name
+            asked = wishes.things.get(name)
+            reason = here.begun(name) or (asked.reason if asked else wanted.get(name))
+            if reason is not None:
+                wanted[name] = reason
+                coming = self._plan_group(checkpoints.because(here.sealed_at_home(group), reason), [(home, ())])
+                self._count(group, [asked] if asked else (), coming)
+        beside = home.beside(self._now.host)
+        if beside is not None:
+            self._remove(here.removals_beside(beside.directory, wanted))
+        self._targets.leave_out(home.experiment, run.left_out)
         self._targets.leave_out(
             home.experiment, here.left_out(wanted, checkpoints.unwanted_because(self._now.selection.checkpoint))
         )
@@ -322,11 +357,14 @@ class _Planner:
         if isinstance(homes, Undecided) or homes[0].experiment is None or homes[0].is_shared:
             return None
         now = self._now
-        for run in bringing(homes[0].experiment, now.storage, now.knowledge, now.showing):
-            if run.storage == now.storage:
+        runs = now.knowledge.runs_of(homes[0].experiment)
+        own = next((run for run in runs if run.storage == now.storage), None)
+        # A host without a view of the run has another disk: an eval at the same path is another one.
+        for view in bringing(own, now.knowledge, now.showing) if own is not None else ():
+            if view.storage == now.storage:
                 return None
-            if eval_dir.place in now.showing.get(run.storage, ()):
-                return run
+            if eval_dir.place in now.showing.get(view.storage, ()):
+                return view
         return None
 
     def linked_run(self, eval_dir: EvalDir) -> str | None:
@@ -337,9 +375,8 @@ class _Planner:
 
     def _plan_group(self, group: Group, places: _Places, *, not_before: Value = Value.CONFIG) -> int:
         """Plan a group; gives how many of its files are not here yet and can come."""
-        settled = [(self._targets.home_for(group, home, between), between) for home, between in places]
-        places = [(home, between) for home, between in settled if home is not None]
-        if len(places) < len(settled):
+        settled = self._settled(group, places)
+        if settled is None:
             self._waiting.append(
                 Waiting(group.place, group.size, "its place is taken: it is compared with what is here", None)
             )
@@ -347,8 +384,8 @@ class _Planner:
         files: list[FetchFile] = []
         now = self._now
         final: bool | None = None
-        for member in group.members:
-            found = [self._targets.sealed(member, home, between + member.rest) for home, between in places]
+        for member, homes in zip(group.members, settled, strict=True):
+            found = [self._targets.sealed(member, home, between + member.rest) for home, between in homes]
             targets = tuple([target for target in found if target is not None])
             if targets:
                 marker, beside = group.marker is member.source, self._beside(group, member)
@@ -366,6 +403,18 @@ class _Planner:
         else:
             self._waiting.append(Waiting(group.place, needed.size, why.reason, why.seconds))
         return len(files)
+
+    def _settled(self, group: Group, places: _Places) -> Sequence[_Places] | None:
+        """Return the directories that each member of a group is filed in; None while its files are compared."""
+        is_joint = any(home.is_joint for home, _ in places)
+        units = [Group.single(member) for member in group.members] if is_joint else [group]
+        settled: list[_Places] = []
+        for unit in units:
+            found = [(self._targets.home_for(unit, home, between), between) for home, between in places]
+            settled.append([(home, between) for home, between in found if home is not None])
+        if any(len(found) < len(places) for found in settled):
+            return None
+        return settled if is_joint else settled * len(group.members)
 
     def _beside(self, group: Group, member: Wanted) -> frozenset[str] | None:
         """Give what an index is to be held against; nothing where the operator leaves out files as they like."""

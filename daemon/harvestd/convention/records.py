@@ -35,7 +35,7 @@ class RunRecord(Immutable):
     config_hash: str | None = None
     """SHA-256 of the config.yaml; with `head` it tells whether two storages show one run."""
     head: str | None = None
-    """SHA-256 of the log's first line."""
+    """SHA-256 of the log's first line; empty where it holds checkpoints and no log (`twins.NO_LOG`)."""
     base_model: str | None = None
     """What the adapter_config.json of one of its checkpoints says; read only where nothing else names the model."""
     writer: str | None = None

@@ -52,7 +52,7 @@ def _is_same(record: RunRecord, run: RunDir, seen: Fingerprint) -> bool:
     before, now = record.config_version, run.config.version
     if (before.size, before.mtime_ns) != (now.size, now.mtime_ns):
         return False
-    if seen.head is not None and record.head is not None:
+    if seen.head and record.head:
         return seen.head == record.head
     return before.inode == now.inode != 0
 

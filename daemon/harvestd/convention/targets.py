@@ -13,6 +13,7 @@ from harvestd.convention.placing import UNFILED, Home
 from harvestd.convention.plan import Check, Refile, Target
 from harvestd.convention.records import FileRecord
 from harvestd.convention.snapshot import Version
+from harvestd.convention.twins import views_of
 
 CHECK_FROM = 1024 * 1024
 """Bytes: a file at least this large whose size did not change is hashed on the box before it is fetched again."""
@@ -92,9 +93,9 @@ class Targets:
         return target
 
     def growing(self, wanted: Wanted, home: Home) -> Target | None:
-        """Give the place of a file that grows there, with what is here of it; None where it is left out."""
+        """Return the place of a file that grows there, with what is here of it; None where it is left out."""
         source = wanted.source
-        path = self._path(source, home, wanted.rest)
+        path = self._path(source, self._growing_home(wanted, home), wanted.rest)
         if path is None:
             return None
         refused = self._refused.get((source.place, path))
@@ -152,6 +153,18 @@ class Targets:
             return beside or home
         return None if Compared.UNKNOWN in compared else home
 
+    def _growing_home(self, wanted: Wanted, home: Home) -> Home:
+        """Return where a growing file belongs: beside one of the same name that is of another disk of the run.
+
+        What grows is not compared: it would be equal only for as long as neither is written.
+        """
+        if not home.is_joint:
+            return home
+        holder = self._knowledge.holder_at(home.directory.parts + wanted.rest)
+        if holder is None or self._is_own(wanted.source, holder) or self._carries_on(home, holder):
+            return home
+        return home.beside(self._host) or home
+
     def _is_held(self, source: Source, path: LocalPath) -> bool:
         """Return whether another source's file has a place on record: two hosts filed there at the same time.
 
@@ -182,7 +195,7 @@ class Targets:
         return holder if holder is not None and self._carries_on(home, holder) else None
 
     def _carries_on(self, home: Home, holder: FileRecord) -> bool:
-        """Return whether this host goes on with what another storage's host brought: both show the same run.
+        """Return whether this host goes on with what another storage's host brought: both show the same directory.
 
         A base eval is asked of every host.
         """
@@ -190,8 +203,8 @@ class Targets:
             return False
         if home.is_shared and holder.storage in self._showing:
             return False
-        shown_by = {run.storage for run in self._knowledge.runs_of(home.experiment)}
-        return {self._storage, holder.storage} <= shown_by
+        own = (run for run in self._knowledge.runs_of(home.experiment) if run.storage == self._storage)
+        return any(view.storage == holder.storage for run in own for view in views_of(run, self._knowledge))
 
     def _waiting_copy(self, source: Source) -> FileRecord | None:
         copies = self._knowledge.copies(self._storage, source.place)

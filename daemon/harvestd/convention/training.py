@@ -19,7 +19,8 @@ MARKER = "training_info.json"
 _CONFIG = ("config.yaml",)
 _FINAL_INFO = ("training_state", "step_final", MARKER)
 _LATEST = ("training_state", "step_latest")
-_TELLING = frozenset({_CONFIG, _FINAL_INFO, ("logs", "train_log.jsonl")})
+_LOG = ("logs", "train_log.jsonl")
+_TELLING = frozenset({_CONFIG, _FINAL_INFO, _LOG})
 _ADAPTER = ("model", "adapter_config.json")
 _ADAPTER_DEPTH = 4
 """training_state/step_N/model/adapter_config.json, counted from the run's directory."""
@@ -93,6 +94,7 @@ def understand_run(
         else:
             singles.append(wanted)
     leftovers.add_special(special, exclusions)
+    unlisted = tuple(unlisted)
     for directory in unlisted:
         leftovers.add_unlisted(directory, exclusions)
     events = _events(below)
@@ -114,7 +116,15 @@ def understand_run(
         writer=writer.host if writer else None,
         events_began=min((name.epoch for name in events), default=None),
         links=leftovers.links,
+        lacks_log=not unlisted and _lacks_log(below, exclusions),
     )
+
+
+def _lacks_log(below: Mapping[tuple[str, ...], Entry], exclusions: Exclusions) -> bool:
+    """Return whether no log is there, nor anything by which one may be hidden."""
+    logs = below.get(_LOG[:1])
+    is_listed = logs is None or logs.type is EntryType.DIRECTORY
+    return is_listed and _LOG not in below and exclusions.of_file(_LOG) is None
 
 
 def _source_at(tree: Tree, below: Mapping[tuple[str, ...], Entry], rest: tuple[str, ...]) -> Source | None:

@@ -1,16 +1,21 @@
-"""One run that several storages show: boxes of one shared file system that nobody told us of. Pure.
+"""One run on several storages: seen twice through a shared file system, or written in parts to several disks. Pure.
 
-Two keys are one run only when their config.yaml *and* the first lines of their logs are the same bytes; equal runs that
-two boxes started in the same second differ in the second. Until there is a line, the one that was seen later waits.
+Two keys are views of one run only when their config.yaml *and* the first lines of their logs are the same bytes; equal
+runs that two hosts started in the same second differ in the second. Until there is a line, the later one waits.
+A directory with checkpoints and without a log is a part of the one run of its name and config.yaml that has a log. It
+joins nothing where there are several such runs, or none: then a later scan or the operator decides.
 """
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import Final
 
 from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.records import RunRecord
+from harvestd.convention.records import FileRecord, RunRecord
 from harvestd.convention.values import Immutable
 
+NO_LOG: Final = ""
+"""In place of the hash of a log's first line: the directory holds checkpoints and no log."""
 _LOG = ("training_run", "logs", "train_log.jsonl")
 """In the experiment's directory."""
 
@@ -21,7 +26,7 @@ class Fingerprint(Immutable):
     config: str
     """SHA-256 of its config.yaml."""
     head: str | None
-    """SHA-256 of its log's first line; None while there is none."""
+    """SHA-256 of its log's first line; None while there is none; `NO_LOG` for what may be a part of another run."""
 
 
 class Undecidable(Immutable):
@@ -39,39 +44,81 @@ def head_of(beginning: bytes) -> str | None:
 def twin_of(
     name: str, storage: str, seen: Fingerprint, knowledge: Knowledge, showing: Collection[str]
 ) -> RunRecord | Undecidable | None:
-    """Give the run of another storage that this one is; None where it is a run of its own.
+    """Return the run of another storage that this one is, or is a part of; None where it is a run of its own.
 
-    `showing`: the storages whose hosts are connected now, so that they will tell of a first line.
+    `showing`: the storages whose hosts are connected now, so that a first line may still appear there.
     """
     alike = [
         run
         for run in knowledge.runs_named(name)
         if run.storage != storage and run.experiment and run.config_hash == seen.config
     ]
+    if seen.head == NO_LOG:
+        return _whole_of(alike)
     same = next((run for run in alike if seen.head is not None and run.head == seen.head), None)
     if same is not None:
         return same
     for run in alike:
         if seen.head is None or (run.head is None and run.storage in showing):
             return Undecidable(run)
-    return None
+    # Parts that were seen before the log; those with a log by now belong to another run.
+    parts = {run.experiment: run for run in alike if not any(each.head for each in knowledge.runs_of(run.experiment))}
+    joined = [run for run in parts.values() if run.head == NO_LOG]
+    return joined[0] if len(joined) == 1 else None
 
 
-def bringing(experiment: str | None, storage: str, knowledge: Knowledge, showing: Collection[str]) -> list[RunRecord]:
-    """Give the records of a run by which it may come home now, to `storage` or to one of `showing`; the best first.
+def _whole_of(alike: Sequence[RunRecord]) -> RunRecord | Undecidable | None:
+    """Return the run with a log that a directory without one is a part of; undecidable where it is not the only one."""
+    if not alike:
+        return None
+    first = next((run for run in alike if run.head), None)
+    if first is not None and len({run.experiment for run in alike}) == 1:
+        return first
+    return Undecidable(first or alike[0])
 
-    Who brings the log goes on with it, or two would write to one file when a host that was gone is back; otherwise it
-    is the one that was seen first.
+
+def views_of(run: RunRecord, knowledge: Knowledge) -> list[RunRecord]:
+    """Return the records of the same directory, `run` itself included; its parts on other disks are not among them."""
+    fellows = knowledge.runs_of(run.experiment) if run.experiment else []
+    return [each for each in fellows if each.head == run.head] if run.head and len(fellows) > 1 else [run]
+
+
+def principal(run: RunRecord, knowledge: Knowledge) -> RunRecord:
+    """Return the record by which a run on several disks is named and judged: that of the log which is at home."""
+    fellows = knowledge.runs_of(run.experiment) if run.experiment else []
+    if len(fellows) <= 1:
+        return run
+    log = _log_of(run, knowledge)
+    return min(fellows, key=lambda each: (log is None or each.storage != log.storage, not each.head))
+
+
+def is_part(run: RunRecord, knowledge: Knowledge) -> bool:
+    """Return whether a record is of a disk that holds only a part of a run, and not its log."""
+    first = principal(run, knowledge)
+    return first.key != run.key and not (run.head and run.head == first.head)
+
+
+def bringing(run: RunRecord, knowledge: Knowledge, showing: Collection[str]) -> list[RunRecord]:
+    """Return the views by which a run may be fetched now, by its own storage or one of `showing`; the best first.
+
+    The one that brought the log goes on with it, or two would write to one file when a host that was gone is back;
+    otherwise it is the one that was seen first.
     """
-    twins = knowledge.runs_of(experiment)
-    if experiment is None or len(twins) <= 1:
-        return twins
-    log = knowledge.holder_at((knowledge.experiment(experiment).directory, *_LOG))
-    there = [twin for twin in twins if twin.storage == storage or twin.storage in showing]
-    return sorted(there, key=lambda twin: log is None or twin.storage != log.storage)
+    views = views_of(run, knowledge)
+    if len(views) <= 1:
+        return views
+    log = _log_of(run, knowledge)
+    there = [view for view in views if view.storage == run.storage or view.storage in showing]
+    return sorted(there, key=lambda view: log is None or view.storage != log.storage)
 
 
 def leader(run: RunRecord, knowledge: Knowledge, showing: Collection[str]) -> RunRecord | None:
-    """Give the record of the same run by which it is brought home now; None where that is `run` itself."""
-    first = next(iter(bringing(run.experiment, run.storage, knowledge, showing)), run)
+    """Return the view of the same run by which it is fetched now; None where that is `run` itself."""
+    first = next(iter(bringing(run, knowledge, showing)), run)
     return None if first.key == run.key else first
+
+
+def _log_of(run: RunRecord, knowledge: Knowledge) -> FileRecord | None:
+    if not run.experiment:
+        return None
+    return knowledge.holder_at((knowledge.experiment(run.experiment).directory, *_LOG))

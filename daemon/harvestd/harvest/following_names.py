@@ -13,7 +13,7 @@ from harvestd.convention.records import RunRecord
 from harvestd.convention.renaming import followed
 from harvestd.convention.sightings import Sightings
 from harvestd.convention.snapshot import Version
-from harvestd.convention.twins import leader
+from harvestd.convention.twins import is_part, leader
 from harvestd.harvest.house import House
 from harvestd.harvest.renaming import rename
 from harvestd.inventory.provider import Host
@@ -56,10 +56,11 @@ class FollowingNames:
                     yield run, record
 
     def _leads(self, record: RunRecord) -> bool:
-        """Tell whether this host is the one that brings the run home, of those that show it."""
+        """Return whether this host is the one that brings the run home, of those that show it or parts of it."""
         is_own = record.is_of(self._host.name, self._host.identity)
         showing = self._house.shown_by_others(self._host)
-        return is_own and leader(record, self._house.catalogue.knowledge, showing) is None
+        knowledge = self._house.catalogue.knowledge
+        return is_own and not is_part(record, knowledge) and leader(record, knowledge, showing) is None
 
     async def _follow(self, run: RunDir, record: RunRecord) -> None:
         self._settled[run.place] = record.final_version

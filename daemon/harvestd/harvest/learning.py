@@ -31,7 +31,7 @@ from harvestd.convention.renamed_runs import renamed, renamed_from, vanished_run
 from harvestd.convention.seals import unsealed
 from harvestd.convention.sightings import NETWORK_SETTLE, Sightings
 from harvestd.convention.snapshot import Snapshot
-from harvestd.convention.twins import Fingerprint, Undecidable, head_of, twin_of
+from harvestd.convention.twins import NO_LOG, Fingerprint, Undecidable, head_of, is_part, principal, twin_of
 from harvestd.convention.values import Immutable
 from harvestd.harvest.house import House
 from harvestd.harvest.small_files import read_small
@@ -134,7 +134,7 @@ class Learning:
 
     def _wants_head(self, run: RunDir) -> bool:
         record = self._knowledge.run_at(self._storage, run.place)
-        return record is None or record.head is None
+        return record is None or not record.head
 
     @staticmethod
     def _log_of(run: RunDir) -> Source | None:
@@ -235,11 +235,17 @@ class Learning:
         def updated(now: RunRecord) -> RunRecord:
             nonlocal was_finished
             was_finished = now.finished
-            return _updated(now, run, learned, self._host)
+            return self._completed(_updated(now, run, learned, self._host))
 
         after = await self._house.catalogue.change_run(before.key, updated)
-        if after is not None and after.finished and not was_finished:
+        if after is not None and after.finished and not was_finished and not is_part(after, self._knowledge):
             self._tell_finished(after)
+
+    def _completed(self, record: RunRecord) -> RunRecord:
+        """Return the record of a part of a run with what only the disk with the log says: that the run has finished."""
+        if record.final_version is not None or not is_part(record, self._knowledge):
+            return record
+        return replace(record, final=principal(record, self._knowledge).final)
 
     def _parsed(self, run: RunDir, contents: Mapping[Source, bytes]) -> _Learned:
         final: TrainingInfo | None = None
@@ -258,6 +264,8 @@ class Learning:
     def _head(self, run: RunDir, contents: Mapping[Source, bytes]) -> str | None:
         log = self._log_of(run)
         raw = contents.get(log) if log else None
+        if run.may_be_part:
+            return NO_LOG
         if log is None or raw is None:
             return None
         head = head_of(raw)
@@ -290,13 +298,13 @@ class Learning:
         others = self._house.shown_by_others(self._host)
         twin = twin_of(run.name.name, self._storage, seen, self._knowledge, others)
         if isinstance(twin, Undecidable):
-            self.undecided[run.place] = f"its log's first line will tell whether it is the run on {twin.other.host}"
+            self.undecided[run.place] = _undecided(seen, twin)
             return
         self.undecided.pop(run.place, None)
         if twin is None:
             await self._discover(run, config, learned)
         elif run.config is not None:
-            record = self._record(run, run.config, config, learned, twin.experiment)
+            record = self._completed(self._record(run, run.config, config, learned, twin.experiment))
             await self._house.catalogue.save_run(record)
             self._house.touch([twin.experiment])
             log = get_logger().bind(host=self._host.name, run_id=record.name, path=run.place)
@@ -359,6 +367,13 @@ class Learning:
     def _reject(self, source: Source, error: InvalidFacts) -> None:
         self._invalid[source.place] = source.version
         get_logger().warning(Event.FILE_REJECTED, host=self._host.name, path=source.place, error=str(error))
+
+
+def _undecided(seen: Fingerprint, found: Undecidable) -> str:
+    """Return what is missing for telling a run from another one."""
+    if seen.head == NO_LOG:
+        return f"it has no log: the log alone tells whether it is a part of the run on {found.other.host}"
+    return f"its log's first line will tell whether it is the run on {found.other.host}"
 
 
 def _names_model(config: ConfigFacts | None, final: TrainingInfo | None) -> bool:
