@@ -1,6 +1,7 @@
 """A run whose ranks write to the disks of two hosts: the parts of both come home into one experiment."""
 
 import json
+import signal
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,9 +13,12 @@ from harvestd.demo import content
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
+from support.faults import fired
 from support.house import Workstation
 from support.judging import Told, Watch, comes_true, watching
 from support.shared_trees import own_view
+from support.waiting import until
+from support.wanted import temporaries_left
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
@@ -204,4 +208,25 @@ async def test_disks_without_a_log_between_equal_runs_join_neither(workstation: 
     assert len({experiment for _, experiment, _ in shown(workstation)}) == 2
     assert "gpu-b" not in {host for host, *_ in shown(workstation)}
     assert ["no log" in wait.reason for wait in results["gpu-b"].waiting] == [True]
+    workstation.audit()
+
+
+@pytest.mark.parametrize("point", ["publish.started", "publish.renamed", "publish.directories_synced"])
+async def test_daemon_killed_while_parts_are_filed_converges(workstation: Workstation, point: str) -> None:
+    """The next start files the rest: nothing is lost, doubled or left over."""
+    first = workstation.add_box("gpu-a")
+    parts = write_whole(first.root)
+    await workstation.once(select=ALL)
+    second = workstation.add_box("gpu-b")
+    parts |= write_part(second.root)
+    workstation.settings(select=ALL)
+    with workstation.program(point, "1") as process:
+        await until(lambda: process.poll() is not None, seconds=60)
+    assert process.returncode == -signal.SIGKILL
+    fired(31)
+    await workstation.once(select=ALL)
+    assert parts_here(workstation, STEP) == parts
+    assert temporaries_left(workstation) == []
+    results = await workstation.once(select=ALL)
+    assert [(result.files, result.waiting) for result in results.values()] == [(0, ()), (0, ())]
     workstation.audit()
