@@ -183,6 +183,7 @@ async def test_hosts_of_one_file_system_agree_on_a_new_name(workstation: Worksta
             await until(is_home(workstation, writer))
             await until(workstation.stands(RUN.name, "training_state", "step_latest"))
             await until(lambda: len(events(said, "host.connected")) == 2)
+            await until(workstation.stands(RUN.name, "config.yaml"))
             filed = workstation.filed()
             both = writer.directory.rename(writer.directory.with_name(f"{RUN.name}_both"))
             await until(lambda: events(said, "run.renamed", path=str(both)))
