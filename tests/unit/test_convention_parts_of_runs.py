@@ -6,6 +6,7 @@ from msgspec.structs import replace
 from harvestd.convention.accounting import not_here
 from harvestd.convention.facts import TrainingInfo
 from harvestd.convention.paths import LocalPath
+from harvestd.convention.requests import Request, RequestKind
 from harvestd.convention.selection import CheckpointPolicy, Selection
 from harvestd.convention.survey import survey
 from harvestd.convention.twins import NO_LOG
@@ -151,6 +152,22 @@ def test_a_checkpoint_that_the_first_host_keeps_brings_the_parts_of_it() -> None
     assert home.knowledge.holder(LocalPath.parse(f"{HOME}/training_state/step_64/rank_0.pt")) is None
     assert home.plan(first).is_empty
     assert home.plan(second).is_empty
+
+
+def test_checkpoint_that_was_asked_for_comes_with_its_parts() -> None:
+    """The request is not settled on the second host while parts of it are outstanding there."""
+    first, second, home = first_host(), second_host(), Home()
+    joined(home, first, second)
+    bring(home, first, second)
+    assert not filed(home, second)
+    place, detail = f"{ROOT}/{RUN}", {"thing": "step_64"}
+    home.knowledge.learn_request(Request(1, RequestKind.FETCH, first.storage, place, 1_763_870_400.0, detail))
+    (asked,) = home.plan(second).asked
+    assert (asked.shown, asked.outstanding) == (True, 1)
+    bring(home, first, second)
+    assert filed(home, second) == {"step_64/rank_1.pt": "step_64/rank_1.pt"}
+    (asked,) = home.plan(second).asked
+    assert (asked.shown, asked.outstanding, asked.refused) == (True, 0, ())
 
 
 def test_files_of_equal_version_on_another_disk_are_not_here() -> None:
