@@ -78,6 +78,27 @@ async def test_a_transfer_goes_on_under_the_new_name(workstation: Workstation) -
     workstation.audit()
 
 
+async def test_files_of_one_size_and_time_keep_their_transfers(workstation: Workstation) -> None:
+    """Shards that were unpacked have whole seconds: what is here of one is not taken for the other's."""
+    box = workstation.add_box()
+    names = ("optimizer.pt", "shard.bin")
+    writer = write_large_checkpoint(box.root, SIZE, names=names)
+    for name in names:
+        os.utime(writer.directory / "training_state" / "step_final" / name, (1_700_000_000, 1_700_000_000))
+    async with relayed(box.port) as relay:
+        relay.rate = 2 * MIB
+        workstation.reach("gpu-a", relay.port)
+        async with workstation.running(limits={"bulk_connections_per_host": 1}) as said:
+            await until(lambda: journalled(workstation) >= SIZE // 2)
+            relay.cut()
+            relay.rate = None
+            await until(lambda: events(said, "checkpoint.completed"))
+            assert is_home(workstation, writer)()
+            assert relay.received < 2 * SIZE + SIZE // 2
+            await until(lambda: staging_is_empty(workstation))
+    workstation.audit()
+
+
 async def test_a_run_renamed_while_no_daemon_ran_is_known(workstation: Workstation) -> None:
     """Moved by a copy, as `mv` does from disk to disk: the inodes differ, the times and the content are the same."""
     box = workstation.add_box()

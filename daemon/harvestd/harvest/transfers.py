@@ -46,6 +46,8 @@ class Transfers:
         self._house = house
         self._root = root
         self._storage = house.storage_of(host)
+        self._left: set[str] = set()
+        """Transfers whose source vanished in the last scan, while such a file is shown at another place."""
 
     async def bring(self, file: FetchFile, lanes: Lanes, came: Callable[[int], None]) -> Staged:
         """Give the whole file in staging, for the caller to close; `came` hears of bytes as they come.
@@ -120,9 +122,11 @@ class Transfers:
             and each.place not in busy
             and any(_covers(listing, each.place) for listing in snapshot.listings)
         ]
+        self._left.clear()
         if gone:
             shown = _large_versions(snapshot)
-            await self.drop([each.name for each in gone if not any(_brings(each, version) for version in shown)])
+            self._left = {each.name for each in gone if any(_brings(each, version) for version in shown)}
+            await self.drop([each.name for each in gone if each.name not in self._left])
 
     async def staged(self, files: Sequence[FetchFile]) -> int:
         """Give the bytes that are journalled of these files."""
@@ -159,7 +163,8 @@ class Transfers:
         """Return whether a transfer of another source is not going on."""
         if transfer.storage != self._storage:
             return not self._house.boxes.get(transfer.storage)
-        return file.source.version.inode != 0 and transfer.place != file.source.place
+        # Files beside each other may have the same size and time: only what is not at its place any more is free.
+        return transfer.name in self._left and transfer.place != file.source.place
 
     def _resumed(self, name: str, synced: int) -> Staged:
         staged = self._root.resume(name, synced) if synced else None
@@ -227,12 +232,12 @@ def _files(snapshot: Snapshot, places: Collection[str]) -> list[tuple[str, Versi
 
 
 def _large_versions(snapshot: Snapshot) -> list[Version]:
-    """Return the versions of all files that are large enough for a transfer of their own, where inodes are known."""
+    """Return the versions of all files that are large enough for a transfer of their own."""
     return [
         entry.version
         for listing in snapshot.listings
         for entry in listing.entries.values()
-        if entry.type is EntryType.FILE and entry.version.size >= PART and entry.version.inode
+        if entry.type is EntryType.FILE and entry.version.size >= PART
     ]
 
 
