@@ -56,7 +56,7 @@ async def test_flood_is_cut_off(workstation: Workstation, tmp_path: Path, meters
     (event,) = events(said, "host.quarantined")
     assert "far more than it was asked for" in str(event["error"])
     fired(58)
-    assert took < 5
+    assert took < 30  # without a limit: for ever
     (flooded,) = (meter for meter in meters if meter.exceeded)
     # What no window governs is cut off by its time long before its bytes would be noticed.
     assert flooded.total < (8 * MIB if kind == "large ignore" else 3 * MIB)

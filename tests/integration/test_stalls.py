@@ -9,7 +9,7 @@ import pytest
 from harvestd.convention import strides
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
-from harvestd.harvest import idling
+from harvestd.harvest import idling, reports
 from support.command import Ended, harvestd_command
 from support.house import GpuBox, Workstation
 from support.waiting import Said, events, until
@@ -91,8 +91,11 @@ async def test_a_box_that_does_nothing_is_told(workstation: Workstation, monkeyp
     assert {each["cost"] for each in events(said, "host.idle")} == {None}
 
 
-async def test_a_run_that_crashed_is_said_to_have_died(workstation: Workstation, box: GpuBox, tmp_path: Path) -> None:
+async def test_a_run_that_crashed_is_said_to_have_died(
+    workstation: Workstation, box: GpuBox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not that it runs, with hours left: each list and the README say so, and its experiment can be named."""
+    monkeypatch.setattr(reports, "EVERY", 0.0)
     smi = tmp_path / "bin" / "nvidia-smi"
     smi.write_text("#!/bin/sh\ncase $1 in *compute-apps*) ;; *) echo NVIDIA H100;; esac\n")
     writer = RunWriter(box.root, RUN)

@@ -1,5 +1,7 @@
 """Waiting for what the daemon does beside a test, without sleeping, and watching a file grow meanwhile."""
 
+import asyncio
+import sys
 import time
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
@@ -9,6 +11,9 @@ import anyio
 
 DEADLINE = 60.0
 """Seconds after which a condition that a test waits for will not come any more."""
+_FRAMES = ("cr_frame", "ag_frame", "gi_frame")
+_INNER = ("cr_await", "ag_await", "gi_yieldfrom")
+"""Attributes of suspended coroutines and generators: their frame, and what they wait for."""
 _A_WRITE = 1.0
 """Seconds that a line may look torn to one who reads while it is written."""
 
@@ -33,7 +38,23 @@ async def until(condition: Callable[[], object], seconds: float = DEADLINE) -> N
             while not condition():  # noqa: ASYNC110  (what is waited for happens outside this process)
                 await anyio.sleep(0.01)
     except TimeoutError:
+        sys.stderr.write(_waiting_tasks())
         raise AssertionError(f"did not come true within {seconds:g} s") from None
+
+
+def _waiting_tasks() -> str:
+    """Return where each task of the event loop waits, from the outermost call inwards."""
+    lines = []
+    for task in sorted(asyncio.all_tasks(), key=lambda each: each.get_name()):
+        lines.append(f"{task.get_name()}:")
+        at: Any = task.get_coro()
+        while at is not None:
+            frame = next((each for name in _FRAMES if (each := getattr(at, name, None)) is not None), None)
+            if frame is None:
+                break
+            lines.append(f"  {frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}")
+            at = next((each for name in _INNER if (each := getattr(at, name, None)) is not None), None)
+    return "\n".join([*lines, ""])
 
 
 def holds(path: Path, content: bytes) -> Callable[[], bool]:
