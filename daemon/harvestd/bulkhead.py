@@ -1,4 +1,4 @@
-"""Bulkheads: what catches the exceptions that nobody expected, so that one failing part does not end the others.
+"""Bulkheads: contain unexpected exceptions, so that one failing part does not end the others.
 
 An exception that is none of `errors` is a defect of harvestd, or of a library. It concerns the host or the service in
 whose task it was raised. A bulkhead reports it with its traceback, counts it, and leaves the rest running. Cancellation
@@ -54,7 +54,7 @@ class Bulkhead:
         """Report a failure of `subject` and count it.
 
         The first one of its kind, and one an hour after that, is an error with a traceback; the others are for debug.
-        A full disk is reported by whoever fetches.
+        A full disk is reported where files are fetched.
         """
         log = get_logger().bind(**{self._field: subject}, **fields)
         if isinstance(error, DiskFull):

@@ -441,7 +441,7 @@ async def test_daemon_survives_what_lies_in_the_directory(workstation: Workstati
 async def test_a_defect_at_one_job_keeps_no_other_from_being_synced(
     workstation: Workstation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An exception that nobody expected costs its own job: it is told once, and the job is read again later."""
+    """An unexpected exception costs its own job: it is told once, and the job is read again later."""
     broken = f"{JOB[:-1]}0"
     failing = [True]
 

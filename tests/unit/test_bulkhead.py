@@ -32,7 +32,7 @@ class Clock:
 
 
 async def test_a_service_is_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What nobody expected of a service is reported and counted, and it is run again until it ends by itself."""
+    """An unexpected exception of a service is reported and counted, and it is run again until it ends by itself."""
     monkeypatch.setattr(bulkhead, "FIRST_PAUSE", 0.001)
     counted: Counter[str] = Counter()
     runs = 0
@@ -55,7 +55,7 @@ async def test_a_service_is_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("error", [HaltedForSafety("the catalogue is damaged"), Fatal("no")])
 async def test_what_concerns_all_hosts_passes(error: Exception) -> None:
-    """It passes alone, and beside an exception that nobody expected."""
+    """It passes alone, and beside an unexpected exception."""
     failures = Bulkhead()
 
     async def fail() -> None:

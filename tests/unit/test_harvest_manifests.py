@@ -180,7 +180,7 @@ async def test_a_writing_without_descriptors_is_tried_again(
 async def test_a_manifest_that_raises_is_tried_again(
     house: OneHouse, root: DataRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An exception that nobody expected leaves its manifest behind the catalogue, and says so: it is written later."""
+    """An unexpected exception leaves its manifest behind the catalogue, and says so: it is written later."""
 
     def failing(*_: object) -> None:
         raise KeyError("a defect")

@@ -119,7 +119,7 @@ async def test_what_moved_before_the_disk_failed_is_recorded_with_the_next(root:
 
 
 async def test_what_moved_before_a_defect_is_recorded_by_the_next_connection(root: DataRoot, tmp_path: Path) -> None:
-    """After an exception that nobody expected the connection is made anew: what is at its place is recorded then."""
+    """After an unexpected exception the connection is made anew: what is at its place is recorded then."""
     with closing(await anyio.to_thread.run_sync(open_catalogue, tmp_path, root.id)) as catalogue:
         house = OneCatalogue(catalogue)
         host = Host(name="gpu-a", identity="static:gpu-a", address="127.0.0.1", source="static")

@@ -505,7 +505,7 @@ async def test_a_process_that_died_over_its_question_leaves_it_on_record(site: S
 
 
 async def test_a_defect_at_one_box_keeps_no_other_from_being_released(site: Site) -> None:
-    """An exception that nobody expected counts against its own box: it stays, and the next one is released."""
+    """An unexpected exception counts against its own box: it stays, and the next one is released."""
     site.rent("gpu-0")
     site.rent("gpu-1")
 

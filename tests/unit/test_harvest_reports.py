@@ -232,7 +232,7 @@ async def test_drawing_takes_a_tenth_of_the_time(scene: Scene, monkeypatch: pyte
 
 
 async def test_a_report_that_raises_keeps_no_other_back(scene: Scene) -> None:
-    """An exception that nobody expected costs its own report: it is told once, and made again ever more rarely."""
+    """An unexpected exception costs its own report: it is told once, and made again ever more rarely."""
     scene.add("one")
     scene.add("two")
     scene.broken = "one"

@@ -75,7 +75,7 @@ async def test_who_asks_takes_no_verdict_of_before(
 
 
 async def test_a_verdict_that_fails_is_answered(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An exception that nobody expected costs one answer, and is told; the next one who asks is answered as ever."""
+    """An unexpected exception costs one answer, and is told; the next one who asks is answered as ever."""
 
     async def fail(_host: Host, _house: House) -> Verdict:
         raise KeyError("a defect")

@@ -71,7 +71,7 @@ class _Daemon(Collector):
         )
         defects = CounterMetricFamily(
             "harvestd_host_failures",
-            "How often the work on the host ended by an exception that nobody expected.",
+            "How often the work on the host ended by an unexpected exception.",
             labels=["host"],
         )
         pending = GaugeMetricFamily("harvestd_pending_bytes", "Bytes that are wanted and not here.", labels=["host"])
@@ -119,7 +119,7 @@ class _Daemon(Collector):
     def _of_services(self) -> Metric:
         failures = CounterMetricFamily(
             "harvestd_service_failures",
-            "How often a part of the daemon beside the hosts failed by an exception that nobody expected.",
+            "How often a part of the daemon beside the hosts failed by an unexpected exception.",
             labels=["service"],
         )
         for service, count in self._source.tally.services.items():

@@ -33,7 +33,7 @@ class Offer(Immutable):
     """`records`, or a checkpoint's directory."""
     files: int
     size: int | None
-    """Bytes; None where nobody counted them."""
+    """Bytes; None where they are not counted."""
     hosts: tuple[str, ...]
 
 

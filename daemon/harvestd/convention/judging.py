@@ -100,7 +100,7 @@ def _devices(evidence: Evidence, root: str, listings: list[Listing]) -> Iterator
         # No run and no eval was seen in a tree that was never noted: then it has to be on its root's own device.
         is_known = listing.device and (place in known or evidence.devices.get(root) == listing.device)
         if listing.state is TreeState.PRESENT and _shows_anything(listing) and not is_known:
-            yield Reason(ReasonKind.ROOT_CHANGED, f"nobody can say which file system {place} is on{_CONFIRM}")
+            yield Reason(ReasonKind.ROOT_CHANGED, f"the file system of {place} is not known{_CONFIRM}")
     if evidence.circumstances is not None and root in evidence.devices:
         known[root] = evidence.devices[root]
     for place, device in sorted(known.items()):

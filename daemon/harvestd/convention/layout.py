@@ -92,7 +92,7 @@ class LeftOut:
 
     place: str
     size: int | None
-    """Bytes; None where nobody counted them."""
+    """Bytes; None where they are not counted."""
     entries: int
     reason: str
     hindered: bool = field(default=False, compare=False)

@@ -17,7 +17,7 @@ class RunStatus(StrEnum):
 
     RUNNING = "running"
     STALLED = "stalled"
-    """Its log fell silent while its processes live, or nobody can say whether they do."""
+    """Its log fell silent while its processes live, or it is not known whether they do."""
     DIVERGED = "diverged"
     """It goes on, but its loss is no number any more."""
     DIED = "died"

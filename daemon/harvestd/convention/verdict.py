@@ -100,7 +100,7 @@ class Loss(Immutable):
     what: str
     """Its place on the box, or a few words; escaped where it is shown."""
     size: int | None
-    """Bytes; None where nobody counted them."""
+    """Bytes; None where they are not counted."""
     entries: int = 1
     """How many files."""
 

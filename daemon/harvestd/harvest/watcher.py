@@ -91,14 +91,14 @@ class Watcher:
             await anyio.sleep(backoff(_FULL_PAUSE, self._full_in_a_row, _LONGEST_FULL_PAUSE))
 
     def _contain(self, error: Exception) -> None:
-        """Report an exception that nobody expected. What there is to wait for is done by the next attempt."""
+        """Report an unexpected exception. What there is to wait for is done by the next attempt."""
         self._house.host_failures.report(self._host.name, error, attempt=self._breaker.attempt)
         self._failed = error, self._breaker.failed(error)
         self._tally.stands(self._host.name, FAILED, described(error))
         self._breaker.is_news(FAILED)
 
     async def _recover(self) -> None:
-        """After an exception that nobody expected: record it, and rest."""
+        """After an unexpected exception: record it, and rest."""
         if self._failed is None:
             return
         (error, pause), self._failed = self._failed, None

@@ -32,8 +32,8 @@ class Event(StrEnum):
     Fields: what."""
 
     SERVICE_FAILED = "service.failed"
-    """A part of the daemon beside the hosts (reports, manifests, job files, requests, a provider, ...) failed in a way
-    that nobody expected, and is run again after a pause; all others go on. Each kind of failure once an hour.
+    """A part of the daemon beside the hosts (reports, manifests, job files, requests, a provider, ...) failed with
+    an unexpected exception, and is run again after a pause; all others go on. Each kind of failure once an hour.
     Fields: service, error, exception (the traceback's lines), hint; where one thing of it is concerned that one's."""
 
     HOST_APPEARED = "host.appeared"
@@ -67,7 +67,7 @@ class Event(StrEnum):
     """A box refuses us or broke a rule, and is left alone. Fields: host, error, hint."""
 
     HOST_FAILED = "host.failed"
-    """The work on a box ended by an exception that nobody expected: a defect of harvestd. It is tried again after a
+    """The work on a box ended by an unexpected exception: a defect of harvestd. It is tried again after a
     pause; the other boxes go on. Each kind of failure once an hour. Fields: host, error, exception (the traceback's
     lines), attempt."""
 

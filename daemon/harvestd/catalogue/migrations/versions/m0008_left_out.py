@@ -8,7 +8,7 @@ down_revision = "0007"
 
 
 def upgrade() -> None:
-    """Add the columns; a name stands for the host that was called so last."""
+    """Add the columns; a name means the host that had it last."""
     op.add_column("left_out", sa.Column("identity", sa.String))
     op.add_column("left_out", sa.Column("gone_at", sa.Float))
     op.execute("UPDATE left_out SET identity = (SELECT hosts.identity FROM hosts WHERE hosts.name = left_out.host)")
