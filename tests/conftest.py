@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import structlog
 
 from support.account import Account
 from support.cloud import Cloud, cloud_api
@@ -17,6 +18,13 @@ from support.planted import Planted
 def anyio_backend() -> str:
     """Run on asyncio: asyncssh does."""
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def unconfigured_logs() -> Iterator[None]:
+    """Forget the level and form of logs that a test set: later tests of the same process count events of all levels."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

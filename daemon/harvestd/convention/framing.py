@@ -63,10 +63,11 @@ def whole_records(data: bytes) -> int:
     all of `data` counts as whole, for holding it back would hold it back for ever. Zero bytes are filler until a
     checksum says otherwise, for a file system shows them in place of what is not written yet: near the end, a record
     with a checksum of zero, or with zero bytes in a row, is held back where its checksums are not those of its length
-    and data. Others need no summing, which takes a second for ten megabytes.
+    and data. Others need no summing, which takes a second for ten megabytes. Nothing but zero bytes up to the end is
+    filler, however long it is.
     """
-    whole = 0
-    while len(data) - whole >= _LENGTH.size:
+    whole, filler = 0, len(data.rstrip(b"\0"))
+    while whole < filler and len(data) - whole >= _LENGTH.size:
         (length,) = _LENGTH.unpack_from(data, whole)
         if length > MAX_RECORD_BYTES:
             return len(data)
