@@ -40,7 +40,7 @@ EVERY = 2.0
 """Seconds after which a quarantined host is tried again here, and attacks again."""
 PATIENCE = 120.0
 KEPT = 0.8
-QUARANTINED_WITHIN = 5.0
+QUARANTINED_WITHIN = 10.0
 FLAT = 96 * 1024 * 1024
 
 
