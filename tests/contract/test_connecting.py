@@ -103,7 +103,7 @@ async def test_hosts_that_keep_us_waiting(
             "gpu-x", "127.0.0.1", port, identity_files=(key,), agent=False, connect_timeout=timedelta(seconds=0.5)
         )
         error = await outcome(target)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10  # by default it is 15 s
     assert isinstance(error, Unreachable)
     assert text in str(error)
     assert f"127.0.0.1:{port}" in str(error)

@@ -103,7 +103,7 @@ async def cut_off(workstation: Workstation, liar: Liar, honest: Liar, size: int)
                 await until(lambda: "scan" in liar.heard)
                 began = anyio.current_time()
                 await until(lambda: events(said, "host.quarantined", host="liar"))
-                assert anyio.current_time() - began < 5
+                assert anyio.current_time() - began < 30  # without a limit: for ever
                 fired(53)
                 await until(workstation.stands(RUN.name, "training_state", "step_final", "training_info.json"))
     assert len(events(said, "host.quarantined")) == 1

