@@ -72,7 +72,7 @@ class _Driven(Coroutine[Any, Any, Any]):
         return getattr(self._coro, name)
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        raise NotImplementedError
+        raise NotImplementedError  # asyncio drives a task's coroutine by send and throw alone
 
     def send(self, value: object) -> object:
         """Go on, or raise what is due."""

@@ -31,7 +31,7 @@ def reason(left_out: LeftOut) -> str:
 
 
 def documents(left_out: Sequence[LeftOut]) -> list[dict[str, object]]:
-    """Give what is left out for a JSON document; bytes: null where they are not counted.
+    """Return what is left out as a JSON document; bytes: null where they are not counted.
 
     gone_at: since when it is not on the host any more, in Unix time; null where it was there when it was seen last.
     """

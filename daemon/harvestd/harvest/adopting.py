@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 async def adopt_orphans(catalogue: "Catalogue", root: DataRoot) -> list[str]:
-    """Give every row without an experiment one, or drop it; return the experiments that have more rows now.
+    """Assign each row without an experiment to one, or drop it; return the experiments that have more rows now.
 
     The rows of an experiment whose run is nowhere on record are dropped, and those of a run nothing of which is here:
     they are found anew as soon as a host shows them, and what is here is adopted. Raises `HaltedForSafety`.

@@ -41,7 +41,7 @@ class Glimpses:
 
         def glimpse(tree: Tree, entries: Sequence[Entry]) -> None:
             if tree.kind is TreeKind.TRAINING and (found := self._found(tree, entries)):
-                # Where nobody receives any more, the reading failed, and its own error says how.
+                # A closed receiver means that the reading failed; its own error says how.
                 with suppress(anyio.BrokenResourceError):
                     send.send_nowait(found)
 

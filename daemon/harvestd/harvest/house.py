@@ -157,7 +157,7 @@ class House:
     boxes: dict[str, dict[str, Box]] = field(default_factory=dict)
     """Those that are connected, by the storage that they show and by their hosts' identities."""
     hosts: frozenset[str] | None = None
-    """The names and identities of all hosts that there are; None where nobody follows who comes and goes."""
+    """The names and identities of all known hosts; None where the inventory is not followed."""
     present: Mapping[str, Host] = field(default_factory=dict)
     """All hosts that there are, as their providers know them now, by identity; see `hosts` for who says so."""
     ending: frozenset[str] = frozenset()

@@ -14,4 +14,4 @@ class Judged(Immutable):
     """Since when nothing has moved there and nothing runs, as far as we have watched: Unix time; None: it is at work,
     or nobody knows."""
     still_since: float | None = None
-    """The same moment by the clock that nobody sets: monotonic seconds. It stays the same until something moves."""
+    """The same moment in monotonic seconds. It stays the same until something moves."""

@@ -144,7 +144,7 @@ async def plan(settings: Settings, hosts: Sequence[Host]) -> list[HostOutcome]:
 
 
 def failed_unexpectedly(host: Host, house: House, error: Exception) -> HostFailed:
-    """Report an unexpected exception of the work on one host, and return the error that stands for it."""
+    """Report an unexpected exception of the work on one host, and return the error for the caller."""
     house.host_failures.report(host.name, error)
     return HostFailed(
         f"{host.name}: the work on it failed: {described(error)}",

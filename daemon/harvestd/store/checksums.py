@@ -106,7 +106,7 @@ def _zip(size: int, read: Read) -> Iterator[None]:
         return
     except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, LookupError) as error:
         raise InvalidFacts("the content of its zip archive is not whole") from error
-    except NotImplementedError:
+    except NotImplementedError:  # zipfile's, for a compression that Python does not know: not judged
         return
 
 
