@@ -28,7 +28,7 @@ from harvestd.convention.snapshot import EntryType, TreeState
 from harvestd.errors import HostQuarantined, Retry
 from harvestd.remote.box import Closed, Failed, Limits, ReadRequest
 from harvestd.remote.opening import open_box
-from support.openssh import OpenSSHFactory, OpenSSHServer
+from support.openssh import OpenSSHFactory, OpenSSHServer, obeying_permissions
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
@@ -272,13 +272,9 @@ async def test_pruned_directories_are_one_entry(server: OpenSSHServer, root: Pat
 
 
 def _powerless(method: str, openssh_factory: OpenSSHFactory) -> OpenSSHServer:
-    """Start a server whose sessions obey permissions, also where root runs the tests."""
-    if os.geteuid() != 0:
-        return openssh_factory(sftp_only=method == "sftp")
-    if shutil.which("setpriv") is None:
-        pytest.skip("root ignores permissions, and without setpriv (util-linux) it can't be stopped from that")
-    command = '/bin/sh -c "$SSH_ORIGINAL_COMMAND"' if method == "probe" else sftp_program()
-    return openssh_factory(extra_config=[f"ForceCommand exec setpriv --bounding-set -all --inh-caps -all {command}"])
+    if method == "sftp":
+        return openssh_factory(sftp_only=True, extra_config=obeying_permissions(sftp_program()))
+    return openssh_factory(extra_config=obeying_permissions())
 
 
 async def test_what_is_denied_is_named_and_the_rest_goes_on(

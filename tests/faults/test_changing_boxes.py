@@ -10,7 +10,8 @@ import structlog.testing
 from harvestd.demo.content import RunSpec
 from support.changing import RUN, at_home, kept, write_eval, write_run
 from support.faults import fired
-from support.house import GpuBox, Workstation
+from support.house import Workstation
+from support.openssh import obeying_permissions
 from support.relay import relayed
 from support.waiting import events, holds, until
 
@@ -157,18 +158,9 @@ async def test_root_that_is_emptied_deletes_nothing_and_is_told_once(workstation
     workstation.audit()
 
 
-def powerless(workstation: Workstation) -> GpuBox:
-    """Start a box whose sessions obey permissions, also where root runs the tests."""
-    if os.geteuid() != 0:
-        return workstation.add_box()
-    assert shutil.which("setpriv"), "root ignores permissions, and setpriv (util-linux) stops it from that"
-    force = 'ForceCommand exec setpriv --bounding-set -all --inh-caps -all /bin/sh -c "$SSH_ORIGINAL_COMMAND"'
-    return workstation.add_box(extra_config=[force])
-
-
 async def test_subtree_that_may_not_be_read_holds_up_nothing(workstation: Workstation) -> None:
     """A run and a file without permission: named with the reason, everything else comes; opened, they come too."""
-    box = powerless(workstation)
+    box = workstation.add_box(extra_config=obeying_permissions())
     shut = write_run(box.root)
     writer = write_run(box.root, OTHER)
     shut.directory.chmod(0)

@@ -7,23 +7,17 @@ place.
 
 import asyncio
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
-from harvestd.bulkhead import Bulkhead
-from harvestd.demo.content import RunSpec
-from harvestd.demo.eval_content import EvalSpec
-from harvestd.demo.writers import RunWriter, evals_of_run
 from harvestd.harvest.bell import Bell
 from harvestd.harvest.fleet import Fleet
 from harvestd.harvest.house import House
 from harvestd.harvest.tally import Tally
-from harvestd.harvest.watcher import Watcher
 from harvestd.store.root import DataRoot
 from support.house import Workstation
 from support.large_checkpoints import write_large_checkpoint
-from support.raising import Raising
+from support.raising import Raising, fresh_run, raise_in_tasks_of
 from support.waiting import events, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
@@ -40,23 +34,8 @@ ROUNDS_WITHOUT = 3
 
 @pytest.fixture
 def raising(monkeypatch: pytest.MonkeyPatch) -> Raising:
-    """Raise in the tasks of the subject, and in nothing else, once the loop has it as its task factory."""
-    made = Raising()
-    watch, report = Watcher.run, Bulkhead.report
-
-    async def watched(self: Watcher) -> None:
-        made.subject.set(self._host.name == SUBJECT)
-        await watch(self)
-
-    def heard(self: Bulkhead, subject: str, error: Exception, **fields: object) -> None:
-        made.hear(error)
-        report(self, subject, error, **fields)
-
-    monkeypatch.setattr(Watcher, "run", watched)
-    monkeypatch.setattr(Bulkhead, "report", heard)
-    monkeypatch.setattr("harvestd.harvest.breaker._FIRST_PAUSE", 0.02)
-    monkeypatch.setattr("harvestd.harvest.breaker._LONGEST_PAUSE", 0.05)
-    return made
+    """Raise in the tasks of the subject."""
+    return raise_in_tasks_of(SUBJECT, monkeypatch)
 
 
 @pytest.fixture
@@ -73,17 +52,6 @@ def tallies(monkeypatch: pytest.MonkeyPatch) -> list[Tally]:
     return made
 
 
-def fresh_run(root: Path, number: int) -> RunWriter:
-    """Write a run with an eval; gives what writes more of it."""
-    writer = RunWriter(root, RunSpec(timestamp=f"2025-08-21_03-{number // 60:02}-{number % 60:02}"))
-    writer.start()
-    writer.log_until(2)
-    evals = evals_of_run(root, EvalSpec(writer.run, questions=2))
-    evals.write_config()
-    evals.evaluate(10)
-    return writer
-
-
 async def test_each_await_of_a_host_raises(workstation: Workstation, raising: Raising, tallies: list[Tally]) -> None:
     """The host is back after each, all of it comes, and the other hosts never fail."""
     subject = workstation.add_box(SUBJECT)
@@ -95,7 +63,6 @@ async def test_each_await_of_a_host_raises(workstation: Workstation, raising: Ra
         while quiet < ROUNDS_WITHOUT:
             before = len(raising.told)
             number += 1
-            # What is discovered, what grows and what is complete are different ways through the code.
             writers.append(fresh_run(subject.root, 10 + number))
             for writer in writers:
                 writer.log_step(2 + number)

@@ -58,6 +58,14 @@ def generate_key(path: Path, key_type: str = "ed25519") -> Path:
     return path
 
 
+def obeying_permissions(command: str = '/bin/sh -c "$SSH_ORIGINAL_COMMAND"') -> list[str]:
+    """Return the lines of sshd_config with which sessions obey permissions, also where root runs the tests."""
+    if os.geteuid() != 0:
+        return []
+    assert shutil.which("setpriv"), "root ignores permissions, and setpriv (util-linux) stops it from that"
+    return [f"ForceCommand exec setpriv --bounding-set -all --inh-caps -all {command}"]
+
+
 def _public_key(path: Path) -> str:
     public = path if path.suffix == ".pub" else path.with_name(path.name + ".pub")
     return public.read_text().strip()

@@ -10,8 +10,17 @@ import asyncio
 import gc
 from collections.abc import Coroutine, Generator
 from contextvars import ContextVar
+from pathlib import Path
 from types import AsyncGeneratorType, FrameType
 from typing import Any, cast
+
+import pytest
+
+from harvestd.bulkhead import Bulkhead
+from harvestd.demo.content import RunSpec
+from harvestd.demo.eval_content import EvalSpec
+from harvestd.demo.writers import RunWriter, evals_of_run
+from harvestd.harvest.watcher import Watcher
 
 _OURS = "/harvestd/"
 _DEPTH = 4
@@ -58,6 +67,40 @@ class Raising:
         if self.waiting is not None and any(each is self.waiting for each in _all_in(error)):
             self.told.append(str(self.waiting))
             self.waiting = None
+
+
+def raise_in_tasks_of(host: str, monkeypatch: pytest.MonkeyPatch) -> Raising:
+    """Raise in the tasks of one host, and in nothing else, once the loop has `Raising.task` as its task factory."""
+    made = Raising()
+    watch, report = Watcher.run, Bulkhead.report
+
+    async def watched(self: Watcher) -> None:
+        made.subject.set(self._host.name == host)
+        await watch(self)
+
+    def heard(self: Bulkhead, subject: str, error: Exception, **fields: object) -> None:
+        made.hear(error)
+        report(self, subject, error, **fields)
+
+    monkeypatch.setattr(Watcher, "run", watched)
+    monkeypatch.setattr(Bulkhead, "report", heard)
+    monkeypatch.setattr("harvestd.harvest.breaker._FIRST_PAUSE", 0.02)
+    monkeypatch.setattr("harvestd.harvest.breaker._LONGEST_PAUSE", 0.05)
+    return made
+
+
+def fresh_run(root: Path, number: int) -> RunWriter:
+    """Write a run with an eval; return what writes more of it.
+
+    What is discovered, what grows and what is complete are different ways through the code.
+    """
+    writer = RunWriter(root, RunSpec(timestamp=f"2025-08-21_03-{number // 60:02}-{number % 60:02}"))
+    writer.start()
+    writer.log_until(2)
+    evals = evals_of_run(root, EvalSpec(writer.run, questions=2))
+    evals.write_config()
+    evals.evaluate(10)
+    return writer
 
 
 class _Driven(Coroutine[Any, Any, Any]):

@@ -7,7 +7,6 @@ import pytest
 from harvestd.backoff import backoff, backoff_span
 from harvestd.errors import Retry
 from harvestd.harvest.breaker import Breaker
-from harvestd.harvest.room import Room
 from harvestd.harvest.troubles import Troubles
 
 FOR_MONTHS = 5_000
@@ -42,9 +41,3 @@ def test_a_host_that_fails_for_months_is_tried_every_five_minutes() -> None:
     breaker = Breaker()
     pauses = [breaker.failed(Retry("lost")) for _ in range(FOR_MONTHS)]
     assert 150 <= pauses[-1] <= 300
-
-
-def test_a_disk_that_is_full_for_months_is_tried_every_five_minutes() -> None:
-    """So is a disk."""
-    room = Room(0)
-    assert [room.ran_full() for _ in range(FOR_MONTHS)][-1] == 300

@@ -17,9 +17,12 @@ from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
 
-_FIRST_PAUSE = 5.0
-_LONGEST_PAUSE = 300.0
-"""Seconds for which nothing is fetched after the disk was full although it seemed to have room (a quota, say)."""
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 60.0
+"""Seconds for which nothing is fetched after the disk was full although it seemed to have room (a quota, say).
+
+Many a disk is full for a moment only, and one failed write after each pause costs little.
+"""
 
 _LOOK_EVERY = 1.0
 """Seconds between two looks at the floor while something is being written."""
@@ -86,13 +89,16 @@ class Room:
         """Note that a write found no room, whatever the disk says of itself."""
         self._was_full = True
 
-    def ran_full(self) -> float:
-        """Note that a write found no room, whatever the disk says of itself; gives how many seconds fetching rests."""
+    def ran_full(self) -> None:
+        """Note that a write found no room, whatever the disk says of itself; fetching rests for a while.
+
+        Writes of many hosts fail at the same moment: those that fail while fetching rests already count once.
+        """
         self.found_full()
+        if time.monotonic() < self._resting_until:
+            return
         self._full_in_a_row += 1
-        rest = backoff(_FIRST_PAUSE, self._full_in_a_row, _LONGEST_PAUSE)
-        self._resting_until = time.monotonic() + rest
-        return rest
+        self._resting_until = time.monotonic() + backoff(_FIRST_PAUSE, self._full_in_a_row, _LONGEST_PAUSE)
 
     def proved(self) -> None:
         """Note that something was fetched and written."""

@@ -25,8 +25,8 @@ from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
 
-_FULL_PAUSE = 5.0
-_LONGEST_FULL_PAUSE = 300.0
+_FULL_PAUSE = 0.5
+_LONGEST_FULL_PAUSE = 60.0
 """Seconds before a host is tried again of which nothing could be recorded, since the disk was full."""
 _RECORD_EVERY = 30.0
 """Seconds between two records of a host that is well and unchanged."""
