@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from harvestd.convention.artifacts import Kind
-from harvestd.convention.knowledge import Knowledge
+from harvestd.convention.knowledge import LARGE, Knowledge
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.records import FileRecord
 from harvestd.convention.snapshot import Version
@@ -89,3 +89,21 @@ def test_questions_leave_no_traces() -> None:
     assert not knowledge._runs_by_name
     assert not knowledge._by_target
     assert not knowledge._filed_in
+
+
+def test_a_large_file_is_found_by_its_version() -> None:
+    """Wherever it is on its host now: by size and time, the same inode first; a small one, or a forgotten, is not."""
+    knowledge = Knowledge()
+    version = Version(LARGE, 7, 8, 1)
+    other = replace(record("d/a", "/r/a"), version=replace(version, inode=2))
+    same = replace(record("d/b", "/r/b"), version=version)
+    small = replace(record("d/c", "/r/c"), version=replace(version, size=LARGE - 1))
+    for each in (other, same, small, replace(record("d/d", "/r/d", storage="t"), version=version)):
+        knowledge.learn_file(each)
+    assert knowledge.alike("s", replace(version, ctime_ns=9)) == [same, other]
+    assert knowledge.alike("s", small.version) == []
+    assert knowledge.alike("u", version) == []
+    knowledge.learn_file(replace(same, version=replace(version, mtime_ns=9)))
+    assert knowledge.alike("s", version) == [other]
+    knowledge.forget_file(other)
+    assert knowledge.alike("s", version) == []

@@ -161,3 +161,23 @@ def test_a_failed_sync_ends_the_temporary(root: DataRoot, monkeypatch: pytest.Mo
             with pytest.raises(HaltedForSafety):
                 temporary.sync()
     assert temporaries(root.path) == []
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["by the file system", "by reading"])
+def test_a_copy_is_hashed_as_it_is_written(root: DataRoot, monkeypatch: pytest.MonkeyPatch, alone: bool) -> None:
+    """In steps, behind what is here already; a source that ends early leaves the temporary as short."""
+    if alone:
+
+        def refuse(*_: int) -> int:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+        monkeypatch.setattr(os, "copy_file_range", refuse)
+    content = os.urandom((2 << 20) + 17)
+    (root.path / "source").write_bytes(content)
+    with root.stage() as temporary, (root.path / "source").open("rb") as source:
+        temporary.write(content[:5])
+        for end in (5, 1 << 20, len(content), len(content) + 1):
+            temporary.copy(source.fileno(), end)
+            assert temporary.size == min(end, len(content))
+        assert temporary.hexdigest == hashlib.sha256(content).hexdigest()
+        assert temporary.read(0, len(content)) == content

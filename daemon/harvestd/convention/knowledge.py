@@ -18,6 +18,11 @@ from harvestd.convention.snapshot import Version
 from harvestd.convention.values import Immutable
 
 _Parts = tuple[str, ...]
+LARGE = 1024 * 1024
+"""Bytes: a file at least this large is found by its version too, wherever it is on its host now.
+
+A smaller one comes again in less time than asking for its hash takes: many such files share one round trip.
+"""
 
 
 class _Hashed(Immutable, gc=False):
@@ -49,6 +54,8 @@ class Knowledge:
         """By storage and place; a base eval alone has several copies, and a mapping for each file would be dear."""
         self._by_target: defaultdict[str, dict[_Parts, FileRecord]] = defaultdict(dict)
         """By the directory below the data root, and all components."""
+        self._large: defaultdict[str, dict[tuple[int, int], dict[_Parts, FileRecord]]] = defaultdict(dict)
+        """By storage, and by size and modification time: large files, by their places at home."""
         self._hashed: defaultdict[str, dict[str, _Hashed]] = defaultdict(dict)
         """By storage and place: files that were compared with what other hosts brought. Not on record: asked anew."""
         self._links: dict[LocalPath, str] = {}
@@ -101,6 +108,8 @@ class Knowledge:
             places[file.place] = {**_by_target(there), target: file}
         self._by_target[target[0]][target] = file
         self._filed_in[file.experiment][target[0]] = None
+        if file.version.size >= LARGE:
+            self._large[file.storage].setdefault(_size_and_time(file.version), {})[target] = file
         if is_passing(file.reason):
             self._passing[file.experiment][target] = file
 
@@ -120,6 +129,11 @@ class Knowledge:
             places[file.place] = left
         else:
             del places[file.place]
+        if file.version.size >= LARGE:
+            same = self._large[file.storage][_size_and_time(file.version)]
+            del same[target]
+            if not same:
+                del self._large[file.storage][_size_and_time(file.version)]
         if is_passing(file.reason):
             del self._passing[file.experiment][target]
 
@@ -263,6 +277,15 @@ class Knowledge:
         there = self._there(storage, place)
         return [] if there is None else list(_by_target(there).values())
 
+    def alike(self, storage: str, version: Version) -> list[FileRecord]:
+        """Return the large files at home that came from a storage in a version of this size and modification time.
+
+        Those with the same inode come first; that alone proves nothing, for a copy keeps its times and inodes are used
+        again.
+        """
+        same = self._large[storage].get(_size_and_time(version), {}) if storage in self._large else {}
+        return sorted(same.values(), key=lambda each: (each.version.inode != version.inode, each.target))
+
     def learn_hash(self, storage: str, place: str, version: Version, sha256: str, holder: FileRecord) -> None:
         """Add what a host says is the hash of a file whose place at home another file, `holder`, has already."""
         self.version += 1
@@ -322,6 +345,10 @@ class Knowledge:
         """Give the files of an experiment; None: those that wait in `_unfiled`."""
         places = (self._by_target[directory] for directory in self._filed_in.get(experiment, ()))
         return [file for there in places for file in there.values() if file.experiment == experiment]
+
+
+def _size_and_time(version: Version) -> tuple[int, int]:
+    return version.size, version.mtime_ns
 
 
 def _by_target(there: FileRecord | dict[_Parts, FileRecord]) -> dict[_Parts, FileRecord]:

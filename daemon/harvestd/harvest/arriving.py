@@ -68,6 +68,12 @@ class Arriving:
         async with self._lanes.lent() as lane:
             return await self._agrees(lane.reader)
 
+    async def content_hash(self) -> str | None:
+        """Return the host's SHA-256 of the whole file, None where it can't hash; raises as `run` does."""
+        size = self._file.source.version.size
+        async with self._lanes.lent() as lane:
+            return await self._hashed(lane.reader, 0, size) if lane.reader.hashes_there else None
+
     async def run(self) -> None:
         """Return when the whole file is staged.
 
@@ -197,23 +203,31 @@ class Arriving:
 
         Where the host can't hash, the version and the end of what is staged decide: the whole would be sent once more.
         """
-        source = self._file.source
         size = self._staged.size
         start = 0 if reader.hashes_there else max(0, size - _TAIL)
+        told = await self._hashed(reader, start, size)
+        self._proven = size
+        return told == (self._staged.hexdigest if start == 0 else self._hash_of_end(start))
+
+    async def _hashed(self, reader: Reader, start: int, size: int) -> str | None:
+        """Return the SHA-256 of the host's file from `start` up to `size`, in the version that was planned."""
+        source = self._file.source
         opened: Opened | None = None
+        closed: Closed | None = None
         async with reader.reading([ReadRequest(source.tree, source.path, size, 0, start)]) as events:
             async for event in events:
                 match event:
                     case Opened():
                         opened = event
+                    case Closed():
+                        closed = event
                     case Failed():
                         raise self._failed(event)
                     case _:
                         pass
-        if opened is None or opened.version != source.version:
+        if opened is None or closed is None or not opened.version == closed.version == source.version:
             raise self._useless("it changed on the box before it was read")
-        self._proven = size
-        return opened.verified == (self._staged.hexdigest if start == 0 else self._hash_of_end(start))
+        return opened.verified
 
     def _hash_of_end(self, start: int) -> str:
         return hashlib.sha256(self._staged.read(start, self._staged.size - start)).hexdigest()

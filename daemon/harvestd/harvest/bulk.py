@@ -189,6 +189,10 @@ class Bulk:
 
     def _came(self, size: int) -> None:
         self._house.monitor.moved(self._host.name, size)
+        self._landed(size)
+
+    def _landed(self, size: int) -> None:
+        """Count bytes that are on the disk, wherever they came from."""
         self._way.came(size)
         written = min(size, self._reserved)
         self._reserved -= written
@@ -224,7 +228,7 @@ class Bulk:
             await Parts(self._root, staged, self._house.bandwidth, self._came).bring(files, lanes)
 
     async def _fetch_large(self, file: FetchFile, staged: dict[FetchFile, Staged], lanes: Lanes) -> None:
-        staged[file] = await self._transfers.bring(file, lanes, self._came)
+        staged[file] = await self._transfers.bring(file, lanes, self._came, self._landed)
 
     async def _with_copies(self, file: FetchFile, staged: Staged, copies: list[Staged]) -> StagedFile:
         made = [await anyio.to_thread.run_sync(self._copy, staged, copies) for _ in file.targets[1:]]

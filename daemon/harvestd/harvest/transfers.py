@@ -21,6 +21,7 @@ from harvestd.convention.snapshot import EntryType, Listing, Snapshot, TreeState
 from harvestd.errors import DiskFull, HaltedForSafety, unwrapped
 from harvestd.harvest.arriving import Arriving, Useless
 from harvestd.harvest.bell import Bell
+from harvestd.harvest.copying import Copying
 from harvestd.harvest.house import House
 from harvestd.harvest.lanes import Lanes
 from harvestd.harvest.parts import PART
@@ -46,12 +47,16 @@ class Transfers:
         self._house = house
         self._root = root
         self._storage = house.storage_of(host)
+        self._copying = Copying(host, house, root)
         self._left: set[str] = set()
         """Transfers whose source vanished in the last scan, while such a file is shown at another place."""
 
-    async def bring(self, file: FetchFile, lanes: Lanes, came: Callable[[int], None]) -> Staged:
-        """Give the whole file in staging, for the caller to close; `came` hears of bytes as they come.
+    async def bring(
+        self, file: FetchFile, lanes: Lanes, came: Callable[[int], None], landed: Callable[[int], None]
+    ) -> Staged:
+        """Give the whole file in staging, for the caller to close.
 
+        `came` hears of bytes as they come, `landed` of those that are copied from what is here.
         On any error what is here is journalled and closed, to go on from. Raises `Doubtful`, `Retry` when the links are
         lost, `HaltedForSafety` when the disk fails.
         """
@@ -62,7 +67,12 @@ class Transfers:
         whole = False
         try:
             arriving = Arriving(file, staged, lanes, self._house.bandwidth, came)
-            if (staged.size or not file.source.version.size) and not await arriving.prove():
+            if not staged.size and file.source.version.size:
+                is_good = await self._copying.copy(file, staged, arriving.content_hash)
+                landed(staged.size if is_good else 0)
+            else:
+                is_good = await arriving.prove()
+            if not is_good:
                 staged.discard()
                 staged = await anyio.to_thread.run_sync(self._root.stage, name)
                 journal.last = replace(journal.last, synced=0)

@@ -20,7 +20,7 @@ from harvestd.convention.paths import encoded
 from harvestd.errors import HaltedForSafety
 from harvestd.store.failures import Conflict, Refused, translating
 from harvestd.store.syncing import begin_writing, sync_together
-from harvestd.store.walking import CHUNK, names_in, open_regular, status, write_all
+from harvestd.store.walking import CHUNK, copy_piece, names_in, open_regular, status, write_all
 
 _NAME: Final = re.compile(r"[a-z0-9-]{1,128}", re.ASCII)
 _ANONYMOUS: Final = "."
@@ -86,6 +86,20 @@ class Staged:
         finally:
             # Said last: a `sync_beside` that began before this write has not seen all of it.
             self._synced = False
+
+    def copy(self, source: int, end: int) -> None:
+        """Append what the open file `source` holds from this one's end up to `end`; raises as `write` does.
+
+        Where `source` is shorter, this one is so afterwards.
+        """
+        at = self.size
+        try:
+            with _WRITING:
+                while at < end and (taken := copy_piece(source, self._file, at, end - at)):
+                    at += taken
+        finally:
+            self._synced = False
+        self.take_in(at)
 
     def put(self, data: bytes | bytearray | memoryview, start: int) -> None:
         """Write `data` beyond the end, at `start`, for `take_in` to count later; raises as `write` does.

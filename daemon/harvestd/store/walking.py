@@ -29,6 +29,8 @@ Touched = set[Parts]
 CHUNK: Final = 1 << 20
 """Bytes per read where a whole file is read."""
 
+_NO_COPYING: Final = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+"""What a file system says that can't copy from one file to another by itself."""
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -214,3 +216,16 @@ def write_all(file: int, data: bytes | bytearray | memoryview, offset: int) -> I
         yield rest[:taken]
         rest = rest[taken:]
         offset += taken
+
+
+def copy_piece(source: int, target: int, offset: int, length: int) -> int:
+    """Copy up to `length` bytes between two open files, at the same offset; return how many, 0 at the source's end.
+
+    The file system copies where it can, and may let both files share the blocks.
+    """
+    try:
+        return os.copy_file_range(source, target, length, offset, offset)
+    except OSError as error:
+        if error.errno not in _NO_COPYING:
+            raise
+    return sum(map(len, write_all(target, os.pread(source, min(CHUNK, length), offset), offset)))

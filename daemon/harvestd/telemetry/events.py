@@ -153,6 +153,10 @@ class Event(StrEnum):
     """A file, or the next part of a growing one, stands at its final path; a warning where it comes as it is.
     Fields: host, run_id, path, bytes, duration_seconds, error."""
 
+    FILE_COPIED = "file.copied"
+    """A file that has another place on its host now was copied from what is here of it, in place of a download.
+    Fields: host, path, old, bytes."""
+
     FILE_REJECTED = "file.rejected"
     """A name or a content that harvestd will not take; the others go on. Fields: host, run_id, path, error."""
 
