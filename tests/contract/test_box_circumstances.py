@@ -16,8 +16,10 @@ import asyncssh
 import pytest
 
 from contract.connected import box_at, fill, probes, sftp_program, training, watching
+from harvestd.convention.judging import company_of
 from harvestd.convention.snapshot import Tree, TreeKind
-from harvestd.remote.box import Box
+from harvestd.convention.verdict import ReasonKind
+from harvestd.remote.box import Box, Limits
 from harvestd.remote.circumstances import Carrier, CarrierState, Checkout, Circumstances
 from support.openssh import OpenSSHFactory, OpenSSHServer
 from support.waiting import until
@@ -209,3 +211,32 @@ async def test_a_home_that_cannot_be_told_is_not_whole(openssh_factory: OpenSSHF
     assert told.outside is not None
     assert not told.outside.whole
     assert os.uname().nodename == told.hostname
+
+
+async def test_what_took_too_long_or_failed_is_in_the_reason(
+    openssh_factory: OpenSSHFactory, root: Path, tmp_path: Path
+) -> None:
+    """Each program has its part of `limits.inspect_time`, which the reason names; its own words say why it refuses."""
+    programs = {
+        "git": "exec sleep 1000",
+        "nvidia-smi": "printf 'Failed to initialize NVML:\\033[31m mismatch'; exit 18",
+    }
+    for name, text in programs.items():
+        (tmp_path / "programs").mkdir(exist_ok=True)
+        (tmp_path / "programs" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / "programs" / name).chmod(0o755)
+    setting = f"ForceCommand PATH={tmp_path}/programs:$PATH; export PATH; "
+    server = openssh_factory(extra_config=[setting + 'eval "$SSH_ORIGINAL_COMMAND"'])
+    (server.directory / "code/.git").mkdir(parents=True)
+    limits = Limits(inspect_time=timedelta(seconds=10))
+    async with box_at(server, watching(training(root)), limits) as box:
+        told = await box.circumstances(LATELY)
+    assert told.checkouts is None
+    assert str(server.directory / "code") in told.unclear
+    assert "within 3.5 s, see limits.inspect_time" in told.unclear
+    assert told.gpu_processes is None
+    reasons = {reason.kind: reason.detail for reason in company_of(told)}
+    assert "Failed to initialize NVML:" in reasons[ReasonKind.GPU_BUSY]
+    assert "status 18" in reasons[ReasonKind.GPU_BUSY]
+    assert "\033" not in reasons[ReasonKind.GPU_BUSY]
+    assert "git" not in reasons[ReasonKind.GPU_BUSY]

@@ -177,7 +177,7 @@ def test_too_much_to_look_through_is_said(home: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(belongings, "WALK_ENTRIES", 30)
     near, far = walked(home)
     assert not belongings.outside(near, far)["whole"]
-    assert belongings.outside(near, far)["missed"].endswith("lies behind 30 entries")
+    assert belongings.outside(near, far)["missed"].endswith("lies behind 30 directories and files that changed lately")
     assert checkouts.checkouts(near, 100.0) == (None, near.missed)
     in_no_time = belongings.Walk(0, set(), seconds=-1.0)
     in_no_time.place(os.fsencode(home))
@@ -379,10 +379,12 @@ def test_a_git_that_hangs_or_never_ends_is_given_up(
     program = write(tmp_path / "bin/git", f"#!/bin/sh\necho $$ > {tmp_path}/pid\n{says}\n".encode())
     program.chmod(0o755)
     monkeypatch.setattr(checkouts, "git_program", lambda: str(program))
-    monkeypatch.setattr(checkouts, "GIT_SECONDS", 1.0)
     monkeypatch.setattr(checkouts, "GIT_BYTES", 1024 * 1024)
     (home / "code/.git").mkdir(parents=True)
-    assert held(home) is None
+    told, why = checkouts.checkouts(walked(home)[0], 1.0)
+    assert told is None
+    assert str(home / "code") in why
+    assert "limits.inspect_time" in why or "more than is looked at" in why
     pid = int((tmp_path / "pid").read_text())
     assert not Path(f"/proc/{pid}").exists()
 
@@ -406,9 +408,27 @@ def test_gpus_without_nvidia_smi_are_unknown(tmp_path: Path, monkeypatch: pytest
     """Who has devices and nobody who could tell what runs on them can't say; who has neither has nothing there."""
     monkeypatch.setattr(facts, "nvidia_smi", lambda: "")
     monkeypatch.setattr(facts, "GPU_DEVICES", (str(tmp_path / "nvidia0"),))
-    assert facts.gpu_processes(facts.nothing) == 0
+    assert facts.gpu_processes(facts.nothing)[0] == 0
     write(tmp_path / "nvidia0")
-    assert facts.gpu_processes(facts.nothing) is None
+    assert facts.gpu_processes(facts.nothing) == (None, "there is no nvidia-smi to ask")
+
+
+def test_why_nvidia_smi_does_not_say_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that hangs names the limit that gives it more time; one that fails is heard, on either of its outputs."""
+    program = write(tmp_path / "nvidia-smi", b"#!/bin/sh\nexec sleep 1000\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(facts, "nvidia_smi", lambda: str(program))
+    monkeypatch.setattr(facts, "WAITED_SECONDS", 0.1)
+    count, why = facts.gpu_processes(facts.nothing, 0.3)
+    assert count is None
+    assert "within 0.3 s, see limits.inspect_time" in why
+    program.write_text("#!/bin/sh\necho 'Driver/library version mismatch'\necho NVML failed >&2\nexit 18\n")
+    assert facts.gpu_processes(facts.nothing) == (
+        None,
+        "nvidia-smi ended with status 18: Driver/library version mismatch NVML failed",
+    )
+    program.write_text("#!/bin/sh\necho 'No devices were found'\n")
+    assert facts.gpu_processes(facts.nothing) == (None, "nvidia-smi says No devices were found")
 
 
 def test_names_of_gpus_are_known_without_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

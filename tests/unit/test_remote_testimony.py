@@ -5,7 +5,10 @@ from typing import Any
 
 import pytest
 
+from harvestd.convention.layout import SymbolicLink
 from harvestd.convention.links import LinkTarget
+from harvestd.convention.paths import RemotePath
+from harvestd.convention.snapshot import Tree, TreeKind
 from harvestd.remote.circumstances import Carrier, CarrierState, Checkout, Circumstances, Outside
 from harvestd.remote.probe.answer_parts import BrokenAnswer
 from harvestd.remote.probe.testimony import circumstances, link_targets
@@ -127,13 +130,27 @@ def test_no_hostile_answer_is_believed(lie: dict[str, object]) -> None:
         circumstances(told(**lie), 3, ROOTS)
 
 
+def link(name: str) -> SymbolicLink:
+    """Return a link in a tree."""
+    return SymbolicLink(Tree("/r", "t", TreeKind.TRAINING), RemotePath((name,)), f"/data/{name}")
+
+
 def test_what_links_lead_to_is_taken_by_their_places() -> None:
     """A link that can't be told is not among them; a size that is not known is none."""
-    rows = [["../x", "/data/x", True, 70, False], None, ["y", "/r/y", False, -1, True]]
+    rows = [["../x", "/data/x", True, 70, False, ""], None, ["y", "/r/y", False, -1, True, "slow\x1b"]]
     payload = json.dumps({"id": 4, "links": rows}).encode()
-    assert link_targets(payload, 4, ("/a", "/b", "/c")) == {
-        "/a": LinkTarget("../x", "/data/x", size=70),
-        "/c": LinkTarget("y", "/r/y", there=False, watched=True),
+    assert link_targets(payload, 4, (link("a"), link("b"), link("c"))) == {
+        "/r/t/a": LinkTarget("../x", "/data/x", size=70),
+        "/r/t/c": LinkTarget("y", "/r/y", there=False, watched=True, unclear="slow?"),
+    }
+
+
+def test_links_that_were_not_looked_up_say_why() -> None:
+    """Where something hangs, what was found until then is told, and of the others why it is not known."""
+    payload = json.dumps({"id": 4, "links": [["x", "/x", True, 1, False, ""], None], "hangs": "too slow"}).encode()
+    assert link_targets(payload, 4, (link("a"), link("b"))) == {
+        "/r/t/a": LinkTarget("x", "/x", size=1),
+        "/r/t/b": LinkTarget("/data/b", "/data/b", unclear="too slow"),
     }
 
 
@@ -145,18 +162,20 @@ def test_what_links_lead_to_is_taken_by_their_places() -> None:
         {"links": []},
         {"links": [None, None]},
         {"links": [[]]},
-        {"links": [["x", "/x", True, 1]]},
-        {"links": [["x", "/x", 1, 1, True]]},
-        {"links": [["x", "/x", True, -2, True]]},
-        {"links": [["x", "/x", True, 2**70, True]]},
-        {"links": [["x", "x", True, 1, True]]},
-        {"links": [["", "/x", True, 1, True]]},
-        {"links": [["x", "/" + "a" * 4096, True, 1, True]]},
-        {"links": [["x\0", "/x", True, 1, True]]},
+        {"links": [["x", "/x", True, 1, True]]},
+        {"links": [["x", "/x", True, 1, True, None]]},
+        {"hangs": None},
+        {"links": [["x", "/x", 1, 1, True, ""]]},
+        {"links": [["x", "/x", True, -2, True, ""]]},
+        {"links": [["x", "/x", True, 2**70, True, ""]]},
+        {"links": [["x", "x", True, 1, True, ""]]},
+        {"links": [["", "/x", True, 1, True, ""]]},
+        {"links": [["x", "/" + "a" * 4096, True, 1, True, ""]]},
+        {"links": [["x\0", "/x", True, 1, True, ""]]},
     ],
     ids=lambda lie: json.dumps(lie)[:60],
 )
 def test_no_hostile_answer_about_links_is_believed(lie: dict[str, object]) -> None:
     """Other links than were asked for, and rows of another shape, break the protocol."""
     with pytest.raises(BrokenAnswer):
-        link_targets(json.dumps({"id": 4, "links": [None]} | lie).encode(), 4, ("/a",))
+        link_targets(json.dumps({"id": 4, "links": [None]} | lie).encode(), 4, (link("a"),))

@@ -80,6 +80,8 @@ class Circumstances(Immutable):
     """Those alone in which something would be lost."""
     unclear: str = ""
     """Why nothing is known of checkouts, or of all of it; empty where it is known, or where the host does not say."""
+    gpus_unclear: str = ""
+    """Why nothing is known of the processes on its GPUs; empty as `unclear` is."""
 
     def without(self, programs: Collection[str]) -> "Circumstances":
         """Return the same without those carriers whose program is one of `programs`."""

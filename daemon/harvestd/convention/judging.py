@@ -124,13 +124,15 @@ def _company(evidence: Evidence) -> Iterator[Reason]:
 
 def company_of(found: Circumstances) -> Iterator[Reason]:
     """Yield a reason for each kind of work on a host: programs on its GPUs, people, and copies under way."""
-    for kind, count, what in (
-        (ReasonKind.GPU_BUSY, found.gpu_processes, "processes on its GPUs"),
-        (ReasonKind.LOGGED_IN, found.log_ins, "people logged in"),
-        (ReasonKind.TRANSFERS, found.transfers, "programs that carry files to or from it"),
+    # Where nothing is known at all, `unclear` says why; else it is about checkouts.
+    unclear = found.unclear if found.transfers is None and found.outside is None else ""
+    for kind, count, what, why in (
+        (ReasonKind.GPU_BUSY, found.gpu_processes, "processes on its GPUs", found.gpus_unclear or unclear),
+        (ReasonKind.LOGGED_IN, found.log_ins, "people logged in", unclear),
+        (ReasonKind.TRANSFERS, found.transfers, "programs that carry files to or from it", unclear),
     ):
         if count is None:
-            yield Reason(kind, f"it can't say whether there are {what}{_because(found.unclear)}")
+            yield Reason(kind, f"it can't say whether there are {what}{_because(why)}")
         elif count:
             named = carriers_named(found) if kind is ReasonKind.TRANSFERS else ""
             yield Reason(kind, f"{count} {what}{_because(named)}")
@@ -138,6 +140,10 @@ def company_of(found: Circumstances) -> Iterator[Reason]:
 
 def _because(why: str) -> str:
     return f": {why}" if why else ""
+
+
+def _accepting(kind: LossKind) -> str:
+    return f'; verdict.accept_loss = ["{kind}"] accepts it unseen'
 
 
 def _motion(evidence: Evidence, look: Look) -> Iterator[Reason]:
@@ -156,10 +162,11 @@ def _unknown_losses(evidence: Evidence) -> Iterator[Reason]:
     if LossKind.OUTSIDE_FILES not in evidence.accepted and (found.outside is None or not found.outside.whole):
         why = found.unclear if found.outside is None else found.outside.missed
         what = "it can't say which files outside its roots changed lately"
-        yield Reason(ReasonKind.LOSSES_UNKNOWN, f"{what}{_because(why)}")
+        yield Reason(ReasonKind.LOSSES_UNKNOWN, f"{what}{_because(why)}{_accepting(LossKind.OUTSIDE_FILES)}")
     if LossKind.UNCOMMITTED_WORK not in evidence.accepted and found.checkouts is None:
         what = "it can't say whether its git checkouts hold work that is nowhere else"
-        yield Reason(ReasonKind.LOSSES_UNKNOWN, f"{what}{_because(found.unclear)}")
+        accepting = _accepting(LossKind.UNCOMMITTED_WORK)
+        yield Reason(ReasonKind.LOSSES_UNKNOWN, f"{what}{_because(found.unclear)}{accepting}")
 
 
 def _unfinished(evidence: Evidence, look: Look) -> Iterator[Reason]:

@@ -33,6 +33,8 @@ class LinkTarget(Immutable):
     """Bytes of all files there; None: unknown."""
     watched: bool = False
     """Whether it lies in a watched tree."""
+    unclear: str = ""
+    """Why its size is unknown, or all of it; empty where the host does not say."""
 
 
 def places_not_walked(entries: Iterable[Entry]) -> _NotWalked:

@@ -152,7 +152,8 @@ def link_losses(links: Sequence[SymbolicLink], targets: Mapping[str, LinkTarget]
         elif not told.there:
             found.append(Loss(LossKind.LINKS, f"{link.place} -> {told.real}, which is not there now", None))
         elif not told.watched:
-            found.append(Loss(LossKind.LINKS, f"{link.place} -> {told.real}", told.size))
+            why = f" ({told.unclear})" if told.unclear else ""
+            found.append(Loss(LossKind.LINKS, f"{link.place} -> {told.real}{why}", told.size))
     return _bounded(found, "links that lead out of the trees")
 
 

@@ -200,7 +200,7 @@ class Box(Reader, Protocol):
     async def link_targets(self, links: Sequence[SymbolicLink]) -> Mapping[str, LinkTarget]:
         """Ask what links below the trees lead to, `MOST_LINKS` at most; by their places, and only where it can be told.
 
-        May take half a minute: to be asked rarely. Raises `Retry`, `HostQuarantined`.
+        May take a part of `Limits.inspect_time`: to be asked rarely. Raises `Retry`, `HostQuarantined`.
         """
         ...
 

@@ -124,7 +124,7 @@ class Limits(Section):
     scan_time: Span = timedelta(minutes=15)
     """How long one scan of all trees of a host may take."""
     inspect_time: Span = timedelta(minutes=5)
-    """How long a host may take for what a verdict asks beside its trees: files elsewhere, git checkouts, GPUs."""
+    """How long a host may take for what a verdict asks beside its trees: files elsewhere, git, GPUs, links."""
     answer_time: Annotated[Span, AfterValidator(within("15s", "1d"))] = timedelta(seconds=60)
     """A host that shows no progress for this long is given up, and tried again."""
 

@@ -271,9 +271,9 @@ class ProbeBox:
             "program": bootstrap.later(),
             "trees": [[tree.root, tree.name] for tree in self._watch.trees],
             "links": [[index[link.tree], str(link.path)] for link in asked],
+            "seconds": self._limits.inspect_time.total_seconds(),
         }
-        places = [link.place for link in asked]
-        return await self._asked_alone(question, lambda payload: link_targets(payload, _LINKS, places))
+        return await self._asked_alone(question, lambda payload: link_targets(payload, _LINKS, asked))
 
     async def _asked_alone(self, question: dict[str, object], understood: Callable[[bytes], _T]) -> _T:
         """Ask what is asked for alone, and give the answer as it is understood."""

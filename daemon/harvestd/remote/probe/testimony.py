@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from harvestd.convention.layout import SymbolicLink
 from harvestd.convention.links import LinkTarget
 from harvestd.remote.circumstances import Carrier, CarrierState, Checkout, Circumstances, Outside
 from harvestd.remote.probe.answer_parts import BrokenAnswer, integer, items, link_target, object_in, words
@@ -37,25 +38,33 @@ def circumstances(payload: bytes, number: int, roots: Sequence[str]) -> Circumst
         outside=_outside(told.get("outside")),
         checkouts=_checkouts(told.get("checkouts")),
         unclear=words(told.get("unclear", ""), _LONGEST_WHY),
+        gpus_unclear=words(told.get("gpus_unclear", ""), _LONGEST_WHY),
     )
 
 
-def link_targets(payload: bytes, number: int, places: Sequence[str]) -> Mapping[str, LinkTarget]:
-    """Read the answer to question `number`, in which the links at `places` were asked for; raises `BrokenAnswer`."""
+def link_targets(payload: bytes, number: int, links: Sequence[SymbolicLink]) -> Mapping[str, LinkTarget]:
+    """Read the answer to question `number`, in which these links were asked for; raises `BrokenAnswer`."""
     told = object_in(payload)
     if integer(told.get("id")) != number:
         raise BrokenAnswer("an answer to another question")
     rows = items(told.get("links"))
-    if len(rows) != len(places):
+    if len(rows) != len(links):
         raise BrokenAnswer("other links than were asked for")
-    return {place: _link_target(row) for place, row in zip(places, rows, strict=True) if row is not None}
+    hangs = words(told.get("hangs", ""), _LONGEST_WHY)
+    found = {link.place: _link_target(row) for link, row in zip(links, rows, strict=True) if row is not None}
+    if not hangs:
+        return found
+    unknown = {link.place: LinkTarget(link.target, link.target, unclear=hangs) for link in links}
+    return {**unknown, **found}
 
 
 def _link_target(row: object) -> LinkTarget:
     match row:
-        case [written, real, bool(there), size, bool(watched)]:
+        case [written, real, bool(there), size, bool(watched), why]:
             found = integer(size, least=-1)
-            return LinkTarget(link_target(written), _place(real), there, found if found >= 0 else None, watched)
+            known = found if found >= 0 else None
+            unclear = words(why, _LONGEST_WHY)
+            return LinkTarget(link_target(written), _place(real), there, known, watched, unclear)
         case _:
             raise BrokenAnswer("a link of another shape")
 

@@ -12,6 +12,7 @@ from harvestd.convention.snapshot import Tree
 from harvestd.remote.sftp.session import VANISHED, SftpSession, mode_of
 
 _LONGEST = 4096
+_NOT_ADDED_UP = "its size can't be told by SFTP alone; with Python 3 there it can"
 
 
 async def real_path(session: SftpSession, place: bytes) -> bytes:
@@ -77,5 +78,6 @@ async def _resolved(session: SftpSession, link: SymbolicLink, trees: Mapping[Tre
         return LinkTarget(decoded(written), decoded(real), there=False, watched=watched)
     except asyncssh.SFTPError:
         return LinkTarget(decoded(written), decoded(real), watched=watched)
-    size = attributes.size if mode_of(attributes) == stat.S_IFREG else None
-    return LinkTarget(decoded(written), decoded(real), size=size, watched=watched)
+    if mode_of(attributes) != stat.S_IFREG:
+        return LinkTarget(decoded(written), decoded(real), watched=watched, unclear="" if watched else _NOT_ADDED_UP)
+    return LinkTarget(decoded(written), decoded(real), size=attributes.size, watched=watched)

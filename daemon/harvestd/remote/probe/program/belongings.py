@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 NEAR_SHARE = 0.35
 FAR_SHARE = 0.1
 GIT_SHARE = 0.35
-WALK_ENTRIES = 500000
+# What ends with the time reached says which key gives more of it.
+LIMITED = ", see limits.inspect_time"
+WALK_ENTRIES = 500000  # that are kept: directories to look through, and files that changed
 NEWEST = 20
 CHECKOUT_DEPTH = 4
-CHECKOUTS = 50
+CHECKOUTS = 50  # that are told; beyond it none is
 ELSEWHERE = ("/tmp", "/var/tmp", "/workspace", "/data", "/scratch", "/mnt")  # noqa: S108  (looked at, never written)
 
 LITTER_FOLDERS = frozenset(
@@ -107,10 +109,12 @@ class Belongings:
             other = s.st_dev != self.device or (s.st_dev, s.st_ino) in walk.skip
             if not other and name not in LITTER_FOLDERS:
                 self.below.append(name)
+                walk.left -= 1
         elif stat.S_ISREG(s.st_mode) and self.owner in (None, s.st_uid):
             changed = max(s.st_mtime_ns, s.st_ctime_ns)
             if changed >= walk.since_ns and name not in LITTER_FILES and not name.endswith(LITTER_ENDS):
                 self.files.append((changed, s.st_size, name))
+                walk.left -= 1
 
     def sort(self, name: bytes) -> None:
         """Leave out what can only be told once all is seen, and by what the directory is called."""
@@ -154,7 +158,7 @@ class Walk:
             while waiting:
                 path, depth, checkout = waiting.popleft()
                 full = place.rstrip(b"/") + (b"/" + path if path else b"")
-                if not self.left or time.monotonic() > self.until:
+                if self.left <= 0 or time.monotonic() > self.until:
                     self.stop(full)
                     self.searched = self.searched and depth > CHECKOUT_DEPTH
                     return
@@ -193,10 +197,9 @@ class Walk:
             # By its handle, and not as a list: a directory may hold millions.
             with os.scandir(b"/proc/self/fd/%d" % handle) as entries:
                 for entry in entries:
-                    if not self.left or time.monotonic() > self.until:
+                    if self.left <= 0 or time.monotonic() > self.until:
                         self.stop(place)
                         break
-                    self.left -= 1
                     here.look(handle, entry.name, self)
         finally:
             os.close(handle)
@@ -209,7 +212,9 @@ class Walk:
 
     def stop(self, place: bytes) -> None:
         """Note that a bound was reached before `place` was looked through."""
-        why = f"was not reached within {self.seconds:g} s" if self.left else f"lies behind {WALK_ENTRIES} entries"
+        why = f"was not reached within {self.seconds:g} s" + LIMITED
+        if self.left <= 0:
+            why = f"lies behind {WALK_ENTRIES} directories and files that changed lately"
         self.miss(place, why)
         self.ended = False
 

@@ -18,7 +18,7 @@ import stat
 import time
 from contextlib import suppress
 
-from harvestd.remote.probe.program.belongings import CHECKOUTS, LONGEST_SHOWN, Walk
+from harvestd.remote.probe.program.belongings import CHECKOUTS, LIMITED, LONGEST_SHOWN, Walk
 from harvestd.remote.probe.program.places import FILE_FLAGS, FOLDER_FLAGS, SECOND, descend, to_text
 
 TYPE_CHECKING = False
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-GIT_SECONDS = 60.0
 END_SECONDS = 1.0
 GIT_BYTES = 256 * 1024 * 1024  # read as a stream, never kept
 LONGEST_RECORD = 16 * 1024
@@ -62,8 +61,12 @@ INDEX_STAT = re.compile(
 )
 
 
+TOO_MUCH = "holds more than is looked at"
+UNREADABLE = "git answers in a form that is not known"
+
+
 class CantSay(Exception):
-    """git did not answer: it hangs, or says too much."""
+    """git did not answer: it hangs, or says too much. The text says what is the matter with the checkout."""
 
 
 class NoCheckout(Exception):
@@ -76,6 +79,7 @@ class Git:
     def __init__(self, program: str, seconds: float) -> None:
         self.program = program
         self.until = time.monotonic() + seconds
+        self.late = f"git was not done with it within {seconds:g} s{LIMITED}"
         mine = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
         self.environment = dict(mine, **GIT_ENVIRONMENT)
         self.checks_owners: bool | None = None
@@ -98,14 +102,14 @@ class Git:
                     env=dict(self.environment, GIT_CEILING_DIRECTORIES=above),
                     start_new_session=True,
                 )
-            except OSError:
-                raise CantSay from None
+            except OSError as e:
+                raise CantSay(f"git does not start: {e.strerror}") from None
         try:
             yield from self.said_by(running.stdout.fileno())  # type: ignore[union-attr]
-            if running.wait(timeout=GIT_SECONDS):
+            if running.wait(timeout=max(END_SECONDS, self.until - time.monotonic())):
                 raise NoCheckout
         except subprocess.TimeoutExpired:
-            raise CantSay from None
+            raise CantSay(self.late) from None
         finally:
             if running.poll() is None:
                 os.killpg(running.pid, signal.SIGKILL)
@@ -116,12 +120,13 @@ class Git:
 
     def said_by(self, handle: int) -> "Iterator[bytes]":
         """Read to the end, within bounds."""
-        until = min(self.until, time.monotonic() + GIT_SECONDS)
         size = 0
         while True:
-            ready, _, _ = select.select([handle], [], [], max(0.0, until - time.monotonic()))
-            if not ready or size > GIT_BYTES:
-                raise CantSay
+            ready, _, _ = select.select([handle], [], [], max(0.0, self.until - time.monotonic()))
+            if not ready:
+                raise CantSay(self.late)
+            if size > GIT_BYTES:
+                raise CantSay(TOO_MUCH)
             part = os.read(handle, 65536)
             if not part:
                 return
@@ -135,7 +140,7 @@ class Git:
             whole = (rest + piece).split(b"\0")
             rest = whole.pop()
             if len(rest) > LONGEST_RECORD:
-                raise CantSay
+                raise CantSay(TOO_MUCH)
             yield from whole
         if rest:
             yield rest
@@ -144,7 +149,7 @@ class Git:
         """Return a short answer of git."""
         said = b"".join(self.records(place, *words))
         if len(said) > LONGEST_RECORD:
-            raise CantSay
+            raise CantSay(TOO_MUCH)
         return said[:-1] if said.endswith(b"\n") else said
 
     def trusts(self, place: bytes) -> bool:
@@ -195,7 +200,7 @@ class Git:
         for path in self.records(place, "diff-index", "-z", *plain, "HEAD"):
             found.add(path)
             if len(found) > MOST_TRACKED:
-                raise CantSay
+                raise CantSay(TOO_MUCH)
         return found
 
     def head_of_module(self, place: bytes) -> "bytes | None":
@@ -235,18 +240,18 @@ class Tracked:
                 else:
                     found = INDEX_STAT.match(record)
                     if found is None:
-                        raise CantSay
+                        raise CantSay(UNREADABLE)
                     self.entry(head, [int(each) for each in found.groups()[:-1]], int(found.group(7), 16), written)
                     rest = record[found.end() :]
                 start = INDEX_HEAD.match(rest)
                 if start is None and rest:
-                    raise CantSay
+                    raise CantSay(UNREADABLE)
                 head = None if start is None else start.groups()
         finally:
             if self.folder[1] >= 0:
                 os.close(self.folder[1])
         if head is not None:
-            raise CantSay
+            raise CantSay(UNREADABLE)
 
     def entry(self, head: "tuple[bytes, ...]", noted: "list[int]", flags: int, written: int) -> None:
         """Take in one entry: mode, object, stage and path; what git noted of the file; when the index was written."""
@@ -254,7 +259,7 @@ class Tracked:
         self.known.add(path)
         self.bytes += len(path)
         if len(self.known) > MOST_TRACKED or self.bytes > TRACKED_BYTES:
-            raise CantSay
+            raise CantSay(TOO_MUCH)
         if stage != b"0":
             self.changed.add(path)
             return
@@ -330,7 +335,7 @@ class Tracked:
                     if not data:
                         break
                     if time.monotonic() > self.git.until:
-                        raise CantSay
+                        raise CantSay(self.git.late)
                     left -= len(data)
                     digest.update(data)
             finally:
@@ -386,8 +391,8 @@ def checkouts(walk: Walk, seconds: float) -> "tuple[list[list[Any]] | None, str]
         except NoCheckout:
             # What git can't read may hold anything; what only bears the name of a repository counts as files.
             changed, unpushed = int(looks_whole(place)), 0
-        except CantSay:
-            return None, "git gave no answer in time, or too much, on " + to_text(place)[:LONGEST_SHOWN]
+        except CantSay as e:
+            return None, f"{to_text(place)[:LONGEST_SHOWN]}: {e}"
         if changed or unpushed:
             told.append([to_text(place), changed, unpushed])
     return told, ""

@@ -6,10 +6,11 @@ import os
 import threading
 import time
 
-from harvestd.remote.probe.program.belongings import GIT_SHARE, outside, walked
+from harvestd.remote.probe.program.belongings import GIT_SHARE, LIMITED, outside, walked
 from harvestd.remote.probe.program.carriers import SAMPLE_SECONDS, at_work, carriers_now
 from harvestd.remote.probe.program.checkouts import checkouts
 from harvestd.remote.probe.program.facts import gpu_processes, nothing
+from harvestd.remote.probe.program.links import wait_for
 from harvestd.remote.probe.program.places import Refused, root_handle, to_raw
 from harvestd.remote.probe.program.sessions import gpu_users, log_ins, processes_now
 from harvestd.remote.probe.program.wire import Output
@@ -18,7 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-WAIT_SECONDS = 1.0
+# Of the time that is given for all of a verdict's question, beside those of `belongings`.
+GPU_SHARE = 0.15
 MACHINE_ID = "/etc/machine-id"
 MACHINE_ID_CHARACTERS = 64
 
@@ -44,18 +46,22 @@ def device_of(root: str) -> "int | None":
         os.close(handle)
 
 
-def company(kept: "dict[tuple[int, int], float]", roots: "list[str]") -> "dict[str, Any]":
-    """Say who works here: programs on the GPUs, people, and programs that carry files."""
+def company(kept: "dict[tuple[int, int], float]", roots: "list[str]", seconds: float) -> "dict[str, Any]":
+    """Say who works here: programs on the GPUs, people, and programs that carry files.
+
+    `seconds` are those for all of a verdict's question.
+    """
     began = time.monotonic()
     processes = processes_now()
     carriers = carriers_now(processes)
-    on_gpus = gpu_processes(nothing)
+    on_gpus, why = gpu_processes(nothing, GPU_SHARE * seconds)
     if carriers:
         time.sleep(max(0.0, began + SAMPLE_SECONDS - time.monotonic()))
     places = [os.path.realpath(to_raw(root)) for root in roots]
     return dict(
         at_work(carriers, places, kept),
         processes=None if on_gpus is None else max(on_gpus, gpu_users(processes)),
+        gpus_unclear=why,
         log_ins=log_ins(processes),
     )
 
@@ -66,7 +72,7 @@ def circumstances(request: "dict[str, Any]", kept: "dict[tuple[int, int], float]
     Where `lately` is 0 nothing is looked at beside the machine and its company: no file changed within no time.
     """
     told = dict(
-        company(kept, request["roots"]),
+        company(kept, request["roots"], request["seconds"]),
         machine=machine_id(),
         host=os.uname().nodename,
         devices=[device_of(root) for root in request["roots"]],
@@ -94,13 +100,6 @@ def circumstances_within(
     if not looking:
         looking.append(threading.Thread(target=lambda: told.append(circumstances(request, kept)), daemon=True))
         looking[0].start()
-        until = time.monotonic() + request["seconds"]
-        while looking[0].is_alive() and time.monotonic() < until:
-            looking[0].join(min(WAIT_SECONDS, max(0.0, until - time.monotonic())))
-            output.progress()
+        wait_for(looking[0], request["seconds"], output)
     unknown = {"machine": machine_id(), "host": os.uname().nodename, "devices": [None for _ in request["roots"]]}
-    return (
-        told[0]
-        if told
-        else dict(unknown, unclear=f"it took longer than {request['seconds']:g} s, see limits.inspect_time")
-    )
+    return told[0] if told else dict(unknown, unclear=f"it took longer than {request['seconds']:g} s" + LIMITED)

@@ -22,6 +22,7 @@ WAITED_SECONDS = 1.0
 NVIDIA_GPUS = "/proc/driver/nvidia/gpus"
 MOST_LINES = 64
 MOST_BYTES = 4096
+LONGEST_SAID = 300
 # /dev/nvidia* and AMD's: what runs there nobody but their own tools can tell.
 GPU_DEVICES = ("/dev/nvidia0", "/dev/nvidiactl", "/proc/driver/nvidia", "/dev/kfd")
 PYTHON = ".".join(str(part) for part in sys.version_info[:3])
@@ -39,7 +40,7 @@ def nvidia_smi() -> str:
 def gpu_names(waiting: "Callable[[], None]") -> "list[str]":
     """Return one name for each GPU, by nvidia-smi or, where that fails or hangs, by the driver's notes in /proc."""
     program = nvidia_smi()
-    lines = lines_from(program, "--query-gpu=name", waiting) if program else []
+    lines = lines_from(program, "--query-gpu=name", waiting, NVIDIA_SECONDS)[0] if program else []
     return names_by_driver() if lines is None else lines
 
 
@@ -56,42 +57,48 @@ def names_by_driver() -> "list[str]":
     return names
 
 
-def gpu_processes(waiting: "Callable[[], None]") -> "int | None":
-    """Count the processes on all GPUs; 0 where there are none, None where nvidia-smi does not say, or is missing."""
+def gpu_processes(waiting: "Callable[[], None]", seconds: float = NVIDIA_SECONDS) -> "tuple[int | None, str]":
+    """Count the processes on all GPUs, 0 where there are none; None and why, where nvidia-smi does not say."""
     program = nvidia_smi()
-    if not program and any(map(os.path.exists, GPU_DEVICES)):
-        return None
-    lines = lines_from(program, "--query-compute-apps=pid", waiting) if program else []
-    return None if lines is None or not all(line.isdigit() for line in lines) else len(lines)
+    if not program:
+        return (None, "there is no nvidia-smi to ask") if any(map(os.path.exists, GPU_DEVICES)) else (0, "")
+    lines, why = lines_from(program, "--query-compute-apps=pid", waiting, seconds)
+    if lines is None or not all(line.isdigit() for line in lines):
+        return None, why or "nvidia-smi says " + "; ".join(lines or [])[:LONGEST_SAID]
+    return len(lines), ""
 
 
-def lines_from(program: str, question: str, waiting: "Callable[[], None]") -> "list[str] | None":
-    """Ask nvidia-smi, calling `waiting` meanwhile; None where it hangs or fails."""
+def lines_from(
+    program: str, question: str, waiting: "Callable[[], None]", seconds: float
+) -> "tuple[list[str] | None, str]":
+    """Ask nvidia-smi for its lines, calling `waiting` meanwhile; None and why, where it hangs or fails."""
     import subprocess  # noqa: PLC0415  (dear, and most of its time for nothing where there is no such program)
 
     command = [program, question, "--format=csv,noheader"]
     try:
-        with open(os.devnull, "r+b") as null:
-            running = subprocess.Popen(command, stdin=null, stdout=subprocess.PIPE, stderr=null)  # noqa: S603  (no shell, an absolute path)
-    except OSError:
-        return None
-    text = None
-    until = time.monotonic() + NVIDIA_SECONDS
-    while text is None and time.monotonic() < until:
+        with open(os.devnull, "rb") as null:
+            running = subprocess.Popen(command, stdin=null, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # noqa: S603  (no shell, an absolute path)
+    except OSError as e:
+        return None, f"nvidia-smi does not start: {e.strerror}"
+    said = None
+    until = time.monotonic() + seconds
+    while said is None and time.monotonic() < until:
         try:
-            text, _ = running.communicate(timeout=WAITED_SECONDS)
+            said = running.communicate(timeout=WAITED_SECONDS)
         except subprocess.TimeoutExpired:
             waiting()
-    if text is None:
+    if said is None:
         # Hardly waited for after that: a hanging driver keeps it alive past SIGKILL.
         running.kill()
         with suppress(subprocess.TimeoutExpired):
             running.wait(timeout=WAITED_SECONDS)
-        running.stdout.close()  # type: ignore[union-attr]
-        return None
+        for pipe in (running.stdout, running.stderr):
+            pipe.close()  # type: ignore[union-attr]
+        return None, f"nvidia-smi did not answer within {seconds:g} s, see limits.inspect_time"
     if running.returncode:
-        return None
-    return [line.strip() for line in to_text(text).splitlines() if line.strip()][:MOST_LINES]
+        words = " ".join(to_text(b"\n".join(said)).split())[:LONGEST_SAID]
+        return None, f"nvidia-smi ended with status {running.returncode}: {words}"
+    return [line.strip() for line in to_text(said[0]).splitlines() if line.strip()][:MOST_LINES], ""
 
 
 def nothing() -> None:
@@ -116,9 +123,9 @@ class Facts:
         if asked == "circumstances":
             facts = globals()["circumstances_within"](request, self.looking, self.kept, self.output)
         elif asked == "links":
-            facts = globals()["links_within"](request, self.resolving)
+            facts = globals()["links_within"](request, self.resolving, self.output)
         elif asked == "processes":
-            facts = {"processes": gpu_processes(self.output.progress)}
+            facts = {"processes": gpu_processes(self.output.progress)[0]}
         else:
             facts = self.machine(request["roots"][:1])
         self.output.json(b"F", dict(facts, id=request["id"]))

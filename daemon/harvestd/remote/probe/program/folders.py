@@ -193,36 +193,43 @@ def is_same_but_inode(before: "bytes | None", after: bytes) -> bool:
     return old[1:3] == new[1:3] and old[4] != new[4]
 
 
+class TooMuch(Exception):
+    """A directory holds more than is added up, or that takes too long."""
+
+
+class Total:
+    """Adds up the bytes of all files below directories, within bounds."""
+
+    def __init__(self, seconds: float, most: int) -> None:
+        self.until = time.monotonic() + seconds
+        self.left = most
+        self.bytes = 0
+
+    def add(self, handle: int, name: str, depth: int = 0) -> None:
+        """Add the files below a directory. Raise `TooMuch`, OSError."""
+        here = os.open(name, FOLDER_FLAGS, dir_fd=handle)
+        try:
+            for below in os.listdir(here):
+                self.left -= 1
+                if self.left < 0 or depth > DEEPEST or time.monotonic() > self.until:
+                    raise TooMuch
+                s = os.stat(below, dir_fd=here, follow_symlinks=False)
+                if stat.S_ISREG(s.st_mode):
+                    self.bytes += s.st_size
+                elif stat.S_ISDIR(s.st_mode):
+                    self.add(here, below, depth + 1)
+        finally:
+            os.close(here)
+
+
 def total_of(handle: int, name: str) -> int:
     """Give the bytes of all files below a directory that is not listed, -1 where that would take long."""
-    total = 0
-    seen = 0
-    until = time.monotonic() + PRUNED_SECONDS
+    total = Total(PRUNED_SECONDS, PRUNED_COUNT)
     try:
-        handles = [os.open(name, FOLDER_FLAGS, dir_fd=handle)]
-    except OSError:
+        total.add(handle, name)
+    except (OSError, TooMuch):
         return -1
-    try:
-        while handles:
-            here = handles.pop()
-            try:
-                for below in os.listdir(here):
-                    seen += 1
-                    if seen > PRUNED_COUNT or len(handles) > DEEPEST or time.monotonic() > until:
-                        return -1
-                    s = os.stat(below, dir_fd=here, follow_symlinks=False)
-                    if stat.S_ISREG(s.st_mode):
-                        total += s.st_size
-                    elif stat.S_ISDIR(s.st_mode):
-                        handles.append(os.open(below, FOLDER_FLAGS, dir_fd=here))
-            finally:
-                os.close(here)
-    except OSError:
-        return -1
-    finally:
-        for left in handles:
-            os.close(left)
-    return total
+    return total.bytes
 
 
 def joined(path: str, name: str) -> str:

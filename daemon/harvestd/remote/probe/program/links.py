@@ -7,21 +7,28 @@ import stat
 import threading
 import time
 
-from harvestd.remote.probe.program.folders import total_of
+from harvestd.remote.probe.program.folders import TooMuch, Total
 from harvestd.remote.probe.program.places import FOLDER_FLAGS, to_raw, to_text, tree_place
+from harvestd.remote.probe.program.wire import Output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-LINK_SECONDS = 15.0
-# Beyond it: then something hangs that no deadline reaches.
-ALL_LINK_SECONDS = 30.0
+# Of the time that is given for all of a verdict's questions.
+LINK_SHARE = 0.25
+# More of it, for one of which nothing comes: then something hangs that no deadline reaches.
+HANGING_SHARE = 0.1
+JOIN_SECONDS = 1.0
 LONGEST_TARGET = 1024
+MOST_LINKED = 2000000
 
 
-def link_target(place: bytes, trees: "list[bytes]", until: float) -> "list[Any] | None":
-    """Return what a link says, where it leads, whether anything is there, its bytes, and whether a tree holds it."""
+def link_target(place: bytes, trees: "list[bytes]", total: Total, late: str) -> "list[Any] | None":
+    """Return what a link says, where it leads, whether anything is there, its bytes, and whether a tree holds it.
+
+    Last comes why its bytes are unknown: `late` where the time was too short.
+    """
     try:
         written = os.readlink(place)
         real = os.path.realpath(place)
@@ -33,43 +40,72 @@ def link_target(place: bytes, trees: "list[bytes]", until: float) -> "list[Any] 
     try:
         s = os.lstat(real)
     except OSError:
-        return [to_text(written), to_text(real), False, -1, watched]
-    size = -1
+        return [to_text(written), to_text(real), False, -1, watched, ""]
+    size, why = -1, ""
     if stat.S_ISREG(s.st_mode):
         size = s.st_size
-    elif stat.S_ISDIR(s.st_mode) and not watched and time.monotonic() < until:
-        size = total_below(real)
-    return [to_text(written), to_text(real), True, size, watched]
+    elif stat.S_ISDIR(s.st_mode) and not watched:
+        size, why = total_below(real, total, late)
+    return [to_text(written), to_text(real), True, size, watched, why]
 
 
-def total_below(place: bytes) -> int:
-    """Return the bytes of all files below a directory, -1 where that would take long or can't be told."""
+def total_below(place: bytes, total: Total, late: str) -> "tuple[int, str]":
+    """Return the bytes of all files below a directory; -1 and why, where that can't be told."""
+    before = total.bytes
     try:
         above = os.open(os.path.dirname(place), FOLDER_FLAGS)
-    except OSError:
-        return -1
-    try:
-        return total_of(above, os.fsdecode(os.path.basename(place) or b"."))
-    finally:
-        os.close(above)
+        try:
+            total.add(above, os.fsdecode(os.path.basename(place) or b"."))
+        finally:
+            os.close(above)
+    except TooMuch:
+        return -1, late if total.left >= 0 else f"more than {MOST_LINKED} files"
+    except OSError as e:
+        return -1, e.strerror or ""
+    return total.bytes - before, ""
 
 
-def links_within(request: "dict[str, Any]", resolving: "list[threading.Thread]") -> "dict[str, Any]":
-    """Resolve the links that were asked for, in a thread of its own; where a file system holds that one, none is told.
+class Resolving(threading.Thread):
+    """Resolves links; what it has found until now can be read at any time."""
+
+    def __init__(self, request: "dict[str, Any]") -> None:
+        threading.Thread.__init__(self, daemon=True)
+        self.request = request
+        self.seconds = LINK_SHARE * request["seconds"]
+        self.told: dict[tuple[int, str], list[Any] | None] = {}
+        self.at = ""
+
+    def run(self) -> None:
+        """Resolve them one after the other."""
+        total = Total(self.seconds, MOST_LINKED)
+        late = f"not added up within {self.seconds:g} s, see limits.inspect_time"
+        trees = [tree_place(root, name) for root, name in self.request["trees"]]
+        for tree, path in self.request["links"]:
+            self.at = path
+            self.told[tree, path] = link_target(os.path.join(trees[tree], to_raw(path)), trees, total, late)
+
+
+def wait_for(thread: threading.Thread, seconds: float, output: Output) -> None:
+    """Wait for the end of a thread, for `seconds` at most, and show meanwhile that the work goes on."""
+    until = time.monotonic() + seconds
+    while thread.is_alive() and time.monotonic() < until:
+        thread.join(min(JOIN_SECONDS, max(0.0, until - time.monotonic())))
+        output.progress()
+
+
+def links_within(request: "dict[str, Any]", resolving: "list[Resolving]", output: Output) -> "dict[str, Any]":
+    """Resolve the links that were asked for, in a thread of its own; where a file system holds that one, tell so.
 
     `resolving` keeps it: while it hangs no other is started, and no other question waits for it.
     """
-    told: list[list[Any]] = []
-
-    def resolve() -> None:
-        until = time.monotonic() + LINK_SECONDS
-        trees = [tree_place(root, name) for root, name in request["trees"]]
-        links = [(trees[tree], to_raw(path)) for tree, path in request["links"]]
-        told.append([link_target(os.path.join(above, path), trees, until) for above, path in links])
-
     resolving[:] = [thread for thread in resolving if thread.is_alive()]
     if not resolving:
-        resolving.append(threading.Thread(target=resolve, daemon=True))
+        resolving.append(Resolving(request))
         resolving[0].start()
-        resolving[0].join(ALL_LINK_SECONDS)
-    return {"links": told[0] if told else [None for _ in request["links"]]}
+        wait_for(resolving[0], (LINK_SHARE + HANGING_SHARE) * request["seconds"], output)
+    thread = resolving[0]
+    hangs = ""
+    if thread.is_alive():
+        hangs = f"not looked up: what {thread.at} leads to does not answer within {thread.seconds:g} s"
+        hangs += ", see limits.inspect_time"
+    return {"links": [thread.told.get((tree, path)) for tree, path in request["links"]], "hangs": hangs}
