@@ -27,6 +27,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 RUN = RunSpec(total_steps=12, adapter_bytes=1024)
 SCRIPTS = Path(__file__).parents[1] / "support" / "analysis"
 DRAWN = {"pictures": True}
+SCRIPTS_AND_PICTURES = ("shade.py", "shared.py", "troubled.py", "shade.png", "troubled.png")
 NOTE = b"# Mine\r\n\xff"
 
 
@@ -80,7 +81,7 @@ async def test_a_pass_leaves_a_report(workstation: Workstation, writer: RunWrite
     assert "python analysis/shade.py" in readme
     assert "analysis/shared.py" not in readme
     before = identities(home)
-    assert before.keys() == {"README.md", "shade.py", "shared.py", "troubled.py", "shade.png", "troubled.png"}
+    assert before.keys() == {"README.md", "configured.json", *SCRIPTS_AND_PICTURES}
     await workstation.once(report=DRAWN)
     assert identities(home) == before
     assert workstation.findings() == []
@@ -89,7 +90,7 @@ async def test_a_pass_leaves_a_report(workstation: Workstation, writer: RunWrite
     await workstation.once(report=DRAWN)
     home = home_of(workstation)
     after = identities(home)
-    assert {name for name in after if after[name] != before[name]} == {"README.md", "shade.png"}
+    assert {name for name in after if after[name] != before[name]} == {"README.md", "configured.json", "shade.png"}
     assert "finished at step 12" in (home / "README.md").read_text()
     assert workstation.findings() == []
 
@@ -128,6 +129,45 @@ async def test_a_module_that_a_person_edited_makes_all_pictures_theirs(
     writer.log_until(8)
     await workstation.once(report=DRAWN)
     assert {name for name, each in identities(home).items() if each != before[name]} == {"README.md"}
+
+
+async def test_while_a_shared_module_is_edited_the_others_stay_with_it(
+    workstation: Workstation, writer: RunWriter
+) -> None:
+    """A module of today may have other names than those that an edited one of another version asks for."""
+    await workstation.once()
+    home = home_of(workstation)
+    with (home / "analysis" / "shared.py").open("ab") as file:
+        file.write(b"# mine\n")
+    older = copies.sealed(b"# of the version that the person edited\n")
+    (home / "analysis" / "shade.py").write_bytes(older)
+    writer.log_until(8)
+    await workstation.once()
+    assert (home / "analysis" / "shade.py").read_bytes() == older
+
+
+async def test_what_the_scripts_need_of_configurations_follows_them(
+    workstation: Workstation, writer: RunWriter
+) -> None:
+    """configured.json says what config.yaml and eval_config.yaml say, in any form, also after a change of them."""
+    config = writer.directory / "config.yaml"
+    kept = config.read_bytes().replace(b"total_steps: 12\n", b"<<: *plan\n")
+    config.write_bytes(b"plan: &plan {total_steps: 12}\n" + kept)
+    await workstation.once()
+    home = home_of(workstation)
+    place = home / "analysis" / "configured.json"
+    (told,) = json.loads(place.read_bytes())["evals"].values()
+    assert json.loads(place.read_bytes())["run"] == {"total_steps": 12, "gns_window": RUN.gns_window}
+    assert (told["temperature"], told["generations"]) == (0.7, 8)
+    (evals,) = (writer.directory.parents[1] / "eval_runs").glob("run_*/eval_config.yaml")
+    evals.write_bytes(evals.read_bytes() + b"temperature: ${hot}\nhot: 1.5\n")
+    await workstation.once()
+    (told,) = json.loads(place.read_bytes())["evals"].values()
+    assert told["temperature"] == pytest.approx(1.5)
+    place.unlink()
+    writer.log_until(8)
+    await workstation.once()
+    assert place.exists()
 
 
 async def test_an_older_copy_of_ours_is_replaced(workstation: Workstation, writer: RunWriter) -> None:

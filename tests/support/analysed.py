@@ -1,4 +1,4 @@
-"""Experiments as they lie at home, laid out by hand, with the analysis scripts in them: away from harvestd."""
+"""Experiments as they lie at home, laid out by hand, with the analysis scripts in them, which run without harvestd."""
 
 import json
 import os
@@ -7,16 +7,25 @@ import struct
 import subprocess
 import sys
 from collections.abc import Sequence
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from harvestd.convention.artifacts import Kind
+from harvestd.convention.naming import ExperimentName, Part
+from harvestd.convention.paths import LocalPath
+from harvestd.convention.records import ExperimentRecord, FileRecord
+from harvestd.convention.snapshot import Version
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec, Step
 from harvestd.demo.writers import BatchEvalWriter, RunWriter, base_evals, evals_of_run
-from harvestd.report import copies
+from harvestd.report import configured, copies
+from harvestd.report.known import Known
+from harvestd.report.scripts.experiment import CONFIGURED
+from harvestd.store.root import DataRoot
 
 SCRIPTS = copies.scripts()
 """What is copied beside an experiment, by name."""
@@ -37,6 +46,9 @@ def require_matplotlib() -> None:
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
+
+
+KINDS = {"metrics.csv": Kind.METRICS, "run_meta.json": Kind.RUN_META, "train_log.jsonl": Kind.TRAIN_LOG}
 
 
 class Size(NamedTuple):
@@ -99,8 +111,32 @@ class Analysed:
         shutil.copytree(there, home, dirs_exist_ok=True)
         return home
 
+    def known(self) -> Known:
+        """Give what would be on record of the files that lie here."""
+        manifest = self.directory / "manifest.json"
+        files = json.loads(manifest.read_text())["files"] if manifest.exists() else []
+        remote = {str(each["path"]): str(each["remote_path"]) for each in files}
+        records = []
+        for path in sorted(each for each in self.directory.rglob("*") if each.is_file()):
+            rest = path.relative_to(self.directory).as_posix()
+            content = path.read_bytes()
+            target = LocalPath((self.directory.name, *rest.split("/")))
+            kind = KINDS.get(path.name, Kind.EVAL_CONFIG)
+            place = remote.get(rest, f"/box/{rest}")
+            version, size, digest = Version(1, 1), len(content), sha256(content).hexdigest()
+            records.append(FileRecord("fs-1", place, target, "gpu-a", "e1", kind, version, size, digest, 1.0, ""))
+        name = ExperimentName(*(Part("e", "") for _ in range(5)))
+        return Known(ExperimentRecord("e1", name, moved_to=self.directory.name), files=tuple(records))
+
+    def configure(self) -> None:
+        """Write configured.json as harvestd does."""
+        with DataRoot.open(self.directory.parent) as root:
+            said = configured.text(configured.Configurations().of(root, self.known()))
+        self.directory.joinpath(*CONFIGURED).write_bytes(said)
+
     def run(self, script: str, *arguments: str, isolated: bool = False) -> str:
         """Run a script that stands here, as `run_script` does."""
+        self.configure()
         return run_script(self.analysis / f"{script}.py", *arguments, isolated=isolated)
 
     def picture(self, script: str) -> Path:

@@ -1,53 +1,32 @@
 """README and pictures of one experiment say the same: one reader, from records and from files."""
 
 import json
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from harvestd.convention.artifacts import Kind
-from harvestd.convention.facts import parse_config
-from harvestd.convention.naming import ExperimentName, Part
-from harvestd.convention.paths import LocalPath
+from harvestd.convention.facts import InvalidFacts, parse_config, parse_eval_config, parse_training_info
 from harvestd.convention.progress import newest_step
-from harvestd.convention.records import ExperimentRecord, FileRecord
-from harvestd.convention.snapshot import Version
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
+from harvestd.report import copies
 from harvestd.report.eval_memory import Evals
 from harvestd.report.facts import Facts, gather
-from harvestd.report.known import Known
 from harvestd.report.readme import rendered
-from harvestd.report.scripts.evals import read_evals
-from harvestd.report.scripts.experiment import configured, log_of, read_experiment
+from harvestd.report.scripts.evals import Setting, read_evals
+from harvestd.report.scripts.experiment import log_of, read_experiment
 from harvestd.report.scripts.lines import lines_of
 from harvestd.store.root import DataRoot
 from support.analysed import Analysed
 
 RUN = RunSpec()
-KINDS = {"metrics.csv": Kind.METRICS, "run_meta.json": Kind.RUN_META, "train_log.jsonl": Kind.TRAIN_LOG}
-NAME = "e"
 
 
 def facts_of(experiment: Analysed) -> Facts:
     """Give what harvestd's README is made from, by records of the files that stand there."""
-    directory = experiment.directory
-    manifest = directory / "manifest.json"
-    files = json.loads(manifest.read_text())["files"] if manifest.exists() else []
-    remote = {str(each["path"]): str(each["remote_path"]) for each in files}
-    records = []
-    for path in sorted(each for each in directory.rglob("*") if each.is_file()):
-        rest = path.relative_to(directory).as_posix()
-        digest = sha256(path.read_bytes()).hexdigest()
-        target = LocalPath((directory.name, *rest.split("/")))
-        kind = KINDS.get(path.name, Kind.EVAL_CONFIG)
-        place = remote.get(rest, f"/box/{rest}")
-        records.append(FileRecord("fs-1", place, target, "gpu-a", "e1", kind, Version(1, 1), 1, digest, 1.0, ""))
-    name = ExperimentName(*(Part(NAME, "") for _ in range(5)))
-    known = Known(ExperimentRecord("e1", name, moved_to=directory.name), files=tuple(records))
-    with DataRoot.open(directory.parent) as root:
-        return gather(root, known, (), Evals())
+    experiment.configure()
+    with DataRoot.open(experiment.directory.parent) as root:
+        return gather(root, experiment.known(), (), Evals())
 
 
 @pytest.fixture
@@ -127,25 +106,123 @@ def test_planner_and_pictures_find_the_same_step(line: bytes) -> None:
     assert newest_step((line,)) == log_of((line,)).last_step
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "total_steps: 64\n",
-        "total_steps: 30\ntotal_steps: 64\n",
-        "n: &n 64\ntotal_steps: *n\n",
-        "total_steps: &n 64\nsave_every: *n\n",
-        "total_steps: ${trainer.max_steps}\ntrainer:\n  max_steps: 64\n",
-        "total_steps: ${trainer.max_steps}\ntrainer: {max_steps: 64}\n",
-        "total_steps: ${n}\nn: ${m}\nm: 64\n",
-        "total_steps: ${total_steps}\n",
-        "total_steps: ${oc.env:STEPS}\n",
-        "total_steps: *nowhere\n",
-        "total_steps: ${a}\na: ${b}\nb: ${a}\n",
-        "'total_steps': 64 # of them\n",
-        "other: 1\n",
-    ],
+VALUES = (
+    b"64",
+    b"64.0",
+    b"6.4e+1",
+    b"1e-4",
+    b"0.7",
+    b".5",
+    b"'64' # of them",
+    b'"0.7"',
+    b"&n 64",
+    b"*anchored",
+    b"*nowhere",
+    b"${a.b.c}",
+    b"${a.list[1]}",
+    b"${.top}",
+    b"${self}",
+    b"${oc.env:STEPS}",
+    b"x${top}",
+    b"\n  64",
+    b"!!int 64",
+    b"!!float 64",
+    b"[64]",
+    b"{n: 64}",
+    b"1_000",
+    b"0x40",
+    b"1:30",
+    b"null",
+    b"~",
+    b"",
+    b"yes",
+    b"true",
+    b".nan",
+    b"-.inf",
+    b"1e999",
+    b"-1",
+    b"2025-08-20",
+    b"|\n  64",
+    b"\t64",
+    b"\xe9",
+    "é".encode(),
+    b'"\\ud800"',
+    b"64 " + b"# " + b"x" * 70_000,
+    b"[\n",
+    b"9" * 400,
 )
-def test_planner_and_pictures_read_a_configuration_alike(text: str) -> None:
-    """Aliases and placeholders too, though the scripts have no YAML library."""
-    said = configured(text, "total_steps")
-    assert parse_config(text.encode()).total_steps == (int(said) if said else None)
+AROUND = (
+    b"top: 64\nmark: &anchored 64\na: {b: {c: 64}, list: [1, 64]}\nself: ${self}\n%s\n",
+    b"%s\nother: 1\ntop: 3\n",
+    b"\xef\xbb\xbf%s\r\ntop: 64\r\n",
+    b"# a comment\n---\n%s\n...\n",
+    b"%s\n---\nsecond: 1\n",
+)
+SETTINGS = ("temperature", "top_p", "num_return_sequences", "subset_frac", "eval_dataset")
+
+
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("said", VALUES)
+def test_planner_readme_and_pictures_read_a_configuration_alike(tmp_path: Path, around: bytes, said: bytes) -> None:
+    """Whatever form a value has: one reader reads it, and the scripts find what that found."""
+    experiment = Analysed(tmp_path)
+    run = around % b"\n".join((b"total_steps: 3", b"total_steps: " + said, b"gns_probe:\n  window_size: " + said))
+    config = experiment.directory / "training_run" / "config.yaml"
+    config.parent.mkdir()
+    config.write_bytes(run)
+    evals = experiment.directory / "eval_results" / "on_gpu-b" / RUN.name
+    leaf = evals / "results" / "step_final"
+    leaf.mkdir(parents=True)
+    (leaf / "metrics.csv").write_text("pass@1\n1\n")
+    told = around % b"\n".join(name.encode() + b": " + said for name in SETTINGS)
+    (evals / "eval_config.yaml").write_bytes(told)
+    readme = facts_of(experiment)
+    drawn = read_experiment(experiment.directory)
+    assert drawn.configured == json.loads(json.dumps(readme.configured))
+    (found,) = read_evals(drawn)
+    assert readme.evals.evals == (found,)
+    assert drawn.last_step == found.at == total_steps(run)
+    assert found.setting == setting(told)
+
+
+def total_steps(config: bytes) -> int | None:
+    """Give what the planner takes from a run's configuration."""
+    try:
+        return parse_config(config).total_steps
+    except InvalidFacts:
+        return None
+
+
+def setting(config: bytes) -> Setting:
+    """Give what the planner's reader takes from an eval's configuration."""
+    try:
+        said = parse_eval_config(config)
+    except InvalidFacts:
+        return Setting(None, None, None, None, None)
+    return Setting(said.dataset, said.temperature, said.top_p, said.generations, said.subset)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b'{"step": 64}', b'{"step": 64.0}', b'{"step": "64"}', b'{"step": 64', b'\xef\xbb\xbf{"step": 64}', b"[64]",
+     b'{"step": 64, "x": "\xe9"}', b'{"step": 3, "step": 64}', b'{"step": 64, "x": "' + b"x" * 70_000 + b'"}',
+     '{"step": 64}'.encode("utf-16"), b'{"step": 64, "loss": NaN}', b""],
+)  # fmt: skip
+def test_planner_readme_and_pictures_read_the_final_step_alike(tmp_path: Path, content: bytes) -> None:
+    """What step_final's training_info.json says is the planner's answer everywhere."""
+    experiment = Analysed(tmp_path)
+    info = experiment.directory.joinpath("training_run", "training_state", "step_final", "training_info.json")
+    info.parent.mkdir(parents=True)
+    info.write_bytes(content)
+    facts_of(experiment)
+    try:
+        planned = parse_training_info(content).step
+    except InvalidFacts:
+        planned = None
+    assert read_experiment(experiment.directory).last_step == planned
+
+
+def test_the_scripts_have_no_reader_of_yaml() -> None:
+    """They name no YAML file: what they need of one is in configured.json."""
+    scripts = copies.scripts().items()
+    assert [name for name, content in scripts if b".yaml" in content or b"import yaml" in content] == []

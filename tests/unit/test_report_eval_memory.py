@@ -57,7 +57,7 @@ def put(data: Path, files: Sequence[tuple[Source, bytes, str]]) -> None:
 def figures(evals: Evals, data: Path, files: Sequence[tuple[Source, bytes, str]]) -> Eval | None:
     """Give what the one eval came to."""
     with DataRoot.open(data) as root:
-        found = evals.of(root, recorded(files), None).evals
+        found = evals.of(root, recorded(files), {}, None).evals
     return found[0] if found else None
 
 
@@ -121,3 +121,12 @@ def test_a_long_one_does_not_hold_up_its_publication(tmp_path: Path) -> None:
     assert found.n == 40_000
     tmp_path.joinpath(*files[0][0].path).unlink()
     assert figures(evals, tmp_path, files) == found
+
+
+def test_what_could_not_be_read_is_read_again(tmp_path: Path) -> None:
+    """An eval that a README had to leave out once, since its file could not be read, is in the next one."""
+    files = came(metrics_csv=METRICS, run_meta_json=META)
+    evals = Evals()
+    assert figures(evals, tmp_path, files) is None
+    put(tmp_path, files)
+    assert figures(evals, tmp_path, files) is not None

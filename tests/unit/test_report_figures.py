@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from harvestd.convention.log_rows import number, whole
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.report.scripts.evals import Eval, Setting, read_evals, read_means
-from harvestd.report.scripts.experiment import Series, configured, number, plain, read_experiment, read_log, whole
+from harvestd.report.scripts.experiment import Series, plain, read_experiment, read_log
 from harvestd.report.scripts.lines import lines_of
 from support.analysed import Analysed
 
@@ -26,6 +27,7 @@ def written(tmp_path: Path, *lines: str) -> Path:
 
 def read(experiment: Analysed) -> list[Eval]:
     """Give the experiment's evals."""
+    experiment.configure()
     return read_evals(read_experiment(experiment.directory))
 
 
@@ -110,31 +112,6 @@ def test_older_probe_knows_no_window(tmp_path: Path) -> None:
     log = read_log(written(tmp_path, json.dumps(row), "")).undiluted(16)
     assert log.series("gns_B_simple") == Series([1], [7.0])
     assert log.series("gns_mu").steps == []
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "gns_probe:\n  enabled: true\n  window_size: 16\nx: 1\n",
-        "gns_probe: {enabled: true, window_size: 16, debug: false}\n",
-        "gns_probe:\n  # window_size: 4\n\n  'window_size':   16   # of steps\nother:\n  window_size: 5\n",
-        "window_size: 3\nentropy_probe:\n  window_size: 9\ngns_probe:\n  window_size: 2\ngns_probe:\n  window_size: 16",
-        "gns_probe: {\n  enabled: true,\n  window_size: 16\n}\n",
-        "gns_probe:\n  small_window_size: 5\n  window_size: 16\n  next_window_size: 6\n",
-    ],
-)
-def test_window_is_found_without_a_yaml_library(text: str) -> None:
-    """The window is that of the probe's own section, the last one if it stands twice, in a block or between braces."""
-    assert whole(configured(text, "window_size", "gns_probe")) == 16
-
-
-def test_demo_configuration_is_read() -> None:
-    """A real form of config.yaml, with a key twice and keys that are no identifiers, gives its steps and window."""
-    text = 'save_every: 25  # below\ntotal_steps: 64\nclip_+: 0.28\ncfg["kl_beta"]: 0.0\nsave_every: 10\n'
-    assert configured(text, "save_every") == "10"
-    assert configured(text, "total_steps") == "64"
-    assert configured(text, "clip_+") == "0.28"
-    assert configured(text, "absent") == ""
 
 
 def test_numbers_and_steps_are_told_from_words() -> None:
@@ -274,6 +251,7 @@ def test_final_of_a_run_that_went_on_stays_where_it_was(experiment: Analysed) ->
     experiment.train(RUN, 40, finished=True)
     with (experiment.directory / "training_run" / "logs" / "train_log.jsonl").open("a") as log:
         log.write('{"step": 50, "loss": 1}\n')
+    experiment.configure()
     assert read_experiment(experiment.directory).last_step == 40
 
 

@@ -38,7 +38,7 @@ def kept(experiment: Analysed, kind: str) -> None:
 
 def names(experiment: Analysed) -> set[str]:
     """Give what lies beside the scripts, apart from themselves."""
-    return {path.name for path in experiment.analysis.iterdir()} - SCRIPTS.keys()
+    return {path.name for path in experiment.analysis.iterdir()} - SCRIPTS.keys() - {"configured.json"}
 
 
 def test_pictures_of_a_whole_experiment(experiment: Analysed) -> None:
@@ -148,6 +148,7 @@ def test_isolated_python_draws_where_it_is_told(experiment: Analysed, tmp_path: 
     output.mkdir()
     elsewhere.train(RUN, 20)
     elsewhere.evaluate(EVAL, [10])
+    elsewhere.configure()
     arguments = (str(elsewhere.directory), "--output", str(output))
     assert "Wrote " in experiment.run(script, *arguments, isolated=True)
     assert [path.name for path in output.iterdir()] == [PICTURES[script]]

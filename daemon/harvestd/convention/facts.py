@@ -2,13 +2,13 @@
 
 All of it is untrusted input: sizes are capped, YAML aliases count as small values only (they can expand without bound),
 depth is limited, values of the wrong type count as absent, and so does a placeholder (`${model.path}`) that the same
-file does not resolve. No YAML value is constructed but texts, whole numbers and booleans:
+file does not resolve. No YAML value is constructed but texts, numbers and booleans:
 tags and timestamps run code that raises whatever it likes, and one odd date must not spoil the rest of a file.
 """
 
 from typing import Any
 
-from harvestd.convention.log_rows import step_of
+from harvestd.convention.log_rows import number, step_of, whole
 from harvestd.convention.placeholders import value_at
 from harvestd.convention.values import Immutable
 from harvestd.json_text import json_value
@@ -35,6 +35,14 @@ class ConfigFacts(Immutable):
     gns_probe: bool = False
 
 
+class RunSettings(Immutable):
+    """What the pictures of a training need of its run's config.yaml."""
+
+    total_steps: int | None = None
+    gns_window: int | None = None
+    """`gns_probe.window_size`: rows of the log whose window is not as long are diluted."""
+
+
 class TrainingInfo(Immutable):
     """What a checkpoint's training_info.json says."""
 
@@ -44,10 +52,16 @@ class TrainingInfo(Immutable):
 
 
 class EvalConfig(Immutable):
-    """What an eval_config.yaml says of the run it belongs to."""
+    """What an eval_config.yaml says of the run it belongs to, and of how was evaluated."""
 
     training_run: str | None = None
     dataset: str | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    generations: int | None = None
+    """`num_return_sequences`: answers a question."""
+    subset: float | None = None
+    """`subset_frac`: the fraction of the dataset's questions."""
 
 
 def _mapping_from_yaml(raw: bytes) -> dict[str, Any]:
@@ -96,6 +110,15 @@ def parse_config(raw: bytes) -> ConfigFacts:
     )
 
 
+def parse_run_settings(raw: bytes) -> RunSettings:
+    """Read a run's config.yaml; raises `InvalidFacts`."""
+    config = _mapping_from_yaml(raw)
+    return RunSettings(
+        total_steps=step_of(value_at(config, "total_steps")),
+        gns_window=step_of(value_at(config, "gns_probe", "window_size")),
+    )
+
+
 def parse_training_info(raw: bytes) -> TrainingInfo:
     """Read a checkpoint's training_info.json; raises `InvalidFacts`. That it parses is what completes a checkpoint.
 
@@ -114,7 +137,14 @@ def parse_training_info(raw: bytes) -> TrainingInfo:
 def parse_eval_config(raw: bytes) -> EvalConfig:
     """Read an eval's eval_config.yaml; raises `InvalidFacts`."""
     config = _mapping_from_yaml(raw)
-    return EvalConfig(_text(value_at(config, "training_run")), _text(value_at(config, "eval_dataset")))
+    return EvalConfig(
+        training_run=_text(value_at(config, "training_run")),
+        dataset=_text(value_at(config, "eval_dataset")),
+        temperature=number(value_at(config, "temperature")),
+        top_p=number(value_at(config, "top_p")),
+        generations=whole(value_at(config, "num_return_sequences")),
+        subset=number(value_at(config, "subset_frac")),
+    )
 
 
 def parse_adapter_config(raw: bytes) -> str | None:

@@ -1,6 +1,6 @@
-"""One line of train_log.jsonl, read: by planner, status and README here, and by the analysis scripts, which copy this.
+"""Lines of train_log.jsonl and numbers, read: by planner, status and README here, and by the analysis scripts.
 
-Needs nothing but Python 3.9. Torn lines and NaN tokens are normal in a log.
+The scripts copy this; it needs nothing but Python 3.9. Torn lines and NaN tokens are normal in a log.
 """
 
 from __future__ import annotations
@@ -33,3 +33,23 @@ def measured(said: object) -> float | None:
     if isinstance(said, bool) or not isinstance(said, (int, float)):
         return None
     return float(said) if abs(said) <= GREATEST and math.isfinite(said) else None
+
+
+def number(said: object) -> float | None:
+    """Return the number that a cell, a name or a setting holds, as a number or as text.
+
+    None for what is none, for NaN, and for what is too large to be measured.
+    """
+    if isinstance(said, bool) or not isinstance(said, (int, float, str)):
+        return None
+    try:
+        value = float(said)
+    except (ValueError, OverflowError):
+        return None
+    return value if abs(value) <= GREATEST else None
+
+
+def whole(said: object) -> int | None:
+    """Return a step or a count that stands there as a number or as text: whole, 0 or more; None otherwise."""
+    value = number(said)
+    return int(value) if value is not None and 0 <= value <= LAST_STEP and value == int(value) else None

@@ -1,4 +1,4 @@
-"""YAML as far as it can be believed: from bytes to texts, whole numbers, booleans, lists and mappings of them, no more.
+"""YAML as far as it can be believed: from bytes to texts, numbers, booleans, lists and mappings of them, no more.
 
 Only the parser's events are used, and depth is limited. An alias counts as the value of its anchor where that is small,
 else as null: `yaml.dump` writes aliases by itself for any list that stands twice, and without the limit a few lines
@@ -23,6 +23,7 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _YAML_TRUE = frozenset({"true", "yes", "on"})
 _YAML_FALSE = frozenset({"false", "no", "off"})
 _DECIMAL = re.compile(r"[-+]?[0-9]{1,18}")
+_FLOAT = re.compile(r"[-+]?(?:[0-9]{1,40}\.?[0-9]{0,40}|\.[0-9]{1,40})(?:[eE][-+]?[0-9]{1,3})?")
 
 
 Scalar = Callable[[Any, yaml.ScalarEvent], object]
@@ -129,7 +130,7 @@ def _text(loader: Any, event: yaml.ScalarEvent) -> str | None:  # noqa: ANN401  
     return None if tag.endswith(":null") else str(event.value)
 
 
-def _scalar(loader: Any, event: yaml.ScalarEvent) -> str | int | bool | None:  # noqa: ANN401  (as above)
+def _scalar(loader: Any, event: yaml.ScalarEvent) -> str | float | bool | None:  # noqa: ANN401  (as above)
     tag = event.tag or loader.resolve(yaml.ScalarNode, event.value, event.implicit)
     text = event.value
     match tag.rpartition(":")[2]:
@@ -139,4 +140,6 @@ def _scalar(loader: Any, event: yaml.ScalarEvent) -> str | int | bool | None:  #
             return text.lower() in _YAML_TRUE
         case "int" if _DECIMAL.fullmatch(text):
             return int(text)
+        case "float" if _FLOAT.fullmatch(text):
+            return float(text)
     return None

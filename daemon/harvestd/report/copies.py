@@ -72,22 +72,22 @@ def is_ours(content: bytes) -> bool:
 def place(root: DataRoot, directory: LocalPath, given: Mapping[str, bytes]) -> Placed:
     """Bring the copies in `analysis/` to what is `given`; blocks.
 
+    While a module that the scripts share is edited, what stands there stays: it was written for those beside it, and
+    later ones may have other names.
+
     Raises FileNotFoundError where the experiment's directory is gone, `Conflict`, `Refused`, `DiskFull` and
     `HaltedForSafety`.
     """
-    edited: set[str] = set()
+    there = {name: _standing(root, directory.child(ANALYSIS, name)) for name in given}
+    edited = frozenset(name for name, found in there.items() if found is not None and not is_ours(found))
+    stays = bool(edited.difference(startable(given)))
     written: list[str] = []
     for name, content in given.items():
-        path, copy = directory.child(ANALYSIS, name), sealed(content)
-        found = _standing(root, path)
-        if found == copy:
-            continue
-        if found is None or is_ours(found):
+        copy, found = sealed(content), there[name]
+        if found is None or (name not in edited and found != copy and not stays):
             write_inside(root, directory, (ANALYSIS, name), copy)
             written.append(name)
-        else:
-            edited.add(name)
-    return Placed(frozenset(edited), tuple(written))
+    return Placed(edited, tuple(written))
 
 
 def _standing(root: DataRoot, path: LocalPath) -> bytes | None:

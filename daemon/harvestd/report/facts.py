@@ -12,22 +12,23 @@ from harvestd.convention.artifacts import Kind
 from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.reports import ANALYSIS
 from harvestd.convention.values import Immutable
-from harvestd.report.eval_memory import UNREADABLE, Evals, EvalsHere
+from harvestd.report.configured import UNREADABLE, Document
+from harvestd.report.eval_memory import Evals, EvalsHere
 from harvestd.report.known import Known
-from harvestd.report.scripts.experiment import CONFIG, FINAL_INFO, last_step_of, mapping_of
+from harvestd.report.scripts.experiment import last_step_of, section
 from harvestd.report.training import PIECE, WHOLE, TrainingFigures, figures_of
 from harvestd.store.failures import Conflict, Refused, translating
 from harvestd.store.root import DataRoot
 
 _MOST_PICTURES: Final = 20
-_MOST_TEXT: Final = 1 << 20
-"""Bytes of a small file."""
 
 
 class Facts(Immutable):
     """Everything that a README is rendered from."""
 
     known: Known
+    configured: Document = field(default_factory=dict)
+    """What the experiment's configurations say, as configured.json does."""
     evals: EvalsHere = field(default_factory=EvalsHere)
     training: TrainingFigures | None = None
     logged_at: int | None = None
@@ -42,9 +43,12 @@ def gather(root: DataRoot, known: Known, scripts: tuple[str, ...], reader: Evals
     """Read what the README of an experiment needs. Raises `HaltedForSafety` and `Retry`."""
     log = next((file for file in known.files if file.kind is Kind.TRAIN_LOG), None)
     training = _training(root, log.target) if log else None
+    configured = reader.configurations.of(root, known)
+    last_step = last_step_of(section(configured, "run"), training.last_step if training else None)
     return Facts(
         known=known,
-        evals=reader.of(root, known.files, _last_step(root, known, training)),
+        configured=configured,
+        evals=reader.of(root, known.files, configured, last_step),
         training=training,
         logged_at=log.version.mtime_ns if log else None,
         pictures=_pictures(root, known.directory),
@@ -64,20 +68,6 @@ def _training(root: DataRoot, log: LocalPath) -> TrainingFigures | None:
             return figures_of(beginning, file.read(PIECE))
     except UNREADABLE:
         return None
-
-
-def _last_step(root: DataRoot, known: Known, training: TrainingFigures | None) -> int | None:
-    """Return the step at which an eval of "final" belongs, from the files that the pictures take it from."""
-    texts = {place: _text(root, known.directory.child(*place)) for place in (FINAL_INFO, CONFIG)}
-    logged = training.last_step if training else None
-    return last_step_of(mapping_of(texts[FINAL_INFO]), logged, texts[CONFIG])
-
-
-def _text(root: DataRoot, path: LocalPath) -> str:
-    try:
-        return root.read(path, _MOST_TEXT).decode("utf-8", "replace")
-    except UNREADABLE:
-        return ""
 
 
 def _pictures(root: DataRoot, directory: LocalPath) -> tuple[str, ...]:

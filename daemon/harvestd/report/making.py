@@ -11,19 +11,20 @@ from pathlib import Path
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.reports import ANALYSIS, README
 from harvestd.convention.values import Immutable
-from harvestd.report import copies, notes, pictures, readme
+from harvestd.report import configured, copies, notes, pictures, readme
 from harvestd.report.copies import Placed
 from harvestd.report.eval_memory import Evals
 from harvestd.report.facts import Facts, gather
 from harvestd.report.known import Known
 from harvestd.report.notes import Marks
 from harvestd.report.pictures import Drawn
+from harvestd.report.scripts.experiment import CONFIGURED
 from harvestd.store import workshop
 from harvestd.store.root import DataRoot
 from harvestd.store.whole import write_inside
 
-_LARGEST_README = 8 << 20
-"""Bytes; a larger one is left alone."""
+_LARGEST = 8 << 20
+"""Bytes of a README or of configured.json; a larger one is left alone."""
 
 
 class Written(Immutable):
@@ -52,18 +53,18 @@ class Drawing(Immutable):
 
 
 def write(root: DataRoot, known: Known, reader: Evals) -> Written:
-    """Bring an experiment's scripts and its README up to date; blocks.
+    """Bring an experiment's scripts, configured.json and its README up to date; blocks.
 
     Raises FileNotFoundError where its directory is gone, `Conflict`, `Refused` and `Damaged` where what stands at the
     README's place is none, `Retry`, `DiskFull` and `HaltedForSafety`.
     """
     given = copies.scripts()
     placed = copies.place(root, known.directory, given)
-    before = _standing(root, known)
+    before = _standing(root, known.directory / README)
     had = notes.marks_in(before)
     of_scripts = copies.mark(given)
     marks = Marks(known.mark(of_scripts), had.pictures if had else Marks().pictures)
-    if marks == had:
+    if marks == had and _standing(root, known.directory.child(*CONFIGURED)):
         return Written(marks, known.mark_of_pictures(of_scripts), placed, changed=bool(placed.written))
     changed = _put(root, known, before, marks, _facts(root, known, given, reader))
     return Written(marks, known.mark_of_pictures(of_scripts), placed, changed=changed or bool(placed.written))
@@ -92,7 +93,7 @@ def hang(root: DataRoot, known: Known, drawing: Drawing, reader: Evals) -> None:
             write_inside(root, known.directory, (ANALYSIS, name), content)
     given = copies.scripts()
     marks = Marks(known.mark(copies.mark(given)), drawing.mark)
-    _put(root, known, _standing(root, known), marks, _facts(root, known, given, reader))
+    _put(root, known, _standing(root, known.directory / README), marks, _facts(root, known, given, reader))
 
 
 def _is_there(root: DataRoot, path: LocalPath, content: bytes) -> bool:
@@ -102,9 +103,9 @@ def _is_there(root: DataRoot, path: LocalPath, content: bytes) -> bool:
         return False
 
 
-def _standing(root: DataRoot, known: Known) -> bytes:
+def _standing(root: DataRoot, path: LocalPath) -> bytes:
     try:
-        return root.read(known.directory / README, _LARGEST_README)
+        return root.read(path, _LARGEST)
     except FileNotFoundError:
         return b""
 
@@ -114,13 +115,19 @@ def _facts(root: DataRoot, known: Known, given: Mapping[str, bytes], reader: Eva
 
 
 def _put(root: DataRoot, known: Known, before: bytes, marks: Marks, facts: Facts) -> bool:
-    """Write the README where it is to change; tells whether it was.
+    """Write configured.json and the README where they are to change; return whether one was.
+
+    The README goes last: its marks say that both are made.
 
     A person who saves theirs within the moment between our reading and our writing loses what they changed; an editor
     that still holds it wins when it saves next, and only the generated part is made again.
     """
+    document = configured.text(facts.configured)
+    changed = _standing(root, known.directory.child(*CONFIGURED)) != document
+    if changed:
+        write_inside(root, known.directory, CONFIGURED, document)
     after = notes.with_part(before, marks, readme.rendered(facts))
     if after == before:
-        return False
+        return changed
     write_inside(root, known.directory, (README,), after)
     return True

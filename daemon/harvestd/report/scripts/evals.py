@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harvestd.convention.eval_names import DATASETS, LeafParts, StepParts, leaf_parts, run_parts, step_parts
-from harvestd.report.scripts.experiment import Experiment, configured, number, plain, read_mapping, read_text, whole
+from harvestd.convention.log_rows import number, whole
+from harvestd.report.scripts.experiment import Experiment, plain, read_mapping, read_text, section
 
 ANSWERS_OF_PASS_RATE = 8
 """The column pass_rate divides by this, however many answers there were."""
@@ -31,7 +32,9 @@ META = "run_meta.json"
 _ROWS_LIMIT = 50_000
 """Of one file; the largest of these datasets has a quarter of it."""
 TEXT_LIMIT = 8 << 20
-"""Characters of one file; a longer one is no eval's, which has some hundred thousand."""
+"""Bytes of one metrics.csv; a longer one is no eval's, which has some hundred thousand."""
+META_LIMIT = 1 << 20
+"""Bytes of one run_meta.json, which has some hundred."""
 _MOST_COLUMNS = 64
 _COLUMNS = re.compile(r"pass_rate|pass@[1-9]\d{0,3}|entropy_mean", re.ASCII)
 
@@ -113,7 +116,7 @@ class Eval:
 
 def read_means(path: Path) -> dict[str, Mean]:
     """Return what `means_of` does of a metrics.csv; empty where it can't be read."""
-    return means_of(read_text(path))
+    return means_of(read_text(path, TEXT_LIMIT))
 
 
 def means_of(text: str) -> dict[str, Mean]:
@@ -157,10 +160,9 @@ def read_evals(experiment: Experiment) -> list[Eval]:
             means = read_means(Path(directory, METRICS)) if METRICS in files else {}
             if means:
                 parts = Path(directory).relative_to(experiment.directory).parts
-                configs = [read_text(experiment.directory.joinpath(*place)) for place in configs_of(parts)]
-                meta = meta_of(read_mapping(Path(directory, META)))
+                meta = meta_of(read_mapping(Path(directory, META), META_LIMIT))
                 there = sources.get("/".join((*parts, METRICS)), ())
-                found.append(eval_of(parts, there, means, meta, configs, datasets, experiment.last_step))
+                found.append(eval_of(parts, there, means, meta, experiment.configured, datasets, experiment.last_step))
     return in_order(found)
 
 
@@ -191,13 +193,6 @@ def datasets_of(directories: Iterable[str]) -> list[str]:
     return sorted(found)
 
 
-def configs_of(parts: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return where the configurations of an eval lie, below the experiment's directory; `parts` lead to the eval's."""
-    if parts[0] != RESULTS:
-        return []
-    return [(*parts[:2], name) for name in ("eval_config.yaml", "config.yaml")]
-
-
 class Meta(NamedTuple):
     """What a run_meta.json says of an eval; None for what it does not."""
 
@@ -226,15 +221,15 @@ def eval_of(
     remote: Sequence[str],
     means: Mapping[str, Mean],
     meta: Meta,
-    configs: Sequence[str],
+    configured: Mapping[str, object],
     datasets: Sequence[str],
     last_step: int | None,
 ) -> Eval:
     """Put together what is known of one metrics.csv.
 
     `parts` lead to its directory from the experiment's, `remote` to the file on its host. `meta` is what its
-    run_meta.json says, `configs` are the texts of `configs_of`, `datasets` those of `datasets_of`, `last_step` is where
-    "final" belongs.
+    run_meta.json says, `configured` is what configured.json says, `datasets` are those of `datasets_of`, `last_step` is
+    where "final" belongs.
     """
     is_base = parts[0] == BASE
     there = tuple(remote[:-1]) if is_base else ()
@@ -244,7 +239,7 @@ def eval_of(
         place=tuple(parts[:1] if is_base else parts[:depth]),
         step=step,
         at=0 if step.startswith("base") else last_step if step == "final" else whole(step),
-        setting=_setting(parts, meta, configs, named.dataset if named else ""),
+        setting=_setting(parts, meta, configured, named.dataset if named else ""),
         means=means,
     )
 
@@ -258,21 +253,23 @@ def _step(parts: Sequence[str], datasets: Sequence[str]) -> tuple[int, StepParts
     return len(parts) - 1, None
 
 
-def _setting(parts: Sequence[str], meta: Meta, configs: Sequence[str], dataset: str) -> Setting:
+def _setting(parts: Sequence[str], meta: Meta, configured: Mapping[str, object], dataset: str) -> Setting:
     """Put together what run_meta.json, the path, and the eval's own configuration say, in this order."""
     leaf = next((found for part in reversed(parts) if (found := leaf_parts(part))), LeafParts(None, None, None))
 
     def first(*answers: object) -> float | None:
         return next((value for each in answers if (value := number(each)) is not None), None)
 
-    def of_configs(key: str) -> list[str]:
-        return [configured(text, key) for text in configs]
-
-    above = run_parts(parts[1]) if parts[0] == RESULTS and len(parts) > 1 else None
+    # An eval's own directory lies in one of its host's name where two hosts made it.
+    inside = parts[1:] if parts[0] == RESULTS else ()
+    above = next(filter(None, map(run_parts, inside)), None)
+    places = ("/".join(inside[:depth]) for depth in range(len(inside), 0, -1))
+    config = next(filter(None, (section(configured, "evals", place) for place in places)), {})
+    named = config.get("dataset")
     return Setting(
-        dataset=dataset or (above.suffix if above else None) or next(filter(None, of_configs("eval_dataset")), None),
-        temperature=first(meta.temperature, leaf.temperature, *of_configs("temperature")),
-        top_p=first(meta.top_p, leaf.top_p, *of_configs("top_p")),
-        generations=whole(first(meta.generations, leaf.answers, *of_configs("num_return_sequences"))),
-        subset=first(meta.subset, *of_configs("subset_frac")),
+        dataset=dataset or (above.suffix if above else None) or (named if isinstance(named, str) else None),
+        temperature=first(meta.temperature, leaf.temperature, config.get("temperature")),
+        top_p=first(meta.top_p, leaf.top_p, config.get("top_p")),
+        generations=whole(first(meta.generations, leaf.answers, config.get("generations"))),
+        subset=first(meta.subset, config.get("subset")),
     )

@@ -1,4 +1,4 @@
-"""An experiment's directory, read: its training log, what its configuration says, and which step was its last.
+"""An experiment's directory, read: its training log, what harvestd found in its configurations, and its last step.
 
 It is shared by the analysis scripts, beside which it is copied, and by harvestd's README, and needs nothing but Python.
 It never writes. What lies in the directory came from a rented machine: a line, a number or a file that makes no sense
@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from harvestd.convention.log_rows import GREATEST, LAST_STEP, measured, row_of, step_of
+from harvestd.convention.log_rows import measured, row_of, step_of
 
-CONFIG = ("training_run", "config.yaml")
 LOG = ("training_run", "logs", "train_log.jsonl")
-FINAL_INFO = ("training_run", "training_state", "step_final", "training_info.json")
-"""Where the files of a run lie, below the experiment's directory."""
+"""Where a run's log lies, below the experiment's directory."""
+CONFIGURED = ("analysis", "configured.json")
+"""What harvestd read in the experiment's configurations, which are YAML: these scripts need no YAML library."""
 _LINE_LIMIT = 1 << 20
 _TEXT_LIMIT = 64 << 20
-_MOST_LOOKUPS = 8
-"""Aliases and placeholders that one value may lead through."""
 
 
 class Series(NamedTuple):
@@ -125,38 +122,19 @@ def _lines(path: Path) -> Iterator[bytes]:
         return
 
 
-def number(said: object) -> float | None:
-    """Return the number that a cell, a name or a setting holds, as a number or as text.
-
-    None for what is none, for NaN, and for what is too large to be measured.
-    """
-    if isinstance(said, bool) or not isinstance(said, (int, float, str)):
-        return None
-    try:
-        value = float(said)
-    except (ValueError, OverflowError):
-        return None
-    return value if abs(value) <= GREATEST else None
-
-
-def whole(said: object) -> int | None:
-    """Give a step or a count: a whole number of 0 or more; None otherwise."""
-    value = number(said)
-    return int(value) if value is not None and 0 <= value <= LAST_STEP and value == int(value) else None
-
-
-def read_text(path: Path) -> str:
-    """Give a file's text, as far as any of these files goes; empty where it can't be read."""
+def read_text(path: Path, limit: int = _TEXT_LIMIT) -> str:
+    """Return a file's text; empty where it can't be read, and where it has more than `limit` bytes."""
     try:
         with path.open("rb") as file:
-            return file.read(_TEXT_LIMIT).decode("utf-8", errors="replace")
+            content = file.read(limit + 1)
     except OSError:
         return ""
+    return content.decode("utf-8", errors="replace") if len(content) <= limit else ""
 
 
-def read_mapping(path: Path) -> dict[str, object]:
-    """Return what a JSON file says, if that is a mapping; empty where it can't be read."""
-    return mapping_of(read_text(path))
+def read_mapping(path: Path, limit: int = _TEXT_LIMIT) -> dict[str, object]:
+    """Return what a JSON file says, if that is a mapping; empty where `read_text` is, and where it is none."""
+    return mapping_of(read_text(path, limit))
 
 
 def mapping_of(text: str) -> dict[str, object]:
@@ -166,56 +144,6 @@ def mapping_of(text: str) -> dict[str, object]:
     except (ValueError, RecursionError):
         return {}
     return said if isinstance(said, dict) else {}
-
-
-def configured(text: str, key: str, section: str = "", lookups: int = _MOST_LOOKUPS) -> str:
-    """Find one plain value in YAML `text`, at its top or in a `section` there; empty where there is none.
-
-    No YAML library is needed: only `key: value` is read, in a block or between braces. Of a key that stands twice the
-    last one counts, as it does for YAML. An alias counts as what its anchor marks, a placeholder as what stands at its
-    place; `lookups` bounds how many of them are followed.
-    """
-    if section:
-        inside = "\n".join(_sections(text, section)[-1:])
-        pattern = rf"(?:^|[\s{{,])[\"']?{re.escape(key)}[\"']?[ \t]*:[ \t]*{_VALUE}"
-    else:
-        inside = text
-        pattern = rf"^[\"']?{re.escape(key)}[\"']?[ \t]*:[ \t]*{_VALUE}"
-    found: list[str] = re.findall(pattern, inside, re.MULTILINE)
-    return _followed(text, found[-1], lookups) if found else ""
-
-
-_VALUE = r"(?:&[^\s,\[\]{}]+[ \t]+)?(\$\{[^${}\n]*\}|[^\s,}#]+)"
-
-
-def _followed(text: str, said: str, lookups: int) -> str:
-    value = said.strip("\"'")
-    place = re.fullmatch(r"\$\{[ \t]*(?:(\w+)\.)?(\w+)[ \t]*\}", value)
-    if not (said.startswith("*") or "${" in value):
-        return value
-    if lookups <= 0:
-        return ""
-    if place:
-        return configured(text, place[2], place[1] or "", lookups - 1)
-    marked = re.findall(rf"&{re.escape(said[1:])}[ \t]+([^\s,}}#]+)", text) if said.startswith("*") else []
-    return _followed(text, marked[-1], lookups - 1) if marked else ""
-
-
-def _sections(text: str, name: str) -> list[str]:
-    """Give what stands under each top-level key `name`, without comments."""
-    found: list[list[str]] = []
-    inside = False
-    for raw in text.splitlines():
-        line = re.sub(r"(^|\s)#.*", "", raw)
-        head = re.match(rf"[\"']?{re.escape(name)}[\"']?[ \t]*:(.*)", line)
-        if head:
-            inside = True
-            found.append([head[1]])
-        elif inside and line.strip():
-            inside = line[0].isspace() or line[0] == "}"
-            if inside:
-                found[-1].append(line)
-    return ["\n".join(lines) for lines in found]
 
 
 def plain(text: str, longest: int = 100) -> str:
@@ -233,6 +161,8 @@ class Experiment:
     """Without the probe's diluted values."""
     last_step: int | None
     """Where an eval of "final" belongs; None where nothing says it."""
+    configured: Mapping[str, object]
+    """What configured.json says; empty where there is none."""
 
     @property
     def name(self) -> str:
@@ -249,14 +179,24 @@ class Experiment:
 
 def read_experiment(directory: Path) -> Experiment:
     """Read the experiment in `directory`; what is not there (yet) is simply missing."""
-    config = read_text(directory.joinpath(*CONFIG))
-    window = whole(configured(config, "window_size", "gns_probe"))
-    log = read_log(directory.joinpath(*LOG)).undiluted(window or None)
-    final = read_mapping(directory.joinpath(*FINAL_INFO))
-    return Experiment(directory=directory, log=log, last_step=last_step_of(final, log.last_step, config))
+    configured = read_mapping(directory.joinpath(*CONFIGURED))
+    run = section(configured, "run")
+    log = read_log(directory.joinpath(*LOG)).undiluted(step_of(run.get("gns_window")) or None)
+    return Experiment(directory, log, last_step_of(run, log.last_step), configured)
 
 
-def last_step_of(final: Mapping[str, object], logged: int | None, config: str) -> int | None:
-    """Return the step at which an eval of "final" belongs: step_final's, else the log's last, else the planned one."""
-    answers = (step_of(final.get("step")), logged, whole(configured(config, "total_steps")))
+def last_step_of(run: Mapping[str, object], logged: int | None) -> int | None:
+    """Return the step at which an eval of "final" belongs: step_final's, else the log's last, else the planned one.
+
+    `run` is what configured.json says of the run.
+    """
+    answers = (step_of(run.get("final_step")), logged, step_of(run.get("total_steps")))
     return next((answer for answer in answers if answer is not None), None)
+
+
+def section(said: Mapping[str, object], *names: str) -> Mapping[str, object]:
+    """Return the mapping that stands under these names, one inside the other; empty where there is none."""
+    for name in names:
+        found = said.get(name)
+        said = found if isinstance(found, Mapping) else {}
+    return said

@@ -1,0 +1,103 @@
+"""What an experiment's configurations and its final checkpoint say: what README and pictures need of it.
+
+The analysis scripts need matplotlib alone, and YAML has no reader in Python's library: what the planner's reader finds
+in the files at home is written beside the scripts, into configured.json, anew when one of the files changes.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from msgspec.structs import asdict
+
+from harvestd.convention.facts import (
+    MAX_FACT_BYTES,
+    InvalidFacts,
+    parse_eval_config,
+    parse_run_settings,
+    parse_training_info,
+)
+from harvestd.json_text import indented_json
+from harvestd.report.known import Known
+from harvestd.report.memory import Memory
+from harvestd.report.scripts.evals import RESULTS
+from harvestd.store.failures import Conflict, Damaged, Refused
+from harvestd.store.neighbours import Neighbours
+from harvestd.store.root import DataRoot
+
+UNREADABLE: Final = (FileNotFoundError, Conflict, Refused, Damaged)
+"""What is raised for a file at home that can't be read; it is left out of a README."""
+
+Said = Mapping[str, object]
+Document = Mapping[str, object]
+"""What configured.json holds: values of JSON's kinds, absent where nothing says them."""
+
+_ABOUT: Final = (
+    "harvestd writes this for the scripts beside it, from config.yaml, training_info.json and the configurations of the"
+    " evals, and again when one of them changes"
+)
+_CONFIG: Final = ("training_run", "config.yaml")
+_FINAL_INFO: Final = ("training_run", "training_state", "step_final", "training_info.json")
+_EVALS: Final = ("eval_config.yaml", "config.yaml")
+"""The configurations that an eval's directory may have; the first one that says something counts."""
+_REMEMBERED: Final = 5_000
+"""Files of all experiments."""
+
+
+class Configurations:
+    """Reads configurations at home, each version of one once; several threads may use it at once."""
+
+    def __init__(self) -> None:
+        self._known: Memory[tuple[str, str], Said] = Memory(_REMEMBERED)
+
+    def of(self, root: DataRoot, known: Known) -> Document:
+        """Return what those of an experiment say; blocks, and leaves out what can't be read.
+
+        Raises `HaltedForSafety` and `Retry`.
+        """
+        here = {file.target.parts[1:]: file for file in known.files}
+        evals: dict[str, dict[str, object]] = {}
+        with Neighbours(root) as neighbours:
+
+            def said(rest: tuple[str, ...], parse: Callable[[bytes], Said]) -> Said:
+                if rest not in here:
+                    return {}
+                key = (parse.__name__, here[rest].sha256)
+                found = self._known.get(key)
+                if found is not None:
+                    return found
+                try:
+                    raw = neighbours.read(here[rest].target, MAX_FACT_BYTES)
+                except UNREADABLE:
+                    return {}  # perhaps only for now
+                return self._known.put(key, _parsed(raw, parse))
+
+            run = {**said(_CONFIG, _run), **said(_FINAL_INFO, _final)}
+            for place in sorted({rest[1:-1] for rest in here if rest[0] == RESULTS and rest[-1] in _EVALS}):
+                second, first = (said((RESULTS, *place, name), _eval) for name in reversed(_EVALS))
+                if found := {**second, **first}:
+                    evals["/".join(place)] = found
+        return {"about": _ABOUT, "run": run, "evals": evals}
+
+
+def text(document: Document) -> bytes:
+    """Return the content of configured.json."""
+    return indented_json(document).encode("ascii") + b"\n"
+
+
+def _parsed(raw: bytes, parse: Callable[[bytes], Said]) -> Said:
+    try:
+        return {name: value for name, value in parse(raw).items() if value is not None}
+    except InvalidFacts:
+        return {}
+
+
+def _run(raw: bytes) -> Said:
+    return asdict(parse_run_settings(raw))
+
+
+def _final(raw: bytes) -> Said:
+    return {"final_step": parse_training_info(raw).step}
+
+
+def _eval(raw: bytes) -> Said:
+    return asdict(parse_eval_config(raw))
