@@ -1,12 +1,16 @@
 """Files that get another name or place on their host, one by one or with their directory: not downloaded again."""
 
+import gzip
 import os
-from collections.abc import AsyncIterator
+import shutil
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
-from harvestd.demo.writers import RunWriter
+from harvestd.demo.content import RunSpec
+from harvestd.demo.eval_content import EvalSpec
+from harvestd.demo.writers import RunWriter, evals_of_run
 from support.house import Workstation
 from support.large_checkpoints import MIB, RUN, staging_is_empty
 from support.relay import Relay, relayed
@@ -149,3 +153,155 @@ async def test_a_daemon_says_that_it_copied(workstation: Workstation) -> None:
     assert (copied["bytes"], copied["host"]) == (SIZE, "gpu-a")
     assert str(copied["path"]).endswith("step_final/optimizer.pt")
     assert str(copied["old"]).endswith("step_2/optimizer.pt")
+
+
+def evaluated(workstation: Workstation) -> Path:
+    """Write two evals of the run, one with large records; return their directory on the host."""
+    evals = evals_of_run(workstation.boxes["gpu-a"].root, EvalSpec(RUN, questions=5))
+    evals.write_config()
+    for step in (2, 4):
+        evals.evaluate(step)
+    records = evals.begin(4) / "records.jsonl.gz"
+    records.write_bytes(gzip.compress(os.urandom(SIZE), 0))
+    evals.seal(4)
+    return evals.directory
+
+
+def results(workstation: Workstation) -> dict[str, bytes]:
+    """Return what stands at home of evals, by the path below eval_results."""
+    (above,) = workstation.data.glob("*/eval_results")
+    return {str(path.relative_to(above)): path.read_bytes() for path in above.rglob("*") if path.is_file()}
+
+
+def shown(directory: Path) -> dict[str, bytes]:
+    """Return what a host shows of an eval, as it is to stand at home."""
+    return {
+        str(each.relative_to(directory.parent)): each.read_bytes() for each in directory.rglob("*") if each.is_file()
+    }
+
+
+def rename_all(directory: Path) -> Path:
+    """Rename an eval directory."""
+    return directory.rename(directory.with_name(f"{RUN.name}_second"))
+
+
+def rename_leaf(directory: Path) -> Path:
+    """Rename the directory of one step in it, that of the large records."""
+    (step,) = directory.glob("*_finetuned/step_4_*")
+    step.rename(step.with_name(step.name.replace("step_4", "step_8")))
+    return directory
+
+
+def copy_all(directory: Path) -> Path:
+    """Move it as from one disk to another: times are kept, inodes are not."""
+    new = directory.with_name(f"{RUN.name}_second")
+    shutil.copytree(directory, new)
+    shutil.rmtree(directory)
+    return new
+
+
+@pytest.mark.parametrize("rename", [rename_all, rename_leaf, copy_all])
+async def test_a_renamed_eval_moves_at_home(
+    workstation: Workstation, relay: Relay, rename: Callable[[Path], Path]
+) -> None:
+    """It stands there once, under the name that it has on its host, and README counts it once; no byte comes again."""
+    started(workstation)
+    directory = evaluated(workstation)
+    await workstation.once(select={"records": True})
+    assert results(workstation) == shown(directory)
+    (readme,) = workstation.data.glob("*/README.md")
+    rows = readme.read_text().count("gsm8k_r1_template")
+    received = relay.received
+    new = rename(directory)
+    (result,) = (await workstation.once(select={"records": True})).values()
+    assert (result.files, result.bytes) == (0, 0)
+    assert results(workstation) == shown(new)
+    assert relay.received - received < SIZE / 8
+    assert readme.read_text().count("gsm8k_r1_template") == rows
+    assert not (readme.parent / "eval_results" / RUN.name).exists() or new == directory
+    await workstation.once(select={"records": True})
+    assert not workstation.catalogue("SELECT place FROM files WHERE ctime_ns = 0")
+    workstation.audit()
+
+
+async def test_an_eval_moves_to_another_root(workstation: Workstation, relay: Relay, tmp_path: Path) -> None:
+    """From one root of a host to another it has the same place at home, and nothing happens there."""
+    started(workstation)
+    directory = evaluated(workstation)
+    second = tmp_path / "second"
+    (second / "eval_runs").mkdir(parents=True)
+    workstation.keys["gpu-a"] = {"roots": [str(workstation.boxes["gpu-a"].root), str(second)]}
+    await workstation.once(select={"records": True})
+    filed, received = workstation.filed(), relay.received
+    new = directory.rename(second / "eval_runs" / directory.name)
+    (result,) = (await workstation.once(select={"records": True})).values()
+    assert (result.files, result.bytes) == (0, 0)
+    assert workstation.filed() == filed
+    assert relay.received - received < SIZE / 8
+    places = [
+        str(place) for (place,) in workstation.catalogue("SELECT place FROM files WHERE target LIKE '%eval_res%'")
+    ]
+    assert places
+    assert all(place.startswith(f"{new}/") for place in places)
+    workstation.audit()
+
+
+async def test_a_daemon_follows_a_renamed_eval(workstation: Workstation, relay: Relay) -> None:
+    """While it runs, and where the new name is that of another run: the eval is filed with that one."""
+    started(workstation)
+    directory = evaluated(workstation)
+    (directory / "eval_config.yaml").unlink()
+    other = RunWriter(workstation.boxes["gpu-a"].root, RunSpec(timestamp="2025-08-23_01-02-03"))
+    other.start()
+    async with workstation.running(select={"records": True}) as said:
+        await until(lambda: len(events(said, "eval.completed")) >= 2)
+        await until(lambda: len(list(workstation.data.glob("*/eval_results/**/records.jsonl.gz"))) == 2)
+        await until(workstation.stands(other.run.name, "config.yaml"))
+        received = relay.received
+        new = directory.rename(directory.with_name(other.run.name))
+        await until(lambda: events(said, "eval.renamed", path=str(new), old=str(directory)))
+        await until(lambda: results_of(workstation, other.run.name) == shown(new))
+        await until(lambda: not workstation.catalogue("SELECT place FROM files WHERE ctime_ns = 0"))
+        assert not events(said, "file.conflict")
+        assert relay.received - received < SIZE / 8
+    assert not list(workstation.data.glob(f"*/eval_results/{RUN.name}"))
+    workstation.audit()
+
+
+def results_of(workstation: Workstation, run: str) -> dict[str, bytes]:
+    """Return what stands at home of the evals of one run."""
+    above = workstation.training(run).with_name("eval_results")
+    return {str(path.relative_to(above)): path.read_bytes() for path in above.rglob("*") if path.is_file()}
+
+
+async def test_a_copied_eval_is_one_of_its_own(workstation: Workstation) -> None:
+    """As long as the first is there nothing was renamed: both are at home."""
+    workstation.add_box()
+    started(workstation)
+    directory = evaluated(workstation)
+    await workstation.once()
+    before = results(workstation)
+    shutil.copytree(directory, directory.with_name(f"{RUN.name}_second"))
+    await workstation.once()
+    assert len(results(workstation)) == 2 * len(before)
+    assert before.items() <= results(workstation).items()
+    workstation.audit()
+
+
+async def test_another_eval_takes_no_renamed_ones_place(workstation: Workstation) -> None:
+    """A new eval that has only the size and the time of one that was deleted: what came of that stays at home."""
+    workstation.add_box()
+    started(workstation)
+    directory = evaluated(workstation)
+    await workstation.once()
+    before = results(workstation)
+    new = directory.rename(directory.with_name(f"{RUN.name}_second"))
+    for metrics in new.rglob("metrics.csv"):
+        times = (metrics.stat().st_atime_ns, metrics.stat().st_mtime_ns)
+        metrics.write_bytes(metrics.read_bytes().replace(b"0", b"1"))
+        os.utime(metrics, ns=times)
+    await workstation.once()
+    assert before.items() <= results(workstation).items()
+    changed = {path: content for path, content in shown(new).items() if path.endswith("metrics.csv")}
+    assert changed.items() <= results(workstation).items()
+    workstation.audit()

@@ -3,7 +3,7 @@
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -163,15 +163,16 @@ def test_a_failed_sync_ends_the_temporary(root: DataRoot, monkeypatch: pytest.Mo
     assert temporaries(root.path) == []
 
 
-@pytest.mark.parametrize("alone", [False, True], ids=["by the file system", "by reading"])
-def test_a_copy_is_hashed_as_it_is_written(root: DataRoot, monkeypatch: pytest.MonkeyPatch, alone: bool) -> None:
+def _refuse(*_: int) -> int:
+    raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+
+@pytest.mark.parametrize("copy_range", [os.copy_file_range, _refuse], ids=["by the file system", "by reading"])
+def test_a_copy_is_hashed_as_it_is_written(
+    root: DataRoot, monkeypatch: pytest.MonkeyPatch, copy_range: Callable[..., int]
+) -> None:
     """In steps, behind what is here already; a source that ends early leaves the temporary as short."""
-    if alone:
-
-        def refuse(*_: int) -> int:
-            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-
-        monkeypatch.setattr(os, "copy_file_range", refuse)
+    monkeypatch.setattr(os, "copy_file_range", copy_range)
     content = os.urandom((2 << 20) + 17)
     (root.path / "source").write_bytes(content)
     with root.stage() as temporary, (root.path / "source").open("rb") as source:

@@ -99,7 +99,10 @@ class Check(Immutable):
 
 
 class Refile(Immutable):
-    """A file that waited in `_unfiled` and whose run is known now: moved at home, not fetched again."""
+    """A file that is here and belongs at another place at home now: moved there, not fetched again.
+
+    It waited in `_unfiled` until its run was known, or it is an eval's that was renamed on its host.
+    """
 
     record: FileRecord
     target: Target

@@ -49,7 +49,7 @@ class Situation(Immutable):
     showing: Mapping[str, Collection[str]] = field(default_factory=dict)
     """By the storage of each other host that is connected now: the places of the evals that it shows."""
     undecided: Mapping[str, str] = field(default_factory=dict)
-    """By the place of a run that can't be told from another storage's yet: why."""
+    """By the place of a run or an eval that can't be told from another one yet: why."""
     refused: Mapping[tuple[str, LocalPath], tuple[Version, str]] = field(default_factory=dict)
     """(place, target) → the version that could not be put there, and why."""
     life: Life = field(default_factory=Life)
@@ -301,6 +301,11 @@ class _Planner:
         return asked
 
     def plan_eval(self, eval_dir: EvalDir, placing: Placing) -> None:
+        undecided = self._now.undecided.get(eval_dir.place)
+        if undecided is not None:
+            size = sum(group.size for group in eval_dir.groups)
+            self._waiting.append(Waiting(eval_dir.place, size, undecided, None))
+            return
         try:
             homes = placing.homes(eval_dir, self.linked_run(eval_dir))
         except RejectedPath as e:

@@ -77,9 +77,9 @@ class Targets:
             self._hinder(home, source, refused[1])
             return None
         record = record or self._carried_on(home, path)
-        waiting = self._waiting_copy(source) if record is None else None
+        waiting = self._copy_elsewhere(source, home) if record is None else None
         if home.experiment is None and waiting is not None:
-            # Another host of the same storage brought it: it waits in that one's directory.
+            # Another host of the same storage brought it and it waits in that one's directory, or it is filed.
             record = waiting
         if record is not None:
             return self._changed(source, record, home)
@@ -206,12 +206,17 @@ class Targets:
         own = (run for run in self._knowledge.runs_of(home.experiment) if run.storage == self._storage)
         return any(view.storage == holder.storage for run in own for view in views_of(run, self._knowledge))
 
-    def _waiting_copy(self, source: Source) -> FileRecord | None:
+    def _copy_elsewhere(self, source: Source, home: Home) -> FileRecord | None:
+        """Return what is here of a file and belongs at another place by now.
+
+        It waits in `_unfiled`, or was filed under the name that it had on its host before. Of a base eval each
+        experiment has a copy, which moves within that one. What is filed and would wait now stays where it is.
+        """
         copies = self._knowledge.copies(self._storage, source.place)
         if not copies:
             return None
-        waiting = (each for each in copies if each.target.parts[0] == UNFILED and each.key not in self._moved)
-        return min(waiting, key=lambda each: each.target, default=None)
+        elsewhere = (each for each in copies if each.key not in self._moved and _moves(each, home))
+        return min(elsewhere, key=lambda each: each.target, default=None)
 
     def _changed(self, source: Source, record: FileRecord, home: Home) -> Target | None:
         if record.version == source.version:
@@ -232,6 +237,13 @@ class Targets:
     def _leave_out(self, home: Home, entry: LeftOut) -> None:
         self.refusals[entry.place] = entry.reason
         self.leave_out(home.experiment, [entry])
+
+
+def _moves(copy: FileRecord, home: Home) -> bool:
+    if copy.target.parts[0] == UNFILED or home.experiment is None:
+        return True
+    # A file that was renamed on its host is on record without the change time (`renamed_evals`).
+    return copy.version.ctime_ns == 0 and (not home.is_shared or copy.experiment == home.experiment)
 
 
 def _goes_on(version: Version, refused: Version) -> bool:

@@ -1,7 +1,8 @@
 """Files whose times changed but not their size: hashed on the box, and fetched again only where the content differs."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -14,6 +15,16 @@ from harvestd.remote.failures import Stuck
 
 async def check_contents(checks: Sequence[Check], reader: Reader, house: House, troubles: Troubles) -> None:
     """Hash these files on the box and record the result. Raises `Retry` when the link is lost."""
+    await hash_there(checks, reader, troubles, partial(_conclude, house))
+
+
+async def hash_there(
+    checks: Sequence[Check], reader: Reader, troubles: Troubles, conclude: Callable[[Check, Opened], Awaitable[None]]
+) -> None:
+    """Hash these files on their host and call `conclude` with each hash as it comes.
+
+    Those that change, or can't be read, are noted in `troubles`. Raises `Retry` when the link is lost.
+    """
     requests = [
         ReadRequest(each.source.tree, each.source.path, each.source.version.size, length=0, verify_from=0)
         for each in checks
@@ -34,13 +45,13 @@ async def check_contents(checks: Sequence[Check], reader: Reader, house: House, 
                             troubles.failed(item.place, "it changed on the box while it was hashed")
                             continue
                         troubles.cleared(item.place)
-                        await _conclude(item, opened, house)
+                        await conclude(item, opened)
     except Stuck as e:
         for item in itertools.islice(waiting, 1):
             troubles.stuck(item.place, str(e))
 
 
-async def _conclude(item: Check, opened: Opened, house: House) -> None:
+async def _conclude(house: House, item: Check, opened: Opened) -> None:
     """Record what the box's hash says of a file, unless its record is another one since this was planned.
 
     Hashing takes minutes: its directory may have another name by now, or the file was fetched anew, moved or removed.

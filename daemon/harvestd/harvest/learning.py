@@ -34,6 +34,7 @@ from harvestd.convention.snapshot import Snapshot
 from harvestd.convention.twins import NO_LOG, Fingerprint, Undecidable, head_of, is_part, principal, twin_of
 from harvestd.convention.values import Immutable
 from harvestd.harvest.house import House
+from harvestd.harvest.renamed_evals import RenamedEvals
 from harvestd.harvest.small_files import read_small
 from harvestd.harvest.troubles import Troubles
 from harvestd.inventory.provider import Host
@@ -72,7 +73,8 @@ class Learning:
         self._gpu_names = facts.gpu_names
         house.machines.met(host, facts)
         self.undecided: dict[str, str] = {}
-        """By the places of runs that wait for being told from another storage's: why."""
+        """By the places of runs and evals that wait for being told from others: why."""
+        self._renamed_evals = RenamedEvals(host, house, troubles, self.undecided)
         self._held: dict[str, float] = {}
         """By the places of runs that another host still shows by another name: since when, in monotonic seconds."""
         self._invalid: dict[str, object] = {}
@@ -102,6 +104,7 @@ class Learning:
         runs = sorted(seen.runs, key=lambda each: each.name.timestamp)
         learned = {run.place: self._parsed(run, contents) for run in runs}
         await self._learn_adapters(runs, learned, reader)
+        await self._renamed_evals.prove(whole, reader, now)
         backbones = _backbones(seen.evals)
         # All is read: nothing below waits for a host, so that a file that hangs on one of them delays no other.
         async with self._house.learning:
@@ -115,6 +118,7 @@ class Learning:
                 found = replace(learned[run.place], backbones=backbones.get(run.name.name, frozenset()))
                 await self._learn_run(run, found)
             await self._learn_tunings(seen.evals)
+            await self._renamed_evals.record(whole, now)
 
     def _known_invalid(self, source: Source) -> bool:
         return self._invalid.get(source.place) == source.version

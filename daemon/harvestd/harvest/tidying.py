@@ -6,6 +6,7 @@ import anyio.to_thread
 from msgspec.structs import replace
 
 from harvestd import failpoints
+from harvestd.convention.paths import LocalPath
 from harvestd.convention.plan import Link, Plan, Refile, Remark
 from harvestd.harvest.house import House
 from harvestd.harvest.refiling import Refiling, refile
@@ -14,12 +15,17 @@ from harvestd.harvest.superseding import Superseding
 from harvestd.inventory.provider import Host
 from harvestd.store.links import make_link
 from harvestd.store.publishing import Result
+from harvestd.store.removing import remove_empty
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
 
 _TOGETHER = 64
 """Files that are moved under one intent; no directory gets another name meanwhile."""
+
+
+_EVAL_DEPTH = 3
+"""Components of an eval's directory in an experiment: `gns_test_…/eval_results/run_…`."""
 
 
 class Tidying:
@@ -78,8 +84,16 @@ class Tidying:
             and knowledge.holder(each.record.target) == each.record
         ]
         results = await refile(self._house.catalogue, self._root, files)
+        await anyio.to_thread.run_sync(self._remove_empty, files)
         for file, result in zip(files, results, strict=True):
             self._tell_refiled(file, result)
+
+    def _remove_empty(self, files: Sequence[Refiling]) -> None:
+        """Remove the directories that these files were in, where nothing is left in them."""
+        for directory in {file.before.target.parts[:_EVAL_DEPTH] for file in files}:
+            inside = [each.before.target for each in files if each.before.target.parts[:_EVAL_DEPTH] == directory]
+            if all(len(path.parts) > _EVAL_DEPTH for path in inside):
+                remove_empty(self._root, LocalPath(directory), inside)
 
     def _tell_refiled(self, file: Refiling, result: Result) -> None:
         before, after = file.before, file.after
@@ -87,6 +101,6 @@ class Tidying:
             self._house.touch([before.experiment, after.experiment])
             get_logger().info(Event.FILE_FILED, host=self._host.name, path=after.target, old=before.target)
         else:
-            detail = f"it waits at {before.target} and can't be moved here: {result}"
+            detail = f"it is at {before.target} and can't be moved here: {result}"
             self._refused.note(before.place, after.target, before.version, detail, [before.target, after.target])
             get_logger().warning(Event.FILE_CONFLICT, host=self._host.name, path=after.target, error=detail)

@@ -44,7 +44,7 @@ def remove(root: DataRoot, directory: LocalPath, files: Sequence[tuple[LocalPath
             except (Conflict, Refused) as e:
                 left[path] = str(e)
         root.sync(touched)
-    _remove_empty(root, directory, [path for path, _ in files])
+    remove_empty(root, directory, [path for path, _ in files])
     failpoints.reach("remove.emptied")
     return left
 
@@ -63,7 +63,7 @@ def _unlinked(root: DataRoot, path: LocalPath, sha256: str) -> bool:
     return True
 
 
-def _remove_empty(root: DataRoot, directory: LocalPath, paths: Sequence[LocalPath]) -> None:
+def remove_empty(root: DataRoot, directory: LocalPath, paths: Sequence[LocalPath]) -> None:
     """Remove `directory` and those in it that `paths` were in, as far as they are empty."""
     depth = len(directory.parts)
     inside = {path.parts[:length] for path in paths for length in range(depth, len(path.parts))}

@@ -142,6 +142,10 @@ class Event(StrEnum):
     EVAL_COMPLETED = "eval.completed"
     """An eval is sealed, and all that is wanted of it is here. Fields: host, run_id, path, experiment, bytes."""
 
+    EVAL_RENAMED = "eval.renamed"
+    """The directory of an eval, or one in it, has another name or place on its host, and is known by its metrics.
+    Fields: host, path, old."""
+
     CHECKPOINT_COMPLETED = "checkpoint.completed"
     """A checkpoint is sealed and here as a whole. Fields: host, run_id, path, bytes, duration_seconds, provisional."""
 
@@ -165,7 +169,8 @@ class Event(StrEnum):
     Fields: host, run_id, path, error, kept."""
 
     FILE_FILED = "file.filed"
-    """A file that waited in `_unfiled` moved to the experiment of its run. Fields: host, path, old."""
+    """A file that waited in `_unfiled` moved to the experiment of its run, or one of a renamed eval to its new place.
+    Fields: host, path, old."""
 
     EXPERIMENT_NAMED = "experiment.named"
     """An experiment got its directory. Fields: host, run_id, experiment, path, sources."""

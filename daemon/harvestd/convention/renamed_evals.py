@@ -1,0 +1,154 @@
+"""Eval directories, and leaves in them, that got another name or place on their host: known by their metrics. Pure.
+
+A metrics.csv that is new on the host, and has the size and time of one on record that a scan surely does not show any
+more, makes a candidate. The host's hash of that file decides; all other files are hashed before they count as the same.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from msgspec.structs import replace
+
+from harvestd.convention.artifacts import Kind
+from harvestd.convention.knowledge import Knowledge
+from harvestd.convention.layout import EvalDir, Source
+from harvestd.convention.paths import RemotePath
+from harvestd.convention.plan import Check
+from harvestd.convention.records import FileRecord
+from harvestd.convention.snapshot import Snapshot, TreeState, Version
+from harvestd.convention.values import Immutable
+
+_Key = tuple[int, int]
+
+
+class RenamedEval(Immutable):
+    """A directory that may be one on record under another name."""
+
+    before: str
+    """The absolute path of the directory on the host, as it was."""
+    after: str
+    """As it is: that of the eval directory or of one in it."""
+    eval_dir: str
+    """The eval directory that `after` is, or is in."""
+    proof: Check
+    """The metrics.csv whose hash on the host decides."""
+
+
+class EvalsOnHost:
+    """What one host shows of evals from look to look, and what vanished of those on record."""
+
+    def __init__(self, storage: str, knowledge: Knowledge) -> None:
+        self._storage = storage
+        self._knowledge = knowledge
+        self._evals: tuple[EvalDir, ...] | None = None
+        self._gone: dict[_Key, tuple[str, ...]] = {}
+        """By size and modification time: the places of metrics.csv that were not shown at some look."""
+
+    def looked(self, evals: tuple[EvalDir, ...], snapshot: Snapshot) -> list[RenamedEval]:
+        """Take in all that a scan shows; return what may have been renamed since the last one, or before the first."""
+        if evals is self._evals:
+            return []
+        before = {each.place: each for each in self._evals or ()}
+        now = {each.place: each for each in evals}
+        changed = [each for place, each in now.items() if before.get(place) is not each]
+        fresh = {source.place: (each, source) for each in changed for source in _metrics(each)}
+        if self._evals is None:
+            self._leave(
+                (record.place, record.version)
+                for record in self._knowledge.files_from(self._storage)
+                if record.kind is Kind.METRICS and record.place not in fresh
+            )
+        else:
+            old = [each for place, each in before.items() if now.get(place) is not each]
+            self._leave(
+                (source.place, source.version) for each in old for source in _metrics(each) if source.place not in fresh
+            )
+        self._evals = evals
+        found = (self._renamed(each, source, snapshot) for each, source in fresh.values()) if self._gone else ()
+        return list({(each.before, each.after): each for each in found if each is not None}.values())
+
+    def _leave(self, files: Iterable[tuple[str, Version]]) -> None:
+        for place, version in files:
+            key = _key(version)
+            if place not in self._gone.get(key, ()):
+                self._gone[key] = (*self._gone.get(key, ()), place)
+
+    def _renamed(self, eval_dir: EvalDir, source: Source, snapshot: Snapshot) -> RenamedEval | None:
+        candidates = self._gone.get(_key(source.version), ())
+        if not candidates or self._knowledge.copies(self._storage, source.place):
+            return None
+        records = [
+            record
+            for place in candidates
+            if place.rpartition("/")[2] == source.path.name and is_gone(place, snapshot)
+            for record in self._knowledge.copies(self._storage, place)[:1]
+            if _key(record.version) == _key(source.version)
+        ]
+        same = [each for each in records if each.version.inode == source.version.inode != 0] or records
+        if len(same) != 1:
+            return None
+        below = len(source.place.split("/")) - len(eval_dir.place.split("/"))
+        return RenamedEval(*_parted(same[0].place, source.place, below), eval_dir.place, Check(source, same[0]))
+
+
+def is_gone(place: str, snapshot: Snapshot) -> bool:
+    """Return whether a file is surely not at an absolute path: its tree was listed, and all directories could be."""
+    for listing in snapshot.listings:
+        if place.startswith(f"{listing.tree}/"):
+            path = RemotePath(place.removeprefix(f"{listing.tree}/").split("/"))
+            hidden = any(path.below(each) for each in listing.unreadable)
+            return listing.state is TreeState.PRESENT and not hidden and path not in listing.entries
+    return False
+
+
+def moved_evals(
+    renamed: Sequence[RenamedEval], evals: Iterable[EvalDir], snapshot: Snapshot, storage: str, knowledge: Knowledge
+) -> list[FileRecord]:
+    """Return the records of files in renamed directories at their new places, as far as the host shows them there.
+
+    Their versions have no change time: so the host is asked for the hash of each before it counts as the same. What
+    has another size or time by now is no part of it, and comes as a file of its own.
+    """
+    after = {each.before: each.after for each in renamed}
+    directories = {each.eval_dir for each in renamed}
+    shown = {source.place: source for each in evals if each.place in directories for source in _sources(each)}
+    found: list[FileRecord] = []
+    for record in knowledge.files_from(storage):
+        place = _moved(record.place, after)
+        source = shown.get(place) if place is not None else None
+        if place is None or source is None or _key(source.version) != _key(record.version):
+            continue
+        if not knowledge.copies(storage, place) and is_gone(record.place, snapshot):
+            found.append(replace(record, place=place, version=replace(record.version, ctime_ns=0), differs=None))
+    return found
+
+
+def _moved(place: str, after: dict[str, str]) -> str | None:
+    """Return where a file is by now if it was in a directory that was renamed, the innermost of them."""
+    above = place.rpartition("/")[0]
+    while above:
+        if above in after:
+            return f"{after[above]}{place.removeprefix(above)}"
+        above = above.rpartition("/")[0]
+    return None
+
+
+def _parted(before: str, after: str, most: int) -> tuple[str, str]:
+    """Return the two directories that differ in their names, above what two paths end in alike: `most` components."""
+    old, new = before.split("/"), after.split("/")
+    same = 0
+    while same < min(most, len(old) - 1) and old[-1 - same] == new[-1 - same]:
+        same += 1
+    return "/".join(old[: len(old) - same]), "/".join(new[: len(new) - same])
+
+
+def _key(version: Version) -> _Key:
+    return version.size, version.mtime_ns
+
+
+def _metrics(eval_dir: EvalDir) -> Iterator[Source]:
+    return (each.source for group in eval_dir.groups for each in group.members if each.kind is Kind.METRICS)
+
+
+def _sources(eval_dir: EvalDir) -> Iterator[Source]:
+    groups = (*eval_dir.groups, *(each.group for each in eval_dir.on_request))
+    return (each.source for group in groups for each in group.members)

@@ -1,0 +1,82 @@
+"""Evals that were renamed on one host: proven by the host's hash, and put on record at their new places.
+
+Their files then move at home as well, so that an eval stands there once, under the name that it has on its host.
+"""
+
+from collections.abc import Collection, Sequence
+
+from harvestd.convention.layout import EvalDir, Survey
+from harvestd.convention.plan import Check
+from harvestd.convention.renamed_evals import EvalsOnHost, RenamedEval, moved_evals
+from harvestd.convention.sightings import NETWORK_SETTLE
+from harvestd.convention.snapshot import Snapshot
+from harvestd.harvest.checking import hash_there
+from harvestd.harvest.house import House
+from harvestd.harvest.troubles import Troubles
+from harvestd.inventory.provider import Host
+from harvestd.remote.box import Opened, Reader
+from harvestd.telemetry.events import Event
+from harvestd.telemetry.logs import get_logger
+
+
+class RenamedEvals:
+    """Recognises them for one connected host."""
+
+    def __init__(self, host: Host, house: House, troubles: Troubles, undecided: dict[str, str]) -> None:
+        """`undecided` is where it is noted why an eval waits, by its place."""
+        self._host = host
+        self._house = house
+        self._troubles = troubles
+        self._undecided = undecided
+        self._storage = house.storage_of(host)
+        self._evals = EvalsOnHost(self._storage, house.catalogue.knowledge)
+        self._held: dict[RenamedEval, float] = {}
+        """Proven, but still shown by another host under the name before: since when, in monotonic seconds."""
+
+    async def prove(self, whole: tuple[Survey, Snapshot], reader: Reader, now: float) -> None:
+        """Note what the newest scan proves to be renamed. Raises `Retry` when the link is lost."""
+        shown, snapshot = whole
+        candidates = {each.proof: each for each in self._evals.looked(shown.evals, snapshot)}
+
+        async def conclude(item: Check, opened: Opened) -> None:
+            if opened.verified == item.record.sha256:
+                self._held[candidates[item]] = now
+
+        if candidates:
+            await hash_there(list(candidates), reader, self._troubles, conclude)
+
+    async def record(self, whole: tuple[Survey, Snapshot], now: float) -> None:
+        """Put the files of those that were proven on record at their new places; the caller holds `House.learning`."""
+        if not self._held:
+            return
+        shown, snapshot = whole
+        others = self._shown_by_others()
+        due: list[RenamedEval] = []
+        for each, since in list(self._held.items()):
+            self._undecided.pop(each.eval_dir, None)
+            if each.proof.record.place in others and now - since < NETWORK_SETTLE:
+                self._undecided[each.eval_dir] = f"another host still shows it as {each.before}"
+            else:
+                due.append(each)
+                del self._held[each]
+        if due:
+            await self._move(due, shown.evals, snapshot)
+
+    def _shown_by_others(self) -> Collection[str]:
+        """Return the places of evals' files that other hosts show of the same file system, by their newest scans."""
+        return {
+            member.source.place
+            for outlook in self._house.outlooks.values()
+            if outlook.host.identity != self._host.identity and self._house.storage_of(outlook.host) == self._storage
+            for eval_dir in outlook.seen.evals
+            for group in eval_dir.groups
+            for member in group.members
+        }
+
+    async def _move(self, due: Sequence[RenamedEval], evals: Sequence[EvalDir], snapshot: Snapshot) -> None:
+        catalogue = self._house.catalogue
+        files = moved_evals(due, evals, snapshot, self._storage, catalogue.knowledge)
+        await catalogue.save_files(files)
+        self._house.touch({file.experiment for file in files})
+        for each in due:
+            get_logger().info(Event.EVAL_RENAMED, host=self._host.name, path=each.after, old=each.before)
