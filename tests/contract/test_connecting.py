@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -107,6 +108,28 @@ async def test_hosts_that_keep_us_waiting(
     assert isinstance(error, Unreachable)
     assert text in str(error)
     assert f"127.0.0.1:{port}" in str(error)
+    assert "ssh.connect_timeout" in error.hint
+
+
+async def test_a_name_server_that_does_not_answer_is_told_from_a_host(
+    key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reason names what took too long: no firewall is in the way of a host whose address nobody asked for."""
+    free = threading.Event()
+
+    def hanging(*_: object) -> list[object]:
+        free.wait(60)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", hanging)
+    try:
+        error = await outcome(_nowhere(key, 22, address="gpu-x.example"))
+    finally:
+        free.set()
+    assert isinstance(error, Unreachable)
+    assert "gpu-x.example was not resolved within 0.5 s" in str(error)
+    assert "name server" in error.hint
+    assert "firewall" not in error.hint
 
 
 async def _hang_up(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:

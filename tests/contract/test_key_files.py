@@ -16,6 +16,7 @@ from asyncssh.sk_eddsa import _SKEd25519Key
 from msgspec.structs import replace
 
 from contract.connected import Pins, outcome, target_for
+from harvestd.errors import Retry
 from harvestd.remote import identities
 from harvestd.remote.connecting import connect
 from harvestd.remote.failures import AuthenticationRefused, Unreachable
@@ -159,6 +160,30 @@ async def test_an_agent_that_does_not_answer_holds_no_keys(openssh_factory: Open
             assert time.monotonic() - before < 4
         assert agent.questions == 1
     assert len(events(said, "ssh.agent_silent")) == 1
+
+
+async def test_a_silent_agent_is_named_where_its_keys_are_missing(
+    openssh_factory: OpenSSHFactory, tmp_path: Path
+) -> None:
+    """An agent may wait for a person: the host is tried again then, and nobody is sent to look for another key."""
+    target = target_for(
+        openssh_factory(),
+        agent=True,
+        agent_socket=str(tmp_path / "mute"),
+        identity_files=(),
+        default_identity_files=(tmp_path / "none",),
+        connect_timeout=timedelta(seconds=3),
+    )
+    wrong = generate_key(tmp_path / "wrong")
+    async with scripted_agent(tmp_path / "mute", answers=False):
+        alone = await outcome(target)
+        refused = await outcome(replace(target, identity_files=(wrong,)))
+    assert isinstance(alone, Retry)
+    assert "did not answer within 1.5 s" in str(alone)
+    assert "ssh-add -l" in alone.hint
+    assert "ssh.connect_timeout" in alone.hint
+    assert isinstance(refused, AuthenticationRefused)
+    assert "did not answer within 1.5 s" in str(refused)
 
 
 async def test_no_agent_where_one_was_is_no_trouble(openssh_factory: OpenSSHFactory, tmp_path: Path) -> None:

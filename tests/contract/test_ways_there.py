@@ -1,5 +1,7 @@
 """Jump hosts and configuration files, against real OpenSSH."""
 
+import socket
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -107,3 +109,24 @@ async def test_bad_config_file(openssh_factory: OpenSSHFactory, tmp_path: Path) 
     error = await outcome(target_for(openssh_factory("other"), config_files=(config,)))
     assert isinstance(error, HostQuarantined)
     assert "config_files" in error.hint
+
+
+async def test_a_jump_host_that_does_not_get_further_is_named(openssh_factory: OpenSSHFactory) -> None:
+    """The way ends at the jump host then: whether a firewall is between here and the box is no question."""
+    bastion = openssh_factory("bastion")
+    listener = socket.socket()
+    with listener:
+        # Nobody accepts, and the queue is full: the jump host waits for an answer to its SYN.
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        fillers = [socket.socket() for _ in range(4)]
+        for each in fillers:
+            each.setblocking(False)  # noqa: FBT003  (the system's signature)
+            each.connect_ex(listener.getsockname())
+        box = target_for(openssh_factory("box"), port=listener.getsockname()[1], connect_timeout=timedelta(seconds=2))
+        error = await outcome(replace(box, proxy_jump=f"{bastion.user}@127.0.0.1:{bastion.port}"))
+        for each in fillers:
+            each.close()
+    assert isinstance(error, Unreachable)
+    assert "the jump host did not connect further within 2 s" in str(error)
+    assert "from there" in error.hint

@@ -1,5 +1,6 @@
 """`harvestd safe` and `harvestd wait` on a real box, beside a running daemon and without one."""
 
+import time
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -11,13 +12,16 @@ from msgspec.structs import replace
 
 from harvestd.catalogue import reading
 from harvestd.catalogue.asking import ask
-from harvestd.cli.asking_verdicts import attended, subject_of, verdict_when_safe
-from harvestd.convention.circumstances import Checkout
+from harvestd.catalogue.entries import VerdictRecord
+from harvestd.cli import asking_verdicts
+from harvestd.cli.asking_verdicts import attended, subject_of, verdict_now, verdict_when_safe
+from harvestd.convention.circumstances import Checkout, Circumstances
 from harvestd.convention.requests import RequestKind
 from harvestd.convention.verdict import ReasonKind
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
 from harvestd.errors import ExitCode, unwrapped
+from harvestd.remote.probe.client import ProbeBox
 from support.command import Ended, harvestd_command, on_terminal
 from support.house import Workstation, until
 from support.judging import NOBODY, Told
@@ -190,6 +194,69 @@ async def test_a_daemon_that_starts_connects_before_it_answers(
     assert record is not None
     assert {reason.kind for reason in record.verdict.reasons} == {ReasonKind.NOT_QUIET}
     assert told.asked
+
+
+class _Clock:
+    """The clock of a command that waits, which a test can set forward."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def monotonic(self) -> float:
+        """Return the seconds that passed, by this clock."""
+        return time.monotonic() + self.ahead
+
+    def time(self) -> float:
+        """Return the seconds since the epoch."""
+        return time.time()
+
+
+async def test_an_answer_may_take_as_long_as_the_limits_allow_a_host(
+    workstation: Workstation, writer: RunWriter, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks waits for the daemon, which knows what took too long: a verdict of ten minutes is a verdict."""
+    clock, lines, slow, free = _Clock(), _Lines(), anyio.Event(), anyio.Event()
+    quick = ProbeBox.circumstances
+
+    async def circumstances(box: ProbeBox, lately: timedelta) -> Circumstances:
+        slow.set()
+        await free.wait()
+        return await quick(box, lately)
+
+    async with workstation.running(verdict=LATER):
+        await until(workstation.follows(writer))
+        monkeypatch.setattr(ProbeBox, "circumstances", circumstances)
+        monkeypatch.setattr(asking_verdicts, "time", clock)
+        subject = subject_of(workstation.settings(), "gpu-a")
+        found: list[VerdictRecord] = []
+
+        async def question() -> None:
+            found.append(await verdict_now(subject, lines))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(question)
+            await slow.wait()
+            clock.ahead = 600.0
+            heard = len(lines.said)
+            await until(lambda: len(lines.said) > heard + 1 or found)
+            free.set()
+    assert told.asked
+    reasons = [reason.detail for reason in found[0].verdict.reasons]
+    assert not any("no answer came" in each for each in reasons)
+    assert ReasonKind.NOT_QUIET in {reason.kind for reason in found[0].verdict.reasons}
+
+
+async def test_why_a_host_is_not_connected_is_in_the_verdict(workstation: Workstation, told: Told) -> None:
+    """Its own words in refusing reach whoever asks, escaped, and without waiting for the time of a connection."""
+    box = workstation.add_box(extra_config=["ForceCommand printf 'Ask \\033[31mops\\041 '; exit 1"])
+    assert told.asked == 0
+    async with workstation.running() as said:
+        await until(lambda: events(said, "host.quarantined", host=box.server.name))
+        asked = await asking(workstation, "safe", box.server.name, "--json")
+    (reason,) = asked.document["verdict"]["reasons"]
+    assert reason["kind"] == "not_connected"
+    assert "Ask " in reason["detail"]
+    assert "\x1b" not in reason["detail"]
 
 
 async def test_wait_beside_a_daemon(workstation: Workstation, writer: RunWriter, told: Told) -> None:

@@ -24,14 +24,14 @@ from harvestd.convention.values import Immutable
 from harvestd.convention.verdict import Answer, Reason, ReasonKind, Verdict
 from harvestd.errors import ExitCode, Fatal
 from harvestd.harvest.alone import looked_at_once, watching_alone
+from harvestd.harvest.house import limits_of
 from harvestd.harvest.passes import Found, find_hosts
+from harvestd.harvest.patience import to_answer
 from harvestd.inventory.static import StaticHosts
 from harvestd.settings import Settings
 from harvestd.store.lock import Held
 from harvestd.telemetry.escaping import escaped
 
-PATIENCE: Final = timedelta(minutes=4)
-"""How long an answer may take."""
 _LISTEN_EVERY: Final = 0.2
 _LOOK_EVERY: Final = 1.0
 """Seconds between two looks into the catalogue: for an answer, and for a verdict that changed."""
@@ -54,6 +54,13 @@ class Subject(Immutable):
     settings: Settings
     name: str
     identity: str
+
+    @property
+    def longest(self) -> float:
+        """Seconds after which a daemon has answered a question about it."""
+        tables = (table.connect_timeout for table in self.settings.hosts if table.name == self.name)
+        connect_timeout = max(filter(None, tables), default=self.settings.ssh.connect_timeout)
+        return to_answer(connect_timeout, limits_of(self.settings))
 
 
 def subject_of(settings: Settings, name: str) -> Subject:
@@ -113,12 +120,14 @@ async def verdict_alone(subject: Subject, line: Line) -> VerdictRecord:
     return VerdictRecord(host.identity, host.name, verdict, time.time(), cents_per_hour=host.cents_per_hour)
 
 
-async def verdict_now(subject: Subject, line: Line, patience: float = PATIENCE.total_seconds()) -> VerdictRecord:
-    """Have a verdict made now, with a whole look. One that nobody could make in `patience` seconds is *not safe*.
+async def verdict_now(subject: Subject, line: Line, most: float = math.inf) -> VerdictRecord:
+    """Have a verdict made now, with a whole look, in `most` seconds and no more than the limits allow a host.
 
+    Where none came in that time it is *not safe*.
     Raises `Fatal` (7) where whoever should answer has ended.
     """
     settings, began = subject.settings, time.monotonic()
+    longest = min(most, subject.longest)
     key = (subject.identity, subject.name)
     number = await anyio.to_thread.run_sync(lambda: ask(settings.state, RequestKind.JUDGE, key, {}))
     presence = _Presence(settings)
@@ -130,11 +139,11 @@ async def verdict_now(subject: Subject, line: Line, patience: float = PATIENCE.t
             if refused or record is None or record.judged_at < request.asked_at:
                 return _unknown(subject, record, refused or "no verdict was kept since it was asked for")
             return record
-        left = patience - passed
+        left = longest - passed
         if left <= 0:
-            return _unknown(subject, record, "nobody answered in time")
+            return _unknown(subject, record, f"no answer came within {quantities.duration(longest)}")
         if passed > _UNTAKEN and request is not None and request.taken_at is None:
-            return _unknown(subject, record, "who is at work on the data root takes no questions, as `harvestd once`")
+            return _unknown(subject, record, await anyio.to_thread.run_sync(_why_untaken, settings))
         await anyio.to_thread.run_sync(presence.check)
         line.say(f"{subject.name}: a whole look is made, {quantities.duration(passed)}")
         await anyio.sleep(min(_LISTEN_EVERY, left))
@@ -146,7 +155,7 @@ async def verdict_when_safe(subject: Subject, line: Line, patience: timedelta) -
     In between it only reads what the daemon says anyway. Raises as `verdict_now`.
     """
     end = time.monotonic() + patience.total_seconds()
-    record = await verdict_now(subject, line, min(patience, PATIENCE).total_seconds())
+    record = await verdict_now(subject, line, patience.total_seconds())
     while not record.verdict.is_safe:
         left = max(0.0, end - time.monotonic())
         newest = await _worth_asking(subject, record, line, min(left, _pause(record.verdict)))
@@ -154,7 +163,7 @@ async def verdict_when_safe(subject: Subject, line: Line, patience: timedelta) -
         if left <= 0 and not newest.verdict.is_safe:
             return newest
         # A verdict that has turned to safe is worth some seconds more.
-        record = await verdict_now(subject, line, max(_LAST_LOOK, min(left, PATIENCE.total_seconds())))
+        record = await verdict_now(subject, line, max(_LAST_LOOK, left))
     return record
 
 
@@ -210,6 +219,15 @@ def _unknown(subject: Subject, record: VerdictRecord | None, why: str) -> Verdic
     verdict = Verdict(Answer.NOT_SAFE, (Reason(ReasonKind.NOT_LOOKED_AT, why or "nobody said"),))
     cents = record.cents_per_hour if record else None
     return VerdictRecord(subject.identity, subject.name, verdict, time.time(), cents_per_hour=cents)
+
+
+def _why_untaken(settings: Settings) -> str:
+    """Say why nobody took notice of a question."""
+    holder = holder_of(settings)
+    if holder is not None and not holder.answers:
+        return f"process {holder.pid} is a command at work on the data root, such as `once`, and takes no questions"
+    seconds = f"{_UNTAKEN:g} s"
+    return f"the daemon took no notice of the question within {seconds}: it starts, or is stuck; see `harvestd status`"
 
 
 class _Presence:

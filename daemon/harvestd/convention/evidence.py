@@ -91,6 +91,8 @@ class Evidence(Immutable):
     """Everything about one box at one moment; the defaults are those of a box of which nothing is known."""
 
     connected: bool = False
+    unreadable: str = ""
+    """Why it is not connected; empty where that is not known."""
     look: Look | None = None
     roots: tuple[str, ...] = ()
     """As configured."""

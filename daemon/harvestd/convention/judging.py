@@ -26,7 +26,8 @@ def judge(evidence: Evidence) -> Verdict:
     """Judge one box by what was found out about it now."""
     if not evidence.connected or evidence.look is None:
         kind = ReasonKind.NOT_LOOKED_AT if evidence.connected else ReasonKind.NOT_CONNECTED
-        why = "no look at it was made" if evidence.connected else "nobody reads it now"
+        away = f"nobody reads it now{_because(evidence.unreadable)}"
+        why = "no look at it was made" if evidence.connected else away
         return Verdict(Answer.NOT_SAFE, (Reason(kind, why),), accepted=evidence.accepted)
     look = evidence.look
     reasons = tuple(

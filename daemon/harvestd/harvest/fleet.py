@@ -173,6 +173,7 @@ class Fleet:
         finally:
             del self._watching[host.identity]
             self._house.unreached.discard(host.identity)
+            self._house.unreadable.pop(host.identity, None)
             self._changed.ring()
         if host.identity not in self._house.present:
             with self._house.host_failures.containing(host.name):

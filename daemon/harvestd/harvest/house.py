@@ -136,6 +136,8 @@ class House:
     """Rung after each look at a host."""
     unreached: set[str] = field(default_factory=set)
     """Identities of hosts whose last attempt to connect failed."""
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Why each host that is not connected could not be read the last time, by its identity."""
     retry_now: Bell = field(default_factory=Bell)
     """Rung when the operator asks for a scan of all hosts: those that were lost are tried again at once."""
     asked_for: set[str] = field(default_factory=set)

@@ -3,12 +3,11 @@
 `House.verdicts` holds the newest one on each host, and how old it is; `judging` keeps it.
 """
 
-from typing import Final
-
 import anyio
 
 from harvestd.convention.judging import judge
 from harvestd.convention.verdict import Answer, Reason, ReasonKind, Verdict
+from harvestd.harvest import patience
 from harvestd.harvest.connected import connected
 from harvestd.harvest.gathering import Gathering, accepted
 from harvestd.harvest.house import House
@@ -17,28 +16,23 @@ from harvestd.harvest.looking import Looking
 from harvestd.inventory.provider import Host
 from harvestd.store.root import DataRoot
 
-_PATIENCE: Final = 180.0
-"""Seconds until a whole scan can begin, behind whatever is being fetched just now."""
-
-
-def patience_of(house: House) -> float:
-    """Return the seconds for a verdict in full: until it can begin, and as long as a host may take for its parts."""
-    return _PATIENCE + house.limits.inspect_time.total_seconds() + house.limits.scan_time.total_seconds()
-
 
 async def judged(host: Host, house: House) -> Verdict:
     """Make a whole look at a host, connected or not, and give its verdict, which is then in `House.verdicts` too.
 
-    A host that is not being watched is not safe; nor is one that can't be looked at within `patience_of`.
+    A host that is not being watched is not safe; nor is one that can't be looked at within `patience.to_judge`.
     """
     judging = house.judging.get(host.identity)
     if judging is None:
-        verdict = not_watched(house)
+        verdict = not_watched(house, host.identity)
     else:
-        patience = patience_of(house)
-        with anyio.move_on_after(patience):
+        seconds = patience.to_judge(house.limits)
+        with anyio.move_on_after(seconds):
             return await judging.ask()
-        detail = f"no whole scan came to an end within {patience:.0f} s; limits.scan_time says how long one may take"
+        detail = (
+            f"no whole scan came to an end within {seconds:.0f} s; limits.scan_time says how long one may take, and "
+            "limits.inspect_time how long what is asked beside it"
+        )
         why = Reason(ReasonKind.NOT_LOOKED_AT, detail)
         verdict = Verdict(Answer.NOT_SAFE, (why,), accepted=accepted(house))
     record(host, house, verdict)

@@ -129,7 +129,7 @@ class Judging:
             yield
         finally:
             del self._house.judging[self._host.identity]
-            verdict = not_watched(self._house)
+            verdict = not_watched(self._house, self._host.identity)
             record(self._host, self._house, verdict)
             while self._questions:
                 self._questions.pop().answer(verdict)
@@ -140,9 +140,9 @@ def _only_needs_a_look(verdict: Verdict) -> bool:
     return all(reason.kind in _UNSEEN and reason.seconds == 0.0 for reason in verdict.reasons)
 
 
-def not_watched(house: House) -> Verdict:
-    """Give the verdict on a host that nobody reads."""
-    return judge(Evidence(accepted=accepted(house)))
+def not_watched(house: House, identity: str) -> Verdict:
+    """Return the verdict on a host that is not read, with why where that is known."""
+    return judge(Evidence(accepted=accepted(house), unreadable=house.unreadable.get(identity, "")))
 
 
 def record(host: Host, house: House, verdict: Verdict, still_since: float | None = None) -> None:

@@ -20,8 +20,8 @@ from harvestd.convention.judging import FRESH
 from harvestd.convention.values import Immutable
 from harvestd.convention.verdict import Verdict
 from harvestd.errors import DiskFull, HarvestError, HostQuarantined, Retry, concerns_all, unwrapped
+from harvestd.harvest import patience
 from harvestd.harvest.house import House
-from harvestd.harvest.judgement import patience_of
 from harvestd.harvest.releasable import (
     Safe,
     Turn,
@@ -203,7 +203,7 @@ class Releasing:
 
     async def _release(self, host: Host, safe: Safe, met: _Met) -> None:
         """Check all once more, and have the cloud end it. Raises `NotNow` and what looks and questions raise."""
-        with anyio.fail_after(_FULL_CHECK + patience_of(self._house)):
+        with anyio.fail_after(_FULL_CHECK + patience.to_judge(self._house.limits)):
             verdict = await self._judge(host, self._house)
         if not verdict.is_safe:
             why, key = why_not_safe(verdict)

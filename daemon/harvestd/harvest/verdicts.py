@@ -15,6 +15,7 @@ from harvestd.catalogue.entries import VerdictRecord
 from harvestd.convention.requests import REFUSED, Request, RequestKind
 from harvestd.convention.verdict import Verdict
 from harvestd.errors import DiskFull
+from harvestd.harvest import patience
 from harvestd.harvest.house import House
 from harvestd.inventory.provider import Host
 
@@ -22,8 +23,6 @@ _KEEP_EVERY = 1.0
 """Seconds between two rounds of keeping what changed."""
 _ANEW = 30.0
 """Seconds after which a verdict is kept anew that says nothing else than before."""
-_FIRST_LOOK = 5.0
-"""Seconds beyond those for connecting, for a host that is not being read yet."""
 
 
 class Verdicts:
@@ -66,7 +65,7 @@ class Verdicts:
         host = self._host_of(identity)
         if host is None:
             return f"{REFUSED}nobody says any more that it exists"
-        await self._await_first_look(identity)
+        await self._await_first_look(host)
         from harvestd.harvest.judgement import judged  # noqa: PLC0415  (imported by the fleet)
 
         verdict = await judged(host, self._house)
@@ -77,12 +76,15 @@ class Verdicts:
             return str(verdict.answer)
         return f"{REFUSED}there is no room to write the verdict down"
 
-    async def _await_first_look(self, identity: str) -> None:
-        """Give a host time to be connected where that may be under way: asked too early, it would only be unknown."""
+    async def _await_first_look(self, host: Host) -> None:
+        """Give a host time to be connected where that may be under way: asked too early, it would only be unknown.
+
+        Where the last attempt failed, why it did is known.
+        """
         house = self._house
-        patience = house.settings.ssh.connect_timeout.total_seconds() + _FIRST_LOOK
-        with anyio.move_on_after(patience):
-            while identity not in house.judging and identity not in house.verdicts:
+        known = (house.judging, house.verdicts, house.unreadable)
+        with anyio.move_on_after(patience.to_connect(house.target_of(host).connect_timeout, house.limits)):
+            while not any(host.identity in each for each in known):
                 await house.looked.rung()
 
     def _due(self) -> list[str]:

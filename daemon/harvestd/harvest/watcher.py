@@ -94,8 +94,14 @@ class Watcher:
         """Report an unexpected exception. What there is to wait for is done by the next attempt."""
         self._house.host_failures.report(self._host.name, error, attempt=self._breaker.attempt)
         self._failed = error, self._breaker.failed(error)
+        self._note_unreadable(described(error))
         self._tally.stands(self._host.name, FAILED, described(error))
         self._breaker.is_news(FAILED)
+
+    def _note_unreadable(self, why: str) -> None:
+        """Note why the host can't be read now, and let whoever waits for a look at it know that none comes yet."""
+        self._house.unreadable[self._host.identity] = why
+        self._house.looked.ring()
 
     async def _recover(self) -> None:
         """After an unexpected exception: record it, and rest."""
@@ -141,6 +147,7 @@ class Watcher:
                 self._tell_connected(box.method, duration)
 
             self._breaker.connected()
+            self._house.unreadable.pop(self._host.identity, None)
             tell()
             self._tally.stands(self._host.name, "connected")
             self._state = self._standing()
@@ -186,6 +193,7 @@ class Watcher:
         A box that goes down is lost in several ways, one after the other: it is lost once. Why one is quarantined is
         what a person has to act on.
         """
+        self._note_unreadable(str(error))
         lost = isinstance(error, Retry)
         state, event = ("lost", Event.HOST_LOST) if lost else ("quarantined", Event.HOST_QUARANTINED)
         why = state if lost else f"{state}: {type(error).__name__}"

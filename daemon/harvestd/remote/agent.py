@@ -10,39 +10,47 @@ import time
 import anyio
 import asyncssh
 
+from harvestd.convention.values import Immutable
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
 
-_PATIENCE = 5.0
-"""Seconds for the list of keys: an agent that is not waiting for a person answers within milliseconds."""
 _PAUSE = 60.0
 """Seconds before an agent that did not answer is asked again."""
 
-_silent_until: dict[str, float] = {}
-"""Agents that did not answer, by their socket: monotonic seconds until they are asked again."""
+_silent: dict[str, tuple[float, str]] = {}
+"""Agents that did not answer, by their socket: monotonic seconds until they are asked again, and what was wrong."""
 
 
-async def keys_of(agent: asyncssh.SSHAgentClient, socket: str, patience: float) -> list[asyncssh.SSHKeyPair]:
-    """Return the agent's keys; none where it does not answer within `patience` seconds (5 at most)."""
-    until = _silent_until.get(socket)
-    if until is not None and time.monotonic() < until:
-        return []
+class Held(Immutable):
+    """What an agent holds."""
+
+    keys: tuple[asyncssh.SSHKeyPair, ...] = ()
+    silent: str = ""
+    """How it did not answer; empty where it did, or where there is none."""
+
+
+async def keys_of(agent: asyncssh.SSHAgentClient, socket: str, patience: float) -> Held:
+    """Return the agent's keys; none where it does not answer within `patience` seconds."""
+    until, silent = _silent.get(socket, (0.0, ""))
+    if time.monotonic() < until:
+        return Held(silent=silent)
     try:
-        with anyio.fail_after(min(_PATIENCE, patience)):
-            found = list(await agent.get_keys())
+        with anyio.fail_after(patience):
+            found = tuple(await agent.get_keys())
     except TimeoutError:
-        _report(socket, "does not answer", _PAUSE)
-        return []
+        silent = f"did not answer within {patience:g} s"
+        _report(socket, silent, _PAUSE)
+        return Held(silent=silent)
     except (OSError, ValueError) as e:
         # ValueError is asyncssh's class for an agent that can't be reached, and for an answer that is none.
         _report(socket, f"can't be asked ({e})", 0.0)
-        return []
-    _silent_until.pop(socket, None)
-    return found
+        return Held()
+    _silent.pop(socket, None)
+    return Held(found)
 
 
 def _report(socket: str, problem: str, pause: float) -> None:
-    if socket not in _silent_until:
+    if socket not in _silent:
         error = f"the ssh-agent {problem}, so that its keys are not used"
         get_logger().warning(Event.SSH_AGENT_SILENT, socket=socket, error=error)
-    _silent_until[socket] = time.monotonic() + pause
+    _silent[socket] = (time.monotonic() + pause, problem)

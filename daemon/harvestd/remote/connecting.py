@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from harvestd.convention.values import Immutable
 from harvestd.errors import HarvestError, HostQuarantined
 from harvestd.remote import host_keys
-from harvestd.remote.dialing import Dialer
+from harvestd.remote.dialing import JUMP_HOST, Dialer
 from harvestd.remote.failures import (
     HostKeyUnknown,
     Unreachable,
@@ -324,6 +324,10 @@ class _Attempt:
         seconds = self.target.connect_timeout.total_seconds()
         if self.doing:
             what, hint = self.doing, "a command of `Match exec`, a file system or an agent of this machine hangs"
+        elif self.ssh is None and self.dialer is not None and self.dialer.awaits == JUMP_HOST:
+            what, hint = JUMP_HOST, "is the box running, and can it be reached from there?"
+        elif self.ssh is None and self.dialer is not None and self.dialer.awaits:
+            what, hint = self.dialer.awaits, "a name server does not answer: is the address right, and the network up?"
         elif self.ssh is None:
             what, hint = "no answer", "is the box running, and does a firewall let port and address through?"
         elif self.ssh.get_extra_info("server_version") is None and self.proxy is not None:
@@ -338,7 +342,8 @@ class _Attempt:
         said = f". It said: {self._said}" if self._said else ""
         if self.proxy is not None and self.proxy.said:
             said += f". The ProxyCommand says: {quoted(self.proxy.said)}"
-        return Unreachable(f"{self.target}: {what} within {seconds:g} s{said}", hint=hint)
+        way_out = f"{hint}; ssh.connect_timeout says how long it may take"
+        return Unreachable(f"{self.target}: {what} within {seconds:g} s{said}", hint=way_out)
 
 
 def _algorithms(target: Target, config: ResolvedConfig) -> dict[str, object]:

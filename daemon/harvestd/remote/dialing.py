@@ -23,6 +23,9 @@ _INNER_WINDOWS = 2
 """A jump host's channel carries one connection, whose own channel has the window that is asked for, and its rest."""
 _PACKET = 128 * 1024
 
+JUMP_HOST = "the jump host did not connect further"
+"""What is waited for on the way through a jump host."""
+
 _Address = tuple[int, Any]
 """A family, and an address as sockets of that family take it."""
 
@@ -48,6 +51,8 @@ class Dialer:
         self._family = family
         self._bind_address = bind_address
         self._forgiven = False
+        self.awaits = ""
+        """What was not done yet where no transport is open: for the text of an error."""
         self._metered: MeteredChannel | MeteredSocket | None = None
 
     @property
@@ -69,6 +74,7 @@ class Dialer:
         transport: object
         if self._via is not None:
             outer, outer_meter = self._via
+            self.awaits = JUMP_HOST
             self._metered = channel = MeteredChannel(session, self._meter, outer_meter)
             transport, _ = await outer.create_connection(
                 lambda: cast("asyncssh.SSHTCPSession[bytes]", channel),
@@ -87,8 +93,11 @@ class Dialer:
         return transport, session
 
     async def _connected(self, host: str, port: int) -> socket.socket:
+        self.awaits = f"the name {host} was not resolved"
         addresses = await resolved(host, port, self._family)
         local = await resolved(self._bind_address, 0, self._family) if self._bind_address else []
+
+        self.awaits = ""
 
         async def attempt(address: _Address) -> socket.socket:
             family, place = address

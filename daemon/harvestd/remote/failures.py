@@ -166,7 +166,9 @@ def link_lost(target: Target, error: BaseException | None) -> Retry:
                 f"{target}: no further session ({quoted(error.reason)})", hint="sshd's MaxSessions is 10 by default"
             )
         case asyncssh.Error():
-            return LinkLost(f"{target}: the connection was lost ({quoted(error.reason)})")
+            silent = "not responding to keepalive" in error.reason
+            hint = "the host or the network hangs; ssh.keepalive says how long a link may be silent" if silent else ""
+            return LinkLost(f"{target}: the connection was lost ({quoted(error.reason)})", hint=hint)
         case OSError() | asyncio.IncompleteReadError():
             return LinkLost(f"{target}: the connection was lost ({quoted(str(error))})")
         case _:

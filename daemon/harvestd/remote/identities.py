@@ -5,7 +5,7 @@ Key material never reaches an error or a log: only paths and fingerprints do.
 
 import base64
 import os
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from copy import copy
 from pathlib import Path
@@ -13,7 +13,8 @@ from pathlib import Path
 import asyncssh
 
 from harvestd.convention.values import Immutable
-from harvestd.remote.agent import keys_of
+from harvestd.errors import Retry
+from harvestd.remote.agent import Held, keys_of
 from harvestd.remote.failures import AuthenticationRefused
 from harvestd.remote.host_keys import fingerprint
 from harvestd.remote.key_files import LOCKED, Certificate, KeyFile, read_certificates, read_key_file
@@ -99,8 +100,14 @@ async def identities(target: Target, config: ResolvedConfig) -> AsyncIterator[Id
     agent = asyncssh.SSHAgentClient(socket) if socket else None
     try:
         patience = target.connect_timeout.total_seconds() / 2
-        held = await keys_of(agent, socket, patience) if agent else []
+        held = await keys_of(agent, socket, patience) if agent else Held()
         found = _chosen(target, config, files, held, has_agent=agent is not None)
+        if not found.keys and held.silent:
+            raise Retry(
+                f"{target}: there is no key to log in with: {', '.join(found.unusable)}",
+                hint="does the agent wait for a person? ssh-add -l shows whether it answers; it has half of "
+                "ssh.connect_timeout for that",
+            )
         if not found.keys:
             raise AuthenticationRefused(
                 f"{target}: there is no key to log in with"
@@ -126,14 +133,12 @@ def _warn(target: Target, warnings: Iterable[str]) -> None:
             get_logger().warning(Event.SSH_KEY_WARNING, host=target.called, message=message)
 
 
-def _chosen(
-    target: Target, config: ResolvedConfig, files: _Files, held: Sequence[asyncssh.SSHKeyPair], *, has_agent: bool
-) -> Identities:
+def _chosen(target: Target, config: ResolvedConfig, files: _Files, held: Held, *, has_agent: bool) -> Identities:
     """Return the keys in the order in which they are offered."""
     keys: list[asyncssh.SSHKeyPair] = []
     tried: list[str] = []
     unusable: list[str] = []
-    rest = list(held)
+    rest = list(held.keys)
     no_agent = ", no agent is used" if not target.agent else f", there is no agent ({AGENT_VARIABLE})"
     for file in files.named:
         of_agent = [pair for pair in rest if _key_blob(pair) == file.blob]
@@ -154,6 +159,8 @@ def _chosen(
         tried += [f"{fingerprint(pair.public_data)} of the agent" for pair in more]
         if len(rest) > len(more):
             unusable.append(f"{len(rest) - len(more)} further keys of the agent (name one by its .pub file)")
+    if held.silent:
+        unusable.append(f"the keys of the agent (it {held.silent})")
     return Identities(tuple(keys), tuple(tried), tuple(unusable))
 
 

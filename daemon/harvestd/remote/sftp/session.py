@@ -78,7 +78,10 @@ class SftpSession:
                 raise NoSftp("the subsystem is refused") from e
             raise connection.lost(e) from e
         except TimeoutError as e:
-            raise LinkLost(f"{connection.target}: no answer from SFTP within {seconds:g} s") from e
+            raise LinkLost(
+                f"{connection.target}: SFTP did not start within {seconds:g} s",
+                hint="the host hangs, or the link is dead; see limits.answer_time",
+            ) from e
         except (asyncssh.Error, OSError, EOFError, ValueError) as e:
             if connection.ssh.is_closed():
                 raise connection.lost(e) from e
