@@ -6,7 +6,7 @@ SCALE ?= 1
 MINUTES ?= 30
 # Test files that run at the same time: two for each core, since most tests wait for other processes.
 WORKERS ?= $(shell expr 2 '*' $$(nproc))
-PARALLEL = -n $(WORKERS) --dist loadfile
+PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help install demo test test-slow crash faults check lint types imports format lock clean bench soak test-systemd
 .DEFAULT_GOAL := help

@@ -101,7 +101,7 @@ async def test_boxes_move_and_are_replaced(account: Account) -> None:
         await until(lambda: len(events(said, "host.connected", host="gpu-b")) == 2)
         account.cloud.end(A)
         account.rent(C, "gpu-a", "127.0.0.4")
-        await until(lambda: events(said, "host.connected", host=f"gpu-a-{C[:8]}"))
+        await until(lambda: events(said, "host.appeared", host=f"gpu-a-{C[:8]}"))
         await until(lambda: events(said, "host.replaced", host="gpu-a", old=f"lambda_cloud:{A}"))
         await until(lambda: events(said, "host.connected", host="gpu-a", address="127.0.0.4"))
         assert len(events(said, "host.gone")) == 1

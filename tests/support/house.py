@@ -98,7 +98,7 @@ class Workstation:
         """Write the configuration, quick in everything, and load it; `sections` are added key by key."""
         tables: dict[str, dict[str, object]] = {
             "poll": {"interval": "1s", "settle": "300ms"},
-            "ssh": {"agent": False, "connect_timeout": "5s"},
+            "ssh": {"agent": False, "connect_timeout": "20s"},
             "limits": {"free_space": "1MiB"},
             "naming": {"default_experiment": "trial"},
             "report": {"pictures": False},

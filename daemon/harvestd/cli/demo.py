@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-import anyio
 import click
 
+from harvestd.cli.interrupts import run_interruptible
 from harvestd.demo.show import show
 from harvestd.errors import Fatal
 
@@ -19,7 +19,7 @@ def demo(keep: Path | None) -> None:
     """Watch the daemon bring home an embedded fleet of made-up boxes; takes some twenty seconds."""
     if keep is not None:
         keep = _made(keep)
-    raise SystemExit(int(anyio.run(lambda: show(click.echo, keep=keep))))
+    raise SystemExit(int(run_interruptible(lambda: show(click.echo, keep=keep))))
 
 
 def _made(directory: Path) -> Path:

@@ -2,13 +2,13 @@
 
 import sys
 
-import anyio
 import click
 
 from harvestd.cli import examination, suggesting
 from harvestd.cli.ending import tell_warning
 from harvestd.cli.examination import Examined
 from harvestd.cli.flags import Flags, with_flags, with_json
+from harvestd.cli.interrupts import run_interruptible
 from harvestd.cli.loading import settings_of
 from harvestd.cli.output import Page, print_json
 from harvestd.cli.presence import daemon_pid
@@ -40,11 +40,14 @@ def doctor(flags: Flags, hosts: tuple[str, ...], *, as_json: bool) -> ExitCode:
     configure(
         "console" if flags.log_format == "auto" else flags.log_format, flags.log_level or "error", stream=sys.stderr
     )
-    found = anyio.run(find_hosts, settings, hosts)
+    found = run_interruptible(find_hosts, settings, hosts)
     home = examination.examine_home(settings, daemon_pid(settings), found)
     catalogue_is_read = all(finding.ok for finding in home.findings if finding.what == "catalogue")
     # Without the kept host keys, a host could not be told from one that only says it is.
-    examined = [home, *(anyio.run(examination.examine_hosts, settings, found.hosts) if catalogue_is_read else ())]
+    examined = [
+        home,
+        *(run_interruptible(examination.examine_hosts, settings, found.hosts) if catalogue_is_read else ()),
+    ]
     if as_json:
         print_json(
             {"ok": all(each.ok for each in examined), "examined": [_examined_document(each) for each in examined]}

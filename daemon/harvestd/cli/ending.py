@@ -18,8 +18,8 @@ from harvestd.errors import DiskFull, ExitCode, Fatal, HaltedForSafety, HarvestE
 from harvestd.telemetry.escaping import escaped
 from harvestd.telemetry.masking import masked
 
-_KILLED_BY: Final = 128
-"""What a shell adds to a signal's number for the exit code of a process that it ended."""
+INTERRUPTED: Final = 128 + signal.SIGINT
+"""The exit code that a shell gives to what SIGINT ended."""
 _READER_GONE: Final = 1
 """As click itself ends where the pipe breaks earlier."""
 _STYLES: Final = {"bug": "red", "error": "red", "warning": "yellow", "hint": "cyan"}
@@ -38,7 +38,7 @@ def ended(work: Callable[[], object]) -> int:
         _tell_usage(error)
         return ExitCode.CONFIGURATION
     except click.Abort:
-        return _KILLED_BY + signal.SIGINT
+        return INTERRUPTED
     except BrokenPipeError:
         # Who read the answer has seen enough.
         _abandon_answer()

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-import anyio
-
 from harvestd.cli import asked, offers, summary
 from harvestd.cli.ending import tell_warning
 from harvestd.cli.flags import Flags
+from harvestd.cli.interrupts import run_interruptible
 from harvestd.cli.offers import Subject
 from harvestd.cli.output import Page, print_json
 from harvestd.cli.passes import exit_code_of, tell_troubles, visit
@@ -77,7 +76,7 @@ def fetch_now(call: Call, flags: Flags) -> ExitCode:
     """Make the pass that nobody else makes, over the hosts that show what is asked for, and answer."""
     names = _hosts(call)
     try:
-        outcomes = anyio.run(_pass, call, flags, names)
+        outcomes = run_interruptible(_pass, call, flags, names)
     except Fatal as e:
         if e.exit_code is not ExitCode.LOCKED:
             raise

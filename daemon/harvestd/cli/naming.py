@@ -3,13 +3,13 @@
 import sys
 import time
 
-import anyio
 import click
 
 from harvestd.catalogue import reading
 from harvestd.catalogue.asking import ask
 from harvestd.cli import showing, suggesting
 from harvestd.cli.flags import Flags, with_flags, with_json
+from harvestd.cli.interrupts import run_interruptible
 from harvestd.cli.loading import settings_of
 from harvestd.cli.output import Page, print_json
 from harvestd.cli.presence import daemon_pid
@@ -61,7 +61,7 @@ def name(flags: Flags, run: str, experiment_name: str, *, as_json: bool) -> Exit
     made = ask(settings.state, RequestKind.NAME, key, {**detail, "name": experiment_name})
     if daemon_pid(settings) is None:
         with unwrapped():
-            anyio.run(_take, settings)
+            run_interruptible(_take, settings)
     else:
         _wait(settings, made)
     (answer,) = answers(settings, [made])

@@ -3,12 +3,12 @@
 import sys
 from collections.abc import Sequence
 
-import anyio
 import click
 
 from harvestd.cli import outlook, quantities, suggesting, summary
 from harvestd.cli.ending import tell_error, tell_warning
 from harvestd.cli.flags import Flags, with_flags, with_json
+from harvestd.cli.interrupts import run_interruptible
 from harvestd.cli.loading import settings_of
 from harvestd.cli.output import Page, print_json
 from harvestd.cli.progress import progress_of
@@ -55,7 +55,7 @@ def once(flags: Flags, hosts: tuple[str, ...], *, verbose: bool, as_json: bool) 
     Brings home everything that is complete now; what only has to settle is waited for.
     """
     settings = settings_of(flags)
-    outcomes, failures = anyio.run(_pass, settings, flags, hosts)
+    outcomes, failures = run_interruptible(_pass, settings, flags, hosts)
     tell_troubles(settings, outcomes, failures)
     if as_json:
         print_json(summary.document(outcomes) | _failed_document(failures))
@@ -88,7 +88,7 @@ def plan(flags: Flags, hosts: tuple[str, ...], *, as_json: bool) -> ExitCode:
     """
     settings = settings_of(flags)
     configure(flags.form_for_people, flags.log_level or "error", stream=sys.stderr)
-    outcomes, failures = anyio.run(_plan, settings, hosts)
+    outcomes, failures = run_interruptible(_plan, settings, hosts)
     tell_troubles(settings, outcomes, failures)
     if as_json:
         print_json(outlook.document(outcomes) | _failed_document(failures))

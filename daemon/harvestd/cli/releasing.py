@@ -7,13 +7,13 @@ grow old over a question.
 import sys
 from functools import partial
 
-import anyio
 import click
 
 from harvestd.catalogue.entries import Decision, ReleaseOutcome, VerdictRecord
 from harvestd.cli import judging, suggesting
 from harvestd.cli.asking_verdicts import Subject, verdict_alone, verdict_now
 from harvestd.cli.flags import Flags, with_flags, with_json
+from harvestd.cli.interrupts import run_interruptible
 from harvestd.cli.loading import settings_of
 from harvestd.cli.output import Page, print_json
 from harvestd.cli.presence import daemon_pid
@@ -76,11 +76,11 @@ def release_command(flags: Flags, host: str, *, confirmed: bool, dry_run: bool, 
     settings = settings_of(flags)
     configure(flags.form_for_people, flags.log_level or "warning", stream=sys.stderr)
     with unwrapped():
-        found = anyio.run(_found, settings, host)
+        found = run_interruptible(_found, settings, host)
         if not (confirmed or dry_run):
             _confirm(found)
         with one_line() as line:
-            answer = anyio.run(partial(_release, settings, found, line, dry_run=dry_run))
+            answer = run_interruptible(partial(_release, settings, found, line, dry_run=dry_run))
     if as_json:
         print_json(_document(answer))
     else:

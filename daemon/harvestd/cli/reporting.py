@@ -10,6 +10,7 @@ from harvestd.catalogue import reading
 from harvestd.cli import showing, suggesting
 from harvestd.cli.ending import tell_warning
 from harvestd.cli.flags import Flags, with_flags, with_json
+from harvestd.cli.interrupts import run_interruptible
 from harvestd.cli.loading import settings_of
 from harvestd.cli.output import Page, print_json
 from harvestd.cli.showing import Shown
@@ -45,7 +46,7 @@ def report(flags: Flags, name: str, *, as_json: bool) -> ExitCode:
     settings = settings_of(flags)
     with reading.questions(settings.state) as connection:
         known = _known(showing.find(connection, name), name)
-    written, drawing = anyio.run(partial(_make, settings, known))
+    written, drawing = run_interruptible(partial(_make, settings, known))
     failed = drawing.drawn.failed if drawing else {}
     if drawing is None:
         tell_warning("matplotlib is not installed: no pictures", "pip install 'harvestd[analysis]'")

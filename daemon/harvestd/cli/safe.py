@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-import anyio
 import click
 
 from harvestd.catalogue.entries import VerdictRecord
@@ -23,6 +22,7 @@ from harvestd.cli.asking_verdicts import (
     verdict_when_safe,
 )
 from harvestd.cli.flags import Flags, with_flags, with_json
+from harvestd.cli.interrupts import run_interruptible
 from harvestd.cli.loading import settings_of
 from harvestd.cli.output import Page, print_json
 from harvestd.cli.presence import daemon_document, daemon_pid, holder_of
@@ -100,7 +100,7 @@ def _told(flags: Flags, host: str, question: _Question, *, as_json: bool) -> Exi
     subject = subject_of(settings, host)
     daemon = holder_of(settings)
     with one_line() as line, unwrapped():
-        record = anyio.run(question, subject, line)
+        record = run_interruptible(question, subject, line)
     if as_json:
         made_now = judging.document(record, watched=True)
         print_json({"host": host, "identity": subject.identity, "daemon": daemon_document(daemon), **made_now})

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import anyio
 import click
 
 from harvestd.catalogue import reading
@@ -11,6 +10,7 @@ from harvestd.catalogue.state_dir import problem_with
 from harvestd.cli import suggesting
 from harvestd.cli.ending import tell_warning
 from harvestd.cli.flags import Flags, with_flags, with_json
+from harvestd.cli.interrupts import run_interruptible
 from harvestd.cli.loading import config_of, settings_of, written_settings
 from harvestd.cli.output import Page, print_json
 from harvestd.cli.presence import daemon_pid
@@ -56,7 +56,7 @@ def check(flags: Flags, *, as_json: bool) -> ExitCode:
             raise
         problems = error.problems
     else:
-        hosts, found = anyio.run(_written_down, settings)
+        hosts, found = run_interruptible(_written_down, settings)
         warnings = (*warnings_for(settings), *_about_state_dir(config, settings), *found)
     if as_json:
         print_json(

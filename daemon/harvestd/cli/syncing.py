@@ -2,11 +2,11 @@
 
 import sys
 
-import anyio
 import click
 
 from harvestd.cli import quantities
 from harvestd.cli.flags import Flags, with_flags, with_json
+from harvestd.cli.interrupts import run_interruptible
 from harvestd.cli.loading import settings_of
 from harvestd.cli.output import Page, print_json
 from harvestd.lambda_eval.syncing import Synced, sync_job
@@ -34,7 +34,7 @@ def sync(flags: Flags, job_id: str, *, as_json: bool) -> None:
     """
     settings = settings_of(flags)
     configure(flags.form_for_people, flags.log_level or "warning", stream=sys.stderr)
-    synced = anyio.run(sync_job, settings, job_id)
+    synced = run_interruptible(sync_job, settings, job_id)
     if as_json:
         print_json(_document(synced))
     else:

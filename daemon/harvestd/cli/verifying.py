@@ -2,7 +2,6 @@
 
 import sys
 
-import anyio
 import click
 from sqlalchemy import Connection
 
@@ -11,6 +10,7 @@ from harvestd.catalogue import reading
 from harvestd.cli import quantities, showing
 from harvestd.cli.ending import tell_warning
 from harvestd.cli.flags import Flags, with_flags, with_json
+from harvestd.cli.interrupts import run_interruptible
 from harvestd.cli.loading import settings_of
 from harvestd.cli.output import Page, print_json
 from harvestd.cli.presence import daemon_pid
@@ -100,7 +100,7 @@ def _repair(settings: Settings, found: list[Finding]) -> list[Finding]:
     if any(finding.kind is Kind.CATALOGUE for finding in found):
         aside = repairing.set_catalogue_aside(settings)
         tell_warning(f"the catalogue was set aside: {aside}", "host keys were in it: compare those that are pinned now")
-    return anyio.run(repairing.repair, settings, found)
+    return run_interruptible(repairing.repair, settings, found)
 
 
 def _document(finding: Finding) -> dict[str, object]:
