@@ -1,5 +1,6 @@
 """A catalogue that is gone, damaged, or of another time: noticed, made anew, and nothing is fetched twice for it."""
 
+import json
 import shutil
 import signal
 import sqlite3
@@ -7,12 +8,15 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from msgspec.structs import asdict
 
+from harvestd.audit.rebuilding import read_back
 from harvestd.catalogue.pins import FILE_NAME
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run, write_convention_example
 from harvestd.errors import ExitCode
+from harvestd.store.root import DataRoot
 from support.command import Ended, harvestd_command
 from support.faults import fired
 from support.house import Moved, Workstation
@@ -104,6 +108,25 @@ async def test_what_was_edited_meanwhile_is_not_believed(workstation: Workstatio
     (result,) = (await workstation.once()).values()
     assert [str(config).endswith(place) for place in result.conflicts] == [True]
     assert config.read_text() == "mine now\n"
+
+
+@pytest.mark.parametrize("comment", [0, 70_000], ids=["a small configuration", "one that is too large to be read"])
+async def test_files_at_home_say_of_a_run_what_its_host_said(workstation: Workstation, comment: int) -> None:
+    """By the same readers: what it is known by, its configuration, its end, and its newest step."""
+    writer = RunWriter(workstation.add_box().root, RUN)
+    writer.start()
+    config = writer.directory / "config.yaml"
+    config.write_bytes(config.read_bytes() + b"#" + b"x" * comment + b"\n")
+    writer.log_until(7)
+    await workstation.once()
+    ((step, told),) = workstation.catalogue("SELECT step, facts FROM runs")
+    facts = json.loads(str(told))
+    with DataRoot.open(workstation.data) as root:
+        ((rebuilt,), _) = read_back(root)
+    (run,) = rebuilt.runs
+    assert (run.step, run.config_hash, run.head) == (step, facts["config_hash"], facts["head"])
+    assert step == 7
+    assert asdict(run.config) == facts["config"]
 
 
 @pytest.mark.parametrize("damage", ["no database", "cut", "zeros"])

@@ -1,23 +1,36 @@
 """README and pictures of one experiment say the same: one reader, from records and from files."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from harvestd.convention.facts import InvalidFacts, parse_config, parse_eval_config, parse_training_info
-from harvestd.convention.progress import newest_step
+from harvestd.convention.artifacts import Kind
+from harvestd.convention.facts import ConfigFacts, InvalidFacts, parse_config, parse_eval_config, parse_training_info
+from harvestd.convention.paths import LocalPath
+from harvestd.convention.records import FileRecord, RunRecord
+from harvestd.convention.snapshot import Version
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
+from harvestd.harvest.house import House
+from harvestd.harvest.stalling import Stalling
+from harvestd.harvest.stepping import Stepping
+from harvestd.inventory.provider import Host
 from harvestd.report import copies
 from harvestd.report.eval_memory import Evals
 from harvestd.report.facts import Facts, gather
 from harvestd.report.readme import rendered
 from harvestd.report.scripts.evals import Setting, read_evals
-from harvestd.report.scripts.experiment import log_of, read_experiment
+from harvestd.report.scripts.experiment import read_experiment, read_log
 from harvestd.report.scripts.lines import lines_of
+from harvestd.report.training import figures_of
 from harvestd.store.root import DataRoot
 from support.analysed import Analysed
+
+pytestmark = pytest.mark.anyio
 
 RUN = RunSpec()
 
@@ -96,14 +109,54 @@ def test_hundreds_of_evals_are_all_counted(tmp_path: Path) -> None:
     assert "801 evals, means over n questions" in rendered(facts_of(experiment))
 
 
-@pytest.mark.parametrize(
-    "line",
-    [b'{"step": 3}', b'{"step": 3.0}', b'{"step": "3"}', b'{"step": true}', b'{"step": -1}', b'{"step": 1e999}',
-     b'{"step": 1000000001}', b"[3]", b'{"step": 3', b'{"step": 3, "loss": NaN}', b'{"loss": 1}'],
+LINES = (
+    b'{"step": 3}', b'{"step": 3.0}', b'{"step": "3"}', b'{"step": true}', b'{"step": -1}', b'{"step": 1e999}',
+    b'{"step": 1000000001}', b"[3]", b'{"step": 3', b'{"step": 3, "loss": NaN}', b'{"loss": 1}', b'{"step": 0}',
+    b'{"step": 3}\r\n{"step": 4}\r\n', b'{"step": 3}\r{"step": 4}\n', b'{"step":\r3}\n', b'\x0b{"step": 3}\n',
+    b'{"step": 3, "x": "' + b"x" * (1 << 20) + b'"}\n{"step": 2}\n', b"\0" * 64 + b'{"step": 3}\n',
+    b'\xff{"step": 3}\n',
+    b'{"step": 3, "step": 4}\n', b'\xef\xbb\xbf{"step": 3}\n', b'{"step": 3}\n{"step": 4',
 )  # fmt: skip
-def test_planner_and_pictures_find_the_same_step(line: bytes) -> None:
-    """What is no step for one is none for the other."""
-    assert newest_step((line,)) == log_of((line,)).last_step
+
+
+@pytest.mark.parametrize("log", LINES, ids=range(len(LINES)))
+async def test_status_readme_and_pictures_find_the_same_step(tmp_path: Path, log: bytes) -> None:
+    """What is no step for one is none for the others, however its lines end; a log may begin with step 0."""
+    path = tmp_path / "train_log.jsonl"
+    path.write_bytes(log)
+    drawn = read_log(path).last_step
+    assert figures_of(log).last_step == drawn
+    assert await step_heard(log) == drawn
+
+
+class OneRun:
+    """A catalogue with one run."""
+
+    def __init__(self) -> None:
+        self.run = RunRecord("r1", "fs-1", "/box/run", "gpu-a", RUN.name, ConfigFacts(), Version(1, 1))
+        self.knowledge = self
+
+    def run_at(self, _storage: str, _place: str) -> RunRecord:
+        """Return the run."""
+        return self.run
+
+    async def change_run(self, _key: object, change: Callable[[RunRecord], RunRecord]) -> None:
+        """Change it."""
+        self.run = change(self.run)
+
+
+async def step_heard(log: bytes) -> int | None:
+    """Return what status says of a run after these bytes of its log arrived."""
+    catalogue = OneRun()
+    house = SimpleNamespace(storage_of=lambda _: "fs-1", catalogue=catalogue, strides={})
+    host = Host("static:gpu-a", "gpu-a", "127.0.0.1", "static")
+    stepping = Stepping(host, cast("House", house), Stalling(host, cast("House", house)))
+    target, version = LocalPath(("e", "training_run", "logs", "train_log.jsonl")), Version(len(log), 1)
+    record = FileRecord(
+        "fs-1", "/box/run/logs/train_log.jsonl", target, "gpu-a", "e1", Kind.TRAIN_LOG, version, len(log), "", 1.0, ""
+    )
+    await stepping.heard(record, log, version)
+    return catalogue.run.step
 
 
 VALUES = (

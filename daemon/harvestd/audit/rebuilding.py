@@ -14,11 +14,21 @@ from msgspec import field
 from msgspec.structs import replace
 
 from harvestd.convention.artifacts import Kind
-from harvestd.convention.facts import ConfigFacts, InvalidFacts, TrainingInfo, parse_config, parse_training_info
+from harvestd.convention.facts import (
+    BEGINNING,
+    MAX_FACT_BYTES,
+    ConfigFacts,
+    InvalidFacts,
+    TrainingInfo,
+    parse_config,
+    parse_training_info,
+)
 from harvestd.convention.layout import LeftOut
+from harvestd.convention.log_rows import lines_in
 from harvestd.convention.naming import ExperimentName, Part
 from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.placing import UNFILED
+from harvestd.convention.progress import newest_step
 from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
 from harvestd.convention.snapshot import Version
 from harvestd.convention.twins import head_of
@@ -31,8 +41,9 @@ from harvestd.store.manifest_file import read_manifest
 from harvestd.store.root import DataRoot
 from harvestd.store.standing import standing
 
-_FACTS = 1 << 20
-"""Bytes of a file that facts are read from, at most."""
+_PIECE = 1 << 20
+_END = 256 << 10
+"""Bytes of a log's end in which its newest step is looked for."""
 _CONFIG = ("training_run", "config.yaml")
 _LOG = ("training_run", "logs", "train_log.jsonl")
 _FINAL = ("training_run", "training_state", "step_final", "training_info.json")
@@ -129,6 +140,7 @@ def runs_of(
     config_hash = None if raw is None else hashlib.sha256(raw).hexdigest()
     head = head_of(_beginning(root, directory.child(*_LOG)) or b"")
     log = next((each for each in manifest.files if each.path == "/".join(_LOG)), None)
+    step = _newest_step(root, directory.child(*_LOG))
     return tuple(
         RunRecord(
             id=run.id or uuid.uuid4().hex,
@@ -144,6 +156,7 @@ def runs_of(
             config_hash=config_hash,
             # Another disk may hold a part of the run and no log; the next scan of it says which.
             head=head if log is None or run.storage == log.storage else None,
+            step=step if log is not None and run.storage == log.storage else None,
         )
         for run in manifest.runs
     )
@@ -152,7 +165,16 @@ def runs_of(
 def _beginning(root: DataRoot, path: LocalPath) -> bytes | None:
     try:
         with root.reading(path) as file:
-            return file.read(_FACTS)
+            return file.read(BEGINNING)
+    except (FileNotFoundError, Conflict, Refused):
+        return None
+
+
+def _newest_step(root: DataRoot, log: LocalPath) -> int | None:
+    try:
+        with root.reading(log) as file:
+            file.seek(max(0, file.seek(0, 2) - _END))
+            return newest_step(lines_in(file))
     except (FileNotFoundError, Conflict, Refused):
         return None
 
@@ -166,7 +188,7 @@ def _config(raw: bytes | None) -> ConfigFacts:
 
 def _final(root: DataRoot, directory: LocalPath) -> TrainingInfo | None:
     try:
-        return parse_training_info(root.read(directory.child(*_FINAL), _FACTS))
+        return parse_training_info(root.read(directory.child(*_FINAL), MAX_FACT_BYTES))
     except (FileNotFoundError, InvalidFacts, Damaged, Conflict, Refused):
         return None
 
@@ -212,7 +234,7 @@ def _grown(root: DataRoot, record: FileRecord) -> FileRecord | None:
     size = 0
     try:
         with root.reading(record.target) as file:
-            while piece := file.read(_FACTS):
+            while piece := file.read(_PIECE):
                 beginning.update(piece[: max(0, record.size - size)])
                 whole.update(piece)
                 size += len(piece)

@@ -15,6 +15,9 @@ from harvestd.json_text import json_value
 
 MAX_FACT_BYTES = 64 * 1024
 """A config is a few KiB; a larger one is not read."""
+BEGINNING = MAX_FACT_BYTES + 1
+"""Bytes from the beginning of a file that are looked at: of one that is too large, enough to say so. What a run is
+known by (`twins.Fingerprint`) rests on as many."""
 MAX_MARKER_BYTES = 1024 * 1024
 """A larger marker is not read whole, so that it can't be told whether it parses."""
 _MAX_TEXT = 200

@@ -7,11 +7,33 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
+from typing import BinaryIO
 
+_LINE_LIMIT = 1 << 20
 LAST_STEP = 10**9
 """A step beyond this is none."""
 GREATEST = 1e100
 """A number beyond this, to either side, is no measurement."""
+
+
+def lines_in(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of a log, each with its newline; of one that is longer than any log's, pieces, which are no rows.
+
+    Nothing but a newline ends a line: JSON has other line breaks within its space.
+    """
+    while line := file.readline(_LINE_LIMIT):
+        yield line
+
+
+def lines_of(content: bytes) -> Iterator[bytes]:
+    """Yield the lines of a piece of a log, as `lines_in` does of a file."""
+    start = 0
+    while start < len(content):
+        limit = start + _LINE_LIMIT
+        end = content.find(b"\n", start, limit) + 1 or limit
+        yield content[start:end]
+        start = end
 
 
 def row_of(line: bytes) -> dict[str, object] | None:

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 from collections.abc import Sequence
 
-from harvestd.convention.facts import MAX_FACT_BYTES
+from harvestd.convention.facts import BEGINNING
 from harvestd.convention.layout import Source
 from harvestd.harvest.troubles import Troubles
 from harvestd.remote.box import Chunk, Closed, Failed, Reader, ReadRequest
@@ -34,7 +34,7 @@ async def _read(
     reader: Reader, sources: Sequence[Source], found: dict[Source, bytes], troubles: Troubles
 ) -> list[Source]:
     """Read these files into `found`; return those that are to be read again."""
-    requests = [ReadRequest(each.tree, each.path, length=MAX_FACT_BYTES + 1) for each in sources]
+    requests = [ReadRequest(each.tree, each.path, length=BEGINNING) for each in sources]
     again: list[Source] = []
     waiting = iter(sources)
     content = bytearray()
@@ -49,7 +49,7 @@ async def _read(
                         source = next(waiting)
                         if sha256 not in {None, hashlib.sha256(content).hexdigest()}:
                             again.append(source)
-                        elif version == source.version and len(content) == min(version.size, MAX_FACT_BYTES + 1):
+                        elif version == source.version and len(content) == min(version.size, BEGINNING):
                             found[source] = bytes(content)
                             troubles.cleared(source.place)
                     case Failed():

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from msgspec.structs import replace
 
 from harvestd.convention.artifacts import Kind
+from harvestd.convention.log_rows import lines_of
 from harvestd.convention.patterns import run_name
 from harvestd.convention.progress import newest_step, seconds_left
 from harvestd.convention.records import FileRecord, RunRecord
@@ -27,7 +28,7 @@ class Stepping:
         """Take in the lines that were just appended to a log; other files say nothing of progress."""
         if record.kind is not Kind.TRAIN_LOG or not content:
             return
-        lines = content.splitlines()
+        lines = list(lines_of(content))
         step = newest_step(lines)
         run = self._run_of(record.place)
         if run is None:
@@ -37,7 +38,7 @@ class Stepping:
 
         def with_lines(now: RunRecord) -> RunRecord:
             after = replace(now, trouble=trouble)
-            if step is None or (now.step or 0) >= step:
+            if step is None or (now.step is not None and now.step >= step):
                 return after
             return replace(after, step=step, step_at=heard_at, seconds_left=_left(now, step, version))
 

@@ -5,6 +5,7 @@ from typing import Final
 
 from msgspec import field
 
+from harvestd.convention.log_rows import lines_of
 from harvestd.convention.values import Immutable
 from harvestd.report.scripts.experiment import log_of
 
@@ -26,6 +27,6 @@ class TrainingFigures(Immutable):
 
 def figures_of(*pieces: bytes) -> TrainingFigures:
     """Return what a log says; the pieces of it may be cut anywhere."""
-    log = log_of(line for piece in pieces for line in piece.splitlines(keepends=True))
+    log = log_of(line for piece in pieces for line in lines_of(piece))
     last = {key: (series.values[-1], series.steps[-1]) for key in KEYS if (series := log.series(key)).steps}
     return TrainingFigures(int(log.rows[0]["step"]) if log.rows else None, log.last_step, last)

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from harvestd.convention.log_rows import measured, row_of, step_of
+from harvestd.convention.log_rows import lines_in, measured, row_of, step_of
 
 LOG = ("training_run", "logs", "train_log.jsonl")
 """Where a run's log lies, below the experiment's directory."""
 CONFIGURED = ("analysis", "configured.json")
 """What harvestd read in the experiment's configurations, which are YAML: these scripts need no YAML library."""
-_LINE_LIMIT = 1 << 20
 _TEXT_LIMIT = 64 << 20
 
 
@@ -113,11 +112,9 @@ def log_of(lines: Iterable[bytes]) -> TrainingLog:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """Give the lines; of one that is longer than any log's, only pieces, which are no rows."""
     try:
         with path.open("rb") as file:
-            while line := file.readline(_LINE_LIMIT):
-                yield line
+            yield from lines_in(file)
     except OSError:
         return
 
