@@ -4,16 +4,21 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
+import anyio.to_thread
+import asyncssh
 import pytest
 
-from contract.connected import Pins, outcome, target_for, training, watching
+from contract.connected import Pins, outcome, sftp_program, target_for, training, watching
 from harvestd.errors import HarvestError, HostQuarantined, Retry
 from harvestd.remote.box import Limits
 from harvestd.remote.connecting import connect
 from harvestd.remote.failures import AuthenticationRefused, Unreachable
 from harvestd.remote.opening import open_box
 from harvestd.remote.target import Target
+from support.command import harvestd_command
+from support.house import Workstation
 from support.openssh import OpenSSHFactory, OpenSSHServer, generate_key
+from support.waiting import events, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
@@ -119,3 +124,73 @@ async def test_what_a_login_shell_prints_is_in_the_error(openssh_factory: OpenSS
     error = await _opened(openssh_factory(extra_config=[closed]), tmp_path)
     assert "currently not available" in str(error)
     assert "Python 3.6" not in error.hint
+
+
+class _Refusing(asyncssh.SSHServer):
+    """Says in SSH's own way that it is of no use, by OpenSSH's code: at the log-in, after it, or for each session."""
+
+    words = "Maintenance\033[31m until noon"
+
+    def __init__(self, moment: str) -> None:
+        self._moment = moment
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self._connection = conn
+
+    def begin_auth(self, username: str) -> bool:  # noqa: ARG002  (asyncssh's signature)
+        if self._moment == "before":
+            self._connection.disconnect(asyncssh.DISC_PROTOCOL_ERROR, self.words)
+        return False
+
+    def auth_completed(self) -> None:
+        if self._moment == "after":
+            asyncio.get_running_loop().call_soon(self._connection.disconnect, asyncssh.DISC_PROTOCOL_ERROR, self.words)
+
+    def session_requested(self) -> bool:
+        raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, self.words)
+
+
+@pytest.mark.parametrize("moment", ["before", "after", "session"])
+async def test_a_reason_in_ssh_s_own_messages_is_in_the_error(moment: str, tmp_path: Path) -> None:
+    """A disconnect and a refused session carry words; a session that is forbidden is no matter of MaxSessions."""
+    host_key = asyncssh.generate_private_key("ssh-ed25519")
+    key = generate_key(tmp_path / "key")
+    async with asyncssh.listen(
+        "127.0.0.1", 0, server_factory=lambda: _Refusing(moment), server_host_keys=[host_key]
+    ) as server:
+        target = Target("gpu-x", "127.0.0.1", server.get_port(), user="me", identity_files=(key,), agent=False)
+        with pytest.raises(Retry) as caught:
+            async with (
+                connect(target, Pins()) as connection,
+                open_box(connection, watching(training(tmp_path)), Limits()),
+            ):
+                pass
+    assert "Maintenance" in str(caught.value)
+    assert "until noon" in str(caught.value)
+    assert "\033" not in str(caught.value)
+    if moment == "session":
+        assert "authorized_keys" in caught.value.hint
+
+
+async def test_why_the_probe_does_not_run_is_told_where_sftp_does(workstation: Workstation) -> None:
+    """Such a host is read by SFTP, which can't tell enough for a verdict: its own words say how to change that."""
+    words = "echo 'python3:\\033[31m Disk quota exceeded' >&2; exit 127"
+    program = sftp_program()
+    box = workstation.add_box(
+        extra_config=[
+            f"Subsystem sftp {program}",
+            f'ForceCommand case "$SSH_ORIGINAL_COMMAND" in *sftp-server*) exec {program};; esac; {words}',
+        ]
+    )
+    async with workstation.running() as said:
+        await until(lambda: events(said, "host.connected", host=box.server.name, method="sftp"))
+        (event,) = events(said, "host.connected")
+    assert "Disk quota exceeded" in str(event["probe_error"])
+    assert "\033" not in str(event["probe_error"])
+    doctor = await anyio.to_thread.run_sync(lambda: harvestd_command("-c", workstation.config, "doctor", "--json"))
+    (finding,) = (
+        each for host in doctor.document["examined"] for each in host["findings"] if each["what"] == "read by"
+    )
+    assert "SFTP alone" in finding["said"]
+    assert "Disk quota exceeded" in finding["said"]
+    assert finding["hint"]

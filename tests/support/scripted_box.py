@@ -150,6 +150,7 @@ class ScriptedBox:
 
     hashes_there = True
 
+    without_probe = None
     method = "scripted"
     round_trip = 0.0
 

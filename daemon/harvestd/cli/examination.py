@@ -25,7 +25,7 @@ from harvestd.harvest.passes import Found, failed_unexpectedly
 from harvestd.inventory.lambda_cloud import LambdaCloudHosts
 from harvestd.inventory.provider import Host
 from harvestd.inventory.targets_file import BadTargets, TargetsFiles
-from harvestd.remote.box import BoxFacts
+from harvestd.remote.box import Box, BoxFacts
 from harvestd.remote.connecting import settled
 from harvestd.settings import Settings
 
@@ -168,15 +168,20 @@ async def _host(host: Host, house: House) -> tuple[Finding, ...]:
         clock = _clock(snapshot, (before + time.time()) / 2, facts)
         return (
             Finding("connection", f"{await settled(house.target_of(host))} in {took}"),
-            Finding(
-                "read by", f"the probe, Python {facts.python}" if box.method == "probe" else "SFTP, no Python runs"
-            ),
+            _read_by(box, facts),
             clock,
             Finding("GPUs", ", ".join(facts.gpu_names) or "none that nvidia-smi tells of"),
             Finding("free on the box", quantities.size(facts.free_bytes)),
             *(_tree(listing) for listing in snapshot.listings),
             *_rejected(snapshot),
         )
+
+
+def _read_by(box: Box, facts: BoxFacts) -> Finding:
+    if box.method == "probe":
+        return Finding("read by", f"the probe, Python {facts.python}")
+    why = box.without_probe
+    return Finding("read by", f"SFTP alone{f': {why.reason}' if why else ''}", hint=why.hint if why else "")
 
 
 def _clock(snapshot: Snapshot, now: float, facts: BoxFacts) -> Finding:

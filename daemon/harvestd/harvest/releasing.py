@@ -199,7 +199,7 @@ class Releasing:
         box = next((each for each in connected if each is not None), None)
         if box is None:
             raise NotNow("it is not connected")
-        return await who_is(box, self._house.settings.verdict.ignore_programs)
+        return await who_is(box, self._house.limits, self._house.settings.verdict.ignore_programs)
 
     async def _release(self, host: Host, safe: Safe, met: _Met) -> None:
         """Check all once more, and have the cloud end it. Raises `NotNow` and what looks and questions raise."""

@@ -46,11 +46,11 @@ async def examined(host: Host, settings: Settings, judge: Judge) -> Examined:
     try:
         with unwrapped():
             async with scratch_house(settings) as house, connected(host, house) as (box, _):
-                then = await who_is(box, settings.verdict.ignore_programs)
+                then = await who_is(box, house.limits, settings.verdict.ignore_programs)
                 verdict = await judge(host)
                 if not verdict.is_safe:
                     return Examined(verdict, why_not_safe(verdict)[0])
-                now = await who_is(box, settings.verdict.ignore_programs)
+                now = await who_is(box, house.limits, settings.verdict.ignore_programs)
     except (Retry, HostQuarantined) as e:
         return Examined(verdict, str(e))
     return Examined(verdict, why_another(then, now) or await _why_not_named(host, now, settings))

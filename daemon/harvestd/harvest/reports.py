@@ -33,6 +33,7 @@ _END = 120.0
 """Seconds that a pass draws at its end; `harvestd report` makes what is missing then, and the daemon."""
 _LONGEST_PAUSE = 3600.0
 """Seconds before a report that failed unexpectedly is made again."""
+_DRAW_NOW = "it is tried again later, and by `harvestd report` at once; report.pictures = false draws none"
 _WITHOUT = "pip install 'harvestd[analysis]'"
 
 
@@ -50,6 +51,8 @@ class Reports:
         """How often in a row each report failed unexpectedly."""
         self._undrawn: dict[str, Placed] = {}
         """Whose pictures are not of what is here now, the longest waiting first."""
+        self._undone: dict[str, int] = {}
+        """How often in a row each one's pictures could not be drawn for want of time or room."""
         self._runs: dict[str, tuple[object, ...]] = {}
         """What was known of each run at the last look."""
         self._may_draw = 0.0
@@ -172,15 +175,29 @@ class Reports:
                 await anyio.to_thread.run_sync(making.hang, self._root, known, drawing, self._house.evals)
         except FileNotFoundError:
             return
-        except (Retry, DiskFull, Conflict, Refused, Damaged) as e:
+        except (Retry, DiskFull) as e:
+            self._tell(known, e)
+            self._draw_later(identifier)
+            return
+        except (Conflict, Refused, Damaged) as e:
             self._tell(known, e)
             return
         self._say_written(known)
+        if drawing.drawn.late:
+            self._draw_later(identifier)
+        else:
+            self._undone.pop(identifier, None)
         for script, error in drawing.drawn.failed.items():
-            self._tell(known, Refused(error), script)
+            self._tell(known, Refused(error, hint=_DRAW_NOW if drawing.drawn.late else ""), script)
         for key in [each for each in self._told if each[0] == identifier]:
             if key[1] not in drawing.drawn.failed:
                 del self._told[key]
+
+    def _draw_later(self, identifier: str) -> None:
+        """Draw an experiment's pictures again after a pause that doubles: this machine was too busy, or too full."""
+        self._undone[identifier] = times = self._undone.get(identifier, 0) + 1
+        self._not_before[identifier] = time.monotonic() + backoff(EVERY, times, _LONGEST_PAUSE)
+        self._house.unreported.add(identifier)
 
     def _say_written(self, known: Known) -> None:
         directory = known.experiment.directory

@@ -21,6 +21,7 @@ from harvestd.harvest.connected import connected
 from harvestd.harvest.house import House
 from harvestd.harvest.tally import Tally
 from harvestd.inventory.provider import Host
+from harvestd.remote.box import Box
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.logs import get_logger
@@ -144,7 +145,7 @@ class Watcher:
             duration = round(time.monotonic() - started, 3)
 
             def tell() -> None:
-                self._tell_connected(box.method, duration)
+                self._tell_connected(box, duration)
 
             self._breaker.connected()
             self._house.unreadable.pop(self._host.identity, None)
@@ -176,15 +177,16 @@ class Watcher:
         """Give the state of a host that is connected."""
         return ENDING if self._host.name in self._house.rescue.perils else "connected"
 
-    def _tell_connected(self, method: str, duration: float) -> None:
+    def _tell_connected(self, box: Box, duration: float) -> None:
         if self._breaker.settled and self._breaker.is_news("connected"):
             attempt = self._breaker.attempt
             self._log.info(
                 Event.HOST_CONNECTED,
                 address=self._host.address,
-                method=method,
+                method=box.method,
                 duration_seconds=duration,
                 attempt=attempt,
+                **({"probe_error": box.without_probe.reason} if box.without_probe else {}),
             )
 
     async def _tell_failed(self, error: Retry | HostQuarantined) -> None:

@@ -7,20 +7,22 @@ import anyio
 
 from harvestd.errors import Retry
 from harvestd.harvest.releasable import Who
-from harvestd.remote.box import Box
-
-_DEADLINE = 120.0
-"""Seconds for a host to say who it is; nvidia-smi alone may need half of them."""
+from harvestd.remote.box import Box, Limits
 
 
-async def who_is(box: Box, ignored: Collection[str] = ()) -> Who:
+async def who_is(box: Box, limits: Limits, ignored: Collection[str] = ()) -> Who:
     """Ask a connected host which machine it is, and who works there but for the programs `ignored`.
 
     Raise `Retry` where it is too slow, as every question does.
     """
+    # Beyond what the host gives itself: what was asked before is answered first.
+    seconds = (limits.inspect_time + limits.answer_time).total_seconds()
     try:
-        with anyio.fail_after(_DEADLINE):
+        with anyio.fail_after(seconds):
             # Files that changed within no time: none of them is looked for.
             return Who.of((await box.circumstances(timedelta())).without(ignored))
     except TimeoutError:
-        raise Retry(f"it does not say within {_DEADLINE:g} s which machine it is") from None
+        raise Retry(
+            f"it does not say within {seconds:g} s which machine it is and who works there; limits.inspect_time says "
+            "how long that may take"
+        ) from None

@@ -19,6 +19,14 @@ from harvestd.convention.values import Immutable
 from harvestd.remote.circumstances import Circumstances
 
 
+class WithoutProbe(Immutable):
+    """Why a box is read without the probe."""
+
+    reason: str
+    """How the probe did not start, with the host's own words, made safe."""
+    hint: str
+
+
 class Limits(Immutable):
     """What one box may ask of us; beyond any of these it is quarantined."""
 
@@ -145,6 +153,11 @@ class Box(Reader, Protocol):
     @property
     def method(self) -> str:
         """How it is read: "probe" or "sftp"."""
+        ...
+
+    @property
+    def without_probe(self) -> WithoutProbe | None:
+        """Why it is read by SFTP alone; None where the probe runs."""
         ...
 
     @property

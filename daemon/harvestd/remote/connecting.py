@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import asyncssh
 from asyncssh.kex import get_kex_algs
 from asyncssh.mac import get_mac_algs
@@ -68,6 +69,13 @@ _NO_KNOWN_HOSTS: tuple[list[str], ...] = ([], [], [], [], [], [], [])
 user's own file."""
 
 
+@dataclass(slots=True)
+class Ending:
+    """How a connection ended, by asyncssh's word: a disconnect carries the host's reason."""
+
+    error: Exception | None = None
+
+
 class Connection(Immutable, eq=False):
     """A connection that is logged in; `connect` makes and closes it."""
 
@@ -77,6 +85,7 @@ class Connection(Immutable, eq=False):
     window: int
     """Bytes in flight on each channel that is opened here."""
     dialer: Dialer
+    ending: Ending
     hop: "Connection | None" = None
     """The connection to the jump host that this one leads through; others may lead through it, too."""
 
@@ -89,10 +98,16 @@ class Connection(Immutable, eq=False):
         """Give the error to raise when something on this connection failed with `error`."""
         if self.meter.exceeded:
             return flooded(self.target)
-        if self.ssh.is_closed() and isinstance(error, asyncssh.ChannelOpenError):
+        has_ended = self.ssh.is_closed() or self.ending.error is not None
+        if has_ended and (error is None or isinstance(error, asyncssh.ChannelOpenError)):
             # asyncssh says so of every channel on a dead connection; sshd did not refuse anything.
-            return link_lost(self.target, None)
+            return link_lost(self.target, self.ending.error)
         return link_lost(self.target, error)
+
+    async def failed(self, error: BaseException) -> HarvestError:
+        """As `lost`, for a channel that was not opened: why the connection has ended is known a moment later."""
+        await anyio.lowlevel.checkpoint()
+        return self.lost(error)
 
     async def wait_closed(self) -> None:
         """Return when the connection has ended, from whichever side."""
@@ -201,6 +216,7 @@ class _Attempt:
     """What this end does, where it is not the host that is waited for."""
     dialer: Dialer | None = field(default=None, init=False)
     proxy: ProxyCommand | None = field(default=None, init=False)
+    ending: Ending = field(default_factory=Ending, init=False)
 
     def __post_init__(self) -> None:
         """Begin to count before the first byte comes."""
@@ -268,7 +284,7 @@ class _Attempt:
             if self.proxy is not None:
                 await self.proxy.wait_ended(_LAST_WORDS)
             raise self._failed(e) from e
-        return Connection(target, ssh, self.meter, window, self.dialer, hop)
+        return Connection(target, ssh, self.meter, window, self.dialer, self.ending, hop)
 
     async def _trusted(self, config: ResolvedConfig) -> object:
         """Return what asyncssh is to check host keys against by itself; raises `HostKeyUnknown`."""
@@ -413,6 +429,10 @@ class _Client(asyncssh.SSHClient):
         # know one way only, and the question costs a round trip. Where it keeps this elsewhere one day, it asks again.
         if getattr(conn, "_auth_methods", None) == [b"none"]:
             conn._auth_methods = [b"publickey"]  # noqa: SLF001  (see above)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Keep why it ended."""
+        self._attempt.ending.error = exc
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:  # noqa: ARG002 (asyncssh's signature)
         """Decide about a key that asyncssh does not trust by itself. It asks again at each key exchange."""

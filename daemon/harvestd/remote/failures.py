@@ -68,6 +68,9 @@ _WAYS_OUT = {
 }
 
 
+_SESSIONS = "sshd's MaxSessions is 10 by default"
+
+
 class Short(Retry):
     """This machine has no descriptor or memory left for a connection: nothing is wrong with the host or our keys."""
 
@@ -162,9 +165,11 @@ def link_lost(target: Target, error: BaseException | None) -> Retry:
     """Translate what ended a connection that stood, or a channel on it."""
     match error:
         case asyncssh.ChannelOpenError():
-            return ChannelRefused(
-                f"{target}: no further session ({quoted(error.reason)})", hint="sshd's MaxSessions is 10 by default"
+            forbidden = error.code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED
+            hint = (
+                "its sshd_config, or the key's options in authorized_keys, forbid sessions" if forbidden else _SESSIONS
             )
+            return ChannelRefused(f"{target}: no further session ({quoted(error.reason)})", hint=hint)
         case asyncssh.Error():
             silent = "not responding to keepalive" in error.reason
             hint = "the host or the network hangs; ssh.keepalive says how long a link may be silent" if silent else ""

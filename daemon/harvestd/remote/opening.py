@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from harvestd.convention.snapshot import Tree
 from harvestd.errors import HostQuarantined
-from harvestd.remote.box import Box, Limits, Reader, WatchList
+from harvestd.remote.box import Box, Limits, Reader, WatchList, WithoutProbe
 from harvestd.remote.connecting import Connection
 from harvestd.remote.probe.bootstrap import Pulse
 from harvestd.remote.probe.client import ProbeBox
@@ -49,7 +49,7 @@ async def _plain_box(connection: Connection, watch: WatchList, limits: Limits, n
     from harvestd.remote.sftp.session import NoSftp  # noqa: PLC0415
 
     try:
-        return await SftpBox.start(connection, watch, limits)
+        return await SftpBox.start(connection, watch, limits, WithoutProbe(str(no_probe), _way_out(no_probe.said)))
     except NoSftp as no_sftp:
         raise HostQuarantined(
             f"{connection.target}: neither Python 3 nor SFTP works there ({no_probe}; {no_sftp})",

@@ -86,14 +86,17 @@ async def draw(root: DataRoot, known: Known, placed: Placed, cache: Path) -> Dra
 def hang(root: DataRoot, known: Known, drawing: Drawing, reader: Evals) -> None:
     """Publish pictures that are not there already, and show them in the README; blocks, and raises as `write`.
 
-    A script that failed is run again when something changes, or when a person asks.
+    A script that failed is run again when something changes, or when a person asks; one that was late, at any time.
     """
     for name, content in drawing.drawn.pictures.items():
         if not _is_there(root, known.directory.child(ANALYSIS, name), content):
             write_inside(root, known.directory, (ANALYSIS, name), content)
     given = copies.scripts()
-    marks = Marks(known.mark(copies.mark(given)), drawing.mark)
-    _put(root, known, _standing(root, known.directory / README), marks, _facts(root, known, given, reader))
+    before = _standing(root, known.directory / README)
+    had = notes.marks_in(before) or Marks()
+    # What was not done in time is drawn again, although nothing changed.
+    marks = Marks(known.mark(copies.mark(given)), had.pictures if drawing.drawn.late else drawing.mark)
+    _put(root, known, before, marks, _facts(root, known, given, reader))
 
 
 def _is_there(root: DataRoot, path: LocalPath, content: bytes) -> bool:

@@ -28,6 +28,8 @@ from harvestd.telemetry.escaping import escaped
 
 DEADLINE: Final = 120.0
 """Seconds for one script."""
+_CPU_SECONDS: Final = 60
+"""Of processor time for one script."""
 _TOLD: Final = 2_000
 """Characters of what a script said, from its end."""
 _KEPT: Final = frozenset(
@@ -37,14 +39,18 @@ _QUIET: Final = {"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THRE
 _LAUNCH: Final = """
 import ctypes, os, resource, runpy, signal, sys
 os.nice(19)
-resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
+resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
 resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 20, 64 << 20))
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: nobody would wait for the picture any more
 del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")
-"""
+""".replace("CPU_SECONDS", str(_CPU_SECONDS))
+
+
+class _Late(Exception):
+    """A script was not done in time."""
 
 
 class Drawn(Immutable):
@@ -53,6 +59,8 @@ class Drawn(Immutable):
     pictures: Mapping[str, bytes]
     failed: Mapping[str, str]
     """By the script's name: what it said, or that it took too long."""
+    late: bool = False
+    """Whether one of them was not done in time: another time this machine may be less busy."""
 
 
 def cache_in(state_dir: Path) -> Path:
@@ -77,11 +85,15 @@ async def draw(experiment: Path, names: tuple[str, ...], cache: Path) -> Drawn:
         scripts = await anyio.to_thread.run_sync(workshop.set_up)
         await anyio.to_thread.run_sync(workshop.fill, scripts, copies.scripts())
         failed: dict[str, str] = {}
+        late = False
         for name in names:
-            said = await _run(scripts / name, experiment, output, cache)
+            try:
+                said = await _run(scripts / name, experiment, output, cache)
+            except _Late as e:
+                said, late = str(e), True
             if said is not None:
                 failed[name] = said
-        return Drawn(await anyio.to_thread.run_sync(workshop.made_in, output, ".png"), failed)
+        return Drawn(await anyio.to_thread.run_sync(workshop.made_in, output, ".png"), failed, late)
     finally:
         with anyio.CancelScope(shield=True):
             for directory in filter(None, (output, scripts)):
@@ -89,7 +101,7 @@ async def draw(experiment: Path, names: tuple[str, ...], cache: Path) -> Drawn:
 
 
 async def _run(script: Path, experiment: Path, output: Path, cache: Path) -> str | None:
-    """Run one script; return what went wrong, None where nothing did."""
+    """Run one script; return what went wrong, None where nothing did. Raises `_Late`."""
     command = [sys.executable, "-I", "-B", "-c", _LAUNCH, str(script), str(experiment), "--output", str(output)]
     kept = {name: text for name, text in os.environ.items() if name in _KEPT}
     try:
@@ -111,7 +123,9 @@ async def _run(script: Path, experiment: Path, output: Path, cache: Path) -> str
     finally:
         await _end(process)
     if patience.cancelled_caught:
-        return f"it was not done after {DEADLINE:g} s"
+        raise _Late(f"it was not done after {DEADLINE:g} s: this machine is busy, or the experiment is very large")
+    if process.returncode == -signal.SIGXCPU:
+        return f"it needs more than {_CPU_SECONDS} s of processor time: the experiment is very large"
     if process.returncode:
         return f"it ended with {process.returncode}: {said or 'no word'}"
     return None

@@ -55,7 +55,7 @@ class Event(StrEnum):
 
     HOST_CONNECTED = "host.connected"
     """A box answered, is authenticated and can be read; where it comes and goes, once it has settled.
-    Fields: host, address, method, duration_seconds, attempt."""
+    Fields: host, address, method, duration_seconds, attempt, probe_error (why it is read by SFTP alone)."""
 
     HOST_POLLED = "host.polled"
     """A look at a box and what small things it asked for are done (at debug only). Fields: host, duration_seconds."""

@@ -46,6 +46,7 @@ class ProbeBox:
 
     method = "probe"
     hashes_there = True
+    without_probe = None
 
     def __init__(self, connection: Connection, watch: WatchList, limits: Limits, pulse: Pulse) -> None:
         self._connection = connection

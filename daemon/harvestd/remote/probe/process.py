@@ -287,7 +287,7 @@ class ProbeProcess:
         except asyncssh.ChannelOpenError as e:
             if e.code == asyncssh.OPEN_REQUEST_SESSION_FAILED:
                 raise NoProbe("commands are refused") from e
-            raise self._connection.lost(e) from e
+            raise await self._connection.failed(e) from e
         except TimeoutError as e:
             raise self._silent(self._connection.meter.total) from e
         except (asyncssh.Error, OSError) as e:

@@ -14,7 +14,17 @@ from harvestd.convention.layout import SymbolicLink
 from harvestd.convention.links import LinkTarget
 from harvestd.convention.paths import encoded
 from harvestd.convention.snapshot import Listing, Snapshot
-from harvestd.remote.box import MOST_LINKS, BoxFacts, Glimpse, Limits, ReadEvent, ReadRequest, WatchList, unseen
+from harvestd.remote.box import (
+    MOST_LINKS,
+    BoxFacts,
+    Glimpse,
+    Limits,
+    ReadEvent,
+    ReadRequest,
+    WatchList,
+    WithoutProbe,
+    unseen,
+)
 from harvestd.remote.circumstances import Circumstances
 from harvestd.remote.connecting import Connection
 from harvestd.remote.failures import LinkLost
@@ -30,7 +40,10 @@ class SftpBox:
     method = "sftp"
     hashes_there = False
 
-    def __init__(self, connection: Connection, watch: WatchList, limits: Limits) -> None:
+    def __init__(
+        self, connection: Connection, watch: WatchList, limits: Limits, without_probe: WithoutProbe | None = None
+    ) -> None:
+        self.without_probe = without_probe
         self._connection = connection
         self._watch = watch
         self._limits = limits
@@ -41,9 +54,11 @@ class SftpBox:
         self._lock = anyio.Lock()
 
     @classmethod
-    async def start(cls, connection: Connection, watch: WatchList, limits: Limits) -> Self:
+    async def start(
+        cls, connection: Connection, watch: WatchList, limits: Limits, without_probe: WithoutProbe | None = None
+    ) -> Self:
         """Open SFTP; raises `NoSftp` where the box has none, `Retry` when the link fails."""
-        box = cls(connection, watch, limits)
+        box = cls(connection, watch, limits, without_probe)
         box._session = await SftpSession.start(connection, limits)
         return box
 
@@ -126,7 +141,7 @@ class SftpBox:
 
     async def circumstances(self, lately: timedelta) -> Circumstances:  # noqa: ARG002  (the contract's)
         """See `Box.circumstances`: SFTP shows no process, no device and no place beside the trees."""
-        return Circumstances()
+        return Circumstances(unclear="only SFTP works there; harvestd doctor says why")
 
     async def link_targets(self, links: Sequence[SymbolicLink]) -> Mapping[str, LinkTarget]:
         """See `Box.link_targets`: the size is told of files alone."""

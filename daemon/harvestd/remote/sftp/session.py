@@ -76,7 +76,7 @@ class SftpSession:
         except asyncssh.ChannelOpenError as e:
             if e.code == asyncssh.OPEN_REQUEST_SESSION_FAILED:
                 raise NoSftp("the subsystem is refused") from e
-            raise connection.lost(e) from e
+            raise await connection.failed(e) from e
         except TimeoutError as e:
             raise LinkLost(
                 f"{connection.target}: SFTP did not start within {seconds:g} s",
