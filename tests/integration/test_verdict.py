@@ -1,7 +1,7 @@
 """Verdicts on real boxes: drained once all is at home and quiet, and not for one reason after the other."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import anyio
@@ -11,10 +11,14 @@ from msgspec.structs import replace
 
 from harvestd.catalogue import reading
 from harvestd.convention.circumstances import Carrier, CarrierState, Checkout, Outside
+from harvestd.convention.layout import SymbolicLink
+from harvestd.convention.links import LinkTarget
+from harvestd.convention.snapshot import Snapshot
 from harvestd.convention.verdict import Answer, LossKind, ReasonKind
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
+from harvestd.remote.probe.client import ProbeBox
 from support.account import Account
 from support.house import Workstation
 from support.judging import Told, Watch, comes_true, watching
@@ -130,6 +134,44 @@ async def test_what_rests_is_looked_at_for_a_verdict(workstation: Workstation, t
         assert reasons & {R.NOT_QUIET, R.OUTSTANDING, R.WAITING}
         await comes_true(watch.is_safe)
         assert workstation.has(config, RUN.name, "config.yaml")()
+
+
+async def test_where_links_lead_is_asked_before_the_last_look(
+    workstation: Workstation,
+    told: Told,  # noqa: ARG001
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """However long that takes: the look that a verdict rests on would be too old after it. New links are asked then."""
+    box = workstation.add_box()
+    writer = finished(box.root)
+    for name in ("before", "meanwhile"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_bytes(b"123")
+    (writer.directory / "before").symlink_to(tmp_path / "before")
+    asked: list[str] = []
+    whole, targets = ProbeBox.scan_whole, ProbeBox.link_targets
+
+    async def scan_whole(box: ProbeBox) -> Snapshot:
+        asked.append("look")
+        if not (writer.directory / "meanwhile").is_symlink():
+            (writer.directory / "meanwhile").symlink_to(tmp_path / "meanwhile")
+        return await whole(box)
+
+    async def link_targets(box: ProbeBox, links: Sequence[SymbolicLink]) -> Mapping[str, LinkTarget]:
+        asked.extend(link.path.name for link in links)
+        return await targets(box, links)
+
+    async with watching(workstation.settings(verdict={**SOON, "idle_for": "1h"})) as watch:
+        await comes_true(lambda: watch.house.outlooks)
+        monkeypatch.setattr(ProbeBox, "scan_whole", scan_whole)
+        monkeypatch.setattr(ProbeBox, "link_targets", link_targets)
+        verdict = await watch.asked()
+        assert asked == ["before", "look", "meanwhile"]
+        assert [loss.size for loss in verdict.losses if loss.kind is L.LINKS] == [3, 3]
+        asked.clear()
+        await watch.asked()
+        assert asked == ["before", "meanwhile", "look"]
 
 
 async def test_nobody_knows_a_box_that_is_away(workstation: Workstation, told: Told) -> None:  # noqa: ARG001

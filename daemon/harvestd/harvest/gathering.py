@@ -5,7 +5,7 @@ and the whole look last of all.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -16,7 +16,7 @@ from harvestd.convention.accounting import not_here, storages_of
 from harvestd.convention.artifacts import GROWING
 from harvestd.convention.evidence import Damaged, Evidence, Look, RunState, run_state
 from harvestd.convention.filesystems import renumbered, renumbered_roots
-from harvestd.convention.layout import RunDir, Survey
+from harvestd.convention.layout import RunDir, Survey, SymbolicLink
 from harvestd.convention.links import leads_elsewhere, links_out
 from harvestd.convention.lives import Life
 from harvestd.convention.losing import link_losses, losses_of
@@ -34,8 +34,6 @@ from harvestd.store.root import DataRoot
 
 _LATELY: Final = timedelta(days=1)
 """Files outside the roots that changed in this time are a loss; `verdict.idle_for` where that is longer."""
-_SHOWN_LATELY: Final = 300.0
-"""Seconds for which a host that showed a storage is believed to show it still."""
 
 Looked = Callable[[], Awaitable[Plan]]
 """Makes a whole look, as the host's own task makes its looks."""
@@ -71,10 +69,14 @@ class Gathering:
         self._root_devices = circumstances.devices
         life = await self._looking.life()
         damaged = await self._damaged()
+        # Where links lead may take long to find out, and the look is to be the newest of all.
+        before = self._links()
+        targets = await self._box.link_targets(before) if before else {}
         await look()
         seen, snapshot = self._last()
-        links = links_out(seen, snapshot.listings)
-        targets = await self._box.link_targets(links) if links else {}
+        links = self._links()
+        new = [link for link in links if link not in before]
+        targets = {**targets, **(await self._box.link_targets(new) if new else {})}
         self._devices = None  # a person may have had them forgotten
         await self._note_devices(seen, snapshot, circumstances.devices)
         plan, knowledge = self._looking.alone(), house.catalogue.knowledge
@@ -89,6 +91,11 @@ class Gathering:
                 *link_losses(links, targets),
             ),
         )
+
+    def _links(self) -> Sequence[SymbolicLink]:
+        """Return the links that lead out of the trees, as the last look shows them."""
+        seen, snapshot = self._last()
+        return links_out(seen, snapshot.listings)
 
     def _last(self) -> tuple[Survey, Snapshot]:
         seen, snapshot = self._looking.seen, self._looking.snapshot
@@ -173,7 +180,7 @@ class Gathering:
         for identity, outlook in sorted(house.outlooks.items()):
             other = outlook.host
             connected = identity in house.boxes.get(storage, {}) and other.name not in house.ending
-            fresh = time.monotonic() - outlook.scanned < _SHOWN_LATELY
+            fresh = outlook.is_fresh(time.monotonic(), house.settings.poll.interval.total_seconds())
             if identity != self._host.identity and connected and fresh and own <= _places(outlook.seen):
                 return other.name
         return None

@@ -59,6 +59,12 @@ class Showing(Immutable):
     """Which of its trees it does not show; None before its first scan."""
 
 
+_SHOWN_LATELY = 300.0
+"""Seconds for which a host is believed to show what it showed, at least."""
+_LOOKS = 2
+"""As many looks as may come late."""
+
+
 class Outlook(Immutable):
     """What one look at a host came to."""
 
@@ -69,6 +75,12 @@ class Outlook(Immutable):
     """Places of what could not be put in its place at home."""
     scanned: float
     """When the last whole look began: monotonic seconds. The box may have told of changes since."""
+    took: float = 0.0
+    """Seconds from the request for that look to its end."""
+
+    def is_fresh(self, now: float, interval: float) -> bool:
+        """Return whether the host is believed to show now what it showed then; `interval`: seconds between looks."""
+        return now - self.scanned < max(_SHOWN_LATELY, _LOOKS * (interval + self.took))
 
 
 class Rest(Struct):

@@ -149,7 +149,9 @@ class Looking:
             plan = await self._planned(seen, situation)
         self.took = time.monotonic() - now
         refused = frozenset(place for place, _ in self.refused)
-        self._house.outlooks[self._host.identity] = Outlook(self._host, seen, plan, refused, self._scanned)
+        self._house.outlooks[self._host.identity] = Outlook(
+            self._host, seen, plan, refused, self._scanned, self.scan_took
+        )
         self._house.rescue.saw(self._host, plan)
         self._house.looked.ring()
         return plan

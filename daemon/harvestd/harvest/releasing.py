@@ -212,8 +212,12 @@ class Releasing:
         who = await self._who(host)
         await self._check_named(host, who, met)
         # By the clock on the wall: the other one stands still while this machine is suspended, the box does not.
-        if not 0 <= time.time() - judged_at <= FRESH:
-            raise NotNow("the last full check is too old by now")
+        passed = time.time() - judged_at
+        if not 0 <= passed <= FRESH:
+            raise NotNow(
+                f"the last full check is too old by now ({passed:.0f} s): this machine slept, or the host took more "
+                f"than {FRESH:g} s to say which machine it is and who works there"
+            )
         self._check_unbroken(host, safe)
         settings = self._house.settings  # as they are now: a reload may have come meanwhile
         why = reason_for(verdict, timedelta(seconds=time.monotonic() - safe.since))

@@ -160,10 +160,14 @@ class JobWatch:
         """Return why the host of a job has not been scanned since it finished."""
         if job.address is None:
             return "its file names no host (lambda_ip)"
-        names = sorted(host.name for host in self._house.present.values() if host.address == job.address)
-        if not names:
+        hosts = [host for host in self._house.present.values() if host.address == job.address]
+        if not hosts:
             return f"no host at {escaped(job.address)} is watched"
-        return f"{escaped(', '.join(names))} has not been scanned since it finished"
+        names = ", ".join(sorted(host.name for host in hosts))
+        why = next(
+            (self._house.unreadable[each.identity] for each in hosts if each.identity in self._house.unreadable), ""
+        )
+        return escaped(f"{names} has not been scanned since it finished{f': {why}' if why else ''}")
 
     def _wait(self, due: _Due, why: str) -> None:
         """Log why a job waits, once for each reason."""
