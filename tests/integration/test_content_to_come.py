@@ -104,6 +104,31 @@ async def test_what_is_final_comes_as_it_is_and_says_so(workstation: Workstation
     workstation.audit()
 
 
+async def test_what_is_no_whole_text_or_tensor_comes_once_it_is_final(workstation: Workstation) -> None:
+    """No doubt keeps a file on its host for good: a torn configuration, tensors with more behind them, metrics."""
+    writer = small_checkpoint(workstation)
+    box = workstation.boxes["gpu-a"]
+    leaf = write_eval(box.root, 2).leaf(2)
+    with (leaf / "metrics.csv").open("ab") as metrics:
+        metrics.write(bytes(64) + b"\n")
+    os.utime(leaf / "run_meta.json")
+    (writer.directory / "resume_config.yaml").write_bytes(bytes(300))
+    model = writer.directory / "training_state" / "step_final" / "model" / "adapter_model.safetensors"
+    with model.open("ab") as tensors:
+        tensors.write(b"trailer")
+    os.utime(model.parents[1] / "training_info.json")
+    names = {"adapter_model.safetensors", "resume_config.yaml", "metrics.csv"}
+    async with workstation.running() as said:
+
+        def flagged() -> set[str]:
+            told = (each for each in events(said, "file.downloaded") if each["log_level"] == "warning")
+            return {Path(str(each["path"])).name for each in told}
+
+        await until(lambda: flagged() == names)
+    assert is_home(workstation, writer)()
+    workstation.audit()
+
+
 @pytest.mark.usefixtures("patient")
 async def test_records_wait_for_their_end(workstation: Workstation) -> None:
     """A gzip file ends with the checksum of its content; what was unpacked to another one is held back alone."""

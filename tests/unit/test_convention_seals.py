@@ -317,8 +317,10 @@ def test_text_of_zero_bytes_is_not_content_yet(name: str) -> None:
     """It has its length, and nothing in it; a file without a byte is what it is."""
     with pytest.raises(InvalidFacts, match="zero bytes"):
         check_content(name, bytes(400), 400)
-    check_content(name, b"", 0)
-    check_content(name, b"a\0", 2)
+    with pytest.raises(InvalidFacts, match="zero bytes"):
+        check_content(name, b"a: 1\n" + bytes(16) + b"b: 2\n", 26)
+    for whole in (b"", b"a\0", "a: \N{LATIN CAPITAL LETTER A WITH MACRON}\n".encode("utf-32"), b"\0" * 15 + b"a"):
+        check_content(name, whole, len(whole))
 
 
 def test_only_what_was_long_unchanged_comes_as_it_is() -> None:

@@ -42,6 +42,26 @@ def zeroed(content: bytes, start: int, length: int) -> bytes:
     return content[:start] + bytes(length) + content[start + length :]
 
 
+def history(*records: bytes, version: int = 0) -> bytes:
+    """Make the history of a W&B run as its client writes it: records in parts, none of which goes beyond its block."""
+    made = bytearray(struct.pack("<4sHB", b":W&B", 0xBEE1, version))
+    for record in records:
+        done = 0
+        while not done or done < len(record):
+            if (left := 32768 - len(made) % 32768) < 7:
+                made += bytes(left)
+                left = 32768
+            part = record[done : done + left - 7]
+            is_first, is_last = not done, done + len(part) == len(record)
+            kind = (1 if is_last else 2) if is_first else 4 if is_last else 3
+            made += struct.pack("<IHB", zlib.crc32(bytes((kind,)) + part), len(part), kind) + part
+            done += len(part)
+            if is_last:
+                break
+    return bytes(made)
+
+
+HISTORY = history(*(os.urandom(n) for n in (1, 0, 700, 40_000, 3, 90_000, 2 * MIB)))
 LINES = b"".join(b'{"question": %d}\n' % n for n in range(50_000))
 RANDOM = os.urandom(3 * MIB)
 
@@ -56,6 +76,10 @@ WHOLE = [
     ("old.pt", b"\x80\x02l\xfc\x9cF\xf9 j\xa8P\x19."),
     ("pytorch_model.bin", bytes(8192) + b"1"),
     ("empty.pt", b""),
+    ("run-ab12cd34.wandb", HISTORY),
+    *(("run-ab12cd34.wandb", history(b"x" * (32768 - 14 - n), b"after")) for n in range(9)),
+    ("run-ab12cd34.wandb", history(b"a later version", version=1)[:-3]),
+    ("run-ab12cd34.wandb", HISTORY[:7]),
     ("adapter_model.safetensors", safetensors(bytes(9000) + b"1")),
     ("adapter_model.safetensors", safetensors(bytes(64))),
     ("adapter_model.safetensors", safetensors(b"")),
@@ -82,6 +106,12 @@ TORN = [
     ("optimizer.pt", bytes(5000)),
     ("pytorch_model.bin", bytes(3 * MIB)),
     ("adapter_model.safetensors", safetensors(bytes(2 * MIB))),
+    ("run-ab12cd34.wandb", HISTORY[:-1]),
+    ("run-ab12cd34.wandb", HISTORY + bytes(3)),
+    ("run-ab12cd34.wandb", HISTORY + bytes(4096)),
+    ("run-ab12cd34.wandb", zeroed(HISTORY, MIB, 4096)),
+    ("run-ab12cd34.wandb", HISTORY[:50_000] + bytes([HISTORY[50_000] ^ 1]) + HISTORY[50_001:]),
+    ("run-ab12cd34.wandb", bytes(5000)),
 ]
 
 
@@ -112,6 +142,7 @@ def test_large_content_is_looked_at_in_slices() -> None:
     assert check("optimizer.pt", archive(large)) > 1
     assert check("records.jsonl.gz", gzip.compress(large, 0, mtime=0)) > 1
     assert check("pytorch_model.bin", bytes(70 * MIB) + b"1") > 1
+    assert check("run-ab12cd34.wandb", history(large)) > 2
 
 
 def test_what_would_take_memory_without_end_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:

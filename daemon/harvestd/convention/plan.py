@@ -32,7 +32,8 @@ class FetchFile(Immutable, gc=False):
     beside: frozenset[str] | None = None
     """The names of its group's files in its directory, for an index that names others; None: nobody looks."""
     as_is: bool = False
-    """Whether it comes even if its content does not fit the checksums of its format: it will not change any more."""
+    """Whether it comes even if its content has not the form or the checksums of its format: it will not change any
+    more."""
 
 
 class FetchGroup(Immutable, gc=False):

@@ -20,7 +20,7 @@ from harvestd.convention.placing import Home, Placing, Undecided, experiment_hom
 from harvestd.convention.plan import FetchFile, FetchGroup, Follow, Link, Plan, Remark, Removal, Waiting
 from harvestd.convention.records import FileRecord, RunRecord
 from harvestd.convention.requests import NO_WISHES, RECORDS, Request, Wishes
-from harvestd.convention.seals import CHECKED, INDEX, Unsealed, is_final, unsealed
+from harvestd.convention.seals import FORMED, INDEX, Unsealed, is_final, unsealed
 from harvestd.convention.selection import CheckpointPolicy, Selection
 from harvestd.convention.sightings import NO_TIME, Sightings
 from harvestd.convention.snapshot import Version
@@ -394,10 +394,10 @@ class _Planner:
             targets = tuple([target for target in found if target is not None])
             if targets:
                 marker, beside = group.marker is member.source, self._beside(group, member)
-                checked = member.rest[-1].endswith(CHECKED)
-                if checked and final is None:
+                formed = not marker and member.rest[-1].endswith(FORMED)
+                if formed and final is None:
                     final = is_final(group, now.sightings, now.settle, now.now)
-                as_is = checked and bool(final)
+                as_is = formed and bool(final)
                 files.append(FetchFile(member.source, member.kind, targets, member.reason, marker, beside, as_is))
         if not files:
             return 0

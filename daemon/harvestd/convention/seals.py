@@ -26,14 +26,18 @@ _SMALLEST_GZIP = 18
 INDEX = ".index.json"
 """How the name of a file ends that says in which others the tensors of a model are."""
 _TEXT = (".csv", ".json", ".jsonl", ".yaml", ".yml", ".txt")
-"""How the names of files end in which a zero byte is never content."""
+"""How the names of files end in which zero bytes in a row are never content."""
+_FILLER = bytes(16)
+"""No text has so many in a row; UTF-32 has five at the most."""
 _MARKERS = frozenset({"run_meta.json", "training_info.json", "summary.json"})
 HEAD_BYTES = 1024 * 1024
 """How much of a file's beginning `check_content` needs at the most; a longer safetensors header is not checked."""
 
 
-CHECKED = (".safetensors", ".bin", ".ckpt", ".npz", ".pt", ".pth", ".zip", ".gz")
+CHECKED = (".safetensors", ".bin", ".ckpt", ".npz", ".pt", ".pth", ".zip", ".gz", ".wandb")
 """How the names of files end whose whole content is held against what their format says of it."""
+FORMED = (*CHECKED, *_TEXT)
+"""How the names of files end of which `check_form` or the whole content says something."""
 _FOR_GOOD = 6.0
 """Settling times after which a file that is sealed, and whose content does not fit, is as it will always be."""
 
@@ -99,18 +103,36 @@ def check_content(name: str, head: bytes, size: int, beside: Collection[str] | N
     `head` is its first HEAD_BYTES at most, `size` its length, `beside` what its group has in its directory, where an
     index is to be held against that.
     """
-    if size and name.endswith(_TEXT) and not head.strip(b"\0"):
-        raise InvalidFacts("nothing but zero bytes, which its file system or its writer put there for what is to come")
+    check_form(name, head, size)
+    check_part(name, head, size, beside)
+
+
+def check_form(name: str, head: bytes, size: int) -> None:
+    """Raise `InvalidFacts` if a file has not the form that its name promises, as `check_content` does.
+
+    A file that is so for good is nevertheless all that there is.
+    """
+    if name.endswith(_TEXT):
+        if size and not head.strip(b"\0"):
+            raise InvalidFacts(
+                "nothing but zero bytes, which its file system or its writer put there for what is to come"
+            )
+        if _FILLER in head:
+            raise InvalidFacts("zero bytes within its text, which its file system put there for what is to come")
+    elif name.endswith(".safetensors"):
+        _check_safetensors(head, size)
+    elif name.endswith(".gz"):
+        _check_gzip(head, size)
+
+
+def check_part(name: str, head: bytes, size: int, beside: Collection[str] | None = None) -> None:
+    """Raise `InvalidFacts` if a file shows that its group is not complete, as `check_content` does."""
     if name in _MARKERS:
         # Were a larger one refused, the metrics that it marks would never come home.
         if size <= MAX_MARKER_BYTES:
             check_marker(head)
-    elif name.endswith(".safetensors"):
-        _check_safetensors(head, size)
     elif name.endswith(INDEX) and beside is not None and size <= HEAD_BYTES:
         _check_index(head, beside)
-    elif name.endswith(".gz"):
-        _check_gzip(head, size)
 
 
 def _check_safetensors(head: bytes, size: int) -> None:

@@ -10,7 +10,7 @@ import anyio.to_thread
 
 from harvestd.convention.facts import InvalidFacts
 from harvestd.convention.plan import FetchFile
-from harvestd.convention.seals import CHECKED
+from harvestd.convention.seals import CHECKED, HEAD_BYTES, check_form
 from harvestd.store.checksums import verified
 from harvestd.store.staging import Staged
 
@@ -27,7 +27,7 @@ def inspect(file: FetchFile, staged: Staged) -> str | None:
 
 async def inspected(file: FetchFile, staged: Staged) -> str | None:
     """Do the same in worker threads."""
-    if not file.source.path.name.endswith(CHECKED):
+    if not file.as_is and not file.source.path.name.endswith(CHECKED):
         return None
     slices = _slices(file, staged)
     try:
@@ -39,7 +39,10 @@ async def inspected(file: FetchFile, staged: Staged) -> str | None:
 
 
 def _slices(file: FetchFile, staged: Staged) -> Iterator[None]:
-    return verified(file.source.path.name, staged.size, staged.read)
+    name = file.source.path.name
+    if file.as_is:
+        check_form(name, staged.read(0, HEAD_BYTES), staged.size)
+    yield from verified(name, staged.size, staged.read)
 
 
 def _next(slices: Iterator[None]) -> bool:

@@ -21,7 +21,7 @@ from harvestd.convention.facts import InvalidFacts
 from harvestd.convention.paths import LocalPath, encoded
 from harvestd.convention.plan import FetchFile, FetchGroup
 from harvestd.convention.records import FileRecord
-from harvestd.convention.seals import check_content
+from harvestd.convention.seals import check_content, check_part
 from harvestd.convention.snapshot import Version
 from harvestd.convention.values import Immutable
 from harvestd.harvest.house import House
@@ -233,7 +233,9 @@ def reason_to_doubt(file: FetchFile, opened: Version, closed: Version, head: byt
     if opened != planned or closed != planned:
         return "it changed on the box while it was read"
     try:
-        check_content(file.source.path.name, head, planned.size, file.beside)
+        # The form of what comes as it is, `inspecting` remarks on.
+        check = check_part if file.as_is else check_content
+        check(file.source.path.name, head, planned.size, file.beside)
     except InvalidFacts as e:
         return str(e)
     return None

@@ -1,7 +1,8 @@
 """What a format says of its own content, held against the bytes of a file whose length is right.
 
-A file system that lost power, or that shows a length before the bytes, has zero bytes where content belongs. Gzip and
-zip (torch.save writes one) carry checksums; of other tensors it is known that not all of them are zero. Everything is
+A file system that lost power, or that shows a length before the bytes, has zero bytes where content belongs. Gzip, zip
+(torch.save writes one) and the history of a W&B run carry checksums; of other tensors it is known that not all of them
+are zero. Everything is
 read in pieces: memory is bounded whatever a file holds.
 """
 
@@ -33,6 +34,14 @@ _BLOCK: Final = 4096
 """Bytes: a file system fills with zero bytes by the block; tensors that are shorter may well be zero."""
 
 
+_WANDB_HEAD: Final = struct.pack("<4sHB", b":W&B", 0xBEE1, 0)
+"""How a W&B history of the version begins that is known here."""
+_WANDB_BLOCK: Final = 32 * 1024
+_WANDB_RECORD: Final = struct.Struct("<IHB")
+"""The checksum of type and data, the length of the data, the type: full, first, middle or last part of a record."""
+_WANDB_TYPES: Final = frozenset({1, 2, 3, 4})
+
+
 class _NotJudged(Exception):
     """More would have to be held in memory than any honest file asks for."""
 
@@ -44,6 +53,8 @@ def verified(name: str, size: int, read: Read) -> Iterator[None]:
     """
     if name.endswith(".gz"):
         yield from _gzip(size, read)
+    elif name.endswith(".wandb") and read(0, len(_WANDB_HEAD)) == _WANDB_HEAD:
+        yield from _wandb(size, read)
     elif name.endswith(".safetensors"):
         (length,) = struct.unpack("<Q", read(0, _SAFETENSORS_PREFIX).ljust(_SAFETENSORS_PREFIX, b"\0"))
         start = _SAFETENSORS_PREFIX + length
@@ -95,6 +106,29 @@ def _gzip(size: int, read: Read) -> Iterator[None]:
         raise InvalidFacts("its compressed content is not what its checksum says") from error
     if not member.eof:
         raise InvalidFacts("it ends in the middle of its compressed content")
+
+
+def _wandb(size: int, read: Read) -> Iterator[None]:
+    """Read all records of a W&B history, a log of LevelDB's form: none goes beyond its block."""
+    for start in range(0, size, _PIECE):
+        piece = memoryview(read(start, _PIECE))
+        for block in range(0, len(piece), _WANDB_BLOCK):
+            end = min(block + _WANDB_BLOCK, len(piece))
+            at = block if start or block else len(_WANDB_HEAD)
+            while end - at >= _WANDB_RECORD.size:
+                checksum, length, kind = _WANDB_RECORD.unpack_from(piece, at)
+                data = at + _WANDB_RECORD.size
+                if kind not in _WANDB_TYPES and (checksum or length or kind):
+                    return  # of a later version
+                if data + length > end:
+                    raise InvalidFacts("it ends in the middle of a record")
+                if zlib.crc32(piece[data : data + length], zlib.crc32(bytes((kind,)))) != checksum:
+                    raise InvalidFacts("a record of it is not what its checksum says")
+                at = data + length
+            if end - at and end - block < _WANDB_BLOCK:
+                raise InvalidFacts("it ends in the middle of a record")
+        if start % _SLICE == 0:
+            yield
 
 
 def _zip(size: int, read: Read) -> Iterator[None]:
