@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harvestd.demo.binary_content import tfrecord
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
@@ -304,4 +305,46 @@ async def test_another_eval_takes_no_renamed_ones_place(workstation: Workstation
     assert before.items() <= results(workstation).items()
     changed = {path: content for path, content in shown(new).items() if path.endswith("metrics.csv")}
     assert changed.items() <= results(workstation).items()
+    workstation.audit()
+
+
+async def test_a_moved_tensorboard_file_goes_on_at_its_new_place(workstation: Workstation, relay: Relay) -> None:
+    """Its writer has it open and appends to it, wherever it is: so it grows at home, and begins nowhere anew."""
+    writer = started(workstation)
+    with writer.events.open("ab") as file:
+        for _ in range(SIZE // MIB):
+            file.write(tfrecord(os.urandom(MIB)))
+        async with workstation.running() as said:
+            await until(workstation.has(writer.events, RUN.name, "tensorboard", writer.events.name))
+            received = relay.received
+            moved = writer.events.parent / "main" / writer.events.name
+            moved.parent.mkdir()
+            writer.events.rename(moved)
+            file.write(tfrecord(os.urandom(100)))
+            file.flush()
+            await until(workstation.has(moved, RUN.name, "tensorboard", "main", moved.name))
+            await until(lambda: not workstation.catalogue("SELECT place FROM files WHERE ctime_ns = 0"))
+            assert not events(said, "file.conflict")
+            assert relay.received - received < SIZE / 8
+    assert not (workstation.training(RUN.name) / "tensorboard" / moved.name).exists()
+    workstation.audit()
+
+
+async def test_events_of_one_name_in_two_places_stay_apart(workstation: Workstation) -> None:
+    """A directory that was deleted and another one that is new: what came from the first stays at home."""
+    workstation.add_box()
+    writer = started(workstation)
+    old = writer.events.parent / "a" / writer.events.name
+    old.parent.mkdir()
+    shutil.copy2(writer.events, old)
+    await workstation.once()
+    content = old.read_bytes()
+    new = writer.events.parent / "b" / writer.events.name
+    new.parent.mkdir()
+    new.write_bytes(content + tfrecord(os.urandom(100)))
+    old.unlink()
+    await workstation.once()
+    home = workstation.training(RUN.name) / "tensorboard"
+    assert (home / "a" / old.name).read_bytes() == content
+    assert (home / "b" / new.name).read_bytes() == new.read_bytes()
     workstation.audit()

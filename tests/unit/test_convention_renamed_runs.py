@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from harvestd.convention.facts import ConfigFacts
 from harvestd.convention.layout import RunDir
 from harvestd.convention.records import RunRecord
-from harvestd.convention.renamed_runs import renamed_from, vanished_runs
+from harvestd.convention.renamed_runs import moved_events, renamed_from, vanished_runs
 from harvestd.convention.selection import Selection
 from harvestd.convention.snapshot import Snapshot
 from harvestd.convention.survey import survey
@@ -97,3 +97,29 @@ def test_only_what_a_scan_surely_does_not_show_has_vanished() -> None:
     renamed.shut("training_runs/closed")
     assert not vanished(renamed.snapshot())
     assert not vanished(replace(renamed.snapshot(), listings=()))
+
+
+NAME = "events.out.tfevents.1755660703.gpu-a"
+EVENTS = f"training_runs/{T}/tensorboard"
+
+
+@pytest.mark.parametrize(
+    ("inode", "size", "age", "known"),
+    [(7, 150, 0.0, 1), (8, 100, 60.0, 1), (8, 150, 0.0, 0), (7, 50, 0.0, 0)],
+    ids=["grown", "copied", "another", "shorter"],
+)
+def test_moved_events_are_known(inode: int, size: int, age: float, known: int) -> None:
+    """By their name, and by the inode, or by size and time where the inode differs."""
+    box, home = Box(), Home()
+    box.add_run()
+    box.file(f"{EVENTS}/{NAME}", 100, age=60.0, inode=7)
+    home.settle_all([box])
+    (record,) = home.knowledge.runs()
+    assert not moved_events(shown(box), record, home.knowledge)
+    box.remove(f"{EVENTS}/{NAME}")
+    box.file(f"{EVENTS}/main/{NAME}", size, age=age, inode=inode)
+    found = moved_events(shown(box), record, home.knowledge)
+    assert [file.place for file in found] == [f"{record.place}/tensorboard/main/{NAME}"] * known
+    assert all(file.version.ctime_ns == 0 for file in found)
+    box.file(f"{EVENTS}/other/{NAME}", size, age=age, inode=inode)
+    assert not moved_events(shown(box), record, home.knowledge), "either may be meant"

@@ -4,13 +4,14 @@ A candidate vanished in the scan that shows the new place, and has the same conf
 first line of the log, tells it from an equal run. All files are hashed on the host before they count as the same.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
+from harvestd.convention.artifacts import Kind
 from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.layout import RunDir, Survey
+from harvestd.convention.layout import RunDir, Source, Survey
 from harvestd.convention.records import FileRecord, RunRecord
 from harvestd.convention.snapshot import Snapshot, TreeState
 from harvestd.convention.twins import Fingerprint
@@ -79,3 +80,39 @@ def moved_files(before: RunRecord, after: RunRecord, knowledge: Knowledge) -> li
         for file in knowledge.files_from(before.storage)
         if file.place.startswith(above)
     ]
+
+
+def moved_events(run: RunDir, record: RunRecord, knowledge: Knowledge) -> list[FileRecord]:
+    """Return the records of TensorBoard files at their new places in the same run, where each is surely meant.
+
+    Such a file keeps its name, which holds when and by which process it was begun; its inode too where it grows on, or
+    else its size and time. The next append compares what is at home with it, since its version has no change time.
+    """
+    events = [each.source for each in run.growing if each.kind is Kind.TENSORBOARD]
+    fresh = [source for source in events if not knowledge.copies(record.storage, source.place)]
+    if not fresh or record.experiment is None:
+        return []
+    shown = {source.place for source in events}
+    above = f"{run.place}/"
+    gone = [
+        file
+        for file in knowledge.files_of(record.experiment)
+        if file.kind is Kind.TENSORBOARD
+        and file.storage == record.storage
+        and file.place.startswith(above)
+        and file.place not in shown
+    ]
+    pairs = [(file, source) for file in gone for source in fresh if _is_moved(file, source)]
+    files, sources = Counter(file.key for file, _ in pairs), Counter(source.place for _, source in pairs)
+    return [
+        replace(file, place=source.place, version=replace(file.version, ctime_ns=0), differs=None)
+        for file, source in pairs
+        if files[file.key] == sources[source.place] == 1
+    ]
+
+
+def _is_moved(file: FileRecord, source: Source) -> bool:
+    before, now = file.version, source.version
+    if file.place.rpartition("/")[2] != source.path.name or now.size < file.size:
+        return False
+    return before.inode == now.inode != 0 or (before.size, before.mtime_ns) == (now.size, now.mtime_ns)

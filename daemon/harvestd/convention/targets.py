@@ -105,6 +105,11 @@ class Targets:
         record = self._knowledge.file(self._storage, source.place, path) or self._carried_on(home, path)
         if record is None and not self._claim(source, home, path):
             return None
+        elsewhere = self._copy_elsewhere(source, home) if record is None else None
+        if elsewhere is not None:
+            self._moved.add(elsewhere.key)
+            self.refiles.append(Refile(elsewhere, Target(path, home.experiment)))
+            return None
         return Target(path, home.experiment, record)
 
     def _path(self, source: Source, home: Home, rest: tuple[str, ...]) -> LocalPath | None:

@@ -34,6 +34,7 @@ from harvestd.convention.snapshot import Snapshot
 from harvestd.convention.twins import NO_LOG, Fingerprint, Undecidable, head_of, is_part, principal, twin_of
 from harvestd.convention.values import Immutable
 from harvestd.harvest.house import House
+from harvestd.harvest.moved_events import MovedEvents
 from harvestd.harvest.renamed_evals import RenamedEvals
 from harvestd.harvest.small_files import read_small
 from harvestd.harvest.troubles import Troubles
@@ -74,6 +75,7 @@ class Learning:
         house.machines.met(host, facts)
         self.undecided: dict[str, str] = {}
         """By the places of runs and evals that wait for being told from others: why."""
+        self._moved_events = MovedEvents(host, house)
         self._renamed_evals = RenamedEvals(host, house, troubles, self.undecided)
         self._held: dict[str, float] = {}
         """By the places of runs that another host still shows by another name: since when, in monotonic seconds."""
@@ -118,6 +120,7 @@ class Learning:
                 found = replace(learned[run.place], backbones=backbones.get(run.name.name, frozenset()))
                 await self._learn_run(run, found)
             await self._learn_tunings(seen.evals)
+            await self._moved_events.record(runs)
             await self._renamed_evals.record(whole, now)
 
     def _known_invalid(self, source: Source) -> bool:

@@ -1,0 +1,33 @@
+"""TensorBoard files that were moved within their run on one host: put on record at their new places.
+
+They then move at home as well and go on growing there; the next append compares all of it with the host's file first.
+"""
+
+from collections.abc import Sequence
+
+from harvestd.convention.layout import RunDir
+from harvestd.convention.renamed_runs import moved_events
+from harvestd.harvest.house import House
+from harvestd.inventory.provider import Host
+
+
+class MovedEvents:
+    """Recognises them for one connected host."""
+
+    def __init__(self, host: Host, house: House) -> None:
+        self._house = house
+        self._storage = house.storage_of(host)
+        self._seen: dict[str, RunDir] = {}
+        """By place: what was looked at."""
+
+    async def record(self, runs: Sequence[RunDir]) -> None:
+        """Put moved files on record at their new places; the caller holds `House.learning`."""
+        catalogue = self._house.catalogue
+        changed = [run for run in runs if self._seen.get(run.place) is not run]
+        self._seen = {run.place: run for run in runs}
+        for run in changed:
+            record = catalogue.knowledge.run_at(self._storage, run.place)
+            files = moved_events(run, record, catalogue.knowledge) if record is not None else []
+            if files:
+                await catalogue.save_files(files)
+                self._house.touch({file.experiment for file in files})
