@@ -390,11 +390,16 @@ def test_a_git_that_hangs_or_never_ends_is_given_up(
 
 
 def test_too_many_checkouts_are_unknown(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that were not asked about could hold anything."""
+    """Where more hold work than are told; how many are in order is no matter."""
     monkeypatch.setattr(checkouts, "CHECKOUTS", 1)
     for name in ("a", "b"):
         repository(home / name)
-    assert held(home) is None
+    assert held(home) == []
+    for name in ("c", "d"):
+        repository(home / name, pushed=False)
+    told, why = checkouts.checkouts(walked(home)[0], 100.0)
+    assert told is None
+    assert "more than 1 of them" in why
 
 
 def test_devices_are_those_of_roots_that_are_there(home: Path) -> None:

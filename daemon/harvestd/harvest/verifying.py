@@ -16,8 +16,8 @@ from harvestd.settings import Settings
 from harvestd.store.lock import holder
 from harvestd.store.root import DataRoot
 
-_PATIENCE = 20.0
-"""Seconds for a process to record what it put at its place."""
+_PATIENCE = 120.0
+"""Seconds for a process to record what it put at its place: a busy disk may take long to sync a batch."""
 _PAUSE = 0.05
 
 

@@ -31,6 +31,7 @@ _HINTS = {
     403: "is the account active, and may the key read its instances?",
     404: "check lambda_cloud.base_url",
 }
+_SLOW = "the network or the cloud is slow; it is asked again"
 _OK = 200
 _REFUSALS = range(300, 500)
 """Statuses by which nothing was done: nobody follows a redirect."""
@@ -163,7 +164,7 @@ async def _asked(
         with anyio.fail_after(_DEADLINE):
             return await _exchanged(client, f"{settings.base_url}/{path}", method, headers, body)
     except TimeoutError:
-        raise _Silent(f"no whole answer within {_DEADLINE:g} s") from None
+        raise _Silent(f"no whole answer within {_DEADLINE:g} s", hint=_SLOW) from None
 
 
 async def _exchanged(
@@ -185,7 +186,7 @@ async def _exchanged(
         hint = "is there a network, and is lambda_cloud.base_url right?"
         raise _Silent("no connection", hint=hint, sent=False) from None
     except httpx.TimeoutException:
-        raise _Silent("it answers too slowly") from None
+        raise _Silent("it answers too slowly", hint=_SLOW) from None
     except (httpx.HTTPError, httpx.InvalidURL) as e:
         raise _Silent(f"the connection broke ({type(e).__name__})") from None
 

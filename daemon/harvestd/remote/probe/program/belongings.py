@@ -27,7 +27,7 @@ LIMITED = ", see limits.inspect_time"
 WALK_ENTRIES = 500000  # that are kept: directories to look through, and files that changed
 NEWEST = 20
 CHECKOUT_DEPTH = 4
-CHECKOUTS = 50  # that are told; beyond it none is
+CHECKOUTS = 50  # that hold work: beyond it none is told
 ELSEWHERE = ("/tmp", "/var/tmp", "/workspace", "/data", "/scratch", "/mnt")  # noqa: S108  (looked at, never written)
 
 LITTER_FOLDERS = frozenset(

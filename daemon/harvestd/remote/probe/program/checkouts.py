@@ -379,8 +379,6 @@ def checkouts(walk: Walk, seconds: float) -> "tuple[list[list[Any]] | None, str]
     program = git_program()
     if not walk.searched:
         return None, walk.missed
-    if len(walk.checkouts) > CHECKOUTS:
-        return None, f"there are more than {CHECKOUTS}"
     if walk.checkouts and not program:
         return None, "there is no git"
     git = Git(program, seconds)
@@ -395,4 +393,6 @@ def checkouts(walk: Walk, seconds: float) -> "tuple[list[list[Any]] | None, str]
             return None, f"{to_text(place)[:LONGEST_SHOWN]}: {e}"
         if changed or unpushed:
             told.append([to_text(place), changed, unpushed])
+        if len(told) > CHECKOUTS:
+            return None, f"more than {CHECKOUTS} of them do, such as {to_text(place)[:LONGEST_SHOWN]}"
     return told, ""
