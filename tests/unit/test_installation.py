@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from pydantic import ValidationError
 
 import harvestd
 from harvestd.cli import installing as command
@@ -20,6 +21,8 @@ from harvestd.installation.packaged import packaged
 from harvestd.installation.site import STATE, Site, account_in, of_system, of_user
 from harvestd.installation.steps import first_configuration, installing, uninstalling
 from harvestd.settings import load
+from harvestd.settings.models import Settings
+from harvestd.settings.sources import file_source
 
 EXECUTABLE = Path("/opt/harvestd/bin/harvestd")
 SYSTEMD = Path(harvestd.__file__).parents[2] / "systemd"
@@ -145,6 +148,28 @@ def test_places_that_are_open_anyway_are_not_named() -> None:
     assert found == (Path("/a"), Path("/etc/harvestd/jobs"))
     with pytest.raises(Fatal, match=r"harvestd\.toml"):
         drop_in.places("data_root =", where, home)
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["/a", "/a/../b", "~", "~/runs", "~root/runs", "runs", "./runs", "../runs", "/a b/", "~nobody_of_this_name/runs"],
+)
+def test_places_are_those_that_the_daemon_will_write_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    """The drop-in opens what the configuration's own reader reads."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    config = tmp_path / "etc" / "harvestd.toml"
+    config.parent.mkdir()
+    text = f'data_root = "{said}"\n'
+    config.write_text(text)
+    found = drop_in.places(text, config, tmp_path / "home")
+    table = file_source(config).table
+    try:
+        read = Settings.model_validate(table).data_root
+    except ValidationError:
+        return
+    assert read in found
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,10 @@ def places(config: str, where: Path, home: Path) -> tuple[Path, ...]:
 def _expanded(text: str, where: Path, home: Path) -> Path:
     if text == "~" or text.startswith("~/"):
         return home / text[2:]
-    return where.parent / text
+    try:
+        return where.parent / Path(text).expanduser()
+    except RuntimeError:
+        return where.parent / text  # no such account: the daemon says so
 
 
 def _quoted(path: Path, before: str = "") -> str:
