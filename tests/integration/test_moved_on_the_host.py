@@ -219,7 +219,7 @@ async def test_a_renamed_eval_moves_at_home(
     assert results(workstation) == shown(new)
     assert relay.received - received < SIZE / 8
     assert readme.read_text().count("gsm8k_r1_template") == rows
-    assert not (readme.parent / "eval_results" / RUN.name).exists() or new == directory
+    assert not (readme.parent / "eval_results" / directory.name).exists() or new == directory
     await workstation.once(select={"records": True})
     assert not workstation.catalogue("SELECT place FROM files WHERE ctime_ns = 0")
     workstation.audit()
@@ -265,7 +265,7 @@ async def test_a_daemon_follows_a_renamed_eval(workstation: Workstation, relay: 
         await until(lambda: not workstation.catalogue("SELECT place FROM files WHERE ctime_ns = 0"))
         assert not events(said, "file.conflict")
         assert relay.received - received < SIZE / 8
-    assert not list(workstation.data.glob(f"*/eval_results/{RUN.name}"))
+    assert not list(workstation.data.glob(f"*/eval_results/{directory.name}"))
     workstation.audit()
 
 

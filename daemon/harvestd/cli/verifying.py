@@ -48,7 +48,8 @@ def verify(flags: Flags, names: tuple[str, ...], *, repair: bool, as_json: bool)
 
     NAMEs are experiments or runs (all). A file that was changed or deleted here is told, and left as it is. With
     --repair a changed one moves to .harvestd/versions/, and both are fetched anew by the next pass if a box still has
-    them; a catalogue that can't be read is set aside and made anew from the manifests. Nothing is ever deleted.
+    them; one that only has another name or directory in an experiment is copied back to its place. A catalogue that
+    can't be read is set aside and made anew from the manifests. Nothing is ever deleted.
     """
     settings = settings_of(flags)
     configure(flags.form_for_people, flags.log_level or "error", stream=sys.stderr)

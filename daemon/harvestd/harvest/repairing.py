@@ -1,6 +1,7 @@
 """Putting right what an audit found, without deleting anything of anybody's.
 
 A damaged file moves to `.harvestd/versions/` and its record goes: the next pass fetches it anew if a box still has it.
+A missing one is copied from where a person moved it within an experiment, and fetched anew only where it is nowhere.
 A catalogue that can't be read is set aside and made anew from the manifests. What a person put there stays.
 """
 
@@ -16,6 +17,7 @@ from harvestd.errors import unwrapped
 from harvestd.harvest.house import House
 from harvestd.harvest.monitor import Silent
 from harvestd.harvest.opening import opened_house
+from harvestd.harvest.putting_back import Strangers
 from harvestd.settings import Settings
 from harvestd.store.failures import Conflict
 from harvestd.store.lock import DataRootLock
@@ -41,11 +43,12 @@ async def repair(settings: Settings, found: Sequence[Finding]) -> list[Finding]:
     with unwrapped():
         async with opened_house(settings, Silent()) as (house, root):
             await house.knows.wait()
-            damaged = (finding for finding in found if finding.is_damage)
-            return [finding for finding in damaged if not await _repaired(house, root, finding)]
+            damaged = [finding for finding in found if finding.is_damage]
+            strangers = await anyio.to_thread.run_sync(Strangers, root, found if damaged else ())
+            return [finding for finding in damaged if not await _repaired(house, root, strangers, finding)]
 
 
-async def _repaired(house: House, root: DataRoot, finding: Finding) -> bool:
+async def _repaired(house: House, root: DataRoot, strangers: Strangers, finding: Finding) -> bool:
     knowledge = house.catalogue.knowledge
     if finding.kind in _SETTLED_AT_START:
         return True
@@ -59,6 +62,8 @@ async def _repaired(house: House, root: DataRoot, finding: Finding) -> bool:
         return False
     if record is None:
         await house.catalogue.forget_links([path])
+        return True
+    if finding.kind is Kind.MISSING and await anyio.to_thread.run_sync(strangers.put_back, record):
         return True
     try:
         await anyio.to_thread.run_sync(set_aside, root, path)

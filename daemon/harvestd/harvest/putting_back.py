@@ -1,0 +1,65 @@
+"""Files that are missing at home while the same bytes stand elsewhere in an experiment: a person renamed a directory.
+
+A directory inside an experiment is not followed by its name, unlike the experiment's own: where each file belongs says
+its place on the host. What is missing is copied back when a repair is asked for, so that no byte of it comes over the
+link again. The person's files stay as they are.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from harvestd.audit.findings import Finding, Kind
+from harvestd.convention.paths import LocalPath, RejectedPath
+from harvestd.convention.records import FileRecord
+from harvestd.store.failures import Conflict, Refused
+from harvestd.store.publishing import Publication, Result, publish
+from harvestd.store.root import DataRoot
+
+
+class Strangers:
+    """The files in experiments that are on no record. Blocks; each is hashed once at most."""
+
+    def __init__(self, root: DataRoot, found: Sequence[Finding]) -> None:
+        """Take those that an audit found."""
+        self._root = root
+        self._by_size: defaultdict[int, list[LocalPath]] = defaultdict(list)
+        self._hashes: dict[LocalPath, str] = {}
+        for finding in found:
+            if finding.kind is Kind.FOREIGN:
+                self._take(finding.path)
+
+    def _take(self, name: str) -> None:
+        try:
+            path = LocalPath.parse(name)
+            answer = self._root.stat(path)
+        except (RejectedPath, Conflict, Refused):
+            return
+        if answer is not None:
+            self._by_size[answer.st_size].append(path)
+
+    def put_back(self, record: FileRecord) -> bool:
+        """Copy what is on record to its place, where nothing stands; return whether it is there now.
+
+        Raises `DiskFull` and `HaltedForSafety`.
+        """
+        same = next((path for path in self._by_size.get(record.size, ()) if self._hash(path) == record.sha256), None)
+        if same is None:
+            return False
+        with self._root.stage() as staged:
+            try:
+                with self._root.reading(same) as source:
+                    staged.copy(source.fileno(), record.size)
+            except (FileNotFoundError, Conflict):
+                return False
+            if staged.hexdigest != record.sha256:
+                return False
+            (outcome,) = publish(self._root, [Publication(staged, record.target)])
+        return outcome.result in {Result.PUBLISHED, Result.ADOPTED}
+
+    def _hash(self, path: LocalPath) -> str:
+        if path not in self._hashes:
+            try:
+                self._hashes[path] = self._root.sha256(path)
+            except (FileNotFoundError, Conflict, Refused):
+                self._hashes[path] = ""
+        return self._hashes[path]
