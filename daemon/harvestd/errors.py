@@ -34,6 +34,11 @@ class HarvestError(Exception):
         super().__init__(message)
         self.hint = hint
 
+    @property
+    def with_hint(self) -> str:
+        """The message and the hint in one text, for where only one is kept."""
+        return f"{self} (hint: {self.hint})" if self.hint else str(self)
+
 
 class Retry(HarvestError):
     """Passing trouble with one host: a lost link, a time-out, a busy sshd. Try again after a pause."""

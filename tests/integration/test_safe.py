@@ -252,10 +252,17 @@ async def test_why_a_host_is_not_connected_is_in_the_verdict(workstation: Workst
     assert told.asked == 0
     async with workstation.running() as said:
         await until(lambda: events(said, "host.quarantined", host=box.server.name))
+        (event,) = events(said, "host.quarantined")
         asked = await asking(workstation, "safe", box.server.name, "--json")
+        listed = (await asking(workstation, "hosts", "--json")).document["hosts"][0]
+        state = await asking(workstation, "status", "--json")
+    assert str(event["hint"]) in listed["error"]
+    assert "Ask " in listed["error"]
+    assert str(event["hint"]) in state.out
     (reason,) = asked.document["verdict"]["reasons"]
     assert reason["kind"] == "not_connected"
     assert "Ask " in reason["detail"]
+    assert str(event["hint"]) in reason["detail"]
     assert "\x1b" not in reason["detail"]
 
 

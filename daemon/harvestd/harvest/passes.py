@@ -183,7 +183,7 @@ def _record(outcome: HostOutcome) -> HostRecord:
     if result is None:
         quarantined = "quarantined" if isinstance(error, HostQuarantined) else "lost"
         state = FAILED if isinstance(error, HostFailed) else quarantined
-        return HostRecord(host.name, host.identity, host.address, state, error=str(error))
+        return HostRecord(host.name, host.identity, host.address, state, error=error.with_hint if error else "")
     pending = sum(wait.size for wait in result.waiting)
     return HostRecord(
         host.name, host.identity, host.address, "visited", last_success=time.time(), pending_bytes=pending

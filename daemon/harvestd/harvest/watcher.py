@@ -195,15 +195,15 @@ class Watcher:
         A box that goes down is lost in several ways, one after the other: it is lost once. Why one is quarantined is
         what a person has to act on.
         """
-        self._note_unreadable(str(error))
+        self._note_unreadable(error.with_hint)
         lost = isinstance(error, Retry)
         state, event = ("lost", Event.HOST_LOST) if lost else ("quarantined", Event.HOST_QUARANTINED)
         why = state if lost else f"{state}: {type(error).__name__}"
         level = self._log.warning if self._breaker.is_news(why) else self._log.debug
         level(event, error=str(error), hint=error.hint, attempt=self._breaker.attempt)
-        self._tally.stands(self._host.name, state, str(error))
+        self._tally.stands(self._host.name, state, error.with_hint)
         if why != self._state:
-            await self._record(state, error=str(error))
+            await self._record(state, error=error.with_hint)
         self._state = why
 
     async def _record(
