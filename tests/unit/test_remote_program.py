@@ -103,6 +103,7 @@ def test_never_writes() -> None:
         '"/proc/self/mountinfo", "rb"',
         'QUOTA, "rb"',
         'os.devnull, "r+b"',
+        'os.devnull, "rb"',
         'MACHINE_ID, "rb"',
         'utmp, "rb"',
         'proc + "/1/stat", "rb"',
