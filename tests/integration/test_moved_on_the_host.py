@@ -1,6 +1,7 @@
 """Files that get another name or place on their host, one by one or with their directory: not downloaded again."""
 
 import gzip
+import json
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable
@@ -11,7 +12,7 @@ import pytest
 from harvestd.demo.binary_content import tfrecord
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
-from harvestd.demo.writers import RunWriter, evals_of_run
+from harvestd.demo.writers import RunWriter, base_evals, evals_of_run
 from support.house import Workstation
 from support.large_checkpoints import MIB, RUN, staging_is_empty
 from support.relay import Relay, relayed
@@ -347,4 +348,64 @@ async def test_events_of_one_name_in_two_places_stay_apart(workstation: Workstat
     home = workstation.training(RUN.name) / "tensorboard"
     assert (home / "a" / old.name).read_bytes() == content
     assert (home / "b" / new.name).read_bytes() == new.read_bytes()
+    workstation.audit()
+
+
+async def test_a_renamed_base_eval_stays_where_it_is(workstation: Workstation, relay: Relay) -> None:
+    """Its place at home holds neither the directory's name nor the step's: nothing comes, and nothing moves."""
+    started(workstation)
+    evals = base_evals(workstation.boxes["gpu-a"].root, EvalSpec(RUN, questions=5))
+    evals.evaluate("base")
+    records = evals.begin("base") / "records.jsonl.gz"
+    records.write_bytes(gzip.compress(os.urandom(SIZE), 0))
+    evals.seal("base")
+    await workstation.once(select={"records": True})
+    filed, received = workstation.filed(), relay.received
+    assert any("base_eval" in path for path in filed)
+    (step,) = evals.directory.glob("*_finetuned/step_base_*")
+    new = step.rename(step.with_name(step.name.replace("step_base", "step_base_full")))
+    (result,) = (await workstation.once(select={"records": True})).values()
+    assert (result.files, result.bytes) == (0, 0)
+    assert workstation.filed() == filed
+    assert relay.received - received < SIZE / 8
+    places = [place for (place,) in workstation.catalogue("SELECT place FROM files WHERE target LIKE '%base_eval%'")]
+    assert all(str(place).startswith(f"{new}/") for place in places)
+    workstation.audit()
+
+
+async def test_an_eval_waits_for_the_other_host_of_its_file_system(workstation: Workstation) -> None:
+    """What another host still shows by the old name may be a copy: its next scan is waited for, or its end."""
+    root = workstation.data.with_name("shared")
+    root.mkdir()
+    first, second = (workstation.add_box(name, root=root) for name in ("gpu-a", "gpu-b"))
+    started(workstation)
+    directory = evaluated(workstation)
+    async with relayed(second.port) as relay:
+        ports = {"gpu-a": first.port, "gpu-b": relay.port}
+        labels = [{"name": name, "storage": "fs", "hardware": "h100"} for name in ports]
+        groups = [{"targets": [f"127.0.0.1:{ports[each['name']]}"], "labels": each} for each in labels]
+        workstation.config.with_name("targets.json").write_text(json.dumps(groups))
+        workstation.boxes.clear()
+        sections: dict[str, dict[str, object]] = {
+            "ssh": {"user": first.server.user, "identity_files": [str(first.server.client_key)], "keepalive": "1s"},
+            "remote": {"roots": [str(root)]},
+            "targets": {"files": ["targets.json"]},
+        }
+        async with workstation.running(**sections) as said:
+            await until(lambda: len(events(said, "host.connected")) == 2)
+            await until(lambda: len(events(said, "eval.completed")) >= 2)
+            count = len(list(workstation.data.glob("*/eval_results/**/metrics.csv")))
+            both = directory.rename(directory.with_name(f"{RUN.name}_both"))
+            await until(lambda: events(said, "eval.renamed", path=str(both)))
+            # The records are left out: both hosts have shown them by the new name.
+            shown_by = f"SELECT DISTINCT host FROM left_out WHERE place LIKE '{both}/%'"  # noqa: S608  (a path of ours)
+            await until(lambda: len(workstation.catalogue(shown_by)) == 2)
+            relay.silence()
+            alone = both.rename(both.with_name(f"{RUN.name}_alone"))
+            await until(lambda: events(said, "eval.renamed", path=str(alone)), 60)
+            told = [(str(each["event"]), each.get("path") or each.get("host")) for each in said]
+            assert told.index(("host.lost", "gpu-b")) < told.index(("eval.renamed", str(alone)))
+            await until(lambda: not workstation.catalogue("SELECT place FROM files WHERE ctime_ns = 0"))
+    assert len(list(workstation.data.glob(f"*/eval_results/{alone.name}/**/metrics.csv"))) == count
+    assert len(list(workstation.data.glob("*/eval_results/**/metrics.csv"))) == count
     workstation.audit()

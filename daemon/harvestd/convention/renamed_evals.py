@@ -47,9 +47,8 @@ class EvalsOnHost:
         """Take in all that a scan shows; return what may have been renamed since the last one, or before the first."""
         if evals is self._evals:
             return []
-        before = {each.place: each for each in self._evals or ()}
-        now = {each.place: each for each in evals}
-        changed = [each for place, each in now.items() if before.get(place) is not each]
+        # A directory in which nothing changed is the same object; there are thousands, and one changes at a time.
+        changed = _others(evals, self._evals or ())
         fresh = {source.place: (each, source) for each in changed for source in _metrics(each)}
         if self._evals is None:
             self._leave(
@@ -58,7 +57,7 @@ class EvalsOnHost:
                 if record.kind is Kind.METRICS and record.place not in fresh
             )
         else:
-            old = [each for place, each in before.items() if now.get(place) is not each]
+            old = _others(self._evals, evals)
             self._leave(
                 (source.place, source.version) for each in old for source in _metrics(each) if source.place not in fresh
             )
@@ -139,6 +138,12 @@ def _parted(before: str, after: str, most: int) -> tuple[str, str]:
     while same < min(most, len(old) - 1) and old[-1 - same] == new[-1 - same]:
         same += 1
     return "/".join(old[: len(old) - same]), "/".join(new[: len(new) - same])
+
+
+def _others(evals: Iterable[EvalDir], known: Iterable[EvalDir]) -> list[EvalDir]:
+    """Return those that are none of the `known` objects."""
+    same = set(map(id, known))
+    return [each for each in evals if id(each) not in same]
 
 
 def _key(version: Version) -> _Key:

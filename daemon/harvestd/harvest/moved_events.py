@@ -17,14 +17,15 @@ class MovedEvents:
     def __init__(self, host: Host, house: House) -> None:
         self._house = house
         self._storage = house.storage_of(host)
-        self._seen: dict[str, RunDir] = {}
-        """By place: what was looked at."""
+        self._seen: Sequence[RunDir] = ()
+        """What was looked at; a run in which nothing changed is the same object."""
 
     async def record(self, runs: Sequence[RunDir]) -> None:
         """Put moved files on record at their new places; the caller holds `House.learning`."""
         catalogue = self._house.catalogue
-        changed = [run for run in runs if self._seen.get(run.place) is not run]
-        self._seen = {run.place: run for run in runs}
+        known = set(map(id, self._seen))
+        changed = [run for run in runs if id(run) not in known]
+        self._seen = runs
         for run in changed:
             record = catalogue.knowledge.run_at(self._storage, run.place)
             files = moved_events(run, record, catalogue.knowledge) if record is not None else []
