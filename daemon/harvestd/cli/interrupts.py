@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
@@ -34,7 +35,8 @@ async def _run(work: Callable[[], Awaitable[_Result]]) -> tuple[_Result] | None:
             os._exit(INTERRUPTED)
         working.cancel()
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, cancel)
+    if threading.current_thread() is threading.main_thread():  # no other one receives signals
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, cancel)
     with working:
         return (await work(),)
     return None
