@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from harvestd.cli.app import app
-from harvestd.cli.ending import ended, tell_bug
+from harvestd.cli.errors import ended, tell_bug
 
 
 def main() -> NoReturn:

@@ -15,7 +15,7 @@ import anyio
 from harvestd.backoff import backoff
 from harvestd.errors import DiskFull, HarvestError, concerns_all, leaves, unwrapped
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
 
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 300.0

@@ -23,22 +23,22 @@ from harvestd import __version__
 from harvestd.api.source import Source
 from harvestd.bulkhead import Bulkhead
 from harvestd.errors import ExitCode, unwrapped
-from harvestd.harvest.bell import Bell
-from harvestd.harvest.fleet import Fleet
-from harvestd.harvest.house import House
-from harvestd.harvest.opening import opened_house
-from harvestd.harvest.tally import Tally
-from harvestd.harvest.trimming import trim
+from harvestd.harvest.context import House
+from harvestd.harvest.fleet.fleet import Fleet
+from harvestd.harvest.fleet.metrics import Tally
+from harvestd.harvest.memory import trim
+from harvestd.harvest.startup.open import opened_house
+from harvestd.harvest.sync import Bell
 from harvestd.lambda_eval.watching import JobWatch
 from harvestd.settings import Settings, load
-from harvestd.settings.reloading import Load, Reloading
+from harvestd.settings.reload import Load, Reloading
 from harvestd.store.lock import HolderKind
 from harvestd.store.root import DataRoot
-from harvestd.telemetry import sd_notify
+from harvestd.telemetry import systemd
 from harvestd.telemetry.deadlines import Deadlines
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
-from harvestd.telemetry.sd_notify import ServiceManager
+from harvestd.telemetry.log import get_logger
+from harvestd.telemetry.systemd import ServiceManager
 
 _KILLED_BY = 128
 """What a shell adds to a signal's number for the exit code of a process that it ended."""
@@ -100,7 +100,7 @@ async def run(
                     tasks.start_soon(keep_running, "reports", partial(_keep_reports, house, root))
                     tasks.start_soon(keep_running, "memory", partial(trim, tally))
                     tasks.start_soon(keep_running, "release", partial(_keep_releasing, house))
-                    manager.tell(sd_notify.READY)
+                    manager.tell(systemd.READY)
                     ready()
                     tasks.start_soon(keep_running, "configuration", partial(reloading.run, fleet.adopt))
                     tasks.start_soon(keep_running, "jobs", JobWatch(house, scan_now).run)
@@ -112,15 +112,15 @@ async def run(
 
 
 async def _keep_reports(house: House, root: DataRoot) -> None:
-    from harvestd.harvest.reports import Reports  # noqa: PLC0415  (imported meanwhile, see `harvest.opening`)
+    from harvestd.harvest.experiments.reports import Reports  # noqa: PLC0415  (imported meanwhile, see `harvest.opening`)
 
     await Reports(house, root).run()
 
 
 async def _keep_releasing(house: House) -> None:
-    await anyio.to_thread.run_sync(import_module, "harvestd.harvest.releasing")
-    from harvestd.harvest.judgement import judged  # noqa: PLC0415  (imported by the fleet)
-    from harvestd.harvest.releasing import Releasing  # noqa: PLC0415  (imported just now)
+    await anyio.to_thread.run_sync(import_module, "harvestd.harvest.release.automatic")
+    from harvestd.harvest.release.automatic import Releasing  # noqa: PLC0415  (imported just now)
+    from harvestd.harvest.verdict.on_demand import judged  # noqa: PLC0415  (imported by the fleet)
 
     await Releasing(house, judged).run()
 
@@ -151,7 +151,7 @@ async def _ask_for_time(manager: ServiceManager, opening: anyio.CancelScope) -> 
     with opening:
         while manager.listens:
             line = "starts: opens the data root, or waits for a command that holds it"
-            manager.tell(sd_notify.more_time(_PATIENCE), sd_notify.status(line))
+            manager.tell(systemd.more_time(_PATIENCE), systemd.status(line))
             await anyio.sleep(_BEAT)
 
 
@@ -169,11 +169,11 @@ async def _report(manager: ServiceManager, line: Callable[[], str], deadlines: D
             get_logger().error(Event.SERVICE_STUCK, what=stuck)
         told = stuck
         if stuck:
-            manager.tell(sd_notify.status(f"stuck, past its deadline: {stuck}"))
+            manager.tell(systemd.status(f"stuck, past its deadline: {stuck}"))
         elif manager.listens:
-            words = [sd_notify.ALIVE] if manager.watchdog else []
+            words = [systemd.ALIVE] if manager.watchdog else []
             with failures.containing("service manager"):
-                words.append(sd_notify.status(line()))
+                words.append(systemd.status(line()))
             manager.tell(*words)
         await anyio.sleep(min(half, _BEAT))
 
@@ -195,6 +195,6 @@ async def _obey_signals(
                 os._exit(_KILLED_BY + number)
             else:
                 stopping = True
-                manager.tell(sd_notify.STOPPING)
+                manager.tell(systemd.STOPPING)
                 get_logger().info(Event.SERVICE_STOPPING, reason=signal.Signals(number).name)
                 working.cancel()

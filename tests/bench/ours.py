@@ -53,7 +53,7 @@ class Program:
 
 
 _IMPORTS = """
-from harvestd.cli.importing import imported
+from harvestd.cli.lazy_import import imported
 for module in ("cli.passes", "catalogue.opening", "harvest.visiting", "convention.yaml_mapping"):
     imported(f"harvestd.{module}")
 """

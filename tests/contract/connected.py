@@ -10,12 +10,12 @@ import pytest
 from msgspec.structs import replace
 
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.snapshot import Entry, Listing, Snapshot, Tree, TreeKind
+from harvestd.convention.scan.snapshot import Entry, Listing, Snapshot, Tree, TreeKind
 from harvestd.errors import HarvestError
-from harvestd.remote.box import Box, Chunk, Closed, Failed, Limits, Opened, Reader, ReadRequest, WatchList
-from harvestd.remote.connecting import Connection, connect
-from harvestd.remote.opening import open_box
-from harvestd.remote.target import Target
+from harvestd.remote.api import Box, Chunk, Closed, Failed, Limits, Opened, Reader, ReadRequest, WatchList
+from harvestd.remote.open import open_box
+from harvestd.remote.ssh.connect import Connection, connect
+from harvestd.remote.ssh.target import Target
 from support.openssh import OpenSSHServer
 
 

@@ -24,10 +24,10 @@ from contract.connected import (
     watching,
 )
 from harvestd.convention.paths import RemotePath, decoded
-from harvestd.convention.snapshot import EntryType, TreeState
+from harvestd.convention.scan.snapshot import EntryType, TreeState
 from harvestd.errors import HostQuarantined, Retry
-from harvestd.remote.box import Closed, Failed, Limits, ReadRequest
-from harvestd.remote.opening import open_box
+from harvestd.remote.api import Closed, Failed, Limits, ReadRequest
+from harvestd.remote.open import open_box
 from support.openssh import OpenSSHFactory, OpenSSHServer, obeying_permissions
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]

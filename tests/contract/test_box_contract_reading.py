@@ -23,10 +23,10 @@ from contract.connected import (
     watching,
 )
 from harvestd.errors import Retry
-from harvestd.remote.box import Chunk, Closed, Failed, Limits, Opened, ReadEvent
-from harvestd.remote.connecting import connect
-from harvestd.remote.metering import Meter
-from harvestd.remote.opening import open_box, open_reader
+from harvestd.remote.api import Chunk, Closed, Failed, Limits, Opened, ReadEvent
+from harvestd.remote.open import open_box, open_reader
+from harvestd.remote.ssh.connect import connect
+from harvestd.remote.ssh.flood_guard import Meter
 from support.openssh import OpenSSHServer
 
 _BULK_WINDOW = 16 * 1024 * 1024

@@ -7,10 +7,10 @@ import pytest
 from msgspec.structs import replace
 
 from contract.connected import box_at, entry, fill, listing, names, read, training, wanted, watching
-from harvestd.convention.layout import SymbolicLink
-from harvestd.convention.links import LinkTarget
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.snapshot import Tree, TreeKind, TreeState
+from harvestd.convention.scan.links import LinkTarget
+from harvestd.convention.scan.model import SymbolicLink
+from harvestd.convention.scan.snapshot import Tree, TreeKind, TreeState
 from support.openssh import OpenSSHServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]

@@ -11,9 +11,9 @@ from msgspec.structs import replace
 
 from contract.connected import Pins, box_at, names, probes, read, target_for, training, wanted, watching
 from harvestd.errors import Retry
-from harvestd.remote.box import Box, Chunk, Limits, Whole
-from harvestd.remote.connecting import connect
-from harvestd.remote.opening import open_box
+from harvestd.remote.api import Box, Chunk, Limits, Whole
+from harvestd.remote.open import open_box
+from harvestd.remote.ssh.connect import connect
 from support.openssh import OpenSSHFactory
 from support.waiting import DEADLINE
 

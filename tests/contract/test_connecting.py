@@ -17,9 +17,9 @@ from asyncssh.constants import MSG_SERVICE_ACCEPT
 
 from contract.connected import Pins, outcome, target_for
 from harvestd.errors import HostQuarantined, Retry
-from harvestd.remote.connecting import connect
-from harvestd.remote.failures import Unreachable
-from harvestd.remote.target import Target
+from harvestd.remote.ssh.connect import connect
+from harvestd.remote.ssh.errors import Unreachable
+from harvestd.remote.ssh.target import Target
 from support.faults import fired
 from support.openssh import OpenSSHFactory, OpenSSHServer, generate_key
 

@@ -11,8 +11,8 @@ import anyio
 import pytest
 
 from contract.connected import outcome, target_for
-from harvestd.remote import dialing
-from harvestd.remote.failures import Unreachable
+from harvestd.remote.ssh import transport
+from harvestd.remote.ssh.errors import Unreachable
 from support.faults import fired
 from support.openssh import OpenSSHFactory
 
@@ -91,7 +91,7 @@ async def test_an_address_that_leads_nowhere_holds_the_next_one_up_for_a_moment(
     """An address that does not answer is raced by the next one, and given up when that one won."""
     server = openssh_factory()
     resolving["two.invalid"] = lambda: ["127.0.0.77", "127.0.0.1"]
-    real = dialing._connect
+    real = transport._connect
     given_up: list[object] = []
 
     async def hanging(family: int, place: Any, own: Any) -> socket.socket:  # noqa: ANN401  (as the real one)
@@ -103,7 +103,7 @@ async def test_an_address_that_leads_nowhere_holds_the_next_one_up_for_a_moment(
             given_up.append(place)
         raise AssertionError
 
-    monkeypatch.setattr(dialing, "_connect", hanging)
+    monkeypatch.setattr(transport, "_connect", hanging)
     assert await outcome(target_for(server, address="two.invalid")) is None
     assert len(given_up) == 1
 

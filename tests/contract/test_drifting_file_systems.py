@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from contract.connected import box_at, connection_to, entry, fill, listing, read, training, wanted, watching
-from harvestd.remote.box import Closed, Limits
-from harvestd.remote.opening import open_reader
+from harvestd.remote.api import Closed, Limits
+from harvestd.remote.open import open_reader
 from harvestd.remote.probe import bootstrap
 from support.openssh import OpenSSHFactory
 

@@ -6,7 +6,7 @@ import asyncssh
 import pytest
 
 from contract.connected import Pins, outcome, target_for
-from harvestd.remote.failures import AuthenticationRefused, HostKeyChanged, HostKeyUnknown
+from harvestd.remote.ssh.errors import AuthenticationRefused, HostKeyChanged, HostKeyUnknown
 from support.faults import fired
 from support.openssh import OpenSSHFactory, generate_key
 

@@ -18,10 +18,10 @@ import pytest
 from contract.connected import Pins, names, read, training, watching
 from harvestd.convention.paths import RemotePath
 from harvestd.errors import HarvestError, HostQuarantined, Retry
-from harvestd.remote.box import Box, Limits, ReadRequest
-from harvestd.remote.connecting import connect
-from harvestd.remote.opening import open_box
-from harvestd.remote.target import Target
+from harvestd.remote.api import Box, Limits, ReadRequest
+from harvestd.remote.open import open_box
+from harvestd.remote.ssh.connect import connect
+from harvestd.remote.ssh.target import Target
 from support.lying import Script, end, entry, frame, listening, scan_part, told
 from support.openssh import generate_key
 

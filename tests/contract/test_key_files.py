@@ -17,11 +17,11 @@ from msgspec.structs import replace
 
 from contract.connected import Pins, outcome, target_for
 from harvestd.errors import Retry
-from harvestd.remote import identities
-from harvestd.remote.connecting import connect
-from harvestd.remote.failures import AuthenticationRefused, Unreachable
-from harvestd.remote.ssh_config import ResolvedConfig
-from harvestd.remote.target import Target
+from harvestd.remote.ssh import auth
+from harvestd.remote.ssh.config import ResolvedConfig
+from harvestd.remote.ssh.connect import connect
+from harvestd.remote.ssh.errors import AuthenticationRefused, Unreachable
+from harvestd.remote.ssh.target import Target
 from support.agents import scripted_agent
 from support.openssh import OpenSSHFactory, generate_key
 from support.waiting import events
@@ -87,14 +87,14 @@ async def test_files_on_a_mount_that_hangs_cost_the_connect_timeout(
     """A host whose key can't be read in time is tried again later; a host beside it is connected to."""
     server = openssh_factory()
     end = threading.Event()
-    real = identities._read_files
+    real = auth._read_files
 
     def hanging(target: Target, config: ResolvedConfig) -> object:
         if target.called == "slow":
             end.wait(60)
         return real(target, config)
 
-    monkeypatch.setattr(identities, "_read_files", hanging)
+    monkeypatch.setattr(auth, "_read_files", hanging)
     try:
         async with anyio.create_task_group() as tasks:
             slow: list[object] = []

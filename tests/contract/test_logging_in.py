@@ -8,7 +8,7 @@ import asyncssh
 import pytest
 
 from contract.connected import outcome, target_for
-from harvestd.remote.failures import AuthenticationRefused
+from harvestd.remote.ssh.errors import AuthenticationRefused
 from support.openssh import OpenSSHFactory, generate_key
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]

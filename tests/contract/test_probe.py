@@ -30,12 +30,12 @@ from contract.connected import (
     watching,
 )
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.snapshot import Entry, Tree
+from harvestd.convention.scan.snapshot import Entry, Tree
 from harvestd.errors import HostQuarantined, Retry
-from harvestd.remote.box import Chunk, Closed, Failed, Limits, ReadRequest
-from harvestd.remote.connecting import connect
-from harvestd.remote.opening import open_box
+from harvestd.remote.api import Chunk, Closed, Failed, Limits, ReadRequest
+from harvestd.remote.open import open_box
 from harvestd.remote.probe.bootstrap import Pulse
+from harvestd.remote.ssh.connect import connect
 from support.faults import fired
 from support.openssh import OpenSSHFactory
 from support.relay import relayed

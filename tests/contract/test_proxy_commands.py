@@ -11,9 +11,9 @@ import pytest
 
 from contract.connected import Pins, outcome, target_for
 from harvestd.errors import HostQuarantined
-from harvestd.remote.connecting import connect
-from harvestd.remote.failures import Unreachable
-from harvestd.remote.target import Target
+from harvestd.remote.ssh.connect import connect
+from harvestd.remote.ssh.errors import Unreachable
+from harvestd.remote.ssh.target import Target
 from support.openssh import OpenSSHFactory, generate_key
 from support.waiting import until
 

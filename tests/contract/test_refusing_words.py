@@ -10,11 +10,11 @@ import pytest
 
 from contract.connected import Pins, outcome, sftp_program, target_for, training, watching
 from harvestd.errors import HarvestError, HostQuarantined, Retry
-from harvestd.remote.box import Limits
-from harvestd.remote.connecting import connect
-from harvestd.remote.failures import AuthenticationRefused, Unreachable
-from harvestd.remote.opening import open_box
-from harvestd.remote.target import Target
+from harvestd.remote.api import Limits
+from harvestd.remote.open import open_box
+from harvestd.remote.ssh.connect import connect
+from harvestd.remote.ssh.errors import AuthenticationRefused, Unreachable
+from harvestd.remote.ssh.target import Target
 from support.command import harvestd_command
 from support.house import Workstation
 from support.openssh import OpenSSHFactory, OpenSSHServer, generate_key

@@ -10,10 +10,10 @@ import pytest
 
 from contract.connected import Pins, target_for
 from harvestd.errors import HostQuarantined
-from harvestd.remote.connecting import Connection, connect
-from harvestd.remote.failures import Unreachable
-from harvestd.remote.hops import Hops
-from harvestd.remote.target import Target
+from harvestd.remote.ssh.connect import Connection, connect
+from harvestd.remote.ssh.errors import Unreachable
+from harvestd.remote.ssh.jump_hosts import Hops
+from harvestd.remote.ssh.target import Target
 from support.openssh import OpenSSHFactory, OpenSSHServer
 from support.waiting import until
 

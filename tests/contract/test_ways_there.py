@@ -9,10 +9,10 @@ from msgspec.structs import replace
 
 from contract.connected import Pins, fill, outcome, read, target_for, training, wanted, watching
 from harvestd.errors import HostQuarantined
-from harvestd.remote.box import Limits
-from harvestd.remote.connecting import connect
-from harvestd.remote.failures import HostKeyChanged, Unreachable
-from harvestd.remote.opening import open_box
+from harvestd.remote.api import Limits
+from harvestd.remote.open import open_box
+from harvestd.remote.ssh.connect import connect
+from harvestd.remote.ssh.errors import HostKeyChanged, Unreachable
 from support.openssh import OpenSSHFactory
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]

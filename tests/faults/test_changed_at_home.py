@@ -15,13 +15,13 @@ from sqlalchemy import Connection
 
 from harvestd import failpoints
 from harvestd.audit.findings import Finding, Kind
-from harvestd.catalogue import reading
-from harvestd.convention.records import FileRecord
+from harvestd.catalogue import queries
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import EvalWriter, RunWriter, evals_of_run, write_convention_example
 from harvestd.errors import ExitCode
-from harvestd.harvest import verifying
+from harvestd.harvest.audit import verification
+from harvestd.planning.records import FileRecord
 from harvestd.settings import load
 from support.command import Ended, harvestd_command, on_terminal
 from support.faults import fired
@@ -157,9 +157,9 @@ async def test_hostile_names_are_shown_escaped(workstation: Workstation) -> None
 def verifying_beside(workstation: Workstation, checked: Callable[[FileRecord], None]) -> list[Finding]:
     """Audit everything, in a thread beside a daemon of this process."""
     settings = load(workstation.config, env={})
-    with reading.questions(settings.state) as connection:
-        subject = verifying.everything(connection)
-        return list(verifying.findings(settings, connection, subject, checked))
+    with queries.questions(settings.state) as connection:
+        subject = verification.everything(connection)
+        return list(verification.findings(settings, connection, subject, checked))
 
 
 class Held:
@@ -241,7 +241,7 @@ async def test_what_is_at_its_place_and_not_on_record_yet_is_no_damage(
     """Between a file's rename and its record the disk is ahead: the audit waits for the record."""
     await begun(workstation)
     held, waited = Held(), threading.Event()
-    is_under_way = reading.is_under_way
+    is_under_way = queries.is_under_way
 
     def noted(connection: Connection, file: FileRecord) -> bool:
         answer = is_under_way(connection, file)
@@ -249,7 +249,7 @@ async def test_what_is_at_its_place_and_not_on_record_yet_is_no_damage(
             waited.set()
         return answer
 
-    monkeypatch.setattr(reading, "is_under_way", noted)
+    monkeypatch.setattr(queries, "is_under_way", noted)
     async with workstation.running():
         with failpoints.armed("publish.renamed_all", held):
             evals = evaluated(workstation, 7)

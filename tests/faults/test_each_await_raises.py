@@ -10,10 +10,10 @@ from collections import Counter
 
 import pytest
 
-from harvestd.harvest.bell import Bell
-from harvestd.harvest.fleet import Fleet
-from harvestd.harvest.house import House
-from harvestd.harvest.tally import Tally
+from harvestd.harvest.context import House
+from harvestd.harvest.fleet.fleet import Fleet
+from harvestd.harvest.fleet.metrics import Tally
+from harvestd.harvest.sync import Bell
 from harvestd.store.root import DataRoot
 from support.house import Workstation
 from support.large_checkpoints import write_large_checkpoint

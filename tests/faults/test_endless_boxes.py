@@ -10,9 +10,9 @@ import pytest
 
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
-from harvestd.harvest.house import House
+from harvestd.harvest.context import House
 from harvestd.harvest.monitor import Monitor
-from harvestd.remote.box import Limits
+from harvestd.remote.api import Limits
 from harvestd.settings import Settings
 from support.faults import fired
 from support.house import Workstation

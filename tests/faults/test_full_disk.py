@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from harvestd.catalogue import unusable
+from harvestd.catalogue import errors as catalogue_errors
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
 from harvestd.errors import DiskFull, HarvestError
-from harvestd.store import failures
+from harvestd.store import errors as store_errors
 from harvestd.store.staging import Staged
 from support.faults import fired
 from support.house import Workstation
@@ -38,13 +38,13 @@ def disk(workstation: Workstation) -> Iterator[Path]:
 def told(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
     """Give the errnos with which the kernel refused the store something, as they come."""
     seen: list[int | None] = []
-    meaning = failures._failure
+    meaning = store_errors._failure
 
     def noted(error: OSError, doing: str) -> HarvestError:
         seen.append(error.errno)
         return meaning(error, doing)
 
-    monkeypatch.setattr(failures, "_failure", noted)
+    monkeypatch.setattr(store_errors, "_failure", noted)
     monkeypatch.setattr("harvestd.harvest.room._FIRST_PAUSE", 0.5)
     return seen
 
@@ -155,10 +155,10 @@ async def test_no_space_for_the_catalogue_either(workstation: Workstation, monke
     refused: list[HarvestError] = []
 
     def noted(error: BaseException | None) -> HarvestError:
-        refused.append(unusable.unusable(error))
+        refused.append(catalogue_errors.unusable(error))
         return refused[-1]
 
-    monkeypatch.setattr("harvestd.catalogue.database.unusable", noted)
+    monkeypatch.setattr("harvestd.catalogue.engine.unusable", noted)
     monkeypatch.setattr("harvestd.harvest.room._FIRST_PAUSE", 0.2)
     box = workstation.add_box()
     writer = write_checkpoint(box.root, 16)

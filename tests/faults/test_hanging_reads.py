@@ -15,7 +15,7 @@ from contract.connected import probes
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
-from harvestd.harvest.house import House
+from harvestd.harvest.context import House
 from harvestd.harvest.monitor import Monitor
 from harvestd.settings import Settings
 from support.house import Workstation
@@ -41,7 +41,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         return house
 
     monkeypatch.setattr(House, "of", made)
-    monkeypatch.setattr("harvestd.harvest.troubles._STUCK_PAUSE", 3.0)
+    monkeypatch.setattr("harvestd.harvest.host.failures._STUCK_PAUSE", 3.0)
 
 
 def _started(command: list[str]) -> subprocess.Popen[str]:

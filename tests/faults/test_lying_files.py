@@ -11,7 +11,7 @@ import structlog.testing
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
 from harvestd.errors import HostQuarantined
-from harvestd.harvest.passes import HostOutcome
+from harvestd.harvest.host.passes import HostOutcome
 from support.faults import fired
 from support.house import Workstation
 from support.lying import Liar, add_port, answered, entry, frame, listening, row_of, settled, told

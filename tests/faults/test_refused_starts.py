@@ -9,7 +9,7 @@ import pytest
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
 from harvestd.errors import ExitCode
-from harvestd.store.renaming import rename_noreplace
+from harvestd.store.ops.rename import rename_noreplace
 from support.command import harvestd_command
 from support.faults import fired
 from support.house import GpuBox, Workstation
@@ -85,7 +85,7 @@ async def test_name_that_is_too_long_here(workstation: Workstation, monkeypatch:
             raise
 
     with monkeypatch.context() as patched:
-        patched.setattr("harvestd.store.publishing.rename_noreplace", encrypting)
+        patched.setattr("harvestd.store.publish.rename_noreplace", encrypting)
         result = (await workstation.once())["gpu-a"]
     assert set(refused) == {errno.ENAMETOOLONG}
     fired(30)

@@ -13,7 +13,7 @@ import pytest
 
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
-from harvestd.remote.failures import HostKeyChanged
+from harvestd.remote.ssh.errors import HostKeyChanged
 from support.faults import fired
 from support.house import GpuBox, Workstation
 from support.openssh import OpenSSHServer

@@ -8,10 +8,10 @@ import pytest
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
-from harvestd.harvest.passes import hosts_of
-from harvestd.remote.identities import identities
-from harvestd.remote.ssh_config import resolve
-from harvestd.remote.target import Target
+from harvestd.harvest.host.passes import hosts_of
+from harvestd.remote.ssh.auth import identities
+from harvestd.remote.ssh.config import resolve
+from harvestd.remote.ssh.target import Target
 from harvestd.settings import Settings
 from harvestd.telemetry.masking import HIDDEN
 from support.command import harvestd_command

@@ -78,18 +78,18 @@ def test_a_bug_is_told_without_secrets(tmp_path: Path, planted: Planted, moment:
     config = tmp_path / "harvestd.toml"
     config.write_text(f'version = 1\ndata_root = "{tmp_path / "data"}"\n')
     place = {
-        "in a command": "harvestd.settings.loading.find_config",
-        "in the daemon": "harvestd.harvest.fleet.Fleet.run",
+        "in a command": "harvestd.settings.load.find_config",
+        "in the daemon": "harvestd.harvest.fleet.fleet.Fleet.run",
     }
     module, _, name = place[moment].rpartition(".")
     program = f"""
 import pkgutil, sys
 def bug(*_, **__):
     raise RuntimeError({token!r} + "\\x1b[31m" + {key!r})
-import harvestd.cli.loading, harvestd.service
+import harvestd.cli.load_settings, harvestd.service
 setattr(pkgutil.resolve_name({module!r}), {name!r}, bug)
 if {name!r} == "find_config":
-    harvestd.cli.loading.find_config = bug
+    harvestd.cli.load_settings.find_config = bug
 from harvestd.__main__ import main
 sys.argv = ["harvestd", "run", "-c", {str(config)!r}]
 main()

@@ -18,12 +18,12 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from harvestd.catalogue.catalogue import Catalogue
-from harvestd.catalogue.pins import FILE_NAME
-from harvestd.convention.records import ExperimentRecord, RunRecord
+from harvestd.catalogue.host_keys import FILE_NAME
+from harvestd.catalogue.repository import Catalogue
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
 from harvestd.errors import DiskFull
+from harvestd.planning.records import ExperimentRecord, RunRecord
 from harvestd.report import making
 from harvestd.report.known import Known
 from harvestd.store.root import DataRoot

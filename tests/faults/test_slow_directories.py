@@ -12,7 +12,7 @@ import pytest
 
 from contract.connected import box_at, names, probes, training, watching
 from harvestd.errors import Retry
-from harvestd.remote.box import Limits
+from harvestd.remote.api import Limits
 from support.openssh import OpenSSHFactory, OpenSSHServer
 from support.strace import require_strace
 

@@ -10,7 +10,7 @@ import pytest
 
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
-from harvestd.remote.metering import Meter
+from harvestd.remote.ssh.flood_guard import Meter
 from support.faults import fired
 from support.floods import KINDS, flood_of, flooding
 from support.house import Workstation

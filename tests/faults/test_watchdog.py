@@ -17,13 +17,13 @@ from harvestd.bulkhead import Bulkhead
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
 from harvestd.errors import Retry
-from harvestd.harvest import looking
-from harvestd.remote.box import Glimpse
+from harvestd.harvest.host import observer
+from harvestd.remote.api import Glimpse
 from harvestd.remote.probe.client import ProbeBox
 from harvestd.telemetry import deadlines as telemetry_deadlines
-from harvestd.telemetry import sd_notify
+from harvestd.telemetry import systemd
 from harvestd.telemetry.deadlines import GRACE, Deadlines
-from harvestd.telemetry.sd_notify import ALIVE, READY, STOPPING, ServiceManager
+from harvestd.telemetry.systemd import ALIVE, READY, STOPPING, ServiceManager
 from support.faults import fired
 from support.house import Workstation
 from support.manager import Manager, place_in
@@ -126,7 +126,7 @@ async def test_a_task_past_its_deadline_ends_the_signs_of_life(manager: Manager)
             await until(lambda: manager.count(ALIVE) >= 2)
             with deadlines.within(1, "a look at gpu-a"):
                 now = 2 + GRACE
-                stuck = sd_notify.status("stuck, past its deadline: a look at gpu-a")
+                stuck = systemd.status("stuck, past its deadline: a look at gpu-a")
                 await until(lambda: manager.count(stuck) >= 1)
                 before = manager.count(ALIVE)
                 await until(lambda: manager.count(stuck) >= 4)
@@ -153,7 +153,7 @@ async def test_a_look_that_can_not_be_interrupted_is_stuck(
     workstation.add_box()
     announce(manager, monkeypatch)
     monkeypatch.setattr(ProbeBox, "scan", scan)
-    monkeypatch.setattr(looking, "_LOOKS", 0.001)
+    monkeypatch.setattr(observer, "_LOOKS", 0.001)
     monkeypatch.setattr(telemetry_deadlines, "GRACE", 0.1)
     async with workstation.running() as said:
         await until(hanging.is_set)
@@ -199,5 +199,5 @@ def test_the_watchdog_is_ours_only_where_it_says_so(env: dict[str, str], watchdo
 
 def test_words_are_one_line_each() -> None:
     """A status can't smuggle in a second word."""
-    assert sd_notify.status("a\nREADY=1") == "STATUS=a READY=1"
-    assert sd_notify.more_time(timedelta(seconds=2)) == "EXTEND_TIMEOUT_USEC=2000000"
+    assert systemd.status("a\nREADY=1") == "STATUS=a READY=1"
+    assert systemd.more_time(timedelta(seconds=2)) == "EXTEND_TIMEOUT_USEC=2000000"

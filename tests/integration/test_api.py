@@ -21,12 +21,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from harvestd.api.connection import MOST
 from harvestd.api.place import socket_path
-from harvestd.cli.daemon_client import Absent, DaemonClient
-from harvestd.convention.verdict import Answer, Verdict
-from harvestd.convention.verdict_freshness import document_now
+from harvestd.cli.daemon.client import Absent, DaemonClient
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import EvalWriter, RunWriter
+from harvestd.safety.freshness import document_now
+from harvestd.safety.verdict import Answer, Verdict
 from harvestd.settings import load
 from harvestd.store.sockets import short_path
 from support.house import Workstation

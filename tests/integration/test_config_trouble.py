@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from harvestd.convention.facts import MAX_FACT_BYTES
+from harvestd.convention.metadata.parse import MAX_FACT_BYTES
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
 from harvestd.errors import ExitCode

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harvestd.convention import seals
+from harvestd.convention.scan import completeness
 from harvestd.demo.writers import RunWriter
 from harvestd.errors import ExitCode
 from support.changing import write_eval
@@ -23,7 +23,7 @@ SIZE = 6 * MIB
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take no file for final within a test."""
-    monkeypatch.setattr(seals, "_FOR_GOOD", 1e6)
+    monkeypatch.setattr(completeness, "_FOR_GOOD", 1e6)
 
 
 def small_checkpoint(workstation: Workstation) -> RunWriter:

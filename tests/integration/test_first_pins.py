@@ -3,12 +3,12 @@
 import asyncssh
 import pytest
 
-from harvestd.harvest.house import House
+from harvestd.harvest.context import House
+from harvestd.harvest.fleet.pinned_keys import Pins
 from harvestd.harvest.monitor import Silent
-from harvestd.harvest.opening import opened_house
-from harvestd.harvest.pins import Pins
-from harvestd.inventory.provider import Host
-from harvestd.remote.failures import HostKeyChanged
+from harvestd.harvest.startup.open import opened_house
+from harvestd.inventory.host import Host
+from harvestd.remote.ssh.errors import HostKeyChanged
 from support.house import Workstation
 
 pytestmark = pytest.mark.anyio

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import pytest
 from anyio.abc import TaskStatus
 
-from harvestd.convention.plan import FetchGroup
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
-from harvestd.harvest.collecting import Collecting
-from harvestd.harvest.troubles import Troubles
-from harvestd.remote.box import Reader
+from harvestd.harvest.host.failures import Troubles
+from harvestd.harvest.transfer.small import Collecting
+from harvestd.planning.plan import FetchGroup
+from harvestd.remote.api import Reader
 from support.changing import RUN, at_home, kept, write_eval, write_run
 from support.faults import fired
 from support.house import Moved, Workstation
@@ -209,7 +209,7 @@ async def test_vanished_file_is_recorded_and_causes_no_storm(
         aside.rename(gone)
 
     monkeypatch.setattr(Collecting, "fetch", vanishing)
-    monkeypatch.setattr("harvestd.harvest.troubles._FIRST_PAUSE", 0.1)
+    monkeypatch.setattr("harvestd.harvest.host.failures._FIRST_PAUSE", 0.1)
     (result,) = (await workstation.once()).values()
     assert result.failed[str(evals.leaf(2))].reason == "metrics.csv: vanished"
     fired(17)

@@ -9,11 +9,11 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from harvestd.convention.framing import whole_lines
+from harvestd.convention.scan.framing import whole_lines
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
-from harvestd.harvest.following import STEP
+from harvestd.harvest.transfer.tail import STEP
 from support.faults import fired
 from support.house import Workstation
 from support.waiting import Growth, events, holds, until

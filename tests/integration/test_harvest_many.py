@@ -9,12 +9,12 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from harvestd.catalogue.database import Database
+from harvestd.catalogue.engine import Database
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
-from harvestd.harvest.house import House
-from harvestd.inventory.provider import Host
+from harvestd.harvest.context import House
+from harvestd.inventory.host import Host
 from support.house import Moved, Workstation
 from support.relay import relayed
 from support.waiting import events, until

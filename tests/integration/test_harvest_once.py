@@ -9,14 +9,14 @@ import pytest
 import structlog.testing
 
 from harvestd import failpoints
-from harvestd.cli.passes import exit_code_of
-from harvestd.convention.plan import Plan
+from harvestd.cli.commands.once import exit_code_of
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run, write_convention_example
 from harvestd.errors import ExitCode, HostFailed
-from harvestd.harvest.looking import Looking
-from harvestd.harvest.passes import hosts_of, plan
+from harvestd.harvest.host.observer import Looking
+from harvestd.harvest.host.passes import hosts_of, plan
+from harvestd.planning.plan import Plan
 from support.data_root import descriptors
 from support.house import Moved, Workstation
 from support.openssh import OpenSSHFactory

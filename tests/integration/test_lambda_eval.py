@@ -8,16 +8,16 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from harvestd.convention.plan import Plan
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import EvalWriter, RunWriter, base_evals, evals_of_run
 from harvestd.errors import ExitCode
-from harvestd.harvest.looking import Looking
-from harvestd.harvest.session import Session
-from harvestd.harvest.working import Work
+from harvestd.harvest.host.executor import Work
+from harvestd.harvest.host.loop import Session
+from harvestd.harvest.host.observer import Looking
 from harvestd.lambda_eval import LambdaEvaluationManager, SyncFailed, syncing, watching
 from harvestd.lambda_eval.job_files import Job, read_job
+from harvestd.planning.plan import Plan
 from support.command import harvestd_command
 from support.house import Workstation
 from support.jobs import JOB, read_document, write_job

@@ -7,11 +7,11 @@ from contextlib import closing
 import pytest
 
 from harvestd import failpoints
-from harvestd.catalogue.catalogue import Catalogue
-from harvestd.convention.records import ExperimentRecord, RunRecord
+from harvestd.catalogue.repository import Catalogue
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
 from harvestd.errors import DiskFull
+from harvestd.planning.records import ExperimentRecord, RunRecord
 from support.house import Workstation
 from support.waiting import events, until
 

@@ -7,14 +7,14 @@ from itertools import count
 import pytest
 
 from harvestd.catalogue.entries import ReleaseOutcome
-from harvestd.convention.circumstances import Circumstances
-from harvestd.convention.verdict import Answer, Loss, LossKind, Reason, ReasonKind, Verdict
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
-from harvestd.harvest.passes import hosts_of
-from harvestd.harvest.releasing_by_hand import Examined, examined, release
-from harvestd.inventory.provider import Host
+from harvestd.harvest.host.passes import hosts_of
+from harvestd.harvest.release.manual import Examined, examined, release
+from harvestd.inventory.host import Host
 from harvestd.remote.probe.client import ProbeBox
+from harvestd.safety.circumstances import Circumstances
+from harvestd.safety.verdict import Answer, Loss, LossKind, Reason, ReasonKind, Verdict
 from harvestd.settings import Settings
 from support.account import Account
 from support.openssh import OpenSSHServer

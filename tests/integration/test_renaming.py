@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from harvestd.catalogue.catalogue import Catalogue
-from harvestd.catalogue.unusable import InconsistentRows
-from harvestd.convention.records import ExperimentRecord
+from harvestd.catalogue.errors import InconsistentRows
+from harvestd.catalogue.repository import Catalogue
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
-from harvestd.store.manifest_file import NAME as MANIFEST
+from harvestd.planning.records import ExperimentRecord
+from harvestd.store.manifest.file import NAME as MANIFEST
 from support.command import harvestd_command
 from support.data_root import tree
 from support.house import Workstation, is_own

@@ -11,11 +11,11 @@ import anyio.to_thread
 import pytest
 
 from harvestd.cli.app import app
-from harvestd.cli.ending import ended
+from harvestd.cli.errors import ended
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
-from harvestd.harvest import reports
+from harvestd.harvest.experiments import reports
 from harvestd.report import copies, eval_memory, pictures
 from harvestd.report.eval_memory import Figures, figures_of
 from support.command import harvestd_command

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from harvestd.catalogue.pins import FILE_NAME
-from harvestd.convention.verdict import ReasonKind
+from harvestd.catalogue.host_keys import FILE_NAME
 from harvestd.demo import content
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
+from harvestd.safety.verdict import ReasonKind
 from support.faults import fired
 from support.house import Workstation
 from support.judging import Told, Watch, comes_true, watching

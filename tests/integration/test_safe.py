@@ -10,18 +10,18 @@ import anyio.to_thread
 import pytest
 from msgspec.structs import replace
 
-from harvestd.catalogue import reading
-from harvestd.catalogue.asking import ask
+from harvestd.catalogue import queries
 from harvestd.catalogue.entries import VerdictRecord
-from harvestd.cli import asking_verdicts
-from harvestd.cli.asking_verdicts import attended, subject_of, verdict_now, verdict_when_safe
-from harvestd.convention.circumstances import Checkout, Circumstances
-from harvestd.convention.requests import RequestKind
-from harvestd.convention.verdict import ReasonKind
+from harvestd.catalogue.tables.requests import ask
+from harvestd.cli.daemon import ask_verdict
+from harvestd.cli.daemon.ask_verdict import attended, subject_of, verdict_now, verdict_when_safe
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
 from harvestd.errors import ExitCode, unwrapped
+from harvestd.planning.requests import RequestKind
 from harvestd.remote.probe.client import ProbeBox
+from harvestd.safety.circumstances import Checkout, Circumstances
+from harvestd.safety.verdict import ReasonKind
 from support.command import Ended, harvestd_command, on_terminal
 from support.house import Workstation, until
 from support.judging import NOBODY, Told
@@ -153,8 +153,8 @@ async def test_a_running_daemon_is_asked(workstation: Workstation, writer: RunWr
 
 
 def _is_kept_as_safe(workstation: Workstation) -> bool:
-    with reading.questions(workstation.state) as connection:
-        record = reading.verdict_on(connection, "static:gpu-a")
+    with queries.questions(workstation.state) as connection:
+        record = queries.verdict_on(connection, "static:gpu-a")
     return record is not None and record.verdict.is_safe
 
 
@@ -189,8 +189,8 @@ async def test_a_daemon_that_starts_connects_before_it_answers(
     ask(workstation.state, RequestKind.JUDGE, ("static:gpu-a", "gpu-a"), {})
     async with workstation.running(verdict=LATER) as said:
         await until(lambda: events(said, "request.settled", what="judge"), LONG)
-        with reading.questions(workstation.state) as connection:
-            record = reading.verdict_on(connection, "static:gpu-a")
+        with queries.questions(workstation.state) as connection:
+            record = queries.verdict_on(connection, "static:gpu-a")
     assert record is not None
     assert {reason.kind for reason in record.verdict.reasons} == {ReasonKind.NOT_QUIET}
     assert told.asked
@@ -226,7 +226,7 @@ async def test_an_answer_may_take_as_long_as_the_limits_allow_a_host(
     async with workstation.running(verdict=LATER):
         await until(workstation.follows(writer))
         monkeypatch.setattr(ProbeBox, "circumstances", circumstances)
-        monkeypatch.setattr(asking_verdicts, "time", clock)
+        monkeypatch.setattr(ask_verdict, "time", clock)
         subject = subject_of(workstation.settings(), "gpu-a")
         found: list[VerdictRecord] = []
 

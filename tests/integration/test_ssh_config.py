@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from harvestd.errors import HostQuarantined, Retry
-from harvestd.remote.failures import AuthenticationRefused, HostKeyUnknown
+from harvestd.remote.ssh.errors import AuthenticationRefused, HostKeyUnknown
 from support.openssh import OpenSSHFactory, OpenSSHServer, generate_key
 from support.ssh_users import agent_with, logged_in
 from support.waiting import until

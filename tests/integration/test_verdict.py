@@ -9,16 +9,16 @@ import anyio.to_thread
 import pytest
 from msgspec.structs import replace
 
-from harvestd.catalogue import reading
-from harvestd.convention.circumstances import Carrier, CarrierState, Checkout, Outside
-from harvestd.convention.layout import SymbolicLink
-from harvestd.convention.links import LinkTarget
-from harvestd.convention.snapshot import Snapshot
-from harvestd.convention.verdict import Answer, LossKind, ReasonKind
+from harvestd.catalogue import queries
+from harvestd.convention.scan.links import LinkTarget
+from harvestd.convention.scan.model import SymbolicLink
+from harvestd.convention.scan.snapshot import Snapshot
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
 from harvestd.remote.probe.client import ProbeBox
+from harvestd.safety.circumstances import Carrier, CarrierState, Checkout, Outside
+from harvestd.safety.verdict import Answer, LossKind, ReasonKind
 from support.account import Account
 from support.house import Workstation
 from support.judging import Told, Watch, comes_true, watching
@@ -214,8 +214,8 @@ async def test_the_first_device_is_remembered(workstation: Workstation, told: To
     async with watching(settings) as watch:
         await comes_true(lambda: watch.house.outlooks)
         assert R.ROOT_CHANGED in await watch.reasons()
-        assert await anyio.to_thread.run_sync(reading.accept_root, settings.state, identity)
-        assert not await anyio.to_thread.run_sync(reading.accept_root, settings.state, identity)
+        assert await anyio.to_thread.run_sync(queries.accept_root, settings.state, identity)
+        assert not await anyio.to_thread.run_sync(queries.accept_root, settings.state, identity)
         await comes_true(watch.is_safe)
         assert await watch.house.catalogue.devices.of(identity) == devices
 

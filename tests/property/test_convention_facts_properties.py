@@ -3,8 +3,8 @@
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from harvestd.convention.facts import InvalidFacts, parse_config, parse_training_info
-from harvestd.convention.seals import check_content
+from harvestd.convention.metadata.parse import InvalidFacts, parse_config, parse_training_info
+from harvestd.convention.scan.completeness import check_content
 
 YAML = """\
 backbone: |total_steps: |gns_probe:\n  enabled: |- |[|]|{|}|&a |*a|!!int |!!set |!!timestamp |!x |<<: |? |: |\n|  |1:1:1

@@ -6,15 +6,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from harvestd.convention.facts import ConfigFacts, TrainingInfo
-from harvestd.convention.naming import Evidence, NamingContext, free_name, name_run
+from harvestd.convention.metadata.naming import Evidence, NamingContext, free_name, name_run
+from harvestd.convention.metadata.parse import ConfigFacts, TrainingInfo
 from harvestd.convention.paths import LocalPath, RejectedPath, RemotePath, decoded, encoded
 from harvestd.convention.patterns import RunName, run_name
-from harvestd.convention.plan import Plan
-from harvestd.convention.records import FileRecord
-from harvestd.convention.selection import CheckpointPolicy, Selection
-from harvestd.convention.snapshot import Entry, EntryType, TreeState, Version
-from harvestd.convention.survey import Surveyor, survey
+from harvestd.convention.rules import CheckpointPolicy, Selection
+from harvestd.convention.scan.classify import Surveyor, survey
+from harvestd.convention.scan.snapshot import Entry, EntryType, TreeState, Version
+from harvestd.planning.plan import Plan
+from harvestd.planning.records import FileRecord
 from support.box_trees import EVALS, PRESENT, TRAINING, Box, Home, T
 
 TRICKS = [

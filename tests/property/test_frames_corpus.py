@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from corpus.making import CORPUS, FRAMES, LIMIT
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.snapshot import Tree, TreeKind
-from harvestd.remote.box import Limits, ReadRequest
-from harvestd.remote.probe import answers, reader
-from harvestd.remote.probe.answer_parts import BrokenAnswer
-from harvestd.remote.probe.frames import BrokenStream, Frame, FrameDecoder, Letter
+from harvestd.convention.scan.snapshot import Tree, TreeKind
+from harvestd.remote.api import Limits, ReadRequest
+from harvestd.remote.probe import decode, reader
+from harvestd.remote.probe.decode_fields import BrokenAnswer
 from harvestd.remote.probe.known_trees import KnownTrees
+from harvestd.remote.probe.protocol import BrokenStream, Frame, FrameDecoder, Letter
 
 MARKER = b"0123456789abcdef"
 TREE = Tree("/home/ubuntu/localfs", "training_runs", TreeKind.TRAINING)
@@ -47,15 +47,15 @@ def understood(frame: Frame) -> object:
     """Read one frame as what its letter says; raises `BrokenAnswer`."""
     match frame.letter:
         case Letter.HELLO:
-            return answers.python(frame.payload)
+            return decode.python(frame.payload)
         case Letter.SCAN_PART:
-            return answers.scan_part(frame.payload, 1, LIMIT)
+            return decode.scan_part(frame.payload, 1, LIMIT)
         case Letter.SCAN_END:
-            return answers.scan_end(frame.payload, 1)
+            return decode.scan_end(frame.payload, 1)
         case Letter.FACTS:
-            return answers.facts(frame.payload), answers.gpu_processes(frame.payload)
+            return decode.facts(frame.payload), decode.gpu_processes(frame.payload)
         case Letter.REFUSED:
-            return answers.refusal(frame.payload)
+            return decode.refusal(frame.payload)
         case _:
             return None
 
@@ -68,9 +68,9 @@ def believed(frames: Sequence[Frame]) -> Iterator[str]:
     for frame in frames:
         try:
             value = understood(frame)
-            if isinstance(value, answers.ScanPart):
+            if isinstance(value, decode.ScanPart):
                 known.take(value)
-            if isinstance(value, answers.ScanEnd):
+            if isinstance(value, decode.ScanEnd):
                 known.complete(value)
             if frame.letter in {
                 Letter.WHOLE,

@@ -7,9 +7,9 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harvestd.convention.links import leads_to, places_not_walked
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.snapshot import Entry, EntryType, Tree, TreeKind, Version
+from harvestd.convention.scan.links import leads_to, places_not_walked
+from harvestd.convention.scan.snapshot import Entry, EntryType, Tree, TreeKind, Version
 
 parts = st.sampled_from(["a", "b", "c", "..", ".", ""])
 below_any = st.lists(parts, min_size=1, max_size=5).map("/".join)

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.snapshot import EntryType
+from harvestd.convention.scan.snapshot import EntryType
 from harvestd.errors import HarvestError
-from harvestd.remote.box import Limits
+from harvestd.remote.api import Limits
 from harvestd.remote.sftp.scanning import Counts, _Walk
 from harvestd.remote.sftp.session import BadAnswer
 

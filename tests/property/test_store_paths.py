@@ -8,10 +8,10 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harvestd.convention.framing import whole_lines, whole_records
 from harvestd.convention.paths import LocalPath, RejectedPath, decoded
+from harvestd.convention.scan.framing import whole_lines, whole_records
 from harvestd.store.growing import GrowingFile
-from harvestd.store.publishing import Result
+from harvestd.store.publish import Result
 from harvestd.store.root import DataRoot
 from harvestd.store.versions import list_versions
 from support.data_root import names_in, publish_one, temporaries, tree

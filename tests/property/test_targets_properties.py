@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harvestd.inventory.provider import Host
-from harvestd.inventory.targets import BadFile, hosts_in
+from harvestd.inventory.file_sd import BadFile, hosts_in
+from harvestd.inventory.host import Host
 from harvestd.settings import HostSettings, Problem
 
 TEXTS = st.text(max_size=20) | st.sampled_from(["gpu-a", "192.0.2.1:22", "[::1]:2", "fe80::1%\x1b", "../x", "a:b"])

@@ -17,16 +17,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 from msgspec.structs import replace
 
-from harvestd.convention.circumstances import Carrier, CarrierState, Circumstances, Outside
-from harvestd.convention.evidence import Damaged
-from harvestd.convention.facts import TrainingInfo
-from harvestd.convention.links import LinkTarget
+from harvestd.convention.metadata.parse import TrainingInfo
 from harvestd.convention.paths import LocalPath, RemotePath
-from harvestd.convention.plan import Plan
-from harvestd.convention.snapshot import Entry, EntryType, Listing, Snapshot, Tree, TreeState, Version
-from harvestd.convention.stillness import Stillness
-from harvestd.convention.survey import survey
-from harvestd.convention.verdict import Answer, LossKind, Verdict
+from harvestd.convention.scan.classify import survey
+from harvestd.convention.scan.links import LinkTarget
+from harvestd.convention.scan.quiet import Stillness
+from harvestd.convention.scan.snapshot import Entry, EntryType, Listing, Snapshot, Tree, TreeState, Version
+from harvestd.planning.plan import Plan
+from harvestd.safety.circumstances import Carrier, CarrierState, Circumstances, Outside
+from harvestd.safety.inputs import Damaged
+from harvestd.safety.verdict import Answer, LossKind, Verdict
 from support.box_trees import EVALS, ROOT, TRAINING, Box, Home
 from support.judged_boxes import DISK, IDLE, NOBODY, Scene
 

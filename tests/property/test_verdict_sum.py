@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from harvestd.convention.evidence import Evidence
-from harvestd.convention.judging import judge
-from harvestd.convention.layout import Survey
-from harvestd.convention.plan import Plan
-from harvestd.convention.selection import CheckpointPolicy, Selection
-from harvestd.convention.snapshot import EntryType, Tree, TreeKind
-from harvestd.convention.survey import survey
-from harvestd.convention.verdict import Answer, LossKind, ReasonKind
+from harvestd.convention.rules import CheckpointPolicy, Selection
+from harvestd.convention.scan.classify import survey
+from harvestd.convention.scan.model import Survey
+from harvestd.convention.scan.snapshot import EntryType, Tree, TreeKind
+from harvestd.planning.plan import Plan
+from harvestd.safety.check import judge
+from harvestd.safety.inputs import Evidence
+from harvestd.safety.verdict import Answer, LossKind, ReasonKind
 from support.box_trees import EVALS, ROOT, TRAINING, Box, Home, T
 from support.judged_boxes import DISK, NOBODY, NOW, Scene
 

@@ -15,7 +15,7 @@ import anyio
 
 from harvestd import service
 from harvestd.settings import load
-from harvestd.telemetry.logs import configure
+from harvestd.telemetry.log import configure
 
 EVERY = 1.0
 """Seconds."""

@@ -14,14 +14,14 @@ from typing import NamedTuple
 
 import pytest
 
-from harvestd.convention.artifacts import Kind
-from harvestd.convention.naming import ExperimentName, Part
+from harvestd.convention.kinds import Kind
+from harvestd.convention.metadata.naming import ExperimentName, Part
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.records import ExperimentRecord, FileRecord
-from harvestd.convention.snapshot import Version
+from harvestd.convention.scan.snapshot import Version
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec, Step
 from harvestd.demo.writers import BatchEvalWriter, RunWriter, base_evals, evals_of_run
+from harvestd.planning.records import ExperimentRecord, FileRecord
 from harvestd.report import configured, copies
 from harvestd.report.known import Known
 from harvestd.report.scripts.experiment import CONFIGURED

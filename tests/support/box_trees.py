@@ -10,18 +10,18 @@ from itertools import count
 
 from msgspec.structs import replace
 
-from harvestd.convention.facts import ConfigFacts, TrainingInfo
-from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.lives import Life
-from harvestd.convention.naming import Evidence, NamingContext, free_name, name_run
+from harvestd.convention.metadata.naming import Evidence, NamingContext, free_name, name_run
+from harvestd.convention.metadata.parse import ConfigFacts, TrainingInfo
 from harvestd.convention.paths import LocalPath, RemotePath
-from harvestd.convention.plan import Plan
-from harvestd.convention.planning import Situation, make_plan
-from harvestd.convention.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
-from harvestd.convention.selection import Selection
-from harvestd.convention.sightings import Sightings
-from harvestd.convention.snapshot import Entry, EntryType, Listing, Snapshot, Tree, TreeKind, TreeState, Version
-from harvestd.convention.survey import survey
+from harvestd.convention.rules import Selection
+from harvestd.convention.scan.classify import survey
+from harvestd.convention.scan.snapshot import Entry, EntryType, Listing, Snapshot, Tree, TreeKind, TreeState, Version
+from harvestd.convention.scan.stability import Sightings
+from harvestd.planning.index import Knowledge
+from harvestd.planning.liveness import Life
+from harvestd.planning.plan import Plan
+from harvestd.planning.planner import Situation, make_plan
+from harvestd.planning.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
 
 ROOT = "/home/ubuntu/localfs"
 TRAINING = Tree(ROOT, "training_runs", TreeKind.TRAINING)

@@ -22,14 +22,15 @@ import anyio
 
 from harvestd import failpoints
 from harvestd.errors import Retry, unwrapped
-from harvestd.harvest import bulk, troubles, visiting, working
-from harvestd.harvest.lanes import Line
+from harvestd.harvest.host import executor, failures, single_pass
 from harvestd.harvest.monitor import Silent
-from harvestd.harvest.opening import opened_house
-from harvestd.inventory.provider import Host as Known
+from harvestd.harvest.startup.open import opened_house
+from harvestd.harvest.transfer import large
+from harvestd.harvest.transfer.pool import Line
+from harvestd.inventory.host import Host as Known
 from harvestd.settings import load
-from harvestd.store import renaming
-from harvestd.telemetry.logs import configure
+from harvestd.store.ops import rename
+from harvestd.telemetry.log import configure
 from support.scripted_box import Change, Host, ScriptedBox
 
 _DEADLINE: Final = 60
@@ -107,14 +108,14 @@ async def _pass(task: Task, made: int) -> Ending:
     box = ScriptedBox(task.host, task.script, lambda: os.write(made, b"."))
 
     @asynccontextmanager
-    async def line(_bulk: bulk.Bulk, _window: int) -> AsyncIterator[Line]:
+    async def line(_bulk: large.Bulk, _window: int) -> AsyncIterator[Line]:
         yield Line(box, anyio.sleep_forever)
 
     known = Known("static:gpu-a", "gpu-a", "127.0.0.1", "static", hardware="h100")
-    with unwrapped(), mock.patch.object(bulk.Bulk, "_line", line):
+    with unwrapped(), mock.patch.object(large.Bulk, "_line", line):
         async with opened_house(settings, Silent()) as (house, root):
             await house.knows.wait()
-            result = await visiting.Visit(known, house, root, box, await box.facts()).make()
+            result = await single_pass.Visit(known, house, root, box, await box.facts()).make()
     left = [f"{place}: {trouble}" for place, trouble in {**result.failed, **result.conflicts}.items()]
     return Ending(0, files=result.files, troubles=tuple(left))
 
@@ -160,7 +161,7 @@ def _forked(task: Task) -> Ending:
     if child == 0:
         signal.alarm(_DEADLINE)
         if task.links_only:
-            renaming._renameat2 = None
+            rename._renameat2 = None
         ending = _ending(task, tell_made)
         os.write(tell_answer, pickle.dumps(ending))
         os._exit(0)
@@ -180,9 +181,9 @@ def main() -> None:
     """Serve tasks until there are no more; what is large here is small enough for a test."""
     with (
         os.fdopen(os.dup(1), "wb") as answers,
-        mock.patch.object(working, "SMALL", 1000),
-        mock.patch.object(bulk, "PART", 2000),
-        mock.patch.object(troubles, "_FIRST_PAUSE", 0.01),
+        mock.patch.object(executor, "SMALL", 1000),
+        mock.patch.object(large, "PART", 2000),
+        mock.patch.object(failures, "_FIRST_PAUSE", 0.01),
     ):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         configure("json", "error")

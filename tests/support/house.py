@@ -26,16 +26,17 @@ import structlog.testing
 
 from harvestd import failpoints, service
 from harvestd.audit.findings import Finding, Kind
-from harvestd.catalogue import reading
-from harvestd.convention.reports import is_report
+from harvestd.catalogue import queries
+from harvestd.convention.report_files import is_report
 from harvestd.demo.writers import RunWriter
-from harvestd.harvest import breaker, verifying
+from harvestd.harvest.audit import verification
+from harvestd.harvest.fleet import reconnect
+from harvestd.harvest.host.passes import HostOutcome, hosts_of, once
+from harvestd.harvest.host.results import PassResult
 from harvestd.harvest.monitor import Monitor
-from harvestd.harvest.passes import HostOutcome, hosts_of, once
-from harvestd.harvest.results import PassResult
 from harvestd.settings import Settings, load
-from harvestd.store import renaming
-from harvestd.telemetry.logs import configure
+from harvestd.store.ops import rename
+from harvestd.telemetry.log import configure
 from support.data_root import tree
 from support.openssh import OpenSSHFactory, OpenSSHServer
 from support.waiting import DEADLINE, Said, until
@@ -236,10 +237,10 @@ class Workstation:
         settings = load(self.config, env={})
         if not (self.data / ".harvestd").exists():
             return []
-        assert not verifying.catalogue_findings(settings)
-        with reading.questions(settings.state) as connection:
-            subject = verifying.everything(connection)
-            return list(verifying.findings(settings, connection, subject, lambda _: None))
+        assert not verification.catalogue_findings(settings)
+        with queries.questions(settings.state) as connection:
+            subject = verification.everything(connection)
+            return list(verification.findings(settings, connection, subject, lambda _: None))
 
 
 class Moved:
@@ -321,9 +322,9 @@ def main(config: str, point: str = "", turn: str = "1", deed: str = "die") -> in
 
     settings = load(Path(config), env={})
     if _QUARANTINE in os.environ:
-        breaker._QUARANTINE = float(os.environ[_QUARANTINE])
+        reconnect._QUARANTINE = float(os.environ[_QUARANTINE])
     if point == "rename.linked":
-        renaming._renameat2 = None  # reached only where the file system can't refuse to replace
+        rename._renameat2 = None  # reached only where the file system can't refuse to replace
     if not point:
         return anyio.run(service.run, settings, Path(config))
     with failpoints.armed(point, act):

@@ -5,20 +5,20 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from harvestd.convention.accounting import not_here
-from harvestd.convention.circumstances import Circumstances, Outside
 from harvestd.convention.eval_names import DATASETS
-from harvestd.convention.evidence import Damaged, Evidence, Look, run_state
-from harvestd.convention.judging import judge
-from harvestd.convention.links import LinkTarget, links_out
-from harvestd.convention.lives import Life
-from harvestd.convention.losing import link_losses, losses_of
-from harvestd.convention.requests import Request, RequestKind
-from harvestd.convention.selection import waived_places
-from harvestd.convention.sightings import Sightings
-from harvestd.convention.snapshot import Tree
-from harvestd.convention.survey import survey
-from harvestd.convention.verdict import LossKind, Verdict
+from harvestd.convention.rules import waived_places
+from harvestd.convention.scan.classify import survey
+from harvestd.convention.scan.links import LinkTarget, links_out
+from harvestd.convention.scan.snapshot import Tree
+from harvestd.convention.scan.stability import Sightings
+from harvestd.planning.liveness import Life
+from harvestd.planning.requests import Request, RequestKind
+from harvestd.safety.accounting import not_here
+from harvestd.safety.check import judge
+from harvestd.safety.circumstances import Circumstances, Outside
+from harvestd.safety.inputs import Damaged, Evidence, Look, run_state
+from harvestd.safety.losses import link_losses, losses_of
+from harvestd.safety.verdict import LossKind, Verdict
 from support.box_trees import EVALS, ROOT, TRAINING, Box, Home, T
 
 RUN = f"training_runs/{T}"

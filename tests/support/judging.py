@@ -13,18 +13,18 @@ import pytest
 import structlog.testing
 from msgspec.structs import replace
 
-from harvestd.convention.circumstances import Circumstances, Outside
-from harvestd.convention.verdict import ReasonKind, Verdict
 from harvestd.errors import unwrapped
-from harvestd.harvest.bell import Bell
-from harvestd.harvest.fleet import Fleet
-from harvestd.harvest.house import House
-from harvestd.harvest.judgement import judged
-from harvestd.harvest.opening import opened_house
-from harvestd.harvest.tally import Tally
-from harvestd.inventory.provider import Host
-from harvestd.remote.box import BoxFacts
+from harvestd.harvest.context import House
+from harvestd.harvest.fleet.fleet import Fleet
+from harvestd.harvest.fleet.metrics import Tally
+from harvestd.harvest.startup.open import opened_house
+from harvestd.harvest.sync import Bell
+from harvestd.harvest.verdict.on_demand import judged
+from harvestd.inventory.host import Host
+from harvestd.remote.api import BoxFacts
 from harvestd.remote.probe.client import ProbeBox
+from harvestd.safety.circumstances import Circumstances, Outside
+from harvestd.safety.verdict import ReasonKind, Verdict
 from harvestd.settings import Settings
 from support.waiting import DEADLINE, Said
 

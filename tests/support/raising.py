@@ -20,7 +20,7 @@ from harvestd.bulkhead import Bulkhead
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
-from harvestd.harvest.watcher import Watcher
+from harvestd.harvest.fleet.supervisor import Watcher
 
 _OURS = "/harvestd/"
 _DEPTH = 4
@@ -84,8 +84,8 @@ def raise_in_tasks_of(host: str, monkeypatch: pytest.MonkeyPatch) -> Raising:
 
     monkeypatch.setattr(Watcher, "run", watched)
     monkeypatch.setattr(Bulkhead, "report", heard)
-    monkeypatch.setattr("harvestd.harvest.breaker._FIRST_PAUSE", 0.02)
-    monkeypatch.setattr("harvestd.harvest.breaker._LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr("harvestd.harvest.fleet.reconnect._FIRST_PAUSE", 0.02)
+    monkeypatch.setattr("harvestd.harvest.fleet.reconnect._LONGEST_PAUSE", 0.05)
     return made
 
 

@@ -16,12 +16,12 @@ from typing import Final
 
 import anyio
 
-from harvestd.convention.layout import SymbolicLink
-from harvestd.convention.links import LinkTarget
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.snapshot import Entry, EntryType, Listing, Snapshot, Tree, TreeKind, TreeState, Version
+from harvestd.convention.scan.links import LinkTarget
+from harvestd.convention.scan.model import SymbolicLink
+from harvestd.convention.scan.snapshot import Entry, EntryType, Listing, Snapshot, Tree, TreeKind, TreeState, Version
 from harvestd.errors import Retry
-from harvestd.remote.box import BoxFacts, Chunk, Closed, Failed, Glimpse, Opened, ReadEvent, ReadRequest, Whole, unseen
+from harvestd.remote.api import BoxFacts, Chunk, Closed, Failed, Glimpse, Opened, ReadEvent, ReadRequest, Whole, unseen
 from harvestd.remote.circumstances import Circumstances
 
 ROOT: Final = "/scripted"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harvestd.errors import HarvestError
-from harvestd.harvest.passes import hosts_of, once
+from harvestd.harvest.host.passes import hosts_of, once
 from harvestd.settings import load
 from support.house import Moved
 

@@ -7,13 +7,13 @@ import pytest
 from harvestd.api.metrics import metrics
 from harvestd.api.source import Source
 from harvestd.api.state import state
-from harvestd.convention.verdict import Answer, Loss, LossKind, Verdict
-from harvestd.convention.verdict_freshness import FRESH_FOR, document_now
-from harvestd.harvest.bell import Bell
-from harvestd.harvest.house import House
-from harvestd.harvest.judged import Judged
-from harvestd.harvest.tally import Tally
-from harvestd.inventory.provider import Host
+from harvestd.harvest.context import House
+from harvestd.harvest.fleet.metrics import Tally
+from harvestd.harvest.sync import Bell
+from harvestd.harvest.verdict.latest import Judged
+from harvestd.inventory.host import Host
+from harvestd.safety.freshness import FRESH_FOR, document_now
+from harvestd.safety.verdict import Answer, Loss, LossKind, Verdict
 from harvestd.settings import Settings
 from harvestd.store.root import DataRoot
 

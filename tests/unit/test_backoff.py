@@ -6,8 +6,8 @@ import pytest
 
 from harvestd.backoff import backoff, backoff_span
 from harvestd.errors import Retry
-from harvestd.harvest.breaker import Breaker
-from harvestd.harvest.troubles import Troubles
+from harvestd.harvest.fleet.reconnect import Breaker
+from harvestd.harvest.host.failures import Troubles
 
 FOR_MONTHS = 5_000
 """Failures in a row: more than a float has powers of two."""

@@ -13,8 +13,8 @@ from harvestd import bulkhead
 from harvestd.bulkhead import Bulkhead, described
 from harvestd.errors import DiskFull, Fatal, HaltedForSafety, HostQuarantined, Retry, concerns_all, unwrapped
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.fields import MOST_ITEMS
-from harvestd.telemetry.logs import configure
+from harvestd.telemetry.log import configure
+from harvestd.telemetry.serialize import MOST_ITEMS
 from support.waiting import events
 
 pytestmark = pytest.mark.anyio

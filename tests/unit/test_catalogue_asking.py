@@ -12,13 +12,13 @@ import anyio.to_thread
 import pytest
 from sqlalchemy import Connection, text
 
-from harvestd.catalogue import reading
-from harvestd.catalogue.asking import ask
-from harvestd.catalogue.catalogue import Catalogue
-from harvestd.catalogue.opening import open_catalogue
-from harvestd.catalogue.pins import FILE_NAME
-from harvestd.convention.layout import LeftOut
-from harvestd.convention.requests import Request, RequestKind
+from harvestd.catalogue import queries
+from harvestd.catalogue.host_keys import FILE_NAME
+from harvestd.catalogue.open import open_catalogue
+from harvestd.catalogue.repository import Catalogue
+from harvestd.catalogue.tables.requests import ask
+from harvestd.convention.scan.model import LeftOut
+from harvestd.planning.requests import Request, RequestKind
 from support.command import environment
 
 pytestmark = pytest.mark.anyio
@@ -30,8 +30,8 @@ _MANY = 40
 _ASKING = """
 import sys
 from pathlib import Path
-from harvestd.catalogue.asking import ask
-from harvestd.convention.requests import RequestKind
+from harvestd.catalogue.tables.requests import ask
+from harvestd.planning.requests import RequestKind
 for number in range(int(sys.argv[2])):
     ask(Path(sys.argv[1]), RequestKind.FETCH, ("fs-1", f"/data/{number}"), {"thing": "records"})
 """
@@ -39,8 +39,8 @@ for number in range(int(sys.argv[2])):
 
 def requests(state: Path) -> list[Request]:
     """Give all that is on record."""
-    with reading.questions(state) as connection:
-        return reading.requests(connection)
+    with queries.questions(state) as connection:
+        return queries.requests(connection)
 
 
 async def test_a_request_is_taken_once_and_settled(tmp_path: Path) -> None:

@@ -16,16 +16,17 @@ from alembic.migration import MigrationContext
 from anyio.abc import TaskGroup
 from sqlalchemy import Connection, Engine, event, text
 
-from harvestd.catalogue import database, schema
-from harvestd.catalogue.database import Database, open_engine, reading
-from harvestd.catalogue.opening import open_catalogue, open_scratch
-from harvestd.catalogue.pins import FILE_NAME
-from harvestd.catalogue.unusable import InconsistentRows
-from harvestd.convention.facts import ConfigFacts
-from harvestd.convention.naming import ExperimentName, Part
-from harvestd.convention.records import ExperimentRecord, RunRecord
-from harvestd.convention.snapshot import Version
+from harvestd.catalogue import engine as database_module
+from harvestd.catalogue import schema
+from harvestd.catalogue.engine import Database, open_engine, reading
+from harvestd.catalogue.errors import InconsistentRows
+from harvestd.catalogue.host_keys import FILE_NAME
+from harvestd.catalogue.open import open_catalogue, open_scratch
+from harvestd.convention.metadata.naming import ExperimentName, Part
+from harvestd.convention.metadata.parse import ConfigFacts
+from harvestd.convention.scan.snapshot import Version
 from harvestd.errors import Fatal, HaltedForSafety
+from harvestd.planning.records import ExperimentRecord, RunRecord
 
 DEADLINE = 10.0
 ONE = Part("x", "test")
@@ -43,7 +44,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     engine.dispose()
 
 
-def adding(number: int) -> database.Change:
+def adding(number: int) -> database_module.Change:
     """Make a change that adds one row."""
     return lambda connection: connection.execute(text("INSERT INTO t VALUES (:x)"), {"x": number})
 
@@ -110,7 +111,7 @@ async def test_a_failing_transaction_fails_for_all_who_share_it_and_for_nobody_e
     base = Database(engine)
     failed: list[int] = []
 
-    async def write(number: int, change: database.Change) -> None:
+    async def write(number: int, change: database_module.Change) -> None:
         try:
             await base.write(change)
         except HaltedForSafety:
@@ -143,7 +144,7 @@ async def test_a_change_that_can_not_be_made_fails_alone(engine: Engine, refused
             case _:
                 adding(0)(connection)
 
-    async def write(number: int, change: database.Change) -> None:
+    async def write(number: int, change: database_module.Change) -> None:
         try:
             await base.write(change)
         except (ZeroDivisionError, UnicodeEncodeError, InconsistentRows) as error:
@@ -268,7 +269,7 @@ def test_an_older_catalogue_is_copied_before_it_is_migrated(tmp_path: Path, monk
             connection.execute(text("UPDATE alembic_version SET version_num = '0000'"))
         migrated: list[Path] = []
         monkeypatch.setattr("alembic.command.upgrade", lambda *_: migrated.append(tmp_path))
-        database.migrate(engine, tmp_path)
+        database_module.migrate(engine, tmp_path)
     engine.dispose()
     assert migrated
     with closing(sqlite3.connect(tmp_path / f"{FILE_NAME}.before-{schema.HEAD}")) as copy:
@@ -281,7 +282,7 @@ def migrated(tmp_path: Path) -> Iterator[Connection]:
     """Give a catalogue that came to its schema step by step, by the migrations alone."""
     (tmp_path / "stepwise").mkdir()
     engine = open_engine(tmp_path / "stepwise")
-    database._upgrade(engine, tmp_path / "stepwise", found="none")
+    database_module._upgrade(engine, tmp_path / "stepwise", found="none")
     with engine.connect() as connection:
         yield connection
     engine.dispose()
@@ -303,7 +304,7 @@ def test_a_fresh_catalogue_is_what_the_migrations_lead_to(tmp_path: Path, migrat
 
 def test_a_start_that_fails_leaves_no_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables come all or none: a start that died in between begins again from an empty file."""
-    monkeypatch.setattr(database, "_VERSION_TABLE", "no SQL")
+    monkeypatch.setattr(database_module, "_VERSION_TABLE", "no SQL")
     with pytest.raises(HaltedForSafety, match="no"):
         open_catalogue(tmp_path, "root-1")
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
@@ -376,8 +377,8 @@ def test_a_mount_over_a_mount_counts(tmp_path: Path, monkeypatch: pytest.MonkeyP
     table = MOUNTS.format(mount=tmp_path, kind="nfs4") + f"31 30 8:2 / {tmp_path} rw - xfs /dev/sdb rw\n"
     table += f"32 21 0:41 / {tmp_path}/be rw - nfs4 server:/other rw\n"
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: table)
-    assert database._filesystem_of(tmp_path) == "xfs"
-    assert database._filesystem_of(tmp_path / "below") == "xfs"
+    assert database_module._filesystem_of(tmp_path) == "xfs"
+    assert database_module._filesystem_of(tmp_path / "below") == "xfs"
 
 
 @pytest.mark.parametrize("content", [b"garbage" * 1000, b"SQLite format 3\0" + b"\xff" * 5000])

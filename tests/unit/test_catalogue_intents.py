@@ -10,14 +10,14 @@ import pytest
 from alembic import command
 from alembic.config import Config
 
-from harvestd.catalogue.catalogue import Catalogue
-from harvestd.catalogue.database import open_engine
-from harvestd.catalogue.opening import open_catalogue
-from harvestd.catalogue.pins import FILE_NAME
-from harvestd.convention.artifacts import Kind
+from harvestd.catalogue.engine import open_engine
+from harvestd.catalogue.host_keys import FILE_NAME
+from harvestd.catalogue.open import open_catalogue
+from harvestd.catalogue.repository import Catalogue
+from harvestd.convention.kinds import Kind
 from harvestd.convention.paths import LocalPath, decoded
-from harvestd.convention.records import FileRecord
-from harvestd.convention.snapshot import Version
+from harvestd.convention.scan.snapshot import Version
+from harvestd.planning.records import FileRecord
 
 pytestmark = pytest.mark.anyio
 

@@ -10,11 +10,11 @@ from alembic import command
 from alembic.config import Config
 from msgspec.structs import replace
 
-from harvestd.catalogue.database import open_engine
-from harvestd.catalogue.opening import open_catalogue
-from harvestd.catalogue.pins import FILE_NAME
+from harvestd.catalogue.engine import open_engine
+from harvestd.catalogue.host_keys import FILE_NAME
+from harvestd.catalogue.open import open_catalogue
 from harvestd.catalogue.schema import HEAD
-from harvestd.convention.layout import LeftOut
+from harvestd.convention.scan.model import LeftOut
 
 pytestmark = pytest.mark.anyio
 

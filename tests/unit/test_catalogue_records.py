@@ -10,21 +10,21 @@ from msgspec.structs import replace
 from sqlalchemy import text
 
 from harvestd import failpoints
-from harvestd.catalogue import reading
-from harvestd.catalogue.catalogue import Catalogue
-from harvestd.catalogue.database import reading as stored
+from harvestd.catalogue import queries
+from harvestd.catalogue.engine import reading as stored
 from harvestd.catalogue.entries import HostRecord, Transfer
-from harvestd.catalogue.opening import open_catalogue
-from harvestd.catalogue.unusable import InconsistentRows
-from harvestd.convention.artifacts import Kind
-from harvestd.convention.facts import ConfigFacts, TrainingInfo
-from harvestd.convention.layout import LeftOut
-from harvestd.convention.naming import ExperimentName, Part
+from harvestd.catalogue.errors import InconsistentRows
+from harvestd.catalogue.open import open_catalogue
+from harvestd.catalogue.repository import Catalogue
+from harvestd.convention.kinds import Kind
+from harvestd.convention.metadata.naming import ExperimentName, Part
+from harvestd.convention.metadata.parse import ConfigFacts, TrainingInfo
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.patterns import Finetuned
-from harvestd.convention.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
-from harvestd.convention.snapshot import Version
+from harvestd.convention.scan.model import LeftOut
+from harvestd.convention.scan.snapshot import Version
 from harvestd.errors import DiskFull
+from harvestd.planning.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
 
 pytestmark = pytest.mark.anyio
 
@@ -88,7 +88,7 @@ async def test_an_experiment_comes_back(tmp_path: Path) -> None:
         assert catalogue.knowledge.is_directory_taken(EXPERIMENT.directory.upper())
     with stored(tmp_path) as connection:
         assert connection is not None
-        assert reading.experiments(connection) == {"e1": EXPERIMENT}
+        assert queries.experiments(connection) == {"e1": EXPERIMENT}
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ async def test_a_run_comes_back(tmp_path: Path, run: RunRecord) -> None:
         assert catalogue.knowledge.run_at(run.storage, run.place) == replace(run, step=64)
     with stored(tmp_path) as connection:
         assert connection is not None
-        assert replace(run, step=64) in reading.runs(connection)
+        assert replace(run, step=64) in queries.runs(connection)
 
 
 async def test_a_discovery_is_known_once_it_is_written(tmp_path: Path) -> None:
@@ -181,10 +181,10 @@ async def test_a_file_comes_back(tmp_path: Path) -> None:
         await catalogue.save_files([newer])
     with stored(tmp_path) as connection:
         assert connection is not None
-        assert reading.file_at(connection, str(FILE.target)) == newer
-        assert reading.files_from(connection, FILE.place) == [newer]
-        assert reading.files_of(connection, "e1") == [newer]
-        assert reading.holdings(connection) == {"e1": reading.Holding(1, 1300, 1, FILE.fetched_at)}
+        assert queries.file_at(connection, str(FILE.target)) == newer
+        assert queries.files_from(connection, FILE.place) == [newer]
+        assert queries.files_of(connection, "e1") == [newer]
+        assert queries.holdings(connection) == {"e1": queries.Holding(1, 1300, 1, FILE.fetched_at)}
 
 
 async def test_numbers_beyond_64_bits_do_not_stop_the_catalogue(tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ async def test_a_host_is_remembered_as_it_was_last_seen(tmp_path: Path) -> None:
         await catalogue.save_host(HostRecord("gpu-a", "i-1", "192.0.2.9", "lost", error=f"no answer {ODD}"))
     with stored(tmp_path) as connection:
         assert connection is not None
-        (host,) = reading.hosts(connection)
+        (host,) = queries.hosts(connection)
         assert (host.address, host.state, host.method, host.last_success) == ("192.0.2.9", "lost", "probe", 1000.0)
         assert host.error == f"no answer {ODD}"
 
@@ -300,21 +300,21 @@ async def test_a_host_that_gets_another_name_is_one_host(tmp_path: Path) -> None
         await catalogue.save_host(HostRecord("gpu-a", "i-2", "192.0.2.2", "connected"))
     with stored(tmp_path) as connection:
         assert connection is not None
-        first, second = reading.hosts(connection)
+        first, second = queries.hosts(connection)
         assert (first.name, first.identity, first.last_success) == ("gpu-a", "i-2", None)
         assert (second.name, second.identity, second.method, second.last_success) == ("trainer", "i-1", "probe", 1000.0)
 
 
 async def test_a_key_is_pinned_until_it_is_forgotten(tmp_path: Path) -> None:
     """The first key stays, whatever is put after it; a command can drop it."""
-    assert not reading.forget_key(tmp_path, "i-1")
+    assert not queries.forget_key(tmp_path, "i-1")
     with opened(tmp_path) as catalogue:
         assert await catalogue.get("i-1") is None
         await catalogue.put("i-1", "ssh-ed25519 AAAA")
         await catalogue.put("i-1", "ssh-ed25519 BBBB")
         assert await catalogue.get("i-1") == "ssh-ed25519 AAAA"
-        assert reading.forget_key(tmp_path, "i-1")
-        assert not reading.forget_key(tmp_path, "i-1")
+        assert queries.forget_key(tmp_path, "i-1")
+        assert not queries.forget_key(tmp_path, "i-1")
         assert await catalogue.get("i-1") is None
 
 
@@ -335,10 +335,10 @@ async def test_what_is_left_out_is_remembered(tmp_path: Path) -> None:
         assert not await catalogue.left_out.save("gpu-a", "i-gpu-a", {**LINES, "e2": ()})
     with stored(tmp_path) as connection:
         assert connection is not None
-        assert reading.left_out_of(connection, "e1") == [("gpu-a", LINES["e1"][1]), ("gpu-a", LINES["e1"][0])]
-        assert reading.left_out_at(connection, "/c") == [("gpu-a", LINES[None][0])]
-        assert reading.left_out_at(connection, "/c/below/it") == [("gpu-a", LINES[None][0])]
-        assert reading.left_out_at(connection, "/cc") == []
+        assert queries.left_out_of(connection, "e1") == [("gpu-a", LINES["e1"][1]), ("gpu-a", LINES["e1"][0])]
+        assert queries.left_out_at(connection, "/c") == [("gpu-a", LINES[None][0])]
+        assert queries.left_out_at(connection, "/c/below/it") == [("gpu-a", LINES[None][0])]
+        assert queries.left_out_at(connection, "/cc") == []
 
 
 async def test_what_is_left_out_is_replaced_by_experiment(tmp_path: Path) -> None:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from harvestd.catalogue import reading
-from harvestd.catalogue.asking import ask
-from harvestd.catalogue.catalogue import Catalogue
+from harvestd.catalogue import queries
 from harvestd.catalogue.entries import VerdictRecord
-from harvestd.catalogue.opening import open_catalogue
-from harvestd.catalogue.pins import FILE_NAME
-from harvestd.convention.requests import RequestKind
-from harvestd.convention.verdict import Answer, Loss, LossKind, Reason, ReasonKind, Verdict
+from harvestd.catalogue.host_keys import FILE_NAME
+from harvestd.catalogue.open import open_catalogue
+from harvestd.catalogue.repository import Catalogue
+from harvestd.catalogue.tables.requests import ask
+from harvestd.planning.requests import RequestKind
+from harvestd.safety.verdict import Answer, Loss, LossKind, Reason, ReasonKind, Verdict
 
 pytestmark = pytest.mark.anyio
 
@@ -39,10 +39,10 @@ async def test_the_newest_verdict_stands(tmp_path: Path, catalogue: Catalogue) -
     await catalogue.verdicts.save([first, other], 11.0)
     second = VerdictRecord("static:gpu-a", "gpu-a", SAFE, 20.0, 15.5, 249)
     await catalogue.verdicts.save([second], 20.0)
-    with reading.questions(tmp_path) as connection:
-        assert reading.verdicts(connection) == {"static:gpu-a": second, "lambda_cloud:i-1": other}
-        assert reading.verdict_on(connection, "static:gpu-a") == second
-        assert reading.verdict_on(connection, "static:gpu-c") is None
+    with queries.questions(tmp_path) as connection:
+        assert queries.verdicts(connection) == {"static:gpu-a": second, "lambda_cloud:i-1": other}
+        assert queries.verdict_on(connection, "static:gpu-a") == second
+        assert queries.verdict_on(connection, "static:gpu-c") is None
 
 
 @pytest.mark.parametrize("words", ["", "[]", "{}", '{"answer": "fine"}', '{"answer": "safe", "reasons": 3}'])
@@ -51,9 +51,9 @@ async def test_a_verdict_in_other_words_says_nothing(tmp_path: Path, catalogue: 
     await catalogue.verdicts.save([VerdictRecord(each, each, SAFE, 1.0) for each in ("gpu-a", "gpu-b")], 1.0)
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as database, database:
         database.execute("UPDATE verdicts SET verdict = ? WHERE identity = 'gpu-a'", (words,))
-    with reading.questions(tmp_path) as connection:
-        assert reading.verdict_on(connection, "gpu-a") is None
-        assert reading.verdicts(connection).keys() == {"gpu-b"}
+    with queries.questions(tmp_path) as connection:
+        assert queries.verdict_on(connection, "gpu-a") is None
+        assert queries.verdicts(connection).keys() == {"gpu-b"}
 
 
 async def test_answered_questions_are_forgotten(tmp_path: Path, catalogue: Catalogue) -> None:
@@ -69,8 +69,8 @@ async def test_answered_questions_are_forgotten(tmp_path: Path, catalogue: Catal
     record = VerdictRecord("static:gpu-a", "gpu-a", SAFE, 20.0)
 
     def left() -> list[int]:
-        with reading.questions(tmp_path) as connection:
-            return [request.id for request in reading.requests(connection)]
+        with queries.questions(tmp_path) as connection:
+            return [request.id for request in queries.requests(connection)]
 
     await catalogue.verdicts.save([record], time.time())
     assert left() == [answered, fetched, waiting]

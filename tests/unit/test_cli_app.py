@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from harvestd import __version__
 from harvestd.cli.app import COMMANDS, app
-from harvestd.cli.ending import ended
+from harvestd.cli.errors import ended
 from harvestd.cli.flags import Flags, with_flags
 from harvestd.errors import DiskFull, ExitCode, Fatal, HaltedForSafety, HarvestError, HostQuarantined, Retry
 from harvestd.settings import InvalidSettings, Problem

@@ -6,20 +6,21 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
-from harvestd.catalogue import reading
-from harvestd.catalogue.opening import open_catalogue
-from harvestd.cli import explaining, overview, showing
-from harvestd.cli.places import LocalPlace, RemotePlace
-from harvestd.cli.standings import Standings
-from harvestd.cli.tables import Styled
-from harvestd.convention.artifacts import Kind
-from harvestd.convention.facts import ConfigFacts
-from harvestd.convention.layout import LeftOut
-from harvestd.convention.naming import ExperimentName, Part
+from harvestd.catalogue import queries
+from harvestd.catalogue.open import open_catalogue
+from harvestd.cli import explain_details, show_details
+from harvestd.cli.output import hosts_runs
+from harvestd.cli.output.run_progress import Standings
+from harvestd.cli.output.tables import Styled
+from harvestd.cli.path_arguments import LocalPlace, RemotePlace
+from harvestd.convention.kinds import Kind
+from harvestd.convention.metadata.naming import ExperimentName, Part
+from harvestd.convention.metadata.parse import ConfigFacts
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
-from harvestd.convention.snapshot import Version
+from harvestd.convention.scan.model import LeftOut
+from harvestd.convention.scan.snapshot import Version
 from harvestd.errors import ExitCode, Fatal
+from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
 from harvestd.settings import HostSettings, Settings
 
 ODD = "caf\udce9"
@@ -77,7 +78,7 @@ async def state(tmp_path: Path) -> Path:
 @pytest.fixture
 def connection(state: Path) -> Iterator[Connection]:
     """Give that catalogue, open for questions."""
-    with reading.questions(state) as opened:
+    with queries.questions(state) as opened:
         yield opened
 
 
@@ -87,7 +88,7 @@ pytestmark = pytest.mark.anyio
 @pytest.mark.parametrize("name", [ONE.directory, f"{ONE.directory}/", ONE.id, ONE.id[:6], "run_1", "1"])
 async def test_experiment_is_found_by_its_names(connection: Connection, name: str) -> None:
     """An experiment is found by directory, by id or the beginning of it, and by its run."""
-    shown = showing.find(connection, name)
+    shown = show_details.find(connection, name)
     assert shown.experiment == ONE
     assert [each.name for each in shown.runs] == ["run_1"]
     assert len(shown.files) == 2
@@ -96,14 +97,14 @@ async def test_experiment_is_found_by_its_names(connection: Connection, name: st
 
 async def test_run_without_an_experiment_is_shown(connection: Connection) -> None:
     """A run that has no experiment yet is shown by itself."""
-    shown = showing.find(connection, "run_3")
+    shown = show_details.find(connection, "run_3")
     assert (shown.experiment, [each.id for each in shown.runs], shown.files) == (None, ["4"], ())
 
 
 async def test_ambiguous_run_is_listed(connection: Connection) -> None:
     """A name that two runs have is no answer: both are listed, with exit code 4."""
     with pytest.raises(Fatal, match=r"2 runs are called run_2(.|\n)*gpu-b:(.|\n)*gpu-c:") as caught:
-        showing.find(connection, "run_2")
+        show_details.find(connection, "run_2")
     assert caught.value.exit_code == ExitCode.UNKNOWN_NAME
 
 
@@ -111,17 +112,17 @@ async def test_ambiguous_run_is_listed(connection: Connection) -> None:
 async def test_unknown_name_has_a_way_out(connection: Connection, name: str, hint: str) -> None:
     """A name that nobody has ends with 4, and names a similar one where there is one."""
     with pytest.raises(Fatal) as caught:
-        showing.find(connection, name)
+        show_details.find(connection, name)
     assert caught.value.exit_code == ExitCode.UNKNOWN_NAME
     assert caught.value.hint.startswith(hint)
 
 
 async def test_local_file_has_its_source(connection: Connection) -> None:
     """A file at home is explained by the file that it came from; one that was deleted here as well."""
-    found = explaining.explain_local(connection, LocalPlace(f"{ONE.directory}/a", exists=True))
+    found = explain_details.explain_local(connection, LocalPlace(f"{ONE.directory}/a", exists=True))
     assert [(each.host, each.place) for each in found.files] == [("gpu-a", "/box/r/a")]
     assert not found.note
-    gone = explaining.explain_local(connection, LocalPlace(f"{ONE.directory}/a", exists=False))
+    gone = explain_details.explain_local(connection, LocalPlace(f"{ONE.directory}/a", exists=False))
     assert gone.files == found.files
     assert "not on the disk" in gone.note
 
@@ -131,7 +132,7 @@ async def test_local_file_has_its_source(connection: Connection) -> None:
 )
 async def test_local_directory_has_a_total(connection: Connection, path: str, files: int) -> None:
     """A directory is explained by all files below it, those with names that are no UTF-8 among them."""
-    found = explaining.explain_local(connection, LocalPlace(path, exists=True))
+    found = explain_details.explain_local(connection, LocalPlace(path, exists=True))
     assert found.is_directory
     assert len(found.files) == files
 
@@ -146,7 +147,7 @@ async def test_local_directory_has_a_total(connection: Connection, path: str, fi
 )
 async def test_what_harvestd_made_is_said(connection: Connection, path: str, note: str) -> None:
     """What harvestd made itself came from no box, and that is said."""
-    assert explaining.explain_local(connection, LocalPlace(path, exists=True)).note.startswith(note)
+    assert explain_details.explain_local(connection, LocalPlace(path, exists=True)).note.startswith(note)
 
 
 @pytest.mark.parametrize(("exists", "said"), [(True, "was not filed by harvestd"), (False, "does not exist")])
@@ -154,28 +155,28 @@ async def test_strangers_file_is_unknown(connection: Connection, said: str, *, e
     """A file that nobody filed is unknown (4), there or not; a name's beginning is no directory."""
     path = ONE.directory[:-1]
     with pytest.raises(Fatal, match=said) as caught:
-        explaining.explain_local(connection, LocalPlace(path, exists=exists))
+        explain_details.explain_local(connection, LocalPlace(path, exists=exists))
     assert caught.value.exit_code == ExitCode.UNKNOWN_NAME
 
 
 async def test_remote_file_has_its_places_here(connection: Connection) -> None:
     """A path on boxes is explained by every file that came from it; with a host's name, by that host's alone."""
-    assert len(explaining.explain_remote(connection, RemotePlace("/box/r/a")).files) == 2
-    found = explaining.explain_remote(connection, RemotePlace("/box/r/a", "gpu-b"))
+    assert len(explain_details.explain_remote(connection, RemotePlace("/box/r/a")).files) == 2
+    found = explain_details.explain_remote(connection, RemotePlace("/box/r/a", "gpu-b"))
     assert [str(each.target) for each in found.files] == [f"{TWO.directory}/a"]
 
 
 async def test_remote_file_below_what_is_left_out(connection: Connection) -> None:
     """What lies in a directory that is left out is left out for the same reason."""
-    found = explaining.explain_remote(connection, RemotePlace("/box/r/step_10/model/x", "gpu-a"))
+    found = explain_details.explain_remote(connection, RemotePlace("/box/r/step_10/model/x", "gpu-a"))
     assert [each.reason for _, each in found.left_out] == ["rule: step"]
     with pytest.raises(Fatal, match="nothing is known of gpu-b:/box/r/step_10"):
-        explaining.explain_remote(connection, RemotePlace("/box/r/step_10", "gpu-b"))
+        explain_details.explain_remote(connection, RemotePlace("/box/r/step_10", "gpu-b"))
 
 
 async def test_remote_directory_has_both(connection: Connection) -> None:
     """A directory on a box is explained by what is here of it and by what is not."""
-    found = explaining.explain_remote(connection, RemotePlace("/box/r", "gpu-a"))
+    found = explain_details.explain_remote(connection, RemotePlace("/box/r", "gpu-a"))
     assert found.is_directory
     assert (len(found.files), len(found.left_out)) == (2, 2)
 
@@ -183,24 +184,24 @@ async def test_remote_directory_has_both(connection: Connection) -> None:
 async def test_hosts_are_merged_with_the_configuration(connection: Connection) -> None:
     """A host that was configured and never seen is there; its row says so."""
     settings = Settings(hosts=(HostSettings(name="new", address="192.0.2.1"),))
-    (host,) = overview.hosts(connection, settings)
-    assert overview.host_row(host, watched=True)[:2] == ("new", Styled("never seen", ""))
-    assert overview.host_document(host, watched=True)["state"] == "never_seen"
+    (host,) = hosts_runs.hosts(connection, settings)
+    assert hosts_runs.host_row(host, watched=True)[:2] == ("new", Styled("never seen", ""))
+    assert hosts_runs.host_document(host, watched=True)["state"] == "never_seen"
 
 
 async def test_no_catalogue_is_an_empty_one(tmp_path: Path) -> None:
     """Where nothing was ever fetched there is no catalogue, and no question makes one."""
-    with reading.questions(tmp_path / "none") as opened:
-        assert reading.runs(opened) == []
-        assert reading.files_below(opened, "a") == []
+    with queries.questions(tmp_path / "none") as opened:
+        assert queries.runs(opened) == []
+        assert queries.files_below(opened, "a") == []
     assert not (tmp_path / "none").exists()
 
 
 async def test_running_and_finished_runs(connection: Connection) -> None:
     """A run that is under way shows its newest step of how many."""
-    (shown,) = showing.find(connection, "run_1").runs
-    row = overview.run_row(shown, {ONE.id: ONE}, Standings(connection))
+    (shown,) = show_details.find(connection, "run_1").runs
+    row = hosts_runs.run_row(shown, {ONE.id: ONE}, Standings(connection))
     assert row[:4] == ("run_1", "gpu-a", "3/8", "-")
     assert row[-1] == ONE.directory
-    (document,) = overview.run_documents([shown], {}, Standings(connection))
+    (document,) = hosts_runs.run_documents([shown], {}, Standings(connection))
     assert (document["step"], document["total_steps"], document["finished"]) == (3, 8, False)

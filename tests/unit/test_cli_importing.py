@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from harvestd.cli import importing
-from harvestd.cli.importing import imported
+from harvestd.cli import lazy_import
+from harvestd.cli.lazy_import import imported
 from support.command import environment
 
 NEVER = {"alembic", "httpx", "pydantic_settings", "rich"}
@@ -54,13 +54,13 @@ def test_a_command_imports_only_what_it_needs(tmp_path: Path, command: str, need
         assert started == []
 
 
-@pytest.mark.parametrize("command", ["passes", "running"])
+@pytest.mark.parametrize("command", ["once", "run"])
 def test_the_catalogue_is_imported_while_hosts_are_connected(command: str) -> None:
     """What waits for the network anyway imports the database and YAML then, not before the first connection."""
     script = (
         "import sys, json\n"
-        "from harvestd.cli.importing import imported\n"
-        f"imported('harvestd.cli.{command}')\n"
+        "from harvestd.cli.lazy_import import imported\n"
+        f"imported('harvestd.cli.commands.{command}')\n"
         "print(json.dumps(sorted(sys.modules)))"
     )
     done = subprocess.run(
@@ -68,7 +68,7 @@ def test_the_catalogue_is_imported_while_hosts_are_connected(command: str) -> No
     )
     loaded = set(json.loads(done.stdout))
     assert "asyncssh" in loaded
-    assert not loaded & {"sqlalchemy", "yaml", "harvestd.harvest.session", "cryptography.x509"}
+    assert not loaded & {"sqlalchemy", "yaml", "harvestd.harvest.host.loop", "cryptography.x509"}
 
 
 def test_what_is_kept_away_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,13 +98,13 @@ def test_a_failing_import_leaves_nothing_behind() -> None:
 def test_the_cache_names_what_can_be_loaded() -> None:
     """A library is found by its bare name alone, and one that can't be loaded here counts as missing."""
     content = b"ld.so\0libm.so.6\0/lib/libm.so.6\0libmissing.so.1\0/lib/libmissing.so.1\0libxm.so.1\0"
-    assert importing._in_cache(content, "m") == "libm.so.6"
-    assert importing._in_cache(content, "missing") is None
-    assert importing._in_cache(content, "x") is None
+    assert lazy_import._in_cache(content, "m") == "libm.so.6"
+    assert lazy_import._in_cache(content, "missing") is None
+    assert lazy_import._in_cache(content, "x") is None
 
 
 def test_without_a_cache_the_usual_search_remains(tmp_path: Path) -> None:
     """Where the linker keeps no cache, as musl's, libraries are looked for as Python does."""
     usual = ctypes.util.find_library
-    with importing._asking_the_cache(tmp_path / "none"):
+    with lazy_import._asking_the_cache(tmp_path / "none"):
         assert ctypes.util.find_library is usual

@@ -5,10 +5,10 @@ import time
 import pytest
 
 from harvestd.catalogue.entries import VerdictRecord
-from harvestd.cli import judging
-from harvestd.cli.output import Page
-from harvestd.cli.tables import Styled, plain
-from harvestd.convention.verdict import Answer, Loss, LossKind, Reason, ReasonKind, Survival, Verdict
+from harvestd.cli.output import verdict_page
+from harvestd.cli.output.page import Page
+from harvestd.cli.output.tables import Styled, plain
+from harvestd.safety.verdict import Answer, Loss, LossKind, Reason, ReasonKind, Survival, Verdict
 
 CHECKPOINT = Loss(LossKind.CHECKPOINTS, "/r/step_final", 3 << 30, 6)
 EXCEPT = Verdict(Answer.SAFE_EXCEPT, losses=(CHECKPOINT, Loss(LossKind.OUTSIDE_FILES, "~/notes", None)))
@@ -36,27 +36,30 @@ def record(verdict: Verdict, ago: float = 1.0, idle: float | None = None, cents:
 )
 def test_verdict_in_a_line(verdict: Verdict, text: str) -> None:
     """A line says the answer, and the first reason or what would be lost."""
-    assert judging.short(verdict) == text
-    shown = judging.cell(record(verdict), watched=True)
+    assert verdict_page.short(verdict) == text
+    shown = verdict_page.cell(record(verdict), watched=True)
     assert isinstance(shown, Styled)
     assert shown.text == text
 
 
 def test_old_verdict_is_not_shown_as_one_that_holds() -> None:
     """Without a daemon, or after it has not judged for long, a verdict of safe is only what was known once."""
-    for shown in (judging.cell(record(SAFE), watched=False), judging.cell(record(SAFE, ago=7_200), watched=True)):
+    for shown in (
+        verdict_page.cell(record(SAFE), watched=False),
+        verdict_page.cell(record(SAFE, ago=7_200), watched=True),
+    ):
         assert plain(shown).startswith("not known (")
         assert plain(shown).endswith(" ago: safe)")
-    assert judging.cell(None, watched=True) == "-"
+    assert verdict_page.cell(None, watched=True) == "-"
 
 
 def test_cost_in_a_list() -> None:
     """An hour's price, and what it has cost since it went idle where that is being counted."""
-    assert judging.cost(record(SAFE, idle=3_600), watched=True) == "$2.49/h, $2.49 since idle"
-    assert judging.cost(record(SAFE, idle=3_600), watched=False) == "$2.49/h"
-    assert judging.cost(record(BUSY), watched=True) == "$2.49/h"
-    assert judging.cost(record(BUSY, cents=None), watched=True) == ""
-    assert judging.cost(None, watched=True) == ""
+    assert verdict_page.cost(record(SAFE, idle=3_600), watched=True) == "$2.49/h, $2.49 since idle"
+    assert verdict_page.cost(record(SAFE, idle=3_600), watched=False) == "$2.49/h"
+    assert verdict_page.cost(record(BUSY), watched=True) == "$2.49/h"
+    assert verdict_page.cost(record(BUSY, cents=None), watched=True) == ""
+    assert verdict_page.cost(None, watched=True) == ""
 
 
 def test_page_names_everything_and_escapes_it(capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,7 +72,7 @@ def test_page_names_everything_and_escapes_it(capsys: pytest.CaptureFixture[str]
         (Survival(Loss(LossKind.RECORDS, evil, 5), "gpu-b"),),
         frozenset({LossKind.RECORDS}),
     )
-    judging.write(Page(), record(verdict, idle=7_200))
+    verdict_page.write(Page(), record(verdict, idle=7_200))
     out = capsys.readouterr().out
     assert "\x1b" not in out
     assert "\nsafe" not in out
@@ -92,8 +95,8 @@ def test_page_names_everything_and_escapes_it(capsys: pytest.CaptureFixture[str]
 def test_document_has_its_keys_where_nothing_is_known() -> None:
     """A host that was never judged has the same keys as any other."""
     nothing, something = (
-        judging.document(None, watched=True),
-        judging.document(record(EXCEPT, idle=3_600), watched=True),
+        verdict_page.document(None, watched=True),
+        verdict_page.document(record(EXCEPT, idle=3_600), watched=True),
     )
     assert nothing.keys() == something.keys()
     assert set(nothing.values()) == {None}

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from harvestd.cli import listening
-from harvestd.cli.daemon_client import Absent
-from harvestd.cli.listening import Said, heard
+from harvestd.cli.commands import events
+from harvestd.cli.commands.events import Said, heard
+from harvestd.cli.daemon.client import Absent
 from harvestd.errors import ExitCode, Fatal
 from harvestd.store.sockets import short_path
 from support.command import harvestd_command
@@ -60,7 +60,7 @@ def test_a_new_daemon_is_waited_for_and_says_nothing_twice(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """After the stream broke, it is asked again until it answers; what it remembers of before was said already."""
-    monkeypatch.setattr(listening, "_AGAIN", 0.0)
+    monkeypatch.setattr(events, "_AGAIN", 0.0)
     daemon = Daemon(
         [told(6, 0), told(7, 1)],
         [told(8, 2)],

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harvestd.cli.places import LocalPlace, RemotePlace, place_of
+from harvestd.cli.path_arguments import LocalPlace, RemotePlace, place_of
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from harvestd.cli import quantities
+from harvestd.cli.output import units
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from harvestd.cli import quantities
 )
 def test_size_takes_the_largest_unit(count: int | None, expected: str) -> None:
     """A size stands in the largest unit of which there is one, and never as 1024.0 of a smaller one."""
-    assert quantities.size(count) == expected
+    assert units.size(count) == expected
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_size_takes_the_largest_unit(count: int | None, expected: str) -> None:
 )
 def test_duration_takes_two_units(seconds: float | None, expected: str) -> None:
     """A span of time stands in its two largest units."""
-    assert quantities.duration(seconds) == expected
+    assert units.duration(seconds) == expected
 
 
 @pytest.mark.parametrize(
@@ -38,20 +38,20 @@ def test_duration_takes_two_units(seconds: float | None, expected: str) -> None:
 )
 def test_age_counts_from_now(passed: float, expected: str) -> None:
     """An age counts from now, and a clock that was set back makes no negative one."""
-    assert quantities.age(time.time() - passed) == expected
+    assert units.age(time.time() - passed) == expected
 
 
 def test_age_of_what_never_was() -> None:
     """What never happened has no age."""
-    assert quantities.age(None) == "never"
+    assert units.age(None) == "never"
 
 
 def test_timestamp_is_utc() -> None:
     """A moment in a document is RFC 3339 in UTC, whatever the zone of this machine."""
-    assert quantities.timestamp(1_755_660_703.9) == "2025-08-20T03:31:43Z"
-    assert quantities.timestamp(None) is None
+    assert units.timestamp(1_755_660_703.9) == "2025-08-20T03:31:43Z"
+    assert units.timestamp(None) is None
 
 
 def test_count_takes_an_s() -> None:
     """One thing has no s."""
-    assert [quantities.count(number, "host") for number in (0, 1, 2)] == ["0 hosts", "1 host", "2 hosts"]
+    assert [units.count(number, "host") for number in (0, 1, 2)] == ["0 hosts", "1 host", "2 hosts"]

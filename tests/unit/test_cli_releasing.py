@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 import pytest
 
-from harvestd.cli import releasing
+from harvestd.cli.commands import release
 from harvestd.cli.flags import Flags
 from harvestd.errors import ExitCode, Fatal
-from harvestd.harvest import passes
-from harvestd.harvest.releasing_by_hand import Examined, Judge
-from harvestd.inventory.provider import Host
+from harvestd.harvest.host import passes
+from harvestd.harvest.release.manual import Examined, Judge
+from harvestd.inventory.host import Host
 from harvestd.settings import Settings
 
 RENTED = Host("lambda_cloud:" + "a" * 32, "gpu-a", "198.51.100.2", "lambda_cloud")
@@ -40,15 +40,15 @@ def examined(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return Examined(hindrance="it is \x1b[31m not safe")
 
     monkeypatch.setattr(passes, "hosts_of", hosts_of)
-    monkeypatch.setattr(releasing, "examined", examine)
-    monkeypatch.setattr(releasing, "configure", lambda *_, **__: None)  # it is for a whole process
+    monkeypatch.setattr(release, "examined", examine)
+    monkeypatch.setattr(release, "configure", lambda *_, **__: None)  # it is for a whole process
     return seen
 
 
 def _release(tmp_path: Path, *arguments: str) -> object:
     config = tmp_path / "harvestd.toml"
     config.write_text(f'version = 1\ndata_root = "{tmp_path / "data"}"\n')
-    return releasing.release_command.main(
+    return release.release_command.main(
         [RENTED.name, *arguments], standalone_mode=False, obj=Flags(config=config, log_level="error")
     )
 

@@ -6,9 +6,9 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from harvestd.cli.scene import EventLine, HostLine, RunLine, Scene, TransferLine
-from harvestd.cli.screen import drawn, shares
-from harvestd.cli.tables import Styled
+from harvestd.cli.output.tables import Styled
+from harvestd.cli.watch.model import EventLine, HostLine, RunLine, Scene, TransferLine
+from harvestd.cli.watch.screen import drawn, shares
 
 HOSTILE = "gpu\x1b[2J\u202e[red]" + "名" * 60
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from harvestd.cli.scene import EventLine, RunLine, TransferLine
-from harvestd.cli.state_scenes import scene_of
-from harvestd.cli.tables import Styled
+from harvestd.cli.output.tables import Styled
+from harvestd.cli.watch.decode import scene_of
+from harvestd.cli.watch.model import EventLine, RunLine, TransferLine
 
 Document = dict[str, Any]
 

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 from msgspec import structs
 
-from harvestd.convention.accounting import not_here
-from harvestd.convention.evidence import NotHere
-from harvestd.convention.layout import LeftOut
-from harvestd.convention.lives import Life
-from harvestd.convention.plan import Plan
-from harvestd.convention.survey import survey
+from harvestd.convention.scan.classify import survey
+from harvestd.convention.scan.model import LeftOut
+from harvestd.planning.liveness import Life
+from harvestd.planning.plan import Plan
+from harvestd.safety.accounting import not_here
+from harvestd.safety.inputs import NotHere
 from support.box_trees import ROOT
 from support.judged_boxes import LEAF, RUN, Scene, drained
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from harvestd.convention.artifacts import Value
-from harvestd.convention.plan import Asked, Plan
-from harvestd.convention.requests import Request, RequestKind, wishes_of
-from harvestd.convention.selection import CheckpointPolicy, Selection
+from harvestd.convention.kinds import Value
+from harvestd.convention.rules import CheckpointPolicy, Selection
+from harvestd.planning.plan import Asked, Plan
+from harvestd.planning.requests import Request, RequestKind, wishes_of
 from support.box_trees import MIB, ROOT, Box, Home, T, reasons, targets
 
 RUN = f"training_runs/{T}"

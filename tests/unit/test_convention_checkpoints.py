@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.selection import CheckpointPolicy, Selection
+from harvestd.convention.rules import CheckpointPolicy, Selection
 from support.box_trees import DIRECTORY, ROOT, Box, Home, T, reasons, targets
 
 RUN = f"training_runs/{T}"

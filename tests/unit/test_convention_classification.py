@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from harvestd.convention.selection import CheckpointPolicy, Selection
-from harvestd.convention.snapshot import Tree, TreeState
+from harvestd.convention.rules import CheckpointPolicy, Selection
+from harvestd.convention.scan.snapshot import Tree, TreeState
 from support.box_trees import DIRECTORY, EVALS, MIB, ROOT, TRAINING, Box, Home, T, reasons, targets
 
 RUN = f"training_runs/{T}"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harvestd.convention.cost import cents_for, cents_since, money, rate
+from harvestd.inventory.cost import cents_for, cents_since, money, rate
 
 
 @pytest.mark.parametrize(

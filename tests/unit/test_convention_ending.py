@@ -2,9 +2,9 @@
 
 import pytest
 
-from harvestd.convention.artifacts import Value
-from harvestd.convention.selection import CheckpointPolicy, Selection
-from harvestd.convention.sightings import NO_TIME
+from harvestd.convention.kinds import Value
+from harvestd.convention.rules import CheckpointPolicy, Selection
+from harvestd.convention.scan.stability import NO_TIME
 from support.box_trees import MIB, Box, Home, T, targets
 
 RUN = f"training_runs/{T}"

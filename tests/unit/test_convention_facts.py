@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from harvestd.convention.facts import (
+from harvestd.convention.metadata.parse import (
     MAX_FACT_BYTES,
     ConfigFacts,
     EvalConfig,

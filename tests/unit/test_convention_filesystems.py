@@ -2,9 +2,9 @@
 
 from msgspec.structs import replace
 
-from harvestd.convention.filesystems import renumbered, renumbered_roots
-from harvestd.convention.records import FileRecord
-from harvestd.convention.snapshot import Listing
+from harvestd.convention.scan.snapshot import Listing
+from harvestd.planning.records import FileRecord
+from harvestd.safety.filesystems import renumbered, renumbered_roots
 from support.box_trees import EVALS, ROOT, TRAINING
 from support.judged_boxes import DISK, drained
 

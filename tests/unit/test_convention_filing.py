@@ -5,12 +5,12 @@ import time
 import pytest
 from msgspec.structs import replace
 
-from harvestd.convention.accounting import not_here
-from harvestd.convention.facts import ConfigFacts
+from harvestd.convention.metadata.parse import ConfigFacts
 from harvestd.convention.patterns import Finetuned
-from harvestd.convention.plan import Plan
-from harvestd.convention.snapshot import Tree, TreeKind
-from harvestd.convention.survey import survey
+from harvestd.convention.scan.classify import survey
+from harvestd.convention.scan.snapshot import Tree, TreeKind
+from harvestd.planning.plan import Plan
+from harvestd.safety.accounting import not_here
 from support.box_trees import DIRECTORY, EVALS, QWEN, ROOT, TRAINING, Box, Home, T, reasons, targets
 
 RUN = f"training_runs/{T}"

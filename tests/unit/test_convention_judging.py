@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import pytest
 from msgspec.structs import replace
 
-from harvestd.convention.circumstances import Carrier, CarrierState, Checkout, Circumstances, Outside
-from harvestd.convention.evidence import Damaged, Evidence
-from harvestd.convention.judging import judge
-from harvestd.convention.links import LinkTarget
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.requests import RequestKind
-from harvestd.convention.selection import CheckpointPolicy, Selection
-from harvestd.convention.snapshot import TreeState
-from harvestd.convention.verdict import Answer, LossKind, ReasonKind
+from harvestd.convention.rules import CheckpointPolicy, Selection
+from harvestd.convention.scan.links import LinkTarget
+from harvestd.convention.scan.snapshot import TreeState
+from harvestd.planning.requests import RequestKind
+from harvestd.safety.check import judge
+from harvestd.safety.circumstances import Carrier, CarrierState, Checkout, Circumstances, Outside
+from harvestd.safety.inputs import Damaged, Evidence
+from harvestd.safety.verdict import Answer, LossKind, ReasonKind
 from support.box_trees import EVALS, MIB, ROOT, TRAINING, T
 from support.judged_boxes import DISK, EVAL, LEAF, NOBODY, RUN, Scene, drained, sizes
 

@@ -2,11 +2,11 @@
 
 from msgspec.structs import replace
 
-from harvestd.convention.artifacts import Kind
-from harvestd.convention.knowledge import LARGE, Knowledge
+from harvestd.convention.kinds import Kind
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.records import FileRecord
-from harvestd.convention.snapshot import Version
+from harvestd.convention.scan.snapshot import Version
+from harvestd.planning.index import LARGE, Knowledge
+from harvestd.planning.records import FileRecord
 
 
 def record(target: str, place: str = "/r/a", *, storage: str = "s", experiment: str | None = "e") -> FileRecord:

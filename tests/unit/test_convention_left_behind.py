@@ -4,11 +4,11 @@ from collections.abc import Iterable
 
 import pytest
 
-from harvestd.convention.layout import LeftOut
-from harvestd.convention.left_behind import Fate, Fates, kept_on_record
-from harvestd.convention.leftovers import MANY
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.snapshot import Entry, EntryType, Listing, Snapshot, Tree, TreeKind, TreeState, Version
+from harvestd.convention.scan.model import LeftOut
+from harvestd.convention.scan.skipped import MANY
+from harvestd.convention.scan.snapshot import Entry, EntryType, Listing, Snapshot, Tree, TreeKind, TreeState, Version
+from harvestd.planning.left_behind import Fate, Fates, kept_on_record
 
 TREE = Tree("/data", "training_runs", TreeKind.TRAINING)
 RUN = "/data/training_runs/run_1"

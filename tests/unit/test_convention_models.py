@@ -2,7 +2,7 @@
 
 import pytest
 
-from harvestd.convention.models import (
+from harvestd.convention.metadata.models import (
     counted,
     gpu_type,
     hardware_of_gpus,

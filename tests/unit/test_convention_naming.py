@@ -3,12 +3,12 @@
 import pytest
 from msgspec.structs import replace
 
-from harvestd.convention.facts import ConfigFacts, TrainingInfo
-from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.naming import Evidence, NamingContext, NamingRule, Part, free_name, name_run
+from harvestd.convention.metadata.naming import Evidence, NamingContext, NamingRule, Part, free_name, name_run
+from harvestd.convention.metadata.parse import ConfigFacts, TrainingInfo
 from harvestd.convention.paths import LocalPath, encoded
 from harvestd.convention.patterns import RunName, run_name
-from harvestd.convention.records import ExperimentRecord
+from harvestd.planning.index import Knowledge
+from harvestd.planning.records import ExperimentRecord
 
 CONFIG = ConfigFacts(backbone="Qwen/Qwen2.5-1.5B", total_steps=64)
 PARENT = "run_2025-08-19_10-00-00"

@@ -3,13 +3,13 @@
 import pytest
 from msgspec.structs import replace
 
-from harvestd.convention.accounting import not_here
-from harvestd.convention.facts import TrainingInfo
+from harvestd.convention.metadata.parse import TrainingInfo
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.requests import Request, RequestKind
-from harvestd.convention.selection import CheckpointPolicy, Selection
-from harvestd.convention.survey import survey
-from harvestd.convention.twins import NO_LOG
+from harvestd.convention.rules import CheckpointPolicy, Selection
+from harvestd.convention.scan.classify import survey
+from harvestd.planning.identity.duplicates import NO_LOG
+from harvestd.planning.requests import Request, RequestKind
+from harvestd.safety.accounting import not_here
 from support.box_trees import DIRECTORY, ROOT, Box, Home, T, targets
 
 RUN = f"training_runs/{T}"

@@ -5,13 +5,13 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
-from harvestd.convention.checkpoints import is_passing, rank
-from harvestd.convention.lives import Life
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.plan import Plan
-from harvestd.convention.records import FileRecord
-from harvestd.convention.requests import Request, RequestKind
-from harvestd.convention.selection import CheckpointPolicy, Selection
+from harvestd.convention.rules import CheckpointPolicy, Selection
+from harvestd.planning.liveness import Life
+from harvestd.planning.plan import Plan
+from harvestd.planning.records import FileRecord
+from harvestd.planning.requests import Request, RequestKind
+from harvestd.planning.retention import is_passing, rank
 from support.box_trees import DIRECTORY, MIB, ROOT, Box, Home, T, reasons, targets
 
 RUN = f"training_runs/{T}"

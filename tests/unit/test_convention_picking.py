@@ -2,10 +2,10 @@
 
 from msgspec.structs import replace
 
-from harvestd.convention.facts import ConfigFacts
-from harvestd.convention.picking import possible
-from harvestd.convention.selection import Selection
-from harvestd.convention.survey import survey
+from harvestd.convention.metadata.parse import ConfigFacts
+from harvestd.convention.rules import Selection
+from harvestd.convention.scan.classify import survey
+from harvestd.planning.run_filter import possible
 from support.box_trees import Box, Home, T, targets
 
 OTHER = "run_2025-08-21_10-00-00"

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
-from harvestd.convention.artifacts import Value
+from harvestd.convention.kinds import Value
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.plan import Link, Plan
-from harvestd.convention.targets import CHECK_FROM
+from harvestd.planning.diff import CHECK_FROM
+from harvestd.planning.plan import Link, Plan
 from support.box_trees import DIRECTORY, MIB, ROOT, Box, Home, T, reasons, targets
 
 RUN = f"training_runs/{T}"

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from harvestd.convention.progress import newest_step, seconds_left
+from harvestd.convention.metadata.progress import newest_step, seconds_left
 
 
 def test_the_newest_step_is_the_greatest() -> None:

@@ -6,11 +6,11 @@ import pytest
 from msgspec.structs import replace
 
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.plan import Plan
-from harvestd.convention.renamed_evals import EvalsOnHost, RenamedEval, is_gone, moved_evals
-from harvestd.convention.selection import Selection
-from harvestd.convention.snapshot import Tree, TreeKind, TreeState
-from harvestd.convention.survey import survey
+from harvestd.convention.rules import Selection
+from harvestd.convention.scan.classify import survey
+from harvestd.convention.scan.snapshot import Tree, TreeKind, TreeState
+from harvestd.planning.identity.renamed_evals import EvalsOnHost, RenamedEval, is_gone, moved_evals
+from harvestd.planning.plan import Plan
 from support.box_trees import DIRECTORY, EVALS, ROOT, TRAINING, Box, Home, T
 
 OLD = f"eval_runs/{T}"

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import pytest
 from msgspec.structs import replace
 
-from harvestd.convention.facts import ConfigFacts
-from harvestd.convention.layout import RunDir
-from harvestd.convention.records import RunRecord
-from harvestd.convention.renamed_runs import moved_events, renamed_from, vanished_runs
-from harvestd.convention.selection import Selection
-from harvestd.convention.snapshot import Snapshot
-from harvestd.convention.survey import survey
-from harvestd.convention.twins import Fingerprint
+from harvestd.convention.metadata.parse import ConfigFacts
+from harvestd.convention.rules import Selection
+from harvestd.convention.scan.classify import survey
+from harvestd.convention.scan.model import RunDir
+from harvestd.convention.scan.snapshot import Snapshot
+from harvestd.planning.identity.duplicates import Fingerprint
+from harvestd.planning.identity.renamed_runs import moved_events, renamed_from, vanished_runs
+from harvestd.planning.records import RunRecord
 from support.box_trees import Box, Home, T
 
 SEEN = Fingerprint("config", "head")

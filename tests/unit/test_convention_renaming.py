@@ -3,10 +3,10 @@
 import pytest
 from msgspec.structs import replace
 
-from harvestd.convention.naming import UNKNOWN, ExperimentName, Part
+from harvestd.convention.metadata.naming import UNKNOWN, ExperimentName, Part
 from harvestd.convention.patterns import RunName, run_name
-from harvestd.convention.records import ExperimentRecord
-from harvestd.convention.renaming import BY_HAND, followed, given
+from harvestd.planning.identity.name_updates import BY_HAND, followed, given
+from harvestd.planning.records import ExperimentRecord
 
 NAME = ExperimentName(
     Part("trial", "naming.default_experiment"),

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from harvestd.convention.run_status import RunStatus, RunTrouble, Standing, standing
+from harvestd.planning.run_status import RunStatus, RunTrouble, Standing, standing
 
 NOW = 1e9
 BEFORE: dict[str, Any] = {

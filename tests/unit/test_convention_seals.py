@@ -5,14 +5,14 @@ import struct
 
 import pytest
 
-from harvestd.convention.facts import MAX_MARKER_BYTES, InvalidFacts
-from harvestd.convention.layout import Group
-from harvestd.convention.plan import Waiting
-from harvestd.convention.seals import HEAD_BYTES, check_content, unsealed
-from harvestd.convention.selection import Selection
-from harvestd.convention.sightings import NO_TIME, Sightings
-from harvestd.convention.snapshot import EntryType, Version
-from harvestd.convention.survey import survey
+from harvestd.convention.metadata.parse import MAX_MARKER_BYTES, InvalidFacts
+from harvestd.convention.rules import Selection
+from harvestd.convention.scan.classify import survey
+from harvestd.convention.scan.completeness import HEAD_BYTES, check_content, unsealed
+from harvestd.convention.scan.model import Group
+from harvestd.convention.scan.snapshot import EntryType, Version
+from harvestd.convention.scan.stability import NO_TIME, Sightings
+from harvestd.planning.plan import Waiting
 from support.box_trees import PRESENT, Box, Home, T, targets
 
 RUN = f"training_runs/{T}"

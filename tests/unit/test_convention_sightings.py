@@ -3,9 +3,9 @@
 import pytest
 from msgspec.structs import replace
 
-from harvestd.convention.artifacts import Kind
-from harvestd.convention.layout import Group, Source, Wanted
-from harvestd.convention.sightings import NETWORK_SETTLE, Sightings, is_network
+from harvestd.convention.kinds import Kind
+from harvestd.convention.scan.model import Group, Source, Wanted
+from harvestd.convention.scan.stability import NETWORK_SETTLE, Sightings, is_network
 from support.box_trees import EVALS, TRAINING, Box
 
 PATH = "eval_runs/x"

@@ -2,8 +2,8 @@
 
 from msgspec.structs import replace
 
-from harvestd.convention.sightings import Sightings
-from harvestd.convention.stillness import Stillness
+from harvestd.convention.scan.quiet import Stillness
+from harvestd.convention.scan.stability import Sightings
 from support.box_trees import TRAINING, Box, T
 
 BOX = Box()

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from harvestd.convention.strides import Reading, Stride, readings, strode
+from harvestd.convention.metadata.pace import Reading, Stride, readings, strode
 
 
 def steps(*times: float, first: int = 1) -> Stride:

@@ -3,9 +3,9 @@
 import pytest
 from msgspec.structs import replace
 
-from harvestd.convention.selection import Selection
-from harvestd.convention.snapshot import TreeState
-from harvestd.convention.survey import Surveyor, survey
+from harvestd.convention.rules import Selection
+from harvestd.convention.scan.classify import Surveyor, survey
+from harvestd.convention.scan.snapshot import TreeState
 from support.box_trees import EVALS, TRAINING, Box, T
 
 SELECTION = Selection()

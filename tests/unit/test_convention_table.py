@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from harvestd.convention.facts import ConfigFacts
-from harvestd.convention.plan import Plan
-from harvestd.convention.selection import CheckpointPolicy, Selection
-from harvestd.convention.snapshot import Tree, TreeKind
+from harvestd.convention.metadata.parse import ConfigFacts
+from harvestd.convention.rules import CheckpointPolicy, Selection
+from harvestd.convention.scan.snapshot import Tree, TreeKind
+from harvestd.planning.plan import Plan
 from support.box_trees import EVALS, ROOT, TRAINING, Box, Home, reasons, targets
 
 TABLE: dict[str, Any] = tomllib.loads((Path(__file__).parents[1] / "data" / "convention.toml").read_text("utf-8"))

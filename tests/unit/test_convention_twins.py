@@ -2,14 +2,12 @@
 
 import pytest
 
-from harvestd.convention.artifacts import Kind
-from harvestd.convention.facts import ConfigFacts
-from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.naming import ExperimentName, Part
+from harvestd.convention.kinds import Kind
+from harvestd.convention.metadata.naming import ExperimentName, Part
+from harvestd.convention.metadata.parse import ConfigFacts
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
-from harvestd.convention.snapshot import Version
-from harvestd.convention.twins import (
+from harvestd.convention.scan.snapshot import Version
+from harvestd.planning.identity.duplicates import (
     NO_LOG,
     Fingerprint,
     Undecidable,
@@ -20,6 +18,8 @@ from harvestd.convention.twins import (
     twin_of,
     views_of,
 )
+from harvestd.planning.index import Knowledge
+from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
 
 NAME = "run_2025-08-20_03-31-43"
 

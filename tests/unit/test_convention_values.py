@@ -8,8 +8,8 @@ from importlib import import_module
 import pytest
 
 import harvestd
-from harvestd.convention.snapshot import Version
-from harvestd.convention.values import Immutable
+from harvestd.convention.scan.snapshot import Version
+from harvestd.convention.structs import Immutable
 
 
 def classes() -> Iterator[type[Immutable]]:

@@ -12,7 +12,7 @@ import zipfile
 import pytest
 import yaml
 
-from harvestd.convention.framing import masked_crc32c
+from harvestd.convention.scan.framing import masked_crc32c
 from harvestd.demo import binary_content, content, eval_content
 from harvestd.demo.chance import fraction, made_up_bytes
 from harvestd.demo.content import RunSpec

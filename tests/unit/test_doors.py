@@ -29,10 +29,10 @@ OPENING = frozenset(
 )
 """Methods of a path that open, list or change what is there, and that nothing else of ours is called like."""
 ALLOWED = {
-    "catalogue/database.py": {"read_text": "the kernel's table of mounts"},
+    "catalogue/engine.py": {"read_text": "the kernel's table of mounts"},
     "catalogue/state_dir.py": {"mkdir": "the operator's state_dir, above all that is filed"},
-    "cli/demo.py": {"mkdir": "the demo's own directory"},
-    "cli/importing.py": {"read_bytes": "Python's compiled files"},
+    "cli/commands/demo.py": {"mkdir": "the demo's own directory"},
+    "cli/lazy_import.py": {"read_bytes": "Python's compiled files"},
     "commit.py": {"read_text": "what comes with this package"},
     "report/copies.py": {"iterdir": "scripts, resources of this package", "read_bytes": "the same"},
     "installation/files.py": {
@@ -53,7 +53,7 @@ ALLOWED = {
     },
     "settings/access.py": {"glob": "the drop-ins of systemd's unit", "read_text": "the unit and its drop-ins"},
     "remote/probe/bootstrap.py": {"read_text": "the box's program, a resource of this package"},
-    "remote/ssh_config.py": {"read_text": "the operator's OpenSSH files"},
+    "remote/ssh/config.py": {"read_text": "the operator's OpenSSH files"},
 }
 
 
@@ -90,9 +90,9 @@ def test_nobody_joins_something_to_the_data_root() -> None:
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and "data_root" in ast.unparse(node.left)
     }
     assert joined == {
-        "cli/presence.py: settings.data_root / RESERVED",
+        "cli/daemon/presence.py: settings.data_root / RESERVED",
         "settings/access.py: settings.data_root / RESERVED",
-        "settings/models.py: self.data_root / '.harvestd'",
+        "settings/schema.py: self.data_root / '.harvestd'",
     }
 
 

@@ -10,17 +10,17 @@ import anyio
 import anyio.abc
 import pytest
 
-from harvestd.convention.artifacts import Kind
-from harvestd.convention.layout import Source
+from harvestd.convention.kinds import Kind
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.plan import FetchFile
-from harvestd.convention.snapshot import Tree, TreeKind, Version
+from harvestd.convention.scan.model import Source
+from harvestd.convention.scan.snapshot import Tree, TreeKind, Version
 from harvestd.errors import Retry
-from harvestd.harvest.arriving import Arriving, Doubtful, Useless
 from harvestd.harvest.budgets import Bandwidth, MemoryBudget
-from harvestd.harvest.lanes import Lanes, Line
-from harvestd.harvest.segments import FIRST
-from harvestd.remote.box import Chunk, Closed, Opened, ReadEvent, ReadRequest
+from harvestd.harvest.transfer.download import Arriving, Doubtful, Useless
+from harvestd.harvest.transfer.pool import Lanes, Line
+from harvestd.harvest.transfer.segments import FIRST
+from harvestd.planning.plan import FetchFile
+from harvestd.remote.api import Chunk, Closed, Opened, ReadEvent, ReadRequest
 from harvestd.store.root import DataRoot
 from harvestd.store.staging import Staged
 from support.waiting import until
@@ -308,7 +308,7 @@ async def test_slow_disk_bounds_what_is_held(root: DataRoot, monkeypatch: pytest
         nonlocal taken
         taken += size
 
-    monkeypatch.setattr("harvestd.harvest.spooling.anyio.to_thread.run_sync", stuck)
+    monkeypatch.setattr("harvestd.harvest.transfer.buffering.anyio.to_thread.run_sync", stuck)
     with root.stage() as staged:
         async with lanes_to(box) as lanes, anyio.create_task_group() as tasks:
             tasks.start_soon(Arriving(box.file, staged, lanes, Bandwidth(None), came).run)

@@ -9,16 +9,16 @@ import anyio.lowlevel
 import pytest
 import structlog.testing
 
-from harvestd.catalogue import reading
-from harvestd.catalogue.asking import ask
-from harvestd.catalogue.catalogue import Catalogue
-from harvestd.catalogue.opening import open_catalogue
-from harvestd.catalogue.unusable import InconsistentRows
-from harvestd.convention.plan import Asked
-from harvestd.convention.requests import Request, RequestKind
+from harvestd.catalogue import queries
+from harvestd.catalogue.errors import InconsistentRows
+from harvestd.catalogue.open import open_catalogue
+from harvestd.catalogue.repository import Catalogue
+from harvestd.catalogue.tables.requests import ask
 from harvestd.errors import DiskFull, HarvestError, Retry
-from harvestd.harvest.attending import Attending
-from harvestd.harvest.bell import Bell
+from harvestd.harvest.requests import Attending
+from harvestd.harvest.sync import Bell
+from harvestd.planning.plan import Asked
+from harvestd.planning.requests import Request, RequestKind
 from support.waiting import events, until
 
 pytestmark = pytest.mark.anyio
@@ -47,8 +47,8 @@ async def attending(catalogue: Catalogue) -> Attending:
 
 def outcome(state: Path) -> str | None:
     """Give what came of the first request; None while it is open."""
-    with reading.questions(state) as connection:
-        first = reading.requests(connection)[0]
+    with queries.questions(state) as connection:
+        first = queries.requests(connection)[0]
     return None if first.is_open else first.outcome
 
 
@@ -96,8 +96,8 @@ async def test_ignoring_a_run_refuses_what_is_outstanding(tmp_path: Path, attend
     ask(tmp_path, RequestKind.IGNORE, RUN, {})
     assert await attending.take()
     assert str(outcome(tmp_path)).startswith("refused: asked: ignored by hand on ")
-    with reading.questions(tmp_path) as connection:
-        assert [each.is_open for each in reading.requests(connection)] == [False, False]
+    with queries.questions(tmp_path) as connection:
+        assert [each.is_open for each in queries.requests(connection)] == [False, False]
 
 
 async def test_other_kinds_are_left_to_others(tmp_path: Path, attending: Attending) -> None:
@@ -105,8 +105,8 @@ async def test_other_kinds_are_left_to_others(tmp_path: Path, attending: Attendi
     ask(tmp_path, RequestKind.NAME, RUN, {"name": "ablation"})
     await attending.take()
     await attending.looked("gpu-a", [HERE])
-    with reading.questions(tmp_path) as connection:
-        named = reading.requests(connection)[1]
+    with queries.questions(tmp_path) as connection:
+        named = queries.requests(connection)[1]
     assert (named.is_open, named.taken_at is None) == (True, False)
 
 
@@ -148,8 +148,8 @@ async def test_what_two_tasks_attend_to_is_done_and_settled_once(tmp_path: Path,
     assert len(given) == 1
     assert len(events(said, "request.taken")) == 1
     assert [each["reason"] for each in events(said, "request.settled")] == ["named"]
-    with reading.questions(tmp_path) as connection:
-        assert reading.requests(connection)[1].outcome == "named"
+    with queries.questions(tmp_path) as connection:
+        assert queries.requests(connection)[1].outcome == "named"
 
 
 async def test_what_is_here_is_settled_once(tmp_path: Path, attending: Attending) -> None:
@@ -196,5 +196,5 @@ async def test_what_the_catalogue_refuses_is_settled(tmp_path: Path, attending: 
     attending.names = name
     ask(tmp_path, RequestKind.NAME, RUN, {"name": "ablation"})
     await attending.take()
-    with reading.questions(tmp_path) as connection:
-        assert reading.requests(connection)[1].is_refused
+    with queries.questions(tmp_path) as connection:
+        assert queries.requests(connection)[1].is_refused

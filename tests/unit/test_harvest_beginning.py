@@ -5,7 +5,7 @@ from contextlib import suppress
 import anyio
 import pytest
 
-from harvestd.harvest.beginning import Beginning
+from harvestd.harvest.first_scans import Beginning
 
 pytestmark = pytest.mark.anyio
 

@@ -3,8 +3,8 @@
 import pytest
 
 from harvestd.errors import HostQuarantined, Retry
-from harvestd.harvest.breaker import Breaker
-from harvestd.remote.failures import AuthenticationRefused
+from harvestd.harvest.fleet.reconnect import Breaker
+from harvestd.remote.ssh.errors import AuthenticationRefused
 
 LOST = Retry("lost")
 REFUSED = AuthenticationRefused("refused")

@@ -8,22 +8,22 @@ from typing import cast
 import pytest
 from msgspec.structs import replace
 
-from harvestd.catalogue.catalogue import Catalogue
-from harvestd.catalogue.opening import open_catalogue
-from harvestd.convention.artifacts import Kind
-from harvestd.convention.facts import ConfigFacts
-from harvestd.convention.layout import Source
-from harvestd.convention.naming import ExperimentName, Part
+from harvestd.catalogue.open import open_catalogue
+from harvestd.catalogue.repository import Catalogue
+from harvestd.convention.kinds import Kind
+from harvestd.convention.metadata.naming import ExperimentName, Part
+from harvestd.convention.metadata.parse import ConfigFacts
 from harvestd.convention.paths import LocalPath, RemotePath
-from harvestd.convention.plan import Check
-from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
-from harvestd.convention.snapshot import Tree, TreeKind, Version
-from harvestd.harvest.checking import check_contents
-from harvestd.harvest.house import House
+from harvestd.convention.scan.model import Source
+from harvestd.convention.scan.snapshot import Tree, TreeKind, Version
+from harvestd.harvest.context import House
+from harvestd.harvest.directory_lock import Places
+from harvestd.harvest.host.failures import Troubles
 from harvestd.harvest.monitor import Silent
-from harvestd.harvest.places import Places
-from harvestd.harvest.troubles import Troubles
-from harvestd.remote.box import Closed, Opened, Reader, ReadRequest
+from harvestd.harvest.transfer.rehash import check_contents
+from harvestd.planning.plan import Check
+from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
+from harvestd.remote.api import Closed, Opened, Reader, ReadRequest
 
 pytestmark = pytest.mark.anyio
 

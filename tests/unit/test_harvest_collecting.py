@@ -9,18 +9,18 @@ from typing import cast
 import anyio
 import pytest
 
-from harvestd.convention.artifacts import Kind
-from harvestd.convention.layout import Source
+from harvestd.convention.kinds import Kind
 from harvestd.convention.paths import LocalPath, RemotePath
-from harvestd.convention.plan import FetchFile, FetchGroup, Target
-from harvestd.convention.snapshot import Tree, TreeKind, Version
-from harvestd.harvest.collecting import Collecting
-from harvestd.harvest.house import House
+from harvestd.convention.scan.model import Source
+from harvestd.convention.scan.snapshot import Tree, TreeKind, Version
+from harvestd.harvest.context import House
+from harvestd.harvest.host.failures import Troubles
 from harvestd.harvest.monitor import Silent
-from harvestd.harvest.publisher import Publisher
-from harvestd.harvest.troubles import Troubles
-from harvestd.inventory.provider import Host
-from harvestd.remote.box import ReadEvent, ReadRequest, Whole
+from harvestd.harvest.transfer.publish import Publisher
+from harvestd.harvest.transfer.small import Collecting
+from harvestd.inventory.host import Host
+from harvestd.planning.plan import FetchFile, FetchGroup, Target
+from harvestd.remote.api import ReadEvent, ReadRequest, Whole
 from harvestd.settings import Settings
 from harvestd.store.root import DataRoot
 from support.waiting import until

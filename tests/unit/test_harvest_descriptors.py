@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from harvestd.convention.artifacts import Kind
-from harvestd.convention.layout import Source
+from harvestd.convention.kinds import Kind
 from harvestd.convention.paths import LocalPath, RemotePath
-from harvestd.convention.plan import FetchFile, FetchGroup, Target
-from harvestd.convention.snapshot import Tree, TreeKind, Version
+from harvestd.convention.scan.model import Source
+from harvestd.convention.scan.snapshot import Tree, TreeKind, Version
 from harvestd.harvest.descriptors import Descriptors, raise_limit, slices_of, staged_files
-from harvestd.harvest.open_files import OpenFiles
+from harvestd.harvest.transfer.open_files import OpenFiles
+from harvestd.planning.plan import FetchFile, FetchGroup, Target
 from harvestd.store.root import DataRoot
 
 TREE = Tree("/data", "eval_runs", TreeKind.EVAL)

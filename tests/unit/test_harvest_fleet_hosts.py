@@ -9,15 +9,15 @@ import structlog.testing
 
 from harvestd import bulkhead
 from harvestd.catalogue.entries import GONE, HostRecord
-from harvestd.catalogue.opening import open_catalogue
+from harvestd.catalogue.open import open_catalogue
 from harvestd.errors import DiskFull
-from harvestd.harvest.bell import Bell
-from harvestd.harvest.fleet import Fleet
-from harvestd.harvest.house import House
+from harvestd.harvest.context import House
+from harvestd.harvest.fleet.fleet import Fleet
+from harvestd.harvest.fleet.metrics import Tally
 from harvestd.harvest.monitor import Silent
-from harvestd.harvest.tally import Tally
-from harvestd.inventory.provider import Host
-from harvestd.remote.target import Target
+from harvestd.harvest.sync import Bell
+from harvestd.inventory.host import Host
+from harvestd.remote.ssh.target import Target
 from harvestd.settings import HostSettings, Settings, Targets
 from harvestd.store.root import DataRoot
 from support.waiting import events, until

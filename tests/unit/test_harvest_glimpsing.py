@@ -7,17 +7,17 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from harvestd.convention.facts import ConfigFacts
-from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.layout import Source
+from harvestd.convention.metadata.parse import ConfigFacts
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.records import RunRecord
-from harvestd.convention.snapshot import Entry, EntryType, Snapshot, Tree, TreeKind, Version
-from harvestd.convention.training import run_told_of
+from harvestd.convention.scan.model import Source
+from harvestd.convention.scan.snapshot import Entry, EntryType, Snapshot, Tree, TreeKind, Version
+from harvestd.convention.scan.training import run_told_of
 from harvestd.errors import HostQuarantined, Retry
-from harvestd.harvest.glimpsing import Glimpses
-from harvestd.harvest.troubles import Troubles
-from harvestd.remote.box import Chunk, Closed, Failed, Glimpse, Opened, ReadEvent, ReadRequest
+from harvestd.harvest.host.early_reads import Glimpses
+from harvestd.harvest.host.failures import Troubles
+from harvestd.planning.index import Knowledge
+from harvestd.planning.records import RunRecord
+from harvestd.remote.api import Chunk, Closed, Failed, Glimpse, Opened, ReadEvent, ReadRequest
 
 TRAINING = Tree("/r", "training_runs", TreeKind.TRAINING)
 EVALS = Tree("/r", "eval_runs", TreeKind.EVAL)

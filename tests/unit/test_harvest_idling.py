@@ -6,13 +6,13 @@ import pytest
 import structlog.testing
 
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.snapshot import Entry, EntryType, Listing, Snapshot, Tree, TreeKind, TreeState, Version
-from harvestd.harvest import idling
-from harvestd.harvest.house import House
-from harvestd.harvest.idling import Idling
+from harvestd.convention.scan.snapshot import Entry, EntryType, Listing, Snapshot, Tree, TreeKind, TreeState, Version
+from harvestd.harvest.context import House
+from harvestd.harvest.host import idle
+from harvestd.harvest.host.idle import Idling
 from harvestd.harvest.monitor import Silent
-from harvestd.inventory.provider import Host
-from harvestd.remote.box import Box
+from harvestd.inventory.host import Host
+from harvestd.remote.api import Box
 from harvestd.settings import Settings
 from support.waiting import Said, events
 
@@ -66,7 +66,7 @@ class Watched:
 def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
     """Give a box that is watched."""
     watched = Watched()
-    monkeypatch.setattr(idling, "time", watched)
+    monkeypatch.setattr(idle, "time", watched)
     return watched
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from harvestd.errors import Retry
 from harvestd.harvest.budgets import MemoryBudget
-from harvestd.harvest.lanes import Lanes, Line, window_within
-from harvestd.remote.box import ReadEvent, ReadRequest
+from harvestd.harvest.transfer.pool import Lanes, Line, window_within
+from harvestd.remote.api import ReadEvent, ReadRequest
 from support.waiting import until
 
 pytestmark = pytest.mark.anyio

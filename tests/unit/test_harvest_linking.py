@@ -8,12 +8,12 @@ import anyio
 import pytest
 
 from harvestd.errors import Retry
-from harvestd.harvest import linking
-from harvestd.harvest.house import House
+from harvestd.harvest.context import House
+from harvestd.harvest.fleet import login
 from harvestd.harvest.monitor import Silent
-from harvestd.inventory.provider import Host
-from harvestd.remote.connecting import Connection
-from harvestd.remote.hops import Hops
+from harvestd.inventory.host import Host
+from harvestd.remote.ssh.connect import Connection
+from harvestd.remote.ssh.jump_hosts import Hops
 from harvestd.settings import Settings
 from support.waiting import until
 
@@ -51,7 +51,7 @@ class Network:
         async def link() -> None:
             host = Host(f"static:{name}", name, "192.0.2.1", "static")
             with suppress(Retry):
-                async with linking.linked(host, self.house, 1, Hops()):
+                async with login.linked(host, self.house, 1, Hops()):
                     self.linked.add(name)
 
         return link
@@ -61,7 +61,7 @@ class Network:
 def network(monkeypatch: pytest.MonkeyPatch) -> Network:
     """Give a network in place of the real one."""
     made = Network()
-    monkeypatch.setattr(linking, "connect", made.connect)
+    monkeypatch.setattr(login, "connect", made.connect)
     return made
 
 
@@ -69,7 +69,7 @@ async def test_hosts_that_do_not_answer_keep_no_other_one_waiting(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The slots of those that take long go to the next ones, long before they are given up."""
-    monkeypatch.setattr(linking, "_PROMPT", 0.02)
+    monkeypatch.setattr(login, "_PROMPT", 0.02)
     async with anyio.create_task_group() as tasks:
         for number in range(DEAD):
             tasks.start_soon(network.link(f"dead-{number}"))

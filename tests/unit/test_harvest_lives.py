@@ -7,15 +7,15 @@ from typing import cast
 
 import pytest
 
-from harvestd.catalogue.opening import open_catalogue
-from harvestd.convention.layout import Survey
+from harvestd.catalogue.open import open_catalogue
+from harvestd.convention.scan.model import Survey
 from harvestd.errors import HostQuarantined, Retry
-from harvestd.harvest import lives
-from harvestd.harvest.house import House
-from harvestd.harvest.lives import Lives, shown
+from harvestd.harvest.context import House
+from harvestd.harvest.host import liveness
+from harvestd.harvest.host.liveness import Lives, shown
 from harvestd.harvest.monitor import Silent
-from harvestd.inventory.provider import Host
-from harvestd.remote.box import Box
+from harvestd.inventory.host import Host
+from harvestd.remote.api import Box
 from harvestd.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -97,7 +97,7 @@ async def test_nobody_is_asked_again_at_once(tmp_path: Path, monkeypatch: pytest
         assert known.known().gpu_processes == 3
         assert await known.asked(NOTHING) is None
         assert box.asked == 1
-        monkeypatch.setattr(lives, "_GOOD_FOR", 0.0)
+        monkeypatch.setattr(liveness, "_GOOD_FOR", 0.0)
         assert known.known().gpu_processes is None
         assert await known.asked(NOTHING) is not None
         assert box.asked == 2

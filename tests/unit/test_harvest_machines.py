@@ -3,11 +3,11 @@
 import pytest
 from msgspec.structs import replace
 
-from harvestd.harvest.house import House
-from harvestd.harvest.machines import Machines
+from harvestd.harvest.context import House
+from harvestd.harvest.fleet.machines import Machines
 from harvestd.harvest.monitor import Silent
-from harvestd.inventory.provider import Host
-from harvestd.remote.box import BoxFacts
+from harvestd.inventory.host import Host
+from harvestd.remote.api import BoxFacts
 from harvestd.settings import Settings
 
 pytestmark = pytest.mark.anyio

@@ -10,19 +10,19 @@ import pytest
 import structlog.testing
 
 from harvestd.bulkhead import Bulkhead
-from harvestd.convention.artifacts import Kind
-from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.naming import ExperimentName, Part
+from harvestd.convention.kinds import Kind
+from harvestd.convention.metadata.naming import ExperimentName, Part
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.records import ExperimentRecord, FileRecord
-from harvestd.convention.snapshot import Version
+from harvestd.convention.scan.snapshot import Version
 from harvestd.errors import Retry
-from harvestd.harvest import manifests
-from harvestd.harvest.bell import Bell
-from harvestd.harvest.house import House
-from harvestd.harvest.manifests import Manifests
-from harvestd.harvest.places import Places
-from harvestd.store.manifest_file import read_manifest
+from harvestd.harvest.context import House
+from harvestd.harvest.directory_lock import Places
+from harvestd.harvest.experiments import manifests
+from harvestd.harvest.experiments.manifests import Manifests
+from harvestd.harvest.sync import Bell
+from harvestd.planning.index import Knowledge
+from harvestd.planning.records import ExperimentRecord, FileRecord
+from harvestd.store.manifest.file import read_manifest
 from harvestd.store.root import DataRoot
 from support.waiting import DEADLINE, until
 

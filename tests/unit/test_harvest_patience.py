@@ -4,12 +4,12 @@ from datetime import timedelta
 
 import pytest
 
-from harvestd.convention.layout import Survey
-from harvestd.convention.plan import Plan
-from harvestd.harvest import patience
-from harvestd.harvest.house import Outlook
-from harvestd.inventory.provider import Host
-from harvestd.remote.box import Limits
+from harvestd.convention.scan.model import Survey
+from harvestd.harvest.context import Outlook
+from harvestd.harvest.verdict import time_limits
+from harvestd.inventory.host import Host
+from harvestd.planning.plan import Plan
+from harvestd.remote.api import Limits
 from harvestd.remote.probe.program import belongings, circumstances, links
 
 HOST = Host("static:gpu-a", "gpu-a", "127.0.0.1", "static")
@@ -20,10 +20,10 @@ HOST = Host("static:gpu-a", "gpu-a", "127.0.0.1", "static")
 def test_who_asks_waits_longer_than_who_answers(inspect: timedelta, scan: timedelta) -> None:
     """What took too long is known to the daemon alone, so that its answer has to come first."""
     limits = Limits(scan_time=scan, inspect_time=inspect)
-    assert patience.to_judge(limits) > (scan + inspect).total_seconds()
+    assert time_limits.to_judge(limits) > (scan + inspect).total_seconds()
     timeout = timedelta(minutes=2)
-    within = patience.to_connect(timeout, limits) + patience.to_judge(limits)
-    assert patience.to_answer(timeout, limits) > within
+    within = time_limits.to_connect(timeout, limits) + time_limits.to_judge(limits)
+    assert time_limits.to_answer(timeout, limits) > within
 
 
 def test_the_parts_of_a_question_fit_its_time() -> None:

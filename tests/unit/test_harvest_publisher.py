@@ -11,22 +11,22 @@ import anyio.to_thread
 import pytest
 
 from harvestd import failpoints
-from harvestd.catalogue.catalogue import Catalogue
 from harvestd.catalogue.entries import Intent
-from harvestd.catalogue.opening import open_catalogue
-from harvestd.convention.artifacts import Kind
-from harvestd.convention.layout import Source
+from harvestd.catalogue.open import open_catalogue
+from harvestd.catalogue.repository import Catalogue
+from harvestd.convention.kinds import Kind
 from harvestd.convention.paths import LocalPath, RemotePath
-from harvestd.convention.plan import FetchFile, FetchGroup, Target
-from harvestd.convention.snapshot import Tree, TreeKind, Version
+from harvestd.convention.scan.model import Source
+from harvestd.convention.scan.snapshot import Tree, TreeKind, Version
 from harvestd.errors import HaltedForSafety
-from harvestd.harvest.house import House
+from harvestd.harvest.context import House
+from harvestd.harvest.directory_lock import Places
 from harvestd.harvest.monitor import Silent
-from harvestd.harvest.places import Places
-from harvestd.harvest.publisher import Publisher, StagedFile, StagedGroup
-from harvestd.harvest.recovery import recover
-from harvestd.harvest.refusals import Refusals
-from harvestd.inventory.provider import Host
+from harvestd.harvest.startup.recovery import recover
+from harvestd.harvest.transfer.publish import Publisher, StagedFile, StagedGroup
+from harvestd.harvest.transfer.refusals import Refusals
+from harvestd.inventory.host import Host
+from harvestd.planning.plan import FetchFile, FetchGroup, Target
 from harvestd.store.root import DataRoot
 from support.data_root import staged, tree
 

@@ -9,19 +9,19 @@ import pytest
 from msgspec.structs import replace
 
 from harvestd import failpoints
-from harvestd.catalogue.catalogue import Catalogue
-from harvestd.catalogue.opening import open_catalogue
-from harvestd.convention.artifacts import Kind
-from harvestd.convention.facts import ConfigFacts
-from harvestd.convention.naming import ExperimentName, Part
+from harvestd.catalogue.open import open_catalogue
+from harvestd.catalogue.repository import Catalogue
+from harvestd.convention.kinds import Kind
+from harvestd.convention.metadata.naming import ExperimentName, Part
+from harvestd.convention.metadata.parse import ConfigFacts
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
-from harvestd.convention.snapshot import Version
+from harvestd.convention.scan.snapshot import Version
 from harvestd.errors import DiskFull
-from harvestd.harvest.recovery import recover
-from harvestd.harvest.refiling import Refiling, refile
-from harvestd.store import renaming
-from harvestd.store.publishing import Result
+from harvestd.harvest.experiments.move_files import Refiling, refile
+from harvestd.harvest.startup.recovery import recover
+from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
+from harvestd.store.ops import rename
+from harvestd.store.publish import Result
 from harvestd.store.root import DataRoot
 from support.data_root import publish_one, tree
 
@@ -106,7 +106,7 @@ async def test_a_process_that_ends_in_between(
 ) -> None:
     """The next start finds each file at one of both places, by its hash, and the rest is moved then."""
     if means == "links only":
-        monkeypatch.setattr(renaming, "_renameat2", None)
+        monkeypatch.setattr(rename, "_renameat2", None)
     reached: list[str] = []
 
     def die() -> None:

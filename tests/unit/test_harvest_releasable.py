@@ -7,12 +7,9 @@ import pytest
 from msgspec.structs import replace
 
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
-from harvestd.convention.verdict import Answer, Loss, LossKind, Reason, ReasonKind, Verdict
-from harvestd.harvest import judging
-from harvestd.harvest.house import House
-from harvestd.harvest.judged import Judged
+from harvestd.harvest.context import House
 from harvestd.harvest.monitor import Silent
-from harvestd.harvest.releasable import (
+from harvestd.harvest.release.policy import (
     Safe,
     Turn,
     Who,
@@ -24,8 +21,11 @@ from harvestd.harvest.releasable import (
     why_not_named,
     why_not_safe,
 )
-from harvestd.inventory.instances import Instance
-from harvestd.inventory.provider import Host
+from harvestd.harvest.verdict import service
+from harvestd.harvest.verdict.latest import Judged
+from harvestd.inventory.host import Host
+from harvestd.inventory.lambda_cloud.instances import Instance
+from harvestd.safety.verdict import Answer, Loss, LossKind, Reason, ReasonKind, Verdict
 from harvestd.settings import Settings
 from harvestd.settings.sections import Release
 
@@ -116,11 +116,11 @@ def test_a_verdict_of_safe_must_stand_without_a_break(case: Hearing) -> None:
 def test_verdicts_that_are_recorded_late_are_one_streak(monkeypatch: pytest.MonkeyPatch) -> None:
     """A loop that lags between the scan and the record does not let the grace period begin anew."""
     house, clock = House.of(Settings(), Silent()), 100.0
-    monkeypatch.setattr("harvestd.harvest.judging.time.monotonic", lambda: clock)
+    monkeypatch.setattr("harvestd.harvest.verdict.service.time.monotonic", lambda: clock)
     safe: Safe | None = None
     for lag in (0.0, 1.4, 30.0, 0.2):
         clock += 10.0 + lag
-        judging.record(DRAINED, house, Verdict(Answer.SAFE), still_since=40.0)
+        service.record(DRAINED, house, Verdict(Answer.SAFE), still_since=40.0)
         safe = still_safe(safe, house.verdicts[DRAINED.identity], clock, patience=60.0)
     assert safe is not None
     assert safe.since == 110.0

@@ -13,20 +13,20 @@ import structlog.testing
 from msgspec.structs import replace
 
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
-from harvestd.catalogue.opening import open_catalogue
-from harvestd.catalogue.releases import Releases
-from harvestd.convention.circumstances import Circumstances
-from harvestd.convention.layout import Survey
-from harvestd.convention.plan import Plan
-from harvestd.convention.verdict import Answer, Reason, ReasonKind, Verdict
+from harvestd.catalogue.open import open_catalogue
+from harvestd.catalogue.tables.releases import Releases
+from harvestd.convention.scan.model import Survey
 from harvestd.errors import DiskFull, Retry
-from harvestd.harvest import releasing
-from harvestd.harvest.house import House, Outlook
-from harvestd.harvest.judged import Judged
+from harvestd.harvest.context import House, Outlook
 from harvestd.harvest.monitor import Silent
-from harvestd.harvest.releasing import Releasing
-from harvestd.inventory.provider import Host
-from harvestd.remote.box import Box
+from harvestd.harvest.release import automatic
+from harvestd.harvest.release.automatic import Releasing
+from harvestd.harvest.verdict.latest import Judged
+from harvestd.inventory.host import Host
+from harvestd.planning.plan import Plan
+from harvestd.remote.api import Box
+from harvestd.safety.circumstances import Circumstances
+from harvestd.safety.verdict import Answer, Reason, ReasonKind, Verdict
 from harvestd.settings import Settings
 from support.cloud import Cloud
 from support.planted import Planted
@@ -164,9 +164,9 @@ class Site:
 @pytest.fixture
 def site(cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     """Give a site without boxes."""
-    monkeypatch.setattr(releasing, "_EVERY", 0.02)
+    monkeypatch.setattr(automatic, "_EVERY", 0.02)
     site = Site(cloud, tmp_path)
-    monkeypatch.setattr(releasing, "time", site.clock)
+    monkeypatch.setattr(automatic, "time", site.clock)
     return site
 
 

@@ -13,18 +13,18 @@ import structlog.testing
 from msgspec.structs import replace
 
 from harvestd.bulkhead import Bulkhead
-from harvestd.convention.artifacts import Kind
-from harvestd.convention.facts import ConfigFacts
-from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.naming import ExperimentName, Part
+from harvestd.convention.kinds import Kind
+from harvestd.convention.metadata.naming import ExperimentName, Part
+from harvestd.convention.metadata.parse import ConfigFacts
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
-from harvestd.convention.snapshot import Version
+from harvestd.convention.scan.snapshot import Version
 from harvestd.errors import DiskFull
-from harvestd.harvest import reports
-from harvestd.harvest.house import House
-from harvestd.harvest.places import Places
-from harvestd.harvest.reports import Reports
+from harvestd.harvest.context import House
+from harvestd.harvest.directory_lock import Places
+from harvestd.harvest.experiments import reports
+from harvestd.harvest.experiments.reports import Reports
+from harvestd.planning.index import Knowledge
+from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
 from harvestd.report import making, pictures
 from harvestd.report.copies import Placed
 from harvestd.report.eval_memory import Evals

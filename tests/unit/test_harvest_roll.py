@@ -3,9 +3,9 @@
 import pytest
 import structlog.testing
 
-from harvestd.harvest.roll import Present, Roll
-from harvestd.inventory.provider import Host
-from harvestd.remote.target import Target
+from harvestd.harvest.fleet.changes import Present, Roll
+from harvestd.inventory.host import Host
+from harvestd.remote.ssh.target import Target
 
 
 def box(identity: str, name: str, address: str = "192.0.2.1", port: int = 22) -> Present:

@@ -10,18 +10,18 @@ import anyio
 import pytest
 from msgspec.structs import replace
 
-from harvestd.convention.records import FileRecord
-from harvestd.convention.snapshot import Listing, Snapshot, TreeState
-from harvestd.harvest import bulk
-from harvestd.harvest.bell import Bell
-from harvestd.harvest.house import House
-from harvestd.harvest.lanes import Line
+from harvestd.convention.scan.snapshot import Listing, Snapshot, TreeState
+from harvestd.harvest.context import House
+from harvestd.harvest.host.loop import Session
 from harvestd.harvest.monitor import Silent
-from harvestd.harvest.opening import opened_house
-from harvestd.harvest.session import Session
-from harvestd.harvest.turns import Leases
-from harvestd.inventory.provider import Host as Known
-from harvestd.remote.box import Glimpse, unseen
+from harvestd.harvest.startup.open import opened_house
+from harvestd.harvest.sync import Bell
+from harvestd.harvest.transfer import large
+from harvestd.harvest.transfer.pool import Line
+from harvestd.harvest.volume_lock import Leases
+from harvestd.inventory.host import Host as Known
+from harvestd.planning.records import FileRecord
+from harvestd.remote.api import Glimpse, unseen
 from harvestd.settings import load
 from harvestd.store.root import DataRoot
 from support.scripted_box import PATHS, Change, Deed, Host, ScriptedBox
@@ -106,10 +106,10 @@ async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     config.write_text("\n".join([*lines, "[limits]", 'free_space = "1MiB"']) + "\n")
 
     @asynccontextmanager
-    async def line(self: bulk.Bulk, _window: int) -> AsyncIterator[Line]:
+    async def line(self: large.Bulk, _window: int) -> AsyncIterator[Line]:
         yield Line(self._box, anyio.sleep_forever)
 
-    monkeypatch.setattr(bulk.Bulk, "_line", line)
+    monkeypatch.setattr(large.Bulk, "_line", line)
     async with opened_house(load(config, env={}), Silent()) as (house, root):
         await house.knows.wait()
         house.follows = True

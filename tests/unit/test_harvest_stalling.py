@@ -7,21 +7,21 @@ import pytest
 import structlog.testing
 from msgspec.structs import replace
 
-from harvestd.catalogue.opening import open_catalogue
-from harvestd.convention.facts import TrainingInfo
-from harvestd.convention.layout import Survey
-from harvestd.convention.lives import Life
-from harvestd.convention.records import RunRecord
-from harvestd.convention.run_status import RunStatus, RunTrouble
-from harvestd.convention.selection import Selection
-from harvestd.convention.sightings import Sightings
-from harvestd.convention.snapshot import Version
-from harvestd.convention.survey import Surveyor
-from harvestd.harvest import stalling
-from harvestd.harvest.house import House
+from harvestd.catalogue.open import open_catalogue
+from harvestd.convention.metadata.parse import TrainingInfo
+from harvestd.convention.rules import Selection
+from harvestd.convention.scan.classify import Surveyor
+from harvestd.convention.scan.model import Survey
+from harvestd.convention.scan.snapshot import Version
+from harvestd.convention.scan.stability import Sightings
+from harvestd.harvest.context import House
+from harvestd.harvest.host import health
+from harvestd.harvest.host.health import Stalling
 from harvestd.harvest.monitor import Silent
-from harvestd.harvest.stalling import Stalling
-from harvestd.inventory.provider import Host
+from harvestd.inventory.host import Host
+from harvestd.planning.liveness import Life
+from harvestd.planning.records import RunRecord
+from harvestd.planning.run_status import RunStatus, RunTrouble
 from harvestd.settings import Settings
 from support.box_trees import QWEN, ROOT, Box, T
 from support.waiting import Said, events
@@ -110,7 +110,7 @@ class Watched:
 async def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
     """Give a house that listens to two runs, one of which has finished."""
     clock = Clock()
-    monkeypatch.setattr(stalling, "time", clock)
+    monkeypatch.setattr(health, "time", clock)
     house = House.of(Settings(), Silent())
     house.catalogue = open_catalogue(tmp_path, "root")
     await house.catalogue.save_run(record(T))

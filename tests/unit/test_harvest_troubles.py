@@ -2,7 +2,7 @@
 
 import structlog.testing
 
-from harvestd.harvest.troubles import Troubles
+from harvestd.harvest.host.failures import Troubles
 from support.waiting import events
 
 

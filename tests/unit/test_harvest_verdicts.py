@@ -9,20 +9,20 @@ import anyio.to_thread
 import pytest
 import structlog.testing
 
-from harvestd.catalogue import reading
-from harvestd.catalogue.asking import ask
+from harvestd.catalogue import queries
 from harvestd.catalogue.entries import VerdictRecord
-from harvestd.catalogue.opening import open_catalogue
-from harvestd.cli import asking_verdicts
-from harvestd.cli.asking_verdicts import Subject, verdict_now
-from harvestd.cli.waiting import one_line
-from harvestd.convention.requests import REFUSED, RequestKind
-from harvestd.convention.verdict import Answer, Verdict
-from harvestd.harvest.house import House
-from harvestd.harvest.judged import Judged
+from harvestd.catalogue.open import open_catalogue
+from harvestd.catalogue.tables.requests import ask
+from harvestd.cli.daemon import ask_verdict
+from harvestd.cli.daemon.ask_verdict import Subject, verdict_now
+from harvestd.cli.daemon.wait_requests import one_line
+from harvestd.harvest.context import House
 from harvestd.harvest.monitor import Silent
-from harvestd.harvest.verdicts import Verdicts
-from harvestd.inventory.provider import Host
+from harvestd.harvest.verdict.latest import Judged
+from harvestd.harvest.verdict.requests import Verdicts
+from harvestd.inventory.host import Host
+from harvestd.planning.requests import REFUSED, RequestKind
+from harvestd.safety.verdict import Answer, Verdict
 from harvestd.settings import Settings
 from support.waiting import events, until
 
@@ -55,7 +55,7 @@ async def test_who_asks_takes_no_verdict_of_before(
     tmp_path: Path, house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A question that was answered while nothing new was kept leaves the box not safe."""
-    monkeypatch.setattr(asking_verdicts, "daemon_pid", lambda _: 1)
+    monkeypatch.setattr(ask_verdict, "daemon_pid", lambda _: 1)
 
     async def answer() -> None:
         with anyio.fail_after(30):
@@ -70,8 +70,8 @@ async def test_who_asks_takes_no_verdict_of_before(
             tasks.start_soon(answer)
             record = await verdict_now(Subject(house.settings, HOST.name, HOST.identity), line)
     assert not record.verdict.is_safe
-    with reading.questions(tmp_path) as connection:
-        assert reading.verdict_on(connection, HOST.identity) == LONG_AGO
+    with queries.questions(tmp_path) as connection:
+        assert queries.verdict_on(connection, HOST.identity) == LONG_AGO
 
 
 async def test_a_verdict_that_fails_is_answered(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +80,7 @@ async def test_a_verdict_that_fails_is_answered(house: House, monkeypatch: pytes
     async def fail(_host: Host, _house: House) -> Verdict:
         raise KeyError("a defect")
 
-    monkeypatch.setattr("harvestd.harvest.judgement.judged", fail)
+    monkeypatch.setattr("harvestd.harvest.verdict.on_demand.judged", fail)
     house.verdicts[HOST.identity] = Judged(Verdict(Answer.SAFE), 10.0)
     house.knows.set()
     await house.attending.learn(house.catalogue)
@@ -95,8 +95,8 @@ async def test_a_verdict_that_fails_is_answered(house: House, monkeypatch: pytes
         await house.attending.take()
         house.attending.judging.ring()
         await until(lambda: all(each.id != number for each in house.catalogue.knowledge.open_requests()))
-        with reading.questions(house.settings.state) as connection:
-            request = reading.request(connection, number)
+        with queries.questions(house.settings.state) as connection:
+            request = queries.request(connection, number)
         assert request is not None
         return request.outcome
 

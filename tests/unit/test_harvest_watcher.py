@@ -9,12 +9,12 @@ import pytest
 from msgspec.structs import replace
 
 from harvestd.errors import HostQuarantined, Retry
-from harvestd.harvest import breaker, watcher
-from harvestd.harvest.bell import Bell
-from harvestd.harvest.house import House
+from harvestd.harvest.context import House
+from harvestd.harvest.fleet import reconnect, supervisor
+from harvestd.harvest.fleet.metrics import Tally
 from harvestd.harvest.monitor import Silent
-from harvestd.harvest.tally import Tally
-from harvestd.inventory.provider import Host
+from harvestd.harvest.sync import Bell
+from harvestd.inventory.host import Host
 from harvestd.settings import Settings
 from harvestd.store.root import DataRoot
 from support.waiting import until
@@ -34,9 +34,9 @@ class Site:
         self.errors: list[Retry | HostQuarantined] = []
         """What the attempts end with; further ones hang."""
         self.attempts = 0
-        monkeypatch.setattr(watcher, "connected", self.connected)
-        monkeypatch.setattr(watcher.Watcher, "_record", self._record)
-        self.watcher = watcher.Watcher(HOST, self.house, cast("DataRoot", None), self.scan_now, Tally())
+        monkeypatch.setattr(supervisor, "connected", self.connected)
+        monkeypatch.setattr(supervisor.Watcher, "_record", self._record)
+        self.watcher = supervisor.Watcher(HOST, self.house, cast("DataRoot", None), self.scan_now, Tally())
 
     @asynccontextmanager
     async def connected(self, _host: Host, _house: House) -> AsyncIterator[object]:
@@ -54,8 +54,8 @@ class Site:
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Site:
     """Give a site where pauses are longer than any test."""
-    monkeypatch.setattr(breaker, "_FIRST_PAUSE", 3600.0)
-    monkeypatch.setattr(breaker, "_LONGEST_PAUSE", 3600.0)
+    monkeypatch.setattr(reconnect, "_FIRST_PAUSE", 3600.0)
+    monkeypatch.setattr(reconnect, "_LONGEST_PAUSE", 3600.0)
     return Site(monkeypatch)
 
 
@@ -110,7 +110,7 @@ async def test_lost_host_that_is_about_to_end_is_tried_at_once(site: Site) -> No
 
 async def test_only_the_first_attempt_is_awaited_by_requests(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a person asked for is settled beside a host that can't be reached, also while it is tried again."""
-    monkeypatch.setattr(breaker, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(reconnect, "_FIRST_PAUSE", 0.01)
     site.errors = [Retry("lost")]
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(site.watcher.run)

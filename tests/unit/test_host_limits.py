@@ -2,9 +2,9 @@
 
 from datetime import timedelta
 
-from harvestd.harvest.house import House
+from harvestd.harvest.context import House
 from harvestd.harvest.monitor import Silent
-from harvestd.remote.box import Limits
+from harvestd.remote.api import Limits
 from support.house import Workstation
 
 

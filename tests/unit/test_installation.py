@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from pydantic import ValidationError
 
 import harvestd
-from harvestd.cli import installing as command
+from harvestd.cli.commands import install as command
 from harvestd.errors import Fatal
 from harvestd.installation import drop_in
 from harvestd.installation.files import Standing, standing
@@ -21,7 +21,7 @@ from harvestd.installation.packaged import packaged
 from harvestd.installation.site import STATE, Site, account_in, of_system, of_user
 from harvestd.installation.steps import first_configuration, installing, uninstalling
 from harvestd.settings import load
-from harvestd.settings.models import Settings
+from harvestd.settings.schema import Settings
 from harvestd.settings.sources import file_source
 
 EXECUTABLE = Path("/opt/harvestd/bin/harvestd")

@@ -2,13 +2,13 @@
 
 from msgspec.structs import replace
 
-from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.layout import Survey
-from harvestd.convention.plan import Plan, Waiting
-from harvestd.convention.planning import Situation
-from harvestd.convention.selection import Selection
-from harvestd.convention.sightings import Sightings
-from harvestd.harvest.kept_plan import KeptPlan
+from harvestd.convention.rules import Selection
+from harvestd.convention.scan.model import Survey
+from harvestd.convention.scan.stability import Sightings
+from harvestd.harvest.host.kept_plan import KeptPlan
+from harvestd.planning.index import Knowledge
+from harvestd.planning.plan import Plan, Waiting
+from harvestd.planning.planner import Situation
 
 _SEEN = Survey((), (), ())
 _PLAN = Plan()

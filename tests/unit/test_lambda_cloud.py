@@ -9,10 +9,10 @@ import pytest
 import structlog.testing
 from pydantic import SecretStr
 
-from harvestd.inventory.lambda_api import Unanswered
-from harvestd.inventory.lambda_cloud import LambdaCloudHosts
+from harvestd.inventory.host import Host
+from harvestd.inventory.lambda_cloud.api import Unanswered
+from harvestd.inventory.lambda_cloud.provider import LambdaCloudHosts
 from harvestd.inventory.merge import merged
-from harvestd.inventory.provider import Host
 from harvestd.settings import LambdaCloud
 from harvestd.settings.credentials import NoKey, api_key
 from support.cloud import Cloud, cloud_api

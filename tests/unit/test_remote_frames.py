@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harvestd.remote.probe.frames import BrokenStream, Frame, FrameDecoder, Letter
+from harvestd.remote.probe.protocol import BrokenStream, Frame, FrameDecoder, Letter
 
 MARKER = b"0123456789abcdef"
 LIMIT = 1000

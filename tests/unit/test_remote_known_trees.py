@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.snapshot import Entry, EntryType, Snapshot, Tree, TreeKind, TreeState, Version
-from harvestd.remote.box import Limits
-from harvestd.remote.probe.answer_parts import BrokenAnswer
-from harvestd.remote.probe.answers import ScanEnd, ScanPart, TreeNews
+from harvestd.convention.scan.snapshot import Entry, EntryType, Snapshot, Tree, TreeKind, TreeState, Version
+from harvestd.remote.api import Limits
+from harvestd.remote.probe.decode import ScanEnd, ScanPart, TreeNews
+from harvestd.remote.probe.decode_fields import BrokenAnswer
 from harvestd.remote.probe.known_trees import KnownTrees
 
 TREES = (Tree("/r", "training_runs", TreeKind.TRAINING), Tree("/r", "eval_runs", TreeKind.EVAL))

@@ -1,6 +1,6 @@
 """How much a host may send unasked."""
 
-from harvestd.remote.metering import Meter
+from harvestd.remote.ssh.flood_guard import Meter
 
 KIB = 1024
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from harvestd.errors import HostQuarantined
-from harvestd.remote.host_keys import HostKey, algorithms
-from harvestd.remote.target import Target
+from harvestd.remote.ssh.host_keys import HostKey, algorithms
+from harvestd.remote.ssh.target import Target
 
 TARGET = Target("gpu-a", "192.0.2.1", 2222, "ubuntu", (Path("/k"),))
 

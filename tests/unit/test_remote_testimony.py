@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from harvestd.convention.layout import SymbolicLink
-from harvestd.convention.links import LinkTarget
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.snapshot import Tree, TreeKind
+from harvestd.convention.scan.links import LinkTarget
+from harvestd.convention.scan.model import SymbolicLink
+from harvestd.convention.scan.snapshot import Tree, TreeKind
 from harvestd.remote.circumstances import Carrier, CarrierState, Checkout, Circumstances, Outside
-from harvestd.remote.probe.answer_parts import BrokenAnswer
-from harvestd.remote.probe.testimony import circumstances, link_targets
+from harvestd.remote.probe.decode_circumstances import circumstances, link_targets
+from harvestd.remote.probe.decode_fields import BrokenAnswer
 
 ROOTS = ("/home/ubuntu/localfs", "/gone")
 HONEST: dict[str, Any] = {

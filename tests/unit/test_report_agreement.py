@@ -8,17 +8,23 @@ from typing import cast
 
 import pytest
 
-from harvestd.convention.artifacts import Kind
-from harvestd.convention.facts import ConfigFacts, InvalidFacts, parse_config, parse_eval_config, parse_training_info
+from harvestd.convention.kinds import Kind
+from harvestd.convention.metadata.parse import (
+    ConfigFacts,
+    InvalidFacts,
+    parse_config,
+    parse_eval_config,
+    parse_training_info,
+)
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.records import FileRecord, RunRecord
-from harvestd.convention.snapshot import Version
+from harvestd.convention.scan.snapshot import Version
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
-from harvestd.harvest.house import House
-from harvestd.harvest.stalling import Stalling
-from harvestd.harvest.stepping import Stepping
-from harvestd.inventory.provider import Host
+from harvestd.harvest.context import House
+from harvestd.harvest.host.health import Stalling
+from harvestd.harvest.host.run_progress import Stepping
+from harvestd.inventory.host import Host
+from harvestd.planning.records import FileRecord, RunRecord
 from harvestd.report import copies
 from harvestd.report.eval_memory import Evals
 from harvestd.report.facts import Facts, gather

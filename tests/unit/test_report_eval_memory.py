@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from harvestd.convention.artifacts import Kind
-from harvestd.convention.layout import Source
+from harvestd.convention.kinds import Kind
 from harvestd.convention.paths import LocalPath, RemotePath
-from harvestd.convention.records import FileRecord
-from harvestd.convention.snapshot import Tree, TreeKind, Version
+from harvestd.convention.scan.model import Source
+from harvestd.convention.scan.snapshot import Tree, TreeKind, Version
+from harvestd.planning.records import FileRecord
 from harvestd.report.eval_memory import Evals
 from harvestd.report.scripts.evals import Eval
 from harvestd.store.root import DataRoot

@@ -6,13 +6,13 @@ from collections import Counter
 import pytest
 from markdown_it import MarkdownIt
 
-from harvestd.convention.artifacts import Kind
-from harvestd.convention.facts import ConfigFacts, TrainingInfo
-from harvestd.convention.layout import LeftOut
-from harvestd.convention.naming import ExperimentName, Part
+from harvestd.convention.kinds import Kind
+from harvestd.convention.metadata.naming import ExperimentName, Part
+from harvestd.convention.metadata.parse import ConfigFacts, TrainingInfo
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
-from harvestd.convention.snapshot import Version
+from harvestd.convention.scan.model import LeftOut
+from harvestd.convention.scan.snapshot import Version
+from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
 from harvestd.report import training
 from harvestd.report.eval_memory import EvalsHere
 from harvestd.report.facts import Facts

@@ -6,7 +6,7 @@ import pytest
 
 from harvestd.errors import ExitCode, Fatal
 from harvestd.settings import InvalidSettings, Problem, Settings, find_config, load
-from harvestd.settings.loading import FIRST_FILE
+from harvestd.settings.load import FIRST_FILE
 from support.command import harvestd_command
 
 

@@ -15,8 +15,8 @@ from watchfiles._rust_notify import WatchfilesRustInternalError
 from watchfiles.main import FileChange
 
 from harvestd.settings import InvalidSettings, Poll, Problem, Settings
-from harvestd.settings.reloading import Reloading
-from harvestd.telemetry.sd_notify import ServiceManager
+from harvestd.settings.reload import Reloading
+from harvestd.telemetry.systemd import ServiceManager
 from support.waiting import events, until
 
 pytestmark = pytest.mark.anyio

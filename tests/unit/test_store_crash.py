@@ -14,7 +14,7 @@ import harvestd
 from harvestd.convention.paths import LocalPath
 from harvestd.failpoints import POINTS
 from harvestd.store.growing import GrowingFile
-from harvestd.store.publishing import Result
+from harvestd.store.publish import Result
 from harvestd.store.root import DataRoot
 from harvestd.store.versions import begin_anew, is_kept, list_versions, read_version, set_aside
 from support.crashing import FIRST, MARKER, NEW, OLD, grow, publish_again, publish_first

@@ -15,11 +15,11 @@ import pytest
 
 from harvestd.convention.paths import LocalPath
 from harvestd.errors import DiskFull, HaltedForSafety, HarvestError, Retry
-from harvestd.store.failures import Conflict, Refused, translating
+from harvestd.store.errors import Conflict, Refused, translating
 from harvestd.store.growing import GrowingFile
-from harvestd.store.publishing import Publication, Result, publish
+from harvestd.store.ops.replace import write_own
+from harvestd.store.publish import Publication, Result, publish
 from harvestd.store.root import DataRoot
-from harvestd.store.whole import write_own
 from support.data_root import publish_one, staged, temporaries, tree
 
 needs_mount = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")

@@ -10,7 +10,7 @@ import pytest
 
 from harvestd.convention.paths import LocalPath
 from harvestd.errors import DiskFull, HaltedForSafety
-from harvestd.store.failures import Conflict, Damaged
+from harvestd.store.errors import Conflict, Damaged
 from harvestd.store.growing import GrowingFile
 from harvestd.store.root import DataRoot
 from harvestd.store.versions import list_versions, read_version

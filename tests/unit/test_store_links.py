@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from harvestd.convention.paths import LocalPath, RejectedPath
-from harvestd.store import links
-from harvestd.store.failures import Conflict
-from harvestd.store.links import make_link
-from harvestd.store.moving import move
-from harvestd.store.publishing import Result
+from harvestd.store.errors import Conflict
+from harvestd.store.ops import links
+from harvestd.store.ops.links import make_link
+from harvestd.store.ops.move import move
+from harvestd.store.ops.replace import write_own
+from harvestd.store.publish import Result
 from harvestd.store.root import DataRoot
 from harvestd.store.versions import list_versions, set_aside
-from harvestd.store.whole import write_own
 from support.data_root import RENAMEAT2, names_in, publish_one, temporaries, tree, watch_syncs
 
 LATEST = LocalPath.parse("exp/training_state/step_latest")

@@ -11,7 +11,7 @@ import pytest
 from harvestd import failpoints
 from harvestd.convention.paths import LocalPath
 from harvestd.errors import DiskFull, HaltedForSafety
-from harvestd.store.publishing import Outcome, Publication, Result, publish
+from harvestd.store.publish import Outcome, Publication, Result, publish
 from harvestd.store.root import DataRoot
 from harvestd.store.versions import list_versions, read_version
 from support.data_root import RENAMEAT2, names_in, publish_one, staged, temporaries, tree, watch_syncs

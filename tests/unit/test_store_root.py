@@ -11,8 +11,8 @@ import pytest
 
 from harvestd.convention.paths import LocalPath
 from harvestd.errors import ExitCode, Fatal
-from harvestd.store import opening
-from harvestd.store.failures import Conflict, Damaged
+from harvestd.store import checks
+from harvestd.store.errors import Conflict, Damaged
 from harvestd.store.root import DataRoot
 from support.data_root import descriptors, names_in, publish_one, watch_syncs
 
@@ -52,7 +52,7 @@ def test_a_lax_directory_of_ours_is_made_private(tmp_path: Path) -> None:
 def test_two_that_open_a_new_root_agree_on_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where another process makes the sentinel first, its id is taken."""
     with DataRoot.open(tmp_path) as first:
-        monkeypatch.setattr(opening, "read_sentinel", lambda _own: None)
+        monkeypatch.setattr(checks, "read_sentinel", lambda _own: None)
         with DataRoot.open(tmp_path) as second:
             assert second.id == first.id
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harvestd.errors import HaltedForSafety
-from harvestd.store.failures import Conflict
+from harvestd.store.errors import Conflict
 from harvestd.store.root import DataRoot
 from support.data_root import staged, temporaries, watch_syncs
 

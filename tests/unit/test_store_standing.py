@@ -7,7 +7,7 @@ import pytest
 
 from harvestd.convention.paths import LocalPath
 from harvestd.store.root import DataRoot
-from harvestd.store.standing import standing
+from harvestd.store.verify.expected import standing
 from support.data_root import watch_syncs
 
 

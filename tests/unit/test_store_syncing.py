@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from harvestd.store import syncing
-from harvestd.store.syncing import sync_together
+from harvestd.store import sync
+from harvestd.store.sync import sync_together
 
 QUICK, SLOW = 1e-6, 1e-3
 
@@ -20,7 +20,7 @@ class Disk:
         self.begun: list[int] = []
         self._takes = iter(first)
         self._now = 0.0
-        monkeypatch.setattr(syncing, "perf_counter", lambda: self._now)
+        monkeypatch.setattr(sync, "perf_counter", lambda: self._now)
 
     def sync(self, some: Sequence[int]) -> None:
         """Sync some."""

@@ -8,8 +8,8 @@ import pytest
 
 from harvestd.convention.paths import LocalPath
 from harvestd.store import versions
-from harvestd.store.failures import Conflict
-from harvestd.store.publishing import Result
+from harvestd.store.errors import Conflict
+from harvestd.store.publish import Result
 from harvestd.store.root import DataRoot
 from harvestd.store.versions import KEEP, list_versions, read_version, set_aside
 from support.data_root import names_in, publish_one, tree

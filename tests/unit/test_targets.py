@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from harvestd.inventory.provider import Host
-from harvestd.inventory.targets import MOST_BYTES, MOST_GROUPS, BadFile, hosts_in
+from harvestd.inventory.file_sd import MOST_BYTES, MOST_GROUPS, BadFile, hosts_in
+from harvestd.inventory.host import Host
 
 FILE = Path("/targets/gpus.json")
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harvestd.telemetry.escaping import escaped
+from harvestd.telemetry.sanitize import escaped
 
 ANY_TEXT = st.text(st.characters())  # lone surrogates too
 DIRECTIONS = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}

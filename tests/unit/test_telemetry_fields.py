@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from harvestd.convention.paths import RemotePath
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.fields import made_plain
+from harvestd.telemetry.serialize import made_plain
 
 
 def told(**fields: object) -> dict[str, object]:

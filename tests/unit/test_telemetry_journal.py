@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import Format, configure, get_logger
+from harvestd.telemetry.log import Format, configure, get_logger
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ from harvestd.convention.paths import RemotePath
 from harvestd.json_text import json_text
 from harvestd.telemetry import events
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import Format, Level, configure, get_logger, speak_through_logging, told_together
+from harvestd.telemetry.log import Format, Level, configure, get_logger, speak_through_logging, told_together
 
 Told = list[dict[str, object]]
 
@@ -350,7 +350,7 @@ def test_in_a_process_of_its_own_every_line_of_output_is_an_event() -> None:
     code = (
         "import logging, warnings\n"
         "from harvestd.telemetry.events import Event\n"
-        "from harvestd.telemetry.logs import configure, get_logger\n"
+        "from harvestd.telemetry.log import configure, get_logger\n"
         "configure()\n"
         "get_logger().info(Event.SERVICE_STARTED)\n"
         "warnings.warn('old\\x1b')\n"

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 
 _HERE: Final = re.compile(r"(?:127(?:\.[0-9]{1,3}){3}|localhost|\[::1\])(?::[0-9]{1,5})?", re.ASCII)
 _READING: Final = frozenset({"GET", "HEAD"})

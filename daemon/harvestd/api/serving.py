@@ -23,9 +23,9 @@ from harvestd.api.place import socket_path
 from harvestd.api.source import Source
 from harvestd.errors import ExitCode, Fatal
 from harvestd.settings.sections import Api
-from harvestd.settings.words import address_and_port
+from harvestd.settings.types import address_and_port
 from harvestd.store.sockets import listening
-from harvestd.telemetry.recent import RECENT
+from harvestd.telemetry.event_buffer import RECENT
 
 _LARGEST_HEAD: Final = 16 * 1024
 _LAST_WORDS: Final = 1.0

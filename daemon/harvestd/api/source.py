@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from harvestd.harvest.bell import Bell
-from harvestd.harvest.house import House
-from harvestd.harvest.tally import Tally
+from harvestd.harvest.context import House
+from harvestd.harvest.fleet.metrics import Tally
+from harvestd.harvest.sync import Bell
 from harvestd.store.root import DataRoot
 
 

@@ -1,8 +1,8 @@
 """How each run is doing, as a daemon knows it, for the state document and the metrics."""
 
 from harvestd.api.source import Source
-from harvestd.convention.records import RunRecord
-from harvestd.convention.run_status import Standing, standing
+from harvestd.planning.records import RunRecord
+from harvestd.planning.run_status import Standing, standing
 
 
 def standing_of_run(run: RunRecord, source: Source, now: float) -> Standing:

@@ -14,16 +14,16 @@ from msgspec.structs import replace
 from harvestd import __version__
 from harvestd.api.source import Source
 from harvestd.api.standings import standing_of_run
-from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.records import RunRecord
-from harvestd.convention.run_status import Standing
-from harvestd.convention.verdict_freshness import document_now
-from harvestd.harvest.house import House
-from harvestd.harvest.judged import Judged
-from harvestd.harvest.tally import HostTally
-from harvestd.harvest.under_way import Way
-from harvestd.inventory.provider import Host
-from harvestd.telemetry.fields import plain
+from harvestd.harvest.context import House
+from harvestd.harvest.fleet.metrics import HostTally
+from harvestd.harvest.transfer.progress import Way
+from harvestd.harvest.verdict.latest import Judged
+from harvestd.inventory.host import Host
+from harvestd.planning.index import Knowledge
+from harvestd.planning.records import RunRecord
+from harvestd.planning.run_status import Standing
+from harvestd.safety.freshness import document_now
+from harvestd.telemetry.serialize import plain
 
 VERSION: Final = 1
 _MOST_RUNS: Final = 500

@@ -15,8 +15,8 @@ from starlette.types import Receive, Scope, Send
 
 from harvestd.api.connection import abort
 from harvestd.api.source import Source
-from harvestd.convention.values import Immutable
-from harvestd.telemetry.recent import RECENT, Reader, Remembered
+from harvestd.convention.structs import Immutable
+from harvestd.telemetry.event_buffer import RECENT, Reader, Remembered
 
 BEAT: Final = 15.0
 """Seconds between two signs of life."""

@@ -10,15 +10,15 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from io import BufferedReader
 
 from harvestd.audit.findings import Finding, Kind
-from harvestd.convention.artifacts import GROWING
+from harvestd.convention.kinds import GROWING
 from harvestd.convention.paths import LocalPath, RejectedPath
-from harvestd.convention.placing import UNFILED
-from harvestd.convention.records import ExperimentRecord, FileRecord
-from harvestd.convention.reports import is_report
+from harvestd.convention.report_files import is_report
 from harvestd.errors import Fatal
-from harvestd.store.failures import Conflict, Damaged, Refused, shown
-from harvestd.store.manifest_file import NAME as MANIFEST
-from harvestd.store.manifest_file import read_manifest
+from harvestd.planning.destinations import UNFILED
+from harvestd.planning.records import ExperimentRecord, FileRecord
+from harvestd.store.errors import Conflict, Damaged, Refused, shown
+from harvestd.store.manifest.file import NAME as MANIFEST
+from harvestd.store.manifest.file import read_manifest
 from harvestd.store.root import DataRoot
 
 _PIECE = 1 << 20

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 
 
 class Kind(StrEnum):

@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from msgspec import field
 from msgspec.structs import replace
 
-from harvestd.convention.artifacts import Kind
-from harvestd.convention.facts import (
+from harvestd.convention.kinds import Kind
+from harvestd.convention.log_rows import lines_in
+from harvestd.convention.metadata.naming import ExperimentName, Part
+from harvestd.convention.metadata.parse import (
     BEGINNING,
     MAX_FACT_BYTES,
     ConfigFacts,
@@ -23,23 +25,21 @@ from harvestd.convention.facts import (
     parse_config,
     parse_training_info,
 )
-from harvestd.convention.layout import LeftOut
-from harvestd.convention.log_rows import lines_in
-from harvestd.convention.naming import ExperimentName, Part
+from harvestd.convention.metadata.progress import newest_step
 from harvestd.convention.paths import LocalPath, RejectedPath
-from harvestd.convention.placing import UNFILED
-from harvestd.convention.progress import newest_step
-from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
-from harvestd.convention.snapshot import Version
-from harvestd.convention.twins import head_of
-from harvestd.convention.values import Immutable
+from harvestd.convention.scan.model import LeftOut
+from harvestd.convention.scan.snapshot import Version
+from harvestd.convention.structs import Immutable
 from harvestd.errors import Fatal
-from harvestd.store.failures import Conflict, Damaged, Refused
-from harvestd.store.manifest import FiledFile, FileState, Manifest
-from harvestd.store.manifest import LeftOut as NotFetched
-from harvestd.store.manifest_file import read_manifest
+from harvestd.planning.destinations import UNFILED
+from harvestd.planning.identity.duplicates import head_of
+from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
+from harvestd.store.errors import Conflict, Damaged, Refused
+from harvestd.store.manifest.file import read_manifest
+from harvestd.store.manifest.model import FiledFile, FileState, Manifest
+from harvestd.store.manifest.model import LeftOut as NotFetched
 from harvestd.store.root import DataRoot
-from harvestd.store.standing import standing
+from harvestd.store.verify.expected import standing
 
 _PIECE = 1 << 20
 _END = 256 << 10

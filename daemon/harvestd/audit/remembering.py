@@ -6,10 +6,10 @@ A request of which nothing came yet stands in no manifest, and is lost with the 
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from harvestd.convention.artifacts import Kind
-from harvestd.convention.layout import LeftOut
-from harvestd.convention.records import FileRecord, RunRecord
-from harvestd.convention.requests import BY_HAND, IGNORED, RECORDS, Request, RequestKind
+from harvestd.convention.kinds import Kind
+from harvestd.convention.scan.model import LeftOut
+from harvestd.planning.records import FileRecord, RunRecord
+from harvestd.planning.requests import BY_HAND, IGNORED, RECORDS, Request, RequestKind
 
 _OUTCOME = "read back from the manifest"
 

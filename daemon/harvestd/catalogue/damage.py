@@ -3,8 +3,8 @@
 from itertools import count
 from pathlib import Path
 
-from harvestd.catalogue.database import open_engine, revision, translated
-from harvestd.catalogue.pins import FILE_NAME
+from harvestd.catalogue.engine import open_engine, revision, translated
+from harvestd.catalogue.host_keys import FILE_NAME
 from harvestd.errors import HaltedForSafety
 
 _FINE = "ok"

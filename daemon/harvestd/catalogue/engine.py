@@ -14,10 +14,10 @@ from sqlalchemy import Connection, Engine, Update, create_engine, event, insert
 from sqlalchemy.exc import DBAPIError
 
 from harvestd import failpoints
-from harvestd.catalogue.pins import FILE_NAME
+from harvestd.catalogue.errors import InconsistentRows, refuses_rows, unusable
+from harvestd.catalogue.host_keys import FILE_NAME
 from harvestd.catalogue.schema import HEAD, REBUILD, meta, metadata
-from harvestd.catalogue.unusable import InconsistentRows, refuses_rows, unusable
-from harvestd.convention.sightings import NETWORK_FILESYSTEMS
+from harvestd.convention.scan.stability import NETWORK_FILESYSTEMS
 from harvestd.errors import Fatal, HaltedForSafety
 
 _BUSY_SECONDS = 10.0

@@ -3,9 +3,9 @@
 from enum import StrEnum
 
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.records import FileRecord, RunRecord
-from harvestd.convention.values import Immutable
-from harvestd.convention.verdict import Verdict
+from harvestd.convention.structs import Immutable
+from harvestd.planning.records import FileRecord, RunRecord
+from harvestd.safety.verdict import Verdict
 
 GONE = "gone"
 ENDING = "ending"

@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
-from harvestd.catalogue.unusable import unusable
+from harvestd.catalogue.errors import unusable
 
 FILE_NAME = "catalogue.sqlite"
 """Of the catalogue in its directory."""

@@ -9,15 +9,15 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.pool import StaticPool
 
 from harvestd.catalogue import rows, schema
-from harvestd.catalogue.catalogue import Catalogue
-from harvestd.catalogue.database import Database, driver_of, migrate, open_engine, reading, translated
+from harvestd.catalogue.engine import Database, driver_of, migrate, open_engine, reading, translated
 from harvestd.catalogue.entries import Orphans
+from harvestd.catalogue.errors import REPAIR
+from harvestd.catalogue.repository import Catalogue
 from harvestd.catalogue.state_dir import make_state_dir
-from harvestd.catalogue.unusable import REPAIR
-from harvestd.convention.knowledge import Knowledge
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.records import FileRecord, RunRecord
 from harvestd.errors import Fatal, HaltedForSafety
+from harvestd.planning.index import Knowledge
+from harvestd.planning.records import FileRecord, RunRecord
 
 
 def open_catalogue(state_dir: Path, data_root_id: str) -> Catalogue:

@@ -8,16 +8,16 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Connection, Row, and_, create_engine, delete, func, or_, select
 
 from harvestd.catalogue import rows, schema
-from harvestd.catalogue.database import open_engine, reading, translated, writing
-from harvestd.catalogue.devices import forget_devices
+from harvestd.catalogue.engine import open_engine, reading, translated, writing
 from harvestd.catalogue.entries import VerdictRecord
-from harvestd.catalogue.pins import FILE_NAME
-from harvestd.convention.artifacts import Kind
-from harvestd.convention.layout import LeftOut
+from harvestd.catalogue.host_keys import FILE_NAME
+from harvestd.catalogue.tables.devices import forget_devices
+from harvestd.convention.kinds import Kind
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
-from harvestd.convention.requests import Request
-from harvestd.convention.values import Immutable
+from harvestd.convention.scan.model import LeftOut
+from harvestd.convention.structs import Immutable
+from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
+from harvestd.planning.requests import Request
 
 
 @contextmanager

@@ -15,23 +15,23 @@ from sqlalchemy import Connection, Update, delete, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from harvestd.catalogue import rows, schema
-from harvestd.catalogue.asking import Changes
-from harvestd.catalogue.database import Database, sliced, translated, update_one
-from harvestd.catalogue.devices import Devices
+from harvestd.catalogue.engine import Database, sliced, translated, update_one
 from harvestd.catalogue.entries import HostRecord, Intent, Orphans
+from harvestd.catalogue.errors import InconsistentRows
 from harvestd.catalogue.keyed_locks import KeyedLocks
-from harvestd.catalogue.left_out import LeftOutRecords
-from harvestd.catalogue.releases import Releases
-from harvestd.catalogue.restoring import Restoring
-from harvestd.catalogue.transfers import Transfers
-from harvestd.catalogue.unusable import InconsistentRows
-from harvestd.catalogue.verdicts import Verdicts
-from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.naming import ExperimentName
+from harvestd.catalogue.restore import Restoring
+from harvestd.catalogue.tables.devices import Devices
+from harvestd.catalogue.tables.left_out import LeftOutRecords
+from harvestd.catalogue.tables.releases import Releases
+from harvestd.catalogue.tables.requests import Changes
+from harvestd.catalogue.tables.transfers import Transfers
+from harvestd.catalogue.tables.verdicts import Verdicts
+from harvestd.convention.metadata.naming import ExperimentName
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
-from harvestd.convention.renamed_runs import moved_files
-from harvestd.convention.requests import Request
+from harvestd.planning.identity.renamed_runs import moved_files
+from harvestd.planning.index import Knowledge
+from harvestd.planning.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
+from harvestd.planning.requests import Request
 
 
 class Catalogue:

@@ -9,15 +9,15 @@ from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
 from harvestd.catalogue import rows, schema
-from harvestd.catalogue.database import Database, sliced
+from harvestd.catalogue.engine import Database, sliced
 from harvestd.catalogue.entries import Orphans
-from harvestd.catalogue.left_out import LeftOutRecords, row_of
-from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.layout import LeftOut
+from harvestd.catalogue.tables.left_out import LeftOutRecords, row_of
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
-from harvestd.convention.requests import Request
-from harvestd.convention.values import Immutable
+from harvestd.convention.scan.model import LeftOut
+from harvestd.convention.structs import Immutable
+from harvestd.planning.index import Knowledge
+from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
+from harvestd.planning.requests import Request
 
 
 class ReadBack(Immutable):

@@ -9,7 +9,7 @@ import click
 
 from harvestd import __version__
 from harvestd.cli.flags import with_flags
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -24,33 +24,33 @@ class _Entry(Immutable):
 
 
 COMMANDS = {
-    "run": _Entry("running", "run", "Run the daemon in the foreground, until SIGTERM."),
-    "once": _Entry("passes", "once", "Make one full pass over HOSTs (all), then exit."),
-    "plan": _Entry("passes", "plan", "Show what a pass over HOSTs (all) would fetch, and why."),
-    "status": _Entry("catalogue", "status", "Show how hosts and runs stand."),
-    "hosts": _Entry("catalogue", "hosts", "List HOSTs (all): configured ones and ones seen before."),
-    "runs": _Entry("catalogue", "runs", "List all training runs that were seen."),
-    "show": _Entry("catalogue", "show", "Show all of an experiment or a run."),
-    "experiments": _Entry("experiments", "experiments", "List all experiments, with what is here of them."),
-    "safe": _Entry("safe", "safe", "Say whether HOST may be switched off, and why not."),
-    "wait": _Entry("safe", "wait", "Return when HOST may be switched off."),
-    "fetch": _Entry("asking", "fetch", "Bring what the rules leave out of RUN, as long as its box lives."),
-    "ignore": _Entry("asking", "ignore", "Fetch nothing more of RUN; what is here stays."),
-    "explain": _Entry("catalogue", "explain", "Say where a file came from, or why one is not here."),
-    "name": _Entry("naming", "name", "Call the experiment of RUN so; its directory follows."),
-    "report": _Entry("reporting", "report", "Make an experiment's README and pictures anew."),
-    "sync": _Entry("syncing", "sync", "Bring the run and the evals of a remote eval job home."),
-    "release": _Entry("releasing", "release_command", "Terminate HOST, a box of the cloud, if it is safe."),
-    "verify": _Entry("verifying", "verify", "Hash all that is here again; --repair sets aside what is damaged."),
-    "check": _Entry("setup", "check", "Check the configuration; every problem at once."),
-    "doctor": _Entry("doctor", "doctor", "Try all that a pass over HOSTs (all) needs; changes nothing."),
-    "forget-key": _Entry("setup", "forget_key", "Forget the SSH host key that is kept for HOST."),
-    "accept-root": _Entry("setup", "accept_root", "Accept the file systems that are mounted on HOST now."),
-    "install": _Entry("installing", "install", "Write a systemd unit and a first configuration; safe to repeat."),
-    "uninstall": _Entry("installing", "uninstall", "Stop the daemon and take away what install wrote."),
-    "events": _Entry("listening", "events", "Show what the daemon told lately; -f goes on."),
-    "completion": _Entry("completing", "completion", "Print shell completions: bash, zsh or fish."),
-    "demo": _Entry("demo", "demo", "Watch the daemon bring home an embedded fleet of made-up boxes."),
+    "run": _Entry("commands.run", "run", "Run the daemon in the foreground, until SIGTERM."),
+    "once": _Entry("commands.once", "once", "Make one full pass over HOSTs (all), then exit."),
+    "plan": _Entry("commands.once", "plan", "Show what a pass over HOSTs (all) would fetch, and why."),
+    "status": _Entry("commands.overview", "status", "Show how hosts and runs stand."),
+    "hosts": _Entry("commands.overview", "hosts", "List HOSTs (all): configured ones and ones seen before."),
+    "runs": _Entry("commands.overview", "runs", "List all training runs that were seen."),
+    "show": _Entry("commands.overview", "show", "Show all of an experiment or a run."),
+    "experiments": _Entry("commands.experiments", "experiments", "List all experiments, with what is here of them."),
+    "safe": _Entry("commands.safe", "safe", "Say whether HOST may be switched off, and why not."),
+    "wait": _Entry("commands.safe", "wait", "Return when HOST may be switched off."),
+    "fetch": _Entry("commands.fetch", "fetch", "Bring what the rules leave out of RUN, as long as its box lives."),
+    "ignore": _Entry("commands.fetch", "ignore", "Fetch nothing more of RUN; what is here stays."),
+    "explain": _Entry("commands.overview", "explain", "Say where a file came from, or why one is not here."),
+    "name": _Entry("commands.name", "name", "Call the experiment of RUN so; its directory follows."),
+    "report": _Entry("commands.report", "report", "Make an experiment's README and pictures anew."),
+    "sync": _Entry("commands.sync", "sync", "Bring the run and the evals of a remote eval job home."),
+    "release": _Entry("commands.release", "release_command", "Terminate HOST, a box of the cloud, if it is safe."),
+    "verify": _Entry("commands.verify", "verify", "Hash all that is here again; --repair sets aside what is damaged."),
+    "check": _Entry("commands.check", "check", "Check the configuration; every problem at once."),
+    "doctor": _Entry("commands.doctor", "doctor", "Try all that a pass over HOSTs (all) needs; changes nothing."),
+    "forget-key": _Entry("commands.check", "forget_key", "Forget the SSH host key that is kept for HOST."),
+    "accept-root": _Entry("commands.check", "accept_root", "Accept the file systems that are mounted on HOST now."),
+    "install": _Entry("commands.install", "install", "Write a systemd unit and a first configuration; safe to repeat."),
+    "uninstall": _Entry("commands.install", "uninstall", "Stop the daemon and take away what install wrote."),
+    "events": _Entry("commands.events", "events", "Show what the daemon told lately; -f goes on."),
+    "completion": _Entry("completion", "completion", "Print shell completions: bash, zsh or fish."),
+    "demo": _Entry("commands.demo", "demo", "Watch the daemon bring home an embedded fleet of made-up boxes."),
 }
 
 
@@ -81,7 +81,7 @@ class LazyGroup(click.Group):
         entry = COMMANDS.get(cmd_name)
         if entry is None:
             return None
-        from harvestd.cli.importing import imported  # noqa: PLC0415  (the list of commands needs none of it)
+        from harvestd.cli.lazy_import import imported  # noqa: PLC0415  (the list of commands needs none of it)
 
         command = getattr(imported(f"harvestd.cli.{entry.module}"), entry.function)
         if not isinstance(command, click.Command):

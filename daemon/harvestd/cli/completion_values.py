@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 import click
 
 from harvestd.cli.flags import Flags
-from harvestd.cli.loading import settings_of
+from harvestd.cli.load_settings import settings_of
 from harvestd.errors import HarvestError
 from harvestd.settings import Settings
 

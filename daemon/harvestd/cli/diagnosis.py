@@ -12,21 +12,21 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from harvestd.catalogue import reading
+from harvestd.catalogue import queries
 from harvestd.catalogue.state_dir import problem_with
-from harvestd.cli import quantities
-from harvestd.convention.snapshot import Listing, Snapshot, TreeState
-from harvestd.convention.values import Immutable
+from harvestd.cli.output import units
+from harvestd.convention.scan.snapshot import Listing, Snapshot, TreeState
+from harvestd.convention.structs import Immutable
 from harvestd.errors import HarvestError, HostQuarantined, Retry, concerns_all, unwrapped
-from harvestd.harvest.connected import connected
-from harvestd.harvest.house import House
-from harvestd.harvest.opening import scratch_house
-from harvestd.harvest.passes import Found, failed_unexpectedly
-from harvestd.inventory.lambda_cloud import LambdaCloudHosts
-from harvestd.inventory.provider import Host
-from harvestd.inventory.targets_file import BadTargets, TargetsFiles
-from harvestd.remote.box import Box, BoxFacts
-from harvestd.remote.connecting import settled
+from harvestd.harvest.context import House
+from harvestd.harvest.fleet.connections import connected
+from harvestd.harvest.host.passes import Found, failed_unexpectedly
+from harvestd.harvest.startup.open import scratch_house
+from harvestd.inventory.file_sd_watch import BadTargets, TargetsFiles
+from harvestd.inventory.host import Host
+from harvestd.inventory.lambda_cloud.provider import LambdaCloudHosts
+from harvestd.remote.api import Box, BoxFacts
+from harvestd.remote.ssh.connect import settled
 from harvestd.settings import Settings
 
 _CLOCK_TOLERANCE = 60.0
@@ -81,7 +81,7 @@ def _providers(settings: Settings, found: Found) -> Iterator[Finding]:
 
 
 def _named_by(source: str, found: Found) -> str:
-    return quantities.count(sum(host.source == source for host in found.hosts), "host")
+    return units.count(sum(host.source == source for host in found.hosts), "host")
 
 
 def _data_root(path: Path) -> Finding:
@@ -108,8 +108,8 @@ def _free_space(settings: Settings) -> tuple[Finding, ...]:
     free = shutil.disk_usage(_existing(settings.data_root)).free
     wanted = settings.limits.free_space
     if free >= wanted:
-        return (Finding("free space", quantities.size(free)),)
-    said = f"{quantities.size(free)}, and limits.free_space is {quantities.size(wanted)}"
+        return (Finding("free space", units.size(free)),)
+    said = f"{units.size(free)}, and limits.free_space is {units.size(wanted)}"
     return (
         Finding("free space", said, ok=False, hint="make room, or lower limits.free_space; nothing is fetched now"),
     )
@@ -128,10 +128,10 @@ def _state_dir(settings: Settings) -> Iterator[Finding]:
 
 def _catalogue(settings: Settings) -> Finding:
     try:
-        with reading.questions(settings.state) as connection:
-            holdings = reading.holdings(connection).values()
-            files = quantities.count(sum(each.files for each in holdings), "file")
-            return Finding("catalogue", f"{files}, {quantities.count(len(reading.runs(connection)), 'run')}")
+        with queries.questions(settings.state) as connection:
+            holdings = queries.holdings(connection).values()
+            files = units.count(sum(each.files for each in holdings), "file")
+            return Finding("catalogue", f"{files}, {units.count(len(queries.runs(connection)), 'run')}")
     except HarvestError as error:
         return Finding("catalogue", str(error), ok=False, hint=error.hint)
 
@@ -162,7 +162,7 @@ async def examine_hosts(settings: Settings, hosts: Sequence[Host]) -> list[Exami
 async def _host(host: Host, house: House) -> tuple[Finding, ...]:
     started = time.monotonic()
     async with connected(host, house) as (box, facts):
-        took = quantities.duration(time.monotonic() - started)
+        took = units.duration(time.monotonic() - started)
         before = time.time()
         snapshot = await box.scan()
         clock = _clock(snapshot, (before + time.time()) / 2, facts)
@@ -171,7 +171,7 @@ async def _host(host: Host, house: House) -> tuple[Finding, ...]:
             _read_by(box, facts),
             clock,
             Finding("GPUs", ", ".join(facts.gpu_names) or "none that nvidia-smi tells of"),
-            Finding("free on the box", quantities.size(facts.free_bytes)),
+            Finding("free on the box", units.size(facts.free_bytes)),
             *(_tree(listing) for listing in snapshot.listings),
             *_rejected(snapshot),
         )
@@ -193,9 +193,7 @@ def _clock(snapshot: Snapshot, now: float, facts: BoxFacts) -> Finding:
     if abs(off) < _CLOCK_TOLERANCE:
         return Finding("clock", f"right; {zone}")
     direction = "ahead" if off > 0 else "behind"
-    return Finding(
-        "clock", f"{quantities.duration(abs(off))} {direction}; {zone}", hint="does the box run an NTP client?"
-    )
+    return Finding("clock", f"{units.duration(abs(off))} {direction}; {zone}", hint="does the box run an NTP client?")
 
 
 def _tree(listing: Listing) -> Finding:
@@ -225,4 +223,4 @@ def _tree(listing: Listing) -> Finding:
 def _rejected(snapshot: Snapshot) -> tuple[Finding, ...]:
     if not snapshot.rejected:
         return ()
-    return (Finding("names", f"{quantities.count(snapshot.rejected, 'name')} that can't be used here are left out"),)
+    return (Finding("names", f"{units.count(snapshot.rejected, 'name')} that can't be used here are left out"),)

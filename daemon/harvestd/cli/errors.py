@@ -15,8 +15,8 @@ from typing import Final
 import click
 
 from harvestd.errors import DiskFull, ExitCode, Fatal, HaltedForSafety, HarvestError
-from harvestd.telemetry.escaping import escaped
 from harvestd.telemetry.masking import masked
+from harvestd.telemetry.sanitize import escaped
 
 INTERRUPTED: Final = 128 + signal.SIGINT
 """The exit code that a shell gives to what SIGINT ended."""

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from harvestd.catalogue import reading
-from harvestd.cli import left_out, quantities
-from harvestd.cli.output import Page
-from harvestd.cli.places import LocalPlace, RemotePlace
-from harvestd.cli.showing import file_document
-from harvestd.convention.layout import LeftOut
+from harvestd.catalogue import queries
+from harvestd.cli.output import left_out, units
+from harvestd.cli.output.page import Page
+from harvestd.cli.path_arguments import LocalPlace, RemotePlace
+from harvestd.cli.show_details import file_document
 from harvestd.convention.paths import RESERVED
-from harvestd.convention.records import FileRecord
-from harvestd.convention.reports import is_report
-from harvestd.convention.values import Immutable
+from harvestd.convention.report_files import is_report
+from harvestd.convention.scan.model import LeftOut
+from harvestd.convention.structs import Immutable
 from harvestd.errors import ExitCode, Fatal
+from harvestd.planning.records import FileRecord
 
 _MANIFEST = "manifest.json"
 
@@ -44,14 +44,14 @@ def explain_local(connection: Connection, place: LocalPlace) -> Explanation:
         return Explanation(path, note=note)
     if is_report(rest.split("/")) and place.exists:
         return Explanation(path, note="of the experiment's report, which `harvestd report` makes; people may add to it")
-    link = reading.link_at(connection, path)
+    link = queries.link_at(connection, path)
     if link is not None:
         return Explanation(path, note=f"a link that harvestd made, to {link}, as it stands on the box")
-    file = reading.file_at(connection, path)
+    file = queries.file_at(connection, path)
     if file is not None:
         gone = "" if place.exists else "it is not on the disk any more"
         return Explanation(path, (file,), note=gone)
-    below = reading.files_below(connection, path) if path else reading.all_files(connection)
+    below = queries.files_below(connection, path) if path else queries.all_files(connection)
     if below:
         return Explanation(path or ".", tuple(below), is_directory=True)
     what = "was not filed by harvestd" if place.exists else "does not exist, and never did as far as is known"
@@ -67,12 +67,12 @@ def path_now(connection: Connection, path: str) -> str:
     first, slash, rest = path.partition("/")
     if _is_directory_of_ours(connection, first):
         return path
-    found = [each.directory for each in reading.experiments(connection).values() if first in each.aliases]
+    found = [each.directory for each in queries.experiments(connection).values() if first in each.aliases]
     return f"{found[0]}{slash}{rest}" if len(found) == 1 else path
 
 
 def _is_directory_of_ours(connection: Connection, name: str) -> bool:
-    return any(each.directory == name for each in reading.experiments(connection).values())
+    return any(each.directory == name for each in queries.experiments(connection).values())
 
 
 def explain_remote(connection: Connection, place: RemotePlace) -> Explanation:
@@ -84,15 +84,15 @@ def explain_remote(connection: Connection, place: RemotePlace) -> Explanation:
     def out(found: Sequence[tuple[str, LeftOut]]) -> tuple[tuple[str, LeftOut], ...]:
         return tuple((host, each) for host, each in found if place.host in {None, host})
 
-    files = here(reading.files_from(connection, place.place))
-    omitted = out(reading.left_out_at(connection, place.place))
+    files = here(queries.files_from(connection, place.place))
+    omitted = out(queries.left_out_at(connection, place.place))
     if files or omitted:
         return Explanation(str(place), files, left_out=omitted)
-    below = here(reading.files_from_below(connection, place.place))
-    omitted = out(reading.left_out_below(connection, place.place))
+    below = here(queries.files_from_below(connection, place.place))
+    omitted = out(queries.left_out_below(connection, place.place))
     if below or omitted:
         return Explanation(str(place), below, is_directory=True, left_out=omitted)
-    asked = [each for each in reading.requests(connection) if each.is_open and each.is_for(place.place)]
+    asked = [each for each in queries.requests(connection) if each.is_open and each.is_for(place.place)]
     if asked:
         return Explanation(str(place), note=f"{asked[0].reason}, and not here yet")
     raise Fatal(
@@ -111,23 +111,23 @@ def write(page: Page, found: Explanation) -> None:
         _write_directory(page, found)
         return
     for file in found.files:
-        modified = quantities.timestamp(file.version.mtime_ns / 1e9)
-        page.line(f"  here as    {file.target}, {quantities.size(file.size)}")
+        modified = units.timestamp(file.version.mtime_ns / 1e9)
+        page.line(f"  here as    {file.target}, {units.size(file.size)}")
         page.line(f"  from       {file.host}:{file.place}")
-        page.line(f"  version    {quantities.size(file.version.size)}, modified {modified}")
+        page.line(f"  version    {units.size(file.version.size)}, modified {modified}")
         page.line(f"  sha256     {file.sha256}")
-        page.line(f"  fetched    {quantities.timestamp(file.fetched_at)} ({quantities.age(file.fetched_at)})")
+        page.line(f"  fetched    {units.timestamp(file.fetched_at)} ({units.age(file.fetched_at)})")
         page.line(f"  because    {file.reason}")
     for host, each in found.left_out:
-        page.line(f"  left out   {host}:{each.place}, {quantities.size(each.size)}")
+        page.line(f"  left out   {host}:{each.place}, {units.size(each.size)}")
         page.line(f"  because    {left_out.reason(each)}")
 
 
 def _write_directory(page: Page, found: Explanation) -> None:
-    size = quantities.size(sum(file.size for file in found.files))
+    size = units.size(sum(file.size for file in found.files))
     hosts = ", ".join(sorted({file.host for file in found.files}))
     if found.files:
-        page.line(f"  {quantities.count(len(found.files), 'file')} here, {size}, from {hosts}")
+        page.line(f"  {units.count(len(found.files), 'file')} here, {size}, from {hosts}")
         places = sorted({file.target.parts[0] for file in found.files})
         for place in places:
             page.line(f"  in {place}")

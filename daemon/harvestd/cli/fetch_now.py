@@ -2,20 +2,21 @@
 
 from collections.abc import Sequence
 
-from harvestd.cli import asked, offers, summary
-from harvestd.cli.ending import tell_warning
+from harvestd.cli import offers
+from harvestd.cli.commands.once import exit_code_of, tell_troubles, visit
+from harvestd.cli.daemon.presence import daemon_document, holder_of
+from harvestd.cli.daemon.wait_requests import answers
+from harvestd.cli.errors import tell_warning
 from harvestd.cli.flags import Flags
 from harvestd.cli.interrupts import run_interruptible
 from harvestd.cli.offers import Subject
-from harvestd.cli.output import Page, print_json
-from harvestd.cli.passes import exit_code_of, tell_troubles, visit
-from harvestd.cli.presence import daemon_document, holder_of
-from harvestd.cli.waiting import answers
-from harvestd.convention.values import Immutable
+from harvestd.cli.output import pass_summary, requests
+from harvestd.cli.output.page import Page, print_json
+from harvestd.convention.structs import Immutable
 from harvestd.errors import ExitCode, Fatal
-from harvestd.harvest import passes
-from harvestd.harvest.passes import HostOutcome
-from harvestd.inventory.provider import Host
+from harvestd.harvest.host import passes
+from harvestd.harvest.host.passes import HostOutcome
+from harvestd.inventory.host import Host
 from harvestd.settings import Settings
 from harvestd.store.lock import Holder, HolderKind
 
@@ -37,20 +38,20 @@ class Call(Immutable):
             "path": self.found.run.place,
             "daemon": daemon_document(holder_of(self.settings)),
             "offers": offers.documents(self.found),
-            "requests": asked.documents(answers(self.settings, self.made)),
+            "requests": requests.documents(answers(self.settings, self.made)),
         }
 
     def tell(self, outcomes: Sequence[HostOutcome] = (), note: str = "") -> None:
         """Answer: how the requests stand, what a pass came to if one was made, and a last word for people."""
         if self.as_json:
-            visited = {"hosts": summary.document(outcomes)["hosts"]} if outcomes else {}
+            visited = {"hosts": pass_summary.document(outcomes)["hosts"]} if outcomes else {}
             print_json(self.document() | visited)
             return
         page = Page()
         if outcomes:
-            summary.write(page, outcomes, verbose=False)
+            pass_summary.write(page, outcomes, verbose=False)
         page.heading(f"{self.found.run.name}: asked for by hand")
-        page.table(asked.COLUMNS, asked.rows(answers(self.settings, self.made)))
+        page.table(requests.COLUMNS, requests.rows(answers(self.settings, self.made)))
         if note:
             page.line(note)
 

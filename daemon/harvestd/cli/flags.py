@@ -11,7 +11,7 @@ import click
 from msgspec import field
 from msgspec.structs import replace
 
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 
 Format = Literal["auto", "json", "console"]
 Level = Literal["debug", "info", "warning", "error"]

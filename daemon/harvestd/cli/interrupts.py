@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import anyio
 
-from harvestd.cli.ending import INTERRUPTED
+from harvestd.cli.errors import INTERRUPTED
 
 _Result = TypeVar("_Result")
 

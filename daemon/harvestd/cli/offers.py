@@ -4,17 +4,18 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection
 
-from harvestd.cli import quantities, showing
-from harvestd.cli.tables import Column, Row
-from harvestd.convention.artifacts import Kind
-from harvestd.convention.checkpoints import POLICY
-from harvestd.convention.evals import NO_RECORDS
-from harvestd.convention.layout import LeftOut
+from harvestd.cli import show_details
+from harvestd.cli.output import units
+from harvestd.cli.output.tables import Column, Row
+from harvestd.convention.kinds import Kind
 from harvestd.convention.patterns import checkpoint_step
-from harvestd.convention.records import FileRecord, RunRecord
-from harvestd.convention.requests import RECORDS, Request, Wishes, wishes_of
-from harvestd.convention.values import Immutable
+from harvestd.convention.scan.evals import NO_RECORDS
+from harvestd.convention.scan.model import LeftOut
+from harvestd.convention.structs import Immutable
 from harvestd.errors import ExitCode, Fatal
+from harvestd.planning.records import FileRecord, RunRecord
+from harvestd.planning.requests import RECORDS, Request, Wishes, wishes_of
+from harvestd.planning.retention import POLICY
 
 COLUMNS = (
     Column("WHAT"),
@@ -74,7 +75,7 @@ class Subject(Immutable):
 
 def subject(connection: Connection, name: str) -> Subject:
     """Give the run that is called `name`, as `show` finds it; raises `Fatal` (4) where there is none, or not one."""
-    shown = showing.find(connection, name)
+    shown = show_details.find(connection, name)
     if not shown.runs:
         raise Fatal(
             f"nobody saw a run of {name}",
@@ -129,7 +130,7 @@ def rows(found: Subject) -> list[Row]:
         (
             each.thing,
             str(each.files),
-            quantities.size(each.size),
+            units.size(each.size),
             ", ".join(each.hosts),
             "--records" if each.thing == RECORDS else f"--checkpoint {each.thing}",
         )

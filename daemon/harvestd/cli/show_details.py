@@ -5,16 +5,16 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection
 
-from harvestd.catalogue import reading
-from harvestd.cli import asked, left_out, overview, quantities
-from harvestd.cli.output import Page
-from harvestd.cli.standings import Standings
-from harvestd.cli.tables import Column, Row
-from harvestd.convention.layout import LeftOut
-from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
-from harvestd.convention.requests import Request
-from harvestd.convention.values import Immutable
+from harvestd.catalogue import queries
+from harvestd.cli.output import hosts_runs, left_out, requests, units
+from harvestd.cli.output.page import Page
+from harvestd.cli.output.run_progress import Standings
+from harvestd.cli.output.tables import Column, Row
+from harvestd.convention.scan.model import LeftOut
+from harvestd.convention.structs import Immutable
 from harvestd.errors import ExitCode, Fatal
+from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
+from harvestd.planning.requests import Request
 
 _NAME = (Column("PART"), Column("VALUE", wide=True), Column("FROM", wide=True, mark="  from "))
 _FILES = (
@@ -51,8 +51,8 @@ def find(connection: Connection, name: str) -> Shown:
     Raises `Fatal` (4) where nothing is called so, or where two runs on different boxes are.
     """
     wanted = name.rstrip("/")
-    experiments = reading.experiments(connection)
-    runs = reading.runs(connection)
+    experiments = queries.experiments(connection)
+    runs = queries.runs(connection)
     called = _called(experiments.values(), wanted)
     if called is not None:
         return _experiment(connection, called, runs)
@@ -120,15 +120,15 @@ def _experiment(connection: Connection, experiment: ExperimentRecord, runs: list
         experiment,
         tuple(own),
         Standings(connection),
-        tuple(reading.files_of(connection, experiment.id)),
-        tuple(reading.left_out_of(connection, experiment.id)),
+        tuple(queries.files_of(connection, experiment.id)),
+        tuple(queries.left_out_of(connection, experiment.id)),
         _requests(connection, own),
     )
 
 
 def _requests(connection: Connection, runs: Iterable[RunRecord]) -> tuple[Request, ...]:
     keys = {run.key for run in runs}
-    return tuple(request for request in reading.requests(connection) if request.run in keys)
+    return tuple(request for request in queries.requests(connection) if request.run in keys)
 
 
 def write(page: Page, shown: Shown) -> None:
@@ -143,15 +143,15 @@ def write(page: Page, shown: Shown) -> None:
             page.line("its directory was taken away here: nothing of it is fetched")
     page.heading("runs")
     experiments = {experiment.id: experiment} if experiment else {}
-    page.table(overview.RUNS[:-1], [overview.run_row(run, experiments, shown.standings)[:-1] for run in shown.runs])
+    page.table(hosts_runs.RUNS[:-1], [hosts_runs.run_row(run, experiments, shown.standings)[:-1] for run in shown.runs])
     for run in shown.runs:
         page.line(f"{run.host}:{run.place}")
     if shown.requests:
         page.heading("asked for by hand")
-        page.table(asked.COLUMNS, asked.rows(shown.requests))
+        page.table(requests.COLUMNS, requests.rows(shown.requests))
     if shown.files:
-        size = quantities.size(sum(file.size for file in shown.files))
-        page.heading(f"{quantities.count(len(shown.files), 'file')}, {size}")
+        size = units.size(sum(file.size for file in shown.files))
+        page.heading(f"{units.count(len(shown.files), 'file')}, {size}")
         page.table(_FILES, [_file_row(file) for file in shown.files])
     if shown.left_out:
         omitted = [each for _, each in shown.left_out]
@@ -161,10 +161,10 @@ def write(page: Page, shown: Shown) -> None:
 
 def _file_row(file: FileRecord) -> Row:
     return (
-        quantities.size(file.size),
+        units.size(file.size),
         str(file.kind),
         file.sha256[:_SHORT_HASH],
-        quantities.age(file.fetched_at),
+        units.age(file.fetched_at),
         "/".join(file.target.parts[1:]),
         f"{file.host}:{file.place}",
     )
@@ -181,8 +181,8 @@ def document(shown: Shown) -> dict[str, object]:
         "aliases": list(experiment.aliases) if experiment else [],
         "gone": experiment.gone if experiment else False,
         "name": {name: {"value": part.value, "source": part.source} for name, part in parts.items()},
-        "runs": overview.run_documents(shown.runs, experiments, shown.standings),
-        "requests": asked.documents(shown.requests),
+        "runs": hosts_runs.run_documents(shown.runs, experiments, shown.standings),
+        "requests": requests.documents(shown.requests),
         "files": [file_document(file) for file in shown.files],
         "left_out": [
             {"host": host, **entry}
@@ -203,7 +203,7 @@ def file_document(file: FileRecord) -> dict[str, object]:
         "host": file.host,
         "from": file.place,
         "from_bytes": file.version.size,
-        "from_modified": quantities.timestamp(file.version.mtime_ns / 1e9),
-        "fetched": quantities.timestamp(file.fetched_at),
+        "from_modified": units.timestamp(file.version.mtime_ns / 1e9),
+        "fetched": units.timestamp(file.fetched_at),
         "reason": file.reason,
     }

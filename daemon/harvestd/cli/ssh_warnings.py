@@ -7,12 +7,12 @@ import anyio
 import anyio.to_thread
 
 from harvestd.errors import HarvestError
-from harvestd.harvest.house import target_of
-from harvestd.inventory.provider import Host
-from harvestd.remote.config_options import described
-from harvestd.remote.key_files import read_certificates, read_key_file
-from harvestd.remote.ssh_config import ResolvedConfig, resolve
-from harvestd.remote.target import Target
+from harvestd.harvest.context import target_of
+from harvestd.inventory.host import Host
+from harvestd.remote.ssh.config import ResolvedConfig, resolve
+from harvestd.remote.ssh.config_options import described
+from harvestd.remote.ssh.key_files import read_certificates, read_key_file
+from harvestd.remote.ssh.target import Target
 from harvestd.settings import Problem, Settings
 
 _AT_ONCE = 8

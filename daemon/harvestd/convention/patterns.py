@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from harvestd.convention.eval_names import DATASETS, run_parts, step_parts
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 
 # ASCII: the digits of other scripts are digits to `re`, too, and a name at home is made of these.
 _TIME = "%Y-%m-%d_%H-%M-%S"

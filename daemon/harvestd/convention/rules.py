@@ -11,17 +11,17 @@ from functools import lru_cache
 
 from msgspec import field
 
-from harvestd.convention.artifacts import (
+from harvestd.convention.eval_names import DATASETS
+from harvestd.convention.kinds import (
     LITTER_DIRECTORIES,
     LITTER_FILES,
     PRUNED_DIRECTORIES,
     UNFINISHED_FILES,
 )
-from harvestd.convention.eval_names import DATASETS
-from harvestd.convention.snapshot import Listing
-from harvestd.convention.values import Immutable
-from harvestd.convention.verdict import LossKind
-from harvestd.convention.wandb import WANDB
+from harvestd.convention.scan.snapshot import Listing
+from harvestd.convention.scan.wandb import WANDB
+from harvestd.convention.structs import Immutable
+from harvestd.safety.verdict import LossKind
 
 _CORE_DUMP = r"core\.\d+"
 _LITTER = re.compile("|".join(translate(pattern) for pattern in LITTER_FILES))

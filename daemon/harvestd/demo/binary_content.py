@@ -11,7 +11,7 @@ import pickle
 import struct
 import zipfile
 
-from harvestd.convention.framing import masked_crc32c
+from harvestd.convention.scan.framing import masked_crc32c
 from harvestd.demo.chance import made_up_bytes
 from harvestd.demo.content import STEP_SECONDS, RunSpec, scalars
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import yaml
 
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 from harvestd.demo.chance import fraction, wobble
 
 STEP_SECONDS = 225

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import yaml
 
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 from harvestd.demo.chance import fraction, wobble
 from harvestd.demo.content import RunSpec
 

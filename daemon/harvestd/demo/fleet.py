@@ -17,7 +17,7 @@ import anyio
 import asyncssh
 from anyio.abc import TaskGroup, TaskStatus
 
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 from harvestd.demo.commands import execute
 from harvestd.demo.read_only_sftp import ReadOnlySFTPServer
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from harvestd.convention.reports import is_report
+from harvestd.convention.report_files import is_report
 from harvestd.demo.expected import expected_files, expected_links, expected_manifests
 
 _OWN = ".harvestd"

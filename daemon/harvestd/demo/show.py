@@ -23,7 +23,7 @@ from harvestd.demo.judging import differences
 from harvestd.demo.story import play
 from harvestd.demo.telling import Telling, left_out, tree
 from harvestd.errors import ExitCode
-from harvestd.settings.models import PREFIX
+from harvestd.settings.schema import PREFIX
 
 _DEADLINE = 50.0
 """Seconds for the whole story to be told and brought home."""

@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from harvestd.catalogue.database import reading
-from harvestd.catalogue.reading import left_out_elsewhere
+from harvestd.catalogue.engine import reading
+from harvestd.catalogue.queries import left_out_elsewhere
 from harvestd.demo.judging import files_in
-from harvestd.telemetry.escaping import escaped
 from harvestd.telemetry.events import Event
+from harvestd.telemetry.sanitize import escaped
 
 _KIB = 1024
 _SHOWN_EVENTS = {

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import anyio
 from msgspec import Struct, field
 
-from harvestd.harvest.bell import Bell
+from harvestd.harvest.sync import Bell
 
 
 class MemoryBudget:

@@ -11,35 +11,35 @@ import anyio
 from msgspec import Struct
 
 from harvestd.bulkhead import Bulkhead
-from harvestd.convention.artifacts import PRUNED_DIRECTORIES
 from harvestd.convention.eval_names import DATASETS
-from harvestd.convention.layout import Survey
-from harvestd.convention.naming import NamingContext, NamingRule
-from harvestd.convention.plan import Plan
-from harvestd.convention.selection import CheckpointPolicy, Selection
-from harvestd.convention.sightings import NO_TIME
-from harvestd.convention.snapshot import Tree, TreeKind
-from harvestd.convention.strides import Stride
-from harvestd.convention.values import Immutable
-from harvestd.convention.views import View
-from harvestd.harvest.attending import Attending
-from harvestd.harvest.beginning import Beginning
-from harvestd.harvest.bell import Bell
+from harvestd.convention.kinds import PRUNED_DIRECTORIES
+from harvestd.convention.metadata.naming import NamingContext, NamingRule
+from harvestd.convention.metadata.pace import Stride
+from harvestd.convention.rules import CheckpointPolicy, Selection
+from harvestd.convention.scan.model import Survey
+from harvestd.convention.scan.snapshot import Tree, TreeKind
+from harvestd.convention.scan.stability import NO_TIME
+from harvestd.convention.scan.views import View
+from harvestd.convention.structs import Immutable
 from harvestd.harvest.budgets import Bandwidth, MemoryBudget
 from harvestd.harvest.descriptors import BATCHES, Descriptors
-from harvestd.harvest.machines import Machines
+from harvestd.harvest.directory_lock import Places
+from harvestd.harvest.first_scans import Beginning
+from harvestd.harvest.fleet.machines import Machines
+from harvestd.harvest.fleet.preemption import Rescue
+from harvestd.harvest.fleet.suspend import Waking
 from harvestd.harvest.monitor import Monitor, Silent
-from harvestd.harvest.places import Places
-from harvestd.harvest.rescue import Rescue
+from harvestd.harvest.requests import Attending
 from harvestd.harvest.room import Room
-from harvestd.harvest.turns import Leases
-from harvestd.harvest.under_way import UnderWay
-from harvestd.harvest.waking import Waking
-from harvestd.inventory.provider import Host
-from harvestd.remote.box import Box, Limits, WatchList
-from harvestd.remote.connecting import CONTROL_WINDOW
-from harvestd.remote.hops import Hops
-from harvestd.remote.target import Target
+from harvestd.harvest.sync import Bell
+from harvestd.harvest.transfer.progress import UnderWay
+from harvestd.harvest.volume_lock import Leases
+from harvestd.inventory.host import Host
+from harvestd.planning.plan import Plan
+from harvestd.remote.api import Box, Limits, WatchList
+from harvestd.remote.ssh.connect import CONTROL_WINDOW
+from harvestd.remote.ssh.jump_hosts import Hops
+from harvestd.remote.ssh.target import Target
 from harvestd.settings import DEFAULT_USER, Settings, default_identity_files
 from harvestd.telemetry.deadlines import Deadlines
 from harvestd.telemetry.events import Event
@@ -94,11 +94,11 @@ class Rest(Struct):
 
 
 if TYPE_CHECKING:
-    from harvestd.catalogue.catalogue import Catalogue
     from harvestd.catalogue.entries import Intent
-    from harvestd.harvest.homes import Homes
-    from harvestd.harvest.judged import Judged
-    from harvestd.harvest.judging import Judging
+    from harvestd.catalogue.repository import Catalogue
+    from harvestd.harvest.experiments.directories import Homes
+    from harvestd.harvest.verdict.latest import Judged
+    from harvestd.harvest.verdict.service import Judging
     from harvestd.report.eval_memory import Evals
 
 

@@ -11,8 +11,8 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from harvestd.convention.plan import FetchGroup
 from harvestd.harvest.budgets import MemoryBudget
+from harvestd.planning.plan import FetchGroup
 
 _MOST: Final = 1_048_576
 """No process of ours needs more; where the hard limit is without end, a child's time to close all would be, too."""

@@ -11,7 +11,7 @@ from typing import Final
 import anyio
 import anyio.to_thread
 
-from harvestd.harvest.tally import Tally
+from harvestd.harvest.fleet.metrics import Tally
 
 _LOOK: Final = 30.0
 """Seconds between two looks whether a rush is over."""

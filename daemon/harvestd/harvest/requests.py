@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
-from harvestd.catalogue.unusable import InconsistentRows
-from harvestd.convention.plan import Asked
-from harvestd.convention.requests import REFUSED, Request, RequestKind
+from harvestd.catalogue.errors import InconsistentRows
 from harvestd.errors import DiskFull, Retry
-from harvestd.harvest.bell import Bell
+from harvestd.harvest.sync import Bell
+from harvestd.planning.plan import Asked
+from harvestd.planning.requests import REFUSED, Request, RequestKind
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
 
 if TYPE_CHECKING:
-    from harvestd.catalogue.catalogue import Catalogue
+    from harvestd.catalogue.repository import Catalogue
 
 _LISTEN_EVERY = 0.5
 """Seconds between two questions whether anybody else wrote into the catalogue."""

@@ -15,7 +15,7 @@ from harvestd.backoff import backoff
 from harvestd.errors import DiskFull, unwrapped
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
 
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 60.0

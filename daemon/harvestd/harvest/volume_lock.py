@@ -6,7 +6,7 @@ The lease of a storage is taken between two awaits, so that a cancellation can't
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from harvestd.harvest.bell import Bell
+from harvestd.harvest.sync import Bell
 
 
 class Leases:

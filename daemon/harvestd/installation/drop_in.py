@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harvestd.errors import Fatal
 from harvestd.installation.site import STATE, Site
-from harvestd.settings.models import Settings
+from harvestd.settings.schema import Settings
 from harvestd.settings.sections import Jobs
 
 

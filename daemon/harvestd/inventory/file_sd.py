@@ -14,11 +14,11 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
-from harvestd.convention.facts import InvalidFacts
-from harvestd.inventory.provider import Host
-from harvestd.settings.models import Place
+from harvestd.convention.metadata.parse import InvalidFacts
+from harvestd.inventory.host import Host
 from harvestd.settings.problems import Problem, described
-from harvestd.settings.words import ExperimentName, HardwareName, HostName, UserName, address_and_port
+from harvestd.settings.schema import Place
+from harvestd.settings.types import ExperimentName, HardwareName, HostName, UserName, address_and_port
 
 MOST_BYTES: Final = 1024 * 1024
 """Of one file."""
@@ -118,7 +118,7 @@ def _json(raw: bytes) -> object:
 
 
 def _yaml(raw: bytes) -> object:
-    from harvestd.convention.yaml_mapping import texts_from_yaml  # noqa: PLC0415  (dear, and JSON is the common form)
+    from harvestd.convention.metadata.yaml import texts_from_yaml  # noqa: PLC0415  (dear, and JSON is the common form)
 
     return texts_from_yaml(raw)
 

@@ -14,13 +14,13 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 from harvestd.errors import Retry
-from harvestd.inventory.provider import Host, Publish
+from harvestd.inventory.host import Host, Publish
 from harvestd.settings import Problem, Targets
-from harvestd.settings.watching import watch
+from harvestd.settings.file_watch import watch
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
 
 _LOOK_EVERY = timedelta(seconds=30)
 """Where a file system tells nobody of its changes."""
@@ -192,7 +192,7 @@ def _together(files: Sequence[_File]) -> tuple[frozenset[Host], tuple[Problem, .
 
 def _read(path: Path) -> _Reading:
     # Only who has such a file pays for it.
-    from harvestd.inventory.targets import MOST_BYTES, BadFile, hosts_in  # noqa: PLC0415
+    from harvestd.inventory.file_sd import MOST_BYTES, BadFile, hosts_in  # noqa: PLC0415
 
     try:
         # Before it is opened: a FIFO would be waited for.

@@ -10,8 +10,8 @@ concerns all hosts (`HaltedForSafety`, `Fatal`) ends the process.
 from collections.abc import Callable
 from typing import Protocol
 
-from harvestd.convention.values import Immutable
-from harvestd.inventory.mounts import Mount
+from harvestd.convention.structs import Immutable
+from harvestd.inventory.lambda_cloud.mounts import Mount
 
 
 class Host(Immutable):

@@ -13,7 +13,7 @@ import anyio
 from msgspec.structs import replace
 
 from harvestd.bulkhead import Bulkhead
-from harvestd.inventory.provider import Host, Provider, Publish
+from harvestd.inventory.host import Host, Provider, Publish
 
 _SHORT = 8
 """Letters of an identity that tell one host from another of its name."""

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from harvestd.errors import Retry
-from harvestd.inventory.lambda_cloud import LambdaCloudHosts
+from harvestd.inventory.file_sd_watch import TargetsFiles
+from harvestd.inventory.host import Host
+from harvestd.inventory.lambda_cloud.mounts import storage_of
+from harvestd.inventory.lambda_cloud.provider import LambdaCloudHosts
 from harvestd.inventory.merge import merged
-from harvestd.inventory.mounts import storage_of
-from harvestd.inventory.provider import Host
 from harvestd.inventory.static import StaticHosts
-from harvestd.inventory.targets_file import TargetsFiles
 from harvestd.settings import DEFAULT_USER, Settings
 
 

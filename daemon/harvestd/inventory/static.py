@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import anyio
 
-from harvestd.inventory.provider import Host, Publish
+from harvestd.inventory.host import Host, Publish
 from harvestd.settings import HostSettings
 
 

@@ -3,12 +3,12 @@
 import ipaddress
 
 from harvestd.errors import ExitCode
-from harvestd.harvest.passes import find_hosts
-from harvestd.inventory.provider import Host
+from harvestd.harvest.host.passes import find_hosts
+from harvestd.inventory.host import Host
 from harvestd.lambda_eval.failures import SyncFailed
 from harvestd.lambda_eval.job_files import Job
 from harvestd.settings import Settings
-from harvestd.telemetry.escaping import escaped
+from harvestd.telemetry.sanitize import escaped
 
 SOURCE = "job"
 """What is said to know a host that only a job names."""

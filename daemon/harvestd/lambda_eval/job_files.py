@@ -16,10 +16,10 @@ from heapq import nlargest
 from pathlib import Path
 
 from harvestd.convention.patterns import run_name
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 from harvestd.errors import ExitCode
 from harvestd.lambda_eval.failures import SyncFailed
-from harvestd.telemetry.escaping import escaped
+from harvestd.telemetry.sanitize import escaped
 
 FINISHED = "FINISHED"
 """The status of a job whose evals have ended."""

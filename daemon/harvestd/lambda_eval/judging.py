@@ -5,16 +5,16 @@ Nothing that was not looked at counts as here. It decides for a single pass and 
 
 from collections.abc import Collection, Iterable, Iterator
 
-from harvestd.convention.artifacts import Kind
 from harvestd.convention.eval_names import DATASETS
-from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.layout import EvalDir, Group, RunDir
+from harvestd.convention.kinds import Kind
 from harvestd.convention.patterns import eval_step, run_name
-from harvestd.convention.picking import Belonging, belonging
-from harvestd.convention.placing import Placing, beside
-from harvestd.convention.records import ExperimentRecord
-from harvestd.harvest.house import House, Outlook
+from harvestd.convention.scan.model import EvalDir, Group, RunDir
+from harvestd.harvest.context import House, Outlook
 from harvestd.lambda_eval.job_files import Job
+from harvestd.planning.destinations import Placing, beside
+from harvestd.planning.index import Knowledge
+from harvestd.planning.records import ExperimentRecord
+from harvestd.planning.run_filter import Belonging, belonging
 
 _Targets = Collection[tuple[str, ...]]
 """What stands in an experiment, by the components below its directory."""

@@ -15,9 +15,9 @@ from harvestd.lambda_eval.failures import SyncFailed
 from harvestd.lambda_eval.syncing import sync_job
 from harvestd.settings import Settings, find_config, load
 from harvestd.settings.access import require_access, require_account
-from harvestd.settings.loading import CONFIG_VARIABLE
+from harvestd.settings.load import CONFIG_VARIABLE
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger, speak_through_logging
+from harvestd.telemetry.log import get_logger, speak_through_logging
 
 EXPERIMENT = "{experiment_name}"
 """Stands for an experiment's whole directory in a `local_dir`."""

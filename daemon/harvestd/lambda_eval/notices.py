@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from harvestd.harvest.house import House
+from harvestd.harvest.context import House
 
 _ASK_EVERY = 2.0
 """Seconds between two looks whether the directory is (still) there, and still the one that is meant."""

@@ -11,21 +11,21 @@ import anyio
 import anyio.to_thread
 from msgspec.structs import replace
 
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 from harvestd.errors import DiskFull, ExitCode, Fatal, HarvestError, unwrapped
+from harvestd.harvest.host.passes import HostOutcome, visited
+from harvestd.harvest.host.results import PassResult
 from harvestd.harvest.monitor import Silent
-from harvestd.harvest.opening import opened_house
-from harvestd.harvest.passes import HostOutcome, visited
-from harvestd.harvest.results import PassResult
-from harvestd.inventory.provider import Host
+from harvestd.harvest.startup.open import opened_house
+from harvestd.inventory.host import Host
 from harvestd.lambda_eval.boxes import boxes_of
 from harvestd.lambda_eval.failures import SyncFailed
 from harvestd.lambda_eval.job_files import FINISHED, RUNNING, Job, mark_synced, read_job
 from harvestd.lambda_eval.judging import experiment_of, missing
 from harvestd.settings import Settings
-from harvestd.telemetry.escaping import escaped
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
+from harvestd.telemetry.sanitize import escaped
 
 _PATIENCE = 60.0
 """Seconds in which whoever holds the data root should be done, or have noted what it has brought."""

@@ -12,16 +12,16 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from harvestd.harvest.bell import Bell
-from harvestd.harvest.house import House
+from harvestd.harvest.context import House
+from harvestd.harvest.sync import Bell
 from harvestd.lambda_eval.failures import SyncFailed
 from harvestd.lambda_eval.job_files import Job, Stamp, mark_synced, read_job, stamps
 from harvestd.lambda_eval.judging import experiment_of, missing
 from harvestd.lambda_eval.notices import Notices
 from harvestd.lambda_eval.syncing import told
-from harvestd.telemetry.escaping import escaped
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
+from harvestd.telemetry.sanitize import escaped
 
 _REST = 20
 """Times as long as judging took, we rest before it is done again."""

@@ -9,15 +9,15 @@ from functools import cached_property
 
 from msgspec.structs import replace
 
-from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.layout import EvalDir, Group, Survey
-from harvestd.convention.lineage import Lineage
-from harvestd.convention.models import model_in_names, run_of_reference
+from harvestd.convention.metadata.models import model_in_names, run_of_reference
 from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.patterns import RunName, run_name
-from harvestd.convention.records import ExperimentRecord, RunRecord
-from harvestd.convention.selection import Selection
-from harvestd.convention.values import Immutable
+from harvestd.convention.rules import Selection
+from harvestd.convention.scan.model import EvalDir, Group, Survey
+from harvestd.convention.structs import Immutable
+from harvestd.planning.identity.lineage import Lineage
+from harvestd.planning.index import Knowledge
+from harvestd.planning.records import ExperimentRecord, RunRecord
 
 UNFILED = "_unfiled"
 

@@ -6,14 +6,14 @@ One plan claims a place once. Whatever does not come home is left out with a rea
 from collections.abc import Collection, Iterable, Mapping
 from enum import Enum, auto
 
-from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.layout import Group, LeftOut, Source, Wanted
 from harvestd.convention.paths import LocalPath, RejectedPath
-from harvestd.convention.placing import UNFILED, Home
-from harvestd.convention.plan import Check, Refile, Target
-from harvestd.convention.records import FileRecord
-from harvestd.convention.snapshot import Version
-from harvestd.convention.twins import views_of
+from harvestd.convention.scan.model import Group, LeftOut, Source, Wanted
+from harvestd.convention.scan.snapshot import Version
+from harvestd.planning.destinations import UNFILED, Home
+from harvestd.planning.identity.duplicates import views_of
+from harvestd.planning.index import Knowledge
+from harvestd.planning.plan import Check, Refile, Target
+from harvestd.planning.records import FileRecord
 
 CHECK_FROM = 1024 * 1024
 """Bytes: a file at least this large whose size did not change is hashed on the box before it is fetched again."""

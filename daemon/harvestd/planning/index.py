@@ -10,12 +10,12 @@ from contextlib import contextmanager
 
 from msgspec.structs import replace
 
-from harvestd.convention.checkpoints import is_passing
 from harvestd.convention.paths import LocalPath, RejectedPath
-from harvestd.convention.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
-from harvestd.convention.requests import NO_WISHES, Request, RequestKind, Wishes, wishes_of
-from harvestd.convention.snapshot import Version
-from harvestd.convention.values import Immutable
+from harvestd.convention.scan.snapshot import Version
+from harvestd.convention.structs import Immutable
+from harvestd.planning.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
+from harvestd.planning.requests import NO_WISHES, Request, RequestKind, Wishes, wishes_of
+from harvestd.planning.retention import is_passing
 
 _Parts = tuple[str, ...]
 LARGE = 1024 * 1024

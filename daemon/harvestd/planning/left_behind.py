@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from enum import StrEnum
 
-from harvestd.convention.layout import LeftOut
-from harvestd.convention.leftovers import MANY
-from harvestd.convention.snapshot import Listing, Snapshot, TreeState
+from harvestd.convention.scan.model import LeftOut
+from harvestd.convention.scan.skipped import MANY
+from harvestd.convention.scan.snapshot import Listing, Snapshot, TreeState
 
 Lines = Mapping[str | None, tuple[LeftOut, ...]]
 """By experiment; None: what belongs to none."""

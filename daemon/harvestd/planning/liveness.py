@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from harvestd.convention.layout import RunDir, Source
-from harvestd.convention.sightings import Sightings
-from harvestd.convention.values import Immutable
+from harvestd.convention.scan.model import RunDir, Source
+from harvestd.convention.scan.stability import Sightings
+from harvestd.convention.structs import Immutable
 
 
 class Life(Immutable):

@@ -9,14 +9,14 @@ from collections.abc import Collection, Iterator, Mapping
 
 from msgspec.structs import replace
 
-from harvestd.convention.checkpoints import FINAL, Rank, is_passing, rank
-from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.layout import Group, LeftOut, RunDir
-from harvestd.convention.leftovers import MANY
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.plan import Link, Remark, Removal
-from harvestd.convention.records import FileRecord, RunRecord
-from harvestd.convention.training import MARKER
+from harvestd.convention.scan.model import Group, LeftOut, RunDir
+from harvestd.convention.scan.skipped import MANY
+from harvestd.convention.scan.training import MARKER
+from harvestd.planning.index import Knowledge
+from harvestd.planning.plan import Link, Remark, Removal
+from harvestd.planning.records import FileRecord, RunRecord
+from harvestd.planning.retention import FINAL, Rank, is_passing, rank
 
 _STATE = "training_state"
 _LATEST = "step_latest"

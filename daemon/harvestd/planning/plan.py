@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import msgspec
 from msgspec.structs import force_setattr
 
-from harvestd.convention.artifacts import VALUE, Kind, Value
-from harvestd.convention.layout import LeftOut, Source
+from harvestd.convention.kinds import VALUE, Kind, Value
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.records import FileRecord
-from harvestd.convention.values import Immutable
+from harvestd.convention.scan.model import LeftOut, Source
+from harvestd.convention.structs import Immutable
+from harvestd.planning.records import FileRecord
 
 
 class Target(Immutable, gc=False):

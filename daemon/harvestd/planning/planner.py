@@ -5,28 +5,28 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from msgspec import field
 from msgspec.structs import replace
 
-from harvestd.convention import checkpoints
-from harvestd.convention.accounting import is_torn
-from harvestd.convention.artifacts import Kind, Value
-from harvestd.convention.asking import Asking, by_hand, still_left_out
-from harvestd.convention.checkpoints_here import CheckpointsHere
-from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.layout import EvalDir, Group, LeftOut, RunDir, Source, Survey, Wanted
-from harvestd.convention.leaving_out import hindered, rest, whole
-from harvestd.convention.lives import Life, has_died
+from harvestd.convention.kinds import Kind, Value
 from harvestd.convention.paths import LocalPath, RejectedPath
-from harvestd.convention.picking import belonging, possible
-from harvestd.convention.placing import Home, Placing, Undecided, experiment_home
-from harvestd.convention.plan import FetchFile, FetchGroup, Follow, Link, Plan, Remark, Removal, Waiting
-from harvestd.convention.records import FileRecord, RunRecord
-from harvestd.convention.requests import NO_WISHES, RECORDS, Request, Wishes
-from harvestd.convention.seals import FORMED, INDEX, Unsealed, is_final, unsealed
-from harvestd.convention.selection import CheckpointPolicy, Selection
-from harvestd.convention.sightings import NO_TIME, Sightings
-from harvestd.convention.snapshot import Version
-from harvestd.convention.targets import Targets
-from harvestd.convention.twins import bringing, is_part, leader, views_of
-from harvestd.convention.values import Immutable
+from harvestd.convention.rules import CheckpointPolicy, Selection
+from harvestd.convention.scan.completeness import FORMED, INDEX, Unsealed, is_final, unsealed
+from harvestd.convention.scan.model import EvalDir, Group, LeftOut, RunDir, Source, Survey, Wanted
+from harvestd.convention.scan.snapshot import Version
+from harvestd.convention.scan.stability import NO_TIME, Sightings
+from harvestd.convention.structs import Immutable
+from harvestd.planning import retention
+from harvestd.planning.destinations import Home, Placing, Undecided, experiment_home
+from harvestd.planning.diff import Targets
+from harvestd.planning.identity.duplicates import bringing, is_part, leader, views_of
+from harvestd.planning.index import Knowledge
+from harvestd.planning.liveness import Life, has_died
+from harvestd.planning.local_checkpoints import CheckpointsHere
+from harvestd.planning.plan import FetchFile, FetchGroup, Follow, Link, Plan, Remark, Removal, Waiting
+from harvestd.planning.records import FileRecord, RunRecord
+from harvestd.planning.request_status import Asking, by_hand, still_left_out
+from harvestd.planning.requests import NO_WISHES, RECORDS, Request, Wishes
+from harvestd.planning.run_filter import belonging, possible
+from harvestd.planning.skipped_directories import hindered, rest, whole
+from harvestd.safety.accounting import is_torn
 
 _TAKEN_AWAY = "its experiment's directory was taken away here"
 
@@ -72,7 +72,7 @@ class Situation(Immutable):
         """Give what groups are sorted by: their value; where a host ends, the small ones of one value go first."""
         if not self.is_ending:
             return group.value, group.place
-        return group.value, checkpoints.is_passing(group.files[0].reason), group.size, group.place
+        return group.value, retention.is_passing(group.files[0].reason), group.size, group.place
 
 
 def make_plan(survey: Survey, situation: Situation) -> Plan:
@@ -202,21 +202,21 @@ class _Planner:
         why = self._why_unsealed(run.config)
         reason, seconds = (why.reason, why.seconds) if why else ("can't be read", None)
         reason = self._now.undecided.get(run.place) or f"config.yaml: {reason}"
-        wanted = checkpoints.wanted(run, self._now.checkpoint, None, died=False)
+        wanted = retention.wanted(run, self._now.checkpoint, None, died=False)
         groups = (*run.groups, *(group for group in run.checkpoints if group.path.name in wanted))
         size = sum(group.size for group in groups) + sum(each.source.version.size for each in run.growing)
         self._waiting.append(Waiting(run.place, size, reason, seconds))
 
     def _has_died(self, run: RunDir, record: RunRecord, here: CheckpointsHere) -> bool:
         """Tell whether a run died, where that makes a difference."""
-        last = checkpoints.newest(run, record.final.step if record.final else None)
+        last = retention.newest(run, record.final.step if record.final else None)
         if last is None or self._now.selection.checkpoint in {CheckpointPolicy.NONE, CheckpointPolicy.ALL}:
             return False
         died = has_died(run, record.shown_by, self._now.life, self._now.sightings, self._now.now)
         if died is None:
             standing = here.standing(last)
-            died = standing is not None and checkpoints.is_provisional(standing)  # it had, and nothing has moved since
-            stays = standing is not None and not checkpoints.is_passing(standing)
+            died = standing is not None and retention.is_provisional(standing)  # it had, and nothing has moved since
+            stays = standing is not None and not retention.is_passing(standing)
             self._asks_for_life = self._asks_for_life or not (died or stays)
         return died
 
@@ -234,16 +234,16 @@ class _Planner:
         """Plan what is wanted, what is not any more, and the link step_latest where what it points to is here."""
         policy = self._now.checkpoint
         final_step, failing = record.final.step if record.final else None, self._now.failing
-        wanted = dict(checkpoints.wanted(run, policy, final_step, died=died, failing=failing))
+        wanted = dict(retention.wanted(run, policy, final_step, died=died, failing=failing))
         asked = self._asked_checkpoints(run, here, wishes)
         for group in run.checkpoints:
             name = group.path.name
             request, reason = asked.get(name), wanted.get(name)
-            if request is not None and (reason is None or checkpoints.is_passing(reason)):
+            if request is not None and (reason is None or retention.is_passing(reason)):
                 wanted[name] = request.reason
                 self._plan_asked(group, [request], [(home, ())])
             elif reason is not None:
-                coming = self._plan_group(checkpoints.because(group, here.reason(name, reason)), [(home, ())])
+                coming = self._plan_group(retention.because(group, here.reason(name, reason)), [(home, ())])
                 self._count(group, [request] if request else (), coming)
         wanted = {name: request.reason for name, request in asked.items()} | wanted
         self._remarks += here.remarks(wanted)
@@ -254,7 +254,7 @@ class _Planner:
         recorded = None if link is None else f"{run.place}/training_state/step_latest"
         self._targets.leave_out(home.experiment, [each for each in run.left_out if each.place != recorded])
         self._targets.leave_out(
-            home.experiment, here.left_out(wanted, checkpoints.unwanted_because(self._now.selection.checkpoint))
+            home.experiment, here.left_out(wanted, retention.unwanted_because(self._now.selection.checkpoint))
         )
 
     def _remove(self, removals: Iterable[Removal]) -> None:
@@ -271,21 +271,21 @@ class _Planner:
         settles what was asked for by hand.
         """
         final_step = record.final.step if record.final else None
-        wanted = dict(checkpoints.wanted(run, self._now.checkpoint, final_step, died=died, failing=self._now.failing))
+        wanted = dict(retention.wanted(run, self._now.checkpoint, final_step, died=died, failing=self._now.failing))
         for group in run.checkpoints:
             name = group.path.name
             asked = wishes.things.get(name)
             reason = here.begun(name) or (asked.reason if asked else wanted.get(name))
             if reason is not None:
                 wanted[name] = reason
-                coming = self._plan_group(checkpoints.because(here.sealed_at_home(group), reason), [(home, ())])
+                coming = self._plan_group(retention.because(here.sealed_at_home(group), reason), [(home, ())])
                 self._count(group, [asked] if asked else (), coming)
         beside = home.beside(self._now.host)
         if beside is not None:
             self._remove(here.removals_beside(beside.directory, wanted))
         self._targets.leave_out(home.experiment, run.left_out)
         self._targets.leave_out(
-            home.experiment, here.left_out(wanted, checkpoints.unwanted_because(self._now.selection.checkpoint))
+            home.experiment, here.left_out(wanted, retention.unwanted_because(self._now.selection.checkpoint))
         )
 
     def _asked_checkpoints(self, run: RunDir, here: CheckpointsHere, wishes: Wishes) -> dict[str, Request]:

@@ -1,13 +1,13 @@
 """What is known of runs, experiments and files: the catalogue's rows as frozen values."""
 
-from harvestd.convention.artifacts import Kind
-from harvestd.convention.facts import ConfigFacts, TrainingInfo
-from harvestd.convention.naming import Evidence, ExperimentName
+from harvestd.convention.kinds import Kind
+from harvestd.convention.metadata.naming import Evidence, ExperimentName
+from harvestd.convention.metadata.parse import ConfigFacts, TrainingInfo
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.patterns import Finetuned
-from harvestd.convention.run_status import RunTrouble, is_over
-from harvestd.convention.snapshot import Version
-from harvestd.convention.values import Immutable
+from harvestd.convention.scan.snapshot import Version
+from harvestd.convention.structs import Immutable
+from harvestd.planning.run_status import RunTrouble, is_over
 
 
 class RunRecord(Immutable):

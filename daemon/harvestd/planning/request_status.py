@@ -4,9 +4,9 @@ from collections.abc import Collection, Iterable
 
 from msgspec.structs import replace
 
-from harvestd.convention.layout import Group, LeftOut, OnRequest
-from harvestd.convention.plan import Asked
-from harvestd.convention.requests import Request
+from harvestd.convention.scan.model import Group, LeftOut, OnRequest
+from harvestd.planning.plan import Asked
+from harvestd.planning.requests import Request
 
 
 class Asking:

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from msgspec import field
 
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 
 RECORDS = "records"
 """What `Request.thing` is where the records of a run's evals are asked for; else it is a checkpoint's directory."""

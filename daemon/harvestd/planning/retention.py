@@ -9,10 +9,10 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from harvestd.convention.layout import Group, RunDir
 from harvestd.convention.patterns import checkpoint_step
-from harvestd.convention.seals import missing_shards
-from harvestd.convention.selection import CheckpointPolicy
+from harvestd.convention.rules import CheckpointPolicy
+from harvestd.convention.scan.completeness import missing_shards
+from harvestd.convention.scan.model import Group, RunDir
 
 FINAL: Final = "step_final"
 POLICY: Final = "rule: select.checkpoint = "

@@ -7,12 +7,12 @@ meant.
 
 from collections.abc import Callable, Iterable
 
-from harvestd.convention.layout import EvalDir, RunDir, Survey
 from harvestd.convention.paths import RejectedPath
 from harvestd.convention.patterns import run_name
-from harvestd.convention.placing import Placing, Undecided, named_run
-from harvestd.convention.records import RunRecord
-from harvestd.convention.values import Immutable
+from harvestd.convention.scan.model import EvalDir, RunDir, Survey
+from harvestd.convention.structs import Immutable
+from harvestd.planning.destinations import Placing, Undecided, named_run
+from harvestd.planning.records import RunRecord
 
 LinkOf = Callable[[EvalDir], str | None]
 """Gives what the eval_config.yaml of an eval says of its run."""

@@ -6,7 +6,7 @@ Times are Unix seconds on our clock.
 from enum import StrEnum
 from typing import Final
 
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 
 FRESH: Final = 900.0
 """Seconds for which a run that was seen to go on is believed to, when its host is not watched any more."""

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.layout import EvalDir, LeftOut, RunDir, Wanted
+from harvestd.convention.scan.model import EvalDir, LeftOut, RunDir, Wanted
+from harvestd.planning.index import Knowledge
 
 
 def whole(directory: RunDir | EvalDir, reason: str) -> LeftOut:

@@ -11,11 +11,11 @@ from typing import Protocol
 
 from msgspec import field
 
-from harvestd.convention.layout import SymbolicLink
-from harvestd.convention.links import LinkTarget
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.snapshot import Entry, Snapshot, Tree, Version
-from harvestd.convention.values import Immutable
+from harvestd.convention.scan.links import LinkTarget
+from harvestd.convention.scan.model import SymbolicLink
+from harvestd.convention.scan.snapshot import Entry, Snapshot, Tree, Version
+from harvestd.convention.structs import Immutable
 from harvestd.remote.circumstances import Circumstances
 
 

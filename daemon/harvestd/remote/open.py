@@ -4,15 +4,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from harvestd.convention.snapshot import Tree
+from harvestd.convention.scan.snapshot import Tree
 from harvestd.errors import HostQuarantined
-from harvestd.remote.box import Box, Limits, Reader, WatchList, WithoutProbe
-from harvestd.remote.connecting import Connection
+from harvestd.remote.api import Box, Limits, Reader, WatchList, WithoutProbe
 from harvestd.remote.probe.bootstrap import Pulse
 from harvestd.remote.probe.client import ProbeBox
 from harvestd.remote.probe.process import NoProbe
 from harvestd.remote.probe.reader import ProbeReader
-from harvestd.remote.probe.running import Running
+from harvestd.remote.probe.restart import Running
+from harvestd.remote.ssh.connect import Connection
 
 if TYPE_CHECKING:
     from harvestd.remote.sftp.client import SftpBox

@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec.structs import asdict
 
-from harvestd.convention.facts import (
+from harvestd.convention.metadata.parse import (
     MAX_FACT_BYTES,
     InvalidFacts,
     parse_eval_config,
@@ -20,8 +20,8 @@ from harvestd.json_text import indented_json
 from harvestd.report.known import Known
 from harvestd.report.memory import Memory
 from harvestd.report.scripts.evals import RESULTS
-from harvestd.store.failures import Conflict, Damaged, Refused
-from harvestd.store.neighbours import Neighbours
+from harvestd.store.errors import Conflict, Damaged, Refused
+from harvestd.store.read_many import Neighbours
 from harvestd.store.root import DataRoot
 
 UNREADABLE: Final = (FileNotFoundError, Conflict, Refused, Damaged)

@@ -12,11 +12,11 @@ from importlib.resources import files
 from typing import Final
 
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.reports import ANALYSIS
-from harvestd.convention.values import Immutable
-from harvestd.store.failures import Conflict, Damaged, Refused
+from harvestd.convention.report_files import ANALYSIS
+from harvestd.convention.structs import Immutable
+from harvestd.store.errors import Conflict, Damaged, Refused
+from harvestd.store.ops.replace import write_inside
 from harvestd.store.root import DataRoot
-from harvestd.store.whole import write_inside
 
 SOURCE: Final = files("harvestd.report") / "scripts"
 """Where the scripts lie that harvestd brought with it."""

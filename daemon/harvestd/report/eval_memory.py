@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
-from harvestd.convention.artifacts import Kind
-from harvestd.convention.layout import Source
+from harvestd.convention.kinds import Kind
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.records import FileRecord
-from harvestd.convention.values import Immutable
+from harvestd.convention.scan.model import Source
+from harvestd.convention.structs import Immutable
+from harvestd.planning.records import FileRecord
 from harvestd.report.configured import UNREADABLE, Configurations, Document
 from harvestd.report.memory import Memory
 from harvestd.report.scripts.evals import (
@@ -30,7 +30,7 @@ from harvestd.report.scripts.evals import (
     meta_of,
 )
 from harvestd.report.scripts.experiment import mapping_of
-from harvestd.store.neighbours import Neighbours
+from harvestd.store.read_many import Neighbours
 from harvestd.store.root import DataRoot
 
 _SMALL: Final = 64 * 1024

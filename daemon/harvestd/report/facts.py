@@ -8,16 +8,16 @@ from typing import Final
 
 from msgspec import field
 
-from harvestd.convention.artifacts import Kind
+from harvestd.convention.kinds import Kind
 from harvestd.convention.paths import LocalPath, RejectedPath
-from harvestd.convention.reports import ANALYSIS
-from harvestd.convention.values import Immutable
+from harvestd.convention.report_files import ANALYSIS
+from harvestd.convention.structs import Immutable
 from harvestd.report.configured import UNREADABLE, Document
 from harvestd.report.eval_memory import Evals, EvalsHere
 from harvestd.report.known import Known
 from harvestd.report.scripts.experiment import last_step_of, section
 from harvestd.report.training import PIECE, WHOLE, TrainingFigures, figures_of
-from harvestd.store.failures import Conflict, Refused, translating
+from harvestd.store.errors import Conflict, Refused, translating
 from harvestd.store.root import DataRoot
 
 _MOST_PICTURES: Final = 20

@@ -3,11 +3,11 @@
 import hashlib
 from typing import Final
 
-from harvestd.convention.artifacts import Kind
-from harvestd.convention.layout import LeftOut
+from harvestd.convention.kinds import Kind
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
-from harvestd.convention.values import Immutable
+from harvestd.convention.scan.model import LeftOut
+from harvestd.convention.structs import Immutable
+from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
 
 _LAYOUT: Final = "1"
 """Changes with the README's form, so that all are written anew."""

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.reports import ANALYSIS, README
-from harvestd.convention.values import Immutable
+from harvestd.convention.report_files import ANALYSIS, README
+from harvestd.convention.structs import Immutable
 from harvestd.report import configured, copies, notes, pictures, readme
 from harvestd.report.copies import Placed
 from harvestd.report.eval_memory import Evals
@@ -20,8 +20,8 @@ from harvestd.report.notes import Marks
 from harvestd.report.pictures import Drawn
 from harvestd.report.scripts.experiment import CONFIGURED
 from harvestd.store import workshop
+from harvestd.store.ops.replace import write_inside
 from harvestd.store.root import DataRoot
-from harvestd.store.whole import write_inside
 
 _LARGEST = 8 << 20
 """Bytes of a README or of configured.json; a larger one is left alone."""

@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from harvestd.telemetry.escaping import escaped
+from harvestd.telemetry.sanitize import escaped
 
 LONGEST: Final = 300
 """Characters that are shown of one text."""

@@ -8,7 +8,7 @@ a note. Who takes the generated part away gets it again at the end, with the nex
 import re
 from typing import Final
 
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 
 _END: Final = "<!-- harvestd ends -->"
 _PART: Final = re.compile(

@@ -20,11 +20,11 @@ import anyio
 import anyio.to_thread
 from anyio.abc import Process
 
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 from harvestd.errors import Retry
 from harvestd.report import copies
 from harvestd.store import workshop
-from harvestd.telemetry.escaping import escaped
+from harvestd.telemetry.sanitize import escaped
 
 DEADLINE: Final = 120.0
 """Seconds for one script."""

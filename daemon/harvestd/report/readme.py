@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Final
 
-from harvestd.convention.artifacts import Kind
-from harvestd.convention.layout import LeftOut
+from harvestd.convention.kinds import Kind
 from harvestd.convention.patterns import run_name
-from harvestd.convention.records import FileRecord, RunRecord
-from harvestd.convention.reports import ANALYSIS
+from harvestd.convention.report_files import ANALYSIS
+from harvestd.convention.scan.model import LeftOut
+from harvestd.planning.records import FileRecord, RunRecord
 from harvestd.report.facts import Facts
 from harvestd.report.markdown import cell, code, table
 from harvestd.report.scripts.evals import Eval, Setting

@@ -6,7 +6,7 @@ from typing import Final
 from msgspec import field
 
 from harvestd.convention.log_rows import lines_of
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 from harvestd.report.scripts.experiment import log_of
 
 WHOLE: Final = 2 << 20

@@ -6,11 +6,11 @@ what nobody brings at all, which should be nothing.
 
 from collections.abc import Collection, Iterator
 
-from harvestd.convention.evidence import NotHere
-from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.layout import EvalDir, RunDir, Source, Survey, Wanted
-from harvestd.convention.plan import Plan
-from harvestd.convention.twins import views_of
+from harvestd.convention.scan.model import EvalDir, RunDir, Source, Survey, Wanted
+from harvestd.planning.identity.duplicates import views_of
+from harvestd.planning.index import Knowledge
+from harvestd.planning.plan import Plan
+from harvestd.safety.inputs import NotHere
 
 
 def storages_of(survey: Survey, storage: str, knowledge: Knowledge) -> frozenset[str]:

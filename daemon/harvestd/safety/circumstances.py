@@ -9,7 +9,7 @@ from enum import StrEnum
 from msgspec import field
 from msgspec.structs import replace
 
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 
 
 class Checkout(Immutable):

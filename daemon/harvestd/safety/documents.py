@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from harvestd.convention.verdict import Answer, Loss, LossKind, Reason, ReasonKind, Survival, Verdict
+from harvestd.safety.verdict import Answer, Loss, LossKind, Reason, ReasonKind, Survival, Verdict
 
 
 def document_of(verdict: Verdict) -> dict[str, Any]:

@@ -6,8 +6,8 @@ inode, change time, modification time and size of one that was read before can't
 
 from collections.abc import Iterable, Mapping
 
-from harvestd.convention.records import FileRecord
-from harvestd.convention.snapshot import Listing, TreeState
+from harvestd.convention.scan.snapshot import Listing, TreeState
+from harvestd.planning.records import FileRecord
 
 
 def renumbered(known: Mapping[str, int], listings: Iterable[Listing], files: Iterable[FileRecord]) -> dict[str, int]:

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from harvestd.convention.verdict import Answer, Reason, ReasonKind, Verdict
-from harvestd.convention.verdict_documents import document_of
+from harvestd.safety.documents import document_of
+from harvestd.safety.verdict import Answer, Reason, ReasonKind, Verdict
 
 FRESH_FOR: Final = 900.0
 """Seconds for which a verdict counts as one about now, while a daemon watches its host: it is renewed within 600."""

@@ -7,16 +7,16 @@ from collections.abc import Mapping
 
 from msgspec import field
 
-from harvestd.convention.circumstances import Circumstances
-from harvestd.convention.layout import RunDir
-from harvestd.convention.lives import Life, has_died, quiet_for
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.plan import Plan
-from harvestd.convention.records import RunRecord
-from harvestd.convention.sightings import Sightings
-from harvestd.convention.snapshot import Listing
-from harvestd.convention.values import Immutable
-from harvestd.convention.verdict import Loss, LossKind
+from harvestd.convention.scan.model import RunDir
+from harvestd.convention.scan.snapshot import Listing
+from harvestd.convention.scan.stability import Sightings
+from harvestd.convention.structs import Immutable
+from harvestd.planning.liveness import Life, has_died, quiet_for
+from harvestd.planning.plan import Plan
+from harvestd.planning.records import RunRecord
+from harvestd.safety.circumstances import Circumstances
+from harvestd.safety.verdict import Loss, LossKind
 
 
 class Look(Immutable):

@@ -8,18 +8,18 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from harvestd.convention.accounting import Coming, is_here, storages_of
-from harvestd.convention.artifacts import Kind
-from harvestd.convention.checkpoints_here import CheckpointsHere
-from harvestd.convention.circumstances import Circumstances
-from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.layout import EvalDir, Group, RunDir, Source, Survey, SymbolicLink
-from harvestd.convention.links import LinkTarget
+from harvestd.convention.kinds import Kind
 from harvestd.convention.paths import RejectedPath
 from harvestd.convention.patterns import checkpoint_step, eval_step
-from harvestd.convention.placing import experiment_home
-from harvestd.convention.plan import Plan
-from harvestd.convention.verdict import Loss, LossKind
+from harvestd.convention.scan.links import LinkTarget
+from harvestd.convention.scan.model import EvalDir, Group, RunDir, Source, Survey, SymbolicLink
+from harvestd.planning.destinations import experiment_home
+from harvestd.planning.index import Knowledge
+from harvestd.planning.local_checkpoints import CheckpointsHere
+from harvestd.planning.plan import Plan
+from harvestd.safety.accounting import Coming, is_here, storages_of
+from harvestd.safety.circumstances import Circumstances
+from harvestd.safety.verdict import Loss, LossKind
 
 MOST: Final = 64
 """Losses of one kind that are named one by one; a box may make up any number."""

@@ -5,10 +5,10 @@ A run that another machine writes, on storage which outlives this box and stays 
 
 from collections.abc import Iterator, Sequence
 
-from harvestd.convention.evidence import Evidence, NotHere
-from harvestd.convention.plan import Asked, Plan, Waiting
-from harvestd.convention.values import Immutable
-from harvestd.convention.verdict import Reason, ReasonKind
+from harvestd.convention.structs import Immutable
+from harvestd.planning.plan import Asked, Plan, Waiting
+from harvestd.safety.inputs import Evidence, NotHere
+from harvestd.safety.verdict import Reason, ReasonKind
 
 
 class _Missing(Immutable):

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from msgspec import field
 
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 
 
 class Answer(StrEnum):

@@ -3,10 +3,10 @@
 Nothing here knows the other rooms, and importing it costs no SSH and no database.
 """
 
-from harvestd.settings.cautions import warnings_for
-from harvestd.settings.loading import find_config, load
-from harvestd.settings.models import HostSettings, Named, Settings
+from harvestd.settings.lint import warnings_for
+from harvestd.settings.load import find_config, load
 from harvestd.settings.problems import InvalidSettings, Problem
+from harvestd.settings.schema import HostSettings, Named, Settings
 from harvestd.settings.sections import (
     DEFAULT_USER,
     Jobs,

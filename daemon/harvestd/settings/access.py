@@ -16,7 +16,7 @@ from typing import Final
 
 from harvestd.convention.paths import RESERVED
 from harvestd.errors import Fatal
-from harvestd.settings.models import Settings
+from harvestd.settings.schema import Settings
 
 ETC: Final = Path("/etc")
 _UNIT: Final = "systemd/system/harvestd.service"

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from harvestd.convention.values import Immutable
-from harvestd.settings.models import HostSettings, Settings
+from harvestd.convention.structs import Immutable
+from harvestd.settings.schema import HostSettings, Settings
 from harvestd.settings.sections import Section
 
 FIXED = ("data_root", "state_dir", "api")

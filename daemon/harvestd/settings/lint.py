@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from harvestd.settings.credentials import NoKey, api_key
-from harvestd.settings.models import Settings
 from harvestd.settings.problems import Problem
+from harvestd.settings.schema import Settings
 from harvestd.settings.sections import DEFAULT_IDENTITY_FILE, Ssh
 
 AGENT_VARIABLE = "SSH_AUTH_SOCK"

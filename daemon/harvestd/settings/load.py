@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from harvestd.errors import Fatal
-from harvestd.settings.models import CONTRADICTIONS, Place, Settings
 from harvestd.settings.problems import InvalidSettings, Problem, child, described, key_at
+from harvestd.settings.schema import CONTRADICTIONS, Place, Settings
 from harvestd.settings.sources import Merged, environment_sources, file_source, flag_sources
 
 FILE = "harvestd.toml"

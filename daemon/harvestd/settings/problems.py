@@ -11,9 +11,9 @@ from typing import get_args
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 from harvestd.errors import Fatal
-from harvestd.settings.models import CONTRADICTIONS, Place, Settings
+from harvestd.settings.schema import CONTRADICTIONS, Place, Settings
 
 
 class Problem(Immutable):

@@ -12,13 +12,13 @@ import anyio
 import anyio.to_thread
 
 from harvestd.settings.differences import FIXED, differences
-from harvestd.settings.models import Settings
+from harvestd.settings.file_watch import watch
 from harvestd.settings.problems import InvalidSettings, Problem
-from harvestd.settings.watching import watch
-from harvestd.telemetry import sd_notify
+from harvestd.settings.schema import Settings
+from harvestd.telemetry import systemd
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
-from harvestd.telemetry.sd_notify import ServiceManager
+from harvestd.telemetry.log import get_logger
+from harvestd.telemetry.systemd import ServiceManager
 
 Load = Callable[[Path], Settings]
 """Reads the whole configuration; raises `InvalidSettings`."""
@@ -55,12 +55,12 @@ class Reloading:
                 await self._due.wait()
                 self._due = anyio.Event()
                 asked, self._is_asked = self._is_asked, False
-                self._manager.tell(sd_notify.reloading())
+                self._manager.tell(systemd.reloading())
                 try:
                     await self._reload(adopt, told_anyway=asked)
                 finally:
                     # A service manager that waits for the end of a reload does nothing else meanwhile.
-                    self._manager.tell(sd_notify.READY)
+                    self._manager.tell(systemd.READY)
 
     def _notice(self) -> None:
         self._due.set()

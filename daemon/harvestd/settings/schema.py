@@ -27,7 +27,7 @@ from harvestd.settings.sections import (
     Targets,
     Verdict,
 )
-from harvestd.settings.words import Address, ExperimentName, HardwareName, HostName, OwnPath
+from harvestd.settings.types import Address, ExperimentName, HardwareName, HostName, OwnPath
 
 PREFIX = "HARVESTD_"
 DELIMITER = "__"

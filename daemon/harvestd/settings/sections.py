@@ -11,8 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from harvestd.settings.units import Deadline, Patience, Pause, Rate, Size, Span, at_least, within
-from harvestd.settings.words import (
+from harvestd.settings.types import (
     BaseUrl,
     Directory,
     ExperimentName,
@@ -23,6 +22,7 @@ from harvestd.settings.words import (
     Roots,
     UserName,
 )
+from harvestd.settings.units import Deadline, Patience, Pause, Rate, Size, Span, at_least, within
 
 MIB = 1024 * 1024
 DEFAULT_USER = "ubuntu"

@@ -13,9 +13,9 @@ from typing import get_args
 from msgspec import field
 from pydantic import BaseModel
 
-from harvestd.convention.values import Immutable
-from harvestd.settings.models import DELIMITER, PREFIX, Place, Settings
+from harvestd.convention.structs import Immutable
 from harvestd.settings.problems import Problem, model_in
+from harvestd.settings.schema import DELIMITER, PREFIX, Place, Settings
 
 Table = Mapping[str, object]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
 
-from harvestd.settings.models import DELIMITER, PREFIX, Settings
+from harvestd.settings.schema import DELIMITER, PREFIX, Settings
 
 
 class _Written(Settings, BaseSettings):

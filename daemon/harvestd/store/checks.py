@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from harvestd.convention.paths import RESERVED
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 from harvestd.errors import Fatal
-from harvestd.store.failures import Conflict, translating
+from harvestd.store.errors import Conflict, translating
 from harvestd.store.sentinel import Sentinel, make_sentinel, read_sentinel
 from harvestd.store.staging import Staging
 from harvestd.store.walking import open_component, sync_directory

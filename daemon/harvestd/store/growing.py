@@ -14,7 +14,7 @@ from typing import Final, Self
 
 from harvestd import failpoints
 from harvestd.convention.paths import LocalPath
-from harvestd.store.failures import Conflict, Damaged, shown, translating
+from harvestd.store.errors import Conflict, Damaged, shown, translating
 from harvestd.store.root import DataRoot
 from harvestd.store.versions import keep_copy
 from harvestd.store.walking import CHUNK, Touched, open_regular, write_all

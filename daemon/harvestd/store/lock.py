@@ -13,9 +13,9 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Final, Self
 
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 from harvestd.errors import ExitCode, Fatal
-from harvestd.store.failures import translating
+from harvestd.store.errors import translating
 from harvestd.store.root import DataRoot
 from harvestd.store.walking import open_regular
 

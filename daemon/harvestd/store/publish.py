@@ -12,9 +12,9 @@ from io import BufferedReader
 
 from harvestd import failpoints
 from harvestd.convention.paths import LocalPath, encoded
-from harvestd.convention.values import Immutable
-from harvestd.store.failures import Conflict, Refused, translating
-from harvestd.store.renaming import rename_noreplace
+from harvestd.convention.structs import Immutable
+from harvestd.store.errors import Conflict, Refused, translating
+from harvestd.store.ops.rename import rename_noreplace
 from harvestd.store.root import DataRoot
 from harvestd.store.staging import Staged, sync_staged
 from harvestd.store.versions import keep_version

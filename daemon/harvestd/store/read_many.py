@@ -6,7 +6,7 @@ For those who read hundreds of evals. What a person moves meanwhile is read wher
 import os
 from typing import TYPE_CHECKING, Self
 
-from harvestd.store.failures import Damaged, shown, translating
+from harvestd.store.errors import Damaged, shown, translating
 from harvestd.store.walking import Way, open_regular
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import Self
 
 from harvestd.convention.paths import RESERVED, LocalPath
-from harvestd.store.failures import Damaged, Translating, shown, translating
-from harvestd.store.opening import Opened, open_data_root
+from harvestd.store.checks import Opened, open_data_root
+from harvestd.store.errors import Damaged, Translating, shown, translating
 from harvestd.store.staging import Staged, Staging
 from harvestd.store.walking import Touched, Way, made, names_in, open_regular, opened, sha256_of, status, sync_touched
 

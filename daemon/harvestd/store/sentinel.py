@@ -9,10 +9,10 @@ import uuid
 from datetime import UTC, datetime
 from typing import Final
 
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 from harvestd.errors import Fatal
-from harvestd.store.failures import Conflict, translating
-from harvestd.store.renaming import rename_noreplace
+from harvestd.store.errors import Conflict, translating
+from harvestd.store.ops.rename import rename_noreplace
 from harvestd.store.staging import Staging
 from harvestd.store.walking import reading, sync_directory
 

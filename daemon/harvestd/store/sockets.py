@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from harvestd.store.failures import translating
+from harvestd.store.errors import translating
 
 _BACKLOG: Final = 64
 

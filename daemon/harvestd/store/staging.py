@@ -18,8 +18,8 @@ from typing import Final, Self
 
 from harvestd.convention.paths import encoded
 from harvestd.errors import HaltedForSafety
-from harvestd.store.failures import Conflict, Refused, translating
-from harvestd.store.syncing import begin_writing, sync_together
+from harvestd.store.errors import Conflict, Refused, translating
+from harvestd.store.sync import begin_writing, sync_together
 from harvestd.store.walking import CHUNK, copy_piece, names_in, open_regular, status, write_all
 
 _NAME: Final = re.compile(r"[a-z0-9-]{1,128}", re.ASCII)

@@ -15,9 +15,9 @@ from typing import Final
 
 from harvestd import failpoints
 from harvestd.convention.paths import LocalPath, encoded
-from harvestd.convention.values import Immutable
-from harvestd.store.failures import shown, translating
-from harvestd.store.renaming import NO_HARD_LINKS, rename_noreplace
+from harvestd.convention.structs import Immutable
+from harvestd.store.errors import shown, translating
+from harvestd.store.ops.rename import NO_HARD_LINKS, rename_noreplace
 from harvestd.store.root import DataRoot
 from harvestd.store.walking import (
     CHUNK,

@@ -17,8 +17,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from harvestd.convention.paths import decoded, encoded
-from harvestd.store.failures import Conflict
-from harvestd.store.syncing import sync_together
+from harvestd.store.errors import Conflict
+from harvestd.store.sync import sync_together
 
 Parts = tuple[str, ...]
 """A directory below some base, as components; the empty tuple is the base itself."""

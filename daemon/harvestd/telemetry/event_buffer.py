@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from structlog.typing import EventDict, WrappedLogger
 
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 from harvestd.json_text import json_text
 
 _MOST: Final = 1_000

@@ -15,11 +15,11 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 
 from harvestd.json_text import json_text
 from harvestd.telemetry.console import ConsoleLine
+from harvestd.telemetry.event_buffer import remembered
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.fields import PROCESSORS
 from harvestd.telemetry.journal import JournalLine, is_journal
 from harvestd.telemetry.lines import LineStream
-from harvestd.telemetry.recent import remembered
+from harvestd.telemetry.serialize import PROCESSORS
 
 Format = Literal["auto", "json", "console"]
 Level = Literal["debug", "info", "warning", "error"]

@@ -19,8 +19,8 @@ from msgspec import Struct
 from structlog.processors import ExceptionRenderer, add_log_level
 from structlog.typing import EventDict, WrappedLogger
 
-from harvestd.telemetry.escaping import escaped
 from harvestd.telemetry.masking import HIDDEN, masked
+from harvestd.telemetry.sanitize import escaped
 
 LONGEST_TEXT = 8_192
 """Characters of one text; beyond that it is cut. Longer than any path can be."""

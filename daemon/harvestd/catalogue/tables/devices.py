@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
 from harvestd.catalogue import schema
-from harvestd.catalogue.database import Database, translated
+from harvestd.catalogue.engine import Database, translated
 
 _KEY = "devices of {}"
 

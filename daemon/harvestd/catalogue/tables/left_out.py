@@ -9,9 +9,9 @@ from sqlalchemy import Connection, and_, delete, or_, select
 from sqlalchemy.dialects.sqlite import insert
 
 from harvestd.catalogue import rows, schema
-from harvestd.catalogue.database import Database
-from harvestd.convention.layout import LeftOut
-from harvestd.convention.left_behind import Fates, Lines, kept_on_record
+from harvestd.catalogue.engine import Database
+from harvestd.convention.scan.model import LeftOut
+from harvestd.planning.left_behind import Fates, Lines, kept_on_record
 
 
 class _OfHost(Struct):

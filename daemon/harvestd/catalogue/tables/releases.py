@@ -10,7 +10,7 @@ import anyio.to_thread
 from sqlalchemy import Connection, Row, insert, select, update
 
 from harvestd.catalogue import schema
-from harvestd.catalogue.database import Database, translated, update_one
+from harvestd.catalogue.engine import Database, translated, update_one
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from sqlalchemy import insert
 
 from harvestd.catalogue import rows, schema
-from harvestd.catalogue.database import open_engine, translated, writing
-from harvestd.catalogue.unusable import unusable
-from harvestd.convention.requests import Request, RequestKind
+from harvestd.catalogue.engine import open_engine, translated, writing
+from harvestd.catalogue.errors import unusable
+from harvestd.planning.requests import Request, RequestKind
 
 _PATIENCE = 60.0
 """Seconds to wait for our turn to write."""

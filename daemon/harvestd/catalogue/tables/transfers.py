@@ -8,7 +8,7 @@ from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
 from harvestd.catalogue import schema
-from harvestd.catalogue.database import Database, sliced, translated
+from harvestd.catalogue.engine import Database, sliced, translated
 from harvestd.catalogue.entries import Transfer
 
 

@@ -6,9 +6,9 @@ from sqlalchemy import Connection, delete
 from sqlalchemy.dialects.sqlite import insert
 
 from harvestd.catalogue import rows, schema
-from harvestd.catalogue.database import Database
+from harvestd.catalogue.engine import Database
 from harvestd.catalogue.entries import VerdictRecord
-from harvestd.convention.requests import RequestKind
+from harvestd.planning.requests import RequestKind
 
 _KEPT = 3_600.0
 """Seconds for which a question that was answered stays on record: who asked has read the answer long before."""

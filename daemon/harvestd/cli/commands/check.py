@@ -5,21 +5,21 @@ from pathlib import Path
 
 import click
 
-from harvestd.catalogue import reading
+from harvestd.catalogue import queries
 from harvestd.catalogue.state_dir import problem_with
-from harvestd.cli import suggesting
-from harvestd.cli.ending import tell_warning
+from harvestd.cli import completion_values
+from harvestd.cli.daemon.presence import daemon_pid
+from harvestd.cli.errors import tell_warning
 from harvestd.cli.flags import Flags, with_flags, with_json
 from harvestd.cli.interrupts import run_interruptible
-from harvestd.cli.loading import config_of, settings_of, written_settings
-from harvestd.cli.output import Page, print_json
-from harvestd.cli.presence import daemon_pid
-from harvestd.cli.quantities import count
+from harvestd.cli.load_settings import config_of, settings_of, written_settings
+from harvestd.cli.output.page import Page, print_json
+from harvestd.cli.output.units import count
 from harvestd.cli.ssh_warnings import about_ssh
 from harvestd.errors import ExitCode, Fatal
+from harvestd.inventory.file_sd_watch import BadTargets, TargetsFiles
 from harvestd.inventory.merge import merged
 from harvestd.inventory.static import StaticHosts
-from harvestd.inventory.targets_file import BadTargets, TargetsFiles
 from harvestd.settings import InvalidSettings, Problem, Settings, warnings_for
 
 _CHECK = """\b
@@ -99,8 +99,8 @@ def _identity(settings: Settings, host: str) -> str:
     static = f"{StaticHosts.name}:{host}"
     if ":" in host or host in {each.name for each in settings.hosts}:
         return host if ":" in host else static
-    with reading.questions(settings.state) as connection:
-        seen = {str(row.name): str(row.identity) for row in reading.hosts(connection)}
+    with queries.questions(settings.state) as connection:
+        seen = {str(row.name): str(row.identity) for row in queries.hosts(connection)}
     return seen.get(host, static)
 
 
@@ -109,7 +109,7 @@ def _problem_document(problem: Problem) -> dict[str, str]:
 
 
 @click.command("forget-key", epilog=_FORGET_KEY)
-@click.argument("host", shell_complete=suggesting.hosts)
+@click.argument("host", shell_complete=completion_values.hosts)
 @with_json
 @with_flags
 @click.pass_obj
@@ -121,7 +121,7 @@ def forget_key(flags: Flags, host: str, *, as_json: bool) -> None:
     """
     settings = settings_of(flags)
     identity = _identity(settings, host)
-    is_forgotten = reading.forget_key(settings.state, identity)
+    is_forgotten = queries.forget_key(settings.state, identity)
     if is_forgotten:
         if not as_json:
             Page().line(f"the host key of {identity} is forgotten; the next connection keeps the one that it sees")
@@ -144,7 +144,7 @@ def forget_key(flags: Flags, host: str, *, as_json: bool) -> None:
 
 
 @click.command("accept-root", epilog=_ACCEPT_ROOT)
-@click.argument("host", shell_complete=suggesting.hosts)
+@click.argument("host", shell_complete=completion_values.hosts)
 @with_json
 @with_flags
 @click.pass_obj
@@ -156,7 +156,7 @@ def accept_root(flags: Flags, host: str, *, as_json: bool) -> None:
     """
     settings = settings_of(flags)
     identity = _identity(settings, host)
-    is_accepted = reading.accept_root(settings.state, identity)
+    is_accepted = queries.accept_root(settings.state, identity)
     if as_json:
         print_json({"host": host, "identity": identity, "accepted": is_accepted})
     elif is_accepted:

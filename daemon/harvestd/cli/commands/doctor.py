@@ -4,18 +4,18 @@ import sys
 
 import click
 
-from harvestd.cli import examination, suggesting
-from harvestd.cli.ending import tell_warning
-from harvestd.cli.examination import Examined
+from harvestd.cli import completion_values, diagnosis
+from harvestd.cli.daemon.presence import daemon_pid
+from harvestd.cli.diagnosis import Examined
+from harvestd.cli.errors import tell_warning
 from harvestd.cli.flags import Flags, with_flags, with_json
 from harvestd.cli.interrupts import run_interruptible
-from harvestd.cli.loading import settings_of
-from harvestd.cli.output import Page, print_json
-from harvestd.cli.presence import daemon_pid
-from harvestd.cli.tables import Column, Styled
+from harvestd.cli.load_settings import settings_of
+from harvestd.cli.output.page import Page, print_json
+from harvestd.cli.output.tables import Column, Styled
 from harvestd.errors import ExitCode
-from harvestd.harvest.passes import find_hosts
-from harvestd.telemetry.logs import configure
+from harvestd.harvest.host.passes import find_hosts
+from harvestd.telemetry.log import configure
 
 _DOCTOR = """\b
 Exit codes: 0, 3 something stands in the way, 4 unknown host.
@@ -27,7 +27,7 @@ _FINDINGS = (Column("LOOKED AT"), Column(""), Column("FOUND", wide=True), Column
 
 
 @click.command(epilog=_DOCTOR)
-@click.argument("hosts", metavar="[HOST]...", nargs=-1, shell_complete=suggesting.hosts)
+@click.argument("hosts", metavar="[HOST]...", nargs=-1, shell_complete=completion_values.hosts)
 @with_json
 @with_flags
 @click.pass_obj
@@ -41,12 +41,12 @@ def doctor(flags: Flags, hosts: tuple[str, ...], *, as_json: bool) -> ExitCode:
         "console" if flags.log_format == "auto" else flags.log_format, flags.log_level or "error", stream=sys.stderr
     )
     found = run_interruptible(find_hosts, settings, hosts)
-    home = examination.examine_home(settings, daemon_pid(settings), found)
+    home = diagnosis.examine_home(settings, daemon_pid(settings), found)
     catalogue_is_read = all(finding.ok for finding in home.findings if finding.what == "catalogue")
     # Without the kept host keys, a host could not be told from one that only says it is.
     examined = [
         home,
-        *(run_interruptible(examination.examine_hosts, settings, found.hosts) if catalogue_is_read else ()),
+        *(run_interruptible(diagnosis.examine_hosts, settings, found.hosts) if catalogue_is_read else ()),
     ]
     if as_json:
         print_json(

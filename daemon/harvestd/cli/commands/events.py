@@ -13,14 +13,14 @@ from typing import Any, Final, Protocol
 
 import click
 
-from harvestd.cli.daemon_client import Absent, DaemonClient
-from harvestd.cli.ending import answering, tell_warning
+from harvestd.cli.completion_values import hosts
+from harvestd.cli.daemon.client import Absent, DaemonClient
+from harvestd.cli.durations import span
+from harvestd.cli.errors import answering, tell_warning
 from harvestd.cli.flags import Flags, with_flags
-from harvestd.cli.loading import settings_of
-from harvestd.cli.spans import span
-from harvestd.cli.suggesting import hosts
+from harvestd.cli.load_settings import settings_of
 from harvestd.errors import ExitCode, Fatal
-from harvestd.telemetry.logs import renderer_for
+from harvestd.telemetry.log import renderer_for
 
 _NEWEST: Final = 50
 _AGAIN: Final = 1.0

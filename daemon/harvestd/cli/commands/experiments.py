@@ -5,16 +5,16 @@ from collections.abc import Mapping, Sequence
 import click
 from sqlalchemy import Connection
 
-from harvestd.catalogue import reading
-from harvestd.cli import quantities
+from harvestd.catalogue import queries
 from harvestd.cli.flags import Flags, with_flags, with_json
-from harvestd.cli.loading import settings_of
-from harvestd.cli.output import Page, print_json
-from harvestd.cli.standings import Standings, cell_of
-from harvestd.cli.tables import Column, Row, Styled
-from harvestd.convention.records import ExperimentRecord, RunRecord
-from harvestd.convention.run_status import ORDER, RunStatus, Standing
-from harvestd.convention.values import Immutable
+from harvestd.cli.load_settings import settings_of
+from harvestd.cli.output import units
+from harvestd.cli.output.page import Page, print_json
+from harvestd.cli.output.run_progress import Standings, cell_of
+from harvestd.cli.output.tables import Column, Row, Styled
+from harvestd.convention.structs import Immutable
+from harvestd.planning.records import ExperimentRecord, RunRecord
+from harvestd.planning.run_status import ORDER, RunStatus, Standing
 
 _EXPERIMENTS = """\b
 --json: experiments[] {experiment, id, aliases[], gone, runs[], state, finished, evals, files, bytes, newest}
@@ -33,7 +33,7 @@ _COLUMNS = (
 class _View(Immutable):
     experiment: ExperimentRecord
     runs: Sequence[RunRecord]
-    holding: reading.Holding
+    holding: queries.Holding
     standing: Standing | None
     """Of its run; None where no run was ever seen."""
 
@@ -58,9 +58,9 @@ class _View(Immutable):
 @click.pass_obj
 def experiments(flags: Flags, *, as_json: bool) -> None:
     """List all experiments, with what is here of them."""
-    with reading.questions(settings_of(flags).state) as connection:
+    with queries.questions(settings_of(flags).state) as connection:
         views = _views(connection)
-        waiting = reading.holdings(connection).get(None)
+        waiting = queries.holdings(connection).get(None)
     if as_json:
         print_json({"experiments": [_document(view) for view in views]})
         return
@@ -71,19 +71,19 @@ def experiments(flags: Flags, *, as_json: bool) -> None:
         page.line("no experiments yet")
     if waiting is not None:
         page.line(
-            f"{quantities.count(waiting.files, 'file')} of {quantities.count(waiting.evals, 'eval')} wait in _unfiled: "
+            f"{units.count(waiting.files, 'file')} of {units.count(waiting.evals, 'eval')} wait in _unfiled: "
             "their run was not seen; `harvestd name RUN NAME` files them"
         )
 
 
 def _views(connection: Connection) -> list[_View]:
     """Return all experiments, those with the newest run first."""
-    holdings: Mapping[str | None, reading.Holding] = reading.holdings(connection)
+    holdings: Mapping[str | None, queries.Holding] = queries.holdings(connection)
     runs: dict[str | None, list[RunRecord]] = {}
-    for run in reading.runs(connection):
+    for run in queries.runs(connection):
         runs.setdefault(run.experiment, []).append(run)
-    nothing = reading.Holding(0, 0)
-    known = reading.experiments(connection).values()
+    nothing = queries.Holding(0, 0)
+    known = queries.experiments(connection).values()
     standings = Standings(connection)
     views = [
         _View(each, own, holdings.get(each.id, nothing), _liveliest([standings.of(run) for run in own if run.was_seen]))
@@ -105,8 +105,8 @@ def _row(view: _View) -> Row:
         view.state,
         str(view.holding.evals),
         str(view.holding.files),
-        quantities.size(view.holding.size),
-        quantities.age(view.holding.newest),
+        units.size(view.holding.size),
+        units.age(view.holding.newest),
     )
 
 
@@ -122,5 +122,5 @@ def _document(view: _View) -> dict[str, object]:
         "evals": view.holding.evals,
         "files": view.holding.files,
         "bytes": view.holding.size,
-        "newest": quantities.timestamp(view.holding.newest),
+        "newest": units.timestamp(view.holding.newest),
     }

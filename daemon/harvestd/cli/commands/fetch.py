@@ -8,20 +8,21 @@ from datetime import timedelta
 
 import click
 
-from harvestd.catalogue import reading
-from harvestd.catalogue.asking import ask
-from harvestd.cli import asked, offers, suggesting
-from harvestd.cli.fetching import Call, fetch_now, hand_over
+from harvestd.catalogue import queries
+from harvestd.catalogue.tables.requests import ask
+from harvestd.cli import completion_values, offers
+from harvestd.cli.daemon.presence import holder_of
+from harvestd.cli.daemon.wait_requests import wait_until_settled
+from harvestd.cli.durations import span
+from harvestd.cli.fetch_now import Call, fetch_now, hand_over
 from harvestd.cli.flags import Flags, with_flags, with_json
-from harvestd.cli.loading import settings_of
+from harvestd.cli.load_settings import settings_of
 from harvestd.cli.offers import Subject
-from harvestd.cli.output import Page, print_json
-from harvestd.cli.presence import holder_of
-from harvestd.cli.spans import span
-from harvestd.cli.waiting import wait_until_settled
+from harvestd.cli.output import requests
+from harvestd.cli.output.page import Page, print_json
 from harvestd.convention.patterns import checkpoint_step
-from harvestd.convention.requests import RECORDS, RequestKind
 from harvestd.errors import ExitCode, Fatal
+from harvestd.planning.requests import RECORDS, RequestKind
 
 _REQUEST_KEYS = "id, kind, what, state, asked, taken, settled, outcome"
 _FETCH = f"""\b
@@ -45,7 +46,7 @@ Exit codes: 0, 4 unknown run.
 
 
 @click.command(epilog=_FETCH)
-@click.argument("run", shell_complete=suggesting.runs)
+@click.argument("run", shell_complete=completion_values.runs)
 @click.option("--records", is_flag=True, help="The records of its evals, later ones too.")
 @click.option("--checkpoint", "checkpoints", metavar="STEP", multiple=True, help="step_40, or 40. Repeatable.")
 @click.option("--wait", "waits", is_flag=True, help="Return when it is here.")
@@ -71,7 +72,7 @@ def fetch(
     fetched.
     """
     settings = settings_of(flags)
-    with reading.questions(settings.state) as connection:
+    with queries.questions(settings.state) as connection:
         found = offers.subject(connection, run)
     things = [*([RECORDS] if records else []), *(_checkpoint(found, each) for each in dict.fromkeys(checkpoints))]
     if not things:
@@ -91,7 +92,7 @@ def fetch(
 
 
 @click.command(epilog=_IGNORE)
-@click.argument("run", shell_complete=suggesting.runs)
+@click.argument("run", shell_complete=completion_values.runs)
 @click.option("--undo", is_flag=True, help="Fetch it again, and what was missed meanwhile.")
 @with_json
 @with_flags
@@ -102,7 +103,7 @@ def ignore(flags: Flags, run: str, *, undo: bool, as_json: bool) -> None:
     RUN is a run, or an experiment's directory or id, or the beginning of one.
     """
     settings = settings_of(flags)
-    with reading.questions(settings.state) as connection:
+    with queries.questions(settings.state) as connection:
         found = offers.subject(connection, run)
     made = []
     if undo == bool(found.wishes.ignored):
@@ -149,4 +150,4 @@ def _offer(call: Call) -> None:
     page.table(offers.COLUMNS, offers.rows(found))
     if found.requests:
         page.heading("asked for by hand")
-        page.table(asked.COLUMNS, asked.rows(found.requests))
+        page.table(requests.COLUMNS, requests.rows(found.requests))

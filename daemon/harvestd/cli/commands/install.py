@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from harvestd.cli.output import Page
+from harvestd.cli.output.page import Page
 from harvestd.errors import ExitCode, Fatal
 from harvestd.installation.site import OWN_ACCOUNT, Site, account_in, of_system, of_user
 from harvestd.installation.steps import Step, installing, managing, uninstalling

@@ -5,24 +5,24 @@ import time
 
 import click
 
-from harvestd.catalogue import reading
-from harvestd.catalogue.asking import ask
-from harvestd.cli import showing, suggesting
+from harvestd.catalogue import queries
+from harvestd.catalogue.tables.requests import ask
+from harvestd.cli import completion_values, show_details
+from harvestd.cli.daemon.presence import daemon_pid
+from harvestd.cli.daemon.wait_requests import answers
 from harvestd.cli.flags import Flags, with_flags, with_json
 from harvestd.cli.interrupts import run_interruptible
-from harvestd.cli.loading import settings_of
-from harvestd.cli.output import Page, print_json
-from harvestd.cli.presence import daemon_pid
-from harvestd.cli.waiting import answers
-from harvestd.convention.naming import is_plain
-from harvestd.convention.requests import RequestKind
+from harvestd.cli.load_settings import settings_of
+from harvestd.cli.output.page import Page, print_json
+from harvestd.convention.metadata.naming import is_plain
 from harvestd.errors import ExitCode, Fatal, unwrapped
+from harvestd.harvest.experiments.manual_names import Waiting, waiting_evals
+from harvestd.harvest.experiments.reports import Reports
 from harvestd.harvest.monitor import Silent
-from harvestd.harvest.naming_by_hand import Waiting, waiting_evals
-from harvestd.harvest.opening import opened_house
-from harvestd.harvest.reports import Reports
+from harvestd.harvest.startup.open import opened_house
+from harvestd.planning.requests import RequestKind
 from harvestd.settings import Settings
-from harvestd.telemetry.logs import configure
+from harvestd.telemetry.log import configure
 
 _SOON = 5.0
 """Seconds in which a running daemon names what it can name now."""
@@ -37,7 +37,7 @@ Exit codes: 0, 2 a name that can't be used, 3 it could not be done,
 
 
 @click.command(epilog=_NAME)
-@click.argument("run", shell_complete=suggesting.runs)
+@click.argument("run", shell_complete=completion_values.runs)
 @click.argument("experiment_name")
 @with_json
 @with_flags
@@ -77,12 +77,12 @@ def name(flags: Flags, run: str, experiment_name: str, *, as_json: bool) -> Exit
 
 def _subject(settings: Settings, run: str) -> tuple[tuple[str, str], dict[str, object]]:
     """Give the key of the run that is meant, and whose name it is about; raises `Fatal` (4)."""
-    with reading.questions(settings.state) as connection:
-        waiting = waiting_evals(reading.files_of(connection, None), run)
-        known = [each for each in reading.runs(connection) if each.name == run]
+    with queries.questions(settings.state) as connection:
+        waiting = waiting_evals(queries.files_of(connection, None), run)
+        known = [each for each in queries.runs(connection) if each.name == run]
         if waiting is not None and not any(each.was_seen for each in known):
             return _key(waiting), {"run": run}
-        shown = showing.find(connection, run)
+        shown = show_details.find(connection, run)
     if shown.experiment is None:
         raise Fatal(f"{run} has no experiment yet", hint="it gets one when its config.yaml is whole")
     return shown.runs[0].key, {"experiment": shown.experiment.id}

@@ -5,19 +5,20 @@ from collections.abc import Sequence
 
 import click
 
-from harvestd.cli import outlook, quantities, suggesting, summary
-from harvestd.cli.ending import tell_error, tell_warning
+from harvestd.cli import completion_values
+from harvestd.cli.errors import tell_error, tell_warning
 from harvestd.cli.flags import Flags, with_flags, with_json
 from harvestd.cli.interrupts import run_interruptible
-from harvestd.cli.loading import settings_of
-from harvestd.cli.output import Page, print_json
-from harvestd.cli.progress import progress_of
+from harvestd.cli.load_settings import settings_of
+from harvestd.cli.output import pass_summary, plan_page, units
+from harvestd.cli.output.page import Page, print_json
+from harvestd.cli.output.progress import progress_of
 from harvestd.errors import DiskFull, ExitCode, HarvestError, Retry
-from harvestd.harvest import passes
-from harvestd.harvest.passes import HostOutcome
-from harvestd.inventory.provider import Host
+from harvestd.harvest.host import passes
+from harvestd.harvest.host.passes import HostOutcome
+from harvestd.inventory.host import Host
 from harvestd.settings import Settings
-from harvestd.telemetry.logs import configure
+from harvestd.telemetry.log import configure
 
 _ONCE = """\b
 Exit codes: 0 everything complete is here, 3 some hosts or files failed,
@@ -44,7 +45,7 @@ Exit codes: 0, 3 some hosts failed, 4 unknown host, 5 no host reachable.
 
 
 @click.command(epilog=_ONCE)
-@click.argument("hosts", metavar="[HOST]...", nargs=-1, shell_complete=suggesting.hosts)
+@click.argument("hosts", metavar="[HOST]...", nargs=-1, shell_complete=completion_values.hosts)
 @click.option("-v", "--verbose", is_flag=True, help="List what still waits, too.")
 @with_json
 @with_flags
@@ -58,9 +59,9 @@ def once(flags: Flags, hosts: tuple[str, ...], *, verbose: bool, as_json: bool) 
     outcomes, failures = run_interruptible(_pass, settings, flags, hosts)
     tell_troubles(settings, outcomes, failures)
     if as_json:
-        print_json(summary.document(outcomes) | _failed_document(failures))
+        print_json(pass_summary.document(outcomes) | _failed_document(failures))
     else:
-        summary.write(Page(), outcomes, verbose=verbose)
+        pass_summary.write(Page(), outcomes, verbose=verbose)
     return exit_code_of(outcomes, failures)
 
 
@@ -77,7 +78,7 @@ async def visit(settings: Settings, flags: Flags, hosts: Sequence[Host]) -> list
 
 
 @click.command(epilog=_PLAN)
-@click.argument("hosts", metavar="[HOST]...", nargs=-1, shell_complete=suggesting.hosts)
+@click.argument("hosts", metavar="[HOST]...", nargs=-1, shell_complete=completion_values.hosts)
 @with_json
 @with_flags
 @click.pass_obj
@@ -91,9 +92,9 @@ def plan(flags: Flags, hosts: tuple[str, ...], *, as_json: bool) -> ExitCode:
     outcomes, failures = run_interruptible(_plan, settings, hosts)
     tell_troubles(settings, outcomes, failures)
     if as_json:
-        print_json(outlook.document(outcomes) | _failed_document(failures))
+        print_json(plan_page.document(outcomes) | _failed_document(failures))
     else:
-        outlook.write(Page(), outcomes)
+        plan_page.write(Page(), outcomes)
     return exit_code_of(outcomes, failures)
 
 
@@ -116,7 +117,7 @@ def exit_code_of(outcomes: Sequence[HostOutcome], failures: Sequence[Retry] = ()
 
 
 def _no_room(settings: Settings) -> HarvestError:
-    floor = quantities.size(settings.limits.free_space)
+    floor = units.size(settings.limits.free_space)
     return DiskFull(
         f"not everything was fetched: {settings.data_root} would have less than limits.free_space ({floor}) left",
         hint="make room there, or set a lower limits.free_space",
@@ -124,7 +125,7 @@ def _no_room(settings: Settings) -> HarvestError:
 
 
 def _failed_document(failures: Sequence[Retry]) -> dict[str, object]:
-    return {"providers_failed": [summary.error_document(failure) for failure in failures]}
+    return {"providers_failed": [pass_summary.error_document(failure) for failure in failures]}
 
 
 def tell_troubles(settings: Settings, outcomes: Sequence[HostOutcome], failures: Sequence[Retry]) -> None:

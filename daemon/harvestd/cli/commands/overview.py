@@ -4,19 +4,20 @@ import sys
 
 import click
 
-from harvestd.catalogue import reading
-from harvestd.cli import explaining, overview, showing, suggesting
-from harvestd.cli.condition import condition_of
-from harvestd.cli.ending import tell_warning
+from harvestd.catalogue import queries
+from harvestd.cli import completion_values, explain_details, show_details
+from harvestd.cli.daemon.condition import condition_of
+from harvestd.cli.daemon.presence import daemon_document, watcher_of
+from harvestd.cli.errors import tell_warning
 from harvestd.cli.flags import Flags, with_flags, with_json
-from harvestd.cli.loading import settings_of
-from harvestd.cli.output import Page, print_json
-from harvestd.cli.places import LocalPlace, local_place, place_of
-from harvestd.cli.presence import daemon_document, watcher_of
-from harvestd.cli.standings import Standings
-from harvestd.cli.terminal import console_on
-from harvestd.convention.requests import RequestKind
+from harvestd.cli.load_settings import settings_of
+from harvestd.cli.output import hosts_runs
+from harvestd.cli.output.page import Page, print_json
+from harvestd.cli.output.run_progress import Standings
+from harvestd.cli.output.terminal import console_on
+from harvestd.cli.path_arguments import LocalPlace, local_place, place_of
 from harvestd.errors import ExitCode, Fatal
+from harvestd.planning.requests import RequestKind
 
 _HOST_KEYS = """name, address, state, configured, method, first_seen,
   last_success, pending_bytes, error,
@@ -80,21 +81,21 @@ def status(flags: Flags, *, watch: bool, as_json: bool) -> ExitCode:
     # rich takes a pipe for a terminal where a variable asks for colours; a screen that is drawn anew is for none.
     console = console_on(sys.stdout) if watch and not as_json and sys.stdout.isatty() else None
     if console is not None and not console.is_dumb_terminal:
-        from harvestd.cli import watching  # noqa: PLC0415  (rich: only a terminal needs it)
+        from harvestd.cli.watch import loop  # noqa: PLC0415  (rich: only a terminal needs it)
 
-        watching.watch(settings, console)
+        loop.watch(settings, console)
         return ExitCode.OK
     daemon = watcher_of(settings)
     condition = condition_of(settings, daemon)
-    with reading.questions(settings.state) as connection:
-        hosts = overview.hosts(connection, settings)
-        runs = reading.runs(connection)
-        experiments = reading.experiments(connection)
+    with queries.questions(settings.state) as connection:
+        hosts = hosts_runs.hosts(connection, settings)
+        runs = queries.runs(connection)
+        experiments = queries.experiments(connection)
         standings = Standings(connection)
-        holdings = reading.holdings(connection).values()
+        holdings = queries.holdings(connection).values()
         outstanding = [
             request
-            for request in reading.requests(connection)
+            for request in queries.requests(connection)
             if request.is_open and request.kind is not RequestKind.JUDGE
         ]
     if daemon is None:
@@ -109,8 +110,10 @@ def status(flags: Flags, *, watch: bool, as_json: bool) -> ExitCode:
                     "stuck": condition.stuck,
                 },
                 "data_root": str(settings.data_root),
-                "hosts": [overview.host_document(host, watched=overview.is_watched(host, daemon)) for host in hosts],
-                "runs": overview.run_documents(runs, experiments, standings),
+                "hosts": [
+                    hosts_runs.host_document(host, watched=hosts_runs.is_watched(host, daemon)) for host in hosts
+                ],
+                "runs": hosts_runs.run_documents(runs, experiments, standings),
                 "experiments": len(experiments),
                 "files": sum(each.files for each in holdings),
                 "bytes": sum(each.size for each in holdings),
@@ -124,27 +127,27 @@ def status(flags: Flags, *, watch: bool, as_json: bool) -> ExitCode:
             if condition.trouble:
                 page.line(condition.trouble, "yellow")
         page.heading("hosts" if hosts else "no hosts")
-        rows = [overview.host_row(host, watched=overview.is_watched(host, daemon)) for host in hosts]
-        page.table(overview.HOSTS, rows)
+        rows = [hosts_runs.host_row(host, watched=hosts_runs.is_watched(host, daemon)) for host in hosts]
+        page.table(hosts_runs.HOSTS, rows)
         page.heading("runs" if runs else "no runs")
-        page.table(overview.RUNS, [overview.run_row(run, experiments, standings) for run in runs])
+        page.table(hosts_runs.RUNS, [hosts_runs.run_row(run, experiments, standings) for run in runs])
         if outstanding:
             page.heading(f"{len(outstanding)} asked for by hand, outstanding")
         page.heading("at home")
-        page.line(f"{overview.total_of(holdings, len(experiments))} in {settings.data_root}")
+        page.line(f"{hosts_runs.total_of(holdings, len(experiments))} in {settings.data_root}")
     return ExitCode.LOCKED if daemon is None else ExitCode.OK
 
 
 @click.command(epilog=_HOSTS)
-@click.argument("names", metavar="[HOST]...", nargs=-1, shell_complete=suggesting.hosts)
+@click.argument("names", metavar="[HOST]...", nargs=-1, shell_complete=completion_values.hosts)
 @with_json
 @with_flags
 @click.pass_obj
 def hosts(flags: Flags, names: tuple[str, ...], *, as_json: bool) -> None:
     """List HOSTs (all): configured ones and ones seen before."""
     settings = settings_of(flags)
-    with reading.questions(settings.state) as connection:
-        known = overview.hosts(connection, settings)
+    with queries.questions(settings.state) as connection:
+        known = hosts_runs.hosts(connection, settings)
     unknown = [name for name in names if name not in {host.name for host in known}]
     if unknown:
         raise Fatal(
@@ -153,12 +156,12 @@ def hosts(flags: Flags, names: tuple[str, ...], *, as_json: bool) -> None:
             exit_code=ExitCode.UNKNOWN_NAME,
         )
     daemon = watcher_of(settings)
-    wanted = [(host, overview.is_watched(host, daemon)) for host in known if not names or host.name in names]
+    wanted = [(host, hosts_runs.is_watched(host, daemon)) for host in known if not names or host.name in names]
     if as_json:
-        documents = [overview.host_document(host, watched=watched) for host, watched in wanted]
+        documents = [hosts_runs.host_document(host, watched=watched) for host, watched in wanted]
         print_json({"daemon": daemon_document(daemon), "hosts": documents})
     elif wanted:
-        Page().table(overview.HOSTS, [overview.host_row(host, watched=watched) for host, watched in wanted])
+        Page().table(hosts_runs.HOSTS, [hosts_runs.host_row(host, watched=watched) for host, watched in wanted])
     else:
         Page().line("no hosts: none is configured, and none was ever seen")
 
@@ -170,20 +173,20 @@ def hosts(flags: Flags, names: tuple[str, ...], *, as_json: bool) -> None:
 def runs(flags: Flags, *, as_json: bool) -> None:
     """List all training runs that were seen."""
     settings = settings_of(flags)
-    with reading.questions(settings.state) as connection:
-        known = reading.runs(connection)
-        experiments = reading.experiments(connection)
+    with queries.questions(settings.state) as connection:
+        known = queries.runs(connection)
+        experiments = queries.experiments(connection)
         standings = Standings(connection)
     if as_json:
-        print_json({"runs": overview.run_documents(known, experiments, standings)})
+        print_json({"runs": hosts_runs.run_documents(known, experiments, standings)})
     elif known:
-        Page().table(overview.RUNS, [overview.run_row(run, experiments, standings) for run in known])
+        Page().table(hosts_runs.RUNS, [hosts_runs.run_row(run, experiments, standings) for run in known])
     else:
         Page().line("no runs were seen yet")
 
 
 @click.command(epilog=_SHOW)
-@click.argument("name", shell_complete=suggesting.runs_and_experiments)
+@click.argument("name", shell_complete=completion_values.runs_and_experiments)
 @with_json
 @with_flags
 @click.pass_obj
@@ -193,12 +196,12 @@ def show(flags: Flags, name: str, *, as_json: bool) -> None:
     Where its name came from, its runs, its files, and what was left out. NAME is an experiment's directory or id, or
     the name of a run.
     """
-    with reading.questions(settings_of(flags).state) as connection:
-        shown = showing.find(connection, name)
+    with queries.questions(settings_of(flags).state) as connection:
+        shown = show_details.find(connection, name)
     if as_json:
-        print_json(showing.document(shown))
+        print_json(show_details.document(shown))
     else:
-        showing.write(Page(), shown)
+        show_details.write(Page(), shown)
 
 
 @click.command(epilog=_EXPLAIN)
@@ -210,15 +213,15 @@ def explain(flags: Flags, path: str, *, as_json: bool) -> None:
     """Say where a file came from, or why one is not here."""
     settings = settings_of(flags)
     place = place_of(path, settings.data_root)
-    with reading.questions(settings.state) as connection:
+    with queries.questions(settings.state) as connection:
         if isinstance(place, LocalPlace):
-            now = explaining.path_now(connection, place.path)
+            now = explain_details.path_now(connection, place.path)
             if now != place.path and not place.exists:
                 place = local_place(now, settings.data_root)
-            found = explaining.explain_local(connection, place)
+            found = explain_details.explain_local(connection, place)
         else:
-            found = explaining.explain_remote(connection, place)
+            found = explain_details.explain_remote(connection, place)
     if as_json:
-        print_json(explaining.document(found))
+        print_json(explain_details.document(found))
     else:
-        explaining.write(Page(), found)
+        explain_details.write(Page(), found)

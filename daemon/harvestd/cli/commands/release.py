@@ -10,23 +10,24 @@ from functools import partial
 import click
 
 from harvestd.catalogue.entries import Decision, ReleaseOutcome, VerdictRecord
-from harvestd.cli import judging, suggesting
-from harvestd.cli.asking_verdicts import Subject, verdict_alone, verdict_now
+from harvestd.cli import completion_values
+from harvestd.cli.daemon.ask_verdict import Subject, verdict_alone, verdict_now
+from harvestd.cli.daemon.presence import daemon_pid
+from harvestd.cli.daemon.wait_requests import Line, one_line
 from harvestd.cli.flags import Flags, with_flags, with_json
 from harvestd.cli.interrupts import run_interruptible
-from harvestd.cli.loading import settings_of
-from harvestd.cli.output import Page, print_json
-from harvestd.cli.presence import daemon_pid
-from harvestd.cli.waiting import Line, one_line
-from harvestd.convention.values import Immutable
-from harvestd.convention.verdict import Verdict
+from harvestd.cli.load_settings import settings_of
+from harvestd.cli.output import verdict_page
+from harvestd.cli.output.page import Page, print_json
+from harvestd.convention.structs import Immutable
 from harvestd.errors import ExitCode, Fatal, unwrapped
-from harvestd.harvest import passes
-from harvestd.harvest.releasing_by_hand import examined, release
-from harvestd.inventory.lambda_cloud import is_rented
-from harvestd.inventory.provider import Host
+from harvestd.harvest.host import passes
+from harvestd.harvest.release.manual import examined, release
+from harvestd.inventory.host import Host
+from harvestd.inventory.lambda_cloud.provider import is_rented
+from harvestd.safety.verdict import Verdict
 from harvestd.settings import Settings
-from harvestd.telemetry.logs import configure
+from harvestd.telemetry.log import configure
 
 _RELEASE = f"""\b
 Exit codes: 0 it is being terminated (--dry-run: it could be),
@@ -36,7 +37,7 @@ Exit codes: 0 it is being terminated (--dry-run: it could be),
 
 \b
 --json: host, identity, released, outcome, why_not,
-  {judging.KEYS}
+  {verdict_page.KEYS}
 """
 
 
@@ -60,7 +61,7 @@ class _Answer(Immutable):
 
 
 @click.command("release", epilog=_RELEASE)
-@click.argument("host", shell_complete=suggesting.hosts)
+@click.argument("host", shell_complete=completion_values.hosts)
 @click.option("--yes", "confirmed", is_flag=True, help="Don't ask; needed off a terminal.")
 @click.option("--dry-run", is_flag=True, help="Check everything, and terminate nothing.")
 @with_json
@@ -130,7 +131,7 @@ async def _release(settings: Settings, host: Host, line: Line, *, dry_run: bool)
 def _write(answer: _Answer) -> None:
     page, name = Page(), answer.host.name
     if answer.record is not None:
-        judging.write(page, answer.record)
+        verdict_page.write(page, answer.record)
         page.line("")
     if answer.why_not:
         page.line(f"{name}: not terminated: {answer.why_not}", "yellow")
@@ -148,5 +149,5 @@ def _document(answer: _Answer) -> dict[str, object]:
         "released": decision is not None and decision.outcome is ReleaseOutcome.RELEASED,
         "outcome": None if decision is None else str(decision.outcome),
         "why_not": answer.why_not or None,
-        **judging.document(answer.record, watched=True),
+        **verdict_page.document(answer.record, watched=True),
     }

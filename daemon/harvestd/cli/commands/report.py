@@ -6,15 +6,15 @@ import anyio
 import anyio.to_thread
 import click
 
-from harvestd.catalogue import reading
-from harvestd.cli import showing, suggesting
-from harvestd.cli.ending import tell_warning
+from harvestd.catalogue import queries
+from harvestd.cli import completion_values, show_details
+from harvestd.cli.errors import tell_warning
 from harvestd.cli.flags import Flags, with_flags, with_json
 from harvestd.cli.interrupts import run_interruptible
-from harvestd.cli.loading import settings_of
-from harvestd.cli.output import Page, print_json
-from harvestd.cli.showing import Shown
-from harvestd.convention.reports import ANALYSIS, README
+from harvestd.cli.load_settings import settings_of
+from harvestd.cli.output.page import Page, print_json
+from harvestd.cli.show_details import Shown
+from harvestd.convention.report_files import ANALYSIS, README
 from harvestd.errors import ExitCode, Fatal
 from harvestd.report import making, pictures
 from harvestd.report.eval_memory import Evals
@@ -33,7 +33,7 @@ pictures[], drawn, failed[] {script, error}
 
 
 @click.command(epilog=_REPORT)
-@click.argument("name", shell_complete=suggesting.runs_and_experiments)
+@click.argument("name", shell_complete=completion_values.runs_and_experiments)
 @with_json
 @with_flags
 @click.pass_obj
@@ -44,8 +44,8 @@ def report(flags: Flags, name: str, *, as_json: bool) -> ExitCode:
     Pictures need matplotlib. NAME is an experiment's directory or id, or the name of a run.
     """
     settings = settings_of(flags)
-    with reading.questions(settings.state) as connection:
-        known = _known(showing.find(connection, name), name)
+    with queries.questions(settings.state) as connection:
+        known = _known(show_details.find(connection, name), name)
     written, drawing = run_interruptible(partial(_make, settings, known))
     failed = drawing.drawn.failed if drawing else {}
     if drawing is None:

@@ -6,12 +6,12 @@ import anyio
 import click
 
 from harvestd import service
-from harvestd.cli.ending import tell_warning
+from harvestd.cli.errors import tell_warning
 from harvestd.cli.flags import Flags, with_flags
-from harvestd.cli.loading import config_of, settings_of
+from harvestd.cli.load_settings import config_of, settings_of
 from harvestd.errors import ExitCode
 from harvestd.settings import load, warnings_for
-from harvestd.telemetry.logs import configure
+from harvestd.telemetry.log import configure
 
 
 @click.command

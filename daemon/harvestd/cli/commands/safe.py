@@ -11,8 +11,8 @@ from datetime import timedelta
 import click
 
 from harvestd.catalogue.entries import VerdictRecord
-from harvestd.cli import judging, suggesting
-from harvestd.cli.asking_verdicts import (
+from harvestd.cli import completion_values
+from harvestd.cli.daemon.ask_verdict import (
     Subject,
     attended,
     subject_of,
@@ -21,20 +21,21 @@ from harvestd.cli.asking_verdicts import (
     verdict_now,
     verdict_when_safe,
 )
+from harvestd.cli.daemon.presence import daemon_document, daemon_pid, holder_of
+from harvestd.cli.daemon.wait_requests import Line, one_line
+from harvestd.cli.durations import span
 from harvestd.cli.flags import Flags, with_flags, with_json
 from harvestd.cli.interrupts import run_interruptible
-from harvestd.cli.loading import settings_of
-from harvestd.cli.output import Page, print_json
-from harvestd.cli.presence import daemon_document, daemon_pid, holder_of
-from harvestd.cli.spans import span
-from harvestd.cli.waiting import Line, one_line
+from harvestd.cli.load_settings import settings_of
+from harvestd.cli.output import verdict_page
+from harvestd.cli.output.page import Page, print_json
 from harvestd.errors import ExitCode, unwrapped
 from harvestd.store.lock import Held
-from harvestd.telemetry.logs import configure
+from harvestd.telemetry.log import configure
 
 _KEYS = f"""\b
 --json: host, identity, daemon {{running, pid}},
-  {judging.KEYS}
+  {verdict_page.KEYS}
 """
 _SAFE = f"""\b
 Exit codes: 0 safe, or safe except for what verdict.accept_loss covers,
@@ -51,7 +52,7 @@ _Question = Callable[[Subject, Line], Awaitable[VerdictRecord]]
 
 
 @click.command(epilog=_SAFE)
-@click.argument("host", shell_complete=suggesting.hosts)
+@click.argument("host", shell_complete=completion_values.hosts)
 @with_json
 @with_flags
 @click.pass_obj
@@ -70,7 +71,7 @@ def safe(flags: Flags, host: str, *, as_json: bool) -> ExitCode:
 
 
 @click.command(epilog=_WAIT)
-@click.argument("host", shell_complete=suggesting.hosts)
+@click.argument("host", shell_complete=completion_values.hosts)
 @click.option("--timeout", metavar="TIME", default="1d", show_default=True, callback=span, help="Wait no longer.")
 @with_json
 @with_flags
@@ -102,8 +103,8 @@ def _told(flags: Flags, host: str, question: _Question, *, as_json: bool) -> Exi
     with one_line() as line, unwrapped():
         record = run_interruptible(question, subject, line)
     if as_json:
-        made_now = judging.document(record, watched=True)
+        made_now = verdict_page.document(record, watched=True)
         print_json({"host": host, "identity": subject.identity, "daemon": daemon_document(daemon), **made_now})
     else:
-        judging.write(Page(), record)
+        verdict_page.write(Page(), record)
     return ExitCode.OK if record.verdict.is_safe else ExitCode.NOT_SAFE

@@ -4,13 +4,13 @@ import sys
 
 import click
 
-from harvestd.cli import quantities
 from harvestd.cli.flags import Flags, with_flags, with_json
 from harvestd.cli.interrupts import run_interruptible
-from harvestd.cli.loading import settings_of
-from harvestd.cli.output import Page, print_json
+from harvestd.cli.load_settings import settings_of
+from harvestd.cli.output import units
+from harvestd.cli.output.page import Page, print_json
 from harvestd.lambda_eval.syncing import Synced, sync_job
-from harvestd.telemetry.logs import configure
+from harvestd.telemetry.log import configure
 
 _SYNC = """\b
 Exit codes: 0 all is here, 3 something is missing, or the job still runs,
@@ -43,7 +43,7 @@ def sync(flags: Flags, job_id: str, *, as_json: bool) -> None:
 
 
 def _came(synced: Synced) -> str:
-    return f"{quantities.count(synced.files, 'file')} came, {quantities.size(synced.bytes)}"
+    return f"{units.count(synced.files, 'file')} came, {units.size(synced.bytes)}"
 
 
 def _document(synced: Synced) -> dict[str, object]:

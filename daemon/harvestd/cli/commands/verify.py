@@ -6,22 +6,23 @@ import click
 from sqlalchemy import Connection
 
 from harvestd.audit.findings import Finding, Kind
-from harvestd.catalogue import reading
-from harvestd.cli import quantities, showing
-from harvestd.cli.ending import tell_warning
+from harvestd.catalogue import queries
+from harvestd.cli import show_details
+from harvestd.cli.daemon.presence import daemon_pid
+from harvestd.cli.errors import tell_warning
 from harvestd.cli.flags import Flags, with_flags, with_json
 from harvestd.cli.interrupts import run_interruptible
-from harvestd.cli.loading import settings_of
-from harvestd.cli.output import Page, print_json
-from harvestd.cli.presence import daemon_pid
-from harvestd.cli.progress import progress_of
-from harvestd.cli.tables import Column, Row, Styled
-from harvestd.convention.records import ExperimentRecord, FileRecord
+from harvestd.cli.load_settings import settings_of
+from harvestd.cli.output import units
+from harvestd.cli.output.page import Page, print_json
+from harvestd.cli.output.progress import progress_of
+from harvestd.cli.output.tables import Column, Row, Styled
 from harvestd.errors import ExitCode, Fatal
-from harvestd.harvest import repairing, verifying
-from harvestd.harvest.verifying import Subject
+from harvestd.harvest.audit import repair, verification
+from harvestd.harvest.audit.verification import Subject
+from harvestd.planning.records import ExperimentRecord, FileRecord
 from harvestd.settings import Settings
-from harvestd.telemetry.logs import configure
+from harvestd.telemetry.log import configure
 
 _VERIFY = """\b
 Exit codes: 0 all is as it was filed, or was put right, 4 damage found, or an
@@ -55,10 +56,10 @@ def verify(flags: Flags, names: tuple[str, ...], *, repair: bool, as_json: bool)
     configure(flags.form_for_people, flags.log_level or "error", stream=sys.stderr)
     if repair and daemon_pid(settings) is not None:
         raise Fatal("a daemon is at work", hint="stop it, then repair", exit_code=ExitCode.LOCKED)
-    found = verifying.catalogue_findings(settings)
+    found = verification.catalogue_findings(settings)
     subject = Subject((), ())
     if not found:
-        with reading.questions(settings.state) as connection:
+        with queries.questions(settings.state) as connection:
             subject = _subject(connection, names)
             found = _findings(settings, connection, subject)
     left = _repair(settings, found) if repair else None
@@ -80,8 +81,8 @@ def verify(flags: Flags, names: tuple[str, ...], *, repair: bool, as_json: bool)
 
 def _subject(connection: Connection, names: tuple[str, ...]) -> Subject:
     if not names:
-        return verifying.everything(connection)
-    shown = [showing.find(connection, name) for name in names]
+        return verification.everything(connection)
+    shown = [show_details.find(connection, name) for name in names]
     experiments: list[ExperimentRecord] = [each.experiment for each in shown if each.experiment is not None]
     return Subject([file for each in shown for file in each.files], experiments)
 
@@ -94,14 +95,14 @@ def _findings(settings: Settings, connection: Connection, subject: Subject) -> l
             monitor.moved(_BAR, file.size)
             monitor.settled(_BAR, 1)
 
-        return list(verifying.findings(settings, connection, subject, checked))
+        return list(verification.findings(settings, connection, subject, checked))
 
 
 def _repair(settings: Settings, found: list[Finding]) -> list[Finding]:
     if any(finding.kind is Kind.CATALOGUE for finding in found):
-        aside = repairing.set_catalogue_aside(settings)
+        aside = repair.set_catalogue_aside(settings)
         tell_warning(f"the catalogue was set aside: {aside}", "host keys were in it: compare those that are pinned now")
-    return run_interruptible(repairing.repair, settings, found)
+    return run_interruptible(repair.repair, settings, found)
 
 
 def _document(finding: Finding) -> dict[str, object]:
@@ -114,7 +115,7 @@ def _write(page: Page, subject: Subject, found: list[Finding], left: list[Findin
     verdict = f"{damaged} damaged" if damaged else "all as it was filed"
     if left is not None and damaged:
         verdict += f", {damaged - len(left)} put right"
-    page.line(f"{quantities.count(len(subject.files), 'file')}, {quantities.size(subject.size)} hashed: {verdict}")
+    page.line(f"{units.count(len(subject.files), 'file')}, {units.size(subject.size)} hashed: {verdict}")
     if damaged and left is None:
         page.line("`harvestd verify --repair` sets damaged files aside; the next pass fetches them anew")
 

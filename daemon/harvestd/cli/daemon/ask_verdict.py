@@ -13,24 +13,24 @@ from typing import Final
 import anyio
 import anyio.to_thread
 
-from harvestd.catalogue import reading
-from harvestd.catalogue.asking import ask
+from harvestd.catalogue import queries
 from harvestd.catalogue.entries import VerdictRecord
-from harvestd.cli import judging, quantities
-from harvestd.cli.presence import daemon_pid, holder_of
-from harvestd.cli.waiting import Line
-from harvestd.convention.requests import REFUSED, Request, RequestKind
-from harvestd.convention.values import Immutable
-from harvestd.convention.verdict import Answer, Reason, ReasonKind, Verdict
+from harvestd.catalogue.tables.requests import ask
+from harvestd.cli.daemon.presence import daemon_pid, holder_of
+from harvestd.cli.daemon.wait_requests import Line
+from harvestd.cli.output import units, verdict_page
+from harvestd.convention.structs import Immutable
 from harvestd.errors import ExitCode, Fatal
-from harvestd.harvest.alone import looked_at_once, watching_alone
-from harvestd.harvest.house import limits_of
-from harvestd.harvest.passes import Found, find_hosts
-from harvestd.harvest.patience import to_answer
+from harvestd.harvest.context import limits_of
+from harvestd.harvest.host.passes import Found, find_hosts
+from harvestd.harvest.host.standalone import looked_at_once, watching_alone
+from harvestd.harvest.verdict.time_limits import to_answer
 from harvestd.inventory.static import StaticHosts
+from harvestd.planning.requests import REFUSED, Request, RequestKind
+from harvestd.safety.verdict import Answer, Reason, ReasonKind, Verdict
 from harvestd.settings import Settings
 from harvestd.store.lock import Held
-from harvestd.telemetry.escaping import escaped
+from harvestd.telemetry.sanitize import escaped
 
 _LISTEN_EVERY: Final = 0.2
 _LOOK_EVERY: Final = 1.0
@@ -70,8 +70,8 @@ def subject_of(settings: Settings, name: str) -> Subject:
     """
     if any(table.name == name for table in settings.hosts):
         return Subject(settings, name, f"{StaticHosts.name}:{name}")
-    with reading.questions(settings.state) as connection:
-        seen = [row.identity for row in reading.hosts(connection) if row.name == name]
+    with queries.questions(settings.state) as connection:
+        seen = [row.identity for row in queries.hosts(connection) if row.name == name]
     if seen:
         return Subject(settings, name, seen[0])
     found = anyio.run(find_hosts, settings, [name])
@@ -141,11 +141,11 @@ async def verdict_now(subject: Subject, line: Line, most: float = math.inf) -> V
             return record
         left = longest - passed
         if left <= 0:
-            return _unknown(subject, record, f"no answer came within {quantities.duration(longest)}")
+            return _unknown(subject, record, f"no answer came within {units.duration(longest)}")
         if passed > _UNTAKEN and request is not None and request.taken_at is None:
             return _unknown(subject, record, await anyio.to_thread.run_sync(_why_untaken, settings))
         await anyio.to_thread.run_sync(presence.check)
-        line.say(f"{subject.name}: a whole look is made, {quantities.duration(passed)}")
+        line.say(f"{subject.name}: a whole look is made, {units.duration(passed)}")
         await anyio.sleep(min(_LISTEN_EVERY, left))
 
 
@@ -192,20 +192,20 @@ def _pause(verdict: Verdict) -> float:
 def _progress(record: VerdictRecord) -> str:
     left = record.verdict.left
     passed = time.time() - record.judged_at
-    about = "" if left is None else f", about {quantities.duration(max(1.0, left.total_seconds() - passed))}"
-    return escaped(f"{record.name}: {judging.short(record.verdict)}{about}")
+    about = "" if left is None else f", about {units.duration(max(1.0, left.total_seconds() - passed))}"
+    return escaped(f"{record.name}: {verdict_page.short(record.verdict)}{about}")
 
 
 def _newest(subject: Subject) -> VerdictRecord | None:
-    with reading.questions(subject.settings.state) as connection:
-        return reading.verdict_on(connection, subject.identity)
+    with queries.questions(subject.settings.state) as connection:
+        return queries.verdict_on(connection, subject.identity)
 
 
 def _answer(subject: Subject, number: int) -> tuple[Request | None, VerdictRecord | None]:
     """Give how the request stands, and the newest verdict."""
-    with reading.questions(subject.settings.state) as connection:
-        request = reading.request(connection, number)
-        record = reading.verdict_on(connection, subject.identity)
+    with queries.questions(subject.settings.state) as connection:
+        request = queries.request(connection, number)
+        record = queries.verdict_on(connection, subject.identity)
     return request, record
 
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 from harvestd.settings import Settings
 from harvestd.store.lock import Holder
 
@@ -33,7 +33,7 @@ def condition_of(settings: Settings, daemon: Holder | None) -> Condition:
     """Ask the daemon; the answer is there within `_PATIENCE` seconds."""
     if daemon is None or not settings.api.socket:
         return Condition()
-    from harvestd.cli.daemon_client import Absent, DaemonClient  # noqa: PLC0415  (httpx: only beside a daemon)
+    from harvestd.cli.daemon.client import Absent, DaemonClient  # noqa: PLC0415  (httpx: only beside a daemon)
 
     try:
         told = DaemonClient(settings, patience=_PATIENCE).state()["daemon"]

@@ -1,6 +1,6 @@
 """Which process works on the data root: a daemon, or a command that ends by itself."""
 
-from harvestd.cli.ending import tell_warning
+from harvestd.cli.errors import tell_warning
 from harvestd.convention.paths import RESERVED
 from harvestd.errors import Fatal, HarvestError
 from harvestd.settings import Settings

@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Protocol
 
-from harvestd.catalogue import reading
-from harvestd.cli import offers, quantities
+from harvestd.catalogue import queries
+from harvestd.cli import offers
+from harvestd.cli.daemon.presence import daemon_pid
 from harvestd.cli.offers import Subject
-from harvestd.cli.presence import daemon_pid
-from harvestd.cli.terminal import console_on
-from harvestd.convention.requests import Request
+from harvestd.cli.output import units
+from harvestd.cli.output.terminal import console_on
 from harvestd.errors import ExitCode, Fatal
+from harvestd.planning.requests import Request
 from harvestd.settings import Settings
 
 _ASK_EVERY = 0.5
@@ -22,8 +23,8 @@ _ASK_EVERY = 0.5
 
 def answers(settings: Settings, made: Sequence[int]) -> list[Request]:
     """Give how these requests stand now."""
-    with reading.questions(settings.state) as connection:
-        return [request for request in reading.requests(connection) if request.id in set(made)]
+    with queries.questions(settings.state) as connection:
+        return [request for request in queries.requests(connection) if request.id in set(made)]
 
 
 def wait_until_settled(settings: Settings, found: Subject, made: Sequence[int], timeout: timedelta) -> None:
@@ -49,15 +50,15 @@ def wait_until_settled(settings: Settings, found: Subject, made: Sequence[int], 
 
 
 def _progress(settings: Settings, found: Subject, requests: Sequence[Request]) -> str:
-    with reading.questions(settings.state) as connection:
+    with queries.questions(settings.state) as connection:
         now = offers.subject(connection, found.run.id)
     here = [file for request in requests for file in now.files_here(request.thing)]
     before = [file for request in requests for file in found.files_here(request.thing)]
     offered = [offer for request in requests if (offer := found.offer(request.thing))]
     files = len(before) + sum(offer.files for offer in offered)
     size = sum(file.size for file in before) + sum(offer.size or 0 for offer in offered)
-    came = quantities.size(sum(file.size for file in here))
-    return f"{len(here)} of {quantities.count(files, 'file')} here, {came} of {quantities.size(size)}"
+    came = units.size(sum(file.size for file in here))
+    return f"{len(here)} of {units.count(files, 'file')} here, {came} of {units.size(size)}"
 
 
 class Line(Protocol):

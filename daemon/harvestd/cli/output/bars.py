@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Column
 from rich.text import Text
 
-from harvestd.cli import quantities
+from harvestd.cli.output import units
 
 
 def progress_on(console: Console) -> Progress:
@@ -48,7 +48,7 @@ class _Amount(ProgressColumn):
         """Give the cell."""
         if task.total is None:
             return Text("connecting", style="dim")
-        return Text(f"{quantities.size(int(task.completed))} of {quantities.size(int(task.total))}")
+        return Text(f"{units.size(int(task.completed))} of {units.size(int(task.total))}")
 
 
 class _Rate(ProgressColumn):
@@ -56,7 +56,7 @@ class _Rate(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         """Give the cell."""
-        return Text(f"{quantities.size(int(task.speed))}/s" if task.speed else "", style="dim")
+        return Text(f"{units.size(int(task.speed))}/s" if task.speed else "", style="dim")
 
 
 class Bars:

@@ -4,15 +4,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from sqlalchemy import Connection
 
-from harvestd.catalogue import reading
+from harvestd.catalogue import queries
 from harvestd.catalogue.entries import ENDING, FAILED, GONE, VerdictRecord
-from harvestd.cli import judging, quantities
-from harvestd.cli.standings import Standings, cell_of
-from harvestd.cli.tables import Column, Row, Styled
-from harvestd.convention.records import ExperimentRecord, RunRecord
-from harvestd.convention.values import Immutable
-from harvestd.inventory.lambda_cloud import LambdaCloudHosts
-from harvestd.inventory.targets_file import TargetsFiles
+from harvestd.cli.output import units, verdict_page
+from harvestd.cli.output.run_progress import Standings, cell_of
+from harvestd.cli.output.tables import Column, Row, Styled
+from harvestd.convention.structs import Immutable
+from harvestd.inventory.file_sd_watch import TargetsFiles
+from harvestd.inventory.lambda_cloud.provider import LambdaCloudHosts
+from harvestd.planning.records import ExperimentRecord, RunRecord
 from harvestd.settings import Settings
 from harvestd.store.lock import Holder
 
@@ -69,7 +69,7 @@ class HostView(Immutable):
 def hosts(connection: Connection, settings: Settings) -> list[HostView]:
     """Give all hosts by name: those of the configuration, and those that were seen before and left it."""
     addresses = {host.name: host.address for host in settings.hosts}
-    judged = reading.verdicts(connection)
+    judged = queries.verdicts(connection)
     found = tuple(_elsewhere(settings))
     seen = {
         row.name: HostView(
@@ -84,7 +84,7 @@ def hosts(connection: Connection, settings: Settings) -> list[HostView]:
             error=row.error,
             judged=judged.get(row.identity),
         )
-        for row in reading.hosts(connection)
+        for row in queries.hosts(connection)
     }
     fresh = [
         HostView(name, address, _NEVER, configured=True) for name, address in addresses.items() if name not in seen
@@ -110,11 +110,11 @@ def host_row(host: HostView, *, watched: bool) -> Row:
     return (
         host.name,
         state_of(host, watched=watched),
-        host.method or quantities.NOTHING,
-        quantities.age(host.last_success),
-        quantities.size(host.pending_bytes) if host.pending_bytes else quantities.NOTHING,
-        judging.cell(host.judged, watched=watched),
-        judging.cost(host.judged, watched=watched),
+        host.method or units.NOTHING,
+        units.age(host.last_success),
+        units.size(host.pending_bytes) if host.pending_bytes else units.NOTHING,
+        verdict_page.cell(host.judged, watched=watched),
+        verdict_page.cost(host.judged, watched=watched),
         host.address,
         Styled(host.error, "yellow"),
     )
@@ -138,16 +138,16 @@ def run_row(run: RunRecord, experiments: Mapping[str, ExperimentRecord], standin
         run.name,
         run.host,
         steps_of(run),
-        quantities.duration(run.seconds_left) if standing.goes_on else quantities.NOTHING,
+        units.duration(run.seconds_left) if standing.goes_on else units.NOTHING,
         cell_of(standing),
-        _directory(run, experiments) or quantities.NOTHING,
+        _directory(run, experiments) or units.NOTHING,
     )
 
 
 def steps_of(run: RunRecord) -> str:
     """Give how far a run is, such as "400/1000"."""
     step, total = _steps(run)
-    return f"{quantities.NOTHING if step is None else step}/{'?' if total is None else total}"
+    return f"{units.NOTHING if step is None else step}/{'?' if total is None else total}"
 
 
 def _steps(run: RunRecord) -> tuple[int | None, int | None]:
@@ -166,12 +166,12 @@ def styled(state: str) -> Styled:
     return Styled(state, _STYLES.get(state, ""))
 
 
-def total_of(holdings: Iterable[reading.Holding], experiments: int) -> str:
+def total_of(holdings: Iterable[queries.Holding], experiments: int) -> str:
     """Say in short how much is at home."""
     found = list(holdings)
-    size = quantities.size(sum(each.size for each in found))
-    files = quantities.count(sum(each.files for each in found), "file")
-    return f"{quantities.count(experiments, 'experiment')}, {files}, {size}"
+    size = units.size(sum(each.size for each in found))
+    files = units.count(sum(each.files for each in found), "file")
+    return f"{units.count(experiments, 'experiment')}, {files}, {size}"
 
 
 def host_document(host: HostView, *, watched: bool) -> dict[str, object]:
@@ -182,11 +182,11 @@ def host_document(host: HostView, *, watched: bool) -> dict[str, object]:
         "state": _state_now(host, watched=watched).replace(" ", "_"),
         "configured": host.configured,
         "method": host.method or None,
-        "first_seen": quantities.timestamp(host.first_seen),
-        "last_success": quantities.timestamp(host.last_success),
+        "first_seen": units.timestamp(host.first_seen),
+        "last_success": units.timestamp(host.last_success),
         "pending_bytes": host.pending_bytes,
         "error": host.error or None,
-        **judging.document(host.judged, watched=watched),
+        **verdict_page.document(host.judged, watched=watched),
     }
 
 
@@ -208,7 +208,7 @@ def run_documents(
                 "total_steps": total,
                 "seconds_left": run.seconds_left if standing.goes_on else None,
                 "state": standing.status.value,
-                "state_since": quantities.timestamp(standing.since),
+                "state_since": units.timestamp(standing.since),
                 "finished": run.finished,
             }
         )

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from harvestd.cli import quantities
-from harvestd.cli.tables import Column, Row
-from harvestd.convention.layout import LeftOut
+from harvestd.cli.output import units
+from harvestd.cli.output.tables import Column, Row
+from harvestd.convention.scan.model import LeftOut
 
 COLUMNS = (
     Column("SIZE", "right"),
@@ -16,13 +16,13 @@ COLUMNS = (
 
 def total(left_out: Sequence[LeftOut]) -> str:
     """Give the size of all that is left out, as far as it is known."""
-    known = quantities.size(sum(each.size or 0 for each in left_out))
+    known = units.size(sum(each.size or 0 for each in left_out))
     return f"at least {known}" if any(each.size is None for each in left_out) else known
 
 
 def rows(left_out: Sequence[LeftOut]) -> list[Row]:
     """Give a row of `COLUMNS` for each."""
-    return [(quantities.size(each.size), str(each.entries), each.place, reason(each)) for each in left_out]
+    return [(units.size(each.size), str(each.entries), each.place, reason(each)) for each in left_out]
 
 
 def reason(left_out: LeftOut) -> str:

@@ -8,11 +8,11 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 
-from harvestd.cli import tables
-from harvestd.cli.ending import answering
-from harvestd.cli.tables import Column, Row
-from harvestd.cli.terminal import console_on
-from harvestd.telemetry.escaping import escaped
+from harvestd.cli.errors import answering
+from harvestd.cli.output import tables
+from harvestd.cli.output.tables import Column, Row
+from harvestd.cli.output.terminal import console_on
+from harvestd.telemetry.sanitize import escaped
 
 
 def print_json(document: object) -> None:
@@ -47,18 +47,18 @@ class Page:
             for line in tables.off_terminal(columns, found):
                 _write(line)
         else:
-            from harvestd.cli import drawing  # noqa: PLC0415  (rich: only a terminal needs it)
+            from harvestd.cli.output import rich_tables  # noqa: PLC0415  (rich: only a terminal needs it)
 
-            self._console.print(drawing.table(columns, found))
+            self._console.print(rich_tables.table(columns, found))
 
     def _print(self, text: str, style: str) -> None:
         self._empty = False
         if self._console is None:
             _write(escaped(text))
         else:
-            from harvestd.cli import drawing  # noqa: PLC0415  (the same)
+            from harvestd.cli.output import rich_tables  # noqa: PLC0415  (the same)
 
-            self._console.print(drawing.paragraph(text, style), soft_wrap=True)
+            self._console.print(rich_tables.paragraph(text, style), soft_wrap=True)
 
 
 def _write(line: str) -> None:

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
-from harvestd.cli import quantities
-from harvestd.cli.output import Page
-from harvestd.cli.tables import Column, Row, Styled
-from harvestd.convention.plan import Waiting
+from harvestd.cli.output import units
+from harvestd.cli.output.page import Page
+from harvestd.cli.output.tables import Column, Row, Styled
 from harvestd.errors import HarvestError
-from harvestd.harvest.passes import HostOutcome
-from harvestd.harvest.results import PassResult
+from harvestd.harvest.host.passes import HostOutcome
+from harvestd.harvest.host.results import PassResult
+from harvestd.planning.plan import Waiting
 
 WAITING = (
     Column("HOST"),
@@ -61,24 +61,24 @@ def write(page: Page, outcomes: Sequence[HostOutcome], *, verbose: bool) -> None
 def waiting_rows(host: str, waiting: Sequence[Waiting]) -> Iterator[Row]:
     """Give a row of `WAITING` for each."""
     for each in sorted(waiting, key=lambda wait: wait.place):
-        yield host, quantities.size(each.size), quantities.duration(each.seconds), each.place, each.reason
+        yield host, units.size(each.size), units.duration(each.seconds), each.place, each.reason
 
 
 def _host(outcome: HostOutcome) -> Row:
     result = outcome.result
-    took = quantities.duration(outcome.seconds)
+    took = units.duration(outcome.seconds)
     if result is None:
-        return outcome.host.name, quantities.NOTHING, quantities.NOTHING, took, Styled("not reached", "red")
+        return outcome.host.name, units.NOTHING, units.NOTHING, took, Styled("not reached", "red")
     troubles = [
         *(f"root {root} is missing" for root in sorted(outcome.missing_roots)),
         *(["no room on the disk"] if result.disk_full else []),
         *([f"{len(result.failed)} failed"] if result.failed else []),
-        *([quantities.count(len(result.conflicts), "conflict")] if result.conflicts else []),
+        *([units.count(len(result.conflicts), "conflict")] if result.conflicts else []),
     ]
     waits = [f"{len(result.waiting)} waiting"] if result.waiting else []
     said = ", ".join([*(troubles or ["complete" if not waits else "ok"]), *waits])
     style = "red" if troubles else "green"
-    return outcome.host.name, str(result.files), quantities.size(result.bytes), took, Styled(said, style)
+    return outcome.host.name, str(result.files), units.size(result.bytes), took, Styled(said, style)
 
 
 def document(outcomes: Sequence[HostOutcome]) -> dict[str, object]:

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from harvestd.cli import left_out, quantities
-from harvestd.cli.output import Page
-from harvestd.cli.summary import WAITING, outcome_document, waiting_documents, waiting_rows
-from harvestd.cli.tables import Column, Row
-from harvestd.convention.layout import LeftOut
-from harvestd.convention.plan import Plan
-from harvestd.harvest.passes import HostOutcome
+from harvestd.cli.output import left_out, units
+from harvestd.cli.output.page import Page
+from harvestd.cli.output.pass_summary import WAITING, outcome_document, waiting_documents, waiting_rows
+from harvestd.cli.output.tables import Column, Row
+from harvestd.convention.scan.model import LeftOut
+from harvestd.harvest.host.passes import HostOutcome
+from harvestd.planning.plan import Plan
 
 _FETCH = (
     Column("SIZE", "right"),
@@ -50,16 +50,16 @@ def _write_plan(page: Page, host: str, plan: Plan) -> None:
 def _in_short(plans: Sequence[Plan]) -> str:
     fetched = sum(len(group.files) for plan in plans for group in plan.groups)
     grown = sum(len(plan.follows) for plan in plans)
-    size = quantities.size(sum(plan.bytes_to_fetch for plan in plans))
+    size = units.size(sum(plan.bytes_to_fetch for plan in plans))
     if all(plan.is_empty for plan in plans):
         said = "nothing to do"
     elif fetched or grown:
-        said = f"{quantities.count(fetched, 'file')} to fetch, {grown} to append to, {size}"
+        said = f"{units.count(fetched, 'file')} to fetch, {grown} to append to, {size}"
     else:
         said = "no bytes to fetch"
     waiting = [wait for plan in plans for wait in plan.waiting]
     if waiting:
-        said += f"; {len(waiting)} waiting, {quantities.size(sum(wait.size for wait in waiting))}"
+        said += f"; {len(waiting)} waiting, {units.size(sum(wait.size for wait in waiting))}"
     omitted = [each for plan in plans for each in _left_out(plan)]
     if omitted:
         said += f"; {len(omitted)} left out, {left_out.total(omitted)}"
@@ -72,7 +72,7 @@ def _left_out(plan: Plan) -> list[LeftOut]:
 
 def _fetch_rows(plan: Plan) -> list[Row]:
     return [
-        (quantities.size(file.source.version.size), str(file.kind), file.source.place, str(target.path), file.reason)
+        (units.size(file.source.version.size), str(file.kind), file.source.place, str(target.path), file.reason)
         for group in plan.groups
         for file in group.files
         for target in file.targets
@@ -81,15 +81,14 @@ def _fetch_rows(plan: Plan) -> list[Row]:
 
 def _append_rows(plan: Plan) -> list[Row]:
     return [
-        (quantities.size(each.size), str(each.kind), each.place, str(each.target.path), each.reason)
-        for each in plan.follows
+        (units.size(each.size), str(each.kind), each.place, str(each.target.path), each.reason) for each in plan.follows
     ]
 
 
 def _check_rows(plan: Plan) -> list[Row]:
     why = "its times changed, its size did not"
     return [
-        (quantities.size(each.record.size), str(each.record.kind), each.place, str(each.record.target), why)
+        (units.size(each.record.size), str(each.record.kind), each.place, str(each.record.target), why)
         for each in plan.checks
     ]
 

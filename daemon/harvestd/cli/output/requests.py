@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from harvestd.cli import quantities
-from harvestd.cli.tables import Column, Row
-from harvestd.convention.requests import Request, RequestKind
+from harvestd.cli.output import units
+from harvestd.cli.output.tables import Column, Row
+from harvestd.planning.requests import Request, RequestKind
 
 COLUMNS = (
     Column("ASKED"),
@@ -30,10 +30,7 @@ def state(request: Request) -> str:
 
 def rows(requests: Iterable[Request]) -> list[Row]:
     """Give a row of `COLUMNS` for each."""
-    return [
-        (quantities.age(each.asked_at), what(each), state(each), each.outcome or quantities.NOTHING)
-        for each in requests
-    ]
+    return [(units.age(each.asked_at), what(each), state(each), each.outcome or units.NOTHING) for each in requests]
 
 
 def documents(requests: Iterable[Request]) -> list[dict[str, object]]:
@@ -44,9 +41,9 @@ def documents(requests: Iterable[Request]) -> list[dict[str, object]]:
             "kind": str(each.kind),
             "what": what(each),
             "state": state(each).replace(" ", "_"),
-            "asked": quantities.timestamp(each.asked_at),
-            "taken": quantities.timestamp(each.taken_at),
-            "settled": quantities.timestamp(each.settled_at),
+            "asked": units.timestamp(each.asked_at),
+            "taken": units.timestamp(each.taken_at),
+            "settled": units.timestamp(each.settled_at),
             "outcome": each.outcome or None,
         }
         for each in requests

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from harvestd.cli.tables import Cell, Column, Row, Styled, plain
-from harvestd.telemetry.escaping import escaped
+from harvestd.cli.output.tables import Cell, Column, Row, Styled, plain
+from harvestd.telemetry.sanitize import escaped
 
 
 def paragraph(text: str, style: str) -> Text:

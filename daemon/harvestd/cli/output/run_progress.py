@@ -6,12 +6,12 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row
 
-from harvestd.catalogue import reading
+from harvestd.catalogue import queries
 from harvestd.catalogue.entries import GONE
-from harvestd.cli import quantities
-from harvestd.cli.tables import Styled
-from harvestd.convention.records import RunRecord
-from harvestd.convention.run_status import RunStatus, Standing, standing
+from harvestd.cli.output import units
+from harvestd.cli.output.tables import Styled
+from harvestd.planning.records import RunRecord
+from harvestd.planning.run_status import RunStatus, Standing, standing
 
 _STYLES: Final = {
     RunStatus.STALLED: "yellow",
@@ -27,7 +27,7 @@ class Standings:
     """The standing of every run at one moment."""
 
     def __init__(self, connection: Connection) -> None:
-        self._hosts: Mapping[str, Row[Any]] = {row.name: row for row in reading.hosts(connection)}
+        self._hosts: Mapping[str, Row[Any]] = {row.name: row for row in queries.hosts(connection)}
         self._now = time.time()
 
     def of(self, run: RunRecord) -> Standing:
@@ -47,9 +47,9 @@ def cell_of(found: Standing) -> Styled:
     """Return a standing for a table, with its age where that is known: `died 3h ago`."""
     words = [str(found.status)]
     if found.since is not None and found.status is RunStatus.UNKNOWN:
-        words.append(f"since {quantities.age(found.since)}")
+        words.append(f"since {units.age(found.since)}")
     elif found.since is not None:
-        words.append(quantities.age(found.since))
+        words.append(units.age(found.since))
     return Styled(" ".join(words), _STYLES.get(found.status, ""))
 
 

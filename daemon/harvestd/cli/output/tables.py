@@ -6,8 +6,8 @@ Off a terminal every row is one line and every column is aligned: that is made h
 from collections.abc import Iterator, Sequence
 from typing import Final, Literal
 
-from harvestd.convention.values import Immutable
-from harvestd.telemetry.escaping import escaped
+from harvestd.convention.structs import Immutable
+from harvestd.telemetry.sanitize import escaped
 
 
 class Column(Immutable):

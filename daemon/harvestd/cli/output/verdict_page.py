@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from harvestd.catalogue.entries import VerdictRecord
-from harvestd.cli import quantities
-from harvestd.cli.output import Page
-from harvestd.cli.tables import Cell, Column, Row, Styled
-from harvestd.convention.cost import cents_since, money, rate
-from harvestd.convention.verdict import Answer, Loss, Verdict
-from harvestd.convention.verdict_freshness import document_now, is_fresh
+from harvestd.cli.output import units
+from harvestd.cli.output.page import Page
+from harvestd.cli.output.tables import Cell, Column, Row, Styled
+from harvestd.inventory.cost import cents_since, money, rate
+from harvestd.safety.freshness import document_now, is_fresh
+from harvestd.safety.verdict import Answer, Loss, Verdict
 
 KEYS: Final = """verdict {answer, safe, fresh, age_seconds, answer_then,
   reasons[] {kind, detail, bytes, seconds},
@@ -43,7 +43,7 @@ def _named(losses: Iterable[Loss]) -> str:
     for loss in losses:
         sizes.setdefault(_words(loss.kind), []).append(loss.size)
     return ", ".join(
-        kind if None in found else f"{kind} ({quantities.size(sum(size or 0 for size in found))})"
+        kind if None in found else f"{kind} ({units.size(sum(size or 0 for size in found))})"
         for kind, found in sizes.items()
     )
 
@@ -58,9 +58,9 @@ def cell(record: VerdictRecord | None, *, watched: bool) -> Cell:
     One that nobody keeps fresh is not shown as though it held now.
     """
     if record is None:
-        return quantities.NOTHING
+        return units.NOTHING
     if not is_fresh(_age(record), watched=watched):
-        return Styled(f"not known ({quantities.age(record.judged_at)}: {short(record.verdict)})", "dim")
+        return Styled(f"not known ({units.age(record.judged_at)}: {short(record.verdict)})", "dim")
     return Styled(short(record.verdict), _STYLES[record.verdict.answer])
 
 
@@ -93,8 +93,8 @@ def document(record: VerdictRecord | None, *, watched: bool) -> dict[str, Any]:
     idle = cents_since(record.cents_per_hour, record.idle_since, now) if watched else None
     return {
         "verdict": document_now(record.verdict, _age(record), watched=watched),
-        "judged": quantities.timestamp(record.judged_at),
-        "idle_since": quantities.timestamp(record.idle_since),
+        "judged": units.timestamp(record.judged_at),
+        "idle_since": units.timestamp(record.idle_since),
         "cents_per_hour": record.cents_per_hour,
         "cents_since_idle": idle,
     }
@@ -133,27 +133,27 @@ def _answer(verdict: Verdict) -> str:
 
 def _reason_row(verdict: Verdict, index: int) -> Row:
     reason = verdict.reasons[index]
-    size = quantities.NOTHING if reason.size is None else quantities.size(reason.size)
-    return (_words(reason.kind), size, quantities.duration(reason.seconds), reason.detail)
+    size = units.NOTHING if reason.size is None else units.size(reason.size)
+    return (_words(reason.kind), size, units.duration(reason.seconds), reason.detail)
 
 
 def _loss_row(loss: Loss) -> Row:
-    return (_words(loss.kind), str(loss.entries), quantities.size(loss.size), loss.what)
+    return (_words(loss.kind), str(loss.entries), units.size(loss.size), loss.what)
 
 
 def _sums(record: VerdictRecord) -> Iterable[str]:
     verdict, now = record.verdict, time.time()
     if verdict.answer is Answer.NOT_SAFE:
-        yield f"outstanding: {quantities.size(verdict.outstanding)}"
+        yield f"outstanding: {units.size(verdict.outstanding)}"
         left = verdict.left
         if left is None:
             yield "time left:   unknown: it depends on the host, or on a person"
         else:
-            yield f"time left:   about {quantities.duration(left.total_seconds())}, if nothing changes"
+            yield f"time left:   about {units.duration(left.total_seconds())}, if nothing changes"
     if record.idle_since is not None:
-        yield f"idle:        for {quantities.duration(now - record.idle_since)}"
+        yield f"idle:        for {units.duration(now - record.idle_since)}"
     if record.cents_per_hour is not None:
         idle = cents_since(record.cents_per_hour, record.idle_since, now)
         spent = "" if idle is None else f", {money(idle)} since it went idle"
         yield f"cost:        {rate(record.cents_per_hour)}{spent}"
-    yield f"judged:      {quantities.age(record.judged_at)}"
+    yield f"judged:      {units.age(record.judged_at)}"

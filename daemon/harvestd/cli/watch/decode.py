@@ -4,14 +4,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from harvestd.catalogue.entries import ENDING
-from harvestd.cli import judging
-from harvestd.cli.overview import styled
-from harvestd.cli.scene import EventLine, HostLine, RunLine, Scene, TransferLine, end_of
-from harvestd.cli.standings import cell_of, is_news
-from harvestd.cli.tables import Styled
-from harvestd.convention.cost import rate
-from harvestd.convention.run_status import RunStatus, Standing
-from harvestd.convention.verdict import Answer, Loss, LossKind, Reason, ReasonKind, Verdict
+from harvestd.cli.output import verdict_page
+from harvestd.cli.output.hosts_runs import styled
+from harvestd.cli.output.run_progress import cell_of, is_news
+from harvestd.cli.output.tables import Styled
+from harvestd.cli.watch.model import EventLine, HostLine, RunLine, Scene, TransferLine, end_of
+from harvestd.inventory.cost import rate
+from harvestd.planning.run_status import RunStatus, Standing
+from harvestd.safety.verdict import Answer, Loss, LossKind, Reason, ReasonKind, Verdict
 
 Document = Mapping[str, Any]
 
@@ -48,7 +48,7 @@ def _host(host: Document) -> HostLine:
         styled(ENDING if host["ending"] and host["state"] == "connected" else host["state"]),
         host["last_success"],
         host["pending_bytes"] or 0,
-        judging.coloured(_verdict(verdict)) if verdict else "",
+        verdict_page.coloured(_verdict(verdict)) if verdict else "",
         "" if price is None else rate(price),
         host["error"] or "",
     )

@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.segment import Segment
 
-from harvestd.cli.quantities import duration
-from harvestd.cli.scene import Scene
-from harvestd.cli.scenes import Scenes
-from harvestd.cli.screen import drawn
-from harvestd.cli.tables import Styled
+from harvestd.cli.output.tables import Styled
+from harvestd.cli.output.units import duration
+from harvestd.cli.watch.model import Scene
+from harvestd.cli.watch.screen import drawn
+from harvestd.cli.watch.sources import Scenes
 from harvestd.settings import Settings
 
 _EVERY: Final = 0.5

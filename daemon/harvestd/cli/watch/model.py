@@ -5,8 +5,8 @@ Texts are as a box or a file gave them: `screen` escapes what it draws. Times ar
 
 from typing import Final
 
-from harvestd.cli.tables import Cell, Styled
-from harvestd.convention.values import Immutable
+from harvestd.cli.output.tables import Cell, Styled
+from harvestd.convention.structs import Immutable
 
 _FIRST: Final = ("ending", "failed", "quarantined", "lost", "stalled")
 """States that somebody should look at, the worst first."""

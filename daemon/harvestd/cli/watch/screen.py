@@ -12,10 +12,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from harvestd.cli import quantities
-from harvestd.cli.scene import EventLine, HostLine, RunLine, Scene, TransferLine, end_of
-from harvestd.cli.tables import Cell, Styled
-from harvestd.telemetry.escaping import escaped
+from harvestd.cli.output import units
+from harvestd.cli.output.tables import Cell, Styled
+from harvestd.cli.watch.model import EventLine, HostLine, RunLine, Scene, TransferLine, end_of
+from harvestd.telemetry.sanitize import escaped
 
 LineT = TypeVar("LineT")
 
@@ -81,12 +81,12 @@ def _hosts(hosts: Sequence[HostLine]) -> Table:
     if any(host.cost for host in hosts):
         _fitting(table, "COST", 10)
     for host in hosts:
-        success = quantities.age(host.last_success).removesuffix(" ago")
+        success = units.age(host.last_success).removesuffix(" ago")
         cells = [
             _text(host.name),
             _cell(host.state),
             _text("now" if success == "just now" else success),
-            _text(quantities.size(host.pending) if host.pending else quantities.NOTHING),
+            _text(units.size(host.pending) if host.pending else units.NOTHING),
             _text(host.note, "yellow") if host.note else _cell(host.verdict or Styled("not judged", "dim")),
             _text(host.cost),
         ]
@@ -111,8 +111,8 @@ def _transfers(transfers: Sequence[TransferLine]) -> Table:
         part = f"{min(each.moved / size, 1):.0%}" if size else ""
         # An unknown size has a bar that is empty, not one that pulses: the screen is drawn anew only for news.
         bar = ProgressBar(total=max(size, 1), completed=each.moved if size else 0, width=_BAR)
-        rate = f"{quantities.size(int(each.rate))}/s" if each.rate else quantities.NOTHING
-        left = quantities.duration(each.seconds_left)
+        rate = f"{units.size(int(each.rate))}/s" if each.rate else units.NOTHING
+        left = units.duration(each.seconds_left)
         table.add_row(_text(each.host), _text(end_of(each.what)), bar, _text(part), _text(rate), _text(left))
     return table
 
@@ -125,7 +125,7 @@ def _runs(runs: Sequence[RunLine]) -> Table:
     _fixed(table, "LEFT", 7, right=True)
     _fitting(table, "STATE", 20)
     for run in runs:
-        left = quantities.duration(run.seconds_left)
+        left = units.duration(run.seconds_left)
         table.add_row(_text(run.name), _text(run.host), _text(run.steps), _text(left), _cell(run.state))
     return table
 

@@ -11,18 +11,18 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from harvestd.catalogue import reading
-from harvestd.cli import judging, overview
-from harvestd.cli.daemon_client import Absent, DaemonClient
-from harvestd.cli.overview import HostView
-from harvestd.cli.presence import found_holder
-from harvestd.cli.scene import HostLine, RunLine, Scene
-from harvestd.cli.standings import Standings, cell_of, is_news
-from harvestd.cli.state_scenes import scene_of
-from harvestd.cli.tables import Styled
-from harvestd.convention.cost import rate
-from harvestd.convention.records import RunRecord
+from harvestd.catalogue import queries
+from harvestd.cli.daemon.client import Absent, DaemonClient
+from harvestd.cli.daemon.presence import found_holder
+from harvestd.cli.output import hosts_runs, verdict_page
+from harvestd.cli.output.hosts_runs import HostView
+from harvestd.cli.output.run_progress import Standings, cell_of, is_news
+from harvestd.cli.output.tables import Styled
+from harvestd.cli.watch.decode import scene_of
+from harvestd.cli.watch.model import HostLine, RunLine, Scene
 from harvestd.errors import HarvestError
+from harvestd.inventory.cost import rate
+from harvestd.planning.records import RunRecord
 from harvestd.settings import Settings
 from harvestd.store.lock import Holder, HolderKind
 
@@ -105,11 +105,11 @@ class _Catalogue:
     def _look(self) -> Scene:
         found = found_holder(self._settings)
         daemon = found if found is not None and found.kind is HolderKind.DAEMON else None
-        with reading.questions(self._settings.state) as connection:
-            hosts = overview.hosts(connection, self._settings)
-            runs = reading.runs(connection)
+        with queries.questions(self._settings.state) as connection:
+            hosts = hosts_runs.hosts(connection, self._settings)
+            runs = queries.runs(connection)
             standings = Standings(connection)
-        shown = (_host(host, watched=overview.is_watched(host, daemon)) for host in hosts)
+        shown = (_host(host, watched=hosts_runs.is_watched(host, daemon)) for host in hosts)
         lines = sorted(shown, key=lambda line: line.urgency)
         return Scene(self._head(daemon, hosts), tuple(lines), runs=tuple(_runs(runs, standings)))
 
@@ -129,7 +129,7 @@ class _Catalogue:
 
 
 def _host(host: HostView, *, watched: bool) -> HostLine:
-    state = overview.state_of(host, watched=watched)
+    state = hosts_runs.state_of(host, watched=watched)
     judged = host.judged
     price = judged.cents_per_hour if judged else None
     return HostLine(
@@ -137,7 +137,7 @@ def _host(host: HostView, *, watched: bool) -> HostLine:
         state,
         host.last_success,
         host.pending_bytes,
-        judging.cell(judged, watched=watched) if judged else "",
+        verdict_page.cell(judged, watched=watched) if judged else "",
         "" if price is None else rate(price),
         host.error,
     )
@@ -148,4 +148,4 @@ def _runs(runs: Sequence[RunRecord], standings: Standings) -> Iterator[RunLine]:
         standing = standings.of(run)
         if is_news(standing.status, standing.since, time.time()):
             left = run.seconds_left if standing.goes_on else None
-            yield RunLine(run.name, run.host, overview.steps_of(run), left, cell_of(standing))
+            yield RunLine(run.name, run.host, hosts_runs.steps_of(run), left, cell_of(standing))

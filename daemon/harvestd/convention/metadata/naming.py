@@ -13,16 +13,16 @@ from fnmatch import fnmatchcase
 from msgspec import field
 from msgspec.structs import replace
 
-from harvestd.convention.facts import ConfigFacts, TrainingInfo
-from harvestd.convention.models import (
+from harvestd.convention.metadata.models import (
     hardware_of_gpus,
     hardware_of_instance_type,
     model_id,
     model_in_names,
     run_of_reference,
 )
+from harvestd.convention.metadata.parse import ConfigFacts, TrainingInfo
 from harvestd.convention.patterns import RunName
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 
 UNKNOWN = "unknown"
 

@@ -12,7 +12,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from harvestd.convention.log_rows import row_of, step_of
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 
 _GAPS: Final = 16
 """As many of the last ones say what is usual."""

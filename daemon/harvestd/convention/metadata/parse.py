@@ -9,8 +9,8 @@ tags and timestamps run code that raises whatever it likes, and one odd date mus
 from typing import Any
 
 from harvestd.convention.log_rows import number, step_of, whole
-from harvestd.convention.placeholders import value_at
-from harvestd.convention.values import Immutable
+from harvestd.convention.metadata.placeholders import value_at
+from harvestd.convention.structs import Immutable
 from harvestd.json_text import json_value
 
 MAX_FACT_BYTES = 64 * 1024
@@ -68,7 +68,7 @@ class EvalConfig(Immutable):
 
 
 def _mapping_from_yaml(raw: bytes) -> dict[str, Any]:
-    from harvestd.convention.yaml_mapping import mapping_from_yaml  # noqa: PLC0415  (dear, and of use to few commands)
+    from harvestd.convention.metadata.yaml import mapping_from_yaml  # noqa: PLC0415  (dear, and of use to few commands)
 
     _check_size(raw)
     return mapping_from_yaml(raw)

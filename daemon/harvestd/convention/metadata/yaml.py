@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from harvestd.convention.facts import InvalidFacts
+from harvestd.convention.metadata.parse import InvalidFacts
 
 _MAX_YAML_DEPTH = 32
 _MAX_ALIASED = 256

@@ -8,16 +8,16 @@ differs. It never gives anything else than a survey from nothing would.
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
-from harvestd.convention.evals import EvalHome, eval_home, understand_eval
-from harvestd.convention.layout import EvalDir, LeftOut, RunDir, Survey, SymbolicLink
-from harvestd.convention.leftovers import BROKEN_LINK, NO_EVAL, NO_RUN, UNLISTED
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.patterns import RunName, run_name
-from harvestd.convention.selection import Selection
-from harvestd.convention.snapshot import Listing, Snapshot, Tree, TreeKind, TreeState
-from harvestd.convention.sorting import Below, HomeT, SortedTree
-from harvestd.convention.training import understand_run
-from harvestd.convention.values import Immutable
+from harvestd.convention.rules import Selection
+from harvestd.convention.scan.evals import EvalHome, eval_home, understand_eval
+from harvestd.convention.scan.model import EvalDir, LeftOut, RunDir, Survey, SymbolicLink
+from harvestd.convention.scan.skipped import BROKEN_LINK, NO_EVAL, NO_RUN, UNLISTED
+from harvestd.convention.scan.snapshot import Listing, Snapshot, Tree, TreeKind, TreeState
+from harvestd.convention.scan.split import Below, HomeT, SortedTree
+from harvestd.convention.scan.training import understand_run
+from harvestd.convention.structs import Immutable
 
 DirT = TypeVar("DirT")
 

@@ -11,10 +11,10 @@ import re
 import struct
 from collections.abc import Collection
 
-from harvestd.convention.facts import MAX_MARKER_BYTES, InvalidFacts, check_marker
-from harvestd.convention.layout import Group
-from harvestd.convention.sightings import COARSE_TICK, NO_TIME, Sightings
-from harvestd.convention.values import Immutable
+from harvestd.convention.metadata.parse import MAX_MARKER_BYTES, InvalidFacts, check_marker
+from harvestd.convention.scan.model import Group
+from harvestd.convention.scan.stability import COARSE_TICK, NO_TIME, Sightings
+from harvestd.convention.structs import Immutable
 
 _SAFETENSORS_PREFIX = 8
 MAX_HEADER = 100 * 1024 * 1024

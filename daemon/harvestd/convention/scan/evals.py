@@ -3,17 +3,17 @@
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
-from harvestd.convention.artifacts import Kind
-from harvestd.convention.layout import EvalDir, Group, OnRequest, Source, Wanted, marker_last
-from harvestd.convention.leftovers import NO_METRICS, UNKNOWN, Leftovers
+from harvestd.convention.kinds import Kind
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.patterns import EvalStep, Finetuned, RunName, eval_step, finetuned, is_finetuned, run_name
-from harvestd.convention.requests import RECORDS_FILES
-from harvestd.convention.selection import INCLUDED, Exclusion, Exclusions, Selection
-from harvestd.convention.snapshot import Entry, EntryType, Tree, Version
-from harvestd.convention.values import Immutable
-from harvestd.convention.verdict import LossKind
-from harvestd.convention.wandb import synced_runs
+from harvestd.convention.rules import INCLUDED, Exclusion, Exclusions, Selection
+from harvestd.convention.scan.model import EvalDir, Group, OnRequest, Source, Wanted, marker_last
+from harvestd.convention.scan.skipped import NO_METRICS, UNKNOWN, Leftovers
+from harvestd.convention.scan.snapshot import Entry, EntryType, Tree, Version
+from harvestd.convention.scan.wandb import synced_runs
+from harvestd.convention.structs import Immutable
+from harvestd.planning.requests import RECORDS_FILES
+from harvestd.safety.verdict import LossKind
 
 _RECORDS = frozenset(RECORDS_FILES)
 _MARKERS = ("run_meta.json", "summary.json")

@@ -7,10 +7,10 @@ leaves its tree, only the host can tell what it leads to.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from harvestd.convention.layout import Survey, SymbolicLink
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.snapshot import Entry, EntryType, Listing, Tree
-from harvestd.convention.values import Immutable
+from harvestd.convention.scan.model import Survey, SymbolicLink
+from harvestd.convention.scan.snapshot import Entry, EntryType, Listing, Tree
+from harvestd.convention.structs import Immutable
 
 _MOST_FOLLOWED: Final = 40
 """Links on the way of one link, as the kernel counts them."""

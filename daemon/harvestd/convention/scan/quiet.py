@@ -3,7 +3,7 @@
 A box's own clock and its files' times have no say: what nobody watched was not still.
 """
 
-from harvestd.convention.snapshot import Snapshot
+from harvestd.convention.scan.snapshot import Snapshot
 
 _LONGEST_GAP = 900.0
 """Seconds between the ends of two scans, beyond their interval and the time that the later one took, after which the

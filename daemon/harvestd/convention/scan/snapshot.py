@@ -7,7 +7,7 @@ from enum import StrEnum
 import msgspec
 
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 
 
 class TreeKind(StrEnum):

@@ -8,9 +8,9 @@ from collections.abc import Collection, Mapping
 
 from msgspec import Struct, field
 
-from harvestd.convention.layout import Group, Source
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.snapshot import Entry, Snapshot, Tree, Version
+from harvestd.convention.scan.model import Group, Source
+from harvestd.convention.scan.snapshot import Entry, Snapshot, Tree, Version
 
 NETWORK_FILESYSTEMS = frozenset(
     {

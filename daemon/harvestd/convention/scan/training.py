@@ -3,16 +3,16 @@
 from collections.abc import Iterable, Mapping
 from operator import itemgetter
 
-from harvestd.convention.artifacts import GROWING, Kind
-from harvestd.convention.layout import Group, RunDir, Source, Wanted, marker_last
-from harvestd.convention.leftovers import UNKNOWN, Leftovers
-from harvestd.convention.links import leads_to, places_not_walked
+from harvestd.convention.kinds import GROWING, Kind
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.patterns import EventsName, RunName, checkpoint_step, events_name, run_name
-from harvestd.convention.selection import INCLUDED, Exclusion, Exclusions, Selection
-from harvestd.convention.snapshot import Entry, EntryType, Tree
-from harvestd.convention.verdict import LossKind
-from harvestd.convention.wandb import synced_runs
+from harvestd.convention.rules import INCLUDED, Exclusion, Exclusions, Selection
+from harvestd.convention.scan.links import leads_to, places_not_walked
+from harvestd.convention.scan.model import Group, RunDir, Source, Wanted, marker_last
+from harvestd.convention.scan.skipped import UNKNOWN, Leftovers
+from harvestd.convention.scan.snapshot import Entry, EntryType, Tree
+from harvestd.convention.scan.wandb import synced_runs
+from harvestd.safety.verdict import LossKind
 
 _UNKNOWN = Exclusion(UNKNOWN, loss=LossKind.OUTSIDE_FILES)
 MARKER = "training_info.json"

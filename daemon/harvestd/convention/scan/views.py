@@ -6,8 +6,8 @@ was closed to its user. Another host of the same storage that shows more is then
 
 from typing import Self
 
-from harvestd.convention.snapshot import Snapshot, TreeState
-from harvestd.convention.values import Immutable
+from harvestd.convention.scan.snapshot import Snapshot, TreeState
+from harvestd.convention.structs import Immutable
 
 _CLOSED = frozenset({TreeState.NO_ROOT, TreeState.DENIED})
 

@@ -7,7 +7,7 @@ uploaded while it was written.
 from collections.abc import Iterable
 from typing import Final
 
-from harvestd.convention.snapshot import Entry, EntryType, Version
+from harvestd.convention.scan.snapshot import Entry, EntryType, Version
 
 WANDB: Final = "wandb"
 _OFFLINE: Final = "offline-run-"

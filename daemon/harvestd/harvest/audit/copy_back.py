@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from harvestd.audit.findings import Finding, Kind
 from harvestd.convention.paths import LocalPath, RejectedPath
-from harvestd.convention.records import FileRecord
-from harvestd.store.failures import Conflict, Refused
-from harvestd.store.publishing import Publication, Result, publish
+from harvestd.planning.records import FileRecord
+from harvestd.store.errors import Conflict, Refused
+from harvestd.store.publish import Publication, Result, publish
 from harvestd.store.root import DataRoot
 
 

@@ -14,12 +14,12 @@ from harvestd.audit.findings import Finding, Kind
 from harvestd.catalogue import damage
 from harvestd.convention.paths import LocalPath
 from harvestd.errors import unwrapped
-from harvestd.harvest.house import House
+from harvestd.harvest.audit.copy_back import Strangers
+from harvestd.harvest.context import House
 from harvestd.harvest.monitor import Silent
-from harvestd.harvest.opening import opened_house
-from harvestd.harvest.putting_back import Strangers
+from harvestd.harvest.startup.open import opened_house
 from harvestd.settings import Settings
-from harvestd.store.failures import Conflict
+from harvestd.store.errors import Conflict
 from harvestd.store.lock import DataRootLock
 from harvestd.store.root import DataRoot
 from harvestd.store.versions import set_aside

@@ -7,11 +7,11 @@ from sqlalchemy import Connection
 
 from harvestd.audit import auditing
 from harvestd.audit.findings import Finding, Kind
-from harvestd.catalogue import reading
+from harvestd.catalogue import queries
 from harvestd.catalogue.damage import damage_of
-from harvestd.convention.placing import UNFILED
-from harvestd.convention.records import ExperimentRecord, FileRecord
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
+from harvestd.planning.destinations import UNFILED
+from harvestd.planning.records import ExperimentRecord, FileRecord
 from harvestd.settings import Settings
 from harvestd.store.lock import holder
 from harvestd.store.root import DataRoot
@@ -35,7 +35,7 @@ class Subject(Immutable):
 
 def everything(connection: Connection) -> Subject:
     """Give all that the catalogue knows."""
-    return Subject(reading.all_files(connection), tuple(reading.experiments(connection).values()))
+    return Subject(queries.all_files(connection), tuple(queries.experiments(connection).values()))
 
 
 def catalogue_findings(settings: Settings) -> list[Finding]:
@@ -55,13 +55,13 @@ def findings(
         records = _Records(connection, has_writer=holder(root) is not None)
         yield from auditing.of_files(root, subject.files, records.now_of, checked)
         directories = {experiment.directory for experiment in subject.experiments} | {UNFILED}
-        with reading.fresh(connection):
-            known = {file.target for file in reading.all_files(connection)}
-            links = reading.links(connection)
+        with queries.fresh(connection):
+            known = {file.target for file in queries.all_files(connection)}
+            links = queries.links(connection)
         yield from records.lasting(auditing.of_strangers(root, directories, known, links))
         if not records.has_writer:
-            with reading.fresh(connection):
-                journalled, intended = reading.journalled(connection), reading.intended(connection)
+            with queries.fresh(connection):
+                journalled, intended = queries.journalled(connection), queries.intended(connection)
             yield from auditing.of_staging(root, journalled, intended)
             yield from auditing.of_manifests(root, subject.experiments, subject.files)
 
@@ -81,11 +81,11 @@ class _Records:
         """
         deadline = time.monotonic() + _PATIENCE
         while True:
-            with reading.fresh(self._connection) as connection:
-                found = reading.file_at(connection, str(file.target))
+            with queries.fresh(self._connection) as connection:
+                found = queries.file_at(connection, str(file.target))
                 if found is None:
-                    return reading.file_from(connection, file.storage, file.place, file.experiment)
-                waits = self.has_writer and found == file and reading.is_under_way(connection, file)
+                    return queries.file_from(connection, file.storage, file.place, file.experiment)
+                waits = self.has_writer and found == file and queries.is_under_way(connection, file)
             if not waits or time.monotonic() >= deadline:
                 return found
             time.sleep(_PAUSE)
@@ -93,8 +93,8 @@ class _Records:
     def lasting(self, found: Iterator[Finding]) -> Iterator[Finding]:
         """Leave out findings about what came on record, or went, since the records were read."""
         for finding in found:
-            with reading.fresh(self._connection) as connection:
-                if finding.kind is Kind.MISSING and reading.link_at(connection, finding.path) is None:
+            with queries.fresh(self._connection) as connection:
+                if finding.kind is Kind.MISSING and queries.link_at(connection, finding.path) is None:
                     continue
                 if finding.kind is Kind.FOREIGN and self._is_known(connection, finding.path):
                     continue
@@ -102,6 +102,6 @@ class _Records:
 
     @staticmethod
     def _is_known(connection: Connection, path: str) -> bool:
-        if reading.file_at(connection, path) or reading.link_at(connection, path) is not None:
+        if queries.file_at(connection, path) or queries.link_at(connection, path) is not None:
             return True
-        return path in {str(file.target) for file in reading.intended(connection)}
+        return path in {str(file.target) for file in queries.intended(connection)}

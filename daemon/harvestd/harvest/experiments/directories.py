@@ -15,19 +15,19 @@ import anyio
 import anyio.to_thread
 from msgspec.structs import replace
 
-from harvestd.catalogue.unusable import InconsistentRows
-from harvestd.convention.knowledge import Knowledge
+from harvestd.catalogue.errors import InconsistentRows
 from harvestd.convention.paths import LocalPath, RejectedPath
-from harvestd.convention.records import ExperimentRecord
 from harvestd.errors import Fatal
-from harvestd.store.failures import Conflict, Damaged, Refused
-from harvestd.store.manifest_file import manifest_owner
+from harvestd.planning.index import Knowledge
+from harvestd.planning.records import ExperimentRecord
+from harvestd.store.errors import Conflict, Damaged, Refused
+from harvestd.store.manifest.file import manifest_owner
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
 
 if TYPE_CHECKING:
-    from harvestd.harvest.house import House
+    from harvestd.harvest.context import House
 
 _OF_A_NEWER_ONE = "a manifest of a newer harvestd"
 """In place of an experiment's id."""

@@ -8,19 +8,19 @@ from functools import lru_cache, partial
 import anyio
 import anyio.to_thread
 
-from harvestd.convention.artifacts import GROWING
-from harvestd.convention.layout import LeftOut as NotFetched
+from harvestd.convention.kinds import GROWING
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.placing import UNFILED
-from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
+from harvestd.convention.scan.model import LeftOut as NotFetched
 from harvestd.errors import DiskFull, Fatal, Retry
-from harvestd.harvest.house import House
-from harvestd.store.failures import Conflict, Damaged, Refused
-from harvestd.store.manifest import Experiment, FiledFile, FileState, LeftOut, MadeLink, Manifest, NamePart, Run
-from harvestd.store.manifest_file import manifest_owner, write_manifest
+from harvestd.harvest.context import House
+from harvestd.planning.destinations import UNFILED
+from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
+from harvestd.store.errors import Conflict, Damaged, Refused
+from harvestd.store.manifest.file import manifest_owner, write_manifest
+from harvestd.store.manifest.model import Experiment, FiledFile, FileState, LeftOut, MadeLink, Manifest, NamePart, Run
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
 
 EVERY = 30.0
 """Seconds between two writings of one manifest, at least."""

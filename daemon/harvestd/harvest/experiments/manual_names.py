@@ -5,24 +5,24 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
-from harvestd.convention.facts import ConfigFacts
-from harvestd.convention.models import model_in_names
-from harvestd.convention.naming import UNKNOWN, ExperimentName, Part, is_plain
+from harvestd.convention.metadata.models import model_in_names
+from harvestd.convention.metadata.naming import UNKNOWN, ExperimentName, Part, is_plain
+from harvestd.convention.metadata.parse import ConfigFacts
 from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.patterns import RunName, finetuned, run_name
-from harvestd.convention.placing import UNFILED
-from harvestd.convention.records import ExperimentRecord, FileRecord, RunRecord
-from harvestd.convention.renaming import BY_HAND, given
-from harvestd.convention.requests import REFUSED, Request
-from harvestd.convention.snapshot import Version
-from harvestd.convention.values import Immutable
-from harvestd.harvest.house import House
-from harvestd.harvest.refiling import Refiling, refile
-from harvestd.harvest.renaming import rename
-from harvestd.store.publishing import Result
+from harvestd.convention.scan.snapshot import Version
+from harvestd.convention.structs import Immutable
+from harvestd.harvest.context import House
+from harvestd.harvest.experiments.move_files import Refiling, refile
+from harvestd.harvest.experiments.rename import rename
+from harvestd.planning.destinations import UNFILED
+from harvestd.planning.identity.name_updates import BY_HAND, given
+from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
+from harvestd.planning.requests import REFUSED, Request
+from harvestd.store.publish import Result
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
 
 _UNREAD = Version(-1, 0)
 """Of a config.yaml that nobody read: where the run appears after all, it is read then."""

@@ -10,16 +10,16 @@ import anyio
 import anyio.to_thread
 
 from harvestd import failpoints
-from harvestd.convention.records import FileRecord
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 from harvestd.errors import HarvestError
-from harvestd.harvest.recovery import settle
-from harvestd.store.moving import move
-from harvestd.store.publishing import Result
+from harvestd.harvest.startup.recovery import settle
+from harvestd.planning.records import FileRecord
+from harvestd.store.ops.move import move
+from harvestd.store.publish import Result
 from harvestd.store.root import DataRoot
 
 if TYPE_CHECKING:
-    from harvestd.catalogue.catalogue import Catalogue
+    from harvestd.catalogue.repository import Catalogue
 
 _MOVED = frozenset({Result.PUBLISHED, Result.ADOPTED})
 

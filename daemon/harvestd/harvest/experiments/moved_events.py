@@ -5,10 +5,10 @@ They then move at home as well and go on growing there; the next append compares
 
 from collections.abc import Sequence
 
-from harvestd.convention.layout import RunDir
-from harvestd.convention.renamed_runs import moved_events
-from harvestd.harvest.house import House
-from harvestd.inventory.provider import Host
+from harvestd.convention.scan.model import RunDir
+from harvestd.harvest.context import House
+from harvestd.inventory.host import Host
+from harvestd.planning.identity.renamed_runs import moved_events
 
 
 class MovedEvents:

@@ -5,19 +5,19 @@ from collections.abc import Iterator
 
 from msgspec.structs import replace
 
-from harvestd.convention.layout import RunDir, Survey
-from harvestd.convention.lineage import dated, with_parents
-from harvestd.convention.naming import name_run
-from harvestd.convention.plan import Plan
-from harvestd.convention.records import RunRecord
-from harvestd.convention.renaming import followed
-from harvestd.convention.sightings import Sightings
-from harvestd.convention.snapshot import Version
-from harvestd.convention.twins import is_part, leader
-from harvestd.harvest.house import House
-from harvestd.harvest.renaming import rename
-from harvestd.inventory.provider import Host
-from harvestd.remote.box import BoxFacts
+from harvestd.convention.metadata.naming import name_run
+from harvestd.convention.scan.model import RunDir, Survey
+from harvestd.convention.scan.snapshot import Version
+from harvestd.convention.scan.stability import Sightings
+from harvestd.harvest.context import House
+from harvestd.harvest.experiments.rename import rename
+from harvestd.inventory.host import Host
+from harvestd.planning.identity.duplicates import is_part, leader
+from harvestd.planning.identity.lineage import dated, with_parents
+from harvestd.planning.identity.name_updates import followed
+from harvestd.planning.plan import Plan
+from harvestd.planning.records import RunRecord
+from harvestd.remote.api import BoxFacts
 from harvestd.store.root import DataRoot
 
 

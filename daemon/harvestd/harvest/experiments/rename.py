@@ -11,18 +11,18 @@ import anyio.to_thread
 from msgspec.structs import replace
 
 from harvestd import failpoints
-from harvestd.convention.naming import ExperimentName
+from harvestd.convention.metadata.naming import ExperimentName
 from harvestd.convention.paths import LocalPath, RejectedPath
-from harvestd.convention.records import ExperimentRecord
-from harvestd.harvest.house import House
-from harvestd.store.moving import move
-from harvestd.store.publishing import Result
+from harvestd.harvest.context import House
+from harvestd.planning.records import ExperimentRecord
+from harvestd.store.ops.move import move
+from harvestd.store.publish import Result
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
 
 if TYPE_CHECKING:
-    from harvestd.catalogue.catalogue import Catalogue
+    from harvestd.catalogue.repository import Catalogue
 
 
 async def rename(house: House, root: DataRoot, experiment: ExperimentRecord, name: ExperimentName) -> bool:

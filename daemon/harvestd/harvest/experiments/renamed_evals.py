@@ -5,18 +5,18 @@ Their files then move at home as well, so that an eval stands there once, under 
 
 from collections.abc import Collection, Sequence
 
-from harvestd.convention.layout import EvalDir, Survey
-from harvestd.convention.plan import Check
-from harvestd.convention.renamed_evals import EvalsOnHost, RenamedEval, moved_evals
-from harvestd.convention.sightings import NETWORK_SETTLE
-from harvestd.convention.snapshot import Snapshot
-from harvestd.harvest.checking import hash_there
-from harvestd.harvest.house import House
-from harvestd.harvest.troubles import Troubles
-from harvestd.inventory.provider import Host
-from harvestd.remote.box import Opened, Reader
+from harvestd.convention.scan.model import EvalDir, Survey
+from harvestd.convention.scan.snapshot import Snapshot
+from harvestd.convention.scan.stability import NETWORK_SETTLE
+from harvestd.harvest.context import House
+from harvestd.harvest.host.failures import Troubles
+from harvestd.harvest.transfer.rehash import hash_there
+from harvestd.inventory.host import Host
+from harvestd.planning.identity.renamed_evals import EvalsOnHost, RenamedEval, moved_evals
+from harvestd.planning.plan import Check
+from harvestd.remote.api import Opened, Reader
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
 
 
 class RenamedEvals:

@@ -13,14 +13,14 @@ import anyio.to_thread
 
 from harvestd.backoff import backoff
 from harvestd.errors import DiskFull, HarvestError, Retry
-from harvestd.harvest.house import House
+from harvestd.harvest.context import House
 from harvestd.report import making, pictures
 from harvestd.report.copies import Placed
 from harvestd.report.known import Known
-from harvestd.store.failures import Conflict, Damaged, Refused
+from harvestd.store.errors import Conflict, Damaged, Refused
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
 
 EVERY = 60.0
 """Seconds between two makings of one report, at least."""

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from harvestd.convention.models import hardware_of_instance_type
-from harvestd.convention.values import Immutable
-from harvestd.inventory.provider import Host
-from harvestd.remote.target import Target
+from harvestd.convention.metadata.models import hardware_of_instance_type
+from harvestd.convention.structs import Immutable
+from harvestd.inventory.host import Host
+from harvestd.remote.ssh.target import Target
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
 
 _REMEMBERED = 1_000
 """Names, and places, of hosts that are gone."""

@@ -3,12 +3,12 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from harvestd.harvest.house import House
-from harvestd.harvest.linking import linked
-from harvestd.harvest.lives import shown
-from harvestd.inventory.provider import Host
-from harvestd.remote.box import Box, BoxFacts
-from harvestd.remote.opening import open_box
+from harvestd.harvest.context import House
+from harvestd.harvest.fleet.login import linked
+from harvestd.harvest.host.liveness import shown
+from harvestd.inventory.host import Host
+from harvestd.remote.api import Box, BoxFacts
+from harvestd.remote.open import open_box
 
 
 @asynccontextmanager

@@ -14,21 +14,21 @@ import anyio.to_thread
 from anyio.abc import TaskGroup, TaskStatus
 
 from harvestd.catalogue.entries import GONE, HostRecord
-from harvestd.harvest.bell import Bell
-from harvestd.harvest.house import House
-from harvestd.harvest.roll import Present, Roll
-from harvestd.harvest.tally import Tally
-from harvestd.harvest.verdicts import Verdicts
-from harvestd.harvest.watcher import Watcher
+from harvestd.harvest.context import House
+from harvestd.harvest.fleet.changes import Present, Roll
+from harvestd.harvest.fleet.metrics import Tally
+from harvestd.harvest.fleet.supervisor import Watcher
+from harvestd.harvest.sync import Bell
+from harvestd.harvest.verdict.requests import Verdicts
+from harvestd.inventory.host import Host
 from harvestd.inventory.merge import Inventory
-from harvestd.inventory.provider import Host
 from harvestd.inventory.providers import Providers, placed
-from harvestd.remote.box import WatchList
-from harvestd.remote.target import Target
+from harvestd.remote.api import WatchList
+from harvestd.remote.ssh.target import Target
 from harvestd.settings import Settings
 from harvestd.store.root import DataRoot
 
-_WATCHING = ("harvestd.harvest.session", "harvestd.harvest.judgement")
+_WATCHING = ("harvestd.harvest.host.loop", "harvestd.harvest.verdict.on_demand")
 _FIRST_SETS = 5.0
 """Seconds for providers to say which hosts there are before we call ourselves ready without."""
 

@@ -6,8 +6,8 @@ from datetime import timedelta
 import anyio
 
 from harvestd.errors import Retry
-from harvestd.harvest.releasable import Who
-from harvestd.remote.box import Box, Limits
+from harvestd.harvest.release.policy import Who
+from harvestd.remote.api import Box, Limits
 
 
 async def who_is(box: Box, limits: Limits, ignored: Collection[str] = ()) -> Who:

@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from harvestd.errors import HarvestError
-from harvestd.harvest.house import House
-from harvestd.harvest.pins import Pins
+from harvestd.harvest.context import House
+from harvestd.harvest.fleet.pinned_keys import Pins
 from harvestd.harvest.slots import slot
-from harvestd.inventory.provider import Host
-from harvestd.remote.connecting import Connection, connect
-from harvestd.remote.hops import Hops
+from harvestd.inventory.host import Host
+from harvestd.remote.ssh.connect import Connection, connect
+from harvestd.remote.ssh.jump_hosts import Hops
 
 _WAYS = 10
 """Connect time-outs that one connection takes at most: the host's, and one for each of its jump hosts."""

@@ -5,9 +5,9 @@ On a shared file system the host that shows a run need not be the one that wrote
 
 from msgspec import Struct, field
 
-from harvestd.convention.values import Immutable
-from harvestd.inventory.provider import Host
-from harvestd.remote.box import BoxFacts
+from harvestd.convention.structs import Immutable
+from harvestd.inventory.host import Host
+from harvestd.remote.api import BoxFacts
 
 
 class Machine(Immutable):

@@ -2,13 +2,13 @@
 
 import anyio.to_thread
 
-from harvestd.catalogue.pins import kept_pin
-from harvestd.harvest.house import House
-from harvestd.inventory.provider import Host
-from harvestd.remote.failures import HostKeyChanged
-from harvestd.remote.host_keys import HostKey
+from harvestd.catalogue.host_keys import kept_pin
+from harvestd.harvest.context import House
+from harvestd.inventory.host import Host
+from harvestd.remote.ssh.errors import HostKeyChanged
+from harvestd.remote.ssh.host_keys import HostKey
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
 
 
 class Pins:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
-from harvestd.convention.plan import FetchGroup, Follow, Plan
-from harvestd.convention.values import Immutable
-from harvestd.inventory.lambda_cloud import is_rented
-from harvestd.inventory.provider import Host
+from harvestd.convention.structs import Immutable
+from harvestd.inventory.host import Host
+from harvestd.inventory.lambda_cloud.provider import is_rented
+from harvestd.planning.plan import FetchGroup, Follow, Plan
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
 
 if TYPE_CHECKING:
-    from harvestd.convention.knowledge import Knowledge
+    from harvestd.planning.index import Knowledge
 
 _MOST = 16
 """Places that an event names; the others are counted."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from harvestd.backoff import backoff
 from harvestd.errors import HostQuarantined
-from harvestd.remote.failures import AuthenticationRefused
+from harvestd.remote.ssh.errors import AuthenticationRefused
 
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 300.0

@@ -15,16 +15,16 @@ from harvestd.backoff import backoff
 from harvestd.bulkhead import described
 from harvestd.catalogue.entries import ENDING, FAILED, HostRecord
 from harvestd.errors import DiskFull, HostQuarantined, Retry, concerns_all, unwrapped
-from harvestd.harvest.bell import Bell, first_of
-from harvestd.harvest.breaker import Breaker
-from harvestd.harvest.connected import connected
-from harvestd.harvest.house import House
-from harvestd.harvest.tally import Tally
-from harvestd.inventory.provider import Host
-from harvestd.remote.box import Box
+from harvestd.harvest.context import House
+from harvestd.harvest.fleet.connections import connected
+from harvestd.harvest.fleet.metrics import Tally
+from harvestd.harvest.fleet.reconnect import Breaker
+from harvestd.harvest.sync import Bell, first_of
+from harvestd.inventory.host import Host
+from harvestd.remote.api import Box
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
 
 _FULL_PAUSE = 0.5
 _LONGEST_FULL_PAUSE = 60.0
@@ -165,7 +165,7 @@ class Watcher:
                     self._state, self._pending, self._recorded = self._standing(), pending, now
                     await self._record(self._state, method=box.method, last_success=time.time(), pending=pending)
 
-            from harvestd.harvest.session import Session  # noqa: PLC0415  (imported by the fleet)
+            from harvestd.harvest.host.loop import Session  # noqa: PLC0415  (imported by the fleet)
 
             self._tally.connected.add(self._host.name)
             try:

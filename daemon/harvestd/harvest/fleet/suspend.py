@@ -11,9 +11,9 @@ from contextlib import contextmanager
 import anyio
 from msgspec import Struct, field
 
-from harvestd.remote.connecting import Connection
+from harvestd.remote.ssh.connect import Connection
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
 
 _LOOK_EVERY = 1.0
 """Seconds between two looks at the clocks; also the shortest sleep that counts as one."""

@@ -11,14 +11,14 @@ from contextlib import suppress
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
-from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.layout import Source, place_of
-from harvestd.convention.snapshot import Entry, EntryType, Snapshot, Tree, TreeKind
-from harvestd.convention.training import run_told_of
+from harvestd.convention.scan.model import Source, place_of
+from harvestd.convention.scan.snapshot import Entry, EntryType, Snapshot, Tree, TreeKind
+from harvestd.convention.scan.training import run_told_of
 from harvestd.errors import unwrapped
-from harvestd.harvest.small_files import read_small
-from harvestd.harvest.troubles import Troubles
-from harvestd.remote.box import Glimpse, Reader
+from harvestd.harvest.host.failures import Troubles
+from harvestd.harvest.transfer.reading import read_small
+from harvestd.planning.index import Knowledge
+from harvestd.remote.api import Glimpse, Reader
 
 _MOST = 256
 """Files: their contents are held until the look is whole."""

@@ -8,20 +8,20 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 
 import anyio
 
-from harvestd.convention.plan import Check, FetchGroup, Follow, Plan
 from harvestd.errors import DiskFull, unwrapped
-from harvestd.harvest.bulk import Bulk
-from harvestd.harvest.checking import check_contents
-from harvestd.harvest.collecting import SMALL, Collecting
-from harvestd.harvest.following import Following
-from harvestd.harvest.following_names import FollowingNames
-from harvestd.harvest.house import House, Showing
-from harvestd.harvest.looking import Looking
-from harvestd.harvest.publisher import Publisher
-from harvestd.harvest.stalling import Stalling
-from harvestd.harvest.tidying import Tidying
-from harvestd.inventory.provider import Host
-from harvestd.remote.box import Box, BoxFacts
+from harvestd.harvest.context import House, Showing
+from harvestd.harvest.experiments.name_updates import FollowingNames
+from harvestd.harvest.host.health import Stalling
+from harvestd.harvest.host.local_actions import Tidying
+from harvestd.harvest.host.observer import Looking
+from harvestd.harvest.transfer.large import Bulk
+from harvestd.harvest.transfer.publish import Publisher
+from harvestd.harvest.transfer.rehash import check_contents
+from harvestd.harvest.transfer.small import SMALL, Collecting
+from harvestd.harvest.transfer.tail import Following
+from harvestd.inventory.host import Host
+from harvestd.planning.plan import Check, FetchGroup, Follow, Plan
+from harvestd.remote.api import Box, BoxFacts
 from harvestd.store.root import DataRoot
 
 

@@ -4,10 +4,10 @@ import time
 from collections.abc import Iterable
 
 from harvestd.backoff import backoff
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 from harvestd.harvest.monitor import Monitor, Silent
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
 
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 300.0

@@ -11,17 +11,17 @@ from typing import Final, Protocol
 
 from msgspec.structs import replace
 
-from harvestd.convention.artifacts import Kind
-from harvestd.convention.layout import RunDir, Survey
-from harvestd.convention.lives import Life, has_died, quiet_for
-from harvestd.convention.records import RunRecord
-from harvestd.convention.run_status import RunStatus, RunTrouble
-from harvestd.convention.sightings import Sightings
-from harvestd.convention.strides import Stride, readings, strode
-from harvestd.harvest.house import House
-from harvestd.inventory.provider import Host
+from harvestd.convention.kinds import Kind
+from harvestd.convention.metadata.pace import Stride, readings, strode
+from harvestd.convention.scan.model import RunDir, Survey
+from harvestd.convention.scan.stability import Sightings
+from harvestd.harvest.context import House
+from harvestd.inventory.host import Host
+from harvestd.planning.liveness import Life, has_died, quiet_for
+from harvestd.planning.records import RunRecord
+from harvestd.planning.run_status import RunStatus, RunTrouble
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
 
 _BEHIND: Final = 64 * 1024
 """Bytes of a log that are not here yet, beyond which its lines come as fast as they are read, not as they are written;

@@ -6,12 +6,12 @@ By observations on our clock. A box that can't say what runs on its GPUs is neve
 import time
 from typing import Final
 
-from harvestd.convention.snapshot import Snapshot
-from harvestd.harvest.house import House, Rest
-from harvestd.inventory.provider import Host
-from harvestd.remote.box import Box
+from harvestd.convention.scan.snapshot import Snapshot
+from harvestd.harvest.context import House, Rest
+from harvestd.inventory.host import Host
+from harvestd.remote.api import Box
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
 
 _ASK_EVERY: Final = 900.0
 """Seconds between two questions about its GPUs, and of stillness before the first."""

@@ -11,8 +11,10 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from harvestd.convention.artifacts import Kind
-from harvestd.convention.facts import (
+from harvestd.convention.kinds import Kind
+from harvestd.convention.metadata.models import model_id
+from harvestd.convention.metadata.naming import Evidence, free_name, name_run
+from harvestd.convention.metadata.parse import (
     ConfigFacts,
     InvalidFacts,
     TrainingInfo,
@@ -21,27 +23,25 @@ from harvestd.convention.facts import (
     parse_eval_config,
     parse_training_info,
 )
-from harvestd.convention.layout import EvalDir, Group, RunDir, Source, Survey, Wanted
-from harvestd.convention.lineage import dated, with_parents
-from harvestd.convention.models import model_id
-from harvestd.convention.naming import Evidence, free_name, name_run
 from harvestd.convention.patterns import Finetuned
-from harvestd.convention.records import EvalLink, ExperimentRecord, RunRecord
-from harvestd.convention.renamed_runs import renamed, renamed_from, vanished_runs
-from harvestd.convention.seals import unsealed
-from harvestd.convention.sightings import NETWORK_SETTLE, Sightings
-from harvestd.convention.snapshot import Snapshot
-from harvestd.convention.twins import NO_LOG, Fingerprint, Undecidable, head_of, is_part, principal, twin_of
-from harvestd.convention.values import Immutable
-from harvestd.harvest.house import House
-from harvestd.harvest.moved_events import MovedEvents
-from harvestd.harvest.renamed_evals import RenamedEvals
-from harvestd.harvest.small_files import read_small
-from harvestd.harvest.troubles import Troubles
-from harvestd.inventory.provider import Host
-from harvestd.remote.box import BoxFacts, Reader
+from harvestd.convention.scan.completeness import unsealed
+from harvestd.convention.scan.model import EvalDir, Group, RunDir, Source, Survey, Wanted
+from harvestd.convention.scan.snapshot import Snapshot
+from harvestd.convention.scan.stability import NETWORK_SETTLE, Sightings
+from harvestd.convention.structs import Immutable
+from harvestd.harvest.context import House
+from harvestd.harvest.experiments.moved_events import MovedEvents
+from harvestd.harvest.experiments.renamed_evals import RenamedEvals
+from harvestd.harvest.host.failures import Troubles
+from harvestd.harvest.transfer.reading import read_small
+from harvestd.inventory.host import Host
+from harvestd.planning.identity.duplicates import NO_LOG, Fingerprint, Undecidable, head_of, is_part, principal, twin_of
+from harvestd.planning.identity.lineage import dated, with_parents
+from harvestd.planning.identity.renamed_runs import renamed, renamed_from, vanished_runs
+from harvestd.planning.records import EvalLink, ExperimentRecord, RunRecord
+from harvestd.remote.api import BoxFacts, Reader
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
 
 
 class _Learned(Immutable):

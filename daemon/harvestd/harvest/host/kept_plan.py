@@ -6,10 +6,10 @@ long enough, a run that has died) is noticed within the first minute, in which p
 
 from typing import Final
 
-from harvestd.convention.layout import Survey
-from harvestd.convention.plan import Plan
-from harvestd.convention.planning import Situation
-from harvestd.convention.sightings import NETWORK_SETTLE
+from harvestd.convention.scan.model import Survey
+from harvestd.convention.scan.stability import NETWORK_SETTLE
+from harvestd.planning.plan import Plan
+from harvestd.planning.planner import Situation
 
 _STILL: Final = NETWORK_SETTLE + 1.0
 """Seconds without a change before a plan is kept: nothing has to settle for longer."""

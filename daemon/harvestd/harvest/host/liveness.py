@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from harvestd.convention.layout import Survey
-from harvestd.convention.lives import Life
+from harvestd.convention.scan.model import Survey
 from harvestd.errors import HostQuarantined, Retry
-from harvestd.harvest.house import House
-from harvestd.inventory.provider import Host
-from harvestd.remote.box import Box
+from harvestd.harvest.context import House
+from harvestd.inventory.host import Host
+from harvestd.planning.liveness import Life
+from harvestd.remote.api import Box
 
 _GOOD_FOR: Final = 60.0
 """Seconds for which an answer counts, and in which nobody is asked again."""

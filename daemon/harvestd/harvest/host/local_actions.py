@@ -7,18 +7,18 @@ from msgspec.structs import replace
 
 from harvestd import failpoints
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.plan import Link, Plan, Refile, Remark
-from harvestd.harvest.house import House
-from harvestd.harvest.refiling import Refiling, refile
-from harvestd.harvest.refusals import Refusals
-from harvestd.harvest.superseding import Superseding
-from harvestd.inventory.provider import Host
-from harvestd.store.links import make_link
-from harvestd.store.publishing import Result
-from harvestd.store.removing import remove_empty
+from harvestd.harvest.context import House
+from harvestd.harvest.experiments.move_files import Refiling, refile
+from harvestd.harvest.host.retention import Superseding
+from harvestd.harvest.transfer.refusals import Refusals
+from harvestd.inventory.host import Host
+from harvestd.planning.plan import Link, Plan, Refile, Remark
+from harvestd.store.ops.links import make_link
+from harvestd.store.ops.remove import remove_empty
+from harvestd.store.publish import Result
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
 
 _TOGETHER = 64
 """Files that are moved under one intent; no directory gets another name meanwhile."""

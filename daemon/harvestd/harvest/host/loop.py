@@ -7,20 +7,20 @@ from functools import partial
 
 import anyio
 
-from harvestd.convention.artifacts import Value
-from harvestd.convention.plan import Plan
+from harvestd.convention.kinds import Value
 from harvestd.errors import unwrapped
-from harvestd.harvest.bell import Bell, first_of
-from harvestd.harvest.gathering import Gathering
-from harvestd.harvest.house import House
-from harvestd.harvest.idling import Idling
-from harvestd.harvest.judging import Judging
-from harvestd.harvest.working import Work
-from harvestd.inventory.provider import Host
-from harvestd.remote.box import Box, BoxFacts
+from harvestd.harvest.context import House
+from harvestd.harvest.host.executor import Work
+from harvestd.harvest.host.idle import Idling
+from harvestd.harvest.sync import Bell, first_of
+from harvestd.harvest.verdict.evidence import Gathering
+from harvestd.harvest.verdict.service import Judging
+from harvestd.inventory.host import Host
+from harvestd.planning.plan import Plan
+from harvestd.remote.api import Box, BoxFacts
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
 
 Passed = Callable[[int], Awaitable[None]]
 """Hears after each whole pass how many bytes are still wanted and not here."""

@@ -7,28 +7,28 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from harvestd.convention.layout import EvalDir, LeftOut, Survey
-from harvestd.convention.left_behind import Fates
-from harvestd.convention.lives import Life
-from harvestd.convention.picking import possible
-from harvestd.convention.plan import Plan
-from harvestd.convention.planning import Situation, make_plan
-from harvestd.convention.sightings import NETWORK_SETTLE, Sightings
-from harvestd.convention.snapshot import Snapshot, TreeState
-from harvestd.convention.stillness import Stillness
-from harvestd.convention.survey import Surveyor
-from harvestd.convention.views import View, may_see_more, sees_more
-from harvestd.harvest.glimpsing import Glimpses
-from harvestd.harvest.house import House, Outlook, Showing
-from harvestd.harvest.kept_plan import KeptPlan
-from harvestd.harvest.learning import Learning
-from harvestd.harvest.lives import Lives
-from harvestd.harvest.refusals import Refusals
-from harvestd.harvest.troubles import Troubles
-from harvestd.inventory.provider import Host
-from harvestd.remote.box import Box, BoxFacts
+from harvestd.convention.scan.classify import Surveyor
+from harvestd.convention.scan.model import EvalDir, LeftOut, Survey
+from harvestd.convention.scan.quiet import Stillness
+from harvestd.convention.scan.snapshot import Snapshot, TreeState
+from harvestd.convention.scan.stability import NETWORK_SETTLE, Sightings
+from harvestd.convention.scan.views import View, may_see_more, sees_more
+from harvestd.harvest.context import House, Outlook, Showing
+from harvestd.harvest.host.early_reads import Glimpses
+from harvestd.harvest.host.failures import Troubles
+from harvestd.harvest.host.indexer import Learning
+from harvestd.harvest.host.kept_plan import KeptPlan
+from harvestd.harvest.host.liveness import Lives
+from harvestd.harvest.transfer.refusals import Refusals
+from harvestd.inventory.host import Host
+from harvestd.planning.left_behind import Fates
+from harvestd.planning.liveness import Life
+from harvestd.planning.plan import Plan
+from harvestd.planning.planner import Situation, make_plan
+from harvestd.planning.run_filter import possible
+from harvestd.remote.api import Box, BoxFacts
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
 
 _LOOKS = 5
 """Of a look's own deadline: what looks may have to be started on the box, and others' looks come before."""

@@ -8,8 +8,7 @@ from msgspec.structs import replace
 
 from harvestd.bulkhead import described
 from harvestd.catalogue.entries import FAILED, HostRecord
-from harvestd.convention.plan import Plan
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 from harvestd.errors import (
     ExitCode,
     Fatal,
@@ -20,13 +19,14 @@ from harvestd.errors import (
     Retry,
     unwrapped,
 )
-from harvestd.harvest.connected import connected
-from harvestd.harvest.house import House
+from harvestd.harvest.context import House
+from harvestd.harvest.fleet.connections import connected
+from harvestd.harvest.host.results import PassResult
 from harvestd.harvest.monitor import Monitor
-from harvestd.harvest.opening import opened_house, scratch_house
-from harvestd.harvest.results import PassResult
-from harvestd.inventory.provider import Host
+from harvestd.harvest.startup.open import opened_house, scratch_house
+from harvestd.inventory.host import Host
 from harvestd.inventory.providers import Providers, placed
+from harvestd.planning.plan import Plan
 from harvestd.settings import Settings
 from harvestd.store.root import DataRoot
 
@@ -109,7 +109,7 @@ async def visited(hosts: Sequence[Host], house: House, root: DataRoot) -> list[H
     await house.knows.wait()
     for outcome in outcomes:
         await house.catalogue.save_host(_record(outcome))
-    from harvestd.harvest.reports import Reports  # noqa: PLC0415  (imported meanwhile, see `opening`)
+    from harvestd.harvest.experiments.reports import Reports  # noqa: PLC0415  (imported meanwhile, see `opening`)
 
     await Reports(house, root).finish()
     return outcomes
@@ -118,7 +118,7 @@ async def visited(hosts: Sequence[Host], house: House, root: DataRoot) -> list[H
 async def _single_pass(host: Host, house: House, root: DataRoot) -> PassResult:
     async with connected(host, house) as (box, facts):
         await house.knows.wait()
-        from harvestd.harvest.visiting import Visit  # noqa: PLC0415  (imported meanwhile, see `opening`)
+        from harvestd.harvest.host.single_pass import Visit  # noqa: PLC0415  (imported meanwhile, see `opening`)
 
         return await Visit(host, house, root, box, facts).make()
 
@@ -132,7 +132,7 @@ async def plan(settings: Settings, hosts: Sequence[Host]) -> list[HostOutcome]:
             async def look(host: Host) -> HostOutcome:
                 async with connected(host, house) as (box, facts):
                     await house.knows.wait()
-                    from harvestd.harvest.looking import Looking  # noqa: PLC0415  (imported meanwhile, see `opening`)
+                    from harvestd.harvest.host.observer import Looking  # noqa: PLC0415  (imported meanwhile, see `opening`)
 
                     looking = Looking(host, house, box, facts)
                     found = await looking.look()

@@ -1,8 +1,8 @@
 """What a pass over one host came to."""
 
-from harvestd.convention.plan import Waiting
-from harvestd.convention.values import Immutable
-from harvestd.harvest.troubles import Trouble
+from harvestd.convention.structs import Immutable
+from harvestd.harvest.host.failures import Trouble
+from harvestd.planning.plan import Waiting
 
 
 class PassResult(Immutable):

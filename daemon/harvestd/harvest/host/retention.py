@@ -9,15 +9,15 @@ import anyio.to_thread
 
 from harvestd import failpoints
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.plan import Removal
-from harvestd.harvest.house import House
-from harvestd.harvest.refusals import Refusals
-from harvestd.inventory.provider import Host
-from harvestd.store.links import make_link, pointed
-from harvestd.store.removing import all_stand, remove
+from harvestd.harvest.context import House
+from harvestd.harvest.transfer.refusals import Refusals
+from harvestd.inventory.host import Host
+from harvestd.planning.plan import Removal
+from harvestd.store.ops.links import make_link, pointed
+from harvestd.store.ops.remove import all_stand, remove
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
 
 _LATEST = "step_latest"
 

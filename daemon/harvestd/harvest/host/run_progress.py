@@ -5,15 +5,15 @@ from datetime import UTC, datetime
 
 from msgspec.structs import replace
 
-from harvestd.convention.artifacts import Kind
+from harvestd.convention.kinds import Kind
 from harvestd.convention.log_rows import lines_of
+from harvestd.convention.metadata.progress import newest_step, seconds_left
 from harvestd.convention.patterns import run_name
-from harvestd.convention.progress import newest_step, seconds_left
-from harvestd.convention.records import FileRecord, RunRecord
-from harvestd.convention.snapshot import Version
-from harvestd.harvest.house import House
-from harvestd.harvest.stalling import Stalling
-from harvestd.inventory.provider import Host
+from harvestd.convention.scan.snapshot import Version
+from harvestd.harvest.context import House
+from harvestd.harvest.host.health import Stalling
+from harvestd.inventory.host import Host
+from harvestd.planning.records import FileRecord, RunRecord
 
 
 class Stepping:

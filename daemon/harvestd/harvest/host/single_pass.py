@@ -2,13 +2,13 @@
 
 import anyio
 
-from harvestd.convention.plan import Plan
 from harvestd.errors import unwrapped
-from harvestd.harvest.house import House
-from harvestd.harvest.results import PassResult
-from harvestd.harvest.working import Work
-from harvestd.inventory.provider import Host
-from harvestd.remote.box import Box, BoxFacts
+from harvestd.harvest.context import House
+from harvestd.harvest.host.executor import Work
+from harvestd.harvest.host.results import PassResult
+from harvestd.inventory.host import Host
+from harvestd.planning.plan import Plan
+from harvestd.remote.api import Box, BoxFacts
 from harvestd.store.root import DataRoot
 
 _BREATH = 0.05

@@ -9,14 +9,14 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from harvestd.convention.verdict import Answer, Reason, ReasonKind, Verdict
 from harvestd.errors import HostQuarantined, Retry
-from harvestd.harvest.bell import Bell
-from harvestd.harvest.fleet import Fleet
+from harvestd.harvest.fleet.fleet import Fleet
+from harvestd.harvest.fleet.metrics import Tally
 from harvestd.harvest.monitor import Silent
-from harvestd.harvest.opening import opened_house
-from harvestd.harvest.tally import Tally
-from harvestd.inventory.provider import Host
+from harvestd.harvest.startup.open import opened_house
+from harvestd.harvest.sync import Bell
+from harvestd.inventory.host import Host
+from harvestd.safety.verdict import Answer, Reason, ReasonKind, Verdict
 from harvestd.settings import Settings
 from harvestd.store.lock import HolderKind
 
@@ -31,7 +31,7 @@ async def watching_alone(settings: Settings, name: str) -> AsyncIterator[None]:
     opening = opened_house(settings, tally, kind=HolderKind.ATTENDANT)
     async with opening as (house, root), anyio.create_task_group() as tasks:
         await house.knows.wait()
-        from harvestd.harvest.reports import Reports  # noqa: PLC0415  (imported meanwhile, see `opening`)
+        from harvestd.harvest.experiments.reports import Reports  # noqa: PLC0415  (imported meanwhile, see `opening`)
 
         await tasks.start(Fleet(house, root, Bell(), tally, only=frozenset({name})).run)
         tasks.start_soon(house.service_failures.keep_running, "reports", Reports(house, root).run)
@@ -47,7 +47,7 @@ async def looked_at_once(settings: Settings, host: Host) -> Verdict:
     async with opened_house(settings, Silent()) as (house, root):
         house.known = 1
         await house.knows.wait()
-        from harvestd.harvest.judgement import judged_alone  # noqa: PLC0415  (the same)
+        from harvestd.harvest.verdict.on_demand import judged_alone  # noqa: PLC0415  (the same)
 
         try:
             return await judged_alone(host, house, root)

@@ -15,14 +15,13 @@ import anyio
 
 from harvestd.bulkhead import described
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
-from harvestd.convention.cost import cents_since
-from harvestd.convention.judging import FRESH
-from harvestd.convention.values import Immutable
-from harvestd.convention.verdict import Verdict
+from harvestd.convention.structs import Immutable
 from harvestd.errors import DiskFull, HarvestError, HostQuarantined, Retry, concerns_all, unwrapped
-from harvestd.harvest import patience
-from harvestd.harvest.house import House
-from harvestd.harvest.releasable import (
+from harvestd.harvest.context import House
+from harvestd.harvest.fleet.identify import who_is
+from harvestd.harvest.release.cloud import end, listed, named_in
+from harvestd.harvest.release.pending import Unclear
+from harvestd.harvest.release.policy import (
     Safe,
     Turn,
     Who,
@@ -35,12 +34,13 @@ from harvestd.harvest.releasable import (
     why_not_named,
     why_not_safe,
 )
-from harvestd.harvest.terminating import end, listed, named_in
-from harvestd.harvest.unclear import Unclear
-from harvestd.harvest.whois import who_is
-from harvestd.inventory.provider import Host
+from harvestd.harvest.verdict import time_limits
+from harvestd.inventory.cost import cents_since
+from harvestd.inventory.host import Host
+from harvestd.safety.check import FRESH
+from harvestd.safety.verdict import Verdict
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
 
 Judge = Callable[[Host, House], Awaitable[Verdict]]
 """Makes a whole look at a host and gives the verdict."""
@@ -203,7 +203,7 @@ class Releasing:
 
     async def _release(self, host: Host, safe: Safe, met: _Met) -> None:
         """Check all once more, and have the cloud end it. Raises `NotNow` and what looks and questions raise."""
-        with anyio.fail_after(_FULL_CHECK + patience.to_judge(self._house.limits)):
+        with anyio.fail_after(_FULL_CHECK + time_limits.to_judge(self._house.limits)):
             verdict = await self._judge(host, self._house)
         if not verdict.is_safe:
             why, key = why_not_safe(verdict)

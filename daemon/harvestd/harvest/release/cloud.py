@@ -9,12 +9,12 @@ from datetime import timedelta
 from msgspec.structs import replace
 
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
-from harvestd.catalogue.releases import Releases
-from harvestd.convention.values import Immutable
+from harvestd.catalogue.tables.releases import Releases
+from harvestd.convention.structs import Immutable
 from harvestd.errors import DiskFull
-from harvestd.inventory.instances import Answer, Instance
-from harvestd.inventory.lambda_api import Ending, client_of, instances_of, terminate
-from harvestd.inventory.provider import Host
+from harvestd.inventory.host import Host
+from harvestd.inventory.lambda_cloud.api import Ending, client_of, instances_of, terminate
+from harvestd.inventory.lambda_cloud.instances import Answer, Instance
 from harvestd.settings import LambdaCloud
 
 _OUTCOMES = {

@@ -7,18 +7,18 @@ terminated where any of them says no.
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from harvestd.catalogue.database import Database, open_engine
+from harvestd.catalogue.engine import Database, open_engine
 from harvestd.catalogue.entries import Decision
-from harvestd.catalogue.releases import Releases
-from harvestd.convention.values import Immutable
-from harvestd.convention.verdict import Verdict
+from harvestd.catalogue.tables.releases import Releases
+from harvestd.convention.structs import Immutable
 from harvestd.errors import HostQuarantined, Retry, unwrapped
-from harvestd.harvest.connected import connected
-from harvestd.harvest.opening import scratch_house
-from harvestd.harvest.releasable import Who, reason_for, why_another, why_not_named, why_not_safe
-from harvestd.harvest.terminating import end, listed, named_in
-from harvestd.harvest.whois import who_is
-from harvestd.inventory.provider import Host
+from harvestd.harvest.fleet.connections import connected
+from harvestd.harvest.fleet.identify import who_is
+from harvestd.harvest.release.cloud import end, listed, named_in
+from harvestd.harvest.release.policy import Who, reason_for, why_another, why_not_named, why_not_safe
+from harvestd.harvest.startup.open import scratch_house
+from harvestd.inventory.host import Host
+from harvestd.safety.verdict import Verdict
 from harvestd.settings import Settings
 
 Judge = Callable[[Host], Awaitable[Verdict]]

@@ -11,9 +11,9 @@ from msgspec.structs import replace
 
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
 from harvestd.errors import Retry
-from harvestd.harvest.terminating import listed, named_in
-from harvestd.inventory.instances import Answer
-from harvestd.inventory.known import AGREEING
+from harvestd.harvest.release.cloud import listed, named_in
+from harvestd.inventory.lambda_cloud.instances import Answer
+from harvestd.inventory.lambda_cloud.last_good import AGREEING
 from harvestd.settings import LambdaCloud
 
 

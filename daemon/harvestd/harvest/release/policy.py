@@ -10,14 +10,14 @@ from datetime import timedelta
 from enum import StrEnum
 
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
-from harvestd.convention.circumstances import Circumstances
-from harvestd.convention.judging import company_of
-from harvestd.convention.values import Immutable, value
-from harvestd.convention.verdict import Verdict
-from harvestd.harvest.judged import Judged
-from harvestd.inventory.instances import Instance
-from harvestd.inventory.lambda_cloud import is_rented
-from harvestd.inventory.provider import Host
+from harvestd.convention.structs import Immutable, value
+from harvestd.harvest.verdict.latest import Judged
+from harvestd.inventory.host import Host
+from harvestd.inventory.lambda_cloud.instances import Instance
+from harvestd.inventory.lambda_cloud.provider import is_rented
+from harvestd.safety.check import company_of
+from harvestd.safety.circumstances import Circumstances
+from harvestd.safety.verdict import Verdict
 from harvestd.settings.sections import Release
 
 HOUR = 3600.0

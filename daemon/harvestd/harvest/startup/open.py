@@ -14,27 +14,27 @@ import anyio
 import anyio.to_thread
 
 from harvestd.cycles import uncollected
-from harvestd.harvest.adopting import adopt_orphans
+from harvestd.harvest.context import House
 from harvestd.harvest.descriptors import Descriptors, raise_limit
-from harvestd.harvest.homes import Homes
-from harvestd.harvest.house import House
-from harvestd.harvest.manifests import Manifests
+from harvestd.harvest.experiments.directories import Homes
+from harvestd.harvest.experiments.manifests import Manifests
+from harvestd.harvest.experiments.manual_names import name_as_asked
+from harvestd.harvest.experiments.rename import finish_renames
 from harvestd.harvest.monitor import Monitor, Silent
-from harvestd.harvest.naming_by_hand import name_as_asked
-from harvestd.harvest.rebuilding import rebuild
-from harvestd.harvest.recovery import recover
-from harvestd.harvest.renaming import finish_renames
+from harvestd.harvest.startup.orphans import adopt_orphans
+from harvestd.harvest.startup.rebuild import rebuild
+from harvestd.harvest.startup.recovery import recover
 from harvestd.remote.probe import bootstrap
 from harvestd.settings import Settings
 from harvestd.store.lock import DataRootLock, Held, HolderKind
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
 
 if TYPE_CHECKING:
-    from harvestd.catalogue.catalogue import Catalogue
+    from harvestd.catalogue.repository import Catalogue
 
-_WORK = ("harvestd.harvest.working", "harvestd.convention.yaml_mapping", "harvestd.harvest.reports")
+_WORK = ("harvestd.harvest.host.executor", "harvestd.convention.metadata.yaml", "harvestd.harvest.experiments.reports")
 _LAST_WORDS = 4.0
 """Seconds for writing manifests at the end: who asks a process to stop expects it gone after five."""
 
@@ -141,7 +141,7 @@ async def _locked(root: DataRoot, stack: ExitStack, kind: HolderKind, patience: 
 
 def _open_catalogue(settings: Settings, data_root_id: str, stack: ExitStack) -> "Catalogue":
     with uncollected():
-        from harvestd.catalogue.opening import open_catalogue  # noqa: PLC0415  (see above)
+        from harvestd.catalogue.open import open_catalogue  # noqa: PLC0415  (see above)
 
         catalogue = _closing(stack, open_catalogue(settings.state, data_root_id))
         _import_work()
@@ -150,7 +150,7 @@ def _open_catalogue(settings: Settings, data_root_id: str, stack: ExitStack) -> 
 
 def _open_scratch(settings: Settings, stack: ExitStack) -> "Catalogue":
     with uncollected():
-        from harvestd.catalogue.opening import open_scratch  # noqa: PLC0415  (see above)
+        from harvestd.catalogue.open import open_scratch  # noqa: PLC0415  (see above)
 
         catalogue = _closing(stack, open_scratch(settings.state))
         _import_work()

@@ -11,22 +11,22 @@ import anyio.to_thread
 from msgspec.structs import replace
 
 from harvestd.catalogue.entries import Orphans
-from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.naming import UNKNOWN, ExperimentName, Part
+from harvestd.convention.metadata.naming import UNKNOWN, ExperimentName, Part
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.placing import UNFILED
-from harvestd.convention.records import ExperimentRecord, RunRecord
 from harvestd.errors import Fatal
-from harvestd.store.failures import Conflict, Damaged, Refused
-from harvestd.store.manifest_file import NAME as MANIFEST
-from harvestd.store.manifest_file import manifest_owner, read_manifest
+from harvestd.planning.destinations import UNFILED
+from harvestd.planning.index import Knowledge
+from harvestd.planning.records import ExperimentRecord, RunRecord
+from harvestd.store.errors import Conflict, Damaged, Refused
+from harvestd.store.manifest.file import NAME as MANIFEST
+from harvestd.store.manifest.file import manifest_owner, read_manifest
 from harvestd.store.root import DataRoot
 from harvestd.store.versions import set_aside
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
 
 if TYPE_CHECKING:
-    from harvestd.catalogue.catalogue import Catalogue
+    from harvestd.catalogue.repository import Catalogue
 
 
 async def adopt_orphans(catalogue: "Catalogue", root: DataRoot) -> list[str]:

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 
 from harvestd import failpoints
-from harvestd.convention.records import RunRecord
+from harvestd.planning.records import RunRecord
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from harvestd.audit.rebuilding import Rebuilt, Unreadable
-    from harvestd.catalogue.catalogue import Catalogue
-    from harvestd.catalogue.restoring import ReadBack
+    from harvestd.catalogue.repository import Catalogue
+    from harvestd.catalogue.restore import ReadBack
 
 
 async def rebuild(catalogue: "Catalogue", root: DataRoot) -> None:
@@ -49,7 +49,7 @@ def _read(root: DataRoot) -> "tuple[list[Rebuilt], list[Unreadable]]":
 
 def _read_back(found: "Sequence[Rebuilt]") -> "ReadBack":
     from harvestd.audit.remembering import remembered  # noqa: PLC0415  (a start needs it once a year)
-    from harvestd.catalogue.restoring import ReadBack  # noqa: PLC0415  (the catalogue is imported meanwhile)
+    from harvestd.catalogue.restore import ReadBack  # noqa: PLC0415  (the catalogue is imported meanwhile)
 
     known: set[tuple[str, str]] = set()
     runs: list[RunRecord] = []

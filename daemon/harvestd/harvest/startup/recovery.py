@@ -8,12 +8,12 @@ import anyio.to_thread
 from harvestd import failpoints
 from harvestd.catalogue.entries import Intent
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.records import FileRecord
+from harvestd.planning.records import FileRecord
 from harvestd.store.root import DataRoot
-from harvestd.store.standing import standing
+from harvestd.store.verify.expected import standing
 
 if TYPE_CHECKING:
-    from harvestd.catalogue.catalogue import Catalogue
+    from harvestd.catalogue.repository import Catalogue
 
 
 async def recover(catalogue: "Catalogue", root: DataRoot) -> list[FileRecord]:

@@ -12,15 +12,15 @@ from typing import Final
 import anyio.to_thread
 
 from harvestd.convention.paths import RejectedPath
-from harvestd.convention.plan import FetchFile
-from harvestd.convention.records import FileRecord
-from harvestd.harvest.house import House
-from harvestd.inventory.provider import Host
-from harvestd.store.failures import Conflict
+from harvestd.harvest.context import House
+from harvestd.inventory.host import Host
+from harvestd.planning.plan import FetchFile
+from harvestd.planning.records import FileRecord
+from harvestd.store.errors import Conflict
 from harvestd.store.root import DataRoot
 from harvestd.store.staging import Staged
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
 
 _SLICE: Final = 64 * 1024 * 1024
 """Bytes that are copied between two moments at which a cancellation ends it."""

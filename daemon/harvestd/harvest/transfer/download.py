@@ -12,17 +12,17 @@ from collections.abc import AsyncIterator, Callable
 import anyio
 import anyio.to_thread
 
-from harvestd.convention.plan import FetchFile
-from harvestd.convention.seals import HEAD_BYTES
+from harvestd.convention.scan.completeness import HEAD_BYTES
 from harvestd.errors import HarvestError, Retry, unwrapped
-from harvestd.harvest.bell import Bell
 from harvestd.harvest.budgets import Bandwidth
-from harvestd.harvest.inspecting import inspected
-from harvestd.harvest.lanes import Lane, Lanes
-from harvestd.harvest.publisher import reason_to_doubt
-from harvestd.harvest.segments import Segment, Segments
-from harvestd.harvest.spooling import Spool, spooling
-from harvestd.remote.box import Chunk, Closed, Failed, Opened, Reader, ReadEvent, ReadRequest
+from harvestd.harvest.sync import Bell
+from harvestd.harvest.transfer.buffering import Spool, spooling
+from harvestd.harvest.transfer.held_back import inspected
+from harvestd.harvest.transfer.pool import Lane, Lanes
+from harvestd.harvest.transfer.publish import reason_to_doubt
+from harvestd.harvest.transfer.segments import Segment, Segments
+from harvestd.planning.plan import FetchFile
+from harvestd.remote.api import Chunk, Closed, Failed, Opened, Reader, ReadEvent, ReadRequest
 from harvestd.store.staging import Staged
 
 _PATIENCE = 0.5

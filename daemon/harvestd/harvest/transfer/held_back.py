@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import anyio.to_thread
 
-from harvestd.convention.facts import InvalidFacts
-from harvestd.convention.plan import FetchFile
-from harvestd.convention.seals import CHECKED, HEAD_BYTES, check_form
-from harvestd.store.checksums import verified
+from harvestd.convention.metadata.parse import InvalidFacts
+from harvestd.convention.scan.completeness import CHECKED, HEAD_BYTES, check_form
+from harvestd.planning.plan import FetchFile
 from harvestd.store.staging import Staged
+from harvestd.store.verify.checksums import verified
 
 
 def inspect(file: FetchFile, staged: Staged) -> str | None:

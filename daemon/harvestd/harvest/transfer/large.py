@@ -11,24 +11,24 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from harvestd.convention.plan import FetchFile, FetchGroup
-from harvestd.convention.snapshot import Snapshot
+from harvestd.convention.scan.snapshot import Snapshot
 from harvestd.errors import DiskFull, Retry, unwrapped
-from harvestd.harvest.arriving import Doubtful
-from harvestd.harvest.bell import Bell
+from harvestd.harvest.context import House
 from harvestd.harvest.descriptors import staged_files
-from harvestd.harvest.house import House
-from harvestd.harvest.lanes import Lanes, Line
-from harvestd.harvest.linking import linked
-from harvestd.harvest.parts import PART, Parts
-from harvestd.harvest.publisher import Publisher, StagedFile, StagedGroup
-from harvestd.harvest.transfers import Transfers
-from harvestd.harvest.troubles import Troubles
-from harvestd.harvest.under_way import Way
-from harvestd.inventory.provider import Host
-from harvestd.remote.box import Box
-from harvestd.remote.opening import open_reader
-from harvestd.store.failures import Conflict, Refused
+from harvestd.harvest.fleet.login import linked
+from harvestd.harvest.host.failures import Troubles
+from harvestd.harvest.sync import Bell
+from harvestd.harvest.transfer.download import Doubtful
+from harvestd.harvest.transfer.large_parts import PART, Parts
+from harvestd.harvest.transfer.pool import Lanes, Line
+from harvestd.harvest.transfer.progress import Way
+from harvestd.harvest.transfer.publish import Publisher, StagedFile, StagedGroup
+from harvestd.harvest.transfer.resume import Transfers
+from harvestd.inventory.host import Host
+from harvestd.planning.plan import FetchFile, FetchGroup
+from harvestd.remote.api import Box
+from harvestd.remote.open import open_reader
+from harvestd.store.errors import Conflict, Refused
 from harvestd.store.root import DataRoot
 from harvestd.store.staging import Staged
 

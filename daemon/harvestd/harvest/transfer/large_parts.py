@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 import anyio
 import anyio.to_thread
 
-from harvestd.convention.plan import FetchFile
-from harvestd.convention.seals import HEAD_BYTES
-from harvestd.harvest.arriving import Doubtful
+from harvestd.convention.scan.completeness import HEAD_BYTES
 from harvestd.harvest.budgets import Bandwidth
-from harvestd.harvest.inspecting import inspected
-from harvestd.harvest.lanes import Lanes
-from harvestd.harvest.publisher import reason_to_doubt
-from harvestd.remote.box import Chunk, Closed, Failed, Opened, Reader, ReadRequest
+from harvestd.harvest.transfer.download import Doubtful
+from harvestd.harvest.transfer.held_back import inspected
+from harvestd.harvest.transfer.pool import Lanes
+from harvestd.harvest.transfer.publish import reason_to_doubt
+from harvestd.planning.plan import FetchFile
+from harvestd.remote.api import Chunk, Closed, Failed, Opened, Reader, ReadRequest
 from harvestd.store.root import DataRoot
 from harvestd.store.staging import Staged
 

@@ -5,12 +5,12 @@ A file that a person moved, replaced or deleted is not written to where nobody s
 
 import anyio.to_thread
 
-from harvestd.convention.framing import whole_records
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.records import FileRecord
-from harvestd.convention.values import Immutable
+from harvestd.convention.scan.framing import whole_records
+from harvestd.convention.structs import Immutable
 from harvestd.harvest.descriptors import Descriptors
-from harvestd.store.failures import Damaged
+from harvestd.planning.records import FileRecord
+from harvestd.store.errors import Damaged
 from harvestd.store.growing import GrowingFile
 from harvestd.store.root import DataRoot
 from harvestd.store.versions import begin_anew, is_kept

@@ -13,11 +13,11 @@ from math import ceil
 import anyio
 from anyio.abc import TaskGroup
 
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 from harvestd.errors import HostQuarantined, Retry
 from harvestd.harvest.budgets import MemoryBudget
-from harvestd.harvest.segments import LAST
-from harvestd.remote.box import Reader
+from harvestd.harvest.transfer.segments import LAST
+from harvestd.remote.api import Reader
 
 MIB = 1024 * 1024
 _WINDOWS = (16 * MIB, 8 * MIB, 4 * MIB, 2 * MIB, MIB, MIB // 2)

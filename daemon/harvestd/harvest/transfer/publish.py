@@ -15,24 +15,24 @@ import anyio.to_thread
 from structlog.typing import FilteringBoundLogger
 
 from harvestd.catalogue.entries import Intent
-from harvestd.convention.artifacts import Kind
-from harvestd.convention.checkpoints import is_provisional
-from harvestd.convention.facts import InvalidFacts
+from harvestd.convention.kinds import Kind
+from harvestd.convention.metadata.parse import InvalidFacts
 from harvestd.convention.paths import LocalPath, encoded
-from harvestd.convention.plan import FetchFile, FetchGroup
-from harvestd.convention.records import FileRecord
-from harvestd.convention.seals import check_content, check_part
-from harvestd.convention.snapshot import Version
-from harvestd.convention.values import Immutable
-from harvestd.harvest.house import House
-from harvestd.harvest.recovery import settle
-from harvestd.harvest.refusals import Refusals
-from harvestd.inventory.provider import Host
-from harvestd.store.publishing import Outcome, Publication, Result, publish
+from harvestd.convention.scan.completeness import check_content, check_part
+from harvestd.convention.scan.snapshot import Version
+from harvestd.convention.structs import Immutable
+from harvestd.harvest.context import House
+from harvestd.harvest.startup.recovery import settle
+from harvestd.harvest.transfer.refusals import Refusals
+from harvestd.inventory.host import Host
+from harvestd.planning.plan import FetchFile, FetchGroup
+from harvestd.planning.records import FileRecord
+from harvestd.planning.retention import is_provisional
+from harvestd.store.publish import Outcome, Publication, Result, publish
 from harvestd.store.root import DataRoot
 from harvestd.store.staging import Staged
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger, told_together
+from harvestd.telemetry.log import get_logger, told_together
 
 _HERE = frozenset({Result.PUBLISHED, Result.ADOPTED})
 _NO_BYTES = "it had no bytes on the box"

@@ -4,11 +4,11 @@ import hashlib
 import itertools
 from collections.abc import Sequence
 
-from harvestd.convention.facts import BEGINNING
-from harvestd.convention.layout import Source
-from harvestd.harvest.troubles import Troubles
-from harvestd.remote.box import Chunk, Closed, Failed, Reader, ReadRequest
-from harvestd.remote.failures import Stuck
+from harvestd.convention.metadata.parse import BEGINNING
+from harvestd.convention.scan.model import Source
+from harvestd.harvest.host.failures import Troubles
+from harvestd.remote.api import Chunk, Closed, Failed, Reader, ReadRequest
+from harvestd.remote.ssh.errors import Stuck
 
 _READINGS = 3
 """How often a file is read at one look, at most, until it is what the box hashed."""

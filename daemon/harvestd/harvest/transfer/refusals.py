@@ -11,9 +11,9 @@ import anyio.to_thread
 
 from harvestd.backoff import backoff
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.snapshot import Version
-from harvestd.store.fingerprints import Fingerprint, fingerprints, is_absent
+from harvestd.convention.scan.snapshot import Version
 from harvestd.store.root import DataRoot
+from harvestd.store.verify.fingerprints import Fingerprint, fingerprints, is_absent
 
 _Key = tuple[str, LocalPath]
 _FIRST_PAUSE = 0.5

@@ -6,11 +6,11 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from harvestd.convention.plan import Check
-from harvestd.harvest.house import House
-from harvestd.harvest.troubles import Troubles
-from harvestd.remote.box import Closed, Failed, Opened, Reader, ReadRequest
-from harvestd.remote.failures import Stuck
+from harvestd.harvest.context import House
+from harvestd.harvest.host.failures import Troubles
+from harvestd.planning.plan import Check
+from harvestd.remote.api import Closed, Failed, Opened, Reader, ReadRequest
+from harvestd.remote.ssh.errors import Stuck
 
 
 async def check_contents(checks: Sequence[Check], reader: Reader, house: House, troubles: Troubles) -> None:

@@ -14,23 +14,23 @@ from msgspec.structs import replace
 
 from harvestd import failpoints
 from harvestd.catalogue.entries import Transfer
-from harvestd.convention.layout import place_of
 from harvestd.convention.paths import encoded
-from harvestd.convention.plan import FetchFile
-from harvestd.convention.snapshot import EntryType, Listing, Snapshot, TreeState, Version
+from harvestd.convention.scan.model import place_of
+from harvestd.convention.scan.snapshot import EntryType, Listing, Snapshot, TreeState, Version
 from harvestd.errors import DiskFull, HaltedForSafety, unwrapped
-from harvestd.harvest.arriving import Arriving, Useless
-from harvestd.harvest.bell import Bell
-from harvestd.harvest.copying import Copying
-from harvestd.harvest.house import House
-from harvestd.harvest.lanes import Lanes
-from harvestd.harvest.parts import PART
-from harvestd.inventory.provider import Host
+from harvestd.harvest.context import House
+from harvestd.harvest.sync import Bell
+from harvestd.harvest.transfer.copy import Copying
+from harvestd.harvest.transfer.download import Arriving, Useless
+from harvestd.harvest.transfer.large_parts import PART
+from harvestd.harvest.transfer.pool import Lanes
+from harvestd.inventory.host import Host
+from harvestd.planning.plan import FetchFile
 from harvestd.store.root import DataRoot
 from harvestd.store.staging import Staged
 
 if TYPE_CHECKING:
-    from harvestd.catalogue.catalogue import Catalogue
+    from harvestd.catalogue.repository import Catalogue
 
 JOURNAL = 64 * 1024 * 1024
 JOURNAL_EVERY = 2.0

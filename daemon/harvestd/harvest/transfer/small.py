@@ -16,19 +16,19 @@ from anyio.abc import TaskStatus
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from msgspec import Struct, field
 
-from harvestd.convention.plan import FetchFile, FetchGroup
-from harvestd.convention.seals import HEAD_BYTES
-from harvestd.convention.snapshot import Version
+from harvestd.convention.scan.completeness import HEAD_BYTES
+from harvestd.convention.scan.snapshot import Version
 from harvestd.errors import unwrapped
 from harvestd.harvest.budgets import MemoryBudget
+from harvestd.harvest.context import House
 from harvestd.harvest.descriptors import slices_of, staged_files
-from harvestd.harvest.house import House
-from harvestd.harvest.inspecting import inspect
-from harvestd.harvest.publisher import Publisher, StagedFile, StagedGroup, reason_to_doubt
-from harvestd.harvest.troubles import Troubles
-from harvestd.inventory.provider import Host
-from harvestd.remote.box import Chunk, Closed, Failed, Opened, Reader, ReadRequest, Whole
-from harvestd.remote.failures import Stuck
+from harvestd.harvest.host.failures import Troubles
+from harvestd.harvest.transfer.held_back import inspect
+from harvestd.harvest.transfer.publish import Publisher, StagedFile, StagedGroup, reason_to_doubt
+from harvestd.inventory.host import Host
+from harvestd.planning.plan import FetchFile, FetchGroup
+from harvestd.remote.api import Chunk, Closed, Failed, Opened, Reader, ReadRequest, Whole
+from harvestd.remote.ssh.errors import Stuck
 from harvestd.store.root import DataRoot
 from harvestd.store.staging import Staged
 

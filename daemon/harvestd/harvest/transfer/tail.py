@@ -14,28 +14,28 @@ import anyio.to_thread
 from msgspec.structs import replace
 
 from harvestd import failpoints
-from harvestd.convention.artifacts import Kind
-from harvestd.convention.framing import whole_lines, whole_records
+from harvestd.convention.kinds import Kind
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.plan import Follow
-from harvestd.convention.records import FileRecord
-from harvestd.convention.snapshot import Version
-from harvestd.convention.values import Immutable
+from harvestd.convention.scan.framing import whole_lines, whole_records
+from harvestd.convention.scan.snapshot import Version
+from harvestd.convention.structs import Immutable
 from harvestd.errors import HarvestError
-from harvestd.harvest.house import House
-from harvestd.harvest.open_files import OpenFiles
-from harvestd.harvest.refusals import Refusals
-from harvestd.harvest.stalling import Stalling
-from harvestd.harvest.stepping import Stepping
-from harvestd.harvest.troubles import Troubles
-from harvestd.inventory.provider import Host
-from harvestd.remote.box import Chunk, Closed, Failed, Opened, Reader, ReadRequest
-from harvestd.remote.failures import Stuck
-from harvestd.store.failures import Conflict, Damaged, Refused
+from harvestd.harvest.context import House
+from harvestd.harvest.host.failures import Troubles
+from harvestd.harvest.host.health import Stalling
+from harvestd.harvest.host.run_progress import Stepping
+from harvestd.harvest.transfer.open_files import OpenFiles
+from harvestd.harvest.transfer.refusals import Refusals
+from harvestd.inventory.host import Host
+from harvestd.planning.plan import Follow
+from harvestd.planning.records import FileRecord
+from harvestd.remote.api import Chunk, Closed, Failed, Opened, Reader, ReadRequest
+from harvestd.remote.ssh.errors import Stuck
+from harvestd.store.errors import Conflict, Damaged, Refused
 from harvestd.store.growing import GrowingFile
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
 
 STEP = 8 * 1024 * 1024
 """Bytes of one file that are read, verified and appended at once; more follow in further steps."""

@@ -12,25 +12,25 @@ from typing import Final
 import anyio.to_thread
 from msgspec.structs import replace
 
-from harvestd.convention.accounting import not_here, storages_of
-from harvestd.convention.artifacts import GROWING
-from harvestd.convention.evidence import Damaged, Evidence, Look, RunState, run_state
-from harvestd.convention.filesystems import renumbered, renumbered_roots
-from harvestd.convention.layout import RunDir, Survey, SymbolicLink
-from harvestd.convention.links import leads_elsewhere, links_out
-from harvestd.convention.lives import Life
-from harvestd.convention.losing import link_losses, losses_of
-from harvestd.convention.plan import Plan
-from harvestd.convention.records import FileRecord
-from harvestd.convention.selection import waived_places
-from harvestd.convention.snapshot import Snapshot, TreeState
-from harvestd.convention.verdict import LossKind
-from harvestd.harvest.house import House
-from harvestd.harvest.looking import Looking
-from harvestd.inventory.provider import Host
-from harvestd.remote.box import Box
-from harvestd.store.intact import not_intact
+from harvestd.convention.kinds import GROWING
+from harvestd.convention.rules import waived_places
+from harvestd.convention.scan.links import leads_elsewhere, links_out
+from harvestd.convention.scan.model import RunDir, Survey, SymbolicLink
+from harvestd.convention.scan.snapshot import Snapshot, TreeState
+from harvestd.harvest.context import House
+from harvestd.harvest.host.observer import Looking
+from harvestd.inventory.host import Host
+from harvestd.planning.liveness import Life
+from harvestd.planning.plan import Plan
+from harvestd.planning.records import FileRecord
+from harvestd.remote.api import Box
+from harvestd.safety.accounting import not_here, storages_of
+from harvestd.safety.filesystems import renumbered, renumbered_roots
+from harvestd.safety.inputs import Damaged, Evidence, Look, RunState, run_state
+from harvestd.safety.losses import link_losses, losses_of
+from harvestd.safety.verdict import LossKind
 from harvestd.store.root import DataRoot
+from harvestd.store.verify.sizes import not_intact
 
 _LATELY: Final = timedelta(days=1)
 """Files outside the roots that changed in this time are a loss; `verdict.idle_for` where that is longer."""

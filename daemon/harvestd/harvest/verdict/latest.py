@@ -1,7 +1,7 @@
 """The newest verdict on each host, and how old it is. Values: whoever shows or acts on one says when it was made."""
 
-from harvestd.convention.values import Immutable
-from harvestd.convention.verdict import Verdict
+from harvestd.convention.structs import Immutable
+from harvestd.safety.verdict import Verdict
 
 
 class Judged(Immutable):

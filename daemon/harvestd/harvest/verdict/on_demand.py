@@ -5,15 +5,15 @@
 
 import anyio
 
-from harvestd.convention.judging import judge
-from harvestd.convention.verdict import Answer, Reason, ReasonKind, Verdict
-from harvestd.harvest import patience
-from harvestd.harvest.connected import connected
-from harvestd.harvest.gathering import Gathering, accepted
-from harvestd.harvest.house import House
-from harvestd.harvest.judging import not_watched, record
-from harvestd.harvest.looking import Looking
-from harvestd.inventory.provider import Host
+from harvestd.harvest.context import House
+from harvestd.harvest.fleet.connections import connected
+from harvestd.harvest.host.observer import Looking
+from harvestd.harvest.verdict import time_limits
+from harvestd.harvest.verdict.evidence import Gathering, accepted
+from harvestd.harvest.verdict.service import not_watched, record
+from harvestd.inventory.host import Host
+from harvestd.safety.check import judge
+from harvestd.safety.verdict import Answer, Reason, ReasonKind, Verdict
 from harvestd.store.root import DataRoot
 
 
@@ -26,7 +26,7 @@ async def judged(host: Host, house: House) -> Verdict:
     if judging is None:
         verdict = not_watched(house, host.identity)
     else:
-        seconds = patience.to_judge(house.limits)
+        seconds = time_limits.to_judge(house.limits)
         with anyio.move_on_after(seconds):
             return await judging.ask()
         detail = (

@@ -12,12 +12,12 @@ import anyio
 from msgspec.structs import replace
 
 from harvestd.catalogue.entries import VerdictRecord
-from harvestd.convention.requests import REFUSED, Request, RequestKind
-from harvestd.convention.verdict import Verdict
 from harvestd.errors import DiskFull
-from harvestd.harvest import patience
-from harvestd.harvest.house import House
-from harvestd.inventory.provider import Host
+from harvestd.harvest.context import House
+from harvestd.harvest.verdict import time_limits
+from harvestd.inventory.host import Host
+from harvestd.planning.requests import REFUSED, Request, RequestKind
+from harvestd.safety.verdict import Verdict
 
 _KEEP_EVERY = 1.0
 """Seconds between two rounds of keeping what changed."""
@@ -66,7 +66,7 @@ class Verdicts:
         if host is None:
             return f"{REFUSED}nobody says any more that it exists"
         await self._await_first_look(host)
-        from harvestd.harvest.judgement import judged  # noqa: PLC0415  (imported by the fleet)
+        from harvestd.harvest.verdict.on_demand import judged  # noqa: PLC0415  (imported by the fleet)
 
         verdict = await judged(host, self._house)
         if self._record(identity) is None:
@@ -83,7 +83,7 @@ class Verdicts:
         """
         house = self._house
         known = (house.judging, house.verdicts, house.unreadable)
-        with anyio.move_on_after(patience.to_connect(house.target_of(host).connect_timeout, house.limits)):
+        with anyio.move_on_after(time_limits.to_connect(house.target_of(host).connect_timeout, house.limits)):
             while not any(host.identity in each for each in known):
                 await house.looked.rung()
 

@@ -11,18 +11,18 @@ from typing import Final
 
 import anyio
 
-from harvestd.convention.evidence import Evidence
-from harvestd.convention.judging import judge
-from harvestd.convention.plan import Plan
-from harvestd.convention.verdict import Answer, Loss, ReasonKind, Verdict
-from harvestd.convention.verdict_documents import document_of
-from harvestd.harvest.bell import Bell
-from harvestd.harvest.gathering import Gathering, Looked, accepted
-from harvestd.harvest.house import House
-from harvestd.harvest.judged import Judged
-from harvestd.inventory.provider import Host
+from harvestd.harvest.context import House
+from harvestd.harvest.sync import Bell
+from harvestd.harvest.verdict.evidence import Gathering, Looked, accepted
+from harvestd.harvest.verdict.latest import Judged
+from harvestd.inventory.host import Host
+from harvestd.planning.plan import Plan
+from harvestd.safety.check import judge
+from harvestd.safety.documents import document_of
+from harvestd.safety.inputs import Evidence
+from harvestd.safety.verdict import Answer, Loss, ReasonKind, Verdict
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
 
 _AT_LEAST: Final = 60.0
 _AT_MOST: Final = 600.0

@@ -6,7 +6,7 @@ The daemon names what took too long; a command that asks it waits a little longe
 from datetime import timedelta
 from typing import Final
 
-from harvestd.remote.box import Limits
+from harvestd.remote.api import Limits
 
 _WAYS: Final = 2
 """Connect time-outs for the way to a host: its own, and one for a jump host."""

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 import anyio
 import anyio.to_thread
 
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 from harvestd.errors import Retry
-from harvestd.inventory.instances import MOST_BYTES, Answer
+from harvestd.inventory.lambda_cloud.instances import MOST_BYTES, Answer
 from harvestd.settings import LambdaCloud
 from harvestd.settings.credentials import api_key
 
@@ -101,7 +101,7 @@ async def instances_of(
     client: "httpx.AsyncClient", settings: LambdaCloud, env: Mapping[str, str] | None = None
 ) -> Answer:
     """Ask which instances there are; raises `Retry`. `env` stands for the environment, in which the key may lie."""
-    from harvestd.inventory.answers import NonsensicalAnswer, answer_of  # noqa: PLC0415  (only who asks pays for it)
+    from harvestd.inventory.lambda_cloud.parse import NonsensicalAnswer, answer_of  # noqa: PLC0415  (only who asks pays for it)
 
     try:
         reply = await _asked(client, settings, env, "GET", "instances")
@@ -119,7 +119,7 @@ async def terminate(
     client: "httpx.AsyncClient", settings: LambdaCloud, identifier: str, env: Mapping[str, str] | None = None
 ) -> Outcome:
     """Ask the cloud to end this one instance, for good. Raises `NoKey` where nothing can be asked."""
-    from harvestd.inventory.answers import terminated_of  # noqa: PLC0415  (only who asks a cloud pays for it)
+    from harvestd.inventory.lambda_cloud.parse import terminated_of  # noqa: PLC0415  (only who asks a cloud pays for it)
 
     body = json.dumps({"instance_ids": [identifier]}).encode()
     try:
@@ -141,7 +141,7 @@ def is_local(url: str) -> bool:
 
 
 def _refusal(reply: _Reply) -> str:
-    from harvestd.inventory.answers import error_code_of  # noqa: PLC0415  (see above)
+    from harvestd.inventory.lambda_cloud.parse import error_code_of  # noqa: PLC0415  (see above)
 
     code = error_code_of(reply.body)
     return f"status {reply.status}{f' ({code})' if code else ''}"

@@ -1,7 +1,7 @@
 """The cloud's instances, and an answer that names them, as checked values: `answers` alone makes them from bytes."""
 
-from harvestd.convention.values import Immutable
-from harvestd.inventory.mounts import Mount
+from harvestd.convention.structs import Immutable
+from harvestd.inventory.lambda_cloud.mounts import Mount
 
 MOST_BYTES = 4 * 1024 * 1024
 """Of one answer."""

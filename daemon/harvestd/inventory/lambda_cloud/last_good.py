@@ -7,7 +7,7 @@ instance stays as it was known.
 
 from msgspec.structs import replace
 
-from harvestd.inventory.instances import MOST_INSTANCES, Answer, Instance
+from harvestd.inventory.lambda_cloud.instances import MOST_INSTANCES, Answer, Instance
 
 AGREEING = 3
 """Answers in a row without an instance, after which it is gone."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 
 
 class Mount(Immutable, order=True):

@@ -12,8 +12,8 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from harvestd.inventory.instances import MOST_INSTANCES, Answer, Instance
-from harvestd.inventory.mounts import Mount
+from harvestd.inventory.lambda_cloud.instances import MOST_INSTANCES, Answer, Instance
+from harvestd.inventory.lambda_cloud.mounts import Mount
 
 _MOST_ITEMS = 64
 """Tags, or mounts, of one instance."""

@@ -12,13 +12,13 @@ import anyio
 
 from harvestd.backoff import backoff_span
 from harvestd.errors import Retry
-from harvestd.inventory.instances import Instance
-from harvestd.inventory.known import KnownInstances
-from harvestd.inventory.lambda_api import Unanswered, client_of, instances_of, is_local
-from harvestd.inventory.provider import Host, Publish
+from harvestd.inventory.host import Host, Publish
+from harvestd.inventory.lambda_cloud.api import Unanswered, client_of, instances_of, is_local
+from harvestd.inventory.lambda_cloud.instances import Instance
+from harvestd.inventory.lambda_cloud.last_good import KnownInstances
 from harvestd.settings import LambdaCloud
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     import httpx

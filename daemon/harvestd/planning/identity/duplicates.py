@@ -10,9 +10,9 @@ import hashlib
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.records import FileRecord, RunRecord
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
+from harvestd.planning.index import Knowledge
+from harvestd.planning.records import FileRecord, RunRecord
 
 NO_LOG: Final = ""
 """In place of the hash of a log's first line: the directory holds checkpoints and no log."""

@@ -9,11 +9,11 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from harvestd.convention.layout import RunDir
-from harvestd.convention.models import model_id, model_in_names, run_of_reference
-from harvestd.convention.naming import Evidence
+from harvestd.convention.metadata.models import model_id, model_in_names, run_of_reference
+from harvestd.convention.metadata.naming import Evidence
 from harvestd.convention.patterns import run_name
-from harvestd.convention.records import RunRecord
+from harvestd.convention.scan.model import RunDir
+from harvestd.planning.records import RunRecord
 
 RunsNamed = Callable[[str], Sequence[RunRecord]]
 """Returns all runs of one name, `run_2025-08-20_03-31-43`."""

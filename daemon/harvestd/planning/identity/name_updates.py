@@ -9,9 +9,9 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from harvestd.convention.naming import UNKNOWN, ExperimentName, Part, free_name
+from harvestd.convention.metadata.naming import UNKNOWN, ExperimentName, Part, free_name
 from harvestd.convention.patterns import RunName
-from harvestd.convention.records import ExperimentRecord
+from harvestd.planning.records import ExperimentRecord
 
 BY_HAND: Final = "harvestd name"
 """The source of a name that a person gave: it is never changed by facts."""

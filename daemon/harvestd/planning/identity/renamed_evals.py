@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec.structs import replace
 
-from harvestd.convention.artifacts import Kind
-from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.layout import EvalDir, Source
+from harvestd.convention.kinds import Kind
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.plan import Check
-from harvestd.convention.records import FileRecord
-from harvestd.convention.snapshot import Snapshot, TreeState, Version
-from harvestd.convention.values import Immutable
+from harvestd.convention.scan.model import EvalDir, Source
+from harvestd.convention.scan.snapshot import Snapshot, TreeState, Version
+from harvestd.convention.structs import Immutable
+from harvestd.planning.index import Knowledge
+from harvestd.planning.plan import Check
+from harvestd.planning.records import FileRecord
 
 _Key = tuple[int, int]
 

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
-from harvestd.convention.artifacts import Kind
-from harvestd.convention.knowledge import Knowledge
-from harvestd.convention.layout import RunDir, Source, Survey
-from harvestd.convention.records import FileRecord, RunRecord
-from harvestd.convention.snapshot import Snapshot, TreeState
-from harvestd.convention.twins import Fingerprint
+from harvestd.convention.kinds import Kind
+from harvestd.convention.scan.model import RunDir, Source, Survey
+from harvestd.convention.scan.snapshot import Snapshot, TreeState
+from harvestd.planning.identity.duplicates import Fingerprint
+from harvestd.planning.index import Knowledge
+from harvestd.planning.records import FileRecord, RunRecord
 
 
 def vanished_runs(

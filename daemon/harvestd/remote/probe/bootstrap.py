@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import cache
 from importlib import resources
 
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 from harvestd.json_text import json_text
 from harvestd.remote.probe.program import FILES, LATER
 

@@ -9,23 +9,23 @@ from typing import Self, TypeVar
 import anyio
 import anyio.lowlevel
 
-from harvestd.convention.layout import SymbolicLink
-from harvestd.convention.links import LinkTarget
-from harvestd.convention.snapshot import Snapshot, Tree
+from harvestd.convention.scan.links import LinkTarget
+from harvestd.convention.scan.model import SymbolicLink
+from harvestd.convention.scan.snapshot import Snapshot, Tree
 from harvestd.errors import HostQuarantined
-from harvestd.remote.box import MOST_LINKS, BoxFacts, Glimpse, Limits, ReadEvent, ReadRequest, WatchList, unseen
+from harvestd.remote.api import MOST_LINKS, BoxFacts, Glimpse, Limits, ReadEvent, ReadRequest, WatchList, unseen
 from harvestd.remote.circumstances import Circumstances
-from harvestd.remote.connecting import Connection
-from harvestd.remote.failures import LinkLost, quoted
-from harvestd.remote.probe import answers, bootstrap
-from harvestd.remote.probe.answer_parts import BrokenAnswer
+from harvestd.remote.probe import bootstrap, decode
 from harvestd.remote.probe.bootstrap import Pulse
-from harvestd.remote.probe.frames import Frame, Letter
+from harvestd.remote.probe.decode_circumstances import circumstances, link_targets
+from harvestd.remote.probe.decode_fields import BrokenAnswer
 from harvestd.remote.probe.known_trees import KnownTrees
 from harvestd.remote.probe.process import ProbeProcess, broken
+from harvestd.remote.probe.protocol import Frame, Letter
 from harvestd.remote.probe.reader import ProbeReader
-from harvestd.remote.probe.running import Running
-from harvestd.remote.probe.testimony import circumstances, link_targets
+from harvestd.remote.probe.restart import Running
+from harvestd.remote.ssh.connect import Connection
+from harvestd.remote.ssh.errors import LinkLost, quoted
 
 _T = TypeVar("_T")
 _UNASKED = 0
@@ -203,7 +203,7 @@ class ProbeBox:
             match frame.letter:
                 case Letter.SCAN_PART:
                     began = time.thread_time()
-                    part = answers.scan_part(frame.payload, trees, self._limits.part_bytes)
+                    part = decode.scan_part(frame.payload, trees, self._limits.part_bytes)
                     self._known.take(part)
                     glimpse(self._watch.trees[part.tree], part.changed)
                     took = time.thread_time() - began
@@ -212,7 +212,7 @@ class ProbeBox:
                     # far the most of the time where that goes on and on.
                     await anyio.sleep(took * _OTHERS if spent > _AT_A_STRETCH else 0)
                 case Letter.SCAN_END:
-                    end = answers.scan_end(frame.payload, trees)
+                    end = decode.scan_end(frame.payload, trees)
                     if end.scan != _UNASKED and end.scan not in self._awaited:
                         raise BrokenAnswer("an answer to another question")
                     self._awaited.discard(end.scan)
@@ -225,7 +225,7 @@ class ProbeBox:
                     self._refused(frame)
 
     def _refused(self, frame: Frame) -> None:
-        kind, why = answers.refusal(frame.payload)
+        kind, why = decode.refusal(frame.payload)
         target = self._connection.target
         if kind == "entries":
             raise HostQuarantined(
@@ -240,11 +240,11 @@ class ProbeBox:
             if not self._facts_asked:
                 await self._ask_alone(process, self._facts_question())
             self._facts_asked = False
-            return answers.facts(await self._heard(process))
+            return decode.facts(await self._heard(process))
 
     async def gpu_processes(self) -> int | None:
         """See `Box.gpu_processes`."""
-        return await self._asked_alone({"do": "processes", "id": 2}, answers.gpu_processes)
+        return await self._asked_alone({"do": "processes", "id": 2}, decode.gpu_processes)
 
     async def circumstances(self, lately: timedelta) -> Circumstances:
         """See `Box.circumstances`."""

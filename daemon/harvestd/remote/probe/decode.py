@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 
 from harvestd.convention.paths import RejectedPath, RemotePath
-from harvestd.convention.snapshot import Entry, EntryType, TreeState, Version
-from harvestd.convention.values import Immutable
-from harvestd.remote.box import BoxFacts, Closed, Failed, Opened, ReadRequest, Whole
-from harvestd.remote.probe.answer_parts import (
+from harvestd.convention.scan.snapshot import Entry, EntryType, TreeState, Version
+from harvestd.convention.structs import Immutable
+from harvestd.remote.api import BoxFacts, Closed, Failed, Opened, ReadRequest, Whole
+from harvestd.remote.probe.decode_fields import (
     MOST,
     MOST_TEXT,
     BrokenAnswer,

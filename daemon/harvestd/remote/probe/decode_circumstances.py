@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from harvestd.convention.layout import SymbolicLink
-from harvestd.convention.links import LinkTarget
+from harvestd.convention.scan.links import LinkTarget
+from harvestd.convention.scan.model import SymbolicLink
 from harvestd.remote.circumstances import Carrier, CarrierState, Checkout, Circumstances, Outside
-from harvestd.remote.probe.answer_parts import BrokenAnswer, integer, items, link_target, object_in, words
+from harvestd.remote.probe.decode_fields import BrokenAnswer, integer, items, link_target, object_in, words
 
 _MOST_NEWEST = 20
 _MOST_CHECKOUTS = 50

@@ -8,10 +8,10 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.snapshot import Entry, Listing, Snapshot, Tree, TreeState
-from harvestd.remote.box import Limits
-from harvestd.remote.probe.answer_parts import BrokenAnswer
-from harvestd.remote.probe.answers import ScanEnd, ScanPart
+from harvestd.convention.scan.snapshot import Entry, Listing, Snapshot, Tree, TreeState
+from harvestd.remote.api import Limits
+from harvestd.remote.probe.decode import ScanEnd, ScanPart
+from harvestd.remote.probe.decode_fields import BrokenAnswer
 
 _NAME_BYTES_PER_ENTRY = 200
 """On average, over all entries that `Limits` allows: names must not fill the memory that was counted in entries."""

@@ -18,14 +18,14 @@ import anyio
 import asyncssh
 
 from harvestd.errors import HarvestError, HostQuarantined, Retry
-from harvestd.remote.box import Limits
-from harvestd.remote.connecting import Connection
-from harvestd.remote.early_words import EarlyWords
-from harvestd.remote.failures import LinkLost, Stuck, quoted
-from harvestd.remote.probe import answers, bootstrap
-from harvestd.remote.probe.answer_parts import BrokenAnswer
+from harvestd.remote.api import Limits
+from harvestd.remote.probe import bootstrap, decode
 from harvestd.remote.probe.bootstrap import HEARTBEAT, Pulse
-from harvestd.remote.probe.frames import MARKER_BYTES, BrokenStream, Frame, FrameDecoder, Letter
+from harvestd.remote.probe.decode_fields import BrokenAnswer
+from harvestd.remote.probe.protocol import MARKER_BYTES, BrokenStream, Frame, FrameDecoder, Letter
+from harvestd.remote.ssh.connect import Connection
+from harvestd.remote.ssh.early_input import EarlyWords
+from harvestd.remote.ssh.errors import LinkLost, Stuck, quoted
 
 _GRANTS = 4
 """A new grant is sent when this part of the credit was used up: few messages, and the box never runs dry."""
@@ -304,7 +304,7 @@ class ProbeProcess:
                 raise NoProbe(self._end(), quoted(session.before)) from e
             raise
         try:
-            self.python = answers.python(frame.payload)
+            self.python = decode.python(frame.payload)
         except BrokenAnswer as e:
             raise broken(self._connection, e) from e
 

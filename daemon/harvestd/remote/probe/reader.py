@@ -7,15 +7,15 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from harvestd.convention.snapshot import Tree
+from harvestd.convention.scan.snapshot import Tree
 from harvestd.errors import HarvestError
-from harvestd.remote.box import Chunk, Closed, Failed, Opened, ReadEvent, ReadRequest, Whole
-from harvestd.remote.connecting import Connection
-from harvestd.remote.probe import answers
-from harvestd.remote.probe.answer_parts import BrokenAnswer
-from harvestd.remote.probe.frames import Frame, Letter
+from harvestd.remote.api import Chunk, Closed, Failed, Opened, ReadEvent, ReadRequest, Whole
+from harvestd.remote.probe import decode
+from harvestd.remote.probe.decode_fields import BrokenAnswer
 from harvestd.remote.probe.process import ProbeProcess, broken
-from harvestd.remote.probe.running import Running
+from harvestd.remote.probe.protocol import Frame, Letter
+from harvestd.remote.probe.restart import Running
+from harvestd.remote.ssh.connect import Connection
 
 _AT_ONCE = 256
 """Files asked for in one message."""
@@ -103,18 +103,18 @@ class _Answer:
         request = self._requests[self._number]
         match frame.letter:
             case Letter.WHOLE if self._wanted is None:
-                return self._whole(answers.whole(frame.payload, self._number, request))
+                return self._whole(decode.whole(frame.payload, self._number, request))
             case Letter.OPENED if self._wanted is None:
-                return self._opened(answers.opened(frame.payload, self._number, request))
+                return self._opened(decode.opened(frame.payload, self._number, request))
             case Letter.DATA if self._wanted is not None:
                 self._wanted -= len(frame.payload)
                 if self._wanted < 0 or not frame.payload:
                     raise BrokenAnswer("more bytes than were asked for")
                 return Chunk(frame.payload)
             case Letter.CLOSED if self._wanted is not None:
-                return self._done(answers.closed(frame.payload, self._number, request))
+                return self._done(decode.closed(frame.payload, self._number, request))
             case Letter.FAILED:
-                return self._done(answers.failed(frame.payload, self._number, request))
+                return self._done(decode.failed(frame.payload, self._number, request))
             case _:
                 raise BrokenAnswer("frames in an order that makes no sense")
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import anyio
 
-from harvestd.remote.box import Limits
-from harvestd.remote.connecting import Connection
-from harvestd.remote.failures import LinkLost
+from harvestd.remote.api import Limits
 from harvestd.remote.probe.bootstrap import Pulse
 from harvestd.remote.probe.process import NoProbe, ProbeProcess
+from harvestd.remote.ssh.connect import Connection
+from harvestd.remote.ssh.errors import LinkLost
 
 
 class Running:

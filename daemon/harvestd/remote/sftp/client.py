@@ -10,11 +10,11 @@ import anyio
 import asyncssh
 from msgspec.structs import replace
 
-from harvestd.convention.layout import SymbolicLink
-from harvestd.convention.links import LinkTarget
 from harvestd.convention.paths import encoded
-from harvestd.convention.snapshot import Listing, Snapshot
-from harvestd.remote.box import (
+from harvestd.convention.scan.links import LinkTarget
+from harvestd.convention.scan.model import SymbolicLink
+from harvestd.convention.scan.snapshot import Listing, Snapshot
+from harvestd.remote.api import (
     MOST_LINKS,
     BoxFacts,
     Glimpse,
@@ -26,12 +26,12 @@ from harvestd.remote.box import (
     unseen,
 )
 from harvestd.remote.circumstances import Circumstances
-from harvestd.remote.connecting import Connection
-from harvestd.remote.failures import LinkLost
 from harvestd.remote.sftp.links import resolved_links
 from harvestd.remote.sftp.reading import SftpReader
 from harvestd.remote.sftp.scanning import Counts, look_at
 from harvestd.remote.sftp.session import NoSftp, SftpSession
+from harvestd.remote.ssh.connect import Connection
+from harvestd.remote.ssh.errors import LinkLost
 
 
 class SftpBox:

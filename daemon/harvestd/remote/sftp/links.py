@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping
 
 import asyncssh
 
-from harvestd.convention.layout import SymbolicLink
-from harvestd.convention.links import LinkTarget
 from harvestd.convention.paths import decoded, encoded
-from harvestd.convention.snapshot import Tree
+from harvestd.convention.scan.links import LinkTarget
+from harvestd.convention.scan.model import SymbolicLink
+from harvestd.convention.scan.snapshot import Tree
 from harvestd.remote.sftp.session import VANISHED, SftpSession, mode_of
 
 _LONGEST = 4096

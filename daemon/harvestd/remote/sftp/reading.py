@@ -14,14 +14,14 @@ import anyio
 import asyncssh
 
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.snapshot import Tree
+from harvestd.convention.scan.snapshot import Tree
 from harvestd.errors import HarvestError
-from harvestd.remote.box import Chunk, Closed, Failed, Limits, Opened, ReadEvent, ReadRequest
-from harvestd.remote.connecting import Connection
-from harvestd.remote.failures import LinkLost, quoted
+from harvestd.remote.api import Chunk, Closed, Failed, Limits, Opened, ReadEvent, ReadRequest
 from harvestd.remote.sftp.links import tree_place
 from harvestd.remote.sftp.scanning import place_of
 from harvestd.remote.sftp.session import VANISHED, BadAnswer, NoSftp, SftpSession, mode_of, version_of
+from harvestd.remote.ssh.connect import Connection
+from harvestd.remote.ssh.errors import LinkLost, quoted
 
 _FILES_AHEAD = 8
 _BLOCK = 32 * 1024

@@ -9,9 +9,9 @@ import anyio
 import asyncssh
 
 from harvestd.convention.paths import MAX_DEPTH, RejectedPath, RemotePath, decoded, encoded
-from harvestd.convention.snapshot import Entry, EntryType, Listing, Tree, TreeState, Version
+from harvestd.convention.scan.snapshot import Entry, EntryType, Listing, Tree, TreeState, Version
 from harvestd.errors import HarvestError, HostQuarantined
-from harvestd.remote.box import Limits, WatchList
+from harvestd.remote.api import Limits, WatchList
 from harvestd.remote.sftp.links import is_linked, real_path, tree_place
 from harvestd.remote.sftp.session import VANISHED, BadAnswer, SftpSession, mode_of, version_of
 

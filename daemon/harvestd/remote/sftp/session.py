@@ -12,11 +12,11 @@ from typing import Self, TypeVar, cast
 import anyio
 import asyncssh
 
-from harvestd.convention.snapshot import Version
+from harvestd.convention.scan.snapshot import Version
 from harvestd.errors import HarvestError, HostQuarantined
-from harvestd.remote.box import Limits
-from harvestd.remote.connecting import Connection
-from harvestd.remote.failures import LinkLost, quoted
+from harvestd.remote.api import Limits
+from harvestd.remote.ssh.connect import Connection
+from harvestd.remote.ssh.errors import LinkLost, quoted
 
 Result = TypeVar("Result")
 

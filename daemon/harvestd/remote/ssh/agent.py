@@ -10,9 +10,9 @@ import time
 import anyio
 import asyncssh
 
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
 
 _PAUSE = 60.0
 """Seconds before an agent that did not answer is asked again."""

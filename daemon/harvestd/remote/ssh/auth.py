@@ -12,17 +12,17 @@ from pathlib import Path
 
 import asyncssh
 
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 from harvestd.errors import Retry
-from harvestd.remote.agent import Held, keys_of
-from harvestd.remote.failures import AuthenticationRefused
-from harvestd.remote.host_keys import fingerprint
-from harvestd.remote.key_files import LOCKED, Certificate, KeyFile, read_certificates, read_key_file
-from harvestd.remote.ssh_config import AGENT_VARIABLE, ResolvedConfig
-from harvestd.remote.target import Target
-from harvestd.remote.threads import in_thread
+from harvestd.remote.ssh.agent import Held, keys_of
+from harvestd.remote.ssh.config import AGENT_VARIABLE, ResolvedConfig
+from harvestd.remote.ssh.errors import AuthenticationRefused
+from harvestd.remote.ssh.host_keys import fingerprint
+from harvestd.remote.ssh.key_files import LOCKED, Certificate, KeyFile, read_certificates, read_key_file
+from harvestd.remote.ssh.target import Target
+from harvestd.remote.ssh.threads import in_thread
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.logs import get_logger
+from harvestd.telemetry.log import get_logger
 
 _MOST_KEYS = 5
 """sshd closes the connection after MaxAuthTries, 6 by default: each key offered is one try."""

@@ -18,13 +18,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 from harvestd.errors import HostQuarantined
-from harvestd.remote.config_options import HONOURED, OF_NO_CONSEQUENCE
-from harvestd.remote.failures import quoted, raise_if_short
-from harvestd.remote.running_ssh import STANDARD_INPUT, Answer, run_ssh
-from harvestd.remote.target import Target
-from harvestd.remote.threads import in_thread
+from harvestd.remote.ssh.config_options import HONOURED, OF_NO_CONSEQUENCE
+from harvestd.remote.ssh.errors import quoted, raise_if_short
+from harvestd.remote.ssh.run_ssh import STANDARD_INPUT, Answer, run_ssh
+from harvestd.remote.ssh.target import Target
+from harvestd.remote.ssh.threads import in_thread
 
 AGENT_VARIABLE = "SSH_AUTH_SOCK"
 _KEEP = 60.0

@@ -19,11 +19,13 @@ from asyncssh.mac import get_mac_algs
 from asyncssh.public_key import get_certificate_algs, get_public_key_algs
 from msgspec.structs import replace
 
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 from harvestd.errors import HarvestError, HostQuarantined
-from harvestd.remote import host_keys
-from harvestd.remote.dialing import JUMP_HOST, Dialer
-from harvestd.remote.failures import (
+from harvestd.remote.ssh import host_keys
+from harvestd.remote.ssh.asyncssh_patches import is_signing, speed_up, takes_no_keys, with_fallbacks
+from harvestd.remote.ssh.auth import Identities, identities
+from harvestd.remote.ssh.config import ResolvedConfig, resolve
+from harvestd.remote.ssh.errors import (
     HostKeyUnknown,
     Unreachable,
     flooded,
@@ -33,15 +35,13 @@ from harvestd.remote.failures import (
     quoted,
     raise_if_short,
 )
-from harvestd.remote.hops import Hops
-from harvestd.remote.host_keys import HostKey, PinCheck, PinStore
-from harvestd.remote.identities import Identities, identities
-from harvestd.remote.logging_in import is_signing, speed_up, takes_no_keys, with_fallbacks
-from harvestd.remote.metering import Meter
-from harvestd.remote.proxy_command import ProxyCommand
-from harvestd.remote.ssh_config import ResolvedConfig, resolve
-from harvestd.remote.target import Target
-from harvestd.remote.threads import in_thread
+from harvestd.remote.ssh.flood_guard import Meter
+from harvestd.remote.ssh.host_keys import HostKey, PinCheck, PinStore
+from harvestd.remote.ssh.jump_hosts import Hops
+from harvestd.remote.ssh.proxy_command import ProxyCommand
+from harvestd.remote.ssh.target import Target
+from harvestd.remote.ssh.threads import in_thread
+from harvestd.remote.ssh.transport import JUMP_HOST, Dialer
 
 CONTROL_WINDOW = 2 * 1024 * 1024
 """Bytes in flight on a channel of a connection for scans and small files."""

@@ -12,7 +12,7 @@ import socket
 import asyncssh
 
 from harvestd.errors import HarvestError, HostQuarantined, Retry
-from harvestd.remote.target import Target
+from harvestd.remote.ssh.target import Target
 from harvestd.telemetry.masking import masked
 
 _FOREIGN_TEXT = 300

@@ -13,9 +13,9 @@ from typing import Protocol, Self
 
 import asyncssh
 
-from harvestd.convention.values import Immutable
-from harvestd.remote.failures import HostKeyChanged, HostKeyUnknown
-from harvestd.remote.target import Target
+from harvestd.convention.structs import Immutable
+from harvestd.remote.ssh.errors import HostKeyChanged, HostKeyUnknown
+from harvestd.remote.ssh.target import Target
 
 _ALGORITHMS = (
     "ssh-ed25519",

@@ -13,7 +13,7 @@ import anyio
 from harvestd.errors import HarvestError
 
 if TYPE_CHECKING:
-    from harvestd.remote.connecting import Connection
+    from harvestd.remote.ssh.connect import Connection
 
 Opening = Callable[[], AbstractAsyncContextManager["Connection"]]
 

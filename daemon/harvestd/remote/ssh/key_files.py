@@ -10,9 +10,9 @@ from pathlib import Path
 
 import asyncssh
 
-from harvestd.convention.values import Immutable
-from harvestd.remote.failures import raise_if_short
-from harvestd.remote.target import Target
+from harvestd.convention.structs import Immutable
+from harvestd.remote.ssh.errors import raise_if_short
+from harvestd.remote.ssh.target import Target
 
 _LARGEST = 256 * 1024
 """Bytes of a file that is read as a key or a certificate."""

@@ -13,7 +13,7 @@ from typing import cast
 
 import anyio
 
-from harvestd.remote.metering import Meter, MeteredSocket, Session
+from harvestd.remote.ssh.flood_guard import Meter, MeteredSocket, Session
 
 _SAID = 2048
 """Bytes of its standard error that are kept: the last ones, where the reason stands."""

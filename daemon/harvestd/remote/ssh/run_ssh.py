@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 from anyio.abc import ByteReceiveStream, Process
 
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 
 STANDARD_INPUT = "/dev/stdin"
 """How the text that `run_ssh` passes is called in a command, and in ssh's messages."""

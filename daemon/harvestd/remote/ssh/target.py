@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from msgspec.structs import replace
 
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 from harvestd.errors import HostQuarantined
 
 _LAST_PORT = 65535

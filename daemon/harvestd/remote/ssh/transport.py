@@ -13,9 +13,9 @@ from typing import Any, cast
 import anyio
 import asyncssh
 
-from harvestd.remote.metering import Meter, MeteredChannel, MeteredSocket, Session
-from harvestd.remote.proxy_command import ProxyCommand, ProxySocket
-from harvestd.remote.threads import in_thread
+from harvestd.remote.ssh.flood_guard import Meter, MeteredChannel, MeteredSocket, Session
+from harvestd.remote.ssh.proxy_command import ProxyCommand, ProxySocket
+from harvestd.remote.ssh.threads import in_thread
 
 _NEXT_ADDRESS_AFTER = 0.5
 """Seconds for one address of a name, before the next is tried beside it (RFC 8305)."""

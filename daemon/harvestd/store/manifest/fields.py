@@ -7,7 +7,7 @@ UTF-8 survive.
 from collections.abc import Iterable
 from typing import cast
 
-from harvestd.store.failures import Damaged
+from harvestd.store.errors import Damaged
 
 
 class Fields:

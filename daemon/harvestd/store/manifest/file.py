@@ -12,11 +12,21 @@ from typing import Final
 from harvestd.convention.paths import LocalPath
 from harvestd.errors import Fatal
 from harvestd.json_text import indented_json, json_value
-from harvestd.store.failures import Damaged, shown, translating
-from harvestd.store.fields import Fields
-from harvestd.store.manifest import FORMAT, Experiment, FiledFile, FileState, LeftOut, MadeLink, Manifest, NamePart, Run
+from harvestd.store.errors import Damaged, shown, translating
+from harvestd.store.manifest.fields import Fields
+from harvestd.store.manifest.model import (
+    FORMAT,
+    Experiment,
+    FiledFile,
+    FileState,
+    LeftOut,
+    MadeLink,
+    Manifest,
+    NamePart,
+    Run,
+)
+from harvestd.store.ops.replace import write_own
 from harvestd.store.root import DataRoot
-from harvestd.store.whole import write_own
 
 NAME: Final = "manifest.json"
 _LIMIT: Final = 256 << 20

@@ -13,7 +13,7 @@ from typing import Final
 from msgspec import field
 
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.values import Immutable
+from harvestd.convention.structs import Immutable
 
 FORMAT: Final = 1
 """The number that a reader must know; a field may be added under the same number, none may change its meaning."""

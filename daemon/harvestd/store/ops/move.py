@@ -8,9 +8,9 @@ import os
 
 from harvestd import failpoints
 from harvestd.convention.paths import LocalPath, encoded
-from harvestd.store.failures import Conflict, Refused, translating
-from harvestd.store.publishing import Result
-from harvestd.store.renaming import rename_noreplace
+from harvestd.store.errors import Conflict, Refused, translating
+from harvestd.store.ops.rename import rename_noreplace
+from harvestd.store.publish import Result
 from harvestd.store.root import DataRoot
 from harvestd.store.walking import Touched, made, opened, status, sync_touched
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from harvestd import failpoints
 from harvestd.convention.paths import LocalPath, encoded
-from harvestd.store.failures import Conflict, Refused, translating
+from harvestd.store.errors import Conflict, Refused, translating
 from harvestd.store.root import DataRoot
 from harvestd.store.walking import Touched, reading, sha256_of
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from harvestd import failpoints
 from harvestd.convention.paths import LocalPath, encoded
-from harvestd.store.failures import translating
+from harvestd.store.errors import translating
 from harvestd.store.root import DataRoot
 from harvestd.store.walking import Touched, made, sync_touched
 

@@ -13,8 +13,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from harvestd.convention.facts import InvalidFacts
-from harvestd.convention.seals import CHECKED
+from harvestd.convention.metadata.parse import InvalidFacts
+from harvestd.convention.scan.completeness import CHECKED
 
 Read = Callable[[int, int], bytes]
 """Return up to so many bytes (second) from an offset on (first)."""

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 
 from harvestd.convention.paths import LocalPath
-from harvestd.store.failures import Conflict, Refused, translating
+from harvestd.store.errors import Conflict, Refused, translating
 from harvestd.store.root import DataRoot
 from harvestd.store.walking import Touched, sha256_of
 

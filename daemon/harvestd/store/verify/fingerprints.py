@@ -5,7 +5,7 @@ import stat
 from collections.abc import Iterable
 
 from harvestd.convention.paths import LocalPath
-from harvestd.store.failures import Conflict, Refused
+from harvestd.store.errors import Conflict, Refused
 from harvestd.store.root import DataRoot
 
 Fingerprint = tuple[tuple[int, ...], ...]

@@ -1,0 +1,1 @@
+"""The tables of the catalogue that only one part of harvestd reads and writes, one module each."""

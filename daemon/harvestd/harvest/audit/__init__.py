@@ -1,0 +1,1 @@
+"""The audit of a data root, and the repair of what it found."""

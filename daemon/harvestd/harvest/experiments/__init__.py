@@ -1,0 +1,1 @@
+"""The directories of experiments: their names, their manifests and their reports."""

@@ -1,0 +1,1 @@
+"""All hosts: one supervisor each, their connections, and what the inventory changes."""

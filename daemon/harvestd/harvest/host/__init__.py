@@ -1,0 +1,1 @@
+"""One connected host: scan it, learn what it shows, execute its plan, check its health."""

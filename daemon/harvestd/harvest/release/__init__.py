@@ -1,0 +1,1 @@
+"""Terminating hosts of the cloud: by policy, by the daemon, by hand."""

@@ -1,0 +1,1 @@
+"""Verdicts: their evidence is collected, they are kept up to date, and made on demand."""

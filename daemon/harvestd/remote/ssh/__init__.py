@@ -1,0 +1,1 @@
+"""SSH connections: options, keys, host keys, jump hosts, and what a host may send."""

@@ -1,0 +1,1 @@
+"""`manifest.json` of an experiment: its model, and the file."""

@@ -1,0 +1,1 @@
+"""Changes of the data root other than publishing: move, rename, remove, replace, link."""

@@ -1,0 +1,1 @@
+"""Comparing files at home with what is on record."""
