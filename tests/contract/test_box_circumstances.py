@@ -18,8 +18,8 @@ import pytest
 from contract.connected import box_at, fill, probes, sftp_program, training, watching
 from harvestd.convention.scan.snapshot import Tree, TreeKind
 from harvestd.remote.api import Box, Limits
-from harvestd.remote.circumstances import Carrier, CarrierState, Checkout, Circumstances
 from harvestd.safety.check import company_of
+from harvestd.safety.circumstances import Carrier, CarrierState, Checkout, Circumstances
 from harvestd.safety.verdict import ReasonKind
 from support.openssh import OpenSSHFactory, OpenSSHServer
 from support.waiting import until

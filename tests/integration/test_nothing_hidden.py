@@ -8,11 +8,12 @@ import anyio.to_thread
 import pytest
 from msgspec.structs import replace
 
+from harvestd.convention.kinds import LossKind
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
 from harvestd.errors import ExitCode
-from harvestd.safety.verdict import Answer, LossKind, ReasonKind, Verdict
+from harvestd.safety.verdict import Answer, ReasonKind, Verdict
 from support.account import Account
 from support.command import harvestd_command
 from support.house import Workstation

@@ -7,6 +7,7 @@ from itertools import count
 import pytest
 
 from harvestd.catalogue.entries import ReleaseOutcome
+from harvestd.convention.kinds import LossKind
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
 from harvestd.harvest.host.passes import hosts_of
@@ -14,7 +15,7 @@ from harvestd.harvest.release.manual import Examined, examined, release
 from harvestd.inventory.host import Host
 from harvestd.remote.probe.client import ProbeBox
 from harvestd.safety.circumstances import Circumstances
-from harvestd.safety.verdict import Answer, Loss, LossKind, Reason, ReasonKind, Verdict
+from harvestd.safety.verdict import Answer, Loss, Reason, ReasonKind, Verdict
 from harvestd.settings import Settings
 from support.account import Account
 from support.openssh import OpenSSHServer

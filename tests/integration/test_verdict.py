@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from harvestd.catalogue import queries
+from harvestd.convention.kinds import LossKind
 from harvestd.convention.scan.links import LinkTarget
 from harvestd.convention.scan.model import SymbolicLink
 from harvestd.convention.scan.snapshot import Snapshot
@@ -18,7 +19,7 @@ from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
 from harvestd.remote.probe.client import ProbeBox
 from harvestd.safety.circumstances import Carrier, CarrierState, Checkout, Outside
-from harvestd.safety.verdict import Answer, LossKind, ReasonKind
+from harvestd.safety.verdict import Answer, ReasonKind
 from support.account import Account
 from support.house import Workstation
 from support.judging import Told, Watch, comes_true, watching

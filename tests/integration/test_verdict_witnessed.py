@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from harvestd.convention.kinds import LossKind
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
-from harvestd.safety.verdict import LossKind
 from support.house import Workstation
 from support.judging import comes_true, watching
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 from msgspec.structs import replace
 
+from harvestd.convention.kinds import LossKind
 from harvestd.convention.metadata.parse import TrainingInfo
 from harvestd.convention.paths import LocalPath, RemotePath
 from harvestd.convention.scan.classify import survey
@@ -26,7 +27,7 @@ from harvestd.convention.scan.snapshot import Entry, EntryType, Listing, Snapsho
 from harvestd.planning.plan import Plan
 from harvestd.safety.circumstances import Carrier, CarrierState, Circumstances, Outside
 from harvestd.safety.inputs import Damaged
-from harvestd.safety.verdict import Answer, LossKind, Verdict
+from harvestd.safety.verdict import Answer, Verdict
 from support.box_trees import EVALS, ROOT, TRAINING, Box, Home
 from support.judged_boxes import DISK, IDLE, NOBODY, Scene
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from harvestd.convention.kinds import LossKind
 from harvestd.convention.rules import CheckpointPolicy, Selection
 from harvestd.convention.scan.classify import survey
 from harvestd.convention.scan.model import Survey
@@ -19,7 +20,7 @@ from harvestd.convention.scan.snapshot import EntryType, Tree, TreeKind
 from harvestd.planning.plan import Plan
 from harvestd.safety.check import judge
 from harvestd.safety.inputs import Evidence
-from harvestd.safety.verdict import Answer, LossKind, ReasonKind
+from harvestd.safety.verdict import Answer, ReasonKind
 from support.box_trees import EVALS, ROOT, TRAINING, Box, Home, T
 from support.judged_boxes import DISK, NOBODY, NOW, Scene
 

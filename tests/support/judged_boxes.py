@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from harvestd.convention.eval_names import DATASETS
+from harvestd.convention.kinds import LossKind
 from harvestd.convention.rules import waived_places
 from harvestd.convention.scan.classify import survey
 from harvestd.convention.scan.links import LinkTarget, links_out
@@ -18,7 +19,7 @@ from harvestd.safety.check import judge
 from harvestd.safety.circumstances import Circumstances, Outside
 from harvestd.safety.inputs import Damaged, Evidence, Look, run_state
 from harvestd.safety.losses import link_losses, losses_of
-from harvestd.safety.verdict import LossKind, Verdict
+from harvestd.safety.verdict import Verdict
 from support.box_trees import EVALS, ROOT, TRAINING, Box, Home, T
 
 RUN = f"training_runs/{T}"

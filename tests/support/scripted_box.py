@@ -22,7 +22,7 @@ from harvestd.convention.scan.model import SymbolicLink
 from harvestd.convention.scan.snapshot import Entry, EntryType, Listing, Snapshot, Tree, TreeKind, TreeState, Version
 from harvestd.errors import Retry
 from harvestd.remote.api import BoxFacts, Chunk, Closed, Failed, Glimpse, Opened, ReadEvent, ReadRequest, Whole, unseen
-from harvestd.remote.circumstances import Circumstances
+from harvestd.safety.circumstances import Circumstances
 
 ROOT: Final = "/scripted"
 TREES: Final = (Tree(ROOT, "training_runs", TreeKind.TRAINING), Tree(ROOT, "eval_runs", TreeKind.EVAL))

@@ -7,13 +7,14 @@ import pytest
 from harvestd.api.metrics import metrics
 from harvestd.api.source import Source
 from harvestd.api.state import state
+from harvestd.convention.kinds import LossKind
 from harvestd.harvest.context import House
 from harvestd.harvest.fleet.metrics import Tally
 from harvestd.harvest.sync import Bell
 from harvestd.harvest.verdict.latest import Judged
 from harvestd.inventory.host import Host
 from harvestd.safety.freshness import FRESH_FOR, document_now
-from harvestd.safety.verdict import Answer, Loss, LossKind, Verdict
+from harvestd.safety.verdict import Answer, Loss, Verdict
 from harvestd.settings import Settings
 from harvestd.store.root import DataRoot
 

@@ -14,8 +14,9 @@ from harvestd.catalogue.host_keys import FILE_NAME
 from harvestd.catalogue.open import open_catalogue
 from harvestd.catalogue.repository import Catalogue
 from harvestd.catalogue.tables.requests import ask
+from harvestd.convention.kinds import LossKind
 from harvestd.planning.requests import RequestKind
-from harvestd.safety.verdict import Answer, Loss, LossKind, Reason, ReasonKind, Verdict
+from harvestd.safety.verdict import Answer, Loss, Reason, ReasonKind, Verdict
 
 pytestmark = pytest.mark.anyio
 

@@ -8,7 +8,8 @@ from harvestd.catalogue.entries import VerdictRecord
 from harvestd.cli.output import verdict_page
 from harvestd.cli.output.page import Page
 from harvestd.cli.output.tables import Styled, plain
-from harvestd.safety.verdict import Answer, Loss, LossKind, Reason, ReasonKind, Survival, Verdict
+from harvestd.convention.kinds import LossKind
+from harvestd.safety.verdict import Answer, Loss, Reason, ReasonKind, Survival, Verdict
 
 CHECKPOINT = Loss(LossKind.CHECKPOINTS, "/r/step_final", 3 << 30, 6)
 EXCEPT = Verdict(Answer.SAFE_EXCEPT, losses=(CHECKPOINT, Loss(LossKind.OUTSIDE_FILES, "~/notes", None)))

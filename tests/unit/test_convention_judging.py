@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pytest
 from msgspec.structs import replace
 
+from harvestd.convention.kinds import LossKind
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.rules import CheckpointPolicy, Selection
 from harvestd.convention.scan.links import LinkTarget
@@ -14,7 +15,7 @@ from harvestd.planning.requests import RequestKind
 from harvestd.safety.check import judge
 from harvestd.safety.circumstances import Carrier, CarrierState, Checkout, Circumstances, Outside
 from harvestd.safety.inputs import Damaged, Evidence
-from harvestd.safety.verdict import Answer, LossKind, ReasonKind
+from harvestd.safety.verdict import Answer, ReasonKind
 from support.box_trees import EVALS, MIB, ROOT, TRAINING, T
 from support.judged_boxes import DISK, EVAL, LEAF, NOBODY, RUN, Scene, drained, sizes
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from harvestd.convention.kinds import LossKind
 from harvestd.convention.rules import Exclusion, Exclusions, Selection
-from harvestd.safety.verdict import LossKind
 
 WANDB_FILES = "rule: W&B's files are not fetched"
 

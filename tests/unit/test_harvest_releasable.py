@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
+from harvestd.convention.kinds import LossKind
 from harvestd.harvest.context import House
 from harvestd.harvest.monitor import Silent
 from harvestd.harvest.release.policy import (
@@ -25,7 +26,7 @@ from harvestd.harvest.verdict import service
 from harvestd.harvest.verdict.latest import Judged
 from harvestd.inventory.host import Host
 from harvestd.inventory.lambda_cloud.instances import Instance
-from harvestd.safety.verdict import Answer, Loss, LossKind, Reason, ReasonKind, Verdict
+from harvestd.safety.verdict import Answer, Loss, Reason, ReasonKind, Verdict
 from harvestd.settings import Settings
 from harvestd.settings.sections import Release
 

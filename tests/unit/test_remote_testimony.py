@@ -9,9 +9,9 @@ from harvestd.convention.paths import RemotePath
 from harvestd.convention.scan.links import LinkTarget
 from harvestd.convention.scan.model import SymbolicLink
 from harvestd.convention.scan.snapshot import Tree, TreeKind
-from harvestd.remote.circumstances import Carrier, CarrierState, Checkout, Circumstances, Outside
 from harvestd.remote.probe.decode_circumstances import circumstances, link_targets
 from harvestd.remote.probe.decode_fields import BrokenAnswer
+from harvestd.safety.circumstances import Carrier, CarrierState, Checkout, Circumstances, Outside
 
 ROOTS = ("/home/ubuntu/localfs", "/gone")
 HONEST: dict[str, Any] = {

@@ -19,6 +19,26 @@ class Kind(StrEnum):
     """Not part of the convention, and wanted by `select.include`."""
 
 
+class LossKind(StrEnum):
+    """What would end with a box; the names are those of `verdict.accept_loss`."""
+
+    CHECKPOINTS = "checkpoints"
+    """Checkpoints that are not here and that no eval refers to yet."""
+    EVALUATED_CHECKPOINTS = "evaluated_checkpoints"
+    """Checkpoints that are not here and of which an eval is. Accepted with `CHECKPOINTS`, too."""
+    RECORDS = "records"
+    ROLLOUTS = "rollouts"
+    """What a run generated while it trained: logs/rollouts* and logs/ratios.jsonl."""
+    WANDB = "wandb"
+    """W&B's own files, but for offline runs that are marked as synced."""
+    LINKS = "links"
+    """What symbolic links lead to outside the watched trees."""
+    OUTSIDE_FILES = "outside_files"
+    """Files outside the roots that changed lately, and those within that the convention does not know."""
+    UNCOMMITTED_WORK = "uncommitted_work"
+    """In git checkouts of the home directory."""
+
+
 class Value(IntEnum):
     """The order in which wanted things are brought home; lower goes first."""
 
@@ -42,6 +62,9 @@ VALUE: dict[Kind, Value] = {
     Kind.RECORDS: Value.BY_HAND,
     Kind.INCLUDED: Value.BY_HAND,
 }
+
+RECORDS_FILES = ("records.jsonl.gz", "predictions.jsonl", "completions.jsonl")
+"""The names of an eval's records."""
 
 GROWING = frozenset({Kind.TRAIN_LOG, Kind.TENSORBOARD})
 """Kinds that are appended to and grow in place at home; every other kind moves into place whole."""

@@ -17,11 +17,11 @@ from harvestd.convention.kinds import (
     LITTER_FILES,
     PRUNED_DIRECTORIES,
     UNFINISHED_FILES,
+    LossKind,
 )
 from harvestd.convention.scan.snapshot import Listing
 from harvestd.convention.scan.wandb import WANDB
 from harvestd.convention.structs import Immutable
-from harvestd.safety.verdict import LossKind
 
 _CORE_DUMP = r"core\.\d+"
 _LITTER = re.compile("|".join(translate(pattern) for pattern in LITTER_FILES))

@@ -26,7 +26,7 @@ from harvestd.planning.request_status import Asking, by_hand, still_left_out
 from harvestd.planning.requests import NO_WISHES, RECORDS, Request, Wishes
 from harvestd.planning.run_filter import belonging, possible
 from harvestd.planning.skipped_directories import hindered, rest, whole
-from harvestd.safety.accounting import is_torn
+from harvestd.planning.tails import is_torn
 
 _TAKEN_AWAY = "its experiment's directory was taken away here"
 

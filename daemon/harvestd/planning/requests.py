@@ -10,12 +10,11 @@ from enum import StrEnum
 
 from msgspec import field
 
+from harvestd.convention.kinds import RECORDS_FILES
 from harvestd.convention.structs import Immutable
 
 RECORDS = "records"
 """What `Request.thing` is where the records of a run's evals are asked for; else it is a checkpoint's directory."""
-RECORDS_FILES = ("records.jsonl.gz", "predictions.jsonl", "completions.jsonl")
-"""The names of an eval's records."""
 BY_HAND = "asked for by hand on "
 IGNORED = "asked: ignored by hand on "
 REFUSED = "refused: "

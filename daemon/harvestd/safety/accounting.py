@@ -10,6 +10,7 @@ from harvestd.convention.scan.model import EvalDir, RunDir, Source, Survey, Want
 from harvestd.planning.identity.duplicates import views_of
 from harvestd.planning.index import Knowledge
 from harvestd.planning.plan import Plan
+from harvestd.planning.tails import unread_bytes
 from harvestd.safety.inputs import NotHere
 
 
@@ -26,17 +27,6 @@ def is_here(source: Source, storages: Collection[str], knowledge: Knowledge) -> 
     if any(copy.version == source.version for copy in copies):
         return True
     return any(knowledge.same_here(storage, source.place, source.version) is not None for storage in storages)
-
-
-def is_torn(run: RunDir, storage: str, knowledge: Knowledge) -> bool:
-    """Tell whether a growing file of a run goes on, on the box, after the last whole line that is here."""
-    return any(_tail(wanted.source, (storage,), knowledge) for wanted in run.growing)
-
-
-def _tail(source: Source, storages: Collection[str], knowledge: Knowledge) -> int:
-    """Give the bytes of a file that are not here although this version of it was read; 0 where it was not."""
-    copies = (copy for storage in storages for copy in knowledge.copies(storage, source.place))
-    return min((source.version.size - each.size for each in copies if each.version == source.version), default=0)
 
 
 def not_here(survey: Survey, plan: Plan, storage: str, knowledge: Knowledge) -> tuple[NotHere, ...]:
@@ -58,7 +48,7 @@ def not_here(survey: Survey, plan: Plan, storage: str, knowledge: Knowledge) -> 
             continue
         for wanted in _wanted(directory):
             source = wanted.source
-            tail = _tail(source, storages, knowledge)
+            tail = unread_bytes(source, storages, knowledge)
             if coming.has(source.place) or (is_here(source, storages, knowledge) and not tail):
                 continue
             if tail:

@@ -7,7 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from harvestd.safety.verdict import Answer, Loss, LossKind, Reason, ReasonKind, Survival, Verdict
+from harvestd.convention.kinds import LossKind
+from harvestd.safety.verdict import Answer, Loss, Reason, ReasonKind, Survival, Verdict
 
 
 def document_of(verdict: Verdict) -> dict[str, Any]:

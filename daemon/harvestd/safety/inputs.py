@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from msgspec import field
 
+from harvestd.convention.kinds import LossKind
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.model import RunDir
 from harvestd.convention.scan.snapshot import Listing
@@ -16,7 +17,7 @@ from harvestd.planning.liveness import Life, has_died, quiet_for
 from harvestd.planning.plan import Plan
 from harvestd.planning.records import RunRecord
 from harvestd.safety.circumstances import Circumstances
-from harvestd.safety.verdict import Loss, LossKind
+from harvestd.safety.verdict import Loss
 
 
 class Look(Immutable):

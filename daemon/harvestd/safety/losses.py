@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from harvestd.convention.kinds import Kind
+from harvestd.convention.kinds import Kind, LossKind
 from harvestd.convention.paths import RejectedPath
 from harvestd.convention.patterns import checkpoint_step, eval_step
 from harvestd.convention.scan.links import LinkTarget
@@ -19,7 +19,7 @@ from harvestd.planning.local_checkpoints import CheckpointsHere
 from harvestd.planning.plan import Plan
 from harvestd.safety.accounting import Coming, is_here, storages_of
 from harvestd.safety.circumstances import Circumstances
-from harvestd.safety.verdict import Loss, LossKind
+from harvestd.safety.verdict import Loss
 
 MOST: Final = 64
 """Losses of one kind that are named one by one; a box may make up any number."""

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from msgspec import field
 
+from harvestd.convention.kinds import LossKind
 from harvestd.convention.structs import Immutable
 
 
@@ -71,26 +72,6 @@ class Reason(Immutable):
     """Bytes that are outstanding for it, where it is about bytes."""
     seconds: float | None = None
     """It will be over after this long if nothing changes; None: that depends on the box or on a person."""
-
-
-class LossKind(StrEnum):
-    """What would end with a box; the names are those of `verdict.accept_loss`."""
-
-    CHECKPOINTS = "checkpoints"
-    """Checkpoints that are not here and that no eval refers to yet."""
-    EVALUATED_CHECKPOINTS = "evaluated_checkpoints"
-    """Checkpoints that are not here and of which an eval is. Accepted with `CHECKPOINTS`, too."""
-    RECORDS = "records"
-    ROLLOUTS = "rollouts"
-    """What a run generated while it trained: logs/rollouts* and logs/ratios.jsonl."""
-    WANDB = "wandb"
-    """W&B's own files, but for offline runs that are marked as synced."""
-    LINKS = "links"
-    """What symbolic links lead to outside the watched trees."""
-    OUTSIDE_FILES = "outside_files"
-    """Files outside the roots that changed lately, and those within that the convention does not know."""
-    UNCOMMITTED_WORK = "uncommitted_work"
-    """In git checkouts of the home directory."""
 
 
 class Loss(Immutable):

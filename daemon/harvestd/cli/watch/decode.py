@@ -9,9 +9,10 @@ from harvestd.cli.output.hosts_runs import styled
 from harvestd.cli.output.run_progress import cell_of, is_news
 from harvestd.cli.output.tables import Styled
 from harvestd.cli.watch.model import EventLine, HostLine, RunLine, Scene, TransferLine, end_of
+from harvestd.convention.kinds import LossKind
 from harvestd.inventory.cost import rate
 from harvestd.planning.run_status import RunStatus, Standing
-from harvestd.safety.verdict import Answer, Loss, LossKind, Reason, ReasonKind, Verdict
+from harvestd.safety.verdict import Answer, Loss, Reason, ReasonKind, Verdict
 
 Document = Mapping[str, Any]
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
-from harvestd.convention.kinds import Kind
+from harvestd.convention.kinds import RECORDS_FILES, Kind, LossKind
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.patterns import EvalStep, Finetuned, RunName, eval_step, finetuned, is_finetuned, run_name
 from harvestd.convention.rules import INCLUDED, Exclusion, Exclusions, Selection
@@ -12,8 +12,6 @@ from harvestd.convention.scan.skipped import NO_METRICS, UNKNOWN, Leftovers
 from harvestd.convention.scan.snapshot import Entry, EntryType, Tree, Version
 from harvestd.convention.scan.wandb import synced_runs
 from harvestd.convention.structs import Immutable
-from harvestd.planning.requests import RECORDS_FILES
-from harvestd.safety.verdict import LossKind
 
 _RECORDS = frozenset(RECORDS_FILES)
 _MARKERS = ("run_meta.json", "summary.json")

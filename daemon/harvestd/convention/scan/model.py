@@ -6,12 +6,11 @@ from typing import Self
 
 from msgspec.structs import force_setattr
 
-from harvestd.convention.kinds import Kind
+from harvestd.convention.kinds import Kind, LossKind
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.patterns import EvalStep, Finetuned, RunName
 from harvestd.convention.scan.snapshot import Tree, Version
 from harvestd.convention.structs import Immutable, value
-from harvestd.safety.verdict import LossKind
 
 
 class Source(Immutable, gc=False):

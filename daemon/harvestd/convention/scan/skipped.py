@@ -7,12 +7,12 @@ is counted together there.
 from collections import Counter
 from collections.abc import Sequence
 
+from harvestd.convention.kinds import LossKind
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.rules import Exclusion, Exclusions
 from harvestd.convention.scan.links import leads_to, places_not_walked
 from harvestd.convention.scan.model import LeftOut, SymbolicLink
 from harvestd.convention.scan.snapshot import Entry, EntryType, Tree
-from harvestd.safety.verdict import LossKind
 
 MANY = 64
 """More entries than this with the same reason in one directory are one line."""

@@ -8,13 +8,13 @@ from typing import Generic, Protocol, TypeVar
 
 from msgspec import Struct, field
 
+from harvestd.convention.kinds import LossKind
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.rules import Exclusion, Exclusions, Selection
 from harvestd.convention.scan.model import LeftOut, SymbolicLink
 from harvestd.convention.scan.skipped import Leftovers
 from harvestd.convention.scan.snapshot import Entry, EntryType, Listing, Tree
 from harvestd.convention.scan.wandb import synced_runs
-from harvestd.safety.verdict import LossKind
 
 
 class Home(Protocol):

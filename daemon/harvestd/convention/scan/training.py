@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from operator import itemgetter
 
-from harvestd.convention.kinds import GROWING, Kind
+from harvestd.convention.kinds import GROWING, Kind, LossKind
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.patterns import EventsName, RunName, checkpoint_step, events_name, run_name
 from harvestd.convention.rules import INCLUDED, Exclusion, Exclusions, Selection
@@ -12,7 +12,6 @@ from harvestd.convention.scan.model import Group, RunDir, Source, Wanted, marker
 from harvestd.convention.scan.skipped import UNKNOWN, Leftovers
 from harvestd.convention.scan.snapshot import Entry, EntryType, Tree
 from harvestd.convention.scan.wandb import synced_runs
-from harvestd.safety.verdict import LossKind
 
 _UNKNOWN = Exclusion(UNKNOWN, loss=LossKind.OUTSIDE_FILES)
 MARKER = "training_info.json"

@@ -12,7 +12,7 @@ from typing import Final
 import anyio.to_thread
 from msgspec.structs import replace
 
-from harvestd.convention.kinds import GROWING
+from harvestd.convention.kinds import GROWING, LossKind
 from harvestd.convention.rules import waived_places
 from harvestd.convention.scan.links import leads_elsewhere, links_out
 from harvestd.convention.scan.model import RunDir, Survey, SymbolicLink
@@ -28,7 +28,6 @@ from harvestd.safety.accounting import not_here, storages_of
 from harvestd.safety.filesystems import renumbered, renumbered_roots
 from harvestd.safety.inputs import Damaged, Evidence, Look, RunState, run_state
 from harvestd.safety.losses import link_losses, losses_of
-from harvestd.safety.verdict import LossKind
 from harvestd.store.root import DataRoot
 from harvestd.store.verify.sizes import not_intact
 

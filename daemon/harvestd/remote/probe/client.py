@@ -14,7 +14,6 @@ from harvestd.convention.scan.model import SymbolicLink
 from harvestd.convention.scan.snapshot import Snapshot, Tree
 from harvestd.errors import HostQuarantined
 from harvestd.remote.api import MOST_LINKS, BoxFacts, Glimpse, Limits, ReadEvent, ReadRequest, WatchList, unseen
-from harvestd.remote.circumstances import Circumstances
 from harvestd.remote.probe import bootstrap, decode
 from harvestd.remote.probe.bootstrap import Pulse
 from harvestd.remote.probe.decode_circumstances import circumstances, link_targets
@@ -26,6 +25,7 @@ from harvestd.remote.probe.reader import ProbeReader
 from harvestd.remote.probe.restart import Running
 from harvestd.remote.ssh.connect import Connection
 from harvestd.remote.ssh.errors import LinkLost, quoted
+from harvestd.safety.circumstances import Circumstances
 
 _T = TypeVar("_T")
 _UNASKED = 0

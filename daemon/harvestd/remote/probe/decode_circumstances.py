@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from harvestd.convention.scan.links import LinkTarget
 from harvestd.convention.scan.model import SymbolicLink
-from harvestd.remote.circumstances import Carrier, CarrierState, Checkout, Circumstances, Outside
 from harvestd.remote.probe.decode_fields import BrokenAnswer, integer, items, link_target, object_in, words
+from harvestd.safety.circumstances import Carrier, CarrierState, Checkout, Circumstances, Outside
 
 _MOST_NEWEST = 20
 _MOST_CHECKOUTS = 50

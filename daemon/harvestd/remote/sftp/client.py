@@ -25,13 +25,13 @@ from harvestd.remote.api import (
     WithoutProbe,
     unseen,
 )
-from harvestd.remote.circumstances import Circumstances
 from harvestd.remote.sftp.links import resolved_links
 from harvestd.remote.sftp.reading import SftpReader
 from harvestd.remote.sftp.scanning import Counts, look_at
 from harvestd.remote.sftp.session import NoSftp, SftpSession
 from harvestd.remote.ssh.connect import Connection
 from harvestd.remote.ssh.errors import LinkLost
+from harvestd.safety.circumstances import Circumstances
 
 
 class SftpBox:
