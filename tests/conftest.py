@@ -37,26 +37,26 @@ def openssh_factory(tmp_path: Path) -> Iterator[OpenSSHFactory]:
 
 @pytest.fixture
 def workstation(tmp_path: Path, openssh_factory: OpenSSHFactory) -> Workstation:
-    """Give a workstation that knows no box yet, with an empty data root."""
+    """Return a workstation that knows no box yet, with an empty data root."""
     return Workstation(tmp_path, openssh_factory)
 
 
 @pytest.fixture
 def planted() -> Planted:
-    """Give what makes and finds secrets."""
+    """Return what makes and finds secrets."""
     return Planted()
 
 
 @pytest.fixture
 def cloud(planted: Planted) -> Iterator[Cloud]:
-    """Give an account without instances."""
+    """Provide an account without instances."""
     with cloud_api(planted) as account:
         yield account
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Give the file system that all boxes of the account show."""
+    """Return the file system that all boxes of the account show."""
     place = tmp_path / "shared" / "localfs"
     place.mkdir(parents=True)
     return place
@@ -64,5 +64,5 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def account(workstation: Workstation, openssh_factory: OpenSSHFactory, cloud: Cloud, root: Path) -> Account:
-    """Give an account at a workstation that names no box itself."""
+    """Return an account at a workstation that names no box itself."""
     return Account(workstation, openssh_factory, cloud, root)

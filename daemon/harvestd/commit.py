@@ -12,7 +12,7 @@ _QUESTION: Final = ("describe", "--always", "--dirty", "--exclude=*")
 
 
 def commit() -> str:
-    """Give the commit in short, with "-dirty" where files differ from it; empty where nobody knows. Raises nothing."""
+    """Return the commit in short, with "-dirty" where files differ from it; empty where it is unknown.."""
     package = files("harvestd")
     noted = package / "data" / "commit"
     if noted.is_file():
@@ -21,7 +21,7 @@ def commit() -> str:
 
 
 def described(checkout: Path) -> str:
-    """Give the commit that is checked out there; empty where it is no checkout of its own, or git can't say."""
+    """Return the commit that is checked out there; empty where it is no checkout of its own, or git can't say."""
     if not (checkout / ".git").exists():
         return ""
     try:

@@ -20,7 +20,7 @@ class GpuBox:
     server: OpenSSHServer
 
     def through(self, port: int) -> "GpuBox":
-        """Give the same box, reached by another port."""
+        """Return the same box, reached by another port."""
         return replace(self, port=port)
 
 
@@ -45,7 +45,7 @@ class Boxes(AbstractContextManager["Boxes"]):
         return GpuBox(name, server.port, server.user, server.client_key, self._root(name), server)
 
     def share(self, box: GpuBox, name: str) -> GpuBox:
-        """Give a further box with a root of its own behind the same server."""
+        """Return a further box with a root of its own behind the same server."""
         return replace(box, name=name, root=self._root(name))
 
     def _root(self, name: str) -> Path:

@@ -126,7 +126,7 @@ class Way:
         return self._free_at + self.delay
 
     def queue(self, line: "Line") -> bool:
-        """Tell whether `line` has to wait; it is called in its turn."""
+        """Return whether `line` has to wait; it is called in its turn."""
         if self._rate is None or self._free_at - _clock() <= _AHEAD:
             return False
         self._queue.append(line)
@@ -212,7 +212,7 @@ class Line:
         self.changed()
 
     def deliver(self) -> None:
-        """Give the sink what has arrived."""
+        """Return the sink what has arrived."""
         if self.finished:
             return
         now, delivered = _clock(), 0

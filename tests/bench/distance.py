@@ -43,7 +43,7 @@ class Distance(AbstractContextManager["Distance"]):
             process.communicate(timeout=_DEADLINE)
 
     def port(self, target: int) -> int:
-        """Give the port that stands for `target`."""
+        """Return the port that stands for `target`."""
         return self._ports[target]
 
     @property
@@ -52,7 +52,7 @@ class Distance(AbstractContextManager["Distance"]):
         return self._running().pid
 
     def carried(self) -> dict[int, Carried]:
-        """Give what was carried until now, by target."""
+        """Return what was carried until now, by target."""
         self._running().send_signal(signal.SIGUSR1)
         return {each["target"]: Carried(**each) for each in json.loads(self._line())}
 

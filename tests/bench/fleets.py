@@ -83,7 +83,7 @@ def idle(laboratory: Laboratory) -> Iterator[Row]:
 
 
 def _watched(daemon: ours.Daemon, seconds: float) -> tuple[list[float], list[float]]:
-    """Give the share of a core in percent, over all of the time, and the resident memory in MB, second by second."""
+    """Return the share of a core in percent, over all of the time, and the resident memory in MB, second by second."""
     sizes = []
     began, cpu = time.monotonic(), daemon.processor_time()
     while (now := time.monotonic()) - began < seconds:

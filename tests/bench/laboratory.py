@@ -35,12 +35,12 @@ class Laboratory:
     """Seconds that a peer gets that takes minutes."""
 
     def count(self, number: int) -> int:
-        """Give how many there are in a full measurement, scaled."""
+        """Return how many there are in a full measurement, scaled."""
         return max(2, round(number * self.scale))
 
 
 def filesystem(path: Path) -> str:
-    """Give the kind of the file system that an existing directory lies on."""
+    """Return the kind of the file system that an existing directory lies on."""
     path = path.resolve()
     mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
     covering = [(len(place), kind) for _, place, kind, *_ in mounts if path.is_relative_to(place)]
@@ -49,12 +49,12 @@ def filesystem(path: Path) -> str:
 
 
 def is_disk(path: Path) -> bool:
-    """Tell whether what is written there reaches a disk."""
+    """Return whether what is written there reaches a disk."""
     return filesystem(path) not in _NO_DISK
 
 
 def conditions(laboratory: Laboratory) -> dict[str, object]:
-    """Give what figures depend on, as JSON has it."""
+    """Return what figures depend on, as JSON has it."""
     return {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "harvestd": str(laboratory.harvestd.path),
@@ -79,7 +79,7 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    """Give the commit that is measured, marked where files differ from it; "?" outside a checkout."""
+    """Return the commit that is measured, marked where files differ from it; "?" outside a checkout."""
     if shutil.which("git") is None:
         return "?"
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]

@@ -29,7 +29,7 @@ _NO_DAEMON = frozenset({0, 7})
 
 @cache
 def environment() -> dict[str, str]:
-    """Give the environment of all that we start."""
+    """Return the environment of all that we start."""
     foreign = ("HARVESTD_", "PYTHON")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     kept.pop("SSH_AUTH_SOCK", None)
@@ -112,7 +112,7 @@ class Workstation:
             raise Unmeasurable(f"the boxes have {wanted}, home has {here}")
 
     def evals_of(self, run: int, dataset: str) -> Path:
-        """Give where the evals of a run lie at home, by those of one dataset that are there already."""
+        """Return where the evals of a run lie at home, by those of one dataset that are there already."""
         name = f"{trees.run_name(run)}_{dataset}"
         found = next(self.home.glob(f"*/eval_results/{name}"), None)
         if found is None:
@@ -163,7 +163,7 @@ class Daemon(AbstractContextManager["Daemon"]):
         return self._process.pid
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        """Give all events called `name` until now."""
+        """Return all events called `name` until now."""
         with self._log.open("rb") as log:
             log.seek(self._read)
             said = log.read()
@@ -177,7 +177,7 @@ class Daemon(AbstractContextManager["Daemon"]):
         os.kill(self.pid, signal.SIGUSR1)
 
     def wait_for(self, name: str, number: int, patience: float = 30.0) -> dict[str, Any]:
-        """Give the event called `name` that came after `number` others; raises `Unmeasurable` where it does not."""
+        """Return the event called `name` that came after `number` others; raises `Unmeasurable` where it does not."""
         give_up = time.monotonic() + patience
         while len(found := self.events(name)) <= number:
             if time.monotonic() > give_up:
@@ -203,7 +203,7 @@ class Daemon(AbstractContextManager["Daemon"]):
             time.sleep(max(0.2, 4 * (time.monotonic() - started)))
 
     def processor_time(self) -> float:
-        """Give the seconds of processor time that it has had."""
+        """Return the seconds of processor time that it has had."""
         return processor_time(self.pid)
 
 

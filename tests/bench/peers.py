@@ -30,12 +30,12 @@ _DEADLINE = 30.0
 
 
 def has(program: str) -> bool:
-    """Tell whether this machine has it."""
+    """Return whether this machine has it."""
     return shutil.which(program) is not None
 
 
 def versions() -> dict[str, str]:
-    """Give the versions of all peers that are here, and of ssh."""
+    """Return the versions of all peers that are here, and of ssh."""
     found = {"ssh": _words("ssh", "-V")}
     for program, flag in _VERSION.items():
         if has(program) and flag:
@@ -50,12 +50,12 @@ def _words(*command: str) -> str:
 
 
 def ssh_options(box: GpuBox) -> list[str]:
-    """Give the options that ssh and scp share."""
+    """Return the options that ssh and scp share."""
     return ["-F", "none", "-i", str(box.key), *(part for each in _OPTIONS for part in ("-o", each))]
 
 
 def ssh(box: GpuBox, *, control: Path | None = None) -> list[str]:
-    """Give the ssh command to a box, without its name; over a ControlMaster's socket where one is given."""
+    """Return the ssh command to a box, without its name; over a ControlMaster's socket where one is given."""
     shared = [] if control is None else ["-o", f"ControlPath={control}"]
     return ["ssh", *ssh_options(box), *shared, "-p", str(box.port), "-l", box.user]
 

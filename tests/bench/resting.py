@@ -44,7 +44,7 @@ def probe(laboratory: Laboratory) -> Iterator[Row]:
 
 
 def _probes(box: GpuBox) -> list[int]:
-    """Give the ids of all Python processes that were started over the box's server."""
+    """Return the ids of all Python processes that were started over the box's server."""
     found = [pid for pid in descendants(box.server.pid) if Path(f"/proc/{pid}/comm").read_text().startswith("python")]
     if not found:
         raise Unmeasurable("no probe runs on the box")

@@ -30,7 +30,7 @@ class Series:
         return statistics.median(self.values)
 
     def percentile(self, share: float) -> float:
-        """Give the smallest value that at least `share` (0 to 1) of all values don't exceed."""
+        """Return the smallest value that at least `share` (0 to 1) of all values don't exceed."""
         ordered = sorted(self.values)
         return ordered[min(len(ordered) - 1, max(0, math.ceil(share * len(ordered)) - 1))]
 
@@ -105,7 +105,7 @@ def worst(work: str, ours: Series, share: float, at_most: float | None = None, n
 
 
 def as_markdown(rows: Sequence[Row]) -> str:
-    """Give the table in Markdown, its columns aligned for the eye."""
+    """Return the table in Markdown, its columns aligned for the eye."""
     lines = [_HEAD, *(_cells(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(_HEAD))]
     lines.insert(1, tuple("-" * max(3, width) for width in widths))
@@ -136,6 +136,6 @@ def _shown(series: Series) -> str:
 
 
 def _number(value: float, unit: str) -> str:
-    """Give a number with as many digits as mean something."""
+    """Return a number with as many digits as mean something."""
     digits = 0 if value >= 100 else 1 if value >= 10 or unit.endswith("fast") else 2
     return f"{value:.{digits}f} {unit}"

@@ -122,19 +122,19 @@ def _reap(process: subprocess.Popen[bytes]) -> float:
 
 
 def processor_time(pid: int) -> float:
-    """Give the seconds of processor time that a running process has had, without its children."""
+    """Return the seconds of processor time that a running process has had, without its children."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICK
 
 
 def resident(pid: int) -> float:
-    """Give the resident memory of a running process in MB."""
+    """Return the resident memory of a running process in MB."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * _PAGE / 1e6
 
 
 def proportional(pid: int) -> float:
-    """Give the memory of a running process in MB, with what it shares with others divided among them."""
+    """Return the memory of a running process in MB, with what it shares with others divided among them."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024 / 1e6
 

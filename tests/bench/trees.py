@@ -36,12 +36,12 @@ class Content:
 
 
 def run_name(number: int) -> str:
-    """Give the directory's name of the run with this number; every box and every run may have one of its own."""
+    """Return the directory's name of the run with this number; every box and every run may have one of its own."""
     return f"run_{_STARTED + timedelta(seconds=number):%Y-%m-%d_%H-%M-%S}"
 
 
 def leaf(run: int, step: int, dataset: str = "gsm8k") -> Path:
-    """Give the path of one eval below a root's eval_runs."""
+    """Return the path of one eval below a root's eval_runs."""
     return Path(f"{run_name(run)}_{dataset}", _FINETUNED, f"step_{step}_{dataset}", _LEAF)
 
 

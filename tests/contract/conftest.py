@@ -9,7 +9,7 @@ from support.openssh import OpenSSHFactory, OpenSSHServer
 
 @pytest.fixture(params=["probe", "sftp"])
 def method(request: pytest.FixtureRequest) -> str:
-    """Give each of the two ways in which a box is read."""
+    """Return each of the two ways in which a box is read."""
     return str(request.param)
 
 

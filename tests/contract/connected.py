@@ -26,7 +26,7 @@ class Pins:
         self.kept: dict[str, str] = {}
 
     async def get(self, identity: str) -> str | None:
-        """Give the kept key."""
+        """Return the kept key."""
         return self.kept.get(identity)
 
     async def put(self, identity: str, key_line: str) -> None:
@@ -35,7 +35,7 @@ class Pins:
 
 
 def target_for(server: OpenSSHServer, **changes: object) -> Target:
-    """Give the target that leads to `server`."""
+    """Return the target that leads to `server`."""
     target = Target(
         identity=server.name,
         address=server.address,
@@ -49,12 +49,12 @@ def target_for(server: OpenSSHServer, **changes: object) -> Target:
 
 
 def training(root: Path) -> Tree:
-    """Give the tree that the tests watch."""
+    """Return the tree that the tests watch."""
     return Tree(str(root), "training_runs", TreeKind.TRAINING)
 
 
 def watching(*trees: Tree, prune: Sequence[str] = ()) -> WatchList:
-    """Give a watch list."""
+    """Return a watch list."""
     return WatchList(trees, frozenset(prune))
 
 
@@ -73,18 +73,18 @@ async def box_at(server: OpenSSHServer, watch: WatchList, limits: Limits | None 
 
 
 def listing(snapshot: Snapshot) -> Listing:
-    """Give the only listing."""
+    """Return the only listing."""
     (only,) = snapshot.listings
     return only
 
 
 def entry(snapshot: Snapshot, path: str) -> Entry:
-    """Give one entry of the only listing."""
+    """Return one entry of the only listing."""
     return listing(snapshot).entries[RemotePath.parse(path)]
 
 
 def names(snapshot: Snapshot) -> set[str]:
-    """Give the paths in the only listing."""
+    """Return the paths in the only listing."""
     return {str(path) for path in listing(snapshot).entries}
 
 
@@ -122,7 +122,7 @@ async def read(reader: Reader, requests: Sequence[ReadRequest]) -> list[Answer]:
 
 
 def probes(server: OpenSSHServer) -> list[int]:
-    """Give the probes that run for `server`."""
+    """Return the probes that run for `server`."""
     found = []
     for pid in server.commands():
         try:
@@ -135,7 +135,7 @@ def probes(server: OpenSSHServer) -> list[int]:
 
 
 def sftp_program() -> str:
-    """Give OpenSSH's SFTP server as a program; skips where there is none."""
+    """Return OpenSSH's SFTP server as a program; skips where there is none."""
     places = ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server", "/usr/lib/ssh/sftp-server")
     found = next((place for place in places if Path(place).exists()), None)
     if found is None:

@@ -31,13 +31,13 @@ PATIENCE = 30.0
 
 
 def state_of(*places: Path) -> dict[str, tuple[int, ...]]:
-    """Give all times and sizes of what lies below, but for what sshd itself writes."""
+    """Return all times and sizes of what lies below, but for what sshd itself writes."""
     found = [each for place in places for each in (place, *place.rglob("*")) if each.name not in {"sshd.log", "box"}]
     return {str(each): (s.st_size, s.st_ino, s.st_mtime_ns, s.st_ctime_ns) for each in found for s in [each.lstat()]}
 
 
 def device_of(place: Path) -> int:
-    """Give the number of the device that a place lies on."""
+    """Return the number of the device that a place lies on."""
     return place.stat().st_dev
 
 
@@ -158,7 +158,7 @@ print(json.dumps([each for each in without_terminal(processes, "/proc") if each 
 
 
 def _connections_of(pid: int) -> list[int]:
-    """Give those connections without a terminal, by the probe's own rule, below which a process runs."""
+    """Return those connections without a terminal, by the probe's own rule, below which a process runs."""
     # In a process of its own: what this one started, the servers of the tests too, counts as its own.
     command = [sys.executable, "-c", _CONNECTIONS, str(pid)]
     said = subprocess.run(command, check=True, capture_output=True, env=os.environ | {"PYTHONPATH": ":".join(sys.path)})

@@ -264,7 +264,7 @@ async def test_slow_caller_holds_the_box_back(server: OpenSSHServer, root: Path)
 
 
 async def _still(meter: Meter) -> int:
-    """Give the bytes that have come once nothing more does for a while."""
+    """Return the bytes that have come once nothing more does for a while."""
     seen, same = -1, 0
     with anyio.fail_after(20):
         while same < 30:

@@ -29,7 +29,7 @@ def root(tmp_path: Path) -> Path:
 
 
 async def heard(box: Box, condition: Callable[[set[str]], bool]) -> set[str]:
-    """Give the names that the box told of by itself, once `condition` holds for them."""
+    """Return the names that the box told of by itself, once `condition` holds for them."""
     with anyio.fail_after(DEADLINE):
         while True:
             await box.changed()

@@ -24,7 +24,7 @@ _DEAD = 40
 
 @pytest.fixture
 def resolving(monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[], list[str]]]:
-    """Give the names whose resolution a test decides about, each with what gives its addresses."""
+    """Return the names whose resolution a test decides about, each with what gives its addresses."""
     real = socket.getaddrinfo
     names: dict[str, Callable[[], list[str]]] = {}
 

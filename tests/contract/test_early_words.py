@@ -145,7 +145,7 @@ class Channel:
     written: bytes = b""
 
     def get_extra_info(self, name: str, default: object = None) -> object:
-        """Give what the server says of itself."""
+        """Return what the server says of itself."""
         return self.version if name == "server_version" else default
 
     def send_packet(self, kind: int, *_: bytes) -> None:

@@ -33,14 +33,14 @@ LIMITS = Limits(entries=2000, rejected_names=50, answer_time=timedelta(seconds=1
 
 @asynccontextmanager
 async def liar(tmp_path: Path, script: Script) -> AsyncIterator[Box]:
-    """Give a box whose probe answers as `script` says."""
+    """Provide a box whose probe answers as `script` says."""
     async with served(tmp_path, lambda: script) as box:
         yield box
 
 
 @asynccontextmanager
 async def served(tmp_path: Path, script: Callable[[], Script] | None, **options: object) -> AsyncIterator[Box]:
-    """Give a box behind an asyncssh server with these options."""
+    """Provide a box behind an asyncssh server with these options."""
     key = generate_key(tmp_path / "key")
     async with listening(script, **options) as port:
         target = Target("liar", "127.0.0.1", port, identity_files=(key,), agent=False)
@@ -49,7 +49,7 @@ async def served(tmp_path: Path, script: Callable[[], Script] | None, **options:
 
 
 async def outcome(box: Box) -> HarvestError:
-    """Give the error that a scan ends with."""
+    """Return the error that a scan ends with."""
     with anyio.fail_after(30), pytest.raises(HarvestError) as raised:
         await box.scan()
     assert "liar" in str(raised.value)
@@ -58,7 +58,7 @@ async def outcome(box: Box) -> HarvestError:
 
 
 def in_tree(*rows: list[object]) -> list[object]:
-    """Give entries that stand at the top of the tree."""
+    """Return entries that stand at the top of the tree."""
     return [["", list(rows)]]
 
 
@@ -160,7 +160,7 @@ async def test_silence_is_a_retry(tmp_path: Path) -> None:
 
 
 def whole(number: int, size: int, data: bytes) -> bytes:
-    """Give a small file in one."""
+    """Return a small file in one."""
     return frame(b"W", struct.pack(">IQqqQ32s", number, size, 2, 3, 4, bytes(32)) + data)
 
 
@@ -227,7 +227,7 @@ class _LyingFiles(asyncssh.SFTPServer):
                 yield asyncssh.SFTPName(name, attrs=asyncssh.SFTPAttrs(permissions=0o100644, size=1, mtime=1))
 
     def listed(self) -> list[bytes]:
-        """Give the names."""
+        """Return the names."""
         return [b".", b"..", b"good", b"../bad", b"/etc/passwd", b"", b"nul\0", b"x" * 300]
 
 
@@ -238,7 +238,7 @@ class _Endless(_LyingFiles):
 
 @asynccontextmanager
 async def sftp_liar(tmp_path: Path, server: type[asyncssh.SFTPServer]) -> AsyncIterator[Box]:
-    """Give a box that only has this SFTP server."""
+    """Provide a box that only has this SFTP server."""
     async with served(tmp_path, None, sftp_factory=server) as box:
         assert box.method == "sftp"
         yield box

@@ -185,12 +185,12 @@ async def test_filesystem_and_device_are_told(openssh_factory: OpenSSHFactory, r
 
 
 def mounted_kinds() -> set[str]:
-    """Give the kinds of all mounted file systems."""
+    """Return the kinds of all mounted file systems."""
     return {line.split(" - ")[1].split()[0] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
 
 
 def everything(root: Path) -> dict[Path, tuple[int, int, int]]:
-    """Give what an honest reader must not change: times and modes of all that is there."""
+    """Return what an honest reader must not change: times and modes of all that is there."""
     found = {}
     for path in [root, *root.rglob("*")]:
         s = path.lstat()

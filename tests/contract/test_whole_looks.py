@@ -21,7 +21,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """Give what is asked of programs after their start: of each look, whether it is to be a whole one."""
+    """Return what is asked of programs after their start: of each look, whether it is to be a whole one."""
     asked: list[object] = []
     ask = ProbeProcess.ask
 

@@ -18,17 +18,17 @@ LIMIT = 64 * 1024
 
 
 def frame(letter: bytes, payload: bytes) -> bytes:
-    """Give one frame."""
+    """Return one frame."""
     return struct.pack(">I", len(payload) + 1) + letter + payload
 
 
 def told(letter: bytes, value: object) -> bytes:
-    """Give one frame of JSON."""
+    """Return one frame of JSON."""
     return frame(letter, json.dumps(value).encode())
 
 
 def stored(data: bytes) -> bytes:
-    """Give a zlib stream of `data` that every zlib writes the same: blocks that are not compressed."""
+    """Return a zlib stream of `data` that every zlib writes the same: blocks that are not compressed."""
     pieces = [data[at : at + 65_535] for at in range(0, len(data), 65_535)] or [b""]
     blocks = b"".join(
         struct.pack("<BHH", number == len(pieces), len(piece), len(piece) ^ 0xFFFF) + piece
@@ -38,7 +38,7 @@ def stored(data: bytes) -> bytes:
 
 
 def zeros(size: int) -> bytes:
-    """Give a zlib stream that unpacks to at least `size` zero bytes, and is 150 times smaller: no end stands there."""
+    """Return a zlib stream that unpacks to at least `size` zero bytes, and is 150 times smaller; it has no end."""
     # One block of fixed codes: a literal zero, then "258 bytes from one byte before" again and again.
     bits = "110" + "00110000" + ("11000101" + "00000") * (size // 258 + 1)
     bits += "0" * (-len(bits) % 8)
@@ -46,12 +46,12 @@ def zeros(size: int) -> bytes:
 
 
 def scan(**news: object) -> bytes:
-    """Give news of the first tree."""
+    """Return news of the first tree."""
     return frame(b"S", stored(json.dumps({"tree": 0, **news}).encode()))
 
 
 def whole(number: int, size: int, data: bytes) -> bytes:
-    """Give a small file in one."""
+    """Return a small file in one."""
     return frame(b"W", struct.pack(">IQqqQ32s", number, size, 2, 3, 4, bytes(32)) + data)
 
 

@@ -47,7 +47,7 @@ def verify(workstation: Workstation, *arguments: str) -> Ended:
 
 
 def found(done: Ended) -> dict[str, str]:
-    """Give what was found, by the last part of its path."""
+    """Return what was found, by the last part of its path."""
     return {finding["path"].rpartition("/")[2]: finding["kind"] for finding in done.document["findings"]}
 
 

@@ -57,7 +57,7 @@ class Story:
         self._rent(f"gpu-{self.dice.randrange(10**6)}", next(self._addresses))
 
     def move(self) -> None:
-        """Give a box another address."""
+        """Return a box another address."""
         chosen = self._any()
         server = self.living[chosen]
         server.stop()
@@ -95,13 +95,13 @@ class Story:
             entry.pop(key, None)
 
     def is_followed(self) -> bool:
-        """Tell whether exactly the boxes that exist have somebody logged in."""
+        """Return whether exactly the boxes that exist have somebody logged in."""
         return all(server.commands() for server in self.living.values()) and not any(
             server.commands() for server in self.ended
         )
 
     def log_ins(self) -> int:
-        """Give how often somebody logged in to the boxes that exist."""
+        """Return how often somebody logged in to the boxes that exist."""
         return sum(server.log_text().count("Accepted publickey") for server in self.living.values())
 
     def _rent(self, name: str, address: str) -> str:
@@ -123,7 +123,7 @@ class Story:
 
 
 def deeds(story: Story) -> list[Callable[[], None]]:
-    """Give what happens, in an order of chance: as many come as go."""
+    """Return what happens, in an order of chance: as many come as go."""
     twice = (story.appear, story.vanish, story.change_state, story.lose_fields)
     thrice = (story.move, story.replace_by_name, story.replace_by_address)
     found = [*twice * 2, *thrice * 3, *[story.change_state] * (len(FAILURES) - 17)]
@@ -176,7 +176,7 @@ async def test_the_right_boxes_are_watched_at_every_moment(
 
 
 def replacements(said: Said) -> set[tuple[str, str]]:
-    """Give who replaced whom, by ids, as it was told."""
+    """Return who replaced whom, by ids, as it was told."""
     source = f"{provider.LambdaCloudHosts.name}:"
     told = events(said, "host.replaced")
     return {(str(one["identity"]).removeprefix(source), str(one["old"]).removeprefix(source)) for one in told}

@@ -40,7 +40,7 @@ def raising(monkeypatch: pytest.MonkeyPatch) -> Raising:
 
 @pytest.fixture
 def tallies(monkeypatch: pytest.MonkeyPatch) -> list[Tally]:
-    """Give what each fleet counts."""
+    """Return what each fleet counts."""
     made: list[Tally] = []
     init = Fleet.__init__
 

@@ -62,7 +62,7 @@ def daemon(workstation: Workstation, *before: str) -> Iterator[subprocess.Popen[
 
 
 def told(workstation: Workstation, event: str) -> list[dict[str, Any]]:
-    """Give the events of one name that the daemon has told so far."""
+    """Return the events of one name that the daemon has told so far."""
     lines = [line for line in workstation.output_file.read_text().splitlines() if line.startswith("{")]
     return [each for each in map(json.loads, lines) if each["event"] == event]
 
@@ -133,7 +133,7 @@ async def test_failed_sync_publishes_nothing_and_is_never_tried_again(workstatio
 
 
 def highest_descriptor(process: subprocess.Popen[bytes]) -> int:
-    """Give the highest number of the descriptors that a process has open."""
+    """Return the highest number of the descriptors that a process has open."""
     return max(int(path.name) for path in Path(f"/proc/{process.pid}/fd").iterdir())
 
 

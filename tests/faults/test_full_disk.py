@@ -36,7 +36,7 @@ def disk(workstation: Workstation) -> Iterator[Path]:
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
-    """Give the errnos with which the kernel refused the store something, as they come."""
+    """Return the errnos with which the kernel refused the store something, as they come."""
     seen: list[int | None] = []
     meaning = store_errors._failure
 
@@ -75,7 +75,7 @@ def write_checkpoint(root: Path, size: int) -> RunWriter:
 
 
 def staging(workstation: Workstation) -> list[Path]:
-    """Give what lies in staging."""
+    """Return what lies in staging."""
     return list((workstation.data / ".harvestd" / "staging").iterdir())
 
 

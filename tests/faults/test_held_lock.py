@@ -76,14 +76,14 @@ def started(*arguments: str | Path, output: Path, **variables: str) -> Iterator[
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """Give a configuration without hosts."""
+    """Return a configuration without hosts."""
     path = tmp_path / "harvestd.toml"
     path.write_text(f'version = 1\ndata_root = "{tmp_path}/data"\njobs = {{ watch = false }}\n')
     return path
 
 
 def told(output: Path) -> list[str]:
-    """Give the names of the events that a daemon wrote there."""
+    """Return the names of the events that a daemon wrote there."""
     return [json.loads(line)["event"] for line in output.read_text().splitlines() if line.startswith("{")]
 
 

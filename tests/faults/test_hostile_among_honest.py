@@ -55,12 +55,12 @@ class Measured:
     """How often the hostile host was quarantined."""
 
     def __str__(self) -> str:
-        """Give the figures for a person."""
+        """Return the figures for a person."""
         return f"{self.seconds:5.1f} s  {self.peak >> 20:4} MiB  {self.quarantines:3} quarantines"
 
 
 def run_of(number: int) -> RunSpec:
-    """Give the run of one honest box."""
+    """Return the run of one honest box."""
     return RunSpec(timestamp=f"2025-08-20_03-31-{number:02}")
 
 
@@ -125,7 +125,7 @@ def measure(workstation: Workstation, others: list[Workstation]) -> Measured:
 
 
 def home(workstation: Workstation, name: str) -> Path | None:
-    """Give where a run stands at home, once it is known."""
+    """Return where a run stands at home, once it is known."""
     place = workstation.training(name)
     return place if place.exists() else None
 

@@ -43,7 +43,7 @@ async def visited(workstation: Workstation, liar: Liar) -> Said:
 
 
 def rejected(said: Said) -> int:
-    """Give how many names the daemon said it refused."""
+    """Return how many names the daemon said it refused."""
     (told,) = [str(one["error"]) for one in events(said, "file.rejected") if "names that can't be used" in str(one)]
     return int(told.split()[0])
 

@@ -75,7 +75,7 @@ class Editor:
                 self._toggle_guest()
 
     def text(self) -> str:
-        """Give the file for the state."""
+        """Return the file for the state."""
         config = self.workstation.config
         self.workstation.config = config.with_name("draft")
         self.workstation.settings(**self.sections)
@@ -87,7 +87,7 @@ class Editor:
         return "\n".join([text, *self.rules, f"# edit {self.edits}\n"])
 
     def mistake(self, good: str) -> str:
-        """Give a file that can't be meant; each is told in other words."""
+        """Return a file that can't be meant; each is told in other words."""
         match self.dice.randrange(4):
             case 0:
                 return good.replace("[limits]", f"[limits]\ncolour_{self.edits} = 1")
@@ -212,7 +212,7 @@ async def test_no_transfer_restarts_that_need_not(workstation: Workstation, monk
 
 
 def writer_is_home(workstation: Workstation, writer: RunWriter) -> bool:
-    """Tell whether the checkpoint of a run is at home, wherever that is after the last edit."""
+    """Return whether the checkpoint of a run is at home, wherever that is after the last edit."""
     workstation._experiments.clear()
     here = workstation.training(writer.run.name).joinpath(*FILE)
     return holds(here, writer.directory.joinpath(*FILE).read_bytes())()

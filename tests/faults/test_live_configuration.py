@@ -22,12 +22,12 @@ pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
 
 def log_ins(workstation: Workstation, box: str) -> int:
-    """Give how often somebody logged in to a box, as its sshd counted."""
+    """Return how often somebody logged in to a box, as its sshd counted."""
     return workstation.boxes[box].server.log_text().count("Accepted publickey")
 
 
 def told(said: Said, event: str, **fields: object) -> Callable[[], bool]:
-    """Give the condition that an event was told."""
+    """Return the condition that an event was told."""
     return lambda: bool(events(said, event, **fields))
 
 

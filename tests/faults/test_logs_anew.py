@@ -19,7 +19,7 @@ CONFIG, LOG = list(PATHS)[:2]
 
 @pytest.fixture(scope="module")
 def maker() -> Iterator[Passes]:
-    """Give the process that makes passes."""
+    """Provide the process that makes passes."""
     with passes() as made:
         yield made
 

@@ -30,7 +30,7 @@ CHECK = 64 * 1024
 
 
 def catalogue_of(workstation: Workstation) -> Path:
-    """Give the catalogue's file."""
+    """Return the catalogue's file."""
     return workstation.data / ".harvestd" / FILE_NAME
 
 
@@ -47,7 +47,7 @@ def asking(workstation: Workstation, *arguments: str) -> Ended:
 
 
 def recorded(workstation: Workstation) -> list[tuple[object, ...]]:
-    """Give what the catalogue says of files, runs and experiments that a rebuild must bring back."""
+    """Return what the catalogue says of files, runs and experiments that a rebuild must bring back."""
     files = workstation.catalogue("SELECT target, place, host, kind, size, sha256, marker FROM files ORDER BY target")
     runs = workstation.catalogue("SELECT id, name, host, experiment, storage, place FROM runs ORDER BY id")
     return [*files, *runs, *workstation.catalogue("SELECT id, directory, name FROM experiments ORDER BY id")]

@@ -29,7 +29,7 @@ TERABYTES = 10 * 1024**4
 
 @pytest.fixture
 def liar(tmp_path: Path) -> Liar:
-    """Give a box with a whole run, honest so far."""
+    """Return a box with a whole run, honest so far."""
     writer = RunWriter(tmp_path / "box", RUN)
     writer.start()
     writer.log_until(3)
@@ -48,12 +48,12 @@ async def visit(workstation: Workstation, liar: Liar) -> HostOutcome:
 
 
 def lying_about(path: str, answer: Callable[[int], Iterable[bytes]]) -> Callable[[int, str], Iterable[bytes] | None]:
-    """Give the answers of a box that lies about one file."""
+    """Return the answers of a box that lies about one file."""
     return lambda number, asked: answer(number) if asked == path else None
 
 
 def nothing_of(workstation: Workstation, path: str) -> bool:
-    """Tell whether a file of the run is not here."""
+    """Return whether a file of the run is not here."""
     return not workstation.stands(RUN.name, *Path(path).relative_to(RUN.name).parts)()
 
 

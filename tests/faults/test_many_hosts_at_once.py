@@ -22,7 +22,7 @@ RUN = RunSpec()
 
 @pytest.fixture
 def firsts(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Give the first pause of each host: one that was quick to fail may have had its second before another's first."""
+    """Return the first pause of each host: a quick one may have its second before another's first."""
     made: list[float] = []
     real = Breaker.failed
 

@@ -59,14 +59,14 @@ def second(root: Path, writer: RunWriter) -> None:
 
 
 def contents(data: Path) -> list[bytes]:
-    """Give the content of every result below a data root, kept versions too; but for the checkpoint that may go."""
+    """Return the content of every result below a data root, kept versions too; but for the checkpoint that may go."""
     found = {**tree(data), **{f"kept {path}": kept for path, kept in tree(data / ".harvestd" / "versions").items()}}
     stays = {path: each for path, each in found.items() if "/step_4/" not in path}
     return [each for path, each in stays.items() if isinstance(each, bytes) and not path.endswith(_REWRITTEN)]
 
 
 def lost(before: set[bytes], data: Path) -> list[bytes]:
-    """Give what was there before and is neither there now nor the beginning of what is."""
+    """Return what was there before and is neither there now nor the beginning of what is."""
     now = contents(data)
     return [content for content in before if not any(each.startswith(content) for each in now)]
 

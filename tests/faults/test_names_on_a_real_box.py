@@ -71,7 +71,7 @@ def put(directory: Path, raw: bytes, content: bytes) -> None:
 
 
 def contents(directory: Path) -> dict[bytes, bytes]:
-    """Give the files of a directory."""
+    """Return the files of a directory."""
     return {os.fsencode(path.name): path.read_bytes() for path in directory.iterdir() if path.is_file()}
 
 

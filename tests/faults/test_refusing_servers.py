@@ -46,7 +46,7 @@ def full(server: OpenSSHServer) -> Iterator[None]:
 
 
 def failures(said: Said, host: str = "gpu-a") -> Said:
-    """Give all failures of a host, those for who debugs too."""
+    """Return all failures of a host, those for who debugs too."""
     return [one for one in said if one["event"] in {"host.lost", "host.quarantined"} and one["host"] == host]
 
 

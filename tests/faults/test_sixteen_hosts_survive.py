@@ -122,7 +122,7 @@ async def mute_agent(place: Path) -> AsyncIterator[list[socket.socket]]:
 
 
 def stale_pub(directory: Path, key: Path) -> Path:
-    """Give a copy of a key beside which the public half of another one lies."""
+    """Return a copy of a key beside which the public half of another one lies."""
     directory.mkdir()
     copy = directory / "key"
     copy.write_bytes(key.read_bytes())

@@ -34,7 +34,7 @@ class Sleeps:
         self.seconds = slept()
 
     def __call__(self) -> float:
-        """Give the seconds."""
+        """Return the seconds."""
         return self.seconds
 
 

@@ -26,7 +26,7 @@ MIB = 1024 * 1024
 
 @pytest.fixture
 def meters(monkeypatch: pytest.MonkeyPatch) -> list[Meter]:
-    """Give the meters of all connections, in their order."""
+    """Return the meters of all connections, in their order."""
     made: list[Meter] = []
     real = Meter.__init__
 

@@ -35,7 +35,7 @@ WATCHDOG = 1.0
 
 @pytest.fixture(params=[False, True], ids=["path", "abstract"])
 def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]:
-    """Give a manager that nobody was told of yet."""
+    """Provide a manager that nobody was told of yet."""
     with closing(Manager(place_in(tmp_path, abstract=request.param))) as listening:
         yield listening
 

@@ -53,7 +53,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
 
 def promtool() -> str:
-    """Give the program, which is Prometheus's own; CI has it, elsewhere a test without it is skipped."""
+    """Return the program, which is Prometheus's own; CI has it, elsewhere a test without it is skipped."""
     found = shutil.which("promtool")
     if found is None:
         if os.environ.get("CI"):
@@ -92,7 +92,7 @@ def _asked(workstation: Workstation, request: bytes, seconds: float = LONG) -> b
 
 
 def _last_of(one: socket.socket) -> bytes:
-    """Give what comes when the daemon hangs up."""
+    """Return what comes when the daemon hangs up."""
     try:
         return one.recv(100)
     except ConnectionResetError:

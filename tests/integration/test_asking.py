@@ -33,7 +33,7 @@ def records_of(workstation: Workstation, step: int = 2) -> Path:
 
 @pytest.fixture
 def writer(workstation: Workstation) -> RunWriter:
-    """Give the writer of a run with two checkpoints beside the final one, and an eval with records."""
+    """Return the writer of a run with two checkpoints beside the final one, and an eval with records."""
     writer = write_run(workstation.add_box().root)
     writer.checkpoint(2)
     writer.checkpoint(3)

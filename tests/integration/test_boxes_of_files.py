@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
 
 def group(server: OpenSSHServer, name: str, **labels: str) -> dict[str, object]:
-    """Give the group of a box."""
+    """Return the group of a box."""
     return {"targets": [f"127.0.0.1:{server.port}"], "labels": {"name": name, "user": server.user, **labels}}
 
 
@@ -32,7 +32,7 @@ class Targets:
         workstation.boxes.clear()
 
     def sections(self) -> dict[str, dict[str, object]]:
-        """Give what the configuration says beside the usual."""
+        """Return what the configuration says beside the usual."""
         key = str(self.servers["gpu-a"].client_key)
         return {
             "targets": {"files": ["targets.json"]},
@@ -49,7 +49,7 @@ class Targets:
 
 @pytest.fixture
 def targets(workstation: Workstation) -> Targets:
-    """Give two boxes and no file yet."""
+    """Return two boxes and no file yet."""
     return Targets(workstation)
 
 

@@ -21,7 +21,7 @@ AT_ONCE = {"idle_for": "0s"}
 
 @pytest.fixture
 def smi(tmp_path: Path) -> Path:
-    """Give the nvidia-smi of a box on whose GPU something runs."""
+    """Return the nvidia-smi of a box on whose GPU something runs."""
     smi = tmp_path / "bin" / "nvidia-smi"
     smi.parent.mkdir()
     compute(smi, 1)
@@ -30,14 +30,14 @@ def smi(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def box(workstation: Workstation, smi: Path) -> GpuBox:
-    """Give a box with this nvidia-smi."""
+    """Return a box with this nvidia-smi."""
     with_path = f'ForceCommand export PATH="{smi.parent}:$PATH"; eval "$SSH_ORIGINAL_COMMAND"'
     return workstation.add_box(extra_config=[with_path])
 
 
 @pytest.fixture
 def writer(box: GpuBox) -> RunWriter:
-    """Give a run that began on the box."""
+    """Return a run that began on the box."""
     writer = RunWriter(box.root, RUN)
     writer.start()
     writer.log_until(3)
@@ -52,12 +52,12 @@ def compute(smi: Path, processes: int) -> None:
 
 
 def experiment(workstation: Workstation) -> Path:
-    """Give the run's experiment, whatever it is called by now."""
+    """Return the run's experiment, whatever it is called by now."""
     return next(workstation.data.glob("*/training_run"), workstation.data / "none" / "training_run").parent
 
 
 def home(workstation: Workstation) -> dict[str, str]:
-    """Give what stands in training_state at home, with where a link points; every link leads to what is there."""
+    """Return what stands in training_state at home, with where a link points; every link leads to what is there."""
     found: dict[str, str] = {}
     state = experiment(workstation) / "training_run" / "training_state"
     for path in state.iterdir() if state.exists() else ():
@@ -67,7 +67,7 @@ def home(workstation: Workstation) -> dict[str, str]:
 
 
 def same(workstation: Workstation, writer: RunWriter, step: str) -> bool:
-    """Tell whether a checkpoint is at home as it is on the box."""
+    """Return whether a checkpoint is at home as it is on the box."""
     runs = (writer.directory, experiment(workstation) / "training_run")
     there, here = (each / "training_state" / step for each in runs)
     return _content(there) == _content(here)
@@ -78,7 +78,7 @@ def _content(directory: Path) -> dict[str, bytes]:
 
 
 def reasons(workstation: Workstation, step: str) -> set[str]:
-    """Give why the files of a checkpoint are here, as the manifest says."""
+    """Return why the files of a checkpoint are here, as the manifest says."""
     manifest = json.loads((experiment(workstation) / "manifest.json").read_text())
     return {file["reason"] for file in manifest["files"] if f"/{step}/" in file["path"]}
 

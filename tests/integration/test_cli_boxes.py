@@ -28,7 +28,7 @@ _STOP_WITHIN = 5.0
 
 @pytest.fixture
 def ready(workstation: Workstation) -> Workstation:
-    """Give a workstation that knows one box with the convention's example on it."""
+    """Return a workstation that knows one box with the convention's example on it."""
     write_convention_example(workstation.add_box().root)
     workstation.settings()
     return workstation

@@ -18,7 +18,7 @@ _HELP_WITHIN = 0.3
 
 @pytest.fixture
 def filed(workstation: Workstation) -> Workstation:
-    """Give a workstation after a whole pass over a box with the convention's example."""
+    """Return a workstation after a whole pass over a box with the convention's example."""
     write_convention_example(workstation.add_box().root)
     workstation.settings()
     done = asking(workstation, "once")
@@ -32,7 +32,7 @@ def asking(workstation: Workstation, *arguments: str, cwd: Path | None = None) -
 
 
 def experiment_of(workstation: Workstation) -> str:
-    """Give the name of the one experiment's directory."""
+    """Return the name of the one experiment's directory."""
     (found,) = [path.name for path in workstation.data.iterdir() if path.name != ".harvestd"]
     return found
 

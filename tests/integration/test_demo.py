@@ -21,7 +21,7 @@ SOURCE = Path(__file__).parents[2] / "daemon"
 
 @pytest.fixture(scope="module")
 def left_behind(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the directory that a whole demo left, with `--keep`."""
+    """Return the directory that a whole demo left, with `--keep`."""
     directory = tmp_path_factory.mktemp("demo") / "kept"
     elsewhere = directory.with_name("real")
     ended = subprocess.run(
@@ -40,7 +40,7 @@ def left_behind(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _of_a_real_daemon(data_root: Path) -> dict[str, str]:
-    """Give the variables of somebody whose real daemon is configured in the environment."""
+    """Return the variables of somebody whose real daemon is configured in the environment."""
     return {
         "HARVESTD_DATA_ROOT": str(data_root),
         "HARVESTD_STATE_DIR": str(data_root / "state"),

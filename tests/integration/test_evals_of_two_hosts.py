@@ -21,7 +21,7 @@ SOON = {"idle_for": "300ms", "accept_loss": ["records"]}
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> Told:
-    """Give what the hosts say of themselves: that nobody works there."""
+    """Return what the hosts say of themselves: that nobody works there."""
     told = Told()
     told.play(monkeypatch)
     return told

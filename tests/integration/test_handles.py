@@ -26,7 +26,7 @@ def _told(workstation: Workstation) -> list[Call]:
 
 
 def _by_handle(calls: list[Call], data: str) -> tuple[list[Call], int]:
-    """Give the calls that go below the data root in another way than by handle, and how many went by one."""
+    """Return the calls that go below the data root in another way than by handle, and how many went by one."""
     # SQLite opens its own files, by the path that it was given; what is asked of the root itself is the operator's.
     own = re.compile(re.escape(data) + r"(/\.harvestd(/catalogue\.sqlite(-\w+)?)?)?")
     wrong, good = [], 0

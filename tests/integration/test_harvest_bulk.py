@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
 
 def has_more(workstation: Workstation, size: int) -> bool:
-    """Tell whether more than `size` bytes are journalled."""
+    """Return whether more than `size` bytes are journalled."""
     return journalled(workstation) > size
 
 

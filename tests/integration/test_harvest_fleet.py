@@ -35,7 +35,7 @@ async def watched(growth: Growth) -> AsyncIterator[None]:
 
 
 def is_whole_at_home(workstation: Workstation, writer: RunWriter) -> bool:
-    """Tell whether all that is wanted of a finished run is at home, byte for byte."""
+    """Return whether all that is wanted of a finished run is at home, byte for byte."""
     here = workstation.training(writer.run.name)
     wanted = [writer.directory / "config.yaml", writer.train_log, writer.events]
     wanted += [path for path in (writer.directory / "training_state" / "step_final").rglob("*") if path.is_file()]
@@ -68,7 +68,7 @@ async def test_eight_boxes_are_harvested_while_they_write(workstation: Workstati
 
 
 def seen(workstation: Workstation, remote: Path) -> bool:
-    """Tell whether the box's file was read as it is now."""
+    """Return whether the box's file was read as it is now."""
     size = remote.stat().st_size
     return (str(remote), size) in workstation.catalogue("SELECT place, remote_size FROM files")
 

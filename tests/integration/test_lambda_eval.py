@@ -44,7 +44,7 @@ def evaluated(root: Path, run: RunSpec, *, steps: tuple[int, ...] = (4, 8)) -> E
 
 
 def manager(workstation: Workstation, *, raise_on_error: bool = False) -> LambdaEvaluationManager:
-    """Give the manager with the workstation's job files and configuration."""
+    """Return the manager with the workstation's job files and configuration."""
     return LambdaEvaluationManager(jobs_dir=workstation.jobs, config=workstation.config, raise_on_error=raise_on_error)
 
 
@@ -54,7 +54,7 @@ async def synced(workstation: Workstation, job_id: str = JOB) -> bool:
 
 
 async def why_not(workstation: Workstation, job_id: str = JOB) -> SyncFailed:
-    """Give the error with which syncing ends; without errors asked for, the answer is False for it."""
+    """Return the error with which syncing ends; without errors asked for, the answer is False for it."""
     assert await synced(workstation, job_id) is False
     with pytest.raises(SyncFailed) as caught:
         await manager(workstation, raise_on_error=True).sync_results_async(job_id, None)

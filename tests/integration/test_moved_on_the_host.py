@@ -25,7 +25,7 @@ SIZE = 12 * MIB
 
 @pytest.fixture
 async def relay(workstation: Workstation) -> AsyncIterator[Relay]:
-    """Give the relay before a box, which counts the bytes that come from there."""
+    """Provide the relay before a box, which counts the bytes that come from there."""
     box = workstation.add_box()
     async with relayed(box.port) as made:
         workstation.reach("gpu-a", made.port)

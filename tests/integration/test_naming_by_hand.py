@@ -27,7 +27,7 @@ def asking(workstation: Workstation, *arguments: str) -> Ended:
 
 
 def directories(workstation: Workstation) -> list[str]:
-    """Give what stands in the data root."""
+    """Return what stands in the data root."""
     return sorted(path.name for path in workstation.data.iterdir() if not path.name.startswith("."))
 
 

@@ -20,7 +20,7 @@ def wrote(root: Path, path: str, content: str, run: str = RUN) -> None:
 
 
 def parts(workstation: Workstation) -> dict[str, tuple[str, str]]:
-    """Give the parts of the only experiment's name, each with its source."""
+    """Return the parts of the only experiment's name, each with its source."""
     ((name,),) = workstation.catalogue("SELECT name FROM experiments")
     return {part: (said["value"], said["source"]) for part, said in json.loads(str(name)).items()}
 
@@ -48,7 +48,7 @@ async def test_evals_name_the_model_of_a_run_that_says_nothing(workstation: Work
 
 
 async def named(workstation: Workstation, config: str) -> str:
-    """Give the directory of an experiment whose run has this config.yaml, with its log's first line."""
+    """Return the directory of an experiment whose run has this config.yaml, with its log's first line."""
     root = workstation.add_box().root
     wrote(root, "config.yaml", config)
     wrote(root, "logs/train_log.jsonl", '{"step": 1}\n')

@@ -71,7 +71,7 @@ class Rented:
         self.run(name).finish()
 
     def sections(self, **release: object) -> dict[str, dict[str, object]]:
-        """Give the configuration; all boxes but "spared" may be released."""
+        """Return the configuration; all boxes but "spared" may be released."""
         rules = {"terminate": "when-drained", "grace": GRACE, "at_most_per_hour": 9}
         only = [name for name in self.ids if name != "spared"]
         return self.account.sections() | {
@@ -82,7 +82,7 @@ class Rented:
 
 @pytest.fixture
 def rented(account: Account) -> Rented:
-    """Give an account without boxes."""
+    """Return an account without boxes."""
     return Rented(account)
 
 

@@ -29,7 +29,7 @@ Says = Callable[[int], Circumstances]
 
 @pytest.fixture
 def server(account: Account) -> OpenSSHServer:
-    """Give a box that holds a run, beside another one."""
+    """Return a box that holds a run, beside another one."""
     RunWriter(account.root, RunSpec()).start()
     account.rent(OTHER, "gpu-b", "127.0.0.3")
     return account.rent(BOX, "gpu-a", "127.0.0.2")

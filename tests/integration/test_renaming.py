@@ -46,12 +46,12 @@ def finished(writer: RunWriter) -> None:
 
 
 def directories(workstation: Workstation) -> list[str]:
-    """Give the experiments' directories."""
+    """Return the experiments' directories."""
     return sorted(path.name for path in workstation.data.iterdir() if not path.name.startswith("."))
 
 
 def inodes(directory: Path) -> dict[str, int]:
-    """Give the inode of each file that was filed, by its path in the experiment."""
+    """Return the inode of each file that was filed, by its path in the experiment."""
     return {
         str(path.relative_to(directory)): path.stat().st_ino
         for path in directory.rglob("*")

@@ -41,7 +41,7 @@ def _stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def writer(workstation: Workstation) -> RunWriter:
-    """Give a run of a box, with one eval, that goes on."""
+    """Return a run of a box, with one eval, that goes on."""
     box = workstation.add_box()
     made = RunWriter(box.root, RUN)
     made.start()
@@ -53,20 +53,20 @@ def writer(workstation: Workstation) -> RunWriter:
 
 
 def home_of(workstation: Workstation) -> Path:
-    """Give the run's experiment."""
+    """Return the run's experiment."""
     home = workstation.experiment(RUN.name)
     assert home is not None
     return home
 
 
 def identities(home: Path) -> dict[str, tuple[int, int]]:
-    """Give what tells a file that was written again from one that was not, of all of the report."""
+    """Return what tells a file that was written again from one that was not, of all of the report."""
     paths = [home / "README.md", *(home / "analysis").iterdir()]
     return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
 
 
 def is_alive(process: int) -> bool:
-    """Tell whether there is a process of this id, a dead one that nobody waited for too."""
+    """Return whether there is a process of this id, a dead one that nobody waited for too."""
     return Path("/proc", str(process)).exists()
 
 

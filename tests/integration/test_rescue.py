@@ -23,7 +23,7 @@ TORN = b'{"step": 4, "lo'
 
 @pytest.fixture
 def server(account: Account) -> OpenSSHServer:
-    """Give a box whose trees lie on its own disk, which ends with it."""
+    """Return a box whose trees lie on its own disk, which ends with it."""
     return account.rent(BOX, "gpu-a", "127.0.0.2", file_system_mounts=[])
 
 

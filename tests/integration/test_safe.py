@@ -66,7 +66,7 @@ async def asking(workstation: Workstation, *arguments: str) -> Ended:
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> Told:
-    """Give what boxes say of themselves to this process: that nobody works there."""
+    """Return what boxes say of themselves to this process: that nobody works there."""
     told = Told()
     told.play(monkeypatch)
     return told
@@ -74,7 +74,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Told:
 
 @pytest.fixture
 def writer(workstation: Workstation) -> RunWriter:
-    """Give the writer of a run that has not ended."""
+    """Return the writer of a run that has not ended."""
     writer = RunWriter(workstation.add_box().root, RUN)
     writer.start()
     writer.log_until(3)
@@ -99,7 +99,7 @@ class _Lines:
 
 
 def kinds(document: Any) -> set[str]:  # noqa: ANN401  (JSON may be anything)
-    """Give why a verdict says no."""
+    """Return why a verdict says no."""
     return {reason["kind"] for reason in document["verdict"]["reasons"]}
 
 

@@ -27,12 +27,12 @@ def started(root: Path) -> RunWriter:
 
 
 def experiments(workstation: Workstation) -> list[str]:
-    """Give the experiments' directories."""
+    """Return the experiments' directories."""
     return sorted(path.name for path in workstation.data.iterdir() if not path.name.startswith("."))
 
 
 def sources(workstation: Workstation) -> set[object]:
-    """Give the hosts from which the catalogue says that files came."""
+    """Return the hosts from which the catalogue says that files came."""
     return {host for (host,) in workstation.catalogue("SELECT DISTINCT host FROM files")}
 
 

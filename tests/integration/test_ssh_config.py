@@ -129,7 +129,7 @@ async def test_match_exec_that_hangs_costs_the_connect_timeout(openssh_factory: 
 
 
 def _lives(pid: str) -> bool:
-    """Tell whether a process runs; one that ended may not have been waited for yet."""
+    """Return whether a process runs; one that ended may not have been waited for yet."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1] not in {"Z", "X"}
     except (FileNotFoundError, ProcessLookupError):

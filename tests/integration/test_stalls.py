@@ -23,7 +23,7 @@ PATIENCE = 40.0
 
 @pytest.fixture
 def box(workstation: Workstation, tmp_path: Path) -> GpuBox:
-    """Give a box on whose GPU something runs."""
+    """Return a box on whose GPU something runs."""
     smi = tmp_path / "bin" / "nvidia-smi"
     smi.parent.mkdir()
     smi.write_text("#!/bin/sh\ncase $1 in *compute-apps*) echo 4000;; *) echo NVIDIA H100;; esac\n")

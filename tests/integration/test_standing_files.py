@@ -18,7 +18,7 @@ HOME = Path("gns_test_2025-08-20_qwen2_5_1_5b_h100_8steps")
 
 @pytest.fixture
 def run(workstation: Workstation) -> RunWriter:
-    """Give a finished run on the only box."""
+    """Return a finished run on the only box."""
     writer = RunWriter(workstation.add_box().root, RunSpec(total_steps=8, save_every=8))
     writer.start()
     writer.log_until(8)

@@ -36,7 +36,7 @@ L = LossKind
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> Told:
-    """Give what the boxes say of themselves: that nobody works there."""
+    """Return what the boxes say of themselves: that nobody works there."""
     told = Told()
     told.play(monkeypatch)
     return told

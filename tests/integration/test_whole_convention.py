@@ -88,7 +88,7 @@ def written_first(workstation: Workstation) -> RunWriter:
 
 
 def expected(workstation: Workstation) -> Iterator[tuple[str, Path]]:
-    """Give each file that must be at home, with the file on its box whose bytes it must have."""
+    """Yield each file that must be at home, with the file on its box whose bytes it must have."""
     shared, third, fourth = (workstation.boxes[name].root for name in ("gpu-a", "gpu-c", "gpu-d"))
     yield from run(HOME, shared, RESUMED, "step_final")
     yield f"{HOME}/training_run/resume_config.yaml", shared / "training_runs" / RESUMED.name / "resume_config.yaml"
@@ -115,7 +115,7 @@ def expected(workstation: Workstation) -> Iterator[tuple[str, Path]]:
 
 
 def run(home: str, root: Path, spec: RunSpec, checkpoint: str) -> Iterator[tuple[str, Path]]:
-    """Give the files of a training run with one checkpoint."""
+    """Yield the files of a training run with one checkpoint."""
     there = root / "training_runs" / spec.name
     sealed = [f"training_state/{checkpoint}/{name}" for name in CHECKPOINT]
     for rest in ("config.yaml", "logs/train_log.jsonl", f"tensorboard/{spec.events_name}", *sealed):

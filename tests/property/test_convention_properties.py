@@ -100,7 +100,7 @@ TEMPLATES = [
 
 @st.composite
 def paths(draw: st.DrawFn) -> RemotePath:
-    """Give a path below a tree, mostly of names that mean something there."""
+    """Return a path below a tree, mostly of names that mean something there."""
     known = [template.split("/") for template in TEMPLATES]
     parts = draw(st.sampled_from(known) | st.sampled_from(known) | st.lists(names, min_size=1, max_size=6))
     try:
@@ -157,13 +157,13 @@ def _box(draw: st.DrawFn, name: str) -> Box:
 
 @st.composite
 def boxes(draw: st.DrawFn) -> Box:
-    """Give a box with random trees of such names, whose kinds and versions are anything."""
+    """Return a box with random trees of such names, whose kinds and versions are anything."""
     return _box(draw, "gpu-a")
 
 
 @st.composite
 def two_boxes(draw: st.DrawFn) -> tuple[Box, Box]:
-    """Give two such boxes, on storage of their own or on one."""
+    """Return two such boxes, on storage of their own or on one."""
     first, second = _box(draw, "gpu-a"), _box(draw, "gpu-b")
     second.storage = draw(st.sampled_from([first.storage, second.storage]))
     return first, second
@@ -187,7 +187,7 @@ def fetched(plan: Plan) -> Counter[LocalPath]:
 
 
 def everything(home: Home) -> list[FileRecord]:
-    """Give every file that is at home."""
+    """Return every file that is at home."""
     experiments = [experiment.id for experiment in home.knowledge.experiments()]
     return [file for each in (*experiments, None) for file in home.knowledge.files_of(each)]
 

@@ -120,7 +120,7 @@ def test_each_file_is_taken_or_refused(name: str) -> None:
 
 @st.composite
 def bent(draw: st.DrawFn) -> list[bytes]:
-    """Give a stream that was honest, or was a lie of another kind, in packets."""
+    """Return a stream that was honest, or was a lie of another kind, in packets."""
     data = bytearray(draw(st.sampled_from(sorted(CORPUS.values()))))
     for _ in range(draw(st.integers(0, 4))):
         at = draw(st.integers(0, len(data)))

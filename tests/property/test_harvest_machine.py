@@ -180,7 +180,7 @@ class HarvestMachine(RuleBasedStateMachine):
         return ending
 
     def _on_record(self) -> dict[str, bytes]:
-        """Give what is on record, as far as it stands at its path."""
+        """Return what is on record, as far as it stands at its path."""
         filed = self._workstation.filed()
         rows = {str(path): size for path, size in self._workstation.catalogue("SELECT target, size FROM files")}
         found = {path: (content, rows[path]) for path, content in filed.items() if path in rows}
@@ -191,7 +191,7 @@ class HarvestMachine(RuleBasedStateMachine):
         }
 
     def _missing(self) -> list[str]:
-        """Give what the host has and is not, or not so, at home."""
+        """Return what the host has and is not, or not so, at home."""
         places: dict[str, list[str]] = {}
         for place, target in self._workstation.catalogue("SELECT place, target FROM files"):
             places.setdefault(str(place), []).append(str(target))
@@ -206,13 +206,13 @@ class HarvestMachine(RuleBasedStateMachine):
 
 
 def _forms(path: str, content: bytes) -> set[bytes]:
-    """Give how a file may stand at home: whole, or without a last line that has no end where it grows."""
+    """Return how a file may stand at home: whole, or without a last line that has no end where it grows."""
     return {content, content[: content.rfind(b"\n") + 1]} if path.endswith(".jsonl") else {content}
 
 
 @pytest.fixture(scope="module")
 def machine() -> Iterator[type[HarvestMachine]]:
-    """Give the machine, with a process that makes its passes."""
+    """Provide the machine, with a process that makes its passes."""
     with passes() as HarvestMachine.maker:
         yield HarvestMachine
 

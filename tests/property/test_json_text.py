@@ -35,7 +35,7 @@ def test_what_is_written_is_what_was_meant(value: object) -> None:
 
 
 def outcome(read: Callable[[bytes], object], content: bytes) -> str:
-    """Give what a reader makes of `content`; texts, for NaN is not even itself."""
+    """Return what a reader makes of `content`; texts, for NaN is not even itself."""
     try:
         return repr(read(content))
     except ValueError:

@@ -93,11 +93,11 @@ class Box:
         self.watching.tell()
 
     def truth(self) -> dict[str, list[object]]:
-        """Give what stands in the tree, as the program should have told it."""
+        """Return what stands in the tree, as the program should have told it."""
         return {name: told for name, told in _below(self.tree, "") if self.bare or told[0] != "d"}
 
     def close(self) -> None:
-        """Give back what the kernel keeps for it."""
+        """Return back what the kernel keeps for it."""
         if self.watching.notices is not None:
             os.close(self.watching.notices.handle)
         os.close(self.watching.woken)
@@ -106,7 +106,7 @@ class Box:
 
 @contextmanager
 def looking(place: Path | None, *, push: bool, bare: bool = True) -> Iterator[Box]:
-    """Give a box with an empty tree below `place`; all that it takes is given back."""
+    """Provide a box with an empty tree below `place`; all that it takes is given back."""
     root = Path(tempfile.mkdtemp(dir=place))
     box = Box(root, push=push, bare=bare)
     box.tree.mkdir()
@@ -137,7 +137,7 @@ def _below(directory: Path, prefix: str) -> Iterator[tuple[str, list[object]]]:
 
 @pytest.fixture(scope="module")
 def ram() -> Iterator[Path]:
-    """Give a directory whose file system tells of every change."""
+    """Provide a directory whose file system tells of every change."""
     place = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))  # noqa: S108  (a RAM disk)
     yield place
     shutil.rmtree(place)
@@ -400,7 +400,7 @@ def test_a_directory_that_takes_long_is_no_silence(ram: Path, monkeypatch: pytes
 
 
 def _made_anew(tree: Path) -> None:
-    """Give every file another inode and change time, as a file system does that has none of its own."""
+    """Return every file another inode and change time, as a file system does that has none of its own."""
     for path in [each for each in tree.rglob("*") if each.is_file()]:
         s = path.stat()
         other = path.with_name("other")

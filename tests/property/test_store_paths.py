@@ -35,7 +35,7 @@ paths = st.lists(names, min_size=1, max_size=5).map(lambda raw: tuple(decoded(na
 
 
 def everything(directory: Path) -> set[bytes]:
-    """Give every path below `directory`, relative to it, but harvestd's own directory's inside."""
+    """Return every path below `directory`, relative to it, but harvestd's own directory's inside."""
     top = os.fsencode(directory)
     found = set()
     for place, directories, files in os.walk(top):

@@ -84,18 +84,18 @@ class Host:
         return self.box.entries if self.mounted is None else self.mounted
 
     def files(self) -> Iterator[tuple[Tree, RemotePath, Version]]:
-        """Give all files of the file system."""
+        """Yield all files of the file system."""
         for tree, entries in sorted(self.tree.items()):
             for path, entry in sorted(entries.items()):
                 if entry.type is EntryType.FILE:
                     yield tree, path, entry.version
 
     def is_run(self, run: str) -> bool:
-        """Tell whether a directory is a run: it has a config.yaml."""
+        """Return whether a directory is a run: it has a config.yaml."""
         return RemotePath((run, "config.yaml")) in self.tree.get(TRAINING, {})
 
     def is_synced(self, path: RemotePath) -> bool:
-        """Tell whether the W&B run that a file is part of is older than its mark."""
+        """Return whether the W&B run that a file is part of is older than its mark."""
         beside = {each: version for _, each, version in self.files() if each.parts[:-1] == path.parts[:-1]}
         histories = [each for each in beside if each.name.endswith(".wandb")]
         marks = [beside.get(RemotePath((*each.parts[:-1], f"{each.name}.synced"))) for each in histories]
@@ -440,7 +440,7 @@ class VerdictMachine(RuleBasedStateMachine):
         self.judge(at)
 
     def verdict(self, host: Host) -> Verdict:
-        """Give it, by a whole look."""
+        """Return it, by a whole look."""
         if host.connected:
             self.look(host)
         files = {file.target: file for file in self.home.knowledge.files_from(host.box.storage)}
@@ -486,7 +486,7 @@ class VerdictMachine(RuleBasedStateMachine):
                     assert L.OUTSIDE_FILES in lost, path
 
     def is_here(self, host: Host, place: str, version: Version) -> bool:
-        """Tell whether all bytes of this version of a file stand at home; those of another host may be the same."""
+        """Return whether all bytes of this version of a file stand at home; those of another host may be the same."""
         copies = [
             (copy, copy.version == version or (copy.storage != host.box.storage and copy.sha256 == content(version)))
             for each in self.hosts.values()

@@ -123,7 +123,7 @@ INCLUDES: Final = ("logs/*", "wandb/*.wandb", "deep/*", "core.*", "results/*/not
 
 @st.composite
 def scenes(draw: st.DrawFn) -> Scene:
-    """Give a host with some of all that, and a home that has some of what is wanted."""
+    """Return a host with some of all that, and a home that has some of what is wanted."""
     box = Box(trees=(TRAINING, EVALS, MORE))
     chosen = draw(st.lists(st.sampled_from(PLACES), unique=True, max_size=60))
     for index, path in enumerate(chosen):
@@ -169,7 +169,7 @@ def scenes(draw: st.DrawFn) -> Scene:
 
 
 def excluded(path: str, selection: Selection) -> bool:
-    """Tell whether a pattern of the operator's is for a path below its tree, or for a directory above it."""
+    """Return whether a pattern of the operator's is for a path below its tree, or for a directory above it."""
     parts = path.split("/")
     return any(
         fnmatchcase(part, pattern) or fnmatchcase("/".join(parts[: n + 1]), pattern)
@@ -179,21 +179,21 @@ def excluded(path: str, selection: Selection) -> bool:
 
 
 def included(path: str, selection: Selection) -> bool:
-    """Tell whether the operator wants a file below a run or eval directory."""
+    """Return whether the operator wants a file below a run or eval directory."""
     parts = path.split("/")
     depth = next((n + 1 for n, part in enumerate(parts) if part.startswith(("run_", "step_base"))), len(parts))
     return any(fnmatchcase("/".join(parts[depth:]), pattern) for pattern in selection.include) and depth < len(parts)
 
 
 def is_litter(path: str) -> bool:
-    """Tell whether a file or directory is litter by its name, or by one above it."""
+    """Return whether a file or directory is litter by its name, or by one above it."""
     *above, name = path.split("/")
     names = {".ipynb_checkpoints", "__pycache__"}
     return bool(names & {*above, name}) or name.endswith((".tmp", ".swp")) or name.startswith(".#")
 
 
 def synced(box: Box, tree: Tree, path: str) -> bool:
-    """Tell whether a file belongs to an offline run of W&B's that was synced."""
+    """Return whether a file belongs to an offline run of W&B's that was synced."""
     head, found, rest = path.partition("wandb/offline-run-")
     if not found:
         return False
@@ -205,7 +205,7 @@ def synced(box: Box, tree: Tree, path: str) -> bool:
 
 
 def wanted_places(seen: Survey) -> set[str]:
-    """Give the places of all that may be wanted: what stands in the survey's lists and not among what is left out."""
+    """Return the places of all that may be wanted: what stands in the survey's lists and not among what is left out."""
     groups = [group for run in seen.runs for group in (*run.groups, *run.checkpoints)]
     groups += [group for each in seen.evals for group in each.groups]
     growing = {wanted.source.place for run in seen.runs for wanted in run.growing}
@@ -213,7 +213,7 @@ def wanted_places(seen: Survey) -> set[str]:
 
 
 def outstanding(plan: Plan, evidence: Evidence, seen: Survey) -> set[str]:
-    """Give the places of what is brought, waited for, or kept from coming."""
+    """Return the places of what is brought, waited for, or kept from coming."""
     found = {file.source.place for group in plan.groups for file in group.files}
     found |= {each.place for each in plan.follows} | {each.place for each in plan.checks}
     found |= {each.record.place for each in plan.refiles}
@@ -223,14 +223,14 @@ def outstanding(plan: Plan, evidence: Evidence, seen: Survey) -> set[str]:
 
 
 def entries_of(box: Box) -> Iterator[tuple[Tree, str, EntryType, int]]:
-    """Give each entry: its tree, its path, its kind and its bytes."""
+    """Yield each entry: its tree, its path, its kind and its bytes."""
     for tree in box.trees:
         for path, entry in box.entries.get(tree, {}).items():
             yield tree, str(path), entry.type, entry.version.size
 
 
 def lost_by_names(scene: Scene, evidence: Evidence, plan: Plan) -> tuple[int, int]:
-    """Give the bytes that must be lost, and how many entries of unknown size."""
+    """Return the bytes that must be lost, and how many entries of unknown size."""
     box, selection, knowledge = scene.box, scene.home.selection, scene.home.knowledge
     seen = survey(box.snapshot(NOW), selection)
     coming = outstanding(plan, evidence, seen)

@@ -37,7 +37,7 @@ class Row:
 
 
 def rows_of(samples: Sequence[Sample], seconds: float) -> Iterator[Row]:
-    """Give a row for each stretch of `seconds`."""
+    """Yield a row for each stretch of `seconds`."""
     began = samples[0]["at"]
     stretches: dict[int, list[Sample]] = {}
     for sample in samples:
@@ -52,7 +52,7 @@ def rows_of(samples: Sequence[Sample], seconds: float) -> Iterator[Row]:
 
 
 def as_text(row: Row) -> str:
-    """Give a row as a line: each count's median, and its peak in brackets."""
+    """Return a row as a line: each count's median, and its peak in brackets."""
     counts = (f"{row.medians[name]:>9.0f} ({row.peaks[name]:>3.0f})" for name in MOST)
     return f"{row.minutes:7.1f}" + "".join(counts)
 

@@ -40,7 +40,7 @@ class Account:
         return disk
 
     def sections(self) -> dict[str, dict[str, object]]:
-        """Give what the configuration says beside the usual."""
+        """Return what the configuration says beside the usual."""
         assert self._first is not None
         key_file = self.root.parent / "key"
         key_file.write_text(f"api_key = {self.cloud.key}\n")

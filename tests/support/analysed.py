@@ -112,7 +112,7 @@ class Analysed:
         return home
 
     def known(self) -> Known:
-        """Give what would be on record of the files that lie here."""
+        """Return what would be on record of the files that lie here."""
         manifest = self.directory / "manifest.json"
         files = json.loads(manifest.read_text())["files"] if manifest.exists() else []
         remote = {str(each["path"]): str(each["remote_path"]) for each in files}
@@ -140,7 +140,7 @@ class Analysed:
         return run_script(self.analysis / f"{script}.py", *arguments, isolated=isolated)
 
     def picture(self, script: str) -> Path:
-        """Give where a script puts its picture."""
+        """Return where a script puts its picture."""
         return self.analysis / PICTURES[script]
 
 
@@ -165,7 +165,7 @@ def run_script(path: Path, *arguments: str, isolated: bool = False) -> str:
 
 
 def png_size(path: Path) -> Size:
-    """Give a whole PNG's size; raises AssertionError for anything else."""
+    """Return a whole PNG's size; raises AssertionError for anything else."""
     data = path.read_bytes()
     assert data.startswith(b"\x89PNG\r\n\x1a\n")
     assert data.endswith(b"IEND\xaeB`\x82")

@@ -119,12 +119,12 @@ class Box:
         del self.entries[tree][below]
 
     def version(self, path: str) -> Version:
-        """Give what fstat shows of a file."""
+        """Return what fstat shows of a file."""
         tree, below = self.place(path)
         return self.entries[tree][below].version
 
     def snapshot(self, seconds: float = 0.0) -> Snapshot:
-        """Give what the box shows `seconds` after the first look."""
+        """Return what the box shows `seconds` after the first look."""
         listings = tuple(
             Listing(
                 tree,
@@ -310,7 +310,7 @@ class Home:
 
 
 def targets(plan: Plan) -> dict[str, list[str]]:
-    """Give where each file of a plan goes, by its path from the tree on; growing ones and moves included."""
+    """Return where each file of a plan goes, by its path from the tree on; growing ones and moves included."""
     found = {
         file.source.place.removeprefix(ROOT + "/"): [str(target.path) for target in file.targets]
         for group in plan.groups
@@ -321,7 +321,7 @@ def targets(plan: Plan) -> dict[str, list[str]]:
 
 
 def reasons(plan: Plan, path: str) -> list[str]:
-    """Give every reason why the entry at `path` (from the tree on) does not come now: its own or a directory's."""
+    """Return every reason why the entry at `path` (from the tree on) does not come now: its own or a directory's."""
     place = f"{ROOT}/{path}"
     left_out = [each for entries in plan.left_out.values() for each in entries]
     return [each.reason for each in left_out if _covers(each.place, place)] + [

@@ -30,7 +30,7 @@ def write_eval(root: Path, step: int = 2) -> EvalWriter:
 
 
 def at_home(workstation: Workstation, remote: Path) -> Path:
-    """Give the place at home of a file of the run or of one of its evals."""
+    """Return the place at home of a file of the run or of one of its evals."""
     root = workstation.boxes["gpu-a"].root
     if remote.is_relative_to(root / "eval_runs"):
         return workstation.training(RUN.name).with_name("eval_results") / remote.relative_to(root / "eval_runs")
@@ -38,7 +38,7 @@ def at_home(workstation: Workstation, remote: Path) -> Path:
 
 
 def kept(workstation: Workstation, here: Path) -> list[bytes]:
-    """Give the kept versions of a file at home, oldest first."""
+    """Return the kept versions of a file at home, oldest first."""
     path = LocalPath(here.relative_to(workstation.data).parts)
     with DataRoot.open(workstation.data) as root:
         return [read_version(root, path, version.stamp) for version in list_versions(root, path)]

@@ -85,11 +85,11 @@ class Cloud:
         self.instances = [each for each in self.instances if each["id"] != identifier]
 
     def good(self) -> Reply:
-        """Give the whole truth."""
+        """Return the whole truth."""
         return Reply(json.dumps({"data": self.instances}).encode())
 
     def reply(self, authorization: str) -> tuple[str, Reply]:
-        """Give what is answered now, and what it is called."""
+        """Return what is answered now, and what it is called."""
         if authorization != f"Bearer {self.key}":
             return "refused", _refused(authorization)
         fails = self.fails

@@ -32,13 +32,13 @@ class Ended:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Give an environment in which `harvestd` is found and no setting of the user's applies."""
+    """Return an environment in which `harvestd` is found and no setting of the user's applies."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HARVESTD_")}
     return {**kept, "PYTHONPATH": str(_SOURCES), "PYTHONWARNINGS": "default", **variables}
 
 
 def command(*arguments: str | Path) -> list[str]:
-    """Give the command line of `harvestd` with these arguments."""
+    """Return the command line of `harvestd` with these arguments."""
     return [sys.executable, "-m", "harvestd", *map(str, arguments)]
 
 

@@ -15,7 +15,7 @@ RENAMEAT2 = "harvestd.store.ops.rename._renameat2"
 
 
 def staged(root: DataRoot, content: bytes) -> Staged:
-    """Give an anonymous temporary that holds `content`."""
+    """Return an anonymous temporary that holds `content`."""
     temporary = root.stage()
     temporary.write(content)
     return temporary
@@ -28,7 +28,7 @@ def publish_one(root: DataRoot, path: str, content: bytes, replaces: str | None 
 
 
 def tree(directory: Path) -> dict[str, bytes | str]:
-    """Give all files below `directory` but harvestd's own: content, or "-> target" for a link."""
+    """Return all files below `directory` but harvestd's own: content, or "-> target" for a link."""
     found: dict[str, bytes | str] = {}
     for place, directories, files in os.walk(directory):
         directories[:] = [name for name in directories if name != ".harvestd"]
@@ -40,22 +40,22 @@ def tree(directory: Path) -> dict[str, bytes | str]:
 
 
 def names_in(directory: Path) -> list[str]:
-    """Give the names in a directory, sorted."""
+    """Return the names in a directory, sorted."""
     return sorted(path.name for path in directory.iterdir())
 
 
 def temporaries(directory: Path) -> list[str]:
-    """Give the names in the staging directory of the data root at `directory`."""
+    """Return the names in the staging directory of the data root at `directory`."""
     return names_in(directory / ".harvestd" / "staging")
 
 
 def descriptors() -> list[str]:
-    """Give this process's open file descriptors."""
+    """Return this process's open file descriptors."""
     return names_in(Path("/proc/self/fd"))
 
 
 def watch_syncs(monkeypatch: pytest.MonkeyPatch, directory: Path) -> list[str]:
-    """Give a list that fills with what is fsynced from now on, as paths below `directory` that start with a slash."""
+    """Return a list that fills with what is fsynced from now on, as paths below `directory` that start with a slash."""
     synced: list[str] = []
     real = os.fsync
 

@@ -45,7 +45,7 @@ KINDS: Final = [*ON_CONNECTION, *IN_CHANNEL, "sign of life"]
 
 
 def flood_of(kind: str) -> Flood:
-    """Give what sends one packet."""
+    """Return what sends one packet."""
     if kind in ON_CONNECTION:
         number, payload = ON_CONNECTION[kind]
         return lambda process: process.get_extra_info("connection").send_packet(number, payload)
@@ -56,7 +56,7 @@ def flood_of(kind: str) -> Flood:
 
 
 def flooding(flood: Flood) -> Callable[[asyncssh.SSHServerProcess[bytes]], Awaitable[None]]:
-    """Give the handler of a box's processes that sends one kind of packet without end, once it was asked for a look."""
+    """Return the handler of a box's processes that sends one kind of packet without end, once a scan was asked for."""
 
     async def talk(process: asyncssh.SSHServerProcess[bytes], asked: anyio.Event) -> None:
         await asked.wait()

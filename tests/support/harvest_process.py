@@ -94,7 +94,7 @@ class Passes:
 
 @contextmanager
 def passes() -> Iterator[Passes]:
-    """Give the process that makes passes, for the body."""
+    """Provide the process that makes passes, for the body."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     command = [sys.executable, "-c", "from support.harvest_process import main; main()"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:

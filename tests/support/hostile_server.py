@@ -77,7 +77,7 @@ def _endless_file(piece: bytes, inode: int, number: int, _: str) -> Iterator[byt
 
 
 def _breaking(liar: Liar) -> tuple[str, int]:
-    """Give the request whose answer breaks a limit, and which of its kind it is: a lie in names alone breaks none."""
+    """Return the request whose answer breaks a limit, and which of its kind it is: a lie in names alone breaks none."""
     if isinstance(liar, _Broken):
         return "scan", 2
     return ("scan" if liar.scan else "read"), 1

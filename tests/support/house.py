@@ -165,31 +165,31 @@ class Workstation:
         return {outcome.host.name: outcome for outcome in found}
 
     def filed(self) -> dict[str, bytes | str]:
-        """Give everything that was filed, without what harvestd writes itself."""
+        """Return everything that was filed, without what harvestd writes itself."""
         return {path: content for path, content in tree(self.data).items() if not is_own(path)}
 
     def experiment(self, run: str) -> Path | None:
-        """Give the directory of the experiment that a run was filed under; None while there is none."""
+        """Return the directory of the experiment that a run was filed under; None while there is none."""
         if run not in self._experiments:
             question = "SELECT runs.name, directory FROM experiments JOIN runs ON experiments.id = runs.experiment"
             self._experiments = {str(name): self.data / str(place) for name, place in self.catalogue(question)}
         return self._experiments.get(run)
 
     def training(self, run: str) -> Path:
-        """Give the directory that holds a run at home, or one that does not exist while there is none."""
+        """Return the directory that holds a run at home, or one that does not exist while there is none."""
         return (self.experiment(run) or self.data / "none") / "training_run"
 
     def stands(self, run: str, *parts: str) -> Callable[[], bool]:
-        """Give the condition that something of a run stands at home, below its training_run directory."""
+        """Return the condition that something of a run stands at home, below its training_run directory."""
         return lambda: self.training(run).joinpath(*parts).exists()
 
     def has(self, remote: Path, run: str, *parts: str) -> Callable[[], bool]:
-        """Give the condition that a file of a run at home has what the box's file `remote` has now."""
+        """Return the condition that a file of a run at home has what the box's file `remote` has now."""
         content = remote.read_bytes()
         return lambda: self.stands(run, *parts)() and self.training(run).joinpath(*parts).read_bytes() == content
 
     def follows(self, writer: RunWriter) -> Callable[[], bool]:
-        """Give the condition that a run's config, log and events at home are what they are on the box now."""
+        """Return the condition that a run's config, log and events at home are what they are on the box now."""
         paths = (writer.directory / "config.yaml", writer.train_log, writer.events)
         each = [self.has(path, writer.run.name, *path.relative_to(writer.directory).parts) for path in paths]
         return lambda: all(one() for one in each)
@@ -233,7 +233,7 @@ class Workstation:
         assert not wrong, "\n".join(f"{finding.kind}: {finding.path} {finding.detail}" for finding in wrong)
 
     def findings(self) -> list[Finding]:
-        """Give all that the audit of `harvestd verify` finds; nothing while there is no data root yet."""
+        """Return all that the audit of `harvestd verify` finds; nothing while there is no data root yet."""
         settings = load(self.config, env={})
         if not (self.data / ".harvestd").exists():
             return []
@@ -277,7 +277,7 @@ class Moved:
 
 
 def is_own(path: str) -> bool:
-    """Tell whether a path below the data root is a manifest's, or an experiment's report's."""
+    """Return whether a path below the data root is a manifest's, or an experiment's report's."""
     rest = path.split("/")[1:]
     return rest == ["manifest.json"] or is_report(rest)
 

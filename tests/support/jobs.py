@@ -31,6 +31,6 @@ def write_job(directory: Path, run: RunSpec, job_id: str = JOB, **keys: object) 
 
 
 def read_document(file: Path) -> dict[str, object]:
-    """Give what a job file says."""
+    """Return what a job file says."""
     document: dict[str, object] = json.loads(file.read_text())
     return document

@@ -86,7 +86,7 @@ class Scene:
         self.home.knowledge.learn_request(Request(1, kind, self.box.storage, f"{ROOT}/{RUN}", 0.0, detail))
 
     def evidence(self) -> Evidence:
-        """Give it as the harvest would gather it."""
+        """Return it as the harvest would gather it."""
         box, home = self.box, self.home
         gpu = None if self.told is None else self.told.gpu_processes
         home.life = Life(idle_for=self.idle_for, gpu_processes=gpu)
@@ -141,7 +141,7 @@ class Scene:
 
 
 def drained() -> Scene:
-    """Give a box with a finished run and an eval of its final checkpoint, all of it here."""
+    """Return a box with a finished run and an eval of its final checkpoint, all of it here."""
     scene = Scene()
     scene.box.add_run(RUN)
     scene.box.finish(RUN)
@@ -153,5 +153,5 @@ def drained() -> Scene:
 
 
 def sizes(verdict: Verdict) -> Mapping[LossKind, int | None]:
-    """Give how much each kind of loss comes to."""
+    """Return how much each kind of loss comes to."""
     return {loss.kind: loss.size for loss in verdict.losses}

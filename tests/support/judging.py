@@ -72,17 +72,17 @@ class Watch:
     said: Said = field(default_factory=list)
 
     def host(self, name: str = "gpu-a") -> Host:
-        """Give a host that was looked at, by its name."""
+        """Return a host that was looked at, by its name."""
         return next(each.host for each in self.house.outlooks.values() if each.host.name == name)
 
     def known(self, name: str = "gpu-a") -> Verdict | None:
-        """Give the verdict that the daemon keeps."""
+        """Return the verdict that the daemon keeps."""
         looked = [each.host.identity for each in self.house.outlooks.values() if each.host.name == name]
         found = [self.house.verdicts[each].verdict for each in looked if each in self.house.verdicts]
         return found[0] if found else None
 
     def is_safe(self, name: str = "gpu-a") -> bool:
-        """Tell whether it is safe by that."""
+        """Return whether it is safe by that."""
         verdict = self.known(name)
         return verdict is not None and verdict.is_safe
 

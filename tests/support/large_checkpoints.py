@@ -28,13 +28,13 @@ def write_large_checkpoint(root: Path, size: int = SIZE, names: Sequence[str] = 
 
 
 def checkpoint(writer: RunWriter) -> dict[Path, bytes]:
-    """Give the final checkpoint's files, relative to the run."""
+    """Return the final checkpoint's files, relative to the run."""
     directory = writer.directory / "training_state" / "step_final"
     return {path.relative_to(writer.directory): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
 def is_home(workstation: Workstation, writer: RunWriter) -> Callable[[], bool]:
-    """Give the condition that the whole checkpoint is at home."""
+    """Return the condition that the whole checkpoint is at home."""
     wanted = checkpoint(writer)
     marker = Path("training_state/step_final/training_info.json")
 
@@ -46,22 +46,22 @@ def is_home(workstation: Workstation, writer: RunWriter) -> Callable[[], bool]:
 
 
 def is_absent(workstation: Workstation) -> bool:
-    """Tell whether nothing at all of the checkpoint can be seen."""
+    """Return whether nothing at all of the checkpoint can be seen."""
     return not (workstation.training(RUN.name) / "training_state").exists()
 
 
 def staged(workstation: Workstation) -> int:
-    """Give the bytes in staging."""
+    """Return the bytes in staging."""
     return sum(path.stat().st_size for path in (workstation.data / ".harvestd" / "staging").glob("transfer-*"))
 
 
 def journalled(workstation: Workstation) -> int:
-    """Give the bytes that the catalogue knows to be in staging."""
+    """Return the bytes that the catalogue knows to be in staging."""
     return sum(int(str(row[0])) for row in workstation.catalogue("SELECT synced FROM transfers"))
 
 
 def staging_is_empty(workstation: Workstation) -> bool:
-    """Tell whether nothing is left in staging, nor in the journal of transfers."""
+    """Return whether nothing is left in staging, nor in the journal of transfers."""
     return not list((workstation.data / ".harvestd" / "staging").iterdir()) and not workstation.catalogue(
         "SELECT * FROM transfers"
     )

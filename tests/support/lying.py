@@ -35,27 +35,27 @@ _HEAD = struct.Struct(">I")
 
 
 def frame(letter: bytes, payload: bytes) -> bytes:
-    """Give one frame."""
+    """Return one frame."""
     return _HEAD.pack(len(payload) + 1) + letter + payload
 
 
 def told(letter: bytes, value: object) -> bytes:
-    """Give one frame of JSON."""
+    """Return one frame of JSON."""
     return frame(letter, json.dumps(value).encode())
 
 
 def scan_part(**news: object) -> bytes:
-    """Give news of the first tree, or of `tree`; `set` and `gone` by directory."""
+    """Return news of the first tree, or of `tree`; `set` and `gone` by directory."""
     return frame(b"S", zlib.compress(json.dumps({"tree": 0, **news}).encode()))
 
 
 def end(number: object, trees: int = 1) -> bytes:
-    """Give the end of a scan."""
+    """Return the end of a scan."""
     return told(b"E", {"id": number, "now": 1, "trees": [[n, "present", 1, "ext4"] for n in range(trees)]})
 
 
 def entry(name: object = "a", kind: object = "f", *fields: object) -> Row:
-    """Give an entry's row with some of its fields replaced."""
+    """Return an entry's row with some of its fields replaced."""
     return [name, kind, *(fields or (1, 2, 3, 4))]
 
 
@@ -137,7 +137,7 @@ class _LogIn:
 
 
 def log_in_key(workstation: Workstation) -> Path:
-    """Give the key with which a workstation logs in to scripted boxes."""
+    """Return the key with which a workstation logs in to scripted boxes."""
     key = workstation.config.with_name("key_for_liars")
     return key if key.exists() else generate_key(key)
 
@@ -164,7 +164,7 @@ class Liar:
     """What was asked for: "scan", or a file's path."""
 
     def script(self) -> Script:
-        """Give the script of one connection."""
+        """Return the script of one connection."""
         known: dict[int, bytes] = {}
 
         def answer(asked: Asked) -> bytes | Iterable[bytes]:
@@ -217,7 +217,7 @@ class Liar:
 
 
 def row_of(path: Path) -> Row:
-    """Give the true row of a directory's entry."""
+    """Return the true row of a directory's entry."""
     found = path.lstat()
     version = [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
     if stat.S_ISLNK(found.st_mode):
@@ -226,7 +226,7 @@ def row_of(path: Path) -> Row:
 
 
 def honest(number: int, path: Path, offset: int, length: int | None, verify: int | None) -> Iterator[bytes]:
-    """Give the true answer for a file."""
+    """Yield the true answer for a file."""
     if not path.is_file():
         yield told(b"X", {"id": number, "reason": "vanished", "vanished": True})
         return
@@ -242,7 +242,7 @@ def answered(
     length: int | None = None,
     verify: int | None = None,
 ) -> Iterator[bytes]:
-    """Give the answer for a file of this content."""
+    """Yield the answer for a file of this content."""
     verified = None if verify is None else hashlib.sha256(content[verify:offset]).hexdigest()
     yield told(b"O", {"id": number, "version": version, "verified": verified})
     wanted = content[offset:] if length is None else content[offset : offset + length]

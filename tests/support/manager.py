@@ -31,15 +31,15 @@ class Manager:
             self.words += message.decode().splitlines()
 
     def count(self, word: str) -> int:
-        """Give how often a word was said so far."""
+        """Return how often a word was said so far."""
         return self.hear().count(word)
 
     def status(self) -> str:
-        """Give the newest line of status; empty where there is none."""
+        """Return the newest line of status; empty where there is none."""
         lines = [word.removeprefix("STATUS=") for word in self.hear() if word.startswith("STATUS=")]
         return lines[-1] if lines else ""
 
 
 def place_in(directory: Path, *, abstract: bool) -> str:
-    """Give a name for a socket that nobody else has."""
+    """Return a name for a socket that nobody else has."""
     return f"@harvestd-test-{os.getpid()}-{directory.name}" if abstract else str(directory / "notify")

@@ -9,7 +9,7 @@ _KIB = 1024
 
 
 def resident(field: str = "VmRSS", pid: int | str = "self") -> int:
-    """Give a process's resident bytes now, or at most since they were last counted anew (`VmHWM`)."""
+    """Return a process's resident bytes now, or at most since they were last counted anew (`VmHWM`)."""
     (found,) = re.findall(rf"^{field}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     return int(found) * _KIB
 

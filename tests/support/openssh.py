@@ -32,13 +32,13 @@ _INSTALL_HINT = "install it with `apt-get install openssh-server` (Debian, Ubunt
 
 
 def find_sshd() -> Path | None:
-    """Give the absolute path of sshd, None where this machine has none (it must be started by an absolute path)."""
+    """Return the absolute path of sshd, None where this machine has none (it must be started by an absolute path)."""
     found = shutil.which("sshd", path=os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin")))
     return Path(found).absolute() if found and shutil.which("ssh-keygen") else None
 
 
 def require_sshd() -> Path:
-    """Give sshd's path; without one skip the calling test, or fail it where CI is set: there nothing may be skipped."""
+    """Return sshd's path; without one skip the calling test, or fail it in CI: there nothing may be skipped."""
     sshd = find_sshd()
     if sshd is not None:
         return sshd
@@ -72,7 +72,7 @@ def _public_key(path: Path) -> str:
 
 
 def _prepare_root() -> None:
-    """Give sshd what it wants of a machine when root starts it; raises RuntimeError where a test must not mend it."""
+    """Return sshd what it wants of a machine when root starts it; raises RuntimeError where a test must not mend it."""
     if os.geteuid() != 0:
         return
     _PRIVILEGE_SEPARATION.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ def _prepare_root() -> None:
 
 @functools.cache
 def _penalties(sshd: Path) -> tuple[str, ...]:
-    """Give the lines that switch off OpenSSH 9.8's ban of addresses that fail: all tests come from one address."""
+    """Return the lines that switch off OpenSSH 9.8's ban of addresses that fail: all tests come from one address."""
     line = "PerSourcePenalties no"
     command = [str(sshd), "-G", "-f", os.devnull, "-o", line.replace(" ", "=")]
     known = subprocess.run(command, check=False, capture_output=True, timeout=_DEADLINE).returncode == 0
@@ -161,11 +161,11 @@ class OpenSSHServer(AbstractContextManager["OpenSSHServer"]):
         return shown.split()[1]
 
     def commands(self) -> list[int]:
-        """Give the ids of the processes that clients started here and that still live, orphans of lost links too."""
+        """Return the ids of the processes that clients started here and that still live, orphans of lost links too."""
         return with_environment(_MARK, str(self.directory))
 
     def log_text(self) -> str:
-        """Give everything that sshd logged since the first start (LogLevel VERBOSE)."""
+        """Return everything that sshd logged since the first start (LogLevel VERBOSE)."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def start(self) -> None:
@@ -238,7 +238,7 @@ class OpenSSHServer(AbstractContextManager["OpenSSHServer"]):
         return "\n".join([*kept, *self._extra_config]) + "\n"
 
     def _wait_for_banner(self) -> bool:
-        """Tell whether sshd greets on its port within the deadline; False where it ended by itself."""
+        """Return whether sshd greets on its port within the deadline; False where it ended by itself."""
         process = self._process
         assert process is not None
         give_up = time.monotonic() + _DEADLINE
@@ -312,7 +312,7 @@ class OpenSSHFactory:
         at: tuple[str, int] = ("127.0.0.1", 0),
         within: Sequence[str] = (),
     ) -> OpenSSHServer:
-        """Give a started server called `name` (each name once); for the options see `OpenSSHServer`.
+        """Return a started server called `name` (each name once); for the options see `OpenSSHServer`.
 
         `at`: its address of loopback and its port, 0 for a free one.
         """

@@ -13,7 +13,7 @@ class Planted:
         self._told: dict[str, bytes] = {}
 
     def new(self, place: str, form: str = "{}") -> str:
-        """Give a new secret for `place`; `form` holds {} where its bytes of chance go."""
+        """Return a new secret for `place`; `form` holds {} where its bytes of chance go."""
         self.values[place] = secrets.token_hex(12)
         return form.format(self.values[place])
 
@@ -36,7 +36,7 @@ class Planted:
                 self.hear(where, path.read_bytes())
 
     def heard(self, text: str) -> list[str]:
-        """Give where a text was told."""
+        """Return where a text was told."""
         return [where for where, told in self._told.items() if text.encode() in told]
 
     def leaks(self, allowed: Mapping[str, Iterable[str]]) -> list[str]:

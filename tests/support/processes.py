@@ -18,7 +18,7 @@ _DEADLINE = 10.0
 
 
 def descendants(pid: int) -> list[int]:
-    """Give the ids of all processes below `pid`, parents before their children, without `pid` itself."""
+    """Return the ids of all processes below `pid`, parents before their children, without `pid` itself."""
     children = defaultdict[int, list[int]](list)
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
@@ -34,7 +34,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def with_environment(variable: str, value: str) -> list[int]:
-    """Give the ids of all processes that were started with `variable` set to `value`, orphans among them."""
+    """Return the ids of all processes that were started with `variable` set to `value`, orphans among them."""
     wanted = os.fsencode(f"{variable}={value}")
     found = []
     for environ in Path("/proc").glob("[0-9]*/environ"):
@@ -83,7 +83,7 @@ def _send(handles: Iterable[int], how: signal.Signals) -> None:
 
 
 def _wait_until_ended(handles: Iterable[int]) -> set[int]:
-    """Give the handles of those that still live after the deadline."""
+    """Return the handles of those that still live after the deadline."""
     alive = set(handles)
     give_up = time.monotonic() + _DEADLINE
     while alive and (left := give_up - time.monotonic()) > 0:

@@ -52,7 +52,7 @@ class Raising:
         return asyncio.Task(_Driven(cast("Coroutine[Any, Any, Any]", coro), self), loop=loop)
 
     def error_at(self, place: str) -> Injected | None:
-        """Give the exception for a place, where it is its turn."""
+        """Return the exception for a place, where it is its turn."""
         if self.waiting is not None or not place or place in self.told or not self.subject.get():
             return None
         self.waiting = Injected(place)
@@ -136,7 +136,7 @@ class _Driven(Coroutine[Any, Any, Any]):
         self._coro.close()
 
     def _looked_at(self, waits_for: object) -> object:
-        """Give what the coroutine waits for, or what it waits for after it was raised in."""
+        """Return what the coroutine waits for, or what it waits for after it was raised in."""
         place, is_begun = _place(self._coro)
         error = self._raising.error_at(place)
         if error is None:
@@ -148,7 +148,7 @@ class _Driven(Coroutine[Any, Any, Any]):
 
 
 def _place(coro: object) -> tuple[str, bool]:
-    """Give where a suspended coroutine waits, by the innermost lines of ours; empty: nothing may be raised there.
+    """Return where a suspended coroutine waits, by the innermost lines of ours; empty: nothing may be raised there.
 
     Also whether it waits for something that is under way elsewhere, and must come to its end first.
     """
@@ -181,7 +181,7 @@ def _step(awaited: Any) -> tuple[FrameType | None, object]:  # noqa: ANN401  (wh
 
 
 def _all_in(error: BaseException) -> list[BaseException]:
-    """Give an error with all that it holds, or comes from."""
+    """Return an error with all that it holds, or comes from."""
     found: list[BaseException] = []
     left: list[BaseException | None] = [error]
     while left:

@@ -42,7 +42,7 @@ class Relay:
             writer.transport.abort()
 
     def keeps_last(self, seconds: float) -> bool:
-        """Tell whether a byte was kept back for so long that it is an answer's last."""
+        """Return whether a byte was kept back for so long that it is an answer's last."""
         return self._kept_at is not None and asyncio.get_running_loop().time() - self._kept_at >= seconds
 
     def silence(self) -> None:

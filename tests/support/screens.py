@@ -30,7 +30,7 @@ class Screen:
         self.modes = termios.tcgetattr(ours)
 
     def frames(self) -> list[list[str]]:
-        """Give the lines of each drawing, without codes: a drawing begins at its first line again."""
+        """Return the lines of each drawing, without codes: a drawing begins at its first line again."""
         return [_CODES.sub("", frame).split("\r\n") for frame in re.split(r"(?:\x1b\[1A\x1b\[2K)+", self.raw)]
 
     def until(self, condition: Callable[[list[str]], object], seconds: float = 60.0) -> list[str]:
@@ -44,7 +44,7 @@ class Screen:
             self._read(0.2)
 
     def resize(self, columns: int, rows: int) -> None:
-        """Give the terminal another size, as a window does."""
+        """Return the terminal another size, as a window does."""
         fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.process.send_signal(signal.SIGWINCH)
 

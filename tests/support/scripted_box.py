@@ -207,7 +207,7 @@ class ScriptedBox:
         await anyio.sleep_forever()
 
     async def pushed(self) -> Snapshot:
-        """Give a look."""
+        """Return a look."""
         return await self.scan()
 
     async def facts(self) -> BoxFacts:

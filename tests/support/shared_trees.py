@@ -17,7 +17,7 @@ _HINT = "this test needs bindfs, unshare, root and /dev/fuse: install it with `a
 
 
 def own_view(disk: Path, place: Path) -> Sequence[str]:
-    """Give the program within which a box sees `disk` at `place`. Where that can't be had it skips, or fails in CI."""
+    """Return the program within which a box sees `disk` at `place`. Skip without it, or fail in CI."""
     if not shutil.which("unshare") or os.geteuid() != 0:
         if os.environ.get("CI"):
             pytest.fail(_HINT)
@@ -27,7 +27,7 @@ def own_view(disk: Path, place: Path) -> Sequence[str]:
 
 
 def late_view(directory: Path) -> Sequence[str]:
-    """Give the program within which a box sees `directory` late. Without bindfs it skips, or fails where CI is set."""
+    """Return the program within which a box sees `directory` late. Skip without bindfs, or fail in CI."""
     there = shutil.which("bindfs") and shutil.which("unshare") and os.access("/dev/fuse", os.R_OK | os.W_OK)
     if not there or os.geteuid() != 0:
         if os.environ.get("CI"):

@@ -45,7 +45,7 @@ def read_only(path: Path) -> Iterator[None]:
 
 
 def free_on(path: Path) -> int:
-    """Give the bytes that are free on a file system."""
+    """Return the bytes that are free on a file system."""
     found = os.statvfs(path)
     return found.f_bavail * found.f_frsize
 

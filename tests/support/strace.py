@@ -29,7 +29,7 @@ class Call:
 
 
 def require_strace() -> str:
-    """Give strace's path; without it skip, or fail where CI is set."""
+    """Return strace's path; without it skip, or fail where CI is set."""
     found = shutil.which("strace")
     if found is None and os.environ.get("CI"):
         pytest.fail("this test needs strace: install it with `apt-get install strace`")

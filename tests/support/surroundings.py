@@ -17,7 +17,7 @@ _FAR = tuple(map(Path, ("/etc", "/etc/passwd", "/etc/shadow", "/etc/hosts", "/de
 
 
 def surroundings(directory: Path, data: Path) -> dict[str, tuple[object, ...]]:
-    """Give everything below `directory` but the inside of `data`: inode, mode, owner, size, time and content."""
+    """Return everything below `directory` but the inside of `data`: inode, mode, owner, size, time and content."""
     found = {str(path): _seen(path, far=True) for path in _FAR if path.exists()}
     for place, folders, files in os.walk(directory):
         here = Path(place)
@@ -60,7 +60,7 @@ def untouched(workstation: Workstation) -> Iterator[None]:
 
 
 def _is_ours(path: Path, data: Path) -> bool:
-    """Tell whether something in the data root is of a kind that harvestd makes, with modes of its own choice."""
+    """Return whether something in the data root is of a kind that harvestd makes, with modes of its own choice."""
     mode = path.lstat().st_mode
     if stat.S_ISLNK(mode):
         return path.resolve().is_relative_to(data.resolve())

@@ -22,7 +22,7 @@ Said = list[MutableMapping[str, Any]]
 
 
 def events(said: Said, event: str, **fields: object) -> Said:
-    """Give the events of one name, as an operator sees them, whose fields have these values, compared as text."""
+    """Return the events of one name, as an operator sees them, whose fields have these values, compared as text."""
     return [
         one
         for one in said
@@ -58,7 +58,7 @@ def _waiting_tasks() -> str:
 
 
 def holds(path: Path, content: bytes) -> Callable[[], bool]:
-    """Give the condition that a file is there with this content."""
+    """Return the condition that a file is there with this content."""
     return lambda: path.is_file() and path.read_bytes() == content
 
 

@@ -13,7 +13,7 @@ _UNWANTED = {"records.jsonl.gz", "rollouts.jsonl", ".ipynb_checkpoints"}
 
 
 def wanted(root: Path) -> dict[str, bytes]:
-    """Give the content of every file of a box that must come home, by its place."""
+    """Return the content of every file of a box that must come home, by its place."""
     return {str(path): path.read_bytes() for path in sorted(root.rglob("*")) if _is_wanted(path)}
 
 
@@ -24,7 +24,7 @@ def _is_wanted(path: Path) -> bool:
 
 
 def missing(workstation: Workstation) -> list[str]:
-    """Give what is not at home as it is on the boxes, or is there and on none of them: nothing, in the end."""
+    """Return what is not at home as it is on the boxes, or is there and on none of them: nothing, in the end."""
     rows = workstation.catalogue("SELECT place, target FROM files")
     targets: dict[str, list[str]] = {}
     for place, target in rows:
@@ -44,7 +44,7 @@ def missing(workstation: Workstation) -> list[str]:
 
 
 def temporaries_left(workstation: Workstation) -> list[str]:
-    """Give what is left of work that did not end: temporaries, journals and intents; nothing, in the end."""
+    """Return what is left of work that did not end: temporaries, journals and intents; nothing, in the end."""
     staging = [path.name for path in (workstation.data / ".harvestd" / "staging").iterdir()]
     journals = [str(row) for row in workstation.catalogue("SELECT name FROM transfers")]
     return staging + journals + [str(row) for row in workstation.catalogue("SELECT id FROM intents")]

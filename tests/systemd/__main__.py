@@ -63,7 +63,7 @@ def passed_in(scene: Scene) -> int:
 
 @contextmanager
 def scene_in(place: Path, cache: Path) -> Iterator[Scene]:
-    """Give a bare machine with nothing but the sources in root's home, and a box beside it; raises `CantBoot`."""
+    """Provide a bare machine with nothing but the sources in root's home, and a box beside it; raises `CantBoot`."""
     lacking = [package for program, package in _PROGRAMS.items() if shutil.which(program) is None]
     if os.geteuid() != 0:
         raise CantBoot("it needs root")

@@ -34,7 +34,7 @@ class Scene:
 
 
 def commands() -> list[str]:
-    """Give the commands that README names for a newcomer, as they stand there."""
+    """Return the commands that README names for a newcomer, as they stand there."""
     blocks = re.findall(r"```sh\n(.*?)```", (SYSTEMD.parent / "README.md").read_text(), re.DOTALL)
     found = [block.splitlines() for block in blocks if "harvestd install" in block]
     if len(found) != 1:
@@ -318,7 +318,7 @@ RestartSec=1
 
 
 def configuration(scene: Scene) -> str:
-    """Give a configuration that names the box, quick in everything."""
+    """Return a configuration that names the box, quick in everything."""
     return f"""\
 version = 1
 data_root = "~/data/downloaded_runs"
@@ -340,7 +340,7 @@ def expect(found: object, wanted: object) -> None:
 
 
 def journal(scene: Scene) -> list[tuple[str, dict[str, object]]]:
-    """Give the daemon's events, as the journal has them, each with its priority."""
+    """Return the daemon's events, as the journal has them, each with its priority."""
     lines = scene.machine.say("journalctl --unit=harvestd --output=json --no-pager").splitlines()
     entries = [json.loads(line) for line in lines]
     ours = [each for each in entries if str(each.get("MESSAGE", "")).startswith("{")]
@@ -348,23 +348,23 @@ def journal(scene: Scene) -> list[tuple[str, dict[str, object]]]:
 
 
 def said(scene: Scene, event: str) -> list[dict[str, object]]:
-    """Give the events of one name."""
+    """Return the events of one name."""
     return [each for _, each in journal(scene) if each["event"] == event]
 
 
 def here(scene: Scene, name: str) -> list[bytes]:
-    """Give the contents of the files of one name at home."""
+    """Return the contents of the files of one name at home."""
     return [path.read_bytes() for path in (scene.machine.tree / DATA).glob(f"*/**/{name}")]
 
 
 def is_home(scene: Scene) -> bool:
-    """Tell whether the newest checkpoint on the box is at home, byte for byte."""
+    """Return whether the newest checkpoint on the box is at home, byte for byte."""
     assert scene.writer is not None
     return all(content in here(scene, path.name) for path, content in checkpoint(scene.writer).items())
 
 
 def staged(scene: Scene) -> bool:
-    """Tell whether bytes of a file lie in staging."""
+    """Return whether bytes of a file lie in staging."""
     staging = scene.machine.tree / DATA / ".harvestd/staging"
     return any(path.is_file() and path.stat().st_size for path in staging.rglob("*"))
 

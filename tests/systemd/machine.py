@@ -59,7 +59,7 @@ class Machine:
         return done.stdout.strip()
 
     def show(self, name: str) -> str:
-        """Give a property of the unit."""
+        """Return a property of the unit."""
         return self.say(f"systemctl show harvestd --property={name} --value")
 
     def signal(self, name: str) -> str:
@@ -105,7 +105,7 @@ def booted(tree: Path, binds: Mapping[Path, str], env: Mapping[str, str]) -> Ite
 
 
 def _leader(process: subprocess.Popen[bytes], console: Path) -> int:
-    """Give the process that is the machine's first."""
+    """Return the process that is the machine's first."""
     found = Path(f"/proc/{process.pid}/task/{process.pid}/children")
 
     def there() -> bool:
@@ -135,5 +135,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def quoted(text: str) -> str:
-    """Give a text as one word of the shell."""
+    """Return a text as one word of the shell."""
     return shlex.quote(text)

@@ -15,7 +15,7 @@ _BUILDING = 900.0
 
 
 def bare_debian(cache: Path) -> Path:
-    """Give the kept tree, built where it is not there yet. It holds what apt would load, so that later runs need none.
+    """Return the kept tree, built where it is not there yet. It holds what apt would load, for later runs.
 
     Raises RuntimeError where it can't be built.
     """
@@ -34,7 +34,7 @@ def bare_debian(cache: Path) -> Path:
 
 
 def copy_of(tree: Path, place: Path) -> Path:
-    """Give a copy of a tree at `place`, owners and modes included."""
+    """Return a copy of a tree at `place`, owners and modes included."""
     _call("cp", "-a", "--reflink=auto", str(tree), str(place))
     return place
 

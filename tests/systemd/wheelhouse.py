@@ -20,7 +20,7 @@ def built_in(directory: Path) -> tuple[Path, Path]:
 
 
 def wheels_for(wheel: Path, cache: Path) -> Path:
-    """Give a directory with the wheels of all that `wheel`, and building it, needs: as locked, loaded once for each."""
+    """Return a directory with the wheels of all that `wheel`, and building it, needs: as locked, loaded once."""
     lock = (_ROOT / "requirements.lock").read_text()
     pins = "\n".join(re.findall(r"^[a-z0-9._-]+==[^ ;\\]+", lock, re.MULTILINE))
     kept = cache / f"wheels-{hashlib.sha256(' '.join((pins, *_BUILDING)).encode()).hexdigest()[:12]}"

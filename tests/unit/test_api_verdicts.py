@@ -25,7 +25,7 @@ LOSSES = tuple(Loss(LossKind.RECORDS, f"/r/{EVIL}{number}", 5) for number in ran
 
 @pytest.fixture
 def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    """Give a daemon's parts with one host that nobody judged."""
+    """Return a daemon's parts with one host that nobody judged."""
     tally = Tally()
     house = House.of(Settings(), tally)
     house.present = {HOST.identity: HOST}

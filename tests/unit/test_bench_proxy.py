@@ -21,7 +21,7 @@ FAR = ROUND_TRIP * 1000
 
 @contextmanager
 def serving(answer: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Give the port of a server that answers each connection in a thread, and closes it."""
+    """Provide the port of a server that answers each connection in a thread, and closes it."""
 
     def serve(client: socket.socket) -> None:
         with client:
@@ -235,7 +235,7 @@ def test_client_that_left_after_its_last_word_costs_nothing() -> None:
 
 
 def table_of(*rows: Row) -> list[list[str]]:
-    """Give the cells of the table's lines, without its head."""
+    """Return the cells of the table's lines, without its head."""
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in as_markdown(list(rows)).splitlines()[2:]]
 
 

@@ -27,7 +27,7 @@ class Clock:
         self.now = 0.0
 
     def __call__(self) -> float:
-        """Give them."""
+        """Return them."""
         return self.now
 
 

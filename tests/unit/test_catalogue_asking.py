@@ -38,7 +38,7 @@ for number in range(int(sys.argv[2])):
 
 
 def requests(state: Path) -> list[Request]:
-    """Give all that is on record."""
+    """Return all that is on record."""
     with queries.questions(state) as connection:
         return queries.requests(connection)
 

@@ -36,7 +36,7 @@ RUN = RunRecord("r1", "fs-1", "/data/run_1", "gpu-a", "run_1", ConfigFacts(), Ve
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    """Give a database with one table."""
+    """Provide a database with one table."""
     engine = open_engine(tmp_path)
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE t (x INTEGER PRIMARY KEY)"))
@@ -50,7 +50,7 @@ def adding(number: int) -> database_module.Change:
 
 
 def numbers(engine: Engine) -> list[int]:
-    """Give what is in the table."""
+    """Return what is in the table."""
     with engine.connect() as connection:
         return list(connection.execute(text("SELECT x FROM t ORDER BY x")).scalars())
 
@@ -279,7 +279,7 @@ def test_an_older_catalogue_is_copied_before_it_is_migrated(tmp_path: Path, monk
 
 @pytest.fixture
 def migrated(tmp_path: Path) -> Iterator[Connection]:
-    """Give a catalogue that came to its schema step by step, by the migrations alone."""
+    """Provide a catalogue that came to its schema step by step, by the migrations alone."""
     (tmp_path / "stepwise").mkdir()
     engine = open_engine(tmp_path / "stepwise")
     database_module._upgrade(engine, tmp_path / "stepwise", found="none")
@@ -289,7 +289,7 @@ def migrated(tmp_path: Path) -> Iterator[Connection]:
 
 
 def _tables(connection: Connection) -> set[tuple[str, str]]:
-    """Give every table and index as (name, its SQL), without regard to how it is laid out."""
+    """Return every table and index as (name, its SQL), without regard to how it is laid out."""
     found = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
     return {(row.name, " ".join(row.sql.split())) for row in found}
 

@@ -28,7 +28,7 @@ SAFE = Verdict(Answer.SAFE_EXCEPT, losses=(Loss(LossKind.RECORDS, ODD, None, 3),
 
 @pytest.fixture
 async def catalogue(tmp_path: Path) -> AsyncIterator[Catalogue]:
-    """Give an empty catalogue."""
+    """Provide an empty catalogue."""
     with closing(open_catalogue(tmp_path, "root-1")) as opened:
         yield opened
 

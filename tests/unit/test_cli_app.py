@@ -22,7 +22,7 @@ HEAVY = ("asyncssh", "sqlalchemy", "pydantic", "structlog", "rich", "anyio", "al
 
 
 def raising(error: BaseException) -> Callable[[], object]:
-    """Give work that ends with `error`."""
+    """Return work that ends with `error`."""
 
     def work() -> object:
         raise error

@@ -29,7 +29,7 @@ VERSION = Version(10, 1_755_660_703_000_000_000)
 
 
 def experiment(name: str, identifier: str) -> ExperimentRecord:
-    """Give an experiment called `name`."""
+    """Return an experiment called `name`."""
     parts = ExperimentName(Part(name, "test"), Part("d", "t"), Part("m", "t"), Part("h", "t"), Part("8", "t"))
     return ExperimentRecord(identifier, parts)
 
@@ -38,14 +38,14 @@ ONE, TWO = experiment("one", "aaaaaaaa1"), experiment("two", "bbbbbbbb2")
 
 
 def run(identifier: str, host: str, name: str, of: ExperimentRecord | None) -> RunRecord:
-    """Give a run on `host`."""
+    """Return a run on `host`."""
     place = f"/box/training_runs/{name}"
     config = ConfigFacts(total_steps=8)
     return RunRecord(identifier, f"static:{host}", place, host, name, config, VERSION, of.id if of else None, step=3)
 
 
 def file(target: str, place: str, host: str = "gpu-a", of: ExperimentRecord = ONE) -> FileRecord:
-    """Give a file at home."""
+    """Return a file at home."""
     return FileRecord(
         f"static:{host}", place, LocalPath.parse(target), host, of.id, Kind.CONFIG, VERSION, 10, "f" * 64, 1.0, "why"
     )
@@ -53,7 +53,7 @@ def file(target: str, place: str, host: str = "gpu-a", of: ExperimentRecord = ON
 
 @pytest.fixture
 async def state(tmp_path: Path) -> Path:
-    """Give the state directory of a catalogue with two experiments, three runs and some files."""
+    """Return the state directory of a catalogue with two experiments, three runs and some files."""
     catalogue = open_catalogue(tmp_path, "root")
     await catalogue.save_discovery(ONE, run("1", "gpu-a", "run_1", ONE))
     await catalogue.save_discovery(TWO, run("2", "gpu-b", "run_2", TWO))
@@ -77,7 +77,7 @@ async def state(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def connection(state: Path) -> Iterator[Connection]:
-    """Give that catalogue, open for questions."""
+    """Provide that catalogue, open for questions."""
     with queries.questions(state) as opened:
         yield opened
 

@@ -14,7 +14,7 @@ from support.command import environment, harvestd_command
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """Give a configuration with two hosts, one of them with a name that no shell should see."""
+    """Return a configuration with two hosts, one of them with a name that no shell should see."""
     file = tmp_path / "harvestd.toml"
     host = '[[hosts]]\nname = "{}"\naddress = "127.0.0.1"\n'
     file.write_text(f'version = 1\ndata_root = "{tmp_path}/data"\n{host.format("gpu-a")}{host.format("gpu-b")}')
@@ -22,7 +22,7 @@ def config(tmp_path: Path) -> Path:
 
 
 def completed(line: str, config: Path) -> list[str]:
-    """Give what is offered for the last word of a command line."""
+    """Return what is offered for the last word of a command line."""
     words = line.split(" ")
     done = harvestd_command(
         HARVESTD_CONFIG=str(config),

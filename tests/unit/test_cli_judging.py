@@ -21,7 +21,7 @@ SAFE = Verdict(Answer.SAFE)
 
 
 def record(verdict: Verdict, ago: float = 1.0, idle: float | None = None, cents: int | None = 249) -> VerdictRecord:
-    """Give a verdict that was made so many seconds ago, on a host that has been idle for so many."""
+    """Return a verdict that was made so many seconds ago, on a host that has been idle for so many."""
     now = time.time()
     return VerdictRecord("static:gpu-a", "gpu-a", verdict, now - ago, None if idle is None else now - idle, cents)
 

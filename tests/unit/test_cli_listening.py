@@ -22,7 +22,7 @@ EVER = timedelta(days=1)
 
 
 def told(number: int, seconds: float) -> Said:
-    """Give an event with its number in the daemon's own count, from so many seconds after the test's beginning."""
+    """Return an event with its number in the daemon's own count, from so many seconds after the test's beginning."""
     at = (NOW + timedelta(seconds=seconds)).isoformat(timespec="microseconds").replace("+00:00", "Z")
     return {"id": number, "timestamp": at, "level": "info", "event": "run.discovered"}
 
@@ -44,7 +44,7 @@ class Daemon:
 
 
 def numbers(found: Iterator[Said]) -> list[int]:
-    """Give the numbers of events."""
+    """Return the numbers of events."""
     return [event["id"] for event in found]
 
 

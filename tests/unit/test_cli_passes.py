@@ -37,7 +37,7 @@ def outcome(
     missing: tuple[str, ...] = (),
     name: str = "gpu-a",
 ) -> HostOutcome:
-    """Give what came of one host."""
+    """Return what came of one host."""
     host = Host(f"static:{name}", name, "192.0.2.1", "static")
     return HostOutcome(host, result, plan, error, missing_roots=frozenset(missing), seconds=1.5)
 

@@ -9,7 +9,7 @@ from harvestd.cli.path_arguments import LocalPlace, RemotePlace, place_of
 
 @pytest.fixture
 def data_root(tmp_path: Path) -> Path:
-    """Give a data root with one file in it."""
+    """Return a data root with one file in it."""
     root = tmp_path / "data"
     (root / "experiment" / "logs").mkdir(parents=True)
     (root / "experiment" / "logs" / "log").touch()

@@ -28,7 +28,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def examined(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Give the names of the hosts that were examined; none of them is safe."""
+    """Return the names of the hosts that were examined; none of them is safe."""
     seen: list[str] = []
 
     async def hosts_of(_: Settings, names: Sequence[str]) -> list[Host]:

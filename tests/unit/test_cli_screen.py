@@ -22,7 +22,7 @@ def lines(scene: Scene, width: int = 80, height: int = 24) -> list[str]:
 
 
 def fleet(hosts: int = 20, transfers: int = 9, runs: int = 5, events: int = 30) -> Scene:
-    """Give a scene with so much of each."""
+    """Return a scene with so much of each."""
     return Scene(
         Styled("harvestd: process 4711", "bold"),
         tuple(HostLine(f"gpu-{i}", Styled("connected", "green"), None, i << 30) for i in range(hosts)),

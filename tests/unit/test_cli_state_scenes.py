@@ -10,14 +10,14 @@ Document = dict[str, Any]
 
 
 def state(**others: object) -> Document:
-    """Give the document of a daemon without hosts."""
+    """Return the document of a daemon without hosts."""
     daemon = {"version": "0", "pid": 4711, "started": 0.0, "paused": False, "stuck": "", "free_bytes": 1}
     counts = {"hosts": 0, "connected": 0}
     return {"at": 1e9, "daemon": daemon, "counts": counts, "hosts": [], "transfers": [], "runs": [], **others}
 
 
 def host(name: str, **others: object) -> Document:
-    """Give a connected host that nobody has judged."""
+    """Return a connected host that nobody has judged."""
     known = {
         "state": "connected",
         "error": "",
@@ -30,7 +30,7 @@ def host(name: str, **others: object) -> Document:
 
 
 def verdict(answer: str, *, reasons: tuple[str, ...] = (), losses: tuple[str, ...] = ()) -> Document:
-    """Give a verdict."""
+    """Return a verdict."""
     return {
         "answer": answer,
         "reasons": [{"kind": "running", "detail": detail} for detail in reasons],

@@ -15,7 +15,7 @@ ROWS: list[Row] = [
 
 
 def shown(rows: list[Row], width: int = 80) -> list[str]:
-    """Give the lines of the table on a terminal without colours."""
+    """Return the lines of the table on a terminal without colours."""
     stream = io.StringIO()
     Console(file=stream, width=width, force_terminal=True, color_system=None).print(rich_tables.table(COLUMNS, rows))
     return [line.rstrip() for line in stream.getvalue().splitlines()]

@@ -27,7 +27,7 @@ THREE_YEARS = 3 * 365 * 86_400.0
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """Give a configuration of one host."""
+    """Return a configuration of one host."""
     path = tmp_path / "harvestd.toml"
     path.write_text(f'version = 1\ndata_root = "{tmp_path}/data"\n[[hosts]]\nname = "gpu-a"\naddress = "192.0.2.1"\n')
     return path
@@ -57,7 +57,7 @@ def held(tmp_path: Path, kind: HolderKind) -> Iterator[None]:
 
 
 def listed(config: Path, command: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Give the daemon's and the host's part of a command's JSON document."""
+    """Return the daemon's and the host's part of a command's JSON document."""
     done = harvestd_command(command, "--json", "-c", config)
     (host,) = done.document["hosts"]
     return done.document["daemon"], host

@@ -19,7 +19,7 @@ LINE = 7
 
 
 def missing(scene: Scene, plan: Plan | None = None) -> dict[str, NotHere]:
-    """Give what is not here, by its path from the tree on, beside what a plan brings: nothing, unless one is given."""
+    """Return what is not here, by its path from the tree on, beside what a plan brings (nothing unless given)."""
     found = not_here(
         survey(scene.box.snapshot(), scene.home.selection), plan or Plan(), scene.box.storage, scene.home.knowledge
     )

@@ -20,7 +20,7 @@ IGNORED = "asked: ignored by hand on 2025-11-23"
 
 @pytest.fixture
 def box() -> Box:
-    """Give a box with a finished run of two checkpoints, an eval and a base eval, both with records."""
+    """Return a box with a finished run of two checkpoints, an eval and a base eval, both with records."""
     box = Box()
     box.add_run()
     box.finish()
@@ -35,20 +35,20 @@ def box() -> Box:
 
 @pytest.fixture
 def home(box: Box) -> Home:
-    """Give a home that has brought what the rules bring."""
+    """Return a home that has brought what the rules bring."""
     home = Home()
     home.settle_all([box])
     return home
 
 
 def request(box: Box, number: int = 1, **detail: object) -> Request:
-    """Give a request for the run: to fetch a thing, or else to ignore it."""
+    """Return a request for the run: to fetch a thing, or else to ignore it."""
     kind = RequestKind.FETCH if "thing" in detail else RequestKind.IGNORE
     return Request(number, kind, box.storage, f"{ROOT}/{RUN}", ASKED_AT, detail)
 
 
 def asked(plan: Plan) -> Asked:
-    """Give how the one thing that is asked for stands."""
+    """Return how the one thing that is asked for stands."""
     (found,) = plan.asked
     return found
 

@@ -14,7 +14,7 @@ RUN = f"training_runs/{T}"
 
 @pytest.fixture
 def box() -> Box:
-    """Give a box with a finished run that links to its last checkpoint."""
+    """Return a box with a finished run that links to its last checkpoint."""
     box = Box()
     box.add_run()
     box.finish()
@@ -25,7 +25,7 @@ def box() -> Box:
 
 @pytest.fixture
 def home(box: Box) -> Home:
-    """Give a home that has read what `box` says of itself."""
+    """Return a home that has read what `box` says of itself."""
     home = Home()
     home.learn(box)
     return home

@@ -197,12 +197,12 @@ LEFT_OUT = [
 
 @pytest.fixture
 def box() -> Box:
-    """Give a box without anything on it."""
+    """Return a box without anything on it."""
     return Box()
 
 
 def planned(context: Context, path: str, box: Box, selection: Selection | None = None) -> tuple[list[str], list[str]]:
-    """Give where `path` goes and why it does not, on a box that shows it beside what `context` says."""
+    """Return where `path` goes and why it does not, on a box that shows it beside what `context` says."""
     context(box)
     tree, below = box.place(path)
     if below not in box.entries.get(tree, {}):

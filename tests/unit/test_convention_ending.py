@@ -15,7 +15,7 @@ LEAF = f"{EVAL}/qwen2_5_15_gsm8k_finetuned/step_10_gsm8k/temp0.7_p1.0_r8"
 
 @pytest.fixture
 def box() -> Box:
-    """Give a box in the middle of a run, with two whole checkpoints and one that is being written."""
+    """Return a box in the middle of a run, with two whole checkpoints and one that is being written."""
     box = Box()
     box.add_run()
     box.file(f"{RUN}/tensorboard/events.out.tfevents.1.gpu-a.1.0", 8000)

@@ -13,7 +13,7 @@ KNOWN = {str(TRAINING): DISK, str(EVALS): DISK, ROOT: DISK}
 
 
 def _remounted() -> tuple[list[Listing], list[FileRecord]]:
-    """Give the trees of a host on which all has another number, and the files that came from it."""
+    """Return the trees of a host on which all has another number, and the files that came from it."""
     scene = drained()
     listings = [replace(each, device=OTHER) for each in scene.box.snapshot().listings]
     return listings, list(scene.home.knowledge.files_from(scene.box.storage))

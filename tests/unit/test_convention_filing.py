@@ -23,7 +23,7 @@ SECOND = "run_2025-08-21_10-00-00"
 
 
 def where(plan: Plan, directory: str) -> list[str]:
-    """Give the directories at home that a leaf's metrics go to."""
+    """Return the directories at home that a leaf's metrics go to."""
     return [each.removesuffix("/metrics.csv") for each in targets(plan).get(f"{directory}/metrics.csv", [])]
 
 
@@ -321,7 +321,7 @@ def test_variants_under_two_spellings_of_their_model_both_come() -> None:
 
 
 def two_hosts(leaf: str) -> tuple[Box, Box, Home]:
-    """Give two hosts with an eval of one name, and a home to which the first one's came."""
+    """Return two hosts with an eval of one name, and a home to which the first one's came."""
     first, second, home = Box("gpu-a", "a"), Box("gpu-b", "b"), Home()
     first.add_run()
     for box in (first, second):
@@ -332,7 +332,7 @@ def two_hosts(leaf: str) -> tuple[Box, Box, Home]:
 
 
 def missing(box: Box, home: Home) -> list[str]:
-    """Give the places of what is wanted on a host and is neither here nor coming."""
+    """Return the places of what is wanted on a host and is neither here nor coming."""
     found = not_here(survey(box.snapshot(), home.selection), home.plan(box), box.storage, home.knowledge)
     return [each.place for each in found]
 

@@ -47,17 +47,17 @@ class Situation:
 
 
 def unsafe(name: str, change: Change, *reasons: ReasonKind, losing: LossKind | None = None) -> Situation:
-    """Give a situation in which the box must stay."""
+    """Return a situation in which the box must stay."""
     return Situation(name, change, frozenset(reasons), frozenset({losing} if losing else ()))
 
 
 def losing(name: str, change: Change, *losses: LossKind) -> Situation:
-    """Give a situation in which the box may go if these are given up."""
+    """Return a situation in which the box may go if these are given up."""
     return Situation(name, change, losses=frozenset(losses))
 
 
 def safe(name: str, change: Change = lambda _: None) -> Situation:
-    """Give a situation in which the box may go."""
+    """Return a situation in which the box may go."""
     return Situation(name, change)
 
 

@@ -19,7 +19,7 @@ def run(name: str, backbone: str | None, base_model: str | None = None) -> RunRe
 
 
 def checkpoint(name: str) -> str:
-    """Give the path of a run's final checkpoint."""
+    """Return the path of a run's final checkpoint."""
     return f"/lambda/nfs/localfs/training_runs/{name}/training_state/step_final/model"
 
 

@@ -23,7 +23,7 @@ DIED = "provisional: the run died at step {} without a final checkpoint"
 
 @pytest.fixture
 def box() -> Box:
-    """Give a box with a run that got to step 40."""
+    """Return a box with a run that got to step 40."""
     box = Box()
     box.add_run()
     box.add_checkpoint("step_20")
@@ -32,12 +32,12 @@ def box() -> Box:
 
 
 def rolling() -> Home:
-    """Give a home that keeps the newest."""
+    """Return a home that keeps the newest."""
     return Home(Selection(checkpoint=CheckpointPolicy.FINAL_AND_LATEST))
 
 
 def here(home: Home) -> dict[str, set[str]]:
-    """Give the checkpoints at home, each with the reasons of its files."""
+    """Return the checkpoints at home, each with the reasons of its files."""
     found: dict[str, set[str]] = {}
     for experiment in home.knowledge.experiments():
         for file in home.knowledge.files_of(experiment.id):
@@ -47,12 +47,12 @@ def here(home: Home) -> dict[str, set[str]]:
 
 
 def removed(plan: Plan) -> dict[str, str]:
-    """Give what a plan removes, and for what."""
+    """Return what a plan removes, and for what."""
     return {removal.directory.name: removal.newer for removal in plan.removals}
 
 
 def file_at(home: Home, path: str) -> FileRecord:
-    """Give the record of what stands at a place below training_state."""
+    """Return the record of what stands at a place below training_state."""
     record = home.knowledge.holder(LocalPath.parse(f"{STATE}/{path}"))
     assert record is not None
     return record

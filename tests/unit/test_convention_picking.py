@@ -14,14 +14,14 @@ BASE = "eval_runs/qwen2_5_15_gsm8k_finetuned/step_base_gsm8k_r1_template/temp0.7
 
 
 def picked(box: Box, run: str) -> set[str]:
-    """Give what a plan for one run alone fetches."""
+    """Return what a plan for one run alone fetches."""
     home = Home(replace(Selection(), only=run))
     home.learn(box)
     return set(targets(home.plan(box)))
 
 
 def box_of_two() -> Box:
-    """Give a box with two runs, an eval of each, and a base eval."""
+    """Return a box with two runs, an eval of each, and a base eval."""
     box = Box()
     box.add_run()
     box.add_run(f"training_runs/{OTHER}")

@@ -21,7 +21,7 @@ BASE = "eval_runs/qwen2_5_15_gsm8k_finetuned/step_base_gsm8k/temp0.7_p1.0_r8"
 
 @pytest.fixture
 def box() -> Box:
-    """Give a box with a finished run, evals of all layouts, and some of what nobody wants."""
+    """Return a box with a finished run, evals of all layouts, and some of what nobody wants."""
     box = Box()
     box.add_run()
     box.file(f"{RUN}/tensorboard/events.out.tfevents.1.gpu-a.1.0", 8000)
@@ -40,7 +40,7 @@ def box() -> Box:
 
 @pytest.fixture
 def home(box: Box) -> Home:
-    """Give a home that has read what `box` says of itself."""
+    """Return a home that has read what `box` says of itself."""
     home = Home()
     home.learn(box)
     return home

@@ -44,7 +44,7 @@ def before(run: RunDir, **fields: object) -> RunRecord:
 
 @pytest.fixture
 def run() -> RunDir:
-    """Give the run at its new place."""
+    """Return the run at its new place."""
     box = Box()
     box.add_run()
     found = shown(box)

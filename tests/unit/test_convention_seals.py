@@ -21,7 +21,7 @@ SETTLE = 10.0
 
 
 def group_of(box: Box, path: str) -> Group:
-    """Give the group that stands at `path`."""
+    """Return the group that stands at `path`."""
     seen = survey(box.snapshot(), Selection())
     groups = [group for run in seen.runs for group in (*run.groups, *run.checkpoints)]
     groups += [group for each in seen.evals for group in each.groups]

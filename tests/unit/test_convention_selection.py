@@ -9,7 +9,7 @@ WANDB_FILES = "rule: W&B's files are not fetched"
 
 
 def pattern(text: str, depth: int) -> Exclusion:
-    """Give what the operator's pattern says of the first `depth` components."""
+    """Return what the operator's pattern says of the first `depth` components."""
     return Exclusion(f'rule: select.exclude "{text}"', depth)
 
 

@@ -12,7 +12,7 @@ PATH = "eval_runs/x"
 
 
 def source_of(box: Box) -> Source:
-    """Give the file as the last look showed it."""
+    """Return the file as the last look showed it."""
     tree, below = box.place(PATH)
     return Source(tree, below, box.version(PATH))
 

@@ -13,7 +13,7 @@ APART = 10.0
 
 
 def looked(*looks: tuple[float, bool]) -> Stillness:
-    """Give what hears of looks: when each was, and whether it showed a change."""
+    """Return what hears of looks: when each was, and whether it showed a change."""
     stillness = Stillness()
     for now, moved in looks:
         stillness.looked(MOVED if moved else STILL, now, APART)

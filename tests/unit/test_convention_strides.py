@@ -8,7 +8,7 @@ from harvestd.convention.metadata.pace import Reading, Stride, readings, strode
 
 
 def steps(*times: float, first: int = 1) -> Stride:
-    """Give how a run goes of which one step was heard at each of these times."""
+    """Return how a run goes of which one step was heard at each of these times."""
     stride: Stride | None = None
     for number, at in enumerate(times):
         stride = strode(stride, [Reading(first + number, 1.0)], at, live=number > 0)
@@ -17,7 +17,7 @@ def steps(*times: float, first: int = 1) -> Stride:
 
 
 def losses(*heard: float | None) -> Stride:
-    """Give how a run goes of which these losses were heard, a step each."""
+    """Return how a run goes of which these losses were heard, a step each."""
     return strode(None, [Reading(number, loss) for number, loss in enumerate(heard)], 0.0, live=False)
 
 

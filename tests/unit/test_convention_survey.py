@@ -14,7 +14,7 @@ FIRST, SECOND = T, "run_2025-08-21_00-00-00"
 
 @pytest.fixture
 def box() -> Box:
-    """Give a box with two runs and the evals of both."""
+    """Return a box with two runs and the evals of both."""
     box = Box()
     for run in (FIRST, SECOND):
         box.add_run(f"training_runs/{run}")

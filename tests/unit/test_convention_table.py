@@ -53,14 +53,14 @@ def show(box: Box, lines: list[str]) -> None:
 
 
 def tree_of(text: str) -> Tree:
-    """Give the tree that a context names: an eval tree after "eval: ", in another root where it is absolute."""
+    """Return the tree that a context names: an eval tree after "eval: ", in another root where it is absolute."""
     name = text.removeprefix("eval: ")
     root, _, last = name.rpartition("/") if name.startswith("/") else (ROOT, "", name)
     return Tree(root, last, TreeKind.TRAINING if text == name else TreeKind.EVAL)
 
 
 def outcome(plan: Plan, path: str) -> str:
-    """Give what becomes of a path, in the table's words."""
+    """Return what becomes of a path, in the table's words."""
     (*placed,) = targets(plan).get(path, ())
     why = reasons(plan, path)
     links = [f"link: {link.target}" for link in plan.links if path.endswith(f"/training_state/{link.path.name}")]

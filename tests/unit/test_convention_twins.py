@@ -25,7 +25,7 @@ NAME = "run_2025-08-20_03-31-43"
 
 
 def record(storage: str, *, config: str = "c", head: str | None = "h", experiment: str = "e1") -> RunRecord:
-    """Give the record of a run as one storage shows it."""
+    """Return the record of a run as one storage shows it."""
     return RunRecord(
         id=storage,
         storage=storage,
@@ -41,7 +41,7 @@ def record(storage: str, *, config: str = "c", head: str | None = "h", experimen
 
 
 def knowing(*records: RunRecord) -> Knowledge:
-    """Give what is known."""
+    """Return what is known."""
     knowledge = Knowledge()
     for number, each in enumerate(records):
         part = Part(str(number), "a test")
@@ -53,7 +53,7 @@ def knowing(*records: RunRecord) -> Knowledge:
 
 
 def log_from(storage: str, knowledge: Knowledge) -> FileRecord:
-    """Give the log of the experiment e1 as one storage's host brought it."""
+    """Return the log of the experiment e1 as one storage's host brought it."""
     place = (knowledge.experiment("e1").directory, "training_run", "logs", "train_log.jsonl")
     return FileRecord(
         storage=storage,

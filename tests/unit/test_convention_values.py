@@ -13,7 +13,7 @@ from harvestd.convention.structs import Immutable
 
 
 def classes() -> Iterator[type[Immutable]]:
-    """Give all of them."""
+    """Yield all of them."""
     for room in pkgutil.walk_packages(harvestd.__path__, "harvestd."):
         if not room.name.startswith(("harvestd.report.scripts", "harvestd.catalogue.migrations", "harvestd.__main__")):
             import_module(room.name)

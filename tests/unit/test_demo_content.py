@@ -74,7 +74,7 @@ def test_train_log_holds_a_nan_token_and_no_probe_where_it_is_off() -> None:
 
 
 def read_records(data: bytes) -> list[bytes]:
-    """Give the payloads of TFRecords, checking every length and checksum."""
+    """Return the payloads of TFRecords, checking every length and checksum."""
     found = []
     stream = io.BytesIO(data)
     while head := stream.read(8):

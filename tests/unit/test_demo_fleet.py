@@ -43,7 +43,7 @@ async def until_gone(pid: int) -> None:
 
 
 def tree(root: Path) -> dict[str, str]:
-    """Give what lies below `root`: the hash of each file, the target of each link."""
+    """Return what lies below `root`: the hash of each file, the target of each link."""
     return {
         str(path.relative_to(root)): str(path.readlink())
         if path.is_symlink()

@@ -30,14 +30,14 @@ CHECKPOINT = {
 
 
 def files(directory: Path) -> set[str]:
-    """Give the regular files below `directory`, relative to it; links are not followed."""
+    """Return the regular files below `directory`, relative to it; links are not followed."""
     return {
         str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file() and not path.is_symlink()
     }
 
 
 def contents(directory: Path) -> dict[str, str]:
-    """Give the hash of each file below `directory`."""
+    """Return the hash of each file below `directory`."""
     return {name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in files(directory)}
 
 

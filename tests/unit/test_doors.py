@@ -58,7 +58,7 @@ ALLOWED = {
 
 
 def _modules() -> Iterator[tuple[str, ast.Module]]:
-    """Give every module outside the door, by its place."""
+    """Yield every module outside the door, by its place."""
     for path in sorted(SOURCES.rglob("*.py")):
         place = path.relative_to(SOURCES).as_posix()
         if not place.startswith(INSIDE):

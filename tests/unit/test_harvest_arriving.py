@@ -96,7 +96,7 @@ def root(tmp_path: Path) -> Iterator[DataRoot]:
 
 @asynccontextmanager
 async def lanes_to(box: FarBox, round_trip: float = 0.1, memory: int = 256 * MIB) -> AsyncIterator[Lanes]:
-    """Give up to four lanes to a box at some distance."""
+    """Provide up to four lanes to a box at some distance."""
     async with anyio.create_task_group() as tasks:
         yield Lanes(4, MemoryBudget(memory), box.opening, tasks, round_trip)
         tasks.cancel_scope.cancel()
@@ -108,7 +108,7 @@ def arriving(box: FarBox, staged: Staged, lanes: Lanes) -> Arriving:
 
 
 def parts(box: FarBox) -> list[tuple[int, int]]:
-    """Give what bytes were asked for, in the order of asking."""
+    """Return what bytes were asked for, in the order of asking."""
     return [(each.offset, each.offset + (each.length or 0)) for each in box.asked if each.length]
 
 

@@ -31,7 +31,7 @@ HERE = Asked(RUN, "records", shown=True, files=2, size=10)
 
 @pytest.fixture
 async def catalogue(tmp_path: Path) -> AsyncIterator[Catalogue]:
-    """Give a catalogue in which the records of a run are asked for."""
+    """Provide a catalogue in which the records of a run are asked for."""
     with closing(open_catalogue(tmp_path, "root-1")) as opened:
         ask(tmp_path, RequestKind.FETCH, RUN, {"thing": "records"})
         yield opened
@@ -39,14 +39,14 @@ async def catalogue(tmp_path: Path) -> AsyncIterator[Catalogue]:
 
 @pytest.fixture
 async def attending(catalogue: Catalogue) -> Attending:
-    """Give who has taken notice of it."""
+    """Return who has taken notice of it."""
     attending = Attending()
     await attending.learn(catalogue)
     return attending
 
 
 def outcome(state: Path) -> str | None:
-    """Give what came of the first request; None while it is open."""
+    """Return what came of the first request; None while it is open."""
     with queries.questions(state) as connection:
         first = queries.requests(connection)[0]
     return None if first.is_open else first.outcome

@@ -17,7 +17,7 @@ class Clock:
         self.now = 1000.0
 
     def __call__(self) -> float:
-        """Give them."""
+        """Return them."""
         return self.now
 
 

@@ -20,7 +20,7 @@ TREE = Tree("/data", "eval_runs", TreeKind.EVAL)
 
 @pytest.fixture
 def limits() -> Iterator[tuple[int, int]]:
-    """Give this process's limits, which are as before after the test."""
+    """Provide this process's limits, which are as before after the test."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     yield before
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
@@ -57,7 +57,7 @@ def test_hosts_share_the_descriptors_of_logs(tmp_path: Path) -> None:
 
 
 def file(name: str, experiments: list[str | None]) -> FetchFile:
-    """Give a file of a leaf with a target in each of these experiments."""
+    """Return a file of a leaf with a target in each of these experiments."""
     source = Source(TREE, RemotePath(("leaf", name)), Version(1, 1))
     targets = tuple(Target(LocalPath((each or "_unfiled", "leaf", name)), each) for each in experiments)
     return FetchFile(source, Kind.METRICS, targets, "", marker=name == "run_meta.json")

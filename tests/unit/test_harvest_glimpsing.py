@@ -76,12 +76,12 @@ class Reader:
 
 
 def config(run: str = RUN, version: Version = VERSION) -> Entry:
-    """Give a config.yaml as a look shows it."""
+    """Return a config.yaml as a look shows it."""
     return Entry(RemotePath((run, "config.yaml")), EntryType.FILE, version)
 
 
 def source(entry: Entry) -> Source:
-    """Give the file of an entry."""
+    """Return the file of an entry."""
     return Source(TRAINING, entry.path, entry.version)
 
 

@@ -35,7 +35,7 @@ class Watched:
         self.idling = self.connected()
 
     def monotonic(self) -> float:
-        """Give the time."""
+        """Return the time."""
         return self.now
 
     async def gpu_processes(self) -> int | None:
@@ -54,7 +54,7 @@ class Watched:
             await self.idling.look(self.snapshot(changed=changed and minute == 0))
 
     def snapshot(self, *, changed: bool) -> Snapshot:
-        """Give a look at one file."""
+        """Return a look at one file."""
         tree = Tree("/root", "training_runs", TreeKind.TRAINING)
         version = Version(1, int(self.written * 1e9), int(self.written * 1e9), 1)
         entries = {FILE: Entry(FILE, EntryType.FILE, version)}
@@ -64,14 +64,14 @@ class Watched:
 
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
-    """Give a box that is watched."""
+    """Return a box that is watched."""
     watched = Watched()
     monkeypatch.setattr(idle, "time", watched)
     return watched
 
 
 async def told(watched: Watched, minutes: int, *, changed: bool = False) -> Said:
-    """Give what is told of idle boxes meanwhile."""
+    """Return what is told of idle boxes meanwhile."""
     with structlog.testing.capture_logs() as said:
         await watched.looks(minutes, changed=changed)
     return events(said, "host.idle")

@@ -46,7 +46,7 @@ class Network:
         """See `Connection.abort`."""
 
     def link(self, name: str) -> Callable[[], Coroutine[object, object, None]]:
-        """Give what connects to a host once."""
+        """Return what connects to a host once."""
 
         async def link() -> None:
             host = Host(f"static:{name}", name, "192.0.2.1", "static")
@@ -59,7 +59,7 @@ class Network:
 
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> Network:
-    """Give a network in place of the real one."""
+    """Return a network in place of the real one."""
     made = Network()
     monkeypatch.setattr(login, "connect", made.connect)
     return made

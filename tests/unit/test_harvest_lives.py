@@ -41,12 +41,12 @@ class Counting:
 
 
 def host(number: int) -> Host:
-    """Give a host of a storage that several share."""
+    """Return a host of a storage that several share."""
     return Host(f"static:gpu-{number}", f"gpu-{number}", "127.0.0.1", "static", storage="nfs")
 
 
 async def told(tmp_path: Path, answers: Sequence[Answer]) -> int | None:
-    """Give what is known once the first of these boxes was asked beside the others."""
+    """Return what is known once the first of these boxes was asked beside the others."""
     house = House.of(Settings(), Silent())
     with ExitStack() as stack:
         house.catalogue = open_catalogue(tmp_path, "root")

@@ -69,7 +69,7 @@ class OneHouse:
 
 @pytest.fixture
 def house() -> OneHouse:
-    """Give a house that knows one experiment, and nothing in it yet."""
+    """Return a house that knows one experiment, and nothing in it yet."""
     made = OneHouse()
     made.catalogue.knowledge.learn_experiment(EXPERIMENT)
     return made
@@ -83,7 +83,7 @@ def root(tmp_path: Path) -> Iterator[DataRoot]:
 
 
 def listed(root: DataRoot) -> int:
-    """Give how many files the manifest lists."""
+    """Return how many files the manifest lists."""
     found = read_manifest(root, HOME)
     return len(found.files) if found else 0
 

@@ -49,7 +49,7 @@ class OneCatalogue:
         """Nobody moves anything here."""
 
     def storage_of(self, host: Host) -> str:
-        """Give the host's identity."""
+        """Return the host's identity."""
         return host.identity
 
     def touch(self, experiments: set[str | None]) -> None:
@@ -81,12 +81,12 @@ def publisher_of(catalogue: Catalogue, root: DataRoot) -> Publisher:
 
 
 def on_record(catalogue: Catalogue) -> dict[str, str]:
-    """Give what the catalogue says is here: hashes by path."""
+    """Return what the catalogue says is here: hashes by path."""
     return {str(file.target): file.sha256 for file in catalogue.knowledge.files_of(None)}
 
 
 def hashes(root: DataRoot) -> dict[str, str]:
-    """Give what is here: hashes by path."""
+    """Return what is here: hashes by path."""
     return {path: hashlib.sha256(cast("bytes", content)).hexdigest() for path, content in tree(root.path).items()}
 
 

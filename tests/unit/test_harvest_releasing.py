@@ -65,11 +65,11 @@ class Clock:
         """Seconds for which this machine slept: only the clock on the wall went on."""
 
     def monotonic(self) -> float:
-        """Give the time since some moment."""
+        """Return the time since some moment."""
         return time.monotonic() + self.ahead
 
     def time(self) -> float:
-        """Give the time of day."""
+        """Return the time of day."""
         return time.time() + self.ahead + self.suspended
 
 
@@ -89,7 +89,7 @@ class Site:
         self.house = House.of(self.settings(), Silent())
 
     def settings(self, **release: object) -> Settings:
-        """Give settings with which everything may go at once, but for what `release` says."""
+        """Return settings with which everything may go at once, but for what `release` says."""
         rules = {"terminate": "when-drained", "only": ("gpu-0", "gpu-1"), "grace": "0s", "at_most_per_hour": 9}
         settings = Settings.model_validate(
             {
@@ -163,7 +163,7 @@ class Site:
 
 @pytest.fixture
 def site(cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    """Give a site without boxes."""
+    """Return a site without boxes."""
     monkeypatch.setattr(automatic, "_EVERY", 0.02)
     site = Site(cloud, tmp_path)
     monkeypatch.setattr(automatic, "time", site.clock)

@@ -137,7 +137,7 @@ class _Watched(Reports):
 
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
-    """Give a scene with nothing in it."""
+    """Return a scene with nothing in it."""
     made = Scene()
     made.knows.set()
     monkeypatch.setattr(reports, "time", SimpleNamespace(monotonic=lambda: made.now))

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Give the clock that the room reads; its `now` is in seconds."""
+    """Return the clock that the room reads; its `now` is in seconds."""
     made = SimpleNamespace(now=1000.0)
     monkeypatch.setattr("harvestd.harvest.room.time", SimpleNamespace(monotonic=lambda: made.now))
     return made
@@ -22,7 +22,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Iterator[DataRoot]:
-    """Give a data root on a disk that has room."""
+    """Provide a data root on a disk that has room."""
     with DataRoot.open(tmp_path) as opened:
         yield opened
 

@@ -8,7 +8,7 @@ MIB = 1024 * 1024
 
 
 def finished(segment: Segment) -> Segment:
-    """Give a segment after all of it came and was believed."""
+    """Return a segment after all of it came and was believed."""
     segment.at, segment.here = segment.end, True
     return segment
 

@@ -80,7 +80,7 @@ class Site:
     scan_now: Bell
 
     def session(self, name: str, box: Pushing) -> Callable[[], Coroutine[object, object, None]]:
-        """Give what works on one of the hosts of one storage until cancelled."""
+        """Return what works on one of the hosts of one storage until cancelled."""
         known = Known(f"static:{name}", name, "127.0.0.1", "static", hardware="h100", storage="shared")
 
         async def passed(_pending: int) -> None:
@@ -117,7 +117,7 @@ async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 
 
 def written(*paths: str) -> Host:
-    """Give a host on which these files were written, all of one run if none is named."""
+    """Return a host on which these files were written, all of one run if none is named."""
     host = Host()
     for path in paths or [path for path in PATHS if RUN in path]:
         host.make(Change(Deed.WRITE, path))

@@ -40,11 +40,11 @@ class Clock:
         self.now = 1000.0
 
     def monotonic(self) -> float:
-        """Give the time."""
+        """Return the time."""
         return self.now
 
     def time(self) -> float:
-        """Give the time of day, by which what is found is put on record."""
+        """Return the time of day, by which what is found is put on record."""
         return self.now + 1e9
 
 
@@ -69,7 +69,7 @@ class Shown:
 
 
 def record(name: str) -> RunRecord:
-    """Give a run that goes on."""
+    """Return a run that goes on."""
     place = f"{ROOT}/training_runs/{name}"
     return RunRecord(name, HOST.identity, place, HOST.name, name, QWEN, Version(1, 1))
 
@@ -95,7 +95,7 @@ class Watched:
         return self.stalling.heard(replace(record(T), trouble=trouble), [line], behind=0)
 
     def trouble(self) -> RunTrouble | None:
-        """Give what is on record of the first run."""
+        """Return what is on record of the first run."""
         known = self.house.catalogue.knowledge.run_at(HOST.identity, record(T).place)
         return known.trouble if known else None
 
@@ -108,7 +108,7 @@ class Watched:
 
 @pytest.fixture
 async def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
-    """Give a house that listens to two runs, one of which has finished."""
+    """Return a house that listens to two runs, one of which has finished."""
     clock = Clock()
     monkeypatch.setattr(health, "time", clock)
     house = House.of(Settings(), Silent())

@@ -34,7 +34,7 @@ LONG_AGO = VerdictRecord(HOST.identity, HOST.name, Verdict(Answer.SAFE), 10.0)
 
 @pytest.fixture
 async def house(tmp_path: Path) -> AsyncIterator[House]:
-    """Give a house whose catalogue holds an old verdict of safe."""
+    """Provide a house whose catalogue holds an old verdict of safe."""
     settings = Settings.model_validate({"data_root": tmp_path / "data", "state_dir": tmp_path})
     house = House.of(settings, Silent())
     with closing(open_catalogue(tmp_path, "root")) as catalogue:

@@ -53,7 +53,7 @@ class Site:
 
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Site:
-    """Give a site where pauses are longer than any test."""
+    """Return a site where pauses are longer than any test."""
     monkeypatch.setattr(reconnect, "_FIRST_PAUSE", 3600.0)
     monkeypatch.setattr(reconnect, "_LONGEST_PAUSE", 3600.0)
     return Site(monkeypatch)

@@ -31,7 +31,7 @@ Calls = list[tuple[Sequence[str], str]]
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
-    """Give the machine's places below a directory of the test's, for the account that is made."""
+    """Return the machine's places below a directory of the test's, for the account that is made."""
     return replace(of_system("harvestd", tmp_path), home=STATE)
 
 

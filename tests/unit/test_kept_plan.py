@@ -19,7 +19,7 @@ def _situation(now: float, knowledge: Knowledge) -> Situation:
 
 
 def _kept(knowledge: Knowledge, plan: Plan = _PLAN) -> KeptPlan:
-    """Give one that saw nothing change for a minute and a bit, and was made at second 62."""
+    """Return one that saw nothing change for a minute and a bit, and was made at second 62."""
     kept = KeptPlan()
     for now in (0.0, 30.0, 62.0):
         assert kept.still_good(_SEEN, _situation(now, knowledge)) is None

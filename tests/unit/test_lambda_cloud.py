@@ -24,14 +24,14 @@ ID = "a" * 32
 
 @pytest.fixture
 def cloud() -> Iterator[Cloud]:
-    """Give an account of one instance."""
+    """Provide an account of one instance."""
     with cloud_api(Planted()) as account:
         account.add(ID, "gpu-a", "198.51.100.2")
         yield account
 
 
 def settings(cloud: Cloud, *, enabled: bool = True, milliseconds: int = 20) -> LambdaCloud:
-    """Give the section for an account, asked more often than any configuration allows."""
+    """Return the section for an account, asked more often than any configuration allows."""
     section = LambdaCloud(enabled=enabled, base_url=cloud.url, api_key=SecretStr(cloud.key))
     return section.model_copy(update={"interval": timedelta(milliseconds=milliseconds)})
 

@@ -47,7 +47,7 @@ def walked(home: Path, *elsewhere: Path) -> tuple[belongings.Walk, belongings.Wa
 
 
 def outside(home: Path, *elsewhere: Path) -> tuple[set[str], bool]:
-    """Give what is found outside, relative to the home directory's parent, and whether all was looked through."""
+    """Return what is found outside, relative to the home directory's parent, and whether all was looked through."""
     near, far = walked(home, *elsewhere)
     checkouts.checkouts(near, 100.0)
     told = belongings.outside(near, far)
@@ -185,7 +185,7 @@ def test_too_much_to_look_through_is_said(home: Path, monkeypatch: pytest.Monkey
 
 
 def held(home: Path) -> list[list[Any]] | None:
-    """Give what the checkouts at home hold."""
+    """Return what the checkouts at home hold."""
     return checkouts.checkouts(walked(home)[0], 100.0)[0]
 
 
@@ -246,7 +246,7 @@ def test_checkouts_that_lie_deep_are_files(home: Path) -> None:
 
 
 def state_of(place: Path) -> dict[str, tuple[object, ...]]:
-    """Give all that could be changed of a tree: kinds, contents and times."""
+    """Return all that could be changed of a tree: kinds, contents and times."""
     state: dict[str, tuple[object, ...]] = {}
     for path in sorted([place, *place.rglob("*")]):
         s = path.lstat()

@@ -38,7 +38,7 @@ def proc(place: Path, *rows: _Row, commands: dict[int, bytes] | None = None) -> 
 
 
 def seen(place: str) -> Processes:
-    """Give the processes of a made-up /proc."""
+    """Return the processes of a made-up /proc."""
     found = processes_now(place)
     assert found is not None
     return found

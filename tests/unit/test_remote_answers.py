@@ -60,7 +60,7 @@ def test_states_of_trees_are_counted() -> None:
 
 
 def part(*, changed: tuple[Entry, ...] = (), shut: tuple[str, ...] = (), opened: tuple[str, ...] = ()) -> ScanPart:
-    """Give news of the only tree."""
+    """Return news of the only tree."""
     paths = tuple(map(RemotePath.parse, shut)), tuple(map(RemotePath.parse, opened))
     return ScanPart(0, changed, (), *paths, frozenset(), frozenset())
 

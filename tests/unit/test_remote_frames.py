@@ -16,12 +16,12 @@ LIMIT = 1000
 
 
 def framed(letter: Letter, payload: bytes) -> bytes:
-    """Give a frame's bytes."""
+    """Return a frame's bytes."""
     return struct.pack(">I", len(payload) + 1) + letter.value + payload
 
 
 def joined(frames: Iterable[Frame]) -> list[Frame]:
-    """Give the frames with neighbouring data as one: how data is cut means nothing, and none is none."""
+    """Return the frames with neighbouring data as one: how data is cut means nothing, and none is none."""
     found: list[Frame] = []
     for frame in frames:
         if frame.letter is Letter.DATA and found and found[-1].letter is Letter.DATA:
@@ -32,7 +32,7 @@ def joined(frames: Iterable[Frame]) -> list[Frame]:
 
 
 def decoder() -> FrameDecoder:
-    """Give a fresh decoder."""
+    """Return a fresh decoder."""
     return FrameDecoder(MARKER, LIMIT)
 
 

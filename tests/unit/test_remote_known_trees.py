@@ -17,14 +17,14 @@ NOTHING = ScanEnd(2, 20, ())
 
 
 def entry(name: str, size: int = 1) -> Entry:
-    """Give a file's entry."""
+    """Return a file's entry."""
     return Entry(RemotePath.parse(name), EntryType.FILE, Version(size, 2, 3, 4))
 
 
 def part(
     tree: int = 0, changed: tuple[Entry, ...] = (), gone: tuple[str, ...] = (), rejected: frozenset[int] = frozenset()
 ) -> ScanPart:
-    """Give news."""
+    """Return news."""
     return ScanPart(tree, changed, tuple(RemotePath.parse(name) for name in gone), (), (), rejected, frozenset())
 
 

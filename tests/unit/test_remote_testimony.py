@@ -29,7 +29,7 @@ HONEST: dict[str, Any] = {
 
 
 def told(**changes: object) -> bytes:
-    """Give an honest answer with some of it replaced."""
+    """Return an honest answer with some of it replaced."""
     return json.dumps(HONEST | changes).encode()
 
 

@@ -42,7 +42,7 @@ RUN = RunSpec()
 
 
 def facts_of(experiment: Analysed) -> Facts:
-    """Give what harvestd's README is made from, by records of the files that stand there."""
+    """Return what harvestd's README is made from, by records of the files that stand there."""
     experiment.configure()
     with DataRoot.open(experiment.directory.parent) as root:
         return gather(root, experiment.known(), (), Evals())
@@ -50,7 +50,7 @@ def facts_of(experiment: Analysed) -> Facts:
 
 @pytest.fixture
 def experiment(tmp_path: Path) -> Analysed:
-    """Give an experiment with a log and evals of every kind."""
+    """Return an experiment with a log and evals of every kind."""
     found = Analysed(tmp_path)
     found.train(RUN, 40, finished=True)
     found.evaluate(EvalSpec(RUN, questions=20), [10, 20, "final"])
@@ -245,7 +245,7 @@ def test_planner_readme_and_pictures_read_a_configuration_alike(tmp_path: Path, 
 
 
 def total_steps(config: bytes) -> int | None:
-    """Give what the planner takes from a run's configuration."""
+    """Return what the planner takes from a run's configuration."""
     try:
         return parse_config(config).total_steps
     except InvalidFacts:
@@ -253,7 +253,7 @@ def total_steps(config: bytes) -> int | None:
 
 
 def setting(config: bytes) -> Setting:
-    """Give what the planner's reader takes from an eval's configuration."""
+    """Return what the planner's reader takes from an eval's configuration."""
     try:
         said = parse_eval_config(config)
     except InvalidFacts:

@@ -26,7 +26,7 @@ LONG = b"pass@1\n" + b"1\n" * 40_000
 
 
 def source(name: str) -> Source:
-    """Give the file of that name in the eval, as a look would."""
+    """Return the file of that name in the eval, as a look would."""
     return Source(TREE, RemotePath((*LEAF, name)), Version(1, 1))
 
 
@@ -37,7 +37,7 @@ def came(**contents: bytes) -> list[tuple[Source, bytes, str]]:
 
 
 def recorded(files: Sequence[tuple[Source, bytes, str]]) -> list[FileRecord]:
-    """Give the catalogue's records of what arrived."""
+    """Return the catalogue's records of what arrived."""
     return [
         FileRecord(
             "fs-1", one.place, LocalPath(one.path), "gpu-a", "e1", KINDS[one.path.name], one.version, 1, told, 1, ""
@@ -55,7 +55,7 @@ def put(data: Path, files: Sequence[tuple[Source, bytes, str]]) -> None:
 
 
 def figures(evals: Evals, data: Path, files: Sequence[tuple[Source, bytes, str]]) -> Eval | None:
-    """Give what the one eval came to."""
+    """Return what the one eval came to."""
     with DataRoot.open(data) as root:
         found = evals.of(root, recorded(files), {}, None).evals
     return found[0] if found else None

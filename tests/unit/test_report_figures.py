@@ -26,14 +26,14 @@ def written(tmp_path: Path, *lines: str) -> Path:
 
 
 def read(experiment: Analysed) -> list[Eval]:
-    """Give the experiment's evals."""
+    """Return the experiment's evals."""
     experiment.configure()
     return read_evals(read_experiment(experiment.directory))
 
 
 @pytest.fixture
 def experiment(tmp_path: Path) -> Analysed:
-    """Give an experiment without anything in it."""
+    """Return an experiment without anything in it."""
     return Analysed(tmp_path)
 
 

@@ -109,13 +109,13 @@ python analysis/training_analysis.py
 
 
 def evaluated(step: str, at: int, first: float, last: float) -> Eval:
-    """Give an eval with these means of pass@1 and pass@8."""
+    """Return an eval with these means of pass@1 and pass@8."""
     place = ("base_eval",) if step == "base" else ("eval_results", "run_2025-08-20_03-31-43_gsm8k_r1_template")
     return Eval(place, step, at, SETTING, {"pass@1": Mean(first, 0.01, 1319), "pass@8": Mean(last, 0.01, 1319)})
 
 
 def known(**changes: object) -> Known:
-    """Give the finished run of the convention's example."""
+    """Return the finished run of the convention's example."""
     target = LocalPath.parse(f"{NAME.directory}/training_run/training_state/step_final/optimizer.pt")
     checkpoint = FileRecord(
         storage="fs-1",

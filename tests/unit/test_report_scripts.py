@@ -22,7 +22,7 @@ _DPI = 200
 
 @pytest.fixture
 def experiment(tmp_path: Path) -> Analysed:
-    """Give an experiment with nothing but the scripts in it."""
+    """Return an experiment with nothing but the scripts in it."""
     require_matplotlib()
     return Analysed(tmp_path)
 
@@ -37,7 +37,7 @@ def kept(experiment: Analysed, kind: str) -> None:
 
 
 def names(experiment: Analysed) -> set[str]:
-    """Give what lies beside the scripts, apart from themselves."""
+    """Return what lies beside the scripts, apart from themselves."""
     return {path.name for path in experiment.analysis.iterdir()} - SCRIPTS.keys() - {"configured.json"}
 
 

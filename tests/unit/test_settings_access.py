@@ -18,7 +18,7 @@ ME = pwd.getpwuid(os.geteuid())
 
 @pytest.fixture
 def etc(tmp_path: Path) -> Path:
-    """Give a machine's /etc with a unit, a drop-in of the installation's and a configuration."""
+    """Return a machine's /etc with a unit, a drop-in of the installation's and a configuration."""
     drop_ins = tmp_path / "etc/systemd/system/harvestd.service.d"
     drop_ins.mkdir(parents=True)
     (drop_ins.parent / "harvestd.service").write_text("[Service]\nType=notify\n")

@@ -11,7 +11,7 @@ SECRET = "hunter2-hunter2"  # noqa: S105  (the test looks for it)
 
 
 def table(name: str, **keys: object) -> HostSettings:
-    """Give a host's table with these keys."""
+    """Return a host's table with these keys."""
     return HostSettings.model_validate({"name": name, "address": "192.0.2.1", **keys})
 
 

@@ -22,7 +22,7 @@ def test_the_annotated_file_is_the_defaults() -> None:
 
 
 def tables_of_file() -> dict[str, str]:
-    """Give the text of each table of the annotated file, those that are commented out too."""
+    """Return the text of each table of the annotated file, those that are commented out too."""
     tables = {"": ""}
     name = ""
     for line in (CONFIG / "harvestd.example.toml").read_text(encoding="utf-8").splitlines():

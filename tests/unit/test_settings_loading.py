@@ -18,7 +18,7 @@ def written(directory: Path, text: str) -> Path:
 
 
 def problems(path: Path, overrides: dict[str, str] | None = None, env: dict[str, str] | None = None) -> list[Problem]:
-    """Give what `load` says of a configuration that it refuses."""
+    """Return what `load` says of a configuration that it refuses."""
     with pytest.raises(InvalidSettings) as caught:
         load(path, overrides or {}, env=env or {})
     assert caught.value.exit_code == ExitCode.CONFIGURATION
@@ -28,7 +28,7 @@ def problems(path: Path, overrides: dict[str, str] | None = None, env: dict[str,
 
 
 def told(found: list[Problem]) -> dict[str, str]:
-    """Give the messages by key."""
+    """Return the messages by key."""
     assert len({problem.key for problem in found}) == len(found)
     return {problem.key: problem.message for problem in found}
 

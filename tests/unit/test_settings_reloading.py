@@ -32,7 +32,7 @@ class Loader:
     adopted: list[Settings] = field(default_factory=list)
 
     def __call__(self, _: Path) -> Settings:
-        """Give the settings, or raise as a file with one mistake does."""
+        """Return the settings, or raise as a file with one mistake does."""
         problem = self.problem
         self.calls += 1
         if problem:

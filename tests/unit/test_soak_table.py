@@ -11,7 +11,7 @@ SECONDS = 1800
 
 
 def soaked(count: Callable[[int], float]) -> list[Sample]:
-    """Give a sample a second for half an hour, each count of which is what `count` says."""
+    """Return a sample a second for half an hour, each count of which is what `count` says."""
     return [{"at": 5.0 + second, **dict.fromkeys(MOST, count(second))} for second in range(SECONDS)]
 
 

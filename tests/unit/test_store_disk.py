@@ -27,7 +27,7 @@ needs_mount = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount 
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
-    """Give a directory on a file system of 256 KiB."""
+    """Provide a directory on a file system of 256 KiB."""
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k,nr_inodes=40", "tmpfs", tmp_path], check=True)
     try:
         yield tmp_path

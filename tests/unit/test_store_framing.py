@@ -8,7 +8,7 @@ from harvestd.convention.scan.framing import MAX_RECORD_BYTES, masked_crc32c, wh
 
 
 def record(data: bytes) -> bytes:
-    """Give a TFRecord with made-up checksums."""
+    """Return a TFRecord with made-up checksums."""
     return struct.pack("<QI", len(data), 7) + data + struct.pack("<I", 7)
 
 
@@ -46,7 +46,7 @@ def test_zero_bytes_after_the_last_record_are_held_back(filler: int) -> None:
 
 
 def sound(data: bytes) -> bytes:
-    """Give a TFRecord with the checksums that belong to it."""
+    """Return a TFRecord with the checksums that belong to it."""
     length = struct.pack("<Q", len(data))
     sums = (struct.pack("<I", masked_crc32c(each)) for each in (length, data))
     return length + next(sums) + data + next(sums)

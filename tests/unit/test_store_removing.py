@@ -30,7 +30,7 @@ def root(tmp_path: Path) -> Iterator[DataRoot]:
 
 
 def known() -> list[tuple[LocalPath, str]]:
-    """Give the files as they were filed, the marker first."""
+    """Return the files as they were filed, the marker first."""
     return [(path, hashlib.sha256(path.name.encode()).hexdigest()) for path in FILES]
 
 

@@ -12,7 +12,7 @@ from support.data_root import watch_syncs
 
 
 def digest(content: bytes) -> str:
-    """Give the SHA-256 in hex."""
+    """Return the SHA-256 in hex."""
     return hashlib.sha256(content).hexdigest()
 
 

@@ -34,7 +34,7 @@ def rewrite(root: DataRoot, times: int) -> None:
 
 
 def kept(root: DataRoot) -> list[bytes]:
-    """Give the kept contents, oldest first."""
+    """Return the kept contents, oldest first."""
     return [read_version(root, PATH, version.stamp) for version in list_versions(root, PATH)]
 
 

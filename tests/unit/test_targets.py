@@ -23,7 +23,7 @@ def read(groups: object) -> tuple[Host, ...]:
 
 
 def problems(raw: bytes, file: Path = FILE) -> list[str]:
-    """Give what is said of a file that can't be used."""
+    """Return what is said of a file that can't be used."""
     with pytest.raises(BadFile) as caught:
         hosts_in(raw, file, "targets")
     assert all(problem.where == str(file) for problem in caught.value.problems)

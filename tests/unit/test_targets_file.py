@@ -31,7 +31,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def text(*names: str) -> str:
-    """Give the JSON of a file that names these boxes."""
+    """Return the JSON of a file that names these boxes."""
     return json.dumps([{"targets": ["192.0.2.1"], "labels": {"name": name}} for name in names])
 
 
@@ -185,7 +185,7 @@ async def test_who_is_gone_is_told_by_a_second_look(tmp_path: Path, monkeypatch:
 
 
 def doubts(file: file_sd_watch._File, content: bytes) -> bool:
-    """Tell whether this content was seen, and not believed yet."""
+    """Return whether this content was seen, and not believed yet."""
     return file._doubted == sha256(content).digest()
 
 

@@ -13,7 +13,7 @@ from harvestd.telemetry.serialize import made_plain
 
 
 def told(**fields: object) -> dict[str, object]:
-    """Give the fields as they are rendered."""
+    """Return the fields as they are rendered."""
     return dict(made_plain(None, "info", fields))
 
 

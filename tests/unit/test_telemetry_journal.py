@@ -32,7 +32,7 @@ def fail(message: str) -> NoReturn:
 
 
 def said(file: Path, form: Format, monkeypatch: pytest.MonkeyPatch, journal: str = "") -> list[str]:
-    """Give the lines of three events, one with a traceback, written to `file` while `journal` (it) is the journal's."""
+    """Return the lines of three events, one with a traceback, written to `file` while `journal` (it) is its own."""
     with file.open("w") as stream:
         found = os.fstat(stream.fileno())
         monkeypatch.setenv("JOURNAL_STREAM", journal or f"{found.st_dev}:{found.st_ino}")

@@ -56,7 +56,7 @@ def fail(message: str) -> NoReturn:
 
 
 def told(report: Callable[[], object], form: Format = "json") -> Told:
-    """Give the events that come out of `report`."""
+    """Return the events that come out of `report`."""
     stream = io.StringIO()
     configure(form, stream=stream)
     report()

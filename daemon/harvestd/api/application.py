@@ -27,7 +27,7 @@ Answer = Callable[[Request], Awaitable[Response]]
 
 
 def application(source: Source) -> Starlette:
-    """Give what answers for a daemon; each request must carry its `door` in its state."""
+    """Return what answers for a daemon; each request must carry its `door` in its state."""
     requests = _Requests(source)
     commands: dict[str, Callable[[], None]] = {
         "scan": source.scan_now.ring,

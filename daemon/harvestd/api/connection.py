@@ -80,7 +80,7 @@ async def abort(scope: Scope, receive: Receive) -> None:
 
 
 def _is_own(peer: socket.socket) -> bool:
-    """Tell whether who connected is the daemon's own user, or root; on loopback nobody knows."""
+    """Return whether who connected is the daemon's own user, or root; on loopback nobody knows."""
     if peer.family != socket.AF_UNIX:
         return True
     _, user, _ = _UCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))

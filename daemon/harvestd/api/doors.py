@@ -33,7 +33,7 @@ class LoopbackDoor(Immutable):
     token: bytes | None = None
 
     def refusal(self, request: Request) -> Response | None:
-        """Give the answer to a request that may not come in here; None: it may."""
+        """Return the answer to a request that may not come in here; None: it may."""
         if not _HERE.fullmatch(request.headers.get("host", "")):
             return error(421, "the Host header must name this machine")
         if self.token is None:
@@ -49,7 +49,7 @@ Door = OwnDoor | LoopbackDoor
 
 
 def error(status: int, why: str) -> Response:
-    """Give an answer that says what is wrong."""
+    """Return an answer that says what is wrong."""
     return JSONResponse({"error": why}, status)
 
 

@@ -26,7 +26,7 @@ CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 
 
 def metrics(source: Source, free_bytes: int) -> bytes:
-    """Give all of them as text, for `CONTENT_TYPE`."""
+    """Return all of them as text, for `CONTENT_TYPE`."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Daemon(source, free_bytes))
     return generate_latest(registry)

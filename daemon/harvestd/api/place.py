@@ -9,5 +9,5 @@ NAME: Final = "api.sock"
 
 
 def socket_path(settings: Settings) -> Path:
-    """Give the socket's place; it may be longer than a socket's path can be, see `store.sockets.short_path`."""
+    """Return the socket's place; it may be longer than a socket's path can be, see `store.sockets.short_path`."""
     return settings.state / NAME

@@ -35,7 +35,7 @@ Document = dict[str, Any]
 
 
 def state(source: Source, free_bytes: int) -> Document:
-    """Give the document; its keys are described in `README.md`."""
+    """Return the document; its keys are described in `README.md`."""
     house, tally = source.house, source.tally
     knowledge = house.catalogue.knowledge if house.knows.is_set() else Knowledge()
     present = sorted(house.present.values(), key=lambda host: host.name)

@@ -45,7 +45,7 @@ class Filter(Immutable):
             raise ValueError(f"level must be one of {', '.join(_LEVELS)}")
 
     def wants(self, event: Remembered) -> bool:
-        """Tell whether an event is wanted."""
+        """Return whether an event is wanted."""
         told = event.fields
         if self.level and _rank(str(told.get("level"))) < _rank(self.level):
             return False

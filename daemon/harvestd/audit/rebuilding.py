@@ -75,7 +75,7 @@ class Unreadable(Immutable):
 
 
 def read_back(root: DataRoot) -> tuple[list[Rebuilt], list[Unreadable]]:
-    """Give what the manifests of the data root come to; hashes every file. Blocks, raises `HaltedForSafety`."""
+    """Return what the manifests of the data root come to; hashes every file. Blocks, raises `HaltedForSafety`."""
     found: list[Rebuilt] = []
     unreadable: list[Unreadable] = []
     seen: dict[str, str] = {}
@@ -229,7 +229,7 @@ def _kind(filed: FiledFile) -> Kind:
 
 
 def _grown(root: DataRoot, record: FileRecord) -> FileRecord | None:
-    """Give the record of all that stands there, where it begins with what was recorded."""
+    """Return the record of all that stands there, where it begins with what was recorded."""
     beginning, whole = hashlib.sha256(), hashlib.sha256()
     size = 0
     try:

@@ -15,7 +15,7 @@ _OUTCOME = "read back from the manifest"
 
 
 def remembered(run: RunRecord, files: Iterable[FileRecord], left_out: Iterable[LeftOut]) -> list[Request]:
-    """Give what was asked for a run; settled, and without ids."""
+    """Return what was asked for a run; settled, and without ids."""
     found: dict[str, Request] = {}
     for file in files:
         thing, moment = _thing(run, file), _day(file.reason, BY_HAND)
@@ -40,7 +40,7 @@ def _thing(run: RunRecord, file: FileRecord) -> str:
 
 
 def _day(reason: str, beginning: str) -> float | None:
-    """Give the beginning of the day that a reason names, as Unix time; None for any other reason."""
+    """Return the beginning of the day that a reason names, as Unix time; None for any other reason."""
     if not reason.startswith(beginning):
         return None
     try:

@@ -74,7 +74,7 @@ def open_engine(state_dir: Path, *, patience: float = _BUSY_SECONDS) -> Engine:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """Give a transaction that is the only one that writes, from its begin: it waits for its turn there, once.
+    """Provide a transaction that is the only one that writes, from its begin: it waits for its turn there, once.
 
     One that became a writer in its middle would fail at once where another process has written since it began.
     """
@@ -87,7 +87,7 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 def _filesystem_of(path: Path) -> str:
-    """Give the kind of file system that `path` lies on, from the kernel's mount table; empty if unknown."""
+    """Return the kind of file system that `path` lies on, from the kernel's mount table; empty if unknown."""
     best, kind = -1, ""
     resolved = str(path.resolve())
     for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():
@@ -100,7 +100,7 @@ def _filesystem_of(path: Path) -> str:
 
 
 def revision(engine: Engine) -> str | None:
-    """Give the migration that the database stands at; None for an empty one."""
+    """Return the migration that the database stands at; None for an empty one."""
     # In the driver's own words: who only asks for this should not pay for compiling statements.
     with engine.connect() as connection:
         marked = connection.exec_driver_sql("SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'")
@@ -163,7 +163,7 @@ def _keep_copy(engine: Engine, path: Path) -> None:
 
 
 def driver_of(connection: Connection) -> sqlite3.Connection:
-    """Give the driver's own connection below SQLAlchemy's."""
+    """Return the driver's own connection below SQLAlchemy's."""
     driver = connection.connection.driver_connection
     if not isinstance(driver, sqlite3.Connection):
         raise TypeError("the catalogue is an SQLite file")
@@ -295,6 +295,6 @@ def update_one(connection: Connection, statement: Update) -> None:
 
 
 def sliced(values: Sequence[_Value]) -> Iterator[Sequence[_Value]]:
-    """Give the values in parts that one statement takes."""
+    """Yield the values in parts that one statement takes."""
     for start in range(0, len(values), _MAX_VARIABLES):
         yield values[start : start + _MAX_VARIABLES]

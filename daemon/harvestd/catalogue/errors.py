@@ -25,7 +25,7 @@ def refuses_rows(error: BaseException | None) -> bool:
 
 
 def unusable(error: BaseException | None) -> HaltedForSafety:
-    """Give what to raise for an error of SQLite's."""
+    """Return what to raise for an error of SQLite's."""
     kind = getattr(error, "sqlite_errorcode", 0) & _KIND_OF_ERROR
     sentence = f"the catalogue can't be used: {error}"
     if kind == sqlite3.SQLITE_FULL:

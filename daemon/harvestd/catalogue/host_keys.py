@@ -12,7 +12,7 @@ FILE_NAME = "catalogue.sqlite"
 
 
 def kept_pin(state_dir: Path, identity: str) -> str | None:
-    """Give the host key pinned under `identity`, None where nothing is kept. Blocks, shortly; changes nothing.
+    """Return the host key pinned under `identity`, None where nothing is kept. Blocks, shortly; changes nothing.
 
     Raises `HaltedForSafety` where there is a catalogue that can't be read: no key may pass for a first one then.
     """

@@ -78,34 +78,34 @@ def accept_root(state_dir: Path, identity: str) -> bool:
 
 
 def hosts(connection: Connection) -> Sequence[Row[Any]]:
-    """Give the rows of all hosts that were ever seen."""
+    """Return the rows of all hosts that were ever seen."""
     return connection.execute(select(schema.hosts).order_by(schema.hosts.c.name)).all()
 
 
 def runs(connection: Connection) -> list[RunRecord]:
-    """Give all runs, newest first."""
+    """Return all runs, newest first."""
     statement = select(schema.runs).order_by(schema.runs.c.name.desc(), schema.runs.c.host)
     return [rows.run_of(row) for row in connection.execute(statement)]
 
 
 def experiments(connection: Connection) -> dict[str, ExperimentRecord]:
-    """Give all experiments by id."""
+    """Return all experiments by id."""
     return {row.id: rows.experiment_of(row) for row in connection.execute(select(schema.experiments))}
 
 
 def requests(connection: Connection) -> list[Request]:
-    """Give all that was ever asked for by hand, oldest first."""
+    """Return all that was ever asked for by hand, oldest first."""
     return [rows.request_of(row) for row in connection.execute(select(schema.requests).order_by(schema.requests.c.id))]
 
 
 def verdicts(connection: Connection) -> dict[str, VerdictRecord]:
-    """Give the newest verdict on each host that was ever judged, by its identity."""
+    """Return the newest verdict on each host that was ever judged, by its identity."""
     found = {row.identity: _verdict(row) for row in connection.execute(select(schema.verdicts))}
     return {identity: record for identity, record in found.items() if record is not None}
 
 
 def verdict_on(connection: Connection, identity: str) -> VerdictRecord | None:
-    """Give the newest verdict on one host; None: it was never judged."""
+    """Return the newest verdict on one host; None: it was never judged."""
     row = connection.execute(select(schema.verdicts).where(schema.verdicts.c.identity == identity)).first()
     return _verdict(row) if row else None
 
@@ -119,7 +119,7 @@ def _verdict(row: Row[Any]) -> VerdictRecord | None:
 
 
 def request(connection: Connection, number: int) -> Request | None:
-    """Give what was asked for by hand under this id; None where nothing was, or it is forgotten."""
+    """Return what was asked for by hand under this id; None where nothing was, or it is forgotten."""
     row = connection.execute(select(schema.requests).where(schema.requests.c.id == number)).first()
     return rows.request_of(row) if row else None
 
@@ -136,7 +136,7 @@ class Holding(Immutable):
 
 
 def holdings(connection: Connection) -> dict[str | None, Holding]:
-    """Give what is here, by experiment; None: unfiled."""
+    """Return what is here, by experiment; None: unfiled."""
     files = schema.files.c
     # Of a batch eval, consolidated_metrics.csv says again what each step's own file does.
     evals = func.count().filter(files.kind == Kind.METRICS, files.target.not_like("%/consolidated_metrics.csv"))
@@ -146,38 +146,38 @@ def holdings(connection: Connection) -> dict[str | None, Holding]:
 
 
 def files_of(connection: Connection, experiment: str | None) -> list[FileRecord]:
-    """Give the files of an experiment (None: what waits unfiled) by their place at home."""
+    """Return the files of an experiment (None: what waits unfiled) by their place at home."""
     statement = select(schema.files).where(schema.files.c.experiment == experiment).order_by(schema.files.c.target)
     return [rows.file_of(row) for row in connection.execute(statement)]
 
 
 def left_out_of(connection: Connection, experiment: str) -> list[tuple[str, LeftOut]]:
-    """Give what is left out of an experiment, as (host, entry)."""
+    """Return what is left out of an experiment, as (host, entry)."""
     statement = select(schema.left_out).where(schema.left_out.c.experiment == experiment)
     found = connection.execute(statement.order_by(schema.left_out.c.place))
     return [(row.host, rows.left_out_of(row)) for row in found]
 
 
 def left_out_elsewhere(connection: Connection) -> list[tuple[str, LeftOut]]:
-    """Give what is left out and belongs to no experiment, as (host, entry)."""
+    """Return what is left out and belongs to no experiment, as (host, entry)."""
     statement = select(schema.left_out).where(schema.left_out.c.experiment.is_(None))
     found = connection.execute(statement.order_by(schema.left_out.c.host, schema.left_out.c.place))
     return [(row.host, rows.left_out_of(row)) for row in found]
 
 
 def file_at(connection: Connection, target: str) -> FileRecord | None:
-    """Give the file that stands at `target` below the data root."""
+    """Return the file that stands at `target` below the data root."""
     row = connection.execute(select(schema.files).where(schema.files.c.target == target)).first()
     return rows.file_of(row) if row else None
 
 
 def files_from(connection: Connection, place: str) -> list[FileRecord]:
-    """Give the files that came from this absolute path on any box."""
+    """Return the files that came from this absolute path on any box."""
     return [rows.file_of(row) for row in connection.execute(select(schema.files).where(schema.files.c.place == place))]
 
 
 def left_out_at(connection: Connection, place: str) -> list[tuple[str, LeftOut]]:
-    """Give why `place`, or the directory above it, is left out, as (host, entry)."""
+    """Return why `place`, or the directory above it, is left out, as (host, entry)."""
     above = [place[:i] for i, letter in enumerate(place) if letter == "/" and i]
     table = schema.left_out.c
     statement = select(schema.left_out).where(or_(table.place == place, table.place.in_(above)))
@@ -186,17 +186,17 @@ def left_out_at(connection: Connection, place: str) -> list[tuple[str, LeftOut]]
 
 
 def link_at(connection: Connection, path: str) -> str | None:
-    """Give the target of the link that was made at `path` below the data root."""
+    """Return the target of the link that was made at `path` below the data root."""
     return connection.execute(select(schema.links.c.target).where(schema.links.c.path == path)).scalar()
 
 
 def links(connection: Connection) -> dict[LocalPath, str]:
-    """Give the links that were made, with their targets."""
+    """Return the links that were made, with their targets."""
     return {LocalPath.parse(row.path): row.target for row in connection.execute(select(schema.links))}
 
 
 def journalled(connection: Connection) -> frozenset[str]:
-    """Give the names of the temporaries that transfers go on with."""
+    """Return the names of the temporaries that transfers go on with."""
     return frozenset(connection.execute(select(schema.transfers.c.name)).scalars())
 
 
@@ -220,32 +220,32 @@ def is_under_way(connection: Connection, file: FileRecord) -> bool:
 
 
 def intended(connection: Connection) -> list[FileRecord]:
-    """Give what was about to be published when a process ended, or is at this moment."""
+    """Return what was about to be published when a process ended, or is at this moment."""
     texts = connection.execute(select(schema.intents.c.files)).scalars()
     return [file for text in texts for file in rows.files_of_intent(text)]
 
 
 def all_files(connection: Connection) -> list[FileRecord]:
-    """Give all files by their place at home."""
+    """Return all files by their place at home."""
     return [rows.file_of(row) for row in connection.execute(select(schema.files).order_by(schema.files.c.target))]
 
 
 def files_below(connection: Connection, directory: str) -> list[FileRecord]:
-    """Give the files that stand anywhere below `directory`, which is below the data root."""
+    """Return the files that stand anywhere below `directory`, which is below the data root."""
     statement = select(schema.files).where(_below(schema.files.c.target, directory)).order_by(schema.files.c.target)
     found = [rows.file_of(row) for row in connection.execute(statement)]
     return [file for file in found if str(file.target).startswith(f"{directory}/")]
 
 
 def files_from_below(connection: Connection, place: str) -> list[FileRecord]:
-    """Give the files that came from anywhere below this absolute path on any box."""
+    """Return the files that came from anywhere below this absolute path on any box."""
     statement = select(schema.files).where(_below(schema.files.c.place, place)).order_by(schema.files.c.place)
     found = [rows.file_of(row) for row in connection.execute(statement)]
     return [file for file in found if file.place.startswith(f"{place}/")]
 
 
 def left_out_below(connection: Connection, place: str) -> list[tuple[str, LeftOut]]:
-    """Give what is left out below this absolute path, as (host, entry)."""
+    """Return what is left out below this absolute path, as (host, entry)."""
     statement = select(schema.left_out).where(_below(schema.left_out.c.place, place))
     found = connection.execute(statement.order_by(schema.left_out.c.host, schema.left_out.c.place))
     return [(row.host, rows.left_out_of(row)) for row in found if row.place.startswith(f"{place}/")]

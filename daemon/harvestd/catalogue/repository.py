@@ -84,7 +84,7 @@ class Catalogue:
         await self._database.write(lambda connection: update_one(connection, statement))
 
     async def intended_renames(self) -> dict[str, ExperimentName]:
-        """Give what was about to be renamed when the last process ended, by the experiment's id."""
+        """Return what was about to be renamed when the last process ended, by the experiment's id."""
 
         def query() -> dict[str, ExperimentName]:
             table = schema.experiments.c
@@ -276,7 +276,7 @@ class Catalogue:
         self.knowledge.learn_link(path, target)
 
     def changes(self) -> Changes:
-        """Give what tells whether anything was written here since, by whomever."""
+        """Return what tells whether anything was written here since, by whomever."""
         return Changes(Path(self._database.engine.url.database or ""))
 
     async def take_requests(self) -> list[Request]:
@@ -345,7 +345,7 @@ class Catalogue:
         await self._database.write(change)
 
     async def intents(self) -> list[Intent]:
-        """Give what was about to be published when the last process ended, oldest first."""
+        """Return what was about to be published when the last process ended, oldest first."""
 
         def query() -> list[Intent]:
             with self._database.engine.connect() as connection:
@@ -358,7 +358,7 @@ class Catalogue:
         return await anyio.to_thread.run_sync(query)
 
     async def get(self, identity: str) -> str | None:
-        """Give the host key pinned under `identity` (the pin store that `remote` asks for)."""
+        """Return the host key pinned under `identity` (the pin store that `remote` asks for)."""
 
         def query() -> str | None:
             with self._database.engine.connect() as connection:

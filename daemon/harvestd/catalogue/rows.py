@@ -27,7 +27,7 @@ from harvestd.safety.documents import text_of, verdict_of_text
 
 
 def experiment_row(experiment: ExperimentRecord) -> dict[str, Any]:
-    """Give the columns of `experiments`, but for the time it was made."""
+    """Return the columns of `experiments`, but for the time it was made."""
     return {
         "id": experiment.id,
         "directory": experiment.directory,
@@ -45,7 +45,7 @@ def experiment_of(row: Row[Any]) -> ExperimentRecord:
 
 
 def name_text(name: ExperimentName) -> str:
-    """Give the text of a name with its provenance."""
+    """Return the text of a name with its provenance."""
     return json.dumps({part: asdict(value) for part, value in name.parts.items()})
 
 
@@ -55,7 +55,7 @@ def name_of(text: str) -> ExperimentName:
 
 
 def run_row(run: RunRecord) -> dict[str, Any]:
-    """Give the columns of `runs`."""
+    """Return the columns of `runs`."""
     facts = {
         "config": asdict(run.config),
         "config_version": asdict(run.config_version),
@@ -116,7 +116,7 @@ def _trouble_of(facts: dict[str, Any] | None) -> RunTrouble | None:
 
 
 def eval_link_row(link: EvalLink) -> dict[str, Any]:
-    """Give the columns of `eval_configs`."""
+    """Return the columns of `eval_configs`."""
     return {
         "storage": link.storage,
         "place": link.place,
@@ -136,7 +136,7 @@ def left_out_of(row: Row[Any]) -> LeftOut:
 
 
 def request_row(request: Request) -> dict[str, Any]:
-    """Give the columns of `requests`, but for the id, which the table gives."""
+    """Return the columns of `requests`, but for the id, which the table gives."""
     return {
         "asked_at": request.asked_at,
         "kind": request.kind.value,
@@ -165,7 +165,7 @@ def request_of(row: Row[Any]) -> Request:
 
 
 def verdict_row(record: VerdictRecord) -> dict[str, Any]:
-    """Give the columns of `verdicts`."""
+    """Return the columns of `verdicts`."""
     return {
         "identity": record.identity,
         "name": record.name,
@@ -199,7 +199,7 @@ def upsert_of_files() -> str:
 
 
 def file_row(file: FileRecord) -> tuple[str | bytes | float | None, ...]:
-    """Give the values of `files`, in the order of `FILE_COLUMNS` and as the driver takes them."""
+    """Return the values of `files`, in the order of `FILE_COLUMNS` and as the driver takes them."""
     return _file_values(file, schema.stored)
 
 
@@ -269,7 +269,7 @@ _LEAST, _MOST = -_WORD // 2, _WORD // 2 - 1
 
 
 def fitting(number: int) -> int:
-    """Give the nearest number that SQLite holds: boxes lie, and sums of lies know no bounds."""
+    """Return the nearest number that SQLite holds: boxes lie, and sums of lies know no bounds."""
     return number if _LEAST <= number <= _MOST else max(_LEAST, min(_MOST, number))
 
 

@@ -26,7 +26,7 @@ metadata = MetaData()
 
 
 def stored(value: str) -> str | bytes:
-    """Give what a column of paths holds for `value`: text where it is text, else the bytes it stands for."""
+    """Return what a column of paths holds for `value`: text where it is text, else the bytes it stands for."""
     if value.isascii():
         return value
     try:
@@ -52,11 +52,11 @@ class PathText(TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Any) -> Any:  # noqa: ANN401, ARG002  (SQLAlchemy's own)
-        """Give what the column holds."""
+        """Return what the column holds."""
         return None if value is None else stored(value)
 
     def process_result_value(self, value: Any, dialect: Any) -> str | None:  # noqa: ANN401, ARG002  (the same)
-        """Give the `str` form of either."""
+        """Return the `str` form of either."""
         return decoded(value) if isinstance(value, bytes) else value
 
 

@@ -73,7 +73,7 @@ class LazyGroup(click.Group):
     """A group whose commands are imported one by one, when they are needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's signature)
-        """Give the names in the order in which people meet them."""
+        """Return the names in the order in which people meet them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  (the same)
@@ -89,7 +89,7 @@ class LazyGroup(click.Group):
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
-        """Give commands and options that begin so, without importing what is listed."""
+        """Return commands and options that begin so, without importing what is listed."""
         from click.shell_completion import CompletionItem  # noqa: PLC0415  (only a shell that completes needs it)
 
         found = [

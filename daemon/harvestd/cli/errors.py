@@ -66,7 +66,7 @@ def _abandon_answer() -> None:
 
 
 def exit_code_of(error: HarvestError) -> ExitCode:
-    """Give the exit code for an error that ended a whole command."""
+    """Return the exit code for an error that ended a whole command."""
     match error:
         case Fatal():
             return error.exit_code

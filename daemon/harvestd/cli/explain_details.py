@@ -139,7 +139,7 @@ def _write_directory(page: Page, found: Explanation) -> None:
 
 
 def document(found: Explanation) -> dict[str, object]:
-    """Give the JSON document; sizes in bytes."""
+    """Return the JSON document; sizes in bytes."""
     return {
         "asked": found.asked,
         "directory": found.is_directory,

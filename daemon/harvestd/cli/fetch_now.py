@@ -31,7 +31,7 @@ class Call(Immutable):
     as_json: bool
 
     def document(self) -> dict[str, object]:
-        """Give the JSON document; sizes in bytes."""
+        """Return the JSON document; sizes in bytes."""
         return {
             "run": self.found.run.name,
             "host": self.found.run.host,
@@ -56,7 +56,7 @@ class Call(Immutable):
             page.line(note)
 
     def came(self) -> ExitCode:
-        """Give whether all that was asked for is here."""
+        """Return whether all that was asked for is here."""
         missing = any(each.is_open or each.is_refused for each in answers(self.settings, self.made))
         return ExitCode.PARTIAL if missing else ExitCode.OK
 
@@ -108,6 +108,6 @@ def _storage(host: Host) -> str:
 
 
 def _hosts(call: Call) -> list[str]:
-    """Give the hosts that show what is asked for, and those that showed the run."""
+    """Return the hosts that show what is asked for, and those that showed the run."""
     offered = (call.found.offer(each.thing) for each in answers(call.settings, call.made))
     return sorted({*(run.host for run in call.found.runs), *(host for each in offered if each for host in each.hosts)})

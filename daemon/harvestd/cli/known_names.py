@@ -8,19 +8,19 @@ from harvestd.settings import Settings
 
 
 def hosts(settings: Settings) -> Iterable[str]:
-    """Give the names of hosts; these raise `HarvestError` where the catalogue can't be read."""
+    """Return the names of hosts; these raise `HarvestError` where the catalogue can't be read."""
     with queries.questions(settings.state) as connection:
         return [host.name for host in hosts_runs.hosts(connection, settings)]
 
 
 def runs(settings: Settings) -> Iterable[str]:
-    """Give the names of runs, the newest first."""
+    """Return the names of runs, the newest first."""
     with queries.questions(settings.state) as connection:
         return [run.name for run in queries.runs(connection)]
 
 
 def runs_and_experiments(settings: Settings) -> Iterable[str]:
-    """Give the names of runs, and of the directories of experiments."""
+    """Return the names of runs, and of the directories of experiments."""
     with queries.questions(settings.state) as connection:
         directories = [each.directory for each in queries.experiments(connection).values()]
         return [*(run.name for run in queries.runs(connection)), *directories]

@@ -69,7 +69,7 @@ def _asking_the_cache(cache: Path) -> Iterator[None]:
 
 
 def _in_cache(content: bytes, name: str) -> str | None:
-    """Give the file name of a shared library that the linker knows and can load; None: there is none."""
+    """Return the file name of a shared library that the linker knows and can load; None: there is none."""
     # Its texts are paths, each ended by NUL; a library's name is the end of one.
     start = f"/lib{name}.so".encode()
     at = content.find(start)

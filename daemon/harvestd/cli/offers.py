@@ -62,11 +62,11 @@ class Subject(Immutable):
         return wishes_of(self.requests)
 
     def offer(self, thing: str) -> Offer | None:
-        """Give what is offered under this name."""
+        """Return what is offered under this name."""
         return next((each for each in self.offers if each.thing == thing), None)
 
     def files_here(self, thing: str) -> list[FileRecord]:
-        """Give the files of this thing that are at home."""
+        """Return the files of this thing that are at home."""
         if thing == RECORDS:
             return [file for file in self.here if file.kind is Kind.RECORDS]
         above = tuple(f"{run.place}/{_CHECKPOINTS}/{thing}/" for run in self.runs)
@@ -74,7 +74,7 @@ class Subject(Immutable):
 
 
 def subject(connection: Connection, name: str) -> Subject:
-    """Give the run that is called `name`, as `show` finds it; raises `Fatal` (4) where there is none, or not one."""
+    """Return the run that is called `name`, as `show` finds it; raises `Fatal` (4) where there is none, or not one."""
     shown = show_details.find(connection, name)
     if not shown.runs:
         raise Fatal(
@@ -125,7 +125,7 @@ def _order(thing: str) -> tuple[bool, int, str]:
 
 
 def rows(found: Subject) -> list[Row]:
-    """Give a row of `COLUMNS` for each offer."""
+    """Return a row of `COLUMNS` for each offer."""
     return [
         (
             each.thing,
@@ -139,7 +139,7 @@ def rows(found: Subject) -> list[Row]:
 
 
 def documents(found: Subject) -> list[dict[str, object]]:
-    """Give the offers for a JSON document; sizes in bytes."""
+    """Return the offers for a JSON document; sizes in bytes."""
     return [
         {"what": each.thing, "files": each.files, "bytes": each.size, "hosts": list(each.hosts)}
         for each in found.offers

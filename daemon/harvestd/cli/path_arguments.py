@@ -32,7 +32,7 @@ class LocalPlace(Immutable):
 
 
 def place_of(text: str, data_root: Path) -> RemotePlace | LocalPlace:
-    """Give what `text` means: `HOST:/PATH`, an absolute path here or on a box, or a relative one.
+    """Return what `text` means: `HOST:/PATH`, an absolute path here or on a box, or a relative one.
 
     A relative path starts in the working directory where that is below the data root, else in the data root itself.
     """

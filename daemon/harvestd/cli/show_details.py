@@ -46,7 +46,7 @@ class Shown(Immutable):
 
 
 def find(connection: Connection, name: str) -> Shown:
-    """Give what is called `name`: an experiment's directory or id, or a run; or the only one that begins so.
+    """Return what is called `name`: an experiment's directory or id, or a run; or the only one that begins so.
 
     Raises `Fatal` (4) where nothing is called so, or where two runs on different boxes are.
     """
@@ -88,7 +88,7 @@ def find(connection: Connection, name: str) -> Shown:
 
 
 def _called(experiments: Iterable[ExperimentRecord], wanted: str) -> ExperimentRecord | None:
-    """Give the experiment whose directory is called so, or was, or whose id begins so; names of today go first."""
+    """Return the experiment whose directory is called so, or was, or whose id begins so; names of today go first."""
     known = list(experiments)
     is_long = len(wanted) >= _SHORTEST_ID
     for fits in (
@@ -103,7 +103,7 @@ def _called(experiments: Iterable[ExperimentRecord], wanted: str) -> ExperimentR
 
 
 def _begun(wanted: str, experiments: Iterable[ExperimentRecord], runs: Iterable[RunRecord]) -> list[str]:
-    """Give the names that begin so; a run whose experiment does as well counts once, with that."""
+    """Return the names that begin so; a run whose experiment does as well counts once, with that."""
     found = {each.id: each.directory for each in experiments if wanted and each.directory.startswith(wanted)}
     named = {run.name for run in runs if wanted and run.name.startswith(wanted) and run.experiment not in found}
     return sorted({*found.values(), *named})
@@ -171,7 +171,7 @@ def _file_row(file: FileRecord) -> Row:
 
 
 def document(shown: Shown) -> dict[str, object]:
-    """Give the JSON document; sizes in bytes."""
+    """Return the JSON document; sizes in bytes."""
     experiment = shown.experiment
     experiments = {experiment.id: experiment} if experiment else {}
     parts = experiment.name.parts if experiment else {}
@@ -194,7 +194,7 @@ def document(shown: Shown) -> dict[str, object]:
 
 
 def file_document(file: FileRecord) -> dict[str, object]:
-    """Give a file at home for a JSON document."""
+    """Return a file at home for a JSON document."""
     return {
         "path": str(file.target),
         "kind": str(file.kind),

@@ -25,12 +25,12 @@ class RejectedPath(ValueError):
 
 
 def encoded(text: str) -> bytes:
-    """Give the bytes that `text` stands for in a file system (the inverse of `decoded`)."""
+    """Return the bytes that `text` stands for in a file system (the inverse of `decoded`)."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def decoded(raw: bytes) -> str:
-    """Give the `str` form of a name in a file system; bytes that are not UTF-8 become lone surrogates."""
+    """Return the `str` form of a name in a file system; bytes that are not UTF-8 become lone surrogates."""
     return raw.decode("utf-8", "surrogateescape")
 
 
@@ -80,11 +80,11 @@ class _Path(tuple[str, ...]):
         return self
 
     def __str__(self) -> str:
-        """Give the path with slashes, for showing and for storing; `parse` reads it back."""
+        """Return the path with slashes, for showing and for storing; `parse` reads it back."""
         return "/".join(self)
 
     def __repr__(self) -> str:
-        """Give what `parse` reads, and the kind of path."""
+        """Return what `parse` reads, and the kind of path."""
         return f"{type(self).__name__}({str(self)!r})"
 
     @classmethod
@@ -98,11 +98,11 @@ class _Path(tuple[str, ...]):
         return self[-1]
 
     def __truediv__(self, name: str) -> Self:
-        """Give the path of the child called `name`; raises `RejectedPath`."""
+        """Return the path of the child called `name`; raises `RejectedPath`."""
         return self.child(name)
 
     def child(self, *names: str) -> Self:
-        """Give the path of what lies at `names` below this one; raises `RejectedPath`."""
+        """Return the path of what lies at `names` below this one; raises `RejectedPath`."""
         if len(names) != 1:
             return type(self)((*self, *names))
         # By far the most paths are made here. This one is valid, so what is left to see is the name and the length.
@@ -121,7 +121,7 @@ class RemotePath(_Path):
     __slots__ = ()
 
     def below(self, ancestor: "RemotePath") -> bool:
-        """Tell whether this path lies strictly below `ancestor`."""
+        """Return whether this path lies strictly below `ancestor`."""
         return len(self) > len(ancestor) and self[: len(ancestor)] == ancestor
 
 

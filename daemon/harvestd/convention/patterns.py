@@ -47,7 +47,7 @@ def run_name(component: str) -> RunName | None:
 
 
 def checkpoint_step(component: str) -> str | None:
-    """Give "40" for `step_40`, "final" for `step_final`; None for any other name."""
+    """Return "40" for `step_40`, "final" for `step_final`; None for any other name."""
     match = _CHECKPOINT.fullmatch(component)
     return match["step"] if match else None
 
@@ -94,7 +94,7 @@ class Finetuned(Immutable):
 
 
 def is_finetuned(component: str) -> bool:
-    """Tell whether this is a `…_finetuned` directory, of whatever backbone and dataset."""
+    """Return whether this is a `…_finetuned` directory, of whatever backbone and dataset."""
     return component.endswith(_FINETUNED)
 
 

@@ -11,7 +11,7 @@ ANALYSIS: Final = "analysis"
 
 
 def is_report(rest: Sequence[str]) -> bool:
-    """Tell whether the place at `rest` below an experiment's directory is the report's, or lies in it.
+    """Return whether the place at `rest` below an experiment's directory is the report's, or lies in it.
 
     In `analysis/` people work: Python leaves its caches there, and what somebody adds is at home.
     """

@@ -44,13 +44,13 @@ def _delimited(field: int, data: bytes) -> bytes:
 
 
 def events_head(run: RunSpec) -> bytes:
-    """Give the first record of the run's TensorBoard file, the one that names the format's version."""
+    """Return the first record of the run's TensorBoard file, the one that names the format's version."""
     wall_time = _key(1, _WIRE_FIXED64) + struct.pack("<d", run.started)
     return tfrecord(wall_time + _delimited(3, b"brain.Event:2"))
 
 
 def events(run: RunSpec, step: int) -> bytes:
-    """Give the records of one step: an Event with one simple value for each scalar, as SummaryWriter writes them."""
+    """Return the records of one step: an Event with one simple value for each scalar, as SummaryWriter writes them."""
     wall_time = _key(1, _WIRE_FIXED64) + struct.pack("<d", run.started + step * STEP_SECONDS)
     when = wall_time + _key(2, _WIRE_VARINT) + _varint(step)
     records = []
@@ -61,7 +61,7 @@ def events(run: RunSpec, step: int) -> bytes:
 
 
 def adapter_safetensors(run: RunSpec, step: int) -> bytes:
-    """Give model/adapter_model.safetensors: two low-rank matrices of float32, `run.adapter_bytes` together."""
+    """Return model/adapter_model.safetensors: two low-rank matrices of float32, `run.adapter_bytes` together."""
     rank = 8
     columns = max(run.adapter_bytes // (2 * 4 * rank), 1)
     half = columns * rank * 4
@@ -77,7 +77,7 @@ def adapter_safetensors(run: RunSpec, step: int) -> bytes:
 
 
 def _torch_archive(name: str, state: object, storage: bytes) -> bytes:
-    """Give what torch.save makes: an uncompressed zip with the pickled structure and one storage."""
+    """Return what torch.save makes: an uncompressed zip with the pickled structure and one storage."""
     members = {
         "data.pkl": pickle.dumps(state, protocol=2),
         "byteorder": b"little",
@@ -93,13 +93,13 @@ def _torch_archive(name: str, state: object, storage: bytes) -> bytes:
 
 
 def optimizer_pt(run: RunSpec, step: int) -> bytes:
-    """Give optimizer.pt: AdamW's two moments, twice the adapter's size."""
+    """Return optimizer.pt: AdamW's two moments, twice the adapter's size."""
     groups = [{"lr": 1e-6, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01, "params": [0, 1]}]
     state = {"state": {0: {"step": step}, 1: {"step": step}}, "param_groups": groups}
     return _torch_archive("optimizer", state, made_up_bytes(2 * run.adapter_bytes, run.name, step, "optimizer"))
 
 
 def scheduler_pt(run: RunSpec, step: int) -> bytes:
-    """Give scheduler.pt: small."""
+    """Return scheduler.pt: small."""
     state = {"base_lrs": [1e-6], "last_epoch": step, "_step_count": step + 1, "total_steps": run.total_steps}
     return _torch_archive("scheduler", state, b"")

@@ -8,17 +8,17 @@ import math
 
 
 def made_up_bytes(count: int, *what: object) -> bytes:
-    """Give `count` bytes that no compressor shrinks, always the same ones for the same `what`."""
+    """Return `count` bytes that no compressor shrinks, always the same ones for the same `what`."""
     return hashlib.shake_256(repr(what).encode()).digest(count)
 
 
 def fraction(*what: object) -> float:
-    """Give a number in [0, 1), always the same one for the same `what`."""
+    """Return a number in [0, 1), always the same one for the same `what`."""
     return int.from_bytes(made_up_bytes(6, *what), "big") / 2**48
 
 
 def wobble(value: float, spread: float, *what: object) -> float:
-    """Give `value` with a bell-shaped deviation of about `spread`, rounded as training software logs numbers."""
+    """Return `value` with a bell-shaped deviation of about `spread`, rounded as training software logs numbers."""
     # The Box-Muller transform; 1 - fraction is never 0.
     radius = math.sqrt(-2 * math.log(1 - fraction("radius", *what)))
     return round(value + spread * radius * math.cos(2 * math.pi * fraction("angle", *what)), 6)

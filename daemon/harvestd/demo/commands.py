@@ -78,7 +78,7 @@ async def _pump(source: ByteReceiveStream, target: asyncssh.SSHWriter[bytes]) ->
 
 
 def _open(stream: Stream | None) -> Stream:
-    """Give the pipe, which `open_process` always makes."""
+    """Return the pipe, which `open_process` always makes."""
     if stream is None:
         raise TypeError("a process without pipes")
     return stream

@@ -58,7 +58,7 @@ class RunSpec(Immutable):
 
 
 def config(run: RunSpec) -> dict[str, object]:
-    """Give what the run's config.yaml says, parsed."""
+    """Return what the run's config.yaml says, parsed."""
     return {
         "backbone": run.backbone,
         "eval_backbone": run.eval_backbone,
@@ -84,13 +84,13 @@ def config(run: RunSpec) -> dict[str, object]:
 
 
 def config_yaml(run: RunSpec) -> bytes:
-    """Give config.yaml. As in real ones a key stands twice, and the last one wins."""
+    """Return config.yaml. As in real ones a key stands twice, and the last one wins."""
     head = f"# rl_train --config {run.eval_backbone}_{run.dataset}\nsave_every: 25   # overridden below\n"
     return (head + yaml.safe_dump(config(run), sort_keys=False)).encode()
 
 
 def log_row(run: RunSpec, step: int) -> dict[str, float]:
-    """Give one row of train_log.jsonl by its keys; `step` counts from 1."""
+    """Return one row of train_log.jsonl by its keys; `step` counts from 1."""
     progress = step / (step + 30)
     row: dict[str, float] = {
         "step": step,
@@ -129,24 +129,24 @@ def _gns(run: RunSpec, step: int) -> dict[str, float]:
 
 
 def log_line(run: RunSpec, step: int) -> bytes:
-    """Give one line of train_log.jsonl with its newline; it may hold NaN tokens, as Python's json writes them."""
+    """Return one line of train_log.jsonl with its newline; it may hold NaN tokens, as Python's json writes them."""
     return json.dumps(log_row(run, step)).encode() + b"\n"
 
 
 def train_log(run: RunSpec, steps: range) -> bytes:
-    """Give the lines of train_log.jsonl for `steps`."""
+    """Return the lines of train_log.jsonl for `steps`."""
     return b"".join(log_line(run, step) for step in steps)
 
 
 def scalars(run: RunSpec, step: int) -> Iterator[tuple[str, float]]:
-    """Give what the run sends to TensorBoard at `step`, tag and value."""
+    """Yield what the run sends to TensorBoard at `step`, tag and value."""
     for key, value in log_row(run, step).items():
         if key != "step":
             yield f"train/{key}", value
 
 
 def rollouts(run: RunSpec, step: int) -> bytes:
-    """Give the lines that logs/rollouts.jsonl grows by at `step`: large, and not wanted."""
+    """Return the lines that logs/rollouts.jsonl grows by at `step`: large, and not wanted."""
     lines = [
         {"step": step, "q_idx": question, "prompt": f"Question {question}?", "gen": "<think>\n" + "so " * 200}
         for question in range(4)
@@ -155,7 +155,7 @@ def rollouts(run: RunSpec, step: int) -> bytes:
 
 
 def training_info(run: RunSpec, step: int) -> bytes:
-    """Give a checkpoint's training_info.json, the file that seals it; for step_final `step` is the last one."""
+    """Return a checkpoint's training_info.json, the file that seals it; for step_final `step` is the last one."""
     info: Mapping[str, object] = {
         "step": step,
         "global_step": step,
@@ -168,7 +168,7 @@ def training_info(run: RunSpec, step: int) -> bytes:
 
 
 def adapter_config(run: RunSpec) -> bytes:
-    """Give a checkpoint's model/adapter_config.json, as peft writes it."""
+    """Return a checkpoint's model/adapter_config.json, as peft writes it."""
     return json.dumps(
         {
             "base_model_name_or_path": run.backbone,
@@ -185,5 +185,5 @@ def adapter_config(run: RunSpec) -> bytes:
 
 
 def model_card(run: RunSpec) -> bytes:
-    """Give a checkpoint's model/README.md."""
+    """Return a checkpoint's model/README.md."""
     return f"---\nbase_model: {run.backbone}\nlibrary_name: peft\n---\n\n# Model Card for Model ID\n".encode()

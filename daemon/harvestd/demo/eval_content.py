@@ -44,7 +44,7 @@ class EvalSpec(Immutable):
 
 
 def eval_config(spec: EvalSpec, steps: str | Sequence[int]) -> dict[str, object]:
-    """Give what eval_config.yaml says, parsed; it links the eval to its run."""
+    """Return what eval_config.yaml says, parsed; it links the eval to its run."""
     return {
         "backbone": spec.run.eval_backbone,
         "eval_dataset": spec.dataset,
@@ -61,12 +61,12 @@ def eval_config(spec: EvalSpec, steps: str | Sequence[int]) -> dict[str, object]
 
 
 def eval_config_yaml(spec: EvalSpec, steps: str | Sequence[int] = "all") -> bytes:
-    """Give eval_config.yaml; `steps` is "all" or the list of those that were evaluated."""
+    """Return eval_config.yaml; `steps` is "all" or the list of those that were evaluated."""
     return yaml.safe_dump(eval_config(spec, steps), sort_keys=False).encode()
 
 
 def run_meta(spec: EvalSpec, step: Step, models: str) -> bytes:
-    """Give run_meta.json, the file that seals a leaf; `models` is the leaf's place down to `…_finetuned`."""
+    """Return run_meta.json, the file that seals a leaf; `models` is the leaf's place down to `…_finetuned`."""
     decoding = {
         "temperature": spec.temperature,
         "top_p": spec.top_p,
@@ -83,7 +83,7 @@ def run_meta(spec: EvalSpec, step: Step, models: str) -> bytes:
 
 
 def _skill(step: Step, run: RunSpec) -> float:
-    """Give the chance that the model of this step answers a question rightly."""
+    """Return the chance that the model of this step answers a question rightly."""
     if isinstance(step, str):
         if step != "final":
             return _BASE_SKILL
@@ -103,7 +103,7 @@ def _powers_of_two(up_to: int) -> list[int]:
 
 
 def metrics_row(spec: EvalSpec, step: Step, question: int) -> dict[str, object]:
-    """Give one row of metrics.csv by its columns."""
+    """Return one row of metrics.csv by its columns."""
     right = _answers(spec, step, question)
     mean = wobble(110, 15, spec.dataset, step, question, "length")
     spread = abs(wobble(16, 3, spec.dataset, step, question, "spread"))
@@ -122,7 +122,7 @@ def metrics_row(spec: EvalSpec, step: Step, question: int) -> dict[str, object]:
 
 
 def metrics_csv(spec: EvalSpec, step: Step) -> bytes:
-    """Give metrics.csv: a row a question; the pass@k columns go up to the number of answers."""
+    """Return metrics.csv: a row a question; the pass@k columns go up to the number of answers."""
     return _csv([metrics_row(spec, step, question) for question in range(spec.questions)])
 
 
@@ -135,7 +135,7 @@ def _csv(rows: Sequence[Mapping[str, object]]) -> bytes:
 
 
 def records_jsonl_gz(spec: EvalSpec, step: Step) -> bytes:
-    """Give records.jsonl.gz: a line a question with all its answers; NaN and -Infinity tokens occur in it."""
+    """Return records.jsonl.gz: a line a question with all its answers; NaN and -Infinity tokens occur in it."""
     lines = []
     for question in range(spec.questions):
         right = _answers(spec, step, question)
@@ -155,7 +155,7 @@ def records_jsonl_gz(spec: EvalSpec, step: Step) -> bytes:
 
 
 def predictions_jsonl(spec: EvalSpec, step: Step) -> bytes:
-    """Give a batch eval's predictions.jsonl: a line a question with its first answer."""
+    """Return a batch eval's predictions.jsonl: a line a question with its first answer."""
     return _jsonl(
         {"q_idx": question, "prediction": str(question + (not right[0])), "gold": str(question), "correct": right[0]}
         for question in range(spec.questions)
@@ -168,29 +168,29 @@ def _jsonl(lines: Iterable[Mapping[str, object]]) -> bytes:
 
 
 def summary(spec: EvalSpec, step: Step) -> dict[str, object]:
-    """Give a batch eval's summary of one step, parsed: the means over its questions."""
+    """Return a batch eval's summary of one step, parsed: the means over its questions."""
     rows = [_answers(spec, step, question) for question in range(spec.questions)]
     means = {f"pass@{k}": sum(any(row[:k]) for row in rows) / len(rows) for k in _powers_of_two(spec.generations)}
     return {"step": step, "dataset": spec.dataset, "num_questions": spec.questions, **means}
 
 
 def summary_json(spec: EvalSpec, step: Step) -> bytes:
-    """Give a batch eval's results/step_N/summary.json."""
+    """Return a batch eval's results/step_N/summary.json."""
     return json.dumps(summary(spec, step), indent=2).encode()
 
 
 def consolidated_summary_json(spec: EvalSpec, steps: Sequence[Step]) -> bytes:
-    """Give a batch eval's results/consolidated_summary.json."""
+    """Return a batch eval's results/consolidated_summary.json."""
     return json.dumps({"steps": {str(step): summary(spec, step) for step in steps}}, indent=2).encode()
 
 
 def consolidated_metrics_csv(spec: EvalSpec, steps: Sequence[Step]) -> bytes:
-    """Give a batch eval's results/consolidated_metrics.csv: a row a step."""
+    """Return a batch eval's results/consolidated_metrics.csv: a row a step."""
     return _csv([summary(spec, step) for step in steps])
 
 
 def batch_metadata_json(spec: EvalSpec, steps: Sequence[Step]) -> bytes:
-    """Give a batch eval's metadata.json."""
+    """Return a batch eval's metadata.json."""
     metadata = {
         "training_run": spec.run.name,
         "eval_dataset": spec.dataset,

@@ -33,7 +33,7 @@ _SETTING = "temp0.7_p1.0_r8"
 
 
 def expected_files() -> dict[Home, tuple[str, PurePosixPath]]:
-    """Give home path → (box, path below the box's root) for every file that must be there."""
+    """Return home path → (box, path below the box's root) for every file that must be there."""
     return {
         **dict(_run(TRAINING_HOME, "gpu-a", TRAINING)),
         **dict(_evals_of_training()),
@@ -45,13 +45,13 @@ def expected_files() -> dict[Home, tuple[str, PurePosixPath]]:
 
 
 def expected_links() -> dict[Home, str]:
-    """Give the links that must be there, with their targets."""
+    """Return the links that must be there, with their targets."""
     homes = (TRAINING_HOME, BATCH_HOME, QUIET_HOME)
     return {home / "training_run/training_state/step_latest": "step_final" for home in homes}
 
 
 def expected_manifests() -> set[Home]:
-    """Give the files that harvestd writes itself."""
+    """Return the files that harvestd writes itself."""
     return {home / "manifest.json" for home in (TRAINING_HOME, BATCH_HOME, QUIET_HOME, UNFILED.parent)}
 
 

@@ -83,7 +83,7 @@ class Fleet:
         return [running.box for running in self._running.values()]
 
     def box(self, name: str) -> Box:
-        """Give the box called `name`; raises KeyError."""
+        """Return the box called `name`; raises KeyError."""
         return self._running[name].box
 
     async def __aenter__(self) -> Self:

@@ -11,7 +11,7 @@ _OWN = ".harvestd"
 
 
 def differences(data_root: Path, roots: Mapping[str, Path]) -> list[str]:
-    """Give a sentence for everything that is missing, too much, or other than on its box; empty if all is right.
+    """Return a sentence for everything that is missing, too much, or other than on its box; empty if all is right.
 
     `roots` gives each box's root by the box's name.
     """
@@ -35,7 +35,7 @@ def _differences(data_root: Path, roots: Mapping[str, Path]) -> Iterator[str]:
 
 
 def files_in(data_root: Path) -> list[Path]:
-    """Give every file and link below a data root, but for harvestd's own and the reports it makes, sorted."""
+    """Return every file and link below a data root, but for harvestd's own and the reports it makes, sorted."""
     found = [path for path in data_root.rglob("*") if path.is_symlink() or path.is_file()]
     return sorted(path for path in found if not _is_own(path.relative_to(data_root).parts))
 

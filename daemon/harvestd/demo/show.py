@@ -109,7 +109,7 @@ async def _listen(process: Process, telling: Telling, say: Say) -> None:
 
 
 def configuration(fleet: Fleet, data_root: Path) -> str:
-    """Give the configuration that watches the fleet: what a newcomer would write, and a quicker clock."""
+    """Return the configuration that watches the fleet: what a newcomer would write, and a quicker clock."""
     hosts = "".join(_host(box.name, box.port, box.root) for box in fleet.boxes)
     return f"""\
 version = 1

@@ -36,7 +36,7 @@ class Telling:
         self._appends: Counter[str] = Counter()
 
     def line(self, event: Mapping[str, object]) -> str | None:
-        """Give the line for one event; None for one that is not told."""
+        """Return the line for one event; None for one that is not told."""
         name, host = event.get("event"), event.get("host", "")
         if name == Event.FILE_DOWNLOADED and event.get("kind") in _GROWING:
             return self._appended(event)
@@ -59,12 +59,12 @@ class Telling:
         return text
 
     def appends(self) -> int:
-        """Give how many times something was appended in place."""
+        """Return how many times something was appended in place."""
         return sum(count - 1 for count in self._appends.values())
 
 
 def tree(data_root: Path) -> Iterator[str]:
-    """Give the lines of the data root's tree, directories that hold one thing only folded into one line."""
+    """Yield the lines of the data root's tree, directories that hold one thing only folded into one line."""
     files = {path.relative_to(data_root).parts: path for path in files_in(data_root)}
     yield from _branch(data_root, files, 0, "")
 
@@ -96,14 +96,14 @@ def _size_of(path: Path) -> str:
 
 
 def human_size(size: int | None) -> str:
-    """Give a size in bytes as people write it; None as "size unknown"."""
+    """Return a size in bytes as people write it; None as "size unknown"."""
     if size is None:
         return "size unknown"
     return f"{size} B" if size < _KIB else f"{size / _KIB:.0f} KiB"
 
 
 def left_out(data_root: Path) -> Iterator[str]:
-    """Give a line for each thing that is left out: what the manifests list, then what belongs to no experiment."""
+    """Yield a line for each thing that is left out: what the manifests list, then what belongs to no experiment."""
     for manifest in sorted(data_root.glob("*/manifest.json")):
         yield f"{manifest.parent.name}:"
         for entry in json.loads(manifest.read_bytes())["left_out"]:

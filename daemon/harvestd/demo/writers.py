@@ -112,7 +112,7 @@ class EvalWriter:
         (self.directory / "eval_config.yaml").write_bytes(eval_content.eval_config_yaml(self.spec))
 
     def leaf(self, step: Step) -> Path:
-        """Give the directory of one step's results."""
+        """Return the directory of one step's results."""
         return self._models / f"step_{step}_{self.spec.dataset}" / self.spec.leaf
 
     def begin(self, step: Step) -> Path:
@@ -134,17 +134,17 @@ class EvalWriter:
 
 
 def evals_of_run(root: Path, spec: EvalSpec) -> EvalWriter:
-    """Give layout A, the convention's own: below eval_runs/{run}_{eval dataset}/{backbone}_{dataset}_finetuned."""
+    """Return layout A, the convention's own: below eval_runs/{run}_{eval dataset}/{backbone}_{dataset}_finetuned."""
     return EvalWriter(root / "eval_runs", f"{spec.run.name}_{spec.dataset}", spec.run.eval_backbone, spec)
 
 
 def base_evals(root: Path, spec: EvalSpec) -> EvalWriter:
-    """Give layout B, without a run, where base evals lie: below eval_runs/{backbone}_{dataset}_finetuned."""
+    """Return layout B, without a run, where base evals lie: below eval_runs/{backbone}_{dataset}_finetuned."""
     return EvalWriter(root / "eval_runs", "", spec.run.eval_backbone, spec)
 
 
 def hub_evals(root: Path, spec: EvalSpec) -> EvalWriter:
-    """Give layout C, without a run and with a hub id: below eval_runs/Qwen/Qwen2.5-1.5B_{dataset}_finetuned."""
+    """Return layout C, without a run and with a hub id: below eval_runs/Qwen/Qwen2.5-1.5B_{dataset}_finetuned."""
     return EvalWriter(root / "eval_runs", "", spec.run.backbone, spec)
 
 

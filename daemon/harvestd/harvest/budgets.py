@@ -21,7 +21,7 @@ class MemoryBudget:
         self._waiting: deque[_Turn] = deque()
 
     def has(self, size: int) -> bool:
-        """Tell whether `take` would give `size` bytes at once."""
+        """Return whether `take` would give `size` bytes at once."""
         return not self._waiting and self._fits(size)
 
     def _fits(self, size: int) -> bool:
@@ -55,7 +55,7 @@ class MemoryBudget:
             raise
 
     def give_back(self, size: int) -> None:
-        """Give back what one `take` of `size` bytes gave."""
+        """Return back what one `take` of `size` bytes gave."""
         self._held -= size
         self._serve()
 
@@ -134,7 +134,7 @@ class Bandwidth:
 
     @property
     def _allowed(self) -> float:
-        """Give how many bytes the rate has allowed up to now; all that were asked for where there is none."""
+        """Return how many bytes the rate has allowed up to now; all that were asked for where there is none."""
         if self._rate is None:
             return self._promised
         return self._granted + (time.monotonic() - self._since) * self._rate

@@ -255,16 +255,16 @@ class House:
 
     @property
     def window(self) -> int:
-        """Give how many bytes may be on their way on each host's own connection: all of them share a quarter."""
+        """Return how many bytes may be on their way on each host's own connection: all of them share a quarter."""
         share = self.settings.limits.memory // 4 // max(1, self.known)
         return max(_LEAST_WINDOW, min(CONTROL_WINDOW, share))
 
     def storage_of(self, host: Host) -> str:
-        """Give what a host's trees lie on."""
+        """Return what a host's trees lie on."""
         return host.storage or host.identity
 
     def settle_of(self, host: Host) -> float:
-        """Give the seconds of quiet that seal what has no marker on a host; `NO_TIME` where it may end soon."""
+        """Return the seconds of quiet that seal what has no marker on a host; `NO_TIME` where it may end soon."""
         return NO_TIME if host.name in self.rescue.perils else self.settings.poll.settle.total_seconds()
 
     def target_of(self, host: Host) -> Target:
@@ -272,7 +272,7 @@ class House:
         return target_of(host, self.settings)
 
     def watch_list_of(self, host: Host) -> WatchList:
-        """Give the trees to look at on a host."""
+        """Return the trees to look at on a host."""
         remote = self.settings.remote_for(host)
         training = [Tree(root, name, TreeKind.TRAINING) for root in remote.roots for name in remote.training_dirs]
         evals = [Tree(root, name, TreeKind.EVAL) for root in remote.roots for name in remote.eval_dirs]
@@ -280,7 +280,7 @@ class House:
         return WatchList((*training, *evals), PRUNED_DIRECTORIES - named, push=self.follows and self.settings.poll.push)
 
     def naming_of(self, host: Host, gpu_names: tuple[str, ...], writer: str | None = None) -> NamingContext:
-        """Give what naming knows of a host, with the hardware of the machine that calls itself `writer` if known."""
+        """Return what naming knows of a host, with the hardware of the machine that calls itself `writer` if known."""
         naming = self.settings.naming
         other = self.machines.writing(writer, host)
         host = self.present.get(host.identity, host)
@@ -300,7 +300,7 @@ class House:
         )
 
     def shown_by_others(self, host: Host) -> dict[str, frozenset[str]]:
-        """Give the places of the evals that hosts of other storages show now, by storage."""
+        """Return the places of the evals that hosts of other storages show now, by storage."""
         own = self.storage_of(host)
         others: dict[str, frozenset[str]] = {}
         for each in self.showing.values():
@@ -333,7 +333,7 @@ def _reconnecting(settings: Settings) -> int:
 
 
 def selection_of(settings: Settings) -> Selection:
-    """Give the operator's choice in the planner's terms."""
+    """Return the operator's choice in the planner's terms."""
     return Selection(
         checkpoint=CheckpointPolicy(settings.select.checkpoint),
         records=settings.select.records,

@@ -18,7 +18,7 @@ _LOOK: Final = 30.0
 
 
 async def trim(tally: Tally) -> None:
-    """Give memory back whenever files came and none came since the last look, until cancelled."""
+    """Return memory back whenever files came and none came since the last look, until cancelled."""
     release = _release()
     if release is None:
         return
@@ -32,6 +32,6 @@ async def trim(tally: Tally) -> None:
 
 
 def _release() -> Callable[[int], int] | None:
-    """Give malloc_trim(3); None where the C library is another than glibc and has none."""
+    """Return malloc_trim(3); None where the C library is another than glibc and has none."""
     found: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
     return found

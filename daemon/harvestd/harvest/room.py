@@ -48,7 +48,7 @@ class Room:
         self._floor = floor
 
     async def left(self, root: DataRoot) -> int:
-        """Give the bytes that may be asked for now; also notices, and tells, that there is room again."""
+        """Return the bytes that may be asked for now; also notices, and tells, that there is room again."""
         async with self._looking:
             free = await anyio.to_thread.run_sync(root.free_bytes)
             left = free - self._floor - self._reserved

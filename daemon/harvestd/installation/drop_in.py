@@ -39,7 +39,7 @@ def _lines(site: Site, executable: Path, written_to: tuple[Path, ...]) -> Iterat
 
 
 def places(config: str, where: Path, home: Path) -> tuple[Path, ...]:
-    """Give what the daemon writes to by its configuration's text: data root, state and job files, each once.
+    """Return what the daemon writes to by its configuration's text: data root, state and job files, each once.
 
     `where` is the file's place, `home` what `~` stands for. What lies in another of them is left out, and so is what
     the unit opens anyway. Raises `Fatal` for a text that is no TOML.
@@ -69,6 +69,6 @@ def _expanded(text: str, where: Path, home: Path) -> Path:
 
 
 def _quoted(path: Path, before: str = "") -> str:
-    r"""Give a path as a unit's word: systemd reads `%`, `\` and `"` in it."""
+    r"""Return a path as a unit's word: systemd reads `%`, `\` and `"` in it."""
     text = str(path).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{before}{text}"' if set(text) & set(" \\\"'\t;") else before + text

@@ -24,12 +24,12 @@ class Standing(StrEnum):
 
 
 def stamped(text: str) -> str:
-    """Give a file's text with the line before it by which it is known."""
+    """Return a file's text with the line before it by which it is known."""
     return f"{_MARK}{_hash_of(text)}\n{text}"
 
 
 def standing(path: Path) -> Standing:
-    """Tell what stands at `path`; raises OSError where that can't be read."""
+    """Return what stands at `path`; raises OSError where that can't be read."""
     try:
         head, _, text = path.read_text(encoding="utf-8", errors="replace").partition("\n")
     except FileNotFoundError:
@@ -38,7 +38,7 @@ def standing(path: Path) -> Standing:
 
 
 def holds(path: Path, text: str) -> bool:
-    """Tell whether exactly this stands at `path`."""
+    """Return whether exactly this stands at `path`."""
     return path.is_file() and path.read_text(encoding="utf-8", errors="replace") == text
 
 

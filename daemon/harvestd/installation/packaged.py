@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def packaged(kind: str, name: str) -> str:
-    """Give the text of the file `name` of a kind, "systemd" or "config"; raises FileNotFoundError for one unknown."""
+    """Return the text of the file `name` of a kind, "systemd" or "config"; raises FileNotFoundError for one unknown."""
     package = files("harvestd")
     inside = package / "data" / kind / name
     if inside.is_file():

@@ -48,20 +48,20 @@ class Site:
         return any(self.home.is_relative_to(each) for each in _HOMES)
 
     def is_closed(self, path: Path) -> bool:
-        """Tell whether the system's unit can't read `path`: it lies in a home, and not in its own."""
+        """Return whether the system's unit can't read `path`: it lies in a home, and not in its own."""
         hidden = any(path.is_relative_to(each) for each in _HOMES)
         return bool(self.account) and hidden and not (self.in_a_home and path.is_relative_to(self.home))
 
 
 def account_in(etc: Path = ETC) -> str:
-    """Give who the machine's daemon runs as by its drop-in; empty where nobody was named."""
+    """Return who the machine's daemon runs as by its drop-in; empty where nobody was named."""
     path = etc / "systemd/system" / _DROP_IN
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
     return next((line.removeprefix("User=") for line in lines if line.startswith("User=")), "")
 
 
 def of_system(run_as: str, etc: Path = ETC) -> Site:
-    """Give the places of the machine's own daemon; raises `Fatal` for an account that does not exist."""
+    """Return the places of the machine's own daemon; raises `Fatal` for an account that does not exist."""
     own = run_as == OWN_ACCOUNT
     try:
         home = Path(pwd.getpwnam(run_as).pw_dir)
@@ -82,7 +82,7 @@ def of_system(run_as: str, etc: Path = ETC) -> Site:
 
 
 def of_user(env: Mapping[str, str]) -> Site:
-    """Give the places of the caller's own daemon."""
+    """Return the places of the caller's own daemon."""
     home = Path(env.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir)
     # The specification of base directories has relative ones ignored.
     named = env.get("XDG_CONFIG_HOME", "")

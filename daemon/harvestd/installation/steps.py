@@ -62,7 +62,7 @@ def run(command: Sequence[str], account: str = "") -> None:
 
 
 def installing(site: Site, executable: Path, call: Run = run) -> Iterator[Step]:
-    """Give the steps after which the unit can be started, in their order.
+    """Yield the steps after which the unit can be started, in their order.
 
     Each is made when it is asked for, once those before it were done. Raises `Fatal` for a configuration of the
     operator's that can't be read.
@@ -97,7 +97,7 @@ def first_configuration(home: Path | None) -> str:
 
 
 def uninstalling(site: Site) -> Iterator[Step]:
-    """Give the steps that take away what `installing` wrote, once the unit is stopped; a person's work stays."""
+    """Yield the steps that take away what `installing` wrote, once the unit is stopped; a person's work stays."""
     for path in (site.drop_in, site.unit, *([site.accounts] if site.accounts else [])):
         match standing(path):
             case Standing.ABSENT:
@@ -109,7 +109,7 @@ def uninstalling(site: Site) -> Iterator[Step]:
 
 
 def managing(site: Site, verbs: Sequence[str], call: Run = run) -> Step:
-    """Give the step that tells the service manager something."""
+    """Return the step that tells the service manager something."""
     return _called(call, (*site.systemctl, *verbs))
 
 

@@ -7,7 +7,7 @@ _HUNDRED = 100
 
 
 def cents_for(cents_per_hour: int | None, seconds: float | None) -> int | None:
-    """Give what a box costs for so many seconds, rounded to whole cents, half a cent up.
+    """Return what a box costs for so many seconds, rounded to whole cents, half a cent up.
 
     None where the price is not known, or the time; a time before its begin costs nothing.
     """
@@ -18,15 +18,15 @@ def cents_for(cents_per_hour: int | None, seconds: float | None) -> int | None:
 
 
 def cents_since(cents_per_hour: int | None, since: float | None, now: float) -> int | None:
-    """Give what it has cost since a moment; both moments in Unix time, None where it has not come."""
+    """Return what it has cost since a moment; both moments in Unix time, None where it has not come."""
     return cents_for(cents_per_hour, None if since is None else now - since)
 
 
 def money(cents: int) -> str:
-    """Give an amount as people read it, such as "$2.49"."""
+    """Return an amount as people read it, such as "$2.49"."""
     return f"${cents // _HUNDRED:,}.{cents % _HUNDRED:02}"
 
 
 def rate(cents_per_hour: int) -> str:
-    """Give a price as people read it, such as "$2.49/h"."""
+    """Return a price as people read it, such as "$2.49/h"."""
     return f"{money(cents_per_hour)}/h"

@@ -84,7 +84,7 @@ class _Group(BaseModel):
 
 
 def hosts_in(raw: bytes, file: Path, source: str) -> tuple[Host, ...]:
-    """Give the hosts, of the provider `source`, that the content of `file` names; its ending says what it is.
+    """Return the hosts, of the provider `source`, that the content of `file` names; its ending says what it is.
 
        Raises `BadFile`.
     A group without an address names no host.
@@ -137,7 +137,7 @@ def _told(file: Path, data: list[object], error: ValidationError) -> Iterator[Pr
 
 
 def _key(place: Place, data: list[object]) -> str:
-    """Give the dotted key of a place; a group goes by the name of its box where it has a good one."""
+    """Return the dotted key of a place; a group goes by the name of its box where it has a good one."""
     index, *rest = place
     group = data[index] if isinstance(index, int) else None
     labels = group.get("labels") if isinstance(group, dict) else None

@@ -172,7 +172,7 @@ def _files(settings: Targets, known: Sequence[_File]) -> tuple[_File, ...]:
 
 
 def _together(files: Sequence[_File]) -> tuple[frozenset[Host], tuple[Problem, ...]]:
-    """Give the hosts of all files, and all that is wrong with them."""
+    """Return the hosts of all files, and all that is wrong with them."""
     taken: dict[str, Path] = {}
     hosts: set[Host] = set()
     problems: list[Problem] = []

@@ -60,7 +60,7 @@ class Provider(Protocol):
 
     @property
     def name(self) -> str:
-        """Give what `Host.source` says; no two providers share one."""
+        """Return what `Host.source` says; no two providers share one."""
         ...
 
     async def run(self, publish: Publish) -> None:

@@ -76,12 +76,12 @@ class Inventory:
 
 
 def merged(*sets: frozenset[Host]) -> frozenset[Host]:
-    """Give full sets of providers as one, the first of them believed."""
+    """Return full sets of providers as one, the first of them believed."""
     return frozenset(_merge(sets, {}).values())
 
 
 def _merge(sets: Iterable[Iterable[Host]], holders: Mapping[str, str]) -> dict[str, Host]:
-    """Give the hosts by name; `holders` says who had a name so far, and keeps it before others of its provider."""
+    """Return the hosts by name; `holders` says who had a name so far, and keeps it before others of its provider."""
     by_name: dict[str, Host] = {}
     for hosts in sets:
         before = list(by_name.values())
@@ -96,7 +96,7 @@ def _merge(sets: Iterable[Iterable[Host]], holders: Mapping[str, str]) -> dict[s
 
 
 def _free_name(host: Host, taken: Container[str]) -> str:
-    """Give the host's name, or one with as much of its identity as makes it another."""
+    """Return the host's name, or one with as much of its identity as makes it another."""
     if host.name not in taken:
         return host.name
     own = host.identity.rpartition(":")[2]

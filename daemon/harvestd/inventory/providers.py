@@ -56,7 +56,7 @@ class Providers:
 
 
 def placed(host: Host, settings: Settings) -> Host:
-    """Give the host with what its trees lie on, by the roots that are looked at there."""
+    """Return the host with what its trees lie on, by the roots that are looked at there."""
     if host.storage or not host.mounts:
         return host
     storage = storage_of(

@@ -15,7 +15,7 @@ SOURCE = "job"
 
 
 async def boxes_of(settings: Settings, job: Job) -> tuple[Host, ...]:
-    """Give the hosts at a job's address: one, unless several answer there at different ports.
+    """Return the hosts at a job's address: one, unless several answer there at different ports.
 
     Raises `SyncFailed` (5) where the job names no address that could be reached.
     """

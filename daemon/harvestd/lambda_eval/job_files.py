@@ -59,17 +59,17 @@ class Job(Immutable):
 
 
 def is_job_id(text: str) -> bool:
-    """Tell whether this is an id as the launcher makes them, `eval_{YYYYmmdd_HHMMSS}_{8 hex}`."""
+    """Return whether this is an id as the launcher makes them, `eval_{YYYYmmdd_HHMMSS}_{8 hex}`."""
     return _ID.fullmatch(text) is not None
 
 
 def read_job(directory: Path, job_id: str) -> Job:
-    """Give a job; raises `SyncFailed` (4) where there is none of this id, or where its file can't be used."""
+    """Return a job; raises `SyncFailed` (4) where there is none of this id, or where its file can't be used."""
     return _job(job_id, _read(directory, job_id))
 
 
 def stamps(directory: Path) -> dict[str, Stamp]:
-    """Give the ids of the newest jobs, with what tells that a file changed; none where there is no directory yet.
+    """Return the ids of the newest jobs, with what tells that a file changed; none where there is no directory yet.
 
     Raises `SyncFailed` where the directory can't be read.
     """

@@ -21,7 +21,7 @@ _Targets = Collection[tuple[str, ...]]
 
 
 def experiment_of(job: Job, knowledge: Knowledge) -> ExperimentRecord | None:
-    """Give the experiment of a job's run; None where there is none, or more than one could be meant."""
+    """Return the experiment of a job's run; None where there is none, or more than one could be meant."""
     name = run_name(job.run or "")
     known = [run for run in knowledge.runs_named(name.name) if run.experiment] if name else []
     exact = [run for run in known if run.place.rpartition("/")[2] == job.run]
@@ -102,7 +102,7 @@ def _wanted_of(run: RunDir) -> Iterator[tuple[str, ...]]:
 
 
 def _lacks_marker(group: Group) -> bool:
-    """Tell whether a leaf of layouts A to C was not sealed by its writer; the batch layout has none in any case."""
+    """Return whether a leaf of layouts A to C was not sealed by its writer; the batch layout has none in any case."""
     batch = group.members[0].rest[0] == "results"
     return group.marker is None and not batch and any(each.kind is Kind.METRICS for each in group.members)
 

@@ -93,7 +93,7 @@ class LambdaEvaluationManager:
 
 
 def data_root_of(local_dir: str | Path) -> Path:
-    """Give the data root that a `local_dir` names: what stands before the experiment's directory.
+    """Return the data root that a `local_dir` names: what stands before the experiment's directory.
 
     Raises `SyncFailed` (2) where the experiment's place is not the last component.
     """

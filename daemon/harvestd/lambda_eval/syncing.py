@@ -116,7 +116,7 @@ async def _brought(settings: Settings, job: Job, hosts: Sequence[Host]) -> Synce
 
 
 def _results(job: Job, outcomes: Sequence[HostOutcome]) -> list[PassResult]:
-    """Give what the hosts came to that could be read; raises `SyncFailed` (5) where none could."""
+    """Return what the hosts came to that could be read; raises `SyncFailed` (5) where none could."""
     results = [outcome.result for outcome in outcomes if outcome.result is not None]
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]
     if errors and not results:
@@ -126,6 +126,6 @@ def _results(job: Job, outcomes: Sequence[HostOutcome]) -> list[PassResult]:
 
 
 def told(reasons: Sequence[str]) -> str:
-    """Give the first reasons in a line, safe to look at."""
+    """Return the first reasons in a line, safe to look at."""
     more = [f"and {len(reasons) - _MOST_REASONS} more"] if len(reasons) > _MOST_REASONS else []
     return "; ".join([escaped(reason) for reason in reasons[:_MOST_REASONS]] + more)

@@ -57,22 +57,22 @@ class Undecided(Immutable):
 
 
 def experiment_home(experiment: ExperimentRecord, *below: str) -> Home:
-    """Give a directory of an experiment; raises `RejectedPath` where its path would be too long."""
+    """Return a directory of an experiment; raises `RejectedPath` where its path would be too long."""
     return Home(LocalPath((experiment.directory, *below)), experiment.id)
 
 
 def base_home(experiment: ExperimentRecord) -> Home:
-    """Give the directory of an experiment's base evals; raises `RejectedPath` where its path would be too long."""
+    """Return the directory of an experiment's base evals; raises `RejectedPath` where its path would be too long."""
     return Home(LocalPath((experiment.directory, "base_eval")), experiment.id, is_shared=True)
 
 
 def unfiled_home(host: str, eval_dir: EvalDir) -> Home:
-    """Give the place where an eval waits for its run, as it lies on the box; raises `RejectedPath` if too long."""
+    """Return the place where an eval waits for its run, as it lies on the box; raises `RejectedPath` if too long."""
     return Home(LocalPath((UNFILED, host, *eval_dir.tree.name.split("/"), *eval_dir.path.parts)), None)
 
 
 def named_run(eval_dir: EvalDir, linked: str | None) -> RunName | None:
-    """Give the run that an eval is of, by `linked` (eval_config.yaml's training_run), else by its directory's name."""
+    """Return the run of an eval, by `linked` (eval_config.yaml's training_run), else by its directory's name."""
     return run_name(_linked_directory(linked)) or eval_dir.run
 
 
@@ -129,7 +129,7 @@ class Placing:
         return chosen[0] if len({run.experiment for run in chosen}) == 1 else None
 
     def homes(self, eval_dir: EvalDir, linked: str | None) -> list[Home] | Undecided:
-        """Give the directories that `eval_dir` (its own level included) belongs in; raises `RejectedPath`."""
+        """Return the directories that `eval_dir` (its own level included) belongs in; raises `RejectedPath`."""
         if eval_dir.is_base:
             return self._base_homes(eval_dir)
         run = self.run_of(eval_dir, linked)
@@ -141,7 +141,7 @@ class Placing:
         return [experiment_home(experiment, "eval_results", eval_dir.path.name)]
 
     def is_home_of(self, home: Home, run: str) -> bool:
-        """Tell whether a directory at home is that of a run with this directory name."""
+        """Return whether a directory at home is that of a run with this directory name."""
         name = run_name(run)
         known = self._knowledge.runs_named(name.name) if name else []
         exact = [each for each in known if each.place.rpartition("/")[2] == run]
@@ -175,7 +175,7 @@ class Placing:
             yield self._comparable(tuning.backbone), tuning.dataset
 
     def _tuning_of(self, eval_dir: EvalDir) -> _Tuning | None:
-        """Give what a base eval's path says; None where its fine-tuning dataset is none that is known."""
+        """Return what a base eval's path says; None where its fine-tuning dataset is none that is known."""
         if not eval_dir.finetuned:
             return None
         return self._comparable(eval_dir.finetuned[0].backbone), eval_dir.finetuned[0].dataset
@@ -187,7 +187,7 @@ class Placing:
         return self._short[model]
 
     def below_base(self, eval_dir: EvalDir, group: Group, home: Home) -> tuple[str, ...]:
-        """Give what stands between `base_eval` and a base eval's files: nothing, or their step directory.
+        """Return what stands between `base_eval` and a base eval's files: nothing, or their step directory.
 
         That is kept where two variants meet. What is here already stays where it is.
         """

@@ -63,7 +63,7 @@ class Targets:
         self.left_out.setdefault(experiment, []).extend(entries)
 
     def sealed(self, wanted: Wanted, home: Home, rest: tuple[str, ...]) -> Target | None:
-        """Give the place that needs this whole file now; None where it is here, moved, checked or left out."""
+        """Return the place that needs this whole file now; None where it is here, moved, checked or left out."""
         source = wanted.source
         record = self._knowledge.file_at(self._storage, source.place, home.directory.parts + rest)
         refused_once = source.place in self._refused_places

@@ -148,11 +148,11 @@ class Knowledge:
         self._links.pop(path, None)
 
     def link_at(self, path: LocalPath) -> str | None:
-        """Give the target of the link that was made at `path`."""
+        """Return the target of the link that was made at `path`."""
         return self._links.get(path)
 
     def links_in(self, directory: str) -> dict[LocalPath, str]:
-        """Give the links that were made below an experiment's directory, with their targets."""
+        """Return the links that were made below an experiment's directory, with their targets."""
         return {path: target for path, target in self._links.items() if path.parts[0] == directory}
 
     def learn_eval_link(self, link: EvalLink) -> None:
@@ -161,7 +161,7 @@ class Knowledge:
         self._eval_links[link.storage, link.place] = link
 
     def eval_link(self, storage: str, place: str) -> EvalLink | None:
-        """Give what the eval_config.yaml at `place` said when it was read last."""
+        """Return what the eval_config.yaml at `place` said when it was read last."""
         return self._eval_links.get((storage, place))
 
     def learn_request(self, request: Request) -> None:
@@ -181,22 +181,22 @@ class Knowledge:
             self._requests[request.run].pop(request.id, None)
 
     def open_requests(self) -> list[Request]:
-        """Give the requests that are not settled, oldest first."""
+        """Return the requests that are not settled, oldest first."""
         found = [each for requests in self._requests.values() for each in requests.values() if each.is_open]
         return sorted(found, key=lambda each: each.id)
 
     def wishes_for(self, storage: str, place: str) -> Wishes:
-        """Give what is in force for the run with this key."""
+        """Return what is in force for the run with this key."""
         return self._wishes.get((storage, place), NO_WISHES)
 
     def wishes_in(self, experiment: str | None) -> list[Wishes]:
-        """Give what is in force for the runs of an experiment that anything was ever asked for."""
+        """Return what is in force for the runs of an experiment that anything was ever asked for."""
         if experiment is None:
             return []
         return [wishes for key, wishes in self._wishes.items() if self._experiment_of(key) == experiment]
 
     def ignored_in(self, experiment: str | None) -> Request | None:
-        """Give who asked to ignore an experiment's run, by whichever storage shows it."""
+        """Return who asked to ignore an experiment's run, by whichever storage shows it."""
         return next((wishes.ignored for wishes in self.wishes_in(experiment) if wishes.ignored), None)
 
     def _experiment_of(self, key: tuple[str, str]) -> str | None:
@@ -204,23 +204,23 @@ class Knowledge:
         return run.experiment if run else None
 
     def run_at(self, storage: str, place: str) -> RunRecord | None:
-        """Give the run with this key."""
+        """Return the run with this key."""
         return self._runs.get((storage, place))
 
     def runs_named(self, name: str) -> list[RunRecord]:
-        """Give all runs with this directory name, on whatever storage."""
+        """Return all runs with this directory name, on whatever storage."""
         return list(self._runs_by_name[name].values()) if name in self._runs_by_name else []
 
     def runs_of(self, experiment: str | None) -> list[RunRecord]:
-        """Give the records of an experiment's run, one a storage that shows it, those that were seen first first."""
+        """Return the records of an experiment's run, one a storage that shows it, those that were seen first first."""
         return list(self._runs_by_experiment[experiment].values()) if experiment in self._runs_by_experiment else []
 
     def runs(self) -> list[RunRecord]:
-        """Give all runs."""
+        """Return all runs."""
         return list(self._runs.values())
 
     def experiment(self, identifier: str) -> ExperimentRecord:
-        """Give the experiment with this id; KeyError if there is none."""
+        """Return the experiment with this id; KeyError if there is none."""
         return self._experiments[identifier]
 
     def has_experiment(self, identifier: str) -> bool:
@@ -228,15 +228,15 @@ class Knowledge:
         return identifier in self._experiments
 
     def is_gone(self, identifier: str | None) -> bool:
-        """Tell whether a person took the experiment's directory away; never so of `_unfiled` (None)."""
+        """Return whether a person took the experiment's directory away; never so of `_unfiled` (None)."""
         return identifier is not None and self._experiments[identifier].gone
 
     def experiments(self) -> list[ExperimentRecord]:
-        """Give all experiments."""
+        """Return all experiments."""
         return list(self._experiments.values())
 
     def is_directory_taken(self, directory: str, by_other_than: str = "") -> bool:
-        """Tell whether an experiment has this directory (or one that differs in case only), or had it before."""
+        """Return whether an experiment has this directory (or one that differs in case only), or had it before."""
         name = directory.casefold()
         return name in self._reserved or self._directories.get(name, by_other_than) != by_other_than
 
@@ -255,25 +255,25 @@ class Knowledge:
         self._reserved.add(directory.casefold())
 
     def placed(self, path: LocalPath, experiment: str | None) -> LocalPath:
-        """Give `path` as it is now that the experiment's directory may have another name; raises `RejectedPath`."""
+        """Return `path` as it is now that the experiment's directory may have another name; raises `RejectedPath`."""
         if experiment is None:
             return path
         directory = self._experiments[experiment].directory
         return path if path.parts[0] == directory else LocalPath((directory, *path.parts[1:]))
 
     def file(self, storage: str, place: str, target: LocalPath) -> FileRecord | None:
-        """Give the record of this remote file at this target."""
+        """Return the record of this remote file at this target."""
         return self.file_at(storage, place, target.parts)
 
     def file_at(self, storage: str, place: str, target: tuple[str, ...]) -> FileRecord | None:
-        """Give the record of this remote file at the place of these components, which may be no valid path."""
+        """Return the record of this remote file at the place of these components, which may be no valid path."""
         there = self._there(storage, place)
         if there is None or isinstance(there, dict):
             return None if there is None else there.get(target)
         return there if there.target.parts == target else None
 
     def copies(self, storage: str, place: str) -> list[FileRecord]:
-        """Give every record of this remote file: one a target."""
+        """Return every record of this remote file: one a target."""
         there = self._there(storage, place)
         return [] if there is None else list(_by_target(there).values())
 
@@ -316,12 +316,12 @@ class Knowledge:
         return holder if holder is not None and holder.sha256 == hashed.sha256 else None
 
     def files_from(self, storage: str) -> Iterator[FileRecord]:
-        """Give every file that is here and came from a storage."""
+        """Yield every file that is here and came from a storage."""
         for there in self._files.get(storage, {}).values():
             yield from _by_target(there).values()
 
     def any_below(self, storage: str, root: str) -> bool:
-        """Tell whether any file that is here came from below `root` of this storage."""
+        """Return whether any file that is here came from below `root` of this storage."""
         return any(place.startswith(f"{root.rstrip('/')}/") for place in self._files.get(storage, ()))
 
     def _there(self, storage: str, place: str) -> "FileRecord | dict[_Parts, FileRecord] | None":
@@ -329,20 +329,20 @@ class Knowledge:
         return places.get(place) if places else None
 
     def holder(self, target: LocalPath) -> FileRecord | None:
-        """Give the record of the file that stands at `target`."""
+        """Return the record of the file that stands at `target`."""
         return self.holder_at(target.parts)
 
     def holder_at(self, target: tuple[str, ...]) -> FileRecord | None:
-        """Give the record of the file at the place of these components, which may be no valid path."""
+        """Return the record of the file at the place of these components, which may be no valid path."""
         there = self._by_target.get(target[0])
         return there.get(target) if there else None
 
     def passing_of(self, experiment: str | None) -> list[FileRecord]:
-        """Give the files of an experiment that are here only until a newer checkpoint is."""
+        """Return the files of an experiment that are here only until a newer checkpoint is."""
         return list(self._passing[experiment].values()) if experiment in self._passing else []
 
     def files_of(self, experiment: str | None) -> list[FileRecord]:
-        """Give the files of an experiment; None: those that wait in `_unfiled`."""
+        """Return the files of an experiment; None: those that wait in `_unfiled`."""
         places = (self._by_target[directory] for directory in self._filed_in.get(experiment, ()))
         return [file for there in places for file in there.values() if file.experiment == experiment]
 

@@ -21,7 +21,7 @@ class Life(Immutable):
 
 
 def quiet_for(run: RunDir, sightings: Sightings, now: float) -> float:
-    """Give the seconds for which nothing of a run has moved; without end where it has no file."""
+    """Return the seconds for which nothing of a run has moved; without end where it has no file."""
     return min((sightings.age(source, now) for source in _sources(run)), default=float("inf"))
 
 
@@ -39,7 +39,7 @@ def has_died(run: RunDir, host: str, life: Life, sightings: Sightings, now: floa
 
 
 def _sources(run: RunDir) -> Iterator[Source]:
-    """Give what is known of a run's files, those first that move while it lives."""
+    """Yield what is known of a run's files, those first that move while it lives."""
     for wanted in run.growing:
         yield wanted.source
     for group in (*reversed(run.checkpoints), *run.groups):

@@ -37,7 +37,7 @@ class CheckpointsHere:
         self._places = tuple(f"{each.place}/" for each in knowledge.runs_of(record.experiment))
 
     def is_here(self, name: str) -> bool:
-        """Tell whether a checkpoint is at home as a whole: as the box shows it, or with its marker where it is gone."""
+        """Return whether a checkpoint is at home as a whole: as the host shows it, or with its marker."""
         group = self._shown.get(name)
         return self._marker(name) is not None and (group is None or self._is_level(group))
 
@@ -49,7 +49,7 @@ class CheckpointsHere:
         return True
 
     def standing(self, name: str) -> str | None:
-        """Give the reason for which a checkpoint is here; None where it is not, or not as a whole."""
+        """Return the reason for which a checkpoint is here; None where it is not, or not as a whole."""
         marker = self._marker(name)
         return marker.reason if marker is not None and self.is_here(name) else None
 
@@ -64,26 +64,26 @@ class CheckpointsHere:
         return replace(group, needs_marker=False) if without else group
 
     def reason(self, name: str, reason: str) -> str:
-        """Give the reason for fetching a checkpoint: what is here for good must not come anew for a while only."""
+        """Return the reason for fetching a checkpoint: what is here for good must not come anew for a while only."""
         marker = self._marker(name)
         stays = marker is not None and not is_passing(marker.reason)
         return marker.reason if marker is not None and stays and is_passing(reason) else reason
 
     def link(self) -> Link | None:
-        """Give the link step_latest, where what the box's points to is here."""
+        """Return the link step_latest, where what the box's points to is here."""
         if self._run.latest is None or self._marker(self._run.latest) is None:
             return None
         return Link(LocalPath((*self._above, _LATEST)), self._run.latest)
 
     def remarks(self, wanted: Mapping[str, str]) -> Iterator[Remark]:
-        """Give what was here only for a while and is wanted for another reason now."""
+        """Yield what was here only for a while and is wanted for another reason now."""
         for name, files in self._passing().items():
             reason = wanted.get(name)
             if reason is not None:
                 yield from (Remark(file, reason) for file in files if not file.reason.startswith(reason))
 
     def left_out(self, wanted: Collection[str], reason: str) -> list[LeftOut]:
-        """Give a line for each checkpoint that is neither wanted nor here; one in all where they are many."""
+        """Return a line for each checkpoint that is neither wanted nor here; one in all where they are many."""
         groups = [group for group in self._run.checkpoints if group.path.name not in wanted]
         found = [
             LeftOut(group.place, group.size, len(group.members), reason)
@@ -98,7 +98,7 @@ class CheckpointsHere:
         return [LeftOut(above, size, entries, f"{reason} (many in this directory, counted together)")]
 
     def removals(self, wanted: Collection[str]) -> Iterator[Removal]:
-        """Give what may go now: nothing of what is wanted."""
+        """Yield what may go now: nothing of what is wanted."""
         passing = self._passing()
         if not passing:
             return
@@ -135,13 +135,13 @@ class CheckpointsHere:
         return [newer if newer is not None and (newer.size or not file.size) else None for newer, file in pairs]
 
     def _covering(self, best: str, files: Collection[FileRecord]) -> list[FileRecord] | None:
-        """Give what the newer checkpoint has for each of these files, and its marker; None where it lacks any."""
+        """Return what the newer checkpoint has for each of these files, and its marker; None where it lacks any."""
         found = [self._marker(best), *self._standing_for(best, files)]
         known = [each for each in found if each is not None]
         return known if len(known) == len(found) else None
 
     def _passing(self) -> Mapping[str, list[FileRecord]]:
-        """Give what is here only until something newer is, by checkpoint."""
+        """Return what is here only until something newer is, by checkpoint."""
         found: defaultdict[str, list[FileRecord]] = defaultdict(list)
         depth = len(self._above)
         for file in self._knowledge.passing_of(self._record.experiment):

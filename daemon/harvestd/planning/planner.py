@@ -69,7 +69,7 @@ class Situation(Immutable):
         return CheckpointPolicy.FINAL_AND_LATEST if self.is_ending and policy is CheckpointPolicy.FINAL else policy
 
     def order(self, group: FetchGroup) -> tuple[float | str, ...]:
-        """Give what groups are sorted by: their value; where a host ends, the small ones of one value go first."""
+        """Return what groups are sorted by: their value; where a host ends, the small ones of one value go first."""
         if not self.is_ending:
             return group.value, group.place
         return group.value, retention.is_passing(group.files[0].reason), group.size, group.place
@@ -160,7 +160,7 @@ class _Planner:
             self._plan_follow(wanted, home, finished=over)
 
     def _wishes_for(self, run: RunDir, experiment: str) -> Wishes:
-        """Give what was asked for a run, by this storage's record of it or by another's."""
+        """Return what was asked for a run, by this storage's record of it or by another's."""
         own = self._now.knowledge.wishes_for(self._now.storage, run.place)
         return own if own != NO_WISHES else next(iter(self._now.knowledge.wishes_in(experiment)), NO_WISHES)
 
@@ -178,7 +178,7 @@ class _Planner:
         return [refusals[each.source.place] for each in group.members if each.source.place in refusals]
 
     def _ignore(self, directory: RunDir | EvalDir, request: Request) -> LeftOut:
-        """Give the line for a directory of which nothing more comes home; what is here already is not counted."""
+        """Return the line for a directory of which nothing more comes home; what is here already is not counted."""
         self._ignored.append(directory.place)
         return rest(directory, request.reason, self._now.storage, self._now.knowledge)
 
@@ -186,7 +186,7 @@ class _Planner:
         return self._now.knowledge.run_at(self._now.storage, run.place)
 
     def is_settling(self, run: RunDir) -> bool:
-        """Tell whether this run will get a name as soon as its config.yaml is surely whole."""
+        """Return whether this run will get a name as soon as its config.yaml is surely whole."""
         record = self._record_of(run)
         named = record is not None and record.experiment is not None
         return not named and run.config is not None and self._why_unsealed(run.config) is not None
@@ -208,7 +208,7 @@ class _Planner:
         self._waiting.append(Waiting(run.place, size, reason, seconds))
 
     def _has_died(self, run: RunDir, record: RunRecord, here: CheckpointsHere) -> bool:
-        """Tell whether a run died, where that makes a difference."""
+        """Return whether a run died, where that makes a difference."""
         last = retention.newest(run, record.final.step if record.final else None)
         if last is None or self._now.selection.checkpoint in {CheckpointPolicy.NONE, CheckpointPolicy.ALL}:
             return False
@@ -221,7 +221,7 @@ class _Planner:
         return died
 
     def _leaves_a_tail(self, run: RunDir, record: RunRecord) -> bool:
-        """Tell whether a run died in the middle of a line: that is all that will ever come, and it is wanted."""
+        """Return whether a run died in the middle of a line: that is all that will ever come, and it is wanted."""
         if not is_torn(run, self._now.storage, self._now.knowledge):
             return False
         died = has_died(run, record.shown_by, self._now.life, self._now.sightings, self._now.now)
@@ -289,7 +289,7 @@ class _Planner:
         )
 
     def _asked_checkpoints(self, run: RunDir, here: CheckpointsHere, wishes: Wishes) -> dict[str, Request]:
-        """Give the checkpoints that were asked for; notes of those that the box does not show how they stand."""
+        """Return the checkpoints that were asked for; notes of those that the box does not show how they stand."""
         asked = {thing: request for thing, request in wishes.things.items() if thing != RECORDS}
         if wishes.records is not None:
             self._asking.show(wishes.records)
@@ -339,7 +339,7 @@ class _Planner:
         self._targets.leave_out(welcome[0].experiment, self._plan_asked_records(eval_dir, asked, placing))
 
     def _records_asked(self, homes: Iterable[Home]) -> dict[Home, list[Request]]:
-        """Give the homes among these for which somebody asked for records, and who."""
+        """Return the homes among these for which somebody asked for records, and who."""
         wishes = {home: self._now.knowledge.wishes_in(home.experiment) for home in homes}
         found = {home: [each.records for each in wishes[home] if each.records] for home in wishes}
         return {home: requests for home, requests in found.items() if requests}
@@ -358,7 +358,7 @@ class _Planner:
         return still_left_out(eval_dir.left_out, eval_dir.on_request)
 
     def _shown_by_other(self, eval_dir: EvalDir, homes: Sequence[Home] | Undecided) -> RunRecord | None:
-        """Give by which other storage's record of the run this comes home, where that one shows the same eval."""
+        """Return by which other storage's record of the run this comes home, where that one shows the same eval."""
         if isinstance(homes, Undecided) or homes[0].experiment is None or homes[0].is_shared:
             return None
         now = self._now
@@ -422,7 +422,7 @@ class _Planner:
         return settled if is_joint else settled * len(group.members)
 
     def _beside(self, group: Group, member: Wanted) -> frozenset[str] | None:
-        """Give what an index is to be held against; nothing where the operator leaves out files as they like."""
+        """Return what an index is to be held against; nothing where the operator leaves out files as they like."""
         if not group.needs_marker or not member.rest[-1].endswith(INDEX) or self._now.selection.exclude:
             return None
         above = member.rest[:-1]
@@ -461,7 +461,7 @@ def _places(eval_dir: EvalDir, group: Group, homes: Iterable[Home], placing: Pla
 
 
 def _leaf_of(eval_dir: EvalDir, group: Group) -> Group:
-    """Give the leaf that decides where a group goes: records stay beside their metrics."""
+    """Return the leaf that decides where a group goes: records stay beside their metrics."""
     if group.members[0].kind is not Kind.RECORDS:
         return group
     above = group.path.parts[:-1]

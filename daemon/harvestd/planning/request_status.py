@@ -38,17 +38,17 @@ class Asking:
             )
 
     def collected(self) -> tuple[Asked, ...]:
-        """Give all of them; on a host that shows nothing of a run, as not shown."""
+        """Return all of them; on a host that shows nothing of a run, as not shown."""
         return tuple(self._found.values())
 
 
 def by_hand(group: Group, request: Request) -> Group:
-    """Give a group as it comes home because somebody asked for it."""
+    """Return a group as it comes home because somebody asked for it."""
     return replace(group, members=tuple(replace(member, reason=request.reason) for member in group.members))
 
 
 def still_left_out(lines: Iterable[LeftOut], taken: Iterable[OnRequest]) -> list[LeftOut]:
-    """Give what is left out once `taken` comes home; a line that counted more than that goes on with the rest."""
+    """Return what is left out once `taken` comes home; a line that counted more than that goes on with the rest."""
     rest = list(lines)
     for each in taken:
         place = each.group.place

@@ -72,7 +72,7 @@ class Request(Immutable):
         return thing if self.kind is RequestKind.FETCH and isinstance(thing, str) else ""
 
     def is_for(self, place: str) -> bool:
-        """Tell whether what lies at this absolute path on a box is surely part of what is to be fetched."""
+        """Return whether what lies at this absolute path on a box is surely part of what is to be fetched."""
         if self.thing == RECORDS:
             run = self.place.rpartition("/")[2]
             return place.endswith(RECORDS_FILES) and f"/{run}_" in place

@@ -25,7 +25,7 @@ Rank = tuple[float, bool, str]
 
 
 def rank(directory: str, final_step: int | None) -> Rank:
-    """Give the rank of `step_40`; `final_step` is the step that step_final was written at, None where nobody knows.
+    """Return the rank of `step_40`; `final_step` is the step that step_final was written at, None where nobody knows.
 
     A run that is resumed after its finish goes on beyond that step: what it writes then is newer than its step_final.
     """
@@ -46,7 +46,7 @@ def is_provisional(reason: str) -> bool:
 
 
 def newest(run: RunDir, final_step: int | None, failing: Collection[str] = ()) -> str | None:
-    """Give the newest checkpoint that is complete as far as names tell, None where that is the final one, or none is.
+    """Return the newest checkpoint that is complete as far as names tell, None where that is the final one, or none is.
 
     A `final_step` that is known counts though step_final be gone from the box. What is `failing` (places on the box)
     comes after all others: a marker may be there and torn.
@@ -63,7 +63,7 @@ def newest(run: RunDir, final_step: int | None, failing: Collection[str] = ()) -
 def wanted(
     run: RunDir, policy: CheckpointPolicy, final_step: int | None, *, died: bool, failing: Collection[str] = ()
 ) -> Mapping[str, str]:
-    """Give the checkpoints that are wanted (`step_40`), each with the reason that goes on record.
+    """Return the checkpoints that are wanted (`step_40`), each with the reason that goes on record.
 
     Of a run that died nothing will become whole that is not: what is `failing` gives way to what is older.
     """
@@ -83,13 +83,13 @@ def wanted(
 
 
 def unwanted_because(policy: CheckpointPolicy) -> str:
-    """Give the reason for leaving a checkpoint out."""
+    """Return the reason for leaving a checkpoint out."""
     rule = f'{POLICY}"{policy}"'
     return f"{rule} keeps the newest" if policy is CheckpointPolicy.FINAL_AND_LATEST else rule
 
 
 def because(group: Group, reason: str) -> Group:
-    """Give the group with the reason for which it is wanted."""
+    """Return the group with the reason for which it is wanted."""
     if all(member.reason == reason for member in group.members):
         return group
     return replace(group, members=tuple(replace(member, reason=reason) for member in group.members))

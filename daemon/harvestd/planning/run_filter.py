@@ -26,19 +26,19 @@ class Belonging(Immutable):
     evals: tuple[EvalDir, ...]
 
     def holds(self, place: str) -> bool:
-        """Tell whether an absolute path on the box is part of it."""
+        """Return whether an absolute path on the box is part of it."""
         above = [run.place for run in self.runs] + [eval_dir.place for eval_dir in self.evals]
         return any(place == each or place.startswith(f"{each}/") for each in above)
 
 
 def possible(survey: Survey, pick: str) -> Survey:
-    """Give of a survey what may turn out to belong to the run `pick`, before any link is read."""
+    """Return of a survey what may turn out to belong to the run `pick`, before any link is read."""
     evals = (each for each in survey.evals if each.config or each.is_base or _is_named(each, pick))
     return Survey(_meant(survey.runs, pick), tuple(evals), ())
 
 
 def belonging(survey: Survey, pick: str, placing: Placing, link_of: LinkOf) -> Belonging:
-    """Give what belongs to the run `pick`: base evals, too, that are filed with it."""
+    """Return what belongs to the run `pick`: base evals, too, that are filed with it."""
     runs = _meant(survey.runs, pick)
     return Belonging(runs, tuple(each for each in survey.evals if _belongs(each, pick, placing, link_of(each))))
 

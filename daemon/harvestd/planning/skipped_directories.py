@@ -7,7 +7,7 @@ from harvestd.planning.index import Knowledge
 
 
 def whole(directory: RunDir | EvalDir, reason: str) -> LeftOut:
-    """Give the line for a directory of which nothing comes home."""
+    """Return the line for a directory of which nothing comes home."""
     wanted = _wanted(directory)
     sizes = [each.source.version.size for each in wanted] + [each.size for each in directory.left_out]
     known = [size for size in sizes if size is not None]
@@ -16,12 +16,12 @@ def whole(directory: RunDir | EvalDir, reason: str) -> LeftOut:
 
 
 def hindered(directory: RunDir | EvalDir, reason: str) -> LeftOut:
-    """Give the line for a directory that is wanted, and of which something here keeps all from coming."""
+    """Return the line for a directory that is wanted, and of which something here keeps all from coming."""
     return replace(whole(directory, reason), hindered=True)
 
 
 def rest(directory: RunDir | EvalDir, reason: str, storage: str, knowledge: Knowledge) -> LeftOut:
-    """Give the line for a directory of which nothing more comes; what is here already is not counted."""
+    """Return the line for a directory of which nothing more comes; what is here already is not counted."""
     line = whole(directory, reason)
     size, entries = line.size, line.entries
     for wanted in _wanted(directory):

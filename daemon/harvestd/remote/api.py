@@ -188,7 +188,7 @@ class Box(Reader, Protocol):
         ...
 
     async def pushed(self) -> Snapshot:
-        """Give the look that `changed` told of; like `scan`, without a question."""
+        """Return the look that `changed` told of; like `scan`, without a question."""
         ...
 
     async def facts(self) -> BoxFacts:

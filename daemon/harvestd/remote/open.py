@@ -25,7 +25,7 @@ _PULSE = Pulse()
 async def open_box(
     connection: Connection, watch: WatchList, limits: Limits, pulse: Pulse = _PULSE
 ) -> AsyncIterator[Box]:
-    """Give the box at the other end of `connection`, watched as `watch` says; leaving ends its programs there.
+    """Provide the box at the other end of `connection`, watched as `watch` says; leaving ends its programs there.
 
     Raises `HostQuarantined` where there is neither Python 3 nor SFTP, `Retry` when the link fails.
     """
@@ -70,7 +70,7 @@ def _way_out(said: str) -> str:
 async def open_reader(
     connection: Connection, like: Box, limits: Limits, pulse: Pulse = _PULSE
 ) -> AsyncIterator[Reader]:
-    """Give a further reader on a connection of its own (for bulk), in the way in which `like` is read."""
+    """Provide a further reader on a connection of its own (for bulk), in the way in which `like` is read."""
     reader = _reader(connection, like, limits, pulse)
     try:
         yield reader

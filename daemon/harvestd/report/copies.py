@@ -48,23 +48,23 @@ def scripts() -> Mapping[str, bytes]:
 
 
 def startable(given: Mapping[str, bytes]) -> tuple[str, ...]:
-    """Give the names of those that a person starts; the others are modules that these share."""
+    """Return the names of those that a person starts; the others are modules that these share."""
     return tuple(name for name, content in given.items() if _MAIN in content)
 
 
 def mark(given: Mapping[str, bytes]) -> str:
-    """Give a hash of all scripts."""
+    """Return a hash of all scripts."""
     return hashlib.sha256(b"\0".join(part for name in given for part in (name.encode(), given[name]))).hexdigest()
 
 
 def sealed(content: bytes) -> bytes:
-    """Give a script as it is copied."""
+    """Return a script as it is copied."""
     whole = content if content.endswith(b"\n") else content + b"\n"
     return whole + f"# as harvestd wrote it; whoever edits it keeps it: {hashlib.sha256(whole).hexdigest()}\n".encode()
 
 
 def is_ours(content: bytes) -> bool:
-    """Tell whether a copy is as some version of harvestd wrote it."""
+    """Return whether a copy is as some version of harvestd wrote it."""
     seal = _SEAL.search(content)
     return seal is not None and hashlib.sha256(content[: seal.start()]).hexdigest().encode() == seal[1]
 
@@ -91,7 +91,7 @@ def place(root: DataRoot, directory: LocalPath, given: Mapping[str, bytes]) -> P
 
 
 def _standing(root: DataRoot, path: LocalPath) -> bytes | None:
-    """Give what stands at the path, None for nothing; what can't be read there is somebody's, and not empty."""
+    """Return what stands at the path, None for nothing; what can't be read there is somebody's, and not empty."""
     try:
         return root.read(path, _LIMIT)
     except FileNotFoundError:

@@ -30,7 +30,7 @@ class Known(Immutable):
         return LocalPath((self.experiment.directory,))
 
     def mark(self, scripts: str) -> str:
-        """Give a hash of everything that the README is made from; `scripts` is one of the scripts."""
+        """Return a hash of everything that the README is made from; `scripts` is one of the scripts."""
         files = sorted(
             "\0".join((str(file.target), file.sha256, file.host, file.place, file.reason)) for file in self.files
         )
@@ -44,7 +44,7 @@ class Known(Immutable):
         return _hash(_LAYOUT, scripts, repr(self.experiment), *runs, *files, *left_out)
 
     def mark_of_pictures(self, scripts: str) -> str:
-        """Give a hash of what the pictures are drawn from: small files, and the directory's name in their titles."""
+        """Return a hash of what the pictures are drawn from: small files, and the directory's name in their titles."""
         drawn = sorted(f"{file.target}\0{file.sha256}" for file in self.files if file.kind in _DRAWN)
         return _hash(scripts, self.experiment.directory, *drawn)
 

@@ -11,7 +11,7 @@ _BACKTICKS: Final = re.compile("`+")
 
 
 def code(text: str) -> str:
-    """Give `text` as a code span on one line: no HTML, no link, no control character, no comment that ends ours."""
+    """Return `text` as a code span on one line: no HTML, no link, no control character, no comment that ends ours."""
     shown = escaped(text)
     if len(shown) > LONGEST:
         shown = f"{shown[:LONGEST]}…"
@@ -23,15 +23,15 @@ def code(text: str) -> str:
 
 
 def cell(text: str) -> str:
-    """Give `text` as a code span in a table, where even within one a bar would end the cell."""
+    """Return `text` as a code span in a table, where even within one a bar would end the cell."""
     return code(text).replace("|", r"\|")
 
 
 def row(cells: list[str]) -> str:
-    """Give one line of a table; its cells are Markdown already."""
+    """Return one line of a table; its cells are Markdown already."""
     return f"| {' | '.join(cells)} |"
 
 
 def table(head: list[str], rows: list[list[str]]) -> list[str]:
-    """Give the lines of a table."""
+    """Return the lines of a table."""
     return [row(head), row(["---"] * len(head)), *map(row, rows)]

@@ -28,13 +28,13 @@ class Marks(Immutable):
 
 
 def marks_in(readme: bytes) -> Marks | None:
-    """Give the marks of the generated part; None where there is none."""
+    """Return the marks of the generated part; None where there is none."""
     found = _found(readme)
     return Marks(found["facts"].decode(), found["pictures"].decode()) if found else None
 
 
 def with_part(readme: bytes, marks: Marks, text: str) -> bytes:
-    """Give `readme` with the generated part made anew; `text` ends in a line break and holds no comment of ours."""
+    """Return `readme` with the generated part made anew; `text` ends in a line break and holds no comment of ours."""
     part = f"<!-- harvestd begins: facts {marks.facts}, pictures {marks.pictures} -->\n{text}{_END}".encode()
     found = _found(readme)
     if found:

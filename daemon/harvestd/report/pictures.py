@@ -69,7 +69,7 @@ def cache_in(state_dir: Path) -> Path:
 
 
 def can_draw() -> bool:
-    """Tell whether matplotlib is installed for this Python; it is not imported."""
+    """Return whether matplotlib is installed for this Python; it is not imported."""
     return find_spec("matplotlib") is not None
 
 

@@ -32,7 +32,7 @@ _PARTS: Final = {
 
 
 def rendered(facts: Facts) -> str:
-    """Give the text, with a line break at its end."""
+    """Return the text, with a line break at its end."""
     sections = (_head(facts), _results(facts), _pictures(facts), _checkpoints(facts), _left_out(facts), _again(facts))
     return "\n".join(line for section in sections for line in section)
 

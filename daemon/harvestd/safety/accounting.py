@@ -22,7 +22,7 @@ def storages_of(survey: Survey, storage: str, knowledge: Knowledge) -> frozenset
 
 
 def is_here(source: Source, storages: Collection[str], knowledge: Knowledge) -> bool:
-    """Tell whether this version of a file came home, by whichever of these storages, all of it that is complete."""
+    """Return whether this version of a file came home, by whichever of these storages, all of it that is complete."""
     copies = (copy for storage in storages for copy in knowledge.copies(storage, source.place))
     if any(copy.version == source.version for copy in copies):
         return True
@@ -30,7 +30,7 @@ def is_here(source: Source, storages: Collection[str], knowledge: Knowledge) -> 
 
 
 def not_here(survey: Survey, plan: Plan, storage: str, knowledge: Knowledge) -> tuple[NotHere, ...]:
-    """Give the wanted files that are neither here nor in the plan, but those that a rule or a person leaves out.
+    """Return the wanted files that are neither here nor in the plan, but those that a rule or a person leaves out.
 
     Checkpoints are not among them: one that is not here comes by the plan, or is named as a loss.
     """
@@ -69,12 +69,12 @@ class Coming:
         self._waiting = frozenset(wait.place for wait in plan.waiting)
 
     def has(self, place: str) -> bool:
-        """Tell whether what stands at a place comes, or waits with the directory that it is in."""
+        """Return whether what stands at a place comes, or waits with the directory that it is in."""
         return place in self._files or any(above in self._waiting for above in _ways(place))
 
 
 def _ways(place: str) -> Iterator[str]:
-    """Give a place and the directories above it."""
+    """Yield a place and the directories above it."""
     while place:
         yield place
         place = place.rpartition("/")[0]

@@ -53,7 +53,7 @@ def judge(evidence: Evidence) -> Verdict:
 
 
 def _unread(look: Look) -> Iterator[Reason]:
-    """Give what of the trees nobody can see."""
+    """Yield what of the trees nobody can see."""
     denied = [str(each.tree) for each in look.listings if each.state is TreeState.DENIED]
     unlisted = (f"{each.tree}/{path}" for each in look.listings for path in each.unreadable)
     shut = [place for place in unlisted if place not in look.waived]
@@ -157,7 +157,7 @@ def _motion(evidence: Evidence, look: Look) -> Iterator[Reason]:
 
 
 def _unknown_losses(evidence: Evidence) -> Iterator[Reason]:
-    """Give what may be lost although nobody can say it; what the operator accepts need not be known."""
+    """Yield what may be lost although nobody can say it; what the operator accepts need not be known."""
     found = evidence.circumstances
     if found is None:
         return
@@ -172,7 +172,7 @@ def _unknown_losses(evidence: Evidence) -> Iterator[Reason]:
 
 
 def _unfinished(evidence: Evidence, look: Look) -> Iterator[Reason]:
-    """Give what was not looked at for this verdict, and will be as soon as nothing else stands in the way."""
+    """Yield what was not looked at for this verdict, and will be as soon as nothing else stands in the way."""
     if not look.whole or evidence.circumstances is None:
         yield Reason(ReasonKind.NOT_LOOKED_AT, "no whole look was made for this", seconds=0.0)
     elif not look.age <= FRESH:

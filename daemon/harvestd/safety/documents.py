@@ -12,7 +12,7 @@ from harvestd.safety.verdict import Answer, Loss, Reason, ReasonKind, Survival, 
 
 
 def document_of(verdict: Verdict) -> dict[str, Any]:
-    """Give a verdict as a JSON document; sizes in bytes, times in seconds, null where nobody knows.
+    """Return a verdict as a JSON document; sizes in bytes, times in seconds, null where nobody knows.
 
     `safe`, `bytes_outstanding` and `seconds_left` follow from the rest, and stand there for who reads it.
     """
@@ -46,7 +46,7 @@ def verdict_of(document: Mapping[str, Any]) -> Verdict:
 
 
 def text_of(verdict: Verdict) -> str:
-    """Give the document as text in ASCII, names that are no UTF-8 included; raises `ValueError` for endless times."""
+    """Return the document as text in ASCII, names that are no UTF-8 included; raises `ValueError` for endless times."""
     return json.dumps(document_of(verdict), allow_nan=False)
 
 

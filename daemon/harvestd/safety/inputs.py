@@ -57,7 +57,7 @@ def run_state(
     now: float,
     hoping: float | None = None,
 ) -> RunState:
-    """Tell how a run that `host` shows stands at `now` (monotonic seconds); who writes it, others know.
+    """Return how a run that `host` shows stands at `now` (monotonic seconds); who writes it, others know.
 
     `hoping`: when it will have ended where only its processes could tell, and nobody asked for them yet.
     """

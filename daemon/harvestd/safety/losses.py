@@ -42,7 +42,7 @@ def losses_of(
 
 
 def losses_beside(circumstances: Circumstances) -> tuple[Loss, ...]:
-    """Give what the box itself says would be lost outside of its trees."""
+    """Return what the box itself says would be lost outside of its trees."""
     found: list[Loss] = []
     outside = circumstances.outside
     if outside is not None and outside.files:
@@ -119,7 +119,7 @@ class _Losing:
         return here is None or not here.is_here(group.path.name)
 
     def _checkpoints_here(self, run: RunDir) -> CheckpointsHere | None:
-        """Give what knows which checkpoints stand at the run's home, whichever storage they came by."""
+        """Return what knows which checkpoints stand at the run's home, whichever storage they came by."""
         record = self._knowledge.run_at(self._storage, run.place)
         if record is None or record.experiment is None or self._knowledge.is_gone(record.experiment):
             return None
@@ -130,7 +130,7 @@ class _Losing:
         return CheckpointsHere(run, record, home.directory, self._knowledge)
 
     def _referred(self, run: RunDir) -> Collection[str]:
-        """Give the steps of which an eval is here, among those of this very run."""
+        """Return the steps of which an eval is here, among those of this very run."""
         record = self._knowledge.run_at(self._storage, run.place)
         if record is None or record.experiment is None:
             return ()

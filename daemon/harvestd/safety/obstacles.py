@@ -20,7 +20,7 @@ class _Missing(Immutable):
 
 
 def obstacles(evidence: Evidence, plan: Plan) -> Iterator[Reason]:
-    """Give the reasons: first what a person has to settle, then what is coming, then what may still be written."""
+    """Yield the reasons: first what a person has to settle, then what is coming, then what may still be written."""
     finding = _Finding(evidence, plan)
     yield from finding.at_home()
     yield from finding.on_the_way()
@@ -38,7 +38,7 @@ class _Finding:
         return not f"{place}/".startswith(self._others) if self._others else True
 
     def at_home(self) -> Iterator[Reason]:
-        """Give what stands wrong at home, or in the way there, or can't be read on the box."""
+        """Yield what stands wrong at home, or in the way there, or can't be read on the box."""
         damaged = self._evidence.damaged
         if damaged:
             what = _counted([str(each.path) for each in damaged])
@@ -66,7 +66,7 @@ class _Finding:
         return found + [_Missing(each.place, each.size) for each in self._not_here() if not each.hindered]
 
     def on_the_way(self) -> Iterator[Reason]:
-        """Give what comes, what was asked for by hand and what is waited for."""
+        """Yield what comes, what was asked for by hand and what is waited for."""
         coming = [each for each in self._outstanding() if not each.why]
         if coming:
             what = f"{_counted([each.place for each in coming])} is not here yet"
@@ -81,7 +81,7 @@ class _Finding:
             yield Reason(ReasonKind.WAITING, what, sum(each.size for each in waiting), _longest(waiting))
 
     def alive(self) -> Iterator[Reason]:
-        """Give the runs that may still write."""
+        """Yield the runs that may still write."""
         runs = [run for run in self._evidence.runs if not run.ended and self._is_ours(run.place)]
         if runs:
             left = [run.left for run in runs if run.left is not None]

@@ -30,7 +30,7 @@ class NoKey(Retry):
 
 
 def api_key(cloud: LambdaCloud, env: Mapping[str, str] | None = None) -> SecretStr:
-    """Give the key from the first place that has one; raises `NoKey`, which names the place that is at fault.
+    """Return the key from the first place that has one; raises `NoKey`, which names the place that is at fault.
 
     `env` stands for the process's environment if given. Small files are read: not for an event loop.
     """
@@ -48,7 +48,7 @@ def api_key(cloud: LambdaCloud, env: Mapping[str, str] | None = None) -> SecretS
 
 
 def _places(cloud: LambdaCloud, env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Give each place that there is, and what stands in it."""
+    """Yield each place that there is, and what stands in it."""
     if cloud.api_key is not None:
         yield "lambda_cloud.api_key", cloud.api_key.get_secret_value()
     if cloud.api_key_file is not None:
@@ -63,7 +63,7 @@ def _places(cloud: LambdaCloud, env: Mapping[str, str]) -> Iterator[tuple[str, s
 
 
 def _file(path: Path, *, is_asked_for: bool) -> Iterator[tuple[str, str]]:
-    """Give a file's place and text; one that is not there counts only if it was asked for."""
+    """Yield a file's place and text; one that is not there counts only if it was asked for."""
     try:
         with path.open("rb") as file:
             yield str(path), file.read(_MOST_BYTES).decode("ascii", "replace")

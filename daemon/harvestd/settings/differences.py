@@ -22,7 +22,7 @@ class Differences(Immutable):
 
 
 def differences(old: Settings, new: Settings) -> Differences:
-    """Give what differs; hosts go by their names, and one that only moved within the file is the same."""
+    """Return what differs; hosts go by their names, and one that only moved within the file is the same."""
     before, after = _tables(old), _tables(new)
     return Differences(
         added=tuple(f"hosts[{name}]" for name in after if name not in before),

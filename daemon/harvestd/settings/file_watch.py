@@ -122,7 +122,7 @@ def _surroundings(files: Collection[Path]) -> _Surroundings:
 
 
 def _places(file: Path) -> Iterator[Path]:
-    """Give where a file is looked for and, where that is a link, where it leads."""
+    """Yield where a file is looked for and, where that is a link, where it leads."""
     yield file.absolute()
     with suppress(OSError, RuntimeError):  # links in a circle lead nowhere
         yield file.resolve()

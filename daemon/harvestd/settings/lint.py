@@ -13,7 +13,7 @@ AGENT_VARIABLE = "SSH_AUTH_SOCK"
 
 
 def warnings_for(settings: Settings, *, env: Mapping[str, str] | None = None) -> tuple[Problem, ...]:
-    """Give what a careful operator would want to know about valid settings; none of it stops the daemon.
+    """Return what a careful operator would want to know about valid settings; none of it stops the daemon.
 
     Their `where` is the place on this machine that is meant, if there is one. `env` stands for the process's
     environment if given.

@@ -39,7 +39,7 @@ _HINT = f"`harvestd demo` shows harvestd at work without one; a first {FILE} of 
 
 
 def find_config(explicit: Path | None, *, env: Mapping[str, str] | None = None) -> Path:
-    """Give the configuration file to read; `env` stands for the process's environment if given.
+    """Return the configuration file to read; `env` stands for the process's environment if given.
 
     A file that was asked for, by `explicit` or by $HARVESTD_CONFIG, is never replaced by another. Raises `Fatal` naming
     each place that was looked at.
@@ -76,7 +76,7 @@ def _usual_places(env: Mapping[str, str]) -> Iterator[Path]:
 
 
 def _stands(path: Path) -> bool:
-    """Tell whether something stands there, readable or not: what can't be read is said by `load`, not passed over."""
+    """Return whether something stands there, readable or not: what can't be read is said by `load`, not passed over."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -136,7 +136,7 @@ def _told(
 
 
 def _standing(data: object, place: Place) -> Place:
-    """Give as much of `place` as stands in `data`: of a missing key, the table that lacks it."""
+    """Return as much of `place` as stands in `data`: of a missing key, the table that lacks it."""
     here = data
     for depth, step in enumerate(place):
         here = child(here, step)

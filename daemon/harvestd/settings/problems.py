@@ -41,7 +41,7 @@ class InvalidSettings(Fatal):
 
 
 def key_at(place: Place, data: Mapping[str, object]) -> str:
-    """Give the dotted key of `place` in `data`; hosts go by their names where they have one."""
+    """Return the dotted key of `place` in `data`; hosts go by their names where they have one."""
     key = ""
     here: object = data
     for step in place:
@@ -55,7 +55,7 @@ def key_at(place: Place, data: Mapping[str, object]) -> str:
 
 
 def child(parent: object, step: str | int) -> object:
-    """Give what stands at `step` in a table or a list; None: nothing does."""
+    """Return what stands at `step` in a table or a list; None: nothing does."""
     if isinstance(parent, Mapping):
         return parent.get(step)
     if isinstance(parent, Sequence) and not isinstance(parent, str) and isinstance(step, int) and step < len(parent):
@@ -129,7 +129,7 @@ def _model_at(place: Sequence[str | int]) -> type[BaseModel] | None:
 
 
 def model_in(annotation: object) -> type[BaseModel] | None:
-    """Give the model that an annotation names, itself or as the items of a tuple; None: there is none."""
+    """Return the model that an annotation names, itself or as the items of a tuple; None: there is none."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((model for part in get_args(annotation) if (model := model_in(part))), None)

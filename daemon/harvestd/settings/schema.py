@@ -78,7 +78,7 @@ def _known_version(value: int) -> int:
 
 
 def _empty_table() -> Any:  # noqa: ANN401 - validated like a written one, it becomes the section that the field names
-    """Give what stands in the file where a section does not.
+    """Return what stands in the file where a section does not.
 
     A section made here would have to be built for itself; in `Settings` it is built anyway.
     """
@@ -116,11 +116,11 @@ class Settings(BaseModel):
         return self.state_dir or self.data_root / ".harvestd"
 
     def ssh_for(self, host: Named) -> Ssh:
-        """Give [ssh] as it applies to `host`: the keys of the table with its name, if there is one, go first."""
+        """Return [ssh] as it applies to `host`: the keys of the table with its name, if there is one, go first."""
         return self._applied(self.ssh, host)
 
     def remote_for(self, host: Named) -> Remote:
-        """Give [remote] as it applies to `host`: the keys of the table with its name, if there is one, go first."""
+        """Return [remote] as it applies to `host`: the keys of the table with its name, if there is one, go first."""
         return self._applied(self.remote, host)
 
     def _applied(self, section: SectionT, host: Named) -> SectionT:

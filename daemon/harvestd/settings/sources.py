@@ -83,7 +83,7 @@ def _nested(steps: list[str], value: str) -> Table:
 
 
 def _anchored(table: Table, model: type[BaseModel], base: Path) -> Table:
-    """Give `table` with every relative path of this machine below `base`; what has another type is left as it is."""
+    """Return `table` with every relative path of this machine below `base`; what has another type is left as it is."""
     return {key: _anchored_value(value, model, key, base) for key, value in table.items()}
 
 
@@ -102,7 +102,7 @@ def _anchored_value(value: object, model: type[BaseModel], key: str, base: Path)
 
 
 def _holds_path(annotation: object) -> bool:
-    """Tell whether a field's values are places on this machine: those of a box are plain texts in the models."""
+    """Return whether a field's values are places on this machine: those of a box are plain texts in the models."""
     return annotation is Path or any(_holds_path(part) for part in get_args(annotation))
 
 
@@ -119,7 +119,7 @@ class Merged:
         self._lay(self.table, source.table, (), source.where)
 
     def origin(self, place: Place) -> str:
-        """Give the source that said what stands at `place`, or the lowest one where nobody or several did."""
+        """Return the source that said what stands at `place`, or the lowest one where nobody or several did."""
         for length in range(len(place), 0, -1):
             if place[:length] in self._origins:
                 return self._origins[place[:length]]

@@ -21,7 +21,7 @@ NotJson = SettingsError
 
 
 def table_of(steps: Sequence[str], value: str) -> Mapping[str, object]:
-    """Give the table for the key at `steps`; an empty one for a key that does not exist. Raises `NotJson`."""
+    """Return the table for the key at `steps`; an empty one for a key that does not exist. Raises `NotJson`."""
     source = EnvSettingsSource(_Written)
     source.env_vars = {PREFIX + DELIMITER.join(steps): value}
     return source()

@@ -96,7 +96,7 @@ def rate_from(value: object) -> int | None:
 
 
 def within(shortest: str, longest: str) -> Callable[[timedelta], timedelta]:
-    """Give a check that a duration lies between two others, both allowed."""
+    """Return a check that a duration lies between two others, both allowed."""
     low, high = duration_from(shortest), duration_from(longest)
 
     def check(value: timedelta) -> timedelta:
@@ -108,7 +108,7 @@ def within(shortest: str, longest: str) -> Callable[[timedelta], timedelta]:
 
 
 def at_least(smallest: str) -> Callable[[int], int]:
-    """Give a check that a size is not below another."""
+    """Return a check that a size is not below another."""
     low = size_from(smallest)
 
     def check(value: int) -> int:

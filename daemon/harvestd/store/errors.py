@@ -48,7 +48,7 @@ _OURS: Final = frozenset({errno.EBADF, errno.EFAULT})
 
 
 def shown(path: LocalPath | str) -> str:
-    """Give `path` for a sentence: as it is where every character is printable, else escaped in quotes."""
+    """Return `path` for a sentence: as it is where every character is printable, else escaped in quotes."""
     text = str(path)
     return text if text.isprintable() else ascii(text)
 

@@ -101,14 +101,14 @@ class GrowingFile:
         failpoints.reach("growing.synced")
 
     def hash_range(self, start: int, end: int) -> str:
-        """Give the SHA-256 of the bytes from `start` up to `end`; raises `Damaged` where they are not all here."""
+        """Return the SHA-256 of the bytes from `start` up to `end`; raises `Damaged` where they are not all here."""
         found = hashlib.sha256()
         for piece in self._pieces(start, end):
             found.update(piece)
         return found.hexdigest()
 
     def hexdigest(self) -> str:
-        """Give the SHA-256 of the whole file, as it was read on opening and appended since."""
+        """Return the SHA-256 of the whole file, as it was read on opening and appended since."""
         return self._hash.hexdigest()
 
     def close(self) -> None:
@@ -137,7 +137,7 @@ class GrowingFile:
 
 @contextmanager
 def _opened(root: DataRoot, path: LocalPath, flags: int) -> Iterator[tuple[int, Touched]]:
-    """Give the open file and the directories that are not synced; an error of the body closes the file."""
+    """Provide the open file and the directories that are not synced; an error of the body closes the file."""
     touched: Touched = {path.parts[:-1]}
     with root.made_parent(path, touched) as parent, ExitStack() as undo:
         file = open_regular(parent, path.name, flags)

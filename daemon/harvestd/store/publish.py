@@ -127,7 +127,7 @@ def _move(root: DataRoot, publication: Publication, way: Way, touched: Touched) 
 
 
 def _adopted(standing: BufferedReader, staged: Staged) -> bool:
-    """Tell whether the file that stands there is the new one already, and sync it if so: nobody else may have."""
+    """Return whether the file that stands there is the new one already, and sync it if so: nobody else may have."""
     if os.fstat(standing.fileno()).st_size != staged.size or sha256_of(standing) != staged.hexdigest:
         return False
     os.fsync(standing.fileno())

@@ -25,7 +25,7 @@ class Neighbours:
         self._way: Way = root.way()
 
     def read(self, path: "LocalPath", limit: int) -> bytes:
-        """Give the file's content; raises as `DataRoot.read` does."""
+        """Return the file's content; raises as `DataRoot.read` does."""
         with translating(path):
             file = open_regular(self._way.opened(path.parts[:-1]), path.name)
             try:

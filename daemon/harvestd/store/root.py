@@ -63,7 +63,7 @@ class DataRoot:
 
     @contextmanager
     def directory(self, path: LocalPath | None) -> Iterator[int]:
-        """Give a descriptor of the directory at `path` (None: the root), for the body.
+        """Provide a descriptor of the directory at `path` (None: the root), for the body.
 
         Raises FileNotFoundError where there is none, `Conflict` where a link or a file stands on the way.
         """
@@ -72,7 +72,7 @@ class DataRoot:
 
     @contextmanager
     def parent(self, path: LocalPath) -> Iterator[int]:
-        """Give a descriptor of the directory that `path` is in; raises as `directory` does."""
+        """Provide a descriptor of the directory that `path` is in; raises as `directory` does."""
         with self._translating(path), opened(self._root, path.parts[:-1]) as directory:
             yield directory
 
@@ -83,7 +83,7 @@ class DataRoot:
             yield directory
 
     def way(self) -> Way:
-        """Give a way from the root to directories below it, to be closed by the caller; its errors are `OSError`s."""
+        """Return a way from the root to directories below it, to be closed by the caller; its errors are `OSError`s."""
         return Way(self._root)
 
     def sync(self, touched: Touched) -> None:
@@ -92,7 +92,7 @@ class DataRoot:
             sync_touched(self._root, touched)
 
     def stat(self, path: LocalPath) -> os.stat_result | None:
-        """Give what lstat says of `path`; None where nothing stands. Raises `Conflict` for a link on the way."""
+        """Return what lstat says of `path`; None where nothing stands. Raises `Conflict` for a link on the way."""
         try:
             with self.parent(path) as directory:
                 return status(directory, path.name)
@@ -100,13 +100,13 @@ class DataRoot:
             return None
 
     def times(self) -> tuple[int, int]:
-        """Give the data root's own times (modified, changed; nanoseconds): they differ once a name in it does."""
+        """Return the data root's own times (modified, changed; nanoseconds): they differ once a name in it does."""
         with self.directory(None) as directory:
             answer = os.fstat(directory)
         return answer.st_mtime_ns, answer.st_ctime_ns
 
     def listing(self, path: LocalPath | None) -> Mapping[str, os.stat_result]:
-        """Give lstat's answer for each name in a directory, sorted, without harvestd's own; raises as `directory`."""
+        """Return lstat's answer for each name in a directory, sorted, without harvestd's own; raises as `directory`."""
         with self.directory(path) as directory:
             found = {name: status(directory, name) for name in names_in(directory)}
         if path is None:
@@ -115,7 +115,7 @@ class DataRoot:
 
     @contextmanager
     def reading(self, path: LocalPath) -> Iterator[BufferedReader]:
-        """Give the regular file at `path`, open for reading.
+        """Provide the regular file at `path`, open for reading.
 
         Raises FileNotFoundError where there is none, `Conflict` for a link or what is no regular file. What the body
         raises passes as it is: the caller's own OSError must not be taken for the disk's.
@@ -126,7 +126,7 @@ class DataRoot:
             yield reader
 
     def read(self, path: LocalPath, limit: int) -> bytes:
-        """Give the file's content; raises as `reading` does, and `Damaged` where it has more than `limit` bytes."""
+        """Return the file's content; raises as `reading` does, and `Damaged` where it has more than `limit` bytes."""
         with self._translating(path), self.reading(path) as file:
             content = file.read(limit + 1)
         if len(content) > limit:
@@ -134,12 +134,12 @@ class DataRoot:
         return content
 
     def sha256(self, path: LocalPath) -> str:
-        """Give the SHA-256 of the file's content in hex; raises as `reading` does."""
+        """Return the SHA-256 of the file's content in hex; raises as `reading` does."""
         with self._translating(path), self.reading(path) as file:
             return sha256_of(file)
 
     def free_bytes(self) -> int:
-        """Give the bytes that this process may still write on the data root's file system."""
+        """Return the bytes that this process may still write on the data root's file system."""
         with translating("can't ask for the data root's free space"):
             answer = os.fstatvfs(self._root)
         return answer.f_bavail * answer.f_frsize
@@ -157,7 +157,7 @@ class DataRoot:
         return self.staging.resume(name, length)
 
     def staged_names(self) -> tuple[str, ...]:
-        """Give the names of the lasting temporaries; see `Staging.names`."""
+        """Return the names of the lasting temporaries; see `Staging.names`."""
         return self.staging.names()
 
     def clean_staging(self, keep: Collection[str]) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ class Sentinel(Immutable):
     created: datetime
 
     def to_json(self) -> bytes:
-        """Give the file's content."""
+        """Return the file's content."""
         return json.dumps({"id": self.id, "created": self.created.isoformat()}).encode() + b"\n"
 
 

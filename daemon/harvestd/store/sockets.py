@@ -18,7 +18,7 @@ _BACKLOG: Final = 64
 
 @contextmanager
 def short_path(path: Path) -> Iterator[str]:
-    """Give a short path to the same place, good for the body. Raises `OSError` where its directory can't be opened."""
+    """Provide a short path to the same place. Raise `OSError` where its directory can't be opened."""
     directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{directory}/{path.name}"

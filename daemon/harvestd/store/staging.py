@@ -65,12 +65,12 @@ class Staged:
         return self._file < 0
 
     def read(self, start: int, length: int) -> bytes:
-        """Give up to `length` of the bytes written so far, from `start` on. Raises `HaltedForSafety`."""
+        """Return up to `length` of the bytes written so far, from `start` on. Raises `HaltedForSafety`."""
         with translating("can't read a temporary"):
             return os.pread(self._file, max(0, min(length, self.size - start)), start)
 
     def status(self) -> os.stat_result:
-        """Give what fstat says of the temporary."""
+        """Return what fstat says of the temporary."""
         return os.fstat(self._file)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -290,7 +290,7 @@ class Staging:
         _remove(self.directory, _checked(name))
 
     def names(self) -> tuple[str, ...]:
-        """Give the names of the lasting temporaries, sorted."""
+        """Return the names of the lasting temporaries, sorted."""
         return tuple(name for name in names_in(self.directory) if _NAME.fullmatch(name))
 
     def clean(self, keep: Collection[str]) -> tuple[str, ...]:

@@ -48,7 +48,7 @@ class KeptVersion(Immutable, order=True):
 
 
 def list_versions(root: DataRoot, path: LocalPath) -> tuple[KeptVersion, ...]:
-    """Give the kept versions of the file at `path`, oldest first."""
+    """Return the kept versions of the file at `path`, oldest first."""
     try:
         with translating(f"versions of {shown(path)}"), opened(root.versions, path.parts) as directory:
             return _in(directory)
@@ -57,7 +57,7 @@ def list_versions(root: DataRoot, path: LocalPath) -> tuple[KeptVersion, ...]:
 
 
 def read_version(root: DataRoot, path: LocalPath, stamp: str) -> bytes:
-    """Give the content of one version; raises FileNotFoundError where it is not kept any more."""
+    """Return the content of one version; raises FileNotFoundError where it is not kept any more."""
     with (
         translating(f"versions of {shown(path)}"),
         opened(root.versions, path.parts) as directory,
@@ -67,7 +67,7 @@ def read_version(root: DataRoot, path: LocalPath, stamp: str) -> bytes:
 
 
 def keep_version(root: DataRoot, path: LocalPath, parent: int, file: BufferedReader) -> None:
-    """Give the file at `path` a second name among its versions, or a copy there; synced when this returns.
+    """Return the file at `path` a second name among its versions, or a copy there; synced when this returns.
 
     `parent` is the open directory that `path` is in, `file` the file as it was opened there. A file that is the newest
     version already (a crash came before its replacement) is not linked again. Raises `DiskFull`, `HaltedForSafety`.
@@ -168,7 +168,7 @@ def begin_anew(root: DataRoot, path: LocalPath) -> None:
 
 
 def is_kept(root: DataRoot, path: LocalPath) -> bool:
-    """Tell whether the file at `path` is its newest version too: a crash came while it was to make room."""
+    """Return whether the file at `path` is its newest version too: a crash came while it was to make room."""
     standing = root.stat(path)
     if standing is None or standing.st_nlink == 1:
         return False

@@ -108,7 +108,7 @@ class Way:
 
 @contextmanager
 def opened(base: int, parts: Parts) -> Iterator[int]:
-    """Give a descriptor of the directory `parts` below `base`; raises as `open_component` does."""
+    """Provide a descriptor of the directory `parts` below `base`; raises as `open_component` does."""
     with Way(base) as way:
         yield way.opened(parts)
 
@@ -166,12 +166,12 @@ def _sync(base: int, some: Sequence[Parts]) -> None:
 
 
 def names_in(directory: int) -> Sequence[str]:
-    """Give the sorted names in an open directory, undecodable bytes as lone surrogates."""
+    """Return the sorted names in an open directory, undecodable bytes as lone surrogates."""
     return sorted(decoded(os.fsencode(name)) for name in os.listdir(directory))
 
 
 def status(directory: int, name: str) -> os.stat_result | None:
-    """Give what lstat says of `name` in an open directory; None where nothing stands."""
+    """Return what lstat says of `name` in an open directory; None where nothing stands."""
     try:
         return os.stat(encoded(name), dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
@@ -197,13 +197,13 @@ def open_regular(directory: int, name: str, flags: int = os.O_RDONLY) -> int:
 
 @contextmanager
 def reading(directory: int, name: str) -> Iterator[BufferedReader]:
-    """Give the regular file `name` in an open directory for reading; raises as `open_regular` does."""
+    """Provide the regular file `name` in an open directory for reading; raises as `open_regular` does."""
     with os.fdopen(open_regular(directory, name), "rb") as file:
         yield file
 
 
 def sha256_of(file: BufferedReader) -> str:
-    """Give the SHA-256 of an open file's whole content in hex."""
+    """Return the SHA-256 of an open file's whole content in hex."""
     file.seek(0)
     return hashlib.file_digest(file, "sha256").hexdigest()
 

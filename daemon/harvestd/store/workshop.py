@@ -60,7 +60,7 @@ def fill(directory: Path, files: Mapping[str, bytes]) -> None:
 
 
 def made_in(directory: Path, suffix: str) -> Mapping[str, bytes]:
-    """Give the files that end in `suffix`, by name; links, what is too large, and more than a few are not taken.
+    """Return the files that end in `suffix`, by name; links, what is too large, and more than a few are not taken.
 
     Raises `Retry` where they can't be read.
     """
@@ -76,5 +76,5 @@ def made_in(directory: Path, suffix: str) -> Mapping[str, bytes]:
 
 
 def place_to_read(root: DataRoot, directory: LocalPath) -> Path:
-    """Give an experiment's directory as a path, for a program of ours that reads there and writes elsewhere."""
+    """Return an experiment's directory as a path, for a program of ours that reads there and writes elsewhere."""
     return root.path.joinpath(*directory.parts)

@@ -40,7 +40,7 @@ class ConsoleLine:
 
 
 def _shown(value: object) -> str:
-    """Give a value as a person reads it; what `escaped` wrote out is not written out once more."""
+    """Return a value as a person reads it; what `escaped` wrote out is not written out once more."""
     if isinstance(value, str) and value and not set(value) & set(' ="'):
         return value
     return json.dumps(value, ensure_ascii=False).replace(r"\\", "\\")

@@ -76,7 +76,7 @@ class Recent:
                 self._readers.discard(reader)
 
     def after(self, number: int | None) -> tuple[list[Remembered], bool]:
-        """Give what came after an event, and whether anything between was forgotten."""
+        """Return what came after an event, and whether anything between was forgotten."""
         with self._lock:
             oldest = self._events[0].number if self._events else self._next
             found = [each for each in self._events if number is None or each.number > number]
@@ -102,7 +102,7 @@ class Reader:
         await self._news.wait()
 
     def take(self) -> tuple[list[Remembered], bool]:
-        """Give what is new, and whether anything before it was forgotten unread."""
+        """Return what is new, and whether anything before it was forgotten unread."""
         self._news.clear()
         found, lost = self._recent.after(self._last)
         if found:

@@ -16,7 +16,7 @@ _NOTICE: Final = 5
 
 
 def is_journal(stream: TextIO, env: Mapping[str, str]) -> bool:
-    """Tell whether what is written to `stream` goes to the journal: it is the very socket that `env` names.
+    """Return whether what is written to `stream` goes to the journal: it is the very socket that `env` names.
 
     A variable that was inherited is no proof: the output may have been sent elsewhere since.
     """

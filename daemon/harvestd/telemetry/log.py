@@ -26,7 +26,7 @@ Level = Literal["debug", "info", "warning", "error"]
 
 
 def get_logger() -> FilteringBoundLogger:
-    """Give a logger: `get_logger().info(Event.HOST_CONNECTED, host="gpu-a")`; `.bind(host=…)` keeps fields."""
+    """Return a logger: `get_logger().info(Event.HOST_CONNECTED, host="gpu-a")`; `.bind(host=…)` keeps fields."""
     logger: FilteringBoundLogger = structlog.get_logger()
     return logger
 
@@ -74,7 +74,7 @@ def speak_through_logging() -> None:
 
 
 def renderer_for(form: Format, stream: TextIO) -> Processor:
-    """Give what makes a line, or several, of an event that is plain already: in this form, for this stream."""
+    """Return what makes a line, or several, of an event that is plain already: in this form, for this stream."""
     terminal = stream.isatty()
     if form == "json" or (form == "auto" and not terminal):
         return _json_line

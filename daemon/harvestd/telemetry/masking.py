@@ -33,7 +33,7 @@ _FORMS: Final = (
 
 
 def masked(text: str) -> str:
-    """Give `text` without what looks like a secret; what names it stays, so that a person knows what was there.
+    """Return `text` without what looks like a secret; what names it stays, so that a person knows what was there.
 
     Masking twice changes nothing more. A secret may span lines: mask before a text is cut or split.
     """

@@ -19,7 +19,7 @@ _LAST_OF_ONE_BYTE = 0xFF
 
 
 def escaped(text: str) -> str:
-    r"""Give `text` with each dangerous character written out, such as ESC as `\x1b`; always one line.
+    r"""Return `text` with each dangerous character written out, such as ESC as `\x1b`; always one line.
 
     Escaping twice changes nothing more. A backslash stays one, so the answer is for people, not for decoding.
     """

@@ -36,7 +36,7 @@ _FIRST_KEYS = ("timestamp", "level", "event")
 
 
 def plain(value: object, depth: int = 0) -> object:
-    """Give `value` as JSON's own kinds: texts escaped and cut, spans of time as seconds, secrets hidden.
+    """Return `value` as JSON's own kinds: texts escaped and cut, spans of time as seconds, secrets hidden.
 
     Bytes are taken for a name in a file system; an object of any other class gives its `str`.
     """
@@ -69,7 +69,7 @@ _NAMES: set[type] = set()
 
 
 def _says_itself(kind: type) -> bool:
-    """Tell whether objects of a class are written as their `str`: names of ours, and paths."""
+    """Return whether objects of a class are written as their `str`: names of ours, and paths."""
     is_value = is_dataclass(kind) or issubclass(kind, Struct | tuple)
     found = issubclass(kind, StrEnum) or (is_value and kind.__str__ is not object.__str__)
     if found:
@@ -125,7 +125,7 @@ def _items(values: Sequence[object], depth: int) -> list[object]:
 
 @lru_cache(maxsize=512)
 def _key(key: str) -> tuple[str, bool]:
-    """Give a key as it is told, and whether what stands under it is a secret."""
+    """Return a key as it is told, and whether what stands under it is a secret."""
     name = _text(key)
     return name, _SECRET.search(name) is not None
 

@@ -17,18 +17,18 @@ ALIVE = "WATCHDOG=1"
 
 
 def reloading() -> str:
-    """Give the word for a reload that begins now; `READY` ends it."""
+    """Return the word for a reload that begins now; `READY` ends it."""
     # systemd tells an old READY from the one that ends the reload by this clock.
     return f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}"
 
 
 def status(line: str) -> str:
-    """Give the word for what `systemctl status` shows."""
+    """Return the word for what `systemctl status` shows."""
     return f"STATUS={' '.join(line.split())}"
 
 
 def more_time(span: timedelta) -> str:
-    """Give the word that asks for `span` from now on before a start or a stop counts as hung."""
+    """Return the word that asks for `span` from now on before a start or a stop counts as hung."""
     return f"EXTEND_TIMEOUT_USEC={span // timedelta(microseconds=1)}"
 
 

@@ -23,7 +23,7 @@ class Devices:
         self._database = database
 
     async def of(self, identity: str) -> dict[str, int]:
-        """Give a host's devices, by the place of a root or tree; raises `HaltedForSafety`."""
+        """Return a host's devices, by the place of a root or tree; raises `HaltedForSafety`."""
 
         def query() -> str | None:
             with translated(), self._database.engine.connect() as connection:

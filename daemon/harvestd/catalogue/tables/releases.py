@@ -47,7 +47,7 @@ class Releases:
         await self._database.write(lambda connection: update_one(connection, statement))
 
     async def all(self) -> list[Decision]:
-        """Give all decisions, oldest first."""
+        """Return all decisions, oldest first."""
 
         def query() -> list[Decision]:
             with translated(), self._database.engine.connect() as connection:

@@ -35,7 +35,7 @@ class Transfers:
             await self._database.write(change)
 
     async def all(self) -> list[Transfer]:
-        """Give all of them."""
+        """Return all of them."""
 
         def query() -> list[Transfer]:
             with translated(), self._database.engine.connect() as connection:

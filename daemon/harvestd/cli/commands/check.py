@@ -95,7 +95,7 @@ async def _written_down(settings: Settings) -> tuple[int, tuple[Problem, ...]]:
 
 
 def _identity(settings: Settings, host: str) -> str:
-    """Give whose key is meant: a whole identity, a host of the file, else who was last called so."""
+    """Return whose key is meant: a whole identity, a host of the file, else who was last called so."""
     static = f"{StaticHosts.name}:{host}"
     if ":" in host or host in {each.name for each in settings.hosts}:
         return host if ":" in host else static

@@ -42,7 +42,7 @@ class Teller(Protocol):
     """What is asked of `DaemonClient`."""
 
     def events(self, *, follow: bool = False, since: int | None = None, **filters: str) -> Iterator[Said]:
-        """Give events."""
+        """Return events."""
 
 
 @click.command(epilog=_EPILOG)
@@ -75,7 +75,7 @@ def events(
 
 
 def heard(client: Teller, newest: int, lately: timedelta, filters: Filters, *, follow: bool) -> Iterator[Said]:
-    """Give the newest events, at most so many and from the last time alone, and with `follow` all that come.
+    """Yield the newest events, at most so many and from the last time alone, and with `follow` all that come.
 
     Raises `Fatal` (7) where no daemon answers at first.
     """

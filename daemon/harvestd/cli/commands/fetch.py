@@ -119,7 +119,7 @@ def ignore(flags: Flags, run: str, *, undo: bool, as_json: bool) -> None:
 
 
 def _checkpoint(found: Subject, given: str) -> str:
-    """Give the directory's name of a checkpoint; raises `Fatal` (4) where no box shows it."""
+    """Return the directory's name of a checkpoint; raises `Fatal` (4) where no box shows it."""
     thing = given if given.startswith("step_") else f"step_{given}"
     if checkpoint_step(thing) and (found.offer(thing) or found.files_here(thing)):
         return thing

@@ -89,7 +89,7 @@ def _site(run_as: str | None, *, for_user: bool) -> Site:
 
 
 def _executable() -> Path:
-    """Give the program that we were called by; raises `Fatal` where there is none that systemd could start."""
+    """Return the program that we were called by; raises `Fatal` where there is none that systemd could start."""
     called = Path(sys.argv[0])
     for found in (called, Path(sys.executable).with_name(_PROGRAM)):
         if found.name == _PROGRAM and found.is_file():

@@ -76,7 +76,7 @@ def name(flags: Flags, run: str, experiment_name: str, *, as_json: bool) -> Exit
 
 
 def _subject(settings: Settings, run: str) -> tuple[tuple[str, str], dict[str, object]]:
-    """Give the key of the run that is meant, and whose name it is about; raises `Fatal` (4)."""
+    """Return the key of the run that is meant, and whose name it is about; raises `Fatal` (4)."""
     with queries.questions(settings.state) as connection:
         waiting = waiting_evals(queries.files_of(connection, None), run)
         known = [each for each in queries.runs(connection) if each.name == run]

@@ -104,7 +104,7 @@ async def _plan(settings: Settings, names: Sequence[str]) -> tuple[list[HostOutc
 
 
 def exit_code_of(outcomes: Sequence[HostOutcome], failures: Sequence[Retry] = ()) -> ExitCode:
-    """Give the gravest thing that a pass came to; `failures` are those of who should know the hosts."""
+    """Return the gravest thing that a pass came to; `failures` are those of who should know the hosts."""
     results = [outcome.result for outcome in outcomes if outcome.result]
     if any(result.disk_full for result in results):
         return ExitCode.DISK_FULL

@@ -54,7 +54,7 @@ class _Answer(Immutable):
 
     @property
     def exit_code(self) -> ExitCode:
-        """Give how the command ends."""
+        """Return how the command ends."""
         if self.decision is None:
             return ExitCode.NOT_SAFE if self.why_not else ExitCode.OK
         return ExitCode.PARTIAL if self.why_not else ExitCode.OK

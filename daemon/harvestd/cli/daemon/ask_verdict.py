@@ -64,7 +64,7 @@ class Subject(Immutable):
 
 
 def subject_of(settings: Settings, name: str) -> Subject:
-    """Give the host called `name`: one that is written down, was seen before, or that the cloud names now.
+    """Return the host called `name`: one that is written down, was seen before, or that the cloud names now.
 
     Raises `Fatal`: 4 for a name that nobody has, 10 where the cloud does not say whether somebody has it.
     """
@@ -168,7 +168,7 @@ async def verdict_when_safe(subject: Subject, line: Line, patience: timedelta) -
 
 
 async def _worth_asking(subject: Subject, record: VerdictRecord, line: Line, pause: float) -> VerdictRecord:
-    """Give the newest verdict when this much time is over, or when the daemon thinks that the host is safe."""
+    """Return the newest verdict when this much time is over, or when the daemon thinks that the host is safe."""
     presence = _Presence(subject.settings)
     end = time.monotonic() + pause
     newest, asked = record, record.judged_at
@@ -184,7 +184,7 @@ async def _worth_asking(subject: Subject, record: VerdictRecord, line: Line, pau
 
 
 def _pause(verdict: Verdict) -> float:
-    """Give how many seconds later a whole look may say something else, as far as that is known."""
+    """Return how many seconds later a whole look may say something else, as far as that is known."""
     left = math.inf if verdict.left is None else verdict.left.total_seconds()
     return min(_ANEW, max(_SOON, left))
 
@@ -202,7 +202,7 @@ def _newest(subject: Subject) -> VerdictRecord | None:
 
 
 def _answer(subject: Subject, number: int) -> tuple[Request | None, VerdictRecord | None]:
-    """Give how the request stands, and the newest verdict."""
+    """Return how the request stands, and the newest verdict."""
     with queries.questions(subject.settings.state) as connection:
         request = queries.request(connection, number)
         record = queries.verdict_on(connection, subject.identity)
@@ -215,7 +215,7 @@ def unattended(subject: Subject, held: Held) -> VerdictRecord:
 
 
 def _unknown(subject: Subject, record: VerdictRecord | None, why: str) -> VerdictRecord:
-    """Give the verdict on a host on which none could be made."""
+    """Return the verdict on a host on which none could be made."""
     verdict = Verdict(Answer.NOT_SAFE, (Reason(ReasonKind.NOT_LOOKED_AT, why or "nobody said"),))
     cents = record.cents_per_hour if record else None
     return VerdictRecord(subject.identity, subject.name, verdict, time.time(), cents_per_hour=cents)

@@ -37,17 +37,17 @@ class DaemonClient:
         self._patience = patience
 
     def state(self) -> dict[str, Any]:
-        """Give the state document; its keys stand in `api/README.md`."""
+        """Return the state document; its keys stand in `api/README.md`."""
         with self._connected() as client, client.stream("GET", "/v1/state") as answer:
             return self._document(answer)
 
     def command(self, name: str) -> dict[str, Any]:
-        """Give the answer to "scan", "pause", "resume" or "reload"."""
+        """Return the answer to "scan", "pause", "resume" or "reload"."""
         with self._connected() as client, client.stream("POST", f"/v1/{name}") as answer:
             return self._document(answer)
 
     def events(self, *, follow: bool = False, since: int | None = None, **filters: str) -> Iterator[dict[str, Any]]:
-        """Give the events that the daemon remembers, each with its `id`, and with `follow` those that come.
+        """Yield the events that the daemon remembers, each with its `id`, and with `follow` those that come.
 
         `filters` are host=, event= (a glob) and level=. Ends where the daemon cuts the stream off.
         """

@@ -22,7 +22,7 @@ _ASK_EVERY = 0.5
 
 
 def answers(settings: Settings, made: Sequence[int]) -> list[Request]:
-    """Give how these requests stand now."""
+    """Return how these requests stand now."""
     with queries.questions(settings.state) as connection:
         return [request for request in queries.requests(connection) if request.id in set(made)]
 
@@ -75,7 +75,7 @@ class _Nowhere:
 
 @contextmanager
 def one_line() -> Iterator[Line]:
-    """Give one line of standard error that is written anew again and again; off a terminal there is none."""
+    """Provide one line of standard error that is written anew again and again; off a terminal there is none."""
     console = console_on(sys.stderr)
     if console is None or console.is_dumb_terminal:
         yield _Nowhere()

@@ -16,7 +16,7 @@ from harvestd.cli.output import units
 
 
 def progress_on(console: Console) -> Progress:
-    """Give the display on `console`; it is there while its context lasts, and leaves nothing behind."""
+    """Return the display on `console`; it is there while its context lasts, and leaves nothing behind."""
     return Progress(
         TextColumn("{task.description}", markup=False, table_column=_whole()),
         BarColumn(bar_width=None),
@@ -31,13 +31,13 @@ def progress_on(console: Console) -> Progress:
 
 
 def lines_above(console: Console, stream: TextIO) -> TextIO:
-    """Give where lines for `stream` may be written meanwhile: the bars are drawn anew below each."""
+    """Return where lines for `stream` may be written meanwhile: the bars are drawn anew below each."""
     # A FileProxy is a TextIO in all but its type.
     return cast("TextIO", FileProxy(console, stream))
 
 
 def _whole() -> Column:
-    """Give a column that keeps its width: on a narrow terminal only the bar shrinks."""
+    """Return a column that keeps its width: on a narrow terminal only the bar shrinks."""
     return Column(no_wrap=True)
 
 
@@ -45,7 +45,7 @@ class _Amount(ProgressColumn):
     """How much came, of how much; in the units of every other page."""
 
     def render(self, task: Task) -> Text:
-        """Give the cell."""
+        """Return the cell."""
         if task.total is None:
             return Text("connecting", style="dim")
         return Text(f"{units.size(int(task.completed))} of {units.size(int(task.total))}")
@@ -55,7 +55,7 @@ class _Rate(ProgressColumn):
     """How fast it comes."""
 
     def render(self, task: Task) -> Text:
-        """Give the cell."""
+        """Return the cell."""
         return Text(f"{units.size(int(task.speed))}/s" if task.speed else "", style="dim")
 
 

@@ -67,7 +67,7 @@ class HostView(Immutable):
 
 
 def hosts(connection: Connection, settings: Settings) -> list[HostView]:
-    """Give all hosts by name: those of the configuration, and those that were seen before and left it."""
+    """Return all hosts by name: those of the configuration, and those that were seen before and left it."""
     addresses = {host.name: host.address for host in settings.hosts}
     judged = queries.verdicts(connection)
     found = tuple(_elsewhere(settings))
@@ -93,7 +93,7 @@ def hosts(connection: Connection, settings: Settings) -> list[HostView]:
 
 
 def _elsewhere(settings: Settings) -> Iterator[str]:
-    """Give how the identities begin of hosts that stand in no table."""
+    """Yield how the identities begin of hosts that stand in no table."""
     if settings.targets.files:
         yield f"{TargetsFiles.name}:"
     if settings.lambda_cloud.enabled:
@@ -121,7 +121,7 @@ def host_row(host: HostView, *, watched: bool) -> Row:
 
 
 def state_of(host: HostView, *, watched: bool) -> Styled:
-    """Give a host's state as it is shown; `watched` as above."""
+    """Return a host's state as it is shown; `watched` as above."""
     if not host.configured and host.state != GONE:
         return styled("not configured")
     return styled(_state_now(host, watched=watched))
@@ -145,13 +145,13 @@ def run_row(run: RunRecord, experiments: Mapping[str, ExperimentRecord], standin
 
 
 def steps_of(run: RunRecord) -> str:
-    """Give how far a run is, such as "400/1000"."""
+    """Return how far a run is, such as "400/1000"."""
     step, total = _steps(run)
     return f"{units.NOTHING if step is None else step}/{'?' if total is None else total}"
 
 
 def _steps(run: RunRecord) -> tuple[int | None, int | None]:
-    """Give the newest step, and the last one there will be."""
+    """Return the newest step, and the last one there will be."""
     last = run.final.step if run.final else None
     return (last or run.step), (last or run.config.total_steps)
 
@@ -162,7 +162,7 @@ def _directory(run: RunRecord, experiments: Mapping[str, ExperimentRecord]) -> s
 
 
 def styled(state: str) -> Styled:
-    """Give a state in its colour."""
+    """Return a state in its colour."""
     return Styled(state, _STYLES.get(state, ""))
 
 

@@ -15,13 +15,13 @@ COLUMNS = (
 
 
 def total(left_out: Sequence[LeftOut]) -> str:
-    """Give the size of all that is left out, as far as it is known."""
+    """Return the size of all that is left out, as far as it is known."""
     known = units.size(sum(each.size or 0 for each in left_out))
     return f"at least {known}" if any(each.size is None for each in left_out) else known
 
 
 def rows(left_out: Sequence[LeftOut]) -> list[Row]:
-    """Give a row of `COLUMNS` for each."""
+    """Return a row of `COLUMNS` for each."""
     return [(units.size(each.size), str(each.entries), each.place, reason(each)) for each in left_out]
 
 

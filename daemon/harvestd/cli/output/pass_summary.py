@@ -59,7 +59,7 @@ def write(page: Page, outcomes: Sequence[HostOutcome], *, verbose: bool) -> None
 
 
 def waiting_rows(host: str, waiting: Sequence[Waiting]) -> Iterator[Row]:
-    """Give a row of `WAITING` for each."""
+    """Yield a row of `WAITING` for each."""
     for each in sorted(waiting, key=lambda wait: wait.place):
         yield host, units.size(each.size), units.duration(each.seconds), each.place, each.reason
 
@@ -82,7 +82,7 @@ def _host(outcome: HostOutcome) -> Row:
 
 
 def document(outcomes: Sequence[HostOutcome]) -> dict[str, object]:
-    """Give the JSON document; sizes in bytes, times in seconds."""
+    """Return the JSON document; sizes in bytes, times in seconds."""
     results = [outcome.result for outcome in outcomes if outcome.result]
     return {
         "hosts": [_host_document(outcome) for outcome in outcomes],
@@ -92,7 +92,7 @@ def document(outcomes: Sequence[HostOutcome]) -> dict[str, object]:
 
 
 def outcome_document(outcome: HostOutcome) -> dict[str, object]:
-    """Give what the documents of a pass and of a plan say of a host alike."""
+    """Return what the documents of a pass and of a plan say of a host alike."""
     return {
         "name": outcome.host.name,
         "error": error_document(outcome.error),
@@ -102,12 +102,12 @@ def outcome_document(outcome: HostOutcome) -> dict[str, object]:
 
 
 def error_document(error: HarvestError | None) -> dict[str, str] | None:
-    """Give an error for a JSON document; None: there is none."""
+    """Return an error for a JSON document; None: there is none."""
     return {"message": str(error), "hint": error.hint} if error else None
 
 
 def waiting_documents(waiting: Sequence[Waiting]) -> list[dict[str, object]]:
-    """Give what waits for a JSON document."""
+    """Return what waits for a JSON document."""
     return [
         {"from": each.place, "bytes": each.size, "reason": each.reason, "seconds": each.seconds} for each in waiting
     ]

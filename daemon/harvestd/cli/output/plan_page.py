@@ -100,7 +100,7 @@ def _tidy_rows(plan: Plan) -> list[Row]:
 
 
 def document(outcomes: Sequence[HostOutcome]) -> dict[str, object]:
-    """Give the JSON document; sizes in bytes, times in seconds."""
+    """Return the JSON document; sizes in bytes, times in seconds."""
     plans = [outcome.plan for outcome in outcomes if outcome.plan]
     return {
         "hosts": [

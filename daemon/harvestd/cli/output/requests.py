@@ -29,12 +29,12 @@ def state(request: Request) -> str:
 
 
 def rows(requests: Iterable[Request]) -> list[Row]:
-    """Give a row of `COLUMNS` for each."""
+    """Return a row of `COLUMNS` for each."""
     return [(units.age(each.asked_at), what(each), state(each), each.outcome or units.NOTHING) for each in requests]
 
 
 def documents(requests: Iterable[Request]) -> list[dict[str, object]]:
-    """Give them for a JSON document."""
+    """Return them for a JSON document."""
     return [
         {
             "id": each.id,

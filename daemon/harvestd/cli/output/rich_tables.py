@@ -14,12 +14,12 @@ from harvestd.telemetry.sanitize import escaped
 
 
 def paragraph(text: str, style: str) -> Text:
-    """Give text that is only ever shown, never read as markup."""
+    """Return text that is only ever shown, never read as markup."""
     return Text(escaped(text), style=style)
 
 
 def table(columns: Sequence[Column], rows: Sequence[Row]) -> Table:
-    """Give the table."""
+    """Return the table."""
     narrow = [index for index, column in enumerate(columns) if not column.wide]
     wide = [index for index, column in enumerate(columns) if column.wide]
     drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")

@@ -35,7 +35,7 @@ _GAP: Final = "  "
 
 
 def off_terminal(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[str]:
-    """Give the table's lines, without drawing, and without blanks at their ends."""
+    """Yield the table's lines, without drawing, and without blanks at their ends."""
     lines = [[column.title for column in columns], *([plain(cell) for cell in row] for row in rows)]
     widths = [max(_width(line[index]) for line in lines) for index in range(len(columns))]
     for line in lines:
@@ -49,7 +49,7 @@ def _padded(text: str, width: int, column: Column) -> str:
 
 
 def _width(text: str) -> int:
-    """Give how many columns a terminal shows `text` in."""
+    """Return how many columns a terminal shows `text` in."""
     if text.isascii():
         return len(text)
     from rich.cells import cell_len  # noqa: PLC0415  (its tables of characters; most names need none)
@@ -58,5 +58,5 @@ def _width(text: str) -> int:
 
 
 def plain(cell: Cell) -> str:
-    """Give a cell's text, escaped."""
+    """Return a cell's text, escaped."""
     return escaped(cell.text if isinstance(cell, Styled) else cell)

@@ -15,7 +15,7 @@ _SAYS_SO: Final = ("FORCE_COLOR", "TTY_COMPATIBLE")
 
 
 def console_on(stream: TextIO) -> "Console | None":
-    """Give the console that draws on `stream`; None where it is no terminal. Text is never read as markup."""
+    """Return the console that draws on `stream`; None where it is no terminal. Text is never read as markup."""
     if not stream.isatty() and not any(os.environ.get(name) for name in _SAYS_SO):
         return None
     from rich.console import Console  # noqa: PLC0415  (only a terminal needs it; see above)

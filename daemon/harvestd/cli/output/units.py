@@ -16,7 +16,7 @@ NOTHING: Final = "-"
 
 
 def size(count: int | None) -> str:
-    """Give bytes in the largest unit that leaves at least one of it; None is a size that nobody knows."""
+    """Return bytes in the largest unit that leaves at least one of it; None is a size that nobody knows."""
     if count is None:
         return "unknown"
     if count < _STEP:
@@ -32,7 +32,7 @@ def size(count: int | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Give a span of time in its two largest units."""
+    """Return a span of time in its two largest units."""
     if seconds is None:
         return NOTHING
     if seconds < _SOON:
@@ -48,7 +48,7 @@ def duration(seconds: float | None) -> str:
 
 
 def age(moment: float | None) -> str:
-    """Give how long ago a moment (Unix time) was; None: it never was."""
+    """Return how long ago a moment (Unix time) was; None: it never was."""
     if moment is None:
         return "never"
     passed = time.time() - moment
@@ -58,12 +58,12 @@ def age(moment: float | None) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """Give a number with its noun, which takes an s for more than one."""
+    """Return a number with its noun, which takes an s for more than one."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def timestamp(moment: float | None) -> str | None:
-    """Give a moment (Unix time) as RFC 3339 in UTC, to the second."""
+    """Return a moment (Unix time) as RFC 3339 in UTC, to the second."""
     if moment is None:
         return None
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -27,7 +27,7 @@ _SURVIVALS: Final = (*_LOSSES[:3], Column("ON"), _LOSSES[3])
 
 
 def short(verdict: Verdict) -> str:
-    """Give a verdict in a line that fits a list; `harvestd safe` says what exactly."""
+    """Return a verdict in a line that fits a list; `harvestd safe` says what exactly."""
     match verdict.answer:
         case Answer.SAFE:
             return "safe"
@@ -53,7 +53,7 @@ def _words(kind: str) -> str:
 
 
 def cell(record: VerdictRecord | None, *, watched: bool) -> Cell:
-    """Give the verdict for a list of hosts; `watched`: a daemon runs that keeps it fresh.
+    """Return the verdict for a list of hosts; `watched`: a daemon runs that keeps it fresh.
 
     One that nobody keeps fresh is not shown as though it held now.
     """
@@ -65,14 +65,14 @@ def cell(record: VerdictRecord | None, *, watched: bool) -> Cell:
 
 
 def coloured(verdict: Verdict) -> Styled:
-    """Give a verdict in its colour, in so few words that they fit a column: reasons and losses by their kinds alone."""
+    """Return a verdict in its colour, short enough for a column: reasons and losses by their kinds."""
     kinds: dict[str, None] = dict.fromkeys(_words(each.kind) for each in verdict.reasons or verdict.losses)
     text = _words(verdict.answer) + (":" if verdict.answer is Answer.NOT_SAFE and kinds else "")
     return Styled(f"{text} {', '.join(kinds)}".strip(), _STYLES[verdict.answer])
 
 
 def cost(record: VerdictRecord | None, *, watched: bool) -> str:
-    """Give what a host costs, for a list of hosts: an hour and, where a daemon keeps count, since it went idle.
+    """Return what a host costs, for a list of hosts: an hour and, where a daemon keeps count, since it went idle.
 
     Empty where nobody knows its price.
     """

@@ -22,7 +22,7 @@ _TELLING: Final = ("host", "error", "path", "run_id", "experiment")
 
 
 def scene_of(state: Document, events: Iterable[Document]) -> Scene:
-    """Give the scene of a state document; `events` are the newest, the oldest of them first.
+    """Return the scene of a state document; `events` are the newest, the oldest of them first.
 
     Raises `KeyError`, `TypeError` or `ValueError` for a document of another version.
     """

@@ -14,7 +14,7 @@ _LAST: Final = ("not configured", "gone")
 
 
 def end_of(path: str) -> str:
-    """Give the last two parts of a path: what is above them is the same for all of a run."""
+    """Return the last two parts of a path: what is above them is the same for all of a run."""
     return "/".join(path.rstrip("/").split("/")[-2:])
 
 

@@ -29,7 +29,7 @@ _NAME: Final = 20
 
 
 def drawn(scene: Scene, console: Console) -> RenderableType:
-    """Give the scene for a console, at most as wide as it is and at least one line less high."""
+    """Return the scene for a console, at most as wide as it is and at least one line less high."""
     counts = (len(scene.hosts), len(scene.transfers), len(scene.runs), len(scene.events))
     rooms = shares(console.height - 2, counts)
     parts: list[RenderableType] = [_text(scene.head.text, scene.head.style)]
@@ -155,5 +155,5 @@ def _fixed(table: Table, title: str, width: int, *, right: bool = False) -> None
 
 
 def _text(text: str, style: str = "") -> Text:
-    """Give text that is only ever shown, on one line."""
+    """Return text that is only ever shown, on one line."""
     return Text(escaped(text), style=style, no_wrap=True, overflow="ellipsis")

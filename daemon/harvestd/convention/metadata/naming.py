@@ -37,7 +37,7 @@ _NOT_PLAIN = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 def is_plain(text: str) -> bool:
-    """Tell whether a text can be the first part of a name as it stands."""
+    """Return whether a text can be the first part of a name as it stands."""
     return bool(text) and _plain(text, _MAX_EXPERIMENT) == text
 
 
@@ -222,7 +222,7 @@ def _steps(evidence: Evidence) -> Part:
 
 
 def free_name(name: ExperimentName, run: RunName, host: str, is_taken: Callable[[str], bool]) -> ExperimentName:
-    """Give `name`, or its first variant whose directory is free: with the run's full time, then the host, as date.
+    """Return `name`, or its first variant whose directory is free: with the run's full time, then the host, as date.
 
     What stands already is never renamed for a newcomer; where even the variants are taken, a number follows.
     """

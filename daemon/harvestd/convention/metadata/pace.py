@@ -55,7 +55,7 @@ class Stride(Immutable):
         return median(self.gaps) if len(self.gaps) >= _LEAST_GAPS else None
 
     def is_stalled(self, silent: float) -> bool:
-        """Tell whether `silent` seconds without a step are many times the usual."""
+        """Return whether `silent` seconds without a step are many times the usual."""
         return self.usual is not None and silent > max(_LEAST, _TIMES * self.usual)
 
 
@@ -71,7 +71,7 @@ def readings(lines: Iterable[bytes]) -> list[Reading]:
 
 
 def strode(stride: Stride | None, heard: Sequence[Reading], now: float, *, live: bool) -> Stride:
-    """Give how a run goes after these readings, heard at `now`.
+    """Return how a run goes after these readings, heard at `now`.
 
     `live`: nothing stood between the last ones and these but time. A step back is a run that was resumed: it starts
     anew.

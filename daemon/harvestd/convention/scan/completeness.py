@@ -51,7 +51,7 @@ class Unsealed(Immutable):
 
 
 def unsealed(group: Group, sightings: Sightings, settle: float, now: float) -> Unsealed | None:
-    """Tell why `group` is not complete by what the last look shows; None if it is sealed. Times in seconds."""
+    """Return why `group` is not complete by what the last look shows; None if it is sealed. Times in seconds."""
     if group.marker is None:
         if group.needs_marker:
             return Unsealed("its marker training_info.json is not there yet", None)
@@ -74,7 +74,7 @@ def is_final(group: Group, sightings: Sightings, settle: float, now: float) -> b
 
 
 def missing_shards(group: Group) -> str:
-    """Tell which shards of a checkpoint are not there, as far as the names of the others tell; empty: none is missing.
+    """Return which shards of a checkpoint are not there, going by the names of the others; empty: none is missing.
 
     `model-00001-of-00003.safetensors` says how many there are; what an index names is known once it was read.
     """

@@ -62,7 +62,7 @@ def eval_home(inside: tuple[str, ...], selection: Selection) -> EvalHome | None:
 
 
 def eval_kind(rest: tuple[str, ...], *, in_leaf: bool, selection: Selection) -> Kind | Exclusion:
-    """Tell what the file at `rest` below an eval directory is; total. `in_leaf`: a metrics.csv lies beside it.
+    """Return what the file at `rest` below an eval directory is; total. `in_leaf`: a metrics.csv lies beside it.
 
     What is excluded at any place is not its matter: `Exclusions` go before.
     """
@@ -185,7 +185,7 @@ def _eval_config(found: Iterable[Wanted]) -> Source | None:
 
 
 def _tunings(leaves: Iterable[_Parts], selection: Selection) -> tuple[Finetuned, ...]:
-    """Give what the way to the leaves says; only a directory right above a step's says anything."""
+    """Return what the way to the leaves says; only a directory right above a step's says anything."""
     above: set[str] = set()
     for leaf in leaves:
         for name, below in pairwise(leaf):

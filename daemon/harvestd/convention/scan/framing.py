@@ -52,12 +52,12 @@ def masked_crc32c(data: bytes) -> int:
 
 
 def whole_lines(data: bytes) -> int:
-    """Give the length of the prefix that ends with the last newline; 0 where there is none."""
+    """Return the length of the prefix that ends with the last newline; 0 where there is none."""
     return data.rfind(b"\n") + 1
 
 
 def whole_records(data: bytes) -> int:
-    """Give the length of the prefix of whole TFRecords; `data` must start where a record starts.
+    """Return the length of the prefix of whole TFRecords; `data` must start where a record starts.
 
     Where a length is above `MAX_RECORD_BYTES` this is no sound record file, and no later byte will make it one: then
     all of `data` counts as whole, for holding it back would hold it back for ever. Zero bytes are filler until a

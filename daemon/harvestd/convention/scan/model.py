@@ -28,7 +28,7 @@ class Source(Immutable, gc=False):
 
 
 def place_of(tree: Tree, path: RemotePath) -> str:
-    """Give the absolute path on the box; with the storage it is the key of a file, a run or an eval."""
+    """Return the absolute path on the box; with the storage it is the key of a file, a run or an eval."""
     return f"{tree}/{path}"
 
 
@@ -49,7 +49,7 @@ class Wanted(Immutable, gc=False):
 
 
 def marker_last(members: Iterable[Wanted], marker: Source | None) -> tuple[Wanted, ...]:
-    """Give the members in the order of publishing; `marker` is the source of one of them, that very object."""
+    """Return the members in the order of publishing; `marker` is the source of one of them, that very object."""
     if marker is None:
         return tuple(members)
     return tuple(sorted(members, key=lambda member: member.source is marker))

@@ -107,7 +107,7 @@ class Leftovers:
         return parts[: next((depth for depth in depths if parts[:depth] not in self._understood), len(parts))]
 
     def collected(self) -> list[LeftOut]:
-        """Give what was counted, in the order of its paths. To be called once, at the end."""
+        """Return what was counted, in the order of its paths. To be called once, at the end."""
         for entry, exclusion in self._open:
             parts = self._topmost(entry.path.parts)
             self._count(parts, exclusion.reason, entry.version.size, loss=exclusion.loss)

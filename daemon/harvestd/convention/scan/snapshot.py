@@ -42,7 +42,7 @@ class Tree:
         object.__setattr__(self, "_text", f"{self.root.rstrip('/')}/{self.name}")
 
     def __str__(self) -> str:
-        """Give the absolute path on the box."""
+        """Return the absolute path on the box."""
         return self._text
 
 

@@ -98,7 +98,7 @@ class SortedTree(Generic[HomeT]):
         return self._outside[-1]
 
     def homes(self) -> list[Below[HomeT]]:
-        """Give what lies below each home, in the order of their paths."""
+        """Return what lies below each home, in the order of their paths."""
         return sorted(self._found, key=lambda below: below.home.path.parts)
 
     def left_out(self, tree: Tree, reason: str) -> tuple[list[LeftOut], tuple[SymbolicLink, ...]]:

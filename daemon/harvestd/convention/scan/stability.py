@@ -30,7 +30,7 @@ NO_TIME = float("-inf")
 
 
 def is_network(filesystem: str) -> bool:
-    """Tell whether attributes shown by this kind of file system may be stale."""
+    """Return whether attributes shown by this kind of file system may be stale."""
     return filesystem in NETWORK_FILESYSTEMS or filesystem.startswith("fuse")
 
 
@@ -107,7 +107,7 @@ class Sightings:
         return newest
 
     def lag(self, source: Source, now: float) -> float:
-        """Give the seconds for which an older version than the present one may still be shown; 0 on a disk of its own.
+        """Return the seconds for which an older version than the present one may be shown; 0 on a local disk.
 
         Only our own looks count: the older a version is that a box remembers, the longer it seems to stand.
         """
@@ -120,11 +120,11 @@ class Sightings:
         return (box_now - max(version.mtime_ns, version.ctime_ns)) / 1e9
 
     def quiet(self, group: Group, now: float) -> float:
-        """Give the seconds for which no member of the group has changed."""
+        """Return the seconds for which no member of the group has changed."""
         return min(self.age(member.source, now) for member in group.members)
 
     def settle(self, tree: Tree, settle: float) -> float:
-        """Give the quiet time, in seconds, that a file in `tree` needs where only age can tell."""
+        """Return the quiet time, in seconds, that a file in `tree` needs where only age can tell."""
         if settle == NO_TIME:
             return settle
         return max(settle, NETWORK_SETTLE) if tree in self._network else settle

@@ -29,7 +29,7 @@ Lightning two."""
 
 
 def training_kind(rest: tuple[str, ...], selection: Selection) -> Kind | Exclusion:
-    """Tell what the file at `rest` below a run's directory is; total: everything gets a kind or a reason.
+    """Return what the file at `rest` below a run's directory is; total: everything gets a kind or a reason.
 
     What is excluded at any place is not its matter: `Exclusions` go before. Nor is which checkpoint is wanted: that
     hangs on more than its path.
@@ -49,7 +49,7 @@ def training_kind(rest: tuple[str, ...], selection: Selection) -> Kind | Exclusi
 
 
 def run_told_of(path: RemotePath) -> RemotePath | None:
-    """Give the run of which the file at `path` of a training tree says what it is; None where it says nothing."""
+    """Return the run of which the file at `path` of a training tree says what it is; None where it says nothing."""
     for length in {len(rest) for rest in _TELLING}:
         above, rest = path.parts[:-length], path.parts[-length:]
         if rest in _TELLING and above and run_name(above[-1]):

@@ -34,7 +34,7 @@ class Subject(Immutable):
 
 
 def everything(connection: Connection) -> Subject:
-    """Give all that the catalogue knows."""
+    """Return all that the catalogue knows."""
     return Subject(queries.all_files(connection), tuple(queries.experiments(connection).values()))
 
 

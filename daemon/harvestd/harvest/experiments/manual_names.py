@@ -36,13 +36,13 @@ class Waiting(Immutable):
 
 
 def waiting_evals(unfiled: Sequence[FileRecord], name: str) -> Waiting | None:
-    """Give what waits for the run called `name` among the files of `_unfiled`."""
+    """Return what waits for the run called `name` among the files of `_unfiled`."""
     found = [file for file in unfiled if (at := _level(file)) is not None and _named(file, at).name == name]
     return Waiting(_named(found[0], _level(found[0]) or 0), tuple(found)) if found else None
 
 
 def _level(file: FileRecord) -> int | None:
-    """Give which component of a waiting file's place names its run."""
+    """Return which component of a waiting file's place names its run."""
     parts = file.target.parts
     return next((at for at, part in enumerate(parts) if parts[0] == UNFILED and at > 1 and run_name(part)), None)
 
@@ -151,7 +151,7 @@ def _name(waiting: Waiting, experiment_name: str, models: Mapping[str, str]) -> 
 
 
 def _place(house: House, file: FileRecord, run: RunName) -> str:
-    """Give where the run would lie, going by where its evals do."""
+    """Return where the run would lie, going by where its evals do."""
     dirs = house.settings.remote
     for directory in dirs.eval_dirs:
         root, found, _ = file.place.partition(f"/{directory}/")

@@ -68,11 +68,11 @@ class Roll:
         return gone
 
     def is_last(self, host: Host) -> bool:
-        """Tell whether a host that is gone was the last of its name."""
+        """Return whether a host that is gone was the last of its name."""
         return self._named.get(host.name) == host.identity and host.identity not in self._told
 
     def _left(self, new: Present, hosts: Mapping[str, Present]) -> str | None:
-        """Give who left its place to a box that is new there."""
+        """Return who left its place to a box that is new there."""
         old = self._placed.get(new.place)
         if old is None or old in hosts or (new.host.identity in self._told and old not in self._told):
             return None

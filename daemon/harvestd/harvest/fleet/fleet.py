@@ -129,7 +129,7 @@ class Fleet:
         self._changed.ring()
 
     def _host_of(self, identity: str) -> Host | None:
-        """Give a host that is being watched, as it is known now: its price may be another than when the watch began."""
+        """Return a host that is being watched, as it is known now: its price may have changed."""
         return self._house.present.get(identity) if identity in self._watching else None
 
     def _follow(self, tasks: TaskGroup) -> None:

@@ -28,7 +28,7 @@ class Machines(Struct):
         self._met[host.identity] = Machine(host, facts)
 
     def writing(self, writer: str | None, shown_by: Host) -> Machine | None:
-        """Give the other machine that calls itself `writer`, whose run `shown_by` shows.
+        """Return the other machine that calls itself `writer`, whose run `shown_by` shows.
 
         None where it is that host itself, or nobody we know, or where several call themselves so.
         """

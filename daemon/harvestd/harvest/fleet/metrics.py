@@ -51,7 +51,7 @@ class Tally(Silent):
     """Seconds that all looks took together."""
 
     def of(self, host: str) -> HostTally:
-        """Give what is counted for a host."""
+        """Return what is counted for a host."""
         return self.hosts.setdefault(host, HostTally())
 
     def keep(self, hosts: Collection[str]) -> None:
@@ -96,6 +96,6 @@ class Tally(Silent):
         self.polling += seconds
 
     def line(self, hosts: int) -> str:
-        """Give a line for a person, for so many hosts in all."""
+        """Return a line for a person, for so many hosts in all."""
         last = f"last success {self.last_success:%Y-%m-%d %H:%M:%S %Z}" if self.last_success else "no success yet"
         return f"{len(self.connected)} of {hosts} hosts connected; {last}; {self.files} files since the start"

@@ -64,7 +64,7 @@ class Rescue(Struct):
         return sum(each.size for each in self.missing(host, known))
 
     def missing(self, host: Host, known: "Knowledge") -> list[Missing]:
-        """Give what a host showed last and is not here, by value; nothing where it was never looked at."""
+        """Return what a host showed last and is not here, by value; nothing where it was never looked at."""
         if host.identity not in self._last:
             return []
         seen, plan = self._last[host.identity]
@@ -87,7 +87,7 @@ class Rescue(Struct):
 
 
 def missing(plan: Plan, storage: str, known: "Knowledge") -> list[Missing]:
-    """Give what a plan wanted and is not here now: its plan may be older than the last of what it brought."""
+    """Return what a plan wanted and is not here now: its plan may be older than the last of what it brought."""
     found = [_of_group(group, storage, known) for group in plan.groups]
     found += [_of_follow(follow, storage, known) for follow in plan.follows]
     found += [Missing(each.place, each.size, 1) for each in plan.waiting]

@@ -82,6 +82,6 @@ class Breaker:
         return len(self._losses)
 
     def is_news(self, state: str) -> bool:
-        """Tell whether `state` is another one than was told last; from now on it is the one."""
+        """Return whether `state` is another one than was told last; from now on it is the one."""
         before, self._told = self._told, state
         return state != before

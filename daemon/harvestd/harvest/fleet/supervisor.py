@@ -174,7 +174,7 @@ class Watcher:
                 self._tally.connected.discard(self._host.name)
 
     def _standing(self) -> str:
-        """Give the state of a host that is connected."""
+        """Return the state of a host that is connected."""
         return ENDING if self._host.name in self._house.rescue.perils else "connected"
 
     def _tell_connected(self, box: Box, duration: float) -> None:

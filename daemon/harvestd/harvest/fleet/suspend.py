@@ -20,7 +20,7 @@ _LOOK_EVERY = 1.0
 
 
 def slept() -> float:
-    """Give the seconds that this machine has slept since it was started."""
+    """Return the seconds that this machine has slept since it was started."""
     # Whoever is held up between the two readings finds too much: not three times in a row.
     return min(_distance() for _ in range(3))
 
@@ -58,7 +58,7 @@ class Waking(Struct):
 
     @contextmanager
     def until_woken(self) -> Iterator[anyio.CancelScope]:
-        """Give a scope for the body, which is cancelled when the workstation wakes."""
+        """Provide a scope for the body, which is cancelled when the workstation wakes."""
         with anyio.CancelScope() as scope:
             self._scopes.add(scope)
             try:

@@ -53,7 +53,7 @@ class Glimpses:
         return snapshot
 
     def taken(self) -> dict[Source, bytes]:
-        """Give what was read early, and forget it."""
+        """Return what was read early, and forget it."""
         contents, self._contents = self._contents, {}
         return contents
 

@@ -79,7 +79,7 @@ class Work:
             self.following.close()
 
     def begins(self) -> AbstractAsyncContextManager[None]:
-        """Give what the first look waits for: a turn, but on a host that may end at any moment."""
+        """Return what the first look waits for: a turn, but on a host that may end at any moment."""
         return nullcontext() if self._host.name in self._house.rescue.perils else self._house.beginning.turn()
 
     async def look(self) -> Plan:
@@ -134,7 +134,7 @@ class Work:
             await self._house.room.refuse(self._root, sum(group.size for group in small))
 
     async def _fitting(self, small: Iterable[FetchGroup], follows: Iterable[Follow]) -> set[str]:
-        """Give the places for which there is room on the disk, by value; the rest waits."""
+        """Return the places for which there is room on the disk, by value; the rest waits."""
         left = await self._house.room.left(self._root)
         fitting: set[str] = set()
         refused: list[int] = []

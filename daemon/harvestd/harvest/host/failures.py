@@ -58,16 +58,16 @@ class Troubles:
         self._found.pop(place, None)
 
     def attempts(self, place: str) -> int:
-        """Give how often `place` failed in a row."""
+        """Return how often `place` failed in a row."""
         return self._found[place].attempts if place in self._found else 0
 
     def may_try(self, place: str) -> bool:
-        """Tell whether the pause after the last failure is over."""
+        """Return whether the pause after the last failure is over."""
         found = self._found.get(place)
         return found is None or found.not_before <= time.monotonic()
 
     def pause(self, places: Iterable[str]) -> float:
-        """Give the seconds until the first of `places` may be tried; 0 if one may be now, or there is none."""
+        """Return the seconds until the first of `places` may be tried; 0 if one may be now, or there is none."""
         now = time.monotonic()
         waits = [self._found[place].not_before - now if place in self._found else 0.0 for place in places]
         return max(0.0, min(waits, default=0.0))
@@ -79,9 +79,9 @@ class Troubles:
         return min((wait for wait in waits if wait > 0), default=None)
 
     def lasting(self) -> frozenset[str]:
-        """Give the places that failed so often that a person heard of it."""
+        """Return the places that failed so often that a person heard of it."""
         return frozenset(place for place, found in self._found.items() if found.attempts >= _TOLD_AT)
 
     def all(self) -> dict[str, Trouble]:
-        """Give what is in trouble now."""
+        """Return what is in trouble now."""
         return dict(self._found)

@@ -137,7 +137,7 @@ class Stalling:
         )
 
     def _silence(self, run: RunDir, sightings: Sightings, at: float, now: float) -> float:
-        """Give the seconds for which no step came while somebody listened."""
+        """Return the seconds for which no step came while somebody listened."""
         silent = now - max(at, self._since)
         logs = [wanted.source for wanted in run.growing if wanted.kind is Kind.TRAIN_LOG]
         copies = self._house.catalogue.knowledge.copies

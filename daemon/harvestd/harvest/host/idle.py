@@ -47,7 +47,7 @@ class Idling:
             self._tell(now - rest.since)
 
     def _has_moved(self, snapshot: Snapshot, rested: float) -> bool:
-        """Tell whether anything moved since it rests; the first look of a connection is news whatever it shows."""
+        """Return whether anything moved since it rests; the first look of a connection is news whatever it shows."""
         if not snapshot.changed or not self._is_first:
             return snapshot.changed
         if not snapshot.box_time_ns:

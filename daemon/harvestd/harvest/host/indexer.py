@@ -281,7 +281,7 @@ class Learning:
         return head
 
     def _parsed_config(self, source: Source | None, contents: Mapping[Source, bytes]) -> ConfigFacts | None:
-        """Give what a config.yaml says, nothing at all where it can't be parsed; None if it was not read now.
+        """Return what a config.yaml says, nothing at all where it can't be parsed; None if it was not read now.
 
         It is complete when it is read, so an unreadable one stays so: the run comes home under what is known of it.
         """
@@ -413,7 +413,7 @@ def _tuned(record: RunRecord, found: Iterable[Finetuned]) -> RunRecord:
 
 
 def _is_succeeded(run: RunDir) -> bool:
-    """Tell whether the run's writer has gone on to write later files, so that its config.yaml is surely whole."""
+    """Return whether the run's writer has gone on to write later files, so that its config.yaml is surely whole."""
     if run.config is None:
         return False
     written = max(run.config.version.mtime_ns, run.config.version.ctime_ns)
@@ -421,7 +421,7 @@ def _is_succeeded(run: RunDir) -> bool:
 
 
 def _backbones(evals: Iterable[EvalDir]) -> dict[str, frozenset[str]]:
-    """Give how the evals of each run write its backbone, by the run's name."""
+    """Return how the evals of each run write its backbone, by the run's name."""
     found: dict[str, frozenset[str]] = {}
     for eval_dir in evals:
         if eval_dir.run is not None:

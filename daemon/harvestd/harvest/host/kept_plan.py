@@ -28,7 +28,7 @@ class KeptPlan:
         self._made = 0.0
 
     def still_good(self, seen: Survey, situation: Situation) -> Plan | None:
-        """Give the plan that `make_plan` would give; None where nobody can say without making it."""
+        """Return the plan that `make_plan` would give; None where nobody can say without making it."""
         basis = (seen, _basis(situation))
         if self._from is None or self._from[0] is not seen or self._from[1] != basis[1]:
             self._from, self._since, self._plan = basis, situation.now, None
@@ -44,7 +44,7 @@ class KeptPlan:
 
 
 def _basis(situation: Situation) -> tuple[object, ...]:
-    """Give all that a plan depends on but the survey and the time."""
+    """Return all that a plan depends on but the survey and the time."""
     return (
         situation.knowledge.version,
         situation.selection,

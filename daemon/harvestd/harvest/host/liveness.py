@@ -30,7 +30,7 @@ class Lives:
         self._processes: int | None = None
 
     def known(self) -> Life:
-        """Give what is known now."""
+        """Return what is known now."""
         return Life(
             idle_for=self._house.settings.verdict.idle_for.total_seconds(),
             gpu_processes=None if self._is_due() else self._processes,
@@ -56,7 +56,7 @@ class Lives:
         return self.known()
 
     def _storages(self, seen: Survey) -> set[str]:
-        """Give the storages that show any run that this box shows."""
+        """Return the storages that show any run that this box shows."""
         own, knowledge = self._house.storage_of(self._host), self._house.catalogue.knowledge
         records = (knowledge.run_at(own, run.place) for run in seen.runs)
         experiments = {record.experiment for record in records if record is not None and record.experiment}

@@ -147,7 +147,7 @@ class Session:
         get_logger().debug(Event.HOST_POLLED, host=self._host.name, duration_seconds=round(seconds, 4))
 
     def _is_waited_for(self, plan: Plan) -> bool:
-        """Tell whether something that a person asked for comes now, who wants to hear of it soon."""
+        """Return whether something that a person asked for comes now, who wants to hear of it soon."""
         by_hand = (group for group in plan.groups if group.not_before is Value.BY_HAND)
         return any(self._work.troubles.may_try(group.place) for group in by_hand)
 

@@ -170,7 +170,7 @@ class Looking:
         return plan
 
     def _beside_others(self, seen: Survey, plan: Plan) -> dict[str | None, tuple[LeftOut, ...]]:
-        """Give what is left out on this host when one run alone was looked for: of all else, what is on record."""
+        """Return what is left out on this host when one run alone was looked for: of all else, what is on record."""
         knowledge, storage = self._house.catalogue.knowledge, self._house.storage_of(self._host)
         records = [knowledge.run_at(storage, run.place) for run in seen.runs]
         own = {record.experiment for record in records if record is not None}

@@ -53,7 +53,7 @@ class Found(Immutable):
 
 
 async def hosts_of(settings: Settings, names: Sequence[str] = ()) -> list[Host]:
-    """Give the hosts that are known now, or those called `names`.
+    """Return the hosts that are known now, or those called `names`.
 
     Raises `Fatal` (4) for a name nobody has, `Retry` where a provider can't say which hosts there are.
     """
@@ -64,7 +64,7 @@ async def hosts_of(settings: Settings, names: Sequence[str] = ()) -> list[Host]:
 
 
 async def find_hosts(settings: Settings, names: Sequence[str] = ()) -> Found:
-    """Give the hosts that are known now, or those called `names`, as far as the providers answer.
+    """Return the hosts that are known now, or those called `names`, as far as the providers answer.
 
     The cloud is asked only if what was written down does not answer. Raises `Fatal` (4) for a name that nobody has
     where all providers have answered.
@@ -178,7 +178,7 @@ async def _side_by_side(
 
 
 def _record(outcome: HostOutcome) -> HostRecord:
-    """Give what the catalogue keeps of a visit, so that who never runs the daemon sees when a host was read."""
+    """Return what the catalogue keeps of a visit, so that who never runs the daemon sees when a host was read."""
     host, error, result = outcome.host, outcome.error, outcome.result
     if result is None:
         quarantined = "quarantined" if isinstance(error, HostQuarantined) else "lost"

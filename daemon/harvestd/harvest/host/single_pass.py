@@ -87,7 +87,7 @@ class Visit:
             await self._work.bulk.progressed.rung()
 
     def _tryable(self, plan: Plan) -> list[str]:
-        """Give the places for which another round can bring anything; growing files never hold a pass open."""
+        """Return the places for which another round can bring anything; growing files never hold a pass open."""
         places = [group.place for group in plan.groups] + [check.place for check in plan.checks]
         hopeless = self._work.without_room
         return [each for each in places if self._work.troubles.attempts(each) < _ATTEMPTS and each not in hopeless]

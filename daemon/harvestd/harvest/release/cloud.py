@@ -33,7 +33,7 @@ class Ended(Immutable):
 
 
 def id_of(host: Host) -> str:
-    """Give the cloud's id of a host."""
+    """Return the cloud's id of a host."""
     return host.identity.removeprefix(f"{host.source}:")
 
 
@@ -44,7 +44,7 @@ async def listed(settings: LambdaCloud) -> Answer:
 
 
 def named_in(answer: Answer, identity: str) -> Instance | None:
-    """Give what the cloud says of the host with this identity; None where it does not name it."""
+    """Return what the cloud says of the host with this identity; None where it does not name it."""
     return next((each for each in answer.instances if identity.endswith(f":{each.id}")), None)
 
 

@@ -66,7 +66,7 @@ class Safe(Immutable):
 
 
 def is_meant(host: Host, rules: Release) -> bool:
-    """Tell whether the operator lets the daemon release this host."""
+    """Return whether the operator lets the daemon release this host."""
     return rules.terminate != "never" and host.name in rules.only and is_rented(host) and not host.ending
 
 
@@ -132,7 +132,7 @@ def why_not_named(host: Host, who: Who, instance: Instance | None) -> str:
 
 
 def _names(hostname: str) -> set[str]:
-    """Give how the cloud may call a machine that calls itself so: with its domain or without."""
+    """Return how the cloud may call a machine that calls itself so: with its domain or without."""
     return {_plain(hostname), _plain(hostname.partition(".")[0])} - {""}
 
 

@@ -63,7 +63,7 @@ class Spool:
 
 @asynccontextmanager
 async def spooling(write: Write, wrote: Callable[[], None], size: int) -> AsyncIterator[Spool]:
-    """Give a spool with two buffers of `size` bytes; at the end of the block everything was written.
+    """Provide a spool with two buffers of `size` bytes; at the end of the block everything was written.
 
     `wrote` is called on the loop after each write. Raises what `write` raises, also out of the middle of the block.
     """

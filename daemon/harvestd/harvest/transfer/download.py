@@ -64,7 +64,7 @@ class Arriving:
         """Rung whenever there is more than before."""
 
     async def prove(self) -> bool:
-        """Tell whether what is staged is the beginning of the box's file; raises as `run` does."""
+        """Return whether what is staged is the beginning of the box's file; raises as `run` does."""
         async with self._lanes.lent() as lane:
             return await self._agrees(lane.reader)
 

@@ -88,12 +88,12 @@ class Bulk:
             self.offer(groups)
 
     def rest(self) -> None:
-        """Give up what is under way, to go on from later, and what was waiting."""
+        """Return up what is under way, to go on from later, and what was waiting."""
         self._queue = []
         self._scope.cancel()
 
     async def drop_below(self, places: Collection[str]) -> None:
-        """Give up what comes from below these directories, and drop from staging what is half here of it."""
+        """Return up what comes from below these directories, and drop from staging what is half here of it."""
         above = tuple(f"{place}/" for place in places)
         if self._current is not None and self._current.place.startswith(above):
             self._scope.cancel()
@@ -137,7 +137,7 @@ class Bulk:
             yield Line(reader, connection.wait_closed)
 
     def _is_here(self, group: FetchGroup) -> bool:
-        """Tell whether the group was published since it was planned: its plan may be older than its last transfer."""
+        """Return whether the group was published since it was planned: its plan may be older than its last transfer."""
         known = self._house.catalogue.knowledge
         storage = self._house.storage_of(self._host)
         records = (

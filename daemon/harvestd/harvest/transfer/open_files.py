@@ -46,7 +46,7 @@ class OpenFiles:
         return allowed
 
     async def at(self, path: LocalPath, known: FileRecord | None) -> GrowingFile:
-        """Give the file at `path` with the content that is on record; where nothing is, with whatever stands there.
+        """Return the file at `path` with the content that is on record; where nothing is, with whatever stands there.
 
         Raises `Damaged` where what is on record is not what stands there, `Conflict` for what is no plain file,
         `Refused`, `HaltedForSafety`. A file that was found, and not filed by us, is not changed by this.
@@ -70,7 +70,7 @@ class OpenFiles:
         return self._held[path].growing
 
     async def ends_whole(self, path: LocalPath, length: int) -> bool:
-        """Tell whether the records in the first `length` bytes of a TensorBoard file are all whole."""
+        """Return whether the records in the first `length` bytes of a TensorBoard file are all whole."""
         content = await anyio.to_thread.run_sync(self._root.read, path, length)
         return whole_records(content) == length
 

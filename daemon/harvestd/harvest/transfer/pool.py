@@ -83,7 +83,7 @@ class Lanes:
         self._round_trip = round_trip
 
     def worthwhile(self, size: int) -> int:
-        """Give how many connections `size` bytes are worth: what it takes to fill a fast line over this round trip.
+        """Return how many connections `size` bytes are worth: what it takes to fill a fast line over this round trip.
 
         Where there is next to none one connection fills any line, and each further one only costs both sides CPU;
         far away each is held to what TCP keeps on its way. One, too, while many hosts share the memory.
@@ -181,7 +181,7 @@ class Lanes:
 
 
 def window_within(budget: MemoryBudget) -> int:
-    """Give the bytes in flight that one more lane may have, as many as leave enough for those to come."""
+    """Return the bytes in flight that one more lane may have, as many as leave enough for those to come."""
     fitting = (window for window in _WINDOWS if _ENOUGH * _cost(window) <= budget.total)
     return next((window for window in fitting if budget.has(_ENOUGH * _cost(window))), _WINDOWS[-1])
 
@@ -191,5 +191,5 @@ def _buffer(window: int) -> int:
 
 
 def _cost(window: int) -> int:
-    """Give what a lane holds at most: a paused channel its whole window, and the two buffers that are being written."""
+    """Return what a lane holds at most: a paused channel its whole window, and two buffers that are being written."""
     return window + 2 * _buffer(window)

@@ -65,5 +65,5 @@ class UnderWay:
             self._ways.remove(way)
 
     def all(self) -> tuple[Way, ...]:
-        """Give what is on its way now, what began first in front."""
+        """Return what is on its way now, what began first in front."""
         return tuple(self._ways)

@@ -114,7 +114,7 @@ class Publisher:
             self._house.touch({record.experiment for record in recorded})
 
     def _prepared(self, groups: Sequence[StagedGroup]) -> tuple[list[Publication], list[FileRecord]]:
-        """Give what the store and the catalogue are to take, in the same order."""
+        """Return what the store and the catalogue are to take, in the same order."""
         publications: list[Publication] = []
         records: list[FileRecord] = []
         storage, host, now = self._house.storage_of(self._host), self._host.name, time.time()
@@ -223,12 +223,12 @@ def _flag(staged: StagedFile) -> str:
 
 
 def transfer_name(host: str, place: str) -> str:
-    """Give what the events of one group have in common, whenever and however often it is brought."""
+    """Return what the events of one group have in common, whenever and however often it is brought."""
     return hashlib.blake2b(encoded(f"{host}:{place}"), digest_size=4).hexdigest()
 
 
 def reason_to_doubt(file: FetchFile, opened: Version, closed: Version, head: bytes) -> str | None:
-    """Tell why what was read must not be published; None if nothing speaks against it."""
+    """Return why what was read must not be published; None if nothing speaks against it."""
     planned = file.source.version
     if opened != planned or closed != planned:
         return "it changed on the box while it was read"

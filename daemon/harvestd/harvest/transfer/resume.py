@@ -54,7 +54,7 @@ class Transfers:
     async def bring(
         self, file: FetchFile, lanes: Lanes, came: Callable[[int], None], landed: Callable[[int], None]
     ) -> Staged:
-        """Give the whole file in staging, for the caller to close.
+        """Return the whole file in staging, for the caller to close.
 
         `came` hears of bytes as they come, `landed` of those that are copied from what is here.
         On any error what is here is journalled and closed, to go on from. Raises `Doubtful`, `Retry` when the links are
@@ -139,7 +139,7 @@ class Transfers:
             await self.drop([each.name for each in gone if each.name not in self._left])
 
     async def staged(self, files: Sequence[FetchFile]) -> int:
-        """Give the bytes that are journalled of these files."""
+        """Return the bytes that are journalled of these files."""
         names = {self._name(file.source.place, file.source.version) for file in files}
         return sum(each.synced for each in await self._known() if each.name in names)
 
@@ -147,7 +147,7 @@ class Transfers:
         return [each for each in await self._house.catalogue.transfers.all() if each.storage == self._storage]
 
     async def _synced(self, file: FetchFile, name: str) -> int:
-        """Give the bytes that are journalled for this transfer; what is left of other versions' is dropped."""
+        """Return the bytes that are journalled for this transfer; what is left of other versions' is dropped."""
         here = [each for each in await self._known() if each.place == file.source.place]
         await self.drop([each.name for each in here if each.name != name])
         own = next((each.synced for each in here if each.name == name), 0)
@@ -252,5 +252,5 @@ def _large_versions(snapshot: Snapshot) -> list[Version]:
 
 
 def _covers(listing: Listing, place: str) -> bool:
-    """Tell whether a file that is not in this listing is surely not on the box: the tree was there to be looked at."""
+    """Return whether a file that is not in this listing is surely not on the host: its tree was listed."""
     return listing.state is TreeState.PRESENT and bool(listing.entries) and place.startswith(f"{listing.tree}/")

@@ -57,7 +57,7 @@ class Segments:
         return self.all_begun and all(each.here for each in self._begun)
 
     def take(self, rate: float | None) -> Segment | None:
-        """Give the next segment for a lane that brings `rate` bytes a second (None: not known yet), if there is one."""
+        """Return the next segment for a lane that brings `rate` bytes a second (None: unknown), if there is one."""
         if self._again:
             return self._again.pop(0)
         if self._next >= self._end:

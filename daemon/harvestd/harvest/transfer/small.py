@@ -109,12 +109,12 @@ class _Batches:
             await self._send.send(batch)
 
     def free(self, group: FetchGroup) -> None:
-        """Give back the memory of a group that is on disk, or will not be."""
+        """Return back the memory of a group that is on disk, or will not be."""
         self._taken -= group.size
         self._memory.give_back(group.size)
 
     def drop(self, begun: _Collected | None) -> None:
-        """Give back the memory of a group of which no more will come, where one was begun."""
+        """Return back the memory of a group of which no more will come, where one was begun."""
         if begun is not None:
             self.free(begun.group)
 

@@ -130,7 +130,7 @@ class Following:
             return await self._opened_there(follow) if self._is_there(follow) else None
 
     def _is_there(self, follow: Follow) -> bool:
-        """Tell whether the file's directory has the name that it had when this was planned; if not, a look will say."""
+        """Return whether the file's directory still has the name that it had when this was planned."""
         path = follow.target.path
         if self._house.catalogue.knowledge.placed(path, follow.target.experiment) == path:
             return True
@@ -204,11 +204,11 @@ class Following:
         return replace(follow, target=replace(follow.target, replaces=record)) if wants_more else None
 
     def _was_found(self, follow: Follow, growing: GrowingFile) -> bool:
-        """Tell whether what stands there was put there by somebody else (or by us, before a catalogue was lost)."""
+        """Return whether what stands there was put there by somebody else (or by us, before a catalogue was lost)."""
         return follow.target.replaces is None and growing.length > 0
 
     async def _may_adopt(self, part: _Part, *, agrees: bool) -> bool:
-        """Tell whether a file that was found can be carried on: it is how the box's begins, and ends where one can."""
+        """Return whether a file that was found can be continued: it is a prefix of the host's, and ends at a record."""
         if not agrees or part.follow.kind is Kind.TRAIN_LOG or not part.content:
             return agrees
         return await self._files.ends_whole(part.follow.target.path, part.growing.length)
@@ -312,7 +312,7 @@ class Following:
 
 
 def _emptied(record: FileRecord) -> FileRecord:
-    """Give what is known of a file once it begins anew: that it is here, and that nothing of its source is."""
+    """Return what is known of a file once it begins anew: that it is here, and that nothing of its source is."""
     version = replace(record.version, size=0, mtime_ns=0)
     return replace(record, version=version, size=0, sha256=hashlib.sha256().hexdigest(), fetched_at=time.time())
 

@@ -53,13 +53,13 @@ class Gathering:
         """By root: the device that it was on when the host was asked last."""
 
     async def cheap(self, plan: Plan, transfers: int) -> Evidence:
-        """Give what the last look alone tells; nothing can be safe by that."""
+        """Return what the last look alone tells; nothing can be safe by that."""
         seen, snapshot = self._last()
         await self._note_devices(seen, snapshot, {})
         return self._evidence(plan, transfers, self._looking.known_life, hoping=0.0)
 
     async def whole(self, look: Looked, transfers: Callable[[], int]) -> Evidence:
-        """Give everything, as of now. Raises `Retry` and `HostQuarantined` as a look does."""
+        """Return everything, as of now. Raises `Retry` and `HostQuarantined` as a look does."""
         house = self._house
         await house.attending.take()
         rules = house.settings.verdict
@@ -109,7 +109,7 @@ class Gathering:
         return Look(snapshot.listings, plan, age, whole=whole, rejected=snapshot.rejected, waived=waived)
 
     def _evidence(self, plan: Plan, transfers: int, life: Life, *, hoping: float | None) -> Evidence:
-        """Give what the last look and what we know tell; `hoping`: see `_state`."""
+        """Return what the last look and what we know tell; `hoping`: see `_state`."""
         seen, snapshot = self._last()
         settings = self._house.settings
         runs = [(run, self._state(run, life, hoping)) for run in seen.runs if run.config is not None]
@@ -132,7 +132,7 @@ class Gathering:
         )
 
     def _state(self, run: RunDir, life: Life, hoping: float | None) -> RunState:
-        """Give how a run stands; `hoping`: when one will have ended of which only its processes could tell."""
+        """Return how a run stands; `hoping`: when one will have ended of which only its processes could tell."""
         record = self._house.catalogue.knowledge.run_at(self._storage, run.place)
         state = run_state(run, record, self._host.name, life, self._looking.sightings, time.monotonic(), hoping)
         writer = self._house.machines.writing(run.writer, self._host)
@@ -143,7 +143,7 @@ class Gathering:
         return {place: found.reason for place, found in troubles.all().items() if place in lasting}
 
     def _was_seen(self, seen: Survey, states: list[RunState]) -> bool:
-        """Tell whether any run or eval was ever seen on this host that is not surely another's."""
+        """Return whether any run or eval was ever seen on this host that is not surely another's."""
         if seen.evals or any(not state.elsewhere for state in states):
             return True
         known, name = self._house.catalogue.knowledge, self._host.name
@@ -152,7 +152,7 @@ class Gathering:
         return any(file.host == name for file in known.files_from(self._storage))
 
     def _quiet(self, others: list[RunDir]) -> float:
-        """Give the seconds for which nothing has moved, but for what other machines write on the same storage."""
+        """Return the seconds for which nothing has moved, but for what other machines write on the same storage."""
         stillness = self._looking.stillness
         if not others:
             return stillness.quiet
@@ -217,7 +217,7 @@ class Gathering:
             await self._house.catalogue.devices.save(self._host.identity, self._devices)
 
     async def _damaged(self) -> tuple[Damaged, ...]:
-        """Give what came from this host, by whichever storage, and does not stand at home as it is on record."""
+        """Return what came from this host, by whichever storage, and does not stand at home as it is on record."""
         seen, _ = self._last()
         knowledge = self._house.catalogue.knowledge
         storages = storages_of(seen, self._storage, knowledge)
@@ -242,7 +242,7 @@ class Gathering:
 
 
 def accepted(house: House) -> frozenset[LossKind]:
-    """Give the losses that the operator accepts beforehand."""
+    """Return the losses that the operator accepts beforehand."""
     return frozenset(LossKind(each) for each in house.settings.verdict.accept_loss)
 
 

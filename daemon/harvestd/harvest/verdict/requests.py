@@ -77,7 +77,7 @@ class Verdicts:
         return f"{REFUSED}there is no room to write the verdict down"
 
     async def _await_first_look(self, host: Host) -> None:
-        """Give a host time to be connected where that may be under way: asked too early, it would only be unknown.
+        """Return a host time to be connected where that may be under way: asked too early, it would only be unknown.
 
         Where the last attempt failed, why it did is known.
         """
@@ -88,7 +88,7 @@ class Verdicts:
                 await house.looked.rung()
 
     def _due(self) -> list[str]:
-        """Give the identities of hosts whose verdict is not kept as it is, or was kept long ago."""
+        """Return the identities of hosts whose verdict is not kept as it is, or was kept long ago."""
         due = []
         for identity in self._house.verdicts:
             kept, now = self._kept.get(identity), self._record(identity)
@@ -115,7 +115,7 @@ class Verdicts:
 
 
 def _lasting(record: VerdictRecord) -> tuple[Verdict, bool, int | None]:
-    """Give what does not change by itself as time passes."""
+    """Return what does not change by itself as time passes."""
     verdict = record.verdict
     reasons = tuple(replace(reason, seconds=None) for reason in verdict.reasons)
     return replace(verdict, reasons=reasons), record.idle_since is None, record.cents_per_hour

@@ -45,7 +45,7 @@ class Question:
         self._verdict = judge(Evidence())
 
     def answer(self, verdict: Verdict) -> None:
-        """Give them the verdict."""
+        """Return them the verdict."""
         self._verdict = verdict
         self._answered.set()
 
@@ -136,7 +136,7 @@ class Judging:
 
 
 def _only_needs_a_look(verdict: Verdict) -> bool:
-    """Tell whether a cheap verdict has nothing against the box but that it is a cheap one."""
+    """Return whether a cheap verdict has nothing against the box but that it is a cheap one."""
     return all(reason.kind in _UNSEEN and reason.seconds == 0.0 for reason in verdict.reasons)
 
 

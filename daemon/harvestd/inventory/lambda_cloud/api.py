@@ -85,7 +85,7 @@ class _Reply(Immutable):
 
 
 def client_of(settings: LambdaCloud) -> "httpx.AsyncClient":
-    """Give a client for some requests; who opened it closes it."""
+    """Return a client for some requests; who opened it closes it."""
     # Only who asks a cloud pays for the import.
     import httpx  # noqa: PLC0415
 
@@ -136,7 +136,7 @@ async def terminate(
 
 
 def is_local(url: str) -> bool:
-    """Tell whether a URL leads to this machine."""
+    """Return whether a URL leads to this machine."""
     return urlsplit(url).hostname in {"localhost", "127.0.0.1", "::1"}
 
 

@@ -16,7 +16,7 @@ class Mount(Immutable, order=True):
 
 
 def storage_of(mounts: Iterable[Mount], roots: Iterable[str], user: str) -> str | None:
-    """Give the one file system that all `roots` lie on; None where they don't, or where nobody can say.
+    """Return the one file system that all `roots` lie on; None where they don't, or where nobody can say.
 
     Taking two disks for one would mix their runs, while taking one for two costs a second copy: in doubt it is None.
     """
@@ -28,5 +28,5 @@ def storage_of(mounts: Iterable[Mount], roots: Iterable[str], user: str) -> str 
 
 
 def _below(root: PurePosixPath, at: dict[PurePosixPath, str]) -> str | None:
-    """Give what is mounted nearest above `root`."""
+    """Return what is mounted nearest above `root`."""
     return next((at[path] for path in (root, *root.parents) if path in at), None)

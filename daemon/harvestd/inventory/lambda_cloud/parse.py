@@ -38,7 +38,7 @@ class NonsensicalAnswer(Exception):
 
 
 def _or_unknown(read: Callable[[Any], T | None]) -> BeforeValidator:
-    """Give a validator that takes what `read` makes of a value; whatever else it is counts as unknown."""
+    """Return a validator that takes what `read` makes of a value; whatever else it is counts as unknown."""
 
     def check(value: object) -> T | None:
         return read(value)
@@ -51,7 +51,7 @@ def _text(value: object, form: re.Pattern[str]) -> str | None:
 
 
 def _name(value: object) -> str | None:
-    """Give a name as hosts may be called: "My Instance" → My-Instance."""
+    """Return a name as hosts may be called: "My Instance" → My-Instance."""
     if not isinstance(value, str):
         return None
     return _NOT_IN_NAMES.sub("-", value[: 4 * _LONGEST_NAME]).strip("-._")[:_LONGEST_NAME] or None
@@ -139,7 +139,7 @@ def answer_of(body: bytes) -> Answer:
 
 
 def terminated_of(body: bytes) -> frozenset[str]:
-    """Give the ids that an answer to a termination names as ending; none where it can't be read."""
+    """Return the ids that an answer to a termination names as ending; none where it can't be read."""
     try:
         entries = _Termination.model_validate_json(body).data.terminated_instances
     except ValidationError:
@@ -148,7 +148,7 @@ def terminated_of(body: bytes) -> frozenset[str]:
 
 
 def error_code_of(body: bytes) -> str:
-    """Give the code of an error's answer, such as "global/invalid-api-key"; "" where there is none to tell."""
+    """Return the code of an error's answer, such as "global/invalid-api-key"; "" where there is none to tell."""
     try:
         return _text(_Error.model_validate_json(body).error.get("code"), _ERROR_CODE) or ""
     except ValidationError:
@@ -186,7 +186,7 @@ def _is_available(action: object) -> bool | None:
 
 
 def _experiment(tags: list[Any] | None) -> str | None:
-    """Give the value of the tag `experiment`."""
+    """Return the value of the tag `experiment`."""
     for tag in map(_table, tags or ()):
         if tag.get("key") == "experiment":
             return _text(tag.get("value"), _EXPERIMENT)
@@ -205,5 +205,5 @@ def _mounts(entries: list[Any] | None) -> tuple[Mount, ...] | None:
 
 
 def _is_place(point: str) -> bool:
-    """Tell whether it is a directory's absolute path; the root of all is no file system of the cloud's."""
+    """Return whether it is a directory's absolute path; the root of all is no file system of the cloud's."""
     return point.startswith("/") and point.strip("/") != "" and point.isprintable() and len(point) <= _LONGEST_POINT

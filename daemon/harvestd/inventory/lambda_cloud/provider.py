@@ -137,12 +137,12 @@ class LambdaCloudHosts:
 
 
 def is_rented(host: Host) -> bool:
-    """Tell whether a host is a box of the cloud, which alone can be released."""
+    """Return whether a host is a box of the cloud, which alone can be released."""
     return host.source == LambdaCloudHosts.name
 
 
 def _may_be_a_box(address: str) -> bool:
-    """Tell whether an address may be a rented box's: nobody sends us to our own machine or to its neighbours."""
+    """Return whether an address may be a rented box's: nobody sends us to our own machine or to its neighbours."""
     parsed = ipaddress.ip_address(address)
     return not (parsed.is_loopback or parsed.is_link_local or parsed.is_multicast or parsed.is_unspecified)
 

@@ -36,7 +36,7 @@ class Undecidable(Immutable):
 
 
 def head_of(beginning: bytes) -> str | None:
-    """Give the SHA-256 of a log's first line, newline included, from how it begins; None where that is not whole."""
+    """Return the SHA-256 of a log's first line, newline included, from how it begins; None where that is not whole."""
     end = beginning.find(b"\n") + 1
     return hashlib.sha256(beginning[:end]).hexdigest() if end else None
 

@@ -23,7 +23,7 @@ IsTaken = Callable[[str], bool]
 def followed(
     experiment: ExperimentRecord, facts: ExperimentName, run: RunName, host: str, is_taken: IsTaken
 ) -> ExperimentName:
-    """Give the name that the experiment of `run` should have, going by `facts`: the run named anew."""
+    """Return the name that the experiment of `run` should have, going by `facts`: the run named anew."""
     now = experiment.name
     if experiment.moved_to is not None or now.experiment_name.source == BY_HAND:
         return now

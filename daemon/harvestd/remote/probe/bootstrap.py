@@ -28,13 +28,13 @@ _PACKING = 6
 
 @cache
 def program() -> str:
-    """Give the text of the program: its modules joined, without comments and their imports of each other."""
+    """Return the text of the program: its modules joined, without comments and their imports of each other."""
     return _joined(FILES)
 
 
 @cache
 def later() -> str:
-    """Give the text of that part of it which travels with the question that needs it."""
+    """Return the text of that part of it which travels with the question that needs it."""
     return _joined(LATER)
 
 
@@ -51,7 +51,7 @@ def _packed() -> bytes:
 
 
 def command() -> str:
-    """Give the command to execute on the box; exit status 126 or 127 says that there is no Python."""
+    """Return the command to execute on the box; exit status 126 or 127 says that there is no Python."""
     # sys.stdin.buffer takes exactly the program; what it has read beyond that it keeps for the program's requests.
     # -B: a root's Python would write compiled modules. LC_ALL=C: every name makes the round trip, even on 3.6.
     # MALLOC_ARENA_MAX: a heap for each thread would be memory that training could use.
@@ -65,7 +65,7 @@ def command() -> str:
 
 
 def message(value: dict[str, object]) -> bytes:
-    """Give one request as it travels to the program."""
+    """Return one request as it travels to the program."""
     body = json_text(value).encode("ascii")
     if len(body) > _PACKED_FROM:
         body = zlib.compress(body, 1)
@@ -80,7 +80,7 @@ class Pulse(Immutable):
 
 
 def opening(marker: str, pulse: Pulse, credit: Mapping[str, int]) -> bytes:
-    """Give what standard input starts with: the program, then the greeting that asks for `marker`.
+    """Return what standard input starts with: the program, then the greeting that asks for `marker`.
 
     `credit`: how many bytes of each conversation may be on their way to us at any time; see `grant`.
     """
@@ -90,7 +90,7 @@ def opening(marker: str, pulse: Pulse, credit: Mapping[str, int]) -> bytes:
 
 
 def grant(conversation: str, count: int) -> bytes:
-    """Give the message that allows a conversation `count` more bytes, for as many that were taken off our hands."""
+    """Return the message that allows a conversation `count` more bytes, for as many that were taken off our hands."""
     return message({"do": "grant", "of": conversation, "bytes": count})
 
 

@@ -109,7 +109,7 @@ class ProbeBox:
 
     @asynccontextmanager
     async def _conversation(self) -> AsyncIterator[ProbeProcess]:
-        """Give the process for one question; after an answer that is none it is thrown away.
+        """Provide the process for one question; after an answer that is none it is thrown away.
 
         After a cancellation it is not: other tasks may talk with it still. The answer that is not waited for any more
         is taken before the next one of the same conversation.

@@ -137,7 +137,7 @@ class _Names:
             raise BrokenAnswer("more names at once than are ever told")
 
     def _directories(self, value: object) -> Iterator[tuple[str, RemotePath | None, list[object]]]:
-        """Give each directory (None: the tree itself, or one whose own name is refused) with what is told of it."""
+        """Yield each directory (None: the tree itself, or one whose own name is refused) with what is told of it."""
         pairs = items(value)
         if len(pairs) > _MOST_NAMES:
             raise BrokenAnswer("more directories at once than are ever told")
@@ -151,7 +151,7 @@ class _Names:
             yield directory, self._directory(directory) if directory else None, told
 
     def _directory(self, text: str) -> RemotePath | None:
-        """Give a directory's path; most lie in the one that was told last, or beside it."""
+        """Return a directory's path; most lie in the one that was told last, or beside it."""
         above, _, name = text.rpartition("/")
         known = self._known.get(above)
         path = self.path(text) if known is None else self._child(above, known, name)
@@ -173,7 +173,7 @@ class _Names:
         return None
 
     def below(self, value: object) -> Iterator[RemotePath]:
-        """Give the paths of names that are told by directory."""
+        """Yield the paths of names that are told by directory."""
         for directory, above, told in self._directories(value):
             for name in told:
                 path = self._child(directory, above, name)
@@ -181,7 +181,7 @@ class _Names:
                     yield path
 
     def entries(self, value: object) -> Iterator[Entry]:
-        """Give the entries that are told by directory."""
+        """Yield the entries that are told by directory."""
         for directory, above, told in self._directories(value):
             for row in told:
                 fields = items(row)

@@ -110,7 +110,7 @@ class KnownTrees:
         self._box_time_ns = end.box_time_ns
 
     def snapshot(self) -> Snapshot:
-        """Give what the whole looks so far come to; it is changed if anything differs from what was given last."""
+        """Return what the whole looks so far come to; it is changed if anything differs from what was given last."""
         listings = tuple(tree.listing for tree in self._trees)
         unchanged = len(listings) == len(self._last) and all(a is b for a, b in zip(listings, self._last, strict=True))
         self._last = listings

@@ -53,7 +53,7 @@ class NoProbe(Exception):
 
 
 def broken(connection: Connection, error: BrokenStream | BrokenAnswer) -> HostQuarantined:
-    """Give the error for a box that does not keep to the protocol."""
+    """Return the error for a box that does not keep to the protocol."""
     return HostQuarantined(
         f"{connection.target}: the box answered with {error}",
         hint="this is no honest box, or something garbles its answers; look at it before it is tried again",
@@ -86,13 +86,13 @@ class Mailbox:
         self.news.set()
 
     def take(self) -> Frame:
-        """Give the next frame."""
+        """Return the next frame."""
         frame = self.frames.popleft()
         self._here += _cost(frame)
         return frame
 
     def granted(self) -> int:
-        """Give how many bytes to grant again, for those that were taken; 0 while it is not worth a message."""
+        """Return how many bytes to grant again, for those that were taken; 0 while it is not worth a message."""
         if self._here < self.share // _GRANTS:
             return 0
         count, self._here = self._here, 0
@@ -101,12 +101,12 @@ class Mailbox:
 
 
 def _cost(frame: Frame) -> int:
-    """Give what a frame counts, as the program counts it."""
+    """Return what a frame counts, as the program counts it."""
     return len(frame.payload) if frame.letter is Letter.DATA else len(frame.payload) + _HEAD_BYTES
 
 
 def _shares(window: int) -> dict[str, int]:
-    """Give what each conversation may have on its way: what is asked for most has most of it."""
+    """Return what each conversation may have on its way: what is asked for most has most of it."""
     return {"s": window // 4, "r": window - window // 4, "f": _FACTS}
 
 
@@ -214,7 +214,7 @@ class _Session(asyncssh.SSHClientSession[bytes]):
             box.news.set()
 
     def take(self, box: Mailbox) -> Frame:
-        """Give the next frame of a conversation, and allow as many bytes again, once it is worth a message."""
+        """Return the next frame of a conversation, and allow as many bytes again, once it is worth a message."""
         frame = box.take()
         count = box.granted()
         if count and self.channel is not None and not self.ended:
@@ -318,7 +318,7 @@ class ProbeProcess:
         return f"the probe ended{'' if status is None else f' with status {status}'}{said}"
 
     def _silent(self, heard: int) -> Retry:
-        """Give the error for an answer that does not come, where the connection had brought `heard` bytes before."""
+        """Return the error for an answer that does not come, where the connection had brought `heard` bytes before."""
         seconds = self._limits.answer_time.total_seconds()
         what = f"{self._connection.target}: no byte of an answer within {seconds:g} s{self.whereabouts}"
         if self._connection.meter.total > heard:
@@ -355,7 +355,7 @@ class ProbeProcess:
         return LinkLost(f"{self._connection.target}: {self._end()}")
 
     async def frame(self, box: Mailbox) -> Frame:
-        """Give the next frame of a conversation that says something.
+        """Return the next frame of a conversation that says something.
 
         Raises `Retry` where the link is lost or nothing at all arrives for `Limits.answer_time` (`Stuck` where the
         link shows life meanwhile), `HostQuarantined` where the stream is garbage.

@@ -70,7 +70,7 @@ class FrameDecoder:
     _skipped: int = field(default=0, init=False)
 
     def feed(self, data: bytes) -> Iterator[Frame]:
-        """Give the frames that `data` completes; raises `BrokenStream`, and is of no use after that."""
+        """Yield the frames that `data` completes; raises `BrokenStream`, and is of no use after that."""
         if not self.started:
             data = self._start(data)
         if not data:

@@ -26,7 +26,7 @@ class Running:
         self._process = await ProbeProcess.start(self.connection, self.limits, self._pulse, questions)
 
     async def get(self) -> ProbeProcess:
-        """Give the process, started anew if it has ended. Raises `Retry`."""
+        """Return the process, started anew if it has ended. Raises `Retry`."""
         process, _ = await self.asked(())
         return process
 

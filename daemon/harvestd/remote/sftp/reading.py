@@ -103,7 +103,7 @@ class _Run:
                 files.start_soon(self._fetch, request, queue)
 
     async def events(self) -> AsyncGenerator[ReadEvent, None]:
-        """Give all answers in the order of the requests."""
+        """Yield all answers in the order of the requests."""
         for left in range(len(self._requests), 0, -1):
             queue = await self._order.get()
             event = None
@@ -151,7 +151,7 @@ class _Run:
             await self._session.put_back(file)
 
     async def _checked(self, request: ReadRequest) -> bytes:
-        """Give the file's absolute path once nothing on the way to it is a link and it is a regular file.
+        """Return the file's absolute path once nothing on the way to it is a link and it is a regular file.
 
         SFTP has no directory handles: a link that is made in between is followed. It then leads to another file of
         the same user on the same box, whose bytes are of no use to anyone; nothing of ours is at stake.
@@ -180,7 +180,7 @@ class _Run:
         return digest.hexdigest()
 
     async def _blocks(self, file: asyncssh.SFTPClientFile, start: int, end: int) -> AsyncGenerator[bytes, None]:
-        """Give the bytes from `start` to `end`, or to where the file ends before that."""
+        """Yield the bytes from `start` to `end`, or to where the file ends before that."""
         while start < end:
             offsets = range(start, min(end, start + _BLOCKS_AT_ONCE * _BLOCK), _BLOCK)
             wanted = [min(_BLOCK, end - offset) for offset in offsets]

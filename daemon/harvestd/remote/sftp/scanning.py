@@ -21,7 +21,7 @@ _NAME_BYTES_PER_ENTRY = 200
 
 
 def place_of(tree_place: bytes, path: RemotePath) -> bytes:
-    """Give the absolute path of an entry of a tree that lies at `tree_place`."""
+    """Return the absolute path of an entry of a tree that lies at `tree_place`."""
     return b"/".join((tree_place, *(encoded(part) for part in path.parts)))
 
 

@@ -43,7 +43,7 @@ class BadAnswer(ValueError):
 
 
 def version_of(attributes: asyncssh.SFTPAttrs) -> Version:
-    """Give what SFTP can tell of a version; raises `BadAnswer` for numbers that no file has."""
+    """Return what SFTP can tell of a version; raises `BadAnswer` for numbers that no file has."""
     size, mtime = attributes.size or 0, attributes.mtime or 0
     if not 0 <= size < 2**63 or not 0 <= mtime <= _LATEST:
         raise BadAnswer("a size or time out of range")
@@ -51,7 +51,7 @@ def version_of(attributes: asyncssh.SFTPAttrs) -> Version:
 
 
 def mode_of(attributes: asyncssh.SFTPAttrs) -> int:
-    """Give the file type's bits; 0, which is no type, where the server does not tell."""
+    """Return the file type's bits; 0, which is no type, where the server does not tell."""
     return stat.S_IFMT(attributes.permissions or 0)
 
 
@@ -89,7 +89,7 @@ class SftpSession:
         return cls(connection, client, limits)
 
     async def call(self, request: Awaitable[Result]) -> Result:
-        """Give a request's answer; raises SFTPError for what concerns one path, else `Retry` or `HostQuarantined`."""
+        """Return a request's answer; raises SFTPError for what concerns one path, else `Retry` or `HostQuarantined`."""
         try:
             with anyio.fail_after(self._wait):
                 return await request
@@ -101,7 +101,7 @@ class SftpSession:
             raise self.failed(e) from e
 
     def failed(self, error: Exception) -> HarvestError:
-        """Give our error for one that ends the session."""
+        """Return our error for one that ends the session."""
         self.alive = False
         target = self.connection.target
         if isinstance(error, TimeoutError):
@@ -118,7 +118,7 @@ class SftpSession:
         )
 
     async def names(self, directory: bytes) -> AsyncGenerator[tuple[bytes, asyncssh.SFTPAttrs], None]:
-        """Give the entries of a directory one by one, without "." and ".."; the caller stops at its limit."""
+        """Yield the entries of a directory one by one, without "." and ".."; the caller stops at its limit."""
         try:
             listing = cast("AsyncGenerator[asyncssh.SFTPName, None]", self.client.scandir(directory))
             async with aclosing(listing) as entries:
@@ -142,7 +142,7 @@ class SftpSession:
             return await anext(entries, None)
 
     async def read(self, file: asyncssh.SFTPClientFile, offset: int, size: int) -> bytes:
-        """Give `size` bytes from `offset`; fewer only where the file ends. Raises as `call` does."""
+        """Return `size` bytes from `offset`; fewer only where the file ends. Raises as `call` does."""
         data = b""
         while len(data) < size:
             more = await self.call(cast("Awaitable[bytes]", file.read(size - len(data), offset + len(data))))

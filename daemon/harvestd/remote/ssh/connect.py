@@ -95,7 +95,7 @@ class Connection(Immutable, eq=False):
         return self.ssh.is_closed()
 
     def lost(self, error: BaseException | None = None) -> HarvestError:
-        """Give the error to raise when something on this connection failed with `error`."""
+        """Return the error to raise when something on this connection failed with `error`."""
         if self.meter.exceeded:
             return flooded(self.target)
         has_ended = self.ssh.is_closed() or self.ending.error is not None

@@ -47,7 +47,7 @@ class ChannelRefused(Retry):
 
 
 def quoted(text: str | bytes) -> str:
-    """Give text of a stranger, cut and escaped, safe for a terminal or a log; what looks like a secret is left out."""
+    """Return untrusted text cut, escaped for a terminal or a log, and without what looks like a secret."""
     plain = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
     plain = masked(plain.strip())
     cut = plain if len(plain) <= _FOREIGN_TEXT else plain[:_FOREIGN_TEXT] + "…"

@@ -33,7 +33,7 @@ class PinStore(Protocol):
     """Keeps one host key for each identity."""
 
     async def get(self, identity: str) -> str | None:
-        """Give the kept key as an OpenSSH public key line ("ssh-ed25519 AAAA…"), None where none is kept."""
+        """Return the kept key as an OpenSSH public key line ("ssh-ed25519 AAAA…"), None where none is kept."""
         ...
 
     async def put(self, identity: str, key_line: str) -> None:
@@ -42,7 +42,7 @@ class PinStore(Protocol):
 
 
 def fingerprint(blob: bytes) -> str:
-    """Give the fingerprint of a public key as ssh shows it, SHA256:…."""
+    """Return the fingerprint of a public key as ssh shows it, SHA256:…."""
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 
 
@@ -70,7 +70,7 @@ class HostKey(Immutable):
         return cls.parse(key.export_public_key("openssh").decode("ascii", "replace"))
 
     def __str__(self) -> str:
-        """Give the public key line; `parse` reads it back."""
+        """Return the public key line; `parse` reads it back."""
         return f"{self.algorithm} {base64.b64encode(self.blob).decode()}"
 
     @property
@@ -79,12 +79,12 @@ class HostKey(Immutable):
         return fingerprint(self.blob)
 
     def same_as(self, other: "HostKey") -> bool:
-        """Tell whether both are one key."""
+        """Return whether both are one key."""
         return self.algorithm == other.algorithm and hmac.compare_digest(self.blob, other.blob)
 
 
 def algorithms(pin: HostKey | None) -> list[str]:
-    """Give the host-key algorithms to offer: the pin's first, so that a host with several keys shows the same one.
+    """Return the host-key algorithms to offer: the pin's first, so that a host with several keys shows the same one.
 
     The others follow all the same: a host that has lost the pinned key then shows another one, and is refused for it.
     """
@@ -93,7 +93,7 @@ def algorithms(pin: HostKey | None) -> list[str]:
 
 
 async def kept_pin(target: Target, pins: PinStore) -> HostKey | None:
-    """Give the key that is kept for `target`; raises `HostKeyUnknown` where it can't be read."""
+    """Return the key that is kept for `target`; raises `HostKeyUnknown` where it can't be read."""
     line = await pins.get(target.identity)
     if line is None:
         return None
@@ -119,7 +119,7 @@ class PinCheck:
     refused: bool = field(default=False, init=False)
 
     def accepts(self, key: asyncssh.SSHKey) -> bool:
-        """Tell whether `key` is the host's; without a pin the first one is, and has to stay the same from then on."""
+        """Return whether `key` is the host's; without a pin the first one is, and has to stay the same from then on."""
         first, self.shown = self.shown, HostKey.of(key)
         expected = self.pin or first
         if expected is not None and not expected.same_as(self.shown):
@@ -128,7 +128,7 @@ class PinCheck:
         return True
 
     def changed(self, target: Target) -> HostKeyChanged:
-        """Give the error for a key that was refused."""
+        """Return the error for a key that was refused."""
         old = f"{self.pin.fingerprint} ({self.pin.algorithm})" if self.pin else "the key of a moment ago"
         new = f"{self.shown.fingerprint} ({self.shown.algorithm})" if self.shown else "none"
         return HostKeyChanged(

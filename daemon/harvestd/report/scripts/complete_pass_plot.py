@@ -49,7 +49,7 @@ _LEGEND_HEIGHT = 0.27
 
 
 def report(experiment: Experiment) -> Iterator[str | Figure]:
-    """Give the pass rates as text, then the picture."""
+    """Yield the pass rates as text, then the picture."""
     lines, left_out = lines_of(read_evals(experiment))
     yield from _rates(lines)
     yield from left_out

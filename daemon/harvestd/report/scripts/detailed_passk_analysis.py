@@ -39,7 +39,7 @@ _BRIGHTEST = 0.85
 
 
 def report(experiment: Experiment) -> Iterator[str | Figure]:
-    """Give all pass@k as text, then the picture."""
+    """Yield all pass@k as text, then the picture."""
     every, left_out = lines_of(read_evals(experiment))
     lines = [line for line in every if _ks([line])]
     for line in lines:

@@ -104,7 +104,7 @@ def _save(figure: Figure, path: Path) -> str:
 
 
 def sheet(experiment: Experiment, heading: str, height: float, notes: Sequence[str] = ()) -> Figure:
-    """Give an empty picture of `height` inches with its title above and its `notes` below, each a line."""
+    """Return an empty picture of `height` inches with its title above and its `notes` below, each a line."""
     lines = [note if len(note) <= _WIDEST_NOTE else note[: _WIDEST_NOTE - 1] + "…" for note in notes]
     foot = 0.1 + _NOTE_HEIGHT * len(lines)
     whole = height + _TITLE_HEIGHT + foot
@@ -118,7 +118,7 @@ def sheet(experiment: Experiment, heading: str, height: float, notes: Sequence[s
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
-    """Give the lines of a text table; the first column is words, the others are figures."""
+    """Yield the lines of a text table; the first column is words, the others are figures."""
     cells = [list(head), *(list(row) for row in rows)]
     widths = [max(len(row[n]) for row in cells) for n in range(len(cells[0]))]
     for row in cells:

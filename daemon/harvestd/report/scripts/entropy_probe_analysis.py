@@ -60,7 +60,7 @@ _LETTERS = 42
 
 
 def report(experiment: Experiment) -> Iterator[str | Figure]:
-    """Give the probes' figures as text, then the picture."""
+    """Yield the probes' figures as text, then the picture."""
     log = experiment.log
     probes = [panel for panel in _PROBES if panel.shown(log)]
     lines = [line for line in lines_of(read_evals(experiment)).lines if _entropies(line)][: len(COLOURS)]

@@ -61,7 +61,7 @@ class Setting(NamedTuple):
     """The fraction of the dataset's questions."""
 
     def __str__(self) -> str:
-        """Give a legend's words."""
+        """Return a legend's words."""
         words = [plain(self.dataset or "", 40).lstrip("_") or "unknown dataset"]
         if self[1:] == (None, None, None, None):
             return f"{words[0]}, settings unknown"
@@ -110,7 +110,7 @@ class Eval:
         return sorted(int(name[5:]) for name in self.means if name.startswith("pass@"))
 
     def passed(self, k: int) -> Mean | None:
-        """Give the mean of pass@k; None where there is no such column."""
+        """Return the mean of pass@k; None where there is no such column."""
         return self.means.get(f"pass@{k}")
 
 

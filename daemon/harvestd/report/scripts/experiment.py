@@ -30,7 +30,7 @@ class Series(NamedTuple):
     values: list[float]
 
     def averaged(self, width: int) -> Series:
-        """Give the mean of the `width` points (an odd number) around each point that has so many around it."""
+        """Return the mean of the `width` points (an odd number) around each point that has so many around it."""
         half = width // 2
         middle = range(half, len(self.values) - half)
         means = [math.fsum(self.values[n - half : n + half + 1]) / width for n in middle]
@@ -53,12 +53,12 @@ class TrainingLog:
         return int(self.rows[-1]["step"]) if self.rows else None
 
     def series(self, key: str) -> Series:
-        """Give the finite values of `key`; empty where the log has none."""
+        """Return the finite values of `key`; empty where the log has none."""
         rows = [row for row in self.rows if key in row]
         return Series([int(row["step"]) for row in rows], [row[key] for row in rows])
 
     def undiluted(self, window: int | None) -> TrainingLog:
-        """Give the log without the probe's values in every row whose window was not filled.
+        """Return the log without the probe's values in every row whose window was not filled.
 
         `window`: as it is configured; None takes the greatest one that the log shows. The older probe knows no window:
         its values stay.
@@ -144,7 +144,7 @@ def mapping_of(text: str) -> dict[str, object]:
 
 
 def plain(text: str, longest: int = 100) -> str:
-    """Give a name as one that can be shown: what is not printable is marked, and too much is cut off."""
+    """Return a name as one that can be shown: what is not printable is marked, and too much is cut off."""
     shown = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 

@@ -26,7 +26,7 @@ class Line:
     """Where they lie, if another line has the same settings."""
 
     def __str__(self) -> str:
-        """Give a legend's words, with the number of questions."""
+        """Return a legend's words, with the number of questions."""
         counts = {each.n for each in self.evals}
         few, many = f"{min(counts):,}", f"{max(counts):,}"
         n = f"n = {many}" if few == many else f"n = {few} to {many}"
@@ -41,7 +41,7 @@ class Lines(NamedTuple):
 
 
 def lines_of(evals: Iterable[Eval]) -> Lines:
-    """Give a line for each setting at each place, the longest first, with the base model's eval of it as step 0."""
+    """Return a line for each setting at each place, the longest first, with the base model's eval of it as step 0."""
     evals = list(evals)
     bases = [each for each in evals if each.place == (BASE,)]
     groups: dict[tuple[Setting, tuple[str, ...]], list[Eval]] = {}
@@ -87,7 +87,7 @@ def _with_datasets(bases: Iterable[Eval], others: Iterable[Eval]) -> list[Eval]:
 
 
 def _agree(base: Eval, other: Eval) -> bool:
-    """Tell whether a base eval is step 0 of another's line; what is not known agrees with nothing."""
+    """Return whether a base eval is step 0 of another's line; what is not known agrees with nothing."""
     return None not in base.setting and base.setting == other.setting
 
 

@@ -47,7 +47,7 @@ class Panel(NamedTuple):
     """Of the first quantity."""
 
     def shown(self, log: TrainingLog) -> list[tuple[str, Series]]:
-        """Give the quantities that the log has values of, by key."""
+        """Return the quantities that the log has values of, by key."""
         every = (*self.keys, self.averaged) if self.averaged else self.keys
         return [(key, series) for key in every if (series := log.series(key)).steps]
 
@@ -134,13 +134,13 @@ def bars_note(lines: Iterable[Line]) -> str:
 
 
 def wrapped(line: Line, letters: int) -> str:
-    """Give a line's words in lines of `letters`, broken after commas where that does."""
+    """Return a line's words in lines of `letters`, broken after commas where that does."""
     together = str(line).replace(" ", "\N{NO-BREAK SPACE}").replace(",\N{NO-BREAK SPACE}", ", ")
     return "\n".join(textwrap.fill(part, letters) for part in together.splitlines())
 
 
 def in_percent(mean: Mean) -> Mean:
-    """Give a share as percent."""
+    """Return a share as percent."""
     return Mean(100 * mean.value, 100 * mean.error, mean.n)
 
 
@@ -178,7 +178,7 @@ def grid(figure: Figure, columns: int, draws: Sequence[Draw]) -> list[Axes]:
 
 
 def summary(log: TrainingLog, panels: Iterable[Panel]) -> Iterator[str]:
-    """Give a text table of what panels show; nothing where they show nothing."""
+    """Yield a text table of what panels show; nothing where they show nothing."""
     rows = [
         (key, str(len(values)), *(f"{value:.5g}" for value in (values[0], values[-1], min(values), max(values))))
         for panel in panels

@@ -38,7 +38,7 @@ _PANEL_HEIGHT = 2.7
 
 
 def report(experiment: Experiment) -> Iterator[str | Figure]:
-    """Give the log's figures as text, then the picture."""
+    """Yield the log's figures as text, then the picture."""
     log = experiment.log
     panels = [panel for panel in _PANELS if panel.shown(log)]
     yield from summary(log, panels)

@@ -21,48 +21,48 @@ class Fields:
         self._value = cast("dict[str, object]", value)  # JSON's keys are always texts
 
     def names(self) -> Iterable[str]:
-        """Give the names of the fields, in their order."""
+        """Return the names of the fields, in their order."""
         return tuple(self._value)
 
     def text(self, name: str) -> str:
-        """Give the text in the field `name`."""
+        """Return the text in the field `name`."""
         value = self._value.get(name)
         if not isinstance(value, str):
             raise Damaged(f"{self.place}: {name} is not a text")
         return value
 
     def text_or_empty(self, name: str) -> str:
-        """Give the text in the field `name`, an empty one where there is no such field."""
+        """Return the text in the field `name`, an empty one where there is no such field."""
         return self.text(name) if name in self._value else ""
 
     def truth_or_false(self, name: str) -> bool:
-        """Give whether the field `name` says true; no such field: false."""
+        """Return whether the field `name` says true; no such field: false."""
         value = self._value.get(name, False)
         if not isinstance(value, bool):
             raise Damaged(f"{self.place}: {name} is neither true nor false")
         return value
 
     def integer(self, name: str) -> int:
-        """Give the whole number in the field `name`."""
+        """Return the whole number in the field `name`."""
         value = self._value.get(name)
         if not isinstance(value, int) or isinstance(value, bool):
             raise Damaged(f"{self.place}: {name} is not a whole number")
         return value
 
     def integer_or_null(self, name: str) -> int | None:
-        """Give the whole number in the field `name`, None for null or no such field."""
+        """Return the whole number in the field `name`, None for null or no such field."""
         return None if self._value.get(name) is None else self.integer(name)
 
     def below(self, name: str) -> "Fields":
-        """Give the object in the field `name`."""
+        """Return the object in the field `name`."""
         return Fields(self._value.get(name), f"{self.place}: {name}")
 
     def each(self, name: str) -> Iterable["Fields"]:
-        """Give the objects of the list in the field `name`."""
+        """Return the objects of the list in the field `name`."""
         return [Fields(value, f"{self.place}: {name}[{index}]") for index, value in enumerate(self._list(name))]
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """Give the list of texts in the field `name`."""
+        """Return the list of texts in the field `name`."""
         values = self._list(name)
         if not all(isinstance(value, str) for value in values):
             raise Damaged(f"{self.place}: {name} is not a list of texts")

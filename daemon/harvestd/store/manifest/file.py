@@ -72,7 +72,7 @@ def manifest_owner(root: DataRoot, directory: LocalPath) -> str | None:
 
 
 def to_json(manifest: Manifest) -> bytes:
-    """Give the file's content; equal for manifests with the same entries in any order."""
+    """Return the file's content; equal for manifests with the same entries in any order."""
     experiment = manifest.experiment
     head = {
         "id": experiment.id,
@@ -138,7 +138,7 @@ def _to_the_millisecond(time: datetime) -> str:
 
 
 def _rfc3339(nanoseconds: int) -> str | None:
-    """Give a time to the nanosecond; None for one that no calendar holds (a box may send any number)."""
+    """Return a time to the nanosecond; None for one that no calendar holds (a box may send any number)."""
     seconds, fraction = divmod(nanoseconds, 10**9)
     second = _to_the_second(seconds)
     return None if second is None else f"{second}.{fraction:09}Z"

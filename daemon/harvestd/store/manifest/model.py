@@ -87,7 +87,7 @@ class FiledFile(Immutable):
             raise ValueError("fetched_at needs a zone")
 
     def below(self, directory: LocalPath) -> LocalPath:
-        """Give the file's place in the data root for an experiment at `directory`; raises `RejectedPath`."""
+        """Return the file's place in the data root for an experiment at `directory`; raises `RejectedPath`."""
         return LocalPath((*directory.parts, *self.path.split("/")))
 
 

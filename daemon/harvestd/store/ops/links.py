@@ -37,7 +37,7 @@ def make_link(root: DataRoot, path: LocalPath, target: str) -> Result:
 
 
 def pointed(root: DataRoot, path: LocalPath) -> str | None:
-    """Give where the link at `path` points; None where no link stands there. Raises `Conflict`, `HaltedForSafety`."""
+    """Return where the link at `path` points; None where no link stands there. Raises `Conflict`, `HaltedForSafety`."""
     try:
         with root.parent(path) as parent, translating("can't read a link"):
             standing = status(parent, path.name)

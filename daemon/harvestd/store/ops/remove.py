@@ -19,7 +19,7 @@ _CHANGED: Final = "it was changed here"
 
 
 def all_stand(root: DataRoot, expected: Sequence[tuple[LocalPath, int]]) -> bool:
-    """Tell whether a file of this size stands at each path; raises `HaltedForSafety`."""
+    """Return whether a file of this size stands at each path; raises `HaltedForSafety`."""
     try:
         found = [(root.stat(path), size) for path, size in expected]
     except (Conflict, Refused):

@@ -10,7 +10,7 @@ from harvestd.store.walking import Way, status
 
 
 def not_intact(root: DataRoot, expected: Sequence[tuple[LocalPath, int, bool]]) -> list[LocalPath]:
-    """Give those of these paths at which no regular file of that many bytes stands. Blocks.
+    """Return those of these paths at which no regular file of that many bytes stands. Blocks.
 
     With each path and size: whether the file grows, and may be longer by now. Raises `HaltedForSafety` where the disk
     fails.

@@ -226,12 +226,12 @@ class Walk:
 
 
 def joined_raw(path: bytes, name: bytes) -> bytes:
-    """Give the path of what is called `name` in the directory `path`."""
+    """Return the path of what is called `name` in the directory `path`."""
     return path + b"/" + name if path else name
 
 
 def identity_of(place: bytes) -> "tuple[int, int] | None":
-    """Give what tells a directory from every other; None where it is not there."""
+    """Return what tells a directory from every other; None where it is not there."""
     try:
         s = os.stat(place)  # noqa: PTH116  (bytes)
     except OSError:
@@ -240,13 +240,13 @@ def identity_of(place: bytes) -> "tuple[int, int] | None":
 
 
 def home_of_user() -> bytes:
-    """Give the home directory; empty where there is none to look through."""
+    """Return the home directory; empty where there is none to look through."""
     home = os.path.realpath(os.path.expanduser(b"~"))  # noqa: PTH111  (bytes)
     return b"" if home == b"/" else home
 
 
 def others(home: bytes, elsewhere: "Iterable[str]") -> "list[bytes]":
-    """Give further places that people use."""
+    """Return further places that people use."""
     above = os.path.dirname(home)  # noqa: PTH120  (bytes)
     try:
         beside = [os.path.join(b"/home", name) for name in os.listdir(b"/home")]  # noqa: PTH118, PTH208  (bytes)

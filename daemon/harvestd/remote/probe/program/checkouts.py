@@ -344,7 +344,7 @@ class Tracked:
 
 
 def git_program() -> str:
-    """Give the path of git; empty where there is none."""
+    """Return the path of git; empty where there is none."""
     for directory in [*os.environ.get("PATH", "").split(":"), "/usr/bin", "/usr/local/bin"]:
         program = directory + "/git"
         if directory.startswith("/") and os.access(program, os.X_OK):
@@ -353,7 +353,7 @@ def git_program() -> str:
 
 
 def looks_whole(place: bytes) -> bool:
-    """Tell whether there is a repository, or a word of where it is."""
+    """Return whether there is a repository, or a word of where it is."""
     git = place + b"/.git"
     return os.path.isfile(git) or os.path.exists(git + b"/HEAD")  # noqa: PTH110, PTH113  (bytes)
 

@@ -26,7 +26,7 @@ MACHINE_ID_CHARACTERS = 64
 
 
 def machine_id() -> str:
-    """Give the machine's id; empty where it has none."""
+    """Return the machine's id; empty where it has none."""
     try:
         with open(MACHINE_ID, "rb") as file:
             return file.read(MACHINE_ID_CHARACTERS).decode("ascii", "replace").strip()
@@ -35,7 +35,7 @@ def machine_id() -> str:
 
 
 def device_of(root: str) -> "int | None":
-    """Give the number of the device that a root lies on; None where it is not there."""
+    """Return the number of the device that a root lies on; None where it is not there."""
     try:
         handle = root_handle(root)
     except (OSError, Refused):

@@ -29,7 +29,7 @@ PYTHON = ".".join(str(part) for part in sys.version_info[:3])
 
 
 def nvidia_smi() -> str:
-    """Give the path of nvidia-smi; empty where there is none."""
+    """Return the path of nvidia-smi; empty where there is none."""
     for directory in [*os.environ.get("PATH", "").split(":"), "/usr/bin"]:
         program = directory + "/nvidia-smi"
         if directory.startswith("/") and os.access(program, os.X_OK):
@@ -132,7 +132,7 @@ class Facts:
         self.output.flush()
 
     def machine(self, roots: "list[str]") -> "dict[str, Any]":
-        """Give what the machine is."""
+        """Return what the machine is."""
         free = None
         for root in roots:
             try:

@@ -51,7 +51,7 @@ class Folder:
         self.watch = NO_WATCH
 
     def entries(self) -> "dict[str, bytes]":
-        """Give each entry by its name, as it was told."""
+        """Return each entry by its name, as it was told."""
         return dict(zip(self.content[::2], self.content[1::2]))  # type: ignore[arg-type]  # noqa: B905  (Python 3.6)
 
     def keep(self, entries: "dict[str, bytes]") -> None:
@@ -59,16 +59,16 @@ class Folder:
         self.content = tuple(part for name, entry in entries.items() for part in (shared(name), entry))
 
     def count(self) -> int:
-        """Give how many entries it holds."""
+        """Return how many entries it holds."""
         return len(self.content) // 2
 
     def folders(self) -> "list[str]":
-        """Give the names of the directories in it."""
+        """Return the names of the directories in it."""
         content = self.content
         return [content[i] for i in range(0, len(content), 2) if content[i + 1][:1] == b"d"]  # type: ignore[index, misc]
 
     def is_warm(self, now: float) -> bool:
-        """Tell whether anything in it changed lately."""
+        """Return whether anything in it changed lately."""
         return now - self.seen < WARM_SECONDS
 
 
@@ -110,12 +110,12 @@ class WatchedTree:
         self.suspects.add(path)
 
     def tells(self, entry: "bytes | None") -> bool:
-        """Tell whether an entry is told, if there is one."""
+        """Return whether an entry is told, if there is one."""
         return entry is not None and (self.bare or entry[:1] != b"d")
 
 
 def stamp_of(s: os.stat_result, now_ns: int) -> int:
-    """Give what stays the same while no entry comes or goes; nothing at all where its clock may not have ticked since.
+    """Return what stays the same while no entry comes or goes; NO_STAMP where its clock may not have ticked since.
 
     What happens in a directory within the tick in which it was listed leaves its times as they were.
     """
@@ -130,12 +130,12 @@ def newest(entries: "dict[str, bytes]") -> int:
 
 
 def seconds_since(changed_ns: int) -> float:
-    """Give how long ago that was."""
+    """Return how long ago that was."""
     return max(0.0, time.time() - changed_ns / SECOND)
 
 
 def told(entry: bytes) -> "list[Any]":
-    """Give an entry as it travels: kind, size, mtime, ctime, inode, and a link's target."""
+    """Return an entry as it travels: kind, size, mtime, ctime, inode, and a link's target."""
     kind, *version = ENTRY.unpack_from(entry)
     fields = [kind.decode("ascii"), *version]
     return fields if kind != b"l" else [*fields, to_text(entry[ENTRY.size :])]
@@ -223,7 +223,7 @@ class Total:
 
 
 def total_of(handle: int, name: str) -> int:
-    """Give the bytes of all files below a directory that is not listed, -1 where that would take long."""
+    """Return the bytes of all files below a directory that is not listed, -1 where that would take long."""
     total = Total(PRUNED_SECONDS, PRUNED_COUNT)
     try:
         total.add(handle, name)
@@ -233,5 +233,5 @@ def total_of(handle: int, name: str) -> int:
 
 
 def joined(path: str, name: str) -> str:
-    """Give the path of what is called `name` in the directory `path`."""
+    """Return the path of what is called `name` in the directory `path`."""
     return path + "/" + name if path else name

@@ -225,7 +225,7 @@ class Look:
         self.news.note(path, changed, gone)
 
     def fresh(self, path: str, before: "dict[str, bytes]", folder: Folder) -> "list[str]":
-        """Give the directories in one that are others than before, or could not be listed then."""
+        """Return the directories in one that are others than before, or could not be listed then."""
         entries = folder.entries()
         return [
             name

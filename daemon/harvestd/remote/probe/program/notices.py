@@ -34,7 +34,7 @@ class NoNotices(Exception):
 
 
 def most_watches() -> int:
-    """Give how many directories may be watched: a part of what the user may, the rest is for the box's own work."""
+    """Return how many directories may be watched: a part of what the user may, the rest is for the box's own work."""
     try:
         with open(QUOTA, "rb") as quota:
             return min(MOST_WATCHES, int(quota.read()) // SHARE_OF_QUOTA)

@@ -23,12 +23,12 @@ class Refused(Exception):
 
 
 def to_text(raw: bytes) -> str:
-    """Give a name as it travels."""
+    """Return a name as it travels."""
     return raw.decode("utf-8", "surrogateescape")
 
 
 def to_raw(text: str) -> bytes:
-    """Give the name that `to_text` was given."""
+    """Return the name that `to_text` was given."""
     return text.encode("utf-8", "surrogateescape")
 
 
@@ -38,7 +38,7 @@ def version_of(s: os.stat_result, drifts: bool) -> "list[int]":  # noqa: FBT001 
 
 
 def root_handle(root: str) -> int:
-    """Give a handle on a root, whose own links are followed; raises `Refused` where it is not there."""
+    """Return a handle on a root, whose own links are followed; raises `Refused` where it is not there."""
     try:
         return os.open(os.path.realpath(to_raw(root)), FOLDER_FLAGS)
     except (FileNotFoundError, NotADirectoryError):
@@ -72,7 +72,7 @@ def tree_handle(root: str, name: str) -> int:
 
 
 def descend(handle: int, parts: "list[str]") -> int:
-    """Give a handle on the directory that lies `parts` below `handle`, which is closed."""
+    """Return a handle on the directory that lies `parts` below `handle`, which is closed."""
     for part in parts:
         try:
             below = os.open(to_raw(part), FOLDER_FLAGS, dir_fd=handle)
@@ -104,14 +104,14 @@ class Places:
         self.last_handle = -1
 
     def tree(self, root: str, name: str) -> int:
-        """Give a handle on root/name."""
+        """Return a handle on root/name."""
         key = (root, name)
         if key not in self.open:
             self.open[key] = tree_handle(root, name)
         return self.open[key]
 
     def folder(self, root: str, name: str, path: str) -> int:
-        """Give a handle on a directory below a tree, good until the next call; files side by side share it."""
+        """Return a handle on a directory below a tree, good until the next call; files side by side share it."""
         key = (root, name, path)
         if self.last_handle < 0 or key != self.last:
             self.forget()
@@ -121,7 +121,7 @@ class Places:
 
 
 def filesystem(path: bytes, device: int) -> str:
-    """Give the kind of the file system that `path` lies on, from the mount table; empty where it is not known."""
+    """Return the kind of the file system that `path` lies on, from the mount table; empty where it is not known."""
     wanted = b"%d:%d" % (os.major(device), os.minor(device))
     best = (-1, "")
     try:

@@ -59,7 +59,7 @@ class Reading:
         return version_of(s, self.drifts)
 
     def open(self, places: Places) -> int:
-        """Give a handle on the file, if it is a regular one."""
+        """Return a handle on the file, if it is a regular one."""
         folder, _, last = self.path.rpartition("/")
         directory = places.folder(self.root, self.tree, folder)
         name = to_raw(last)
@@ -113,7 +113,7 @@ class Reading:
         self.output.json(b"C", answer)
 
     def settled(self, handle: int) -> "tuple[os.stat_result, bool]":
-        """Give a version that two equal fstats prove, and False; or the last one tried, and True.
+        """Return a version that two equal fstats prove, and False; or the last one tried, and True.
 
         A file written twice within one tick of its clock shows one time for two contents. So wait until the tick of
         the last change is over: what is written from then on gets another time. The clock that stamps files may be
@@ -140,7 +140,7 @@ class Reading:
         time.sleep(nanoseconds / SECOND)
 
     def verified(self, handle: int, start: int, end: int) -> str:
-        """Give the hash of the bytes from `start` to `end` (or to where the file ends before that)."""
+        """Return the hash of the bytes from `start` to `end` (or to where the file ends before that)."""
         digest = hashlib.sha256()
         while start < end:
             data = os.pread(handle, min(end - start, VERIFY_BYTES), start)

@@ -94,7 +94,7 @@ class Queued:
 
 
 def tidy() -> None:
-    """Give memory that is free back to the machine, where the C library can: what is idle here should be small."""
+    """Return memory that is free back to the machine, where the C library can: what is idle here should be small."""
     loaded = sys.modules.get("ctypes")
     trim = None if loaded is None else getattr(loaded.CDLL(None), "malloc_trim", None)
     if trim is not None:

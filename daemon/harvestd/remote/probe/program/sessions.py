@@ -43,7 +43,7 @@ class Processes:
         self.started: dict[int, int] = {}
 
     def above(self, pid: int) -> "Iterator[int]":
-        """Give its ancestors, the nearest first."""
+        """Yield its ancestors, the nearest first."""
         seen = {pid}
         while self.parents.get(pid, 0) not in seen | {0}:
             pid = self.parents[pid]
@@ -51,7 +51,7 @@ class Processes:
             yield pid
 
     def own(self, pid: int) -> "set[int]":
-        """Give what belongs to the connection that `pid` came by: its ancestors, and all that it started."""
+        """Return what belongs to the connection that `pid` came by: its ancestors, and all that it started."""
         ancestors = list(self.above(pid))
         servers = [each for each in ancestors if self.names[each] in SERVERS]
         tops = {pid, *servers[:1]}
@@ -59,7 +59,7 @@ class Processes:
 
 
 def processes_now(proc: str = "/proc") -> "Processes | None":
-    """Give all processes; None where some of them are hidden from us, or there are too many."""
+    """Return all processes; None where some of them are hidden from us, or there are too many."""
     found = Processes()
     try:
         numbers = [int(name) for name in os.listdir(proc) if name.isdigit()]
@@ -87,7 +87,7 @@ def processes_now(proc: str = "/proc") -> "Processes | None":
 
 
 def lives(pid: int) -> bool:
-    """Tell whether a process lives, also where /proc hides it."""
+    """Return whether a process lives, also where /proc hides it."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -179,7 +179,7 @@ def is_probe(pid: int, proc: str) -> bool:
 
 
 def command_of(pid: int, proc: str) -> "list[bytes]":
-    """Give the words of a process's command; none where they can't be read."""
+    """Return the words of a process's command; none where they can't be read."""
     try:
         with open(f"{proc}/{pid}/cmdline", "rb") as file:
             return file.read(COMMAND_BYTES).split(b"\0")
@@ -195,7 +195,7 @@ def gpu_users(processes: "Processes | None", proc: str = "/proc") -> int:
 
 
 def holds_gpu(pid: int, proc: str) -> bool:
-    """Tell whether a process has a GPU open; not where it is another user's."""
+    """Return whether a process has a GPU open; not where it is another user's."""
     handles = f"{proc}/{pid}/fd"
     try:
         for name in os.listdir(handles):

@@ -174,12 +174,12 @@ class Watching:
         return self.present(tree), new
 
     def is_told_all(self, tree: WatchedTree) -> bool:
-        """Tell whether the kernel would have named every directory of a tree in which anything changed."""
+        """Return whether the kernel would have named every directory of a tree in which anything changed."""
         local = self.notices is not None and tree.state[2] in LOCAL
         return local and all(folder.watch != NO_WATCH for folder in tree.folders.values())
 
     def present(self, tree: WatchedTree) -> "tuple[object, ...]":
-        """Give the state of a tree that was looked at."""
+        """Return the state of a tree that was looked at."""
         state = ("present", tree.identity[0], tree.filesystem, tree.drifts)
         if tree.state[:2] != state[:2]:
             self.watch_root(tree, -1)
@@ -208,7 +208,7 @@ class Watching:
             tree.root_watch = number
 
     def noticed(self) -> "tuple[set[tuple[int, str]], bool]":
-        """Give the directories that the kernel named since the last look, and whether it may have named too few."""
+        """Return the directories that the kernel named since the last look, and whether it may have named too few."""
         self.due = None
         if self.notices is None:
             return set(), False

@@ -63,7 +63,7 @@ class Wire:
             self.write(memoryview(plain if packed is None else packed))
 
     def pack(self, plain: bytes) -> "bytes | None":
-        """Give the frames packed as one, where that is worth the time."""
+        """Return the frames packed as one, where that is worth the time."""
         if not self.slow or len(plain) < PACKED_FROM:
             return None
         if self.unpacked:
@@ -84,7 +84,7 @@ class Wire:
 
 
 def framed(letter: bytes, payload: bytes) -> bytes:
-    """Give one frame."""
+    """Return one frame."""
     return struct.pack(">I", len(payload) + 1) + letter + payload
 
 
