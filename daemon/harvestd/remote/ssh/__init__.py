@@ -1,1 +1,1 @@
-"""SSH connections: options, keys, host keys, jump hosts, and what a host may send."""
+"""SSH connections: options, keys, host keys, jump hosts, and limits on what a host may send."""

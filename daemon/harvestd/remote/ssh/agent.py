@@ -1,8 +1,8 @@
-"""The keys of an ssh-agent, asked for with a deadline: an agent that does not answer holds no keys.
+"""Read the keys of an ssh-agent within a deadline; an agent that does not answer is treated as having no keys.
 
-An agent may wait for a person (a locked keyring, a confirmation) or be the forwarded one of a dead session. It is
-asked again only after a pause, so that each connection attempt does not spend its time on it, and it is reported once
-until it answers.
+An agent may wait for a person (a locked keyring, a confirmation) or be the forwarded agent of a dead session. It is
+queried again only after a pause, so that not every connection attempt spends its time on it. The failure is logged once
+until the agent answers.
 """
 
 import time
@@ -15,18 +15,18 @@ from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
 
 _PAUSE = 60.0
-"""Seconds before an agent that did not answer is asked again."""
+"""Seconds before an agent that did not answer is queried again."""
 
 _silent: dict[str, tuple[float, str]] = {}
-"""Agents that did not answer, by their socket: monotonic seconds until they are asked again, and what was wrong."""
+"""Agents that did not answer, by socket: monotonic time of the next query, and the failure."""
 
 
 class Held(Immutable):
-    """What an agent holds."""
+    """The keys of an agent."""
 
     keys: tuple[asyncssh.SSHKeyPair, ...] = ()
     silent: str = ""
-    """How it did not answer; empty where it did, or where there is none."""
+    """How the agent failed to answer; empty where it answered, or where there is no agent."""
 
 
 async def keys_of(agent: asyncssh.SSHAgentClient, socket: str, patience: float) -> Held:
@@ -42,7 +42,7 @@ async def keys_of(agent: asyncssh.SSHAgentClient, socket: str, patience: float) 
         _report(socket, silent, _PAUSE)
         return Held(silent=silent)
     except (OSError, ValueError) as e:
-        # ValueError is asyncssh's class for an agent that can't be reached, and for an answer that is none.
+        # asyncssh raises ValueError for an agent that can't be reached and for an invalid answer.
         _report(socket, f"can't be asked ({e})", 0.0)
         return Held()
     _silent.pop(socket, None)

@@ -1,14 +1,14 @@
-"""Log in with fewer round trips than asyncssh does by itself, on harvestd's own connections only.
+"""Reduce the round trips of asyncssh's log-in, on harvestd's own connections only.
 
-Two questions have a known answer and cost a round trip each on every connection. A SERVICE_REQUEST for authentication
-is accepted by every server, which processes what follows it in order. A query whether a public key would be accepted
-only spares a person a confirmation or a touch, so it is kept for keys of an agent and dropped for keys from files.
+Two requests have a known answer and cost a round trip each on every connection. A SERVICE_REQUEST for authentication is
+accepted by every server, which processes what follows it in order. A query whether a public key would be accepted only
+saves a person a confirmation or a touch, so it is kept for keys of an agent and dropped for keys from files.
 
-An RSA key waits for the server's list of signature algorithms (EXT_INFO, RFC 8308): it arrives at any time between the
-server's NEWKEYS and its SERVICE_ACCEPT, and without it asyncssh signs with SHA-1, which current servers refuse.
+An RSA key waits for the server's list of signature algorithms (EXT_INFO, RFC 8308). The list arrives at any time
+between the server's NEWKEYS and its SERVICE_ACCEPT. Without it asyncssh signs with SHA-1, which current servers refuse.
 
 asyncssh has no option for any of this. The methods of one connection are wrapped, never those of a class: the process
-may use asyncssh for other purposes. Where a later asyncssh does this elsewhere, it works as it does by itself.
+may use asyncssh for other purposes. Where a later asyncssh lacks these methods, it logs in without the changes.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _METHOD = b"publickey"
 _RSA = b"ssh-rsa"
 """The key type, and the signature algorithm with SHA-1."""
 _RSA_UNTOLD = b"rsa-sha2-512"
-"""The signature algorithm for a server that does not say what it takes: OpenSSH 7.2 and newer accept it."""
+"""The signature algorithm for a server that announces none: OpenSSH 7.2 and newer accept it."""
 
 
 def is_rsa(pair: SSHKeyPair) -> bool:
@@ -34,7 +34,7 @@ def is_rsa(pair: SSHKeyPair) -> bool:
 def with_fallbacks(pairs: Sequence[SSHKeyPair]) -> list[SSHKeyPair]:
     """Return the key pairs, those with RSA set to SHA-2 and followed by a copy that signs with SHA-1.
 
-    The copy is for servers that announce no algorithms and know none with SHA-2; `speed_up` leaves it out elsewhere.
+    The copy is for servers that announce no algorithms and support none with SHA-2; `speed_up` skips it for others.
     """
     found: list[SSHKeyPair] = []
     for pair in pairs:
@@ -49,7 +49,7 @@ def with_fallbacks(pairs: Sequence[SSHKeyPair]) -> list[SSHKeyPair]:
 
 
 def speed_up(connection: SSHClientConnection, pairs: Sequence[SSHKeyPair]) -> None:
-    """Wrap the log-in of one connection that has not begun its key exchange and will offer these key pairs."""
+    """Wrap the log-in methods of a connection before its key exchange; `pairs` are the keys that it will offer."""
     _note_methods(connection)
     _skip_weak_copies(connection, pairs)
     _sign_at_once(connection)
@@ -58,17 +58,17 @@ def speed_up(connection: SSHClientConnection, pairs: Sequence[SSHKeyPair]) -> No
 
 
 def is_signing(connection: SSHClientConnection) -> bool:
-    """Return whether a key of an agent was accepted, so that only the agent's signature is missing."""
+    """Return whether a key of an agent was accepted and only the agent's signature is missing."""
     return bool(getattr(connection, "_harvestd_waits_for_agent", False))
 
 
 def takes_no_keys(connection: SSHClientConnection) -> bool:
-    """Return whether the server said that no public key takes the log-in any further."""
+    """Return whether the server reported that no public key can continue the log-in."""
     return bool(getattr(connection, "_harvestd_takes_no_keys", False))
 
 
 def _note_methods(connection: SSHClientConnection) -> None:
-    """Note when the server's list of methods that can continue has none that is used here: for an error's text."""
+    """Record when the server's list of methods that can continue has none that is used here: for an error's text."""
     begin = getattr(connection, "try_next_auth", None)
     if begin is None:
         return
@@ -82,7 +82,7 @@ def _note_methods(connection: SSHClientConnection) -> None:
 
 
 def _skip_weak_copies(connection: SSHClientConnection, pairs: Sequence[SSHKeyPair]) -> None:
-    """Leave out the SHA-1 copies of RSA keys where the server has said which algorithms it takes."""
+    """Skip the SHA-1 copies of RSA keys where the server has announced its signature algorithms."""
     choose = getattr(connection, "_choose_signature_alg", None)
     if choose is None:
         return
@@ -117,7 +117,7 @@ def _sign_at_once(connection: SSHClientConnection) -> None:
 
 
 def _begin_at_once(connection: SSHClientConnection) -> None:
-    """Begin to log in right behind the request that this may be done."""
+    """Begin the log-in directly behind the service request, without waiting for its answer."""
     ask = getattr(connection, "send_service_request", None)
     begin = getattr(connection, "try_next_auth", None)
     if ask is None or begin is None:

@@ -1,6 +1,6 @@
 """Choose the keys to log in with: those of the named files, in their order, then those of the agent.
 
-Key material never reaches an error or a log: only paths and fingerprints do.
+Key material never appears in an error or a log: only paths and fingerprints do.
 """
 
 import base64
@@ -32,18 +32,18 @@ _warned: set[str] = set()
 
 
 class Identities(Immutable):
-    """The keys to offer, and what to tell the operator when none of them is accepted."""
+    """The keys to offer, and the details for the error when none of them is accepted."""
 
     keys: tuple[asyncssh.SSHKeyPair, ...]
     tried: tuple[str, ...]
-    """How each key is called in an error."""
+    """The name of each key in an error."""
     unusable: tuple[str, ...]
     """Files that could not be offered, each with the reason, and keys of the agent beyond the limit."""
 
     def refused(self, target: Target, said: str = "", *, wants_more: bool = False) -> AuthenticationRefused:
         """Return the error for a host that accepted none of the keys.
 
-        `said`: the host's own words, made safe. `wants_more`: no key takes the log-in any further there.
+        `said`: the host's own text, made safe. `wants_more`: no key can continue the log-in there.
         """
         tried = ", ".join(self.tried) or "none"
         left_out = f"; not offered: {', '.join(self.unusable)}" if self.unusable else ""
@@ -92,7 +92,8 @@ def _default_files(target: Target) -> list[Path]:
 async def identities(target: Target, config: ResolvedConfig) -> AsyncIterator[Identities]:
     """Yield the keys to offer to `target`; those of the agent work only within this context.
 
-    Raises `AuthenticationRefused` where there is no key to offer at all, `Short` where none could be opened now.
+    Raise `AuthenticationRefused` where there is no key to offer at all, `Retry` where an agent did not answer and there
+    is no other key, `Short` where this machine has no descriptor left to open one.
     """
     files = await in_thread(_read_files, target, config)
     _warn(target, files.warnings)
@@ -153,7 +154,7 @@ def _chosen(target: Target, config: ResolvedConfig, files: _Files, held: Held, *
             needs_agent = file.reason == LOCKED and not has_agent
             unusable.append(f"{file.path} ({file.reason}{no_agent if needs_agent else ''})")
     if not config.identities_only:
-        # Each key is one of the tries that sshd allows, and an agent may hold more of them than that.
+        # sshd counts each key as a try and allows few tries; an agent may hold more keys than that.
         more = rest[: max(0, _MOST_KEYS - len(keys))]
         keys += _certified(more, files.certificates)
         tried += [f"{fingerprint(pair.public_data)} of the agent" for pair in more]

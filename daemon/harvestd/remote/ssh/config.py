@@ -1,11 +1,12 @@
-"""Resolve what OpenSSH configuration files say about a host, by OpenSSH itself (`ssh -G`).
+"""Resolve the OpenSSH configuration of a host with OpenSSH itself (`ssh -G`).
 
-Only files that were named are read, never ~/.ssh/config by itself. What the operator wrote in harvestd's own
-configuration stands above the files; harvestd's defaults, which nobody wrote, stand below them: the first are passed
-as ssh's options, the second as the last lines of the file. So tokens, `Match` and `Include` mean what they mean to ssh.
+Only files that the operator named are read, never ~/.ssh/config by default. Values from harvestd's own configuration
+take precedence over the files and are passed as ssh's options. harvestd's defaults yield to the files and are passed as
+the last lines of the file. So tokens, `Match` and `Include` have their ssh meaning.
 
-An answer is kept while the files that ssh read are unchanged (at most a minute: a new file may match an `Include`, and
-a `Match` may depend on the network), never where ssh ran a command to find it (`Match exec`).
+An answer is cached while the files that ssh read are unchanged, for at most a minute: a new file may match an
+`Include`, and a `Match` may depend on the network. An answer for which ssh ran a command (`Match exec`) is never
+cached.
 """
 
 import getpass
@@ -28,10 +29,10 @@ from harvestd.remote.ssh.threads import in_thread
 
 AGENT_VARIABLE = "SSH_AUTH_SOCK"
 _KEEP = 60.0
-"""Seconds for which an answer is kept at most."""
+"""Seconds for which an answer is cached at most."""
 _MOST_KEPT = 4096
 _TICK = 0.05
-"""Seconds: more than a tick of any file system's clock that a configuration lies on."""
+"""Seconds: more than one clock tick of any file system that may hold a configuration."""
 _UNWRITTEN = "/harvestd/no-identity-file-was-written"
 """Stands below the files, to learn whether they name an IdentityFile: ssh's defaults look like a file's."""
 _FAMILIES = {"any": socket.AF_UNSPEC, "inet": socket.AF_INET, "inet6": socket.AF_INET6}
@@ -40,20 +41,20 @@ _UNSAFE = frozenset("'`\"$\\;&<>|(){}")
 
 
 class ResolvedConfig(Immutable):
-    """Where and how to connect: the operator's words, the files' and the defaults put together."""
+    """Where and how to connect: the operator's settings, the files and the defaults merged."""
 
     hostname: str
     port: int
     user: str
     """Empty: the local account's name."""
     identity_files: tuple[Path, ...] | None = None
-    """None: nothing was written; the target's default files and ssh's own default names, as far as they exist."""
+    """None: not set; the target's default files and ssh's own default names are used, as far as they exist."""
     identities_only: bool = False
     agent_socket: str | None = None
-    """None: the environment says; empty: no agent."""
+    """None: SSH_AUTH_SOCK decides; empty: no agent."""
     certificate_files: tuple[Path, ...] = ()
     jump: str = ""
-    """`[user@]host[:port]`, several with commas."""
+    """`[user@]host[:port]`, several separated by commas."""
     proxy_command: str = ""
     """With its tokens replaced, for a shell."""
     host_key_alias: str = ""
@@ -61,7 +62,7 @@ class ResolvedConfig(Immutable):
     family: int = socket.AF_UNSPEC
     bind_address: str = ""
     key_exchanges: tuple[str, ...] = ()
-    """Empty: nothing was written; as are the next two."""
+    """Empty: not set; the same holds for the next two."""
     macs: tuple[str, ...] = ()
     host_key_algorithms: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
@@ -71,7 +72,7 @@ class ResolvedConfig(Immutable):
 async def resolve(target: Target) -> ResolvedConfig:
     """Return where and how to connect to `target`; the caller sets a deadline.
 
-    Raises `HostQuarantined` where the configuration files can't be used or there is no ssh to read them, `Short` where
+    Raise `HostQuarantined` where the configuration files can't be used or there is no ssh to read them, `Short` where
     this machine has no descriptor left.
     """
     if not target.config_files:
@@ -103,12 +104,12 @@ _kept: dict[Target, _Kept] = {}
 
 
 async def _keep(target: Target, config: ResolvedConfig, read: Sequence[Path], began: float) -> None:
-    """Keep an answer to a question that was asked at `began` (seconds since the epoch)."""
-    # A file that appears in a directory of included ones may match as well: directories are signed, too.
+    """Cache the answer to a query that began at `began` (seconds since the epoch)."""
+    # A file that appears in a directory of included files may match as well: directories are in the signature, too.
     files = (*target.config_files, *dict.fromkeys(each for path in read for each in (path, path.parent)))
     signature = await in_thread(_signature, files)
     if any(changed >= (began - _TICK) * 1e9 for _, _, changed in filter(None, signature)):
-        # It may have changed after ssh read it, or within the same tick of the clock.
+        # The file may have changed after ssh read it, or within the same clock tick.
         return
     while len(_kept) >= _MOST_KEPT:
         _kept.pop(next(iter(_kept)))
@@ -116,7 +117,7 @@ async def _keep(target: Target, config: ResolvedConfig, read: Sequence[Path], be
 
 
 def _signature(files: Iterable[Path]) -> _Signature:
-    """Return inode, size and modification time of each of these files, None for one that is not there."""
+    """Return inode, size and modification time of each of these files, None for a missing one."""
     found: list[tuple[int, int, int] | None] = []
     for path in files:
         try:
@@ -143,11 +144,11 @@ def _plain(target: Target) -> ResolvedConfig:
 
 
 class _Text(Immutable):
-    """The files joined into one, and where each of them begins."""
+    """The configuration files joined into one text, and the line at which each of them begins."""
 
     content: str
     starts: tuple[tuple[int, Path], ...]
-    """The number of the line before each file's first."""
+    """The number of the line before each file's first line."""
 
     def located(self, message: str) -> str:
         """Return ssh's message with the operator's file and line in place of the joined file's."""
@@ -162,9 +163,10 @@ class _Text(Immutable):
 
 
 def _joined(target: Target) -> _Text:
-    """Return the configuration files as one, with harvestd's defaults below; raises `HostQuarantined`, `Short`.
+    """Return the configuration files joined into one, followed by harvestd's defaults.
 
-    They are not included, since ssh refuses an included file for its owner or mode that it takes as it is by -F.
+    Raise `HostQuarantined` for a file that can't be read, `Short` where no descriptor is left. `Include` is not used:
+    ssh checks owner and mode of an included file, but not those of a file given with -F.
     """
     lines: list[str] = []
     starts = []
@@ -206,7 +208,7 @@ async def _ask(target: Target, text: _Text) -> Answer:
 
 
 def _above(target: Target) -> list[str]:
-    """Return ssh's options for what stands above the files."""
+    """Return ssh's options for the values that take precedence over the files."""
     options = []
     if target.user:
         options += ["-o", f"User={target.user}"]
@@ -221,7 +223,7 @@ _default_options: dict[str, tuple[str, ...]] = {}
 
 
 async def _defaults() -> Mapping[str, Sequence[str]]:
-    """Return what ssh says where no file says anything."""
+    """Return the output of ssh -G without any configuration file."""
     if not _default_options:
         answer = await run_ssh(["ssh", "-G", "-F", "none", "--", "localhost"])
         _default_options.update(_options(answer.output))
@@ -296,7 +298,7 @@ def _agent_socket(value: str, tokens: Mapping[str, str]) -> str | None:
 
 
 def _known_hosts(options: Mapping[str, Sequence[str]]) -> tuple[Path, ...]:
-    """Return the files of host keys; ssh separates them by a space, which their names may hold as well."""
+    """Return the host-key files; ssh separates them by spaces, which their names may contain as well."""
     files: list[str] = []
     for name in ("userknownhostsfile", "globalknownhostsfile"):
         for value in options.get(name, ()):
@@ -309,7 +311,7 @@ def _known_hosts(options: Mapping[str, Sequence[str]]) -> tuple[Path, ...]:
 
 
 def _tokens(target: Target, one: Callable[[str], str]) -> dict[str, str]:
-    """Return what ssh's tokens stand for (ssh_config(5), TOKENS)."""
+    """Return the values of ssh's tokens (ssh_config(5), TOKENS)."""
     account = pwd.getpwuid(os.getuid())
     local = socket.gethostname()
     host, port, user, jump = one("hostname"), one("port"), one("user"), one("proxyjump")
@@ -336,7 +338,7 @@ def _with_tokens(text: str, tokens: Mapping[str, str]) -> str:
 
 
 def _expanded(text: str, tokens: Mapping[str, str]) -> Path:
-    """Return a path as ssh understands it: ~ is the account's home directory, whatever HOME says."""
+    """Return a path as ssh expands it: ~ is the account's home directory, not $HOME."""
     if text == "~" or text.startswith("~/"):
         text = tokens["d"] + text[1:]
     elif text.startswith("~"):
@@ -346,7 +348,7 @@ def _expanded(text: str, tokens: Mapping[str, str]) -> Path:
 
 
 def _command(target: Target, command: str, tokens: Mapping[str, str]) -> str:
-    """Return a ProxyCommand for the shell; raises `HostQuarantined` for a name that a shell would interpret."""
+    """Return a ProxyCommand for the shell; raise `HostQuarantined` for a name that a shell would interpret."""
     used = {match[1] for match in re.finditer(r"%(.)", command)} & {"h", "n", "r", "k", "j"}
     for name in sorted(used):
         value = tokens[name]

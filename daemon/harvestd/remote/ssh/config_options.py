@@ -1,6 +1,6 @@
-"""Which options of ssh_config harvestd honours, and which it may pass over without a word.
+"""Which options of ssh_config harvestd honours, and which it may ignore without a warning.
 
-Whatever is in neither set and differs from ssh's own default is named by `harvestd check`.
+`harvestd check` names every option that is in neither set and differs from ssh's own default.
 """
 
 from collections.abc import Iterable
@@ -9,12 +9,12 @@ HONOURED = frozenset({
     "host", "hostname", "port", "user", "identityfile", "identitiesonly", "identityagent", "certificatefile",
     "proxyjump", "proxycommand", "hostkeyalias", "userknownhostsfile", "globalknownhostsfile", "addressfamily",
     "bindaddress", "kexalgorithms", "macs", "hostkeyalgorithms",
-    # These say how the others are to be read, and ssh -G has done so.
+    # These control how the others are read, and ssh -G has applied them.
     "canonicaldomains", "canonicalizehostname", "canonicalizefallbacklocal", "canonicalizemaxdots",
     "canonicalizepermittedcnames", "ignoreunknown", "tag",
 })  # fmt: skip
 OF_NO_CONSEQUENCE = frozenset({
-    # harvestd does by itself what the option asks for, or what it governs does not exist here.
+    # harvestd already behaves as the option asks, or the feature that it controls is not used here.
     "addkeystoagent", "batchmode", "checkhostip", "enableescapecommandline", "escapechar", "fingerprinthash",
     "hashknownhosts", "loglevel", "logverbose", "numberofpasswordprompts", "stdinnull", "syslogfacility",
     "updatehostkeys", "visualhostkey", "xauthlocation", "forwardx11timeout", "forwardx11trusted",
@@ -28,9 +28,9 @@ REPLACED = {
     "serveraliveinterval": "ssh.keepalive holds",
     "stricthostkeychecking": "ssh.host_keys holds",
 }
-"""What holds in place of an option that is ignored."""
+"""What applies instead of an ignored option."""
 
 
 def described(options: Iterable[str]) -> str:
-    """Return ignored options as text, each with what holds in its place."""
+    """Return ignored options as text, each with what applies instead."""
     return ", ".join(f"{name} ({REPLACED[name]})" if name in REPLACED else name for name in options)

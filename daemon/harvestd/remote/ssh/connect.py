@@ -1,7 +1,7 @@
-"""The one place that opens SSH connections: with a total deadline, a verified host key and no secrets to give away.
+"""Open SSH connections, with a total deadline and a verified host key; no other module opens one.
 
-Never offers a password, forwards nothing, reads no file of the user's ~/.ssh that the operator did not name (except
-ssh's default keys, where none is named), and never lets asyncssh decide about host keys or jump hosts by itself.
+A connection never offers a password and forwards nothing. It reads no file of ~/.ssh that the operator did not name,
+except ssh's default keys where no key is named. asyncssh never decides about host keys or jump hosts by itself.
 """
 
 from collections.abc import AsyncIterator, Hashable, Iterator, Sequence
@@ -47,14 +47,14 @@ CONTROL_WINDOW = 2 * 1024 * 1024
 """Bytes in flight on a channel of a connection for scans and small files."""
 _PACKET = 128 * 1024
 _CLOSING = 2.0
-"""Seconds for a clean good-bye, before the socket is dropped."""
+"""Seconds for a clean disconnect, before the socket is dropped."""
 _UNANSWERED_KEEPALIVES = 3
 _MOST_HOPS = 8
-"""Jump hosts on the way to one host."""
+"""Most jump hosts on the way to one host."""
 _MOST_SAID = 2048
 """Characters of a banner that are kept."""
 _LAST_WORDS = 1.0
-"""Seconds for a ProxyCommand whose connection failed to end, and to say why."""
+"""Seconds for the ProxyCommand of a failed connection to end and write its reason."""
 _NO_TIME = timedelta(0)
 _ENCRYPTION = [
     # Measured: AES-GCM is three to five times as fast here as OpenSSH's own first choice.
@@ -65,33 +65,35 @@ _ENCRYPTION = [
     "aes128-ctr",
 ]
 _NO_KNOWN_HOSTS: tuple[list[str], ...] = ([], [], [], [], [], [], [])
-"""Trusts nobody, so that each key is put to our client. None would switch the checks off, an empty value read the
-user's own file."""
+"""Trusts no key, so that asyncssh passes each key to `_Client`.
+
+None would switch the checks off, and an empty value would read the user's own file.
+"""
 
 
 @dataclass(slots=True)
 class Ending:
-    """How a connection ended, by asyncssh's word: a disconnect carries the host's reason."""
+    """How a connection ended, as reported by asyncssh: a disconnect carries the host's reason."""
 
     error: Exception | None = None
 
 
 class Connection(Immutable, eq=False):
-    """A connection that is logged in; `connect` makes and closes it."""
+    """A connection that is logged in; `connect` opens and closes it."""
 
     target: Target
     ssh: asyncssh.SSHClientConnection
     meter: Meter
     window: int
-    """Bytes in flight on each channel that is opened here."""
+    """Bytes in flight on each channel that is opened on this connection."""
     dialer: Dialer
     ending: Ending
     hop: "Connection | None" = None
-    """The connection to the jump host that this one leads through; others may lead through it, too."""
+    """The connection to the jump host that carries this one; it may carry others, too."""
 
     @property
     def is_closed(self) -> bool:
-        """Whether it has ended, from whichever side."""
+        """Whether either side has ended the connection."""
         return self.ssh.is_closed()
 
     def lost(self, error: BaseException | None = None) -> HarvestError:
@@ -100,7 +102,7 @@ class Connection(Immutable, eq=False):
             return flooded(self.target)
         has_ended = self.ssh.is_closed() or self.ending.error is not None
         if has_ended and (error is None or isinstance(error, asyncssh.ChannelOpenError)):
-            # asyncssh says so of every channel on a dead connection; sshd did not refuse anything.
+            # asyncssh raises this for every channel on a dead connection; sshd did not refuse anything.
             return link_lost(self.target, self.ending.error)
         return link_lost(self.target, error)
 
@@ -110,13 +112,13 @@ class Connection(Immutable, eq=False):
         return self.lost(error)
 
     async def wait_closed(self) -> None:
-        """Return when the connection has ended, from whichever side."""
+        """Wait until either side has ended the connection."""
         await self.ssh.wait_closed()
 
     def abort(self) -> None:
-        """End the connection, and those that it leads through, at once and without a word to the other side.
+        """End the connection and the jump-host connections that carry it at once, without a disconnect message.
 
-        For a link that is dead: other connections may lead through the same ones.
+        For a dead link: other connections may use the same jump hosts.
         """
         self.ssh.abort()
         self.dialer.leave()
@@ -124,7 +126,7 @@ class Connection(Immutable, eq=False):
             self.hop.abort()
 
     async def close(self) -> None:
-        """End the connection within a bounded time, even where the other side is silent."""
+        """End the connection within a bounded time, even where the other side does not respond."""
         self.dialer.leave()
         self.ssh.close()
         with anyio.move_on_after(_CLOSING, shield=True) as scope:
@@ -139,10 +141,10 @@ async def connect(
 ) -> AsyncIterator[Connection]:
     """Connect and log in to `target`, through its jump hosts where it has any.
 
-    `hops` are connections to jump hosts to share; without them each connection has its own. Raises `Unreachable` (try
+    `hops` are connections to jump hosts to share; without them each connection has its own. Raise `Unreachable` (try
     again), `HostKeyChanged`, `HostKeyUnknown`, `AuthenticationRefused` (a person has to look) or another
     `HostQuarantined` for settings that can't be used, all within `target.connect_timeout` for each hop. A key that was
-    not known is kept in `pins` once the log-in succeeded, and only then.
+    not known is stored in `pins` after the log-in succeeded, and only then.
     """
     async with _connected(target, pins, window, Hops() if hops is None else hops, _MOST_HOPS) as connection:
         yield connection
@@ -154,7 +156,7 @@ async def _connected(
 ) -> AsyncIterator[Connection]:
     attempt = _Attempt(target)
     async with AsyncExitStack() as stack:
-        # Whatever is asked on the way may not answer: a command of `Match exec`, a mounted home, an agent.
+        # Each step of the way may hang: a command of `Match exec`, a mounted home directory, an agent.
         with attempt.deadline():
             config = await resolve(target)
         attempt.target = target = _with(target, config)
@@ -177,7 +179,7 @@ async def _connected(
 
 
 async def settled(target: Target) -> Target:
-    """Return the target with address, port and user as the configuration files say; raises as `resolve` does."""
+    """Return the target with address, port and user as the configuration files set them; raise as `resolve` does."""
     return _with(target, await resolve(target))
 
 
@@ -186,45 +188,46 @@ def _with(target: Target, config: ResolvedConfig) -> Target:
 
 
 def _shared_by(jump: Target, hops_left: int) -> Hashable:
-    """Return what two jump hosts agree in that are reached by one connection: all but time-outs and default keys.
+    """Return the key under which jump-host connections are shared: all of the target but time-outs and default keys.
 
-    Their distance counts: where jump hosts lead back to each other, none waits for a connection that waits for it.
+    The distance is part of the key: where jump hosts lead back to each other, no connection may wait for one that waits
+    for it.
     """
     return replace(jump, connect_timeout=_NO_TIME, keepalive=_NO_TIME, default_identity_files=()), hops_left
 
 
 def _read_known_hosts(paths: tuple[Path, ...]) -> object:
-    """Return what asyncssh checks host keys against. As ssh does, files that are missing are left out, but not all."""
+    """Return asyncssh's known hosts. As with ssh, missing files are left out, unless all of them are missing."""
     there = [str(path) for path in paths if path.exists()]
     return asyncssh.read_known_hosts(there or [str(path) for path in paths])
 
 
 @dataclass(slots=True)
 class _Attempt:
-    """One attempt to log in, and what is known of it when it fails."""
+    """One attempt to log in, and the details for its error."""
 
     target: Target
     check: PinCheck = field(default_factory=lambda: PinCheck(None), init=False)
     spent: float = field(default=0.0, init=False)
-    """Seconds of the connect time-out that are used up: the way through a jump host is not counted."""
+    """Seconds of the connect time-out that are used up, without the connection to a jump host."""
     ssh: asyncssh.SSHClientConnection | None = field(default=None, init=False)
     meter: Meter = field(init=False)
     keys: Identities = field(default_factory=lambda: Identities((), (), ()), init=False)
     banner: str = field(default="", init=False)
-    """What the host said during authentication."""
+    """The host's text during authentication."""
     doing: str = field(default="", init=False)
-    """What this end does, where it is not the host that is waited for."""
+    """The local step that is in progress; empty while waiting for the host."""
     dialer: Dialer | None = field(default=None, init=False)
     proxy: ProxyCommand | None = field(default=None, init=False)
     ending: Ending = field(default_factory=Ending, init=False)
 
     def __post_init__(self) -> None:
-        """Begin to count before the first byte comes."""
+        """Start counting before the first byte arrives."""
         self.meter = Meter(self._cut)
 
     @contextmanager
     def deadline(self) -> Iterator[None]:
-        """Bound the body by what is left of the target's connect time-out; raises `Unreachable`."""
+        """Bound the body by the rest of the target's connect time-out; raise `Unreachable` at its end."""
         self.doing = "the SSH configuration was not resolved"
         began = anyio.current_time()
         try:
@@ -235,7 +238,7 @@ class _Attempt:
         self.spent += anyio.current_time() - began
 
     async def log_in(self, config: ResolvedConfig, pins: PinStore, hop: Connection | None, window: int) -> Connection:
-        """Return the connection; raises what `connect` says, and TimeoutError at the caller's deadline."""
+        """Return the connection; raise the errors of `connect`, and TimeoutError at the caller's deadline."""
         target = self.target
         self.doing = "the kept host key was not read"
         if target.host_keys == "pin":
@@ -261,7 +264,7 @@ class _Attempt:
         options: dict[str, object] = {
             "port": config.port,
             "tunnel": self.dialer,
-            # None, not just nothing: without a word asyncssh reads ~/.ssh/config.
+            # None is explicit: where the option is missing asyncssh reads ~/.ssh/config.
             "config": None,
             "client_factory": lambda: _Client(self, pairs),
             "known_hosts": trusted,
@@ -287,7 +290,7 @@ class _Attempt:
         return Connection(target, ssh, self.meter, window, self.dialer, self.ending, hop)
 
     async def _trusted(self, config: ResolvedConfig) -> object:
-        """Return what asyncssh is to check host keys against by itself; raises `HostKeyUnknown`."""
+        """Return what asyncssh checks host keys against; raise `HostKeyUnknown`."""
         if self.target.host_keys == "pin":
             return _NO_KNOWN_HOSTS
         files = " and ".join(map(str, config.known_hosts))
@@ -329,7 +332,7 @@ class _Attempt:
 
     @property
     def _said(self) -> str:
-        """What the host said in plain text, before SSH or during authentication."""
+        """The host's plain text before SSH or during authentication."""
         return quoted(self.dialer.said_before if self.dialer else b"") or quoted(self.banner)
 
     @property
@@ -410,32 +413,33 @@ _NEVER: dict[str, object] = {
 
 
 class _Client(asyncssh.SSHClient):
-    """Asyncssh's questions about one connection."""
+    """asyncssh's callbacks for one connection."""
 
     def __init__(self, attempt: _Attempt, pairs: Sequence[asyncssh.SSHKeyPair]) -> None:
         self._attempt = attempt
         self._pairs = pairs
 
     def auth_banner_received(self, msg: str, lang: str) -> None:  # noqa: ARG002  (asyncssh's signature)
-        """Keep what the host says during authentication: a refusal's reason stands there."""
+        """Store the host's text during authentication: it holds the reason of a refusal."""
         attempt = self._attempt
         attempt.banner += msg[: max(0, _MOST_SAID - len(attempt.banner))]
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
-        """Remember the connection: a deadline's error says how far it came."""
+        """Store the connection: the error at a deadline reports its progress."""
         self._attempt.ssh = conn
         speed_up(conn, self._pairs)
-        # asyncssh asks first which ways to log in there are (a log-in with "none"), and has no option against it. We
-        # know one way only, and the question costs a round trip. Where it keeps this elsewhere one day, it asks again.
+        # asyncssh first queries the available methods (a log-in with "none"), and has no option to skip it. Only one
+        # method is used here, and the query costs a round trip. Where a later asyncssh stores the methods elsewhere, it
+        # queries again.
         if getattr(conn, "_auth_methods", None) == [b"none"]:
             conn._auth_methods = [b"publickey"]  # noqa: SLF001  (see above)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Keep why it ended."""
+        """Store the reason."""
         self._attempt.ending.error = exc
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:  # noqa: ARG002 (asyncssh's signature)
-        """Decide about a key that asyncssh does not trust by itself. It asks again at each key exchange."""
+        """Decide about a key that asyncssh does not trust by itself; called again at each key exchange."""
         if self._attempt.target.host_keys == "pin":
             return self._attempt.check.accepts(key)
         self._attempt.check.shown = HostKey.of(key)

@@ -1,10 +1,12 @@
-"""What a command is to read, sent right behind the request to execute it: a round trip less on each connection.
+"""Send a command's first input directly behind the request to execute it, which saves a round trip a connection.
 
-OpenSSH's server opens a session's channel without any window, and grants 2 MiB in the moment in which it executes the
-command. What arrives behind that request finds the window open, though the grant is still on its way to us; where the
-command is refused, it is dropped. RFC 4254 (5.2) wants a grant waited for, so that OpenSSH alone hears anything early,
-no more than one packet, which is taken off the grant before anything else is sent: what exceeds a window, OpenSSH
-drops. asyncssh has no option for it: where a later one keeps a channel's window elsewhere, we wait as ever.
+OpenSSH's server opens a session's channel with a window of zero, and grants 2 MiB when it executes the command. Data
+that arrives behind that request finds the window open, though the grant is still on its way to the client. Where the
+command is refused, the data is dropped.
+
+RFC 4254 (5.2) requires waiting for a grant, so only OpenSSH is sent anything early, and no more than one packet. It is
+deducted from the grant before anything else is sent: OpenSSH drops data beyond a window. asyncssh has no option for
+this; where a later one stores a channel's window elsewhere, the input waits for the grant.
 """
 
 from asyncssh import SSHClientChannel
@@ -15,16 +17,16 @@ _OPENSSH = "SSH-2.0-OpenSSH_"
 
 
 class EarlyWords:
-    """The first words on one channel, on which nobody else says anything until the command is executed."""
+    """The first input on one channel; no other data may be sent on it until the command is executed."""
 
     def __init__(self, channel: SSHClientChannel[bytes]) -> None:
-        """Made when the channel is open, before anything else is sent on it."""
+        """Wrap a channel that is open and on which nothing else was sent."""
         self._channel = channel
         self._owed = 0
         self._rest = b""
 
     def send(self, words: bytes) -> None:
-        """Send what the command is to read first, once it was asked for. Raises `OSError` where the channel closes."""
+        """Send the command's first input after the request to execute it. Raise `OSError` where the channel closes."""
         room = self._room()
         if not room:
             self._channel.write(words)
@@ -40,9 +42,10 @@ class EarlyWords:
         return int(getattr(self._channel, "_send_pktsize", 0))
 
     def settle(self) -> None:
-        """Take what was sent early off the grant, and send the rest: when the command is said to be executed."""
+        """Deduct the early data from the grant and send the rest; call it when the command is reported as executed."""
         if self._owed:
-            # A grant of less than that was none of OpenSSH's: what it means, only the next one tells.
+            # A smaller grant is not the one that OpenSSH gives at the start; only the next grant makes the window
+            # certain.
             self._channel._send_window = max(0, self._channel._send_window - self._owed)  # noqa: SLF001  (see above)
             self._owed = 0
         if self._rest:

@@ -1,6 +1,6 @@
-"""What can go wrong between us and a host, as errors that name the host, the reason and the way out.
+"""Errors of a connection to a host; each names the host, the reason and a hint.
 
-The one place where asyncssh's and the system's errors become harvestd's. Text that a host sent (a disconnect's
+Only this module translates asyncssh's and the system's errors into harvestd's. Text that a host sent (a disconnect's
 reason, a program's complaint) appears only cut and escaped.
 """
 
@@ -19,31 +19,31 @@ _FOREIGN_TEXT = 300
 
 
 class Unreachable(Retry):
-    """Nothing that speaks SSH answered at the address (in time)."""
+    """No SSH server answered at the address, or none in time."""
 
 
 class LinkLost(Retry):
-    """The connection, or a channel of it, ended under our hands."""
+    """The connection, or a channel of it, ended while it was in use."""
 
 
 class Stuck(Retry):
-    """The link lives, but nothing comes of one question: a file system on the box hangs. Others may be answered."""
+    """The link is alive, but one request gets no answer: a file system on the host hangs. Others may be answered."""
 
 
 class AuthenticationRefused(HostQuarantined):
-    """The host does not accept us: a wrong key or a wrong user."""
+    """The host does not accept the log-in: a wrong key or a wrong user."""
 
 
 class HostKeyChanged(HostQuarantined):
-    """The host shows another key than the one that is kept for it. Nothing was sent to it."""
+    """The host shows another key than the pinned one. Nothing was sent to it."""
 
 
 class HostKeyUnknown(HostQuarantined):
-    """The host's key can't be checked: known_hosts does not know it, or what is kept for it is damaged."""
+    """The host's key can't be checked: it is not in known_hosts, or the stored pin is damaged."""
 
 
 class ChannelRefused(Retry):
-    """The connection stands, but the host opens no further session on it (sshd's MaxSessions)."""
+    """The connection is open, but the host refuses a further session on it (sshd's MaxSessions)."""
 
 
 def quoted(text: str | bytes) -> str:
@@ -72,27 +72,27 @@ _SESSIONS = "sshd's MaxSessions is 10 by default"
 
 
 class Short(Retry):
-    """This machine has no descriptor or memory left for a connection: nothing is wrong with the host or our keys."""
+    """This machine has no descriptor or memory left for a connection: neither the host nor the keys are at fault."""
 
 
 def raise_if_short(target: Target, error: BaseException) -> None:
-    """Raise `Short` where an error says no more than that; whoever quarantines a host for a file asks this first."""
+    """Raise `Short` for an error that only reports a local shortage; call it before quarantining a host for a file."""
     if isinstance(error, OSError) and error.errno in _SHORT:
         raise Short(f"{target}: no connection ({os.strerror(error.errno)})", hint=_OUR_LIMIT) from error
 
 
 def unreachable(target: Target, error: OSError) -> Unreachable:
-    """Say why there was no connection at all."""
+    """Return the error for a connection that could not be opened."""
     if isinstance(error, socket.gaierror):
         return Unreachable(f"{target}: the name can't be resolved ({error.strerror})", hint="is the address right?")
-    # asyncio puts sentences of its own where the system's word for the number should stand.
+    # asyncio puts sentences of its own in place of the system's text for the number.
     reason = os.strerror(error.errno) if error.errno else str(error) or type(error).__name__
     hint = next((way for number, way in _WAYS_OUT.items() if error.errno == number), "is the box running?")
     return Unreachable(f"{target}: no connection ({reason})", hint=hint)
 
 
 def flooded(target: Target) -> HostQuarantined:
-    """Say that a host was cut off for what it sent unasked."""
+    """Return the error for a host that was cut off for sending too much unrequested data."""
     return HostQuarantined(
         f"{target}: the host sent far more than it was asked for; the connection was cut",
         hint="this is no normal sshd; have a look at the box before it is tried again",
@@ -102,9 +102,9 @@ def flooded(target: Target) -> HostQuarantined:
 def not_connected(
     target: Target, error: asyncssh.Error | OSError | ValueError, said: str = "", *, answered: bool = False
 ) -> HarvestError:
-    """Return the error for what ended an attempt to connect; host keys and authentication have errors of their own.
+    """Return the error for a failed attempt to connect; host keys and authentication have errors of their own.
 
-    `said`: the host's own words, made safe. `answered`: whether anything came from there at all.
+    `said`: the host's own text, made safe. `answered`: whether any bytes arrived from the host.
     """
     words = f". It said: {said}" if said else ""
     match error:
@@ -137,7 +137,7 @@ def not_connected(
 
 
 def _why_closed(said: str) -> str:
-    """Return a hint for what sshd says before it closes a connection; empty where it says nothing known."""
+    """Return a hint for sshd's text before it closed the connection; empty where there is none."""
     if "not allowed at this time" in said.casefold():
         return "sshd refuses this address for a while (PerSourcePenalties) after log-ins that failed; it is tried again"
     if "exceeded maxstartups" in said.casefold():
@@ -162,7 +162,7 @@ def proxy_failed(target: Target, status: int | None, said: bytes, error: Excepti
 
 
 def link_lost(target: Target, error: BaseException | None) -> Retry:
-    """Translate what ended a connection that stood, or a channel on it."""
+    """Return the error for an established connection that ended, or for a channel on it."""
     match error:
         case asyncssh.ChannelOpenError():
             forbidden = error.code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED

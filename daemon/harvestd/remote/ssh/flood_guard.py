@@ -1,13 +1,14 @@
-"""How much a host may send that nobody asked for.
+"""Limit the unrequested data that a host may send.
 
-SSH has messages that no channel's window governs (MSG_IGNORE, MSG_DEBUG, replies without a question), and asyncssh
-keeps what arrives for a paused channel even beyond its window. So each connection's bytes are counted where they
-arrive, what was asked for is credited where it is used, and a host that is ahead by more than an allowance is cut off:
-it can neither fill our memory nor keep the event loop from the other hosts.
+SSH has messages that no channel's window governs (MSG_IGNORE, MSG_DEBUG, unrequested replies), and asyncssh keeps what
+arrives for a paused channel even beyond its window. So the bytes of each connection are counted when they arrive, and
+requested data is credited when it is used. A host that is ahead by more than an allowance is cut off: it can neither
+fill this process's memory nor occupy the event loop that serves the other hosts.
 
-One loop serves all hosts, so time counts as bytes do: a packet of five bytes costs as much of it as one of a thousand.
-What our thread computes on a connection's packets is counted, what an honest host's bytes and answers cost is allowed
-for, and so is a small share of all time. What a host makes us send and does not read is bounded, too.
+One event loop serves all hosts, so time is counted as well as bytes: a packet of five bytes costs as much time as one
+of a thousand. The CPU time of the thread for a connection's packets is counted. Credit is given for the cost of an
+honest host's bytes and answers, and for a small share of all time. Data that waits to be sent and that the host does
+not read is bounded, too.
 """
 
 import asyncio
@@ -21,58 +22,58 @@ from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 _ALLOWANCE = 4 * 1024 * 1024
-"""Bytes that may always be on their way: handshakes, banners, what a closed channel still held."""
+"""Bytes that may always be in flight: handshakes, banners, the rest of a closed channel."""
 _OVERHEAD_PER_BYTE = 0.25
 """Headers, padding and checksums of credited bytes."""
 _OVERHEAD_PER_CREDIT = 512
-"""And of each message, however small."""
+"""The same for each message, however small."""
 _MOST_FORGIVEN = 64 * 1024 * 1024
-"""Bytes: what never came of closed channels is no allowance that grows without end."""
+"""Bytes: an upper bound for the allowance from closed channels whose data never arrived."""
 _BYTES_PER_SECOND = 1024
 """For keepalives and key exchanges over a connection's life."""
 
 _SECONDS = 0.15
-"""Of our thread's time that may be spent on one connection beyond what its answers are worth."""
+"""Seconds of the thread's time that may be spent on one connection beyond the credit for its answers."""
 _SHARE = 0.05
-"""Of all time, for keepalives, key exchanges and whatever else goes to and fro."""
+"""Share of all time for keepalives, key exchanges and other overhead."""
 _SECONDS_PER_BYTE = 50e-9
-"""Ten times what an honest host's bytes cost."""
+"""Ten times the cost of an honest host's bytes."""
 _SECONDS_PER_ANSWER = 20e-6
 _SECONDS_AT_ONCE = 0.05
-"""The most that one piece of what arrives can count: a collection of garbage in between is not the host's doing."""
+"""The most that one received piece can count: a garbage collection in between is not caused by the host."""
 _SUSPECT = 0.02
-"""Seconds from which on we look again after each small piece: a packet that is tiny makes the rest be copied."""
+"""Seconds from which on the meter is checked after each small piece: a tiny packet makes asyncssh copy the rest."""
 _PIECE = 8 * 1024
 _UNREAD = 16 * 1024 * 1024
 """Bytes that wait for a host to read them: a window's worth of requests is far less."""
 
 _READ = 128 * 1024
-"""Bytes taken from a socket at once."""
+"""Bytes read from a socket at once."""
 _HEAD = 1024
 """Bytes from the beginning of a connection that are kept for an error's text."""
 _HANDSHAKE = 32 * 1024
-"""Bytes in which a connection is surely past its log-in and the start of its first program."""
+"""Bytes after which a connection is certainly past its log-in and the start of its first program."""
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 
 
 @dataclass(slots=True)
 class Meter:
-    """The account of one connection."""
+    """The account of bytes and time of one connection."""
 
     cut: Callable[[], None]
-    """Called once, when the host has gone beyond its allowance."""
+    """Called once, when the host has exceeded its allowance."""
     allowance: int = _ALLOWANCE
     clock: Callable[[], float] = field(default_factory=lambda: asyncio.get_running_loop().time)
     exceeded: bool = field(default=False, init=False)
     total: int = field(default=0, init=False)
-    """All bytes that came so far."""
+    """All bytes received so far."""
     _ahead: float = field(default=0.0, init=False)
     _windows: int = field(default=0, init=False)
     _at: float | None = field(default=None, init=False)
     _busy: float = field(default=0.0, init=False)
-    """Seconds that were spent and are not accounted for."""
+    """Seconds that were spent and are not credited yet."""
     _earned: float = field(default=0.0, init=False)
-    """Seconds that what came since was worth."""
+    """Seconds of credit for what arrived since."""
 
     def received(self, count: int) -> None:
         """Count bytes as they arrive from the network."""
@@ -87,7 +88,7 @@ class Meter:
             self.exceed()
 
     def worked(self, seconds: float) -> None:
-        """Count our thread's time for what arrived last."""
+        """Count the thread's time for the data that arrived last."""
         self._busy = max(0.0, self._busy + min(seconds, _SECONDS_AT_ONCE) - self._earned)
         self._earned = 0.0
         if self._busy > _SECONDS:
@@ -95,75 +96,75 @@ class Meter:
 
     @property
     def is_suspicious(self) -> bool:
-        """Whether this host cost more of our time than its answers are worth, though not yet too much."""
+        """Whether this host has cost more time than its answers are worth, though not yet too much."""
         return self._busy > _SUSPECT
 
     def unread(self, count: int) -> None:
-        """Note how many bytes wait for the host to read them."""
+        """Check how many bytes wait for the host to read them."""
         if count > _UNREAD:
             self.exceed()
 
     def exceed(self) -> None:
-        """Cut the host off, once."""
+        """Cut the host off; only the first call has an effect."""
         if not self.exceeded:
             self.exceeded = True
             self.cut()
 
     def credit(self, count: int) -> None:
-        """Account for one message of `count` bytes that was asked for and has arrived."""
+        """Credit one requested message of `count` bytes that has arrived."""
         self._settle(count * (1 + _OVERHEAD_PER_BYTE) + _OVERHEAD_PER_CREDIT)
         self._earned += count * _SECONDS_PER_BYTE
 
     def answered(self, answers: int, count: int) -> None:
-        """Account for the time of so many answers that were asked for, `count` bytes once they are unpacked."""
+        """Credit the time of `answers` requested answers with `count` bytes after unpacking."""
         self._earned += answers * _SECONDS_PER_ANSWER + count * _SECONDS_PER_BYTE
 
     def passed_on(self, count: int, seconds: float) -> None:
-        """Account for bytes of a connection within this one, which has a meter of its own, and for their time."""
+        """Credit bytes, and their time, of a connection that this one carries and that has a meter of its own."""
         self.credit(count)
         self._earned += seconds
 
     def _settle(self, count: float) -> None:
-        # Only what has come is settled: credit can't be saved up for a flood.
+        # Only received bytes are settled: credit can't be saved up for a flood.
         if self._ahead > 0:
             self._ahead = max(0.0, self._ahead - count)
 
     def forgive(self, window: int) -> None:
-        """Account for at most `window` bytes that may still come for a channel that we closed early."""
+        """Allow at most `window` bytes that may still arrive for a channel that was closed early."""
         self._ahead = max(self._ahead - window, min(self._ahead, -_MOST_FORGIVEN))
 
     def expect(self, window: int) -> None:
-        """Allow for `window` bytes (less where negative) that may lie in a channel that we hold back."""
+        """Allow `window` bytes (fewer where negative) that may be buffered in a channel that is paused."""
         self._windows += window
 
 
 class Session(Protocol):
-    """What asyncssh's connection is to its transport, TCP or a channel of another connection."""
+    """The interface of asyncssh's connection to its transport (TCP or a channel of another connection)."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """Store the transport."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
+        """Handle the end of the connection."""
 
     def data_received(self, data: bytes, datatype: int | None = None) -> None:
-        """Take what arrived."""
+        """Process received data."""
 
     def eof_received(self) -> bool | None:
-        """Take it that nothing more arrives."""
+        """Handle the end of the incoming data."""
 
     def session_started(self) -> None:
-        """Take it that a channel is open."""
+        """Handle the opening of a channel."""
 
     def pause_writing(self) -> None:
-        """Write no more for now."""
+        """Stop writing."""
 
     def resume_writing(self) -> None:
-        """Write again."""
+        """Resume writing."""
 
 
 class Metered:
-    """Passes everything on to asyncssh's connection and counts what arrives."""
+    """Counts received data and forwards every callback to asyncssh's connection."""
 
     def __init__(self, session: Session, meter: Meter) -> None:
         self._session = session
@@ -173,38 +174,38 @@ class Metered:
 
     @property
     def said_before(self) -> bytes:
-        """Return what the other side sent before its version line: sshd says there why it refuses a connection."""
+        """Return the other side's text before its version line: sshd writes there why it refuses a connection."""
         before, version, _ = (b"\n" + self._head).partition(b"\nSSH-")
         return before.strip() if version or self._head else b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
-        # A channel of another connection has what is asked of it here as well.
+        """Store the transport and forward the call."""
+        # A channel of another connection has the transport methods that are used here as well.
         self._transport = cast("asyncio.WriteTransport", transport)
         self._session.connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
+        """Forward the call."""
         self._session.connection_lost(exc)
 
     def session_started(self) -> None:
-        """Take it that a channel is open."""
+        """Forward the call."""
         self._session.session_started()
 
     def eof_received(self) -> bool | None:
-        """Take it that nothing more arrives."""
+        """Forward the call."""
         return self._session.eof_received()
 
     def pause_writing(self) -> None:
-        """Write no more for now."""
+        """Forward the call."""
         self._session.pause_writing()
 
     def resume_writing(self) -> None:
-        """Write again."""
+        """Forward the call."""
         self._session.resume_writing()
 
     def data_received(self, data: bytes, datatype: int | None = None) -> None:
-        """Count what arrived, and pass it on in pieces."""
+        """Count the received data, and forward it in pieces."""
         meter = self._meter
         if meter.total < _HEAD:
             self._head += data[: _HEAD - len(self._head)]
@@ -221,21 +222,21 @@ class Metered:
 
 
 class MeteredChannel(Metered):
-    """A connection within another: what is counted here is accounted for there."""
+    """A connection that another one carries: its data is credited on the outer connection's meter."""
 
     def __init__(self, session: Session, meter: Meter, outer: Meter) -> None:
         super().__init__(session, meter)
         self._outer = outer
 
     def data_received(self, data: bytes, datatype: int | None = None) -> None:
-        """Take what arrived, and account for it in the outer connection."""
+        """Process received data, and credit it on the outer connection."""
         began = time.thread_time()
         super().data_received(data, datatype)
         self._outer.passed_on(len(data), time.thread_time() - began)
 
 
 class _Memory(threading.local):
-    """What an event loop's sockets read into, one after the other: each takes out what came before the next reads."""
+    """The read buffer that all sockets of an event loop share: each copies its data out before the next one reads."""
 
     def __init__(self) -> None:
         self.view = memoryview(bytearray(_READ))
@@ -252,18 +253,19 @@ class MeteredSocket(Metered, asyncio.BufferedProtocol):
         self._socket: asyncio.trsock.TransportSocket | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """Store the socket and forward the call."""
         self._socket = transport.get_extra_info("socket")
         super().connection_made(transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  (asyncio's signature)
-        """Return what the socket reads into."""
+        """Return the buffer that the socket reads into."""
         return _memory.view
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take what the socket read."""
+        """Process what the socket read."""
         if self._socket is not None and self._meter.total < _HANDSHAKE and _QUICKACK is not None:
-            # sshd's next small message waits (Nagle) until we acknowledge this one, and our kernel for 40 ms with that.
+            # sshd holds back its next small message (Nagle) until this one is acknowledged, and the local kernel delays
+            # acknowledgements by 40 ms.
             with suppress(OSError):
                 self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
         self.data_received(bytes(_memory.view[:nbytes]))

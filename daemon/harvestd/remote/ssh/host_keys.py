@@ -1,7 +1,7 @@
-"""Whether a host is the one it was: the key that was kept for it, compared before anything is sent to it.
+"""Verify a host by its pinned key, before anything is sent to it.
 
-A pin is *compared* before authentication and *kept* only after it: while a box boots, its address may still answer
-with the last tenant's sshd, whose key must not become ours. A pin belongs to an identity, never to an address.
+A pin is *compared* before authentication and *stored* only after it: while a host boots, its address may still be
+answered by the previous tenant's sshd, whose key must not be pinned. A pin belongs to an identity, never to an address.
 """
 
 import base64
@@ -25,19 +25,19 @@ _ALGORITHMS = (
     "rsa-sha2-512",
     "rsa-sha2-256",
 )
-"""Plain keys only: a host certificate says nothing that a pin could be compared with."""
+"""Plain keys only: a host certificate holds nothing that a pin could be compared with."""
 _SIGNATURES = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
 
 
 class PinStore(Protocol):
-    """Keeps one host key for each identity."""
+    """Stores one host key for each identity."""
 
     async def get(self, identity: str) -> str | None:
-        """Return the kept key as an OpenSSH public key line ("ssh-ed25519 AAAA…"), None where none is kept."""
+        """Return the stored key as an OpenSSH public key line ("ssh-ed25519 AAAA…"), None where there is none."""
         ...
 
     async def put(self, identity: str, key_line: str) -> None:
-        """Keep the key of a host that was not known before."""
+        """Store the key of a host that was not known before."""
         ...
 
 
@@ -54,7 +54,7 @@ class HostKey(Immutable):
 
     @classmethod
     def parse(cls, line: str) -> Self:
-        """Read an OpenSSH public key line, with or without a comment; raises ValueError."""
+        """Return the key of an OpenSSH public key line, with or without a comment; raise ValueError."""
         match line.split():
             case [algorithm, text, *_]:
                 try:
@@ -66,7 +66,7 @@ class HostKey(Immutable):
 
     @classmethod
     def of(cls, key: asyncssh.SSHKey) -> Self:
-        """Take the key that a host showed."""
+        """Return the key that a host showed."""
         return cls.parse(key.export_public_key("openssh").decode("ascii", "replace"))
 
     def __str__(self) -> str:
@@ -79,21 +79,21 @@ class HostKey(Immutable):
         return fingerprint(self.blob)
 
     def same_as(self, other: "HostKey") -> bool:
-        """Return whether both are one key."""
+        """Return whether both are the same key."""
         return self.algorithm == other.algorithm and hmac.compare_digest(self.blob, other.blob)
 
 
 def algorithms(pin: HostKey | None) -> list[str]:
     """Return the host-key algorithms to offer: the pin's first, so that a host with several keys shows the same one.
 
-    The others follow all the same: a host that has lost the pinned key then shows another one, and is refused for it.
+    The others follow: a host that has lost the pinned key then shows another one, and is refused for it.
     """
     first = _SIGNATURES.get(pin.algorithm, (pin.algorithm,)) if pin else ()
     return [*(a for a in first if a in _ALGORITHMS), *(a for a in _ALGORITHMS if a not in first)]
 
 
 async def kept_pin(target: Target, pins: PinStore) -> HostKey | None:
-    """Return the key that is kept for `target`; raises `HostKeyUnknown` where it can't be read."""
+    """Return the pinned key of `target`, None where there is none; raise `HostKeyUnknown` where it can't be parsed."""
     line = await pins.get(target.identity)
     if line is None:
         return None
@@ -115,7 +115,7 @@ class PinCheck:
 
     pin: HostKey | None
     shown: HostKey | None = field(default=None, init=False)
-    """The last key shown, whatever was decided about it."""
+    """The last key shown, accepted or not."""
     refused: bool = field(default=False, init=False)
 
     def accepts(self, key: asyncssh.SSHKey) -> bool:

@@ -1,7 +1,7 @@
-"""Connections to jump hosts that several connections through them share, each closed when its last user has left.
+"""Share connections to jump hosts among the connections that they carry; each is closed when its last user has left.
 
 sshd drops handshakes at random beyond MaxStartups (10:30:100), and a fleet behind one bastion would begin as many at
-once as it has hosts. What goes through one connection is not limited by MaxSessions: that counts sessions only.
+once as it has hosts. Forwarded connections are not limited by MaxSessions, which counts sessions only.
 """
 
 from collections.abc import AsyncIterator, Callable, Hashable
@@ -19,33 +19,33 @@ Opening = Callable[[], AbstractAsyncContextManager["Connection"]]
 
 
 class _Shared:
-    """One connection, or the attempt to make it, and how many use it or wait for it."""
+    """One connection, or the attempt to open it, and the number of its users, waiting ones included."""
 
     def __init__(self) -> None:
         self.users = 0
         self.settled = anyio.Event()
-        """Set when the attempt ended, in whichever way."""
+        """Set when the attempt has ended, with or without success."""
         self.connection: Connection | None = None
         self.error: HarvestError | None = None
         self.closing = AsyncExitStack()
 
     @property
     def is_usable(self) -> bool:
-        """Whether a further user may join: it is being made, or lives."""
+        """Whether a further user may join: the connection is being opened, or is alive."""
         if not self.settled.is_set():
             return True
         return self.connection is not None and not self.connection.is_closed
 
 
 class Hops:
-    """Shares connections to jump hosts: at most `most` for each, of which a new user gets the least used one."""
+    """Shares connections to jump hosts: at most `most` for each key, of which a new user gets the least used one."""
 
     def __init__(self, most: int = 1) -> None:
         self._most = most
         self._shared: dict[Hashable, list[_Shared]] = {}
 
     def __len__(self) -> int:
-        """Return how many connections there are, those that are being made included."""
+        """Return the number of connections, those that are being opened included."""
         return sum(map(len, self._shared.values()))
 
     @asynccontextmanager

@@ -1,7 +1,7 @@
-"""Read what an identity file holds: a private key with its certificates, or the public half of a key of an agent.
+"""Read identity files: a private key with its certificates, or the public half of an agent's key.
 
 A file beside a key that belongs to another key (a stale `KEY.pub` or `KEY-cert.pub`) never keeps the key from being
-offered: it is left out with a warning. Key material never reaches an error or a log: only paths and fingerprints do.
+offered: it is left out with a warning. Key material never appears in an error or a log: only paths and fingerprints do.
 """
 
 import errno
@@ -15,7 +15,7 @@ from harvestd.remote.ssh.errors import raise_if_short
 from harvestd.remote.ssh.target import Target
 
 _LARGEST = 256 * 1024
-"""Bytes of a file that is read as a key or a certificate."""
+"""Bytes read of a file at most, as a key or a certificate."""
 _SECURITY_KEY = b"sk-"
 LOCKED = "has a passphrase that can't be asked for here"
 
@@ -28,7 +28,7 @@ class Certificate(Immutable, eq=False):
 
 
 class KeyFile(Immutable, eq=False):
-    """What one identity file came to."""
+    """The content of one identity file."""
 
     path: Path
     pairs: tuple[asyncssh.SSHKeyPair, ...] = ()
@@ -41,7 +41,7 @@ class KeyFile(Immutable, eq=False):
 
 
 def read_key_file(target: Target, path: Path, certificates: Sequence[Certificate] = ()) -> KeyFile:
-    """Return the content of one identity file; raises `Short` where this machine has no descriptor left for it."""
+    """Return the content of one identity file; raise `Short` where this machine has no descriptor left for it."""
     try:
         data = _read(path)
     except FileNotFoundError:
@@ -59,7 +59,7 @@ def read_key_file(target: Target, path: Path, certificates: Sequence[Certificate
 
 
 def read_certificates(target: Target, paths: Sequence[Path]) -> tuple[tuple[Certificate, ...], tuple[str, ...]]:
-    """Return the certificates of these files, and a warning for each that can't be used; raises `Short`."""
+    """Return the certificates of these files, and a warning for each that can't be used; raise `Short`."""
     found, warnings = [], []
     for path in paths:
         try:
@@ -78,7 +78,7 @@ def _private(path: Path, data: bytes, certificates: Sequence[Certificate]) -> Ke
     except asyncssh.KeyEncryptionError:
         return KeyFile(path, reason=LOCKED, blob=_public_blob(path) or _blob_within(data))
     except ValueError as e:
-        # asyncssh reports a missing passphrase as either class, told apart by their text only.
+        # asyncssh raises either class for a missing passphrase; only the text differs.
         locked = "assphrase" in str(e)
         reason = LOCKED if locked else "is no private key"
         return KeyFile(path, reason=reason, blob=_public_blob(path) or (_blob_within(data) if locked else None))
@@ -110,14 +110,14 @@ def _certificate_beside(path: Path, blob: bytes) -> tuple[list[asyncssh.SSHCerti
 
 def _read(path: Path) -> bytes:
     if path.exists() and not path.is_file():
-        # Reading from a pipe would wait for whoever writes to it.
+        # Reading from a pipe would block until another process writes to it.
         raise OSError(errno.EINVAL, "is no file")
     with path.open("rb") as file:
         return file.read(_LARGEST)
 
 
 def _public_blob(path: Path) -> bytes | None:
-    """Return the public half that lies beside a private key, None without one."""
+    """Return the public half in the file beside a private key, None without one."""
     try:
         return asyncssh.import_public_key(_read(path.with_name(path.name + ".pub"))).public_data
     except (OSError, ValueError):
@@ -125,7 +125,7 @@ def _public_blob(path: Path) -> bytes | None:
 
 
 def _blob_within(data: bytes) -> bytes | None:
-    """Return the public half that OpenSSH's own format keeps in clear within a locked private key."""
+    """Return the public half that OpenSSH's own format stores in clear within a locked private key."""
     try:
         return asyncssh.import_public_key(data).public_data
     except ValueError:

@@ -1,7 +1,7 @@
-"""Run a ProxyCommand as ssh does, by the user's shell, and keep what it says on its standard error.
+"""Run a ProxyCommand as ssh does, with the user's shell, and keep its standard error.
 
-Its standard input and output are one socket, which is read and metered as a TCP connection is. Its standard error
-never mixes with them: it is drained into a bounded buffer, for the text of an error.
+Its standard input and output are one socket, which is read and metered as a TCP connection is. Its standard error is
+separate: it is drained into a bounded buffer, for the text of an error.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import anyio
 from harvestd.remote.ssh.flood_guard import Meter, MeteredSocket, Session
 
 _SAID = 2048
-"""Bytes of its standard error that are kept: the last ones, where the reason stands."""
+"""Bytes of its standard error that are kept: the last ones, which hold the reason."""
 _ENDING = 2.0
 """Seconds for it to end after SIGHUP, before it is killed."""
 
@@ -25,7 +25,7 @@ class ProxyCommand(asyncio.SubprocessProtocol):
     """One process that carries one connection."""
 
     def __init__(self, command: str) -> None:
-        """`command`: for the shell, with its tokens replaced."""
+        """Prepare the command: shell text with its tokens replaced."""
         self.command = command
         self.said = b""
         self._transport: asyncio.SubprocessTransport | None = None
@@ -38,7 +38,7 @@ class ProxyCommand(asyncio.SubprocessProtocol):
         return self._transport.get_returncode() if self._transport is not None else None
 
     async def start(self, protocol: "ProxySocket") -> asyncio.BaseTransport:
-        """Start the command and return the transport to it. Raises OSError."""
+        """Start the command and return the transport to it. Raise OSError."""
         ours, theirs = socket.socketpair()
         loop = asyncio.get_running_loop()
         try:
@@ -62,34 +62,34 @@ class ProxyCommand(asyncio.SubprocessProtocol):
         return connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Note the process."""
+        """Store the process's transport."""
         self._transport = cast("asyncio.SubprocessTransport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  (asyncio's signature)
-        """Release what asyncio holds of a process that has ended, and of its standard error."""
+        """Release asyncio's resources for a process that has ended and for its standard error."""
         if self._transport is not None:
             self._transport.close()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:  # noqa: ARG002  (asyncio's signature)
-        """Keep what it says."""
+        """Keep the end of its standard error."""
         self.said = (self.said + data)[-_SAID:]
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002  (asyncio's signature)
-        """Note that it says no more."""
+        """Record that its standard error is closed."""
         self._drained.set()
 
     def process_exited(self) -> None:
-        """Note that it has ended."""
+        """Record that the process has ended."""
         self._ended.set()
 
     async def wait_ended(self, patience: float) -> None:
-        """Return when it has ended and said everything, or after `patience` seconds."""
+        """Wait until the process has ended and its standard error is drained, or for `patience` seconds."""
         with anyio.move_on_after(patience):
             await self._ended.wait()
             await self._drained.wait()
 
     def end(self) -> None:
-        """Ask it and whatever it started to end, and kill them where they do not."""
+        """Send SIGHUP to the process group, and SIGKILL later where it has not ended."""
         if self._transport is None or self._ended.is_set():
             return
         self._signal(signal.SIGHUP)
@@ -107,19 +107,19 @@ class ProxyCommand(asyncio.SubprocessProtocol):
 
 
 def _shell() -> str:
-    """Return the user's shell; an account that runs a service may have one that only says no."""
+    """Return the user's shell, or /bin/sh: a service account's shell may refuse every command (nologin, false)."""
     shell = os.environ.get("SHELL", "")
     return "/bin/sh" if not shell or shell.endswith(("/nologin", "/false")) else shell
 
 
 class ProxySocket(MeteredSocket):
-    """The socket to a ProxyCommand, which ends with it."""
+    """The socket to a ProxyCommand; the process ends with it."""
 
     def __init__(self, session: Session, meter: Meter, proxy: ProxyCommand) -> None:
         super().__init__(session, meter)
         self._proxy = proxy
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End the process as well."""
+        """End the process, too."""
         self._proxy.end()
         super().connection_lost(exc)

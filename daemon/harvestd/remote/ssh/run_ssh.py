@@ -1,4 +1,4 @@
-"""Run `ssh -G` once: bounded output, no terminal, and no process left behind when the caller gives up."""
+"""Run `ssh -G` once: bounded output, no terminal, and no process left behind after cancellation."""
 
 import os
 import re
@@ -14,33 +14,33 @@ from anyio.abc import ByteReceiveStream, Process
 from harvestd.convention.structs import Immutable
 
 STANDARD_INPUT = "/dev/stdin"
-"""How the text that `run_ssh` passes is called in a command, and in ssh's messages."""
+"""The name of `run_ssh`'s standard input in a command, and in ssh's messages."""
 _MOST = 256 * 1024
 """Bytes of each of its outputs that are kept."""
 _ENDING = 2.0
-"""Seconds for a process that was killed to be gone."""
+"""Seconds to wait for a process that was killed."""
 _READS = re.compile(r"debug1: Reading configuration data (?P<path>.+)")
 _RUNS = "debug1: Executing command:"
 _NOISE = ("debug1:", "debug2:", "debug3:", "OpenSSH_", "Pseudo-terminal will not be allocated")
 
 
 class Answer(Immutable):
-    """What ssh said."""
+    """The result of one run of ssh."""
 
     status: int
     output: str
     error: str
-    """Its complaints, without what it only reports."""
+    """Its error messages, without debug output."""
     files: tuple[Path, ...] = ()
-    """The configuration files that it read, where it was asked to name them (-v)."""
+    """The configuration files that it read, where debug output was requested (-v)."""
     ran_commands: bool = False
-    """Whether it ran a command for a `Match exec`, where it was asked to say so (-v)."""
+    """Whether it ran a command for a `Match exec`, where debug output was requested (-v)."""
 
 
 async def run_ssh(command: Sequence[str], text: bytes = b"") -> Answer:
-    """Run the command, with `text` on its standard input, and return what it said; raises OSError.
+    """Run the command with `text` on its standard input, and return its output; raise OSError.
 
-    When cancelled, it and all that it started are killed.
+    When cancelled, kill it and every process that it started.
     """
     with _file_of(text) as file:
         process = await anyio.open_process(
@@ -60,7 +60,7 @@ async def run_ssh(command: Sequence[str], text: bytes = b"") -> Answer:
 
 @contextmanager
 def _file_of(text: bytes) -> Iterator[int]:
-    """Yield a file in memory: unlike a pipe, it can be read from its beginning twice, as `Match final` asks of ssh."""
+    """Yield a file in memory: unlike a pipe, ssh can read it from the beginning twice, as `Match final` requires."""
     file = os.memfd_create("ssh_config")
     try:
         while text:

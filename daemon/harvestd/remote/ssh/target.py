@@ -1,4 +1,4 @@
-"""Where one host is and how to log in there. The settings make it; only `connecting` reads it."""
+"""The address of one host and how to log in there; made from the settings, read only in `remote.ssh`."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -13,42 +13,44 @@ _LAST_PORT = 65535
 
 
 class Target(Immutable):
-    """One host's address and everything that the operator said about connecting to it."""
+    """One host's address and the operator's settings for connecting to it."""
 
     identity: str
-    """The cloud's instance id or the operator's name: what a pinned host key belongs to. Never the address."""
+    """The cloud's instance id or the operator's name: a pinned host key belongs to it. Never the address."""
     address: str
-    """A name or an IP address; with `config_files` also an alias that stands there."""
+    """A name or an IP address; with `config_files` also an alias from these files."""
     port: int = 22
-    """0: as the configuration files say, else 22."""
+    """0: as the configuration files set it, else 22."""
     user: str = "ubuntu"
-    """Empty: as the configuration files say, else `default_user`."""
+    """Empty: as the configuration files set it, else `default_user`."""
     identity_files: tuple[Path, ...] = ()
-    """Private keys, or public halves of an agent's keys, in the order in which they are tried. None given: as the
-    configuration files say, else `default_identity_files`."""
+    """Private keys, or public halves of an agent's keys, in the order in which they are tried.
+
+    Empty: as the configuration files set them, else `default_identity_files`.
+    """
     agent: bool = True
     """Whether keys of an agent may be used too."""
     host_keys: Literal["pin", "known_hosts"] = "pin"
     known_hosts: Path | None = None
-    """None: as the configuration files say, else ~/.ssh/known_hosts."""
+    """None: as the configuration files set it, else ~/.ssh/known_hosts."""
     connect_timeout: timedelta = timedelta(seconds=15)
-    """For everything from the configuration files to the end of authentication, whatever trickles in meanwhile."""
+    """For everything from the configuration files to the end of authentication, even while data arrives."""
     keepalive: timedelta = timedelta(seconds=10)
-    """Between two questions to a silent link; it is dead when three of them got no answer."""
+    """Between two keepalives on a silent link; it is dead when three of them got no answer."""
     config_files: tuple[Path, ...] = ()
-    """OpenSSH client configurations to read; none: not even ~/.ssh/config is."""
+    """OpenSSH client configurations to read; empty: none, not even ~/.ssh/config."""
     proxy_jump: str = ""
-    """`[user@]host[:port]`, several with commas; empty: as the configuration files say, else none."""
+    """`[user@]host[:port]`, several separated by commas; empty: as the configuration files set it, else none."""
     name: str = ""
-    """What the operator calls it; empty: the identity says enough."""
+    """The operator's name for the host; empty: the identity is used."""
     default_user: str = ""
-    """Where neither the operator nor the files name a user. Empty: the local account's name."""
+    """The user where neither the operator nor the files name one. Empty: the local account's name."""
     default_identity_files: tuple[Path, ...] = ()
-    """Where neither the operator nor the files name one. None given: ssh's own default names."""
+    """The keys where neither the operator nor the files name one. Empty: ssh's own default names."""
     agent_socket: str = ""
-    """Empty: as the configuration files say, else SSH_AUTH_SOCK."""
+    """Empty: as the configuration files set it, else SSH_AUTH_SOCK."""
     identities_only: bool | None = None
-    """Whether of the agent's keys only those of the named files are offered; None: as the files say, else no."""
+    """Whether only those keys of the agent are offered that the files name; None: as the files set it, else no."""
 
     def __str__(self) -> str:
         """Return the host as errors name it."""
@@ -58,15 +60,15 @@ class Target(Immutable):
 
     @property
     def called(self) -> str:
-        """What errors and their hints call it."""
+        """The host's name in errors and their hints."""
         return self.name or self.identity
 
     def jump(self, spec: str) -> Self:
         """Return the target of the last hop in `spec` (see `proxy_jump`), reached through the hops before it.
 
-        Of this target it has the time-outs; user and keys of this one are its defaults, below the configuration
+        It has the time-outs of this target. User and keys of this target are its defaults, after the configuration
         files, since harvestd's own configuration has no others for it. It has a pinned key of its own, under the name
-        `jump:{host}:{port}`. Raises `HostQuarantined` where `spec` can't be read.
+        `jump:{host}:{port}`. Raise `HostQuarantined` where `spec` can't be parsed.
         """
         before, _, last = spec.rpartition(",")
         user, _, place = last.strip().removeprefix("ssh://").rpartition("@")
@@ -90,7 +92,7 @@ class Target(Immutable):
 
 
 def _host_and_port(place: str) -> tuple[str, int]:
-    """Return `host`, `host:port`, `[v6]:port` or a bare IPv6 address in parts; port 0: none, -1: a bad one."""
+    """Return the parts of `host`, `host:port`, `[v6]:port` or a bare IPv6 address; port 0: none, -1: an invalid one."""
     if place.startswith("["):
         host, _, rest = place[1:].partition("]")
         text = rest.removeprefix(":")

@@ -1,7 +1,7 @@
-"""Blocking calls of this machine on the way to a host: name servers, key files, configuration files.
+"""Run blocking local calls on the way to a host: name resolution, key files, configuration files.
 
-Each may hang (a dead name server, a network file system), and then only the host that asked for it waits, until its
-deadline. They have threads of their own, so that the threads for everything else are never used up.
+Each may hang (a dead name server, a network file system); then only the host that needs it waits, until its deadline.
+They have a thread limiter of their own, so that the threads for everything else are never used up.
 """
 
 import asyncio
@@ -15,14 +15,14 @@ Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 
 _AT_ONCE = 256
-"""Calls at the same time; each host that is being connected to makes one after the other."""
+"""Most simultaneous calls; each host that is being connected to makes one call at a time."""
 
 _limiters: dict[int, anyio.CapacityLimiter] = {}
-"""The limiter of the event loop that runs, by its id."""
+"""The limiter of the running event loop, by the loop's id."""
 
 
 async def in_thread(call: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
-    """Return what a blocking call returns. When cancelled it is left behind, and its thread ends when the call does."""
+    """Return the result of a blocking call. When cancelled, abandon it: its thread ends when the call returns."""
     loop = id(asyncio.get_running_loop())
     if loop not in _limiters:
         _limiters.clear()

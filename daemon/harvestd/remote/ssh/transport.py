@@ -1,7 +1,7 @@
 """Open the transport of an SSH connection: TCP, a channel of a jump host's connection, or a ProxyCommand.
 
-Names are resolved in threads of their own. asyncio's resolver shares its few threads with everything else that runs in
-the default executor, so that some hosts with a dead name server would delay all others.
+Names are resolved in threads of their own. asyncio's resolver shares its few threads with everything else in the
+default executor, so that a few hosts with a dead name server would delay all others.
 """
 
 import asyncio
@@ -20,18 +20,18 @@ from harvestd.remote.ssh.threads import in_thread
 _NEXT_ADDRESS_AFTER = 0.5
 """Seconds for one address of a name, before the next is tried beside it (RFC 8305)."""
 _INNER_WINDOWS = 2
-"""A jump host's channel carries one connection, whose own channel has the window that is asked for, and its rest."""
+"""Factor: a jump host's channel carries one connection, with the requested window of its own channel plus overhead."""
 _PACKET = 128 * 1024
 
 JUMP_HOST = "the jump host did not connect further"
-"""What is waited for on the way through a jump host."""
+"""The value of `Dialer.awaits` on the way through a jump host."""
 
 _Address = tuple[int, Any]
-"""A family, and an address as sockets of that family take it."""
+"""A family, and an address in the form of sockets of that family."""
 
 
 class Dialer:
-    """Opens the transport of one connection; given to asyncssh as its tunnel."""
+    """Opens the transport of one connection; passed to asyncssh as its tunnel."""
 
     def __init__(
         self,
@@ -43,7 +43,10 @@ class Dialer:
         family: int = socket.AF_UNSPEC,
         bind_address: str = "",
     ) -> None:
-        """`via`: the connection to the jump host, with its meter. `window`: of the channels that are opened here."""
+        """Store the parameters.
+
+        `via`: the connection to the jump host, with its meter. `window`: of channels opened here.
+        """
         self._meter = meter
         self._via = via
         self._proxy = proxy
@@ -52,16 +55,16 @@ class Dialer:
         self._bind_address = bind_address
         self._forgiven = False
         self.awaits = ""
-        """What was not done yet where no transport is open: for the text of an error."""
+        """The step in progress while no transport is open: for the text of an error."""
         self._metered: MeteredChannel | MeteredSocket | None = None
 
     @property
     def said_before(self) -> bytes:
-        """Return what came before the server's version line."""
+        """Return the server's text before its version line."""
         return self._metered.said_before if self._metered else b""
 
     def leave(self) -> None:
-        """Account, on the jump host's connection, for what may still arrive there; call it when this one ends."""
+        """Allow, on the jump host's meter, for data that may still arrive there; call it when this connection ends."""
         if self._via is not None and self._metered is not None and not self._forgiven:
             self._forgiven = True
             self._via[1].forgive(self._window)
@@ -69,7 +72,7 @@ class Dialer:
     async def create_connection(
         self, session_factory: Callable[[], object], remote_host: str, remote_port: int
     ) -> tuple[object, object]:
-        """Connect to the host; return the transport and asyncssh's connection. Raises OSError, asyncssh.Error."""
+        """Connect to the host; return the transport and asyncssh's connection. Raise OSError or asyncssh.Error."""
         session = cast("Session", session_factory())
         transport: object
         if self._via is not None:
@@ -119,17 +122,17 @@ async def _transport(connected: socket.socket, protocol: asyncio.BaseProtocol) -
 
 
 async def resolved(host: str, port: int, family: int = socket.AF_UNSPEC) -> list[_Address]:
-    """Return the addresses of a name in the order in which they are tried; raises `socket.gaierror`."""
+    """Return the addresses of a name in the order in which they are tried; raise `socket.gaierror`."""
     if _is_address(host):
-        # No name server is asked, and the answer does not wait for anything.
+        # No name server is queried, and nothing blocks.
         found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)
     else:
-        # A thread whose caller has gone ends by itself when the name server's time is up.
+        # A thread whose caller is gone ends by itself at the name server's time-out.
         found = await in_thread(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
     by_family: dict[int, list[_Address]] = {}
     for of_family, _, _, _, place in found:
         by_family.setdefault(of_family, []).append((of_family, place))
-    # Alternating: one family may lead nowhere.
+    # Families alternate: one of them may be unreachable.
     queues = list(by_family.values())
     return [queue[n] for n in range(max(map(len, queues))) for queue in queues if n < len(queue)]
 
@@ -158,9 +161,9 @@ async def _connect(family: int, place: Any, own: Any) -> socket.socket:  # noqa:
 async def _first(
     addresses: Sequence[_Address], attempt: Callable[[_Address], Awaitable[socket.socket]]
 ) -> socket.socket:
-    """Return the first socket that is connected; each address has half a second before the next is tried beside it.
+    """Return the first socket that connects; each address has half a second before the next is tried beside it.
 
-    asyncio races addresses as well, and loses the socket of a winner whose caller is cancelled at that moment.
+    asyncio also races addresses, but leaks the winning socket where its caller is cancelled at that moment.
     """
     if len(addresses) == 1:
         return await attempt(addresses[0])
