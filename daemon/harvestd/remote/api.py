@@ -1,7 +1,7 @@
-"""The contract of a connected box: look at its trees, read its files. The probe and the SFTP stand-in both keep it.
+"""The interface of a connected host: scan its trees, read its files. The probe and the SFTP client implement it.
 
-Everything a box answers is input from a stranger: sizes, names and frames are checked against `Limits` before they
-are believed, a broken rule raises `HostQuarantined`, a lost link `Retry`. Nothing on the box is ever changed.
+Every answer of a host is untrusted input: sizes, names and frames are checked against `Limits` before they are used. A
+broken rule raises `HostQuarantined`, a lost link `Retry`. Nothing on the host is ever changed.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -20,52 +20,52 @@ from harvestd.safety.circumstances import Circumstances
 
 
 class WithoutProbe(Immutable):
-    """Why a box is read without the probe."""
+    """Why a host is read without the probe."""
 
     reason: str
-    """How the probe did not start, with the host's own words, made safe."""
+    """How the probe failed to start, with the host's own text, made safe."""
     hint: str
 
 
 class Limits(Immutable):
-    """What one box may ask of us; beyond any of these it is quarantined."""
+    """Limits on the answers of one host; beyond any of these it is quarantined."""
 
     frame_bytes: int = 4 * 1024 * 1024
     part_bytes: int = 2 * 1024 * 1024
-    """Of the news of a look in one frame, unpacked: they are parsed at a stretch, and all hosts wait for that."""
+    """Of a scan's changes in one frame, unpacked: they are parsed in one step, which blocks the event loop."""
     entries: int = 1_000_000
     rejected_names: int = 1_000
     scan_time: timedelta = timedelta(minutes=15)
-    """For one look at all trees of a host: 1,000,000 entries on a network file system take several minutes."""
+    """For one scan of all trees of a host: 1,000,000 entries on a network file system take several minutes."""
     inspect_time: timedelta = timedelta(minutes=5)
-    """For what a verdict asks beside the trees: files elsewhere, git checkouts, GPUs. What takes longer is unknown."""
+    """For a verdict's checks beside the trees: files elsewhere, git checkouts, GPUs. What takes longer is unknown."""
     answer_time: timedelta = timedelta(seconds=60)
-    """Without one byte of an answer for this long, the box's file system hangs or the link is dead: `Retry`."""
+    """Without one byte of an answer for this long, the host's file system hangs or the link is dead: `Retry`."""
 
 
 class ReadRequest(Immutable, gc=False):
-    """A file, or the part of it that is not here yet."""
+    """A file, or the part of it that is still to be read."""
 
     tree: Tree
     path: RemotePath
     offset: int = 0
-    """Send the bytes from here on …"""
+    """The first byte to send."""
     length: int | None = None
     """… this many at most; None: to the end as fstat shows it when the file is opened. 0: no bytes, facts only."""
     verify_from: int | None = None
-    """If given: also hash the bytes [verify_from, offset) and say it in `Opened`, before any byte is sent."""
+    """If set: also hash the bytes [verify_from, offset) and report it in `Opened`, before any byte is sent."""
     in_one: bool = False
     """Answer with one `Whole` instead of `Opened`, `Chunk` and `Closed`, where the file is small: for thousands."""
 
 
 class Opened(Immutable, gc=False):
-    """The box opened the file (no link, a regular file) and will send its bytes next."""
+    """The host opened the file (no link, a regular file) and will send its bytes next."""
 
     request: ReadRequest
     version: Version
     """fstat before the first byte was read."""
     verified: str | None = None
-    """SHA-256 (hex) of [verify_from, offset), where that was asked for; the empty range hashes to that of b""."""
+    """SHA-256 (hex) of [verify_from, offset) where requested; the empty range has the hash of b""."""
 
 
 class Chunk(Immutable, gc=False):
@@ -75,32 +75,32 @@ class Chunk(Immutable, gc=False):
 
 
 class Closed(Immutable, gc=False):
-    """All bytes asked for were sent (fewer if the file was truncated meanwhile: compare the versions)."""
+    """All requested bytes were sent (fewer if the file was truncated meanwhile: compare the versions)."""
 
     request: ReadRequest
     version: Version
-    """fstat after the last byte was read; only if it equals `Opened.version` were the bytes one version."""
+    """fstat after the last byte was read; only if it equals `Opened.version` did the bytes belong to one version."""
     sha256: str | None
     """Of exactly the bytes sent, hashed on the box; None where the transport can't (SFTP): then the two equal fstats
     and the transport's own integrity are all there is."""
 
 
 class Failed(Immutable, gc=False):
-    """This one file could not be read; the others go on. Comes instead of `Closed`, with or without `Opened`."""
+    """This file could not be read; the others continue. Replaces `Closed`, with or without `Opened`."""
 
     request: ReadRequest
     reason: str
-    """In words: "vanished", "permission denied", "not a regular file", "input/output error" …"""
+    """A text: "vanished", "permission denied", "not a regular file", "input/output error" …"""
     vanished: bool = False
 
 
 class Whole(Immutable, gc=False):
-    """A small file in one, where that was asked for: its version was the same before and after it was read."""
+    """A small file in one answer, where requested: its version was the same before and after it was read."""
 
     request: ReadRequest
     version: Version
     sha256: bytes
-    """Of the data, hashed on the box; 32 bytes."""
+    """Of the data, hashed on the host; 32 bytes."""
     data: bytes
 
 
@@ -108,47 +108,47 @@ ReadEvent = Whole | Opened | Chunk | Closed | Failed
 
 
 class BoxFacts(Immutable):
-    """What the machine says of itself. All of it optional, none of it trusted."""
+    """What the host reports about itself. All of it is optional and untrusted."""
 
     gpu_names: tuple[str, ...] = ()
     """One entry a GPU, from nvidia-smi, e.g. "NVIDIA H100 80GB HBM3"."""
     hostname: str = ""
     utc_offset: timedelta = timedelta(0)
-    """Of the box's local time: run directories carry it in their names."""
+    """Of the host's local time: the names of run directories contain local times."""
     free_bytes: int | None = None
     """Of the file system of the first root."""
     python: str = ""
-    """Version of the box's Python, empty with the SFTP stand-in."""
+    """Version of the host's Python; empty with SFTP."""
 
 
 class Reader(Protocol):
-    """Reads files from a box."""
+    """Reads files from a host."""
 
     @property
     def hashes_there(self) -> bool:
-        """Whether the host hashes what `verify_from` asks for; else all of it is sent to be hashed here."""
+        """Whether the host hashes the range of `verify_from`; else the range is sent and hashed here."""
         ...
 
     def reading(self, requests: Sequence[ReadRequest]) -> AbstractAsyncContextManager[AsyncIterator[ReadEvent]]:
         """Stream the answers to all `requests`, in their order: each Opened, Chunk…, Closed or Failed; or one Whole.
 
-        One reading at a time: a second one waits until the first is left. Leaving the context early abandons what
-        was not read yet, at the price of a new start for the next reading. Bounded memory: the box is held back while
-        the caller does not iterate. Raises `Retry` (link), `HostQuarantined` (protocol broken).
+        One reading at a time: a second one waits until the first is left. Leaving the context early abandons the rest,
+        and the next reading then has to start anew. Memory is bounded: the host is paused while the caller does not
+        iterate. Raise `Retry` (link), `HostQuarantined` (protocol broken).
         """
         ...
 
 
 Glimpse = Callable[[Tree, Sequence[Entry]], None]
-"""Told of a look's news as they come in, before the look is whole: nothing of it is sure yet."""
+"""Called with a scan's changes as they arrive, before the scan is complete: they are provisional."""
 
 
 def unseen(_tree: Tree, _entries: Sequence[Entry]) -> None:
-    """Glimpse nothing."""
+    """Ignore partial results."""
 
 
 class Box(Reader, Protocol):
-    """A connected box."""
+    """A connected host."""
 
     @property
     def method(self) -> str:
@@ -162,43 +162,43 @@ class Box(Reader, Protocol):
 
     @property
     def round_trip(self) -> float | None:
-        """Seconds there and back, measured when it was opened or asked for facts; None before."""
+        """Seconds of one round trip, measured when the host was opened or `facts` was called; None before."""
         ...
 
     async def scan(self, glimpse: Glimpse = unseen) -> Snapshot:
-        """Look at all trees now. The first look is whole; later ones cost only what changed.
+        """Scan all trees now. The first scan is complete; later ones cost only what changed.
 
-        What comes in pieces is shown to `glimpse` piece by piece, which is called on the event loop: it must be quick.
+        Partial results are passed to `glimpse`, which is called on the event loop: it must be quick.
         """
         ...
 
     async def scan_whole(self) -> Snapshot:
-        """As `scan`, looking at every entry anew, those too that have long been at rest: for a verdict."""
+        """Scan as `scan` does, but read every entry anew, unchanged ones too: for a verdict."""
         ...
 
     def look_ahead(self) -> None:
-        """Begin the look that the next `scan` gives, where that is possible: it will not be older than this call."""
+        """Begin the scan that the next `scan` returns, where possible: it will not be older than this call."""
         ...
 
     async def changed(self) -> None:
-        """Return when the box says, unasked, that something changed; never where it can't tell, or was not asked to.
+        """Wait until the host reports a change by itself; never return where it can't, or was not asked to.
 
-        Raises `Retry` as soon as it shows that the box can't be reached any more.
+        Raise `Retry` as soon as the host can't be reached any more.
         """
         ...
 
     async def pushed(self) -> Snapshot:
-        """Return the look that `changed` told of; like `scan`, without a question."""
+        """Return the scan that `changed` announced; as `scan`, without a request."""
         ...
 
     async def facts(self) -> BoxFacts:
-        """Ask the machine about itself; raises `Retry` as everything here does."""
+        """Return the host's facts about itself; raise `Retry` as every method here does."""
         ...
 
     async def gpu_processes(self) -> int | None:
-        """Ask how many processes run on the GPUs, which takes seconds in places; None where the box can't say.
+        """Return how many processes run on the GPUs, which may take seconds; None where it is unknown.
 
-        0 is a box that says so, or one without GPUs; one that has them and no working nvidia-smi can't say.
+        0 means that the host reports none, or has no GPUs; a host with GPUs and no working nvidia-smi is unknown.
         """
         ...
 
@@ -219,14 +219,14 @@ class Box(Reader, Protocol):
 
 
 MOST_LINKS = 200
-"""Links in one question."""
+"""Most links in one request."""
 
 
 class WatchList(Immutable):
-    """What a box is asked to look at; fixed for the life of a connection."""
+    """The trees that a host is asked to watch; fixed for the life of a connection."""
 
     trees: tuple[Tree, ...]
     prune: frozenset[str] = field(default_factory=frozenset)
     """Names of directories that are counted but not listed (.ipynb_checkpoints, .git …)."""
     push: bool = False
-    """Have the box tell of changes by itself, where it can (`Box.changed`)."""
+    """Have the host report changes by itself, where it can (`Box.changed`)."""

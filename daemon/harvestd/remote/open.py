@@ -1,4 +1,4 @@
-"""From a connection to a box that can be looked at: the probe where it runs, SFTP where that is all there is."""
+"""Open a connected host for scans and reads: with the probe where it runs, otherwise with SFTP."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,9 +25,9 @@ _PULSE = Pulse()
 async def open_box(
     connection: Connection, watch: WatchList, limits: Limits, pulse: Pulse = _PULSE
 ) -> AsyncIterator[Box]:
-    """Provide the box at the other end of `connection`, watched as `watch` says; leaving ends its programs there.
+    """Yield the host at the other end of `connection`, watched as `watch` defines; end its programs there at exit.
 
-    Raises `HostQuarantined` where there is neither Python 3 nor SFTP, `Retry` when the link fails.
+    Raise `HostQuarantined` where there is neither Python 3 nor SFTP, `Retry` when the link fails.
     """
     box = await _box(connection, watch, limits, pulse)
     try:
@@ -44,7 +44,7 @@ async def _box(connection: Connection, watch: WatchList, limits: Limits, pulse: 
 
 
 async def _plain_box(connection: Connection, watch: WatchList, limits: Limits, no_probe: NoProbe) -> "SftpBox":
-    # Few boxes need it, and nobody else is to wait for its import.
+    # Few hosts need SFTP, so it is imported only for them.
     from harvestd.remote.sftp.client import SftpBox  # noqa: PLC0415
     from harvestd.remote.sftp.session import NoSftp  # noqa: PLC0415
 
@@ -70,7 +70,7 @@ def _way_out(said: str) -> str:
 async def open_reader(
     connection: Connection, like: Box, limits: Limits, pulse: Pulse = _PULSE
 ) -> AsyncIterator[Reader]:
-    """Provide a further reader on a connection of its own (for bulk), in the way in which `like` is read."""
+    """Yield a further reader on a connection of its own (for bulk), with the method of `like`."""
     reader = _reader(connection, like, limits, pulse)
     try:
         yield reader

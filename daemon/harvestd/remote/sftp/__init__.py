@@ -1,4 +1,4 @@
-"""The stand-in for boxes that allow SFTP alone: the same answers as the probe's, slower and with less in them.
+"""Scans and reads for hosts that allow SFTP alone: the same answers as the probe's, slower and less complete.
 
-No change time, no inode, whole seconds, no hash from the box, and a walk that costs round trips.
+There is no change time, no inode, no hash from the host; times are whole seconds, and a scan costs round trips.
 """

@@ -1,4 +1,4 @@
-"""A box that allows SFTP alone, behind the same contract as one that runs the probe."""
+"""A host that allows SFTP alone, behind the same interface as one that runs the probe."""
 
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -57,7 +57,7 @@ class SftpBox:
     async def start(
         cls, connection: Connection, watch: WatchList, limits: Limits, without_probe: WithoutProbe | None = None
     ) -> Self:
-        """Open SFTP; raises `NoSftp` where the box has none, `Retry` when the link fails."""
+        """Open SFTP; raise `NoSftp` where the host has none, `Retry` when the link fails."""
         box = cls(connection, watch, limits, without_probe)
         box._session = await SftpSession.start(connection, limits)
         return box
@@ -98,14 +98,14 @@ class SftpBox:
             return self._snapshot(tuple(listings), counts.rejected)
 
     async def scan_whole(self) -> Snapshot:
-        """See `Box.scan_whole`: SFTP knows no other look."""
+        """See `Box.scan_whole`: every scan over SFTP is complete."""
         return await self.scan()
 
     def look_ahead(self) -> None:
-        """See `Box.look_ahead`: SFTP can't."""
+        """See `Box.look_ahead`: not possible over SFTP."""
 
     async def changed(self) -> None:
-        """See `Box.changed`: SFTP tells of nothing by itself."""
+        """See `Box.changed`: SFTP reports nothing by itself."""
         await anyio.sleep_forever()
 
     async def pushed(self) -> Snapshot:
@@ -114,14 +114,14 @@ class SftpBox:
 
     def _snapshot(self, listings: tuple[Listing, ...], rejected: int) -> Snapshot:
         known = dict(enumerate(self._last))
-        # What did not change is handed out again as the same object, as the probe's keeper does.
+        # Unchanged listings are returned as the same object, as the probe's client does.
         same = tuple(known[n] if known.get(n) == listing else listing for n, listing in enumerate(listings))
         changed = not self._last or any(a is not b for a, b in zip(same, self._last, strict=True))
         self._last = same
         return Snapshot(same, 0, changed=changed, rejected=rejected)
 
     async def facts(self) -> BoxFacts:
-        """See `Box.facts`: free space is all that SFTP can tell."""
+        """See `Box.facts`: SFTP reports free space only."""
         facts = BoxFacts()
         if not self._watch.trees:
             return facts
@@ -136,7 +136,7 @@ class SftpBox:
             return replace(facts, free_bytes=max(0, room.bavail * room.frsize))
 
     async def gpu_processes(self) -> int | None:
-        """See `Box.gpu_processes`: SFTP can't tell."""
+        """See `Box.gpu_processes`: unknown over SFTP."""
         return None
 
     async def circumstances(self, lately: timedelta) -> Circumstances:  # noqa: ARG002  (the contract's)
@@ -144,7 +144,7 @@ class SftpBox:
         return Circumstances(unclear="only SFTP works there; harvestd doctor says why")
 
     async def link_targets(self, links: Sequence[SymbolicLink]) -> Mapping[str, LinkTarget]:
-        """See `Box.link_targets`: the size is told of files alone."""
+        """See `Box.link_targets`: SFTP reports the size of files only."""
         async with self._lock:
             session = await self._started()
             try:

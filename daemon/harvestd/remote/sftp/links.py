@@ -1,4 +1,4 @@
-"""What symbolic links lead to, over SFTP: the way to a tree, and links below the trees."""
+"""Resolve symbolic links over SFTP: on the way to a tree, and below the trees."""
 
 import stat
 from collections.abc import Iterable, Mapping
@@ -16,13 +16,13 @@ _NOT_ADDED_UP = "its size can't be told by SFTP alone; with Python 3 there it ca
 
 
 async def real_path(session: SftpSession, place: bytes) -> bytes:
-    """Return a path with all links followed; raises SFTPError, `Retry` or `HostQuarantined`."""
+    """Return a path with all links followed; raise SFTPError, `Retry` or `HostQuarantined`."""
     found = await session.call(session.client.realpath(place))
     return found if isinstance(found, bytes) else encoded(str(found))
 
 
 async def is_linked(session: SftpSession, root: bytes, name: bytes) -> bool:
-    """Return whether a link stands on the way from a root, itself no link, to the tree root/name."""
+    """Return whether a link is on the way from a root, itself no link, to the tree root/name."""
     place = root.rstrip(b"/")
     for part in name.split(b"/"):
         place += b"/" + part
@@ -35,7 +35,7 @@ async def is_linked(session: SftpSession, root: bytes, name: bytes) -> bool:
 
 
 async def tree_place(session: SftpSession, tree: Tree) -> bytes:
-    """Return where a tree lies, all links on the way followed; raises SFTPError, `Retry` or `HostQuarantined`."""
+    """Return the path of a tree with all links on the way followed; raise SFTPError, `Retry` or `HostQuarantined`."""
     root, name = await real_path(session, encoded(tree.root)), encoded(tree.name)
     place = root.rstrip(b"/") + b"/" + name
     return await real_path(session, place) if await is_linked(session, root, name) else place
@@ -44,7 +44,7 @@ async def tree_place(session: SftpSession, tree: Tree) -> bytes:
 async def resolved_links(
     session: SftpSession, trees: Iterable[Tree], links: Iterable[SymbolicLink]
 ) -> Mapping[str, LinkTarget]:
-    """Return what links lead to, where it can be told. Raises `Retry` or `HostQuarantined`."""
+    """Return the targets of links, where they can be resolved. Raise `Retry` or `HostQuarantined`."""
     places: dict[Tree, bytes] = {}
     for tree in trees:
         try:

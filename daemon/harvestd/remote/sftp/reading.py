@@ -1,7 +1,7 @@
-"""Reads files over SFTP: a few files ahead of the one that is given out, each in rounds of parallel requests.
+"""Read files over SFTP: a few files ahead of the one that is returned, each in rounds of parallel requests.
 
-In bounded memory: what is read ahead is a fixed number of files and blocks, and nothing more is asked for while the
-caller does not take it.
+Memory is bounded: a fixed number of files and blocks is read ahead, and no more is requested while the caller does not
+iterate.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from harvestd.remote.ssh.errors import LinkLost, quoted
 
 _FILES_AHEAD = 8
 _BLOCK = 32 * 1024
-"""What every server gives in one answer."""
+"""The size that every server returns in one answer."""
 _BLOCKS_AT_ONCE = 16
 _EVENTS_AHEAD = 4
 
@@ -33,7 +33,7 @@ _Queue = asyncio.Queue[ReadEvent | HarvestError]
 
 
 class _NotRegular(Exception):
-    """There is something else than a regular file, or a link on the way to it."""
+    """The path is no regular file, or a link is on the way to it."""
 
 
 class SftpReader:
@@ -84,7 +84,7 @@ class SftpReader:
 
 
 class _Run:
-    """One list of requests on its way."""
+    """One list of requests in progress."""
 
     def __init__(self, session: SftpSession, requests: Sequence[ReadRequest]) -> None:
         self._session = session
@@ -95,7 +95,7 @@ class _Run:
         self.finished = not requests
 
     async def read_ahead(self) -> None:
-        """Start on the files in their order, never far ahead of what is taken."""
+        """Start reading the files in their order, bounded by the caller's progress."""
         async with anyio.create_task_group() as files:
             for request in self._requests:
                 queue: _Queue = asyncio.Queue(_EVENTS_AHEAD)

@@ -1,4 +1,4 @@
-"""A look at a box's trees over SFTP: level by level, many directories at once, nothing opened but directories."""
+"""Scan a host's trees over SFTP: level by level, many directories at once; only directories are opened."""
 
 import stat
 from collections.abc import Awaitable, Callable
@@ -21,13 +21,13 @@ _NAME_BYTES_PER_ENTRY = 200
 
 
 def place_of(tree_place: bytes, path: RemotePath) -> bytes:
-    """Return the absolute path of an entry of a tree that lies at `tree_place`."""
+    """Return the absolute path of an entry of the tree at `tree_place`."""
     return b"/".join((tree_place, *(encoded(part) for part in path.parts)))
 
 
 @dataclass(slots=True)
 class Counts:
-    """What all trees of one look have used of the limits."""
+    """How much of the limits all trees of one scan have used."""
 
     limits: Limits
     session: SftpSession
@@ -35,10 +35,10 @@ class Counts:
     name_bytes: int = 0
     rejected: int = 0
     places: set[bytes] = field(default_factory=set)
-    """Of the trees that were there, their roots' links resolved."""
+    """The paths of the trees that exist, with their roots' links resolved."""
 
     def entry(self, path: RemotePath) -> None:
-        """Count one entry; raises `HostQuarantined` beyond a limit."""
+        """Count one entry; raise `HostQuarantined` beyond a limit."""
         self.entries += 1
         self.name_bytes += sum(len(part) for part in path.parts)
         most = self.limits.entries
@@ -49,7 +49,7 @@ class Counts:
             )
 
     def refuse(self) -> None:
-        """Count one name that no file may have; raises `HostQuarantined` beyond the limit."""
+        """Count one invalid name; raise `HostQuarantined` beyond the limit."""
         self.rejected += 1
         if self.rejected > self.limits.rejected_names:
             raise self.session.failed(BadAnswer(f"more than {self.limits.rejected_names} names that no file may have"))
@@ -57,7 +57,7 @@ class Counts:
 
 @dataclass(slots=True)
 class _Walk:
-    """One tree's walk."""
+    """The walk through one tree."""
 
     session: SftpSession
     place: bytes
@@ -69,7 +69,7 @@ class _Walk:
     links: list[RemotePath] = field(default_factory=list)
 
     async def run(self) -> None:
-        """Walk; raises `Retry` or `HostQuarantined`."""
+        """Walk the tree; raise `Retry` or `HostQuarantined`."""
         await self._list(None)
         while self.next_level or self.links:
             level, self.next_level = self.next_level, []
@@ -83,7 +83,7 @@ class _Walk:
                 async for name, attributes in names:
                     self._take(directory, name, attributes)
         except VANISHED:
-            # The tree itself was there a moment ago; anything else just went away.
+            # The tree itself was there a moment ago; any other directory has just been removed.
             if directory is None:
                 raise
         except asyncssh.SFTPError:
@@ -137,7 +137,7 @@ class _Walk:
 
 
 async def _at_once(jobs: list[tuple[Callable[[RemotePath], Awaitable[None]], RemotePath]]) -> None:
-    """Run all jobs, a few at a time; raises the first error that one of them had."""
+    """Run all jobs, `_AT_ONCE` at a time; raise the first error of any of them."""
     waiting = list(reversed(jobs))
     errors: list[HarvestError] = []
 
@@ -157,7 +157,7 @@ async def _at_once(jobs: list[tuple[Callable[[RemotePath], Awaitable[None]], Rem
 
 
 async def look_at(session: SftpSession, tree: Tree, watch: WatchList, counts: Counts) -> Listing:
-    """Return one tree's listing; raises `Retry` or `HostQuarantined`, and never takes a failure for an empty tree."""
+    """Return one tree's listing; raise `Retry` or `HostQuarantined`; a failure is never reported as an empty tree."""
     missing = TreeState.NO_ROOT
     try:
         root = await real_path(session, encoded(tree.root))
@@ -179,7 +179,7 @@ async def look_at(session: SftpSession, tree: Tree, watch: WatchList, counts: Co
         return Listing(tree, TreeState.DENIED)
     except asyncssh.SFTPError as e:
         if missing is TreeState.BROKEN_LINK:
-            # A link that leads to itself: the server has no word of its own for it.
+            # A link that leads to itself: the server has no error code of its own for it.
             return Listing(tree, missing)
         raise session.connection.lost(e) from e
     counts.places.add(place)

@@ -1,7 +1,6 @@
-"""One SFTP session: raw requests with deadlines, and what goes wrong there as our errors.
+"""One SFTP session: raw requests with deadlines, and the translation of their errors.
 
-Only requests that read: no `get`, `mget` or `glob` of asyncssh, which hide short reads and believe names. Every path
-is bytes.
+Only requests that read: asyncssh's `get`, `mget` and `glob` hide short reads and trust names. Every path is bytes.
 """
 
 import stat
@@ -22,20 +21,20 @@ Result = TypeVar("Result")
 
 _SECOND = 1_000_000_000
 _LATEST = 2**33
-"""Seconds; a time beyond it would not fit into nanoseconds."""
+"""Seconds; a later time would not fit into nanoseconds."""
 _NAME_COST = 512
 """Bytes that a listed name costs on the wire beside itself, at most."""
 _GOODBYE = 2.0
-"""Seconds for the server to take a handle back."""
+"""Seconds for the server to close a handle."""
 
 VANISHED = (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath)
-"""Answers that say that a path is not there."""
+"""Answers for a path that does not exist."""
 _ENDING = (asyncssh.SFTPBadMessage, asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection)
-"""What ends a session; every other SFTPError is an answer about one path."""
+"""Errors that end a session; every other SFTPError is an answer about one path."""
 
 
 class NoSftp(Exception):
-    """The box offers no SFTP. The text says what was seen."""
+    """The host offers no SFTP. The text describes what was observed."""
 
 
 class BadAnswer(ValueError):
@@ -43,7 +42,7 @@ class BadAnswer(ValueError):
 
 
 def version_of(attributes: asyncssh.SFTPAttrs) -> Version:
-    """Return what SFTP can tell of a version; raises `BadAnswer` for numbers that no file has."""
+    """Return the version that SFTP reports; raise `BadAnswer` for numbers that no file has."""
     size, mtime = attributes.size or 0, attributes.mtime or 0
     if not 0 <= size < 2**63 or not 0 <= mtime <= _LATEST:
         raise BadAnswer("a size or time out of range")
@@ -51,24 +50,24 @@ def version_of(attributes: asyncssh.SFTPAttrs) -> Version:
 
 
 def mode_of(attributes: asyncssh.SFTPAttrs) -> int:
-    """Return the file type's bits; 0, which is no type, where the server does not tell."""
+    """Return the file type's bits; 0, which is no type, where the server does not send them."""
     return stat.S_IFMT(attributes.permissions or 0)
 
 
 class SftpSession:
-    """A session that is open; after an error that is not about one path it is of no further use."""
+    """An open session; after an error that is not about one path it can't be used any more."""
 
     def __init__(self, connection: Connection, client: asyncssh.SFTPClient, limits: Limits) -> None:
         self.connection = connection
         self.client = client
         self._wait = limits.answer_time.total_seconds()
         self.alive = True
-        # asyncssh reads ahead of us by no more than the channel's window.
+        # asyncssh reads ahead by no more than the channel's window.
         connection.meter.expect(connection.window)
 
     @classmethod
     async def start(cls, connection: Connection, limits: Limits) -> Self:
-        """Open a session; raises `NoSftp` where the box has none, `Retry` when the link fails."""
+        """Open a session; raise `NoSftp` where the host has none, `Retry` when the link fails."""
         seconds = limits.answer_time.total_seconds()
         try:
             with anyio.fail_after(seconds):
@@ -89,7 +88,7 @@ class SftpSession:
         return cls(connection, client, limits)
 
     async def call(self, request: Awaitable[Result]) -> Result:
-        """Return a request's answer; raises SFTPError for what concerns one path, else `Retry` or `HostQuarantined`."""
+        """Return a request's answer; raise SFTPError for an error about one path, else `Retry` or `HostQuarantined`."""
         try:
             with anyio.fail_after(self._wait):
                 return await request
@@ -101,7 +100,7 @@ class SftpSession:
             raise self.failed(e) from e
 
     def failed(self, error: Exception) -> HarvestError:
-        """Return our error for one that ends the session."""
+        """Return harvestd's error for one that ends the session."""
         self.alive = False
         target = self.connection.target
         if isinstance(error, TimeoutError):
@@ -137,12 +136,12 @@ class SftpSession:
             raise self.failed(e) from e
 
     async def _next(self, entries: AsyncGenerator[asyncssh.SFTPName, None]) -> asyncssh.SFTPName | None:
-        # A scan as a whole may take long, one answer may not.
+        # A whole scan may take long, but one answer may not.
         with anyio.fail_after(self._wait):
             return await anext(entries, None)
 
     async def read(self, file: asyncssh.SFTPClientFile, offset: int, size: int) -> bytes:
-        """Return `size` bytes from `offset`; fewer only where the file ends. Raises as `call` does."""
+        """Return `size` bytes from `offset`; fewer only where the file ends. Raise as `call` does."""
         data = b""
         while len(data) < size:
             more = await self.call(cast("Awaitable[bytes]", file.read(size - len(data), offset + len(data))))
@@ -155,12 +154,12 @@ class SftpSession:
         return data
 
     async def put_back(self, file: asyncssh.SFTPClientFile) -> None:
-        """Close a handle within a bounded time, whatever else is going on."""
+        """Close a handle within a bounded time, even when cancelled."""
         with anyio.move_on_after(_GOODBYE, shield=True):
             try:
                 await file.close()
             except (asyncssh.Error, OSError, EOFError, ValueError):
-                # The handle dies with its session; whoever reads on hears of that.
+                # The handle ends with its session; the next read fails with that.
                 self.alive = False
 
     def close(self) -> None:
