@@ -16,7 +16,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from harvestd.catalogue import rows, schema
 from harvestd.catalogue.engine import Database, sliced, translated, update_one
-from harvestd.catalogue.entries import HostRecord, Intent, Orphans
+from harvestd.catalogue.entries import GONE, HostRecord, Intent, Orphans
 from harvestd.catalogue.errors import InconsistentRows
 from harvestd.catalogue.keyed_locks import KeyedLocks
 from harvestd.catalogue.restore import Restoring
@@ -315,6 +315,17 @@ class Catalogue:
             return False
         self.knowledge.learn_request(settled)
         return True
+
+    async def record_absent_hosts(self, present: Collection[str]) -> None:
+        """Record as gone each host whose name is not among `present`, the names of all hosts that there are."""
+        table = schema.hosts.c
+
+        def change(connection: Connection) -> None:
+            known = connection.execute(select(table.name).where(table.state != GONE)).scalars().all()
+            for name in set(known) - set(present):
+                connection.execute(update(schema.hosts).where(table.name == name).values(state=GONE))
+
+        await self._database.write(change)
 
     async def save_host(self, host: HostRecord) -> None:
         """Record how a host was last seen."""

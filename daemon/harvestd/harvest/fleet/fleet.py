@@ -90,6 +90,7 @@ class Fleet:
             tasks.start_soon(keep_running, "sleep detection", self._house.waking.run)
             tasks.start_soon(keep_running, "requests", self._attend)
             tasks.start_soon(keep_running, "verdicts", Verdicts(self._house, self._host_of).run)
+            tasks.start_soon(keep_running, "host records", self._record_absent)
             with anyio.move_on_after(_FIRST_SETS):
                 await self._inventory.wait_complete()
             with self._house.service_failures.containing("fleet"):
@@ -154,6 +155,12 @@ class Fleet:
         """Record that a host is gone, as soon as there is room for the record."""
         await self._house.knows.wait()
         await self._house.service_failures.keep_running("host records", partial(self._save_gone, host))
+
+    async def _record_absent(self) -> None:
+        """Record the hosts that left the inventory while no daemon ran, once every provider has answered."""
+        await self._inventory.wait_complete()
+        await self._house.knows.wait()
+        await self._house.catalogue.record_absent_hosts({host.name for host in self._house.present.values()})
 
     async def _save_gone(self, host: Host) -> None:
         if self._roll.is_last(host):
