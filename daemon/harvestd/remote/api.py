@@ -51,11 +51,11 @@ class ReadRequest(Immutable, gc=False):
     offset: int = 0
     """The first byte to send."""
     length: int | None = None
-    """… this many at most; None: to the end as fstat shows it when the file is opened. 0: no bytes, facts only."""
+    """The most bytes to send; None: to the end as fstat shows it at the open. 0: no bytes, only the version."""
     verify_from: int | None = None
     """If set: also hash the bytes [verify_from, offset) and report it in `Opened`, before any byte is sent."""
     in_one: bool = False
-    """Answer with one `Whole` instead of `Opened`, `Chunk` and `Closed`, where the file is small: for thousands."""
+    """For a small file: answer with one `Whole`, not `Opened`, `Chunk` and `Closed`; faster for many files."""
 
 
 class Opened(Immutable, gc=False):
@@ -81,8 +81,10 @@ class Closed(Immutable, gc=False):
     version: Version
     """fstat after the last byte was read; only if it equals `Opened.version` did the bytes belong to one version."""
     sha256: str | None
-    """Of exactly the bytes sent, hashed on the box; None where the transport can't (SFTP): then the two equal fstats
-    and the transport's own integrity are all there is."""
+    """Of exactly the bytes sent, hashed on the host; None for SFTP.
+
+    Then only the two equal fstats and the transport's own integrity protect the bytes.
+    """
 
 
 class Failed(Immutable, gc=False):
@@ -90,7 +92,7 @@ class Failed(Immutable, gc=False):
 
     request: ReadRequest
     reason: str
-    """A text: "vanished", "permission denied", "not a regular file", "input/output error" …"""
+    """A text such as "vanished", "permission denied", "not a regular file" or "input/output error"."""
     vanished: bool = False
 
 
@@ -203,17 +205,18 @@ class Box(Reader, Protocol):
         ...
 
     async def circumstances(self, lately: timedelta) -> Circumstances:
-        """Ask what speaks for or against switching it off beside its trees; files count that changed within `lately`.
+        """Return the evidence, beside the trees, for or against terminating the host.
 
-        May take minutes (`Limits.inspect_time`), and looks through the home directory: to be asked rarely. Where
-        `lately` is zero, neither files nor checkouts are looked at. Raise `Retry`, `HostQuarantined`.
+        Files count that changed within `lately`. May take minutes (`Limits.inspect_time`) and reads the home directory:
+        call it rarely. Where `lately` is zero, neither files nor checkouts are read. Raise `Retry`, `HostQuarantined`.
         """
         ...
 
     async def link_targets(self, links: Sequence[SymbolicLink]) -> Mapping[str, LinkTarget]:
-        """Ask what links below the trees lead to, `MOST_LINKS` at most; by their places, and only where it can be told.
+        """Return the targets of links below the trees, `MOST_LINKS` at most, by their places.
 
-        May take a part of `Limits.inspect_time`: to be asked rarely. Raises `Retry`, `HostQuarantined`.
+        A link that can't be resolved is left out. May take a part of `Limits.inspect_time`: call it rarely. Raise
+        `Retry`, `HostQuarantined`.
         """
         ...
 

@@ -151,10 +151,10 @@ class _Run:
             await self._session.put_back(file)
 
     async def _checked(self, request: ReadRequest) -> bytes:
-        """Return the file's absolute path once nothing on the way to it is a link and it is a regular file.
+        """Return the file's absolute path after a check that it is a regular file and no link is on the way to it.
 
-        SFTP has no directory handles: a link that is made in between is followed. It then leads to another file of
-        the same user on the same box, whose bytes are of no use to anyone; nothing of ours is at stake.
+        SFTP has no directory handles: a link that is made after the check is followed. It leads to another file of the
+        same user on the same host, so nothing is exposed.
         """
         call, client = self._session.call, self._session.client
         tree = request.tree
@@ -180,7 +180,7 @@ class _Run:
         return digest.hexdigest()
 
     async def _blocks(self, file: asyncssh.SFTPClientFile, start: int, end: int) -> AsyncGenerator[bytes, None]:
-        """Yield the bytes from `start` to `end`, or to where the file ends before that."""
+        """Yield the bytes from `start` to `end`, or to the end of the file where it is shorter."""
         while start < end:
             offsets = range(start, min(end, start + _BLOCKS_AT_ONCE * _BLOCK), _BLOCK)
             wanted = [min(_BLOCK, end - offset) for offset in offsets]

@@ -34,10 +34,13 @@ _MOST_KEPT = 4096
 _TICK = 0.05
 """Seconds: more than one clock tick of any file system that may hold a configuration."""
 _UNWRITTEN = "/harvestd/no-identity-file-was-written"
-"""Stands below the files, to learn whether they name an IdentityFile: ssh's defaults look like a file's."""
+"""Appended after the files, to detect whether they name an IdentityFile.
+
+ssh -G prints its default files in the same form.
+"""
 _FAMILIES = {"any": socket.AF_UNSPEC, "inet": socket.AF_INET, "inet6": socket.AF_INET6}
 _UNSAFE = frozenset("'`\"$\\;&<>|(){}")
-"""Characters that OpenSSH refuses in names which go into a command line; so are spaces and control characters."""
+"""Characters that OpenSSH refuses in names that go into a command line, as it does spaces and control characters."""
 
 
 class ResolvedConfig(Immutable):

@@ -107,7 +107,10 @@ class Connection(Immutable, eq=False):
         return link_lost(self.target, error)
 
     async def failed(self, error: BaseException) -> HarvestError:
-        """As `lost`, for a channel that was not opened: why the connection has ended is known a moment later."""
+        """Return the error of `lost` for a channel that was not opened.
+
+        The reason of a disconnect is known only after the event loop has run once more.
+        """
         await anyio.lowlevel.checkpoint()
         return self.lost(error)
 
@@ -366,7 +369,7 @@ class _Attempt:
 
 
 def _algorithms(target: Target, config: ResolvedConfig) -> dict[str, object]:
-    """Return asyncssh's options for algorithms that the files name; raises `HostQuarantined` where it has none."""
+    """Return asyncssh's options for the algorithms in the files; raise `HostQuarantined` where none is supported."""
     written = {
         "kex_algs": (config.key_exchanges, get_kex_algs()),
         "mac_algs": (config.macs, get_mac_algs()),

@@ -119,7 +119,7 @@ class PinCheck:
     refused: bool = field(default=False, init=False)
 
     def accepts(self, key: asyncssh.SSHKey) -> bool:
-        """Return whether `key` is the host's; without a pin the first one is, and has to stay the same from then on."""
+        """Return whether `key` is the pinned key; without a pin the first key is accepted, and has to stay the same."""
         first, self.shown = self.shown, HostKey.of(key)
         expected = self.pin or first
         if expected is not None and not expected.same_as(self.shown):

@@ -50,10 +50,10 @@ class Hops:
 
     @asynccontextmanager
     async def shared(self, key: Hashable, opening: Opening) -> AsyncIterator["Connection"]:
-        """Yield a connection for `key`, made by `opening` where there is none to share; raises what that raises.
+        """Yield a connection for `key`, opened by `opening` where there is none to share.
 
-        The attempt is one user's, under that user's deadlines. Those who wait for it fail with it; where it was
-        cancelled, one of them makes the next.
+        Raise what `opening` raises. The attempt belongs to one user and runs under that user's deadlines. Users that
+        wait for it fail with it; where it was cancelled, one of them starts the next attempt.
         """
         while True:
             shared, is_new = self._joined(key)
