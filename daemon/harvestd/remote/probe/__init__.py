@@ -1,1 +1,1 @@
-"""The probe: a small program that is sent to a box at each connect, and our end of its conversation."""
+"""The probe: a small program that is sent to a host at each connect, and the local client of its protocol."""

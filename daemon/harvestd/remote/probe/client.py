@@ -1,4 +1,4 @@
-"""A box that runs the probe: looks, facts and small files through one program, each a conversation of its own."""
+"""A host that runs the probe: scans, facts and small files through one program, each on a channel of its own."""
 
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -29,20 +29,20 @@ from harvestd.safety.circumstances import Circumstances
 
 _T = TypeVar("_T")
 _UNASKED = 0
-"""The number of a look that the box took by itself."""
+"""The number of a scan that the host made by itself."""
 _CIRCUMSTANCES = 3
 _LINKS = 4
 _AT_A_STRETCH = 0.5
-"""Seconds of our thread's time for one look, before a host has to leave more to the others."""
+"""Seconds of the thread's time for one scan, before the scan yields more of it to other hosts."""
 _OTHERS = 4
-"""How many times as long as for its names the others have then."""
+"""The factor by which a scan then waits longer than it works."""
 _NEVER = float("-inf")
 WHOLE_EVERY = 600.0
-"""Seconds after which every entry is looked at again, also where notices and recent changes point to none."""
+"""Seconds after which every entry is read again, even where neither notices nor recent changes point to it."""
 
 
 class ProbeBox:
-    """Implements `Box`. One scan or question about facts at a time; reads run beside them."""
+    """Implements `Box`. One scan or query about facts at a time; reads run beside them."""
 
     method = "probe"
     hashes_there = True
@@ -54,29 +54,29 @@ class ProbeBox:
         self._limits = limits
         self._running = Running(connection, limits, pulse)
         self.drifting: set[Tree] = set()
-        """Trees whose versions are told without inodes and change times; further readers of this host share it."""
+        """Trees whose versions have neither inodes nor change times; further readers of this host share this set."""
         self._reader = ProbeReader(self._running, self.drifting)
         self._known = KnownTrees(watch.trees, limits)
         self.round_trip: float | None = None
         self._told_by: ProbeProcess | None = None
-        """Whose news `_known` is made of: a delta means something only to the process that told all before it."""
+        """The process whose changes `_known` holds: a delta is only valid for the process that sent all before it."""
         self._asked = 0
         self._awaited: set[int] = set()
-        """The numbers of the looks that were asked for and have not ended, whether or not they are waited for."""
+        """The numbers of the scans that were requested and have not ended, waited for or not."""
         self._facts_asked = False
         self._unheard = 0
-        """Answers about facts that are still to come; only the last of them is waited for."""
+        """The number of answers about facts that are still to come; only the last of them is waited for."""
         self._ahead: int | None = None
-        """The number of a look that was asked for and is not waited for yet."""
+        """The number of a scan that was requested and is not waited for yet."""
         self._whole_at = _NEVER
         self._looking = anyio.Lock()
         self._asking = anyio.Lock()
 
     @classmethod
     async def start(cls, connection: Connection, watch: WatchList, limits: Limits, pulse: Pulse) -> Self:
-        """Start the probe; raises `NoProbe` where the box can't run it, `Retry` when the link fails.
+        """Start the probe; raise `NoProbe` where the host can't run it, `Retry` when the link fails.
 
-        The first questions travel with the program: a round trip each is what a first look can do without.
+        The first requests are sent with the program, which saves the first scan a round trip each.
         """
         box = cls(connection, watch, limits, pulse)
         questions = [box._scan_question(), box._facts_question()]
@@ -109,10 +109,10 @@ class ProbeBox:
 
     @asynccontextmanager
     async def _conversation(self) -> AsyncIterator[ProbeProcess]:
-        """Provide the process for one question; after an answer that is none it is thrown away.
+        """Yield the process for one request; after an invalid answer the process is ended.
 
-        After a cancellation it is not: other tasks may talk with it still. The answer that is not waited for any more
-        is taken before the next one of the same conversation.
+        After a cancellation it is kept, since other tasks may still use it. The abandoned answer is then read before
+        the next one of the same channel.
         """
         process = await self._running.get()
         if process is not self._told_by:
@@ -141,20 +141,20 @@ class ProbeBox:
         """See `Box.scan_whole`."""
         async with self._looking, self._conversation() as process:
             if self._ahead is not None:
-                # It may have been a light one.
+                # It may have been an incremental one.
                 number, self._ahead = self._ahead, None
                 await self._look(process, number)
             self._whole_at = _NEVER
             return await self._looked(process, self._ask_for_look(process))
 
     def _ask_for_look(self, process: ProbeProcess) -> int:
-        """Ask for a look; return its number."""
+        """Request a scan; return its number."""
         process.ask(self._scan_question(), process.looks)
         self._awaited.add(self._asked)
         return self._asked
 
     async def _looked(self, process: ProbeProcess, number: int, glimpse: Glimpse = unseen) -> Snapshot:
-        """Take the news of the look that was asked for last, and give what all looks came to."""
+        """Read the changes of scan `number`, and return the snapshot of all scans."""
         await self._look(process, number, glimpse)
         process.looks.expecting = self._watch.push or bool(self._awaited)
         if process.looks.frames and not process.looks.expecting:
@@ -169,7 +169,7 @@ class ProbeBox:
     async def pushed(self) -> Snapshot:
         """See `Box.pushed`."""
         async with self._looking, self._conversation() as process:
-            # A look that nobody waits for any more has ended before what is told unasked is asked for.
+            # Scans that are not waited for any more have to end before unrequested changes are read.
             for number in sorted(self._awaited):
                 await self._look(process, number)
             while process.looks.frames:
@@ -182,7 +182,7 @@ class ProbeBox:
         await process.arrival(process.looks)
 
     async def _look(self, process: ProbeProcess, number: int, glimpse: Glimpse = unseen) -> None:
-        """Take the news of a look up to its end, and those of looks that end before it."""
+        """Read the changes of scan `number` up to its end, and those of scans that end before it."""
         seconds = self._limits.scan_time.total_seconds()
         try:
             with anyio.fail_after(seconds):
@@ -195,7 +195,7 @@ class ProbeBox:
             ) from e
 
     async def _take_look(self, process: ProbeProcess, glimpse: Glimpse) -> int:
-        """Take the news of the next look; gives its number."""
+        """Read the changes of the next scan; return its number."""
         trees = len(self._watch.trees)
         spent = 0.0
         while True:
@@ -208,8 +208,8 @@ class ProbeBox:
                     glimpse(self._watch.trees[part.tree], part.changed)
                     took = time.thread_time() - began
                     spent += took
-                    # Checking a thousand names takes milliseconds: let the other hosts have their turn between, and
-                    # far the most of the time where that goes on and on.
+                    # Checking a thousand names takes milliseconds: let the other hosts run in between, and for most of
+                    # the time where a scan goes on for long.
                     await anyio.sleep(took * _OTHERS if spent > _AT_A_STRETCH else 0)
                 case Letter.SCAN_END:
                     end = decode.scan_end(frame.payload, trees)
@@ -277,13 +277,13 @@ class ProbeBox:
         return await self._asked_alone(question, lambda payload: link_targets(payload, _LINKS, asked))
 
     async def _asked_alone(self, question: dict[str, object], understood: Callable[[bytes], _T]) -> _T:
-        """Ask what is asked for alone, and give the answer as it is understood."""
+        """Send a request after all earlier ones, and return the decoded answer."""
         async with self._asking, self._conversation() as process:
             await self._ask_alone(process, question)
             return understood(await self._heard(process))
 
     async def _ask_alone(self, process: ProbeProcess, question: dict[str, object]) -> None:
-        """Ask, once the answers have come to what was asked before and nobody waits for any more."""
+        """Send a request, after the answers to earlier abandoned requests were read."""
         self._facts_asked = False
         while self._unheard:
             await self._heard(process)
@@ -291,7 +291,7 @@ class ProbeBox:
         self._unheard += 1
 
     async def _heard(self, process: ProbeProcess) -> bytes:
-        """Take the next answer about facts."""
+        """Read the next answer about facts."""
         frame = await process.frame(process.facts)
         self._unheard -= 1
         process.facts.expecting = self._unheard > 0
@@ -302,5 +302,5 @@ class ProbeBox:
         return self._reader.reading(requests)
 
     def close(self) -> None:
-        """End the program on the box."""
+        """End the program on the host."""
         self._running.give_up()

@@ -1,7 +1,7 @@
-"""From a probe's frames to values that can be believed in form: every type, range and name is checked here.
+"""Decode a probe's frames; every type, range and name is checked here.
 
-Pure. Content may still lie (a size need not be the file's), but nothing here is negative, endless or able to leave its
-tree. A broken rule raises `BrokenAnswer`; the text never repeats what the box sent.
+Pure. Content may still be false (a size need not be the file's), but no value is negative or unbounded, and no path
+leads out of its tree. A broken rule raises `BrokenAnswer`; its text never repeats what the host sent.
 """
 
 import hashlib
@@ -32,16 +32,16 @@ _DAY = 86_400
 _HASH_CHARACTERS = 64
 _HASH_OF_NOTHING = hashlib.sha256(b"").hexdigest()
 _MOST_NAMES = 4096
-"""In one frame of a look, all hosts waiting while it is taken in; the probe tells half as many at most."""
+"""In one frame of a scan, since decoding it blocks the event loop; the probe sends half as many at most."""
 _PAIR = 2
 _FILE_FIELDS = 6
 _LINK_FIELDS = 7
 _SHOWN_REASON = 200
 _OF_DIRECTORIES = Version(0, 0)
-"""Nobody asks for more than that they are there, and there are as many of them as of files."""
+"""Only their existence is used, and there are as many of them as of files."""
 _KINDS = {kind.value: kind for kind in EntryType}
 _WHOLE = struct.Struct(">IQqqQ32s")
-"""The head of a small file in one: its number, its version, its SHA-256."""
+"""The head of a small file in one frame: its number, its version, its SHA-256."""
 
 
 def _version(value: object) -> Version:
@@ -53,12 +53,12 @@ def _version(value: object) -> Version:
 
 
 def _version_of(size: object, mtime: object, ctime: object, inode: object, least: int = 0) -> Version:
-    # This runs for each of 100,000s of entries, hence in one line what `integer` says in several.
+    # This runs for each of 100,000s of entries, so the checks of `integer` are inlined.
     if not type(size) is type(mtime) is type(ctime) is type(inode) is int:
         raise BrokenAnswer("a number that is none")
     if not (least <= size <= MOST and -MOST <= mtime <= MOST and -MOST <= ctime <= MOST and 0 <= inode <= 2**64):
         raise BrokenAnswer("a number that is out of range")
-    # As a rule both are the moment of the last write: one number then, where there are two for each file.
+    # Usually both are the moment of the last write: one number object then, instead of two for each file.
     return Version(size, mtime, mtime if ctime == mtime else ctime, inode)
 
 
@@ -70,10 +70,10 @@ def _hash(value: object) -> str:
 
 
 class ScanPart(Immutable):
-    """News of one tree."""
+    """The changes of one tree."""
 
     tree: int
-    """Its place in the watch list."""
+    """Its index in the watch list."""
     changed: tuple[Entry, ...]
     gone: tuple[RemotePath, ...]
     unreadable: tuple[RemotePath, ...]
@@ -81,11 +81,11 @@ class ScanPart(Immutable):
     rejected: frozenset[int]
     """Names that `RemotePath` refused, each as its hash: they may be long, and are only counted."""
     rejected_gone: frozenset[int]
-    """Such names that are there no longer."""
+    """Refused names that do not exist any more."""
 
 
 def scan_part(payload: bytes, trees: int, limit: int) -> ScanPart:
-    """Read a scan's frame for a watch list of `trees`, which may unpack to `limit` bytes."""
+    """Return the changes in a scan's frame; `trees`: the length of the watch list, `limit`: bytes when unpacked."""
     unpacking = zlib.decompressobj()
     try:
         plain = unpacking.decompress(payload, limit)
@@ -107,7 +107,7 @@ def scan_part(payload: bytes, trees: int, limit: int) -> ScanPart:
 
 
 class _Names:
-    """Takes names and remembers which were refused."""
+    """Decodes names and records which were refused."""
 
     def __init__(self) -> None:
         self.rejected: set[int] = set()
@@ -125,19 +125,19 @@ class _Names:
             return None
 
     def paths(self, value: object) -> tuple[RemotePath, ...]:
-        """Return the paths of names that are told one by one."""
+        """Return the paths of names that are listed one by one."""
         told = items(value)
         self._count(len(told))
         return tuple(path for name in told if (path := self.path(name)) is not None)
 
     def _count(self, names: int) -> None:
-        """Count names of this frame; raise `BrokenAnswer` beyond the most that are taken in at a time."""
+        """Count names of this frame; raise `BrokenAnswer` beyond the most that one frame may hold."""
         self._told += names
         if self._told > _MOST_NAMES:
             raise BrokenAnswer("more names at once than are ever told")
 
     def _directories(self, value: object) -> Iterator[tuple[str, RemotePath | None, list[object]]]:
-        """Yield each directory (None: the tree itself, or one whose own name is refused) with what is told of it."""
+        """Yield each directory (None: the tree itself, or one whose own name is refused) with the rows for it."""
         pairs = items(value)
         if len(pairs) > _MOST_NAMES:
             raise BrokenAnswer("more directories at once than are ever told")
@@ -151,7 +151,7 @@ class _Names:
             yield directory, self._directory(directory) if directory else None, told
 
     def _directory(self, text: str) -> RemotePath | None:
-        """Return a directory's path; most lie in the one that was told last, or beside it."""
+        """Return a directory's path; most are below the directory that was decoded last, or beside it."""
         above, _, name = text.rpartition("/")
         known = self._known.get(above)
         path = self.path(text) if known is None else self._child(above, known, name)
@@ -173,7 +173,7 @@ class _Names:
         return None
 
     def below(self, value: object) -> Iterator[RemotePath]:
-        """Yield the paths of names that are told by directory."""
+        """Yield the paths of names that are listed by directory."""
         for directory, above, told in self._directories(value):
             for name in told:
                 path = self._child(directory, above, name)
@@ -181,7 +181,7 @@ class _Names:
                     yield path
 
     def entries(self, value: object) -> Iterator[Entry]:
-        """Yield the entries that are told by directory."""
+        """Yield the entries that are listed by directory."""
         for directory, above, told in self._directories(value):
             for row in told:
                 fields = items(row)
@@ -203,7 +203,7 @@ class _Names:
 
 
 class TreeNews(Immutable):
-    """A tree's state, where it is another one than before."""
+    """A tree's state, where it differs from the one before."""
 
     tree: int
     state: TreeState
@@ -214,7 +214,7 @@ class TreeNews(Immutable):
 
 
 class ScanEnd(Immutable):
-    """What ends a scan."""
+    """The end of a scan."""
 
     scan: int
     """The number of the request that is answered."""
@@ -223,7 +223,7 @@ class ScanEnd(Immutable):
 
 
 def scan_end(payload: bytes, trees: int) -> ScanEnd:
-    """Read the frame that ends a scan."""
+    """Return the content of the frame that ends a scan."""
     value = object_in(payload)
     rows = items(value.get("trees"))
     if len(rows) > trees:
@@ -246,7 +246,7 @@ def _tree_news(row: object, trees: int) -> TreeNews:
 
 
 def facts(payload: bytes) -> BoxFacts:
-    """Read what a machine says of itself."""
+    """Return the host's facts about itself."""
     value = object_in(payload)
     free = value.get("free")
     return BoxFacts(
@@ -259,18 +259,18 @@ def facts(payload: bytes) -> BoxFacts:
 
 
 def gpu_processes(payload: bytes) -> int | None:
-    """Read how many processes run on a machine's GPUs; None where it can't say."""
+    """Return how many processes run on a host's GPUs; None where the host does not know."""
     told = object_in(payload).get("processes")
     return None if told is None else integer(told)
 
 
 def python(payload: bytes) -> str:
-    """Read the version of the box's Python from a greeting or from facts."""
+    """Return the version of the host's Python from a greeting or from facts."""
     return words(object_in(payload).get("python"), 64)
 
 
 def whole(payload: bytes, number: int, request: ReadRequest) -> Whole:
-    """Read a small file in one, file `number`, which must be all of what `request` asks for."""
+    """Return a small file in one frame, file `number`, which must be all of what `request` asks for."""
     if len(payload) < _WHOLE.size:
         raise BrokenAnswer("a file without a head")
     told, size, mtime, ctime, inode, sha256 = _WHOLE.unpack_from(payload)
@@ -285,30 +285,30 @@ def whole(payload: bytes, number: int, request: ReadRequest) -> Whole:
 
 
 def opened(payload: bytes, number: int, request: ReadRequest) -> Opened:
-    """Read the answer that starts file `number`, which must be the one for `request`."""
+    """Return the answer that starts file `number`, which must be the one for `request`."""
     value = _answer(payload, number)
     verified = None if request.verify_from is None else _hash(value.get("verified"))
     if request.verify_from == request.offset and verified != _HASH_OF_NOTHING:
-        # Who began with nothing, and were told that this is not how the file begins, would begin anew for ever.
+        # A reader that starts at 0 and is told of a different prefix would start again for ever.
         raise BrokenAnswer("a hash of no bytes that is none")
     return Opened(request, _version(value.get("version")), verified)
 
 
 def closed(payload: bytes, number: int, request: ReadRequest) -> Closed:
-    """Read the answer that ends file `number`."""
+    """Return the answer that ends file `number`."""
     value = _answer(payload, number)
     return Closed(request, _version(value.get("version")), _hash(value.get("sha256")))
 
 
 def failed(payload: bytes, number: int, request: ReadRequest) -> Failed:
-    """Read why file `number` could not be read."""
+    """Return why file `number` could not be read."""
     value = _answer(payload, number)
     reason = words(value.get("reason"), _SHOWN_REASON)
     return Failed(request, reason, vanished=value.get("vanished") is True)
 
 
 def refusal(payload: bytes) -> tuple[str, str]:
-    """Read why a request is not answered: a kind, and the box's own words for it."""
+    """Return why a request is not answered: a kind, and the host's own text."""
     value = object_in(payload)
     return text(value.get("kind"), 64), text(value.get("why"), MOST_TEXT)
 

@@ -1,4 +1,4 @@
-"""From a probe's answers to values for a verdict: every number, place and list is checked, all of it bounded. Pure."""
+"""Decode a probe's answers for a verdict: every number, place and list is checked and bounded. Pure."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,7 +17,7 @@ _MOST_PID = 2**22
 
 
 def circumstances(payload: bytes, number: int, roots: Sequence[str]) -> Circumstances:
-    """Read the answer to question `number`, in which `roots` were asked for; raises `BrokenAnswer`."""
+    """Return the answer to request `number` about `roots`; raise `BrokenAnswer`."""
     told = object_in(payload)
     if integer(told.get("id")) != number:
         raise BrokenAnswer("an answer to another question")
@@ -43,7 +43,7 @@ def circumstances(payload: bytes, number: int, roots: Sequence[str]) -> Circumst
 
 
 def link_targets(payload: bytes, number: int, links: Sequence[SymbolicLink]) -> Mapping[str, LinkTarget]:
-    """Read the answer to question `number`, in which these links were asked for; raises `BrokenAnswer`."""
+    """Return the answer to request `number` about these links; raise `BrokenAnswer`."""
     told = object_in(payload)
     if integer(told.get("id")) != number:
         raise BrokenAnswer("an answer to another question")
@@ -122,7 +122,7 @@ def _checkout(row: object) -> Checkout:
 
 
 def _place(value: object) -> str:
-    """Take an absolute path, which is only ever shown: nothing is opened by it."""
+    """Return an absolute path, which is only displayed: it is never opened."""
     place = link_target(value)
     if not place.startswith("/"):
         raise BrokenAnswer("a place that is no absolute path")

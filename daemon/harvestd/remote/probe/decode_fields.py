@@ -1,4 +1,4 @@
-"""The parts that answers are made of: each is of the type and in the range that it should be, or `BrokenAnswer`."""
+"""Decode the fields of answers: raise `BrokenAnswer` for a wrong type or a value out of range."""
 
 from collections.abc import Mapping
 from typing import cast
@@ -8,7 +8,7 @@ from harvestd.json_text import json_value
 from harvestd.telemetry.masking import masked
 
 MOST = 2**63 - 1
-"""The largest number of a file system, and of ours."""
+"""The largest number of a file system, and of the catalogue."""
 MOST_TEXT = 4096
 
 
@@ -17,7 +17,7 @@ class BrokenAnswer(ValueError):
 
 
 def object_in(payload: bytes) -> Mapping[str, object]:
-    """Read a frame's payload as a JSON object."""
+    """Return a frame's payload as a JSON object."""
     try:
         value = json_value(payload)
     except (ValueError, RecursionError) as e:
@@ -28,27 +28,27 @@ def object_in(payload: bytes) -> Mapping[str, object]:
 
 
 def integer(value: object, *, least: int = 0, most: int = MOST) -> int:
-    """Take a number from `least` to `most`."""
-    # A bool is an int in Python, and none in the protocol.
+    """Return a number from `least` to `most`."""
+    # A bool is an int in Python, but not in the protocol.
     if type(value) is not int or not least <= value <= most:
         raise BrokenAnswer("a number that is none, or out of range")
     return value
 
 
 def text(value: object, most: int = MOST_TEXT) -> str:
-    """Take a text of `most` characters at most, as it is."""
+    """Return a text of `most` characters at most, unchanged."""
     if not isinstance(value, str) or len(value) > most:
         raise BrokenAnswer("a text that is none, or too long")
     return value
 
 
 def words(value: object, most: int) -> str:
-    """Take a short text for people: nothing in it that a terminal would act on, or that looks like a secret."""
+    """Return a short text for people, without control characters and without what looks like a secret."""
     return "".join(c if c.isprintable() else "?" for c in masked(text(value, most)))
 
 
 def link_target(value: object) -> str:
-    """Take what a link leads to: any text that a file system can hold."""
+    """Return a link's target: any text that a file system can hold."""
     target = text(value)
     try:
         raw = encoded(target)
@@ -60,7 +60,7 @@ def link_target(value: object) -> str:
 
 
 def items(value: object) -> list[object]:
-    """Take a list."""
+    """Return a list."""
     if not isinstance(value, list):
         raise BrokenAnswer("a list that is none")
     return value
@@ -71,9 +71,9 @@ _MOST_SHARED = 20_000
 
 
 def shared(name: str) -> str:
-    """Return one object for names that are equal: the same few stand in thousands of directories.
+    """Return one object for equal names: the same few names occur in thousands of directories.
 
-    `sys.intern` would keep each name for good on Python 3.12; here the names that are kept are bounded.
+    `sys.intern` would keep each name for good on Python 3.12; here the number of kept names is bounded.
     """
     if len(_SHARED) >= _MOST_SHARED:
         _SHARED.clear()

@@ -1,7 +1,7 @@
-"""What a box's trees hold, kept up to date from a probe's news; pure but for the memory of the last look.
+"""Maintain the content of a host's trees from a probe's changes; pure but for the state of the last scan.
 
-A look counts only when it is complete: news are gathered beside what is known and take its place at the end. So a
-link that breaks within a scan leaves nothing half true: whoever sees that throws this object away.
+A scan counts only when it is complete: changes are collected apart and applied at its end. A link that breaks within a
+scan therefore leaves no partial state; the owner then discards this object.
 """
 
 from msgspec import Struct, field
@@ -14,21 +14,21 @@ from harvestd.remote.probe.decode import ScanEnd, ScanPart
 from harvestd.remote.probe.decode_fields import BrokenAnswer
 
 _NAME_BYTES_PER_ENTRY = 200
-"""On average, over all entries that `Limits` allows: names must not fill the memory that was counted in entries."""
+"""On average, over all entries that `Limits` allows: the memory for names is bounded, too."""
 _TOLD_PER_ENTRY = 4
-"""Each entry may come, go, and be shut or opened once in a look."""
+"""Each entry may be added, removed, and become unreadable or readable once in a scan."""
 
 
 class _Tree(Struct):
-    """One tree; what `listing` holds is handed out and therefore replaced, never changed."""
+    """One tree; `listing` is handed out and therefore replaced, never changed."""
 
     listing: Listing
     entries: dict[RemotePath, Entry] | None = None
-    """The next listing's entries, from the first news of a look until its end."""
+    """The next listing's entries, from the first change of a scan until its end."""
     unreadable: dict[RemotePath, None] = field(default_factory=dict)
-    """In the order in which they were told: a probe tells them sorted, and to sort 100,000s anew takes too long."""
+    """In the order of the answer: a probe sends them sorted, and sorting 100,000s again takes too long."""
     is_stale: bool = False
-    """Whether `unreadable` is another one than the listing's."""
+    """Whether `unreadable` differs from the listing's."""
     rejected: set[int] = field(default_factory=set)
     name_bytes: int = 0
 
@@ -80,10 +80,10 @@ class KnownTrees:
         self._last: tuple[Listing, ...] = ()
         self._box_time_ns = 0
         self._told = 0
-        """How many names the look that is under way has told."""
+        """How many names the current scan has sent."""
 
     def take(self, part: ScanPart) -> None:
-        """Keep news until the look is complete; raises `BrokenAnswer` beyond a limit."""
+        """Collect changes until the scan is complete; raise `BrokenAnswer` beyond a limit."""
         self._told += len(part.changed) + len(part.gone) + len(part.unreadable) + len(part.readable)
         if self._told > _TOLD_PER_ENTRY * self._limits.entries:
             raise BrokenAnswer("a look without end")
@@ -96,7 +96,7 @@ class KnownTrees:
             raise BrokenAnswer("names that are longer than memory was set aside for")
 
     def complete(self, end: ScanEnd) -> None:
-        """Take the news up to here for a whole look."""
+        """Apply the collected changes at the end of a scan."""
         self._told = 0
         for news in end.trees:
             tree = self._trees[news.tree]
@@ -110,7 +110,10 @@ class KnownTrees:
         self._box_time_ns = end.box_time_ns
 
     def snapshot(self) -> Snapshot:
-        """Return what the whole looks so far come to; it is changed if anything differs from what was given last."""
+        """Return the snapshot after all complete scans.
+
+        It is marked as changed if it differs from the one returned last.
+        """
         listings = tuple(tree.listing for tree in self._trees)
         unchanged = len(listings) == len(self._last) and all(a is b for a, b in zip(listings, self._last, strict=True))
         self._last = listings

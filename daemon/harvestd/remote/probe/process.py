@@ -1,9 +1,9 @@
-"""One running probe on a box: its start, its heartbeat, its stream of frames, its end.
+"""One running probe on a host: its start, its heartbeat, its stream of frames, its end.
 
-Whatever a box does here, memory is bounded: it may send what it was granted, and is granted more only as frames are
-taken. (Pausing the channel would not do: asyncssh opens the whole window again whenever a paused channel is resumed,
-whatever it still holds.) No wait is endless. A process whose conversation went wrong is of no further use; its owner
-closes it.
+Memory is bounded, whatever a host does: it may send what it was granted, and is granted more only as frames are
+processed. (Pausing the channel would not bound it: asyncssh opens the whole window again whenever a paused channel is
+resumed, whatever it still buffers.) Every wait has a deadline. A process whose protocol was violated can't be used any
+more; its owner closes it.
 """
 
 import asyncio
@@ -28,9 +28,9 @@ from harvestd.remote.ssh.early_input import EarlyWords
 from harvestd.remote.ssh.errors import LinkLost, Stuck, quoted
 
 _GRANTS = 4
-"""A new grant is sent when this part of the credit was used up: few messages, and the box never runs dry."""
+"""A new grant is sent when this part of the credit was used up: few messages, and the host never has to wait."""
 _OVERRUN = 1024 * 1024
-"""What one send of the program may go beyond its credit: a full buffer and its last frame."""
+"""How far one send of the program may exceed its credit: a full buffer and its last frame."""
 _FACTS = 64 * 1024
 _HEAD_BYTES = 5
 _COMPLAINT = 2048
@@ -39,21 +39,24 @@ _COMPLAINT = 2048
 
 _NO_ANSWERS = frozenset({Letter.WAIT, Letter.DATA})
 _WAITING = {b"s": "looks", b"r": "readings", b"f": "facts"}
-"""Which conversation a sign of life belongs to, by its first byte; the rest is the place at which the work is."""
+"""The channel of a keep-alive frame, by its first byte; the rest is the place of the work."""
 _LONGEST_PLACE = 1025
 
 
 class NoProbe(Exception):
-    """The program did not start on this box: no Python 3, or commands are not allowed. The text says what was seen."""
+    """The program did not start on this host: no Python 3, or commands are not allowed.
+
+    The text describes the failure.
+    """
 
     def __init__(self, message: str, said: str = "") -> None:
-        """`said`: what the host wrote on its standard output in place of the program's answers, made safe."""
+        """Store the reason. `said`: the host's standard output in place of the program's answers, made safe."""
         super().__init__(message)
         self.said = said
 
 
 def broken(connection: Connection, error: BrokenStream | BrokenAnswer) -> HostQuarantined:
-    """Return the error for a box that does not keep to the protocol."""
+    """Return the error for a host that violates the protocol."""
     return HostQuarantined(
         f"{connection.target}: the box answered with {error}",
         hint="this is no honest box, or something garbles its answers; look at it before it is tried again",
@@ -61,22 +64,22 @@ def broken(connection: Connection, error: BrokenStream | BrokenAnswer) -> HostQu
 
 
 class Mailbox:
-    """The frames of one conversation, as they arrive; who waits here is woken when something comes, or nothing can."""
+    """The frames of one channel, as they arrive; waiting tasks are woken by a frame, or when none can come any more."""
 
     def __init__(self, name: str, share: int, *, expecting: bool) -> None:
         self.name = name
-        """In the protocol."""
+        """Its name in the protocol."""
         self.share = share
-        """Bytes that may be on their way, or wait here."""
+        """Bytes that may be in flight or buffered here."""
         self.frames: deque[Frame] = deque()
         self.news = asyncio.Event()
         self.expecting = expecting
-        """Whether an answer is due: what comes unasked breaks the stream."""
+        """Whether an answer is due: an unrequested one breaks the stream."""
         self._here = 0
         self._untaken = 0
 
     def put(self, frame: Frame) -> None:
-        """Take a frame; raises `BrokenStream` for one that was not asked for, or not granted."""
+        """Add a frame; raise `BrokenStream` for one that was not requested, or not granted."""
         if not self.expecting:
             raise BrokenStream("an answer that nobody asked for")
         self._untaken += _cost(frame)
@@ -86,13 +89,13 @@ class Mailbox:
         self.news.set()
 
     def take(self) -> Frame:
-        """Return the next frame."""
+        """Remove and return the next frame."""
         frame = self.frames.popleft()
         self._here += _cost(frame)
         return frame
 
     def granted(self) -> int:
-        """Return how many bytes to grant again, for those that were taken; 0 while it is not worth a message."""
+        """Return how many bytes to grant again, for those that were processed; 0 while it is not worth a message."""
         if self._here < self.share // _GRANTS:
             return 0
         count, self._here = self._here, 0
@@ -101,17 +104,17 @@ class Mailbox:
 
 
 def _cost(frame: Frame) -> int:
-    """Return what a frame counts, as the program counts it."""
+    """Return the credit that a frame costs, as the program computes it."""
     return len(frame.payload) if frame.letter is Letter.DATA else len(frame.payload) + _HEAD_BYTES
 
 
 def _shares(window: int) -> dict[str, int]:
-    """Return what each conversation may have on its way: what is asked for most has most of it."""
+    """Return the credit of each channel: the busiest channel gets most of the window."""
     return {"s": window // 4, "r": window - window // 4, "f": _FACTS}
 
 
 class _Session(asyncssh.SSHClientSession[bytes]):
-    """Asyncssh's side of the process; calls nobody, sorts what comes by conversation and says that something came."""
+    """asyncssh's side of the process: sorts frames by channel and wakes their readers, but calls no other code."""
 
     def __init__(
         self, connection: Connection, decoder: FrameDecoder, pulse: Pulse, opening: bytes, asked: Collection[object]
@@ -126,7 +129,7 @@ class _Session(asyncssh.SSHClientSession[bytes]):
         self.opened_at = 0.0
         shares = _shares(connection.window)
         self.greeting = Mailbox("h", _FACTS, expecting=True)
-        # The first questions travel with the program.
+        # The first requests are sent with the program.
         self.looks = Mailbox("s", shares["s"], expecting="scan" in asked)
         self.readings = Mailbox("r", shares["r"], expecting="read" in asked)
         self.facts = Mailbox("f", shares["f"], expecting="facts" in asked)
@@ -148,9 +151,9 @@ class _Session(asyncssh.SSHClientSession[bytes]):
         self.error: Exception | None = None
         self.complaint = b""
         self.place = b""
-        """Where the program was when it showed a sign of life last, by its own words."""
+        """The place of the program's work in its last keep-alive frame."""
         self.before = b""
-        """What came on standard output before the program's greeting: a host refuses there, too."""
+        """Standard output before the program's greeting: a host writes refusals there, too."""
 
     def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
         self.channel = chan
@@ -162,7 +165,7 @@ class _Session(asyncssh.SSHClientSession[bytes]):
     def _open(self) -> None:
         if self._early is not None and not self.ended:
             with suppress(BrokenPipeError):
-                # Where the program has ended already, how it did is told while we wait for its greeting.
+                # Where the program has already ended, the wait for its greeting reports how.
                 self._early.send(self._opening)
             self._opening = b""
 
@@ -182,7 +185,7 @@ class _Session(asyncssh.SSHClientSession[bytes]):
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
         if datatype is not None:
-            # Not credited to the meter: a box that complains without end is cut off.
+            # Not credited to the meter: a host that sends errors without end is cut off.
             self.complaint += data[: max(0, _COMPLAINT - len(self.complaint))]
             return
         if self.broken is not None:
@@ -194,7 +197,7 @@ class _Session(asyncssh.SSHClientSession[bytes]):
         try:
             for frame in self.decoder.feed(data):
                 self._sort(frame)
-                # A sign of life brings nothing, and a piece of a file no more than its bytes.
+                # A keep-alive frame earns no time credit, and a piece of a file only that of its bytes.
                 meter.answered(frame.letter not in _NO_ANSWERS, len(frame.payload))
         except BrokenStream as e:
             self.broken = e
@@ -214,12 +217,12 @@ class _Session(asyncssh.SSHClientSession[bytes]):
             box.news.set()
 
     def take(self, box: Mailbox) -> Frame:
-        """Return the next frame of a conversation, and allow as many bytes again, once it is worth a message."""
+        """Return the next frame of a channel, and grant as many bytes again, once it is worth a message."""
         frame = box.take()
         count = box.granted()
         if count and self.channel is not None and not self.ended:
             with suppress(BrokenPipeError):
-                # A channel that is closing says so to whoever waits for its next frame.
+                # The wait for the next frame reports a channel that is closing.
                 self.channel.write(bootstrap.grant(box.name, count))
         return frame
 
@@ -237,13 +240,13 @@ class _Session(asyncssh.SSHClientSession[bytes]):
     def close(self) -> None:
         self._stop()
         if self.channel is not None and not self.ended:
-            # What is on its way to a channel that we close is not the box's fault.
+            # Data in flight to a channel that this end closes is not held against the host.
             self._connection.meter.forgive(self._connection.window)
             self.channel.abort()
 
 
 class ProbeProcess:
-    """A probe that has greeted us: three conversations at a time, each with a mailbox of its own."""
+    """A probe after its greeting: three channels, each with a mailbox of its own."""
 
     def __init__(self, connection: Connection, limits: Limits, session: _Session) -> None:
         self._connection = connection
@@ -252,15 +255,15 @@ class ProbeProcess:
         self.looks, self.readings, self.facts = session.looks, session.readings, session.facts
         self.python = ""
         self.round_trip = 0.0
-        """Seconds until sshd had opened the channel: for that it neither starts a program nor asks a file system."""
+        """Seconds until sshd had opened the channel, for which it neither starts a program nor reads a file system."""
 
     @classmethod
     async def start(
         cls, connection: Connection, limits: Limits, pulse: Pulse, questions: Sequence[dict[str, object]] = ()
     ) -> Self:
-        """Send the program, with the first questions behind it, and wait for its greeting; the caller closes it.
+        """Send the program, with the first requests behind it, and wait for its greeting; the caller closes it.
 
-        Raises `NoProbe` where the box does not run it, `Retry` when the link fails.
+        Raise `NoProbe` where the host does not run it, `Retry` when the link fails.
         """
         marker = secrets.token_hex(MARKER_BYTES)
         opening = bootstrap.opening(marker, pulse, _shares(connection.window)) + b"".join(
@@ -309,7 +312,7 @@ class ProbeProcess:
             raise broken(self._connection, e) from e
 
     def _end(self) -> str:
-        """Say in words how the program ended."""
+        """Return a text on how the program ended."""
         channel = self._session.channel
         status = channel.get_exit_status() if channel is not None else None
         session = self._session
@@ -318,7 +321,7 @@ class ProbeProcess:
         return f"the probe ended{'' if status is None else f' with status {status}'}{said}"
 
     def _silent(self, heard: int) -> Retry:
-        """Return the error for an answer that does not come, where the connection had brought `heard` bytes before."""
+        """Return the error for a missing answer; `heard`: the connection's bytes before the wait."""
         seconds = self._limits.answer_time.total_seconds()
         what = f"{self._connection.target}: no byte of an answer within {seconds:g} s{self.whereabouts}"
         if self._connection.meter.total > heard:
@@ -330,16 +333,16 @@ class ProbeProcess:
 
     @property
     def whereabouts(self) -> str:
-        """Where the program said that it was when it was last at work for long, in words; empty where it never was."""
+        """A text on the place of the program's last long work; empty where there was none."""
         return f", after it was busy with {quoted(self._session.place)}" if self._session.place else ""
 
     @property
     def alive(self) -> bool:
-        """Whether the program runs; one that broke the protocol does, and says so to whoever waits for its answer."""
+        """Whether the program runs, even one that broke the protocol: the wait for its answer reports that."""
         return not self._session.ended
 
     def ask(self, request: dict[str, object], box: Mailbox) -> None:
-        """Send a request that is answered into `box`; raises `Retry` where the link is gone."""
+        """Send a request that is answered into `box`; raise `Retry` where the link is gone."""
         box.expecting = True
         channel = self._session.channel
         if channel is None or not self.alive:
@@ -355,10 +358,10 @@ class ProbeProcess:
         return LinkLost(f"{self._connection.target}: {self._end()}")
 
     async def frame(self, box: Mailbox) -> Frame:
-        """Return the next frame of a conversation that says something.
+        """Return the next frame of a channel, without keep-alive frames.
 
-        Raises `Retry` where the link is lost or nothing at all arrives for `Limits.answer_time` (`Stuck` where the
-        link shows life meanwhile), `HostQuarantined` where the stream is garbage.
+        Raise `Retry` where the link is lost or no byte arrives for `Limits.answer_time` (`Stuck` where the link is
+        alive meanwhile), `HostQuarantined` where the stream is invalid.
         """
         while True:
             while not box.frames:
@@ -372,7 +375,7 @@ class ProbeProcess:
                 return frame
 
     async def arrival(self, box: Mailbox) -> None:
-        """Return when a frame of a conversation is here, however long that takes; raises as `frame` does."""
+        """Wait without a deadline until a frame of a channel has arrived; raise as `frame` does."""
         while not box.frames:
             if self._session.broken is not None:
                 raise broken(self._connection, self._session.broken) from self._session.broken
@@ -382,5 +385,5 @@ class ProbeProcess:
             await box.news.wait()
 
     def close(self) -> None:
-        """End the program: its input ends, and with that the program does."""
+        """End the program by ending its input."""
         self._session.close()

@@ -1,6 +1,6 @@
-"""From the byte stream of a probe to its frames; pure, and never holding more than one frame and one packet.
+"""Split the byte stream of a probe into frames; pure, and never holding more than one frame and one packet.
 
-What a shell's start files print comes before the marker and is skipped; after it every byte counts. The letters are
+The output of a shell's start files comes before the marker and is skipped; after it every byte counts. The letters are
 described in `program`.
 """
 
@@ -17,7 +17,7 @@ _HEAD = struct.Struct(">IB")
 
 
 class Letter(Enum):
-    """What a frame is."""
+    """The kind of a frame."""
 
     HELLO = b"H"
     SCAN_PART = b"S"
@@ -38,11 +38,11 @@ _LETTERS = {letter.value[0]: letter for letter in Letter}
 
 
 class BrokenStream(ValueError):
-    """The bytes are no answer of the probe; the text says why, without repeating them."""
+    """The bytes are no valid answer of the probe; the text gives the reason, without repeating them."""
 
 
 class Frame(NamedTuple):
-    """One frame, or a piece of a DATA frame; `payload` is what the box says, not yet checked."""
+    """One frame, or a piece of a DATA frame; the payload is the host's and not yet checked."""
 
     letter: Letter
     payload: bytes
@@ -50,27 +50,30 @@ class Frame(NamedTuple):
 
 @dataclass(slots=True)
 class FrameDecoder:
-    """Takes packets as they come and gives frames; data is handed on as it arrives, piece by piece."""
+    """Takes packets as they arrive and yields frames; the data of files is passed on piece by piece."""
 
     marker: bytes
     frame_bytes: int
-    """The largest payload that is taken, and the most that a packed one may unpack to."""
+    """The largest payload that is accepted, and the most that a packed one may unpack to."""
     started: bool = field(default=False, init=False)
-    """Whether the marker was seen."""
+    """Whether the marker was found."""
     _rest: bytes = field(default=b"", init=False)
-    """What came of a frame whose end did not."""
+    """The beginning of a frame that is not complete."""
     _parts: list[bytes] = field(default_factory=list, init=False)
-    """What came since, while it is surely not the end."""
+    """The packets after `_rest`, while they surely do not complete the frame."""
     _missing: int = field(default=0, init=False)
     """How many bytes of that frame are still to come."""
     _data: int = field(default=0, init=False)
     """How many bytes of a DATA frame are still to come."""
     _packed: bool = field(default=False, init=False)
-    """Whether the frames at hand came out of a packed one."""
+    """Whether the current frames were unpacked from a packed one."""
     _skipped: int = field(default=0, init=False)
 
     def feed(self, data: bytes) -> Iterator[Frame]:
-        """Yield the frames that `data` completes; raises `BrokenStream`, and is of no use after that."""
+        """Yield the frames that `data` completes.
+
+        Raise `BrokenStream`, after which the decoder can't be used any more.
+        """
         if not self.started:
             data = self._start(data)
         if not data:
@@ -134,14 +137,14 @@ class FrameDecoder:
             raise BrokenStream("a packed frame that ends within one")
 
     def _start(self, data: bytes) -> bytes:
-        """Skip what comes before the marker; gives what came after it."""
+        """Skip the bytes before the marker; return those after it."""
         data = self._rest + data
         at = data.find(self.marker)
         if at >= 0:
             self.started = True
             self._rest = b""
             return data[at + len(self.marker) :]
-        # The marker may be cut in two by the packets' borders: keep what could be its beginning.
+        # The marker may be split between packets: keep what could be its beginning.
         useless = max(0, len(data) - len(self.marker) + 1)
         self._rest = data[useless:]
         self._skipped += useless

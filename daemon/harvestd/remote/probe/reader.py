@@ -1,4 +1,4 @@
-"""Reads files from a box through a probe of its own, so that a read that is stuck holds up no scan."""
+"""Read files from a host through a probe of its own, so that a read that is stuck does not delay a scan."""
 
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -18,7 +18,7 @@ from harvestd.remote.probe.restart import Running
 from harvestd.remote.ssh.connect import Connection
 
 _AT_ONCE = 256
-"""Files asked for in one message."""
+"""Files in one request."""
 
 
 class ProbeReader:
@@ -27,7 +27,10 @@ class ProbeReader:
     hashes_there = True
 
     def __init__(self, running: Running, drifting: AbstractSet[Tree]) -> None:
-        """`drifting` holds the trees whose versions hold neither inodes nor change times, as the last scan saw them."""
+        """Store the parameters.
+
+        `drifting`: trees whose versions have neither inodes nor change times, by the last scan.
+        """
         self._running = running
         self._drifting = drifting
         self._lock = anyio.Lock()
@@ -46,7 +49,8 @@ class ProbeReader:
                 await answer.conclude()
             finally:
                 if not answer.finished:
-                    # The rest is on its way and unwanted: it goes with its channel, the next reading gets a new one.
+                    # The rest is in flight and not wanted: it ends with its channel, and the next reading gets a new
+                    # one.
                     self._running.give_up()
 
     def close(self) -> None:
@@ -55,7 +59,7 @@ class ProbeReader:
 
 
 class _Answer:
-    """The answers to one list of requests, checked against what was asked."""
+    """The answers to one list of requests, checked against the requests."""
 
     def __init__(self, connection: Connection, process: ProbeProcess, requests: Sequence[ReadRequest]) -> None:
         self._connection = connection
@@ -63,9 +67,9 @@ class _Answer:
         self._requests = requests
         self._number = 0
         self._wanted: int | None = None
-        """Bytes of the file that is open that are still to come at most; None: no file is open."""
+        """The most bytes of the open file that are still to come; None: no file is open."""
         self._rest: deque[ReadEvent] = deque()
-        """What else the frame taken last came to."""
+        """Further events of the frame that was read last."""
         self.finished = not requests
 
     def __aiter__(self) -> AsyncIterator[ReadEvent]:
@@ -88,7 +92,7 @@ class _Answer:
         return event
 
     async def conclude(self) -> None:
-        """Take the end where nothing else is left to come: whoever had the last file need not ask for more."""
+        """Read the end frame when no file is left: the caller need not iterate beyond the last file."""
         if not self.finished and not self._rest and self._number == len(self._requests):
             await anext(self, None)
 
@@ -140,7 +144,7 @@ class _Answer:
 
 
 def _questions(requests: Sequence[ReadRequest], drifting: AbstractSet[Tree]) -> Iterator[dict[str, object]]:
-    """Put the requests into words, some at a time: the box begins with the first while the last are on their way."""
+    """Yield the requests as messages of `_AT_ONCE` files: the host begins with the first while others are in flight."""
     trees = list(dict.fromkeys(request.tree for request in requests))
     numbers = {tree: number for number, tree in enumerate(trees)}
     for start in range(0, len(requests), _AT_ONCE):

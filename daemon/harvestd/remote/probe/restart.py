@@ -1,4 +1,4 @@
-"""The program on one connection: started when it is first needed, and again after it had to be given up."""
+"""Keep the program of one connection running: started when first needed, and again after it was given up."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from harvestd.remote.ssh.errors import LinkLost
 
 
 class Running:
-    """Keeps one process for all who talk with it; two never start it twice."""
+    """Shares one process among all users of a connection; it is never started twice at the same time."""
 
     def __init__(self, connection: Connection, limits: Limits, pulse: Pulse) -> None:
         self.connection = connection
@@ -22,16 +22,16 @@ class Running:
         self._starting = anyio.Lock()
 
     async def start(self, questions: Sequence[dict[str, object]] = ()) -> None:
-        """Start the program, and ask it these questions; raises `NoProbe` where the box can't run it, `Retry`."""
+        """Start the program, and send these requests; raise `NoProbe` where the host can't run it, `Retry`."""
         self._process = await ProbeProcess.start(self.connection, self.limits, self._pulse, questions)
 
     async def get(self) -> ProbeProcess:
-        """Return the process, started anew if it has ended. Raises `Retry`."""
+        """Return the process, started again if it has ended. Raise `Retry`."""
         process, _ = await self.asked(())
         return process
 
     async def asked(self, questions: Sequence[dict[str, object]]) -> tuple[ProbeProcess, bool]:
-        """As `get`; where it is started anew these questions travel with it, and True is given."""
+        """Return the process, and whether it was started by this call, with these requests. Raise `Retry`."""
         async with self._starting:
             begins = self._process is None or not self._process.alive
             if begins:
@@ -44,7 +44,7 @@ class Running:
             return self._process, begins
 
     def give_up(self) -> None:
-        """End the process: what it still has to say is of no use, or its conversation went wrong."""
+        """End the process: its remaining answers are not wanted, or it violated the protocol."""
         process, self._process = self._process, None
         if process is not None:
             process.close()

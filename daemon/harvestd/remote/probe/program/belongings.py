@@ -1,7 +1,7 @@
-"""What people keep on the machine beside the watched trees, as far as it changed lately. Looked at, never opened.
+"""Find recently changed files of people outside the watched trees. Files are listed, never opened.
 
-Nothing is read of a file, no link is followed, and no other file system is entered than that of the place that is
-looked through; time and number are bounded.
+No content is read, no link is followed, and no other file system is entered than that of the place that is searched;
+time and number are bounded.
 """
 
 import heapq
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-# Shares of the time that is given for all of a verdict's question: for what is near, for farther places, and for git.
+# Shares of the time for a verdict's whole request: for near places, for farther places, and for git.
 NEAR_SHARE = 0.35
 FAR_SHARE = 0.1
 GIT_SHARE = 0.35
-# What ends with the time reached says which key gives more of it.
+# The text of an exceeded time limit ends with the key that raises the limit.
 LIMITED = ", see limits.inspect_time"
-WALK_ENTRIES = 500000  # that are kept: directories to look through, and files that changed
+WALK_ENTRIES = 500000  # kept: directories to search, and files that changed
 NEWEST = 20
 CHECKOUT_DEPTH = 4
-CHECKOUTS = 50  # that hold work: beyond it none is told
+CHECKOUTS = 50  # that hold work; the answer is unknown beyond it
 ELSEWHERE = ("/tmp", "/var/tmp", "/workspace", "/data", "/scratch", "/mnt")  # noqa: S108  (looked at, never written)
 
 LITTER_FOLDERS = frozenset(
     (
-        # What programs can make again: compiled code, downloads, thumbnails.
+        # Programs can create it again: compiled code, downloads, thumbnails.
         *(b".cache", b"__pycache__", b".nv", b".triton", b".torch", b".keras", b".mypy_cache", b".ruff_cache"),
         *(b".pytest_cache", b".ipynb_checkpoints", b".npm", b".nvm", b".cargo", b".rustup", b".ccache", b"snap"),
-        # Installed packages, and what they come from.
+        # Installed packages, and their sources.
         *(b"node_modules", b"site-packages", b".venv", b".conda", b"miniconda3", b"anaconda3", b"miniforge3"),
-        # What tools keep for themselves: their state, settings, extensions and logs.
+        # State, settings, extensions and logs of tools.
         *(
             b".local",
             b".config",
@@ -49,13 +49,13 @@ LITTER_FOLDERS = frozenset(
             b".ipython",
         ),
         *(b".dotnet", b".docker", b".dbus", b".gnupg", b".pki", b".oh-my-zsh", b".tmux", b".vim", b".lambda"),
-        # git says itself what of a checkout would be lost, see `checkouts`.
+        # git itself reports what of a checkout would be lost, see `checkouts`.
         b".git",
     )
 )
 LITTER_FILES = frozenset(
     (
-        # What shells and their programs remember of commands.
+        # Histories of shells and interpreters.
         *(
             b".bash_history",
             b".zsh_history",
@@ -68,24 +68,24 @@ LITTER_FILES = frozenset(
         *(b".node_repl_history", b".sqlite_history", b".histfile"),
         # Where the repository of a worktree or a submodule is.
         b".git",
-        # What is put there at log-in, or by the cloud.
+        # Written at log-in, or by the cloud.
         *(b".Xauthority", b".ICEauthority", b".sudo_as_admin_successful", b".motd_shown", b".hushlogin"),
         *(b"known_hosts", b"known_hosts.old", b"authorized_keys", b".selected_editor", b".wandb_metadata"),
-        # Settings that tools write: the person has them at home, or made them by a command.
+        # Settings that tools write: the person has copies of them, or made them by a command.
         *(b".bashrc", b".profile", b".bash_profile", b".zshrc", b".gitconfig", b".netrc", b".condarc"),
     )
 )
-# In /tmp: sockets and scratch of sessions, compilers and workers, dead with their processes.
+# In /tmp: sockets and temporary files of sessions, compilers and workers, useless without their processes.
 LITTER_STARTS = (b"systemd-private-", b"ssh-", b"tmux-", b"torchinductor_", b"pymp-", b"torch_", b".X", b"vscode-")
 LITTER_ENDS = (b".pyc", b".swp", b".lock", b".sock", b".pid", b".zcompdump")
-# What lies in directories beside these was installed, whatever the environment is called.
+# Directories beside these were installed, whatever the environment is called.
 INSTALLED = frozenset((b"pyvenv.cfg", b"conda-meta"))
 INSTALLED_FOLDERS = frozenset((b"bin", b"lib", b"lib64", b"include", b"share", b"etc", b"pkgs", b"envs", b"conda-meta"))
 LONGEST_SHOWN = 1024
 
 
 class Belongings:
-    """What one directory of a walk holds."""
+    """The content of one directory of a walk."""
 
     def __init__(self, device: int, owner: "int | None") -> None:
         self.device = device
@@ -96,7 +96,7 @@ class Belongings:
         self.installed = False
 
     def look(self, handle: int, name: bytes, walk: "Walk") -> None:
-        """Take in one entry. Raises OSError."""
+        """Add one entry. Raise OSError."""
         self.installed = self.installed or name in INSTALLED
         self.is_checkout = self.is_checkout or name == b".git"
         if self.owner is not None and name.startswith(LITTER_STARTS):
@@ -117,17 +117,17 @@ class Belongings:
                 walk.left -= 1
 
     def sort(self, name: bytes) -> None:
-        """Leave out what can only be told once all is seen, and by what the directory is called."""
+        """Drop what can only be recognised after all entries were read, or by the directory's name."""
         if self.installed:
             self.below = [each for each in self.below if each not in INSTALLED_FOLDERS]
         if name == b"wandb":
-            # What was not uploaded is the one thing there that is nowhere else.
+            # Only the runs that were not uploaded exist nowhere else.
             self.below = [each for each in self.below if each.startswith(b"offline-run-")]
             self.files = []
 
 
 class Walk:
-    """Looks through some places for files that changed since `since_ns`, breadth first."""
+    """Searches places for files that changed since `since_ns`, breadth first."""
 
     def __init__(self, since_ns: int, skip: "set[tuple[int, int]]", seconds: float) -> None:
         self.since_ns = since_ns
@@ -143,7 +143,7 @@ class Walk:
         self.found: dict[bytes, list[tuple[int, int, bytes]]] = {}
 
     def place(self, place: bytes, owner: "int | None" = None) -> None:
-        """Look through a directory, for files of `owner` alone if given; what is not there holds nothing."""
+        """Search a directory, only for files of `owner` if given; a missing one holds nothing."""
         try:
             base = os.open(place, FOLDER_FLAGS)
         except FileNotFoundError:
@@ -178,19 +178,19 @@ class Walk:
             os.close(base)
 
     def taken(self, base: int, path: bytes, here: Belongings, place: bytes) -> bool:
-        """Take in a directory as `take` does; return whether it was there. What may not be listed is noted."""
+        """Read a directory as `take` does; return whether it exists. Note one that may not be listed."""
         try:
             self.take(base, path, here, place)
         except FileNotFoundError:
             return False
         except OSError:
-            # What others keep to themselves is not this user's.
+            # Unreadable directories of other users are not this user's.
             if here.owner is None:
                 self.miss(place, "may not be listed")
         return True
 
     def take(self, base: int, path: bytes, here: Belongings, place: bytes) -> None:
-        """Take in the directory `path` below `base`, which lies at `place`. Raise OSError."""
+        """Read the directory `path` below `base`, which is at `place`. Raise OSError."""
         parts = [part for part in path.split(b"/") if part]
         handle = descend(os.dup(base), [to_text(part) for part in parts])
         try:
@@ -206,12 +206,12 @@ class Walk:
         here.sort(parts[-1] if parts else b"")
 
     def miss(self, place: bytes, why: str) -> None:
-        """Note that not all was seen, and why; the first of it is told."""
+        """Note that the search is incomplete, and why; the first reason is reported."""
         self.whole = False
         self.missed = self.missed or to_text(place)[:LONGEST_SHOWN] + " " + why
 
     def stop(self, place: bytes) -> None:
-        """Note that a bound was reached before `place` was looked through."""
+        """Note that a bound was reached before `place` was searched."""
         why = f"was not reached within {self.seconds:g} s" + LIMITED
         if self.left <= 0:
             why = f"lies behind {WALK_ENTRIES} directories and files that changed lately"
@@ -219,19 +219,19 @@ class Walk:
         self.ended = False
 
     def drop(self, checkout: bytes, known: "set[bytes]") -> None:
-        """Forget those files of a checkout that git keeps: it says itself what of them would be lost."""
+        """Remove the files of a checkout that git tracks: git itself reports what of them would be lost."""
         start = len(checkout) + 1
         kept = [each for each in self.found.get(checkout, []) if each[2][start:] not in known]
         self.found[checkout] = kept
 
 
 def joined_raw(path: bytes, name: bytes) -> bytes:
-    """Return the path of what is called `name` in the directory `path`."""
+    """Return the path of `name` in the directory `path`."""
     return path + b"/" + name if path else name
 
 
 def identity_of(place: bytes) -> "tuple[int, int] | None":
-    """Return what tells a directory from every other; None where it is not there."""
+    """Return device and inode of a directory; None where it does not exist."""
     try:
         s = os.stat(place)  # noqa: PTH116  (bytes)
     except OSError:
@@ -240,7 +240,7 @@ def identity_of(place: bytes) -> "tuple[int, int] | None":
 
 
 def home_of_user() -> bytes:
-    """Return the home directory; empty where there is none to look through."""
+    """Return the home directory; empty where there is none to search."""
     home = os.path.realpath(os.path.expanduser(b"~"))  # noqa: PTH111  (bytes)
     return b"" if home == b"/" else home
 
@@ -256,12 +256,12 @@ def others(home: bytes, elsewhere: "Iterable[str]") -> "list[bytes]":
 
 
 def walked(request: "dict[str, Any]", elsewhere: "Iterable[str]" = ELSEWHERE) -> "tuple[Walk, Walk]":
-    """Look through the home directory and the roots, and then through what else people use."""
+    """Search the home directory and the roots, and then other places that people use."""
     home = home_of_user()
     roots = {os.path.realpath(to_raw(root)) for root, _ in request["trees"]}
     trees = {os.path.join(os.path.realpath(to_raw(root)), to_raw(name)) for root, name in request["trees"]}  # noqa: PTH118  (bytes)
     farther = others(home, elsewhere)
-    # Each place is looked through once, and the trees are looked at anyway.
+    # Each place is searched once, and the trees are scanned anyway.
     skip = {identity for identity in map(identity_of, [home, *roots, *trees, *farther]) if identity}
     since = int((time.time() - request["lately"]) * SECOND)
     near = Walk(since, skip, NEAR_SHARE * request["seconds"])
@@ -278,14 +278,15 @@ def walked(request: "dict[str, Any]", elsewhere: "Iterable[str]" = ELSEWHERE) ->
 
 
 def outside(near: Walk, far: Walk) -> "dict[str, Any]":
-    """Say what changed lately: how many files, how large, and the newest of them, those at home first."""
+    """Return what changed recently: the number of files, their size, and the newest of them, near ones first."""
     groups = [[each for found in walk.found.values() for each in found] for walk in (near, far)]
     newest = [each for files in groups for each in heapq.nlargest(NEWEST, files) if len(each[2]) <= LONGEST_SHOWN]
     return {
         "files": sum(map(len, groups)),
         "size": sum(size for files in groups for _, size, _ in files),
         "newest": [to_text(path) for _, _, path in newest[:NEWEST]],
-        # Others keep much to themselves in farther places; what nobody came to look at there may be anything.
+        # Unreadable parts of farther places are normal, since other users own much there; parts that were not reached
+        # may hold anything.
         "whole": near.whole and far.ended,
         "missed": near.missed or ("" if far.ended else far.missed),
     }

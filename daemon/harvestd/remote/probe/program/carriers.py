@@ -1,8 +1,8 @@
-"""Which programs carry files to or from the machine now. Read from /proc, and from the cache of a mount.
+"""Find programs that transfer files to or from the machine now, from /proc and from the cache of a mount.
 
-A program that is known to carry files counts while it moves bytes, while it has a file below the roots open, and where
-neither can be seen. A mount daemon lives as long as the machine and moves bytes to see what is new elsewhere: it counts
-while its cache holds data that was not sent.
+A known transfer program counts while it moves bytes, while it has a file below the roots open, and where neither can be
+determined. A mount daemon runs as long as the machine and moves bytes to poll the remote side: it counts while its
+cache holds data that was not sent.
 """
 # pathlib has no directory handles:
 # ruff: noqa: PTH110, PTH115, PTH118, PTH123, PTH208
@@ -25,9 +25,9 @@ CARRIERS = frozenset(
         *("huggingface-cli", "hf", "wget", "wget2", "curl", "aria2c", "axel"),
     )
 )
-# Between the two looks at a process's counters.
+# Between the two samples of a process's counters.
 SAMPLE_SECONDS = 3.0
-# One that moved bytes counts for so long after it was seen to.
+# A process that moved bytes counts for this long afterwards.
 LATELY_SECONDS = 60.0
 MOST_CARRIERS = 32
 LONGEST_PROGRAM = 64
@@ -40,7 +40,7 @@ COUNTED = ("rchar", "wchar", "read_bytes", "write_bytes")
 
 
 class Carrier:
-    """A process that is known to carry files."""
+    """A process of a known transfer program."""
 
     def __init__(self, pid: int, name: str, started: int, proc: str) -> None:
         self.pid = pid
@@ -51,7 +51,7 @@ class Carrier:
         self.moved = self.counted()
 
     def counted(self) -> "tuple[int, ...] | None":
-        """Return the bytes that it moved since it began; None where that is not shown to us."""
+        """Return the bytes that it has moved since its start; None where they are not readable."""
         try:
             with open(self.place + "/io", "rb") as file:
                 lines = dict(line.split(": ") for line in file.read(COMMAND_BYTES).decode("ascii").splitlines())
@@ -60,11 +60,11 @@ class Carrier:
             return None
 
     def is_mount(self) -> bool:
-        """Return whether it mounts something of another machine, or serves one, and keeps a cache for it."""
+        """Return whether it mounts a remote file system, or serves one, and keeps a cache for it."""
         return self.name == "rclone" and bool(RCLONE_MOUNTS & set(self.command[1:]))
 
     def opened_below(self, roots: "Iterable[bytes]") -> "bool | None":
-        """Return whether it has anything below the roots open; None where that is not shown to us."""
+        """Return whether it has anything below the roots open; None where that is not readable."""
         handles = os.fsencode(self.place) + b"/fd"
         starts = tuple(root.rstrip(b"/") + b"/" for root in roots)
         try:
@@ -84,7 +84,7 @@ class Carrier:
     def state(self, roots: "Iterable[bytes]", kept: "dict[tuple[int, int], float]") -> str:
         """Return why it counts: moves, open, unsent (data in a cache) or unknown; empty where it does not.
 
-        `kept` holds when a process was last seen to move bytes.
+        `kept` holds when each process was last seen to move bytes.
         """
         if self.is_mount():
             unsent = holds_unsent(self)
@@ -103,7 +103,7 @@ class Carrier:
 
 
 def option_of(command: "list[bytes]", name: bytes) -> "bytes | None":
-    """Return the value of an option of a command, as `--name value` or `--name=value`; None where it is not given."""
+    """Return the value of a command's option, from --name value or --name=value; None where it is not given."""
     for i, word in enumerate(command):
         if word == name and i + 1 < len(command):
             return command[i + 1]
@@ -113,7 +113,7 @@ def option_of(command: "list[bytes]", name: bytes) -> "bytes | None":
 
 
 def variables_of(place: str) -> "dict[bytes, bytes] | None":
-    """Return the environment that a process was started with; None where it is not shown to us."""
+    """Return the environment that a process was started with; None where it is not readable."""
     try:
         with open(place + "/environ", "rb") as file:
             pairs = [each.partition(b"=") for each in file.read(ENVIRONMENT_BYTES).split(b"\0")]
@@ -123,7 +123,7 @@ def variables_of(place: str) -> "dict[bytes, bytes] | None":
 
 
 def cache_of(carrier: Carrier) -> "bytes | None":
-    """Return the directory in which an rclone keeps what it has not sent; None where that can't be told."""
+    """Return the cache directory of an rclone; None where it can't be determined."""
     told = option_of(carrier.command, b"--cache-dir")
     if told is None:
         variables = variables_of(carrier.place)
@@ -142,7 +142,7 @@ def cache_of(carrier: Carrier) -> "bytes | None":
 
 
 def holds_unsent(carrier: Carrier) -> "bool | None":
-    """Return whether the cache of an rclone holds data that was not sent, by its notes; None: that can't be told."""
+    """Return whether an rclone's cache holds unsent data, by its metadata; None where that is unknown."""
     cache = cache_of(carrier)
     if cache is None:
         return None
@@ -157,12 +157,12 @@ def holds_unsent(carrier: Carrier) -> "bool | None":
             dirty = is_dirty(os.path.join(folder, name))
             if dirty or dirty is None:
                 return dirty
-    # Without a directory of notes no file was ever kept there.
+    # Without a metadata directory no file was ever cached there.
     return None if any(not isinstance(error, FileNotFoundError) for error in failed) else False
 
 
 def is_dirty(note: bytes) -> "bool | None":
-    """Return whether rclone's note on a file in its cache says that it was not sent; None where that can't be told."""
+    """Return whether rclone's metadata marks a cached file as not sent; None where that is unknown."""
     try:
         handle = os.open(note, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -170,17 +170,17 @@ def is_dirty(note: bytes) -> "bool | None":
         finally:
             os.close(handle)
     except FileNotFoundError:
-        return False  # sent, and forgotten, since it was listed
+        return False  # sent and removed since it was listed
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def program_of(pid: int, name: str, proc: str) -> str:
-    """Return the name of the program that carries files in a process; empty where it is none that does."""
+    """Return the name of the transfer program in a process; empty where there is none."""
     if name in CARRIERS:
         return name
     if name in SERVERS:
-        # It serves files itself then, and says so in its title.
+        # sshd then serves files itself, and its process title contains this name.
         return "internal-sftp" if any(b"internal-sftp" in word for word in command_of(pid, proc)) else ""
     if name.startswith("python"):
         words = [word.rpartition(b"/")[2].decode("utf-8", "replace") for word in command_of(pid, proc)[1:3]]
@@ -189,7 +189,7 @@ def program_of(pid: int, name: str, proc: str) -> str:
 
 
 def carriers_now(processes: "Processes | None", proc: str = "/proc") -> "list[Carrier] | None":
-    """Return the processes that carry files, without those of our own connection; None where that can't be told."""
+    """Return the processes that transfer files, without those of harvestd's own connection; None where unknown."""
     if processes is None:
         return None
     own = processes.own(os.getpid())
@@ -200,7 +200,7 @@ def carriers_now(processes: "Processes | None", proc: str = "/proc") -> "list[Ca
 def at_work(
     carriers: "list[Carrier] | None", roots: "Iterable[bytes]", kept: "dict[tuple[int, int], float]"
 ) -> "dict[str, Any]":
-    """Say how many of some processes, looked at a while ago, carry files now, and which: program, process and why."""
+    """Return the number of processes that transfer files now, and for each: program, process and reason."""
     if carriers is None:
         return {"transfers": None, "carriers": []}
     found = [(carrier, carrier.state(roots, kept)) for carrier in carriers]

@@ -1,10 +1,10 @@
-"""What git checkouts hold that exists nowhere else. git is asked so that it writes nothing and starts nothing.
+"""Find what git checkouts hold that exists nowhere else. git is run so that it writes nothing and starts nothing.
 
-A repository is hostile input: its configuration and attributes may name programs (filters, hooks, a monitor of the
-file system, transports), and on a shared file system another machine may have written it, and may change it while it is
-read. Programs that are named by fixed keys are switched off on git's command line, which outranks every file. Filters
-have names of the repository's choice, so no command below lets git compare or convert the content of a file, which is
-the one occasion for a filter: git lists its index, and the files are compared with that here.
+A repository is hostile input: its configuration and attributes may name programs (filters, hooks, a monitor of the file
+system, transports). On a shared file system another machine may have written it, and may change it while it is read.
+Programs that are named by fixed keys are switched off on git's command line, which outranks every file. Filters have
+names of the repository's choice, so no command below lets git compare or convert the content of a file, the only case
+in which a filter runs: git lists its index, and the files are compared with that here.
 """
 # pathlib has no directory handles:
 # ruff: noqa: PTH123
@@ -31,11 +31,11 @@ GIT_BYTES = 256 * 1024 * 1024  # read as a stream, never kept
 LONGEST_RECORD = 16 * 1024
 MOST_TRACKED = 500000
 TRACKED_BYTES = 64 * 1024 * 1024  # of their paths, which are kept
-HASHED_BYTES = 512 * 1024 * 1024  # of files whose times are not those in the index; beyond it they count as changed
+HASHED_BYTES = 512 * 1024 * 1024  # of files whose times differ from the index; beyond it they count as changed
 HASH_PIECE = 1024 * 1024
-# From this version on git itself refuses a repository that another user owns, unless the user's own settings allow it.
+# From this version on git itself refuses a repository of another user, unless the user's own settings allow it.
 CHECKS_OWNERS = (2, 35, 3)
-# No index refreshed, no hook, no watcher, no pager, nothing fetched, nobody asked.
+# No index refresh, no hook, no file system monitor, no pager, no fetch, no prompt.
 GIT_OPTIONS = (
     *("--no-pager", "--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"),
     *("-c", "core.untrackedCache=false", "-c", "core.attributesFile=/dev/null", "-c", "protocol.allow=never"),
@@ -52,7 +52,7 @@ GIT_ENVIRONMENT = {
     "GIT_TRACE2_PERF": "0",
 }
 SHA1_CHARACTERS = 40
-SKIPPED = 0x40000000  # of an entry's flags: not checked out by intent (sparse checkouts)
+SKIPPED = 0x40000000  # flag of an entry: not checked out by intent (sparse checkouts)
 LINK, MODULE = 0o120000, 0o160000
 INDEX_HEAD = re.compile(rb"([0-7]{6}) ([0-9a-f]{40}|[0-9a-f]{64}) ([0-3])\t(.+)\Z", re.DOTALL)
 INDEX_STAT = re.compile(
@@ -66,7 +66,7 @@ UNREADABLE = "git answers in a form that is not known"
 
 
 class CantSay(Exception):
-    """git did not answer: it hangs, or says too much. The text says what is the matter with the checkout."""
+    """git did not answer: it hangs, or its output is too long. The text describes the failure."""
 
 
 class NoCheckout(Exception):
@@ -74,7 +74,7 @@ class NoCheckout(Exception):
 
 
 class Git:
-    """Asks git about checkouts, all within one deadline."""
+    """Runs git on checkouts, all within one deadline."""
 
     def __init__(self, program: str, seconds: float) -> None:
         self.program = program
@@ -86,11 +86,11 @@ class Git:
         self.left = HASHED_BYTES
 
     def pieces(self, place: bytes, *words: str) -> "Iterator[bytes]":
-        """Yield the output of git in a checkout as it comes; raise `CantSay`, `NoCheckout`."""
+        """Yield the output of git in a checkout as it arrives; raise `CantSay`, `NoCheckout`."""
         import subprocess  # noqa: PLC0415  (dear, and needed where there are checkouts alone)
 
         command: list[str | bytes] = [self.program, "-C", place, *GIT_OPTIONS, *words]
-        # What only bears the name of a repository must not be taken for a part of the one above it.
+        # A directory that only looks like a repository must not be taken for a part of the one above it.
         above = os.path.dirname(place)  # noqa: PTH120  (bytes)
         with open(os.devnull, "r+b") as null:
             try:
@@ -113,7 +113,7 @@ class Git:
         finally:
             if running.poll() is None:
                 os.killpg(running.pid, signal.SIGKILL)
-                # One that a dead file system holds outlives even that, and is not waited for.
+                # A dead file system may block even SIGKILL: do not wait for ever.
                 with suppress(subprocess.TimeoutExpired):
                     running.wait(timeout=END_SECONDS)
             running.stdout.close()  # type: ignore[union-attr]
@@ -134,7 +134,7 @@ class Git:
             yield part
 
     def records(self, place: bytes, *words: str) -> "Iterator[bytes]":
-        """Yield the parts between NULs of the output of git; what follows the last one comes last, if anything does."""
+        """Yield the parts between NULs of git's output; a rest after the last NUL is yielded last, if there is any."""
         rest = b""
         for piece in self.pieces(place, *words):
             whole = (rest + piece).split(b"\0")
@@ -153,10 +153,10 @@ class Git:
         return said[:-1] if said.endswith(b"\n") else said
 
     def trusts(self, place: bytes) -> bool:
-        """Return whether git may be asked about a repository: not where another user owns it, who may rewrite it.
+        """Return whether git may read a repository: not where another user owns it, and may rewrite it.
 
-        git looks at owners itself, and respects the user's own `safe.directory`; versions that don't are not asked
-        about what is not plainly this user's own.
+        git checks owners itself, and respects the user's own `safe.directory`. Versions that do not are used only for
+        repositories that this user owns.
         """
         if self.checks_owners is None:
             found = re.match(rb"git version (\d+)\.(\d+)(?:\.(\d+))?", self.line(b"/", "version"))
@@ -178,12 +178,12 @@ class Git:
         return int(said)
 
     def untracked(self, place: bytes) -> int:
-        """Return the number of files that git does not know; a directory of such counts as one."""
+        """Return the number of untracked files; an untracked directory counts as one."""
         words = ("ls-files", "-z", "--others", "--exclude-standard", "--directory", "--no-empty-directory")
         return sum(1 for _ in self.records(place, *words))
 
     def staged(self, place: bytes) -> "set[bytes] | None":
-        """Return the paths whose index entry is not that of the last commit; None where there is no commit yet."""
+        """Return the paths whose index entry differs from the last commit; None where there is no commit yet."""
         try:
             self.line(place, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
         except NoCheckout:
@@ -204,7 +204,7 @@ class Git:
         return found
 
     def head_of_module(self, place: bytes) -> "bytes | None":
-        """Return the commit that is checked out in a submodule; None where nothing is, or git refuses to say."""
+        """Return the commit that is checked out in a submodule; None where there is none, or git refuses to read it."""
         if not looks_whole(place) or not self.trusts(place):
             return None
         try:
@@ -214,7 +214,7 @@ class Git:
 
 
 class Tracked:
-    """The files that one checkout tracks, against what lies there; nothing is opened through a link."""
+    """Compares the tracked files of one checkout with the file system; nothing is opened through a link."""
 
     def __init__(self, git: Git, place: bytes) -> None:
         self.git = git
@@ -254,7 +254,7 @@ class Tracked:
             raise CantSay(UNREADABLE)
 
     def entry(self, head: "tuple[bytes, ...]", noted: "list[int]", flags: int, written: int) -> None:
-        """Take in one entry: mode, object, stage and path; what git noted of the file; when the index was written."""
+        """Compare one entry: mode, object, stage and path; the index's file status; the index's time."""
         mode, name, stage, path = int(head[0], 8), head[1], head[2], head[3]
         self.known.add(path)
         self.bytes += len(path)
@@ -280,7 +280,7 @@ class Tracked:
             self.changed.add(path)
 
     def has_modes(self) -> bool:
-        """Return whether the bit that makes a file executable means anything on this file system, by git's own test."""
+        """Return whether the executable bit is meaningful on this file system, by git's own test."""
         if self.keeps_modes is None:
             try:
                 said = self.git.line(self.place, "config", "--type=bool", "--get", "core.fileMode")
@@ -290,7 +290,7 @@ class Tracked:
         return self.keeps_modes
 
     def above(self, path: bytes) -> int:
-        """Return a handle on the directory of a path, good until the next call. Raise OSError."""
+        """Return a handle on the directory of a path, valid until the next call. Raise OSError."""
         folder = path.rpartition(b"/")[0]
         parts = [to_text(part) for part in folder.split(b"/")] if folder else []
         if any(part in ("", ".", "..") for part in parts):
@@ -306,10 +306,10 @@ class Tracked:
         """Return whether a file's times, size and inode are those in the index, and older than the index itself."""
         changed, at = noted[0] * SECOND + noted[1], noted[2] * SECOND + noted[3]
         times = ((s.st_ctime_ns, changed, noted[1]), (s.st_mtime_ns, at, noted[3]))
-        # git may have been built to note whole seconds.
+        # git may have been built to store whole seconds.
         if any(now != then and (part or now // SECOND * SECOND != then) for now, then, part in times):
             return False
-        # Both are noted as 32 bits.
+        # Both are stored as 32 bits.
         if (s.st_ino ^ noted[4]) & 0xFFFFFFFF or (s.st_size ^ noted[5]) & 0xFFFFFFFF:
             return False
         return s.st_mtime_ns < written
@@ -353,7 +353,7 @@ def git_program() -> str:
 
 
 def looks_whole(place: bytes) -> bool:
-    """Return whether there is a repository, or a word of where it is."""
+    """Return whether there is a repository, or a file that points to one."""
     git = place + b"/.git"
     return os.path.isfile(git) or os.path.exists(git + b"/HEAD")  # noqa: PTH110, PTH113  (bytes)
 
@@ -361,7 +361,7 @@ def looks_whole(place: bytes) -> bool:
 def at_stake(git: Git, walk: Walk, place: bytes) -> "tuple[int, int]":
     """Return how many files of a checkout differ from the last commit, and how many commits no remote branch holds.
 
-    What git keeps of the checkout is taken out of what `walk` found. Raise `CantSay`, `NoCheckout`.
+    Files that git tracks are removed from the results of `walk`. Raise `CantSay`, `NoCheckout`.
     """
     if not git.trusts(place):
         raise NoCheckout
@@ -375,7 +375,7 @@ def at_stake(git: Git, walk: Walk, place: bytes) -> "tuple[int, int]":
 
 
 def checkouts(walk: Walk, seconds: float) -> "tuple[list[list[Any]] | None, str]":
-    """Return [place, changed, unpushed] of those in which something would be lost; None and why, if it is unknown."""
+    """Return [place, changed, unpushed] of checkouts with unsaved work; None and the reason where it is unknown."""
     program = git_program()
     if not walk.searched:
         return None, walk.missed
@@ -387,7 +387,7 @@ def checkouts(walk: Walk, seconds: float) -> "tuple[list[list[Any]] | None, str]
         try:
             changed, unpushed = at_stake(git, walk, place)
         except NoCheckout:
-            # What git can't read may hold anything; what only bears the name of a repository counts as files.
+            # A repository that git can't read may hold anything; a directory that only looks like one counts as files.
             changed, unpushed = int(looks_whole(place)), 0
         except CantSay as e:
             return None, f"{to_text(place)[:LONGEST_SHOWN]}: {e}"

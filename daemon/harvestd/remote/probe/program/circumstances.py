@@ -1,4 +1,4 @@
-"""What speaks for or against switching the machine off, beside its trees."""
+"""Collect the evidence for or against terminating the machine, beside its trees."""
 # pathlib has no directory handles:
 # ruff: noqa: PTH123
 
@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# Of the time that is given for all of a verdict's question, beside those of `belongings`.
+# Share of the time for a verdict's whole request, beside those of `belongings`.
 GPU_SHARE = 0.15
 MACHINE_ID = "/etc/machine-id"
 MACHINE_ID_CHARACTERS = 64
@@ -35,7 +35,7 @@ def machine_id() -> str:
 
 
 def device_of(root: str) -> "int | None":
-    """Return the number of the device that a root lies on; None where it is not there."""
+    """Return the device number of a root; None where the root does not exist."""
     try:
         handle = root_handle(root)
     except (OSError, Refused):
@@ -47,9 +47,9 @@ def device_of(root: str) -> "int | None":
 
 
 def company(kept: "dict[tuple[int, int], float]", roots: "list[str]", seconds: float) -> "dict[str, Any]":
-    """Say who works here: programs on the GPUs, people, and programs that carry files.
+    """Return the activity on the machine: programs on the GPUs, log-ins, and transfer programs.
 
-    `seconds` are those for all of a verdict's question.
+    `seconds`: the time for a verdict's whole request.
     """
     began = time.monotonic()
     processes = processes_now()
@@ -67,9 +67,9 @@ def company(kept: "dict[tuple[int, int], float]", roots: "list[str]", seconds: f
 
 
 def circumstances(request: "dict[str, Any]", kept: "dict[tuple[int, int], float]") -> "dict[str, Any]":
-    """Look into all of it; `trees` are those that are watched, `lately` is a number of seconds.
+    """Collect all evidence; `trees` are the watched ones, `lately` is a number of seconds.
 
-    Where `lately` is 0 nothing is looked at beside the machine and its company: no file changed within no time.
+    Where `lately` is 0 only the machine and its activity are checked: no file changed within no time.
     """
     told = dict(
         company(kept, request["roots"], request["seconds"]),
@@ -90,10 +90,10 @@ def circumstances_within(
     kept: "dict[tuple[int, int], float]",
     output: Output,
 ) -> "dict[str, Any]":
-    """As `circumstances`, in a thread of its own; what takes longer than is waited for is not known.
+    """Collect the evidence in a thread of its own; what takes longer than the time limit is unknown.
 
-    `looking` keeps the thread: while a file system holds it, no other is started. `kept` is what one answer leaves for
-    the next.
+    `looking` keeps the thread: while a file system blocks it, no other is started. `kept` carries state from one answer
+    to the next.
     """
     told: list[dict[str, Any]] = []
     looking[:] = [thread for thread in looking if thread.is_alive()]

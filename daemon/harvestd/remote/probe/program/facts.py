@@ -1,4 +1,4 @@
-"""What the machine says of itself."""
+"""Collect facts about the machine."""
 # pathlib has no directory handles:
 # ruff: noqa: PTH123, PTH208
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-# Without a persistent driver each call brings all GPUs up anew, which takes many seconds on a machine of eight.
+# Without a persistent driver each call initialises all GPUs, which takes many seconds on a machine of eight.
 NVIDIA_SECONDS = 45.0
 WAITED_SECONDS = 1.0
 NVIDIA_GPUS = "/proc/driver/nvidia/gpus"
 MOST_LINES = 64
 MOST_BYTES = 4096
 LONGEST_SAID = 300
-# /dev/nvidia* and AMD's: what runs there nobody but their own tools can tell.
+# NVIDIA's and AMD's devices: only their own tools can report what runs on them.
 GPU_DEVICES = ("/dev/nvidia0", "/dev/nvidiactl", "/proc/driver/nvidia", "/dev/kfd")
 PYTHON = ".".join(str(part) for part in sys.version_info[:3])
 
@@ -38,14 +38,14 @@ def nvidia_smi() -> str:
 
 
 def gpu_names(waiting: "Callable[[], None]") -> "list[str]":
-    """Return one name for each GPU, by nvidia-smi or, where that fails or hangs, by the driver's notes in /proc."""
+    """Return one name for each GPU, by nvidia-smi or, where that fails or hangs, by the driver's entries in /proc."""
     program = nvidia_smi()
     lines = lines_from(program, "--query-gpu=name", waiting, NVIDIA_SECONDS)[0] if program else []
     return names_by_driver() if lines is None else lines
 
 
 def names_by_driver() -> "list[str]":
-    """Return the names of all GPUs of the machine, as the driver knows them; none where it does not say."""
+    """Return the names of the machine's GPUs by the driver's entries in /proc; none where there are no entries."""
     names = []
     try:
         for gpu in sorted(os.listdir(NVIDIA_GPUS))[:MOST_LINES]:
@@ -58,7 +58,7 @@ def names_by_driver() -> "list[str]":
 
 
 def gpu_processes(waiting: "Callable[[], None]", seconds: float = NVIDIA_SECONDS) -> "tuple[int | None, str]":
-    """Count the processes on all GPUs, 0 where there are none; None and why, where nvidia-smi does not say."""
+    """Count the processes on all GPUs, 0 without GPUs; None and the reason where nvidia-smi does not report them."""
     program = nvidia_smi()
     if not program:
         return (None, "there is no nvidia-smi to ask") if any(map(os.path.exists, GPU_DEVICES)) else (0, "")
@@ -71,7 +71,10 @@ def gpu_processes(waiting: "Callable[[], None]", seconds: float = NVIDIA_SECONDS
 def lines_from(
     program: str, question: str, waiting: "Callable[[], None]", seconds: float
 ) -> "tuple[list[str] | None, str]":
-    """Ask nvidia-smi for its lines, calling `waiting` meanwhile; None and why, where it hangs or fails."""
+    """Return the output lines of nvidia-smi, calling `waiting` meanwhile.
+
+    None and the reason where it hangs or fails.
+    """
     import subprocess  # noqa: PLC0415  (dear, and most of its time for nothing where there is no such program)
 
     command = [program, question, "--format=csv,noheader"]
@@ -88,7 +91,7 @@ def lines_from(
         except subprocess.TimeoutExpired:
             waiting()
     if said is None:
-        # Hardly waited for after that: a hanging driver keeps it alive past SIGKILL.
+        # Do not wait long after that: a hanging driver keeps it alive past SIGKILL.
         running.kill()
         with suppress(subprocess.TimeoutExpired):
             running.wait(timeout=WAITED_SECONDS)
@@ -102,11 +105,11 @@ def lines_from(
 
 
 def nothing() -> None:
-    """Do nothing while something is waited for."""
+    """Do nothing during a wait."""
 
 
 class Facts:
-    """Answers questions about the machine; `free` is of the first root's file system."""
+    """Answers requests for facts about the machine; `free` is of the first root's file system."""
 
     def __init__(self, output: Output) -> None:
         self.output = output
@@ -115,10 +118,10 @@ class Facts:
         self.kept: dict[tuple[int, int], float] = {}
 
     def answer(self, request: "dict[str, Any]") -> None:
-        """Send the facts, or what is asked for alone because it takes its time: what runs on the GPUs, and the rest."""
+        """Send the facts, or one of the slower answers: processes on the GPUs, circumstances, links."""
         asked = request["do"]
         if "program" in request:
-            # The part of this program that came with the question.
+            # The part of this program that was sent with the request.
             exec(request["program"], globals())  # noqa: S102
         if asked == "circumstances":
             facts = globals()["circumstances_within"](request, self.looking, self.kept, self.output)
@@ -132,7 +135,7 @@ class Facts:
         self.output.flush()
 
     def machine(self, roots: "list[str]") -> "dict[str, Any]":
-        """Return what the machine is."""
+        """Return the facts about the machine."""
         free = None
         for root in roots:
             try:

@@ -1,4 +1,4 @@
-"""What was told of the trees: directory by directory, each entry as it was seen last."""
+"""The state of the trees as it was last sent: directory by directory, each entry in its last version."""
 # pathlib has no directory handles:
 # ruff: noqa: PTH208
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 DEEPEST = 64
 PRUNED_COUNT = 10000
-PRUNED_SECONDS = 10.0  # at a stretch, in which nothing is sent
-# Of those by FUSE: whose inodes are those of files, not numbers that are given at each look-up and forgotten.
+PRUNED_SECONDS = 10.0  # in one step, during which nothing is sent
+# FUSE file systems whose inodes belong to files, and are not assigned anew at each look-up.
 STEADY_FUSE = frozenset(
     ("fuse.juicefs", "fuse.glusterfs", "fuse.ceph", "fuse.ceph-fuse", "fuse.mfs", "fuse.lxcfs", "fuse.zfs", "fuseblk")
 )
@@ -33,14 +33,14 @@ MOST_SHARED = 20000
 
 
 def shared(name: str) -> str:
-    """Return one object for names that are equal; interning would keep each of them for good on Python 3.12."""
+    """Return one object for equal names; interning would keep each of them for good on Python 3.12."""
     if len(SHARED) >= MOST_SHARED:
         SHARED.clear()
     return SHARED.setdefault(name, name)
 
 
 class Folder:
-    """One directory as it was told last; there may be tens of thousands, so that each is kept small."""
+    """One directory as it was last sent; there may be tens of thousands, so that each is kept small."""
 
     __slots__ = ("content", "seen", "stamp", "watch")
 
@@ -51,15 +51,15 @@ class Folder:
         self.watch = NO_WATCH
 
     def entries(self) -> "dict[str, bytes]":
-        """Return each entry by its name, as it was told."""
+        """Return each entry by its name, as it was sent."""
         return dict(zip(self.content[::2], self.content[1::2]))  # type: ignore[arg-type]  # noqa: B905  (Python 3.6)
 
     def keep(self, entries: "dict[str, bytes]") -> None:
-        """Remember the entries; names that occur everywhere are kept once."""
+        """Store the entries; names that occur in many directories are stored once."""
         self.content = tuple(part for name, entry in entries.items() for part in (shared(name), entry))
 
     def count(self) -> int:
-        """Return how many entries it holds."""
+        """Return the number of entries."""
         return len(self.content) // 2
 
     def folders(self) -> "list[str]":
@@ -68,12 +68,12 @@ class Folder:
         return [content[i] for i in range(0, len(content), 2) if content[i + 1][:1] == b"d"]  # type: ignore[index, misc]
 
     def is_warm(self, now: float) -> bool:
-        """Return whether anything in it changed lately."""
+        """Return whether anything in it changed recently."""
         return now - self.seen < WARM_SECONDS
 
 
 class WatchedTree:
-    """One tree as it was told last; directories are told as what their files lie in, or (`bare`) for themselves too."""
+    """One tree as it was last sent; with `bare`, directories are sent as entries too, not only as parents of files."""
 
     def __init__(self, index: int, root: str, name: str, bare: bool) -> None:  # noqa: FBT001  (a field of the request)
         self.index = index
@@ -90,34 +90,34 @@ class WatchedTree:
         self.clear()
 
     def clear(self) -> None:
-        """Forget what it held."""
+        """Forget the content."""
         self.folders: dict[str, Folder] = {}
         self.shut: set[str] = set()
         self.suspects: set[str] = set()
         self.entries = 0
 
     def stands_on(self, filesystem: str) -> None:
-        """Take in which file system the tree lies on now."""
+        """Set the tree's present file system."""
         self.filesystem = filesystem
         self.drifts = filesystem.startswith("fuse") and filesystem not in STEADY_FUSE
         self.drifted = False
         self.suspects.clear()
 
     def suspect(self, path: str) -> None:
-        """Take in that all files of a directory have other inodes, and the same sizes and times; twice is no chance."""
+        """Note that all files of a directory have new inodes, and the same sizes and times; twice is no coincidence."""
         if path in self.suspects:
             self.drifted = True
         self.suspects.add(path)
 
     def tells(self, entry: "bytes | None") -> bool:
-        """Return whether an entry is told, if there is one."""
+        """Return whether an entry is sent, if there is one."""
         return entry is not None and (self.bare or entry[:1] != b"d")
 
 
 def stamp_of(s: os.stat_result, now_ns: int) -> int:
-    """Return what stays the same while no entry comes or goes; NO_STAMP where its clock may not have ticked since.
+    """Return a value that stays the same while no entry is added or removed; NO_STAMP where it is too new.
 
-    What happens in a directory within the tick in which it was listed leaves its times as they were.
+    Changes in a directory within the clock tick in which it was listed leave its times as they were.
     """
     if now_ns - max(s.st_mtime_ns, s.st_ctime_ns) < FRESH_TIMES:
         return NO_STAMP
@@ -130,12 +130,12 @@ def newest(entries: "dict[str, bytes]") -> int:
 
 
 def seconds_since(changed_ns: int) -> float:
-    """Return how long ago that was."""
+    """Return the seconds since `changed_ns`."""
     return max(0.0, time.time() - changed_ns / SECOND)
 
 
 def told(entry: bytes) -> "list[Any]":
-    """Return an entry as it travels: kind, size, mtime, ctime, inode, and a link's target."""
+    """Return an entry in the form of the protocol: kind, size, mtime, ctime, inode, and a link's target."""
     kind, *version = ENTRY.unpack_from(entry)
     fields = [kind.decode("ascii"), *version]
     return fields if kind != b"l" else [*fields, to_text(entry[ENTRY.size :])]
@@ -148,8 +148,8 @@ def entry_of(
     known: "bytes | None",
     drifts: bool,  # noqa: FBT001  (of the tree)
 ) -> bytes:
-    """Look at one entry of a directory and give what is kept of it. Raises OSError."""
-    # Not os.scandir: its entries' stat holds the interpreter's lock, and with it every other thread.
+    """Return the packed form of one entry of a directory. Raise OSError."""
+    # Not os.scandir: its entries' stat holds the interpreter's lock, which blocks every other thread.
     s = os.stat(name, dir_fd=handle, follow_symlinks=False)
     if stat.S_ISREG(s.st_mode):
         return ENTRY.pack(b"f", *version_of(s, drifts))
@@ -161,11 +161,11 @@ def entry_of(
     if not stat.S_ISDIR(s.st_mode):
         return ENTRY.pack(b"o", 0, s.st_mtime_ns, s.st_ctime_ns, s.st_ino)
     if name not in prune:
-        # Without its times: they are those of what comes and goes in it, which is told of itself.
+        # Without its times: they change with its entries, which are reported themselves.
         return ENTRY.pack(b"d", 0, 0, 0, s.st_ino)
     times = STAMP.pack(s.st_mtime_ns, s.st_ctime_ns, s.st_ino)
-    # Counted anew only when something was put in or taken out at its top: its bytes may lag behind, but what holds any
-    # is never taken for empty.
+    # Counted again only when an entry was added or removed at its top: its size may be outdated, but one that holds
+    # bytes is never reported as empty.
     if known is not None and known[:1] == b"p" and known[ENTRY.size - STAMP.size :] == times and ENTRY.unpack(known)[1]:
         return known
     return ENTRY.pack(b"p", total_of(handle, name), s.st_mtime_ns, s.st_ctime_ns, s.st_ino)
@@ -174,7 +174,7 @@ def entry_of(
 def drifting_entry_of(
     handle: int, name: str, prune: "frozenset[str]", known: "bytes | None", s: os.stat_result
 ) -> bytes:
-    """As `entry_of`, for what is no file, without inodes and times: they change by themselves."""
+    """As `entry_of`, for an entry that is no file, without inodes and times: they change by themselves."""
     if stat.S_ISLNK(s.st_mode):
         return ENTRY.pack(b"l", s.st_size, s.st_mtime_ns, 0, 0) + os.fsencode(os.readlink(name, dir_fd=handle))
     if not stat.S_ISDIR(s.st_mode):
@@ -186,7 +186,7 @@ def drifting_entry_of(
 
 
 def is_same_but_inode(before: "bytes | None", after: bytes) -> bool:
-    """Return whether a file has the size and time that it had, and another inode."""
+    """Return whether a file has an unchanged size and time, and another inode."""
     if before is None or before[:1] != b"f" or after[:1] != b"f":
         return False
     old, new = told(before), told(after)
@@ -233,5 +233,5 @@ def total_of(handle: int, name: str) -> int:
 
 
 def joined(path: str, name: str) -> str:
-    """Return the path of what is called `name` in the directory `path`."""
+    """Return the path of `name` in the directory `path`."""
     return path + "/" + name if path else name

@@ -1,4 +1,4 @@
-"""What symbolic links below the trees lead to. Looked at, never opened but to list it and add up its files."""
+"""Resolve symbolic links below the trees. Targets are not opened, except directories to add up their files."""
 # pathlib has no directory handles:
 # ruff: noqa: PTH115, PTH118, PTH119, PTH120
 
@@ -15,9 +15,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# Of the time that is given for all of a verdict's questions.
+# Share of the time for a verdict's whole request.
 LINK_SHARE = 0.25
-# More of it, for one of which nothing comes: then something hangs that no deadline reaches.
+# A further share, before a link without an answer is reported: something hangs there that no deadline interrupts.
 HANGING_SHARE = 0.1
 JOIN_SECONDS = 1.0
 LONGEST_TARGET = 1024
@@ -25,9 +25,9 @@ MOST_LINKED = 2000000
 
 
 def link_target(place: bytes, trees: "list[bytes]", total: Total, late: str) -> "list[Any] | None":
-    """Return what a link says, where it leads, whether anything is there, its bytes, and whether a tree holds it.
+    """Return a link's text, its real path, whether that exists, its bytes, and whether a tree holds it.
 
-    Last comes why its bytes are unknown: `late` where the time was too short.
+    The last item is the reason why its bytes are unknown: `late` where the time was too short.
     """
     try:
         written = os.readlink(place)
@@ -50,7 +50,7 @@ def link_target(place: bytes, trees: "list[bytes]", total: Total, late: str) -> 
 
 
 def total_below(place: bytes, total: Total, late: str) -> "tuple[int, str]":
-    """Return the bytes of all files below a directory; -1 and why, where that can't be told."""
+    """Return the bytes of all files below a directory; -1 and the reason where they are unknown."""
     before = total.bytes
     try:
         above = os.open(os.path.dirname(place), FOLDER_FLAGS)
@@ -66,7 +66,7 @@ def total_below(place: bytes, total: Total, late: str) -> "tuple[int, str]":
 
 
 class Resolving(threading.Thread):
-    """Resolves links; what it has found until now can be read at any time."""
+    """Resolves links; its results so far can be read at any time."""
 
     def __init__(self, request: "dict[str, Any]") -> None:
         threading.Thread.__init__(self, daemon=True)
@@ -86,7 +86,7 @@ class Resolving(threading.Thread):
 
 
 def wait_for(thread: threading.Thread, seconds: float, output: Output) -> None:
-    """Wait for the end of a thread, for `seconds` at most, and show meanwhile that the work goes on."""
+    """Wait for the end of a thread, for `seconds` at most, and send keep-alive frames meanwhile."""
     until = time.monotonic() + seconds
     while thread.is_alive() and time.monotonic() < until:
         thread.join(min(JOIN_SECONDS, max(0.0, until - time.monotonic())))
@@ -94,9 +94,9 @@ def wait_for(thread: threading.Thread, seconds: float, output: Output) -> None:
 
 
 def links_within(request: "dict[str, Any]", resolving: "list[Resolving]", output: Output) -> "dict[str, Any]":
-    """Resolve the links that were asked for, in a thread of its own; where a file system holds that one, tell so.
+    """Resolve the requested links in a thread of its own; report where a file system blocks it.
 
-    `resolving` keeps it: while it hangs no other is started, and no other question waits for it.
+    `resolving` keeps the thread: while it hangs no other is started, and no other request waits for it.
     """
     resolving[:] = [thread for thread in resolving if thread.is_alive()]
     if not resolving:

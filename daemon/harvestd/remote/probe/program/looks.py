@@ -1,7 +1,7 @@
-"""One look at one tree; what is told is what is new.
+"""One scan of one tree; only changes are sent.
 
-Three ways to look, each as thorough as it has to be. *Whole*: every entry. *Light*: every directory, and the files of
-those in which anything changed lately; what was written into an old file is found by the next whole look. *Noticed*:
+There are three kinds of scan, each as thorough as necessary. *Whole*: every entry. *Light*: every directory, and the
+files of those in which anything changed recently; a write to an old file is found by the next whole scan. *Noticed*:
 only the directories that the kernel named, where it names all.
 """
 # pathlib has no directory handles:
@@ -42,7 +42,7 @@ ENTRIES_AT_A_STRETCH = 64
 
 
 class Look:
-    """One look at one tree."""
+    """One scan of one tree."""
 
     def __init__(
         self,
@@ -64,23 +64,23 @@ class Look:
         self.dirty: set[str] = set()
 
     def whole(self, output: Output) -> bool:
-        """Look at everything and send what is new; tells whether anything is. So do the other two."""
+        """Scan everything and send the changes; return whether there are any. So do `light` and `noticed`."""
         return self.look(output)
 
     def light(self, output: Output, dirty: "set[str]") -> bool:
-        """Look at every directory, and at the files of those that are dirty or in which anything changed lately."""
+        """Scan every directory, and the files of those that are dirty or in which anything changed recently."""
         self.every = False
         self.dirty = dirty
         return self.look(output)
 
     def noticed(self, output: Output, dirty: "set[str]") -> bool:
-        """Look at the dirty directories."""
+        """Scan the dirty directories."""
         self.every = self.all_folders = False
         self.dirty = dirty
         return self.look(output)
 
     def look(self, output: Output) -> bool:
-        """Look as this look does."""
+        """Scan with the chosen thoroughness."""
         self.news = News(self.tree, output)
         root = tree_handle(self.tree.root, self.tree.name)
         s = os.fstat(root)
@@ -92,14 +92,14 @@ class Look:
                 self.tree.stands_on(filesystem(tree_place(self.tree.root, self.tree.name), s.st_dev))
                 self.every = self.all_folders = True
             if not self.tree.drifts:
-                # Another directory than before stands there.
+                # The directory was replaced by another one.
                 self.every = self.all_folders = True
             self.tree.identity = (s.st_dev, s.st_ino)
         if self.all_folders:
             self.walk(root, "", 1)
         else:
             try:
-                # A directory stands before those in it: one that is gone takes them with it.
+                # A directory sorts before those in it: a removed one takes them with it.
                 for path in sorted(self.dirty):
                     if path in self.tree.folders:
                         self.revisit(root, path)
@@ -108,19 +108,19 @@ class Look:
         return self.news.finish()
 
     def revisit(self, root: int, path: str) -> None:
-        """Look at one directory again, by its path."""
+        """Scan one directory again, by its path."""
         parts = path.split("/") if path else []
         try:
             handle = descend(os.dup(root), parts)
         except (FileNotFoundError, NotADirectoryError):
-            return  # the directory above says so itself
+            return  # the directory above reports this itself
         except OSError:
             self.shut_off(path)
             return
         self.visit(handle, path, len(parts) + 1)
 
     def walk(self, handle: int, path: str, depth: int) -> None:
-        """Look at a directory if this look wants it, and go on below; closes the handle."""
+        """Visit a directory if this scan covers it, and go on below; close the handle."""
         folder = self.tree.folders.get(path)
         if (
             folder is None
@@ -138,7 +138,7 @@ class Look:
                 os.close(handle)
 
     def visit(self, handle: int, path: str, depth: int) -> None:
-        """List a directory, look at each entry, and go on below; closes the handle."""
+        """List a directory, read each entry, and go on below; close the handle."""
         try:
             folder = self.tree.folders.get(path) or Folder()
             self.watch(folder, handle, path)
@@ -164,17 +164,17 @@ class Look:
             os.close(handle)
 
     def watch(self, folder: Folder, handle: int, path: str) -> None:
-        """Have a directory watched before it is listed, so that nothing falls between."""
+        """Watch a directory before it is listed, so that no change in between is missed."""
         if self.notices is not None:
             key = (self.tree.index, path)
             number = self.notices.watch(handle, key)
             if folder.watch not in (number, NO_WATCH):
-                # Another directory stands there now.
+                # The directory was replaced by another one.
                 self.notices.forget(folder.watch, key)
             folder.watch = number
 
     def entries(self, handle: int, path: str, before: "dict[str, bytes]") -> "dict[str, bytes]":
-        """Return the entries of a directory; one that takes long is no silence, however many there are."""
+        """Return the entries of a directory; send keep-alive frames meanwhile."""
         found = {}
         place = joined(self.tree.name, path) if path else self.tree.name
         for count, name in enumerate(self.names(handle, place)):
@@ -190,7 +190,7 @@ class Look:
         return found
 
     def names(self, handle: int, place: str) -> "list[str]":
-        """Return the names in a directory, as `os.listdir` does, which would be silent until it has them all."""
+        """Return the names in a directory, as os.listdir does, but send keep-alive frames meanwhile."""
         names: list[str] = []
         try:
             listed = os.scandir("/proc/self/fd/%d" % handle)  # noqa: UP031  (as everywhere here)
@@ -204,7 +204,7 @@ class Look:
         return names
 
     def compare(self, path: str, before: "dict[str, bytes]", entries: "dict[str, bytes]") -> None:
-        """Note what is new in a directory."""
+        """Record the changes in a directory."""
         changed: list[list[object]] = []
         for name, entry in entries.items():
             known = before.get(name)
@@ -225,7 +225,7 @@ class Look:
         self.news.note(path, changed, gone)
 
     def fresh(self, path: str, before: "dict[str, bytes]", folder: Folder) -> "list[str]":
-        """Return the directories in one that are others than before, or could not be listed then."""
+        """Return the directories in a directory that were replaced, are new, or could not be listed before."""
         entries = folder.entries()
         return [
             name
@@ -234,7 +234,7 @@ class Look:
         ]
 
     def drop_below(self, path: str) -> None:
-        """Note that everything in a directory is gone."""
+        """Record that everything in a directory was removed."""
         self.news.opened.add(path)
         folder = self.tree.folders.pop(path, None)
         if folder is None:
@@ -247,12 +247,12 @@ class Look:
             self.drop_below(joined(path, name))
 
     def shut_off(self, path: str) -> None:
-        """Note that a directory can't be listed (any more)."""
+        """Record that a directory can't be listed (any more)."""
         self.drop_below(path)
         self.news.shut.add(path)
 
     def below(self, handle: int, path: str, depth: int, names: "list[str]") -> None:
-        """Walk some of the directories in an open one; what can't be listed is told as shut."""
+        """Walk directories in an open one; record those that can't be listed as shut."""
         for name in names:
             place = joined(path, name)
             if depth >= DEEPEST:
@@ -261,7 +261,7 @@ class Look:
             try:
                 inside = os.open(to_raw(name), FOLDER_FLAGS, dir_fd=handle)
             except (FileNotFoundError, NotADirectoryError):
-                continue  # went away, or became something else, since it was listed
+                continue  # removed or replaced since it was listed
             except OSError:
                 self.shut_off(place)
                 continue

@@ -1,4 +1,4 @@
-"""The program itself: greets, then answers each kind of request in a thread of its own."""
+"""The program's entry point: greets, then answers each kind of request in a thread of its own."""
 
 import os
 
@@ -8,7 +8,7 @@ from harvestd.remote.probe.program.requests import Queued, Requests, in_backgrou
 from harvestd.remote.probe.program.watching import Watching
 from harvestd.remote.probe.program.wire import OUTPUT_BYTES, Credit, Output, Wire, write_all
 
-NICENESS = 10  # a tenth of a busy core's share; at 19 a box whose cores are all busy leaves us waiting for a minute
+NICENESS = 10  # a tenth of a busy core's share; at 19 an answer of a fully busy host takes a minute
 
 
 def run() -> None:

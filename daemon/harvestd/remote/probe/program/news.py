@@ -1,4 +1,4 @@
-"""What a look found new in one tree, on its way to the other side."""
+"""Collect and send the changes that a scan finds in one tree."""
 
 import json
 import zlib
@@ -14,7 +14,7 @@ PART_ENTRIES = 1000
 
 
 class News:
-    """Gathers what is new, by directory, and sends it in parts: who reads them works while we look on."""
+    """Collects changes by directory, and sends them in parts, so that the receiver works while the scan goes on."""
 
     def __init__(self, tree: WatchedTree, output: Output) -> None:
         self.tree = tree
@@ -27,7 +27,7 @@ class News:
         self.told = False
 
     def note(self, path: str, changed: "list[list[object]]", gone: "list[str]") -> None:
-        """Take in what is new in one directory: entries with their names, and names of those that are gone."""
+        """Add the changes of one directory: entries with their names, and names of removed ones."""
         for start in range(0, len(changed), PART_ENTRIES):
             self.changed.append([path, changed[start : start + PART_ENTRIES]])
             self.count(len(changed[start : start + PART_ENTRIES]))
@@ -36,17 +36,17 @@ class News:
             self.count(len(gone[start : start + PART_ENTRIES]))
 
     def nothing(self, path: str) -> None:
-        """Take in that nothing is new in one directory."""
+        """Report progress at a directory without changes."""
         self.output.progress(path)
 
     def count(self, more: int) -> None:
-        """Count what waits, and send it when it is much."""
+        """Count the collected changes, and send them when there are many."""
         self.waiting += more
         if self.waiting >= PART_ENTRIES:
             self.send()
 
     def send(self) -> None:
-        """Send what is new so far."""
+        """Send the changes so far."""
         part = {"set": self.changed, "gone": self.gone}
         self.changed, self.gone, self.waiting = [], [], 0
         self.put(part)
@@ -59,7 +59,7 @@ class News:
         self.output.flush()
 
     def finish(self) -> bool:
-        """Send the rest; tells whether anything was new."""
+        """Send the rest; return whether there were any changes."""
         if self.waiting:
             self.send()
         shut = self.shut - self.tree.shut

@@ -1,7 +1,7 @@
-"""What the kernel says of changes (inotify): which directories are to be looked at again, and how urgently.
+"""Watch directories with inotify: which ones have to be scanned again, and how urgently.
 
-A notice is a hint and no more: what changed is always seen by looking. Where notices may be missing (another machine's
-writes on a network file system, a queue that ran over, more directories than may be watched) that is known here.
+A notice is only a hint: changes are always found by a scan. Where notices may be missing (writes of another machine on
+a network file system, a queue overflow, more directories than may be watched) that is detected here.
 """
 # pathlib has no directory handles:
 # ruff: noqa: PTH123
@@ -25,16 +25,16 @@ MOST_WATCHES = 32768
 SHARE_OF_QUOTA = 4
 QUOTA = "/proc/sys/fs/inotify/max_user_watches"
 
-# Where all writes go through this machine's kernel, so that it can tell of each.
+# File systems on which all writes go through this machine's kernel, so that it can report each of them.
 LOCAL = frozenset(("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay", "bcachefs"))
 
 
 class NoNotices(Exception):
-    """This kernel, or this user's quota, gives none."""
+    """This kernel, or this user's quota, offers no notices."""
 
 
 def most_watches() -> int:
-    """Return how many directories may be watched: a part of what the user may, the rest is for the box's own work."""
+    """Return how many directories may be watched: a part of the user's quota, the rest is for the host's own work."""
     try:
         with open(QUOTA, "rb") as quota:
             return min(MOST_WATCHES, int(quota.read()) // SHARE_OF_QUOTA)
@@ -43,7 +43,7 @@ def most_watches() -> int:
 
 
 class Notices:
-    """The kernel's notices of watched directories, each known as a pair of tree and path."""
+    """The kernel's notices of watched directories, each identified by tree and path."""
 
     def __init__(self) -> None:
         import ctypes  # noqa: PLC0415  (dear, and of no use to a single look)
@@ -63,7 +63,7 @@ class Notices:
         self.urgent = False
 
     def watch(self, handle: int, key: "tuple[int, str]") -> int:
-        """Watch an open directory; gives the number of its watch, or `NO_WATCH`."""
+        """Watch an open directory; return the number of its watch, or `NO_WATCH`."""
         if self.left <= 0:
             return NO_WATCH
         number: int = self.libc.inotify_add_watch(self.handle, b"/proc/self/fd/%d" % handle, WATCHED)
@@ -78,7 +78,7 @@ class Notices:
         return number
 
     def forget(self, number: int, key: "tuple[int, str]") -> None:
-        """Watch a directory no longer."""
+        """Stop watching a directory."""
         others = self.shared.get(number, set())
         if self.watched.get(number) != key:
             others.discard(key)
@@ -89,13 +89,13 @@ class Notices:
             self.libc.inotify_rm_watch(self.handle, number)
 
     def drop(self, number: int) -> None:
-        """Forget a watch that is no more."""
+        """Forget a watch that has ended."""
         if self.watched.pop(number, None) is not None:
             self.left += 1
         self.shared.pop(number, None)
 
     def collect(self) -> bool:
-        """Take what is there and note which directories are dirty; tells whether there was anything."""
+        """Read the queue and record which directories are dirty; return whether there was anything."""
         try:
             data = os.read(self.handle, QUEUE_BYTES)
         except BlockingIOError:

@@ -1,6 +1,6 @@
-"""Handles: every place below a tree is reached through one, component by component, never through a link.
+"""Open directories and files below a tree by handles, component by component, never through a link.
 
-The way to a tree is the operator's own: links on it are followed.
+The path of a tree itself is the operator's: links on it are followed.
 """
 # pathlib has no directory handles:
 # ruff: noqa: PTH114, PTH118, PTH123
@@ -14,7 +14,7 @@ FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CL
 
 
 class Refused(Exception):
-    """What was asked for can't be given; `kind` tells the other side what to make of it."""
+    """The request can't be answered; `kind` identifies the reason for the other side."""
 
     def __init__(self, kind: str, why: str) -> None:
         super().__init__(why)
@@ -23,22 +23,22 @@ class Refused(Exception):
 
 
 def to_text(raw: bytes) -> str:
-    """Return a name as it travels."""
+    """Return a name in the form of the protocol."""
     return raw.decode("utf-8", "surrogateescape")
 
 
 def to_raw(text: str) -> bytes:
-    """Return the name that `to_text` was given."""
+    """Return the raw name of a text that `to_text` made."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def version_of(s: os.stat_result, drifts: bool) -> "list[int]":  # noqa: FBT001  (a field of the request)
-    """Return what tells one content from another; without what changes by itself where the file system drifts."""
+    """Return the fields that identify a content; without unstable ones where the file system drifts."""
     return [s.st_size, s.st_mtime_ns, 0, 0] if drifts else [s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino]
 
 
 def root_handle(root: str) -> int:
-    """Return a handle on a root, whose own links are followed; raises `Refused` where it is not there."""
+    """Return a handle on a root, whose own links are followed; raise `Refused` where it does not exist."""
     try:
         return os.open(os.path.realpath(to_raw(root)), FOLDER_FLAGS)
     except (FileNotFoundError, NotADirectoryError):
@@ -51,7 +51,7 @@ def tree_place(root: str, name: str) -> bytes:
 
 
 def is_linked(root: str, name: str) -> bool:
-    """Return whether a link stands on the way from a root to the tree root/name."""
+    """Return whether a link is on the way from a root to the tree root/name."""
     place = os.path.realpath(to_raw(root))
     for part in to_raw(name).split(b"/"):
         place = os.path.join(place, part)
@@ -61,7 +61,7 @@ def is_linked(root: str, name: str) -> bool:
 
 
 def tree_handle(root: str, name: str) -> int:
-    """Return a handle on the tree root/name; raises `Refused` where its root is missing or a link leads nowhere."""
+    """Return a handle on the tree root/name; raise `Refused` where its root is missing or a link is broken."""
     os.close(root_handle(root))
     try:
         return os.open(tree_place(root, name), FOLDER_FLAGS)
@@ -72,7 +72,7 @@ def tree_handle(root: str, name: str) -> int:
 
 
 def descend(handle: int, parts: "list[str]") -> int:
-    """Return a handle on the directory that lies `parts` below `handle`, which is closed."""
+    """Return a handle on the directory `parts` below `handle`, which is closed."""
     for part in parts:
         try:
             below = os.open(to_raw(part), FOLDER_FLAGS, dir_fd=handle)
@@ -111,7 +111,7 @@ class Places:
         return self.open[key]
 
     def folder(self, root: str, name: str, path: str) -> int:
-        """Return a handle on a directory below a tree, good until the next call; files side by side share it."""
+        """Return a handle on a directory below a tree, valid until the next call; consecutive files share it."""
         key = (root, name, path)
         if self.last_handle < 0 or key != self.last:
             self.forget()
@@ -121,7 +121,7 @@ class Places:
 
 
 def filesystem(path: bytes, device: int) -> str:
-    """Return the kind of the file system that `path` lies on, from the mount table; empty where it is not known."""
+    """Return the type of the file system of `path`, from the mount table; empty where it is unknown."""
     wanted = b"%d:%d" % (os.major(device), os.minor(device))
     best = (-1, "")
     try:
@@ -131,7 +131,7 @@ def filesystem(path: bytes, device: int) -> str:
                 columns = fields.split()
                 place = columns[4].replace(b"\\040", b" ")
                 below = path == place or path.startswith(place.rstrip(b"/") + b"/")
-                # Some file systems (btrfs) show another device in stat than in the table: then the place decides.
+                # Some file systems (btrfs) have another device in stat than in the table: then the path decides.
                 rank = len(place) + (1 << 20 if columns[2] == wanted else 0)
                 if below and rank > best[0]:
                     best = (rank, to_text(rest.split()[0]))

@@ -1,4 +1,4 @@
-"""Files on their way: regular ones only, with the version before and after, and a hash of what was sent."""
+"""Send files: regular ones only, with the version before and after, and a hash of the sent bytes."""
 
 import errno
 import hashlib
@@ -24,7 +24,7 @@ HEAD = struct.Struct(">IQqqQ32s")  # id, version, SHA-256
 
 
 class Reading:
-    """One file: its number in the request, where it lies, and which part of it is wanted."""
+    """One requested file: its number in the request, its place, and the requested part of it."""
 
     def __init__(self, trees: "list[Any]", wanted: "list[Any]", output: Output) -> None:
         self.number, tree, self.path, self.offset, self.length, self.verify = wanted
@@ -42,7 +42,7 @@ class Reading:
         except Refused as e:
             self.failed(e.why)
         except OSError as e:
-            # A file handle of NFS whose file was deleted elsewhere is stale: vanished, too.
+            # An NFS file handle of a file that was deleted elsewhere is stale: vanished, too.
             if e.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE):
                 self.failed("vanished", vanished=True)
             elif e.errno == errno.ELOOP:
@@ -55,7 +55,7 @@ class Reading:
         self.output.json(b"X", {"id": self.number, "reason": reason, "vanished": vanished})
 
     def version_of(self, s: os.stat_result) -> "list[int]":
-        """Return a version as a scan of this tree shows it."""
+        """Return a version in the form of this tree's scans."""
         return version_of(s, self.drifts)
 
     def open(self, places: Places) -> int:
@@ -63,13 +63,13 @@ class Reading:
         folder, _, last = self.path.rpartition("/")
         directory = places.folder(self.root, self.tree, folder)
         name = to_raw(last)
-        # Looked at before it is opened: opening a FIFO or a device can do things.
+        # Checked before it is opened: opening a FIFO or a device can have effects.
         if not stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
             raise Refused("kind", "not a regular file")
         return os.open(name, FILE_FLAGS, dir_fd=directory)
 
     def send(self, handle: int) -> None:
-        """Send what was asked for, between two looks at the version."""
+        """Send the requested part, with the version before and after."""
         before, racy = self.settled(handle)
         if not stat.S_ISREG(before.st_mode):
             raise Refused("kind", "not a regular file")
@@ -80,7 +80,7 @@ class Reading:
             self.stream(handle, before, racy)
 
     def whole(self, handle: int, before: os.stat_result, racy: bool) -> None:  # noqa: FBT001  (what `settled` found)
-        """Send a small file in one frame; one that changes meanwhile goes the long way, which tells both versions."""
+        """Send a small file in one frame; one that changes meanwhile is streamed, which sends both versions."""
         data = os.pread(handle, before.st_size, 0)
         version = self.version_of(before)
         if racy or len(data) != before.st_size or self.version_of(os.fstat(handle)) != version:
@@ -115,14 +115,14 @@ class Reading:
     def settled(self, handle: int) -> "tuple[os.stat_result, bool]":
         """Return a version that two equal fstats prove, and False; or the last one tried, and True.
 
-        A file written twice within one tick of its clock shows one time for two contents. So wait until the tick of
-        the last change is over: what is written from then on gets another time. The clock that stamps files may be
-        another machine's: if it runs ahead of ours we wait a tick from now on, if it runs behind by more than a tick
-        such a second write can be missed.
+        A file written twice within one tick of its clock has one time for two contents. So wait until the tick of the
+        last change is over: a later write gets another time. The clock that stamps files may be another machine's: if
+        it runs ahead of the local one, wait a tick from now on; if it runs behind by more than a tick, such a second
+        write can be missed.
         """
         s = os.fstat(handle)
         for _ in range(TICKS_WAITED):
-            # Only ctime: every write moves it, and nobody can set it back.
+            # Only ctime: every write changes it, and no program can set it back.
             whole = s.st_mtime_ns % SECOND == 0 and s.st_ctime_ns % SECOND == 0
             tick = COARSE_TICK if whole else FINE_TICK
             age = int(time.time() * SECOND) - s.st_ctime_ns
@@ -135,12 +135,12 @@ class Reading:
         return s, True
 
     def pause(self, nanoseconds: int) -> None:
-        """Wait, with nothing held back meanwhile."""
+        """Wait, after sending everything that is buffered."""
         self.output.flush()
         time.sleep(nanoseconds / SECOND)
 
     def verified(self, handle: int, start: int, end: int) -> str:
-        """Return the hash of the bytes from `start` to `end` (or to where the file ends before that)."""
+        """Return the hash of the bytes from `start` to `end` (or to the end of a shorter file)."""
         digest = hashlib.sha256()
         while start < end:
             data = os.pread(handle, min(end - start, VERIFY_BYTES), start)
@@ -159,7 +159,7 @@ class Readings:
         self.output = output
 
     def answer(self, request: "dict[str, Any]") -> None:
-        """Send all files that were asked for, in their order."""
+        """Send all requested files, in their order."""
         places = Places()
         try:
             for wanted in request["files"]:

@@ -1,4 +1,4 @@
-"""What comes in: requests, grants and heartbeats, read by a thread of its own."""
+"""Read the input: requests, grants and heartbeats, in a thread of its own."""
 
 import json
 import os
@@ -20,7 +20,7 @@ SILENCE_SECONDS = 60.0
 
 
 class Requests:
-    """Hands requests to who answers them; ends the process when the other side is gone, or silent."""
+    """Dispatches requests; ends the process when the other side is gone or silent."""
 
     def __init__(self) -> None:
         self.credits: dict[str, Credit] = {}
@@ -29,21 +29,21 @@ class Requests:
         self.takers: dict[str, Callable[[dict[str, Any]], object]] = {}
 
     def message(self) -> "dict[str, Any]":
-        """Read the next message; ends the process where there is none."""
+        """Read the next message; end the process where there is none."""
         (size,) = struct.unpack(">I", self.bytes(4))
         body = self.bytes(size)
         self.heard = time.monotonic()
         return dict(json.loads((body if body[:1] == b"{" else zlib.decompress(body)).decode("ascii")))
 
     def bytes(self, size: int) -> bytes:
-        """Read exactly `size` bytes; ends the process where there are none."""
+        """Read exactly `size` bytes; end the process where the input ends before."""
         body = sys.stdin.buffer.read(size)
         if len(body) < size:
             os._exit(0)
         return body
 
     def listen(self) -> None:
-        """Take messages for ever."""
+        """Dispatch messages for ever."""
         while True:
             message = self.message()
             if message["do"] == "grant":
@@ -52,17 +52,17 @@ class Requests:
                 self.takers[message["do"]](message)
 
     def watch(self) -> None:
-        """End the process when the other side has fallen silent."""
+        """End the process when the other side has been silent for too long."""
         while True:
             left = self.heard + self.silence - time.monotonic()
             if left < 0:
-                # Not sys.exit: another thread may never come back from a dead network file system.
+                # Not sys.exit: another thread may be blocked for ever by a dead network file system.
                 os._exit(3)
             time.sleep(min(left + 0.01, 5))
 
 
 def whole_or_none(target: "Callable[[], None]") -> None:
-    """Run `target` for ever; should it fail, the process ends with it: half a program would leave questions open."""
+    """Run `target` for ever; if it fails, end the process: a missing thread would leave requests unanswered."""
     try:
         target()
     finally:
@@ -77,14 +77,14 @@ def in_background(target: "Callable[[], None]") -> None:
 
 
 class Queued:
-    """Answers requests one after the other, in a thread of its own: that one may be stuck in the file system."""
+    """Answers requests one after the other, in a thread of its own, which the file system may block."""
 
     def __init__(self, answer: "Callable[[dict[str, Any]], None]") -> None:
         self.answer = answer
         self.waiting: Queue[dict[str, Any]] = Queue()
 
     def put(self, request: "dict[str, Any]") -> None:
-        """Take a request."""
+        """Add a request."""
         self.waiting.put(request)
 
     def run(self) -> None:
@@ -94,7 +94,7 @@ class Queued:
 
 
 def tidy() -> None:
-    """Return memory that is free back to the machine, where the C library can: what is idle here should be small."""
+    """Return free memory to the machine, where the C library supports it: an idle program should be small."""
     loaded = sys.modules.get("ctypes")
     trim = None if loaded is None else getattr(loaded.CDLL(None), "malloc_trim", None)
     if trim is not None:

@@ -1,6 +1,6 @@
-"""The people who work on the machine, and what uses its GPUs. Read from /proc and utmp; nothing is asked.
+"""Count the log-ins on the machine, and the processes on its GPUs, from /proc and utmp.
 
-Sent with the question alone, as all of `LATER` is.
+Sent only with the request, as all of `LATER` is.
 """
 # pathlib has no directory handles:
 # ruff: noqa: PTH115, PTH123, PTH208
@@ -22,13 +22,13 @@ USER_PROCESS = 7
 MOST_PROCESSES = 100000
 COMMAND_BYTES = 4096
 EDITOR_WORDS = 8  # of a command: a program's own path, its interpreter's, and a few options before it
-STARTED = 19  # which field after the name says when a process began
+STARTED = 19  # index, after the name, of a process's start time
 SERVERS = frozenset(("sshd", "sshd-session", "dropbear"))
 PROBE = b"zlib.decompress(sys.stdin.buffer.read("
 # The servers of editors that work over SSH: ~/.vscode-server, .cursor-server, .windsurf-server …, JetBrains and Zed.
 EDITORS = re.compile(rb"/\.[a-z]+(-[a-z]+)*[-_]server(-[a-z]+)?/|JetBrains/RemoteDev|/remote-dev-server|/code-server/")
 
-# What holds a GPU for the machine, not for work on it.
+# Programs that hold a GPU for the machine, not for work on it.
 GPU_KEEPERS = frozenset(("nvidia-persiste", "nv-hostengine", "dcgm-exporter", "nvidia-smi", "nvtop", "Xorg", "gpustat"))
 GPU_PREFIXES = ("/dev/nvidia", "/dev/kfd")
 
@@ -43,7 +43,7 @@ class Processes:
         self.started: dict[int, int] = {}
 
     def above(self, pid: int) -> "Iterator[int]":
-        """Yield its ancestors, the nearest first."""
+        """Yield a process's ancestors, the nearest first."""
         seen = {pid}
         while self.parents.get(pid, 0) not in seen | {0}:
             pid = self.parents[pid]
@@ -51,7 +51,7 @@ class Processes:
             yield pid
 
     def own(self, pid: int) -> "set[int]":
-        """Return what belongs to the connection that `pid` came by: its ancestors, and all that it started."""
+        """Return the processes of the connection of `pid`: its ancestors, and all that the connection started."""
         ancestors = list(self.above(pid))
         servers = [each for each in ancestors if self.names[each] in SERVERS]
         tops = {pid, *servers[:1]}
@@ -59,11 +59,11 @@ class Processes:
 
 
 def processes_now(proc: str = "/proc") -> "Processes | None":
-    """Return all processes; None where some of them are hidden from us, or there are too many."""
+    """Return all processes; None where some of them are hidden, or there are too many."""
     found = Processes()
     try:
         numbers = [int(name) for name in os.listdir(proc) if name.isdigit()]
-        # With `hidepid` those of others are not even listed: the first of all shows it.
+        # With hidepid other users' processes are not even listed: process 1 shows whether it is set.
         with open(proc + "/1/stat", "rb"):
             pass
     except OSError:
@@ -87,7 +87,7 @@ def processes_now(proc: str = "/proc") -> "Processes | None":
 
 
 def lives(pid: int) -> bool:
-    """Return whether a process lives, also where /proc hides it."""
+    """Return whether a process is alive, also where /proc hides it."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -98,7 +98,7 @@ def lives(pid: int) -> bool:
 
 
 def recorded_log_ins(utmp: str) -> "int | None":
-    """Count the sessions in utmp whose process lives; None where nobody keeps one."""
+    """Count the sessions in utmp whose process is alive; None where there is no utmp."""
     try:
         with open(utmp, "rb") as file:
             table = file.read(UTMP_BYTES)
@@ -111,17 +111,18 @@ def recorded_log_ins(utmp: str) -> "int | None":
     count = 0
     for start in range(0, len(table), size):
         kind, pid, _, _, _, host = UTMP_HEAD.unpack_from(table, start)
-        # screen and tmux keep sessions that nobody need look at: whoever does is there by another one.
+        # screen and tmux keep sessions that may be unattended; an attached one has another session as well.
         detached = host.startswith(b"tmux(") or (host.startswith(b":") and b":S." in host)
         count += kind == USER_PROCESS and pid > 0 and not detached and lives(pid)
     return count
 
 
 def log_ins(processes: "Processes | None", utmp: str = UTMP, proc: str = "/proc") -> "int | None":
-    """Return the number of sessions of people; None where that can't be told.
+    """Return the number of sessions of people; None where that is unknown.
 
-    A session is a terminal below a server of SSH, or a connection without one while an editor's server runs: that one
-    is detached, and its terminals are not below the connection. Our own connections have no terminal, and don't count.
+    A session is a terminal below an SSH server, or a connection without one while an editor's server runs: that server
+    is detached, and its terminals are not below the connection. harvestd's own connections have no terminal, and do not
+    count.
     """
     recorded = recorded_log_ins(utmp)
     if processes is None:
@@ -136,7 +137,7 @@ def log_ins(processes: "Processes | None", utmp: str = UTMP, proc: str = "/proc"
 
 
 def edited(processes: Processes, proc: str) -> int:
-    """Return the number of connections through which somebody may work in an editor whose server runs here."""
+    """Return the number of connections that may belong to an editor whose server runs here."""
     connections = without_terminal(processes, proc)
     if not connections:
         return 0
@@ -149,7 +150,7 @@ def edited(processes: Processes, proc: str) -> int:
 
 
 def without_terminal(processes: Processes, proc: str) -> "list[int]":
-    """Return the processes that serve a connection in which nobody has a terminal, without those of harvestd."""
+    """Return the processes that serve a connection without a terminal, except harvestd's."""
     names, terminals = processes.names, processes.terminals
     own = processes.own(os.getpid())
     below: dict[int, list[int]] = {pid: [] for pid, name in names.items() if name in SERVERS}
@@ -159,13 +160,13 @@ def without_terminal(processes: Processes, proc: str) -> "list[int]":
                 below[server].append(pid)
     found = []
     for pid, held in below.items():
-        # The listener, and a monitor with rights of its own, have a server below them.
+        # The listener, and a privileged monitor process, have a server below them.
         if pid in own or any(each in below for each in held):
             continue
         if any(terminals[each] for each in held) or any(is_probe(each, proc) for each in held):
             continue
         title = b" ".join(command_of(pid, proc))
-        # "[net]", "[accepted]": nobody has logged in yet. "@pts/0": a terminal that was just opened. What no server
+        # [net], [accepted]: before the log-in. @pts/0: a terminal that was just opened. A server that no other server
         # started is the listener, unless systemd starts a server for each connection.
         started = b"@notty" in title or names.get(processes.parents[pid]) in SERVERS
         if started and b"[" not in title and b"@pts/" not in title:
@@ -188,19 +189,19 @@ def command_of(pid: int, proc: str) -> "list[bytes]":
 
 
 def gpu_users(processes: "Processes | None", proc: str = "/proc") -> int:
-    """Count the processes that have a GPU open, as far as we may look: within a container nvidia-smi shows none."""
+    """Count the processes that have a GPU open, as far as readable: in a container nvidia-smi shows none."""
     if processes is None:
         return 0
     return sum(1 for pid, name in processes.names.items() if name not in GPU_KEEPERS and holds_gpu(pid, proc))
 
 
 def holds_gpu(pid: int, proc: str) -> bool:
-    """Return whether a process has a GPU open; not where it is another user's."""
+    """Return whether a process has a GPU open; False where it is another user's."""
     handles = f"{proc}/{pid}/fd"
     try:
         for name in os.listdir(handles):
             if os.readlink(handles + "/" + name).startswith(GPU_PREFIXES):
                 return True
     except OSError:
-        return False  # not ours, or it ended
+        return False  # another user's, or it ended
     return False

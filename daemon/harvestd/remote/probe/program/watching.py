@@ -1,8 +1,6 @@
-"""When to look: when asked and, where the kernel tells of changes, without being asked.
+"""Decide when to scan: on request and, where the kernel reports changes, without a request.
 
-Three ways to look, each as thorough as it has to be. *Whole*: every entry. *Light*: every directory, and the files of
-those in which anything changed lately; what was written into an old file is found by the next whole look. *Noticed*:
-only the directories that the kernel named, where it names all.
+The three kinds of scan (whole, light, noticed) are described in `looks`.
 """
 
 import os
@@ -27,15 +25,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-GATHERING_SECONDS = 0.004  # a writer's next file is often a moment behind
-GROWTH_SECONDS = 1.0  # what is only appended to can wait, and is written to all the time
-NAP_SECONDS = 0.03  # notices of a busy writer come by the thousand: they are taken together
-REST_PER_LOOK = 3.0  # looks that nobody asked for take a quarter of the time at most
-ROOT = ".."  # the key of the watch on a root in which the tree does not stand yet
+GATHERING_SECONDS = 0.004  # a writer's next file often follows within that time
+GROWTH_SECONDS = 1.0  # appended files can wait, and are written to all the time
+NAP_SECONDS = 0.03  # notices of a busy writer are processed in batches
+REST_PER_LOOK = 3.0  # unrequested scans take a quarter of the time at most
+ROOT = ".."  # the key of the watch on a root whose tree does not exist yet
 
 
 class Watching:
-    """Answers requests to look; after one that asks for it, tells by itself what the kernel says of changes."""
+    """Answers requests for scans; after a request with push, also sends changes that the kernel reports."""
 
     def __init__(self, output: Output) -> None:
         self.output = output
@@ -51,12 +49,12 @@ class Watching:
         self.rested = 0.0
 
     def put(self, request: "dict[str, Any]") -> None:
-        """Take a request, in another thread."""
+        """Add a request, from another thread."""
         self.requests.append(request)
         os.write(self.wake, b".")
 
     def run(self) -> None:
-        """Look for ever."""
+        """Scan for ever."""
         while True:
             self.wait()
             while self.requests:
@@ -65,7 +63,7 @@ class Watching:
                 self.tell()
 
     def wait(self) -> None:
-        """Wait for a request, for notices, or until what was noticed is due."""
+        """Wait for a request, for notices, or until noticed changes are due."""
         if self.due is not None:
             ready = select.select([self.woken], [], [], min(NAP_SECONDS, max(0.0, self.due - time.monotonic())))[0]
         elif self.notices is not None:
@@ -77,7 +75,7 @@ class Watching:
         self.take_notices()
 
     def take_notices(self) -> None:
-        """Take what the kernel noticed, and say when it is to be looked at."""
+        """Read the kernel's notices, and set when the next scan is due."""
         if self.notices is None or not self.notices.collect() or not (self.notices.dirty or self.notices.lost):
             return
         wait = GATHERING_SECONDS if self.notices.urgent else GROWTH_SECONDS
@@ -85,7 +83,7 @@ class Watching:
         self.due = due if self.due is None else min(self.due, due)
 
     def answer(self, request: "dict[str, Any]") -> None:
-        """Answer a request to look."""
+        """Answer a request for a scan."""
         asked = [request["trees"], request["prune"]]
         if asked != self.told:
             self.told = asked
@@ -97,7 +95,7 @@ class Watching:
             self.begin()
 
     def begin(self) -> None:
-        """Ask for the kernel's notices of every directory, and look once more: what came before them is told now."""
+        """Start watching every directory, and scan once more: changes before the watches are sent now."""
         try:
             self.notices = Notices()
         except NoNotices:
@@ -107,14 +105,14 @@ class Watching:
             tidy()
 
     def tell(self) -> None:
-        """Tell what was noticed."""
+        """Send the noticed changes."""
         began = time.monotonic()
         self.look(0, every=False)
         ended = time.monotonic()
         self.rested = ended + REST_PER_LOOK * (ended - began)
 
     def look(self, number: int, every: bool) -> None:  # noqa: FBT001  (a field of the request)
-        """Look at all trees and send what is new; where nobody asked and nothing is new, nothing is sent."""
+        """Scan all trees and send the changes; without a request and without changes, nothing is sent."""
         began = int(time.time() * SECOND)
         dirty, lost = self.noticed()
         told = number != 0
@@ -141,7 +139,7 @@ class Watching:
         every: bool,  # noqa: FBT001  (a field of the request)
         asked: bool,  # noqa: FBT001  (the same)
     ) -> "tuple[tuple[object, ...], bool]":
-        """Look at one tree; return its state (word, device, file system, whether it drifts) and if there is news."""
+        """Scan one tree; return its state (word, device, file system, whether it drifts) and if anything changed."""
         tree.linked = is_linked(tree.root, tree.name)
         others = sum(each.entries for each in self.trees) - tree.entries
         taken = {
@@ -150,7 +148,7 @@ class Watching:
             if each.state[:1] == ("present",) and (each.name == tree.name or each.linked or tree.linked)
         }
         if tree.drifted and not tree.drifts:
-            # All is told anew, in the same look that says so: what is known there holds inodes.
+            # All entries are sent again, in the same scan that reports the drift: the other side holds inodes.
             tree.drifts = every = True
         look = Look(tree, self.most - others, self.prune, self.notices, taken)
         try:
@@ -169,24 +167,24 @@ class Watching:
         except PermissionError:
             return self.missing(tree, "denied"), False
         except OSError as e:
-            # Not "empty" and not "gone": a file system that fails says nothing about its files.
+            # Not empty and not removed: a failing file system is no evidence about its files.
             raise Refused("failed", f"{tree.name}: {e.strerror or e}") from None
         return self.present(tree), new
 
     def is_told_all(self, tree: WatchedTree) -> bool:
-        """Return whether the kernel would have named every directory of a tree in which anything changed."""
+        """Return whether the kernel names every changed directory of a tree."""
         local = self.notices is not None and tree.state[2] in LOCAL
         return local and all(folder.watch != NO_WATCH for folder in tree.folders.values())
 
     def present(self, tree: WatchedTree) -> "tuple[object, ...]":
-        """Return the state of a tree that was looked at."""
+        """Return the state of a tree that was scanned."""
         state = ("present", tree.identity[0], tree.filesystem, tree.drifts)
         if tree.state[:2] != state[:2]:
             self.watch_root(tree, -1)
         return state
 
     def missing(self, tree: WatchedTree, state: str) -> "tuple[object, ...]":
-        """Forget a tree that is not there (any more); it is looked for when something is made where it belongs."""
+        """Forget a tree that does not exist (any more); watch for its creation."""
         if self.notices is not None:
             for path, folder in tree.folders.items():
                 self.notices.forget(folder.watch, (tree.index, path))
@@ -199,7 +197,7 @@ class Watching:
         return (state, 0, "")
 
     def watch_root(self, tree: WatchedTree, root: int) -> None:
-        """Watch the root of a tree that does not stand there, or, without a handle, no longer."""
+        """Watch the root of a tree that does not exist, or, without a handle, stop watching it."""
         if self.notices is not None:
             key = (tree.index, ROOT)
             number = self.notices.watch(root, key) if root >= 0 else NO_WATCH
@@ -208,7 +206,7 @@ class Watching:
             tree.root_watch = number
 
     def noticed(self) -> "tuple[set[tuple[int, str]], bool]":
-        """Return the directories that the kernel named since the last look, and whether it may have named too few."""
+        """Return the directories that the kernel named since the last scan, and whether some may be missing."""
         self.due = None
         if self.notices is None:
             return set(), False

@@ -1,4 +1,4 @@
-"""What goes out: frames, gathered into large writes, never more than was granted."""
+"""Write the output: frames, collected into large writes, never more than was granted."""
 # Annotations are quoted where Python 3.6 could not evaluate them.
 
 import json
@@ -25,9 +25,9 @@ def write_all(data: memoryview) -> None:
 
 
 class Credit:
-    """How many bytes one who answers may still send; granted by one thread, taken by another.
+    """How many bytes one channel may still send; granted by one thread, taken by another.
 
-    Each has an account of its own: news that nobody takes hold up no file, and a file no news.
+    Each channel has its own credit: scan results that are not read delay no file, and files no scan results.
     """
 
     def __init__(self, left: int) -> None:
@@ -41,7 +41,7 @@ class Credit:
             self.changed.notify()
 
     def take(self, count: int) -> None:
-        """Take `count` bytes, once anything is left; the other side allows for one send beyond it."""
+        """Take `count` bytes, once any are left; the other side allows for one send beyond the credit."""
         with self.changed:
             while self.left <= 0:
                 self.changed.wait()
@@ -49,7 +49,7 @@ class Credit:
 
 
 class Wire:
-    """The way to the other side, shared by all who answer: one send at a time, each whole frames."""
+    """The output that all channels share: one send at a time, each whole frames."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -76,7 +76,7 @@ class Wire:
         return framed(b"Z", packed)
 
     def write(self, data: memoryview) -> None:
-        """Write, and see how fast the link takes it: what waits for credit says nothing of the link."""
+        """Write, and measure the link's speed; waits for credit are not part of it."""
         began = time.monotonic()
         write_all(data)
         if len(data) >= PACKED_FROM * 16:
@@ -89,7 +89,7 @@ def framed(letter: bytes, payload: bytes) -> bytes:
 
 
 class Output:
-    """The frames of one who answers."""
+    """The frames of one channel."""
 
     def __init__(self, wire: Wire, credit: Credit, alive: bytes) -> None:
         self.wire = wire
@@ -102,12 +102,12 @@ class Output:
         self.flushed = time.monotonic()
 
     def frame(self, letter: bytes, *payload: bytes) -> None:
-        """Send one frame, whose payload may come in parts; thousands of small ones travel as one stream."""
+        """Send one frame, whose payload may be in parts; thousands of small ones are sent in one stream."""
         size = sum(map(len, payload))
         self.parts.append(struct.pack(">I", size + 1) + letter)
         self.parts += payload
         self.size += size
-        # A data frame's head is free: the other side takes its bytes as they come, and sees no head.
+        # A data frame's head is free: the other side passes on its bytes as they arrive, and sees no head.
         self.cost += size if letter == b"D" else size + HEAD_BYTES
         if self.size >= self.most:
             self.flush()
@@ -117,7 +117,7 @@ class Output:
         self.frame(letter, json.dumps(value, separators=(",", ":")).encode("ascii"))
 
     def flush(self) -> None:
-        """Write what was gathered; blocks while the other side holds us back."""
+        """Write the collected frames; block while there is no credit."""
         if self.parts:
             self.credit.take(self.cost)
             self.wire.send(b"".join(self.parts))
@@ -125,7 +125,7 @@ class Output:
         self.flushed = time.monotonic()
 
     def progress(self, place: str = "") -> None:
-        """Show that the work goes on, and at which place, where that takes long and there is nothing else to send."""
+        """Send a keep-alive frame with the place of the work, where nothing else was sent for a while."""
         if time.monotonic() - self.flushed > PROGRESS_SECONDS:
             self.frame(b"K", self.alive, place.encode("utf-8", "surrogateescape")[:LONGEST_PLACE])
             self.flush()
