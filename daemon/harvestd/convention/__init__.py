@@ -1,5 +1,5 @@
-"""The naming convention, pure: what lies on a box, where it belongs at home, when it is complete, what is wanted.
+"""The naming convention: what a host's trees hold, where each file belongs locally, when it is complete.
 
-Nothing below this package does I/O, reads a clock or knows the other rooms; every function is a table lookup or a
-computation on frozen values, so all of it can be tested without a box, a disk or an event loop.
+The package is pure: it does no I/O, reads no clock and imports no package of harvestd that does. Every function is a
+table lookup or a computation on frozen values, so it can be tested without a host, a disk or an event loop.
 """

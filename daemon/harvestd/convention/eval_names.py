@@ -1,6 +1,7 @@
-"""The names of eval directories, parsed: by planner and README here, and by the analysis scripts, which copy this.
+"""Parsers for the names of eval directories, used by the planner and the README; the analysis scripts get a copy.
 
-Needs nothing but Python 3.9. `run_T[_dataset]`, `step_{S}_{dataset}`, `temp{T}_p{P}_r{R}`; digits are ASCII.
+Imports only Python's standard library and runs on Python 3.9. Forms: `run_T[_dataset]`, `step_{S}_{dataset}`,
+`temp{T}_p{P}_r{R}`; digits are ASCII.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 DATASETS = ("gsm8k_r1_template", "gsm8k_latex", "gsm8k", "mathmix", "math", "short")
-"""The datasets that names are anchored on; the operator can add more."""
+"""Datasets that the parsers recognise at the end of a name; the operator can add more."""
 
 _RUN = re.compile(r"run_(?P<time>\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:_(?P<suffix>.+))?", re.DOTALL | re.ASCII)
 _STEP = re.compile(r"step_(?P<step>\d+|final|base)(?P<tail>.*)", re.DOTALL | re.ASCII)
@@ -22,11 +23,11 @@ class RunParts(NamedTuple):
 
     timestamp: str
     suffix: str | None
-    """What follows the time: in eval trees the dataset."""
+    """The text after the time: in eval trees the dataset."""
 
 
 def run_parts(component: str) -> RunParts | None:
-    """Parse the name of a run's directory, or of the directory of a run's evals; None for any other name."""
+    """Parse the name of a run directory or of an eval directory of a run; return None for any other name."""
     match = _RUN.fullmatch(component) if component.startswith("run_") else None
     return RunParts(match["time"], match["suffix"]) if match else None
 
@@ -37,15 +38,15 @@ class StepParts(NamedTuple):
     step: str
     """A number, "final" or "base"."""
     variant: str
-    """What stands between the step and the dataset: "full", else empty."""
+    """The text between the step and the dataset: "full", else empty."""
     dataset: str
-    """Empty where nothing follows the step."""
+    """Empty if nothing follows the step."""
 
 
 def step_parts(component: str, datasets: Sequence[str] = DATASETS) -> StepParts | None:
-    """Parse `step_{N|final}_{dataset}` and `step_base*_{dataset}`, anchored on a known dataset where one fits.
+    """Parse `step_{N|final}_{dataset}` and `step_base*_{dataset}`; return None for any other name.
 
-    Without a known dataset everything after the step is taken for it. None for any other name.
+    The longest known dataset at the end of the name is the dataset; if none fits, everything after the step is.
     """
     match = _STEP.fullmatch(component)
     if match is None:
@@ -60,7 +61,7 @@ def step_parts(component: str, datasets: Sequence[str] = DATASETS) -> StepParts 
 
 
 class LeafParts(NamedTuple):
-    """The parts of `temp0.7_p1.0_r8` as they are written; "NA" is None."""
+    """The parts of `temp0.7_p1.0_r8` as written; "NA" is None."""
 
     temperature: str | None
     top_p: str | None
@@ -68,6 +69,6 @@ class LeafParts(NamedTuple):
 
 
 def leaf_parts(component: str) -> LeafParts | None:
-    """Parse the name of a leaf, which says how was decoded; None for any other name."""
+    """Parse the name of a leaf directory, which holds the decoding settings; return None for any other name."""
     match = _LEAF.fullmatch(component)
     return LeafParts(*(None if part == "NA" else part for part in match.groups())) if match else None

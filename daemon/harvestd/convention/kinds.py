@@ -1,10 +1,10 @@
-"""The artifacts that the convention knows: their kinds, how each becomes complete, and which come first."""
+"""The kinds of files and of losses, the transfer order of kinds, and the file names that rules refer to."""
 
 from enum import IntEnum, StrEnum
 
 
 class Kind(StrEnum):
-    """What a wanted file is."""
+    """The kind of a wanted file."""
 
     CONFIG = "config"
     TRAIN_LOG = "train_log"
@@ -16,31 +16,31 @@ class Kind(StrEnum):
     SUMMARY = "summary"
     RECORDS = "records"
     INCLUDED = "included"
-    """Not part of the convention, and wanted by `select.include`."""
+    """Not part of the convention, but wanted because of `select.include`."""
 
 
 class LossKind(StrEnum):
-    """What would end with a box; the names are those of `verdict.accept_loss`."""
+    """What would be lost with a host; the values are those of the setting `verdict.accept_loss`."""
 
     CHECKPOINTS = "checkpoints"
-    """Checkpoints that are not here and that no eval refers to yet."""
+    """Checkpoints without a local copy that no eval refers to yet."""
     EVALUATED_CHECKPOINTS = "evaluated_checkpoints"
-    """Checkpoints that are not here and of which an eval is. Accepted with `CHECKPOINTS`, too."""
+    """Checkpoints without a local copy that have a local eval. Accepting `CHECKPOINTS` accepts these too."""
     RECORDS = "records"
     ROLLOUTS = "rollouts"
-    """What a run generated while it trained: logs/rollouts* and logs/ratios.jsonl."""
+    """Output generated during training: logs/rollouts* and logs/ratios.jsonl."""
     WANDB = "wandb"
-    """W&B's own files, but for offline runs that are marked as synced."""
+    """W&B's own files, except offline runs that are marked as synced."""
     LINKS = "links"
-    """What symbolic links lead to outside the watched trees."""
+    """Targets of symbolic links outside the watched trees."""
     OUTSIDE_FILES = "outside_files"
-    """Files outside the roots that changed lately, and those within that the convention does not know."""
+    """Recently changed files outside the roots, and files inside them that are not part of the convention."""
     UNCOMMITTED_WORK = "uncommitted_work"
-    """In git checkouts of the home directory."""
+    """Uncommitted work in git checkouts of the home directory."""
 
 
 class Value(IntEnum):
-    """The order in which wanted things are brought home; lower goes first."""
+    """The order in which wanted files are fetched; lower goes first."""
 
     CONFIG = 0
     METRICS = 1
@@ -67,17 +67,17 @@ RECORDS_FILES = ("records.jsonl.gz", "predictions.jsonl", "completions.jsonl")
 """The names of an eval's records."""
 
 GROWING = frozenset({Kind.TRAIN_LOG, Kind.TENSORBOARD})
-"""Kinds that are appended to and grow in place at home; every other kind moves into place whole."""
+"""Kinds that are appended to, remotely and locally; a file of any other kind is published as a whole."""
 
 LITTER_DIRECTORIES = frozenset({".ipynb_checkpoints", "__pycache__"})
 LITTER_FILES = ("*.tmp", "*.sw[nop]", "#*#", ".#*")
-"""With `LITTER_DIRECTORIES` all that is given up without a word of the operator's: caches and editors' swap files."""
+"""With `LITTER_DIRECTORIES`, the only files that may be lost without the operator's consent: caches and swap files."""
 
 PRUNED_DIRECTORIES = LITTER_DIRECTORIES | {".git", ".cache"}
-"""Directories that a host is asked to count but not to list."""
+"""Directories that the host only counts and does not list."""
 
 UNFINISHED_FILES = ("*.part", "*~", ".nfs*", "core")
-"""Names of files that a program is in the middle of writing, or left behind by a crash. Not fetched, but no litter.
+"""Names of files that are being written or that a crash left. They are not fetched, but they are not litter either.
 
-`core.PID` is one, too; core.py and core.yaml are not.
+`core.PID` is such a name too; core.py and core.yaml are not.
 """

@@ -1,6 +1,7 @@
-"""Lines of train_log.jsonl and numbers, read: by planner, status and README here, and by the analysis scripts.
+"""Readers for the lines of train_log.jsonl and for numbers, used by planner, status and README.
 
-The scripts copy this; it needs nothing but Python 3.9. Torn lines and NaN tokens are normal in a log.
+The analysis scripts get a copy, so this imports only Python's standard library and runs on Python 3.9. Incomplete lines
+and NaN tokens are normal in a log.
 """
 
 from __future__ import annotations
@@ -12,22 +13,22 @@ from typing import BinaryIO
 
 _LINE_LIMIT = 1 << 20
 LAST_STEP = 10**9
-"""A step beyond this is none."""
+"""A greater number is not a step."""
 GREATEST = 1e100
-"""A number beyond this, to either side, is no measurement."""
+"""A number whose absolute value is greater is not a measurement."""
 
 
 def lines_in(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines of a log, each with its newline; of one that is longer than any log's, pieces, which are no rows.
+    """Yield the lines of a log, each with its newline; a line of more than 1 MiB in pieces, which do not parse as rows.
 
-    Nothing but a newline ends a line: JSON has other line breaks within its space.
+    Only a newline ends a line: JSON allows other line breaks as whitespace.
     """
     while line := file.readline(_LINE_LIMIT):
         yield line
 
 
 def lines_of(content: bytes) -> Iterator[bytes]:
-    """Yield the lines of a piece of a log, as `lines_in` does of a file."""
+    """Yield the lines of a part of a log that is in memory, as `lines_in` does for a file."""
     start = 0
     while start < len(content):
         limit = start + _LINE_LIMIT
@@ -37,7 +38,7 @@ def lines_of(content: bytes) -> Iterator[bytes]:
 
 
 def row_of(line: bytes) -> dict[str, object] | None:
-    """Return the mapping that a line holds; None where it holds none, or one without a step."""
+    """Return the JSON object in a line; None if there is none or if it has no step."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
@@ -46,21 +47,21 @@ def row_of(line: bytes) -> dict[str, object] | None:
 
 
 def step_of(said: object) -> int | None:
-    """Return a step or a count as JSON holds it: a whole number of 0 or more; None for anything else."""
+    """Return a step or a count from a JSON value: an integer from 0 to `LAST_STEP`; None for anything else."""
     return said if isinstance(said, int) and not isinstance(said, bool) and 0 <= said <= LAST_STEP else None
 
 
 def measured(said: object) -> float | None:
-    """Return a quantity as JSON holds it: a finite number; None for NaN, for a text and for what is beyond measure."""
+    """Return a finite number from a JSON value; None for NaN, for text and for a number beyond `GREATEST`."""
     if isinstance(said, bool) or not isinstance(said, (int, float)):
         return None
     return float(said) if abs(said) <= GREATEST and math.isfinite(said) else None
 
 
 def number(said: object) -> float | None:
-    """Return the number that a cell, a name or a setting holds, as a number or as text.
+    """Return the number in a table cell, a name or a setting, which may be a number or text.
 
-    None for what is none, for NaN, and for what is too large to be measured.
+    Return None for anything else, for NaN, and for a number beyond `GREATEST`.
     """
     if isinstance(said, bool) or not isinstance(said, (int, float, str)):
         return None
@@ -72,6 +73,6 @@ def number(said: object) -> float | None:
 
 
 def whole(said: object) -> int | None:
-    """Return a step or a count that stands there as a number or as text: whole, 0 or more; None otherwise."""
+    """Return a step or a count given as a number or as text: an integer from 0 to `LAST_STEP`; None otherwise."""
     value = number(said)
     return int(value) if value is not None and 0 <= value <= LAST_STEP and value == int(value) else None

@@ -1,8 +1,8 @@
-"""The two kinds of path that harvestd knows, each valid by construction.
+"""Remote and local paths, each valid by construction.
 
-`RemotePath` is the only door through which a name that a box sent enters the program; `LocalPath` is the only form in
-which the store accepts a place below the data root. Both are tuples of single components, so that no later code joins
-or splits strings. Names are `str` decoded with surrogateescape: any bytes a Linux box can hold make the round trip.
+Every name from a host enters the program as part of a `RemotePath`; the store accepts places below the data root only
+as `LocalPath`. Both are tuples of single components, so no later code joins or splits strings. Names are `str` decoded
+with surrogateescape: any bytes that a Linux host can hold are restored exactly.
 """
 
 from collections.abc import Iterable
@@ -11,32 +11,32 @@ from typing import Self
 MAX_COMPONENT_BYTES = 255
 MAX_DEPTH = 64
 MAX_PATH_BYTES = 3800
-"""Below PATH_MAX (4096), with room for the data root and a temporary's suffix."""
+"""Below PATH_MAX (4096), so that the data root and the suffix of a temporary file fit."""
 
 _NO_NAMES = frozenset({"", ".", ".."})
 _LONGEST_CHARACTER = 4
-"""Bytes of one in UTF-8."""
+"""Bytes in UTF-8."""
 RESERVED = ".harvestd"
-"""The data root's own directory; no remote name may lead into it."""
+"""harvestd's own directory in the data root; no remote name may refer to it."""
 
 
 class RejectedPath(ValueError):
-    """A path that harvestd will not use; the text says which rule it broke, without repeating the path."""
+    """A path that harvestd does not use; the message is the violated rule, without the path."""
 
 
 def encoded(text: str) -> bytes:
-    """Return the bytes that `text` stands for in a file system (the inverse of `decoded`)."""
+    """Return the bytes of `text` in a file system (the inverse of `decoded`)."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def decoded(raw: bytes) -> str:
-    """Return the `str` form of a name in a file system; bytes that are not UTF-8 become lone surrogates."""
+    """Return the `str` form of a name from a file system; bytes that are not UTF-8 become lone surrogates."""
     return raw.decode("utf-8", "surrogateescape")
 
 
 def _encoded_size(part: str) -> int:
     raw = encoded(part)
-    # A box can spell valid UTF-8 in lone surrogates: two texts for one name, which would be one file and two paths.
+    # A host can encode valid UTF-8 as lone surrogates: two texts for one name would make two paths for one file.
     if decoded(raw) != part:
         raise RejectedPath("a second spelling of the same bytes")
     return len(raw)
@@ -65,31 +65,31 @@ def _check(parts: tuple[str, ...]) -> None:
 
 
 class _Path(tuple[str, ...]):
-    # Not an object that holds a tuple: there are three of these for each of hundreds of thousands of files.
+    # A subclass of tuple, not an object with a tuple: there are three paths for each of hundreds of thousands of files.
     __slots__ = ()
 
     def __new__(cls, parts: Iterable[str]) -> Self:
-        """Raise `RejectedPath` unless every component is one that a file system may hold."""
+        """Make a path; raise `RejectedPath` unless a file system can hold every component."""
         made = super().__new__(cls, parts)
         _check(made)
         return made
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The components: the path itself, where it is meant as these."""
+        """The components, that is, the path itself as a tuple."""
         return self
 
     def __str__(self) -> str:
-        """Return the path with slashes, for showing and for storing; `parse` reads it back."""
+        """Return the path with slashes, for display and storage; the inverse of `parse`."""
         return "/".join(self)
 
     def __repr__(self) -> str:
-        """Return what `parse` reads, and the kind of path."""
+        """Return the kind of path and its form with slashes."""
         return f"{type(self).__name__}({str(self)!r})"
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Make a path from its slashed form; raises `RejectedPath`."""
+        """Return the path of a text with slashes; raise `RejectedPath` if it is invalid."""
         return cls(text.split("/"))
 
     @property
@@ -98,14 +98,14 @@ class _Path(tuple[str, ...]):
         return self[-1]
 
     def __truediv__(self, name: str) -> Self:
-        """Return the path of the child called `name`; raises `RejectedPath`."""
+        """Return the path of the child called `name`; raise `RejectedPath` if it is invalid."""
         return self.child(name)
 
     def child(self, *names: str) -> Self:
-        """Return the path of what lies at `names` below this one; raises `RejectedPath`."""
+        """Return the path of `names` below this one; raise `RejectedPath` if it is invalid."""
         if len(names) != 1:
             return type(self)((*self, *names))
-        # By far the most paths are made here. This one is valid, so what is left to see is the name and the length.
+        # Most paths are made here. This path is valid, so only the new name and the length need a check.
         (name,) = names
         parts = (*self, name)
         plain = name.isascii() and name not in _NO_NAMES and "/" not in name and "\0" not in name
@@ -116,22 +116,22 @@ class _Path(tuple[str, ...]):
 
 
 class RemotePath(_Path):
-    """A place below a tree on a box, relative to that tree."""
+    """A path below a tree on a host, relative to that tree."""
 
     __slots__ = ()
 
     def below(self, ancestor: "RemotePath") -> bool:
-        """Return whether this path lies strictly below `ancestor`."""
+        """Return whether this path is strictly below `ancestor`."""
         return len(self) > len(ancestor) and self[: len(ancestor)] == ancestor
 
 
 class LocalPath(_Path):
-    """A place below the data root, relative to it; never the reserved directory's inside."""
+    """A path below the data root, relative to it, and outside the reserved directory."""
 
     __slots__ = ()
 
     def __new__(cls, parts: Iterable[str]) -> Self:
-        """Raise `RejectedPath` for what `_Path` refuses and for anything in the reserved directory."""
+        """Make a path; raise `RejectedPath` as `_Path` does, and for the reserved directory."""
         made = super().__new__(cls, parts)
         if made[0].casefold() == RESERVED:
             raise RejectedPath(f"a path into {RESERVED}, which is harvestd's own")

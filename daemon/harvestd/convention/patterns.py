@@ -1,4 +1,4 @@
-"""The names that carry meaning on a box: run directories, eval steps, fine-tuned backbones."""
+"""Parsers for the remote names of the convention: run directories, eval steps, fine-tuned backbones."""
 
 import re
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from datetime import datetime
 from harvestd.convention.eval_names import DATASETS, run_parts, step_parts
 from harvestd.convention.structs import Immutable
 
-# ASCII: the digits of other scripts are digits to `re`, too, and a name at home is made of these.
+# ASCII, since `re` also matches digits of other scripts, and local names are made of these.
 _TIME = "%Y-%m-%d_%H-%M-%S"
 _CHECKPOINT = re.compile(r"step_(?P<step>\d+|final)", re.ASCII)
 _FINETUNED = "_finetuned"
@@ -17,14 +17,14 @@ _EVENTS = re.compile(
 
 
 class RunName(Immutable):
-    """The parsed name of a run's directory, or of the directory of a run's evals."""
+    """The parsed name of a run directory, or of a directory with a run's evals."""
 
     name: str
-    """`run_2025-08-20_03-31-43`, without what follows."""
+    """`run_2025-08-20_03-31-43`, without a suffix."""
     timestamp: str
-    """`2025-08-20_03-31-43`, in the box's local time."""
+    """`2025-08-20_03-31-43`, in the host's local time."""
     dataset: str | None
-    """What follows the time; an eval dataset in eval trees."""
+    """The text after the time; an eval dataset in eval trees."""
 
     @property
     def date(self) -> str:
@@ -33,7 +33,7 @@ class RunName(Immutable):
 
     @property
     def started(self) -> datetime | None:
-        """The time in the name, in the host's local time; None where it is none, such as `2026-13-45_99-99-99`."""
+        """The time in the name, in the host's local time; None if it is invalid, such as `2026-13-45_99-99-99`."""
         try:
             return datetime.strptime(self.timestamp, _TIME)  # noqa: DTZ007  (a name holds no zone)
         except ValueError:
@@ -41,7 +41,7 @@ class RunName(Immutable):
 
 
 def run_name(component: str) -> RunName | None:
-    """Parse `run_%Y-%m-%d_%H-%M-%S[_suffix]`; None for any other name."""
+    """Parse `run_%Y-%m-%d_%H-%M-%S[_suffix]`; return None for any other name."""
     parts = run_parts(component)
     return RunName(f"run_{parts.timestamp}", parts.timestamp, parts.suffix) if parts else None
 
@@ -56,13 +56,13 @@ class EventsName(Immutable):
     """The parsed name of a TensorBoard file."""
 
     epoch: int
-    """Unix seconds at which its writer began."""
+    """Unix seconds at which its writer was started."""
     host: str
-    """What the machine that wrote it calls itself."""
+    """The hostname of the machine that wrote it."""
 
 
 def events_name(component: str) -> EventsName | None:
-    """Parse `events.out.tfevents.{epoch}.{hostname}[.{pid}.{n}][.v2]`; None for any other name."""
+    """Parse `events.out.tfevents.{epoch}.{hostname}[.{pid}.{n}][.v2]`; return None for any other name."""
     match = _EVENTS.fullmatch(component)
     return EventsName(int(match["epoch"]), match["host"]) if match else None
 
@@ -73,14 +73,14 @@ class EvalStep(Immutable):
     step: str
     """A number, "final" or "base"."""
     variant: str
-    """What stands between the step and the dataset: "full" in `step_base_full_gsm8k`, else empty."""
+    """The text between the step and the dataset: "full" in `step_base_full_gsm8k`, else empty."""
     dataset: str
 
 
 def eval_step(component: str, datasets: Sequence[str] = DATASETS) -> EvalStep | None:
-    """Parse `step_{N|final}_{dataset}` and `step_base*_{dataset}`, anchored on a known dataset where one fits.
+    """Parse `step_{N|final}_{dataset}` and `step_base*_{dataset}`; return None for any other name.
 
-    Without a known dataset everything after the step is taken for it. None for any other name.
+    The longest known dataset at the end of the name is the dataset; if none fits, everything after the step is.
     """
     parts = step_parts(component, datasets)
     return EvalStep(parts.step, parts.variant, parts.dataset) if parts else None
@@ -94,12 +94,12 @@ class Finetuned(Immutable):
 
 
 def is_finetuned(component: str) -> bool:
-    """Return whether this is a `…_finetuned` directory, of whatever backbone and dataset."""
+    """Return whether this is a `…_finetuned` directory of any backbone and dataset."""
     return component.endswith(_FINETUNED)
 
 
 def finetuned(component: str, datasets: Sequence[str] = DATASETS) -> Finetuned | None:
-    """Parse `{backbone}_{dataset}_finetuned`; only a known dataset can be told from the backbone. None otherwise."""
+    """Parse `{backbone}_{dataset}_finetuned`; return None for any other name and for an unknown dataset."""
     if not is_finetuned(component):
         return None
     stem = component.removesuffix(_FINETUNED)

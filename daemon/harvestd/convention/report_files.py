@@ -1,6 +1,6 @@
-"""Where an experiment's report stands: its README and `analysis/`, which harvestd writes and people may add to.
+"""The places of an experiment's report: its README and `analysis/`, which harvestd writes and people may add to.
 
-No box can put anything there: no row of the convention leads to these places.
+No host can put anything there: no rule of the convention maps a remote path to these places.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ ANALYSIS: Final = "analysis"
 
 
 def is_report(rest: Sequence[str]) -> bool:
-    """Return whether the place at `rest` below an experiment's directory is the report's, or lies in it.
+    """Return whether `rest`, a path below an experiment's directory, is part of the report.
 
-    In `analysis/` people work: Python leaves its caches there, and what somebody adds is at home.
+    Everything in `analysis/` is: people work there, and Python leaves caches.
     """
     return tuple(rest) == (README,) or tuple(rest[:1]) == (ANALYSIS,)

@@ -1,6 +1,6 @@
-"""What the operator wants and what is left out: each exclusion with the reason that goes on record.
+"""The operator's selection, and the exclusion rules: each exclusion has the reason that is recorded.
 
-The operator's own patterns go first. What a built-in rule leaves out is a loss where the host ends, but for litter.
+The operator's own patterns take precedence. What a built-in rule excludes is lost with the host, except litter.
 """
 
 import re
@@ -34,55 +34,55 @@ class CheckpointPolicy(StrEnum):
     NONE = "none"
     FINAL = "final"
     FINAL_AND_LATEST = "final+latest"
-    """The final one and, until it is there, the newest that is complete."""
+    """The final one and, until it exists, the newest complete one."""
     ALL = "all"
 
 
 class Selection(Immutable):
-    """The operator's choice, as the planner needs it; made from the `[select]` and `[naming]` sections."""
+    """The operator's selection in the planner's form; made from the `[select]` and `[naming]` sections."""
 
     checkpoint: CheckpointPolicy = CheckpointPolicy.FINAL
     records: bool = False
     tensorboard: bool = True
     exclude: tuple[str, ...] = ()
-    """Glob patterns on a path below its tree or on any single name in it; the first match wins."""
+    """Glob patterns for a path below its tree or for any single component; the first match wins."""
     include: tuple[str, ...] = ()
-    """Glob patterns on a path below its run or eval directory: wanted although no convention names it."""
+    """Glob patterns for a path below its run or eval directory: wanted although it is not part of the convention."""
     datasets: tuple[str, ...] = DATASETS
     models: Mapping[str, str] = field(default_factory=dict)
-    """The operator's aliases for models, beside the built-in ones."""
+    """The operator's aliases for models, in addition to the built-in ones."""
     only: str | None = None
-    """The directory name of the one run that is wanted, with its evals; None: all."""
+    """The directory name of the only run that is wanted, with its evals; None: all runs."""
 
 
 class Exclusion(Immutable):
-    """Why something is left out, and how much of its path the reason covers."""
+    """The reason for leaving something out, and how much of its path the reason covers."""
 
     reason: str
     depth: int | None = None
-    """The reason is recorded once for everything that shares this many leading components; None: once for the topmost
-    directory that holds nothing which the convention knows."""
+    """The reason is recorded once for all paths with the same first `depth` components; None: once for the topmost
+    directory that contains nothing of the convention."""
     loss: LossKind | None = None
-    """What is lost with it where the host ends; None: the operator gave it up, or it is litter."""
+    """The kind of loss if the host ends; None: the operator excluded it, or it is litter."""
 
 
 _Parts = tuple[str, ...]
 
 INCLUDED = "rule: select.include"
-"""Why something is fetched that no convention names."""
+"""The reason for fetching a file that is not part of the convention."""
 _WANDB_FILES = "rule: W&B's files are not fetched"
 _SYNCED = "rule: W&B's files, marked as synced"
 
 
 class _Ranked(Immutable):
-    """What excludes a path: of several patterns the first one says it, and of several of its levels the topmost."""
+    """An exclusion by the operator's patterns: the first matching pattern, at the topmost level that it matches."""
 
     rank: int
     exclusion: Exclusion
 
 
 class _Judged(Immutable):
-    """What excludes a directory with all below it."""
+    """The exclusions of a directory and everything below it."""
 
     chosen: _Ranked | None = None
     """By the operator's own patterns."""
@@ -94,16 +94,16 @@ _NOTHING = _Judged()
 
 
 class Exclusions:
-    """The rules that hold at any place in a tree, for what lies below one directory of it; pure but for a memory.
+    """The exclusion rules for everything below one directory of a tree; pure except for a cache.
 
-    Paths are relative to that directory, and depths are counted in it. An exclusion of a directory covers all below it,
-    so each directory is judged once.
+    Paths and depths are relative to that directory. An exclusion of a directory covers everything below it, so each
+    directory is evaluated once.
     """
 
     def __init__(self, selection: Selection, above: _Parts = (), synced: Collection[_Parts] = ()) -> None:
-        """`above` leads from the tree to the directory: judged already, but the operator's patterns may begin there.
+        """Make the rules for the directory at `above` in its tree; `synced`: directories of W&B runs marked as synced.
 
-        `synced`: the directories of W&B runs that are marked as synced.
+        `above` is not excluded itself, but the operator's patterns are matched against paths that include it.
         """
         self._patterns = selection.exclude
         self._wanted = selection.include if above else ()
@@ -112,7 +112,7 @@ class Exclusions:
         self._directories: dict[_Parts, _Judged] = {(): _NOTHING}
 
     def of_file(self, path: _Parts) -> Exclusion | None:
-        """Return what excludes a file: a pattern of the operator's, or a rule unless the file is included."""
+        """Return the exclusion of a file: by a pattern of the operator, or by a rule unless the file is included."""
         above = self._of(path[:-1])
         chosen = self._chosen(path, above.chosen)
         if chosen is not None:
@@ -122,12 +122,12 @@ class Exclusions:
         return above.rule or _rule_for_name(path) or self._rule(path)
 
     def of_directory(self, path: _Parts) -> Exclusion | None:
-        """Return what excludes a whole directory: a pattern of the operator's, or a rule on tools' directories."""
+        """Return the exclusion of a whole directory, by the operator's patterns or by a rule for tools' directories."""
         found = self._of(path)
         return found.chosen.exclusion if found.chosen else found.rule
 
     def includes(self, path: _Parts) -> bool:
-        """Return whether `select.include` names a file below a run or eval directory."""
+        """Return whether `select.include` matches a file below a run or eval directory."""
         below = "/".join(path)
         return any(fnmatchcase(below, pattern) for pattern in self._wanted)
 
@@ -152,7 +152,7 @@ class Exclusions:
     def _rule(self, path: _Parts, above: Exclusion | None = None) -> Exclusion | None:
         name = path[-1]
         if len(path) > 1 and path[-2] == WANDB and above is not None and above.loss is LossKind.WANDB:
-            # Each run of W&B's is an entry of its own, and may be synced.
+            # Each W&B run is an entry of its own, and may be synced.
             return (
                 Exclusion(_SYNCED, len(path))
                 if path in self._synced
@@ -169,7 +169,7 @@ class Exclusions:
 
 
 def waived_places(listings: Iterable[Listing], selection: Selection) -> frozenset[str]:
-    """Return the places of the directories that can't be listed and that the operator's own patterns exclude."""
+    """Return the absolute paths of the unreadable directories that the operator's own patterns exclude."""
     exclusions = Exclusions(selection)
     return frozenset(
         f"{listing.tree}/{path}"

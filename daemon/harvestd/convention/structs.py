@@ -1,4 +1,4 @@
-"""Values: small immutable objects that are made by the hundred thousand."""
+"""Base classes for values: small immutable objects of which hundreds of thousands are made."""
 
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
@@ -11,19 +11,19 @@ ValueT = TypeVar("ValueT")
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 class Immutable(Struct, frozen=True):
-    """What a class of values is made from: compared, hashed and shown by its fields, which nobody assigns to.
+    """Base class of values: compared, hashed and shown by their fields, which must not be assigned to.
 
-    A frozen dataclass would do the same at several times the cost of each object, and at twenty times that of each
-    class, of which a command imports a hundred. A class of pure data whose values are that many says `gc=False`: the
-    collector of cycles need not look at what can be part of none.
+    A frozen dataclass does the same, but each object costs several times as much, and each class twenty times as much;
+    a command imports a hundred of them. A class of pure data with very many values sets `gc=False`: its objects cannot
+    be part of a cycle, so the garbage collector need not visit them.
     """
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclass_field,))
 def value(cls: type[ValueT]) -> type[ValueT]:
-    """Make a class of values with a field that is computed, or that does not count when two are compared.
+    """Make a class of values with a field that is computed or that comparison ignores.
 
-    As `dataclass(frozen=True, slots=True)`, but that only the type checker, in CI, holds it frozen: to hold it so at
-    run time makes each object five times as dear to make.
+    Like `dataclass(frozen=True, slots=True)`, except that only the type checker in CI enforces immutability:
+    enforcement at run time makes each object five times as expensive to create.
     """
     return dataclass(slots=True, unsafe_hash=True)(cls)

@@ -1,1 +1,1 @@
-"""Values read from a run's own files, and the names that follow from them. Pure."""
+"""Readers for the metadata in a run's own files, and the experiment names made from it. Pure."""

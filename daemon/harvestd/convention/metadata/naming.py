@@ -1,8 +1,9 @@
-"""The experiment's name, `{experiment_name}_{date}_{model}_{hardware}_{steps}steps`, with where each part came from.
+"""Experiment names, `{experiment_name}_{date}_{model}_{hardware}_{steps}steps`, with the source of each part.
 
-Whatever the sources say, the whole is one component that every file system takes: what host, cloud and operator wrote
-is cut to a length and to plain characters first. A directory is a run by the form of its name, which holds the time;
-where that is no time (`run_2026-13-45_99-99-99`), the date is that of the first TensorBoard file, then of config.yaml.
+The result is always one component that every file system accepts: text from host, cloud and operator is first cut to a
+maximal length and to plain characters. A directory is a run by the form of its name, which contains the start time. If
+that is not a valid time (`run_2026-13-45_99-99-99`), the date is that of the first TensorBoard file, then of
+config.yaml.
 """
 
 import re
@@ -30,14 +31,14 @@ _MAX_EXPERIMENT = 100
 _MAX_MODEL = 60
 _MAX_HARDWARE = 32
 _MAX_HOST = 24
-"""Characters. With a full time, a number and the steps they make less than the 255 bytes of a component."""
+"""Characters. Together with a full time, a number and the steps they fit in the 255 bytes of a component."""
 _EARLIEST = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp())
 _LATEST = int(datetime(2100, 1, 1, tzinfo=UTC).timestamp())
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 def is_plain(text: str) -> bool:
-    """Return whether a text can be the first part of a name as it stands."""
+    """Return whether a text can be the first part of a name without changes."""
     return bool(text) and _plain(text, _MAX_EXPERIMENT) == text
 
 
@@ -46,7 +47,7 @@ def _plain(text: str, length: int) -> str:
 
 
 class Part(Immutable):
-    """One part of a name and the source that gave it."""
+    """One part of a name, and its source."""
 
     value: str
     source: str
@@ -63,7 +64,7 @@ class ExperimentName(Immutable):
 
     @property
     def parts(self) -> dict[str, Part]:
-        """The parts by their field's name, in the order in which they stand in the directory's name."""
+        """The parts by field name, in their order in the directory name."""
         return {
             "experiment_name": self.experiment_name,
             "date": self.date,
@@ -74,14 +75,14 @@ class ExperimentName(Immutable):
 
     @property
     def directory(self) -> str:
-        """The directory's name."""
-        # Asked for each file: written out, which is a fifth of what a loop over the parts costs.
+        """The directory name."""
+        # Computed for each file: written out, it costs a fifth of a loop over the parts.
         settings = f"{self.model.value}_{self.hardware.value}_{self.steps.value}"
         return f"{self.experiment_name.value}_{self.date.value}_{settings}steps"
 
 
 class NamingRule(Immutable):
-    """An operator's rule; every glob that it has must match."""
+    """A naming rule of the operator; all of its globs must match."""
 
     experiment: str
     host: str | None = None
@@ -89,7 +90,7 @@ class NamingRule(Immutable):
     model: str | None = None
 
     def matches(self, host: str, run: str, models: tuple[str, ...]) -> bool:
-        """Return whether this rule is about that run; `models`: the reference, the id, and the id's short form."""
+        """Return whether this rule applies to a run; `models`: the reference, the id, and the id's short form."""
         return (
             (self.host is None or fnmatchcase(host, self.host))
             and (self.run is None or fnmatchcase(run, self.run))
@@ -98,7 +99,7 @@ class NamingRule(Immutable):
 
 
 class NamingContext(Immutable):
-    """What naming knows beside the run itself."""
+    """Inputs for naming besides the run itself."""
 
     host: str
     rules: tuple[NamingRule, ...] = ()
@@ -108,29 +109,29 @@ class NamingContext(Immutable):
     experiment: str | None = None
     """From the host entry or the cloud instance's tag."""
     instance_type: str | None = None
-    """What the cloud calls its hardware."""
+    """The cloud's name of its hardware."""
     gpus: int | None = None
-    """How many GPUs the cloud says that are."""
+    """The number of its GPUs as reported by the cloud."""
     gpu_names: tuple[str, ...] = ()
     machine: str | None = None
-    """Whose hardware these five are, where another host of the same storage wrote the run; None: that of `host`."""
+    """The machine that the five fields above describe if another host of the volume wrote the run; None: `host`."""
     models: Mapping[str, str] = field(default_factory=dict)
 
 
 class Evidence(Immutable):
-    """What is known of one run that can name it."""
+    """Facts about one run from which its name is made."""
 
     config: ConfigFacts = field(default_factory=ConfigFacts)
     final: TrainingInfo | None = None
-    """None: it is not finished."""
+    """None if the run is not finished."""
     base_model: str | None = None
     """From an adapter_config.json."""
     backbones: frozenset[str] = frozenset()
-    """As the directories of its evals write them."""
+    """From the directory names of its evals."""
     logged_step: int | None = None
-    """The greatest in its log."""
+    """The greatest step in its log."""
     parents: Mapping[str, str] = field(default_factory=dict)
-    """The models of the runs from whose checkpoints it was trained, by the names of their directories."""
+    """The models of the runs from whose checkpoints it was trained, by run directory name."""
     events_began: int | None = None
     """Unix seconds in the name of its first TensorBoard file."""
     config_written: int | None = None
@@ -138,7 +139,7 @@ class Evidence(Immutable):
 
 
 def name_run(run: RunName, evidence: Evidence, context: NamingContext) -> ExperimentName:
-    """Name a run by the first source that answers for each part."""
+    """Return the name of a run; each part comes from the first source that has it."""
     identifiers, model = _model(evidence, context)
     return ExperimentName(
         experiment_name=_experiment(run, evidence.config, (*identifiers, model.value), context),
@@ -172,8 +173,8 @@ def _date(run: RunName, evidence: Evidence) -> Part:
 
 
 def _model(evidence: Evidence, context: NamingContext) -> tuple[tuple[str, ...], Part]:
-    """Return the model, and what a rule's glob may match beside it: the reference as it was found, and its id."""
-    # Evals of one run whose directories name several models contradict each other: none of them is believed.
+    """Return what else a rule's glob may match (the reference as found, and its id), and the model."""
+    # If the eval directories of one run name several models, they contradict each other and none is used.
     evaluated = {model_in_names(each, context.models): each for each in sorted(evidence.backbones)}
     sources = (
         (evidence.config.backbone, "config.yaml backbone"),
@@ -222,9 +223,9 @@ def _steps(evidence: Evidence) -> Part:
 
 
 def free_name(name: ExperimentName, run: RunName, host: str, is_taken: Callable[[str], bool]) -> ExperimentName:
-    """Return `name`, or its first variant whose directory is free: with the run's full time, then the host, as date.
+    """Return `name`, or its first variant with a free directory: the date becomes the full time, then time and host.
 
-    What stands already is never renamed for a newcomer; where even the variants are taken, a number follows.
+    An existing directory is never renamed for a new one; if all variants are taken, a number is appended.
     """
     host = _plain(host, _MAX_HOST)
     time = run.timestamp if run.started is not None else name.date.value
@@ -241,7 +242,7 @@ def free_name(name: ExperimentName, run: RunName, host: str, is_taken: Callable[
     def numbered(number: int) -> ExperimentName:
         return replace(name, date=Part(f"{time}_{host}_{number}", "run directory, host and a number"))
 
-    # A box can show any number of runs of one second: doubling and halving asks for a few of them, not for each.
+    # A host can show any number of runs of one second: doubling and bisection query only a few of them.
     free = 2
     while is_taken(numbered(free).directory):
         free *= 2

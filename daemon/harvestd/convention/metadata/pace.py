@@ -1,7 +1,8 @@
-"""How a run goes, from the lines of its log and the times at which they were seen: its pace, and whether it diverged.
+"""Progress tracking of one run: its usual time per step, and detection of stalls and of divergence.
 
-Pure. Times are seconds on our clock, so a box whose clock is wrong changes nothing. Torn lines are normal, and so are
-NaN tokens in healthy logs: only `loss` counts, and only where it was finite before.
+Pure. Input is the lines of the log and the times at which they were read. Times are seconds on our clock, so a wrong
+clock on the host has no effect. Incomplete lines are normal, and so are NaN tokens in healthy logs: only `loss` counts,
+and only if it was finite before.
 """
 
 import math
@@ -15,66 +16,66 @@ from harvestd.convention.log_rows import row_of, step_of
 from harvestd.convention.structs import Immutable
 
 _GAPS: Final = 16
-"""As many of the last ones say what is usual."""
+"""The number of latest gaps from which the usual gap is computed."""
 _LEAST_GAPS: Final = 3
 _TIMES: Final = 10
-"""How many times its usual gap a run may be silent: saving a checkpoint and evals in between take a few."""
+"""The multiple of its usual gap for which a run may be silent: checkpoints and evals in between take a few gaps."""
 _LEAST: Final = 300.0
-"""Seconds that any run may be silent."""
+"""Seconds for which any run may be silent."""
 
 
 class Reading(Immutable):
-    """What one line of a log says."""
+    """The step and the loss in one line of a log."""
 
     step: int
     loss: float | None
-    """None where it says nothing of it; of a whole number only that it is one."""
+    """None if the line has none; 0.0 for any integer."""
 
 
 class Stride(Immutable):
-    """What is known of how one run goes."""
+    """The tracked progress of one run."""
 
     began: float
-    """When the first line of it was heard."""
+    """When its first line was read."""
     step: int | None = None
-    """The newest."""
+    """The newest step."""
     at: float = 0.0
-    """When that was heard."""
+    """When the newest step was read."""
     gaps: tuple[float, ...] = ()
-    """Seconds for one step, as they were seen, the newest last."""
+    """Observed seconds per step, the newest last."""
     finite: bool = False
-    """Whether a finite loss was seen."""
+    """Whether a finite loss was read."""
     diverged: Reading | None = None
-    """The first reading whose loss was no number any more, until one is again."""
+    """The first reading with a loss that is not finite after finite ones; None again after a finite loss."""
     settled: bool = False
-    """Whether its silence was looked into; nothing more is said of it until the next step."""
+    """Whether its silence was examined; it is not reported again before the next step."""
 
     @property
     def usual(self) -> float | None:
-        """Seconds that a step usually takes; None where too few were seen."""
+        """Median seconds per step; None if too few gaps were observed."""
         return median(self.gaps) if len(self.gaps) >= _LEAST_GAPS else None
 
     def is_stalled(self, silent: float) -> bool:
-        """Return whether `silent` seconds without a step are many times the usual."""
+        """Return whether `silent` seconds without a step are a stall, compared with the usual gap."""
         return self.usual is not None and silent > max(_LEAST, _TIMES * self.usual)
 
 
 def readings(lines: Iterable[bytes]) -> list[Reading]:
-    """Return what these lines say; those that do not parse or carry no step say nothing."""
+    """Return the readings in these lines; lines that do not parse or have no step are skipped."""
     found: list[Reading] = []
     for row in filter(None, map(row_of, lines)):
         step, loss = step_of(row["step"]), row.get("loss")
         if step is not None:
-            # An integer is finite, and may be too large for a float.
+            # An integer is always finite, but may be too large for a float.
             found.append(Reading(step, loss if isinstance(loss, float) else 0.0 if type(loss) is int else None))
     return found
 
 
 def strode(stride: Stride | None, heard: Sequence[Reading], now: float, *, live: bool) -> Stride:
-    """Return how a run goes after these readings, heard at `now`.
+    """Return the progress of a run after these readings, which were read at `now`.
 
-    `live`: nothing stood between the last ones and these but time. A step back is a run that was resumed: it starts
-    anew.
+    `live`: the readings follow the previous ones directly, so the time between them is a valid gap. A smaller step
+    means that the run was resumed: tracking starts anew.
     """
     newest = max((reading.step for reading in heard), default=None)
     if stride is None or (newest is not None and stride.step is not None and newest < stride.step):

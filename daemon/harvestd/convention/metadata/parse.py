@@ -1,9 +1,9 @@
-"""What the small files on a box say, read from their bytes: configs of runs, evals and adapters, training_info.json.
+"""Parsers for small remote files: configs of runs, evals and adapters, and training_info.json.
 
-All of it is untrusted input: sizes are capped, YAML aliases count as small values only (they can expand without bound),
-depth is limited, values of the wrong type count as absent, and so does a placeholder (`${model.path}`) that the same
-file does not resolve. No YAML value is constructed but texts, numbers and booleans:
-tags and timestamps run code that raises whatever it likes, and one odd date must not spoil the rest of a file.
+All input is untrusted. Sizes and depth are limited. YAML aliases are expanded only to small values, since expansion can
+be unbounded. A value of the wrong type counts as absent, and so does a placeholder (`${model.path}`) that the same file
+does not resolve. YAML values are constructed only as text, numbers and booleans: constructors of tags and timestamps
+can raise any exception, and one invalid date must not make the rest of a file unreadable.
 """
 
 from typing import Any
@@ -16,19 +16,19 @@ from harvestd.json_text import json_value
 MAX_FACT_BYTES = 64 * 1024
 """A config is a few KiB; a larger one is not read."""
 BEGINNING = MAX_FACT_BYTES + 1
-"""Bytes from the beginning of a file that are looked at: of one that is too large, enough to say so. What a run is
-known by (`twins.Fingerprint`) rests on as many."""
+"""Bytes read from the beginning of a file: enough to detect one that is too large. The identity of a run
+(`duplicates.Fingerprint`) is computed from as many."""
 MAX_MARKER_BYTES = 1024 * 1024
-"""A larger marker is not read whole, so that it can't be told whether it parses."""
+"""A larger marker is not read as a whole, so whether it parses is not checked."""
 _MAX_TEXT = 200
 
 
 class InvalidFacts(ValueError):
-    """The bytes are not a complete, well-formed file of their kind (yet); the text says why."""
+    """The bytes are not a complete, well-formed file of their kind (yet); the message is the reason."""
 
 
 class ConfigFacts(Immutable):
-    """What naming and linking need of a run's config.yaml; the source is the training program's own schema."""
+    """The fields of a run's config.yaml that naming and linking use; the schema is that of the training program."""
 
     backbone: str | None = None
     eval_backbone: str | None = None
@@ -39,15 +39,15 @@ class ConfigFacts(Immutable):
 
 
 class RunSettings(Immutable):
-    """What the pictures of a training need of its run's config.yaml."""
+    """The fields of a run's config.yaml that the training pictures use."""
 
     total_steps: int | None = None
     gns_window: int | None = None
-    """`gns_probe.window_size`: rows of the log whose window is not as long are diluted."""
+    """`gns_probe.window_size`: log rows with a shorter window are diluted."""
 
 
 class TrainingInfo(Immutable):
-    """What a checkpoint's training_info.json says."""
+    """The fields of a checkpoint's training_info.json."""
 
     step: int | None = None
     backbone: str | None = None
@@ -55,14 +55,14 @@ class TrainingInfo(Immutable):
 
 
 class EvalConfig(Immutable):
-    """What an eval_config.yaml says of the run it belongs to, and of how was evaluated."""
+    """The fields of an eval_config.yaml: the run that it belongs to, and the settings of the evaluation."""
 
     training_run: str | None = None
     dataset: str | None = None
     temperature: float | None = None
     top_p: float | None = None
     generations: int | None = None
-    """`num_return_sequences`: answers a question."""
+    """`num_return_sequences`: answers per question."""
     subset: float | None = None
     """`subset_frac`: the fraction of the dataset's questions."""
 
@@ -97,12 +97,12 @@ def _check_size(raw: bytes) -> None:
 def _text(value: object) -> str | None:
     if not isinstance(value, str) or not 0 < len(value) <= _MAX_TEXT:
         return None
-    # Escapes in YAML and JSON can make lone surrogates, which no other text format or database takes.
+    # Escapes in YAML and JSON can produce lone surrogates, which no other text format or database accepts.
     return None if any("\ud800" <= character <= "\udfff" for character in value) else value
 
 
 def parse_config(raw: bytes) -> ConfigFacts:
-    """Read a run's config.yaml; raises `InvalidFacts`."""
+    """Parse a run's config.yaml; raise `InvalidFacts` if it is invalid."""
     config = _mapping_from_yaml(raw)
     return ConfigFacts(
         backbone=_text(value_at(config, "backbone")),
@@ -114,7 +114,7 @@ def parse_config(raw: bytes) -> ConfigFacts:
 
 
 def parse_run_settings(raw: bytes) -> RunSettings:
-    """Read a run's config.yaml; raises `InvalidFacts`."""
+    """Parse a run's config.yaml; raise `InvalidFacts` if it is invalid."""
     config = _mapping_from_yaml(raw)
     return RunSettings(
         total_steps=step_of(value_at(config, "total_steps")),
@@ -123,9 +123,9 @@ def parse_run_settings(raw: bytes) -> RunSettings:
 
 
 def parse_training_info(raw: bytes) -> TrainingInfo:
-    """Read a checkpoint's training_info.json; raises `InvalidFacts`. That it parses is what completes a checkpoint.
+    """Parse a checkpoint's training_info.json; raise `InvalidFacts` if it is invalid: it must parse in a complete one.
 
-    Its model_config is made from the run's configuration: a placeholder there is looked up in the copy of that.
+    Its model_config is made from the run's configuration: a placeholder there is looked up in the copy of the latter.
     """
     info = _mapping_from_json(raw)
     training = info.get("training_config")
@@ -138,7 +138,7 @@ def parse_training_info(raw: bytes) -> TrainingInfo:
 
 
 def parse_eval_config(raw: bytes) -> EvalConfig:
-    """Read an eval's eval_config.yaml; raises `InvalidFacts`."""
+    """Parse an eval's eval_config.yaml; raise `InvalidFacts` if it is invalid."""
     config = _mapping_from_yaml(raw)
     return EvalConfig(
         training_run=_text(value_at(config, "training_run")),
@@ -151,14 +151,14 @@ def parse_eval_config(raw: bytes) -> EvalConfig:
 
 
 def parse_adapter_config(raw: bytes) -> str | None:
-    """Return the model that an adapter_config.json (PEFT) was trained on, None where it says none.
+    """Return the base model in an adapter_config.json (PEFT); None if it has none.
 
-    It is an id, or a path as `models.model_id` reads it. Raises `InvalidFacts`.
+    It is an id, or a path as `models.model_id` accepts it. Raise `InvalidFacts` if the file is invalid.
     """
     return _text(_mapping_from_json(raw).get("base_model_name_or_path"))
 
 
 def check_marker(raw: bytes) -> None:
-    """Raise `InvalidFacts` unless `raw` is a whole JSON object or list, as a marker is."""
+    """Raise `InvalidFacts` unless `raw` is a complete JSON object or list, as a marker is."""
     if not isinstance(_json(raw), dict | list):
         raise InvalidFacts("not a JSON object or list")

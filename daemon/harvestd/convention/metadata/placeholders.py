@@ -1,7 +1,8 @@
-"""Placeholders of Hydra and OmegaConf in a configuration (`${model.path}`), looked up in the same file. Pure, bounded.
+"""Resolves Hydra and OmegaConf placeholders (`${model.path}`) in a configuration from the same file. Pure, bounded.
 
-A key of dots is absolute; one that begins with dots is relative to the mapping that holds the placeholder, as OmegaConf
-has it. What asks a resolver (`${oc.env:HOME}`), leads nowhere or leads back to itself counts as absent.
+A dotted key is absolute; a key with leading dots is relative to the mapping that holds the placeholder, as in
+OmegaConf. A placeholder that needs a resolver (`${oc.env:HOME}`), has no target or refers back to itself counts as
+absent.
 """
 
 import re
@@ -9,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 _MAX_LOOKUPS: Final = 64
-"""Placeholders that one value may lead through."""
+"""The number of placeholders that one value may depend on."""
 _MAX_TEXT: Final = 1024
-"""Characters of a text that is put together from placeholders."""
+"""Characters of a text that is composed of placeholders."""
 _PLACEHOLDER: Final = re.compile(r"\$\{([^${}]*)\}")
 _KEY: Final = re.compile(r"\.*[^.\[\]:,\s]+(?:\.[^.\[\]:,\s]+|\[[^.\[\]:,\s]+\])*")
 _MARK: Final = "${"
@@ -22,7 +23,7 @@ class _AbsentError(Exception):
 
 
 def value_at(config: Mapping[str, Any], *keys: str) -> Any:  # noqa: ANN401  (whatever a file holds)
-    """Return what `config` holds at this path of keys, placeholders on the way and in it resolved; None if absent."""
+    """Return the value of `config` at this path of keys with placeholders resolved, also on the way; None if absent."""
     try:
         return _Resolver(config).at(keys)
     except _AbsentError:
@@ -36,10 +37,10 @@ class _Resolver:
         self._config = config
         self._left = _MAX_LOOKUPS
         self._open: list[tuple[str, ...]] = []
-        """The paths that are being resolved: one that occurs again leads back to itself."""
+        """The paths that are being resolved: one that occurs again is a cycle."""
 
     def at(self, path: Sequence[str]) -> Any:  # noqa: ANN401  (as above)
-        """Return the resolved value at an absolute path; raises `_AbsentError`."""
+        """Return the resolved value at an absolute path; raise `_AbsentError` if there is none."""
         key = tuple(path)
         if key in self._open or self._left <= 0:
             raise _AbsentError
@@ -52,14 +53,14 @@ class _Resolver:
         return found
 
     def _resolved(self, value: Any, above: tuple[str, ...]) -> Any:  # noqa: ANN401  (as above)
-        """Return `value` of a mapping at `above` with its placeholders resolved; a lone one keeps its value's type."""
+        """Resolve the placeholders in `value` of a mapping at `above`; a lone placeholder keeps its value's type."""
         if not isinstance(value, str) or _MARK not in value:
             return value
         lone = _PLACEHOLDER.fullmatch(value)
         if lone:
             return self.at(_path(lone[1], above))
         text = _PLACEHOLDER.sub(lambda match: self._text(match[1], above), value)
-        # What is left is nested, escaped or torn.
+        # A remaining "${" is nested, escaped or incomplete.
         if _MARK in text or len(text) > _MAX_TEXT:
             raise _AbsentError
         return text
@@ -80,7 +81,7 @@ def _child(found: Any, key: str) -> Any:  # noqa: ANN401  (as above)
 
 
 def _path(key: str, above: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the absolute path of a placeholder's key; raises `_AbsentError` for a resolver and for what is none."""
+    """Return the absolute path of a placeholder's key; raise `_AbsentError` for a resolver or an invalid key."""
     stripped = key.strip()
     if not _KEY.fullmatch(stripped):
         raise _AbsentError
@@ -89,7 +90,7 @@ def _path(key: str, above: tuple[str, ...]) -> tuple[str, ...]:
     path = tuple(part.rstrip("]") for part in re.split(r"[.\[]", names))
     if not dots:
         return path
-    # One dot is the mapping that holds the placeholder, each further one is a level up.
+    # One dot is the mapping that holds the placeholder; each further dot is one level up.
     if dots - 1 > len(above):
         raise _AbsentError
     return (*above[: len(above) - (dots - 1)], *path)

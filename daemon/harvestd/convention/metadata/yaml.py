@@ -1,9 +1,9 @@
-"""YAML as far as it can be believed: from bytes to texts, numbers, booleans, lists and mappings of them, no more.
+"""A restricted YAML reader: from bytes to text, numbers, booleans, lists and mappings only.
 
-Only the parser's events are used, and depth is limited. An alias counts as the value of its anchor where that is small,
-else as null: `yaml.dump` writes aliases by itself for any list that stands twice, and without the limit a few lines
-could expand to billions of values. A module of its own, imported only where there is such a file: the library takes as
-long to import as a hundred files to read.
+Only the parser's events are used, and depth is limited. An alias is replaced by the value of its anchor if that is
+small, else by null: `yaml.dump` writes an alias for any list that occurs twice, and without the limit a few lines could
+expand to billions of values. This is a separate module, imported only when there is such a file: importing the library
+takes as long as reading a hundred files.
 """
 
 import re
@@ -16,7 +16,7 @@ from harvestd.convention.metadata.parse import InvalidFacts
 
 _MAX_YAML_DEPTH = 32
 _MAX_ALIASED = 256
-"""Values, those inside counted, up to which an alias counts as what its anchor marks."""
+"""The greatest number of values (nested ones included) for which an alias is replaced by its anchor's value."""
 _MERGE = "<<"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml's parser where PyYAML was built with it, many times faster; only its events are used, never its values."""
@@ -27,11 +27,11 @@ _FLOAT = re.compile(r"[-+]?(?:[0-9]{1,40}\.?[0-9]{0,40}|\.[0-9]{1,40})(?:[eE][-+
 
 
 Scalar = Callable[[Any, yaml.ScalarEvent], object]
-"""Gives what a scalar stands for; the first argument is the loader."""
+"""Returns the value of a scalar; the first argument is the loader."""
 
 
 def mapping_from_yaml(raw: bytes) -> dict[str, Any]:
-    """Read a whole document that is one mapping; raises `InvalidFacts`."""
+    """Return the mapping that is the only document; raise `InvalidFacts` if it is not one."""
     found = _read(raw, _scalar)
     if not isinstance(found, dict):
         raise InvalidFacts("not a YAML mapping")
@@ -39,7 +39,7 @@ def mapping_from_yaml(raw: bytes) -> dict[str, Any]:
 
 
 def texts_from_yaml(raw: bytes) -> object:
-    """Read a whole document, each scalar as the text that stands there, null as None; raises `InvalidFacts`."""
+    """Return the only document with each scalar as its text, null as None; raise `InvalidFacts` if it is invalid."""
     return _read(raw, _text)
 
 
@@ -61,12 +61,12 @@ class _Document:
         self._loader = loader
         self._scalar = scalar
         self._anchors: dict[str, tuple[Any, int]] = {}
-        """The small values that anchors mark, with the count of values in each."""
+        """The small values of anchors, each with its count of values."""
         self._values = 0
-        """Read so far, those behind aliases counted as often as they stand."""
+        """The number of values read so far; values of aliases count at each use."""
 
     def read(self) -> object:
-        """Return the value of the only document; raises `InvalidFacts`."""
+        """Return the value of the only document; raise `InvalidFacts` if it is invalid."""
         self._loader.get_event()
         if not self._loader.check_event(yaml.DocumentStartEvent):
             raise InvalidFacts("an empty YAML file")
@@ -78,14 +78,14 @@ class _Document:
         return found
 
     def _value(self, depth: int) -> Any:  # noqa: ANN401  (whatever stands there)
-        """Take the next value: a mapping as a dict, a list, or a scalar."""
+        """Return the next value: a dict, a list, or a scalar."""
         if depth > _MAX_YAML_DEPTH:
             raise InvalidFacts(f"YAML nested deeper than {_MAX_YAML_DEPTH} levels is not read")
         event = self._loader.get_event()
         before = self._values
         self._values += 1
         if isinstance(event, yaml.AliasEvent):
-            # Inside its own anchor's value an alias finds nothing: that is not registered before its end.
+            # Inside the value of its own anchor an alias is null: the anchor is registered at the value's end.
             found, values = self._anchors.get(event.anchor or "", (None, 1))
             self._values += values - 1
             return found
@@ -105,7 +105,7 @@ class _Document:
         return found
 
     def _mapping(self, depth: int) -> dict[str, Any]:
-        """Take the keys and values of a mapping; of keys that stand twice the last one wins, and any over `<<`."""
+        """Return the next mapping; of duplicate keys the last one wins, and any key wins over `<<`."""
         mapping: dict[str, Any] = {}
         merged: list[Any] = []
         while not self._loader.check_event(yaml.MappingEndEvent):

@@ -1,1 +1,1 @@
-"""What a scan of a host shows: the snapshot, its runs and evals, and whether each file is complete. Pure."""
+"""The result of a host's scan: the snapshot, its runs and evals, and whether each file is complete. Pure."""

@@ -1,8 +1,8 @@
-"""From a snapshot to runs, evals and leftovers: every entry is understood as exactly one of them.
+"""Classifies a snapshot into runs, evals and skipped entries: every entry belongs to exactly one of them.
 
-A tree is looked at again and again, and little of it changes in between. What lies below one run or eval directory is
-understood from that alone; so a `Surveyor` takes over, from its survey before, each directory below which nothing
-differs. It never gives anything else than a survey from nothing would.
+A tree is scanned repeatedly, and little changes between scans. The classification of a run or eval directory depends
+only on what is below it, so a `Surveyor` reuses the previous result for each directory without changes below it. The
+result always equals that of `survey`, which starts from nothing.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,11 +28,11 @@ class _RunHome(Immutable):
 
 
 class _Seen(Immutable, Generic[HomeT, DirT]):
-    """A tree, understood, and what it was understood from."""
+    """The classification of a tree, and the listing it was made from."""
 
     listing: Listing
     below: Mapping[RemotePath, tuple[Below[HomeT], DirT]]
-    """By home."""
+    """By the path of the run or eval directory."""
     left_out: list[LeftOut]
     links: tuple[SymbolicLink, ...]
 
@@ -41,20 +41,20 @@ class _Seen(Immutable, Generic[HomeT, DirT]):
         return [directory for _, directory in self.below.values()]
 
     def shows(self, listing: Listing) -> bool:
-        # The entries of a look are replaced by those of the next, never changed; comparing them one by one is dearer.
+        # The entries of a listing are replaced at the next scan, never changed; comparing them one by one costs more.
         return self.listing.entries is listing.entries and self.listing.unreadable == listing.unreadable
 
 
 class _Convention(Immutable, Generic[HomeT, DirT]):
-    """How one kind of tree is understood."""
+    """The classification functions for one kind of tree."""
 
     home_of: Callable[[tuple[str, ...], Selection], HomeT | None]
     understand: Callable[[Tree, Below[HomeT], Selection], DirT | None]
     strangers: str
-    """Why what lies below no home is left out."""
+    """The reason for leaving out what is below no run or eval directory."""
 
     def see(self, listing: Listing, selection: Selection, before: _Seen[HomeT, DirT] | None) -> _Seen[HomeT, DirT]:
-        """Understand a tree; `before` is what an earlier look at it gave for the same selection."""
+        """Classify a tree; `before` is the result for an earlier listing of it and the same selection."""
         if before is not None and before.shows(listing):
             return before
         sorted_tree = SortedTree(listing, selection, self.home_of)
@@ -84,7 +84,7 @@ def _run_dir(tree: Tree, below: Below[_RunHome], selection: Selection) -> RunDir
 
 
 def _eval_dir(tree: Tree, below: Below[EvalHome], selection: Selection) -> EvalDir | None:
-    # A directory without a file is no eval (yet), but what can't be listed in it is to be told.
+    # A directory without a file is not an eval (yet), but unreadable directories in it must be reported.
     if not below.entries and not below.unlisted:
         return None
     return understand_eval(tree, below.home, below.entries, selection, below.unlisted)
@@ -95,7 +95,7 @@ _EVAL = _Convention(eval_home, _eval_dir, NO_EVAL)
 
 
 class Surveyor:
-    """Surveys one host again and again."""
+    """Classifies the successive snapshots of one host."""
 
     def __init__(self) -> None:
         self._selection: Selection | None = None
@@ -103,7 +103,7 @@ class Surveyor:
         self._evals: dict[Tree, _Seen[EvalHome, EvalDir]] = {}
 
     def survey(self, snapshot: Snapshot, selection: Selection) -> Survey:
-        """Understand everything that the host's trees hold now."""
+        """Classify everything in the host's trees."""
         if selection != self._selection:
             self._runs, self._evals = {}, {}
             self._selection = selection
@@ -136,5 +136,5 @@ class Surveyor:
 
 
 def survey(snapshot: Snapshot, selection: Selection) -> Survey:
-    """Understand everything that one host's trees hold, from nothing."""
+    """Classify everything in one host's trees, without an earlier result."""
     return Surveyor().survey(snapshot, selection)

@@ -1,9 +1,9 @@
-"""When is an artifact complete? First what the last look shows, then what the bytes themselves say.
+"""Checks whether an artifact is complete: first by the metadata of the last scan, then by the content.
 
-A marker seals its group when it is no older than any sibling; that it parses, and that the group did not change
-meanwhile, is known only once it was read (`check_content`). Without a marker, or under an old one (a re-evaluation
-rewrites files below it), only being quiet for the settling time is left. Safetensors format: an 8-byte
-little-endian header length, a JSON header whose `data_offsets` end where the file ends.
+A marker completes its group if it is not older than any sibling. Whether it parses, and whether the group did not
+change meanwhile, is checked after it is read (`check_content`). Without a marker, or with one that is older (a
+re-evaluation rewrites files below it), a group is complete after being unchanged for the settling time. Safetensors
+format: an 8-byte little-endian header length, then a JSON header whose `data_offsets` end at the end of the file.
 """
 
 import json
@@ -24,34 +24,34 @@ _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.(?P<en
 _SMALLEST_GZIP = 18
 """Bytes: a header of 10 and a trailer of 8."""
 INDEX = ".index.json"
-"""How the name of a file ends that says in which others the tensors of a model are."""
+"""Suffix of a file that maps a model's tensors to the files that contain them."""
 _TEXT = (".csv", ".json", ".jsonl", ".yaml", ".yml", ".txt")
-"""How the names of files end in which zero bytes in a row are never content."""
+"""Suffixes of files in which consecutive zero bytes are never content."""
 _FILLER = bytes(16)
-"""No text has so many in a row; UTF-32 has five at the most."""
+"""No text has this many consecutive zero bytes; UTF-32 has at most five."""
 _MARKERS = frozenset({"run_meta.json", "training_info.json", "summary.json"})
 HEAD_BYTES = 1024 * 1024
-"""How much of a file's beginning `check_content` needs at the most; a longer safetensors header is not checked."""
+"""Bytes at the beginning of a file that `check_content` needs; a longer safetensors header is not checked."""
 
 
 CHECKED = (".safetensors", ".bin", ".ckpt", ".npz", ".pt", ".pth", ".zip", ".gz", ".wandb")
-"""How the names of files end whose whole content is held against what their format says of it."""
+"""Suffixes of files whose whole content is checked against their format."""
 FORMED = (*CHECKED, *_TEXT)
-"""How the names of files end of which `check_form` or the whole content says something."""
+"""Suffixes of files that are checked by `check_form` or by their whole content."""
 _FOR_GOOD = 6.0
-"""Settling times after which a file that is sealed, and whose content does not fit, is as it will always be."""
+"""Number of settling times after which a complete file with invalid content is considered final."""
 
 
 class Unsealed(Immutable):
-    """Not complete yet, and why."""
+    """The group is not complete yet."""
 
     reason: str
     seconds: float | None
-    """After this long it will be, if nothing changes; None: only the box can change it."""
+    """Seconds until it is complete if nothing changes; None: it needs a change on the host."""
 
 
 def unsealed(group: Group, sightings: Sightings, settle: float, now: float) -> Unsealed | None:
-    """Return why `group` is not complete by what the last look shows; None if it is sealed. Times in seconds."""
+    """Return why `group` is not complete according to the last scan; None if it is complete. Times in seconds."""
     if group.marker is None:
         if group.needs_marker:
             return Unsealed("its marker training_info.json is not there yet", None)
@@ -69,14 +69,14 @@ def unsealed(group: Group, sightings: Sightings, settle: float, now: float) -> U
 
 
 def is_final(group: Group, sightings: Sightings, settle: float, now: float) -> bool:
-    """Return whether a sealed group has been unchanged for so long that nothing more will be written."""
+    """Return whether a complete group has been unchanged for so long that nothing more will be written."""
     return sightings.quiet(group, now) >= _FOR_GOOD * sightings.settle(group.tree, settle)
 
 
 def missing_shards(group: Group) -> str:
-    """Return which shards of a checkpoint are not there, going by the names of the others; empty: none is missing.
+    """Return which shards of a checkpoint are missing, according to the names of the others; empty if none is.
 
-    `model-00001-of-00003.safetensors` says how many there are; what an index names is known once it was read.
+    `model-00001-of-00003.safetensors` contains the number of shards; an index is checked only after it is read.
     """
     if not group.needs_marker:
         return ""
@@ -98,19 +98,19 @@ def _by_age(group: Group, sightings: Sightings, needed: float, now: float, reaso
 
 
 def check_content(name: str, head: bytes, size: int, beside: Collection[str] | None = None) -> None:
-    """Raise `InvalidFacts` if the bytes of a file called `name` show that it is not whole.
+    """Raise `InvalidFacts` if the bytes of a file called `name` show that it is not complete.
 
-    `head` is its first HEAD_BYTES at most, `size` its length, `beside` what its group has in its directory, where an
-    index is to be held against that.
+    `head` is at most its first HEAD_BYTES bytes, and `size` its length. `beside` has the names in its directory that
+    belong to its group, for checking an index against them; None: an index is not checked.
     """
     check_form(name, head, size)
     check_part(name, head, size, beside)
 
 
 def check_form(name: str, head: bytes, size: int) -> None:
-    """Raise `InvalidFacts` if a file has not the form that its name promises, as `check_content` does.
+    """Raise `InvalidFacts` if a file does not have the format of its suffix; parameters as for `check_content`.
 
-    A file that is so for good is nevertheless all that there is.
+    If such a file does not change any more, it is fetched as it is.
     """
     if name.endswith(_TEXT):
         if size and not head.strip(b"\0"):
@@ -126,9 +126,9 @@ def check_form(name: str, head: bytes, size: int) -> None:
 
 
 def check_part(name: str, head: bytes, size: int, beside: Collection[str] | None = None) -> None:
-    """Raise `InvalidFacts` if a file shows that its group is not complete, as `check_content` does."""
+    """Raise `InvalidFacts` if a file shows that its group is incomplete; parameters as for `check_content`."""
     if name in _MARKERS:
-        # Were a larger one refused, the metrics that it marks would never come home.
+        # If a larger marker were rejected, the metrics of its group would never be fetched.
         if size <= MAX_MARKER_BYTES:
             check_marker(head)
     elif name.endswith(INDEX) and beside is not None and size <= HEAD_BYTES:
@@ -155,9 +155,9 @@ def _check_safetensors(head: bytes, size: int) -> None:
 
 
 def _check_index(content: bytes, beside: Collection[str]) -> None:
-    """Hold the index of a sharded model (`weight_map`: by tensor, the name of its file) against what is there."""
+    """Raise `InvalidFacts` unless all files in the index of a sharded model (`weight_map`: tensor → file) exist."""
     try:
-        # Only neighbours are looked for: what lies elsewhere is not known here.
+        # Only files in the same directory are checked: others are not known here.
         named = {name for name in json.loads(content)["weight_map"].values() if "/" not in name}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
         raise InvalidFacts("its index of shards can't be read") from e

@@ -1,4 +1,7 @@
-"""An eval tree: the four layouts that box software writes, walked down to the leaves that hold a metrics.csv."""
+"""Classification of eval directories: the four layouts that evaluation software writes, down to the leaf directories.
+
+A leaf is a directory with a metrics.csv.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -15,7 +18,7 @@ from harvestd.convention.structs import Immutable
 
 _RECORDS = frozenset(RECORDS_FILES)
 _MARKERS = ("run_meta.json", "summary.json")
-"""What a leaf's writer writes last: in layouts A to C, and in D."""
+"""The file that is written last in a leaf: in layouts A to C, and in D."""
 _LEAF_KINDS = {"metrics.csv": Kind.METRICS, "run_meta.json": Kind.RUN_META, "summary.json": Kind.SUMMARY}
 _TOP_KINDS = {
     "eval_config.yaml": Kind.EVAL_CONFIG,
@@ -25,7 +28,7 @@ _TOP_KINDS = {
 _CONSOLIDATED = {"consolidated_metrics.csv": Kind.METRICS, "consolidated_summary.json": Kind.SUMMARY}
 _UNKNOWN = Exclusion(UNKNOWN, loss=LossKind.OUTSIDE_FILES)
 NO_RECORDS = "rule: select.records = false"
-"""Why records are left out, until somebody asks for them."""
+"""The reason for leaving out records until they are requested."""
 _REASONS = {kind: f"{kind} is always wanted" for kind in Kind} | {
     Kind.RECORDS: "rule: select.records = true",
     Kind.INCLUDED: INCLUDED,
@@ -35,7 +38,7 @@ _Parts = tuple[str, ...]
 
 
 class EvalHome(Immutable):
-    """The directory that decides where an eval belongs, found from its path alone."""
+    """The directory that determines where an eval belongs, found from its path alone."""
 
     path: RemotePath
     run: RunName | None
@@ -44,11 +47,11 @@ class EvalHome(Immutable):
 
 
 def eval_home(inside: tuple[str, ...], selection: Selection) -> EvalHome | None:
-    """Find the eval directory among a directory's components; None where none of them says what it is.
+    """Return the eval directory among the components of a path; None if there is none.
 
-    `run_T[_dataset]` at any depth (A, D), or `{backbone}_{dataset}_finetuned/step_S_{dataset}` (B, and C with the
-    hub's organisation as a level of its own); the outermost decides. A fine-tuning dataset that nobody told us leaves
-    `finetuned` empty.
+    `run_T[_dataset]` at any depth (A, D), or `{backbone}_{dataset}_finetuned/step_S_{dataset}` (B, and C with the hub's
+    organisation as a level of its own); the outermost one counts. With an unknown fine-tuning dataset, `finetuned` is
+    None.
     """
     for i, name in enumerate(inside):
         run = run_name(name)
@@ -62,9 +65,9 @@ def eval_home(inside: tuple[str, ...], selection: Selection) -> EvalHome | None:
 
 
 def eval_kind(rest: tuple[str, ...], *, in_leaf: bool, selection: Selection) -> Kind | Exclusion:
-    """Return what the file at `rest` below an eval directory is; total. `in_leaf`: a metrics.csv lies beside it.
+    """Return the kind or the exclusion of the file at `rest` below an eval directory. `in_leaf`: beside a metrics.csv.
 
-    What is excluded at any place is not its matter: `Exclusions` go before.
+    Every path has a result. General exclusions are not considered: `Exclusions` are applied before.
     """
     name, depth = rest[-1], len(rest)
     if name in _RECORDS:
@@ -81,7 +84,7 @@ def eval_kind(rest: tuple[str, ...], *, in_leaf: bool, selection: Selection) -> 
 def understand_eval(
     tree: Tree, home: EvalHome, entries: Iterable[Entry], selection: Selection, unlisted: Iterable[RemotePath] = ()
 ) -> EvalDir:
-    """Sort everything below one eval directory into leaves, single files and leftovers; `entries` in any order."""
+    """Sort all entries below one eval directory into leaves, single files and skipped entries, in any order."""
     depth = len(home.path.parts)
     leftovers = Leftovers(tree, depth)
     entries = sorted(entries, key=lambda entry: entry.path.parts)
@@ -137,7 +140,7 @@ def _groups(
     leaves: Mapping[_Parts, RemotePath],
     witnesses: Mapping[_Parts, Sequence[Version]],
 ) -> tuple[Group, ...]:
-    """Make a group of each leaf, and of each file that belongs to no leaf or is too large to hold one up."""
+    """Make a group of each leaf, and of each file that is in no leaf or is too large to be fetched with its leaf."""
     members: dict[_Parts, list[Wanted]] = {leaf: [] for leaf in leaves}
     apart: list[Wanted] = []
     for wanted in found:
@@ -167,7 +170,7 @@ def _leaf(tree: Tree, path: RemotePath, members: Sequence[Wanted], witnesses: It
 
 
 def _apart(tree: Tree, wanted: Wanted, beside: Sequence[Wanted]) -> Group:
-    """Make the group of one file alone; the marker of the leaf that it lies in seals records as well."""
+    """Make the group of a single file; the marker of its leaf also completes records."""
     marker = _marker(beside) if wanted.kind is Kind.RECORDS else None
     return Group(tree, wanted.source.path, (wanted,), marker)
 
@@ -185,7 +188,7 @@ def _eval_config(found: Iterable[Wanted]) -> Source | None:
 
 
 def _tunings(leaves: Iterable[_Parts], selection: Selection) -> tuple[Finetuned, ...]:
-    """Return what the way to the leaves says; only a directory right above a step's says anything."""
+    """Return the fine-tunings in the paths of leaves; only a directory directly above a step directory counts."""
     above: set[str] = set()
     for leaf in leaves:
         for name, below in pairwise(leaf):

@@ -1,7 +1,7 @@
-"""How much of a growing file's new bytes is whole: lines of a log, records of a TensorBoard event file.
+"""Finds the complete part of a growing file's new bytes: lines of a log, records of a TensorBoard event file.
 
-Bytes in, a length out. A caller that appends only that prefix never shows a torn line or record at home; the rest comes
-with the next look, and once the source is finished or dead the caller takes the raw tail without asking here.
+Takes bytes and returns a length. A caller that appends only that prefix never stores an incomplete line or record. The
+rest follows with the next scan; once the source is finished or dead, the caller appends the remaining bytes unchecked.
 """
 
 import struct
@@ -9,23 +9,23 @@ from functools import cache
 from typing import Final
 
 MAX_RECORD_BYTES: Final = 256 << 20
-"""A longer record is no record: TensorBoard's are far below it."""
+"""A longer record is invalid: TensorBoard's are far shorter."""
 
 _LENGTH: Final = struct.Struct("<Q")
 _CHECKSUM: Final = struct.Struct("<I")
 _CHECKSUM_BYTES: Final = _CHECKSUM.size
 _HEADER: Final = _LENGTH.size + _CHECKSUM_BYTES
 _AROUND: Final = _LENGTH.size + 2 * _CHECKSUM_BYTES
-"""What a TFRecord has beside its data: the length, the length's checksum before, the data's checksum after it."""
+"""Bytes of a TFRecord besides its data: the length and its checksum before the data, the data's checksum after it."""
 
 
 _ZERO_CHECKSUM: Final = bytes(_CHECKSUM_BYTES)
 _FILLER: Final = bytes(64)
-"""So many zero bytes in a row are looked into; a scalar has none."""
+"""A record with this many consecutive zero bytes is checked; a scalar has none."""
 _LATE: Final = 256 * 1024
-"""Bytes: a record that is followed by more was written long ago, and is as it will always be."""
+"""Bytes: a record followed by more bytes was written long ago and will not change."""
 _MOST_SUMMED: Final = 1 << 20
-"""Bytes: of a longer record only the checksums' own places are looked at."""
+"""Bytes: of a longer record only the checksum fields are checked for zero."""
 _CASTAGNOLI: Final = 0x82F63B78
 _MASK_DELTA: Final = 0xA282EAD8
 
@@ -52,19 +52,18 @@ def masked_crc32c(data: bytes) -> int:
 
 
 def whole_lines(data: bytes) -> int:
-    """Return the length of the prefix that ends with the last newline; 0 where there is none."""
+    """Return the length of the prefix that ends with the last newline; 0 if there is none."""
     return data.rfind(b"\n") + 1
 
 
 def whole_records(data: bytes) -> int:
-    """Return the length of the prefix of whole TFRecords; `data` must start where a record starts.
+    """Return the length of the prefix of complete TFRecords; `data` must begin with a record.
 
-    Where a length is above `MAX_RECORD_BYTES` this is no sound record file, and no later byte will make it one: then
-    all of `data` counts as whole, for holding it back would hold it back for ever. Zero bytes are filler until a
-    checksum says otherwise, for a file system shows them in place of what is not written yet: near the end, a record
-    with a checksum of zero, or with zero bytes in a row, is held back where its checksums are not those of its length
-    and data. Others need no summing, which takes a second for ten megabytes. Nothing but zero bytes up to the end is
-    filler, however long it is.
+    If a length is above `MAX_RECORD_BYTES`, the file is not a valid record file and later bytes will not make it one:
+    then all of `data` counts as complete, since otherwise it would be held back forever. A file system shows zero bytes
+    in place of data that is not written yet. So near the end, a record with a zero checksum or with consecutive zero
+    bytes is held back if its checksums do not match its length and data. Other records are not summed, since that takes
+    a second for ten megabytes. Zero bytes after the last record are never complete.
     """
     whole, filler = 0, len(data.rstrip(b"\0"))
     while whole < filler and len(data) - whole >= _LENGTH.size:
@@ -79,7 +78,7 @@ def whole_records(data: bytes) -> int:
 
 
 def _is_filled(data: bytes, start: int, end: int) -> bool:
-    """Return whether zero bytes stand where the content of the record from `start` to `end` belongs."""
+    """Return whether content of the record from `start` to `end` is still missing and shown as zero bytes."""
     content, checksum = start + _HEADER, end - _CHECKSUM_BYTES
     header = data[content - _CHECKSUM_BYTES : content]
     if header == _ZERO_CHECKSUM and not _fits(data[start : start + _LENGTH.size], header):

@@ -1,7 +1,7 @@
-"""Where the symbolic links of a host's trees lead. Pure.
+"""Resolution of the symbolic links in a host's trees. Pure.
 
-A link that leads to a place within a watched tree loses nothing: what lies there is an entry of its own. Where a link
-leaves its tree, only the host can tell what it leads to.
+A link to a place in a watched tree causes no loss: its target is an entry of its own. If a link leaves its tree, only
+the host can resolve it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,32 +13,32 @@ from harvestd.convention.scan.snapshot import Entry, EntryType, Listing, Tree
 from harvestd.convention.structs import Immutable
 
 _MOST_FOLLOWED: Final = 40
-"""Links on the way of one link, as the kernel counts them."""
+"""The limit of links followed for one path, as in the kernel."""
 
 _Parts = tuple[str, ...]
 _NotWalked = Mapping[_Parts, str | None]
-"""By its path below the tree: what a link says; None of a directory that was not listed."""
+"""By path below the tree: the target of a link; None for a directory that was not listed."""
 
 
 class LinkTarget(Immutable):
-    """What a link leads to, by the host's own word."""
+    """The target of a link as reported by the host."""
 
     written: str
-    """What the link said then."""
+    """The target as written in the link at that time."""
     real: str
-    """The absolute path that it leads to, all links resolved."""
+    """The absolute path of the target, all links resolved."""
     there: bool = True
-    """Whether anything is there."""
+    """Whether the target exists."""
     size: int | None = None
-    """Bytes of all files there; None: unknown."""
+    """Bytes of all files in the target; None: unknown."""
     watched: bool = False
-    """Whether it lies in a watched tree."""
+    """Whether the target is in a watched tree."""
     unclear: str = ""
-    """Why its size is unknown, or all of it; empty where the host does not say."""
+    """Why the size, or everything, is unknown; empty if the host gives no reason."""
 
 
 def places_not_walked(entries: Iterable[Entry]) -> _NotWalked:
-    """Return the links among some entries with what they say, and the directories that were not listed."""
+    """Return the links among the entries with their targets, and the directories that were not listed."""
     return {
         entry.path.parts: entry.target if entry.type is EntryType.LINK else None
         for entry in entries
@@ -47,10 +47,10 @@ def places_not_walked(entries: Iterable[Entry]) -> _NotWalked:
 
 
 def leads_to(path: RemotePath, tree: Tree, not_walked: _NotWalked, depth: int = 0) -> _Parts | None:
-    """Return the path below its tree that the link at `path` leads to, all links on the way followed.
+    """Return the path below its tree to which the link at `path` leads, with all links on the way followed.
 
-    None where the way leaves the directory that lies `depth` components below the tree, or can't be told.
-    `not_walked`: those of all entries below that directory.
+    Return None if the way leaves the directory that is `depth` components below the tree, or is unknown. `not_walked`
+    must cover all entries below that directory.
     """
     parts = path.parts
     here = list(parts[:-1])
@@ -85,7 +85,7 @@ def leads_to(path: RemotePath, tree: Tree, not_walked: _NotWalked, depth: int = 
 
 
 def links_out(survey: Survey, listings: Sequence[Listing]) -> tuple[SymbolicLink, ...]:
-    """Return the links that are not known to lead to a place in their own tree."""
+    """Return the links that do not provably lead to a place in their own tree."""
     not_walked: dict[Tree, _NotWalked] = {}
     found: list[SymbolicLink] = []
     for link in _links_of(survey):
@@ -98,7 +98,7 @@ def links_out(survey: Survey, listings: Sequence[Listing]) -> tuple[SymbolicLink
 
 
 def leads_elsewhere(listings: Iterable[Listing], roots: Mapping[str, int]) -> bool:
-    """Return whether a tree is on another device than its root, where both are known; `roots`: devices by root."""
+    """Return whether a tree is on another device than its root if both are known; `roots`: devices by root."""
     present = (each for each in listings if each.device and roots.get(each.tree.root))
     return any(each.device != roots[each.tree.root] for each in present)
 

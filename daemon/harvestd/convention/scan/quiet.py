@@ -1,17 +1,17 @@
-"""For how long nothing has moved on one host, by our own looks on our own clock; pure, but for what it was told before.
+"""Measures for how long nothing has changed on one host, by our own scans and clock; pure, with state.
 
-A box's own clock and its files' times have no say: what nobody watched was not still.
+The host's clock and the times of its files are not used: time without scans does not count as quiet.
 """
 
 from harvestd.convention.scan.snapshot import Snapshot
 
 _LONGEST_GAP = 900.0
-"""Seconds between the ends of two scans, beyond their interval and the time that the later one took, after which the
-time between them does not count as watched. What a verdict asks beside the trees takes minutes on slow machines."""
+"""Seconds between the ends of two scans, beyond their interval and the duration of the later one, after which the
+time between them does not count as observed. A verdict's other queries take minutes on slow machines."""
 
 
 class Stillness:
-    """Hears of each look at a host while one connection lasts; made anew for the next."""
+    """Tracks changes over the scans of one connection; each connection needs a new one."""
 
     def __init__(self) -> None:
         self._began: float | None = None
@@ -19,7 +19,7 @@ class Stillness:
         self._looked = 0.0
 
     def looked(self, snapshot: Snapshot, now: float, interval: float, took: float = 0.0) -> None:
-        """Take in a scan that was complete at `now` and took `took` seconds; scans are meant to be `interval` apart."""
+        """Record a scan that ended at `now` and took `took` seconds; `interval` is the intended time between scans."""
         if self._began is None or now - self._looked > 2 * interval + took + _LONGEST_GAP:
             self._began = self._moved = now
         elif snapshot.changed:
@@ -28,20 +28,20 @@ class Stillness:
 
     @property
     def since(self) -> float:
-        """The moment of the last change that was seen: monotonic seconds. It stays the same until there is another."""
+        """The time of the last observed change: monotonic seconds. It stays the same until the next change."""
         return self._moved
 
     @property
     def began(self) -> float:
-        """Since when looks have followed each other without a break: monotonic seconds."""
+        """The start of the uninterrupted series of scans: monotonic seconds."""
         return self._looked if self._began is None else self._began
 
     @property
     def quiet(self) -> float:
-        """Seconds from the last change that was seen to the last look."""
+        """Seconds from the last observed change to the last scan."""
         return self._looked - self._moved
 
     @property
     def watched(self) -> float:
-        """Seconds for which looks have followed each other without a break."""
+        """Seconds covered by the uninterrupted series of scans."""
         return 0.0 if self._began is None else self._looked - self._began

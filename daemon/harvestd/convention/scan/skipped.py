@@ -1,7 +1,7 @@
-"""Collecting what is left out: one line for each thing a person would name, with its total.
+"""Collects skipped entries into `LeftOut` lines with totals: one for each thing that a person would name.
 
-However many entries a box makes up, there are no more lines than directories and some: what is many in one directory
-is counted together there.
+The number of lines is bounded by the number of directories, whatever a host shows: many entries of one directory are
+counted together.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from harvestd.convention.scan.model import LeftOut, SymbolicLink
 from harvestd.convention.scan.snapshot import Entry, EntryType, Tree
 
 MANY = 64
-"""More entries than this with the same reason in one directory are one line."""
+"""More lines than this with the same reason in one directory become one line."""
 UNLISTED = "its directory may not be listed on the box"
 BROKEN_LINK = "a link that leads to no directory"
 UNKNOWN = "not part of the convention"
@@ -30,10 +30,10 @@ _Key = tuple[_Parts, str, LossKind | None]
 
 
 class Leftovers:
-    """Adds up excluded entries by the directory that their reason covers."""
+    """Sums excluded entries by the directory that their reason covers."""
 
     def __init__(self, tree: Tree, depth: int) -> None:
-        """Collect below `depth` components of `tree`; exclusions count their depth from there."""
+        """Collect entries below a directory `depth` components deep in `tree`; exclusions count their depth from it."""
         self._tree = tree
         self._depth = depth
         self._found: dict[_Key, tuple[int | None, int]] = {}
@@ -42,7 +42,7 @@ class Leftovers:
         self._links: list[SymbolicLink] = []
 
     def understood(self, path: RemotePath) -> None:
-        """Note that the convention knows what stands at `path`: no directory above it is left out as a whole."""
+        """Record that `path` is part of the convention: no directory above it is left out as a whole."""
         if path.parts[:-1] not in self._understood:
             self._understand(path.parts)
 
@@ -62,9 +62,9 @@ class Leftovers:
         self._count(parts, exclusion.reason, entry.version.size, loss=exclusion.loss)
 
     def add_special(self, entries: Sequence[Entry], exclusions: Exclusions) -> None:
-        """Count entries that are no regular files: links, devices, directories that were not walked.
+        """Count entries that are not regular files: links, devices, directories that were not walked.
 
-        They are all of these below the directory: where a link leads hangs on the others.
+        `entries` must be all of them below the directory, since the target of a link depends on the others.
         """
         not_walked = places_not_walked(entries)
         for entry in entries:
@@ -86,13 +86,13 @@ class Leftovers:
                 self._links.append(SymbolicLink(self._tree, entry.path, entry.target or ""))
 
     def add_unlisted(self, path: RemotePath, exclusions: Exclusions) -> None:
-        """Count a directory that could not be listed: what it holds is unknown."""
+        """Count a directory that could not be listed: its content is unknown."""
         excluded = exclusions.of_directory(path.parts[self._depth :])
         self._count(path.parts, excluded.reason if excluded and excluded.loss is None else UNLISTED, None)
 
     @property
     def links(self) -> tuple[SymbolicLink, ...]:
-        """The links that lead out of the directory, or may do so."""
+        """The links that lead, or may lead, out of the directory."""
         return tuple(self._links)
 
     def _count(
@@ -107,7 +107,7 @@ class Leftovers:
         return parts[: next((depth for depth in depths if parts[:depth] not in self._understood), len(parts))]
 
     def collected(self) -> list[LeftOut]:
-        """Return what was counted, in the order of its paths. To be called once, at the end."""
+        """Return the lines in the order of their paths. Call it once, at the end."""
         for entry, exclusion in self._open:
             parts = self._topmost(entry.path.parts)
             self._count(parts, exclusion.reason, entry.version.size, loss=exclusion.loss)

@@ -1,6 +1,6 @@
-"""Splitting a tree by the directories whose names say what lies below them: runs in one kind of tree, evals in another.
+"""Partitions a tree by its run or eval directories, which are recognised by their names.
 
-What a directory entry says of itself (its times) is of no interest: that it is there is all that counts.
+The times of a directory entry are ignored; only its existence counts.
 """
 
 from collections.abc import Callable
@@ -18,11 +18,11 @@ from harvestd.convention.scan.wandb import synced_runs
 
 
 class Home(Protocol):
-    """A directory whose name says what lies below it."""
+    """A run or eval directory: its name determines the meaning of everything below it."""
 
     @property
     def path(self) -> RemotePath:
-        """Where it lies in its tree."""
+        """The path in its tree."""
         ...
 
 
@@ -32,16 +32,16 @@ _Parts = tuple[str, ...]
 
 
 class Below(Struct, Generic[HomeT]):
-    """What lies below one home, in the listing's order. Two that are equal are understood as the same."""
+    """Everything below one run or eval directory, in the listing's order. Equal ones have equal classifications."""
 
     home: HomeT
     entries: list[Entry] = field(default_factory=list)
-    """All but directories."""
+    """All entries except directories."""
     unlisted: list[RemotePath] = field(default_factory=list)
 
 
 class _Outside(Struct):
-    """What lies below no home, or below one that a rule excludes as a whole."""
+    """Entries below no run or eval directory, or below one that a rule excludes as a whole."""
 
     exclusion: Exclusion | None
     entries: list[Entry] = field(default_factory=list)
@@ -49,15 +49,15 @@ class _Outside(Struct):
 
 
 class SortedTree(Generic[HomeT]):
-    """A tree, split into what lies below each home and the rest.
+    """A tree, partitioned into the content of each run or eval directory and the rest.
 
-    The outermost home decides. One that may not be listed, or that a rule excludes as a whole, is none.
+    Of nested ones the outermost counts. One that can't be listed, or that a rule excludes as a whole, does not count.
     """
 
     def __init__(
         self, listing: Listing, selection: Selection, home_of: Callable[[_Parts, Selection], HomeT | None]
     ) -> None:
-        """Split `listing`; `home_of` finds a home among the components of a directory, from their names alone."""
+        """Split `listing`; `home_of` finds a run or eval directory among the components of a path, by names alone."""
         self._selection = selection
         self._home_of = home_of
         self._exclusions = Exclusions(selection)
@@ -80,7 +80,7 @@ class SortedTree(Generic[HomeT]):
     def _place_of(self, inside: _Parts) -> "Below[HomeT] | _Outside":
         place = self._directories.get(inside)
         if place is None:
-            # A tree holds many more directories than homes: what is below a home needs no look at its names.
+            # Most directories are below a run or eval directory: their own names need not be parsed.
             above = self._directories.get(inside[:-1]) or self._place_of(inside[:-1])
             place = self._opened(inside) if above is self._strangers else above
             self._directories[inside] = place
@@ -98,11 +98,11 @@ class SortedTree(Generic[HomeT]):
         return self._outside[-1]
 
     def homes(self) -> list[Below[HomeT]]:
-        """Return what lies below each home, in the order of their paths."""
+        """Return the content of each run or eval directory, in the order of their paths."""
         return sorted(self._found, key=lambda below: below.home.path.parts)
 
     def left_out(self, tree: Tree, reason: str) -> tuple[list[LeftOut], tuple[SymbolicLink, ...]]:
-        """Return what lies below no home, and the links there; `reason` is why, where no rule says more."""
+        """Return what is below no run or eval directory, and the links there; `reason` applies if no rule does."""
         leftovers = Leftovers(tree, 0)
         exclusions = Exclusions(self._selection, synced=synced_runs(self._strangers.entries))
         unknown = Exclusion(reason, loss=LossKind.OUTSIDE_FILES)

@@ -1,7 +1,8 @@
-"""How long each file has been seen unchanged: the last resort for telling that something is complete.
+"""Tracks for how long each file has been unchanged: the last resort for detecting that something is complete.
 
-Kept across looks at one host, on our clock. The box's own clock counts only as a difference between two of its own
-stamps (its time now and a file's last change), so a box whose clock is wrong by hours changes nothing.
+The state is kept across the scans of one host and uses our clock. The host's clock counts only as the difference
+between two of its own timestamps (its present time and a file's last change), so a host whose clock is wrong by hours
+makes no difference.
 """
 
 from collections.abc import Collection, Mapping
@@ -19,32 +20,32 @@ NETWORK_FILESYSTEMS = frozenset(
         *("vboxsf", "vmhgfs", "prl_fs", "juicefs", "s3fs", "quobyte", "moosefs"),
     }
 )
-"""Where another machine than the host stamps files, or may show old stamps: kinds of the kernel's mount table."""
+"""Types in the kernel's mount table where another machine sets the times of files, or where times may be stale."""
 NETWORK_SETTLE = 60.0
-"""Seconds: cached attributes on a network file system may be that old."""
+"""Seconds: cached attributes on a network file system may be this old."""
 COARSE_TICK = 2.0
-"""Seconds: where times have no finer grain, a file written just now can change without a trace."""
+"""Seconds: with such a coarse resolution of times, a file written just now can change without a new time."""
 
 NO_TIME = float("-inf")
-"""Seconds of quiet to ask for where nothing can be waited for: what looks whole is taken as it is."""
+"""Settling time for a host that may end at any moment: what seems complete is taken at once."""
 
 
 def is_network(filesystem: str) -> bool:
-    """Return whether attributes shown by this kind of file system may be stale."""
+    """Return whether attributes on this type of file system may be stale."""
     return filesystem in NETWORK_FILESYSTEMS or filesystem.startswith("fuse")
 
 
 class _Seen(Struct):
-    """The files of one tree, in the look that was made last."""
+    """The files of one tree in the last scan."""
 
     began: float
-    """When the first look was made: what stands since then needs no time of its own, and that is nearly everything."""
+    """The time of the first scan: files unchanged since then, nearly all, need no time of their own."""
     entries: Mapping[RemotePath, Entry]
     since: dict[RemotePath, float] = field(default_factory=dict)
-    """When what came or changed after that was seen first."""
+    """The times at which later new or changed files were first seen."""
 
     def update(self, entries: Mapping[RemotePath, Entry], now: float) -> None:
-        # A look's entries are replaced by those of the next, never changed: the same ones hold nothing new.
+        # Entries are replaced at the next scan, never modified: an identical object contains nothing new.
         if entries is self.entries:
             return
         since: dict[RemotePath, float] = {}
@@ -66,7 +67,7 @@ def _is_same(before: Entry | None, after: Entry) -> bool:
 
 
 class Sightings:
-    """When each file of one host was first seen in its present version."""
+    """Tracks when each file of one host was first seen in its present version."""
 
     def __init__(self) -> None:
         self._seen: dict[Tree, _Seen] = {}
@@ -74,7 +75,7 @@ class Sightings:
         self._network: set[Tree] = set()
 
     def update(self, snapshot: Snapshot, now: float) -> None:
-        """Take in a look made at `now` (monotonic seconds on our clock)."""
+        """Record a scan made at `now` (monotonic seconds on our clock)."""
         if snapshot.box_time_ns:
             self._box_offset_ns = snapshot.box_time_ns - int(now * 1e9)
         if not snapshot.changed:
@@ -88,7 +89,7 @@ class Sightings:
     def age(self, source: Source, now: float) -> float:
         """Return the seconds for which this version has certainly existed unchanged.
 
-        On a network file system the stamps are the server's, and the host's clock says nothing about them.
+        On a network file system the server sets the times, so the host's clock is not used.
         """
         observed = self._observed(source, now)
         return observed if source.tree in self._network else max(observed, self._age_on_the_box(source.version, now))
@@ -98,7 +99,7 @@ class Sightings:
         return tree.age(source.path, source.version, now) if tree else 0.0
 
     def unchanged_since(self, now: float, without: Collection[tuple[Tree, RemotePath]]) -> float:
-        """Return since when all is as it is, by our own scans; but for what is at or below `without`. Monotonic."""
+        """Return the time of the last change seen by our scans, except at or below `without`. Monotonic seconds."""
         newest = max((seen.began for seen in self._seen.values()), default=now)
         for tree, seen in self._seen.items():
             above = [path for each, path in without if each == tree]
@@ -107,9 +108,9 @@ class Sightings:
         return newest
 
     def lag(self, source: Source, now: float) -> float:
-        """Return the seconds for which an older version than the present one may be shown; 0 on a local disk.
+        """Return the seconds for which the host may show an older version than the present one; 0 on a local disk.
 
-        Only our own looks count: the older a version is that a box remembers, the longer it seems to stand.
+        Only our own scans count: a host's stale version seems unchanged for longer, the older it is.
         """
         return max(0.0, NETWORK_SETTLE - self._observed(source, now)) if source.tree in self._network else 0.0
 
@@ -124,7 +125,7 @@ class Sightings:
         return min(self.age(member.source, now) for member in group.members)
 
     def settle(self, tree: Tree, settle: float) -> float:
-        """Return the quiet time, in seconds, that a file in `tree` needs where only age can tell."""
+        """Return the settling time, in seconds, of a file in `tree` for which only age shows completeness."""
         if settle == NO_TIME:
             return settle
         return max(settle, NETWORK_SETTLE) if tree in self._network else settle

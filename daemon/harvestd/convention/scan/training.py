@@ -1,4 +1,4 @@
-"""A run's directory: which of its files the convention names, which are left out and why."""
+"""Classification of run directories: which files are wanted, and which are left out and why."""
 
 from collections.abc import Iterable, Mapping
 from operator import itemgetter
@@ -22,17 +22,17 @@ _LOG = ("logs", "train_log.jsonl")
 _TELLING = frozenset({_CONFIG, _FINAL_INFO, _LOG})
 _ADAPTER = ("model", "adapter_config.json")
 _ADAPTER_DEPTH = 4
-"""training_state/step_N/model/adapter_config.json, counted from the run's directory."""
+"""Components of training_state/step_N/model/adapter_config.json, relative to the run directory."""
 EVENTS_BELOW = 4
 """Levels of sub-directories of tensorboard/ whose event files are wanted: add_scalars and add_hparams make one each,
 Lightning two."""
 
 
 def training_kind(rest: tuple[str, ...], selection: Selection) -> Kind | Exclusion:
-    """Return what the file at `rest` below a run's directory is; total: everything gets a kind or a reason.
+    """Return the kind or the exclusion of the file at `rest` below a run directory; every path has a result.
 
-    What is excluded at any place is not its matter: `Exclusions` go before. Nor is which checkpoint is wanted: that
-    hangs on more than its path.
+    General exclusions are not considered: `Exclusions` are applied before. Which checkpoint is wanted is decided
+    elsewhere, since it depends on more than the path.
     """
     match rest:
         case ("config.yaml" | "resume_config.yaml",):
@@ -49,7 +49,7 @@ def training_kind(rest: tuple[str, ...], selection: Selection) -> Kind | Exclusi
 
 
 def run_told_of(path: RemotePath) -> RemotePath | None:
-    """Return the run of which the file at `path` of a training tree says what it is; None where it says nothing."""
+    """Return the run directory that the file at `path` in a training tree describes; None if it describes none."""
     for length in {len(rest) for rest in _TELLING}:
         above, rest = path.parts[:-length], path.parts[-length:]
         if rest in _TELLING and above and run_name(above[-1]):
@@ -65,7 +65,7 @@ def understand_run(
     selection: Selection,
     unlisted: Iterable[RemotePath] = (),
 ) -> RunDir:
-    """Sort everything below one run's directory into groups, growing files and leftovers; `entries` in any order."""
+    """Sort all entries below one run directory into groups, growing files and skipped entries, in any order."""
     depth = len(path.parts)
     leftovers = Leftovers(tree, depth)
     below = {entry.path.parts[depth:]: entry for entry in entries}
@@ -97,7 +97,7 @@ def understand_run(
     for directory in unlisted:
         leftovers.add_unlisted(directory, exclusions)
     events = _events(below)
-    # A run that was resumed elsewhere has a file from each machine.
+    # A run that was resumed on another machine has files from both.
     writer = max(events, key=lambda name: (name.epoch, name.host), default=None)
     return RunDir(
         tree=tree,
@@ -107,7 +107,7 @@ def understand_run(
         checkpoints=tuple(_checkpoint(tree, path, step, checkpoints[step]) for step in sorted(checkpoints)),
         growing=tuple(wanted for wanted in singles if wanted.kind in GROWING),
         left_out=tuple(leftovers.collected()),
-        # These two are read to understand the run, whether they are wanted or not.
+        # These two are read as metadata, whether they are wanted or not.
         config=_source_at(tree, below, _CONFIG),
         final_info=_source_at(tree, below, _FINAL_INFO),
         latest=_latest(tree, path, below.get(_LATEST), special),
@@ -120,7 +120,7 @@ def understand_run(
 
 
 def _lacks_log(below: Mapping[tuple[str, ...], Entry], exclusions: Exclusions) -> bool:
-    """Return whether no log is there, nor anything by which one may be hidden."""
+    """Return whether there is no log and nothing that may hide one."""
     logs = below.get(_LOG[:1])
     is_listed = logs is None or logs.type is EntryType.DIRECTORY
     return is_listed and _LOG not in below and exclusions.of_file(_LOG) is None
@@ -147,9 +147,10 @@ def _events(below: Iterable[tuple[str, ...]]) -> list[EventsName]:
 
 
 def _latest(tree: Tree, run: RemotePath, entry: Entry | None, special: Iterable[Entry]) -> str | None:
-    """Return the checkpoint that the link step_latest leads to, if it lies beside it: a host may write anything there.
+    """Return the checkpoint to which the link step_latest leads if it is in the same directory; None otherwise.
 
-    Where a root is a link itself, an absolute target begins with a path that is not configured: then its end decides.
+    The target is untrusted. If a root is a link itself, an absolute target begins with a path that is not configured:
+    then its last components decide.
     """
     if entry is None or entry.type is not EntryType.LINK or not entry.target:
         return None

@@ -1,7 +1,7 @@
-"""Directories that the W&B client writes: which of its offline runs are marked as synced. Pure.
+"""Detects which offline runs of the W&B client are marked as synced. Pure.
 
-`wandb sync` puts an empty file NAME.wandb.synced beside the NAME.wandb of an offline run. Nothing marks a run that was
-uploaded while it was written.
+`wandb sync` puts an empty file NAME.wandb.synced beside the NAME.wandb of an offline run. A run that was uploaded while
+it was written has no mark.
 """
 
 from collections.abc import Iterable
@@ -18,9 +18,9 @@ _Parts = tuple[str, ...]
 
 
 def synced_runs(entries: Iterable[Entry], depth: int = 0) -> frozenset[_Parts]:
-    """Return the directories of offline runs of which every history is older than its mark.
+    """Return the directories of offline runs in which no history is newer than its mark.
 
-    Paths are relative to the directory that lies `depth` components below the tree.
+    Paths are relative to the directory that is `depth` components below the tree.
     """
     found: dict[_Parts, dict[str, Version]] = {}
     for entry in entries:
@@ -35,6 +35,6 @@ def synced_runs(entries: Iterable[Entry], depth: int = 0) -> frozenset[_Parts]:
 def _is_synced(files: dict[str, Version]) -> bool:
     histories = [name for name in files if name.endswith(_HISTORY)]
     marks = [files.get(name + ".synced") for name in histories]
-    # A run that was resumed after it was synced has a newer history.
+    # A run that was resumed after a sync has a newer history.
     both = zip(histories, marks, strict=True)
     return bool(histories) and all(mark is not None and files[name].mtime_ns <= mark.mtime_ns for name, mark in both)
