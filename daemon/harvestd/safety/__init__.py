@@ -1,1 +1,1 @@
-"""Whether a host may be terminated: the inputs of a verdict, its reasons and its losses. Pure: no I/O, no clock."""
+"""Decides whether a host may be terminated: inputs, reasons and losses of a verdict. Pure: no I/O, no clock."""

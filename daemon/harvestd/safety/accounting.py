@@ -1,7 +1,8 @@
-"""Is every wanted file of a box here? Pure. A file counts as here by its record alone, never because no plan names it.
+"""Accounts for every wanted file of a host. Pure. A file counts as local only if its record says so.
 
-The plan says what comes; this says what is left once that is here: what something at home stands in the way of, and
-what nobody brings at all, which should be nothing.
+A file is never counted as local because no plan contains it. The plan lists what will be fetched; this module lists
+what would still be missing then: files that something local blocks, and files that nothing fetches, of which there
+should be none.
 """
 
 from collections.abc import Collection, Iterator
@@ -15,14 +16,14 @@ from harvestd.safety.inputs import NotHere
 
 
 def storages_of(survey: Survey, storage: str, knowledge: Knowledge) -> frozenset[str]:
-    """Return the storages by which what a host shows may be here: its own, and those with a view of the same runs."""
+    """Return the storages from which a host's files may have come: its own, and those with a view of the same runs."""
     found = (knowledge.run_at(storage, run.place) for run in survey.runs)
     records = [record for record in found if record is not None and record.experiment]
     return frozenset({storage, *(view.storage for record in records for view in views_of(record, knowledge))})
 
 
 def is_here(source: Source, storages: Collection[str], knowledge: Knowledge) -> bool:
-    """Return whether this version of a file came home, by whichever of these storages, all of it that is complete."""
+    """Return whether a complete local copy of this version of a file exists, through any of these storages."""
     copies = (copy for storage in storages for copy in knowledge.copies(storage, source.place))
     if any(copy.version == source.version for copy in copies):
         return True
@@ -30,9 +31,9 @@ def is_here(source: Source, storages: Collection[str], knowledge: Knowledge) -> 
 
 
 def not_here(survey: Survey, plan: Plan, storage: str, knowledge: Knowledge) -> tuple[NotHere, ...]:
-    """Return the wanted files that are neither here nor in the plan, but those that a rule or a person leaves out.
+    """Return the wanted files that are neither local nor in the plan, except those that a rule or a person leaves out.
 
-    Checkpoints are not among them: one that is not here comes by the plan, or is named as a loss.
+    Checkpoints are excluded: a missing one is fetched by the plan, or is reported as a loss.
     """
     storages = storages_of(survey, storage, knowledge)
     coming, lines = Coming(plan), {each.place: each for entries in plan.left_out.values() for each in entries}
@@ -54,13 +55,13 @@ def not_here(survey: Survey, plan: Plan, storage: str, knowledge: Knowledge) -> 
             if tail:
                 found[source.place] = NotHere(source.place, tail, "its last line is not whole", hindered=False)
             elif source.place not in lines and directory.place not in found:
-                # What a rule leaves out has a line of its own.
+                # What a rule leaves out has its own line.
                 found[source.place] = NotHere(source.place, source.version.size, "nobody brings it", hindered=False)
     return tuple(found.values())
 
 
 class Coming:
-    """The places of what a plan brings home, or waits for."""
+    """The absolute paths that a plan fetches or waits for."""
 
     def __init__(self, plan: Plan) -> None:
         files = {file.source.place for group in plan.groups for file in group.files}
@@ -69,12 +70,12 @@ class Coming:
         self._waiting = frozenset(wait.place for wait in plan.waiting)
 
     def has(self, place: str) -> bool:
-        """Return whether what stands at a place comes, or waits with the directory that it is in."""
+        """Return whether a path is fetched, or waits by itself or as part of a directory."""
         return place in self._files or any(above in self._waiting for above in _ways(place))
 
 
 def _ways(place: str) -> Iterator[str]:
-    """Yield a place and the directories above it."""
+    """Yield a path and the directories above it."""
     while place:
         yield place
         place = place.rpartition("/")[0]

@@ -1,8 +1,7 @@
-"""From evidence to a verdict on one box: may it be switched off? Pure.
+"""Computes the verdict on one host from evidence: whether it may be terminated. Pure.
 
-It is never wrong in the direction that loses data: a box is safe by proofs, and what is not known is a reason against
-it. Reasons come in the order in which a person can do something about them: what needs a hand first, what time alone
-settles last.
+A verdict never errs in the direction that loses data: a host is safe only by proofs, and anything unknown is a reason
+against it. Reasons are ordered by what a person can do: first what needs action, last what only takes time.
 """
 
 from collections.abc import Iterator
@@ -19,12 +18,12 @@ from harvestd.safety.obstacles import obstacles
 from harvestd.safety.verdict import Answer, Reason, ReasonKind, Survival, Verdict
 
 FRESH: Final = 120.0
-"""Seconds: a scan that ended longer ago says nothing of now."""
+"""Seconds: an older scan is not evidence of the present state."""
 _CONFIRM: Final = "; if that is right, harvestd accept-root HOST confirms it"
 
 
 def judge(evidence: Evidence) -> Verdict:
-    """Judge one box by what was found out about it now."""
+    """Return the verdict on one host."""
     if not evidence.connected or evidence.look is None:
         kind = ReasonKind.NOT_LOOKED_AT if evidence.connected else ReasonKind.NOT_CONNECTED
         away = f"nobody reads it now{_because(evidence.unreadable)}"
@@ -44,7 +43,7 @@ def judge(evidence: Evidence) -> Verdict:
     )
     beside = () if evidence.circumstances is None else losses_beside(evidence.circumstances)
     through = evidence.through
-    # What lies beside the trees is on the host itself, whatever the trees lie on; so is what links lead to.
+    # Files outside the trees are on the host itself, whatever volume the trees are on; so are the targets of links.
     shared = [loss for loss in evidence.losses if through and loss.kind is not LossKind.LINKS]
     losses = (*(loss for loss in evidence.losses if loss not in shared), *beside)
     survives = tuple(Survival(loss, through) for loss in shared) if through else ()
@@ -53,7 +52,7 @@ def judge(evidence: Evidence) -> Verdict:
 
 
 def _unread(look: Look) -> Iterator[Reason]:
-    """Yield what of the trees nobody can see."""
+    """Yield a reason for the parts of the trees that can't be scanned."""
     denied = [str(each.tree) for each in look.listings if each.state is TreeState.DENIED]
     unlisted = (f"{each.tree}/{path}" for each in look.listings for path in each.unreadable)
     shut = [place for place in unlisted if place not in look.waived]
@@ -91,7 +90,7 @@ def _shows_anything(listing: Listing) -> bool:
 
 
 def _devices(evidence: Evidence, root: str, listings: list[Listing]) -> Iterator[Reason]:
-    """Hold the devices that a root's trees are on against those that they were on when something was seen first."""
+    """Yield reasons where a tree's device differs from the one recorded when something was first seen in it."""
     now = {str(each.tree): each.device for each in listings if each.state is TreeState.PRESENT}
     twins = {str(each.tree) for each in listings if each.state is TreeState.TWIN}
     if evidence.circumstances is not None:
@@ -99,7 +98,7 @@ def _devices(evidence: Evidence, root: str, listings: list[Listing]) -> Iterator
     known = {place: device for place, device in evidence.devices.items() if place.startswith(f"{root.rstrip('/')}/")}
     for listing in listings:
         place = str(listing.tree)
-        # No run and no eval was seen in a tree that was never noted: then it has to be on its root's own device.
+        # A tree without a recorded device never showed a run or an eval: it must then be on its root's device.
         is_known = listing.device and (place in known or evidence.devices.get(root) == listing.device)
         if listing.state is TreeState.PRESENT and _shows_anything(listing) and not is_known:
             yield Reason(ReasonKind.ROOT_CHANGED, f"the file system of {place} is not known{_CONFIRM}")
@@ -125,8 +124,8 @@ def _company(evidence: Evidence) -> Iterator[Reason]:
 
 
 def company_of(found: Circumstances) -> Iterator[Reason]:
-    """Yield a reason for each kind of work on a host: programs on its GPUs, people, and copies under way."""
-    # Where nothing is known at all, `unclear` says why; else it is about checkouts.
+    """Yield a reason for each kind of activity on a host: GPU processes, log-ins, and file transfers."""
+    # If nothing at all is known, `unclear` is the reason; otherwise it is about checkouts.
     unclear = found.unclear if found.transfers is None and found.outside is None else ""
     for kind, count, what, why in (
         (ReasonKind.GPU_BUSY, found.gpu_processes, "processes on its GPUs", found.gpus_unclear or unclear),
@@ -157,7 +156,7 @@ def _motion(evidence: Evidence, look: Look) -> Iterator[Reason]:
 
 
 def _unknown_losses(evidence: Evidence) -> Iterator[Reason]:
-    """Yield what may be lost although nobody can say it; what the operator accepts need not be known."""
+    """Yield a reason for each kind of loss that can't be determined and that the operator does not accept."""
     found = evidence.circumstances
     if found is None:
         return
@@ -172,7 +171,7 @@ def _unknown_losses(evidence: Evidence) -> Iterator[Reason]:
 
 
 def _unfinished(evidence: Evidence, look: Look) -> Iterator[Reason]:
-    """Yield what was not looked at for this verdict, and will be as soon as nothing else stands in the way."""
+    """Yield a reason if the full scan for this verdict is missing or old; it is made once no other reason remains."""
     if not look.whole or evidence.circumstances is None:
         yield Reason(ReasonKind.NOT_LOOKED_AT, "no whole look was made for this", seconds=0.0)
     elif not look.age <= FRESH:

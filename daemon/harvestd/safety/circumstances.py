@@ -1,6 +1,6 @@
-"""What a box says of itself for a verdict, beside its trees: who works on it, and what lies outside of them. Values.
+"""A host's report about itself for a verdict: activity on it, and files outside its trees. Values.
 
-`Box.circumstances` gives them. All of it is a stranger's word: counted, bounded, and escaped where it is shown.
+`Box.circumstances` returns it. Everything is untrusted: counted, bounded, and escaped for display.
 """
 
 from collections.abc import Collection, Mapping
@@ -13,46 +13,46 @@ from harvestd.convention.structs import Immutable
 
 
 class Checkout(Immutable):
-    """A git checkout in the home directory that holds work which is nowhere else."""
+    """A git checkout in the home directory with work that is nowhere else."""
 
     place: str
-    """Its absolute path on the box."""
+    """The absolute path on the host."""
     changed: int
-    """Files that differ from the last commit, or that git does not know; 0 where only commits are at stake."""
+    """Files that differ from the last commit or are untracked; 0 if only commits would be lost."""
     unpushed: int
-    """Commits that no remote branch holds."""
+    """Commits that are on no remote branch."""
 
 
 class Outside(Immutable):
-    """Files outside the watched trees that changed lately."""
+    """Recently changed files outside the watched trees."""
 
     files: int
     size: int
     """Bytes."""
     newest: tuple[str, ...] = ()
-    """The absolute paths of a few of them."""
+    """Absolute paths of some of them."""
     whole: bool = True
-    """Whether all of the home directory, the roots and the farther places that people use could be looked through
-    within the time and the number set; in farther places what others keep to themselves does not count."""
+    """Whether the home directory, the roots and the other usual places could be searched completely within the limits
+    of time and number; unreadable directories of others in the usual places do not count."""
     missed: str = ""
-    """The first place that was not looked through, and why; empty where all was, or where the host does not say."""
+    """The first place that was not searched, and why; empty if everything was, or if the host gives no reason."""
 
 
 class CarrierState(StrEnum):
-    """Why a program that carries files counts; the values are those of the probe's protocol."""
+    """Why a program counts as transferring files; the values are those of the probe's protocol."""
 
     MOVES = "moves"
-    """It moved bytes lately."""
+    """It transferred bytes recently."""
     OPEN = "open"
-    """It has a file below the roots open."""
+    """It has an open file below the roots."""
     UNSENT = "unsent"
-    """It mounts something, and its cache holds data that was not sent."""
+    """It provides a mount, and its cache has unsent data."""
     UNKNOWN = "unknown"
-    """What it does is not shown to the user that harvestd logs in as."""
+    """Its activity is not visible to harvestd's user."""
 
 
 class Carrier(Immutable):
-    """A process that carries files to or from a host now."""
+    """A process that transfers files to or from a host."""
 
     program: str
     pid: int
@@ -60,31 +60,30 @@ class Carrier(Immutable):
 
 
 class Circumstances(Immutable):
-    """What speaks for or against switching a box off beside its trees. None: the box can't say, which is no comfort."""
+    """Facts beside the trees for or against terminating a host. None means unknown and is treated as unsafe."""
 
     machine: str = ""
-    """Its machine id, the same for as long as the installation lives; empty where it has none."""
+    """Its machine id, which is constant for an installation; empty if it has none."""
     hostname: str = ""
     gpu_processes: int | None = None
     log_ins: int | None = None
-    """Sessions of people, harvestd's own not among them."""
+    """Sessions of people, without harvestd's own."""
     transfers: int | None = None
-    """Processes that carry files to or from the host now (scp, rsync, sftp-server, rclone …), harvestd's excluded."""
+    """Processes that transfer files to or from the host (scp, rsync, sftp-server, rclone …), without harvestd's own."""
     carriers: tuple[Carrier, ...] = ()
-    """The first of them."""
+    """The first few of them."""
     devices: Mapping[str, int] = field(default_factory=dict)
-    """By root, as configured: the number of the device that its file system lies on. A root that is not there is not in
-    it."""
+    """By configured root: the device number of its file system. A root that does not exist has no entry."""
     outside: Outside | None = None
     checkouts: tuple[Checkout, ...] | None = None
-    """Those alone in which something would be lost."""
+    """Only those in which something would be lost."""
     unclear: str = ""
-    """Why nothing is known of checkouts, or of all of it; empty where it is known, or where the host does not say."""
+    """Why checkouts, or everything, are unknown; empty if they are known, or if the host gives no reason."""
     gpus_unclear: str = ""
-    """Why nothing is known of the processes on its GPUs; empty as `unclear` is."""
+    """Why the GPU processes are unknown; empty in the same cases as `unclear`."""
 
     def without(self, programs: Collection[str]) -> "Circumstances":
-        """Return the same without those carriers whose program is one of `programs`."""
+        """Return the same facts without the carriers that run one of `programs`."""
         if self.transfers is None or not programs:
             return self
         left = tuple(each for each in self.carriers if each.program not in programs)
@@ -101,6 +100,6 @@ _STATES = {
 
 
 def carriers_named(found: Circumstances) -> str:
-    """Return the programs that carry files, with their processes and why each counts, in words; empty without any."""
+    """Return the programs that transfer files as text, each with its process and reason; empty if there are none."""
     shown = [f"{each.program} (process {each.pid}: {_STATES[each.state]})" for each in found.carriers[:_SHOWN_CARRIERS]]
     return ", ".join(shown)

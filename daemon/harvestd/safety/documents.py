@@ -1,6 +1,7 @@
-"""A verdict as a JSON document, and back: alike in `--json`, in the catalogue, in events and over HTTP. Pure.
+"""Conversion between verdicts and JSON documents, which `--json`, the catalogue, events and HTTP share. Pure.
 
-`verdict_of(document_of(verdict)) == verdict` for every verdict. Texts stand as they came: who shows them escapes them.
+`verdict_of(document_of(verdict)) == verdict` for every verdict. Texts are not escaped: whatever displays them does
+that.
 """
 
 import json
@@ -12,9 +13,9 @@ from harvestd.safety.verdict import Answer, Loss, Reason, ReasonKind, Survival, 
 
 
 def document_of(verdict: Verdict) -> dict[str, Any]:
-    """Return a verdict as a JSON document; sizes in bytes, times in seconds, null where nobody knows.
+    """Return a verdict as a JSON document; sizes in bytes, times in seconds, null for unknown values.
 
-    `safe`, `bytes_outstanding` and `seconds_left` follow from the rest, and stand there for who reads it.
+    `safe`, `bytes_outstanding` and `seconds_left` are derived from the rest, for the reader's convenience.
     """
     return {
         "answer": verdict.answer.value,
@@ -32,7 +33,7 @@ def document_of(verdict: Verdict) -> dict[str, Any]:
 
 
 def verdict_of(document: Mapping[str, Any]) -> Verdict:
-    """Read such a document; raises `KeyError`, `TypeError` or `ValueError` where it is none."""
+    """Return the verdict in a document; raise `KeyError`, `TypeError` or `ValueError` if it is invalid."""
     return Verdict(
         Answer(document["answer"]),
         reasons=tuple(
@@ -46,12 +47,12 @@ def verdict_of(document: Mapping[str, Any]) -> Verdict:
 
 
 def text_of(verdict: Verdict) -> str:
-    """Return the document as text in ASCII, names that are no UTF-8 included; raises `ValueError` for endless times."""
+    """Return the document as ASCII text, also for names that are not UTF-8; raise `ValueError` for infinite times."""
     return json.dumps(document_of(verdict), allow_nan=False)
 
 
 def verdict_of_text(text: str) -> Verdict:
-    """Read such a text; raises as `verdict_of`."""
+    """Return the verdict in such a text; raise errors as `verdict_of` does."""
     return verdict_of(json.loads(text))
 
 

@@ -1,7 +1,7 @@
-"""Whether a tree lies on the file system that it lay on before, although the number of its device is another one. Pure.
+"""Recognises a tree's file system after its device number has changed. Pure.
 
-The kernel numbers devices anew at each mount of NFS, virtiofs or btrfs. Files prove the file system to be the same:
-inode, change time, modification time and size of one that was read before can't be made again on another one.
+The kernel assigns new device numbers at each mount of NFS, virtiofs or btrfs. Files prove that the file system is the
+same: another one can't reproduce the inode, change time, modification time and size of a file that was read before.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,9 +11,9 @@ from harvestd.planning.records import FileRecord
 
 
 def renumbered(known: Mapping[str, int], listings: Iterable[Listing], files: Iterable[FileRecord]) -> dict[str, int]:
-    """Return the new devices of those trees that are proven to be on the same file system as before.
+    """Return the new devices of the trees that are provably on the same file system as before.
 
-    `known` holds the devices by place, as noted before; `files` came from this storage before this scan.
+    `known`: the recorded devices by place; `files`: the records of files fetched from this storage before this scan.
     """
     present = [each for each in listings if each.state is TreeState.PRESENT]
     moved = [each for each in present if each.device and known.get(str(each.tree), each.device) != each.device]
@@ -22,7 +22,7 @@ def renumbered(known: Mapping[str, int], listings: Iterable[Listing], files: Ite
 
 
 def renumbered_roots(known: Mapping[str, int], listings: Iterable[Listing], roots: Mapping[str, int]) -> dict[str, int]:
-    """Return the new devices of those roots that are on one file system with a tree below, which is the right one."""
+    """Return the new devices of the roots that share a file system with a tree below, if all trees are unchanged."""
     now = {str(each.tree): each.device for each in listings if each.state is TreeState.PRESENT}
     found: dict[str, int] = {}
     for root, device in roots.items():
@@ -34,7 +34,7 @@ def renumbered_roots(known: Mapping[str, int], listings: Iterable[Listing], root
 
 
 def _is_proven(listing: Listing, files: Iterable[FileRecord]) -> bool:
-    """Return whether a tree shows at least one file exactly as it was read, and not more that are others by inode."""
+    """Return whether more files of a tree are exactly as they were read than have another inode, and at least one."""
     start = f"{listing.tree}/"
     versions = {each.place: each.version for each in files if each.place.startswith(start) and each.version.inode}
     if not versions:

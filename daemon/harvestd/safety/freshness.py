@@ -1,8 +1,8 @@
-"""What a verdict says now, some time after it was made. Pure: the caller measures its age.
+"""Converts a verdict made earlier to one that is valid now. Pure: the caller measures its age.
 
-A verdict is a proof for the moment at which it was made. One that no daemon has renewed proves nothing about now, and
-what is not known is not safe. Every form in which a verdict is shown (a table, `--json`, HTTP, a metric) comes through
-here, so that none of them shows an old *safe* as a present one.
+A verdict is a proof for the time at which it was made. Unless a daemon renews it, it proves nothing about the present,
+and what is unknown is not safe. Every output of a verdict (table, `--json`, HTTP, metric) uses this module, so that
+none shows an old *safe* as a present one.
 """
 
 from typing import Any, Final
@@ -13,16 +13,16 @@ from harvestd.safety.documents import document_of
 from harvestd.safety.verdict import Answer, Reason, ReasonKind, Verdict
 
 FRESH_FOR: Final = 900.0
-"""Seconds for which a verdict counts as one about now, while a daemon watches its host: it is renewed within 600."""
+"""Seconds for which a verdict counts as present while a daemon watches its host: it is renewed within 600."""
 
 
 def is_fresh(age: float, *, watched: bool) -> bool:
-    """Return whether a verdict of this age (seconds) is about now; `watched`: a daemon renews it."""
+    """Return whether a verdict of this age (seconds) counts as present; `watched`: a daemon renews it."""
     return watched and age <= FRESH_FOR
 
 
 def verdict_now(verdict: Verdict, age: float, *, watched: bool) -> Verdict:
-    """Return what `verdict` says now: itself while it is fresh, else *not safe* with its age as the first reason."""
+    """Return the present verdict: `verdict` itself while fresh, else *not safe* with its age as the first reason."""
     if is_fresh(age, watched=watched):
         return verdict
     why = "no daemon has renewed it since" if not watched else "it was not renewed since"
@@ -32,9 +32,10 @@ def verdict_now(verdict: Verdict, age: float, *, watched: bool) -> Verdict:
 
 
 def document_now(verdict: Verdict, age: float, *, watched: bool) -> dict[str, Any]:
-    """Return what `verdict` says now as a JSON document: that of `document_of`, and three keys about its age.
+    """Return the present verdict as a JSON document: that of `document_of`, with three keys about its age.
 
-    `fresh`; `age_seconds`; `answer_then`: the answer when it was made, which is `answer` while it is fresh.
+    They are `fresh`, `age_seconds`, and `answer_then`: the answer when it was made, equal to `answer` while it is
+    fresh.
     """
     return document_of(verdict_now(verdict, age, watched=watched)) | {
         "fresh": is_fresh(age, watched=watched),

@@ -1,6 +1,6 @@
-"""What a verdict on one box rests on, as one value. Whatever nobody found out says so here, and counts against the box.
+"""The inputs of a verdict on one host, as one value. Whatever is unknown is marked so, and counts against the host.
 
-The harvest gathers it from one whole look, the box's own word and the data root; `judging` reads it and nothing else.
+They are gathered from one full scan, the host's report about itself and the data root; `check` uses nothing else.
 """
 
 from collections.abc import Mapping
@@ -21,31 +21,31 @@ from harvestd.safety.verdict import Loss
 
 
 class Look(Immutable):
-    """One look at all trees of a box, and the plan of what that box alone would have to bring."""
+    """One scan of all trees of a host, and the plan of what would have to be fetched from this host alone."""
 
     listings: tuple[Listing, ...]
     plan: Plan
-    """Made as though no other host showed anything: what another one brings is not here before it is."""
+    """Made as if no other host were connected: a file that another host provides counts only once it is local."""
     age: float
-    """Seconds since it began."""
+    """Seconds since the scan began."""
     whole: bool = False
-    """Whether every entry was looked at for this verdict, those too that rest."""
+    """Whether every entry was scanned for this verdict, including directories that regular scans skip as idle."""
     rejected: int = 0
-    """Names that can't be used, and therefore were not looked at."""
+    """The number of names that can't be used and therefore were not scanned."""
     waived: frozenset[str] = frozenset()
-    """The places of directories that can't be listed and that `select.exclude` names."""
+    """The absolute paths of unreadable directories that `select.exclude` matches."""
 
 
 class RunState(Immutable):
-    """How one run that the box shows stands."""
+    """The state of one run on the host."""
 
     place: str
     ended: bool
-    """Whether it surely writes nothing more: it is finished, or has died."""
+    """Whether nothing more will be written: it is finished, or has died."""
     elsewhere: bool = False
-    """Whether another machine, which we know, writes it: on storage of its own it can't be so."""
+    """Whether another known machine writes it; never true on storage of the host's own."""
     left: float | None = None
-    """Seconds until it counts as ended if nothing moves; None: nobody knows."""
+    """Seconds until it counts as ended if nothing changes; None: unknown."""
 
 
 def run_state(
@@ -57,9 +57,9 @@ def run_state(
     now: float,
     hoping: float | None = None,
 ) -> RunState:
-    """Return how a run that `host` shows stands at `now` (monotonic seconds); who writes it, others know.
+    """Return the state of a run on `host` at `now` (monotonic seconds); `elsewhere` is set by the caller.
 
-    `hoping`: when it will have ended where only its processes could tell, and nobody asked for them yet.
+    `hoping`: `left` for a run whose state depends on its processes, if these have not been queried yet.
     """
     if record is not None and record.finished:
         return RunState(run.place, ended=True)
@@ -70,55 +70,55 @@ def run_state(
 
 
 class NotHere(Immutable):
-    """A wanted file that is not proven to be here, beside what the plan brings or waits for."""
+    """A wanted file that is not proven to be local and that the plan neither fetches nor waits for."""
 
     place: str
     size: int
     reason: str
-    """Why it does not come."""
+    """Why it is not fetched."""
     hindered: bool = True
-    """Whether it has a place at home that it can't be put into; else nobody is bringing it."""
+    """Whether something local blocks it; otherwise nothing fetches it."""
 
 
 class Damaged(Immutable):
-    """A file at home that came from this box and is not as it is on record."""
+    """A local file from this host that differs from its record."""
 
     path: LocalPath
     size: int
-    """Bytes that it should have."""
+    """The expected bytes."""
 
 
 class Evidence(Immutable):
-    """Everything about one box at one moment; the defaults are those of a box of which nothing is known."""
+    """All facts about one host at one time; the defaults stand for a host of which nothing is known."""
 
     connected: bool = False
     unreadable: str = ""
-    """Why it is not connected; empty where that is not known."""
+    """Why it is not connected; empty if unknown."""
     look: Look | None = None
     roots: tuple[str, ...] = ()
     """As configured."""
     devices: Mapping[str, int] = field(default_factory=dict)
-    """By the place of a tree: the device that it was on when something was first seen in it."""
+    """By the absolute path of a tree: its device when something was first seen in it."""
     seen: bool = False
-    """Whether any run or eval was ever seen on this host that may be its own."""
+    """Whether any run or eval that may be this host's own was ever seen on it."""
     quiet: float = 0.0
-    """Seconds for which nothing has moved, appeared or gone, by our own looks; no longer than anybody has watched."""
+    """Seconds without any change by our own scans; never more than the time covered by scans."""
     still_since: float | None = None
-    """The moment of the last movement that `quiet` counts from: monotonic seconds, the same until something moves."""
+    """The time of the last change, from which `quiet` counts: monotonic seconds, constant until the next change."""
     idle_for: float = float("inf")
-    """Seconds of quiet that are asked for."""
+    """Seconds of quiet that are required."""
     runs: tuple[RunState, ...] = ()
     not_here: tuple[NotHere, ...] = ()
     failing: Mapping[str, str] = field(default_factory=dict)
-    """By its place: why something can't be read on the box."""
+    """By absolute path: why something can't be read on the host."""
     damaged: tuple[Damaged, ...] = ()
     transfers: int = 0
-    """Of ours that are under way."""
+    """The number of our transfers in progress."""
     losses: tuple[Loss, ...] = ()
-    """What of the trees is not here and not wanted, and that no word of the operator's gives up."""
+    """What is in the trees, neither local nor wanted, and not excluded by the operator."""
     through: str | None = None
-    """Another connected host that shows the same storage, which outlives both; None: there is none."""
+    """Another connected host with the same storage, which outlives both; None: there is none."""
     circumstances: Circumstances | None = None
-    """None: the box was not asked."""
+    """None: the host was not queried."""
     accepted: frozenset[LossKind] = field(default_factory=frozenset)
-    """Losses that do not stand in the way."""
+    """Kinds of losses that the operator accepts."""

@@ -1,7 +1,7 @@
-"""What ends with a host although it is not wanted at home: named with its size, so that a person can accept it. Pure.
+"""Finds what would be lost with a host because it is not fetched: named with its size, so a person can accept it. Pure.
 
 Losses do not depend on what is wanted: checkpoints of an ignored run are among them. What the operator's own patterns
-exclude was given up by name and is not named again; a built-in rule gives up nothing but litter.
+exclude is not reported; a built-in rule waives nothing but litter.
 """
 
 from collections import defaultdict
@@ -22,15 +22,15 @@ from harvestd.safety.circumstances import Circumstances
 from harvestd.safety.verdict import Loss
 
 MOST: Final = 64
-"""Losses of one kind that are named one by one; a box may make up any number."""
+"""The greatest number of losses of one kind that are listed singly; a host may show any number."""
 _NAMED: Final = 3
-"""Names in one line."""
+"""The number of names in one line."""
 
 
 def losses_of(
     survey: Survey, plan: Plan, storage: str, knowledge: Knowledge, datasets: Sequence[str]
 ) -> tuple[Loss, ...]:
-    """Return what is neither here nor coming: checkpoints, records, and what no word of the operator's leaves out."""
+    """Return what is neither local nor to be fetched: checkpoints, records, and entries that no operator waived."""
     losing = _Losing(survey, plan, storage, knowledge, datasets)
     checkpoints = [loss for run in survey.runs for loss in losing.checkpoints(run)]
     records = [loss for eval_dir in survey.evals for loss in losing.records(eval_dir)]
@@ -42,7 +42,7 @@ def losses_of(
 
 
 def losses_beside(circumstances: Circumstances) -> tuple[Loss, ...]:
-    """Return what the box itself says would be lost outside of its trees."""
+    """Return what would be lost outside the trees, as reported by the host."""
     found: list[Loss] = []
     outside = circumstances.outside
     if outside is not None and outside.files:
@@ -55,9 +55,9 @@ def losses_beside(circumstances: Circumstances) -> tuple[Loss, ...]:
 
 
 def _left_behind(survey: Survey) -> Iterator[Loss]:
-    """Return what is left out by a built-in rule or for want of one, and what lies in directories that are no runs.
+    """Yield what a built-in rule leaves out, what no rule covers, and what is in directories that are not runs.
 
-    What holds no byte is none of it: starts on several GPUs leave such files by the dozen.
+    Empty files are not losses: starts on several GPUs leave dozens of them.
     """
     directories: Iterable[RunDir | EvalDir] = (*survey.runs, *survey.evals)
     lines = (*survey.left_out, *(line for each in directories for line in each.left_out))
@@ -81,7 +81,7 @@ class _Losing:
         self._datasets = datasets
         lines = (line for entries in plan.left_out.values() for line in entries)
         self._hindered = frozenset(line.place for line in lines if line.hindered)
-        """What is outstanding, and therefore no loss, although nothing brings it."""
+        """Outstanding, and therefore no loss, although nothing fetches it."""
 
     def checkpoints(self, run: RunDir) -> Iterable[Loss]:
         referred = self._referred(run)
@@ -119,7 +119,7 @@ class _Losing:
         return here is None or not here.is_here(group.path.name)
 
     def _checkpoints_here(self, run: RunDir) -> CheckpointsHere | None:
-        """Return what knows which checkpoints stand at the run's home, whichever storage they came by."""
+        """Return the local checkpoints of a run, from whichever storage; None if it has no local directory."""
         record = self._knowledge.run_at(self._storage, run.place)
         if record is None or record.experiment is None or self._knowledge.is_gone(record.experiment):
             return None
@@ -130,7 +130,7 @@ class _Losing:
         return CheckpointsHere(run, record, home.directory, self._knowledge)
 
     def _referred(self, run: RunDir) -> Collection[str]:
-        """Return the steps of which an eval is here, among those of this very run."""
+        """Return the steps for which this run has local evals."""
         record = self._knowledge.run_at(self._storage, run.place)
         if record is None or record.experiment is None:
             return ()
@@ -143,7 +143,7 @@ class _Losing:
 
 
 def link_losses(links: Sequence[SymbolicLink], targets: Mapping[str, LinkTarget]) -> Sequence[Loss]:
-    """Return what is lost with links that lead out of the trees; `targets`: what the host says, by the link's place."""
+    """Return what is lost with links that lead out of the trees; `targets`: by the link's path, from the host."""
     found: list[Loss] = []
     for link in links:
         told = targets.get(link.place)
@@ -167,13 +167,13 @@ def _bounded(losses: Sequence[Loss], rest: str) -> Sequence[Loss]:
 
 
 def _total(losses: Iterable[Loss]) -> int | None:
-    """Return the bytes of all; None where one of them is unknown."""
+    """Return the bytes of all losses; None if any is unknown."""
     sizes = [loss.size for loss in losses]
     return None if None in sizes else sum(size or 0 for size in sizes)
 
 
 def _some(names: Sequence[str], count: int) -> str:
-    """Name a few of so many."""
+    """Return a text with a few of the names and the number of the others."""
     named = names[:_NAMED]
     more = count - len(named)
     return ", ".join(named) + (f" and {more} more" if more > 0 else "")

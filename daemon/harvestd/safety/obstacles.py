@@ -1,6 +1,6 @@
-"""What of a box's results is not safely here: one reason for each way in which something is missing. Pure.
+"""Finds which results of a host are not safely stored locally: one reason for each way of missing. Pure.
 
-A run that another machine writes, on storage which outlives this box and stays reachable, is that one's affair.
+A run that another machine writes is ignored if it is on storage that outlives this host and stays reachable.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from harvestd.safety.verdict import Reason, ReasonKind
 
 
 class _Missing(Immutable):
-    """Something wanted that is not here: its place on the box, and bytes."""
+    """Something wanted that is not local: its absolute path on the host, and bytes."""
 
     place: str
     size: int
@@ -20,7 +20,7 @@ class _Missing(Immutable):
 
 
 def obstacles(evidence: Evidence, plan: Plan) -> Iterator[Reason]:
-    """Yield the reasons: first what a person has to settle, then what is coming, then what may still be written."""
+    """Yield the reasons: what a person must resolve, then what is to be fetched, then what may still be written."""
     finding = _Finding(evidence, plan)
     yield from finding.at_home()
     yield from finding.on_the_way()
@@ -38,7 +38,7 @@ class _Finding:
         return not f"{place}/".startswith(self._others) if self._others else True
 
     def at_home(self) -> Iterator[Reason]:
-        """Yield what stands wrong at home, or in the way there, or can't be read on the box."""
+        """Yield reasons for damaged local files, for blocked files and for files that can't be read on the host."""
         damaged = self._evidence.damaged
         if damaged:
             what = _counted([str(each.path) for each in damaged])
@@ -66,14 +66,14 @@ class _Finding:
         return found + [_Missing(each.place, each.size) for each in self._not_here() if not each.hindered]
 
     def on_the_way(self) -> Iterator[Reason]:
-        """Yield what comes, what was asked for by hand and what is waited for."""
+        """Yield reasons for what is to be fetched, what was requested by hand, and what waits."""
         coming = [each for each in self._outstanding() if not each.why]
         if coming:
             what = f"{_counted([each.place for each in coming])} is not here yet"
             yield Reason(ReasonKind.OUTSTANDING, what, sum(each.size for each in coming))
         asked = [each for each in self._plan.asked if each.shown and each.outstanding]
         if asked:
-            # Its bytes are counted among those that come.
+            # Its bytes are already counted as outstanding.
             yield Reason(ReasonKind.ASKED_FOR, f"{_asked(asked)} was asked for by hand and is not here yet")
         waiting = [each for each in self._plan.waiting if self._is_ours(each.place)]
         if waiting:
@@ -81,7 +81,7 @@ class _Finding:
             yield Reason(ReasonKind.WAITING, what, sum(each.size for each in waiting), _longest(waiting))
 
     def alive(self) -> Iterator[Reason]:
-        """Yield the runs that may still write."""
+        """Yield a reason for the runs that may still write."""
         runs = [run for run in self._evidence.runs if not run.ended and self._is_ours(run.place)]
         if runs:
             left = [run.left for run in runs if run.left is not None]

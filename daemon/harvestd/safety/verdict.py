@@ -1,7 +1,7 @@
-"""The words of a verdict: whether a box may be switched off, why not, and what would be lost with it. Values alone.
+"""The values that make up a verdict: whether a host may be terminated, why not, and what would be lost with it.
 
-Three answers, and nothing between them: *safe*; *safe except* for losses that are named; *not safe*, with reasons.
-What is not known counts against a box: an answer of *safe* is given by proofs, never for want of objections.
+There are three answers: *safe*; *safe except* for losses that are listed; *not safe*, with reasons. Unknown facts count
+against a host: *safe* requires proofs, not just the absence of objections.
 """
 
 from datetime import timedelta
@@ -14,7 +14,7 @@ from harvestd.convention.structs import Immutable
 
 
 class Answer(StrEnum):
-    """What a verdict comes to."""
+    """The answer of a verdict."""
 
     SAFE = "safe"
     SAFE_EXCEPT = "safe_except"
@@ -22,56 +22,56 @@ class Answer(StrEnum):
 
 
 class ReasonKind(StrEnum):
-    """Why a box is not safe to switch off; the names stand in `--json`, in events and in the state document."""
+    """Why a host is not safe to terminate; the values occur in `--json`, in events and in the state document."""
 
     NOT_CONNECTED = "not_connected"
-    """Nobody reads the box now."""
+    """There is no connection to the host."""
     NOT_LOOKED_AT = "not_looked_at"
-    """No whole look was made for this verdict, or some of a tree could not be read."""
+    """No full scan was made for this verdict, or a part of a tree could not be read."""
     ROOT_MISSING = "root_missing"
-    """A configured root is not there."""
+    """A configured root does not exist."""
     ROOT_EMPTY = "root_empty"
-    """A root shows nothing at all: not mounted, or fresh."""
+    """A root is completely empty: not mounted, or new."""
     ROOT_CHANGED = "root_changed"
-    """Another device stands at a root than before, or nobody can say which."""
+    """A root is on another device than before, or on an unknown one."""
     NOTHING_SEEN = "nothing_seen"
-    """No run and no eval was ever seen on this host: it is fresh, or the roots are wrong."""
+    """No run and no eval was ever seen on this host: it is new, or the roots are wrong."""
     OUTSTANDING = "outstanding"
-    """Something wanted is not here yet."""
+    """Something wanted is not local yet."""
     WAITING = "waiting"
     """Something wanted is not complete, or waits for another host."""
     ASKED_FOR = "asked_for"
-    """Something asked for by hand is not here yet."""
+    """Something requested by hand is not local yet."""
     FAILING = "failing"
-    """Something wanted can't be read on the box."""
+    """Something wanted can't be read on the host."""
     IN_THE_WAY = "in_the_way"
-    """Something wanted can't be put in its place at home."""
+    """Something local blocks the place of something wanted."""
     MISSING_AT_HOME = "missing_at_home"
-    """Something that was brought is not as it was put here."""
+    """A fetched file is missing or has changed locally."""
     RUNNING = "running"
     """A run is being written, or is not known to have ended."""
     NOT_QUIET = "not_quiet"
-    """Something moved within `verdict.idle_for`, or nobody has watched for that long."""
+    """Something changed within `verdict.idle_for`, or scans do not cover that time."""
     GPU_BUSY = "gpu_busy"
-    """Processes run on its GPUs, or it can't say."""
+    """Processes run on its GPUs, or that is unknown."""
     LOGGED_IN = "logged_in"
-    """Somebody is logged in, or it can't say."""
+    """People are logged in, or that is unknown."""
     TRANSFERS = "transfers"
-    """Files are being copied to or from it, by us or by others, or it can't say."""
+    """Files are being transferred to or from it, by us or by others, or that is unknown."""
     LOSSES_UNKNOWN = "losses_unknown"
-    """It could not be found out what would be lost."""
+    """It could not be determined what would be lost."""
 
 
 class Reason(Immutable):
-    """One thing that stands in the way."""
+    """One reason against terminating a host."""
 
     kind: ReasonKind
     detail: str
-    """A short sentence without a full stop. It may quote what a box sent, and is escaped where it is shown."""
+    """A short sentence without a full stop. It may contain text from the host and is escaped for display."""
     size: int | None = None
-    """Bytes that are outstanding for it, where it is about bytes."""
+    """Outstanding bytes, if the reason is about bytes."""
     seconds: float | None = None
-    """It will be over after this long if nothing changes; None: that depends on the box or on a person."""
+    """Seconds until it no longer holds if nothing changes; None: that depends on the host or on a person."""
 
 
 class Loss(Immutable):
@@ -79,23 +79,23 @@ class Loss(Immutable):
 
     kind: LossKind
     what: str
-    """Its place on the box, or a few words; escaped where it is shown."""
+    """Its absolute path on the host, or a short text; escaped for display."""
     size: int | None
-    """Bytes; None where they are not counted."""
+    """Bytes; None if unknown."""
     entries: int = 1
-    """How many files."""
+    """The number of files."""
 
 
 class Survival(Immutable):
-    """Something that lies on storage which outlives the box and is reachable through another."""
+    """Something on storage that outlives the host and is reachable through another one."""
 
     loss: Loss
     through: str
-    """The name of that host."""
+    """The name of the other host."""
 
 
 class Verdict(Immutable):
-    """All that was found out about one host at one moment."""
+    """The verdict on one host at one time."""
 
     answer: Answer
     reasons: tuple[Reason, ...] = ()
@@ -103,29 +103,29 @@ class Verdict(Immutable):
     losses: tuple[Loss, ...] = ()
     survives: tuple[Survival, ...] = ()
     accepted: frozenset[LossKind] = field(default_factory=frozenset)
-    """Losses that the operator accepts beforehand."""
+    """The kinds of losses that the operator accepts in advance."""
 
     @property
     def outstanding(self) -> int:
-        """Bytes that are wanted and not here, as far as they are known."""
+        """Bytes that are wanted and not local, as far as known."""
         return sum(reason.size or 0 for reason in self.reasons)
 
     @property
     def is_safe(self) -> bool:
-        """Whether the box may go, by what the operator accepts: `harvestd safe` exits 0 then."""
+        """Whether the host may be terminated, given what the operator accepts: `harvestd safe` exits with 0 then."""
         if self.answer is Answer.NOT_SAFE:
             return False
         return all(self.accepts(loss.kind) for loss in self.losses)
 
     def accepts(self, kind: LossKind) -> bool:
-        """Return whether the operator accepts losses of this kind; what is accepted unevaluated is so evaluated."""
+        """Return whether the operator accepts losses of this kind; `CHECKPOINTS` includes `EVALUATED_CHECKPOINTS`."""
         return kind in self.accepted or (
             kind is LossKind.EVALUATED_CHECKPOINTS and LossKind.CHECKPOINTS in self.accepted
         )
 
     @property
     def left(self) -> timedelta | None:
-        """How long until it is safe if nothing changes; None where that depends on more than time."""
+        """The time until it is safe if nothing changes; None if that depends on more than time."""
         if any(reason.seconds is None for reason in self.reasons):
             return None
         return timedelta(seconds=max((reason.seconds or 0.0 for reason in self.reasons), default=0.0))
