@@ -1,1 +1,1 @@
-"""Bytes from a host to their places in the data root: small files, large files, growing files."""
+"""Transfers from a host to the data root: small files, large files, growing files."""

@@ -1,6 +1,7 @@
-"""From a stream of small pieces to large writes in a worker thread: while one buffer is written the other one fills.
+"""Double buffering: small pieces become large writes in a worker thread.
 
-Holds two buffers and no more: who adds to a full one waits for the disk, and with that the box is held back.
+One buffer is filled while the other is written. There are never more than two buffers: adding to a full one waits for
+the disk, which in turn throttles the host.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -13,11 +14,11 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from harvestd.errors import unwrapped
 
 Write = Callable[[memoryview], None]
-"""Writes the next bytes, in a worker thread; they must not be kept."""
+"""Writes the next bytes, in a worker thread; must not keep them."""
 
 
 class Spool:
-    """Takes pieces in their order; made by `spooling`."""
+    """Takes pieces in order; `spooling` creates it."""
 
     def __init__(self, send: MemoryObjectSendStream[memoryview], size: int) -> None:
         self._send = send
@@ -26,7 +27,7 @@ class Spool:
         self._filled = 0
 
     def take(self, data: bytes) -> bool:
-        """Take the next bytes if there is room for them now; tells whether there was."""
+        """Add the next bytes if they fit without waiting; return whether they did."""
         filled = self._filled + len(data)
         if filled >= len(self._filling):
             return False
@@ -35,7 +36,7 @@ class Spool:
         return True
 
     async def add(self, data: bytes) -> None:
-        """Take the next bytes; waits while both buffers are full."""
+        """Add the next bytes; wait while both buffers are full."""
         rest = memoryview(data)
         while rest:
             taken = min(len(rest), len(self._filling) - self._filled)
@@ -46,16 +47,16 @@ class Spool:
                 await self._hand_over()
 
     async def flush(self) -> None:
-        """Hand over what was added last; it is written when `spooling` ends."""
+        """Hand over the last bytes; they are written by the end of `spooling`."""
         if self._filled:
             await self._hand_over()
 
     async def _hand_over(self) -> None:
         try:
-            # Nobody takes this before the last one is written: from then on its buffer is ours again.
+            # This returns once the previous buffer was written; from then on that buffer can be filled again.
             await self._send.send(self._filling[: self._filled])
         except anyio.BrokenResourceError:
-            # Writing failed. Its own error says how, and ends the block in a moment.
+            # Writing failed. Its own error is about to end the block.
             await anyio.sleep_forever()
         self._filling, self._other = self._other, self._filling
         self._filled = 0
@@ -63,9 +64,10 @@ class Spool:
 
 @asynccontextmanager
 async def spooling(write: Write, wrote: Callable[[], None], size: int) -> AsyncIterator[Spool]:
-    """Provide a spool with two buffers of `size` bytes; at the end of the block everything was written.
+    """Provide a spool with two buffers of `size` bytes; at the end of the block everything is written.
 
-    `wrote` is called on the loop after each write. Raises what `write` raises, also out of the middle of the block.
+    `wrote` is called on the event loop after each write. Raise what `write` raises, possibly in the middle of the
+    block.
     """
     send, receive = anyio.create_memory_object_stream[memoryview](0)
     with unwrapped():

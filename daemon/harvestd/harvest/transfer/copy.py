@@ -1,8 +1,8 @@
-"""A large file that has another place on its host now: copied from what is here of it, in place of a download.
+"""Copies a large file that moved on its host from a local file with the same content, instead of downloading it.
 
-Size and modification time say which files at home may be the same; the host's hash of the whole file decides. A name
-proves nothing, nor does an inode. The copy is staged and published as a downloaded file is, and what stood at home
-before stays where it is: both places may be on the host, as with a hard link.
+Size and modification time select the candidates among the local files; the host's hash of the whole file decides.
+Neither a name nor an inode proves anything. The copy is staged and published as a downloaded file is, and the local
+original stays: both paths may exist on the host, as with a hard link.
 """
 
 from collections.abc import Awaitable, Callable
@@ -23,11 +23,11 @@ from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
 
 _SLICE: Final = 64 * 1024 * 1024
-"""Bytes that are copied between two moments at which a cancellation ends it."""
+"""Bytes that are copied between two points at which the copy can be cancelled."""
 
 
 class Copying:
-    """Copies for one host."""
+    """Copies files of one host."""
 
     def __init__(self, host: Host, house: House, root: DataRoot) -> None:
         self._host = host
@@ -36,10 +36,10 @@ class Copying:
         self._storage = house.storage_of(host)
 
     async def copy(self, file: FetchFile, staged: Staged, content_hash: Callable[[], Awaitable[str | None]]) -> bool:
-        """Fill `staged`, which is empty, from a file at home that has the content of `file` on its host.
+        """Fill the empty `staged` from a local file with the content of `file` on its host.
 
-        Where there is none `staged` stays empty. False: what was copied is other content, and is of no use.
-        Raises as `content_hash` does, `DiskFull` and `HaltedForSafety`.
+        Leave `staged` empty if there is none. Return False if the copied bytes turned out to be different content, so
+        that they must be discarded. Raise what `content_hash` raises, `DiskFull` and `HaltedForSafety`.
         """
         here = self._here(file)
         told = await content_hash() if here else None
@@ -48,7 +48,7 @@ class Copying:
         for record in self._here(file):
             if record.sha256 == told and await self._copied(record, staged):
                 if staged.hexdigest != told:
-                    return False  # it is damaged at home
+                    return False  # the local file is damaged
                 log = get_logger().bind(host=self._host.name, bytes=staged.size)
                 log.info(Event.FILE_COPIED, path=file.targets[0].path, old=record.target, remote=file.source.place)
                 return True
@@ -59,10 +59,10 @@ class Copying:
         return [each for each in found if each.size == file.source.version.size]
 
     async def _copied(self, record: FileRecord, staged: Staged) -> bool:
-        """Copy what stands at home by this record; return whether anything did."""
+        """Copy the local file of this record; return whether it exists."""
         with ExitStack() as stack:
             try:
-                # What is open may be moved or removed: its bytes stay as they are.
+                # Once open, the file may be moved or removed: its bytes stay the same.
                 async with self._house.places.still():
                     path = self._house.catalogue.knowledge.placed(record.target, record.experiment)
                     source = stack.enter_context(self._root.reading(path))

@@ -1,8 +1,8 @@
-"""One large file on its way into staging: in one piece where one connection is enough, else in segments over several.
+"""Downloads one large file to staging: in one piece if one connection suffices, else in segments over several.
 
-A segment counts once the box showed the planned version before and after it and hashed the same bytes. A lane that is
-lost gives its segment back to the others; the last one's error ends the whole. Never discards or closes what is staged:
-its owner does, when nobody writes any more.
+A segment counts once the host reported the planned version before and after reading it, and the same hash. A lane that
+is lost returns its segment to the others; the error of the last lane fails the download. The staged file is never
+discarded or closed here: its owner does that when all writing has ended.
 """
 
 import hashlib
@@ -26,28 +26,28 @@ from harvestd.remote.api import Chunk, Closed, Failed, Opened, Reader, ReadEvent
 from harvestd.store.staging import Staged
 
 _PATIENCE = 0.5
-"""Seconds after which what came is written and counted, however little it is."""
+"""Seconds after which received bytes are written and counted, however few they are."""
 _TAIL = 1024 * 1024
-"""Bytes at the end of what is staged that are compared where all of it would have to be sent."""
+"""Bytes at the end of the staged file that are compared if the host can't hash and would have to send everything."""
 _INSTANT = 0.001
-"""Seconds that anything takes at least, for what is divided by them."""
+"""The shortest duration in seconds, to avoid a division by zero."""
 
 
 class Doubtful(HarvestError):
-    """What was read must not be published; the text says why, by the file's name."""
+    """What was read must not be published; the text begins with the file's name and gives the reason."""
 
 
 class Useless(Doubtful):
-    """The same, and what is staged of it is of no use to a next attempt."""
+    """What was read must not be published, and the staged bytes are of no use to the next attempt."""
 
 
 class Arriving:
-    """Brings one file to staging, from where `staged` ends."""
+    """Downloads one file to staging, from the present end of `staged` on."""
 
     def __init__(
         self, file: FetchFile, staged: Staged, lanes: Lanes, bandwidth: Bandwidth, came: Callable[[int], None]
     ) -> None:
-        """`came` hears of bytes as they come."""
+        """`came` is called with the number of bytes received, as they arrive."""
         self._file = file
         self._staged = staged
         self._lanes = lanes
@@ -55,21 +55,21 @@ class Arriving:
         self._came = came
         self._segments = Segments(0, 0, 1)
         self._proven = 0
-        """Up to here the box has hashed what is staged."""
+        """The host has verified the staged bytes up to here."""
         self._prefix = anyio.Lock()
-        """Held while the prefix takes in what was put, and by whoever decides where to put more."""
+        """Held while bytes are moved into the prefix, and while the position of a next write is determined."""
         self._working = 0
         self._waiting: set[anyio.CancelScope] = set()
         self.moved = Bell()
-        """Rung whenever there is more than before."""
+        """Rung whenever there are more bytes than before."""
 
     async def prove(self) -> bool:
-        """Return whether what is staged is the beginning of the box's file; raises as `run` does."""
+        """Return whether the staged bytes are the beginning of the host's file; raise as `run` does."""
         async with self._lanes.lent() as lane:
             return await self._agrees(lane.reader)
 
     async def content_hash(self) -> str | None:
-        """Return the host's SHA-256 of the whole file, None where it can't hash; raises as `run` does."""
+        """Return the host's SHA-256 of the whole file, None if the host can't hash; raise as `run` does."""
         size = self._file.source.version.size
         async with self._lanes.lent() as lane:
             return await self._hashed(lane.reader, 0, size) if lane.reader.hashes_there else None
@@ -77,7 +77,7 @@ class Arriving:
     async def run(self) -> None:
         """Return when the whole file is staged.
 
-        Raises `Doubtful` where it is not what was planned, `Retry` when all links are lost, `DiskFull` and
+        Raise `Doubtful` if it is not what was planned, `Retry` when all links are lost, `DiskFull` and
         `HaltedForSafety` when the disk fails.
         """
         source = self._file.source
@@ -97,7 +97,7 @@ class Arriving:
             raise Doubtful(f"{source.path.name}: {doubt}")
 
     async def _take_in(self) -> None:
-        """Make a prefix of what was put beside it, until that is all."""
+        """Extend the prefix by the segments that were written beyond it, until it is the whole file."""
         while True:
             async with self._prefix:
                 end = self._segments.contiguous
@@ -118,14 +118,14 @@ class Arriving:
                     self._waiting.discard(waiting)
                     await self._carry(lane)
         except Retry:
-            # A connection that no byte needs any more may fail as it likes.
+            # The failure of a connection that is no longer needed is ignored.
             if self._working == 1 and not self._segments.all_here:
                 raise
         finally:
             self._working -= 1
 
     async def _carry(self, lane: Lane) -> None:
-        """Bring segments until all are here: what another lane gives back is to find one that takes it."""
+        """Fetch segments until all are here: a segment that another lane returns must find a lane that takes it."""
         rate: float | None = None
         while not self._segments.all_here:
             segment = self._segments.take(rate)
@@ -143,10 +143,10 @@ class Arriving:
             self.moved.ring()
 
     async def _bring(self, segment: Segment, lane: Lane) -> float:
-        """Bring one segment; gives the seconds from the box's first word to its last, which tell how fast it sends."""
+        """Fetch one segment; return the seconds from the host's first answer to its last, for the rate."""
         source = self._file.source
         async with self._prefix:
-            # What came of it before it was given back may be part of the prefix by now, and must not be written again.
+            # Bytes of an earlier attempt may be part of the prefix by now, and must not be written again.
             segment.start = segment.at = min(segment.end, max(segment.start, self._staged.size))
         if segment.start == self._staged.size > self._proven and not await self._agrees(lane.reader):
             raise self._useless("the box does not have what came of it before")
@@ -174,7 +174,7 @@ class Arriving:
             match event:
                 case Chunk(data):
                     fresh += len(data)
-                    # Pieces are small and many: what can be done for many at once is not done for each.
+                    # Pieces are small and many, so this work is done once for many of them.
                     if not spool.take(data):
                         await spool.add(data)
                     elif time.monotonic() - counted < _PATIENCE:
@@ -199,9 +199,10 @@ class Arriving:
         await self._bandwidth.spend(size)
 
     async def _agrees(self, reader: Reader) -> bool:
-        """Ask whether the host's file begins with what is staged, which is proven then.
+        """Return whether the host's file begins with the staged bytes, which then count as verified.
 
-        Where the host can't hash, the version and the end of what is staged decide: the whole would be sent once more.
+        If the host can't hash, the version and the end of the staged bytes decide: otherwise everything would be sent
+        again.
         """
         size = self._staged.size
         start = 0 if reader.hashes_there else max(0, size - _TAIL)
@@ -210,7 +211,7 @@ class Arriving:
         return told == (self._staged.hexdigest if start == 0 else self._hash_of_end(start))
 
     async def _hashed(self, reader: Reader, start: int, size: int) -> str | None:
-        """Return the SHA-256 of the host's file from `start` up to `size`, in the version that was planned."""
+        """Return the SHA-256 of the host's file from `start` to `size`, if it still has the planned version."""
         source = self._file.source
         opened: Opened | None = None
         closed: Closed | None = None
@@ -240,13 +241,16 @@ class Arriving:
 
 
 class _Landing:
-    """Where a segment's bytes go: to the prefix if it continues it, else beside; and their hash. For worker threads."""
+    """The destination of a segment's bytes, and their hash; for worker threads.
+
+    Bytes are appended to the prefix if the segment continues it, and are written beyond it otherwise.
+    """
 
     def __init__(self, staged: Staged, segment: Segment) -> None:
         self._staged = staged
         self._segment = segment
         self._continues = segment.start == staged.size
-        # Hashing costs as much as decrypting: the prefix's own hash does for a segment that is all of it.
+        # Hashing costs as much as decrypting: for a segment that is the whole prefix, the prefix's own hash is used.
         self._hash = None if self._continues and segment.start == 0 else hashlib.sha256()
 
     @property
@@ -255,7 +259,7 @@ class _Landing:
         return self._staged.hexdigest if self._hash is None else self._hash.hexdigest()
 
     def write(self, data: memoryview) -> None:
-        """Write what comes next; raises as `Staged.write` does."""
+        """Write the next bytes; raise as `Staged.write` does."""
         if self._continues:
             self._staged.write(data)
         else:

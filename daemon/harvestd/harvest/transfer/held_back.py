@@ -1,7 +1,7 @@
-"""Content that is here but may not be all yet: held back, and published with a remark once it will not change any more.
+"""Holds back content that may be incomplete, and adds a remark when it is published because it no longer changes.
 
-Reading and summing block, and take seconds for gigabytes: a large file is inspected in slices, between which a
-cancellation ends it.
+Reading and hashing block, and take seconds for gigabytes: a large file is inspected in slices, between which the
+inspection can be cancelled.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from harvestd.store.verify.checksums import verified
 
 
 def inspect(file: FetchFile, staged: Staged) -> str | None:
-    """Return why what is whole in staging must not be published by its content; None if it may be. Blocks."""
+    """Return why the content of a whole staged file must not be published; None if it may be. Blocks."""
     try:
         for _ in _slices(file, staged):
             pass
@@ -26,7 +26,7 @@ def inspect(file: FetchFile, staged: Staged) -> str | None:
 
 
 async def inspected(file: FetchFile, staged: Staged) -> str | None:
-    """Do the same in worker threads."""
+    """Return the same as `inspect`, computed in worker threads."""
     if not file.as_is and not file.source.path.name.endswith(CHECKED):
         return None
     slices = _slices(file, staged)

@@ -1,6 +1,6 @@
-"""Large groups: streamed to staging over connections of their own, so that a checkpoint never holds up a metric.
+"""Large groups: streamed to staging over separate connections, so that a checkpoint never delays metrics.
 
-One group at a time for each host, its large files side by side, in order of value.
+One group at a time for each host, in order of value; its large files are fetched in parallel.
 """
 
 import time
@@ -33,11 +33,11 @@ from harvestd.store.root import DataRoot
 from harvestd.store.staging import Staged
 
 _PIECE = 1024 * 1024
-"""Bytes that are copied at a time where a file has several places."""
+"""Bytes that are copied at a time for a file with several targets."""
 
 
 class Bulk:
-    """Fetches large groups from one host, in order of value, beside everything else."""
+    """Fetches the large groups of one host in order of value, concurrently with everything else."""
 
     def __init__(
         self, host: Host, house: House, root: DataRoot, box: Box, publisher: Publisher, troubles: Troubles
@@ -52,23 +52,23 @@ class Bulk:
         self._queue: list[FetchGroup] = []
         self._current: FetchGroup | None = None
         self._scope = anyio.CancelScope()
-        """Of the group that is under way."""
+        """The cancel scope of the current group."""
         self._reserved = 0
         self._way = Way(host.name, "", 0)
-        """Of the group that is under way."""
+        """The progress of the current group."""
         self._woken = anyio.Event()
         self.without_room: set[str] = set()
-        """Places of groups that wait for room on the disk."""
+        """Remote paths of the groups that wait for room on the disk."""
         self.progressed = Bell()
         """Rung whenever a group is done or given up."""
 
     @property
     def busy(self) -> bool:
-        """Whether anything is under way or waiting."""
+        """Whether a group is being fetched or is queued."""
         return self._current is not None or bool(self._queue)
 
     def offer(self, groups: Sequence[FetchGroup]) -> None:
-        """Take these groups for what is wanted now, in place of those that were waiting."""
+        """Replace the queue with `groups`, in order of value."""
         under_way = self._current.place if self._current else None
         self._queue = [group for group in groups if group.place != under_way]
         self.without_room &= {group.place for group in self._queue}
@@ -76,9 +76,9 @@ class Bulk:
             self._woken.set()
 
     def insist(self, groups: Sequence[FetchGroup]) -> None:
-        """As `offer`, but what is under way gives way to what comes before it, and goes on from there when it is due.
+        """Replace the queue with `groups`, and interrupt the current group if another one now comes before it.
 
-        For a host that may end at any moment.
+        The interrupted group resumes later. For a host that may end at any moment.
         """
         places = [group.place for group in groups]
         if self._current is not None and self._current.place in places[1:]:
@@ -88,25 +88,25 @@ class Bulk:
             self.offer(groups)
 
     def rest(self) -> None:
-        """Return up what is under way, to go on from later, and what was waiting."""
+        """Interrupt the current group, to be resumed later, and clear the queue."""
         self._queue = []
         self._scope.cancel()
 
     async def drop_below(self, places: Collection[str]) -> None:
-        """Return up what comes from below these directories, and drop from staging what is half here of it."""
+        """Stop fetching below these directories, and discard the staged bytes of their files."""
         above = tuple(f"{place}/" for place in places)
         if self._current is not None and self._current.place.startswith(above):
             self._scope.cancel()
-            return  # what it leaves behind is dropped at the next look
+            return  # its staged bytes are dropped at the next scan
         await self._transfers.drop_below(above)
 
     async def drop_gone(self, snapshot: Snapshot) -> None:
-        """Drop from staging what this look does not show any more."""
+        """Discard staged bytes of files that this scan no longer shows."""
         busy = {file.source.place for file in self._current.files} if self._current else set[str]()
         await self._transfers.drop_gone(snapshot, busy)
 
     async def run(self) -> None:
-        """Work until cancelled; ends with `HaltedForSafety` or `HostQuarantined` where nothing else will do."""
+        """Fetch queued groups until cancelled. Raise `HaltedForSafety`, or `HostQuarantined`."""
         with unwrapped():
             async with anyio.create_task_group() as tasks:
                 lanes = self._lanes(tasks)
@@ -129,7 +129,7 @@ class Bulk:
 
     @asynccontextmanager
     async def _line(self, window: int) -> AsyncIterator[Line]:
-        """Open a connection for bulk."""
+        """Open a connection for bulk transfers."""
         house = self._house
         async with AsyncExitStack() as stack:
             connection = await stack.enter_async_context(linked(self._host, house, window, house.bulk_hops))
@@ -137,7 +137,7 @@ class Bulk:
             yield Line(reader, connection.wait_closed)
 
     def _is_here(self, group: FetchGroup) -> bool:
-        """Return whether the group was published since it was planned: its plan may be older than its last transfer."""
+        """Return whether the group was published since it was planned: the plan may be older than its last transfer."""
         known = self._house.catalogue.knowledge
         storage = self._house.storage_of(self._host)
         records = (
@@ -152,7 +152,7 @@ class Bulk:
             with unwrapped():
                 if not await self._has_room(group):
                     return
-                # The staged files are open from the first byte until all of them are at their places.
+                # Each staged file holds a descriptor from its first byte until all are published.
                 held = self._house.descriptors.bulk.hold(staged_files(group))
                 with self._house.under_way.of(self._way):
                     async with held, self._house.room.above_floor(self._root):
@@ -160,7 +160,7 @@ class Bulk:
         except (Doubtful, Retry, Conflict, Refused) as e:
             self._troubles.failed(group.place, str(e))
         except DiskFull:
-            # What is half here stands in the way of everything smaller.
+            # Partly fetched files take the room that smaller files need.
             await self._transfers.drop_files(group.files)
             self._house.room.ran_full()
             await self._refuse(group)
@@ -192,7 +192,7 @@ class Bulk:
         self._landed(size)
 
     def _landed(self, size: int) -> None:
-        """Count bytes that are on the disk, wherever they came from."""
+        """Count bytes that are on the disk, whatever their source."""
         self._way.came(size)
         written = min(size, self._reserved)
         self._reserved -= written

@@ -1,6 +1,7 @@
-"""The small files of a large group: asked for in one go, so that far away they cost one round trip, not one each.
+"""The small files of a large group: requested at once, so that they cost one round trip in all, not one each.
 
-They are not journalled: what a crash costs is little. Nothing that is in doubt leaves here.
+They are not journalled, since a crash loses little. Only verified files are left in `staged`, unless `Doubtful` is
+raised.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,19 +25,19 @@ PART = 1024 * 1024
 
 
 class Parts:
-    """Stages parts; whoever made it closes what is in `staged`, in every case."""
+    """Stages parts; the caller closes everything in `staged`, in every case."""
 
     def __init__(
         self, root: DataRoot, staged: dict[FetchFile, Staged], bandwidth: Bandwidth, came: Callable[[int], None]
     ) -> None:
-        """`came` hears of bytes as they come."""
+        """`came` is called with the number of bytes received, as they arrive."""
         self._root = root
         self._bandwidth = bandwidth
         self._staged = staged
         self._came = came
 
     async def bring(self, files: Sequence[FetchFile], lanes: Lanes) -> None:
-        """Put all of `files` into `staged`. Raises `Doubtful`, `Retry` when the link is lost, `HaltedForSafety`."""
+        """Stage all of `files`. Raise `Doubtful`, `Retry` when the link is lost, `HaltedForSafety`."""
         async with lanes.lent() as lane:
             await self._read(files, lane.reader)
 

@@ -1,6 +1,6 @@
-"""The growing files of one host that stay open between looks, so that their running hashes need no second reading.
+"""The growing files of one host that stay open between scans, so that their running hashes need no second reading.
 
-A file that a person moved, replaced or deleted is not written to where nobody sees it: it is opened anew at its path.
+If the operator moved, replaced or deleted such a file, writing to the open one would be lost: the path is opened again.
 """
 
 import anyio.to_thread
@@ -16,24 +16,24 @@ from harvestd.store.root import DataRoot
 from harvestd.store.versions import begin_anew, is_kept
 
 OPEN_FILES = 32
-"""Open at once, for one host, where there are descriptors enough."""
+"""The most open files for one host, if there are enough descriptors."""
 
 
 class _Held(Immutable):
     growing: GrowingFile
     inode: int
-    """By which it is known whether it still stands at its path."""
+    """Compared with the inode at its path, to detect that the file was moved or replaced."""
 
 
 class OpenFiles:
-    """Opens, keeps and closes growing files; the one that was asked for longest ago is closed for another."""
+    """Opens, keeps and closes growing files; the least recently used one is closed to make room for another."""
 
     def __init__(self, root: DataRoot, descriptors: Descriptors) -> None:
         self._root = root
         self._descriptors = descriptors
         self._held: dict[LocalPath, _Held] = {}
         self._allowed = 0
-        """How many may be open at once: as many descriptors are taken."""
+        """The number of files that may be open at once; as many descriptors are reserved."""
 
     def allowed(self, wanted: int) -> int:
         """Return how many of `wanted` files may be open at once from now on: one at least."""
@@ -46,10 +46,10 @@ class OpenFiles:
         return allowed
 
     async def at(self, path: LocalPath, known: FileRecord | None) -> GrowingFile:
-        """Return the file at `path` with the content that is on record; where nothing is, with whatever stands there.
+        """Return the file at `path` with its recorded content; without a record, with the content that it has.
 
-        Raises `Damaged` where what is on record is not what stands there, `Conflict` for what is no plain file,
-        `Refused`, `HaltedForSafety`. A file that was found, and not filed by us, is not changed by this.
+        Raise `Damaged` if the content is not the recorded one, `Conflict` if it is not a regular file, `Refused` and
+        `HaltedForSafety`. A file without a record, which was not published by us, is not changed by this.
         """
         held = self._held.get(path)
         if held is not None and not await anyio.to_thread.run_sync(self._stands, path, held):
@@ -64,24 +64,27 @@ class OpenFiles:
         return held.growing
 
     async def anew(self, path: LocalPath) -> GrowingFile:
-        """Keep what stands at `path` as a version and give a new, empty file; raises as `at` does, never `Damaged`."""
+        """Keep the file at `path` as a version and return a new, empty file.
+
+        Raise as `at` does, but never `Damaged`.
+        """
         self.close(path)
         self._held[path] = await anyio.to_thread.run_sync(self._restarted, path)
         return self._held[path].growing
 
     async def ends_whole(self, path: LocalPath, length: int) -> bool:
-        """Return whether the records in the first `length` bytes of a TensorBoard file are all whole."""
+        """Return whether all records in the first `length` bytes of a TensorBoard file are complete."""
         content = await anyio.to_thread.run_sync(self._root.read, path, length)
         return whole_records(content) == length
 
     def close(self, path: LocalPath) -> None:
-        """Close one file, so that it is opened anew at what is on record of it."""
+        """Close one file, so that it is opened again with its recorded content."""
         held = self._held.pop(path, None)
         if held is not None:
             held.growing.close()
 
     def close_all(self) -> None:
-        """Close all files, and leave their descriptors to other hosts."""
+        """Close all files, and release their descriptors to other hosts."""
         for path in list(self._held):
             self.close(path)
         self._descriptors.open_logs -= self._allowed

@@ -1,8 +1,8 @@
-"""The bulk connections of one host: opened when all are in use, lent to one transfer at a time.
+"""The pool of a host's bulk connections: one is opened when all are in use, and each serves one transfer at a time.
 
-A connection on which anything failed is closed and never lent again; those that nobody needs are closed too, since
-each costs the box a process. What a lane may hold in memory is taken from the budget of all hosts' lanes for as long as
-it is open, so the sum is bounded whatever the number of hosts; where nothing is left, the next one waits its turn.
+A connection on which anything failed is closed and never used again. Connections that are not needed are closed too,
+since each costs the host a process. The memory that a lane may need is reserved in the budget of all hosts' lanes for
+as long as it is open, so the sum is bounded whatever the number of hosts; if nothing is left, the next lane waits.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,41 +21,44 @@ from harvestd.remote.api import Reader
 
 MIB = 1024 * 1024
 _WINDOWS = (16 * MIB, 8 * MIB, 4 * MIB, 2 * MIB, MIB, MIB // 2)
-"""Bytes in flight on a connection: the most that is of use with stock TCP buffers, down to the least that works."""
+"""Bytes in flight on a connection: from the most that is of use with stock TCP buffers down to the least that works."""
 _ENOUGH = 16
-"""A lane takes as much as so many lanes could have of what is left: the first ones get more, late ones still some."""
+"""A lane takes a share of what is left: as much as this many lanes could have.
+
+Early lanes get more, late ones still some.
+"""
 _BUFFER = 2 * MIB
-"""Bytes that are gathered at most for one write in a worker thread; two such buffers a lane."""
+"""The most bytes that are gathered for one write in a worker thread; two such buffers per lane."""
 _ROUND_TRIP_EACH = 0.008
-"""Seconds of round trip that one connection bridges: stock TCP has 4 MiB on the way, which is 500 MB/s over 8 ms."""
+"""Seconds of round trip that one connection can bridge: stock TCP has 4 MiB in flight, which is 500 MB/s at 8 ms."""
 
 
 class Line(Immutable):
-    """A reader on a connection of its own."""
+    """A reader on a separate connection."""
 
     reader: Reader
     wait_closed: Callable[[], Awaitable[None]]
-    """Returns when the connection has ended, from whichever side."""
+    """Returns when the connection was closed by either side."""
 
 
 Opening = Callable[[int], AbstractAsyncContextManager[Line]]
-"""Opens a connection with so many bytes in flight; raises `Retry` and `HostQuarantined`."""
+"""Opens a connection with this many bytes in flight; raises `Retry` and `HostQuarantined`."""
 
 
 @dataclass(eq=False)
 class Lane:
-    """A connection for bulk."""
+    """A bulk connection."""
 
     reader: Reader
     buffer: int
-    """Bytes of each of two buffers that its user may fill."""
+    """Bytes of each of the two buffers that its user may fill."""
     over: anyio.Event = field(default_factory=anyio.Event)
     """Set when the connection is lost, or is to be closed."""
 
 
 @dataclass(eq=False)
 class _Opened:
-    """A connection that is being made."""
+    """A connection that is being opened."""
 
     done: anyio.Event = field(default_factory=anyio.Event)
     """Set when it is open, or can't be opened."""
@@ -64,29 +67,30 @@ class _Opened:
 
 
 class Lanes:
-    """Lends lanes; `tasks` is where their connections live, and must outlive every loan."""
+    """Lends lanes; their connections run in `tasks`, which must outlive every loan."""
 
     def __init__(
         self, most: int, budget: MemoryBudget, opening: Opening, tasks: TaskGroup, round_trip: float | None = None
     ) -> None:
-        """Open `most` lanes at most; `budget` is that of all hosts' lanes, `round_trip` in seconds if known."""
+        """`most`: the limit of open lanes; `budget`: shared by all hosts' lanes; `round_trip`: seconds, if known."""
         self._most = most
         self._budget = budget
         self._opening = opening
         self._tasks = tasks
         self._idle: list[Lane] = []
         self._left: list[_Opened] = []
-        """Connections that are being made, and that no loan waits for any more."""
+        """Connections that are being opened, but that no loan waits for any more."""
         self._is_released = False
-        """Whether nothing is lent, and what opens late is to be closed."""
+        """Whether nothing is lent, so that a connection that opens late is to be closed."""
         self._places = anyio.Semaphore(most)
         self._round_trip = round_trip
 
     def worthwhile(self, size: int) -> int:
-        """Return how many connections `size` bytes are worth: what it takes to fill a fast line over this round trip.
+        """Return how many connections are worth opening for `size` bytes: enough for a fast line at this round trip.
 
-        Where there is next to none one connection fills any line, and each further one only costs both sides CPU;
-        far away each is held to what TCP keeps on its way. One, too, while many hosts share the memory.
+        Without a noticeable round trip one connection fills any line, and each further one only costs CPU on both
+        sides. To a distant host each is limited to the bytes that TCP keeps in flight. Also one while many hosts share
+        the memory.
         """
         if not self._round_trip or not self._budget.has(self._budget.total // 2):
             return 1
@@ -94,9 +98,9 @@ class Lanes:
 
     @asynccontextmanager
     async def lent(self) -> AsyncIterator[Lane]:
-        """Lend a lane on a connection of its own. Raises `Retry` and `HostQuarantined` where none can be opened.
+        """Lend a lane on a separate connection. Raise `Retry` and `HostQuarantined` if none can be opened.
 
-        A connection that is being made goes on when it is not waited for any more: the next loan can use it.
+        A connection that is being opened continues after its loan is cancelled: the next loan can use it.
         """
         async with self._places:
             lane = self._idle.pop() if self._idle else await self._opened()
@@ -109,11 +113,11 @@ class Lanes:
                 return
             self._idle.append(lane)
             if not self._budget.has(0):
-                # Another host waits for the memory that these hold.
+                # Another host waits for the memory that the idle lanes hold.
                 self._close_idle()
 
     def release(self) -> None:
-        """Close what is not lent, and later what is still being made, unless it is lent by then."""
+        """Close idle lanes, and later those that are still being opened, unless they are lent by then."""
         self._is_released = True
         self._close_idle()
 
@@ -140,14 +144,14 @@ class Lanes:
         return opened.lane
 
     def _leave(self, opened: _Opened) -> None:
-        """Keep what is being opened, or is open by now, for the next loan."""
+        """Keep a connection that is being opened, or that is open by now, for the next loan."""
         if not opened.done.is_set():
             self._left.append(opened)
         elif opened.lane is not None:
             self._idle.append(opened.lane)
 
     async def _keep(self, opened: _Opened) -> None:
-        """Open a connection, and keep it until it ends; whatever becomes of the attempt is noted in `opened`."""
+        """Open a connection and keep it until it ends; the result of the attempt is recorded in `opened`."""
         window = window_within(self._budget)
         async with AsyncExitStack() as stack:
             try:
@@ -181,7 +185,7 @@ class Lanes:
 
 
 def window_within(budget: MemoryBudget) -> int:
-    """Return the bytes in flight that one more lane may have, as many as leave enough for those to come."""
+    """Return the bytes in flight for one more lane: as many as leave enough for later ones."""
     fitting = (window for window in _WINDOWS if _ENOUGH * _cost(window) <= budget.total)
     return next((window for window in fitting if budget.has(_ENOUGH * _cost(window))), _WINDOWS[-1])
 
@@ -191,5 +195,5 @@ def _buffer(window: int) -> int:
 
 
 def _cost(window: int) -> int:
-    """Return what a lane holds at most: a paused channel its whole window, and two buffers that are being written."""
+    """Return the most bytes that a lane holds: the window of a paused channel, and two buffers being written."""
     return window + 2 * _buffer(window)

@@ -1,4 +1,4 @@
-"""What is on its way in large pieces, for people who watch: how much of it came, how fast, and how long it takes."""
+"""Progress of large transfers for displays: bytes received, rate, and remaining time."""
 
 import time
 from collections import deque
@@ -7,28 +7,28 @@ from contextlib import contextmanager
 from typing import Final
 
 _WINDOW: Final = 10.0
-"""Seconds over which a rate is meant."""
+"""Seconds over which the rate is averaged."""
 _STEP: Final = 0.5
-"""Seconds between two marks on the way."""
+"""Seconds between two samples."""
 
 
 class Way:
-    """One group of files that is coming: a checkpoint, say."""
+    """Progress of one group of files, such as a checkpoint."""
 
     def __init__(
         self, host: str, place: str, size: int, here: int = 0, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Begin, where `here` of its `size` bytes came before; `clock` gives seconds."""
+        """Start with `here` of `size` bytes received before; `clock` returns seconds."""
         self.host = host
         self.place = place
-        """On the box; escaped where it is shown."""
+        """The remote path; escaped where it is displayed."""
         self.size = size
         self.moved = here
         self._clock = clock
         self._marks: deque[tuple[float, int]] = deque([(clock(), here)], maxlen=int(_WINDOW / _STEP) + 1)
 
     def came(self, size: int) -> None:
-        """Count bytes that came."""
+        """Count `size` more bytes as received."""
         now = self._clock()
         if now - self._marks[-1][0] >= _STEP:
             self._marks.append((now, self.moved))
@@ -36,7 +36,7 @@ class Way:
 
     @property
     def rate(self) -> float | None:
-        """Bytes a second, lately; None: it has only just begun."""
+        """The recent rate in bytes per second; None right after the start."""
         now = self._clock()
         marks = [mark for mark in self._marks if now - mark[0] <= _WINDOW] or [self._marks[-1]]
         since, before = marks[0]
@@ -44,20 +44,20 @@ class Way:
 
     @property
     def seconds_left(self) -> float | None:
-        """How long the rest takes at this rate; None: nobody knows."""
+        """The seconds that the rest takes at this rate; None if unknown."""
         rate = self.rate
         return max(0, self.size - self.moved) / rate if rate else None
 
 
 class UnderWay:
-    """All of it, over all hosts."""
+    """All large transfers in progress, over all hosts."""
 
     def __init__(self) -> None:
         self._ways: list[Way] = []
 
     @contextmanager
     def of(self, way: Way) -> Iterator[None]:
-        """Show it for the body."""
+        """Include `way` for the body."""
         self._ways.append(way)
         try:
             yield
@@ -65,5 +65,5 @@ class UnderWay:
             self._ways.remove(way)
 
     def all(self) -> tuple[Way, ...]:
-        """Return what is on its way now, what began first in front."""
+        """Return the transfers in progress, the oldest first."""
         return tuple(self._ways)

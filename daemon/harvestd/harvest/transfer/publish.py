@@ -1,7 +1,7 @@
-"""From staged bytes to files at their places, with the catalogue in step: intent, publish, record, tell.
+"""Publishes staged files and keeps the catalogue consistent: intent, publish, record, then events.
 
-A file that was read is believed only if it is the version that was planned, before and after reading, if the box's hash
-of it is ours, and if its content is not visibly torn. Nothing else gets as far as the store.
+A file is published only if it had the planned version before and after reading, if the host's hash equals ours, and if
+its content is not visibly torn. No other file reaches the store.
 """
 
 import hashlib
@@ -36,12 +36,12 @@ from harvestd.telemetry.log import get_logger, told_together
 
 _HERE = frozenset({Result.PUBLISHED, Result.ADOPTED})
 _NO_BYTES = "it had no bytes on the box"
-"""Said of a file that came as it was: a full disk there leaves such files behind."""
+"""The remark for an empty file that was published as it was; a full disk on the host leaves such files behind."""
 _COMPLETED = {Kind.CHECKPOINT: Event.CHECKPOINT_COMPLETED}
 
 
 class StagedFile(Immutable, gc=False):
-    """One file, whole in staging: a copy for each of its targets."""
+    """One file, whole in staging: one copy for each of its targets."""
 
     file: FetchFile
     copies: tuple[Staged, ...]
@@ -53,31 +53,31 @@ class StagedGroup(Immutable):
     group: FetchGroup
     files: tuple[StagedFile, ...]
     started: float
-    """Monotonic seconds when its first byte was asked for."""
+    """When its first byte was requested, in monotonic seconds."""
     is_last: bool = True
-    """Whether all of it is here with this: a group of very many targets comes in slices."""
+    """Whether this completes the group: a group with very many targets is published in slices."""
 
 
 class Publisher:
-    """Publishes for one host."""
+    """Publishes files for one host."""
 
     def __init__(self, host: Host, house: House, root: DataRoot, refused: Refusals) -> None:
-        """`refused` is where conflicts are noted for the planner."""
+        """`refused` receives the conflicts, for the planner."""
         self._host = host
         self._house = house
         self._root = root
         self._refused = refused
         self.files = 0
-        """Files put at their places so far."""
+        """Files published so far."""
         self.bytes = 0
         """Bytes of them."""
         self.conflicts: dict[LocalPath, str] = {}
-        """Places at home that hold something else, and what the store said of them."""
+        """Local paths that hold something else, with the store's explanation."""
 
     async def publish(self, groups: Sequence[StagedGroup]) -> None:
-        """Put the groups at their places. Raises `DiskFull` and `HaltedForSafety`; what is done then stays done.
+        """Publish the groups. Raise `DiskFull` and `HaltedForSafety`; what was published by then stays.
 
-        The copies are closed in every case. Once files move, no cancellation comes between them and their rows.
+        The copies are closed in every case. Once files move, no cancellation can separate them from their rows.
         """
         try:
             await self._publish(groups)
@@ -103,7 +103,7 @@ class Publisher:
             self._tell(groups, outcomes)
 
     async def _settle_failed(self) -> None:
-        """Record what an earlier call put at its place before it failed, on whichever connection that was."""
+        """Record what earlier calls, on any connection, had published before they failed."""
         failed, self._house.unsettled = self._house.unsettled, []
         if failed:
             try:
@@ -114,7 +114,7 @@ class Publisher:
             self._house.touch({record.experiment for record in recorded})
 
     def _prepared(self, groups: Sequence[StagedGroup]) -> tuple[list[Publication], list[FileRecord]]:
-        """Return what the store and the catalogue are to take, in the same order."""
+        """Return the publications for the store and the records for the catalogue, in the same order."""
         publications: list[Publication] = []
         records: list[FileRecord] = []
         storage, host, now = self._house.storage_of(self._host), self._host.name, time.time()
@@ -125,7 +125,7 @@ class Publisher:
                 source = file.source
                 for copy, target in zip(staged.copies, file.targets, strict=True):
                     replaces = target.replaces.sha256 if target.replaces else None
-                    # Its experiment may have got another name since the plan.
+                    # The experiment may have been renamed since it was planned.
                     path = knowledge.placed(target.path, target.experiment)
                     publications.append(Publication(copy, path, replaces))
                     records.append(
@@ -165,9 +165,9 @@ class Publisher:
         self._house.monitor.settled(self._host.name, len(saved))
 
     def _is_of_another(self, record: FileRecord) -> bool:
-        """Return whether another source's file has this place on record by now: two hosts may have published at once.
+        """Return whether the record at this local path is of another source by now.
 
-        The next plan compares the two, and takes all files of a group together.
+        Two hosts may publish at the same time. The next plan compares the two, and takes all files of a group together.
         """
         holder = self._house.catalogue.knowledge.holder(record.target)
         return holder is not None and (holder.storage, holder.place) != (record.storage, record.place)
@@ -217,23 +217,23 @@ class Publisher:
 
 
 def _flag(staged: StagedFile) -> str:
-    """Return what is to be said of a file that comes as it is; empty: nothing."""
+    """Return the remark on a file that was published as it was; empty: none."""
     first = staged.copies[0]
     return first.remark if first.size else _NO_BYTES
 
 
 def transfer_name(host: str, place: str) -> str:
-    """Return what the events of one group have in common, whenever and however often it is brought."""
+    """Return an id for the events of one group, the same whenever and however often it is fetched."""
     return hashlib.blake2b(encoded(f"{host}:{place}"), digest_size=4).hexdigest()
 
 
 def reason_to_doubt(file: FetchFile, opened: Version, closed: Version, head: bytes) -> str | None:
-    """Return why what was read must not be published; None if nothing speaks against it."""
+    """Return why a file that was read must not be published; None if it may be."""
     planned = file.source.version
     if opened != planned or closed != planned:
         return "it changed on the box while it was read"
     try:
-        # The form of what comes as it is, `inspecting` remarks on.
+        # For a file that is taken as it is, `held_back` checks the form and adds a remark.
         check = check_part if file.as_is else check_content
         check(file.source.path.name, head, planned.size, file.beside)
     except InvalidFacts as e:

@@ -1,4 +1,4 @@
-"""Small files of a box, read whole into memory: those that say what a run is. Never anything of another size."""
+"""Reads small files of a host into memory: those that describe a run. Never returns a file of another size."""
 
 import hashlib
 import itertools
@@ -11,16 +11,16 @@ from harvestd.remote.api import Chunk, Closed, Failed, Reader, ReadRequest
 from harvestd.remote.ssh.errors import Stuck
 
 _READINGS = 3
-"""How often a file is read at one look, at most, until it is what the box hashed."""
+"""The most readings of a file in one scan, until it matches the host's hash."""
 
 
 async def read_small(reader: Reader, sources: Sequence[Source], troubles: Troubles) -> dict[Source, bytes]:
-    """Return the contents of small files; those that vanished or changed meanwhile are left out.
+    """Return the contents of small files, without those that vanished or changed meanwhile.
 
-    Of a file that is too large to hold facts the beginning is returned, one byte too long: parsing it says so. What is
-    not what the host hashed is read again, a few times: a name that rests on a flipped bit would stay. A file whose
-    reading hangs is noted in `troubles` and left alone for a while; those that were to come after it are read at the
-    next scan. Raises `Retry` when the link is lost.
+    Of a file that is too large to hold facts only the beginning is read, one byte more than the limit, so that parsing
+    rejects it. A file that differs from the host's hash is read again, a few times: a name derived from a flipped bit
+    would be permanent. A file whose reading hangs is noted in `troubles` and skipped for a while; the files after it
+    are read at the next scan. Raise `Retry` when the link is lost.
     """
     wanted = [each for each in sources if troubles.may_try(each.place)]
     found: dict[Source, bytes] = {}
@@ -33,7 +33,7 @@ async def read_small(reader: Reader, sources: Sequence[Source], troubles: Troubl
 async def _read(
     reader: Reader, sources: Sequence[Source], found: dict[Source, bytes], troubles: Troubles
 ) -> list[Source]:
-    """Read these files into `found`; return those that are to be read again."""
+    """Read these files into `found`; return those that must be read again."""
     requests = [ReadRequest(each.tree, each.path, length=BEGINNING) for each in sources]
     again: list[Source] = []
     waiting = iter(sources)

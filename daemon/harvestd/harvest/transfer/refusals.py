@@ -1,7 +1,7 @@
-"""What could not be put in its place at home, and until when: for as long as what is in the way stands there unchanged.
+"""Files that can't be published at their local path, for as long as the obstacle there stays unchanged.
 
-A refused file is not fetched again for nothing. As soon as a person moves away what stands there, or changes it, the
-file is planned anew, without waiting for another connection.
+A refused file is not fetched again in vain. As soon as the operator moves or changes the obstacle, the file is planned
+again, without waiting for another connection.
 """
 
 import time
@@ -21,19 +21,25 @@ _LONGEST_PAUSE = 300.0
 
 
 class Refusals(Mapping[_Key, tuple[Version, str]]):
-    """By (place, target): the version that could not be put there, and why. For one connected host."""
+    """Maps (remote path, local path) to the version that could not be published, and the reason.
+
+    For one connected host.
+    """
 
     def __init__(self) -> None:
         self._found: dict[_Key, tuple[Version, str]] = {}
         self._causes: dict[_Key, tuple[LocalPath, ...]] = {}
         self._before: dict[_Key, list[Fingerprint]] = {}
-        """How the causes stood when they were looked at first."""
+        """The fingerprints of the causes when they were first read."""
         self._absent: set[_Key] = set()
-        """Refused once although nothing stood there."""
+        """Refused once although the path was free."""
         self._times: dict[_Key, int] = {}
         """How often each was refused."""
         self._not_before: dict[_Key, float] = {}
-        """When each may be tried again at the earliest, in monotonic seconds: others may write there all the time."""
+        """When each may be tried again at the earliest, in monotonic seconds.
+
+        Another program may write there all the time.
+        """
 
     def __getitem__(self, key: _Key) -> tuple[Version, str]:
         return self._found[key]
@@ -45,7 +51,10 @@ class Refusals(Mapping[_Key, tuple[Version, str]]):
         return len(self._found)
 
     def note(self, place: str, target: LocalPath, version: Version, why: str, causes: Sequence[LocalPath] = ()) -> None:
-        """Note that `version` of `place` can't be put at `target`; `causes`: the paths that decide, else `target`."""
+        """Note that `version` of `place` can't be published at `target`.
+
+        `causes`: the local paths that decide; `target` if there are none.
+        """
         key = (place, target)
         self._found[key] = (version, why)
         self._causes[key] = tuple(causes) or (target,)
@@ -54,7 +63,7 @@ class Refusals(Mapping[_Key, tuple[Version, str]]):
         self._not_before[key] = time.monotonic() + backoff(_FIRST_PAUSE, times, _LONGEST_PAUSE)
 
     async def heal(self, root: DataRoot) -> None:
-        """Forget those whose causes are not as they were when this was called first. Raises `HaltedForSafety`."""
+        """Remove the refusals whose causes changed since the first call. Raise `HaltedForSafety`."""
         if not self._found:
             return
         keys = list(self._found)
@@ -75,7 +84,7 @@ class Refusals(Mapping[_Key, tuple[Version, str]]):
             return True
         gone = all(is_absent(path, found) for path, found in zip(self._causes[key], now, strict=True))
         if gone and key not in self._absent:
-            # It went before it was looked at; should that not have been the cause, it is tried once for nothing.
+            # The obstacle vanished before its first fingerprint. If it was not the cause, one attempt is made in vain.
             self._absent.add(key)
             return True
         return False

@@ -1,4 +1,4 @@
-"""Files whose times changed but not their size: hashed on the box, and fetched again only where the content differs."""
+"""Hashes files on the host whose times but not sizes changed: they are fetched again only if the content differs."""
 
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,16 +14,16 @@ from harvestd.remote.ssh.errors import Stuck
 
 
 async def check_contents(checks: Sequence[Check], reader: Reader, house: House, troubles: Troubles) -> None:
-    """Hash these files on the box and record the result. Raises `Retry` when the link is lost."""
+    """Hash these files on the host and record the results. Raise `Retry` when the link is lost."""
     await hash_there(checks, reader, troubles, partial(_conclude, house))
 
 
 async def hash_there(
     checks: Sequence[Check], reader: Reader, troubles: Troubles, conclude: Callable[[Check, Opened], Awaitable[None]]
 ) -> None:
-    """Hash these files on their host and call `conclude` with each hash as it comes.
+    """Hash these files on their host and call `conclude` with each hash as it arrives.
 
-    Those that change, or can't be read, are noted in `troubles`. Raises `Retry` when the link is lost.
+    Files that change, or can't be read, are noted in `troubles`. Raise `Retry` when the link is lost.
     """
     requests = [
         ReadRequest(each.source.tree, each.source.path, each.source.version.size, length=0, verify_from=0)
@@ -52,15 +52,15 @@ async def hash_there(
 
 
 async def _conclude(house: House, item: Check, opened: Opened) -> None:
-    """Record what the box's hash says of a file, unless its record is another one since this was planned.
+    """Record the host's hash of a file, unless its record changed since this was planned.
 
-    Hashing takes minutes: its directory may have another name by now, or the file was fetched anew, moved or removed.
+    Hashing takes minutes: the directory may be renamed by now, or the file was fetched again, moved or removed.
     """
     async with house.places.still():
         knowledge = house.catalogue.knowledge
         path = knowledge.placed(item.record.target, item.record.experiment)
         if knowledge.holder(path) != replace(item.record, target=path):
-            return  # the next plan knows
+            return  # the next plan handles it
         if item.asked_by is not None and opened.verified is not None:
             knowledge.learn_hash(
                 item.asked_by, item.place, item.source.version, opened.verified, replace(item.record, target=path)

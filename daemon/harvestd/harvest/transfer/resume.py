@@ -1,6 +1,6 @@
-"""One large file on its way into staging, journalled as it comes, so that a lost link or a crash costs little.
+"""Downloads one large file to staging with a journal, so that a lost link or a crash costs little.
 
-What is here already is kept only once the box has hashed the same bytes; a transfer whose source is gone or changed is
+Staged bytes are kept only once the host has hashed the same bytes; a transfer whose source is gone or changed is
 dropped with its bytes.
 """
 
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
 JOURNAL = 64 * 1024 * 1024
 JOURNAL_EVERY = 2.0
-"""Bytes, or seconds, after which a transfer is synced and journalled: what a crash may cost."""
+"""Bytes, or seconds, after which a transfer is synced and journalled: the most that a crash may cost."""
 _LAST_WORDS = 2.0
-"""Seconds for syncing what is half here when the process is told to end."""
+"""Seconds for syncing a partial file when the process is told to end."""
 
 
 class Transfers:
-    """Brings the large files of one host to staging."""
+    """Downloads the large files of one host to staging."""
 
     def __init__(self, host: Host, house: House, root: DataRoot) -> None:
         self._host = host
@@ -49,15 +49,15 @@ class Transfers:
         self._storage = house.storage_of(host)
         self._copying = Copying(host, house, root)
         self._left: set[str] = set()
-        """Transfers whose source vanished in the last scan, while such a file is shown at another place."""
+        """Transfers whose source vanished in the last scan, while the same version is shown at another path."""
 
     async def bring(
         self, file: FetchFile, lanes: Lanes, came: Callable[[int], None], landed: Callable[[int], None]
     ) -> Staged:
-        """Return the whole file in staging, for the caller to close.
+        """Return the whole file in staging; the caller must close it.
 
-        `came` hears of bytes as they come, `landed` of those that are copied from what is here.
-        On any error what is here is journalled and closed, to go on from. Raises `Doubtful`, `Retry` when the links are
+        `came` is called with the bytes that are received, `landed` with those that are copied from a local file. On any
+        error the partial file is journalled and closed, to be resumed. Raise `Doubtful`, `Retry` when the links are
         lost, `HaltedForSafety` when the disk fails.
         """
         name = self._name(file.source.place, file.source.version)
@@ -85,7 +85,7 @@ class Transfers:
                     tasks.cancel_scope.cancel()
             whole = True
         except (Useless, DiskFull):
-            # On a full disk the catalogue may need the very room that this takes.
+            # On a full disk the catalogue may need the space that this file takes.
             staged.discard()
             raise
         finally:
@@ -99,29 +99,32 @@ class Transfers:
                 if not whole and journal.last.synced:
                     staged.close()
                 elif not whole:
-                    # Of what no journal knows nothing may stay.
+                    # A staged file without a journal must not remain.
                     staged.discard()
         return staged
 
     async def drop(self, names: Sequence[str]) -> None:
-        """Remove these from staging and from the journal; those that moved to their places are only forgotten."""
+        """Remove these transfers from staging and from the journal.
+
+        Files that were published have left staging: only their journal entries are removed.
+        """
         for name in names:
             await anyio.to_thread.run_sync(self._root.staging.discard, name)
         if names:
             await self._house.catalogue.transfers.drop(names)
 
     async def drop_files(self, files: Sequence[FetchFile]) -> None:
-        """Drop whatever is in staging of these files."""
+        """Drop the transfers of these files."""
         await self.drop([self._name(file.source.place, file.source.version) for file in files])
 
     async def drop_below(self, above: tuple[str, ...]) -> None:
-        """Drop what is in staging from below these directories, which end in slashes."""
+        """Drop the transfers from below these directories, which end in slashes."""
         await self.drop([each.name for each in await self._known() if each.place.startswith(above)])
 
     async def drop_gone(self, snapshot: Snapshot, busy: Collection[str]) -> None:
-        """Drop transfers whose source this scan does not show any more; `busy` are places that are being read.
+        """Drop transfers whose source this scan no longer shows; `busy` are remote paths that are being read.
 
-        A source that has another place by now is still shown: its transfer goes on there.
+        A source that was renamed is still shown: its transfer continues there.
         """
         known = await self._known()
         names = {self._name(place, version) for place, version in _files(snapshot, {each.place for each in known})}
@@ -139,7 +142,7 @@ class Transfers:
             await self.drop([each.name for each in gone if each.name not in self._left])
 
     async def staged(self, files: Sequence[FetchFile]) -> int:
-        """Return the bytes that are journalled of these files."""
+        """Return the bytes of these files that are journalled."""
         names = {self._name(file.source.place, file.source.version) for file in files}
         return sum(each.synced for each in await self._known() if each.name in names)
 
@@ -147,22 +150,22 @@ class Transfers:
         return [each for each in await self._house.catalogue.transfers.all() if each.storage == self._storage]
 
     async def _synced(self, file: FetchFile, name: str) -> int:
-        """Return the bytes that are journalled for this transfer; what is left of other versions' is dropped."""
+        """Return the bytes that are journalled for this transfer; drop the transfers of other versions of the file."""
         here = [each for each in await self._known() if each.place == file.source.place]
         await self.drop([each.name for each in here if each.name != name])
         own = next((each.synced for each in here if each.name == name), 0)
         return own or await self._taken_over(file, name)
 
     async def _taken_over(self, file: FetchFile, name: str) -> int:
-        """Take over what is here of such a file from another place, or from another storage; return its bytes.
+        """Take over a transfer of the same version from another path or another storage; return its bytes.
 
-        The file was renamed on this host, or a host that is not connected now showed the same file system. Whether the
-        bytes are the same, this host's hash of them tells.
+        The file was renamed on this host, or a host that is not connected now showed the same file system. This host's
+        hash decides later whether the bytes are the same.
         """
         catalogue = self._house.catalogue
         for each in await catalogue.transfers.all():
             if self._is_left(each, file) and _brings(each, file.source.version):
-                # In this order a crash leaves one of both, with its journal.
+                # In this order a crash leaves one of the two names, with its journal entry.
                 await catalogue.transfers.save(Transfer(name, self._storage, file.source.place, each.synced))
                 await anyio.to_thread.run_sync(self._root.staging.rename, each.name, name)
                 await catalogue.transfers.drop([each.name])
@@ -170,10 +173,10 @@ class Transfers:
         return 0
 
     def _is_left(self, transfer: Transfer, file: FetchFile) -> bool:
-        """Return whether a transfer of another source is not going on."""
+        """Return whether a transfer of another source is abandoned."""
         if transfer.storage != self._storage:
             return not self._house.boxes.get(transfer.storage)
-        # Files beside each other may have the same size and time: only what is not at its place any more is free.
+        # Files in one directory may have the same size and time: only one whose source vanished is abandoned.
         return transfer.name in self._left and transfer.place != file.source.place
 
     def _resumed(self, name: str, synced: int) -> Staged:
@@ -190,28 +193,28 @@ class Transfers:
 def _name(storage: str, place: str, version: Version) -> str:
     """Return the name of a transfer: another version of the file is another transfer.
 
-    Size and modification time alone name the version: hosts of one file system may show other inodes, or none. The
-    content is proven by its hash before anything is appended.
+    Size and modification time alone identify the version: hosts of one file system may show different inodes, or none.
+    The content is proven by its hash before anything is appended.
     """
     key = f"{storage}\0{place}\0{version.size}\0{version.mtime_ns}"
     return "transfer-" + hashlib.sha256(encoded(key)).hexdigest()[:32]
 
 
 def _brings(transfer: Transfer, version: Version) -> bool:
-    """Return whether a transfer is one of this version, whatever place that has now."""
+    """Return whether a transfer is one of this version, whatever its path is now."""
     return transfer.name == _name(transfer.storage, transfer.place, version)
 
 
 class _Journal:
-    """Records how far one transfer came."""
+    """Records the progress of one transfer."""
 
     def __init__(self, catalogue: "Catalogue", last: Transfer) -> None:
         self._catalogue = catalogue
         self.last = last
-        """What was recorded last."""
+        """The last recorded state."""
 
     async def keep(self, staged: Staged, moved: Bell) -> None:
-        """Record from time to time, beside the stream: no pause of the disk is to be one of the line."""
+        """Record the progress periodically, in a task of its own, so that a slow disk does not pause the download."""
         while True:
             with anyio.move_on_after(JOURNAL_EVERY):
                 while staged.size - self.last.synced < JOURNAL:
@@ -219,7 +222,7 @@ class _Journal:
             await self.write(staged)
 
     async def write(self, staged: Staged) -> None:
-        """Sync what is here, then record it: in this order. Raises `HaltedForSafety`."""
+        """Sync the staged bytes, then record them, in this order. Raise `HaltedForSafety`."""
         if not staged.closed and staged.size > self.last.synced:
             size = await anyio.to_thread.run_sync(staged.sync_beside)
             here = replace(self.last, synced=size)
@@ -242,7 +245,7 @@ def _files(snapshot: Snapshot, places: Collection[str]) -> list[tuple[str, Versi
 
 
 def _large_versions(snapshot: Snapshot) -> list[Version]:
-    """Return the versions of all files that are large enough for a transfer of their own."""
+    """Return the versions of all files that are large enough for a separate transfer."""
     return [
         entry.version
         for listing in snapshot.listings
@@ -252,5 +255,5 @@ def _large_versions(snapshot: Snapshot) -> list[Version]:
 
 
 def _covers(listing: Listing, place: str) -> bool:
-    """Return whether a file that is not in this listing is surely not on the host: its tree was listed."""
+    """Return whether a file that is missing in this listing is certainly not on the host: its tree was listed."""
     return listing.state is TreeState.PRESENT and bool(listing.entries) and place.startswith(f"{listing.tree}/")

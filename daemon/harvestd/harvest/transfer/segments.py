@@ -1,8 +1,9 @@
-"""Which part of a large file is fetched next: a queue of segments that several lanes share; pure.
+"""A queue of a large file's segments, shared by several lanes; pure.
 
-Segments are handed out from low to high, so that the part without a gap grows steadily: it is all that a crash leaves.
-One that failed is handed out again before any other. Between two segments a lane is idle for a round trip, so they are
-large; but no larger than what a lane brings in a short time, and towards the end they shrink, so that all end together.
+Segments are handed out in ascending order, so that the part without a gap, which is all that a crash leaves, grows
+steadily. A segment that failed is handed out again before any other. Between two segments a lane is idle for a round
+trip, so they are large; but no larger than what a lane fetches in a short time, and towards the end they shrink, so
+that all lanes end together.
 """
 
 from dataclasses import dataclass, field
@@ -10,25 +11,25 @@ from dataclasses import dataclass, field
 SECONDS = 1.0
 """How long a segment should take its lane."""
 FIRST = 2 * 1024 * 1024
-"""Bytes of a lane's first segment, which shows how fast it is."""
+"""Bytes of a lane's first segment, which measures its rate."""
 SMALLEST = 1024 * 1024
 LARGEST = 32 * 1024 * 1024
-"""Bytes of those that follow."""
+"""Bytes of later segments."""
 LAST = 8 * 1024 * 1024
 """Bytes: towards the end segments do not shrink below this."""
 
 
 @dataclass(eq=False, slots=True)
 class Segment:
-    """A part of a file, on its way or here."""
+    """A part of a file, in transfer or complete."""
 
     start: int
     end: int
-    """Bytes from here on, up to but without this one."""
+    """The part is from `start` up to, but without, `end`."""
     at: int = field(init=False)
-    """Up to here it is in the file."""
+    """The bytes up to here are written."""
     here: bool = field(default=False, init=False)
-    """Whether all of it is, and was believed."""
+    """Whether all of it is written and verified."""
 
     def __post_init__(self) -> None:
         self.at = self.start
@@ -38,9 +39,12 @@ class Segments:
     """The parts of one file that are not here yet."""
 
     def __init__(self, start: int, end: int, lanes: int) -> None:
-        """Cover the bytes from `start` up to `end`, for `lanes` lanes at once; one lane gets all in one piece."""
+        """Cover the bytes from `start` up to `end`, for `lanes` lanes at once.
+
+        A single lane gets them all as one segment.
+        """
         self._begun: list[Segment] = []
-        """By their place in the file; those that are believed up to their end are forgotten."""
+        """By position in the file; those that are verified without a gap before them are removed."""
         self._again: list[Segment] = []
         self._believed = self._next = start
         self._end = end
@@ -48,16 +52,16 @@ class Segments:
 
     @property
     def all_begun(self) -> bool:
-        """Whether nothing is left to hand out, for now."""
+        """Whether nothing is left to hand out at the moment."""
         return not self._again and self._next >= self._end
 
     @property
     def all_here(self) -> bool:
-        """Whether nothing is left to come."""
+        """Whether everything is written and verified."""
         return self.all_begun and all(each.here for each in self._begun)
 
     def take(self, rate: float | None) -> Segment | None:
-        """Return the next segment for a lane that brings `rate` bytes a second (None: unknown), if there is one."""
+        """Return the next segment for a lane that fetches `rate` bytes per second (None: unknown), if there is one."""
         if self._again:
             return self._again.pop(0)
         if self._next >= self._end:
@@ -75,19 +79,19 @@ class Segments:
         return min(left, length, max(LAST, left // self._lanes))
 
     def give_back(self, segment: Segment) -> None:
-        """Let someone else have `segment`, which failed."""
+        """Return `segment`, which failed, to the queue for another lane."""
         segment.at = segment.start
         self._again.append(segment)
         self._again.sort(key=lambda each: each.start)
 
     @property
     def believed(self) -> int:
-        """Up to where every segment is here."""
+        """The end of the part in which every segment is verified."""
         while self._begun and self._begun[0].here:
             self._believed = self._begun.pop(0).end
         return self._believed
 
     @property
     def contiguous(self) -> int:
-        """Up to where all is in the file, the last part of it not believed yet."""
+        """The end of the part that is written without a gap; its last segment may not be verified yet."""
         return max(self.believed, self._begun[0].at if self._begun else 0)

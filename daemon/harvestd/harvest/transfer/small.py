@@ -1,7 +1,7 @@
-"""Small files, many at a time: read in one answer of the box, held in memory by the group, published in batches.
+"""Small files, many at a time: read in one answer of the host, held in memory per group, published in batches.
 
-While one batch is being published the next one is read. Memory is taken for a group when its first byte is due and
-given back when its batch is in staging, so that a slow box holds little more than the group that is arriving.
+While one batch is published the next one is read. Memory is taken for a group when its first byte is due, and given
+back when its batch is in staging, so that a slow host holds little more than the group that is arriving.
 """
 
 import time
@@ -33,13 +33,13 @@ from harvestd.store.root import DataRoot
 from harvestd.store.staging import Staged
 
 SMALL = 8 * 1024 * 1024
-"""Bytes: a group up to this size is collected in memory; a larger one goes the bulk way."""
+"""Bytes: a group up to this size is collected in memory; a larger one is a bulk transfer."""
 BATCH_BYTES = 8 * 1024 * 1024
 BATCH_FILES = 512
 BATCH_SECONDS = 1.0
-"""A batch is published as soon as it has one of these."""
+"""A batch is published as soon as it reaches one of these."""
 REQUESTS = 8000
-"""Files asked for in one reading."""
+"""Files requested in one reading."""
 
 
 class _Collected(Struct):
@@ -48,7 +48,7 @@ class _Collected(Struct):
     group: FetchGroup
     started: float
     contents: list[tuple[bytes, str | None]] = field(default_factory=list)
-    """Of the group's files in their order, each with the hash that the box told."""
+    """The contents of the group's files in their order, each with the hash that the host sent."""
     doubt: str | None = None
     """Why it can't be published as it was read."""
 
@@ -57,7 +57,7 @@ class _Collected(Struct):
         return self.doubt is None and len(self.contents) == len(self.group.files)
 
     def take(self, file: FetchFile, opened: Version, closed: Version, content: bytes, told: str | None) -> None:
-        """Add the next file's content, or the reason why the group can't be published."""
+        """Add the next file's content, or set the reason why the group can't be published."""
         doubt = reason_to_doubt(file, opened, closed, content[:HEAD_BYTES])
         if doubt is None and len(content) != file.source.version.size:
             doubt = "the box sent another number of bytes than the file has"
@@ -68,7 +68,7 @@ class _Collected(Struct):
 
 
 class _Slice(Struct):
-    """A collected group, or what of it belongs to some of its experiments."""
+    """A collected group, or the part of it that belongs to some of its experiments."""
 
     collected: _Collected
     group: FetchGroup
@@ -87,7 +87,10 @@ class _Batches:
         self._taken = 0
 
     async def make_room(self, group: FetchGroup) -> None:
-        """Take the memory for a group. What waits here is sent first: who waits must not keep others waiting."""
+        """Take the memory for a group.
+
+        The present batch is sent first if this has to wait, so that its memory is released meanwhile.
+        """
         if not self._memory.has(group.size):
             await self.flush()
         await self._memory.take(group.size)
@@ -109,12 +112,12 @@ class _Batches:
             await self._send.send(batch)
 
     def free(self, group: FetchGroup) -> None:
-        """Return back the memory of a group that is on disk, or will not be."""
+        """Release the memory of a group that is on disk, or will not be."""
         self._taken -= group.size
         self._memory.give_back(group.size)
 
     def drop(self, begun: _Collected | None) -> None:
-        """Return back the memory of a group of which no more will come, where one was begun."""
+        """Release the memory of a group that was begun and will not be completed, if there is one."""
         if begun is not None:
             self.free(begun.group)
 
@@ -124,7 +127,7 @@ class _Batches:
 
 
 class Collecting:
-    """Fetches small groups from one host."""
+    """Fetches the small groups of one host."""
 
     def __init__(self, host: Host, house: House, root: DataRoot, publisher: Publisher, troubles: Troubles) -> None:
         self._host = host
@@ -136,10 +139,10 @@ class Collecting:
     async def fetch(
         self, groups: Sequence[FetchGroup], reader: Reader, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED
     ) -> None:
-        """Bring these groups home. Raises `Retry` when the link is lost, `HaltedForSafety` when the disk fails.
+        """Fetch these groups. Raise `Retry` when the link is lost, `HaltedForSafety` when the disk fails.
 
-        A group of which a file can't be read, or changed meanwhile, is left as it was and noted as in trouble. The
-        task counts as started when all is read: then the reader is free, while the last batches are published.
+        A group of which a file can't be read, or changed meanwhile, is not published and is noted as failed. The task
+        counts as started when everything is read: the reader is free then, while the last batches are published.
         """
         send, receive = anyio.create_memory_object_stream[list[_Collected]](1)
         batches = _Batches(self._house.memory, send)
@@ -147,7 +150,7 @@ class Collecting:
             with unwrapped():
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._publish, receive, batches)
-                    # Where nobody receives any more, publishing failed: its own error says how.
+                    # If the receiver is closed, publishing failed: its own error gives the reason.
                     with suppress(anyio.BrokenResourceError):
                         async with send:
                             for some in _sliced(groups):
@@ -158,9 +161,9 @@ class Collecting:
             batches.free_all()
 
     async def _read(self, groups: Sequence[FetchGroup], reader: Reader, batches: _Batches) -> None:
-        """Hand over each group as soon as its last file is here; those in doubt are noted instead.
+        """Hand over each group as soon as its last file is here; note the doubtful ones instead.
 
-        What comes after a file whose reading hangs waits for the next look.
+        The files after one whose reading hangs wait for the next scan.
         """
         queue = [(group, file) for group in groups for file in group.files]
         requests = [
@@ -221,10 +224,11 @@ class Collecting:
                 await self._store(batch, batches)
 
     async def _store(self, batch: list[_Collected], batches: _Batches) -> None:
-        """Stage and publish a batch, in turn with those of other hosts: each has a descriptor open for every target.
+        """Stage and publish a batch; the batches of all hosts take turns.
 
-        A cancellation ends the wait for that turn, and comes between two slices. It never comes between staging and
-        publishing: what is staged is closed by what publishes it, and by nothing else.
+        They take turns since each has a descriptor open for every target. A cancellation can end the wait for the turn,
+        or take effect between two slices. It never comes between staging and publishing: staged files are closed only
+        by the code that publishes them.
         """
         async with self._house.storing:
             for slices in _within(self._house.descriptors.batch, batch):
@@ -234,7 +238,7 @@ class Collecting:
                         if each.is_last:
                             self._note_staged(each.collected, batches)
                     await self._publisher.publish(staged)
-                # With slices that are done their contents are given back.
+                # This releases the contents of the slices that are done.
                 slices.clear()
                 await anyio.lowlevel.checkpoint()
 
@@ -257,7 +261,7 @@ class Collecting:
         return [group for group in staged if group is not None]
 
     def _stage_slice(self, part: _Slice, made: list[Staged]) -> StagedGroup | None:
-        """Return a slice in staging, None where what arrived there is not what the host hashed, or no content yet."""
+        """Return a slice in staging; None if the content differs from the host's hash, or is not complete yet."""
         files: list[StagedFile] = []
         collected, group = part.collected, part.group
         contents = collected.contents
@@ -290,7 +294,7 @@ def _reason(end: Closed | Failed) -> str:
 
 
 def _within(most: int, batch: list[_Collected]) -> Iterator[list[_Slice]]:
-    """Return a batch in lists of slices with at most `most` staged files each; the batch is used up by it."""
+    """Yield a batch in lists of slices with at most `most` staged files each; this empties the batch."""
     some: list[_Slice] = []
     held = 0
     while batch:

@@ -1,7 +1,8 @@
-"""Growing files: only what was appended is asked for, and it is appended here, up to the last whole line or record.
+"""Growing files: only appended bytes are fetched, and they are appended here up to the last whole line or record.
 
-Before an append the box hashes what is here already: the last 64 KiB each time, all of it on first contact. Where that
-does not agree, the source was truncated or replaced: what is here is set aside and a new version starts.
+Before an append the host hashes the bytes that are here already: the last 64 KiB each time, all of them on first
+contact. If the hashes differ, the source was truncated or replaced: the local file is kept as a version and a new one
+starts.
 """
 
 import hashlib
@@ -74,14 +75,14 @@ class Following:
         self.bytes = 0
         """Bytes appended so far."""
         self.files: set[LocalPath] = set()
-        """Files that something was appended to."""
+        """Files that bytes were appended to."""
         self.conflicts: dict[LocalPath, str] = {}
-        """Places at home that hold something else, and why it was left alone."""
+        """Local paths that hold something else, and why it was left unchanged."""
 
     async def follow(self, follows: Sequence[Follow], reader: Reader) -> None:
-        """Bring these files up to what the last look showed of them, and a little further; never without end.
+        """Fetch these files up to the size that the last scan showed, and a little further, but never endlessly.
 
-        Raises `Retry` when the link is lost, `HaltedForSafety` when the disk fails.
+        Raise `Retry` when the link is lost, `HaltedForSafety` when the disk fails.
         """
         left = list(follows)
         while left:
@@ -92,7 +93,7 @@ class Following:
                     some = await self._step(some, reader)
 
     async def _step(self, follows: Sequence[Follow], reader: Reader) -> list[Follow]:
-        """Take one step with each file; gives those that want another one, with what is known of them now."""
+        """Take one step with each file; return those that need another step, with their new records."""
         held = [(follow, await self._opened(follow)) for follow in follows]
         opened = [(follow, growing) for follow, growing in held if growing is not None]
         requests = [self._request(follow, growing) for follow, growing in opened]
@@ -147,7 +148,7 @@ class Following:
             return None
 
     def _refuse(self, follow: Follow, error: HarvestError) -> None:
-        """Leave what stands there; the planner asks no more for it."""
+        """Leave the present file unchanged; the planner does not request this file again."""
         path = follow.target.path
         self._refused.note(follow.place, path, follow.source.version, str(error))
         self.conflicts[path] = str(error)
@@ -182,7 +183,7 @@ class Following:
                 record = None if content is None else await self._record(part)
         except Damaged as e:
             if self._was_found(follow, growing):
-                # Somebody writes to a file that is not ours: it is theirs.
+                # Another program writes to a file that is not ours: leave it alone.
                 self._files.close(follow.target.path)
                 self._refuse(follow, e)
                 return None
@@ -199,12 +200,12 @@ class Following:
             get_logger().info(
                 Event.FILE_DOWNLOADED, host=self._host.name, path=record.target, bytes=len(content), kind=record.kind
             )
-        # What was appended since the look is for the next one: a writer that never pauses must not keep us here.
+        # Bytes appended since the scan wait for the next one: a writer that never pauses must not keep this loop busy.
         wants_more = bool(content) and request.offset + len(part.content) < follow.source.version.size
         return replace(follow, target=replace(follow.target, replaces=record)) if wants_more else None
 
     def _was_found(self, follow: Follow, growing: GrowingFile) -> bool:
-        """Return whether what stands there was put there by somebody else (or by us, before a catalogue was lost)."""
+        """Return whether the local file was not created by us (or was, before a catalogue was lost)."""
         return follow.target.replaces is None and growing.length > 0
 
     async def _may_adopt(self, part: _Part, *, agrees: bool) -> bool:
@@ -214,10 +215,10 @@ class Following:
         return await self._files.ends_whole(part.follow.target.path, part.growing.length)
 
     async def _begin(self, part: _Part) -> None:
-        """Record an empty file before anything is in it.
+        """Record an empty file before anything is written to it.
 
-        Were its first bytes here and on no record when a process dies, the next one could not tell them from a
-        person's own file as soon as the source is replaced.
+        If a process died after writing the first bytes and before recording them, the next one could not tell them from
+        the operator's own file as soon as the source is replaced.
         """
         await anyio.to_thread.run_sync(self._synced, part)
         await self._house.catalogue.save_files([_emptied(self._record_of(part, part.end.version))])
@@ -230,12 +231,12 @@ class Following:
             raise
 
     def _append(self, part: _Part) -> bytes | None:
-        """Append the whole lines or records of what came; gives what was appended, None where its hash is wrong."""
+        """Append the whole lines or records of what was read; return the appended bytes, None if the hash is wrong."""
         if part.end.sha256 is not None and hashlib.sha256(part.content).hexdigest() != part.end.sha256:
             return None
         whole = len(part.content) if part.follow.whole else _whole(part.follow.kind, part.content)
         if whole == 0 and len(part.content) >= STEP and part.content.count(0) < len(part.content):
-            whole = len(part.content)  # one line longer than a step: as it is, or it would never come
+            whole = len(part.content)  # one line longer than a step: appended as it is, or it would never be complete
         content = part.content[:whole]
         try:
             part.growing.append(content)
@@ -248,7 +249,7 @@ class Following:
     async def _record(self, part: _Part) -> FileRecord:
         growing, version = part.growing, part.end.version
         consumed = part.end.request.offset + len(part.content)
-        # Only a version that was read to its end counts as seen; any other asks for the rest at the next look.
+        # Only a version that was read to its end is recorded; any other makes the next scan request the rest.
         if version.size != consumed:
             version = replace(version, size=growing.length, mtime_ns=0)
         record = self._record_of(part, version)
@@ -274,10 +275,10 @@ class Following:
         )
 
     async def _start_over(self, follow: Follow, reason: str) -> GrowingFile | None:
-        """Keep what is here as a version and start a new file; None where what stands there now can't be moved.
+        """Keep the local file as a version and start a new one; None if it can't be moved.
 
-        The source may be gone before anything of it comes: the catalogue must not go on about the file that stood here,
-        nor about the new one before it does.
+        The source may vanish before any of it arrives: the catalogue must not keep recording the old file, and must not
+        record the new one before it exists.
         """
         path, before = follow.target.path, follow.target.replaces
         emptied = [] if before is None else [_emptied(before)]
@@ -306,13 +307,13 @@ class Following:
         return None if restarted is None else replace(follow, target=replace(follow.target, replaces=None))
 
     def close(self) -> None:
-        """Close all files, and forget what was proven of them: another host may append to them from now on."""
+        """Close all files, and discard their verified state: another host may append to them from now on."""
         self._files.close_all()
         self._verified.clear()
 
 
 def _emptied(record: FileRecord) -> FileRecord:
-    """Return what is known of a file once it begins anew: that it is here, and that nothing of its source is."""
+    """Return the record of a file that starts anew: it exists here, and holds nothing of its source yet."""
     version = replace(record.version, size=0, mtime_ns=0)
     return replace(record, version=version, size=0, sha256=hashlib.sha256().hexdigest(), fetched_at=time.time())
 
