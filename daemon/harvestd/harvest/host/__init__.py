@@ -1,1 +1,1 @@
-"""One connected host: scan it, learn what it shows, execute its plan, check its health."""
+"""The work on one connected host: scan it, index its runs, execute its plan, check its health."""

@@ -1,8 +1,8 @@
-"""Reading what says what runs are while the look that shows them still comes in.
+"""Prefetches the small files that describe runs while the scan that shows them is still arriving.
 
-Where a run's files go hangs on its config.yaml, so that a first look is followed by reading those, and only then by
-fetching. Read as soon as the first piece of the look shows them, they cost no round trip. Nothing follows from what was
-read early but that `Learning`, finding just that version in the whole look, need not read it again.
+A run's local paths depend on its config.yaml, so a first scan is followed by reading those files, and only then by
+fetching. Read as soon as the first piece of the scan shows them, they cost no extra round trip. `Learning` uses an
+entry only if its version matches the completed scan; nothing else depends on what was read early.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,11 +21,11 @@ from harvestd.planning.index import Knowledge
 from harvestd.remote.api import Glimpse, Reader
 
 _MOST = 256
-"""Files: their contents are held until the look is whole."""
+"""Files: their contents are held until the scan is complete."""
 
 
 class Glimpses:
-    """What a host's first look shows of runs that nobody knows yet, and what their small files say."""
+    """Reads the small files of unknown runs during a host's first scan."""
 
     def __init__(self, reader: Reader, knowledge: Knowledge, storage: str, troubles: Troubles) -> None:
         self._reader = reader
@@ -36,12 +36,12 @@ class Glimpses:
         self._contents: dict[Source, bytes] = {}
 
     async def beside(self, scan: Callable[[Glimpse], Awaitable[Snapshot]]) -> Snapshot:
-        """Scan, reading meanwhile. Raises what either of them does."""
+        """Scan, and read meanwhile. Raise what either of them raises."""
         send, receive = anyio.create_memory_object_stream[list[Source]](_MOST)
 
         def glimpse(tree: Tree, entries: Sequence[Entry]) -> None:
             if tree.kind is TreeKind.TRAINING and (found := self._found(tree, entries)):
-                # A closed receiver means that the reading failed; its own error says how.
+                # A closed receiver means that the reading failed; its own error gives the reason.
                 with suppress(anyio.BrokenResourceError):
                     send.send_nowait(found)
 
@@ -53,7 +53,7 @@ class Glimpses:
         return snapshot
 
     def taken(self) -> dict[Source, bytes]:
-        """Return what was read early, and forget it."""
+        """Return the contents that were read early, and release them."""
         contents, self._contents = self._contents, {}
         return contents
 

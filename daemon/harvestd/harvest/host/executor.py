@@ -1,6 +1,6 @@
-"""What is done on one connected host, whoever has it done: look, and do what the plan says.
+"""The steps that the daemon and a single pass share on one connected host: scan, and execute the plan.
 
-A daemon's `session` does it again and again, a single pass (`visiting`) until all is here.
+The daemon's `loop` repeats them for good, `single_pass` until everything is here.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
@@ -26,14 +26,14 @@ from harvestd.store.root import DataRoot
 
 
 def _nothing() -> None:
-    """Tell nobody."""
+    """Do nothing."""
 
 
 class Work:
     """Works on one host for as long as its connection lasts."""
 
     def __init__(self, host: Host, house: House, root: DataRoot, box: Box, facts: BoxFacts) -> None:
-        """Made anew for each connection: what a box showed before it was lost proves nothing now."""
+        """Start without the state of earlier connections: what a host showed before it was lost proves nothing."""
         self._house = house
         self._host = host
         self._root = root
@@ -52,24 +52,24 @@ class Work:
 
     @property
     def without_room(self) -> set[str]:
-        """The places for which there was no room on the disk."""
+        """The remote paths that did not fit on the disk."""
         return self._without_room | self.bulk.without_room
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Let planners of other hosts know that this one is connected, for the body."""
+        """Register this host as connected, for the planners of other hosts, for the duration of the body."""
         self._house.showing[self._host.identity] = Showing(self._house.storage_of(self._host))
         try:
             yield
         finally:
             del self._house.showing[self._host.identity]
-            # Who works for one run alone asks afterwards what became of it.
+            # A command that works on a single run reads the result afterwards.
             if self._house.selection.only is None:
                 self._house.outlooks.pop(self._host.identity, None)
 
     @asynccontextmanager
     async def under_way(self) -> AsyncIterator[None]:
-        """Fetch large files beside the body, which must hold the lease of the storage; errors may come in a group."""
+        """Fetch large files during the body, which must hold the lease of the storage; errors may come in a group."""
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.bulk.run)
@@ -79,19 +79,19 @@ class Work:
             self.following.close()
 
     def begins(self) -> AbstractAsyncContextManager[None]:
-        """Return what the first look waits for: a turn, but on a host that may end at any moment."""
+        """Return what the first scan waits for: a slot, or nothing on a host that may end at any moment."""
         return nullcontext() if self._host.name in self._house.rescue.perils else self._house.beginning.turn()
 
     async def look(self) -> Plan:
-        """Look, and give what is to be done. Raises `Retry` and `HostQuarantined`."""
+        """Scan the host and return its plan. Raise `Retry` and `HostQuarantined`."""
         return await self.seen(self.looking.look)
 
     async def look_whole(self) -> Plan:
-        """As `look`, at every entry."""
+        """Do the same as `look`, but with a full scan of every entry."""
         return await self.seen(self.looking.look_whole)
 
     async def seen(self, look: Callable[[], Awaitable[Plan]]) -> Plan:
-        """Look by `look`, and let all hear of it that it concerns; raises as it does."""
+        """Scan by `look`, update everything that depends on the scan, and return the plan; raise what `look` raises."""
         await self.looking.refused.heal(self._root)
         plan = await look()
         await self._house.attending.looked(self._host.name, plan.asked)
@@ -108,9 +108,10 @@ class Work:
         return plan
 
     async def do(self, plan: Plan, all_read: Callable[[], None] = _nothing) -> None:
-        """Do the small things now; large groups go on beside. `all_read` is called when no small file is to be read.
+        """Fetch the small files now; large groups continue in the background.
 
-        Raises `Retry` when the link is lost, `HaltedForSafety` when the disk fails.
+        `all_read` is called once all small files are read. Raise `Retry` when the link is lost, `HaltedForSafety` when
+        the disk fails.
         """
         await self._tidying.tidy(plan)
         if self._house.is_paused:
@@ -134,7 +135,7 @@ class Work:
             await self._house.room.refuse(self._root, sum(group.size for group in small))
 
     async def _fitting(self, small: Iterable[FetchGroup], follows: Iterable[Follow]) -> set[str]:
-        """Return the places for which there is room on the disk, by value; the rest waits."""
+        """Return the remote paths that fit on the disk, by value; the rest waits."""
         left = await self._house.room.left(self._root)
         fitting: set[str] = set()
         refused: list[int] = []
@@ -167,6 +168,9 @@ class Work:
             self._house.room.proved()
 
     async def follow_names(self, plan: Plan, quiet: float) -> None:
-        """Call what has finished, is all here and was `quiet` for so many seconds what is known of it by then."""
+        """Rename the experiments of runs that have finished, are here, and did not change for `quiet` seconds.
+
+        Their names follow from what is known of them by then.
+        """
         if self.looking.seen is not None:
             await self._names.follow(self.looking.seen, plan, self.looking.sightings, quiet)

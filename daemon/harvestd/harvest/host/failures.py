@@ -1,4 +1,4 @@
-"""What did not work on one host, and when it may be tried again: no file is asked for in a storm."""
+"""Tracks what failed on one host and when it may be tried again, so that retries are spaced out."""
 
 import time
 from collections.abc import Iterable
@@ -13,20 +13,20 @@ _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 300.0
 _STUCK_PAUSE = 60.0
 _TOLD_AT = 3
-"""Failures in a row after which a person hears of it: one or two are what a box that writes looks like."""
+"""Failures in a row after which a warning is logged: one or two are normal while a host writes."""
 
 
 class Trouble(Immutable):
-    """One thing that failed."""
+    """One failing remote path."""
 
     reason: str
     attempts: int
     not_before: float
-    """Monotonic seconds."""
+    """In monotonic seconds."""
 
 
 class Troubles:
-    """Counts failures by place, doubling the pause after each."""
+    """Counts failures by remote path; the pause doubles after each."""
 
     def __init__(self, host: str, monitor: Monitor | None = None) -> None:
         self._host = host
@@ -34,17 +34,17 @@ class Troubles:
         self._found: dict[str, Trouble] = {}
 
     def failed(self, place: str, reason: str) -> None:
-        """Note that `place` could not be brought home."""
+        """Note that `place` could not be fetched."""
         attempts = self.attempts(place) + 1
         self._note(place, reason, backoff(_FIRST_PAUSE, attempts, _LONGEST_PAUSE), attempts)
 
     def stuck(self, place: str, reason: str) -> None:
-        """Note that reading `place` hangs: it held up all others of the host, which have their turn first now."""
+        """Note that reading `place` hangs: it delayed all other files of the host, which come first now."""
         attempts = max(self.attempts(place) + 1, _TOLD_AT)
         self._note(place, reason, backoff(_STUCK_PAUSE, attempts - _TOLD_AT + 1, _LONGEST_PAUSE), attempts)
 
     def delayed(self, place: str, reason: str) -> None:
-        """Note that nothing came of `place` this time; asking costs little, so it is asked for again before long."""
+        """Note that `place` brought nothing this time; a request costs little, so it is repeated soon."""
         self._note(place, reason, _FIRST_PAUSE, self.attempts(place) + 1)
 
     def _note(self, place: str, reason: str, pause: float, attempts: int) -> None:
@@ -54,7 +54,7 @@ class Troubles:
             get_logger().warning(Event.FILE_REJECTED, host=self._host, path=place, error=reason, attempt=attempts)
 
     def cleared(self, place: str) -> None:
-        """Note that `place` is well."""
+        """Note that `place` works again."""
         self._found.pop(place, None)
 
     def attempts(self, place: str) -> int:
@@ -73,15 +73,15 @@ class Troubles:
         return max(0.0, min(waits, default=0.0))
 
     def next_try(self, places: Iterable[str]) -> float | None:
-        """Return the seconds until the first pause after a failure of one of `places` ends; None where none pauses."""
+        """Return the seconds until the first pause after a failure of one of `places` ends; None if none is pausing."""
         now = time.monotonic()
         waits = [self._found[place].not_before - now for place in places if place in self._found]
         return min((wait for wait in waits if wait > 0), default=None)
 
     def lasting(self) -> frozenset[str]:
-        """Return the places that failed so often that a person heard of it."""
+        """Return the remote paths that failed so often that a warning was logged."""
         return frozenset(place for place, found in self._found.items() if found.attempts >= _TOLD_AT)
 
     def all(self) -> dict[str, Trouble]:
-        """Return what is in trouble now."""
+        """Return all present failures by remote path."""
         return dict(self._found)

@@ -1,6 +1,7 @@
-"""Noticing runs that don't go on: a log that falls silent, a run that died, and a loss that is no number.
+"""Detects runs that do not make progress: silent logs, dead runs, and losses that are not finite.
 
-Logged once each, and again only after the run went on. What is found stays on record until the next line of its log.
+Each is logged once, and again only after the run went on. The finding stays on record until the next line of the run's
+log.
 """
 
 import math
@@ -24,41 +25,43 @@ from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
 
 _BEHIND: Final = 64 * 1024
-"""Bytes of a log that are not here yet, beyond which its lines come as fast as they are read, not as they are written;
-less is a line that is torn."""
+"""If more bytes of a log than this are missing here, its lines arrive as fast as they are read.
+
+Their times then say nothing about the pace of the run. Fewer missing bytes are a torn line.
+"""
 _ASK_AGAIN: Final = 300.0
-"""Seconds after which it is asked again what became of a run that is silent: its process may have ended since."""
+"""Seconds after which the processes of a silent run are queried again: they may have ended since."""
 _SILENT_FOR_GOOD: Final = 6 * 3600.0
-"""Seconds after which a silent run counts as stalled where neither its pace nor its processes are known."""
+"""Seconds after which a silent run counts as stalled if neither its step rate nor its processes are known."""
 
 
 class Look(Protocol):
-    """What the last look at a host showed, and a way to ask for more."""
+    """The result of the last scan of a host, and a way to query more."""
 
     sightings: Sightings
     seen: Survey | None
 
     async def life(self) -> Life:
-        """Ask who could still write."""
+        """Query the processes that could still write."""
         ...
 
 
 class Stalling:
-    """Follows the runs of one host for as long as a connection lasts."""
+    """Tracks the runs of one host for as long as a connection lasts."""
 
     def __init__(self, host: Host, house: House) -> None:
-        """Begin to listen: what was not heard before a connection stood says nothing."""
+        """Silence counts from here on: the time before the connection proves nothing."""
         self._host = host
         self._house = house
         self._storage = house.storage_of(host)
         self._since = time.monotonic()
         self._caught_up: dict[tuple[str, str], bool] = {}
-        """By run: whether all of its log was here when it was heard last, on this connection."""
+        """By run: whether all of its log was here when it was last read, on this connection."""
         self._asked: dict[tuple[str, str], float] = {}
-        """By run: when its host's processes were asked for it."""
+        """By run: when the host's processes were queried for it."""
 
     def heard(self, run: RunRecord, lines: Sequence[bytes], *, behind: int) -> RunTrouble | None:
-        """Take in lines of a run's log, of which `behind` bytes are still to come; return what is wrong with it now."""
+        """Process new lines of a run's log, of which `behind` bytes are still missing; return the run's trouble."""
         live = self._caught_up.get(run.key, False)
         self._caught_up[run.key] = behind <= _BEHIND
         self._asked.pop(run.key, None)
@@ -76,12 +79,12 @@ class Stalling:
             )
         has_diverged = run.trouble is not None and run.trouble.status is RunStatus.DIVERGED
         if has_diverged and (now.diverged is not None or not now.finite):
-            # Not known better in this process: no finite loss was heard since.
+            # This process has read no finite loss since, so the recorded trouble stays.
             return run.trouble
         return None if now.diverged is None else RunTrouble(RunStatus.DIVERGED, time.time())
 
     async def look(self, looking: Look) -> None:
-        """Tell of runs that fell silent, as the last look shows them. Raises `Retry`, `HostQuarantined`."""
+        """Detect runs that fell silent, by the last scan. Raise `Retry`, `HostQuarantined`."""
         now = time.monotonic()
         for run in looking.seen.runs if looking.seen is not None else ():
             record = self._house.catalogue.knowledge.run_at(self._storage, run.place)
@@ -103,8 +106,8 @@ class Stalling:
         life = await looking.life()
         present = self._house.catalogue.knowledge.run_at(self._storage, run.place)
         if self._house.strides.get(record.key) is not stride or present is None or present.is_over:
-            return  # it went on meanwhile, or another host that shows it has looked into it
-        # Without a process it has died, whether or not it has been quiet for long enough to be taken for dead.
+            return  # it went on meanwhile, or another host that shows it has examined it
+        # Without a process it has died, even if it has not been quiet long enough to be presumed dead.
         has_died_now = has_died(run, record.shown_by, life, looking.sightings, now)
         if (is_stalled and life.gpu_processes == 0) or has_died_now or self._was_followed(record, stride, is_quiet):
             await self._note(present, RunStatus.DIED, silent)
@@ -113,7 +116,7 @@ class Stalling:
             self._tell_stalled(present, stride, silent)
 
     async def _note(self, run: RunRecord, status: RunStatus, silent: float) -> None:
-        """Put on record what is wrong with a run; that it died is logged."""
+        """Record the trouble of a run; log if it died."""
         if run.trouble is not None and run.trouble.status is status:
             return
         trouble = RunTrouble(status, time.time() - silent)
@@ -137,20 +140,21 @@ class Stalling:
         )
 
     def _silence(self, run: RunDir, sightings: Sightings, at: float, now: float) -> float:
-        """Return the seconds for which no step came while somebody listened."""
+        """Return the seconds without a new step while this host was connected."""
         silent = now - max(at, self._since)
         logs = [wanted.source for wanted in run.growing if wanted.kind is Kind.TRAIN_LOG]
         copies = self._house.catalogue.knowledge.copies
         for log in logs:
-            # What was written and is not here yet, for want of room or of a turn, is no silence of the run's.
+            # Bytes that are written but not here yet, because they wait for space or a slot, are not silence of the
+            # run.
             if all(log.version.size - copy.size > _BEHIND for copy in copies(self._storage, log.place)):
                 silent = min(silent, sightings.age(log, now))
         return silent
 
     def _was_followed(self, run: RunRecord, stride: Stride | None, is_quiet: bool) -> bool:  # noqa: FBT001
-        """Return whether another run began on this storage since: then this one's turn is over."""
+        """Return whether another run began on this storage since: then this one no longer runs."""
         others = {key: each for key, each in self._house.strides.items() if key[0] == self._storage and key != run.key}
         if stride is not None:
             return any(other.began > stride.at for other in others.values())
-        # Of a run that went silent before this process began, the names say which began later.
+        # For a run that fell silent before this process began, the names decide which run began later.
         return is_quiet and any(key[1].rpartition("/")[2] > run.name for key, each in others.items() if each.gaps)

@@ -1,6 +1,6 @@
-"""Noticing boxes that cost money and do nothing: for hours nothing moves in their trees and nothing runs on their GPUs.
+"""Detects idle hosts, which cost money: no changes in their trees and no GPU processes for hours.
 
-By observations on our clock. A box that can't say what runs on its GPUs is never called idle.
+Based on observations by the local clock. A host that can't report its GPU processes is never called idle.
 """
 
 import time
@@ -14,15 +14,15 @@ from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
 
 _ASK_EVERY: Final = 900.0
-"""Seconds between two questions about its GPUs, and of stillness before the first."""
+"""Seconds between two queries of the GPUs, and seconds without a change before the first."""
 _IDLE_AFTER: Final = 2 * 3600.0
-"""Seconds."""
+"""Seconds without activity after which a host is idle."""
 _SLACK: Final = 60.0
-"""Seconds by which a box's account of a change may be off."""
+"""Seconds by which a host's timestamps of a change may be off."""
 
 
 class Idling:
-    """Follows one host for as long as a connection lasts."""
+    """Tracks one host for as long as a connection lasts."""
 
     def __init__(self, host: Host, house: House, box: Box) -> None:
         self._host = host
@@ -31,7 +31,7 @@ class Idling:
         self._is_first = True
 
     async def look(self, snapshot: Snapshot | None) -> None:
-        """Take in a look at the box, ask it if that is due, and tell when it is idle. Raises `Retry`."""
+        """Process a scan, query the GPUs if that is due, and log when the host is idle. Raise `Retry`."""
         now = time.monotonic()
         rest = self._house.rests.setdefault(self._host.identity, Rest(since=now, asked_at=now))
         if snapshot is None or self._has_moved(snapshot, now - rest.since):
@@ -47,7 +47,10 @@ class Idling:
             self._tell(now - rest.since)
 
     def _has_moved(self, snapshot: Snapshot, rested: float) -> bool:
-        """Return whether anything moved since it rests; the first look of a connection is news whatever it shows."""
+        """Return whether anything changed in the last `rested` seconds.
+
+        The first scan of a connection always counts as changed, so its timestamps decide.
+        """
         if not snapshot.changed or not self._is_first:
             return snapshot.changed
         if not snapshot.box_time_ns:

@@ -1,7 +1,8 @@
-"""Learning what a run is before anything of it can be placed: its small files read, its experiment named.
+"""Indexes runs before any of their files can be planned: reads their small files and names their experiments.
 
-Reads only config.yaml, step_final's training_info.json and eval_config.yaml, each once a version, all of one look in
-one answer of the box; where none of them names a run's model, one adapter_config.json of it in a second answer.
+Reads only config.yaml, step_final's training_info.json and eval_config.yaml, each once per version, all of one scan in
+one answer of the host. If none of them names a run's model, one of its adapter_config.json files is read in a second
+answer.
 """
 
 import hashlib
@@ -45,14 +46,14 @@ from harvestd.telemetry.log import get_logger
 
 
 class _Learned(Immutable):
-    """What this look tells of one run."""
+    """What this scan shows of one run."""
 
     config: ConfigFacts | None
-    """None where it was not read now; so the others."""
+    """None if it was not read in this scan; the same for the other fields."""
     final: TrainingInfo | None
     base_model: str | None = None
     backbones: frozenset[str] = frozenset()
-    """As the directories of its evals write them."""
+    """As spelled in the directory names of its evals."""
     config_hash: str | None = None
     head: str | None = None
 
@@ -62,10 +63,10 @@ class _Learned(Immutable):
 
 
 class Learning:
-    """Learns for one host."""
+    """Indexes the runs of one host."""
 
     def __init__(self, host: Host, house: House, facts: BoxFacts, troubles: Troubles) -> None:
-        """`troubles` is where files are noted whose reading hangs."""
+        """`troubles` receives the files whose reading hangs."""
         self._host = host
         self._house = house
         self._troubles = troubles
@@ -74,13 +75,13 @@ class Learning:
         self._gpu_names = facts.gpu_names
         house.machines.met(host, facts)
         self.undecided: dict[str, str] = {}
-        """By the places of runs and evals that wait for being told from others: why."""
+        """By remote path of a run or eval that can't be told apart from another one yet: the reason."""
         self._moved_events = MovedEvents(host, house)
         self._renamed_evals = RenamedEvals(host, house, troubles, self.undecided)
         self._held: dict[str, float] = {}
-        """By the places of runs that another host still shows by another name: since when, in monotonic seconds."""
+        """By remote path of a run that another host still shows by another name: since when, in monotonic seconds."""
         self._invalid: dict[str, object] = {}
-        """Places whose present version can't be parsed: not read again until it changes."""
+        """Remote paths whose present version can't be parsed: not read again until it changes."""
 
     async def learn(
         self,
@@ -91,9 +92,9 @@ class Learning:
         now: float,
         early: Mapping[Source, bytes],
     ) -> None:
-        """Bring what is known of runs, names and links up to `seen`. Raises `Retry` when the link is lost.
+        """Update the records of runs, names and links to `seen`. Raise `Retry` when the link is lost.
 
-        `whole` is all that the scan shows. What was read `early`, in just this version, is not read again.
+        `whole` is everything that the scan shows. Files in `early` with the same version are not read again.
         """
         settle = self._house.settle_of(self._host)
         configs = [run.config for run in seen.runs if self._wants_config(run, sightings, settle, now)]
@@ -108,7 +109,7 @@ class Learning:
         await self._learn_adapters(runs, learned, reader)
         await self._renamed_evals.prove(whole, reader, now)
         backbones = _backbones(seen.evals)
-        # All is read: nothing below waits for a host, so that a file that hangs on one of them delays no other.
+        # Everything is read: nothing below waits for a host, so that a file that hangs on one host delays no other.
         async with self._house.learning:
             for eval_dir in seen.evals:
                 await self._learn_link(eval_dir, contents)
@@ -166,7 +167,7 @@ class Learning:
         await self._house.catalogue.save_eval_link(link)
 
     async def _learn_adapters(self, runs: Sequence[RunDir], learned: dict[str, _Learned], reader: Reader) -> None:
-        """Read what model each run was trained on, for those of which no other file says it."""
+        """Read the base model from an adapter_config.json, for the runs whose other files do not name it."""
         silent = [run.place for run in runs if self._wants_adapter(run, learned[run.place])]
         if not silent:
             return
@@ -177,7 +178,7 @@ class Learning:
             except InvalidFacts as e:
                 self._reject(source, e)
                 continue
-            # Whether it says anything or not: this version is read once.
+            # This version is read once, whether it names a model or not.
             self._invalid[source.place] = source.version
             learned[adapters[source]] = replace(learned[adapters[source]], base_model=base_model)
 
@@ -193,7 +194,7 @@ class Learning:
     async def _learn_renamed(
         self, runs: Sequence[RunDir], learned: Mapping[str, _Learned], whole: tuple[Survey, Snapshot], now: float
     ) -> None:
-        """Record the new places of runs that are known by others: nothing of them is new."""
+        """Record the new paths of runs that are known by other paths, so that nothing is fetched again."""
         shown, snapshot = whole
         vanished = vanished_runs(shown, snapshot, self._storage, self._knowledge)
         for run in runs if vanished else ():
@@ -212,9 +213,9 @@ class Learning:
                 self.undecided[run.place] = f"another host still shows it as {before.place}"
 
     def _is_shown_by_another(self, run: RunRecord) -> bool:
-        """Return whether another host that shows the same file system shows a run, by its newest scan.
+        """Return whether the newest scan of another host that shows the same file system shows a run.
 
-        Either its scan is older than the change, or this host shows the file system as it was.
+        Either that scan is older than the change, or this host shows an outdated state of the file system.
         """
         others = (
             outlook
@@ -249,7 +250,7 @@ class Learning:
             self._tell_finished(after)
 
     def _completed(self, record: RunRecord) -> RunRecord:
-        """Return the record of a part of a run with what only the disk with the log says: that the run has finished."""
+        """Return the record of a part of a run, with the end of the run as only the disk with the log shows it."""
         if record.final_version is not None or not is_part(record, self._knowledge):
             return record
         return replace(record, final=principal(record, self._knowledge).final)
@@ -261,7 +262,7 @@ class Learning:
             try:
                 final = parse_training_info(raw)
             except InvalidFacts as e:
-                # A file that is being written does not parse yet: that is the rule, not an error.
+                # A file that is being written does not parse yet; this is normal, not an error.
                 get_logger().debug(Event.PLAN_WAITING, host=self._host.name, path=run.final_info.place, reason=str(e))
         raw = contents.get(run.config) if run.config else None
         config_hash = None if raw is None else hashlib.sha256(raw).hexdigest()
@@ -281,9 +282,10 @@ class Learning:
         return head
 
     def _parsed_config(self, source: Source | None, contents: Mapping[Source, bytes]) -> ConfigFacts | None:
-        """Return what a config.yaml says, nothing at all where it can't be parsed; None if it was not read now.
+        """Return the contents of a config.yaml, empty if it can't be parsed; None if it was not read in this scan.
 
-        It is complete when it is read, so an unreadable one stays so: the run comes home under what is known of it.
+        It is complete when it is read, so an invalid one stays invalid: the run is fetched under what else is known of
+        it.
         """
         raw = contents.get(source) if source else None
         if raw is None or source is None:
@@ -295,7 +297,7 @@ class Learning:
             return ConfigFacts()
 
     async def _meet(self, run: RunDir, config: ConfigFacts, learned: _Learned) -> None:
-        """Record a run as one that another storage shows, or as a new one; or leave it for a later look."""
+        """Record a run as one that another storage shows, or as a new one, or leave it for a later scan."""
         async with self._house.catalogue.discovering.hold(run.name.name):
             if self._knowledge.run_at(self._storage, run.place) is None:
                 await self._meet_alone(run, config, learned)
@@ -377,20 +379,20 @@ class Learning:
 
 
 def _undecided(seen: Fingerprint, found: Undecidable) -> str:
-    """Return what is missing for telling a run from another one."""
+    """Return what is missing to tell a run from another one."""
     if seen.head == NO_LOG:
         return f"it has no log: the log alone tells whether it is a part of the run on {found.other.host}"
     return f"its log's first line will tell whether it is the run on {found.other.host}"
 
 
 def _names_model(config: ConfigFacts | None, final: TrainingInfo | None) -> bool:
-    """Return whether a run's own files name its model; a path that leads to a hash or another run does not."""
+    """Return whether a run's own files name its model; a path that ends in a hash or at another run does not."""
     references = (config.backbone if config else None, final.backbone if final else None)
     return any(reference and model_id(reference) for reference in references)
 
 
 def _updated(record: RunRecord, run: RunDir, learned: _Learned, host: Host) -> RunRecord:
-    """Return a run's record with what this look tells of it, and the name that its host has now."""
+    """Return a run's record with what this scan shows of it, and its host's present name."""
     is_own = record.is_of(host.name, host.identity)
     after = replace(
         record,
@@ -413,7 +415,7 @@ def _tuned(record: RunRecord, found: Iterable[Finetuned]) -> RunRecord:
 
 
 def _is_succeeded(run: RunDir) -> bool:
-    """Return whether the run's writer has gone on to write later files, so that its config.yaml is surely whole."""
+    """Return whether the run wrote later files since, so that its config.yaml is certainly complete."""
     if run.config is None:
         return False
     written = max(run.config.version.mtime_ns, run.config.version.ctime_ns)
@@ -421,7 +423,7 @@ def _is_succeeded(run: RunDir) -> bool:
 
 
 def _backbones(evals: Iterable[EvalDir]) -> dict[str, frozenset[str]]:
-    """Return how the evals of each run write its backbone, by the run's name."""
+    """Return how the evals of each run spell its backbone, by run name."""
     found: dict[str, frozenset[str]] = {}
     for eval_dir in evals:
         if eval_dir.run is not None:

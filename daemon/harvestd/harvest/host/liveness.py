@@ -1,6 +1,6 @@
-"""Learning what only a machine can say of its runs: whether anything still works there. Asked rarely, since it is dear.
+"""Queries whether any process that could write a run is alive; rarely, since the query is expensive.
 
-A run that several boxes show is written by any of them: all of these that are connected are asked.
+A run that several hosts show may be written by any of them, so all of these that are connected are queried.
 """
 
 import time
@@ -16,11 +16,11 @@ from harvestd.planning.liveness import Life
 from harvestd.remote.api import Box
 
 _GOOD_FOR: Final = 60.0
-"""Seconds for which an answer counts, and in which nobody is asked again."""
+"""Seconds for which an answer is valid, and in which no query is repeated."""
 
 
 class Lives:
-    """Learns for one connected host."""
+    """Queries processes on behalf of one connected host."""
 
     def __init__(self, host: Host, house: House, box: Box) -> None:
         self._host = host
@@ -39,9 +39,9 @@ class Lives:
         )
 
     async def asked(self, seen: Survey) -> Life | None:
-        """Ask the boxes and give what is known then; None where that was done just now. Raises `Retry`.
+        """Query the hosts and return the result; None if that was done just now. Raise `Retry`.
 
-        `seen` is what this one shows: some of it others may show as well.
+        `seen` is what this host shows; others may show a part of it as well.
         """
         if not self._is_due():
             return None
@@ -56,7 +56,7 @@ class Lives:
         return self.known()
 
     def _storages(self, seen: Survey) -> set[str]:
-        """Return the storages that show any run that this box shows."""
+        """Return the storages that show any run that this host shows."""
         own, knowledge = self._house.storage_of(self._host), self._house.catalogue.knowledge
         records = (knowledge.run_at(own, run.place) for run in seen.runs)
         experiments = {record.experiment for record in records if record is not None and record.experiment}
@@ -67,7 +67,7 @@ class Lives:
 
 
 async def _of_another(box: Box) -> int | None:
-    """Ask a box that another task works with; when it fails, that one hears of it by itself."""
+    """Query a host that another task works with; if it fails, that task detects the failure itself."""
     try:
         return await box.gpu_processes()
     except (Retry, HostQuarantined):
@@ -76,7 +76,7 @@ async def _of_another(box: Box) -> int | None:
 
 @contextmanager
 def shown(house: House, host: Host, box: Box) -> Iterator[None]:
-    """Let others ask this box for the body."""
+    """Register this connected host for queries by others, for the duration of the body."""
     boxes = house.boxes.setdefault(house.storage_of(host), {})
     boxes[host.identity] = box
     try:

@@ -1,4 +1,4 @@
-"""What a plan asks for that moves no bytes over the wire: links, evals to file with their run, what is superseded."""
+"""The actions of a plan that transfer no bytes: making links, moving evals to their run, removing superseded files."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
 
 _TOGETHER = 64
-"""Files that are moved under one intent; no directory gets another name meanwhile."""
+"""Files that are moved under one intent; no directory is renamed meanwhile."""
 
 
 _EVAL_DEPTH = 3
@@ -29,7 +29,7 @@ _EVAL_DEPTH = 3
 
 
 class Tidying:
-    """Tidies for one host."""
+    """Performs the local actions of one host's plans."""
 
     def __init__(self, host: Host, house: House, root: DataRoot, refused: Refusals) -> None:
         self._host = host
@@ -39,7 +39,10 @@ class Tidying:
         self._superseding = Superseding(host, house, root, refused)
 
     async def tidy(self, plan: Plan) -> None:
-        """Do all of it that a plan says: the links before what they led to goes. Raises as the catalogue does."""
+        """Perform all local actions of a plan: links before their old targets are removed.
+
+        Raise as the catalogue does.
+        """
         for link in plan.links:
             async with self._house.places.still():
                 await self._link(link)
@@ -55,7 +58,7 @@ class Tidying:
 
     async def _remark(self, remarks: Sequence[Remark]) -> None:
         knowledge = self._house.catalogue.knowledge
-        # What was fetched, moved or removed since the plan has its reason, or none.
+        # Files that were fetched, moved or removed since the plan are skipped: they have their reason, or need none.
         still = [each for each in remarks if knowledge.holder(each.record.target) == each.record]
         await self._house.catalogue.save_files([replace(each.record, reason=each.reason) for each in still])
         self._house.touch({each.record.experiment for each in still})
@@ -64,19 +67,19 @@ class Tidying:
         experiments = self._house.catalogue.knowledge.experiments()
         whose = [each.id for each in experiments if each.directory == link.path.parts[0]]
         if not whose:
-            return  # it was renamed since the plan: the next one knows
+            return  # it was renamed since the plan; the next plan handles it
         result = await anyio.to_thread.run_sync(make_link, self._root, link.path, link.target)
         if result in {Result.CONFLICT, Result.REFUSED}:
             log = get_logger().bind(host=self._host.name)
             log.warning(Event.FILE_CONFLICT, path=link.path, error=f"the link to {link.target} can't be made: {result}")
         failpoints.reach("link.made")
-        # Recorded in any case: what a person put in the link's place is not fought over.
+        # Recorded in any case: a file that the operator put in the link's place is not replaced again and again.
         await self._house.catalogue.save_link(link.path, link.target)
         self._house.touch(whose)
 
     async def _refile(self, refiles: Sequence[Refile]) -> None:
         knowledge = self._house.catalogue.knowledge
-        # Where an experiment was renamed or a file was moved since the plan, the next one knows.
+        # If an experiment was renamed or a file was moved since the plan, the next plan handles it.
         files = [
             Refiling(each.record, replace(each.record, target=each.target.path, experiment=each.target.experiment))
             for each in refiles
@@ -89,7 +92,7 @@ class Tidying:
             self._tell_refiled(file, result)
 
     def _remove_empty(self, files: Sequence[Refiling]) -> None:
-        """Remove the directories that these files were in, where nothing is left in them."""
+        """Remove the directories that these files were in, if they are empty now."""
         for directory in {file.before.target.parts[:_EVAL_DEPTH] for file in files}:
             inside = [each.before.target for each in files if each.before.target.parts[:_EVAL_DEPTH] == directory]
             if all(len(path.parts) > _EVAL_DEPTH for path in inside):

@@ -1,4 +1,7 @@
-"""One connected host in a daemon: look, do what the plan says, judge, wait for news. Ends when the link does."""
+"""The daemon's loop for one connected host: scan, execute the plan, compute the verdict, wait for news.
+
+It ends with the connection.
+"""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -23,19 +26,19 @@ from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
 
 Passed = Callable[[int], Awaitable[None]]
-"""Hears after each whole pass how many bytes are still wanted and not here."""
+"""Called after each whole pass with the number of bytes that are wanted and not here yet."""
 
 _IMPATIENCE = 1.0
-"""Seconds between two looks while a person waits for what was asked for by hand."""
+"""Seconds between two scans while a person waits for a request."""
 _BREATH = 0.05
-"""Seconds added to a waiting time, so that it is surely over."""
+"""Seconds added to a waiting time, so that it is certainly over."""
 
 
 class Session:
     """Works on one host for as long as its connection lasts."""
 
     def __init__(self, host: Host, house: House, root: DataRoot, box: Box, facts: BoxFacts) -> None:
-        """Made anew for each connection: what a box showed before it was lost proves nothing now."""
+        """Start without the state of earlier connections: what a host showed before it was lost proves nothing."""
         self._house = house
         self._host = host
         self._box = box
@@ -45,7 +48,7 @@ class Session:
         self._idling = Idling(host, house, box)
         self._judging = Judging(host, house, Gathering(host, house, root, box, self._looking), self._transfers)
         self._scan_due = 0.0
-        """When the next scan is due, whatever the host tells by itself: monotonic seconds."""
+        """When the next scan is due, in monotonic seconds, whatever the host pushes."""
 
     def _transfers(self) -> int:
         return int(self._work.bulk.busy)
@@ -62,7 +65,7 @@ class Session:
                 beginning = nullcontext()
 
     async def _lead(self, scan_now: Bell, passed: Passed, beginning: AbstractAsyncContextManager[None]) -> None:
-        """Scan and do what the plans say, until another host of the storage shows more than this one."""
+        """Scan and execute the plans, until another host of the storage shows more than this one."""
         look = self._looking.look
         while True:
             asked_before, is_scan = scan_now.version, look == self._looking.look
@@ -85,7 +88,7 @@ class Session:
             pushed = await self._news(scan_now, asked_before, self._pause(plan))
             asked = self._host.identity in self._house.asked_for
             self._house.asked_for.discard(self._host.identity)
-            # What the host tells by itself may not be all: a scan is not put off by it.
+            # Pushes may be incomplete: they do not postpone a scan.
             hears = pushed and not asked and time.monotonic() < self._scan_due
             look = self._looking.hear if hears else self._looking.look
 
@@ -95,9 +98,9 @@ class Session:
         return self._house.settings.poll.interval.total_seconds()
 
     async def _wait_for_lease(self, scan_now: Bell) -> None:
-        """Return when the storage may be fetched from; until then only scan, and judge.
+        """Return when the lease of the storage is free; until then only scan, and compute verdicts.
 
-        The lease is free then for as long as nothing else is awaited.
+        The lease stays free until the next await.
         """
         released = self._house.harvesting.released
         while not self._may_lead():
@@ -116,7 +119,7 @@ class Session:
         return self._house.harvesting.is_free(self._storage) and not self._looking.is_outseen
 
     def _pause(self, plan: Plan) -> float:
-        """Return the seconds until the next look, if there is no news before."""
+        """Return the seconds until the next scan, if there is no news before."""
         places = [
             *(group.place for group in plan.groups),
             *(check.place for check in plan.checks),
@@ -127,12 +130,12 @@ class Session:
         return max(_BREATH, min(pause, _IMPATIENCE) if self._is_waited_for(plan) else pause)
 
     async def _news(self, scan_now: Bell, asked_before: int, pause: float) -> bool:
-        """Wait until there is a reason to look again; return whether the host itself tells what is new."""
+        """Wait until there is a reason to scan again; return whether it is a push of the host."""
         pushed = False
 
         async def listen() -> None:
             nonlocal pushed
-            # Pushes take half of our time at most: wait for as long as the last one took to understand.
+            # Pushes use at most half of the time: wait for as long as the last one took to process.
             await anyio.sleep(self._looking.took)
             await self._box.changed()
             pushed = True
@@ -147,7 +150,7 @@ class Session:
         get_logger().debug(Event.HOST_POLLED, host=self._host.name, duration_seconds=round(seconds, 4))
 
     def _is_waited_for(self, plan: Plan) -> bool:
-        """Return whether something that a person asked for comes now, who wants to hear of it soon."""
+        """Return whether something that a person requested, and waits for, can be fetched now."""
         by_hand = (group for group in plan.groups if group.not_before is Value.BY_HAND)
         return any(self._work.troubles.may_try(group.place) for group in by_hand)
 

@@ -1,4 +1,4 @@
-"""One look at a host: scan, learn, plan. The same for the daemon, for a single pass and for `plan`; fetches nothing."""
+"""One scan of a host and its plan, the same for the daemon, a single pass and `plan`; fetches nothing."""
 
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -31,63 +31,66 @@ from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
 
 _LOOKS = 5
-"""Of a look's own deadline: what looks may have to be started on the box, and others' looks come before."""
+"""The deadline of a scan, as a multiple of `limits.scan_time`: the program that scans may have to be started first.
+
+Other requests to the host may come before it, too.
+"""
 
 
 class Looking:
-    """Looks at one connected host again and again, remembering what it saw."""
+    """Scans one connected host repeatedly, and keeps what it saw."""
 
     def __init__(self, host: Host, house: House, box: Box, facts: BoxFacts) -> None:
         self._host = host
         self._house = house
         self._box = box
         self.troubles = Troubles(host.name, house.monitor)
-        """What could not be brought, and how often that was tried."""
+        """Files that could not be fetched, and how often that was tried."""
         self._learning = Learning(host, house, facts, self.troubles)
         self._glimpses = Glimpses(box, house.catalogue.knowledge, house.storage_of(host), self.troubles)
         self._lives = Lives(host, house, box)
         self.sightings = Sightings()
-        """How long files have been as they are."""
+        """How long each file has been unchanged."""
         self._kept = KeptPlan()
         self.stillness = Stillness()
-        """For how long nothing has moved."""
+        """How long nothing has changed."""
         self._surveyor = Surveyor()
         self._selection = house.selection
-        """What the surveyor understood by so far."""
+        """The selection that the surveyor applied so far."""
         self.seen: Survey | None = None
-        """The newest snapshot, understood."""
+        """The classified newest snapshot."""
         self._shown: Survey | None = None
-        """What other hosts' planners know of."""
+        """The survey that is registered for the planners of other hosts."""
         self._places: frozenset[str] = frozenset()
-        """Of the evals in it."""
+        """The remote paths of its evals."""
         self.is_outseen = False
-        """Whether another connected host of the storage shows trees that this one does not show (any more)."""
+        """Whether another connected host of the storage shows trees that this one does not show, or no longer shows."""
         self._outseen_since: float | None = None
-        """Since when that may be so: monotonic seconds."""
+        """Since when that may be so, in monotonic seconds."""
         self._seen_evals: set[str] = set()
         self._missing_roots: set[str] = set()
         self._drifting: set[str] = set()
         self._emptied_roots: set[str] = set()
         self._rejected = 0
         self.refused = Refusals()
-        """What could not be put in its place, so that it is not fetched again for nothing."""
+        """Files that could not be published locally, so that they are not fetched again in vain."""
         self.snapshot: Snapshot | None = None
-        """What the last look showed."""
+        """The result of the last scan."""
         self._scanned = 0.0
-        """When the last look of ours began, on our clock; what the box tells by itself is newer, but may not be all."""
+        """When our last scan began, by the local clock; what the host pushed is newer, but may be incomplete."""
         self.scan_took = 0.0
         """Seconds from the request for the last scan to its end."""
         self.took = 0.0
-        """Seconds in which the last look was understood, other hosts waiting for some of it."""
+        """Seconds that processing the last scan took; other hosts wait for a part of it."""
 
     async def look(self) -> Plan:
-        """Scan, learn what the scan asks for, and plan. Raises `Retry` and `HostQuarantined`."""
+        """Scan, index what the scan shows, and return the plan. Raise `Retry` and `HostQuarantined`."""
         if self.seen is not None:
             return await self._seen_by(self._box.scan)
         return await self._seen_by(partial(self._glimpses.beside, self._box.scan))
 
     async def look_whole(self) -> Plan:
-        """As `look`, at every entry: those too that have long been at rest."""
+        """Do the same as `look`, but scan every entry, also those that have not changed for long."""
         return await self._seen_by(self._box.scan_whole)
 
     async def _seen_by(self, scan: Callable[[], Awaitable[Snapshot]]) -> Plan:
@@ -100,30 +103,30 @@ class Looking:
         return await self._understood(snapshot)
 
     def alone(self) -> Plan:
-        """Plan by the last look as though no other host showed anything: what this box itself holds that is not here.
+        """Return a plan by the last scan as if no other host showed anything: what this host holds that is not here.
 
-        There must have been a look.
+        Raise `RuntimeError` if there was no scan yet.
         """
         if self.seen is None:
             raise RuntimeError("nothing was looked at yet")
         return make_plan(self.seen, replace(self._situation(time.monotonic()), showing={}))
 
     async def life(self) -> Life:
-        """Ask what still runs, unless that was done just now. Raises `Retry`."""
+        """Return the process liveness; query it unless that was done just now. Raise `Retry`."""
         return self._lives.known() if self.seen is None else await self._lives.asked(self.seen) or self._lives.known()
 
     @property
     def known_life(self) -> Life:
-        """What is known of it."""
+        """The process liveness as far as it is known."""
         return self._lives.known()
 
     @property
     def scanned(self) -> float:
-        """When the last look of ours began: monotonic seconds."""
+        """When our last scan began, in monotonic seconds."""
         return self._scanned
 
     async def hear(self) -> Plan:
-        """As `look`, with what the box told of changes by itself in place of a scan."""
+        """Do the same as `look`, with what the host pushed instead of a scan."""
         return await self._understood(await self._box.pushed())
 
     async def _understood(self, snapshot: Snapshot) -> Plan:
@@ -157,7 +160,7 @@ class Looking:
         return plan
 
     async def _planned(self, seen: Survey, situation: Situation) -> Plan:
-        """Plan, ask for what only the box can say, and record what is left out."""
+        """Plan, query the liveness if the plan needs it, and record what is left out."""
         plan = make_plan(seen, situation)
         if plan.asks_for_life and (life := await self._lives.asked(seen)) is not None:
             plan = make_plan(seen, replace(situation, life=life))
@@ -170,7 +173,7 @@ class Looking:
         return plan
 
     def _beside_others(self, seen: Survey, plan: Plan) -> dict[str | None, tuple[LeftOut, ...]]:
-        """Return what is left out on this host when one run alone was looked for: of all else, what is on record."""
+        """Return what is left out on this host after a scan for one run alone; the rest is taken from the records."""
         knowledge, storage = self._house.catalogue.knowledge, self._house.storage_of(self._host)
         records = [knowledge.run_at(storage, run.place) for run in seen.runs]
         own = {record.experiment for record in records if record is not None}
@@ -180,11 +183,11 @@ class Looking:
             for experiment, entries in self._house.catalogue.left_out.on(self._host.name, self._host.identity).items()
             if experiment not in own
         }
-        # A base eval is told of under one of its experiments, which may be another run's.
+        # A base eval is listed under one of its experiments, which may be another run's.
         return found | {key: (*found.get(key, ()), *entries) for key, entries in plan.left_out.items()}
 
     def _show(self, seen: Survey, snapshot: Snapshot) -> None:
-        """Let planners of hosts that may share this one's file system know what it shows."""
+        """Register what this host shows, for the planners of hosts that may share its file system."""
         if self._shown is not seen and self._host.identity in self._house.showing:
             self._shown, self._places = seen, frozenset(each.place for each in seen.evals if each.run is not None)
         view = View.of(snapshot)
@@ -200,7 +203,7 @@ class Looking:
         if not any(may_see_more(other, view) for other in others):
             self._outseen_since = None
             return False
-        # What another host wrote a moment ago may only not be seen here yet.
+        # What another host wrote a moment ago may just not be visible here yet.
         if self._outseen_since is None:
             self._outseen_since = now
         return now - self._outseen_since > NETWORK_SETTLE
@@ -247,7 +250,7 @@ class Looking:
         self._rejected = snapshot.rejected
 
     def _tell_emptied(self, snapshot: Snapshot, missing: AbstractSet[str]) -> None:
-        """Tell once of a root that shows nothing although files came from it: nothing here follows it."""
+        """Warn once of a root that is empty although files came from it; nothing is removed here."""
         full = {listing.tree.root for listing in snapshot.listings if listing.entries or listing.unreadable}
         elsewhere = {TreeState.DENIED, TreeState.TWIN}
         unseen = {listing.tree.root for listing in snapshot.listings if listing.state in elsewhere}
@@ -269,7 +272,7 @@ class Looking:
         self._emptied_roots = emptied
 
     def _tell_evals(self, evals: Iterable[EvalDir]) -> None:
-        """Tell evals that were never seen: neither by this process nor, going by what is here, by an earlier one."""
+        """Log evals that are new to this process and, judging by the records, to earlier ones."""
         for eval_dir in evals:
             if eval_dir.place in self._seen_evals:
                 continue
@@ -281,5 +284,5 @@ class Looking:
 
     @property
     def missing_roots(self) -> frozenset[str]:
-        """Configured roots that the last look did not find."""
+        """Configured roots that the last scan did not find."""
         return frozenset(self._missing_roots)

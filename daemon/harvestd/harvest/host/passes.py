@@ -1,4 +1,4 @@
-"""One pass over some hosts, side by side: with fetching (`once`), or only saying what would be done (`plan`)."""
+"""One pass over some hosts in parallel: with fetching (`once`), or only planning (`plan`)."""
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -32,7 +32,7 @@ from harvestd.store.root import DataRoot
 
 
 class HostOutcome(Immutable):
-    """What a single pass, or a plan, came to for one host."""
+    """The result of a single pass, or of a plan, for one host."""
 
     host: Host
     result: PassResult | None = None
@@ -40,13 +40,13 @@ class HostOutcome(Immutable):
     error: HarvestError | None = None
     """Why the host could not be read at all."""
     missing_roots: frozenset[str] = frozenset()
-    """Configured roots that are not on the box."""
+    """Configured roots that do not exist on the host."""
     seconds: float = 0.0
     """How long it took."""
 
 
 class Found(Immutable):
-    """The hosts that are known now, and what else could not be learned."""
+    """The hosts that are known now, and the failures of providers."""
 
     hosts: tuple[Host, ...]
     failures: tuple[Retry, ...] = ()
@@ -55,7 +55,7 @@ class Found(Immutable):
 async def hosts_of(settings: Settings, names: Sequence[str] = ()) -> list[Host]:
     """Return the hosts that are known now, or those called `names`.
 
-    Raises `Fatal` (4) for a name nobody has, `Retry` where a provider can't say which hosts there are.
+    Raise `Fatal` (exit code 4) for an unknown name, `Retry` if a provider can't list its hosts.
     """
     found = await find_hosts(settings, names)
     if found.failures:
@@ -66,8 +66,8 @@ async def hosts_of(settings: Settings, names: Sequence[str] = ()) -> list[Host]:
 async def find_hosts(settings: Settings, names: Sequence[str] = ()) -> Found:
     """Return the hosts that are known now, or those called `names`, as far as the providers answer.
 
-    The cloud is asked only if what was written down does not answer. Raises `Fatal` (4) for a name that nobody has
-    where all providers have answered.
+    With `names`, the cloud is queried only if the other providers do not list all of them. Raise `Fatal` (exit code 4)
+    for an unknown name if all providers answered.
     """
     providers = Providers(settings)
     failures = await providers.ask(names)
@@ -84,14 +84,14 @@ async def find_hosts(settings: Settings, names: Sequence[str] = ()) -> Found:
 
 
 async def once(settings: Settings, hosts: Sequence[Host], monitor: Monitor) -> list[HostOutcome]:
-    """Make one whole pass over these hosts, side by side. Raises `Fatal` and `HaltedForSafety`."""
+    """Make one whole pass over these hosts in parallel. Raise `Fatal` and `HaltedForSafety`."""
     with unwrapped():
         async with opened_house(settings, monitor) as (house, root):
             return await visited(hosts, house, root)
 
 
 async def visited(hosts: Sequence[Host], house: House, root: DataRoot) -> list[HostOutcome]:
-    """Make one whole pass over these hosts in a house that is open, and keep on record how each was met."""
+    """Make one whole pass over these hosts with an open context, and record the result for each host."""
     house.known = len(hosts)
     house.rescue.take(hosts, None)
     for host in hosts:
@@ -109,7 +109,7 @@ async def visited(hosts: Sequence[Host], house: House, root: DataRoot) -> list[H
     await house.knows.wait()
     for outcome in outcomes:
         await house.catalogue.save_host(_record(outcome))
-    from harvestd.harvest.experiments.reports import Reports  # noqa: PLC0415  (imported meanwhile, see `opening`)
+    from harvestd.harvest.experiments.reports import Reports  # noqa: PLC0415  (imported by a thread of `startup.open`)
 
     await Reports(house, root).finish()
     return outcomes
@@ -118,13 +118,13 @@ async def visited(hosts: Sequence[Host], house: House, root: DataRoot) -> list[H
 async def _single_pass(host: Host, house: House, root: DataRoot) -> PassResult:
     async with connected(host, house) as (box, facts):
         await house.knows.wait()
-        from harvestd.harvest.host.single_pass import Visit  # noqa: PLC0415  (imported meanwhile, see `opening`)
+        from harvestd.harvest.host.single_pass import Visit  # noqa: PLC0415  (imported by a thread of `startup.open`)
 
         return await Visit(host, house, root, box, facts).make()
 
 
 async def plan(settings: Settings, hosts: Sequence[Host]) -> list[HostOutcome]:
-    """Plan a pass over these hosts without fetching and without changing anything here, beside a running daemon too."""
+    """Plan a pass over these hosts without fetching or changing anything here; works beside a running daemon."""
     with unwrapped():
         async with scratch_house(settings) as house:
             house.known = len(hosts)
@@ -132,7 +132,7 @@ async def plan(settings: Settings, hosts: Sequence[Host]) -> list[HostOutcome]:
             async def look(host: Host) -> HostOutcome:
                 async with connected(host, house) as (box, facts):
                     await house.knows.wait()
-                    from harvestd.harvest.host.observer import Looking  # noqa: PLC0415  (imported meanwhile, see `opening`)
+                    from harvestd.harvest.host.observer import Looking  # noqa: PLC0415  (imported by a thread of `startup.open`)
 
                     looking = Looking(host, house, box, facts)
                     found = await looking.look()
@@ -155,7 +155,7 @@ def failed_unexpectedly(host: Host, house: House, error: Exception) -> HostFaile
 async def _side_by_side(
     hosts: Sequence[Host], house: House, visit: Callable[[Host], Awaitable[HostOutcome]]
 ) -> list[HostOutcome]:
-    """Visit all hosts at once; one that can't be read disturbs none of the others."""
+    """Visit all hosts in parallel; one that can't be read does not affect the others."""
     outcomes: dict[str, HostOutcome] = {}
 
     async def noting(host: Host) -> None:
@@ -178,7 +178,7 @@ async def _side_by_side(
 
 
 def _record(outcome: HostOutcome) -> HostRecord:
-    """Return what the catalogue keeps of a visit, so that who never runs the daemon sees when a host was read."""
+    """Return the host record of a visit, so that its time is known even if the daemon never runs."""
     host, error, result = outcome.host, outcome.error, outcome.result
     if result is None:
         quarantined = "quarantined" if isinstance(error, HostQuarantined) else "lost"

@@ -1,4 +1,4 @@
-"""What a pass over one host came to."""
+"""The result of a pass over one host."""
 
 from harvestd.convention.structs import Immutable
 from harvestd.harvest.host.failures import Trouble
@@ -6,14 +6,14 @@ from harvestd.planning.plan import Waiting
 
 
 class PassResult(Immutable):
-    """What one whole pass over a host came to."""
+    """The result of one whole pass over a host."""
 
     files: int
     bytes: int
     failed: dict[str, Trouble]
-    """By the place on the box."""
+    """By remote path."""
     conflicts: dict[str, str]
-    """By the place at home."""
+    """By local path."""
     waiting: tuple[Waiting, ...]
     disk_full: bool
     missing_roots: frozenset[str]

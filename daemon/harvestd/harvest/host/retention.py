@@ -1,7 +1,7 @@
-"""Removing at home the checkpoints that a newer one supersedes, with the catalogue in step: give up, remove, settle.
+"""Removes local checkpoints that a newer one supersedes, consistently with the catalogue: give up, remove, settle.
 
-Whenever a process ends in between, what still stands is on record again after the next start, and is removed then. A
-file that a person changed is left, and told; from then on it is theirs.
+If a process ends in between, the files that still exist are on record again after the next start, and are removed then.
+A file that the operator changed is kept, and logged; from then on it is the operator's.
 """
 
 import anyio
@@ -23,20 +23,20 @@ _LATEST = "step_latest"
 
 
 class Superseding:
-    """Removes what one host's plans say."""
+    """Removes the superseded checkpoints of one host's plans."""
 
     def __init__(self, host: Host, house: House, root: DataRoot, refused: Refusals) -> None:
-        """`refused` is where it is noted for the planner what can't be removed."""
+        """`refused` receives what can't be removed, for the planner."""
         self._host = host
         self._house = house
         self._root = root
         self._refused = refused
 
     async def remove(self, removal: Removal) -> None:
-        """Remove a checkpoint. Raises `DiskFull` and `HaltedForSafety`. Nothing else may move directories meanwhile."""
+        """Remove a checkpoint. Raise `DiskFull` and `HaltedForSafety`. The caller holds the directory lock."""
         experiment = removal.files[0].experiment
         if self._house.catalogue.knowledge.placed(removal.directory, experiment) != removal.directory:
-            return  # it was renamed since the plan: the next one knows
+            return  # it was renamed since the plan; the next plan handles it
         kept = [(file.target, file.size) for file in removal.kept]
         if not await anyio.to_thread.run_sync(all_stand, self._root, kept):
             why = f"{removal.newer}, which is newer, is not here as it was filed"
@@ -44,7 +44,7 @@ class Superseding:
                 self._refused.note(file.place, file.target, file.version, why, [each for each, _ in kept])
             self._tell_left(removal.directory, why)
             return
-        # Between giving up and settling there is no end but that of the process.
+        # Shielded: only the end of the process may come between giving up and settling.
         with anyio.CancelScope(shield=True):
             await self._turn_link(removal)
             intent = await self._house.catalogue.give_up(removal.files)
@@ -64,7 +64,10 @@ class Superseding:
         )
 
     async def _turn_link(self, removal: Removal) -> None:
-        """Let a link that leads to what goes lead to what is newer; the disk says so, a record may be behind it."""
+        """Point `step_latest` to the newer checkpoint if it leads to the removed one.
+
+        The disk decides: the record may be behind it.
+        """
         path = LocalPath((*removal.directory.parts[:-1], _LATEST))
         if await anyio.to_thread.run_sync(pointed, self._root, path) == removal.directory.name:
             await anyio.to_thread.run_sync(make_link, self._root, path, removal.newer)

@@ -1,4 +1,4 @@
-"""How far each run is: the newest step in what its log brought, and the time left at its pace."""
+"""The progress of each run: the newest step in its log, and the time left at its pace."""
 
 import time
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from harvestd.planning.records import FileRecord, RunRecord
 
 
 class Stepping:
-    """Keeps the progress of one host's runs in the catalogue."""
+    """Records the progress of one host's runs in the catalogue."""
 
     def __init__(self, host: Host, house: House, stalling: Stalling) -> None:
         self._stalling = stalling
@@ -25,7 +25,7 @@ class Stepping:
         self._catalogue = house.catalogue
 
     async def heard(self, record: FileRecord, content: bytes, version: Version) -> None:
-        """Take in the lines that were just appended to a log; other files say nothing of progress."""
+        """Process lines that were just appended to a log; other files are ignored."""
         if record.kind is not Kind.TRAIN_LOG or not content:
             return
         lines = list(lines_of(content))
@@ -56,5 +56,5 @@ def _left(run: RunRecord, step: int, log: Version) -> float | None:
         written = datetime.fromtimestamp(log.mtime_ns / 1e9, UTC)
     except (ValueError, OverflowError, OSError):
         return None  # a host may send any number
-    # Hosts run on UTC; where one does not, the pace is off by its zone, and only this figure with it.
+    # Hosts run on UTC; if one does not, the pace is off by its time zone, and only this figure with it.
     return seconds_left(step, total, name.started.replace(tzinfo=UTC), written)

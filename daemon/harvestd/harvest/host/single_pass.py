@@ -1,4 +1,4 @@
-"""A single pass over one connected host: everything that is complete now comes home, then it ends."""
+"""A single pass over one connected host: fetches everything that is complete now, then ends."""
 
 import anyio
 
@@ -12,13 +12,13 @@ from harvestd.remote.api import Box, BoxFacts
 from harvestd.store.root import DataRoot
 
 _BREATH = 0.05
-"""Seconds added to a waiting time, so that it is surely over."""
+"""Seconds added to a waiting time, so that it is certainly over."""
 _ATTEMPTS = 3
-"""How often what fails is tried before it is called failed."""
+"""How often a failing file is tried before it counts as failed."""
 
 
 class Visit:
-    """Visits one host."""
+    """Makes one pass over one host."""
 
     def __init__(self, host: Host, house: House, root: DataRoot, box: Box, facts: BoxFacts) -> None:
         self._host = host
@@ -27,10 +27,10 @@ class Visit:
         self._work = Work(host, house, root, box, facts)
 
     async def make(self) -> PassResult:
-        """Bring home everything that is complete now, waiting for what only has to settle.
+        """Fetch everything that is complete now; wait for what only has to settle.
 
-        What is written to again and again is waited for twice as long as it would need if it were quiet, no longer.
-        Raises `Retry` when the link is lost, `HostQuarantined`, `HaltedForSafety`.
+        A file that is written again and again is waited for twice as long as it would need if it were quiet, no longer.
+        Raise `Retry` when the link is lost, `HostQuarantined`, `HaltedForSafety`.
         """
         work, leases, storage = self._work, self._house.harvesting, self._house.storage_of(self._host)
         with unwrapped(), work.shown():
@@ -38,7 +38,7 @@ class Visit:
             with leases.held(storage, self._host.identity):
                 async with work.under_way():
                     plan = await self._until_nothing_comes()
-                    # Nobody appends to a file of a finished run before the next pass.
+                    # No quiet time is needed: files of a finished run are not appended to before the next pass.
                     await work.follow_names(plan, quiet=0.0)
         return PassResult(
             files=work.publisher.files + len(work.following.files),
@@ -54,7 +54,7 @@ class Visit:
         )
 
     async def _until_nothing_comes(self) -> Plan:
-        """Work until a look shows nothing that another round, or a little patience, could bring; give its plan."""
+        """Work until a scan shows nothing that another round, or a short wait, could fetch; return its plan."""
         work = self._work
         waited = patience = 0.0
         async with work.begins():
@@ -78,7 +78,7 @@ class Visit:
             await work.do(await work.look(), self._ask_ahead)
 
     def _ask_ahead(self) -> None:
-        """Ask for the next look while the last small files are being published, where nothing else is to come."""
+        """Request the next scan while the last small files are being published, if nothing else is outstanding."""
         if not self._work.bulk.busy:
             self._box.look_ahead()
 
@@ -87,7 +87,7 @@ class Visit:
             await self._work.bulk.progressed.rung()
 
     def _tryable(self, plan: Plan) -> list[str]:
-        """Return the places for which another round can bring anything; growing files never hold a pass open."""
+        """Return the remote paths that another round can fetch; growing files never prolong a pass."""
         places = [group.place for group in plan.groups] + [check.place for check in plan.checks]
         hopeless = self._work.without_room
         return [each for each in places if self._work.troubles.attempts(each) < _ATTEMPTS and each not in hopeless]

@@ -1,7 +1,7 @@
-"""One host alone, where no daemon runs: watched for as long as a command needs it, or looked at once.
+"""Work on one host without a daemon: watched for as long as a command needs it, or scanned once.
 
-Both are the daemon's own parts. Who watches holds the data root, brings home what the host shows, and attends to what
-is asked for meanwhile.
+Both use the daemon's own parts. Watching holds the data root, fetches what the host shows, and handles the requests
+that are made meanwhile.
 """
 
 from collections.abc import AsyncIterator
@@ -23,15 +23,15 @@ from harvestd.store.lock import HolderKind
 
 @asynccontextmanager
 async def watching_alone(settings: Settings, name: str) -> AsyncIterator[None]:
-    """Watch the host called `name` for the body.
+    """Watch the host called `name` for the duration of the body.
 
-    Raises as `opened_house` (`Held`: another process holds the data root); errors may come out in a group.
+    Raise as `opened_house` (`Held`: another process holds the data root); errors may come in a group.
     """
     tally = Tally()
     opening = opened_house(settings, tally, kind=HolderKind.ATTENDANT)
     async with opening as (house, root), anyio.create_task_group() as tasks:
         await house.knows.wait()
-        from harvestd.harvest.experiments.reports import Reports  # noqa: PLC0415  (imported meanwhile, see `opening`)
+        from harvestd.harvest.experiments.reports import Reports  # noqa: PLC0415  (imported by a thread of `startup.open`)
 
         await tasks.start(Fleet(house, root, Bell(), tally, only=frozenset({name})).run)
         tasks.start_soon(house.service_failures.keep_running, "reports", Reports(house, root).run)
@@ -40,9 +40,9 @@ async def watching_alone(settings: Settings, name: str) -> AsyncIterator[None]:
 
 
 async def looked_at_once(settings: Settings, host: Host) -> Verdict:
-    """Connect to a host, make one whole look, and give the verdict: never safe, but with all reasons. Fetches nothing.
+    """Connect to a host, make one full scan, and return the verdict: never safe, but with all reasons.
 
-    Raises as `watching_alone`.
+    Fetches nothing. Raise as `watching_alone`.
     """
     async with opened_house(settings, Silent()) as (house, root):
         house.known = 1
