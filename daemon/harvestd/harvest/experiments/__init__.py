@@ -1,1 +1,1 @@
-"""The directories of experiments: their names, their manifests and their reports."""
+"""Experiment directories: their names, manifests and reports."""

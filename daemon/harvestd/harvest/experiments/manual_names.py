@@ -1,4 +1,4 @@
-"""What a person calls an experiment; and evals whose run nobody saw, filed where a person says."""
+"""Experiment names that a person chooses, and the filing of evals whose run was never seen."""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -25,24 +25,24 @@ from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
 
 _UNREAD = Version(-1, 0)
-"""Of a config.yaml that nobody read: where the run appears after all, it is read then."""
+"""The version of a config.yaml that was not read: if the run appears after all, it is read then."""
 
 
 class Waiting(Immutable):
-    """The evals of one run that wait in `_unfiled`, the run being nowhere."""
+    """The evals in `_unfiled` of one run that was never seen."""
 
     run: RunName
     files: tuple[FileRecord, ...]
 
 
 def waiting_evals(unfiled: Sequence[FileRecord], name: str) -> Waiting | None:
-    """Return what waits for the run called `name` among the files of `_unfiled`."""
+    """Return the files of `_unfiled` that wait for the run called `name`."""
     found = [file for file in unfiled if (at := _level(file)) is not None and _named(file, at).name == name]
     return Waiting(_named(found[0], _level(found[0]) or 0), tuple(found)) if found else None
 
 
 def _level(file: FileRecord) -> int | None:
-    """Return which component of a waiting file's place names its run."""
+    """Return the index of the component of an unfiled file's path that names its run."""
     parts = file.target.parts
     return next((at for at, part in enumerate(parts) if parts[0] == UNFILED and at > 1 and run_name(part)), None)
 
@@ -55,10 +55,10 @@ def _named(file: FileRecord, at: int) -> RunName:
 
 
 async def name_as_asked(house: House, root: DataRoot, request: Request) -> str:
-    """Do what a request for a name says; gives what came of it, nothing while files of the run grow here.
+    """Execute a request for a name; return its outcome, empty while files of the run still grow here.
 
-    The detail of such a request is {"name": the first part, "experiment": an id} or, for evals whose run nobody saw,
-    {"name": …, "run": the run's name}. Raises `HaltedForSafety`.
+    The detail of such a request is {"name": the first part, "experiment": an id} or, for evals whose run was never
+    seen, {"name": …, "run": the run's name}. Raise `HaltedForSafety`.
     """
     knowledge, name = house.catalogue.knowledge, str(request.detail.get("name", ""))
     identifier = str(request.detail.get("experiment", ""))
@@ -80,9 +80,9 @@ async def name_as_asked(house: House, root: DataRoot, request: Request) -> str:
 
 
 async def name_experiment(house: House, root: DataRoot, identifier: str, experiment_name: str) -> ExperimentRecord:
-    """Call an experiment so; gives it as it is called then, unchanged where its directory can't move.
+    """Name an experiment; return its record, which is unchanged if its directory can't move.
 
-    Raises `HaltedForSafety`.
+    Raise `HaltedForSafety`.
     """
     knowledge = house.catalogue.knowledge
     experiment = knowledge.experiment(identifier)
@@ -99,9 +99,9 @@ async def name_experiment(house: House, root: DataRoot, identifier: str, experim
 
 
 async def file_waiting(house: House, root: DataRoot, waiting: Waiting, experiment_name: str) -> ExperimentRecord:
-    """Make an experiment of evals whose run was never seen, and file them there; raises `HaltedForSafety`.
+    """Create an experiment for evals whose run was never seen, and move them there. Raise `HaltedForSafety`.
 
-    Where the run appears after all, it goes there too. Asked again after a crash, it goes on.
+    If the run appears after all, its files go there too. A call after a crash continues the work.
     """
     async with house.places.still():
         async with house.catalogue.discovering.hold(waiting.run.name):
@@ -151,7 +151,7 @@ def _name(waiting: Waiting, experiment_name: str, models: Mapping[str, str]) -> 
 
 
 def _place(house: House, file: FileRecord, run: RunName) -> str:
-    """Return where the run would lie, going by where its evals do."""
+    """Return where the run would be on the host, judging by the path of its evals."""
     dirs = house.settings.remote
     for directory in dirs.eval_dirs:
         root, found, _ = file.place.partition(f"/{directory}/")
@@ -161,7 +161,7 @@ def _place(house: House, file: FileRecord, run: RunName) -> str:
 
 
 def _refiled(file: FileRecord, experiment: ExperimentRecord) -> Refiling | None:
-    """Return where a waiting file goes; None where its place there can't be made."""
+    """Return the move of an unfiled file; None if its new path is invalid."""
     log = get_logger().bind(host=file.host, path=file.target)
     try:
         target = LocalPath((experiment.directory, "eval_results", *file.target.parts[_level(file) :]))

@@ -1,6 +1,6 @@
-"""Files that move within the data root, with the catalogue in step: intent, move, record.
+"""Moves files within the data root, consistently with the catalogue: intent, move, record.
 
-A process that ends in between leaves the files at one of both places, and the intent says which they are.
+A process that ends in between leaves each file at one of its two paths, and the intent names them.
 """
 
 from collections.abc import Sequence
@@ -25,17 +25,17 @@ _MOVED = frozenset({Result.PUBLISHED, Result.ADOPTED})
 
 
 class Refiling(Immutable):
-    """One file, as it is on record and as it is to be."""
+    """One file, with its present and its future record."""
 
     before: FileRecord
     after: FileRecord
 
 
 async def refile(catalogue: "Catalogue", root: DataRoot, files: Sequence[Refiling]) -> list[Result]:
-    """Move files to their new places; return what became of each, in the same order.
+    """Move files to their new paths; return the results in the same order.
 
-    The caller keeps directories where they are meanwhile. What is not moved keeps its record. Raises `HaltedForSafety`,
-    `DiskFull` and `Retry` where the disk fails; what was moved until then is on record.
+    The caller holds the directory lock. Files that are not moved keep their records. Raise `HaltedForSafety`,
+    `DiskFull` and `Retry` if the disk fails; what was moved by then is on record.
     """
     if not files:
         return []

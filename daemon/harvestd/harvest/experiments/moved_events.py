@@ -1,6 +1,7 @@
-"""TensorBoard files that were moved within their run on one host: put on record at their new places.
+"""Records the new paths of TensorBoard files that were moved within their run on one host.
 
-They then move at home as well and go on growing there; the next append compares all of it with the host's file first.
+Their local files are then moved as well and continue to grow there; the next append first compares all of it with the
+host's file.
 """
 
 from collections.abc import Sequence
@@ -12,16 +13,16 @@ from harvestd.planning.identity.renamed_runs import moved_events
 
 
 class MovedEvents:
-    """Recognises them for one connected host."""
+    """Recognises moved TensorBoard files of one connected host."""
 
     def __init__(self, host: Host, house: House) -> None:
         self._house = house
         self._storage = house.storage_of(host)
         self._seen: Sequence[RunDir] = ()
-        """What was looked at; a run in which nothing changed is the same object."""
+        """The runs of the last call; a run in which nothing changed is the same object."""
 
     async def record(self, runs: Sequence[RunDir]) -> None:
-        """Put moved files on record at their new places; the caller holds `House.learning`."""
+        """Record the new paths of moved files; the caller holds `House.learning`."""
         catalogue = self._house.catalogue
         known = set(map(id, self._seen))
         changed = [run for run in runs if id(run) not in known]

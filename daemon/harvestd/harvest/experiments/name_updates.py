@@ -1,4 +1,4 @@
-"""Names that follow their facts: a run that has finished and is quiet is called what is known of it by then."""
+"""Updates experiment names: a run that has finished and is quiet is named by what is known of it by then."""
 
 import time
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from harvestd.store.root import DataRoot
 
 
 class FollowingNames:
-    """Lets the names of one host's runs follow what is known of them."""
+    """Updates the names of the experiments of one host's runs."""
 
     def __init__(self, host: Host, house: House, root: DataRoot, facts: BoxFacts) -> None:
         self._host = host
@@ -30,10 +30,10 @@ class FollowingNames:
         self._root = root
         self._gpu_names = facts.gpu_names
         self._settled: dict[str, Version | None] = {}
-        """By a run's place: the step_final by which its name is right."""
+        """Maps a run's remote path to the version of step_final for which its name is up to date."""
 
     async def follow(self, seen: Survey, plan: Plan, sightings: Sightings, quiet: float) -> None:
-        """Rename what has finished, is all here, and has not grown for `quiet` seconds. Raises `HaltedForSafety`."""
+        """Rename what has finished, is all here, and has not grown for `quiet` seconds. Raise `HaltedForSafety`."""
         due = list(self._due(seen))
         if not due:
             return
@@ -56,7 +56,7 @@ class FollowingNames:
                     yield run, record
 
     def _leads(self, record: RunRecord) -> bool:
-        """Return whether this host is the one that brings the run home, of those that show it or parts of it."""
+        """Return whether the run is fetched from this host, of those that show it or parts of it."""
         is_own = record.is_of(self._host.name, self._host.identity)
         showing = self._house.shown_by_others(self._host)
         knowledge = self._house.catalogue.knowledge
@@ -70,7 +70,7 @@ class FollowingNames:
         evidence = dated(with_parents(record.evidence, knowledge.runs_named, context.models), run)
         facts = name_run(run.name, evidence, context)
         if knowledge.runs_of(experiment.id)[0].key != record.key:
-            # The box that was seen first is gone; what this one is made of says nothing of it.
+            # The host that was seen first is gone; this host's hardware is not that of the run.
             facts = replace(facts, hardware=experiment.name.hardware)
 
         def is_taken(directory: str) -> bool:

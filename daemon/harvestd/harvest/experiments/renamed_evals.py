@@ -1,6 +1,6 @@
-"""Evals that were renamed on one host: proven by the host's hash, and put on record at their new places.
+"""Records the new paths of evals that were renamed on one host, once the host's hash proves it.
 
-Their files then move at home as well, so that an eval stands there once, under the name that it has on its host.
+Their local files are then moved as well, so that an eval exists here once, under the name that it has on its host.
 """
 
 from collections.abc import Collection, Sequence
@@ -20,10 +20,10 @@ from harvestd.telemetry.log import get_logger
 
 
 class RenamedEvals:
-    """Recognises them for one connected host."""
+    """Recognises renamed evals of one connected host."""
 
     def __init__(self, host: Host, house: House, troubles: Troubles, undecided: dict[str, str]) -> None:
-        """`undecided` is where it is noted why an eval waits, by its place."""
+        """`undecided` receives the reason why an eval waits, by its remote path."""
         self._host = host
         self._house = house
         self._troubles = troubles
@@ -31,10 +31,10 @@ class RenamedEvals:
         self._storage = house.storage_of(host)
         self._evals = EvalsOnHost(self._storage, house.catalogue.knowledge)
         self._held: dict[RenamedEval, float] = {}
-        """Proven, but still shown by another host under the name before: since when, in monotonic seconds."""
+        """Proven renames that another host still shows under the old name: since when, in monotonic seconds."""
 
     async def prove(self, whole: tuple[Survey, Snapshot], reader: Reader, now: float) -> None:
-        """Note what the newest scan proves to be renamed. Raises `Retry` when the link is lost."""
+        """Note the renames that the newest scan proves. Raise `Retry` when the link is lost."""
         shown, snapshot = whole
         candidates = {each.proof: each for each in self._evals.looked(shown.evals, snapshot)}
 
@@ -46,7 +46,7 @@ class RenamedEvals:
             await hash_there(list(candidates), reader, self._troubles, conclude)
 
     async def record(self, whole: tuple[Survey, Snapshot], now: float) -> None:
-        """Put the files of those that were proven on record at their new places; the caller holds `House.learning`."""
+        """Record the new paths of the files of proven renames; the caller holds `House.learning`."""
         if not self._held:
             return
         shown, snapshot = whole
@@ -63,7 +63,7 @@ class RenamedEvals:
             await self._move(due, shown.evals, snapshot)
 
     def _shown_by_others(self) -> Collection[str]:
-        """Return the places of evals' files that other hosts show of the same file system, by their newest scans."""
+        """Return the remote paths of eval files that other hosts show on this file system, by their newest scans."""
         return {
             member.source.place
             for outlook in self._house.outlooks.values()
