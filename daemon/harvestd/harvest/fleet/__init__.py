@@ -1,1 +1,1 @@
-"""All hosts: one supervisor each, their connections, and what the inventory changes."""
+"""All hosts: one supervisor each, their connections, and the changes of the inventory."""

@@ -1,7 +1,7 @@
-"""The roll of hosts: says who came, who went, and who stands where another one stood, once each.
+"""Compares successive inventories, and logs hosts that appeared, disappeared or were replaced, once each.
 
-A name or a place belongs to the box that was there last; a new box may take either. Nothing but the inventory's word
-counts here: whether a box can be reached is its watcher's to say.
+A name or an endpoint belongs to the last host that had it; a new host may take either. Only the inventory counts here:
+whether a host can be reached is up to its supervisor.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
 
 _REMEMBERED = 1_000
-"""Names, and places, of hosts that are gone."""
+"""Names, and endpoints, of hosts that are gone."""
 
 T = TypeVar("T")
 
@@ -29,23 +29,23 @@ class Present(Immutable):
 
     @property
     def place(self) -> tuple[str, int, str]:
-        """What no two boxes have at one time."""
+        """The endpoint, which no two hosts have at the same time."""
         return self.target.address, self.target.port, self.target.proxy_jump
 
 
 @dataclass
 class Roll:
-    """Remembers who was there."""
+    """Keeps the last inventory, and the last holders of names and endpoints."""
 
     _told: Mapping[str, Present] = field(default_factory=dict)
-    """By identity: those that were said to be there."""
+    """The last inventory, by identity."""
     _named: dict[str, str] = field(default_factory=dict)
-    """Who was last called by a name; those that were there last come last."""
+    """The identity that last had each name; the most recent one last."""
     _placed: dict[tuple[str, int, str], str] = field(default_factory=dict)
-    """Who was last in a place, likewise."""
+    """The identity that last had each endpoint, in the same order."""
 
     def call(self, hosts: Mapping[str, Present]) -> list[Host]:
-        """Take all hosts that are there now, by identity; gives those that are gone since the last time."""
+        """Process all present hosts, by identity; return those that disappeared since the last call."""
         gone = [each.host for identity, each in self._told.items() if identity not in hosts]
         for host in gone:
             get_logger().info(Event.HOST_GONE, host=host.name, address=host.address, source=host.source)
@@ -72,7 +72,7 @@ class Roll:
         return self._named.get(host.name) == host.identity and host.identity not in self._told
 
     def _left(self, new: Present, hosts: Mapping[str, Present]) -> str | None:
-        """Return who left its place to a box that is new there."""
+        """Return the identity that left its endpoint to a host that is new there."""
         old = self._placed.get(new.place)
         if old is None or old in hosts or (new.host.identity in self._told and old not in self._told):
             return None

@@ -1,4 +1,4 @@
-"""A host that is connected, for as long as somebody works with it: the link, the box behind it, and its facts."""
+"""A connected host for the duration of a task: the link, the remote interface, and the host's facts."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,7 +13,7 @@ from harvestd.remote.open import open_box
 
 @asynccontextmanager
 async def connected(host: Host, house: House) -> AsyncIterator[tuple[Box, BoxFacts]]:
-    """Connect to a host and open its box; raises `Retry` and `HostQuarantined` as `remote` does."""
+    """Connect to a host and open its remote interface. Raise `Retry` and `HostQuarantined`, as `remote` does."""
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(linked(host, house, house.window, house.hops))
         box = await stack.enter_async_context(open_box(connection, house.watch_list_of(host), house.limits))

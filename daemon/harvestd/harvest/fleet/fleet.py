@@ -1,7 +1,7 @@
-"""All hosts at once: one watcher each, as the inventory says. One that fails or leaves disturbs none of the others.
+"""Runs one supervisor for each host of the inventory. A host that fails or disappears does not affect the others.
 
-A host that is to be reached or looked at differently is watched anew, alone; the new watcher begins when the old one
-has ended, so that no host ever has two.
+If the connection parameters or the trees of a host change, only this host is restarted; the new supervisor begins when
+the old one has ended, so that no host ever has two.
 """
 
 from collections.abc import Iterable
@@ -30,15 +30,15 @@ from harvestd.store.root import DataRoot
 
 _WATCHING = ("harvestd.harvest.host.loop", "harvestd.harvest.verdict.on_demand")
 _FIRST_SETS = 5.0
-"""Seconds for providers to say which hosts there are before we call ourselves ready without."""
+"""Seconds to wait for the providers' first lists of hosts before the daemon reports that it is ready."""
 
 
 @dataclass(frozen=True)
 class _Way:
-    """All that is fixed for the life of a connection: where it differs, the host is watched anew."""
+    """Everything that is fixed during a connection; if any of it changes, the host's supervisor is restarted."""
 
     host: Host = field(compare=False)
-    """As it was known when the watch began; what else changes of it, `House.present` says."""
+    """As it was when the supervisor started; later changes are in `House.present`."""
     storage: str
     target: Target
     watch_list: WatchList
@@ -51,7 +51,7 @@ class _Watch:
 
 
 class Fleet:
-    """Follows the inventory: a host that appears is watched, one that leaves is not any more."""
+    """Follows the inventory: starts supervisors of new hosts, and stops those of removed ones."""
 
     def __init__(
         self, house: House, root: DataRoot, scan_now: Bell, tally: Tally, only: frozenset[str] | None = None
@@ -65,23 +65,23 @@ class Fleet:
         self._providers = Providers(house.settings)
         self._inventory = Inventory(self._providers.all, self._take, house.service_failures)
         self._watching: dict[str, _Watch] = {}
-        """By identity; one that was told to end stays until it has."""
+        """By identity; a supervisor that is being stopped stays here until it has ended."""
         self._changed = Bell()
         self._hosts: frozenset[Host] = frozenset()
         self._roll = Roll()
 
     @property
     def size(self) -> int:
-        """How many hosts there are."""
+        """The number of hosts."""
         return len(self._hosts)
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
-        """Watch until cancelled; raises what concerns all hosts (`HaltedForSafety`).
+        """Watch until cancelled. Raise what concerns all hosts (`HaltedForSafety`).
 
-        It counts as started when hosts are being watched.
+        Counts as started when hosts are being watched.
         """
         self._house.follows = True
-        # What only who watches needs; the loop is not to wait for it when the first host is connected.
+        # Only needed for watching; the event loop must not wait for the import when the first host is connected.
         await anyio.to_thread.run_sync(_import_watching)
         keep_running = self._house.service_failures.keep_running
         async with anyio.create_task_group() as tasks:
@@ -107,9 +107,9 @@ class Fleet:
             await self._changed.rung()
 
     def adopt(self, settings: Settings) -> None:
-        """Work by these settings from now on: nothing is restarted but hosts that are reached or looked at differently.
+        """Apply new settings: only hosts with changed connection parameters or trees are restarted.
 
-        All others go by them from their next look, which is now.
+        All others use them from their next scan on, which is requested now.
         """
         self._house.adopt(settings)
         self._providers.adopt(settings)
@@ -120,7 +120,7 @@ class Fleet:
         self._hosts = frozenset(host for host in hosts if self._only is None or host.name in self._only)
         self._house.known = len(self._hosts)
         self._house.present = {host.identity: host for host in hosts}
-        # A provider that can't speak yet may know the rest: until then nobody is taken for gone.
+        # A provider without an answer yet may list the other hosts: until then no host counts as gone.
         self._house.hosts = _names_and_identities(hosts) if self._inventory.is_complete else None
         self._tally.keep({host.name for host in hosts})
         self._house.ending = _names_and_identities(host for host in hosts if host.ending)
@@ -130,13 +130,13 @@ class Fleet:
         self._changed.ring()
 
     def _host_of(self, identity: str) -> Host | None:
-        """Return a host that is being watched, as it is known now: its price may have changed."""
+        """Return the present record of a host that is being watched: its price may have changed."""
         return self._house.present.get(identity) if identity in self._watching else None
 
     def _follow(self, tasks: TaskGroup) -> None:
         wanted: dict[str, _Way] = {}
         for host in sorted(self._hosts, key=lambda each: each.name):
-            # A host whose settings can't be made out takes no other one with it; it is watched as before, if it was.
+            # Invalid settings of one host do not affect others; the host is watched as before, if it was.
             if host.identity in self._watching:
                 wanted[host.identity] = self._watching[host.identity].way
             with self._house.host_failures.containing(host.name):

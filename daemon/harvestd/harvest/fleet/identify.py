@@ -1,4 +1,4 @@
-"""Which machine answers: asked of a box itself, as often as it matters. Its word is compared, never believed."""
+"""Identifies the machine behind a connection, by what it reports itself; used for comparisons only, never trusted."""
 
 from collections.abc import Collection
 from datetime import timedelta
@@ -11,15 +11,15 @@ from harvestd.remote.api import Box, Limits
 
 
 async def who_is(box: Box, limits: Limits, ignored: Collection[str] = ()) -> Who:
-    """Ask a connected host which machine it is, and who works there but for the programs `ignored`.
+    """Return the identity of a connected host, and its activity apart from the programs `ignored`.
 
-    Raise `Retry` where it is too slow, as every question does.
+    Raise `Retry` if it is too slow, as every query does.
     """
-    # Beyond what the host gives itself: what was asked before is answered first.
+    # Beyond the host's own time limit, since earlier queries are answered first.
     seconds = (limits.inspect_time + limits.answer_time).total_seconds()
     try:
         with anyio.fail_after(seconds):
-            # Files that changed within no time: none of them is looked for.
+            # A time span of zero: no changed files are searched for.
             return Who.of((await box.circumstances(timedelta())).without(ignored))
     except TimeoutError:
         raise Retry(

@@ -1,8 +1,8 @@
-"""The way from a host to a connection: a few logins at the same time, and not beyond a sleep of the workstation.
+"""Opens the connection to a host: limits concurrent logins, and ends connections after a suspend of the workstation.
 
-A login costs both sides processor time, so their number is limited. A host that does not answer costs none, and must
-not keep others waiting until its deadline: its slot is given back before long, and once it failed it is tried among
-those that failed, in slots of their own.
+A login costs processor time on both sides, so the number of concurrent logins is limited. A host that does not answer
+costs none, and must not delay others until its deadline: its slot is released early, and after a failure it uses the
+separate slots for failed hosts.
 """
 
 from collections.abc import AsyncIterator
@@ -17,14 +17,14 @@ from harvestd.remote.ssh.connect import Connection, connect
 from harvestd.remote.ssh.jump_hosts import Hops
 
 _WAYS = 10
-"""Connect time-outs that one connection takes at most: the host's, and one for each of its jump hosts."""
+"""The most connect time-outs for one connection: the host's, and one for each of its jump hosts."""
 _PROMPT = 1.0
 """Seconds for which a host holds a slot; most are logged in by then."""
 
 
 @asynccontextmanager
 async def linked(host: Host, house: House, window: int, hops: Hops) -> AsyncIterator[Connection]:
-    """Connect to a host, with `window` bytes in flight on each channel, through `hops`; raises as `connect` does."""
+    """Connect to a host through `hops`, with `window` bytes in flight per channel. Raise as `connect` does."""
     async with AsyncExitStack() as stack:
         limiter = house.reconnecting if host.identity in house.unreached else house.connecting
         async with slot(limiter, _PROMPT):

@@ -1,4 +1,4 @@
-"""Pinned host keys, kept in the catalogue; a first pin is worth an event, since it rests on trust."""
+"""Pinned host keys, stored in the catalogue; a first pin is logged, since it is trust on first use."""
 
 import anyio.to_thread
 
@@ -12,7 +12,7 @@ from harvestd.telemetry.log import get_logger
 
 
 class Pins:
-    """The pin store that `remote` asks for, for one host and its jump hosts."""
+    """The pin store that `remote` uses, for one host and its jump hosts."""
 
     def __init__(self, host: Host, house: House) -> None:
         self._host = host
@@ -27,7 +27,7 @@ class Pins:
         return await anyio.to_thread.run_sync(kept_pin, self._house.settings.state, identity)
 
     async def put(self, identity: str, key_line: str) -> None:
-        """Pin a key under `identity`, and log it; raises `HostKeyChanged` where another one was pinned meanwhile."""
+        """Pin a key under `identity`, and log it. Raise `HostKeyChanged` if another one was pinned meanwhile."""
         if self._house.knows.is_set():
             await self._house.catalogue.put(identity, key_line)
         else:

@@ -1,6 +1,7 @@
-"""Hosts that may end soon: which they are, what of theirs is not here yet, and what was lost once one is gone.
+"""Tracks hosts that may end soon, what of theirs is not here yet, and what was lost once one is gone.
 
-On such a host nothing is left to settle and what is worth most comes first; the planner and the session see to that.
+On such a host nothing has to settle, and the most valuable files come first; the planner and `host.loop` implement
+that.
 """
 
 from collections.abc import Iterable
@@ -19,35 +20,35 @@ if TYPE_CHECKING:
     from harvestd.planning.index import Knowledge
 
 _MOST = 16
-"""Places that an event names; the others are counted."""
+"""Remote paths that an event names; the others are counted."""
 
 
 class Missing(Immutable):
-    """Something wanted that is not here."""
+    """A wanted item that is not here."""
 
     place: str
-    """On the box: a directory, or a file."""
+    """The remote path of a directory or a file."""
     size: int
-    """Bytes that are missing of it."""
+    """The missing bytes."""
     files: int
 
 
 class Rescue(Struct):
-    """Follows the hosts of one house."""
+    """Tracks the hosts of one context."""
 
     perils: dict[str, str] = field(default_factory=dict)
-    """By name: what its provider calls the state of a host that may end soon."""
+    """By host name: the provider's state of a host that may end soon."""
     _told: dict[str, str] = field(default_factory=dict)
-    """By identity: those whose peril was told."""
+    """By identity: the hosts whose coming end was logged."""
     _last: dict[str, tuple[Host, Plan]] = field(default_factory=dict)
-    """By identity: what the last look at each host that there is came to, connected or not."""
+    """By identity: the plan of the last scan of each present host, connected or not."""
 
     def saw(self, host: Host, plan: Plan) -> None:
-        """Note what a look came to."""
+        """Record the plan of a scan."""
         self._last[host.identity] = host, plan
 
     def take(self, hosts: Iterable[Host], known: "Knowledge | None") -> bool:
-        """Take the full set of hosts, and tell which are in peril since the last one; tells whether there are such."""
+        """Process the full set of hosts, and log those that may end soon; return whether there are new ones."""
         threatened = [host for host in hosts if host.peril]
         self.perils = {host.name: host.peril for host in threatened}
         fresh = [host for host in threatened if host.identity not in self._told]
@@ -64,14 +65,14 @@ class Rescue(Struct):
         return sum(each.size for each in self.missing(host, known))
 
     def missing(self, host: Host, known: "Knowledge") -> list[Missing]:
-        """Return what a host showed last and is not here, by value; nothing where it was never looked at."""
+        """Return what a host showed last and is not here, by value; nothing if it was never scanned."""
         if host.identity not in self._last:
             return []
         seen, plan = self._last[host.identity]
         return missing(plan, seen.storage or seen.identity, known)
 
     def gone(self, host: Host, known: "Knowledge") -> None:
-        """Tell what was lost with a host that there is no more. What lies on storage that outlives it is not."""
+        """Log what was lost with a host that is gone, except for what is on storage that outlives it."""
         lost = self.missing(host, known)
         seen, _ = self._last.pop(host.identity, (host, None))
         if lost and seen.storage is None and is_rented(host):
@@ -87,7 +88,7 @@ class Rescue(Struct):
 
 
 def missing(plan: Plan, storage: str, known: "Knowledge") -> list[Missing]:
-    """Return what a plan wanted and is not here now: its plan may be older than the last of what it brought."""
+    """Return what a plan wants and is not here now: the plan may be older than the last transfer."""
     found = [_of_group(group, storage, known) for group in plan.groups]
     found += [_of_follow(follow, storage, known) for follow in plan.follows]
     found += [Missing(each.place, each.size, 1) for each in plan.waiting]

@@ -1,7 +1,7 @@
-"""How long a host that failed is left alone, and what of its ups and downs is told: one for each host.
+"""Computes the reconnect delays of one host, and suppresses repeated state-change events.
 
-Every pause is cut by chance, so that hosts that were lost together don't come back together. A host that stays down is
-told once; one that comes and goes is told a few times, and then that it is back only when it has settled.
+Every pause is shortened at random, so that hosts that were lost together do not reconnect together. A host that stays
+down is logged once. One that goes up and down is logged a few times, and after that only once it is stable again.
 """
 
 import random
@@ -16,36 +16,36 @@ from harvestd.remote.ssh.errors import AuthenticationRefused
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 300.0
 _QUARANTINE = 900.0
-"""Seconds before a host that broke a rule, or goes on refusing us, is tried again: a person has to act first."""
+"""Seconds before a host that broke a rule, or keeps refusing us, is tried again: a person has to act first."""
 _FIRST_REFUSAL = 30.0
 _MOST_LOSSES = 16
 _LEAST_SHARE = 0.5
-"""Of a pause, that chance leaves in any case."""
+"""The least part of a pause that remains after the random shortening."""
 _FLAPPING = 3
-"""A host that lost so many links that had stood, within `_REMEMBERED` seconds, comes and goes."""
+"""A host that lost this many established links within `_REMEMBERED` seconds is flapping."""
 _REMEMBERED = 600.0
 
 
 class Breaker:
-    """Hears of everything that becomes of one host; says how long to wait, and what is news."""
+    """Computes reconnect delays and suppresses repeated state-change events."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock` in seconds; it only grows."""
+        """`clock` returns monotonic seconds."""
         self._clock = clock
         self.attempt = 1
-        """Which attempt this is since the last one that brought anything."""
+        """The number of this attempt, counted from the last successful scan."""
         self._refusals = 0
         self._stood = False
         self._losses: deque[float] = deque(maxlen=_MOST_LOSSES)
-        """When links that had stood were lost; only of late."""
+        """When established links were lost recently."""
         self._told = ""
 
     def connected(self) -> None:
-        """Note that the link stands."""
+        """Note that the link is established."""
         self._stood = True
 
     def passed(self) -> None:
-        """Note that the host was looked at and all was well."""
+        """Note that a scan of the host succeeded."""
         self.attempt, self._refusals = 1, 0
 
     def failed(self, error: Exception) -> float:
@@ -59,7 +59,7 @@ class Breaker:
 
     def _pause(self, error: Exception) -> float:
         if isinstance(error, AuthenticationRefused):
-            # A booting box may answer before our key is in place, whatever it did before it answered.
+            # A booting host may answer before our key is installed, whatever it did before.
             self._refusals += 1
             return backoff(_FIRST_REFUSAL, self._refusals, _QUARANTINE)
         if isinstance(error, HostQuarantined):
@@ -67,12 +67,12 @@ class Breaker:
         return backoff(_FIRST_PAUSE, max(self.attempt, self._lost_of_late), _LONGEST_PAUSE)
 
     def woke(self) -> None:
-        """Note that the workstation slept: what came before says nothing of what is to come."""
+        """Note that the workstation was suspended: earlier failures predict nothing."""
         self.attempt, self._stood = 1, False
 
     @property
     def settled(self) -> bool:
-        """Whether a link that stands now is expected to last."""
+        """Whether the present link is expected to last."""
         return self._lost_of_late < _FLAPPING
 
     @property
@@ -82,6 +82,6 @@ class Breaker:
         return len(self._losses)
 
     def is_news(self, state: str) -> bool:
-        """Return whether `state` is another one than was told last; from now on it is the one."""
+        """Return whether `state` differs from the last logged one, and store it as that."""
         before, self._told = self._told, state
         return state != before

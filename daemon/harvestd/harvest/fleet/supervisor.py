@@ -1,7 +1,7 @@
-"""One host's life: connect, watch until the link is lost, pause, connect again. State changes are told once.
+"""Supervises one host: connect, watch until the link is lost, pause, reconnect. Each state change is logged once.
 
-This is the bulkhead between hosts: whatever is raised in one host's task, but for what concerns all hosts, is reported,
-counted and followed by a pause, and ends nothing else.
+This is the bulkhead between hosts: every exception in one host's task that does not concern all hosts is reported,
+counted and followed by a pause, and affects nothing else.
 """
 
 import time
@@ -28,7 +28,7 @@ from harvestd.telemetry.log import get_logger
 
 _FULL_PAUSE = 0.5
 _LONGEST_FULL_PAUSE = 60.0
-"""Seconds before a host is tried again of which nothing could be recorded, since the disk was full."""
+"""Seconds before a host is tried again whose data could not be recorded because the disk was full."""
 _RECORD_EVERY = 30.0
 """Seconds between two records of a host that is well and unchanged."""
 
@@ -50,7 +50,7 @@ class Watcher:
         self._full_in_a_row = 0
         """How often in a row there was no room to record what this host shows."""
         self._failed: tuple[Exception, float] | None = None
-        """An unexpected exception, and the seconds to rest after it."""
+        """An unexpected exception, and the seconds to pause after it."""
 
     async def run(self) -> None:
         """Watch for good. Ends only by cancellation, or with an error that concerns all hosts."""
@@ -67,11 +67,11 @@ class Watcher:
                 self._breaker.woke()
 
     async def _attempt(self, woken: anyio.CancelScope) -> None:
-        """Connect once and watch until the link is lost, then rest. Raise what is not expected of a host."""
+        """Connect once and watch until the link is lost, then pause. Raise unexpected exceptions."""
         await self._recover()
         try:
             if self._breaker.attempt == 1:
-                # A host that failed may never be back: what was asked for is settled without it.
+                # A host that failed may never be back: requests are settled without it.
                 self._house.attending.awaits(self._host.name)
             try:
                 with unwrapped():
@@ -79,20 +79,20 @@ class Watcher:
             finally:
                 self._house.attending.left(self._host.name)
         except (Retry, HostQuarantined) as e:
-            # A link that ended because the workstation slept was not lost.
+            # A link that ended because the workstation was suspended was not lost.
             if not woken.cancel_called:
                 await self._tell_failed(e)
                 await self._rest(self._breaker.failed(e), e)
         except DiskFull:
-            # Not even what was seen can be recorded. The link is given up meanwhile, and nothing else: other hosts may
-            # have nothing to record, and what they fetch shows by itself whether there is room.
+            # Not even the scan can be recorded. Only the link is given up meanwhile: other hosts may have nothing to
+            # record, and their transfers show whether there is room.
             self._house.room.found_full()
             await self._house.room.refuse(self._root, 0)
             self._full_in_a_row += 1
             await anyio.sleep(backoff(_FULL_PAUSE, self._full_in_a_row, _LONGEST_FULL_PAUSE))
 
     def _contain(self, error: Exception) -> None:
-        """Report an unexpected exception. What there is to wait for is done by the next attempt."""
+        """Report an unexpected exception. Everything that has to be awaited is left to the next attempt."""
         self._house.host_failures.report(self._host.name, error, attempt=self._breaker.attempt)
         self._failed = error, self._breaker.failed(error)
         self._note_unreadable(described(error))
@@ -100,18 +100,18 @@ class Watcher:
         self._breaker.is_news(FAILED)
 
     def _note_unreadable(self, why: str) -> None:
-        """Note why the host can't be read now, and let whoever waits for a look at it know that none comes yet."""
+        """Note why the host can't be read now, and wake the tasks that wait for a scan of it."""
         self._house.unreadable[self._host.identity] = why
         self._house.looked.ring()
 
     async def _recover(self) -> None:
-        """After an unexpected exception: record it, and rest."""
+        """After an unexpected exception: record it, and pause."""
         if self._failed is None:
             return
         (error, pause), self._failed = self._failed, None
         if self._state != FAILED:
             self._state = FAILED
-            # What failed may have been the record: the rest is taken all the same.
+            # The record itself may be what failed: the pause is made in any case.
             with self._house.host_failures.containing(self._host.name):
                 await self._record(FAILED, error=described(error))
         await self._rest(pause, error)
@@ -122,10 +122,10 @@ class Watcher:
             await self._until_worth_trying(error)
 
     async def _until_worth_trying(self, error: Exception) -> None:
-        """Return when the pause after `error` may end early: when the operator asks, or the host is about to end.
+        """Return when the pause after `error` may end early: on the operator's request, or if the host is about to end.
 
-        What happens to other hosts is no reason, and for a host that is quarantined there is none: a person has to
-        act there first, and each further attempt can only do harm.
+        Events of other hosts are no reason. A quarantined host has no reason either: a person has to act there first,
+        and each further attempt can only do harm.
         """
         if isinstance(error, HostQuarantined):
             await anyio.sleep_forever()
@@ -133,7 +133,7 @@ class Watcher:
         await first_of(partial(retry_now.wait, retry_now.version), self._ending)
 
     async def _ending(self) -> None:
-        """Return when the host turns out to end soon; never, where that was known before."""
+        """Return when the host turns out to end soon; never if that was known before."""
         if self._host.name in self._house.rescue.perils:
             await anyio.sleep_forever()
         while self._host.name not in self._house.rescue.perils:
@@ -190,10 +190,10 @@ class Watcher:
             )
 
     async def _tell_failed(self, error: Retry | HostQuarantined) -> None:
-        """Tell a change of state once; the same again is for those who debug.
+        """Log a change of state once, and repetitions for debugging only.
 
-        A box that goes down is lost in several ways, one after the other: it is lost once. Why one is quarantined is
-        what a person has to act on.
+        A host that goes down fails in several ways, one after the other, which counts as one loss. The reason of a
+        quarantine is logged, since a person has to act on it.
         """
         self._note_unreadable(error.with_hint)
         lost = isinstance(error, Retry)
@@ -219,5 +219,5 @@ class Watcher:
             error=error,
             pending_bytes=pending,
         )
-        with suppress(DiskFull):  # told by whoever fetches; how a host was seen is recorded anew every now and then
+        with suppress(DiskFull):  # the transfers report the lack of room; the state is recorded again periodically
             await self._house.catalogue.save_host(record)

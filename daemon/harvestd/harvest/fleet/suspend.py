@@ -1,7 +1,7 @@
-"""A workstation that sleeps: when it wakes, every link is taken for dead, and nobody waits until that is proven.
+"""Detects suspends of the workstation: on wake-up all links count as dead, without waiting for proof.
 
-CLOCK_BOOTTIME counts on while the machine sleeps and CLOCK_MONOTONIC, which all deadlines here go by, does not: the
-distance between the two is the time slept, whatever a person does to the time of day.
+CLOCK_BOOTTIME advances while the machine is suspended; CLOCK_MONOTONIC, which all deadlines here use, does not. Their
+difference is the time suspended, whatever is done to the time of day.
 """
 
 import time
@@ -16,12 +16,12 @@ from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
 
 _LOOK_EVERY = 1.0
-"""Seconds between two looks at the clocks; also the shortest sleep that counts as one."""
+"""Seconds between two readings of the clocks; also the shortest suspend that counts."""
 
 
 def slept() -> float:
-    """Return the seconds that this machine has slept since it was started."""
-    # Whoever is held up between the two readings finds too much: not three times in a row.
+    """Return the seconds that this machine was suspended since it was started."""
+    # A delay between the two readings makes one result too large, but not three in a row.
     return min(_distance() for _ in range(3))
 
 
@@ -31,15 +31,15 @@ def _distance() -> float:
 
 
 class Waking(Struct):
-    """Knows who counts on a link, and interrupts them all when the workstation slept."""
+    """Interrupts all tasks that rely on a link when the workstation was suspended."""
 
     clock: Callable[[], float] = field(default_factory=lambda: slept)
-    """Seconds slept; it only grows."""
+    """Returns the seconds suspended, which never decrease."""
     _scopes: set[anyio.CancelScope] = field(default_factory=set)
     _connections: set[Connection] = field(default_factory=set)
 
     async def run(self) -> None:
-        """Look at the clocks until cancelled."""
+        """Read the clocks until cancelled."""
         before = self.clock()
         while True:
             await anyio.sleep(_LOOK_EVERY)
@@ -50,7 +50,7 @@ class Waking(Struct):
             before = now
 
     def _interrupt(self) -> None:
-        # First the sockets: on a dead link a good-bye would be waited for.
+        # First the sockets: on a dead link, a regular close would wait for the other side.
         for connection in tuple(self._connections):
             connection.abort()
         for scope in tuple(self._scopes):
@@ -68,7 +68,7 @@ class Waking(Struct):
 
     @contextmanager
     def ending(self, connection: Connection) -> Iterator[None]:
-        """Have a connection ended, without a good-bye, when the workstation wakes during the body."""
+        """Abort a connection, without a regular close, when the workstation wakes during the body."""
         self._connections.add(connection)
         try:
             yield
