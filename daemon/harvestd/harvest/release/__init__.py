@@ -1,1 +1,1 @@
-"""Terminating hosts of the cloud: by policy, by the daemon, by hand."""
+"""Termination of cloud hosts: policy, automatic release by the daemon, manual release."""

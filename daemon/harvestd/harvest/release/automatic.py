@@ -1,9 +1,8 @@
-"""The daemon's own releasing: hosts whose verdict stood long enough are terminated by the cloud, one after the other.
+"""Automatic release: the cloud terminates hosts whose verdict was safe for long enough, one after the other.
 
-Nothing is terminated but what the operator named, what was safe without a break for the grace period, what a last full
-check calls safe, and what was seen to be the very instance that the cloud is asked to end. Whatever stands in the way
-begins the grace period anew. Where the cloud gave no clear answer, its list says what came of it before it is asked
-again.
+A host is terminated only if the operator named it, if it was safe without interruption for the grace period, if a last
+full check calls it safe, and if it was proven to be the very instance that the cloud is asked to end. Any objection
+restarts the grace period. If the cloud gave no clear answer, its list shows the result before it is asked again.
 """
 
 import time
@@ -43,30 +42,30 @@ from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
 
 Judge = Callable[[Host, House], Awaitable[Verdict]]
-"""Makes a whole look at a host and gives the verdict."""
+"""Makes a full scan of a host and returns the verdict."""
 
 _EVERY = 5.0
-"""Seconds between two moments at which verdicts are heard, at the most."""
+"""The most seconds between two readings of the verdicts."""
 _UNHEARD = 60.0
-"""Seconds without hearing a verdict, after which it counts as interrupted."""
+"""Seconds without a verdict, after which a safe streak counts as interrupted."""
 _AFTER_A_DEFECT = timedelta(minutes=5)
-"""Before a host is attended to again after an unexpected exception; its grace period begins anew as well."""
+"""The pause of a host after an unexpected exception; its grace period restarts as well."""
 _FULL_CHECK = 60.0
-"""Seconds for a last full check, beyond those that a verdict in full may take."""
+"""Seconds for the last full check, beyond those that a full verdict may take."""
 
 
 class NotNow(HarvestError):
-    """This host may not be released now; the text says why. Its grace period begins anew."""
+    """The host may not be released now; the text gives the reason. Its grace period restarts."""
 
     def __init__(self, message: str, *, key: str = "", wait: timedelta = timedelta()) -> None:
         super().__init__(message)
         self.key = key or message
-        """What tells this reason from others: the same one is told once."""
+        """Identifies the reason: the same one is logged once."""
         self.wait = wait
 
 
 class _Met(Immutable):
-    """Who answered when a verdict of safe began."""
+    """The machine that answered when a safe streak began."""
 
     since: float
     at: float
@@ -74,13 +73,13 @@ class _Met(Immutable):
 
 
 class Releasing:
-    """Follows the verdicts of all hosts. In-memory times begin anew with a process; what was decided is on record."""
+    """Follows the verdicts of all hosts. Times in memory restart with the process; decisions are on record."""
 
     def __init__(self, house: House, judge: Judge) -> None:
         self._house = house
         self._judge = judge
         self._safe: dict[str, Safe] = {}
-        """By identity, as everything here."""
+        """By host identity, like all dictionaries here."""
         self._met: dict[str, _Met] = {}
         self._not_before: dict[str, float] = {}
         self._told: set[tuple[str, str]] = set()
@@ -89,7 +88,7 @@ class Releasing:
         self._unclear = Unclear()
 
     async def run(self) -> None:
-        """Release until cancelled. Raises `HaltedForSafety` where nothing can be recorded."""
+        """Release hosts until cancelled. Raise `HaltedForSafety` if nothing can be recorded."""
         for each in await self._house.catalogue.releases.all():
             self._take(each)
         async with anyio.create_task_group() as tasks:
@@ -104,7 +103,7 @@ class Releasing:
                 await self._pause(looked_before)
 
     def _take(self, decision: Decision) -> None:
-        """Follow what became of a decision; they come in their order."""
+        """Track the result of a decision; decisions are passed in order."""
         self._decisions[decision.id] = decision
         self._unclear.take(decision)
 
@@ -119,14 +118,14 @@ class Releasing:
             await self._pause(looked_before)
 
     def _hear(self) -> None:
-        """Note whose verdict is safe, and whose is no more."""
+        """Update the safe streaks of all hosts by their verdicts."""
         for identity in self._safe.keys() - self._house.present.keys():
             self._forget(identity)
         for host in self._house.present.values():
             self._hear_of(host)
 
     def _hear_of(self, host: Host) -> None:
-        """As `_hear`, of one host that is present."""
+        """Update the safe streak of one present host."""
         judged = self._house.verdicts.get(host.identity)
         if judged is not None and judged.verdict.is_safe and is_meant(host, self._house.settings.release):
             before = self._safe.get(host.identity)
@@ -139,9 +138,9 @@ class Releasing:
         self._met.pop(identity, None)
 
     async def _settle(self) -> None:
-        """Learn what came of questions that were not clearly answered."""
+        """Find the results of requests that were not clearly answered."""
         for released in await self._unclear.settled(self._house.settings.lambda_cloud):
-            with suppress(DiskFull):  # the next process learns it anew
+            with suppress(DiskFull):  # the next process finds it again
                 await self._house.catalogue.releases.settle(released)
             self._take(released)
             get_logger().info(
@@ -153,7 +152,7 @@ class Releasing:
             )
 
     async def _attend_contained(self, host: Host) -> None:
-        """As `_attend`; an unexpected exception counts as a reason against releasing this host, and ends nothing."""
+        """Do `_attend`; an unexpected exception counts as a reason against releasing this host, and is not raised."""
         try:
             with unwrapped():
                 await self._attend(host)
@@ -164,8 +163,8 @@ class Releasing:
             await self._refuse(host, NotNow(f"it failed: {described(e)}", wait=_AFTER_A_DEFECT))
 
     async def _attend(self, host: Host) -> None:
-        """Do for one host what its turn asks for."""
-        self._hear()  # what was heard last may be old: others were attended to, or this process was held up
+        """Take the next step for one host."""
+        self._hear()  # the streaks may be out of date: other hosts were handled, or this process was suspended
         safe, now = self._safe.get(host.identity), time.monotonic()
         if safe is None or now < self._not_before.get(host.identity, 0.0) or self._is_done(host):
             return
@@ -202,7 +201,10 @@ class Releasing:
         return await who_is(box, self._house.limits, self._house.settings.verdict.ignore_programs)
 
     async def _release(self, host: Host, safe: Safe, met: _Met) -> None:
-        """Check all once more, and have the cloud end it. Raises `NotNow` and what looks and questions raise."""
+        """Check everything once more, and ask the cloud to terminate it.
+
+        Raise `NotNow` and what scans and queries raise.
+        """
         with anyio.fail_after(_FULL_CHECK + time_limits.to_judge(self._house.limits)):
             verdict = await self._judge(host, self._house)
         if not verdict.is_safe:
@@ -211,7 +213,7 @@ class Releasing:
         judged_at = time.time()
         who = await self._who(host)
         await self._check_named(host, who, met)
-        # By the clock on the wall: the other one stands still while this machine is suspended, the box does not.
+        # By wall clock: the monotonic clock stops while this machine is suspended, the host does not.
         passed = time.time() - judged_at
         if not 0 <= passed <= FRESH:
             raise NotNow(
@@ -219,7 +221,7 @@ class Releasing:
                 f"than {FRESH:g} s to say which machine it is and who works there"
             )
         self._check_unbroken(host, safe)
-        settings = self._house.settings  # as they are now: a reload may have come meanwhile
+        settings = self._house.settings  # read again: a reload may have come meanwhile
         why = reason_for(verdict, timedelta(seconds=time.monotonic() - safe.since))
         if settings.release.terminate == "dry-run":
             planned = Decision(host.name, host.identity, why, ReleaseOutcome.PLANNED)
@@ -237,7 +239,7 @@ class Releasing:
                 raise NotNow(f"the cloud refuses: {ended.decision.detail}", wait=ended.wait)
 
     async def _check_named(self, host: Host, who: Who, met: _Met) -> None:
-        """Raise `NotNow` unless the box that was read is the instance that is named."""
+        """Raise `NotNow` unless the host that was read is the named instance."""
         outlook = self._house.outlooks.get(host.identity)
         if outlook is None or outlook.host.address != host.address:
             raise NotNow("it was not read at the address that it has now")
@@ -249,7 +251,7 @@ class Releasing:
             raise NotNow(why)
 
     def _check_unbroken(self, host: Host, safe: Safe) -> None:
-        """Raise `NotNow` where anything was heard of meanwhile that speaks against it, or it is not meant any more."""
+        """Raise `NotNow` if the safe streak was interrupted meanwhile, or the host is not to be released any more."""
         self._hear()
         now = self._safe.get(host.identity)
         if now is None or now.since != safe.since:
@@ -262,11 +264,11 @@ class Releasing:
         self._not_before[host.identity] = time.monotonic() + error.wait.total_seconds()
         if self._tell_refused(host, str(error), error.key):
             refused = Decision(host.name, host.identity, "", ReleaseOutcome.REFUSED, detail=str(error))
-            with suppress(DiskFull):  # told by whoever fetches
+            with suppress(DiskFull):  # the transfers report the lack of room
                 await self._house.catalogue.releases.keep(refused)
 
     def _tell_refused(self, host: Host, reason: str, key: str) -> bool:
-        """Tell it once; gives whether that was now."""
+        """Log a refusal once; return whether it was logged now."""
         if (host.identity, key) in self._told:
             return False
         self._told.add((host.identity, key))

@@ -1,6 +1,6 @@
-"""Having the cloud end one instance: what it is asked is on record before it is asked, and what it answered after that.
+"""Asks the cloud to terminate one instance; the request is recorded before it is sent, and the answer after that.
 
-It decides nothing: who calls it has proved that the box may go. What comes of a question is never taken for nothing.
+Decides nothing: the caller has proved that the host may be terminated. An unclear answer never counts as no effect.
 """
 
 from contextlib import suppress
@@ -25,11 +25,11 @@ _OUTCOMES = {
 
 
 class Ended(Immutable):
-    """What came of it."""
+    """The result of a termination request."""
 
     decision: Decision
     wait: timedelta = timedelta()
-    """The cloud is not to be asked again before."""
+    """The cloud must not be asked again before this has passed."""
 
 
 def id_of(host: Host) -> str:
@@ -38,22 +38,22 @@ def id_of(host: Host) -> str:
 
 
 async def listed(settings: LambdaCloud) -> Answer:
-    """Ask the cloud which instances there are now; raises `Retry`."""
+    """Return the instances that the cloud lists now. Raise `Retry`."""
     async with client_of(settings) as client:
         return await instances_of(client, settings)
 
 
 def named_in(answer: Answer, identity: str) -> Instance | None:
-    """Return what the cloud says of the host with this identity; None where it does not name it."""
+    """Return the listed instance with this host identity; None if it is not listed."""
     return next((each for each in answer.instances if identity.endswith(f":{each.id}")), None)
 
 
 async def end(host: Host, why: str, settings: LambdaCloud, releases: Releases, *, by_hand: bool = False) -> Ended:
-    """Ask the cloud to terminate this one host, on record. Raises `HaltedForSafety` where that can't be recorded."""
+    """Ask the cloud to terminate this one host, on record. Raise `HaltedForSafety` if that can't be recorded."""
     asked = await releases.keep(Decision(host.name, host.identity, why, ReleaseOutcome.ASKED, by_hand=by_hand))
     async with client_of(settings) as client:
         outcome = await terminate(client, settings, id_of(host))
     decision = replace(asked, outcome=_OUTCOMES[outcome.ending], detail=outcome.detail)
-    with suppress(DiskFull):  # it stays on record as asked: the cloud's list tells the next process what came of it
+    with suppress(DiskFull):  # it stays on record as asked: the next process finds the result in the cloud's list
         await releases.settle(decision)
     return Ended(decision, outcome.wait)

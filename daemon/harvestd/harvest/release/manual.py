@@ -1,7 +1,7 @@
-"""Releasing one host because a person asks for it: the checks of the daemon's own releasing, without its list and rate.
+"""Manual release of one host: the checks of the automatic release, without its list of hosts and its rate limit.
 
-The verdict is that of whoever watches the host; the box is asked who it is before that is made and after it. Nothing is
-terminated where any of them says no.
+The verdict comes from the process that watches the host. The machine is identified before and after the verdict. The
+host is terminated only if every check passes.
 """
 
 from collections.abc import Awaitable, Callable
@@ -22,25 +22,25 @@ from harvestd.safety.verdict import Verdict
 from harvestd.settings import Settings
 
 Judge = Callable[[Host], Awaitable[Verdict]]
-"""Gives the verdict on a host that is made now."""
+"""Makes a verdict on a host now, and returns it."""
 
 _PATIENCE = 60.0
-"""Seconds to wait for our turn to write beside a daemon."""
+"""Seconds to wait for the write lock beside a daemon."""
 
 
 class Examined(Immutable):
-    """What the checks came to."""
+    """The result of the checks."""
 
     verdict: Verdict | None = None
-    """None: it was not got so far."""
+    """None if the checks ended before the verdict."""
     hindrance: str = ""
-    """Why it may not be terminated; empty where it may."""
+    """Why it may not be terminated; empty if it may."""
 
 
 async def examined(host: Host, settings: Settings, judge: Judge) -> Examined:
-    """Make all checks: the verdict, the machine that answers, and what the cloud says of it. Changes nothing.
+    """Make all checks: the verdict, the machine that answers, and the cloud's entry. Changes nothing.
 
-    Raises `Retry` where the cloud's list can't be had.
+    Raise `Retry` if the cloud's list can't be read.
     """
     verdict: Verdict | None = None
     try:
@@ -62,7 +62,10 @@ async def _why_not_named(host: Host, who: Who, settings: Settings) -> str:
 
 
 async def release(host: Host, verdict: Verdict, settings: Settings) -> Decision:
-    """Have the cloud terminate a host that was examined, on record; raises `HaltedForSafety` where it can't be."""
+    """Ask the cloud to terminate a host that was examined, on record.
+
+    Raise `HaltedForSafety` if that can't be recorded.
+    """
     database = Database(open_engine(settings.state, patience=_PATIENCE))
     try:
         why = f"asked for by hand: {reason_for(verdict, timedelta())}"

@@ -1,6 +1,7 @@
-"""What the cloud was asked and did not clearly answer: its list says in the end what came of it.
+"""Termination requests without a clear answer: the cloud's list shows the result in the end.
 
-An instance that the list shows as ending has ended. One that it leaves out has, after several whole answers without it.
+An instance that is listed as ending has ended. One that is not listed has ended after several complete answers without
+it.
 """
 
 import time
@@ -18,31 +19,34 @@ from harvestd.settings import LambdaCloud
 
 
 class Unclear:
-    """Decisions of which nobody knows what came of them."""
+    """Decisions whose result is unknown."""
 
     def __init__(self) -> None:
         self._open: dict[str, Decision] = {}
-        """By identity: the last one about each host."""
+        """By identity: the last decision about each host."""
         self._absent: Counter[str] = Counter()
-        """How many answers in a row were without it."""
+        """How many answers in a row did not list it."""
         self._asked_at: float | None = None
 
     def take(self, decision: Decision) -> None:
-        """Follow what becomes of decisions; they come in their order."""
+        """Track the results of decisions, which are passed in order."""
         if decision.outcome in {ReleaseOutcome.ASKED, ReleaseOutcome.UNCLEAR}:
             self._open[decision.identity] = decision
         elif decision.outcome is ReleaseOutcome.RELEASED:
             self._open.pop(decision.identity, None)
 
     async def settled(self, cloud: LambdaCloud) -> Iterable[Decision]:
-        """Ask the cloud, no more often than it is asked for its list, and give those that turn out to be released."""
+        """Return the decisions that turned out as released, by the cloud's list.
+
+        The list is queried no more often than the inventory's interval.
+        """
         now = time.monotonic()
         if not self._open or (self._asked_at is not None and now - self._asked_at < cloud.interval.total_seconds()):
             return []
         self._asked_at = now
         try:
             answer = await listed(cloud)
-        except Retry:  # told by whoever follows the list; it is asked again
+        except Retry:  # the inventory reports it; the query is repeated
             return []
         return [
             replace(decision, outcome=ReleaseOutcome.RELEASED)

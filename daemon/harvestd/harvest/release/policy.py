@@ -1,7 +1,7 @@
-"""Who may be released now, and whether a box that was read is the instance that is named. Pure: no I/O, no clock.
+"""Decides which hosts may be released now, and whether a host is the named instance. Pure: no I/O, no clock.
 
-Every question here is answered with no until everything says yes. What a cloud or a box says is compared, and quoted in
-reasons; who shows them escapes them.
+The default answer is no; a host passes only if every check does. Values from the cloud or the host are compared, and
+quoted in reasons, which are escaped where they are displayed.
 """
 
 from collections.abc import Iterable
@@ -26,43 +26,43 @@ _MAY_HAVE_ENDED_ONE = frozenset({ReleaseOutcome.ASKED, ReleaseOutcome.RELEASED, 
 
 
 class Turn(StrEnum):
-    """Where a host stands on its way to being released."""
+    """The stage of a host on its way to being released."""
 
     NOT_MEANT = "not_meant"
-    """The operator did not give it to the daemon, or it is no box of the cloud."""
+    """The operator did not name it for automatic release, or it is not a cloud host."""
     NOT_YET = "not_yet"
     """Its verdict is not safe, or has not been for long enough."""
     HELD_BACK = "held_back"
-    """It might go, but as many as may in an hour have gone."""
+    """It may be released, but the limit per hour is reached."""
     DUE = "due"
-    """It may go after a last full check."""
+    """It may be released after a last full check."""
 
 
 @value
 class Who:
-    """What a box calls itself."""
+    """How a host identifies itself."""
 
     machine: str
     hostname: str
     company: str = field(default="", compare=False)
-    """Who works there at that moment, in words; empty where it says that nobody does."""
+    """The activity on the host at that moment, in words; empty if it reports none."""
 
     @classmethod
     def of(cls, circumstances: Circumstances) -> "Who":
-        """Take it from what a box says."""
+        """Return the identity in a host's circumstances."""
         company = next((reason.detail for reason in company_of(circumstances)), "")
         return cls(circumstances.machine, circumstances.hostname, company)
 
 
 class Safe(Immutable):
-    """A verdict of safe that stood until it was heard last; times in seconds, `since` and `heard` monotonic."""
+    """A streak of safe verdicts up to the last reading; times in seconds, `since` and `heard` monotonic."""
 
     since: float
     heard: float
     idle_since: float | None
-    """Since when nothing moved, as the verdict says, in Unix time."""
+    """Since when nothing changed, by the verdict, in Unix time."""
     still_since: float | None
-    """The same moment in monotonic seconds; another one means that something moved."""
+    """The same moment in monotonic seconds; a different value means that something changed."""
 
 
 def is_meant(host: Host, rules: Release) -> bool:
@@ -71,10 +71,10 @@ def is_meant(host: Host, rules: Release) -> bool:
 
 
 def still_safe(before: Safe | None, judged: Judged, now: float, patience: float) -> Safe:
-    """Return a verdict of safe that goes on, or begins anew: something moved, or no verdict came for `patience`.
+    """Return the continued streak, or a new one if something changed or no verdict came for `patience` seconds.
 
-    The moments of the last movement are compared, never differences to some now: how late a verdict is made and read
-    says nothing of the host.
+    The moments of the last change are compared, never differences to the present: how late a verdict is made and read
+    says nothing about the host.
     """
     if before is None or now - before.heard > patience or before.still_since != judged.still_since:
         return Safe(now, now, judged.idle_since, judged.still_since)
@@ -82,7 +82,7 @@ def still_safe(before: Safe | None, judged: Judged, now: float, patience: float)
 
 
 def turn_of(host: Host, safe_since: float | None, rules: Release, gone: int, now: float) -> Turn:
-    """Tell where a host stands; `gone`: how many may have been released within the last hour."""
+    """Return the stage of a host; `gone`: how many may have been released within the last hour."""
     if not is_meant(host, rules):
         return Turn.NOT_MEANT
     if safe_since is None or now - safe_since < rules.grace.total_seconds():
@@ -91,9 +91,9 @@ def turn_of(host: Host, safe_since: float | None, rules: Release, gone: int, now
 
 
 def gone_within_hour(decisions: Iterable[Decision], now: float) -> int:
-    """Count those that the daemon may have released within the last hour; `now` in Unix time.
+    """Count the hosts that the daemon may have released within the last hour; `now` in Unix time.
 
-    One that was decided on later than now counts as well: a clock was set back.
+    A decision later than `now` counts as well: a clock was set back.
     """
     return sum(
         decision.outcome in _MAY_HAVE_ENDED_ONE and not decision.by_hand and decision.at > now - HOUR
@@ -102,21 +102,21 @@ def gone_within_hour(decisions: Iterable[Decision], now: float) -> int:
 
 
 def why_another(then: Who, now: Who) -> str:
-    """Say why the box that is read now may not be the one whose verdict began, or is at work; "" where neither is."""
+    """Return why the host may be another machine than at the start of the streak, or is at work; "" if neither."""
     if not then.machine or not now.machine:
         return "the box does not say which machine it is"
     if then != now:
         return "another machine answers than when the verdict began"
     if now.company:
-        # A verdict asks for it before its whole look, which takes its time.
+        # A verdict queries the activity before its full scan, which takes time.
         return f"since the last full check: {now.company}"
     return ""
 
 
 def why_not_named(host: Host, who: Who, instance: Instance | None) -> str:
-    """Say why the instance that the cloud names now is not surely the box that was read; "" where it is.
+    """Return why the named instance is not certainly the host that was read; "" if it is.
 
-    `instance` is what the cloud says now of the host's id, `host` what it was reached by.
+    `instance` is the cloud's present entry for the host's id, `host` what it was reached by.
     """
     if instance is None:
         return "the cloud names no such instance now"
@@ -132,17 +132,17 @@ def why_not_named(host: Host, who: Who, instance: Instance | None) -> str:
 
 
 def _names(hostname: str) -> set[str]:
-    """Return how the cloud may call a machine that calls itself so: with its domain or without."""
+    """Return the names that the cloud may use for this host name: with its domain or without."""
     return {_plain(hostname), _plain(hostname.partition(".")[0])} - {""}
 
 
 def _plain(hostname: str) -> str:
-    # The cloud writes 198.51.100.2 in places for what the box calls 198-51-100-2.
+    # In places the cloud writes 198.51.100.2 where the host writes 198-51-100-2.
     return hostname.lower().replace(".", "-")
 
 
 def why_not_safe(verdict: Verdict) -> tuple[str, str]:
-    """Say why a last full check does not let a box go, and by what to tell that from other reasons."""
+    """Return why the last full check does not release a host, and a key that identifies the reason."""
     if verdict.reasons:
         first = verdict.reasons[0]
         return f"a last full check found that {first.detail}", f"verdict:{first.kind}"
@@ -151,7 +151,7 @@ def why_not_safe(verdict: Verdict) -> tuple[str, str]:
 
 
 def reason_for(verdict: Verdict, stood: timedelta) -> str:
-    """Say why a box is released."""
+    """Return why a host is released."""
     minutes, seconds = divmod(int(stood.total_seconds()), 60)
     long = f"{minutes} min" if minutes else f"{seconds} s"
     said = "all that is wanted is here" + (f", and was for {long} without a break" if stood else "")

@@ -1,1 +1,1 @@
-"""Verdicts: their evidence is collected, they are kept up to date, and made on demand."""
+"""Verdicts on hosts: evidence, a service that keeps them up to date, and verdicts on demand."""

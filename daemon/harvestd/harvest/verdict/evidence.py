@@ -1,7 +1,7 @@
-"""Gathering what a verdict on one connected host rests on: the cheap part after each look, all of it when it matters.
+"""Collects the evidence for a verdict on one connected host: a cheap part after each scan, all of it on demand.
 
-Everything is asked in an order in which nothing can slip through: first who works on the box, then what stands at home,
-and the whole look last of all.
+The order of the queries ensures that no change is missed: first the activity on the host, then the local files, and the
+full scan last.
 """
 
 import time
@@ -32,14 +32,14 @@ from harvestd.store.root import DataRoot
 from harvestd.store.verify.sizes import not_intact
 
 _LATELY: Final = timedelta(days=1)
-"""Files outside the roots that changed in this time are a loss; `verdict.idle_for` where that is longer."""
+"""Files outside the roots that changed in this time are a loss; `verdict.idle_for` is used if it is longer."""
 
 Looked = Callable[[], Awaitable[Plan]]
-"""Makes a whole look, as the host's own task makes its looks."""
+"""Makes a full scan, in the host's own task."""
 
 
 class Gathering:
-    """Gathers for one connected host; made anew for each connection, as its `Looking` is."""
+    """Collects evidence for one connected host; created anew for each connection, as its `Looking` is."""
 
     def __init__(self, host: Host, house: House, root: DataRoot, box: Box, looking: Looking) -> None:
         self._host = host
@@ -50,16 +50,16 @@ class Gathering:
         self._storage = house.storage_of(host)
         self._devices: dict[str, int] | None = None
         self._root_devices: Mapping[str, int] = {}
-        """By root: the device that it was on when the host was asked last."""
+        """By root: its device when the host was last queried."""
 
     async def cheap(self, plan: Plan, transfers: int) -> Evidence:
-        """Return what the last look alone tells; nothing can be safe by that."""
+        """Return the evidence of the last scan alone, which can never make a host safe."""
         seen, snapshot = self._last()
         await self._note_devices(seen, snapshot, {})
         return self._evidence(plan, transfers, self._looking.known_life, hoping=0.0)
 
     async def whole(self, look: Looked, transfers: Callable[[], int]) -> Evidence:
-        """Return everything, as of now. Raises `Retry` and `HostQuarantined` as a look does."""
+        """Return the complete, present evidence. Raise `Retry` and `HostQuarantined` as a scan does."""
         house = self._house
         await house.attending.take()
         rules = house.settings.verdict
@@ -68,7 +68,7 @@ class Gathering:
         self._root_devices = circumstances.devices
         life = await self._looking.life()
         damaged = await self._damaged()
-        # Where links lead may take long to find out, and the look is to be the newest of all.
+        # Resolving links may take long, and the scan must be the newest evidence.
         before = self._links()
         targets = await self._box.link_targets(before) if before else {}
         await look()
@@ -76,7 +76,7 @@ class Gathering:
         links = self._links()
         new = [link for link in links if link not in before]
         targets = {**targets, **(await self._box.link_targets(new) if new else {})}
-        self._devices = None  # a person may have had them forgotten
+        self._devices = None  # the operator may have had them forgotten
         await self._note_devices(seen, snapshot, circumstances.devices)
         plan, knowledge = self._looking.alone(), house.catalogue.knowledge
         return replace(
@@ -92,7 +92,7 @@ class Gathering:
         )
 
     def _links(self) -> Sequence[SymbolicLink]:
-        """Return the links that lead out of the trees, as the last look shows them."""
+        """Return the links that lead out of the trees, by the last scan."""
         seen, snapshot = self._last()
         return links_out(seen, snapshot.listings)
 
@@ -103,13 +103,13 @@ class Gathering:
         return seen, snapshot
 
     def _look(self, plan: Plan, snapshot: Snapshot, *, whole: bool) -> Look:
-        # Since its end: a scan that takes minutes on a slow file system would otherwise never be fresh.
+        # Counted from the end of the scan: one that takes minutes on a slow file system would otherwise never be fresh.
         age = max(0.0, time.monotonic() - self._looking.scanned - self._looking.scan_took)
         waived = waived_places(snapshot.listings, self._house.selection)
         return Look(snapshot.listings, plan, age, whole=whole, rejected=snapshot.rejected, waived=waived)
 
     def _evidence(self, plan: Plan, transfers: int, life: Life, *, hoping: float | None) -> Evidence:
-        """Return what the last look and what we know tell; `hoping`: see `_state`."""
+        """Return the evidence of the last scan and of the records; `hoping`: see `_state`."""
         seen, snapshot = self._last()
         settings = self._house.settings
         runs = [(run, self._state(run, life, hoping)) for run in seen.runs if run.config is not None]
@@ -132,7 +132,10 @@ class Gathering:
         )
 
     def _state(self, run: RunDir, life: Life, hoping: float | None) -> RunState:
-        """Return how a run stands; `hoping`: when one will have ended of which only its processes could tell."""
+        """Return the state of a run.
+
+        `hoping`: the seconds left to a run of which only its processes could prove the end, and which were not queried.
+        """
         record = self._house.catalogue.knowledge.run_at(self._storage, run.place)
         state = run_state(run, record, self._host.name, life, self._looking.sightings, time.monotonic(), hoping)
         writer = self._house.machines.writing(run.writer, self._host)
@@ -143,7 +146,7 @@ class Gathering:
         return {place: found.reason for place, found in troubles.all().items() if place in lasting}
 
     def _was_seen(self, seen: Survey, states: list[RunState]) -> bool:
-        """Return whether any run or eval was ever seen on this host that is not surely another's."""
+        """Return whether a run or eval was ever seen on this host that is not certainly another host's."""
         if seen.evals or any(not state.elsewhere for state in states):
             return True
         known, name = self._house.catalogue.knowledge, self._host.name
@@ -152,14 +155,14 @@ class Gathering:
         return any(file.host == name for file in known.files_from(self._storage))
 
     def _quiet(self, others: list[RunDir]) -> float:
-        """Return the seconds for which nothing has moved, but for what other machines write on the same storage."""
+        """Return the seconds without a change, other than changes by other machines on the same storage."""
         stillness = self._looking.stillness
         if not others:
             return stillness.quiet
         return min(stillness.watched, time.monotonic() - self._still_since(others))
 
     def _still_since(self, others: list[RunDir]) -> float:
-        """Return the moment from which `_quiet` counts: monotonic seconds."""
+        """Return the moment from which `_quiet` counts, in monotonic seconds."""
         stillness = self._looking.stillness
         if not others:
             return stillness.since
@@ -169,8 +172,8 @@ class Gathering:
     def _through(self, seen: Survey, snapshot: Snapshot) -> str | None:
         """Return another connected host that shows all of this on the same storage, which outlives both.
 
-        What no run and no eval proves to be shown there is not, nor is a tree that leads to another device than its
-        root's: a link may lead from the storage to a disk of the host's own.
+        Only what a run or an eval proves to be shown there counts. A tree on another device than its root does not
+        count: a link may lead from the storage to a disk of the host's own.
         """
         storage, house = self._host.storage, self._house
         own = _places(seen)
@@ -185,7 +188,7 @@ class Gathering:
         return None
 
     async def _note_devices(self, seen: Survey, snapshot: Snapshot, roots: Mapping[str, int]) -> None:
-        """Keep on which device each tree was when something was first seen in it, and each root."""
+        """Record the device of each tree when something was first seen in it, and the device of each root."""
         devices = self._house.catalogue.devices
         if self._devices is None:
             self._devices = await devices.of(self._host.identity)
@@ -194,16 +197,16 @@ class Gathering:
         found = {str(each.tree): each.device for each in shown}
         found |= {each.tree.root: roots[each.tree.root] for each in shown if each.tree.root in roots}
         if any(self._devices.get(place, device) != device for place, device in found.items()):
-            self._devices = await devices.of(self._host.identity)  # a person may have confirmed what is there now
+            self._devices = await devices.of(self._host.identity)  # the operator may have confirmed the present devices
         known = self._devices
         new = {place: device for place, device in found.items() if device and place not in known}
         new |= renumbered_roots(known, snapshot.listings, roots)
         await self._save_devices(new)
 
     async def recognise(self) -> None:
-        """Note new numbers of devices whose files prove the same file system; before anything of the scan is read.
+        """Record new device numbers whose files prove the same file system, before anything of the scan is fetched.
 
-        What is read from another file system is on record afterwards as it is there, and would prove nothing.
+        A file that is fetched from another file system is recorded as it is there, and would prove nothing later.
         """
         _, snapshot = self._last()
         if self._devices is None:
@@ -217,7 +220,7 @@ class Gathering:
             await self._house.catalogue.devices.save(self._host.identity, self._devices)
 
     async def _damaged(self) -> tuple[Damaged, ...]:
-        """Return what came from this host, by whichever storage, and does not stand at home as it is on record."""
+        """Return the files that came from this host, by any storage, and whose local file differs from its record."""
         seen, _ = self._last()
         knowledge = self._house.catalogue.knowledge
         storages = storages_of(seen, self._storage, knowledge)
@@ -230,11 +233,11 @@ class Gathering:
                 for record in knowledge.files_from(storage)
                 if (storage == self._storage or record.experiment in experiments) and not self._is_ignored(record)
             }
-            # What is here by another host's files only, as they have the same content.
+            # Files that are here only from another host, since they have the same content.
             records |= {record.target: record for record in knowledge.same_from(self._storage)}
             expected = [(path, record.size, record.kind in GROWING) for path, record in records.items()]
             found = await anyio.to_thread.run_sync(not_intact, self._root, expected)
-        # What got another version meanwhile is no matter.
+        # Files that got another version meanwhile do not count.
         return tuple(Damaged(path, records[path].size) for path in found if knowledge.holder(path) == records[path])
 
     def _is_ignored(self, record: FileRecord) -> bool:
@@ -242,7 +245,7 @@ class Gathering:
 
 
 def accepted(house: House) -> frozenset[LossKind]:
-    """Return the losses that the operator accepts beforehand."""
+    """Return the kinds of loss that the operator accepts in advance."""
     return frozenset(LossKind(each) for each in house.settings.verdict.accept_loss)
 
 

@@ -1,4 +1,7 @@
-"""The newest verdict on each host, and how old it is. Values: whoever shows or acts on one says when it was made."""
+"""The newest verdict on a host and its age.
+
+A plain value: display its age along with it, and check it before acting.
+"""
 
 from harvestd.convention.structs import Immutable
 from harvestd.safety.verdict import Verdict
@@ -9,9 +12,11 @@ class Judged(Immutable):
 
     verdict: Verdict
     at: float
-    """When it was made: Unix time on our clock."""
+    """When it was made, in Unix time by the local clock."""
     idle_since: float | None = None
-    """Since when nothing has moved there and nothing runs, as far as we have watched: Unix time; None: it is at work,
-    or nobody knows."""
+    """Since when nothing has changed and nothing runs there, as far as observed, in Unix time.
+
+    None: the host is at work, or this is unknown.
+    """
     still_since: float | None = None
-    """The same moment in monotonic seconds. It stays the same until something moves."""
+    """The same moment in monotonic seconds. It stays the same until something changes."""

@@ -1,6 +1,6 @@
-"""The verdict on a host when somebody asks for it: made in full, now, by whoever watches the host.
+"""Verdicts on demand: computed in full, now, by the task that watches the host.
 
-`House.verdicts` holds the newest one on each host, and how old it is; `judging` keeps it.
+`House.verdicts` holds the newest verdict on each host and its age; `verdict.service` updates it.
 """
 
 import anyio
@@ -18,9 +18,9 @@ from harvestd.store.root import DataRoot
 
 
 async def judged(host: Host, house: House) -> Verdict:
-    """Make a whole look at a host, connected or not, and give its verdict, which is then in `House.verdicts` too.
+    """Make a full scan of a host, connected or not, and return its verdict, which is also stored in `House.verdicts`.
 
-    A host that is not being watched is not safe; nor is one that can't be looked at within `patience.to_judge`.
+    A host that is not being watched is not safe, nor is one that can't be scanned within `time_limits.to_judge`.
     """
     judging = house.judging.get(host.identity)
     if judging is None:
@@ -40,9 +40,9 @@ async def judged(host: Host, house: House) -> Verdict:
 
 
 async def judged_alone(host: Host, house: House, root: DataRoot) -> Verdict:
-    """Connect to a host that nobody watches, look at it once, and give the verdict: never safe, but with all reasons.
+    """Connect to a host that is not watched, scan it once, and return the verdict: never safe, but with all reasons.
 
-    Fetches nothing. Raises `Retry` and `HostQuarantined` where the host can't be read.
+    Fetches nothing. Raise `Retry` and `HostQuarantined` if the host can't be read.
     """
     async with connected(host, house) as (box, facts):
         await house.knows.wait()

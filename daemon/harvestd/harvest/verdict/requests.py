@@ -1,7 +1,7 @@
-"""Verdicts for those who ask from outside the daemon: made when a request asks for one, kept in the catalogue beside.
+"""Verdicts for processes outside the daemon: made on request, and stored in the catalogue.
 
-A verdict that is kept here was made elsewhere (`judgement`, and each host's own task). It says when it was made; what
-is old says nothing about now.
+The verdicts are computed elsewhere (`on_demand`, and each host's own task). A stored verdict contains its time; an old
+one says nothing about the present.
 """
 
 import time
@@ -20,23 +20,23 @@ from harvestd.planning.requests import REFUSED, Request, RequestKind
 from harvestd.safety.verdict import Verdict
 
 _KEEP_EVERY = 1.0
-"""Seconds between two rounds of keeping what changed."""
+"""Seconds between two rounds of storing what changed."""
 _ANEW = 30.0
-"""Seconds after which a verdict is kept anew that says nothing else than before."""
+"""Seconds after which an unchanged verdict is stored again."""
 
 
 class Verdicts:
-    """Answers requests for a verdict, and keeps the verdicts of one house."""
+    """Answers requests for verdicts, and stores the verdicts of one context."""
 
     def __init__(self, house: House, host_of: Callable[[str], Host | None]) -> None:
-        """`host_of` gives the host with an identity, None where there is none now."""
+        """`host_of` returns the host with an identity, None if there is none now."""
         self._house = house
         self._host_of = host_of
         self._kept: dict[str, VerdictRecord] = {}
         self._answering: set[int] = set()
 
     async def run(self) -> None:
-        """Answer and keep until cancelled; raises `HaltedForSafety` where nothing can be kept."""
+        """Answer and store until cancelled. Raise `HaltedForSafety` if nothing can be stored."""
         await self._house.knows.wait()
         async with anyio.create_task_group() as tasks:
             while True:
@@ -55,7 +55,7 @@ class Verdicts:
         try:
             with self._house.service_failures.containing("verdicts", host=request.place):
                 outcome = await self._outcome(request.storage)
-            # Without room for a note of it, it stays asked for, and is answered once more.
+            # If there is no room to record the answer, the request stays open and is answered again.
             with self._house.service_failures.containing("verdicts", host=request.place):
                 await self._house.attending.settle(request, outcome)
         finally:
@@ -70,16 +70,16 @@ class Verdicts:
 
         verdict = await judged(host, self._house)
         if self._record(identity) is None:
-            # Nothing would be kept, and who asks would read what was said of it long before.
+            # Nothing would be stored, and the requester would read a verdict from long before.
             return f"{REFUSED}it went while it was looked at"
         if await self._keep([identity]):
             return str(verdict.answer)
         return f"{REFUSED}there is no room to write the verdict down"
 
     async def _await_first_look(self, host: Host) -> None:
-        """Return a host time to be connected where that may be under way: asked too early, it would only be unknown.
+        """Wait until a host that may be connecting is connected, or failed: before that its state is unknown.
 
-        Where the last attempt failed, why it did is known.
+        If its last attempt failed, the reason is known already.
         """
         house = self._house
         known = (house.judging, house.verdicts, house.unreadable)
@@ -88,7 +88,7 @@ class Verdicts:
                 await house.looked.rung()
 
     def _due(self) -> list[str]:
-        """Return the identities of hosts whose verdict is not kept as it is, or was kept long ago."""
+        """Return the identities of the hosts whose stored verdict is out of date, or was stored long ago."""
         due = []
         for identity in self._house.verdicts:
             kept, now = self._kept.get(identity), self._record(identity)
@@ -99,9 +99,9 @@ class Verdicts:
         return due
 
     async def _keep(self, identities: list[str]) -> bool:
-        """Write these verdicts down; tells whether there was room."""
+        """Store these verdicts; return whether there was room."""
         records = [record for each in identities if (record := self._record(each)) is not None]
-        with suppress(DiskFull):  # told by whoever fetches; the next round tries again
+        with suppress(DiskFull):  # the transfers report the lack of room; the next round tries again
             await self._house.catalogue.verdicts.save(records, time.time())
             self._kept |= {record.identity: record for record in records}
             return True
@@ -115,7 +115,7 @@ class Verdicts:
 
 
 def _lasting(record: VerdictRecord) -> tuple[Verdict, bool, int | None]:
-    """Return what does not change by itself as time passes."""
+    """Return the part of a verdict that does not change by the passing of time alone."""
     verdict = record.verdict
     reasons = tuple(replace(reason, seconds=None) for reason in verdict.reasons)
     return replace(verdict, reasons=reasons), record.idle_since is None, record.cents_per_hour

@@ -1,7 +1,7 @@
-"""Keeping the verdict on one connected host: cheap after each look, in full where the cheap one has no objection left.
+"""Keeps the verdict on one connected host: cheap after each scan, in full if the cheap one has no objections left.
 
-A verdict that is made in full costs the box a look at every entry. So it is only tried once nothing else stands in the
-way, or when somebody asks; in between, why the box is not safe is known from what is looked at anyway.
+A full verdict costs the host a scan of every entry. So it is only computed when nothing else speaks against safety, or
+on request; in between, the regular scans show why the host is not safe.
 """
 
 import time
@@ -26,40 +26,40 @@ from harvestd.telemetry.log import get_logger
 
 _AT_LEAST: Final = 60.0
 _AT_MOST: Final = 600.0
-"""Seconds between two verdicts in full that nobody asked for …"""
+"""Seconds between two full verdicts that were not requested …"""
 _SHARE: Final = 20.0
-"""… and how many times as long as the last one took."""
+"""… and this many times the duration of the last one."""
 _AT_WORK: Final = frozenset(
     {ReasonKind.NOT_CONNECTED, ReasonKind.RUNNING, ReasonKind.GPU_BUSY, ReasonKind.NOT_QUIET, ReasonKind.TRANSFERS}
 )
-"""Reasons for which a box does not count as idle."""
+"""Reasons for which a host does not count as idle."""
 _UNSEEN: Final = frozenset({ReasonKind.NOT_LOOKED_AT, ReasonKind.RUNNING})
-"""Reasons that a verdict in full may find to be none: nobody asked which runs still have a process."""
+"""Reasons that a full verdict may remove: a cheap one does not query which runs still have a process."""
 
 
 class Question:
-    """Somebody waits for a verdict."""
+    """A pending request for a verdict."""
 
     def __init__(self) -> None:
         self._answered = anyio.Event()
         self._verdict = judge(Evidence())
 
     def answer(self, verdict: Verdict) -> None:
-        """Return them the verdict."""
+        """Answer the request with the verdict."""
         self._verdict = verdict
         self._answered.set()
 
     async def answered(self) -> Verdict:
-        """Wait for it."""
+        """Return the verdict once the request is answered."""
         await self._answered.wait()
         return self._verdict
 
 
 class Judging:
-    """Judges one connected host, in the task that works on it."""
+    """Computes the verdicts on one connected host, in the task that works on it."""
 
     def __init__(self, host: Host, house: House, gathering: Gathering, transfers: Callable[[], int]) -> None:
-        """`transfers` says how many of ours are under way."""
+        """`transfers` returns the number of transfers in progress."""
         self._host = host
         self._house = house
         self._gathering = gathering
@@ -67,24 +67,24 @@ class Judging:
         self._questions: list[Question] = []
         self._rung = Bell()
         self._due = 0.0
-        """When a verdict in full may be made unasked: monotonic seconds."""
+        """When a full verdict may be made without a request, in monotonic seconds."""
 
     async def ask(self) -> Verdict:
-        """Have a verdict made in full, and give it."""
+        """Request a full verdict, and return it."""
         question = Question()
         self._questions.append(question)
         self._rung.ring()
         return await question.answered()
 
     async def asked(self) -> None:
-        """Return once somebody asks."""
+        """Return once a verdict is requested."""
         if not self._questions:
             await self._rung.rung()
 
     async def before_work(self, plan: Plan, look: Looked) -> None:
-        """Answer who waits, and let no verdict stand that what was just seen takes back, however long the work is.
+        """Answer requests, and withdraw a safe verdict that this scan contradicts, before the work begins.
 
-        Raises as a look does.
+        The work may take long. Raise as a scan does.
         """
         await self._gathering.recognise()
         if self._questions:
@@ -100,7 +100,10 @@ class Judging:
         return newest is not None and newest.verdict.answer is not Answer.NOT_SAFE
 
     async def consider(self, plan: Plan, look: Looked) -> None:
-        """Judge by the look that gave `plan`; in full, with `look`, where it is time. Raises as a look does."""
+        """Update the verdict by the scan that gave `plan`; make a full one, with `look`, if it is due.
+
+        Raise as a scan does.
+        """
         evidence = await self._gathering.cheap(plan, self._transfers())
         verdict = judge(evidence)
         if self._questions or (_only_needs_a_look(verdict) and time.monotonic() >= self._due):
@@ -109,7 +112,7 @@ class Judging:
             record(self._host, self._house, verdict, evidence.still_since)
 
     async def answer(self, look: Looked) -> None:
-        """Make a verdict in full, with `look`, for whoever asked and for the record. Raises as a look does."""
+        """Make a full verdict, with `look`; answer the requests and record it. Raise as a scan does."""
         asked, began = tuple(self._questions), time.monotonic()
         evidence = await self._gathering.whole(look, self._transfers)
         verdict = judge(evidence)
@@ -123,7 +126,7 @@ class Judging:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Be found by whoever asks, for the body. After it whoever waits hears that nobody reads the host."""
+        """Register for verdict requests for the body; on exit, answer pending requests with "not watched"."""
         self._house.judging[self._host.identity] = self
         try:
             yield
@@ -136,19 +139,19 @@ class Judging:
 
 
 def _only_needs_a_look(verdict: Verdict) -> bool:
-    """Return whether a cheap verdict has nothing against the box but that it is a cheap one."""
+    """Return whether the only objections of a cheap verdict are those that a full one may remove."""
     return all(reason.kind in _UNSEEN and reason.seconds == 0.0 for reason in verdict.reasons)
 
 
 def not_watched(house: House, identity: str) -> Verdict:
-    """Return the verdict on a host that is not read, with why where that is known."""
+    """Return the verdict on a host that is not being read, with the reason if it is known."""
     return judge(Evidence(accepted=accepted(house), unreadable=house.unreadable.get(identity, "")))
 
 
 def record(host: Host, house: House, verdict: Verdict, still_since: float | None = None) -> None:
-    """Keep a verdict that was made now, and log when a host turned to safe.
+    """Store a verdict that was made now, and log when a host became safe.
 
-    `still_since`: the moment of the last movement there, monotonic seconds, where it is known.
+    `still_since`: the moment of the last change there, in monotonic seconds, if known.
     """
     now = time.time()
     if any(reason.kind in _AT_WORK for reason in verdict.reasons):

@@ -1,6 +1,7 @@
-"""How long a verdict may take, by the limits of the configuration: nobody who waits gives up before one of its parts.
+"""How long a verdict may take, by the configured limits: no waiting task gives up before one of its parts does.
 
-The daemon names what took too long; a command that asks it waits a little longer, so that this answer reaches it.
+The daemon names the part that took too long; a command that requests a verdict waits a little longer, so that it gets
+this answer.
 """
 
 from datetime import timedelta
@@ -9,13 +10,13 @@ from typing import Final
 from harvestd.remote.api import Limits
 
 _WAYS: Final = 2
-"""Connect time-outs for the way to a host: its own, and one for a jump host."""
+"""Connect time-outs on the way to a host: its own, and one for a jump host."""
 _BEGINNING: Final = 180.0
-"""Seconds until a whole scan can begin, behind whatever is being fetched just now."""
+"""Seconds until a full scan can begin, behind the transfer that is in progress."""
 _QUESTIONS: Final = 2
-"""What a verdict asks beside the trees, each at most `Limits.inspect_time`: circumstances, and where links lead."""
+"""Queries of a verdict besides the trees, each at most `Limits.inspect_time`: circumstances, and targets of links."""
 _MARGIN: Final = 30.0
-"""Seconds for taking notice of a question, and for writing the answer down."""
+"""Seconds for noticing a request, and for recording the answer."""
 
 
 def to_connect(connect_timeout: timedelta, limits: Limits) -> float:
@@ -24,10 +25,10 @@ def to_connect(connect_timeout: timedelta, limits: Limits) -> float:
 
 
 def to_judge(limits: Limits) -> float:
-    """Return the seconds for a verdict in full on a host that is connected."""
+    """Return the seconds for a full verdict on a connected host."""
     return _BEGINNING + _QUESTIONS * limits.inspect_time.total_seconds() + limits.scan_time.total_seconds()
 
 
 def to_answer(connect_timeout: timedelta, limits: Limits) -> float:
-    """Return the seconds after which the daemon has answered who asks for a verdict, whatever the host does."""
+    """Return the seconds after which the daemon has answered a request for a verdict, whatever the host does."""
     return to_connect(connect_timeout, limits) + to_judge(limits) + _MARGIN
