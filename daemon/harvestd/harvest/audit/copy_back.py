@@ -1,8 +1,8 @@
-"""Files that are missing at home while the same bytes stand elsewhere in an experiment: a person renamed a directory.
+"""Copies back missing files whose content exists elsewhere in an experiment, because the operator renamed a directory.
 
-A directory inside an experiment is not followed by its name, unlike the experiment's own: where each file belongs says
-its place on the host. What is missing is copied back when a repair is asked for, so that no byte of it comes over the
-link again. The person's files stay as they are.
+A renamed directory inside an experiment is not tracked, unlike the experiment's own directory: the remote path decides
+where each file belongs. A missing file is copied back when a repair is requested, so that it is not downloaded again.
+The operator's files stay as they are.
 """
 
 from collections import defaultdict
@@ -17,10 +17,10 @@ from harvestd.store.root import DataRoot
 
 
 class Strangers:
-    """The files in experiments that are on no record. Blocks; each is hashed once at most."""
+    """The files in experiments that are on no record. Blocks; each is hashed at most once."""
 
     def __init__(self, root: DataRoot, found: Sequence[Finding]) -> None:
-        """Take those that an audit found."""
+        """Take the files of an audit's findings."""
         self._root = root
         self._by_size: defaultdict[int, list[LocalPath]] = defaultdict(list)
         self._hashes: dict[LocalPath, str] = {}
@@ -38,9 +38,9 @@ class Strangers:
             self._by_size[answer.st_size].append(path)
 
     def put_back(self, record: FileRecord) -> bool:
-        """Copy what is on record to its place, where nothing stands; return whether it is there now.
+        """Copy the content of a record to its free path; return whether it is there now.
 
-        Raises `DiskFull` and `HaltedForSafety`.
+        Raise `DiskFull` and `HaltedForSafety`.
         """
         same = next((path for path in self._by_size.get(record.size, ()) if self._hash(path) == record.sha256), None)
         if same is None:

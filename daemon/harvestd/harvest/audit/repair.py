@@ -1,8 +1,8 @@
-"""Putting right what an audit found, without deleting anything of anybody's.
+"""Repairs what an audit found, without deleting any of the operator's files.
 
-A damaged file moves to `.harvestd/versions/` and its record goes: the next pass fetches it anew if a box still has it.
-A missing one is copied from where a person moved it within an experiment, and fetched anew only where it is nowhere.
-A catalogue that can't be read is set aside and made anew from the manifests. What a person put there stays.
+A damaged file moves to `.harvestd/versions/` and its record is removed: the next pass fetches it again if a host still
+has it. A missing one is copied from where the operator moved it within an experiment, and fetched again only if it is
+nowhere. A catalogue that can't be read is set aside and rebuilt from the manifests. The operator's own files stay.
 """
 
 from collections.abc import Sequence
@@ -29,16 +29,16 @@ _SETTLED_AT_START = frozenset({Kind.TEMPORARY, Kind.CATALOGUE})
 
 
 def set_catalogue_aside(settings: Settings) -> Path:
-    """Put a damaged catalogue out of the way; gives where it is now. Raises `Fatal` (7) while a daemon runs."""
+    """Move a damaged catalogue out of the way; return its new path. Raise `Fatal` (exit code 7) while a daemon runs."""
     with DataRoot.open(settings.data_root) as root, DataRootLock.take(root):
         return damage.set_aside(settings.state)
 
 
 async def repair(settings: Settings, found: Sequence[Finding]) -> list[Finding]:
-    """Put right what can be; gives what could not. Raises `Fatal` (7) while a daemon runs, `HaltedForSafety`.
+    """Repair what can be repaired; return the other findings.
 
-    Opening the house makes a lost catalogue anew, settles what was half done and clears staging; leaving it writes the
-    manifests.
+    Opening the context rebuilds a lost catalogue, settles unfinished work and clears staging; closing it writes the
+    manifests. Raise `Fatal` (exit code 7) while a daemon runs, `HaltedForSafety`.
     """
     with unwrapped():
         async with opened_house(settings, Silent()) as (house, root):

@@ -1,4 +1,4 @@
-"""The audit of a data root, beside a running daemon or without one. Changes nothing."""
+"""The audit of a data root, with or without a running daemon. Changes nothing."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ from harvestd.store.lock import holder
 from harvestd.store.root import DataRoot
 
 _PATIENCE = 120.0
-"""Seconds for a process to record what it put at its place: a busy disk may take long to sync a batch."""
+"""Seconds for a process to record what it published: a busy disk may take long to sync a batch."""
 _PAUSE = 0.05
 
 
@@ -34,12 +34,12 @@ class Subject(Immutable):
 
 
 def everything(connection: Connection) -> Subject:
-    """Return all that the catalogue knows."""
+    """Return everything that is on record."""
     return Subject(queries.all_files(connection), tuple(queries.experiments(connection).values()))
 
 
 def catalogue_findings(settings: Settings) -> list[Finding]:
-    """Say what is wrong with the catalogue itself; nothing else can be asked while anything is."""
+    """Return what is wrong with the catalogue itself; if anything is, nothing else can be audited."""
     damage = damage_of(settings.state)
     return [Finding(Kind.CATALOGUE, str(settings.state), damage)] if damage else []
 
@@ -47,9 +47,9 @@ def catalogue_findings(settings: Settings) -> list[Finding]:
 def findings(
     settings: Settings, connection: Connection, subject: Subject, checked: Callable[[FileRecord], None]
 ) -> Iterator[Finding]:
-    """Return what is not as it is on record; `checked` is called with each file that was read. Blocks.
+    """Yield what differs from its record; `checked` is called with each file that was read. Blocks.
 
-    What a running daemon has on its way is no finding. Raises `Fatal` where there is no data root.
+    Transfers of a running daemon are not findings. Raise `Fatal` if there is no data root.
     """
     with DataRoot.open(settings.data_root, create=False) as root:
         records = _Records(connection, has_writer=holder(root) is not None)
@@ -67,17 +67,17 @@ def findings(
 
 
 class _Records:
-    """What is on record at the moment of each question, beside a process that may write."""
+    """Reads the present records, while another process may write them."""
 
     def __init__(self, connection: Connection, *, has_writer: bool) -> None:
         self._connection = connection
         self.has_writer = has_writer
-        connection.rollback()  # what was asked before pins no snapshot while files are hashed
+        connection.rollback()  # earlier queries must not pin a snapshot while files are hashed
 
     def now_of(self, file: FileRecord) -> FileRecord | None:
-        """Return a file's record as it is by now, wherever it is filed; None where there is none any more.
+        """Return a file's present record, whatever its path is now; None if there is none any more.
 
-        Waits while the writer has the file on its way: the disk is ahead of the record then.
+        Wait while the daemon is publishing the file: the disk is ahead of the record then.
         """
         deadline = time.monotonic() + _PATIENCE
         while True:
@@ -91,7 +91,7 @@ class _Records:
             time.sleep(_PAUSE)
 
     def lasting(self, found: Iterator[Finding]) -> Iterator[Finding]:
-        """Leave out findings about what came on record, or went, since the records were read."""
+        """Skip findings about files that were recorded, or removed, since the records were read."""
         for finding in found:
             with queries.fresh(self._connection) as connection:
                 if finding.kind is Kind.MISSING and queries.link_at(connection, finding.path) is None:

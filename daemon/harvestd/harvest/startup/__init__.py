@@ -1,1 +1,1 @@
-"""Start of a process that works on a data root: open, settle what was interrupted, rebuild, repair."""
+"""Start-up of a process that works on a data root: opens it, settles interrupted work, rebuilds, repairs."""

@@ -1,7 +1,7 @@
-"""Opening the house: data root, lock, catalogue; and leaving it in order, manifests level with the catalogue.
+"""Opens the context with its data root, lock and catalogue, and writes outstanding manifests at the end.
 
-The catalogue and all that works with it take two tenths of a second to import. That is done in a thread while the hosts
-are being connected, which waits for the network anyway; `House.knows` says when it is there.
+Importing the catalogue and the code that works with it takes 0.2 s. A thread does that while the hosts are being
+connected, which waits for the network anyway; `House.knows` is set when it is done.
 """
 
 from collections.abc import AsyncIterator
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _WORK = ("harvestd.harvest.host.executor", "harvestd.convention.metadata.yaml", "harvestd.harvest.experiments.reports")
 _LAST_WORDS = 4.0
-"""Seconds for writing manifests at the end: who asks a process to stop expects it gone after five."""
+"""Seconds for writing manifests at the end: a process that is told to stop must be gone after five."""
 
 
 _LOCK_AGAIN = 0.5
@@ -47,11 +47,11 @@ _LOCK_AGAIN = 0.5
 async def opened_house(
     settings: Settings, monitor: Monitor, *, kind: HolderKind = HolderKind.COMMAND, patience: float = 0.0
 ) -> AsyncIterator[tuple[House, DataRoot]]:
-    """Make the house ready for work; what the last process left half done is settled before anything is published.
+    """Open the context; the unfinished work of the last process is settled before anything is published.
 
-    `kind` is what other processes read of this one. `patience`: seconds to wait while a command holds the data root.
-    Raises `Fatal` for what an operator must settle (7: another daemon holds the data root), `HaltedForSafety` where
-    the disk or the catalogue fails. Errors, of the body too, may come out in a group.
+    `kind` is what other processes read about this one. `patience`: seconds to wait while a command holds the data root.
+    Raise `Fatal` for what an operator must solve (exit code 7: another daemon holds the data root), `HaltedForSafety`
+    if the disk or the catalogue fails. Errors, of the body too, may come in a group.
     """
     with ExitStack() as stack:
         root = await anyio.to_thread.run_sync(_open_root, settings, stack)
@@ -75,7 +75,7 @@ async def opened_house(
             await house.learn(catalogue)
             house.touch([*adopted, *renamed, *(record.experiment for record in recorded)])
             if not lock.found_in_order:
-                # Which manifests were behind when the last process died, only that one knew.
+                # The last process ended without recording which manifests were behind.
                 house.touch([None, *(each.id for each in catalogue.knowledge.experiments())])
             await house.service_failures.keep_running("manifests", manifests.run)
 
@@ -94,9 +94,9 @@ async def opened_house(
 
 @asynccontextmanager
 async def scratch_house(settings: Settings) -> AsyncIterator[House]:
-    """Make a house whose catalogue is a copy in memory: for who looks and changes nothing, beside a daemon too.
+    """Open a context with a copy of the catalogue in memory, for reading only; works beside a running daemon.
 
-    Raises as `opened_house`, but needs no data root and no lock.
+    Raise as `opened_house`, but without a data root or a lock.
     """
     with ExitStack() as stack:
         house = House.of(settings, Silent())
@@ -115,7 +115,7 @@ def _open_root(settings: Settings, stack: ExitStack) -> DataRoot:
 
 
 async def _locked(root: DataRoot, stack: ExitStack, kind: HolderKind, patience: float) -> DataRootLock:
-    """Take the lock; for `patience` seconds, wait where a command holds it. Raises `Held`."""
+    """Take the lock; wait up to `patience` seconds while a command holds it. Raise `Held`."""
 
     def take() -> DataRootLock:
         # Entered here: a cancellation meanwhile would lose what the thread returns.
@@ -128,7 +128,7 @@ async def _locked(root: DataRoot, stack: ExitStack, kind: HolderKind, patience: 
             return await anyio.to_thread.run_sync(take)
         except Held as held:
             holder = held.holder
-            # A command that takes over from a daemon that died is seen with the daemon's words for a moment.
+            # When a command takes over from a dead daemon, the daemon's entry is visible for another moment.
             is_daemon = holder.kind is HolderKind.DAEMON
             if anyio.current_time() >= end or (seen_daemon and is_daemon):
                 raise
@@ -158,8 +158,8 @@ def _open_scratch(settings: Settings, stack: ExitStack) -> "Catalogue":
 
 
 def _import_work() -> None:
-    """Import what is needed once a host is connected, so that nobody has to wait for it on the event loop then."""
-    bootstrap.command()  # packs the program that boxes run
+    """Import in this thread what is needed once a host is connected, so that the event loop does not wait for it."""
+    bootstrap.command()  # packs the probe program
     for module in _WORK:
         import_module(module)
 

@@ -1,7 +1,7 @@
-"""Rows whose experiment was never recorded, put right at a start before anything is planned.
+"""Repairs rows whose experiment was never recorded, at start-up, before anything is planned.
 
-Earlier versions left such rows where the catalogue's disk was full when a run was found. Their files are here: they go
-to the experiment whose directory they are in, which is made anew from its manifest where it is not on record.
+Earlier versions left such rows when the catalogue's disk was full while a run was found. Their files are here: they are
+assigned to the experiment whose directory they are in, which is created from its manifest if it is not on record.
 """
 
 from collections import Counter
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 
 async def adopt_orphans(catalogue: "Catalogue", root: DataRoot) -> list[str]:
-    """Assign each row without an experiment to one, or drop it; return the experiments that have more rows now.
+    """Assign each row without an experiment to one, or drop it; return the experiments that got rows.
 
-    The rows of an experiment whose run is nowhere on record are dropped, and those of a run nothing of which is here:
-    they are found anew as soon as a host shows them, and what is here is adopted. Raises `HaltedForSafety`.
+    The rows of an experiment whose run is not on record are dropped, and so are those of a run without any file here:
+    they are found again as soon as a host shows them, and their files are adopted. Raise `HaltedForSafety`.
     """
     orphans = catalogue.orphans
     if not orphans.runs and not orphans.files:
@@ -80,7 +80,7 @@ async def adopt_orphans(catalogue: "Catalogue", root: DataRoot) -> list[str]:
 
 
 def _set_manifest_aside(root: DataRoot, directory: str, owner: str) -> None:
-    """Move a directory's manifest among the versions where it is of an experiment that is another one now."""
+    """Move a directory's manifest to the versions if it belongs to an experiment that was replaced by another one."""
     try:
         if manifest_owner(root, LocalPath((directory,))) == owner:
             set_aside(root, LocalPath((directory, MANIFEST)))
@@ -89,7 +89,7 @@ def _set_manifest_aside(root: DataRoot, directory: str, owner: str) -> None:
 
 
 def _directories(orphans: Orphans) -> dict[str, str]:
-    """Return the directory that most files of each experiment are in, by its id."""
+    """Return the directory that holds most files of each experiment, by experiment id."""
     counted: dict[str, Counter[str]] = {}
     for file in orphans.files:
         if file.experiment is not None and file.target.parts[0] != UNFILED:
@@ -98,14 +98,14 @@ def _directories(orphans: Orphans) -> dict[str, str]:
 
 
 def _experiment_by_files(knowledge: Knowledge, run: RunRecord) -> str | None:
-    """Return the experiment on record that files of a run are in."""
+    """Return the recorded experiment that holds files of a run."""
     files = (file for file in knowledge.files_from(run.storage) if file.place.startswith(f"{run.place}/"))
     return next((file.experiment for file in files if file.experiment is not None), None)
 
 
 def _read(root: DataRoot, directory: str, identifier: str) -> tuple[ExperimentRecord, tuple[RunRecord, ...]]:
-    """Return a directory's experiment and runs as its manifest says, or else an experiment called as the directory."""
-    from harvestd.audit.rebuilding import experiment_of, runs_of  # noqa: PLC0415  (a start needs it once in years)
+    """Return a directory's experiment and runs by its manifest, or else an experiment named like the directory."""
+    from harvestd.audit.rebuilding import experiment_of, runs_of  # noqa: PLC0415  (rarely needed at start-up)
 
     place = LocalPath((directory,))
     try:

@@ -1,4 +1,4 @@
-"""Filling a new catalogue from the manifests of the data root, before any host is asked: nothing is fetched twice."""
+"""Fills a new catalogue from the manifests of the data root before any host is scanned: nothing is fetched twice."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 async def rebuild(catalogue: "Catalogue", root: DataRoot) -> None:
-    """Record all that manifests name and that stands as they say, in one transaction; log it, once.
+    """Record all files that match their manifests, in one transaction, and log it once.
 
-    A process that ends in between has recorded nothing, and the next one begins anew. Raises `HaltedForSafety`.
+    A process that ends in between has recorded nothing, and the next one starts over. Raise `HaltedForSafety`.
     """
     found, skipped = await anyio.to_thread.run_sync(_read, root)
     failpoints.reach("rebuild.read")
@@ -42,19 +42,19 @@ async def rebuild(catalogue: "Catalogue", root: DataRoot) -> None:
 
 
 def _read(root: DataRoot) -> "tuple[list[Rebuilt], list[Unreadable]]":
-    from harvestd.audit.rebuilding import read_back  # noqa: PLC0415  (a start needs it once a year)
+    from harvestd.audit.rebuilding import read_back  # noqa: PLC0415  (rarely needed at start-up)
 
     return read_back(root)
 
 
 def _read_back(found: "Sequence[Rebuilt]") -> "ReadBack":
-    from harvestd.audit.remembering import remembered  # noqa: PLC0415  (a start needs it once a year)
-    from harvestd.catalogue.restore import ReadBack  # noqa: PLC0415  (the catalogue is imported meanwhile)
+    from harvestd.audit.remembering import remembered  # noqa: PLC0415  (rarely needed at start-up)
+    from harvestd.catalogue.restore import ReadBack  # noqa: PLC0415  (imported by a thread of `startup.open`)
 
     known: set[tuple[str, str]] = set()
     runs: list[RunRecord] = []
     for run in (run for each in found for run in each.runs):
-        # Two manifests that name one run: a person copied more than a directory. It is the first one's.
+        # Two manifests name one run if the operator copied more than a directory: the first one keeps it.
         if run.key not in known:
             known.add(run.key)
             runs.append(run)

@@ -1,4 +1,4 @@
-"""What the last process left half done, settled before work begins: intents and temporaries."""
+"""Settles the unfinished work of the last process before new work begins: intents and temporaries."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 async def recover(catalogue: "Catalogue", root: DataRoot) -> list[FileRecord]:
-    """Record what was published but not recorded; drop temporaries that nobody journalled, and journals without one.
+    """Record what was published but not recorded; drop temporaries and journal entries that lack each other.
 
-    Gives what was recorded: no manifest knows it yet.
+    Return the new records: no manifest contains them yet.
     """
     recorded = await settle(catalogue, root, await catalogue.intents())
     failpoints.reach("recovery.settled")
@@ -33,12 +33,12 @@ async def recover(catalogue: "Catalogue", root: DataRoot) -> list[FileRecord]:
 
 
 async def settle(catalogue: "Catalogue", root: DataRoot, intents: Sequence[Intent]) -> list[FileRecord]:
-    """Record what stands of these intents, and drop them; return what was recorded.
+    """Record the files of these intents that exist, and drop the intents; return the new records.
 
-    A process that ended between a rename and its row left a file that the catalogue does not know: the intent says what
-    was to stand there, and the file's hash whether it does. Where it ended while files were being removed, some of them
-    are still there, whose records come back: they are removed by the next plan. A file that was being moved has its new
-    record once nothing is at its old place. Raises `HaltedForSafety`; the intents stay then.
+    A process that ended between a rename and its row left a file that is not in the catalogue: the intent names the
+    file, and its hash shows whether it is there. If the process ended while files were being removed, some of them
+    still exist; their records come back, and the next plan removes them. A file that was being moved gets its new
+    record once nothing is at its old path. Raise `HaltedForSafety`; the intents remain then.
     """
     known = catalogue.knowledge.has_experiment
     files = [
