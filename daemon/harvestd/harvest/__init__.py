@@ -1,4 +1,5 @@
-"""One host's life: connect, look, understand, plan, fetch, publish, record; and what all hosts share while they do.
+"""The engine: connects to each host, scans it, plans, fetches, publishes and records; and what all hosts share.
 
-Structured: a host is one task, its bulk transfers are tasks below it, and whatever goes wrong with one host ends there.
+Concurrency is structured: each host is one task, its bulk transfers are child tasks, and an error of one host ends
+there.
 """

@@ -1,4 +1,4 @@
-"""What all hosts share: the memory of their buffers and the line's bandwidth."""
+"""Budgets that all hosts share: memory for buffers, and bandwidth."""
 
 import time
 from collections import deque
@@ -12,7 +12,7 @@ from harvestd.harvest.sync import Bell
 
 
 class MemoryBudget:
-    """Bytes that buffers may hold at once, over all hosts. Who asks for more waits, in turn."""
+    """Bytes that buffers may hold at once, over all hosts; requests beyond it wait in order."""
 
     def __init__(self, total: int) -> None:
         """`total` in bytes."""
@@ -21,22 +21,23 @@ class MemoryBudget:
         self._waiting: deque[_Turn] = deque()
 
     def has(self, size: int) -> bool:
-        """Return whether `take` would give `size` bytes at once."""
+        """Return whether `take` would get `size` bytes at once."""
         return not self._waiting and self._fits(size)
 
     def _fits(self, size: int) -> bool:
-        # What is larger than the whole is let in alone.
+        # A request that is larger than the whole budget is granted while nothing else is held.
         return not size or not self._held or self._held + size <= self.total
 
     def resize(self, total: int) -> None:
-        """Hold to another total from now on; what is held beyond it is not taken from anybody."""
+        """Change the total; bytes that are held beyond it stay held."""
         self.total = total
         self._serve()
 
     async def take(self, size: int) -> None:
-        """Take `size` bytes; more than the whole budget is given while nobody holds any.
+        """Take `size` bytes, waiting for them in order.
 
-        Who holds some that it can give back does so first.
+        More than the whole budget is granted while nothing else is held. A caller that holds bytes which it can give
+        back must do so first.
         """
         if self.has(size):
             self._held += size
@@ -55,7 +56,7 @@ class MemoryBudget:
             raise
 
     def give_back(self, size: int) -> None:
-        """Return back what one `take` of `size` bytes gave."""
+        """Return the `size` bytes of one `take` to the budget."""
         self._held -= size
         self._serve()
 
@@ -67,7 +68,7 @@ class MemoryBudget:
 
     @asynccontextmanager
     async def hold(self, size: int) -> AsyncIterator[None]:
-        """Hold `size` bytes, as `take` gives them, for the length of the block."""
+        """Hold `size` bytes for the body; waits as `take` does."""
         await self.take(size)
         try:
             yield
@@ -84,19 +85,19 @@ class Bandwidth:
     """A rate that all transfers share; without a rate it costs nothing."""
 
     def __init__(self, rate: int | None) -> None:
-        """`rate` in bytes a second; None: unlimited."""
+        """`rate` in bytes per second; None: unlimited."""
         self._rate = rate
         self._promised = 0.0
-        """Bytes that were asked for, since the beginning."""
+        """Bytes requested since the beginning."""
         self._promised_first = 0.0
-        """Up to where those who go first have them."""
+        """The position in that count up to which prioritised requests are placed."""
         self._granted = 0.0
         """Bytes that the rate had allowed when it was set."""
         self._since = time.monotonic()
         self._resized = Bell()
 
     def resize(self, rate: int | None) -> None:
-        """Hold to another rate from now on, those who wait already too: each keeps its place among them."""
+        """Change the rate, also for requests that wait already; they keep their order."""
         if rate != self._rate:
             self._granted = self._allowed
             self._since = time.monotonic()
@@ -105,20 +106,20 @@ class Bandwidth:
 
     @property
     def is_limited(self) -> bool:
-        """Whether there is a rate at all."""
+        """Whether there is a rate limit."""
         return self._rate is not None
 
     async def spend(self, size: int) -> None:
-        """Wait until `size` more bytes fit the rate; a second's worth may run ahead."""
+        """Wait until `size` more bytes fit the rate; up to one second's worth may be spent in advance."""
         if self._rate is None:
             return
         self._promised = mine = max(self._promised, self._allowed - self._rate) + size
         await self._wait(mine)
 
     async def spend_first(self, size: int) -> None:
-        """Wait as `spend` does, but for none of those who wait there: what is small is not to wait for what is large.
+        """Wait as `spend` does, but not behind its requests: small transfers must not wait for large ones.
 
-        Whoever comes there later waits the longer for it, so that the rate holds.
+        Later calls of `spend` wait longer in return, so that the rate holds.
         """
         if self._rate is None:
             return
@@ -134,7 +135,7 @@ class Bandwidth:
 
     @property
     def _allowed(self) -> float:
-        """Return how many bytes the rate has allowed up to now; all that were asked for where there is none."""
+        """Return the bytes that the rate has allowed up to now; without a rate, all that were requested."""
         if self._rate is None:
             return self._promised
         return self._granted + (time.monotonic() - self._since) * self._rate

@@ -1,6 +1,6 @@
-"""What every host's task works with: settings, store, catalogue, budgets. Made once, by the service.
+"""The context of all host tasks: settings, store, catalogue, budgets. The service creates it once.
 
-A reload puts other settings in: whoever needs one asks for it anew at each look, and keeps none.
+A reload replaces the settings: read them from the context at each scan, and keep no copy.
 """
 
 from collections.abc import Iterable, Mapping
@@ -54,42 +54,42 @@ class Showing(Immutable):
 
     storage: str
     evals: frozenset[str] = frozenset()
-    """The places of its evals."""
+    """The remote paths of its evals."""
     view: View | None = None
     """Which of its trees it does not show; None before its first scan."""
 
 
 _SHOWN_LATELY = 300.0
-"""Seconds for which a host is believed to show what it showed, at least."""
+"""Seconds for which the last scan of a host counts as current, at least."""
 _LOOKS = 2
-"""As many looks as may come late."""
+"""A scan counts as current for the time of this many scans, if that is longer."""
 
 
 class Outlook(Immutable):
-    """What one look at a host came to."""
+    """The result of the last scan of a host."""
 
     host: Host
     seen: Survey
     plan: Plan
     refused: frozenset[str]
-    """Places of what could not be put in its place at home."""
+    """Remote paths of files that could not be published locally."""
     scanned: float
-    """When the last whole look began: monotonic seconds. The box may have told of changes since."""
+    """When the last full scan began, in monotonic seconds. The host may have pushed changes since."""
     took: float = 0.0
-    """Seconds from the request for that look to its end."""
+    """Seconds from the request for that scan to its end."""
 
     def is_fresh(self, now: float, interval: float) -> bool:
-        """Return whether the host is believed to show now what it showed then; `interval`: seconds between looks."""
+        """Return whether the scan is recent enough to count as current; `interval`: seconds between scans."""
         return now - self.scanned < max(_SHOWN_LATELY, _LOOKS * (interval + self.took))
 
 
 class Rest(Struct):
-    """For how long one host has done nothing: monotonic seconds."""
+    """How long a host has been idle; times in monotonic seconds."""
 
     since: float
-    """Something moved then, or it was seen first."""
+    """When something changed last, or the host was first scanned."""
     asked_at: float
-    """When its GPUs were asked last."""
+    """When its GPUs were queried last."""
     told: bool = False
 
 
@@ -103,7 +103,7 @@ if TYPE_CHECKING:
 
 
 def limits_of(settings: Settings) -> Limits:
-    """Return how long a host may take, by the configuration; connections that exist keep what they were made with."""
+    """Return the time limits for a host's answers; existing connections keep those that they were made with."""
     limits = settings.limits
     return Limits(scan_time=limits.scan_time, inspect_time=limits.inspect_time, answer_time=limits.answer_time)
 
@@ -114,11 +114,11 @@ class House:
 
     settings: Settings
     connecting: anyio.CapacityLimiter
-    """Of hosts that are being logged in to."""
+    """Limits how many hosts are being logged in to at a time."""
     reconnecting: anyio.CapacityLimiter
-    """The same, for those that could not be reached last time."""
+    """The same, for hosts that could not be reached the last time."""
     memory: MemoryBudget
-    """For what is collected or followed."""
+    """For small files and growing logs."""
     bulk: MemoryBudget
     """For the connections of large files."""
     bandwidth: Bandwidth
@@ -128,92 +128,98 @@ class House:
     host_failures: Bulkhead = field(default_factory=lambda: Bulkhead(Event.HOST_FAILED))
     """Contains the unexpected exceptions of one host's work."""
     service_failures: Bulkhead = field(default_factory=Bulkhead)
-    """Contains those of everything that works beside the hosts."""
+    """Contains the unexpected exceptions of the services that run beside the hosts."""
     limits: Limits = field(default_factory=Limits)
     storing: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(BATCHES))
-    """Of batches that are being written: each has its files open, and more threads only wait for each other."""
+    """Limits the batches that are written at a time.
+
+    Each has its files open, and more threads would only wait for each other.
+    """
     descriptors: Descriptors = field(default_factory=Descriptors)
-    """Of the process; see `opening`, which raises their limit."""
+    """The process's file descriptors; `startup.open` raises their limit."""
     beginning: Beginning = field(default_factory=Beginning)
-    """Whose turn it is to be looked at for the first time."""
+    """Limits how many hosts are scanned for the first time at once."""
     harvesting: Leases = field(default_factory=Leases)
-    """By which host each storage is fetched from."""
+    """The lease of each storage: the host that it is fetched from."""
     learning: anyio.Lock = field(default_factory=anyio.Lock)
-    """Held while runs get their experiments; never over a wait for the network."""
+    """Held while runs are assigned to experiments; never during a wait for the network."""
     showing: dict[str, Showing] = field(default_factory=dict)
-    """What each connected host showed last, by its identity."""
+    """What each connected host showed last, by host identity."""
     outlooks: dict[str, Outlook] = field(default_factory=dict)
-    """What the last look at each connected host came to, by its identity."""
+    """The result of the last scan of each connected host, by host identity."""
     looked: Bell = field(default_factory=Bell)
-    """Rung after each look at a host."""
+    """Rung after each scan of a host."""
     unreached: set[str] = field(default_factory=set)
-    """Identities of hosts whose last attempt to connect failed."""
+    """Identities of the hosts whose last attempt to connect failed."""
     unreadable: dict[str, str] = field(default_factory=dict)
-    """Why each host that is not connected could not be read the last time, by its identity."""
+    """Why each disconnected host could not be read the last time, by host identity."""
     retry_now: Bell = field(default_factory=Bell)
-    """Rung when the operator asks for a scan of all hosts: those that were lost are tried again at once."""
+    """Rung when the operator requests a scan of all hosts: lost hosts are tried again at once."""
     asked_for: set[str] = field(default_factory=set)
-    """Identities of hosts whose next look is to be a whole one, whatever they tell by themselves."""
+    """Identities of the hosts whose next scan must be a full one, whatever they push."""
     strides: dict[tuple[str, str], Stride] = field(default_factory=dict)
-    """How each run goes whose log was heard, by its key: kept over connections."""
+    """The step rate of each run whose log was read, by run key; kept over connections."""
     rests: dict[str, Rest] = field(default_factory=dict)
-    """By the identity of a host."""
+    """Idle times by host identity."""
     machines: Machines = field(default_factory=Machines)
     knows: anyio.Event = field(default_factory=anyio.Event)
-    """Set once the catalogue is open; hosts are connected meanwhile, and nothing else asks for it before."""
+    """Set once the catalogue is open. Hosts are connected meanwhile; nothing else uses the catalogue before."""
     catalogue: "Catalogue" = field(init=False)
     evals: "Evals" = field(init=False)
-    """What the newest evals came to, for reports; there once the catalogue is."""
+    """The results of the newest evals, for reports; set together with the catalogue."""
     attending: Attending = field(default_factory=Attending)
-    """Follows what is asked for by hand."""
+    """Tracks the requests that people make."""
     new_pins: dict[str, str] = field(default_factory=dict)
-    """Host keys to keep, by identity, of hosts that were logged in to before the catalogue was open."""
+    """Host keys to record, by identity, of the hosts that were logged in to before the catalogue was open."""
     boxes: dict[str, dict[str, Box]] = field(default_factory=dict)
-    """Those that are connected, by the storage that they show and by their hosts' identities."""
+    """The connected hosts, by storage and then by host identity."""
     hosts: frozenset[str] | None = None
-    """The names and identities of all known hosts; None where the inventory is not followed."""
+    """Names and identities of all known hosts; None if the inventory is not followed."""
     present: Mapping[str, Host] = field(default_factory=dict)
-    """All hosts that there are, as their providers know them now, by identity; see `hosts` for who says so."""
+    """All present hosts as their providers list them now, by identity; kept up to date together with `hosts`."""
     ending: frozenset[str] = frozenset()
-    """The names and identities of those that are being switched off."""
+    """Names and identities of the hosts that are being switched off."""
     known: int = 0
-    """How many hosts there are to share the memory; as many as were written down, until somebody says."""
+    """The number of hosts that share the memory; the number of configured hosts until the inventory is read."""
     follows: bool = False
-    """Whether hosts are watched for good, so that they are worth asking to tell of changes by themselves."""
+    """Whether hosts are watched permanently, so that it is worth asking them to push changes."""
     rescue: Rescue = field(default_factory=Rescue)
     """Which hosts may end soon."""
     is_paused: bool = False
-    """Whether a person wants nothing to be fetched for now; looks go on."""
+    """Whether the operator paused fetching; scans go on."""
     under_way: UnderWay = field(default_factory=UnderWay)
-    """Knows the large files that are coming."""
+    """The large files that are being fetched."""
     hops: Hops = field(default_factory=Hops)
-    """Connections to jump hosts, which all hosts behind one share."""
+    """Connections to jump hosts, shared by all hosts behind one."""
     bulk_hops: Hops = field(default_factory=lambda: Hops(_BULK_HOPS))
-    """Further ones for large files, so that one connection's speed is not all that a jump host gives."""
+    """More such connections for large files, so that a jump host is not limited to the speed of one connection."""
     waking: Waking = field(default_factory=Waking)
-    """Interrupts whoever counts on a link when the workstation slept, while somebody runs it."""
+    """Interrupts tasks that rely on a link after the workstation was suspended, while it is being run."""
     deadlines: Deadlines = field(default_factory=Deadlines)
-    """Knows until when each host's task must have come round."""
+    """The deadline of each host's task."""
     unsettled: "list[Intent]" = field(default_factory=list)
-    """What was to be published when that failed: it is settled before anything else is published."""
+    """Intents whose publishing failed; they are settled before anything else is published."""
     places: Places = field(default_factory=Places)
-    """Keeps directories where they are while files are put into them."""
+    """Keeps directories from being moved while files are published into them."""
     verdicts: "dict[str, Judged]" = field(default_factory=dict)
-    """The newest verdict on each host that there is, by its identity."""
+    """The newest verdict on each present host, by host identity."""
     judging: "dict[str, Judging]" = field(default_factory=dict)
-    """Who judges each host that is being watched now, by its identity."""
+    """The verdict service of each host that is being watched, by host identity."""
     rested: Bell = field(default_factory=Bell)
-    """Rung when all is here that a host showed: a good moment for what can wait, while the host is asked once more."""
+    """Rung when everything that a host showed is here.
+
+    A good moment for work that can wait, while the host is scanned again.
+    """
     homes: "Homes | None" = None
-    """Notices what a person does to directories; none where there is no data root."""
+    """Detects what the operator does to experiment directories; None without a data root."""
     dirty: set[str | None] = field(default_factory=set)
-    """Experiments whose manifest is behind the catalogue; None: what waits in `_unfiled`, which has one too."""
+    """Experiments whose manifest is behind the catalogue; None stands for `_unfiled`, which has a manifest too."""
     unreported: set[str] = field(default_factory=set)
-    """Experiments that changed since their report was looked at."""
+    """Experiments that changed since their report was last checked."""
 
     @classmethod
     def of(cls, settings: Settings, monitor: Monitor) -> "House":
-        """Make the context from validated settings; `learn` completes it."""
+        """Return a context for validated settings; `learn` completes it."""
         return cls(
             settings=settings,
             connecting=anyio.CapacityLimiter(settings.limits.connecting),
@@ -231,7 +237,7 @@ class House:
         )
 
     def adopt(self, settings: Settings) -> None:
-        """Work by these settings from now on; hosts that are to be reached differently are the fleet's affair."""
+        """Apply new settings; the fleet handles hosts whose connection parameters changed."""
         self.settings = settings
         self.connecting.total_tokens = settings.limits.connecting
         self.reconnecting.total_tokens = _reconnecting(settings)
@@ -245,8 +251,8 @@ class House:
             self.selection = selection
 
     async def learn(self, catalogue: "Catalogue") -> None:
-        """Take the catalogue that was opened, and keep in it what was learned meanwhile."""
-        from harvestd.report.eval_memory import Evals  # noqa: PLC0415  (imported meanwhile, see `opening`)
+        """Set the open catalogue, and record in it the host keys that were learned before."""
+        from harvestd.report.eval_memory import Evals  # noqa: PLC0415  (imported by a thread of `startup.open`)
 
         self.catalogue, self.evals = catalogue, Evals()
         self.knows.set()
@@ -255,24 +261,30 @@ class House:
 
     @property
     def window(self) -> int:
-        """Return how many bytes may be on their way on each host's own connection: all of them share a quarter."""
+        """Return the bytes that may be in flight on each host's own connection.
+
+        All of them share a quarter of the memory.
+        """
         share = self.settings.limits.memory // 4 // max(1, self.known)
         return max(_LEAST_WINDOW, min(CONTROL_WINDOW, share))
 
     def storage_of(self, host: Host) -> str:
-        """Return what a host's trees lie on."""
+        """Return the id of the storage that holds a host's trees."""
         return host.storage or host.identity
 
     def settle_of(self, host: Host) -> float:
-        """Return the seconds of quiet that seal what has no marker on a host; `NO_TIME` where it may end soon."""
+        """Return the seconds without a change that complete an item without a marker.
+
+        `NO_TIME` if the host may end soon.
+        """
         return NO_TIME if host.name in self.rescue.perils else self.settings.poll.settle.total_seconds()
 
     def target_of(self, host: Host) -> Target:
-        """Return where and how a host is reached, as far as the operator or a provider says."""
+        """Return where and how to reach a host, as far as the configuration or a provider specifies it."""
         return target_of(host, self.settings)
 
     def watch_list_of(self, host: Host) -> WatchList:
-        """Return the trees to look at on a host."""
+        """Return the trees to scan on a host."""
         remote = self.settings.remote_for(host)
         training = [Tree(root, name, TreeKind.TRAINING) for root in remote.roots for name in remote.training_dirs]
         evals = [Tree(root, name, TreeKind.EVAL) for root in remote.roots for name in remote.eval_dirs]
@@ -280,7 +292,10 @@ class House:
         return WatchList((*training, *evals), PRUNED_DIRECTORIES - named, push=self.follows and self.settings.poll.push)
 
     def naming_of(self, host: Host, gpu_names: tuple[str, ...], writer: str | None = None) -> NamingContext:
-        """Return what naming knows of a host, with the hardware of the machine that calls itself `writer` if known."""
+        """Return the naming context of a host.
+
+        The hardware is that of the machine that calls itself `writer`, if known.
+        """
         naming = self.settings.naming
         other = self.machines.writing(writer, host)
         host = self.present.get(host.identity, host)
@@ -300,7 +315,7 @@ class House:
         )
 
     def shown_by_others(self, host: Host) -> dict[str, frozenset[str]]:
-        """Return the places of the evals that hosts of other storages show now, by storage."""
+        """Return the remote paths of the evals that hosts of other storages show now, by storage."""
         own = self.storage_of(host)
         others: dict[str, frozenset[str]] = {}
         for each in self.showing.values():
@@ -310,30 +325,30 @@ class House:
         return others
 
     def views_beside(self, host: Host) -> list[View]:
-        """Return what the other connected hosts of a host's storage do not show."""
+        """Return the views of the other connected hosts that share a host's storage."""
         own = self.storage_of(host)
         others = (each for identity, each in self.showing.items() if identity != host.identity)
         return [each.view for each in others if each.storage == own and each.view is not None]
 
     async def look_around(self) -> None:
-        """Follow what a person did to experiments' directories. Raises `HaltedForSafety`."""
+        """Apply what the operator did to experiment directories. Raise `HaltedForSafety`."""
         if self.homes is not None:
             await self.homes.look()
 
     def touch(self, experiments: Iterable[str | None]) -> None:
-        """Note that these experiments changed; None: what waits in `_unfiled`."""
+        """Mark experiments as changed; None stands for `_unfiled`."""
         changed = set(experiments)
         self.dirty |= changed
         self.unreported.update(each for each in changed if each is not None)
 
 
 def _reconnecting(settings: Settings) -> int:
-    """Return how many hosts that failed last time are tried at once."""
+    """Return how many hosts that failed the last time are tried at once."""
     return max(1, settings.limits.connecting // 4)
 
 
 def selection_of(settings: Settings) -> Selection:
-    """Return the operator's choice in the planner's terms."""
+    """Return the operator's selection as the planner's type."""
     return Selection(
         checkpoint=CheckpointPolicy(settings.select.checkpoint),
         records=settings.select.records,
@@ -346,7 +361,7 @@ def selection_of(settings: Settings) -> Selection:
 
 
 def target_of(host: Host, settings: Settings) -> Target:
-    """Return where and how a host is reached, as far as the operator or a provider says."""
+    """Return where and how to reach a host, as far as the configuration or a provider specifies it."""
     ssh = settings.ssh_for(host)
     user, port = host.user or ssh.user or "", host.port or ssh.port or 0
     if not ssh.config_files:

@@ -1,7 +1,8 @@
-"""The budget of file descriptors: what of the process's limit the files that harvestd stages and follows may hold.
+"""The budget of file descriptors for staged and followed files, as a part of the process's limit.
 
-Connections, the catalogue and the API have the rest. A batch that would hold more is published in slices: a file may
-have a target in each experiment that an eval belongs to, and each target is a file of its own, open until it is filed.
+The rest is for connections, the catalogue and the API. A batch that would hold more is published in slices: a file may
+have a target in each experiment that an eval belongs to, and each target is a separate file that stays open until it is
+published.
 """
 
 import resource
@@ -15,22 +16,22 @@ from harvestd.harvest.budgets import MemoryBudget
 from harvestd.planning.plan import FetchGroup
 
 _MOST: Final = 1_048_576
-"""No process of ours needs more; where the hard limit is without end, a child's time to close all would be, too."""
+"""No process of ours needs more. With an unlimited hard limit, a child process would take very long to close all."""
 BATCHES: Final = 2
 """Batches of small files that are staged at a time."""
 
 
 def raise_limit() -> int:
-    """Raise the process's soft limit of descriptors to the hard one; return it.
+    """Raise the process's soft limit of descriptors to the hard limit, and return it.
 
-    A service manager, and a shell, give 1,024 as the soft limit for programs that call select(2), which none here do.
+    Service managers and shells set the soft limit to 1,024 for programs that call select(2); none here do.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST if hard == resource.RLIM_INFINITY else min(hard, _MOST)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        except (OSError, ValueError):  # a kernel, or a sandbox, with a limit of its own
+        except (OSError, ValueError):  # a kernel or a sandbox with a limit of its own
             return soft
         return wanted
     return _MOST if soft == resource.RLIM_INFINITY else soft
@@ -38,14 +39,14 @@ def raise_limit() -> int:
 
 @dataclass
 class Descriptors:
-    """How many descriptors may be held for what."""
+    """How many descriptors each use may hold."""
 
     limit: int = 1024
-    """Of the whole process."""
+    """Descriptors of the whole process."""
     bulk: MemoryBudget = field(init=False)
-    """Of the staged files of large groups, over all hosts; a group that needs more than all of it goes alone."""
+    """For the staged files of large groups, over all hosts; a group that needs more than all of it runs alone."""
     open_logs: int = field(init=False, default=0)
-    """Growing files that may be open now, over all hosts: each host has one at least."""
+    """Growing files that may be open now, over all hosts: at least one for each host."""
 
     def __post_init__(self) -> None:
         self.bulk = MemoryBudget(max(1, self.limit // 4))
@@ -62,14 +63,14 @@ class Descriptors:
 
 
 def staged_files(group: FetchGroup) -> int:
-    """Return how many files a group is in staging: one for each target of each file."""
+    """Return how many staged files a group needs: one for each target of each file."""
     return sum(len(file.targets) for file in group.files)
 
 
 def slices_of(group: FetchGroup, most: int) -> Iterator[FetchGroup]:
-    """Return the group in slices of at most `most` targets, or of one experiment where that has more.
+    """Yield the group in slices of at most `most` targets, or of one experiment if that has more.
 
-    Each slice holds all that the group has for its experiments, so that the marker is the last in each of them.
+    Each slice holds all that the group has for its experiments, so that the marker is the last file in each slice.
     """
     if staged_files(group) <= most:
         yield group

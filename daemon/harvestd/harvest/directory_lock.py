@@ -1,4 +1,4 @@
-"""Who files and who moves: many may put files at their places at once, but not while a directory gets another name."""
+"""Reader-writer lock: publishing files is shared, renaming a directory is exclusive."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,7 +7,7 @@ import anyio
 
 
 class Places:
-    """Keeps directories where they are while somebody works in them. The same task must not ask twice."""
+    """Keeps directories from being renamed while files are published into them. Not reentrant."""
 
     def __init__(self) -> None:
         self._mover = anyio.Lock()
@@ -18,7 +18,7 @@ class Places:
 
     @asynccontextmanager
     async def still(self) -> AsyncIterator[None]:
-        """Let nothing be moved during the body."""
+        """Hold the lock shared: no directory is renamed during the body."""
         while not self._still.is_set():
             await self._still.wait()
         self._working += 1
@@ -30,7 +30,7 @@ class Places:
 
     @asynccontextmanager
     async def moving(self) -> AsyncIterator[None]:
-        """Let nobody file anything during the body; waits for those who do."""
+        """Hold the lock exclusively: nothing is published during the body. Waits for all shared holders."""
         async with self._mover:
             self._still = anyio.Event()
             try:

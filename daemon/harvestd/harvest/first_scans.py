@@ -1,8 +1,9 @@
-"""A few at a time: hosts whose first scan, and what it brings, are under way.
+"""Limits how many hosts are in their first scan, and in the transfers that follow from it, at once.
 
-The first scan of a host shows the most there ever is, and when a daemon starts, or a network comes back, all hosts are
-new at once. Served side by side they would all be done at the end, and all that each shows and sends would be held till
-then; one after the other most are done early. A host that takes long gives its slot back and goes on beside the next.
+The first scan of a host finds more than any later one, and when a daemon starts, or a network comes back, all hosts are
+new at once. If all were served in parallel, all would finish at the end, and everything that each shows and sends would
+be in memory until then. One after the other, most finish early. A host that takes long gives its slot back and goes on
+beside the next one.
 """
 
 from contextlib import AbstractAsyncContextManager
@@ -13,7 +14,7 @@ import anyio
 from harvestd.harvest.slots import slot
 
 _AT_ONCE: Final = 8
-"""Enough to keep one processor busy with hosts that are far away."""
+"""Enough to keep one processor busy with distant hosts."""
 _LONGEST: Final = 2.0
 """Seconds: a hundred slow hosts have all begun within half a minute."""
 
@@ -26,5 +27,5 @@ class Beginning:
         self._longest = longest
 
     def turn(self) -> AbstractAsyncContextManager[None]:
-        """Return the slot to begin in: waited for in order, and given back early where the body takes long."""
+        """Return a context manager for a slot, acquired in order and given back early if the body takes long."""
         return slot(self._free, self._longest)

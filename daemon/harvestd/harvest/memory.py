@@ -1,6 +1,6 @@
-"""Giving memory back after a rush: what thousands of files needed on their way stays with the C library otherwise.
+"""Returns memory to the system after a burst of transfers, which the C library would keep otherwise.
 
-A daemon that brought a hundred boxes home and then watches them for weeks would hold half as much again for nothing.
+Without it, a daemon that fetched from a hundred hosts and then watches them for weeks would hold half as much again.
 """
 
 import ctypes
@@ -14,11 +14,14 @@ import anyio.to_thread
 from harvestd.harvest.fleet.metrics import Tally
 
 _LOOK: Final = 30.0
-"""Seconds between two looks whether a rush is over."""
+"""Seconds between two checks whether a burst is over."""
 
 
 async def trim(tally: Tally) -> None:
-    """Return memory back whenever files came and none came since the last look, until cancelled."""
+    """Return free memory to the system after each burst of files, until cancelled.
+
+    A burst is over when files came, but none since the last check.
+    """
     release = _release()
     if release is None:
         return
@@ -32,6 +35,6 @@ async def trim(tally: Tally) -> None:
 
 
 def _release() -> Callable[[int], int] | None:
-    """Return malloc_trim(3); None where the C library is another than glibc and has none."""
+    """Return malloc_trim(3); None if the C library is not glibc and has none."""
     found: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
     return found

@@ -1,28 +1,28 @@
-"""What a progress display wants to hear of a pass, and whoever counts what a daemon does."""
+"""The interface of progress displays and metrics, and its null implementation."""
 
 from typing import Protocol
 
 
 class Monitor(Protocol):
-    """Hears of bytes as they are planned and moved."""
+    """Receives progress and failures as they happen; sizes in bytes."""
 
     def planned(self, host: str, size: int, files: int) -> None:
-        """Hear that a look found this much to fetch, beside what is under way."""
+        """Count what a scan found to fetch, apart from what is being fetched already."""
 
     def moved(self, host: str, size: int) -> None:
-        """Hear that this many more bytes came from a host."""
+        """Count `size` more bytes received from a host."""
 
     def resumed(self, host: str, size: int) -> None:
-        """Hear that this many bytes came from a host before this process began, and are good still."""
+        """Count `size` bytes that were received before this process began, and are still valid."""
 
     def settled(self, host: str, files: int) -> None:
-        """Hear that this many more files are at their places."""
+        """Count `files` more published files."""
 
     def failed(self, host: str) -> None:
-        """Hear that something could not be brought home this time."""
+        """Count a file that could not be fetched this time."""
 
     def polled(self, host: str, seconds: float) -> None:
-        """Hear that a look, and all that it asked for at once, took this long."""
+        """Record the seconds that a scan, and everything that it triggered at once, took."""
 
     def host_failed(self, host: str) -> None:
         """Count an unexpected exception of a host's task."""
@@ -32,7 +32,7 @@ class Monitor(Protocol):
 
 
 class Silent:
-    """Shows nothing."""
+    """Ignores everything."""
 
     def planned(self, host: str, size: int, files: int) -> None:
         """Ignore it."""

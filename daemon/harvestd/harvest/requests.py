@@ -1,8 +1,8 @@
-"""Attending to what a person asks for by hand: taking notice of it at once, and settling it when all of it is here.
+"""Takes requests that people make by hand, and settles each when everything that it asks for is here.
 
-A thing is settled when each host that is being looked at has said since then that nothing of it is to come, and one of
-them shows its run. Until a host shows that, it stays asked for. Planning goes by what was asked, settled or not; so a
-request that was settled too early costs a word, never a file.
+A request is settled when each host that is being scanned has reported since then that nothing of it is outstanding, and
+at least one of them shows its run. Until a host shows the run, the request stays open. Planning does not depend on
+whether a request is settled, so settling one too early affects the status message and never a file.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -24,45 +24,45 @@ if TYPE_CHECKING:
     from harvestd.catalogue.repository import Catalogue
 
 _LISTEN_EVERY = 0.5
-"""Seconds between two questions whether anybody else wrote into the catalogue."""
+"""Seconds between two checks whether another process wrote to the catalogue."""
 
 Naming = Callable[[Request], Awaitable[str]]
-"""Gives what came of a request for a name; empty while its time has not come."""
+"""Returns the outcome of a request for a name; empty while it can't be decided yet."""
 
 _Thing = tuple[tuple[str, str], str]
-"""A run's key, and what of it was asked for."""
+"""A run's key, and what of it is requested."""
 
 
 class Attending:
-    """Follows the requests of one data root."""
+    """Tracks the requests of one data root."""
 
     def __init__(self) -> None:
-        """Hosts can be awaited at once; all else needs what `learn` brings."""
+        """`awaits` may be called at once; everything else needs `learn` first."""
         self._said: dict[str, Mapping[_Thing, Asked]] = {}
-        """By host: how what was asked for stood there at its last look."""
+        """By host: the state of everything requested, at its last scan."""
         self._awaited: set[str] = set()
 
         self.judging = Bell()
-        """Rung when somebody asks for a verdict."""
+        """Rung when a verdict is requested."""
         self.names: Naming | None = None
-        """Who gives experiments the names that are asked for; nobody where there is no data root."""
+        """Names experiments on request; None without a data root."""
         self._taking = anyio.Lock()
 
     async def learn(self, catalogue: "Catalogue") -> None:
-        """Take the catalogue that was opened, and what was asked while nobody was at work."""
+        """Set the open catalogue, and take the requests that were made while no process ran."""
         self._catalogue = catalogue
-        # Whatever keeps a request from being attended to now, `run` tries it again.
+        # Whatever keeps a request from being handled now, `run` tries again.
         with suppress(DiskFull, Retry):
             await self.take()
 
     async def run(self, scan_now: Bell) -> None:
-        """Take what is asked from now on, until cancelled, and have the hosts looked at then."""
+        """Take new requests until cancelled, and ring `scan_now` for those that need a scan."""
         with closing(self._catalogue.changes()) as changes:
             due = True
             while True:
                 due = await anyio.to_thread.run_sync(changes.seen) or due
                 if due:
-                    # Without room for a note of it, it waits; whoever fetches tells of the room.
+                    # Without room for recording it, a request waits; the transfers report the lack of room.
                     with suppress(DiskFull, Retry):
                         if await self.take():
                             scan_now.ring()
@@ -70,9 +70,9 @@ class Attending:
                 await anyio.sleep(_LISTEN_EVERY)
 
     async def take(self) -> bool:
-        """Take notice of what was asked since the last time; return whether hosts are to be scanned for it.
+        """Take the requests made since the last call; return whether hosts must be scanned for them.
 
-        Several tasks may call this at a time: each request is done and settled by one of them.
+        Several tasks may call this at a time: each request is handled and settled by one of them.
         """
         async with self._taking:
             return await self._take()
@@ -100,11 +100,11 @@ class Attending:
         return not all(judging)
 
     def awaits(self, host: str) -> None:
-        """Note that a host is about to be looked at: nothing is settled before it has said something."""
+        """Note that a host is about to be scanned: nothing is settled before its scan."""
         self._awaited.add(host)
 
     async def looked(self, host: str, asked: Sequence[Asked]) -> None:
-        """Hear how all that is asked for stands on a host, and settle what is done."""
+        """Record the state of everything requested on a host, and settle what is done."""
         self._awaited.discard(host)
         self._said[host] = {(each.run, each.thing): each for each in asked}
         for request in self._catalogue.knowledge.open_requests():
@@ -113,12 +113,12 @@ class Attending:
                 await self.settle(request, outcome)
 
     def left(self, host: str) -> None:
-        """Note that a host is not looked at any more, or can't be, and has no say."""
+        """Note that a host is no longer scanned, or can't be; it no longer counts for settling."""
         self._awaited.discard(host)
         self._said.pop(host, None)
 
     def _outcome(self, request: Request) -> str:
-        """Say what came of a request; empty while something of it is to come, or nobody knows."""
+        """Return the outcome of a request; empty while a part of it is outstanding or unknown."""
         if request.kind is not RequestKind.FETCH:
             return ""
         thing = (request.run, request.thing)
@@ -129,7 +129,7 @@ class Attending:
         return _outcome_of(shown)
 
     async def settle(self, request: Request, outcome: str) -> None:
-        """Record and log what came of a request; nothing where it was settled meanwhile."""
+        """Record and log the outcome of a request; do nothing if it was settled meanwhile."""
         if await self._catalogue.settle_request(request, outcome):
             get_logger().info(Event.REQUEST_SETTLED, **self._fields(request), reason=outcome)
 

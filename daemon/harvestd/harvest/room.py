@@ -1,7 +1,7 @@
-"""Room on the data root's disk, for all hosts together: what may still be fetched above the floor of free space.
+"""Free space on the data root's disk, over all hosts: how much may be fetched above the floor.
 
-What is under way is reserved, so that several large transfers don't count the same bytes. Reaching the floor is told
-once, and once more when there is room again for what there was none for.
+Space for transfers in progress is reserved, so that several large ones don't count the same bytes. Logs `disk.low` once
+when the floor is reached, and `disk.recovered` once the refused size fits again.
 """
 
 import time
@@ -19,36 +19,36 @@ from harvestd.telemetry.log import get_logger
 
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 60.0
-"""Seconds for which nothing is fetched after the disk was full although it seemed to have room (a quota, say).
+"""Seconds without fetching after the disk was full although it seemed to have room (a quota, for example).
 
-Many a disk is full for a moment only, and one failed write after each pause costs little.
+Many disks are full for a moment only, and one failed write after each pause costs little.
 """
 
 _LOOK_EVERY = 1.0
-"""Seconds between two looks at the floor while something is being written."""
+"""Seconds between two checks of the floor while something is being written."""
 
 
 class Room:
-    """Shares out the free space of one data root."""
+    """Allocates the free space of one data root."""
 
     def __init__(self, floor: int) -> None:
         """`floor` in bytes."""
         self._floor = floor
         self._reserved = 0
         self._needed: int | None = None
-        """What there was no room for; None while there is room."""
+        """The size that was refused; None while there is room."""
         self._was_full = False
         self._full_in_a_row = 0
         self._resting_until = 0.0
         self._looking = anyio.Lock()
-        """Held while the disk is asked and what it says is told: two hosts must not tell one thing twice."""
+        """Held during a query of the disk and its report: two hosts must not report the same event twice."""
 
     def resize(self, floor: int) -> None:
-        """Hold to another floor, in bytes, from now on."""
+        """Change the floor, in bytes."""
         self._floor = floor
 
     async def left(self, root: DataRoot) -> int:
-        """Return the bytes that may be asked for now; also notices, and tells, that there is room again."""
+        """Return the bytes that may be requested now; also log `disk.recovered` when there is room again."""
         async with self._looking:
             free = await anyio.to_thread.run_sync(root.free_bytes)
             left = free - self._floor - self._reserved
@@ -58,7 +58,10 @@ class Room:
         return 0 if time.monotonic() < self._resting_until else max(0, left)
 
     async def refuse(self, root: DataRoot, needed: int) -> None:
-        """Note that there was no room for `needed` bytes, and say so unless that is known, or over by now."""
+        """Note that there was no room for `needed` bytes.
+
+        Log `disk.low`, unless it was logged already or there is room by now.
+        """
         async with self._looking:
             if self._needed is None:
                 free = await anyio.to_thread.run_sync(root.free_bytes)
@@ -71,7 +74,10 @@ class Room:
 
     @asynccontextmanager
     async def above_floor(self, root: DataRoot) -> AsyncIterator[None]:
-        """Stop the body with `DiskFull` once clearly less than the floor is free: other programs write there too."""
+        """Cancel the body and raise `DiskFull` once clearly less than the floor is free.
+
+        Other programs write to this disk too.
+        """
         with unwrapped():
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._keep_floor, root)
@@ -81,18 +87,18 @@ class Room:
     async def _keep_floor(self, root: DataRoot) -> None:
         while True:
             await anyio.sleep(_LOOK_EVERY)
-            # Our own rows, directories and manifests were counted by nobody: they may take a little of the floor.
+            # Our own rows, directories and manifests are not reserved: they may take an eighth of the floor.
             if await anyio.to_thread.run_sync(root.free_bytes) < self._floor - self._floor // 8:
                 raise DiskFull("others took the room on the data root's disk while files were fetched")
 
     def found_full(self) -> None:
-        """Note that a write found no room, whatever the disk says of itself."""
+        """Note that a write found no room, whatever the disk reports."""
         self._was_full = True
 
     def ran_full(self) -> None:
-        """Note that a write found no room, whatever the disk says of itself; fetching rests for a while.
+        """Note that a write found no room, whatever the disk reports, and pause fetching.
 
-        Writes of many hosts fail at the same moment: those that fail while fetching rests already count once.
+        Writes of many hosts fail at the same moment: failures during a pause do not count again.
         """
         self.found_full()
         if time.monotonic() < self._resting_until:
@@ -106,5 +112,5 @@ class Room:
         self._full_in_a_row = 0
 
     def reserve(self, size: int) -> None:
-        """Count `size` bytes as taken although they are not written yet; negative: not any more."""
+        """Reserve `size` bytes that are not written yet; a negative size releases them."""
         self._reserved += size

@@ -1,4 +1,4 @@
-"""Slots of a limiter that are given back early: what takes long goes on without one, and delays nothing else."""
+"""Slots of a limiter that are released early, so that slow work continues without one and does not delay others."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ import anyio
 
 @asynccontextmanager
 async def slot(limiter: anyio.CapacityLimiter, longest: float) -> AsyncIterator[None]:
-    """Wait for a slot of `limiter`, in order; it is given back with the end of the body, or after `longest` seconds."""
+    """Wait in order for a slot of `limiter`; release it at the end of the body, or after `longest` seconds."""
     borrower = object()
     await limiter.acquire_on_behalf_of(borrower)
     is_held = True
@@ -20,7 +20,7 @@ async def slot(limiter: anyio.CapacityLimiter, longest: float) -> AsyncIterator[
             is_held = False
             limiter.release_on_behalf_of(borrower)
 
-    # A timer and no task: the body may open scopes that outlive this one.
+    # A timer instead of a task: the body may open scopes that outlive this one.
     timer = asyncio.get_running_loop().call_later(longest, give_back)
     try:
         yield

@@ -1,4 +1,4 @@
-"""A versioned broadcast: wakes all tasks that wait for news, and those that were busy when the news came."""
+"""A versioned broadcast: wakes all waiting tasks; tasks that were busy see the newer version later."""
 
 from collections.abc import Awaitable, Callable
 
@@ -6,7 +6,7 @@ import anyio
 
 
 class Bell:
-    """Counts its rings. A task that remembers the last count that it saw misses none of those that come later."""
+    """Counts its rings. A task that remembers the last count that it saw misses no later ring."""
 
     def __init__(self) -> None:
         self._version = 0
@@ -14,11 +14,11 @@ class Bell:
 
     @property
     def version(self) -> int:
-        """How often it was rung."""
+        """The number of rings so far."""
         return self._version
 
     def ring(self) -> None:
-        """Wake all tasks that wait, and let later calls of `wait` with an older version return at once."""
+        """Wake all waiting tasks, and make later calls of `wait` with an older version return at once."""
         self._version += 1
         self._event.set()
         self._event = anyio.Event()
@@ -30,12 +30,15 @@ class Bell:
         return self._version
 
     async def rung(self) -> None:
-        """Return at the next ring. Only for tasks that looked at what they wait for just before, without an await."""
+        """Return at the next ring.
+
+        Only for tasks that checked their condition just before, without an await in between.
+        """
         await self._event.wait()
 
 
 async def first_of(*waits: Callable[[], Awaitable[object]]) -> None:
-    """Return when the first of `waits` does; the others are cancelled. Raises what they raise, in a group."""
+    """Return when the first of `waits` returns, and cancel the others. Raise their errors in a group."""
     async with anyio.create_task_group() as tasks:
 
         async def run(wait: Callable[[], Awaitable[object]]) -> None:

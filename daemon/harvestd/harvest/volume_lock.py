@@ -1,6 +1,6 @@
-"""One host at a time for each storage: hosts that show the same file system must not fetch the same files side by side.
+"""One lease a storage: hosts that show the same file system must not fetch the same files at the same time.
 
-The lease of a storage is taken between two awaits, so that a cancellation can't leave one behind.
+The lease is taken without an await in between, so that a cancellation can't leave one behind.
 """
 
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ from harvestd.harvest.sync import Bell
 
 
 class Leases:
-    """Knows by which host each storage is fetched from now."""
+    """Records which host holds the lease of each storage."""
 
     def __init__(self) -> None:
         self._holders: dict[str, str] = {}
         self.released = Bell()
-        """Rung whenever a lease is given up."""
+        """Rung whenever a lease is released."""
 
     def is_free(self, storage: str) -> bool:
         """Return whether no host holds the lease of `storage`."""
@@ -23,7 +23,7 @@ class Leases:
 
     @contextmanager
     def held(self, storage: str, identity: str) -> Iterator[None]:
-        """Hold the lease of `storage`, which must be free, for the body."""
+        """Hold the lease of `storage` for the body. Raise `RuntimeError` if it is not free."""
         if not self.is_free(storage):
             raise RuntimeError(f"the lease of {storage} is held by {self._holders[storage]}")
         self._holders[storage] = identity
@@ -34,6 +34,6 @@ class Leases:
             self.released.ring()
 
     async def wait_free(self, storage: str) -> None:
-        """Return when the lease of `storage` is free; it is for as long as the caller does not await anything else."""
+        """Return when the lease of `storage` is free; it stays free until the caller's next await."""
         while not self.is_free(storage):
             await self.released.wait(self.released.version)
