@@ -10,17 +10,17 @@ from harvestd.cli.errors import ended, tell_bug
 
 
 def main() -> NoReturn:
-    """Run the command line and end the process with its exit code; what the codes mean stands in `errors.ExitCode`."""
-    # Python's own would quote a box's text, or a secret, as it came.
+    """Run the command line and end the process with its exit code, one of `errors.ExitCode`."""
+    # Python's default hook would print a host's text, or a secret, unescaped.
     sys.excepthook = tell_bug
-    # The usual endings of click are switched off: `ended` says all errors in one form.
+    # click's own error handling is switched off: `ended` prints all errors in one form.
     code = ended(lambda: app.main(prog_name="harvestd", standalone_mode=False))
     for stream in (sys.stdout, sys.stderr):
-        # `ended` has said already what can't be written; there is nobody left to tell.
+        # `ended` has already reported an output that can't be written; there is no other place to report it.
         with suppress(OSError, ValueError):
             stream.flush()
-    # By now a command has closed what it opened, and no thread of ours is left. The interpreter would go on to take a
-    # thousand modules apart, one by one, before whoever waits for the exit code gets it.
+    # By now the command has closed what it opened, and no thread of ours is left. A regular exit of the interpreter
+    # would first tear down a thousand modules, and delay the caller that waits for the exit code.
     os._exit(code)
 
 

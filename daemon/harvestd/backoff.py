@@ -1,10 +1,10 @@
-"""Exponential backoff: the one formula for whatever is tried again after it failed."""
+"""Exponential backoff: the one formula for everything that is retried."""
 
 from datetime import timedelta
 from typing import Final
 
 _MOST_DOUBLINGS: Final = 16
-"""A power of two beyond this says nothing new, and above 1,023 it is no float any more."""
+"""The limit of the exponent: larger powers exceed every `longest`, and above 1,023 a float overflows."""
 
 
 def backoff(first: float, failures: int, longest: float) -> float:
@@ -16,5 +16,5 @@ def backoff(first: float, failures: int, longest: float) -> float:
 
 
 def backoff_span(first: timedelta, failures: int, longest: timedelta) -> timedelta:
-    """Return the same as `backoff`, for spans of time."""
+    """Return the same as `backoff`, as a timedelta."""
     return timedelta(seconds=backoff(first.total_seconds(), failures, longest.total_seconds()))

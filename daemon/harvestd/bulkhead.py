@@ -64,7 +64,7 @@ class Bulkhead:
         if not self._is_news(subject, error):
             log.debug(self._event, error=described(error))
         elif isinstance(error, HarvestError):
-            # It says by itself what is wrong, and where is of no interest.
+            # The message is complete by itself; the traceback is of no interest.
             log.warning(self._event, error=str(error), hint=error.hint or None)
         else:
             log.error(self._event, error=described(error), exc_info=error)
@@ -92,9 +92,9 @@ class Bulkhead:
             self.report(subject, e, **fields)
 
     async def keep_running(self, service: str, run: Callable[[], Awaitable[None]]) -> None:
-        """Run a service; after a failure again, after a pause that doubles up to `LONGEST_PAUSE`.
+        """Run a service, and run it again after a failure, with a pause that doubles up to `LONGEST_PAUSE`.
 
-        Return when `run` returns. Raise what concerns all hosts.
+        Return when `run` returns. Raise errors that concern all hosts.
         """
         failures = 0
         while True:
@@ -106,13 +106,13 @@ class Bulkhead:
                 if concerns_all(e):
                     raise
                 self.report(service, e)
-            # A service that went well for long begins with the shortest pause again.
+            # A service that ran well for long starts with the shortest pause again.
             failures = 1 if self._clock() - began > LONGEST_PAUSE else failures + 1
             await anyio.sleep(backoff(FIRST_PAUSE, failures, LONGEST_PAUSE))
 
 
 def described(error: BaseException) -> str:
-    """Return what went wrong in one line: the classes and texts of the errors, of a group those of its members."""
+    """Return an error as one line: its class and text, or those of the first members of a group."""
     found = [_line(each) for each in leaves(error)]
     more = [f"and {len(found) - _MOST_DESCRIBED} more"] if len(found) > _MOST_DESCRIBED else []
     return "; ".join(found[:_MOST_DESCRIBED] + more)
@@ -124,7 +124,7 @@ def _line(error: BaseException) -> str:
 
 
 def _kind(error: Exception) -> str:
-    """Return what tells this failure from others: the classes, and the lines of code that raised."""
+    """Return what identifies a kind of failure: the classes, and the lines of code that raised."""
     return "; ".join(sorted({f"{type(each).__name__} {_place(each)}" for each in leaves(error)}))
 
 

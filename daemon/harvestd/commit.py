@@ -1,4 +1,4 @@
-"""The commit that this harvestd was made from: noted when it was built, asked of git in a checkout."""
+"""The commit that this harvestd was built from: read from the package data, or from git in a checkout."""
 
 import os
 import subprocess
@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Final
 
 _PATIENCE: Final = 2.0
-"""Seconds for git to answer: a version is no reason to wait for a network file system."""
+"""Seconds for git to answer: a version string is not worth waiting for a network file system."""
 _QUESTION: Final = ("describe", "--always", "--dirty", "--exclude=*")
 
 
 def commit() -> str:
-    """Return the commit in short, with "-dirty" where files differ from it; empty where it is unknown.."""
+    """Return the short commit hash, with "-dirty" if files differ from it; empty if it is unknown."""
     package = files("harvestd")
     noted = package / "data" / "commit"
     if noted.is_file():
@@ -21,11 +21,11 @@ def commit() -> str:
 
 
 def described(checkout: Path) -> str:
-    """Return the commit that is checked out there; empty where it is no checkout of its own, or git can't say."""
+    """Return the commit of this checkout; empty if it is not the root of a checkout, or git fails."""
     if not (checkout / ".git").exists():
         return ""
     try:
-        # S603, S607: words of our own, and git is where the operator's PATH has it. It must not write: no locks.
+        # S603, S607: constant arguments, and git from the operator's PATH. Optional locks are off: it must not write.
         done = subprocess.run(  # noqa: S603
             ["git", "-C", str(checkout), *_QUESTION],  # noqa: S607
             capture_output=True,

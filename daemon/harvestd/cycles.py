@@ -1,6 +1,7 @@
-"""The collector of cycles, kept from what an import brings: objects by the hundred thousand that stay for good.
+"""Suspends the cyclic garbage collector during imports, which create hundreds of thousands of permanent objects.
 
-It would look through all of them again and again while they come, and once more in the middle of the work after it.
+The collector would traverse all of them again and again during the imports, and once more in the middle of the work
+that follows.
 """
 
 import gc
@@ -10,13 +11,13 @@ from contextlib import contextmanager
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Make what is there at the end of the body stay for good, without looking for cycles meanwhile."""
+    """Disable garbage collection for the body, and make the objects that exist at its end permanent."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
         gc.freeze()
-        # A pass makes objects by the hundred thousand, and hardly a cycle among them.
+        # A pass creates hundreds of thousands of objects, and hardly a cycle among them.
         gc.set_threshold(50_000, 20, 50)
     finally:
         if was_enabled:

@@ -1,8 +1,8 @@
-"""One class of error for each decision that a caller takes.
+"""One error class for each decision that a caller takes.
 
-Whoever catches one of these knows what to do next without reading its text: try again later (`Retry`), leave this
-host alone (`HostQuarantined`), stop touching the data root (`HaltedForSafety`) or end the process (`Fatal`).
-The text is for the operator: it names the thing, and `hint` names the way out.
+A caller can act on the class without reading the text: try again later (`Retry`), leave this host alone
+(`HostQuarantined`), stop writing to the data root (`HaltedForSafety`) or end the process (`Fatal`). The text is for the
+operator: it names what is affected, and `hint` names the solution.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the process tells its caller at the end; a promise to scripts."""
+    """The process's exit code; scripts rely on it."""
 
     OK = 0
     CONFIGURATION = 2
@@ -23,12 +23,12 @@ class ExitCode(IntEnum):
     """No host could be reached at all."""
     DISK_FULL = 6
     LOCKED = 7
-    """Another daemon holds the data root (or, for a question to the daemon: none runs)."""
+    """Another daemon holds the data root (or, for a command that queries the daemon: none runs)."""
     NOT_SAFE = 10
 
 
 class HarvestError(Exception):
-    """Anything that harvestd says about the world outside; never a bug in harvestd itself."""
+    """An error of the environment that harvestd reports; never a defect of harvestd itself."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -36,24 +36,24 @@ class HarvestError(Exception):
 
     @property
     def with_hint(self) -> str:
-        """The message and the hint in one text, for where only one is kept."""
+        """The message and the hint in one text, for places that hold only one."""
         return f"{self} (hint: {self.hint})" if self.hint else str(self)
 
 
 class Retry(HarvestError):
-    """Passing trouble with one host: a lost link, a time-out, a busy sshd. Try again after a pause."""
+    """A temporary problem with one host: a lost link, a time-out, a busy sshd. Try again after a pause."""
 
 
 class HostQuarantined(HarvestError):
-    """This host refuses us or broke a rule. Trying again at once can only do harm; the other hosts go on."""
+    """The host refuses us or broke a rule. Retrying at once can only do harm; the other hosts go on."""
 
 
 class HaltedForSafety(HarvestError):
-    """The local side can't be trusted with writes now (disk full, catalogue failing). Stop publishing everywhere."""
+    """The local side must not be written to now (disk full, catalogue failing). Stop publishing everywhere."""
 
 
 class DiskFull(HaltedForSafety):
-    """No room, or no quota, for the data root or the catalogue. Fetching goes on when there is room again."""
+    """No space or quota for the data root or the catalogue. Fetching goes on when there is space again."""
 
 
 class Fatal(HarvestError):
@@ -77,7 +77,7 @@ def concerns_all(error: BaseException) -> bool:
 
 
 def _gravity(error: BaseException) -> int:
-    """Return the place of an error in the order of gravity: 0 is the gravest."""
+    """Return the rank of an error by severity; 0 is the most severe."""
     match error:
         case Fatal():
             return 0
@@ -95,10 +95,10 @@ def _gravity(error: BaseException) -> int:
 
 @contextmanager
 def unwrapped() -> Iterator[None]:
-    """Raise the gravest error of a task group by itself, since callers decide by its class.
+    """Raise the most severe error of a task group by itself, since callers decide by its class.
 
-    An exception that is none of ours, beside one of ours or alone, is a defect: the whole group passes through, for the
-    bulkhead of the host or the service. An error that concerns all hosts is raised whatever lies beside it.
+    If the group holds an exception that is not a `HarvestError`, it is a defect: the whole group passes through, for
+    the bulkhead of the host or the service. An error that concerns all hosts is raised in any case.
     """
     try:
         yield
@@ -111,7 +111,7 @@ def unwrapped() -> Iterator[None]:
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
-    """Return the members of a group, of the groups in it too; of an error that is no group itself."""
+    """Yield the errors in a group, nested groups included; yield `error` itself if it is not a group."""
     if isinstance(error, BaseExceptionGroup):
         for each in error.exceptions:
             yield from leaves(each)

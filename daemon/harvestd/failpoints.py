@@ -1,7 +1,7 @@
-"""Named moments of writing at which a test may stop the process, or do something to the data root or the catalogue.
+"""Named points in write operations at which a test may stop the process, or change the data root or the catalogue.
 
-A moment without a hook costs one look into an empty dict. The program never sets one; tests do, to prove that a crash
-at each of them leaves whole files and that a second run converges.
+A point without a hook costs one lookup in an empty dict. The product never sets a hook. Tests do, to prove that a crash
+at each point leaves whole files and that a second run converges.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -46,13 +46,13 @@ POINTS: Final[Mapping[str, str]] = MappingProxyType(
         "recovery.cleaned": "temporaries without a journal are gone, journals without a temporary are not",
     }
 )
-"""Every moment's name, and what is true when it is reached."""
+"""The name of every point, and what is true when it is reached."""
 
 _hooks: dict[str, Callable[[], None]] = {}
 
 
 def reach(name: str) -> None:
-    """Run the hook that is set for the moment called `name`, if there is one."""
+    """Run the hook of the point called `name`, if it has one."""
     hook = _hooks.get(name)
     if hook is not None:
         hook()
@@ -60,7 +60,10 @@ def reach(name: str) -> None:
 
 @contextmanager
 def armed(name: str, hook: Callable[[], None]) -> Iterator[None]:
-    """Call `hook` whenever `name` is reached within the body; raises KeyError for a name not in `POINTS`."""
+    """Call `hook` whenever the point `name` is reached within the body.
+
+    Raise `KeyError` for a name that is not in `POINTS`.
+    """
     POINTS[name]
     _hooks[name] = hook
     try:

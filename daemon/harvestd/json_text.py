@@ -1,7 +1,7 @@
-"""JSON as we write and read it: as Python's own module does, at a fraction of its time.
+"""Reading and writing of JSON: the same results as Python's `json` module, in a fraction of its time.
 
-The one difference: a float that is no finite number is written as null. JSON has no word for it, and `NaN` is a text
-that few other readers take.
+The one difference: a float that is not a finite number is written as null. JSON has no notation for it, and few other
+readers accept `NaN`.
 """
 
 import json
@@ -15,16 +15,16 @@ _ASCII: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
 
 def json_text(value: object) -> str:
-    """Return a value of JSON's own kinds as text, in one line and of ASCII alone: the same whatever a locale says.
+    """Return a value of JSON's own types as one line of ASCII text, which is the same in every locale.
 
     NaN and the infinities become null.
     """
     try:
         text = _QUICK.encode(value)
     except (UnicodeEncodeError, TypeError):
-        # Lone surrogates, and kinds of text and number that a program has made of its own.
+        # Lone surrogates, and subclasses of str, int and float.
         return _in_ascii(value)
-    # Letters of other scripts, which it leaves as they are, stand in few texts.
+    # The fast encoder leaves non-ASCII letters as they are; few texts contain any.
     return text.decode("ascii") if text.isascii() else _in_ascii(value)
 
 
@@ -36,7 +36,7 @@ def _in_ascii(value: object) -> str:
 
 
 def _finite(value: object) -> object:
-    """Return `value` with null for each float that is no finite number."""
+    """Return `value` with null in place of each float that is not a finite number."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -47,19 +47,22 @@ def _finite(value: object) -> object:
 
 
 def indented_json(value: object) -> str:
-    """Return the text for people, of ASCII alone: what belongs together is indented by two."""
+    """Return JSON for people: ASCII only, indented by two."""
     text = json_text(value)
     try:
         return msgspec.json.format(text, indent=2)
     except msgspec.DecodeError:
-        # Lone surrogates, again.
+        # Lone surrogates, as in `json_text`.
         return json.dumps(json.loads(text), indent=2)
 
 
 def json_value(content: bytes) -> object:
-    """Read JSON; raises `ValueError` where it is none, `RecursionError` where it is nested too deep."""
+    """Return the value of a JSON text.
+
+    Raise `ValueError` if it is invalid, `RecursionError` if it is nested too deep.
+    """
     try:
         return msgspec.json.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        # Python's own module takes some more: NaN, lone surrogates, UTF-16.
+        # Python's own module accepts more: NaN, lone surrogates, UTF-16.
         return json.loads(content)

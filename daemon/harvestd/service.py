@@ -1,8 +1,9 @@
-"""The daemon: what is opened, which tasks run, and how it stops.
+"""The daemon: opens everything, starts the tasks and stops them.
 
-Start-up fails loudly or not at all; SIGTERM and SIGINT stop it within five seconds, keeping what can be resumed; a
-second one ends the process at once, which is safe at any moment; SIGUSR1 makes every host be looked at now; SIGHUP, or
-a change of its file, reads the configuration anew. The service manager hears of all that, and that the loop turns.
+A start-up that can't complete raises. SIGTERM and SIGINT stop the daemon within five seconds and keep what can be
+resumed. A second signal ends the process at once, which is safe at any moment. SIGUSR1 requests a scan of every host.
+SIGHUP, or a change of the configuration file, reloads the configuration. Each of these is reported to the service
+manager, and so is the liveness of the event loop.
 """
 
 import math
@@ -41,15 +42,15 @@ from harvestd.telemetry.log import get_logger
 from harvestd.telemetry.systemd import ServiceManager
 
 _KILLED_BY = 128
-"""What a shell adds to a signal's number for the exit code of a process that it ended."""
+"""Added to a signal's number, as shells do, for the exit code of a process that the signal ended."""
 _PATIENCE = timedelta(seconds=60)
-"""How long the service manager should wait from one request for time to the next."""
+"""How long the service manager should wait from one request for more time to the next."""
 _BEAT = 5.0
-"""Seconds between two reports to the service manager, where its watchdog asks for no more."""
+"""Seconds between two reports to the service manager, unless its watchdog needs them more often."""
 
 
 def _nothing() -> None:
-    """Tell nobody."""
+    """Do nothing."""
 
 
 async def run(
@@ -57,8 +58,8 @@ async def run(
 ) -> ExitCode:
     """Run the daemon until a signal stops it; `ready` is called once the hosts are being watched.
 
-    `settings` were read from `config`; `reload` reads it again. Raises `Fatal` where it can't start, `HaltedForSafety`
-    where it must not go on.
+    `settings` were read from `config`; `reload` reads it again. Raise `Fatal` if the daemon can't start,
+    `HaltedForSafety` if it must not go on.
     """
     started = time.monotonic()
     log = get_logger()
@@ -77,7 +78,7 @@ async def run(
                 await listening.start(_obey_signals, working, manager, answers)
                 opening = anyio.CancelScope()
                 listening.start_soon(_ask_for_time, manager, opening)
-                # A command that holds the data root ends by itself; ending here instead would leave the unit down.
+                # A command that holds the data root ends by itself; exiting here instead would leave the unit down.
                 waiting = opened_house(settings, tally, kind=HolderKind.DAEMON, patience=math.inf)
                 async with waiting as (house, root), anyio.create_task_group() as tasks:
                     house.retry_now = retry_now
@@ -112,7 +113,7 @@ async def run(
 
 
 async def _keep_reports(house: House, root: DataRoot) -> None:
-    from harvestd.harvest.experiments.reports import Reports  # noqa: PLC0415  (imported meanwhile, see `harvest.opening`)
+    from harvestd.harvest.experiments.reports import Reports  # noqa: PLC0415  (imported by a thread of `startup.open`)
 
     await Reports(house, root).run()
 
@@ -126,12 +127,12 @@ async def _keep_releasing(house: House) -> None:
 
 
 async def _answer(source: Source, *, task_status: TaskStatus[None]) -> None:
-    """Answer over HTTP until cancelled; counts as started when it listens. Raises `Fatal`."""
+    """Serve the API over HTTP until cancelled; counts as started when it listens. Raise `Fatal` if it can't."""
     api = source.house.settings.api
     if not (api.socket or api.listen):
         task_status.started()
         return
-    # Half a tenth of a second that the loop must not wait for, and that only a daemon needs.
+    # This import takes 0.05 s, for which the event loop must not wait; only a daemon needs it.
     serving = await anyio.to_thread.run_sync(import_module, "harvestd.api.serving")
     async with serving.served(source):
         task_status.started()
@@ -144,9 +145,9 @@ def _line(house: House, tally: Tally, fleet: Fleet) -> str:
 
 
 async def _ask_for_time(manager: ServiceManager, opening: anyio.CancelScope) -> None:
-    """Keep the service manager from giving up until `opening` is cancelled.
+    """Ask the service manager for more time to start until `opening` is cancelled.
 
-    A command may hold the data root, and what the last process left half done is settled first.
+    Opening can take long: a command may hold the data root, and what the last process left unfinished is settled first.
     """
     with opening:
         while manager.listens:
@@ -156,10 +157,9 @@ async def _ask_for_time(manager: ServiceManager, opening: anyio.CancelScope) -> 
 
 
 async def _report(manager: ServiceManager, line: Callable[[], str], deadlines: Deadlines, failures: Bulkhead) -> None:
-    """Report a task that is past its deadline, and keep the service manager's watchdog fed while there is none.
+    """Report tasks that are past their deadline, and feed the service manager's watchdog while there are none.
 
-    Without a service manager it is reported as an event all the same. An outage of all hosts is no reason to be
-    restarted.
+    Without a service manager they are still reported as events. An outage of all hosts is no reason for a restart.
     """
     half = manager.watchdog.total_seconds() / 2 if manager.watchdog else _BEAT
     told = ""
