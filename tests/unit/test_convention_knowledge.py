@@ -6,7 +6,8 @@ from harvestd.convention.kinds import Kind
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.snapshot import Version
 from harvestd.planning.index import LARGE, Knowledge
-from harvestd.planning.records import FileRecord
+from harvestd.planning.records import FileRecord, RunRecord
+from support.box_trees import QWEN
 
 
 def record(target: str, place: str = "/r/a", *, storage: str = "s", experiment: str | None = "e") -> FileRecord:
@@ -107,3 +108,14 @@ def test_a_large_file_is_found_by_its_version() -> None:
     assert knowledge.alike("s", version) == [other]
     knowledge.forget_file(other)
     assert knowledge.alike("s", version) == []
+
+
+def test_a_run_that_moves_to_another_experiment_leaves_the_first() -> None:
+    """It is found by its present experiment and name alone."""
+    knowledge = Knowledge()
+    run = RunRecord("e", "s", "/r/run", "h", "run", QWEN, Version(1, 1), None)
+    knowledge.learn_run(run)
+    moved = replace(run, experiment="e", name="run_new")
+    knowledge.learn_run(moved)
+    assert (knowledge.runs_of(None), knowledge.runs_of("e")) == ([], [moved])
+    assert (knowledge.runs_named("run"), knowledge.runs_named("run_new")) == ([], [moved])

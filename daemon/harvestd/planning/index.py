@@ -71,6 +71,11 @@ class Knowledge:
     def learn_run(self, run: RunRecord) -> None:
         """Add a run, or replace what was known of it."""
         self.version += 1
+        before = self._runs.get(run.key)
+        if before is not None and before.experiment != run.experiment:
+            del self._runs_by_experiment[before.experiment][run.key]
+        if before is not None and before.name != run.name:
+            del self._runs_by_name[before.name][run.key]
         self._runs[run.key] = run
         self._runs_by_name[run.name][run.key] = run
         self._runs_by_experiment[run.experiment][run.key] = run
@@ -193,15 +198,11 @@ class Knowledge:
         """Return what is in force for the runs of an experiment that anything was ever asked for."""
         if experiment is None:
             return []
-        return [wishes for key, wishes in self._wishes.items() if self._experiment_of(key) == experiment]
+        return [self._wishes[run.key] for run in self.runs_of(experiment) if run.key in self._wishes]
 
     def ignored_in(self, experiment: str | None) -> Request | None:
         """Return who asked to ignore an experiment's run, by whichever storage shows it."""
         return next((wishes.ignored for wishes in self.wishes_in(experiment) if wishes.ignored), None)
-
-    def _experiment_of(self, key: tuple[str, str]) -> str | None:
-        run = self._runs.get(key)
-        return run.experiment if run else None
 
     def run_at(self, storage: str, place: str) -> RunRecord | None:
         """Return the run with this key."""

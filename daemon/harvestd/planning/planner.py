@@ -332,8 +332,9 @@ class _Planner:
             self._targets.leave_out(here[0].experiment, lines)
             return
         asked = self._records_asked(welcome)
+        leaves = {group.path.parts: group for group in eval_dir.groups}
         for group in eval_dir.groups:
-            coming = self._plan_group(group, _places(eval_dir, group, welcome, placing))
+            coming = self._plan_group(group, _places(eval_dir, _leaf_of(group, leaves), welcome, placing))
             if group.members[0].kind is Kind.RECORDS:
                 self._count(group, [request for each in asked.values() for request in each], coming)
         self._targets.leave_out(welcome[0].experiment, self._plan_asked_records(eval_dir, asked, placing))
@@ -353,8 +354,10 @@ class _Planner:
             return list(eval_dir.left_out)
         for request in requests:
             self._asking.show(request)
+        leaves = {group.path.parts: group for group in eval_dir.groups}
         for each in eval_dir.on_request:
-            self._plan_asked(each.group, requests, _places(eval_dir, each.group, asked, placing))
+            places = _places(eval_dir, _leaf_of(each.group, leaves), asked, placing)
+            self._plan_asked(each.group, requests, places)
         return still_left_out(eval_dir.left_out, eval_dir.on_request)
 
     def _shown_by_other(self, eval_dir: EvalDir, homes: Sequence[Home] | Undecided) -> RunRecord | None:
@@ -455,14 +458,12 @@ def _is_older(shown: Version, here: FileRecord) -> bool:
     return shown.size < here.size and changed > 0 and (changed <= last or not last)
 
 
-def _places(eval_dir: EvalDir, group: Group, homes: Iterable[Home], placing: Placing) -> _Places:
-    beside = _leaf_of(eval_dir, group)
-    return [(home, placing.below_base(eval_dir, beside, home) if home.is_shared else ()) for home in homes]
+def _places(eval_dir: EvalDir, leaf: Group, homes: Iterable[Home], placing: Placing) -> _Places:
+    return [(home, placing.below_base(eval_dir, leaf, home) if home.is_shared else ()) for home in homes]
 
 
-def _leaf_of(eval_dir: EvalDir, group: Group) -> Group:
-    """Return the leaf that decides where a group goes: records stay beside their metrics."""
+def _leaf_of(group: Group, leaves: Mapping[tuple[str, ...], Group]) -> Group:
+    """Return the leaf, of those by path, that decides where a group goes: records stay beside their metrics."""
     if group.members[0].kind is not Kind.RECORDS:
         return group
-    above = group.path.parts[:-1]
-    return next((each for each in eval_dir.groups if each.path.parts == above), group)
+    return leaves.get(group.path.parts[:-1], group)

@@ -1,6 +1,6 @@
 """How what was asked for by hand stands on one host, gathered while its plan is made. Pure; decides nothing itself."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 from msgspec.structs import replace
 
@@ -50,13 +50,21 @@ def by_hand(group: Group, request: Request) -> Group:
 def still_left_out(lines: Iterable[LeftOut], taken: Iterable[OnRequest]) -> list[LeftOut]:
     """Return what is left out once `taken` comes home; a line that counted more than that goes on with the rest."""
     rest = list(lines)
+    at: dict[str, list[int]] = {}
+    for i, line in enumerate(rest):
+        at.setdefault(line.place, []).append(i)
     for each in taken:
-        place = each.group.place
-        for i, line in enumerate(rest):
-            if line.reason.startswith(each.reason) and f"{place}/".startswith(f"{line.place}/"):
-                rest[i] = _without(line, each.group)
-                break
+        above = (i for place in _self_and_parents(each.group.place) for i in at.get(place, ()))
+        counted = min((i for i in above if rest[i].reason.startswith(each.reason)), default=None)
+        if counted is not None:
+            rest[counted] = _without(rest[counted], each.group)
     return [line for line in rest if line.entries > 0]
+
+
+def _self_and_parents(place: str) -> Iterator[str]:
+    while place:
+        yield place
+        place = place.rpartition("/")[0]
 
 
 def _without(line: LeftOut, group: Group) -> LeftOut:

@@ -52,6 +52,9 @@ class Homes:
         if now == self._seen:
             return
         async with self._house.places.moving():
+            now = await anyio.to_thread.run_sync(self._times)
+            if now == self._seen:
+                return  # another host's scan came first
             listing = await anyio.to_thread.run_sync(self._root.listing, None)
             standing = set(listing)
             inodes = {name: answer.st_ino for name, answer in listing.items()}

@@ -104,7 +104,7 @@ class Manifests:
             _manifest,
             head,
             files,
-            runs=[run for run in knowledge.runs() if run.experiment == identifier] if identifier else [],
+            runs=knowledge.runs_of(identifier) if identifier else [],
             links=knowledge.links_in(head.directory),
             left_out=self._house.catalogue.left_out.of(identifier) if identifier else [],
             aliases=knowledge.experiment(identifier).aliases if identifier else (),

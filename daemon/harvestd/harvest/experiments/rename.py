@@ -107,7 +107,7 @@ def _tell(house: House, before: ExperimentRecord, after: ExperimentRecord, name:
             error=f"it can't be renamed to {name.directory}: something stands there, or the file system says no",
         )
     elif after.directory != before.directory:
-        runs = [run.name for run in house.catalogue.knowledge.runs() if run.experiment == after.id]
+        runs = [run.name for run in house.catalogue.knowledge.runs_of(after.id)]
         get_logger().info(
             Event.EXPERIMENT_RENAMED,
             run_id=runs[0] if runs else None,

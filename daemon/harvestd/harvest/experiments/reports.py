@@ -14,6 +14,7 @@ import anyio.to_thread
 from harvestd.backoff import backoff
 from harvestd.errors import DiskFull, HarvestError, Retry
 from harvestd.harvest.context import House
+from harvestd.planning.index import Knowledge
 from harvestd.report import making, pictures
 from harvestd.report.copies import Placed
 from harvestd.report.known import Known
@@ -54,7 +55,9 @@ class Reports:
         self._undone: dict[str, int] = {}
         """How often in a row each one's pictures could not be drawn for want of time or room."""
         self._runs: dict[str, tuple[object, ...]] = {}
-        """What was known of each run at the last look."""
+        """What was known of each run when runs were compared last."""
+        self._noted = -1
+        """The version of all that was known then."""
         self._may_draw = 0.0
         self._told: dict[tuple[str, str], str] = {}
         """By experiment and script: what went wrong last."""
@@ -87,22 +90,28 @@ class Reports:
 
     def _note(self) -> None:
         """Take over what changed: files, directories, and what was learned of runs after their files were here."""
-        for run in self._house.catalogue.knowledge.runs():
-            facts = (run.experiment, run.step, run.config, run.final, run.trouble)
-            if run.experiment is not None and self._runs.get(run.id, facts) != facts:
-                self._house.unreported.add(run.experiment)
-            self._runs[run.id] = facts
+        knowledge = self._house.catalogue.knowledge
+        if self._noted != knowledge.version:
+            self._noted = knowledge.version
+            self._note_runs(knowledge)
         now = time.monotonic()
         for identifier in self._house.unreported:
             first, _ = self._behind.get(identifier, (now, now))
             self._behind[identifier] = first, now
         self._house.unreported.clear()
 
+    def _note_runs(self, knowledge: Knowledge) -> None:
+        for run in knowledge.runs():
+            facts = (run.experiment, run.step, run.config, run.final, run.trouble)
+            if run.experiment is not None and self._runs.get(run.id, facts) != facts:
+                self._house.unreported.add(run.experiment)
+            self._runs[run.id] = facts
+
     def _known(self, identifier: str) -> Known:
         knowledge = self._house.catalogue.knowledge
         return Known(
             knowledge.experiment(identifier),
-            tuple(run for run in knowledge.runs() if run.experiment == identifier),
+            tuple(knowledge.runs_of(identifier)),
             tuple(knowledge.files_of(identifier)),
             tuple(self._house.catalogue.left_out.of(identifier)),
         )

@@ -3,6 +3,8 @@
 On a shared file system the host that shows a run need not be the one that wrote it.
 """
 
+from collections import defaultdict
+
 from msgspec import Struct, field
 
 from harvestd.convention.structs import Immutable
@@ -22,17 +24,22 @@ class Machines(Struct):
 
     _met: dict[str, Machine] = field(default_factory=dict)
     """By the host's identity."""
+    _by_hostname: defaultdict[str, dict[str, Machine]] = field(default_factory=lambda: defaultdict(dict))
+    """By what the machine calls itself, and by the host's identity."""
 
     def met(self, host: Host, facts: BoxFacts) -> None:
         """Note what a host's machine says of itself now."""
-        self._met[host.identity] = Machine(host, facts)
+        before = self._met.get(host.identity)
+        if before is not None:
+            del self._by_hostname[before.facts.hostname][host.identity]
+        self._met[host.identity] = self._by_hostname[facts.hostname][host.identity] = Machine(host, facts)
 
     def writing(self, writer: str | None, shown_by: Host) -> Machine | None:
         """Return the other machine that calls itself `writer`, whose run `shown_by` shows.
 
         None where it is that host itself, or nobody we know, or where several call themselves so.
         """
-        found = {identity: machine for identity, machine in self._met.items() if machine.facts.hostname == writer}
-        if not writer or len(found) != 1 or shown_by.identity in found:
+        found = self._by_hostname.get(writer, {}) if writer else {}
+        if len(found) != 1 or shown_by.identity in found:
             return None
         return next(iter(found.values()))
