@@ -1,8 +1,8 @@
-"""Where experiments' directories are by now: a person may rename one, or take it away, while we work.
+"""Tracks the directories of experiments, which the operator may rename or remove while the daemon works.
 
-A directory that has another name is known by the id in its manifest, and followed. One that is nowhere was taken away
-on purpose: its records are dropped, and nothing is fetched behind a person's back. It counts again when it is back, or
-when a person makes an empty directory of its name.
+A renamed directory is recognised by the id in its manifest, and tracked. A missing one was removed on purpose: its
+records are dropped, and nothing of it is fetched. It counts again when it is back, or when the operator makes an empty
+directory of its name.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,24 +30,24 @@ if TYPE_CHECKING:
     from harvestd.harvest.context import House
 
 _OF_A_NEWER_ONE = "a manifest of a newer harvestd"
-"""In place of an experiment's id."""
+"""Used in place of an experiment's id."""
 _LONGEST = 100
-"""Characters of a name that gets a number."""
+"""The most characters of a name that a number is appended to."""
 
 
 class Homes:
-    """Notices what becomes of the directories in the data root."""
+    """Detects changes of the directories in the data root."""
 
     def __init__(self, house: "House", root: DataRoot) -> None:
         self._house = house
         self._root = root
         self._seen: tuple[int, int] | None = None
-        """The data root's own times when it was looked at last: they change with each name in it."""
+        """The times of the data root at the last check: they change with each name in it."""
         self._inodes: dict[str, int] = {}
-        """Of the names in it, as they were then: two directories that changed names differ by them."""
+        """The inode of each name in it at that check: they show that two directories exchanged names."""
 
     async def look(self) -> None:
-        """Bring what is known of directories up to what stands there. Raises `HaltedForSafety`."""
+        """Update the records of directories to what exists. Raise `HaltedForSafety`."""
         now = await anyio.to_thread.run_sync(self._times)
         if now == self._seen:
             return
@@ -63,7 +63,7 @@ class Homes:
             gone = [each for each in self._knowledge.experiments() if each.gone]
             absent = any(each.directory not in standing for each in here)
             if absent or gone or replaced or self._seen is None:
-                # Where one is absent, it may be under the name of another one that was moved as well.
+                # If a directory is absent, it may have the name of another one that was moved as well.
                 asked = standing if absent else standing - {each.directory for each in here} | replaced
                 owners = await anyio.to_thread.run_sync(self._owners, asked)
                 self._reserve(owners)
@@ -82,7 +82,7 @@ class Homes:
         return bool(self._knowledge.files_of(experiment.id))
 
     def _owners(self, names: Iterable[str]) -> dict[str, str | None]:
-        """Return the ids of the experiments whose manifests are in these directories; None where there is none."""
+        """Return the ids of the experiments whose manifests are in these directories; None for no manifest."""
         found: dict[str, str | None] = {}
         for name in sorted(names):
             try:
@@ -90,7 +90,7 @@ class Homes:
             except Fatal:
                 found[name] = _OF_A_NEWER_ONE
             except (Damaged, Refused, RejectedPath, Conflict):
-                continue  # a person's own, or one that says nothing: no home of ours
+                continue  # the operator's own, or without a readable manifest: not an experiment of ours
         return found
 
     def _reserve(self, owners: Mapping[str, str | None]) -> None:
@@ -109,7 +109,7 @@ class Homes:
         by_id: dict[str, str] = {}
         for name, owner in owners.items():
             if owner is not None:
-                by_id.setdefault(owner, name)  # of copies the first
+                by_id.setdefault(owner, name)  # of several copies, the first one
         away = [each for each in here if not self._is_in_place(each, standing, owners)]
         for each in away:
             if each.id not in by_id:
@@ -120,7 +120,7 @@ class Homes:
                 with _contained(each):
                     await self._follow(each, by_id[each.id], standing)
         for each in gone:
-            # A person who makes an empty directory of its name wants it again.
+            # An empty directory of its name means that the operator wants it again.
             is_bare = each.directory in owners and owners[each.directory] is None
             if each.id not in by_id and is_bare and self._holder_of(each.directory) is None:
                 with _contained(each):
@@ -129,7 +129,7 @@ class Homes:
     def _is_in_place(
         self, experiment: ExperimentRecord, standing: AbstractSet[str], owners: Mapping[str, str | None]
     ) -> bool:
-        """Return whether an experiment's directory is there, and not with another known one's manifest in it."""
+        """Return whether an experiment's directory exists, without the manifest of another known experiment."""
         owner = owners.get(experiment.directory)
         is_foreign = owner is not None and owner != experiment.id and self._knowledge.has_experiment(owner)
         return experiment.directory in standing and not is_foreign
@@ -140,10 +140,10 @@ class Homes:
         return next((each for each in experiments if not each.gone and each.directory == directory), None)
 
     async def _take_away(self, experiment: ExperimentRecord, standing: AbstractSet[str]) -> None:
-        """Record that an experiment's directory is nowhere."""
+        """Record that an experiment's directory does not exist."""
         place = LocalPath((experiment.directory,))
         if experiment.directory not in standing and await anyio.to_thread.run_sync(self._root.stat, place) is not None:
-            return  # the listing was behind what stands there
+            return  # the listing is out of date
         await self._house.catalogue.record_gone(experiment)
         get_logger().warning(
             Event.EXPERIMENT_GONE,
@@ -153,7 +153,7 @@ class Homes:
         )
 
     async def _follow(self, experiment: ExperimentRecord, directory: str, standing: AbstractSet[str]) -> None:
-        """Record that an experiment's directory is this one now; that it is nowhere if its files can't be below it."""
+        """Record the present directory of an experiment, or its absence if its files can't be below that name."""
         aliases = [each for each in experiment.aliases if each != directory]
         if directory != experiment.directory:
             aliases.append(experiment.directory)
@@ -178,9 +178,9 @@ class Homes:
         log.info(Event.EXPERIMENT_RENAMED, sources={"directory": "a person moved it"})
 
     async def _make_room(self, after: ExperimentRecord) -> None:
-        """Record another name for the experiment that has this one's on record: the directory is not its own any more.
+        """Record another name for the experiment that has this directory on record, since it is not its own any more.
 
-        Nothing of it is here, or it is about to be followed to where it is.
+        Nothing of that experiment is here, or it is about to be tracked to its present directory.
         """
         holder = self._holder_of(after.directory)
         if holder is None or holder.id == after.id:
@@ -192,7 +192,7 @@ class Homes:
 
 @contextmanager
 def _contained(experiment: ExperimentRecord) -> Iterator[None]:
-    """Log what the catalogue refuses to record of one experiment: the others, and every start, go on without it."""
+    """Log an inconsistency that the catalogue refuses; other experiments, and each start, continue without this one."""
     try:
         yield
     except InconsistentRows as error:

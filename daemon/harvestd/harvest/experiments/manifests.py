@@ -1,4 +1,4 @@
-"""Keeping each experiment's manifest.json behind the catalogue by half a minute at the most, and level at the end."""
+"""Keeps each experiment's manifest.json at most half a minute behind the catalogue, and up to date at the end."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
 
 EVERY = 30.0
-"""Seconds between two writings of one manifest, at least."""
+"""The least seconds between two writes of one manifest."""
 _LOOK = 1.0
 
 
@@ -36,12 +36,12 @@ class Manifests:
         self._heard = house.rested.version
         self._written: dict[str | None, float] = {}
         self._behind: dict[str | None, float] = {}
-        """Since when the manifests that are not written yet are behind; None: that of what waits in `_unfiled`."""
+        """Since when each unwritten manifest is behind; None stands for `_unfiled`."""
         self._held: set[str | None] = set()
-        """Whose manifest names files: it is written once more when none of them is left."""
+        """Experiments whose manifest names files: it is written once more when none of them is left."""
 
     async def run(self) -> None:
-        """Write what is due until cancelled; the caller flushes at the end."""
+        """Write due manifests until cancelled; the caller flushes at the end."""
         while True:
             if await self._rested():
                 await self.flush()
@@ -49,13 +49,16 @@ class Manifests:
             now = time.monotonic()
             changed = self._noted(now)
             for identifier, since in list(self._behind.items()):
-                # While files come in, one that is about to change again is not written without need.
+                # While files arrive, a manifest that is about to change again is not written needlessly.
                 waits = identifier in changed and now - since < EVERY
                 if not waits and now - self._written.get(identifier, -EVERY) >= EVERY:
                     await self._write(identifier)
 
     async def _rested(self) -> bool:
-        """Wait until it is time to look what is due; tells whether all is, since a host has nothing more to come."""
+        """Wait until the next check is due; return whether all manifests are due.
+
+        They are due when everything that a host showed is here.
+        """
         with anyio.move_on_after(_LOOK):
             self._heard = await self._house.rested.wait(self._heard)
             return True
@@ -73,7 +76,7 @@ class Manifests:
         return not self._behind and not self._house.dirty
 
     def _noted(self, now: float) -> set[str | None]:
-        """Take over which experiments changed since the last look."""
+        """Take over and return the experiments that changed since the last call."""
         changed = set(self._house.dirty)
         self._house.dirty.clear()
         for identifier in changed:
@@ -81,13 +84,14 @@ class Manifests:
         return changed
 
     async def _write(self, identifier: str | None) -> None:
-        """Write one manifest; one that fails unexpectedly is tried again as any other, and keeps none of them back."""
+        """Write one manifest; after an unexpected failure it is tried again, and does not delay others."""
         with self._house.service_failures.containing("manifests", experiment=identifier):
             try:
                 async with self._house.places.still():
                     await self._write_there(identifier)
             except BaseException:
-                # It is behind still; an end may come before the thread began, and the last flush writes it then.
+                # It is still behind: the task may be cancelled before the thread began, and the last flush writes it
+                # then.
                 self._house.dirty.add(identifier)
                 raise
 
@@ -95,7 +99,7 @@ class Manifests:
         knowledge = self._house.catalogue.knowledge
         self._written[identifier] = time.monotonic()
         files = knowledge.files_of(identifier)
-        # Taken before the first await: what changes from here on is behind anew.
+        # Removed before the first await: what changes from here on makes it behind again.
         self._behind.pop(identifier, None)
         if not files and (identifier not in self._held or knowledge.is_gone(identifier)):
             return
@@ -113,22 +117,22 @@ class Manifests:
             await anyio.to_thread.run_sync(_write, self._root, LocalPath((head.directory,)), manifest)
             self._held.add(identifier)
         except (DiskFull, Retry):
-            # Whoever fetches tells it; here it is written when there is room, or a descriptor, again.
+            # The transfers report this; it is written when there is room, or a descriptor, again.
             self._house.dirty.add(identifier)
         except (Conflict, Refused) as e:
             get_logger().warning(Event.FILE_CONFLICT, path=head.directory, error=f"its manifest can't be written: {e}")
 
 
 def _write(root: DataRoot, directory: LocalPath, manifest: Callable[[], Manifest]) -> None:
-    """Make and write a manifest, in a worker thread: the event loop does not wait for thousands of lines.
+    """Build and write a manifest in a worker thread, so that thousands of lines do not block the event loop.
 
-    Raises `Conflict` where the manifest of another experiment is there, or of a newer harvestd: neither is replaced.
+    Raise `Conflict` if the manifest of another experiment, or of a newer harvestd, is there: neither is replaced.
     """
     made = manifest()
     try:
         owner = manifest_owner(root, directory)
     except Damaged:
-        owner = None  # it says nothing any more, and is written anew
+        owner = None  # unreadable, so it is replaced
     except Fatal as error:
         raise Conflict(str(error), hint=error.hint) from error
     if owner is not None and owner != made.experiment.id:

@@ -1,7 +1,7 @@
-"""Giving an experiment's directory another name: on disk, in the catalogue and in its manifest, whatever comes between.
+"""Renames an experiment's directory on disk, in the catalogue and in its manifest, safely across crashes.
 
-What is about to happen is recorded first, so that the next start ends what a crash broke off. Nothing is copied and
-nothing is fetched again; a directory that stands is never replaced.
+The rename is recorded first, so that the next start completes an interrupted one. Nothing is copied or fetched again;
+an existing directory is never replaced.
 """
 
 from typing import TYPE_CHECKING
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 
 async def rename(house: House, root: DataRoot, experiment: ExperimentRecord, name: ExperimentName) -> bool:
-    """Call an experiment `name` and its directory so too; tells whether it is. Raises `HaltedForSafety`.
+    """Set the name of an experiment and of its directory; return whether it succeeded. Raise `HaltedForSafety`.
 
-    False where something stands at the new place, or the file system says no: then all stays as it was.
+    If the new path exists, or the file system refuses, return False and leave everything as it was.
     """
     async with house.places.moving():
         with anyio.CancelScope(shield=True):
@@ -41,7 +41,7 @@ async def rename(house: House, root: DataRoot, experiment: ExperimentRecord, nam
 
 
 async def finish_renames(catalogue: "Catalogue", root: DataRoot) -> list[str]:
-    """End what the last process began; gives the experiments that it was about. Raises `HaltedForSafety`."""
+    """Complete the renames of the last process; return the affected experiments. Raise `HaltedForSafety`."""
     begun = await catalogue.intended_renames()
     for identifier, name in begun.items():
         experiment = catalogue.knowledge.experiment(identifier)
@@ -94,7 +94,7 @@ async def _moved(root: DataRoot, old: LocalPath, new: LocalPath, *, files: bool)
     result = await anyio.to_thread.run_sync(move, root, old, new)
     if result in {Result.PUBLISHED, Result.ADOPTED}:
         return True
-    # Of one that nothing was filed of there is no directory to move.
+    # An experiment without published files has no directory to move.
     stands = [await anyio.to_thread.run_sync(root.stat, path) is not None for path in (old, new)]
     return not files and not any(stands)
 

@@ -1,7 +1,7 @@
-"""Keeping the reports of experiments that changed behind them by a minute, at little cost; all are made as a pass ends.
+"""Updates the reports of changed experiments within a minute, at little cost; at the end of a pass, all of them.
 
-One experiment after the other. Drawing takes a tenth of the time at the most, so that many running experiments share a
-small machine with whatever else it does. What fails is told, once for each reason, and ends nothing.
+One experiment at a time. Drawing takes at most a tenth of the time, so that many running experiments can share a small
+machine with other work. Each failure is logged once per reason, and stops nothing.
 """
 
 import time
@@ -24,16 +24,16 @@ from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
 
 EVERY = 60.0
-"""Seconds between two makings of one report, at least."""
+"""The least seconds between two updates of one report."""
 _QUIET = 5.0
-"""Seconds without a change after which it is made before it is `EVERY` behind."""
+"""Seconds without a change after which it is updated before it is `EVERY` behind."""
 _LOOK = 1.0
 _REST = 9.0
-"""For each second of drawing, seconds without."""
+"""Seconds without drawing for each second of drawing."""
 _END = 120.0
-"""Seconds that a pass draws at its end; `harvestd report` makes what is missing then, and the daemon."""
+"""Seconds that a pass draws at its end; `harvestd report`, and the daemon, make what is missing then."""
 _LONGEST_PAUSE = 3600.0
-"""Seconds before a report that failed unexpectedly is made again."""
+"""The most seconds before a report that failed unexpectedly is made again."""
 _DRAW_NOW = "it is tried again later, and by `harvestd report` at once; report.pictures = false draws none"
 _WITHOUT = "pip install 'harvestd[analysis]'"
 
@@ -45,28 +45,28 @@ class Reports:
         self._house = house
         self._root = root
         self._behind: dict[str, tuple[float, float]] = {}
-        """When those that changed did so first, and last."""
+        """When each changed experiment changed first, and last."""
         self._not_before: dict[str, float] = {}
-        """When the next making of each report is due at the earliest."""
+        """When the next update of each report is due at the earliest."""
         self._failures: dict[str, int] = {}
         """How often in a row each report failed unexpectedly."""
         self._undrawn: dict[str, Placed] = {}
-        """Whose pictures are not of what is here now, the longest waiting first."""
+        """Experiments whose pictures are out of date, the longest waiting first."""
         self._undone: dict[str, int] = {}
-        """How often in a row each one's pictures could not be drawn for want of time or room."""
+        """How often in a row each one's pictures could not be drawn for lack of time or room."""
         self._runs: dict[str, tuple[object, ...]] = {}
-        """What was known of each run when runs were compared last."""
+        """The facts of each run when the runs were last compared."""
         self._noted = -1
-        """The version of all that was known then."""
+        """The version of `Knowledge` at that time."""
         self._may_draw = 0.0
         self._told: dict[tuple[str, str], str] = {}
-        """By experiment and script: what went wrong last."""
+        """The last error by experiment and script."""
         self._said_plain = False
 
     async def run(self) -> None:
-        """Make what is due until cancelled. Raises `HaltedForSafety`."""
+        """Make due reports until cancelled. Raise `HaltedForSafety`."""
         await self._house.knows.wait()
-        # What the last process did not come to: for all others this is one small file to read.
+        # The last process may have left some out of date; for all others this costs reading one small file.
         self._house.unreported.update(each.id for each in self._house.catalogue.knowledge.experiments())
         while True:
             self._note()
@@ -80,7 +80,7 @@ class Reports:
             await anyio.sleep(_LOOK)
 
     async def finish(self) -> None:
-        """Make all that is due, as the end of a single pass. Raises `HaltedForSafety`."""
+        """Make all due reports, at the end of a single pass. Raise `HaltedForSafety`."""
         self._note()
         for identifier in list(self._behind):
             await self._write(identifier)
@@ -89,7 +89,7 @@ class Reports:
                 await self._draw(next(iter(self._undrawn)))
 
     def _note(self) -> None:
-        """Take over what changed: files, directories, and what was learned of runs after their files were here."""
+        """Collect changes: of files, of directories, and of facts about runs whose files are already here."""
         knowledge = self._house.catalogue.knowledge
         if self._noted != knowledge.version:
             self._noted = knowledge.version
@@ -118,7 +118,7 @@ class Reports:
 
     @contextmanager
     def _containing(self, identifier: str) -> Iterator[None]:
-        """Contain an unexpected exception of one experiment's report: it is made again after a pause that doubles."""
+        """Contain an unexpected exception of one report, which is retried after a pause that doubles."""
         with self._house.service_failures.containing("reports", experiment=identifier):
             try:
                 yield
@@ -143,9 +143,9 @@ class Reports:
             try:
                 written = await anyio.to_thread.run_sync(making.write, self._root, known, self._house.evals)
             except FileNotFoundError:
-                return  # taken away: whoever follows what people do to directories will notice
+                return  # removed by the operator; `directories` detects it
             except (DiskFull, Retry):
-                # Whoever fetches tells it; here it is made when there is room, or a descriptor, again.
+                # The transfers report this; the report is made when there is room, or a descriptor, again.
                 self._house.unreported.add(identifier)
                 return
             except (Conflict, Refused, Damaged) as e:
@@ -203,7 +203,7 @@ class Reports:
                 del self._told[key]
 
     def _draw_later(self, identifier: str) -> None:
-        """Draw an experiment's pictures again after a pause that doubles: this machine was too busy, or too full."""
+        """Retry an experiment's pictures after a pause that doubles: this machine was too busy, or its disk full."""
         self._undone[identifier] = times = self._undone.get(identifier, 0) + 1
         self._not_before[identifier] = time.monotonic() + backoff(EVERY, times, _LONGEST_PAUSE)
         self._house.unreported.add(identifier)
@@ -213,7 +213,7 @@ class Reports:
         get_logger().debug(Event.REPORT_WRITTEN, experiment=known.experiment.id, path=directory)
 
     def _tell(self, known: Known, error: HarvestError, script: str = "") -> None:
-        """Tell what went wrong; the same thing again only to who debugs."""
+        """Log a failure as a warning; a repeated one for debugging only."""
         key = (known.experiment.id, script)
         same = self._told.get(key) == str(error)
         self._told[key] = str(error)
