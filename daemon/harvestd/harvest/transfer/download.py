@@ -1,7 +1,7 @@
 """Downloads one large file to staging: in one piece if one connection suffices, else in segments over several.
 
-A segment counts once the host reported the planned version before and after reading it, and the same hash. A lane that
-is lost returns its segment to the others; the error of the last lane fails the download. The staged file is never
+A segment counts once the host reported the planned version before and after reading it, and a matching hash. A lane
+that is lost returns its segment to the others; the error of the last lane fails the download. The staged file is never
 discarded or closed here: its owner does that when all writing has ended.
 """
 
