@@ -1,1 +1,1 @@
-"""The command line: one file for each family of commands. Importing it costs nothing; a command's own file does."""
+"""The command line: one file for each family of commands. Importing this package is cheap; a command's file is not."""

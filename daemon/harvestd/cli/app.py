@@ -1,6 +1,6 @@
 """The group of all commands. A command's file is imported when the command is called or its own help is shown.
 
-So `harvestd --help` needs neither SSH nor a database: the lines of its list stand in a table here.
+So `harvestd --help` needs neither SSH nor a database: the lines of its list are in a table here.
 """
 
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class _Entry(Immutable):
-    """Where a command stands, and what the list says of it, in a line."""
+    """The place of a command, and its line in the list."""
 
     module: str
     function: str
@@ -73,11 +73,11 @@ class LazyGroup(click.Group):
     """A group whose commands are imported one by one, when they are needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's signature)
-        """Return the names in the order in which people meet them."""
+        """Return the names in the order in which users need them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  (the same)
-        """Import a command; None for a name that nobody has."""
+        """Import a command; return None for an unknown name."""
         entry = COMMANDS.get(cmd_name)
         if entry is None:
             return None
@@ -89,7 +89,7 @@ class LazyGroup(click.Group):
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
-        """Return commands and options that begin so, without importing what is listed."""
+        """Return commands and options with this beginning, without importing what is listed."""
         from click.shell_completion import CompletionItem  # noqa: PLC0415  (only a shell that completes needs it)
 
         found = [

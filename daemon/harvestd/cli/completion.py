@@ -1,4 +1,4 @@
-"""`harvestd completion`: what a shell needs to complete commands, options and their values."""
+"""`harvestd completion`: the script with which a shell completes commands, options and their values."""
 
 import sys
 
@@ -20,6 +20,6 @@ def completion(context: click.Context, shell: str) -> None:
     made = get_completion_class(shell)
     if made is None:
         raise click.UsageError(f"there are no completions for {shell}")
-    # A line of ours in front would hide the `#compdef` that zsh looks for in the first one.
+    # A line before the script would hide the `#compdef` that zsh expects in the first line.
     script = made(context.find_root().command, {}, "harvestd", "_HARVESTD_COMPLETE").source()
     sys.stdout.write(f"{script.strip()}\n# {_USE[shell]}\n")

@@ -1,7 +1,8 @@
 """Names that a shell may complete: hosts, runs and experiments.
 
-Answers at once or not at all: nothing is asked over a network, and what can't be read suggests nothing. The catalogue
-is imported when a shell asks: nearly every command says what completes it, and `once` imports it while it waits.
+The answer is immediate or empty: there is no network access, and a catalogue that can't be read suggests nothing. The
+catalogue is imported only when a shell completes: nearly every command refers to this module, and `once` imports the
+catalogue while it waits.
 """
 
 import re
@@ -15,25 +16,25 @@ from harvestd.errors import HarvestError
 from harvestd.settings import Settings
 
 _HARMLESS = re.compile(r"[\w.,+:@%=-]+")
-"""Other names are not suggested: a shell would have to quote them, and a box may have chosen them (promise I6)."""
+"""Other names are not suggested: a shell would have to quote them, and a host may have chosen them (promise I6)."""
 
 
 def hosts(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Suggest hosts."""
+    """Return hosts that complete the word."""
     from harvestd.cli import known_names  # noqa: PLC0415  (see above)
 
     return _sieved(known_names.hosts, context, incomplete)
 
 
 def runs(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Suggest runs, the newest first."""
+    """Return runs that complete the word, the newest first."""
     from harvestd.cli import known_names  # noqa: PLC0415  (see above)
 
     return _sieved(known_names.runs, context, incomplete)
 
 
 def runs_and_experiments(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Suggest runs and the directories of experiments."""
+    """Return runs and directories of experiments that complete the word."""
     from harvestd.cli import known_names  # noqa: PLC0415  (see above)
 
     return _sieved(known_names.runs_and_experiments, context, incomplete)

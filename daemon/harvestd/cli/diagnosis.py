@@ -1,6 +1,6 @@
-"""What `harvestd doctor` finds out: this machine first, then each host. It looks, and changes nothing anywhere.
+"""The tests of `harvestd doctor`: this machine first, then each host. Nothing is changed anywhere.
 
-A pin that a first connection brings is kept in a copy of the catalogue alone.
+A pin of a first connection is stored only in a copy of the catalogue.
 """
 
 import os
@@ -30,11 +30,11 @@ from harvestd.remote.ssh.connect import settled
 from harvestd.settings import Settings
 
 _CLOCK_TOLERANCE = 60.0
-"""Seconds by which a box's clock may be off before it is worth a word; nothing here relies on it alone."""
+"""Seconds by which a host's clock may be off before it is reported; no feature relies on it alone."""
 
 
 class Finding(Immutable):
-    """One thing that was looked at."""
+    """The result of one test."""
 
     what: str
     said: str
@@ -50,12 +50,12 @@ class Examined(Immutable):
 
     @property
     def ok(self) -> bool:
-        """Whether nothing stands in the way of a pass."""
+        """Whether nothing prevents a pass."""
         return all(finding.ok for finding in self.findings)
 
 
 def examine_home(settings: Settings, daemon: int | None, found: Found) -> Examined:
-    """Look at this machine: data root, free space, catalogue, whether a daemon is at work, and who knows the hosts."""
+    """Test this machine: data root, free space, catalogue, whether a daemon runs, and the providers of hosts."""
     running = f"process {daemon} is at work" if daemon is not None else "none runs"
     findings = (
         _data_root(settings.data_root),
@@ -69,7 +69,7 @@ def examine_home(settings: Settings, daemon: int | None, found: Found) -> Examin
 
 
 def _providers(settings: Settings, found: Found) -> Iterator[Finding]:
-    """Say who else than [[hosts]] names hosts, and what could not be learned."""
+    """Yield the findings about providers other than [[hosts]], and their failures."""
     for failure in found.failures:
         what = "targets" if isinstance(failure, BadTargets) else "cloud"
         yield Finding(what, str(failure), ok=False, hint=failure.hint)
@@ -116,7 +116,7 @@ def _free_space(settings: Settings) -> tuple[Finding, ...]:
 
 
 def _state_dir(settings: Settings) -> Iterator[Finding]:
-    """Look at the directory of the catalogue, where it is not the data root's own."""
+    """Test the directory of the catalogue, where it is not in the data root."""
     if settings.state_dir is not None:
         problem = problem_with(settings.state)
         if problem is not None:
@@ -137,7 +137,7 @@ def _catalogue(settings: Settings) -> Finding:
 
 
 async def examine_hosts(settings: Settings, hosts: Sequence[Host]) -> list[Examined]:
-    """Connect to these hosts, side by side, and look at what a pass would read."""
+    """Connect to these hosts concurrently, and test what a pass would read."""
     found: dict[str, Examined] = {}
 
     async def examine(host: Host, house: House) -> None:

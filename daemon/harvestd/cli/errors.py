@@ -1,6 +1,6 @@
-"""How a command ends: every error as `error: …` and `hint: …` on standard error, and the exit code scripts rely on.
+"""End a command: print errors as `error: …` and `hint: …` on standard error, and set the exit code for scripts.
 
-A traceback is shown for bugs alone. What an error says may quote a box or a file, so all of it is escaped, and what
+A traceback is printed for bugs only. An error's text may quote a host or a file, so all of it is escaped, and what
 looks like a secret is hidden.
 """
 
@@ -19,14 +19,14 @@ from harvestd.telemetry.masking import masked
 from harvestd.telemetry.sanitize import escaped
 
 INTERRUPTED: Final = 128 + signal.SIGINT
-"""The exit code that a shell gives to what SIGINT ended."""
+"""The exit code that a shell uses for a process ended by SIGINT."""
 _READER_GONE: Final = 1
-"""As click itself ends where the pipe breaks earlier."""
+"""click's own exit code where the pipe breaks earlier."""
 _STYLES: Final = {"bug": "red", "error": "red", "warning": "yellow", "hint": "cyan"}
 
 
 def ended(work: Callable[[], object]) -> int:
-    """Do the work of a command and give the exit code: what it returns, or what its error stands for."""
+    """Run a command and return its exit code: its result, or the code of its error."""
     try:
         result = work()
         with answering():
@@ -40,7 +40,7 @@ def ended(work: Callable[[], object]) -> int:
     except click.Abort:
         return INTERRUPTED
     except BrokenPipeError:
-        # Who read the answer has seen enough.
+        # The reader of the output has closed the pipe.
         _abandon_answer()
         return _READER_GONE
     return int(result) if isinstance(result, int) else ExitCode.OK
@@ -48,7 +48,7 @@ def ended(work: Callable[[], object]) -> int:
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """Raise `HaltedForSafety` where the body can't write to standard output, unless its reader has simply gone."""
+    """Raise `HaltedForSafety` where the body can't write to standard output, except when its reader closed the pipe."""
     try:
         yield
     except BrokenPipeError:
@@ -59,7 +59,7 @@ def answering() -> Iterator[None]:
 
 
 def _abandon_answer() -> None:
-    """Keep the interpreter from complaining once more, when it flushes at exit."""
+    """Redirect standard output, so that the interpreter's flush at exit does not fail once more."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
@@ -77,8 +77,8 @@ def exit_code_of(error: HarvestError) -> ExitCode:
 
 
 def tell_error(error: HarvestError) -> None:
-    """Say an error and its way out on standard error."""
-    # What is Fatal is about this machine and may have lines; of anything else, lines could be a box's doing.
+    """Print an error and its hint on standard error."""
+    # A Fatal error is about this machine and may have several lines; in other errors a host may have injected them.
     text = masked(str(error))
     _tell("error", text.splitlines() if isinstance(error, Fatal) else [text])
     if error.hint:
@@ -86,14 +86,14 @@ def tell_error(error: HarvestError) -> None:
 
 
 def tell_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Say what nobody caught on standard error, with its traceback; stands in for `sys.excepthook`."""
+    """Print an unexpected exception with its traceback on standard error; replaces `sys.excepthook`."""
     import traceback  # noqa: PLC0415  (for bugs alone)
 
     _tell("bug", masked("".join(traceback.format_exception(kind, error, trace))).splitlines())
 
 
 def tell_warning(sentence: str, hint: str = "") -> None:
-    """Say on standard error what is no error and yet deserves a word."""
+    """Print a warning on standard error."""
     _tell("warning", [sentence])
     if hint:
         _tell("hint", [hint])
@@ -115,7 +115,7 @@ def _tell(kind: str, lines: list[str]) -> None:
         head = click.style(head, fg=_STYLES[kind], bold=True)
     first, *rest = [escaped(masked(line)) for line in lines] or [""]
     for line in (f"{head} {first}", *rest):
-        # Not every locale can show every name: better written out than a failure while telling of one.
+        # Not every locale can represent every name: an escaped name is better than a failure while printing an error.
         encoding = sys.stderr.encoding or "utf-8"
         sys.stderr.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Where a file here came from, and why something on a box is not here: from the catalogue alone."""
+"""Explain where a local file came from, and why something on a host is not here, from the catalogue alone."""
 
 from collections.abc import Sequence
 
@@ -20,20 +20,20 @@ _MANIFEST = "manifest.json"
 
 
 class Explanation(Immutable):
-    """What is known of a place."""
+    """What is known of a path."""
 
     asked: str
     files: tuple[FileRecord, ...] = ()
     """The file itself, or its copies; or those below a directory."""
     is_directory: bool = False
     left_out: tuple[tuple[str, LeftOut], ...] = ()
-    """As (host, entry): the place itself, a directory above it, or what is below it."""
+    """As (host, entry): the path itself, a directory above it, or entries below it."""
     note: str = ""
-    """For a place that harvestd made itself."""
+    """For a file that harvestd wrote itself."""
 
 
 def explain_local(connection: Connection, place: LocalPlace) -> Explanation:
-    """Explain a place below the data root; raises `Fatal` (4) where it is unknown."""
+    """Explain a path below the data root; raise `Fatal` (4) where it is unknown."""
     path = place.path
     first, _, rest = path.partition("/")
     if first == RESERVED:
@@ -63,7 +63,7 @@ def explain_local(connection: Connection, place: LocalPlace) -> Explanation:
 
 
 def path_now(connection: Connection, path: str) -> str:
-    """Return where a path below the data root is now, where its experiment had another name before; else itself."""
+    """Return the present path of one below the data root, where its experiment was renamed; otherwise `path`."""
     first, slash, rest = path.partition("/")
     if _is_directory_of_ours(connection, first):
         return path
@@ -76,7 +76,7 @@ def _is_directory_of_ours(connection: Connection, name: str) -> bool:
 
 
 def explain_remote(connection: Connection, place: RemotePlace) -> Explanation:
-    """Explain a place on a box; raises `Fatal` (4) where it is unknown."""
+    """Explain a path on a host; raise `Fatal` (4) where it is unknown."""
 
     def here(files: Sequence[FileRecord]) -> tuple[FileRecord, ...]:
         return tuple(file for file in files if place.host in {None, file.host})

@@ -1,4 +1,4 @@
-"""Carrying out `harvestd fetch` where no daemon runs, and its answer: the page and the JSON document."""
+"""Carry out `harvestd fetch` where no daemon runs, and write its answer: the page and the JSON document."""
 
 from collections.abc import Sequence
 
@@ -22,12 +22,12 @@ from harvestd.store.lock import Holder, HolderKind
 
 
 class Call(Immutable):
-    """One call of a command that asks for something."""
+    """One call of a command that makes requests."""
 
     settings: Settings
     found: Subject
     made: tuple[int, ...]
-    """The ids of the requests that it wrote down."""
+    """The ids of the requests that it recorded."""
     as_json: bool
 
     def document(self) -> dict[str, object]:
@@ -42,7 +42,7 @@ class Call(Immutable):
         }
 
     def tell(self, outcomes: Sequence[HostOutcome] = (), note: str = "") -> None:
-        """Answer: how the requests stand, what a pass came to if one was made, and a last word for people."""
+        """Write the answer: the requests' state, the result of a pass if one was made, and a note for people."""
         if self.as_json:
             visited = {"hosts": pass_summary.document(outcomes)["hosts"]} if outcomes else {}
             print_json(self.document() | visited)
@@ -56,13 +56,13 @@ class Call(Immutable):
             page.line(note)
 
     def came(self) -> ExitCode:
-        """Return whether all that was asked for is here."""
+        """Return whether everything requested is here, as an exit code."""
         missing = any(each.is_open or each.is_refused for each in answers(self.settings, self.made))
         return ExitCode.PARTIAL if missing else ExitCode.OK
 
 
 def hand_over(call: Call, found: Holder | None) -> ExitCode:
-    """Answer that the process that holds the data root has it, or that a later one will."""
+    """Answer that the process that holds the data root will fetch it, or that a later one will."""
     if found is not None and found.kind is HolderKind.COMMAND:
         note = f"a command, process {found.pid}, holds the data root; the next daemon or pass fetches it"
     elif found is not None and found.pid:
@@ -74,14 +74,14 @@ def hand_over(call: Call, found: Holder | None) -> ExitCode:
 
 
 def fetch_now(call: Call, flags: Flags) -> ExitCode:
-    """Make the pass that nobody else makes, over the hosts that show what is asked for, and answer."""
+    """Make a pass over the hosts that show the requested files, where no daemon runs, and write the answer."""
     names = _hosts(call)
     try:
         outcomes = run_interruptible(_pass, call, flags, names)
     except Fatal as e:
         if e.exit_code is not ExitCode.LOCKED:
             raise
-        # A daemon came up in between.
+        # A daemon was started meanwhile.
         return hand_over(call, holder_of(call.settings))
     if not outcomes:
         tell_warning(f"{', '.join(names)} is not known any more", "it stays asked for, should the host come back")
@@ -108,6 +108,6 @@ def _storage(host: Host) -> str:
 
 
 def _hosts(call: Call) -> list[str]:
-    """Return the hosts that show what is asked for, and those that showed the run."""
+    """Return the hosts that show the requested files, and those that showed the run."""
     offered = (call.found.offer(each.thing) for each in answers(call.settings, call.made))
     return sorted({*(run.host for run in call.found.runs), *(host for each in offered if each for host in each.hosts)})

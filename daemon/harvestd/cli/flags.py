@@ -1,6 +1,6 @@
-"""What every command can be told beside its own options, before or after its name: `harvestd -c FILE once -c FILE`.
+"""The flags of every command, before or after its name: `harvestd -c FILE once -c FILE`.
 
-Of a flag that is given twice the later one counts; `--set` adds up. Nothing here reads a file: `loading` does.
+The later one of a repeated flag counts; `--set` adds up. Nothing here reads a file: `load_settings` does.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,26 +20,26 @@ CommandT = TypeVar("CommandT", bound=Callable[..., Any] | click.Command)
 
 
 class Flags(Immutable):
-    """The flags of one call; click carries them as the context's object."""
+    """The flags of one call; the object of click's context."""
 
     config: Path | None = None
     log_level: Level | None = None
-    """None: as the command finds right."""
+    """None: the command's own default."""
     log_format: Format = "auto"
     overrides: Mapping[str, str] = field(default_factory=dict)
     """By dotted key, such as {"poll.interval": "5s"}."""
 
     @property
     def form_for_people(self) -> Format:
-        """The form of events beside an answer: they are for the eye, wherever they go, unless JSON was asked for."""
+        """The form of events beside an answer: readable text, wherever it goes, unless JSON was requested."""
         return "console" if self.log_format == "auto" else self.log_format
 
 
 def _keep(context: click.Context, parameter: click.Parameter, value: object) -> None:
-    """Note a flag in the context, where the command after this one finds it too."""
+    """Store a flag in the context, which the command after this one shares."""
     flags = context.ensure_object(Flags)
     if value is not None and parameter.name:
-        # Any: which field it is, only the option's name says.
+        # Any: only the option's name tells which field it is.
         given: dict[str, Any] = {parameter.name: value}
         context.obj = replace(flags, **given)
 
@@ -97,7 +97,7 @@ with_json: Callable[[CommandT], CommandT] = click.option(
 
 
 def with_flags(command: CommandT) -> CommandT:
-    """Add the flags to a command or to the group; what they say comes with `click.pass_obj`."""
+    """Add the flags to a command or to the group; `click.pass_obj` passes their values."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command

@@ -1,4 +1,4 @@
-"""Ctrl-C in a command that waits for hosts: what is under way is cancelled and cleaned up, then the command ends."""
+"""Handle Ctrl-C in a command that waits for hosts: cancel and clean up its work, then end it."""
 
 import asyncio
 import os
@@ -18,8 +18,8 @@ _Result = TypeVar("_Result")
 def run_interruptible(work: Callable[..., Awaitable[_Result]], *arguments: object) -> _Result:
     """Run `work` in an event loop and return its result; raise `KeyboardInterrupt` where Ctrl-C cancelled it.
 
-    An event loop cancels its main task once, and a library that loses this one cancellation goes on for good; a cancel
-    scope cancels until the work has ended. A second Ctrl-C ends the process at once.
+    An event loop cancels its main task once, and a library that swallows this cancellation would run on; a cancel scope
+    cancels until the work has ended. A second Ctrl-C ends the process at once.
     """
     ended = anyio.run(_run, partial(work, *arguments))
     if ended is None:
@@ -35,7 +35,7 @@ async def _run(work: Callable[[], Awaitable[_Result]]) -> tuple[_Result] | None:
             os._exit(INTERRUPTED)
         working.cancel()
 
-    if threading.current_thread() is threading.main_thread():  # no other one receives signals
+    if threading.current_thread() is threading.main_thread():  # only the main thread receives signals
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, cancel)
     with working:
         return (await work(),)

@@ -1,4 +1,4 @@
-"""The names that the configuration and the catalogue know, for a shell to complete. Asks nothing over a network."""
+"""The names of the configuration and the catalogue, for a shell to complete, without network access."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from harvestd.settings import Settings
 
 
 def hosts(settings: Settings) -> Iterable[str]:
-    """Return the names of hosts; these raise `HarvestError` where the catalogue can't be read."""
+    """Return the names of hosts; raise `HarvestError` where the catalogue can't be read, as the others do."""
     with queries.questions(settings.state) as connection:
         return [host.name for host in hosts_runs.hosts(connection, settings)]
 

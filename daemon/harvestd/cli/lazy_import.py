@@ -1,15 +1,15 @@
-"""The one door through which a command's own file is imported, with the libraries behind it.
+"""Import a command's own file, and the libraries that it needs; no other module does.
 
-What a command needs is a thousand classes of other people, and some things there cost as much time as they are of no
-use to us. They are kept away while the import runs, by means that Python documents, and let in again after it:
+A command's libraries define a thousand classes, and some of their work at import is expensive and not used here. It is
+avoided during the import by documented means of Python, and enabled again afterwards:
 
-- structlog imports rich for tracebacks that we don't draw, and asyncssh what it needs for X.509 certificates, which
-  OpenSSH does not take. A module that is None in `sys.modules` counts as not installed, which both are made for.
-- asyncssh looks for two C libraries that few machines have, and `ctypes.util.find_library` starts a compiler and a
-  linker up to ten times to be sure. The linker's cache says the same at once.
-- The collector of cycles looks through all that was imported, again and again, and finds nothing (`cycles`).
+- structlog imports rich for tracebacks that are not used, and asyncssh what it needs for X.509 certificates, which
+  OpenSSH does not accept. A module that is None in `sys.modules` counts as not installed; both libraries support that.
+- asyncssh searches two C libraries that few machines have, and `ctypes.util.find_library` starts a compiler and a
+  linker up to ten times for that. The linker's cache gives the same answer at once.
+- The collector of cycles repeatedly searches everything that was imported, and finds nothing (`cycles`).
 
-Nothing of ours may import rich at the top of a file.
+No module may import rich at the top of a file.
 """
 
 import ctypes
@@ -30,7 +30,7 @@ _LINKER_CACHE: Final = Path("/etc/ld.so.cache")
 
 
 def imported(module: str) -> ModuleType:
-    """Import a module with all that it needs, without what it does not need."""
+    """Import a module with everything that it needs, without the rest."""
     with ExitStack() as stack:
         stack.enter_context(uncollected())
         for needless in _NEEDLESS:
@@ -41,7 +41,7 @@ def imported(module: str) -> ModuleType:
 
 @contextmanager
 def _without(module: str) -> Iterator[None]:
-    """Let a module that was not imported yet look as if it were not installed."""
+    """Make a module that was not imported yet appear as not installed."""
     if module in sys.modules:
         yield
         return
@@ -54,7 +54,7 @@ def _without(module: str) -> Iterator[None]:
 
 @contextmanager
 def _asking_the_cache(cache: Path) -> Iterator[None]:
-    """Let `find_library` read the linker's cache; where there is none (musl), it stays what it is."""
+    """Make `find_library` read the linker's cache; without a cache (musl) it stays unchanged."""
     try:
         content = cache.read_bytes()
     except OSError:
@@ -69,7 +69,7 @@ def _asking_the_cache(cache: Path) -> Iterator[None]:
 
 
 def _in_cache(content: bytes, name: str) -> str | None:
-    """Return the file name of a shared library that the linker knows and can load; None: there is none."""
+    """Return the file name of a shared library that the linker lists and can load; None: there is none."""
     # Its texts are paths, each ended by NUL; a library's name is the end of one.
     start = f"/lib{name}.so".encode()
     at = content.find(start)

@@ -1,4 +1,4 @@
-"""From a call's flags to valid settings; raises `Fatal`, which `ending` says."""
+"""Load valid settings from a call's flags; raise `Fatal`, which `errors` prints."""
 
 from pathlib import Path
 
@@ -8,9 +8,10 @@ from harvestd.settings.access import require_access, require_account
 
 
 def config_of(flags: Flags) -> Path:
-    """Return the configuration file that is meant.
+    """Return the path of the configuration file.
 
-    Raises `Fatal` where there is none, and where it is the machine's daemon's and this process runs as another account.
+    Raise `Fatal` where there is none, and where it belongs to the machine's daemon and this process runs as another
+    account.
     """
     config = find_config(flags.config)
     require_account(config)
@@ -18,12 +19,15 @@ def config_of(flags: Flags) -> Path:
 
 
 def written_settings(flags: Flags) -> Settings:
-    """Return the settings: flags over environment over file; raises `InvalidSettings` with every problem."""
+    """Return the settings, flags before environment before file; raise `InvalidSettings` with every problem."""
     return load(config_of(flags), flags.overrides)
 
 
 def settings_of(flags: Flags) -> Settings:
-    """Return the same to work with; raises `Fatal` where data root or catalogue are closed to this process, too."""
+    """Return the settings as `written_settings`.
+
+    Raise `Fatal` where this process may not access data root or catalogue.
+    """
     settings = written_settings(flags)
     require_access(settings)
     return settings

@@ -1,4 +1,4 @@
-"""What a person can ask for beside what the rules bring: a run, and what of it lies on boxes, from the catalogue."""
+"""What a person can request beyond the rules: a run, and its files on hosts, from the catalogue."""
 
 from collections.abc import Iterable, Sequence
 
@@ -28,7 +28,7 @@ _CHECKPOINTS = "training_state"
 
 
 class Offer(Immutable):
-    """One thing that a rule leaves out on boxes."""
+    """One set of files that a rule leaves out on hosts."""
 
     thing: str
     """`records`, or a checkpoint's directory."""
@@ -39,34 +39,34 @@ class Offer(Immutable):
 
 
 class Subject(Immutable):
-    """A run, and all that can be said of asking for it."""
+    """A run, and everything that is known about requests for it."""
 
     runs: tuple[RunRecord, ...]
-    """Its records: one a storage that shows it, one at least."""
+    """Its records: one for each storage that shows it, at least one."""
     offers: tuple[Offer, ...]
     here: tuple[FileRecord, ...]
-    """Records and checkpoints that are at home."""
+    """Local records and checkpoints."""
     requests: tuple[Request, ...]
-    """All that was ever asked for the run, oldest first."""
+    """All requests ever made for the run, oldest first."""
     is_taken_away: bool
-    """Whether a person took its experiment's directory away."""
+    """Whether a person removed its experiment's directory."""
 
     @property
     def run(self) -> RunRecord:
-        """The record that stands for it; what is asked by one holds for all."""
+        """The record that represents it; a request through one record holds for all."""
         return self.runs[0]
 
     @property
     def wishes(self) -> Wishes:
-        """What is in force."""
+        """The requests in force."""
         return wishes_of(self.requests)
 
     def offer(self, thing: str) -> Offer | None:
-        """Return what is offered under this name."""
+        """Return the offer of this name."""
         return next((each for each in self.offers if each.thing == thing), None)
 
     def files_here(self, thing: str) -> list[FileRecord]:
-        """Return the files of this thing that are at home."""
+        """Return the local files of this offer."""
         if thing == RECORDS:
             return [file for file in self.here if file.kind is Kind.RECORDS]
         above = tuple(f"{run.place}/{_CHECKPOINTS}/{thing}/" for run in self.runs)
@@ -74,7 +74,7 @@ class Subject(Immutable):
 
 
 def subject(connection: Connection, name: str) -> Subject:
-    """Return the run that is called `name`, as `show` finds it; raises `Fatal` (4) where there is none, or not one."""
+    """Return the run called `name`, as `show` finds it; raise `Fatal` (4) where there is none, or more than one."""
     shown = show_details.find(connection, name)
     if not shown.runs:
         raise Fatal(

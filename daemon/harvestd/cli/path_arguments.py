@@ -1,4 +1,4 @@
-"""What a person means by a path: a place below the data root, or one on a box."""
+"""Parse a path argument: a path below the data root, or one on a host."""
 
 import os
 import posixpath
@@ -12,19 +12,19 @@ _REMOTE = re.compile(r"(?P<host>[^/:]+):(?P<place>/.*)", re.DOTALL)
 
 
 class RemotePlace(Immutable):
-    """A place on a box."""
+    """A path on a host."""
 
     place: str
     """An absolute path."""
     host: str | None = None
-    """None: on whichever box has it."""
+    """None: on any host that has it."""
 
     def __str__(self) -> str:
         return f"{self.host}:{self.place}" if self.host else self.place
 
 
 class LocalPlace(Immutable):
-    """A place below the data root."""
+    """A path below the data root."""
 
     path: str
     """Relative to it; empty for the data root itself."""
@@ -32,9 +32,10 @@ class LocalPlace(Immutable):
 
 
 def place_of(text: str, data_root: Path) -> RemotePlace | LocalPlace:
-    """Return what `text` means: `HOST:/PATH`, an absolute path here or on a box, or a relative one.
+    """Return the meaning of `text`: `HOST:/PATH`, an absolute path here or on a host, or a relative one.
 
-    A relative path starts in the working directory where that is below the data root, else in the data root itself.
+    A relative path starts in the working directory where that is below the data root, otherwise in the data root
+    itself.
     """
     remote = _REMOTE.fullmatch(text)
     if remote:
@@ -53,7 +54,7 @@ def local_place(path: str, data_root: Path) -> LocalPlace:
 def _local(text: str, data_root: Path, starts: Iterable[Path]) -> Iterator[LocalPlace]:
     for start in starts:
         path = Path(os.path.normpath(start / text))
-        # A link that is asked about is meant itself, so only the way to it is resolved.
+        # For a link the link itself is meant, so only its parent is resolved.
         for candidate, root in ((path, data_root), (path.parent.resolve() / path.name, data_root.resolve())):
             if candidate.is_relative_to(root):
                 relative = candidate.relative_to(root).as_posix()

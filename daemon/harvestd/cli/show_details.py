@@ -1,4 +1,4 @@
-"""One experiment, or one run: finding what a name means, and everything that is known of it."""
+"""One experiment or one run: find it by a name, and show everything that is known of it."""
 
 import difflib
 from collections.abc import Iterable
@@ -28,11 +28,11 @@ _FILES = (
 _SHORT_HASH = 12
 _SHORTEST_ID = 6
 _MOST_NAMES = 20
-"""Of those that begin alike, as many as a person reads."""
+"""Of names with the same beginning, as many as are listed."""
 
 
 class Shown(Immutable):
-    """What a name stands for."""
+    """The experiment or runs that a name refers to."""
 
     experiment: ExperimentRecord | None
     """None for a run that has none yet."""
@@ -42,13 +42,13 @@ class Shown(Immutable):
     left_out: tuple[tuple[str, LeftOut], ...] = ()
     """As (host, entry)."""
     requests: tuple[Request, ...] = ()
-    """What was asked for its runs by hand, oldest first."""
+    """Manual requests for its runs, oldest first."""
 
 
 def find(connection: Connection, name: str) -> Shown:
-    """Return what is called `name`: an experiment's directory or id, or a run; or the only one that begins so.
+    """Return what `name` refers to: an experiment's directory or id, a run, or the only one with this beginning.
 
-    Raises `Fatal` (4) where nothing is called so, or where two runs on different boxes are.
+    Raise `Fatal` (4) where there is none, or where two runs on different hosts have the name.
     """
     wanted = name.rstrip("/")
     experiments = queries.experiments(connection)
@@ -88,7 +88,7 @@ def find(connection: Connection, name: str) -> Shown:
 
 
 def _called(experiments: Iterable[ExperimentRecord], wanted: str) -> ExperimentRecord | None:
-    """Return the experiment whose directory is called so, or was, or whose id begins so; names of today go first."""
+    """Return the experiment of this directory, past directory or beginning of an id; present names have precedence."""
     known = list(experiments)
     is_long = len(wanted) >= _SHORTEST_ID
     for fits in (
@@ -103,7 +103,7 @@ def _called(experiments: Iterable[ExperimentRecord], wanted: str) -> ExperimentR
 
 
 def _begun(wanted: str, experiments: Iterable[ExperimentRecord], runs: Iterable[RunRecord]) -> list[str]:
-    """Return the names that begin so; a run whose experiment does as well counts once, with that."""
+    """Return the names with this beginning; a run whose experiment has it too is counted with the experiment."""
     found = {each.id: each.directory for each in experiments if wanted and each.directory.startswith(wanted)}
     named = {run.name for run in runs if wanted and run.name.startswith(wanted) and run.experiment not in found}
     return sorted({*found.values(), *named})
@@ -194,7 +194,7 @@ def document(shown: Shown) -> dict[str, object]:
 
 
 def file_document(file: FileRecord) -> dict[str, object]:
-    """Return a file at home for a JSON document."""
+    """Return a local file for a JSON document."""
     return {
         "path": str(file.target),
         "kind": str(file.kind),

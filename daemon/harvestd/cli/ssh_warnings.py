@@ -1,4 +1,4 @@
-"""What `harvestd check` says of SSH: options that are ignored, files that can't be used, keys with stale company."""
+"""SSH problems for `harvestd check`: ignored options, unusable files, keys with stale files beside them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,15 +21,15 @@ _MOST_HOPS = 8
 
 
 class _Findings:
-    """What was found, with the names of the hosts that it concerns."""
+    """The findings, each with the names of its hosts."""
 
     def __init__(self) -> None:
         self.hosts: dict[tuple[str, str, str], list[str]] = {}
         self.stale: dict[tuple[tuple[Path, ...], tuple[Path, ...]], tuple[str, ...]] = {}
-        """What was said of key files, by their paths and those of certificates: each is read once for all hosts."""
+        """Warnings about key files, by their paths and those of certificates: each is read once for all hosts."""
 
     def add(self, host: str, where: str, message: str, hint: str = "") -> None:
-        """Note one finding about a host."""
+        """Add one finding about a host."""
         names = self.hosts.setdefault((where, message, hint), [])
         if host not in names:
             names.append(host)
@@ -43,9 +43,9 @@ class _Findings:
 
 
 async def about_ssh(settings: Settings, hosts: Sequence[Host]) -> tuple[Problem, ...]:
-    """Return what is doubtful about reaching these hosts; nothing is connected to.
+    """Return problems of connecting to these hosts; no connection is made.
 
-    The configuration files are read as for a connection, so that commands of `Match exec` are run.
+    The configuration files are read as for a connection, so commands of `Match exec` are run.
     """
     findings = _Findings()
     limiter = anyio.CapacityLimiter(_AT_ONCE)
@@ -86,7 +86,7 @@ async def _examine(target: Target, findings: _Findings) -> None:
 
 
 def _stale(target: Target, config: ResolvedConfig) -> tuple[str, ...]:
-    """Return what is said of the key files when they are used."""
+    """Return the warnings that using the key files would log."""
     certificates, warnings = read_certificates(target, config.certificate_files)
     files = (read_key_file(target, path, certificates) for path in config.identity_files or ())
     return (*warnings, *(warning for file in files for warning in file.warnings))

@@ -1,4 +1,4 @@
-"""`harvestd check`, `forget-key` and `accept-root`: the configuration, and two repairs that an operator asks for."""
+"""`harvestd check`, `forget-key` and `accept-root`: check the configuration, and two repairs on request."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,14 +76,14 @@ def check(flags: Flags, *, as_json: bool) -> ExitCode:
 
 
 def _about_state_dir(config: Path, settings: Settings) -> Iterator[Problem]:
-    """Warn of a state_dir that this user could not use: the daemon may run as another one."""
+    """Yield a problem where this user could not use state_dir: the daemon may run as another user."""
     problem = problem_with(settings.state) if settings.state_dir is not None else None
     if problem is not None:
         yield Problem(str(config), "state_dir", str(problem), problem.hint)
 
 
 async def _written_down(settings: Settings) -> tuple[int, tuple[Problem, ...]]:
-    """Return how many hosts files name, and what is doubtful in files of targets and of SSH's configuration."""
+    """Return the number of hosts in files, and the problems in target files and SSH's configuration."""
     targets = TargetsFiles(settings.targets)
     problems: tuple[Problem, ...] = ()
     try:
@@ -95,7 +95,7 @@ async def _written_down(settings: Settings) -> tuple[int, tuple[Problem, ...]]:
 
 
 def _identity(settings: Settings, host: str) -> str:
-    """Return whose key is meant: a whole identity, a host of the file, else who was last called so."""
+    """Return the identity for `host`: a whole identity, a host of the file, or the last known host of that name."""
     static = f"{StaticHosts.name}:{host}"
     if ":" in host or host in {each.name for each in settings.hosts}:
         return host if ":" in host else static

@@ -1,4 +1,4 @@
-"""`harvestd demo`: a first look for newcomers, and the proof after an installation that all of it works here."""
+"""`harvestd demo`: an introduction for new users, and a test of an installation."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def demo(keep: Path | None) -> None:
 
 
 def _made(directory: Path) -> Path:
-    """Make a new directory and return its absolute path; raises `Fatal` where that is not possible."""
+    """Make a new directory and return its absolute path; raise `Fatal` where that is not possible."""
     try:
         directory.mkdir(parents=True)
     except FileExistsError:

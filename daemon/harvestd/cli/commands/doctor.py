@@ -1,4 +1,4 @@
-"""`harvestd doctor`: everything that a pass needs, tried out, as a page or a document."""
+"""`harvestd doctor`: test everything that a pass needs, and show a page or a document."""
 
 import sys
 
@@ -43,7 +43,7 @@ def doctor(flags: Flags, hosts: tuple[str, ...], *, as_json: bool) -> ExitCode:
     found = run_interruptible(find_hosts, settings, hosts)
     home = diagnosis.examine_home(settings, daemon_pid(settings), found)
     catalogue_is_read = all(finding.ok for finding in home.findings if finding.what == "catalogue")
-    # Without the kept host keys, a host could not be told from one that only says it is.
+    # Without the stored host keys, an impostor could not be detected.
     examined = [
         home,
         *(run_interruptible(diagnosis.examine_hosts, settings, found.hosts) if catalogue_is_read else ()),

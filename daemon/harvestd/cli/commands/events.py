@@ -1,7 +1,7 @@
-"""`harvestd events`: what the running daemon told lately, and with -f what it tells from now on.
+"""`harvestd events`: show the running daemon's recent events, and with -f the ones that follow.
 
-Lines are those of the daemon's own log, in the same two forms. A daemon that starts anew is waited for; what it then
-remembers is not said twice.
+Lines are those of the daemon's own log, in the same two forms. A daemon that restarts is waited for; events that it
+then repeats are not shown twice.
 """
 
 import sys
@@ -24,7 +24,7 @@ from harvestd.telemetry.log import renderer_for
 
 _NEWEST: Final = 50
 _AGAIN: Final = 1.0
-"""Seconds between two attempts to hear a daemon again."""
+"""Seconds between two attempts to reach a daemon again."""
 _EPILOG = """\b
 Exit codes: 0 (Ctrl-C too), 7 no daemon runs.
 
@@ -35,14 +35,14 @@ Exit codes: 0 (Ctrl-C too), 7 no daemon runs.
 
 Said = dict[str, Any]
 Filters = Mapping[str, Any]
-"""By the name of their option; their values are texts."""
+"""By the name of their option; the values are texts."""
 
 
 class Teller(Protocol):
-    """What is asked of `DaemonClient`."""
+    """The part of `DaemonClient` that is used here."""
 
     def events(self, *, follow: bool = False, since: int | None = None, **filters: str) -> Iterator[Said]:
-        """Return events."""
+        """Yield events."""
 
 
 @click.command(epilog=_EPILOG)
@@ -75,9 +75,9 @@ def events(
 
 
 def heard(client: Teller, newest: int, lately: timedelta, filters: Filters, *, follow: bool) -> Iterator[Said]:
-    """Yield the newest events, at most so many and from the last time alone, and with `follow` all that come.
+    """Yield the newest events, `newest` at most and from the span `lately`, and with `follow` all later ones.
 
-    Raises `Fatal` (7) where no daemon answers at first.
+    Raise `Fatal` (7) where no daemon answers at first.
     """
     begin = (datetime.now(UTC) - lately).isoformat(timespec="microseconds").replace("+00:00", "Z")
     try:
@@ -94,7 +94,7 @@ def heard(client: Teller, newest: int, lately: timedelta, filters: Filters, *, f
 
 
 def _further(client: Teller, remembered: list[Said], filters: Filters) -> Iterator[Said]:
-    # RFC 3339 in UTC with as many digits each time: such texts are in the order of time.
+    # RFC 3339 in UTC with a fixed number of digits: such texts sort by time.
     last, number = (remembered[-1]["timestamp"], remembered[-1]["id"]) if remembered else ("", None)
     is_told = False
     while True:
@@ -108,7 +108,7 @@ def _further(client: Teller, remembered: list[Said], filters: Filters) -> Iterat
             if not is_told:
                 tell_warning("no daemon answers; its events go on here once it does")
             is_told = True
-        # Another process counts from the start again: what it remembers is told by its time.
+        # Another process numbers its events from the start again: its past ones are compared by time.
         number = None
         time.sleep(_AGAIN)
 

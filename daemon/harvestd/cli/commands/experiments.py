@@ -1,4 +1,4 @@
-"""`harvestd experiments`: the directories of the data root, and how much of each is here."""
+"""`harvestd experiments`: list the directories of the data root, and how much of each is here."""
 
 from collections.abc import Mapping, Sequence
 
@@ -95,7 +95,7 @@ def _views(connection: Connection) -> list[_View]:
 
 
 def _liveliest(found: Sequence[Standing]) -> Standing | None:
-    """Return the standing of an experiment's run of which several storages have records; None without any."""
+    """Return the most active standing of an experiment's run with records of several storages; None without any."""
     return min(found, key=lambda each: ORDER.index(each.status), default=None)
 
 

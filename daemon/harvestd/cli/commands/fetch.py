@@ -1,7 +1,7 @@
-"""`harvestd fetch` and `harvestd ignore`: what a person asks for by hand of one run.
+"""`harvestd fetch` and `harvestd ignore`: manual requests about one run.
 
-Both only write down what is asked: a running daemon takes it from there within a second. Where none runs, `fetch` makes
-one pass itself over the hosts that show what is asked for.
+Both only record a request: a running daemon reads it within a second. Where none runs, `fetch` itself makes one pass
+over the hosts that show the requested files.
 """
 
 from datetime import timedelta
@@ -119,7 +119,7 @@ def ignore(flags: Flags, run: str, *, undo: bool, as_json: bool) -> None:
 
 
 def _checkpoint(found: Subject, given: str) -> str:
-    """Return the directory's name of a checkpoint; raises `Fatal` (4) where no box shows it."""
+    """Return the directory's name of a checkpoint; raise `Fatal` (4) where no host shows it."""
     thing = given if given.startswith("step_") else f"step_{given}"
     if checkpoint_step(thing) and (found.offer(thing) or found.files_here(thing)):
         return thing
@@ -141,7 +141,7 @@ def _refuse(found: Subject) -> None:
 
 
 def _offer(call: Call) -> None:
-    """Say what could be fetched, and what was asked for before."""
+    """Show what could be fetched, and the earlier requests."""
     if call.as_json:
         print_json(call.document())
         return

@@ -1,4 +1,4 @@
-"""`harvestd install` and `uninstall`: the unit, its drop-in and a first configuration, and away with them again."""
+"""`harvestd install` and `uninstall`: write or remove the unit, its drop-in and a first configuration."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ from harvestd.installation.site import OWN_ACCOUNT, Site, account_in, of_system,
 from harvestd.installation.steps import Step, installing, managing, uninstalling
 
 _BOOTED: Final = Path("/run/systemd/system")
-"""There where systemd runs the machine: sd_booted(3)."""
+"""Exists where systemd runs the machine: sd_booted(3)."""
 _PROGRAM: Final = "harvestd"
 
 _RUN_AS: Final = """\
@@ -89,7 +89,7 @@ def _site(run_as: str | None, *, for_user: bool) -> Site:
 
 
 def _executable() -> Path:
-    """Return the program that we were called by; raises `Fatal` where there is none that systemd could start."""
+    """Return the program of this process; raise `Fatal` where there is none that systemd could start."""
     called = Path(sys.argv[0])
     for found in (called, Path(sys.executable).with_name(_PROGRAM)):
         if found.name == _PROGRAM and found.is_file():
@@ -111,7 +111,7 @@ def _managed(site: Site, calls: Iterable[list[str]]) -> Iterable[Step]:
 
 
 def _carry_out(page: Page, steps: Iterable[Step], *, dry_run: bool) -> bool:
-    """Do each step and say so; tells whether the unit became another."""
+    """Carry out and print each step; return whether the unit changed."""
     changed = False
     for step in steps:
         if not dry_run:

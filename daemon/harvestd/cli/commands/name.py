@@ -1,4 +1,4 @@
-"""`harvestd name`: what a person calls an experiment; the directory follows."""
+"""`harvestd name`: set the name of an experiment; its directory follows."""
 
 import sys
 import time
@@ -25,7 +25,7 @@ from harvestd.settings import Settings
 from harvestd.telemetry.log import configure
 
 _SOON = 5.0
-"""Seconds in which a running daemon names what it can name now."""
+"""Seconds within which a running daemon applies a name that can be applied now."""
 _ASK_EVERY = 0.2
 _NAME = """\b
 Exit codes: 0, 2 a name that can't be used, 3 it could not be done,
@@ -76,7 +76,7 @@ def name(flags: Flags, run: str, experiment_name: str, *, as_json: bool) -> Exit
 
 
 def _subject(settings: Settings, run: str) -> tuple[tuple[str, str], dict[str, object]]:
-    """Return the key of the run that is meant, and whose name it is about; raises `Fatal` (4)."""
+    """Return the key of the requested run, and the subject of its name; raise `Fatal` (4)."""
     with queries.questions(settings.state) as connection:
         waiting = waiting_evals(queries.files_of(connection, None), run)
         known = [each for each in queries.runs(connection) if each.name == run]
@@ -93,7 +93,7 @@ def _key(waiting: Waiting) -> tuple[str, str]:
 
 
 async def _take(settings: Settings) -> None:
-    """Do what was asked, where no daemon runs: opening the house takes it."""
+    """Apply the request where no daemon runs: opening the context processes it."""
     async with opened_house(settings, Silent()) as (house, root):
         await house.knows.wait()
         # README and pictures show the directory's name.

@@ -1,4 +1,7 @@
-"""`harvestd once` and `harvestd plan`: one pass over hosts, with fetching or without. The same code as the daemon's."""
+"""`harvestd once` and `harvestd plan`: one pass over hosts, with or without transfers.
+
+The same code as the daemon's.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -71,7 +74,7 @@ async def _pass(settings: Settings, flags: Flags, names: Sequence[str]) -> tuple
 
 
 async def visit(settings: Settings, flags: Flags, hosts: Sequence[Host]) -> list[HostOutcome]:
-    """Make a pass over these hosts, showing its progress on standard error; raises `Fatal` and `HaltedForSafety`."""
+    """Make a pass over these hosts with a progress display on standard error; raise `Fatal` and `HaltedForSafety`."""
     with progress_of([host.name for host in hosts], sys.stderr) as (monitor, stream):
         configure(flags.form_for_people, flags.log_level or "warning", stream=stream)
         return await passes.once(settings, hosts, monitor)
@@ -104,7 +107,7 @@ async def _plan(settings: Settings, names: Sequence[str]) -> tuple[list[HostOutc
 
 
 def exit_code_of(outcomes: Sequence[HostOutcome], failures: Sequence[Retry] = ()) -> ExitCode:
-    """Return the gravest thing that a pass came to; `failures` are those of who should know the hosts."""
+    """Return the most severe result of a pass; `failures` are those of the providers of hosts."""
     results = [outcome.result for outcome in outcomes if outcome.result]
     if any(result.disk_full for result in results):
         return ExitCode.DISK_FULL
@@ -129,7 +132,7 @@ def _failed_document(failures: Sequence[Retry]) -> dict[str, object]:
 
 
 def tell_troubles(settings: Settings, outcomes: Sequence[HostOutcome], failures: Sequence[Retry]) -> None:
-    """Say on standard error what went wrong as a whole."""
+    """Print the general failures of a pass on standard error."""
     for failure in failures:
         tell_error(failure)
     if not outcomes and not failures:

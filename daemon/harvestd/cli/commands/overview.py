@@ -1,4 +1,4 @@
-"""`harvestd status`, `hosts`, `runs`, `show` and `explain`: what is known, beside a running daemon or without one."""
+"""`harvestd status`, `hosts`, `runs`, `show` and `explain`: what is known, with or without a running daemon."""
 
 import sys
 
@@ -78,7 +78,7 @@ left_out[] {{host, from, bytes, entries, reason, gone_at}}, files[]:
 def status(flags: Flags, *, watch: bool, as_json: bool) -> ExitCode:
     """Show how hosts and runs stand."""
     settings = settings_of(flags)
-    # rich takes a pipe for a terminal where a variable asks for colours; a screen that is drawn anew is for none.
+    # rich takes a pipe for a terminal where a variable requests colours; a live screen needs a real one.
     console = console_on(sys.stdout) if watch and not as_json and sys.stdout.isatty() else None
     if console is not None and not console.is_dumb_terminal:
         from harvestd.cli.watch import loop  # noqa: PLC0415  (rich: only a terminal needs it)

@@ -1,7 +1,7 @@
-"""`harvestd release`: a person has one box of the cloud terminated, if nothing is lost with it.
+"""`harvestd release`: terminate one cloud host on request, if nothing is lost with it.
 
-The checks are the daemon's own but for its list and its rate. Who confirms does so first: what was checked must not
-grow old over a question.
+The checks are the daemon's own except for its list and its rate. The confirmation comes first: the result of the checks
+must not become outdated during a question.
 """
 
 import sys
@@ -42,19 +42,19 @@ Exit codes: 0 it is being terminated (--dry-run: it could be),
 
 
 class _Answer(Immutable):
-    """What became of a call."""
+    """The result of a call."""
 
     host: Host
     why_not: str
-    """Why it is not being terminated, or may not be; empty where nothing stands in the way."""
+    """Why it is not being terminated, or may not be; empty where it is or may be."""
     record: VerdictRecord | None
     """The verdict, where one was made."""
     decision: Decision | None = None
-    """What the cloud was asked and said; None: it was not."""
+    """The request to the cloud and its answer; None: there was no request."""
 
     @property
     def exit_code(self) -> ExitCode:
-        """Return how the command ends."""
+        """Return the exit code of the command."""
         if self.decision is None:
             return ExitCode.NOT_SAFE if self.why_not else ExitCode.OK
         return ExitCode.PARTIAL if self.why_not else ExitCode.OK
@@ -101,7 +101,7 @@ async def _found(settings: Settings, name: str) -> Host:
 
 
 def _confirm(host: Host) -> None:
-    """Ask a person; raises `Fatal` (2) off a terminal and `Abort` where they say no."""
+    """Ask a person to confirm; raise `Fatal` (2) off a terminal and `Abort` where they decline."""
     if not sys.stdin.isatty():
         raise Fatal("nobody can confirm it off a terminal", hint="--yes confirms it; --dry-run only checks")
     question = f"Terminate {host.name} ({host.identity}, {host.address}) for good if it is safe?"

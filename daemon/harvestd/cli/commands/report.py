@@ -1,4 +1,4 @@
-"""`harvestd report`: README, scripts and pictures of one experiment, made by hand, beside a daemon or without one."""
+"""`harvestd report`: write README, scripts and pictures of one experiment, with or without a running daemon."""
 
 from functools import partial
 

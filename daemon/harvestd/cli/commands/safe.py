@@ -1,6 +1,6 @@
-"""`harvestd safe` and `harvestd wait`: may a box be switched off? Both ask for a verdict that is made now.
+"""`harvestd safe` and `harvestd wait`: may a host be terminated? Both request a new verdict.
 
-Neither says *safe* by what was known before: whoever asks is told of a whole look that was made for the question.
+Neither reports *safe* from earlier knowledge: a full scan is made for each request.
 """
 
 import sys

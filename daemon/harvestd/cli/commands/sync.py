@@ -1,4 +1,4 @@
-"""`harvestd sync`: the results of one remote eval job, by hand."""
+"""`harvestd sync`: fetch the results of one remote eval job on request."""
 
 import sys
 

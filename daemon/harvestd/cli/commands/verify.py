@@ -1,4 +1,4 @@
-"""`harvestd verify`: is what is here still what was filed? And, on request, the repair of what is not."""
+"""`harvestd verify`: check whether local files are unchanged since they were published, and repair them on request."""
 
 import sys
 
@@ -33,7 +33,7 @@ unknown name, 7 --repair while a daemon is at work.
 findings[] {kind, path, detail, damage}
 """
 _DAMAGE_FOUND = ExitCode.UNKNOWN_NAME
-"""4 as well: something is asked for that is not there as it should be."""
+"""4 as well: a requested file or name is not there as it should be."""
 _COLUMNS = (Column("WHAT"), Column("PATH", wide=True), Column("DETAIL", wide=True, mark="  "))
 _BAR = "hashed"
 

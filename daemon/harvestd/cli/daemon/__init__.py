@@ -1,1 +1,1 @@
-"""Questions of commands to the running daemon: its socket, its lock, and the requests in the catalogue."""
+"""Access of commands to the running daemon: its socket, its lock, and the requests in the catalogue."""

@@ -1,6 +1,7 @@
-"""Asking who works on the data root for a verdict, and waiting for a good one. Reads the catalogue, writes one request.
+"""Request a verdict from the process that holds the data root, and wait for a safe one.
 
-Who answers is a daemon, or this process itself where `harvest.alone` makes it one: the way is the same.
+It reads the catalogue and writes one request. The answer comes from a daemon, or from this process itself where
+`harvest.alone` makes it one; the protocol is the same.
 """
 
 import math
@@ -34,22 +35,22 @@ from harvestd.telemetry.sanitize import escaped
 
 _LISTEN_EVERY: Final = 0.2
 _LOOK_EVERY: Final = 1.0
-"""Seconds between two looks into the catalogue: for an answer, and for a verdict that changed."""
+"""Seconds between two queries of the catalogue: for an answer, and for a verdict that changed."""
 _ANEW: Final = 300.0
 _SOON: Final = 2.0
-"""Seconds between two questions: at most, and at least."""
+"""Seconds between two requests: at most, and at least."""
 _LOCK_AGAIN: Final = 0.5
-"""Seconds between two looks at which process holds the data root."""
+"""Seconds between two checks of which process holds the data root."""
 _LAST_LOOK: Final = 10.0
-"""Seconds for a whole look that was begun just before the time was over."""
+"""Seconds for a full scan that began just before the time was over."""
 _UNTAKEN: Final = 30.0
-"""Seconds within which a daemon takes notice of a question, one that is starting too."""
+"""Seconds within which a daemon, even one that is starting, reads a request."""
 _RESTARTING: Final = 30.0
-"""Seconds for which a daemon that ended may come back."""
+"""Seconds within which a daemon that ended may restart."""
 
 
 class Subject(Immutable):
-    """The host that is asked about."""
+    """The host that a verdict is requested for."""
 
     settings: Settings
     name: str
@@ -57,16 +58,16 @@ class Subject(Immutable):
 
     @property
     def longest(self) -> float:
-        """Seconds after which a daemon has answered a question about it."""
+        """Seconds after which a daemon has answered a request about the host."""
         tables = (table.connect_timeout for table in self.settings.hosts if table.name == self.name)
         connect_timeout = max(filter(None, tables), default=self.settings.ssh.connect_timeout)
         return to_answer(connect_timeout, limits_of(self.settings))
 
 
 def subject_of(settings: Settings, name: str) -> Subject:
-    """Return the host called `name`: one that is written down, was seen before, or that the cloud names now.
+    """Return the host called `name`: a configured one, one seen before, or one that the cloud lists now.
 
-    Raises `Fatal`: 4 for a name that nobody has, 10 where the cloud does not say whether somebody has it.
+    Raise `Fatal`: 4 for an unknown name, 10 where the cloud does not answer whether it exists.
     """
     if any(table.name == name for table in settings.hosts):
         return Subject(settings, name, f"{StaticHosts.name}:{name}")
@@ -87,10 +88,10 @@ def _nobody_says(found: Found) -> Fatal:
 
 @asynccontextmanager
 async def attended(subject: Subject, line: Line, patience: timedelta) -> AsyncIterator[None]:
-    """Have requests answered for the body: by the daemon that runs, or by this process, for that host alone.
+    """Have requests answered during the body: by the running daemon, or by this process for this host alone.
 
-    A command that holds the data root, such as `once`, answers none and ends by itself: wait for that. Raises `Held`
-    where it has not ended in `patience`.
+    A command that holds the data root, such as `once`, answers none and ends by itself: wait for that. Raise `Held`
+    where it has not ended within `patience`.
     """
     end = time.monotonic() + patience.total_seconds()
     async with AsyncExitStack() as stack:
@@ -110,7 +111,7 @@ async def attended(subject: Subject, line: Line, patience: timedelta) -> AsyncIt
 
 
 async def verdict_alone(subject: Subject, line: Line) -> VerdictRecord:
-    """Look at a host once, where no daemon runs. Raises `Fatal`: 7 where one came up in between, or as `subject_of`."""
+    """Scan a host once, where no daemon runs. Raise `Fatal`: 7 where one started meanwhile, or as `subject_of`."""
     found = await find_hosts(subject.settings, [subject.name])
     if not found.hosts:
         raise _nobody_says(found)
@@ -121,10 +122,9 @@ async def verdict_alone(subject: Subject, line: Line) -> VerdictRecord:
 
 
 async def verdict_now(subject: Subject, line: Line, most: float = math.inf) -> VerdictRecord:
-    """Have a verdict made now, with a whole look, in `most` seconds and no more than the limits allow a host.
+    """Request a verdict with a full scan, and wait for it, within `most` seconds and the limits of a host.
 
-    Where none came in that time it is *not safe*.
-    Raises `Fatal` (7) where whoever should answer has ended.
+    Return *not safe* where none came in that time. Raise `Fatal` (7) where the process that should answer has ended.
     """
     settings, began = subject.settings, time.monotonic()
     longest = min(most, subject.longest)
@@ -150,9 +150,9 @@ async def verdict_now(subject: Subject, line: Line, most: float = math.inf) -> V
 
 
 async def verdict_when_safe(subject: Subject, line: Line, patience: timedelta) -> VerdictRecord:
-    """Return with a verdict that is safe, made with a whole look; or with the last one when this time is over.
+    """Return a verdict that is safe, made with a full scan; or the last one when the time is over.
 
-    In between it only reads what the daemon says anyway. Raises as `verdict_now`.
+    In between only read what the daemon publishes anyway. Raise as `verdict_now`.
     """
     end = time.monotonic() + patience.total_seconds()
     record = await verdict_now(subject, line, patience.total_seconds())
@@ -162,13 +162,13 @@ async def verdict_when_safe(subject: Subject, line: Line, patience: timedelta) -
         left = end - time.monotonic()
         if left <= 0 and not newest.verdict.is_safe:
             return newest
-        # A verdict that has turned to safe is worth some seconds more.
+        # A verdict that has become safe is worth a few more seconds.
         record = await verdict_now(subject, line, max(_LAST_LOOK, left))
     return record
 
 
 async def _worth_asking(subject: Subject, record: VerdictRecord, line: Line, pause: float) -> VerdictRecord:
-    """Return the newest verdict when this much time is over, or when the daemon thinks that the host is safe."""
+    """Return the newest verdict after `pause` seconds, or earlier when the daemon's verdict becomes safe."""
     presence = _Presence(subject.settings)
     end = time.monotonic() + pause
     newest, asked = record, record.judged_at
@@ -184,7 +184,7 @@ async def _worth_asking(subject: Subject, record: VerdictRecord, line: Line, pau
 
 
 def _pause(verdict: Verdict) -> float:
-    """Return how many seconds later a whole look may say something else, as far as that is known."""
+    """Return the seconds after which a full scan may give another answer, as far as known."""
     left = math.inf if verdict.left is None else verdict.left.total_seconds()
     return min(_ANEW, max(_SOON, left))
 
@@ -202,7 +202,7 @@ def _newest(subject: Subject) -> VerdictRecord | None:
 
 
 def _answer(subject: Subject, number: int) -> tuple[Request | None, VerdictRecord | None]:
-    """Return how the request stands, and the newest verdict."""
+    """Return the request's state, and the newest verdict."""
     with queries.questions(subject.settings.state) as connection:
         request = queries.request(connection, number)
         record = queries.verdict_on(connection, subject.identity)
@@ -210,19 +210,19 @@ def _answer(subject: Subject, number: int) -> tuple[Request | None, VerdictRecor
 
 
 def unattended(subject: Subject, held: Held) -> VerdictRecord:
-    """Return the verdict on a host that no process could be asked about, because a command held the data root."""
+    """Return the verdict for a host that no process could judge, because a command held the data root."""
     return _unknown(subject, None, f"{held} ({held.hint})")
 
 
 def _unknown(subject: Subject, record: VerdictRecord | None, why: str) -> VerdictRecord:
-    """Return the verdict on a host on which none could be made."""
+    """Return the verdict for a host on which none could be made."""
     verdict = Verdict(Answer.NOT_SAFE, (Reason(ReasonKind.NOT_LOOKED_AT, why or "nobody said"),))
     cents = record.cents_per_hour if record else None
     return VerdictRecord(subject.identity, subject.name, verdict, time.time(), cents_per_hour=cents)
 
 
 def _why_untaken(settings: Settings) -> str:
-    """Say why nobody took notice of a question."""
+    """Return why no process has read a request."""
     holder = holder_of(settings)
     if holder is not None and not holder.answers:
         return f"process {holder.pid} is a command at work on the data root, such as `once`, and takes no questions"
@@ -231,14 +231,14 @@ def _why_untaken(settings: Settings) -> str:
 
 
 class _Presence:
-    """Notices when nobody is at work on the data root any more."""
+    """Detects that no process holds the data root any more."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._seen = time.monotonic()
 
     def check(self) -> None:
-        """Raise `Fatal` (7) where nobody has been there for a while: a daemon may be restarted."""
+        """Raise `Fatal` (7) where no process has held it for a while: a daemon may be restarting."""
         if daemon_pid(self._settings) is not None:
             self._seen = time.monotonic()
         elif time.monotonic() - self._seen > _RESTARTING:

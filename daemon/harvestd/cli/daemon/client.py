@@ -1,6 +1,6 @@
-"""Asking the running daemon over its socket: its state, its events, and the few things that it does when told.
+"""Client of the running daemon's socket: its state, its events, and its commands.
 
-Everything here raises `Absent` where nobody answers: the caller asks the catalogue then.
+Every method raises `Absent` where no daemon answers: the caller then reads the catalogue.
 """
 
 import json
@@ -18,9 +18,9 @@ from harvestd.store.sockets import short_path
 
 _PATIENCE: Final = 5.0
 _SILENCE: Final = 40.0
-"""Seconds without a sign of life on a stream; the daemon gives one every fifteen."""
+"""Seconds without a keep-alive on a stream; the daemon sends one every fifteen."""
 _ANSWER: Final = 10.0
-"""Seconds for an answer that is no stream; longer than the daemon's loop is ever held."""
+"""Seconds for an answer that is no stream; longer than the daemon's event loop is ever blocked."""
 _LARGEST: Final = 64 * 1024 * 1024
 
 
@@ -29,15 +29,15 @@ class Absent(Exception):
 
 
 class DaemonClient:
-    """Speaks with the daemon that works on the data root of `settings`."""
+    """Client of the daemon that holds the data root of `settings`."""
 
     def __init__(self, settings: Settings, *, patience: float = _ANSWER) -> None:
-        """`patience`: seconds for each answer that is no stream."""
+        """Store the parameters. `patience`: seconds for each answer that is no stream."""
         self._settings = settings
         self._patience = patience
 
     def state(self) -> dict[str, Any]:
-        """Return the state document; its keys stand in `api/README.md`."""
+        """Return the state document; its keys are described in `api/README.md`."""
         with self._connected() as client, client.stream("GET", "/v1/state") as answer:
             return self._document(answer)
 
@@ -47,9 +47,9 @@ class DaemonClient:
             return self._document(answer)
 
     def events(self, *, follow: bool = False, since: int | None = None, **filters: str) -> Iterator[dict[str, Any]]:
-        """Yield the events that the daemon remembers, each with its `id`, and with `follow` those that come.
+        """Yield the events that the daemon remembers, each with its `id`, and with `follow` later ones.
 
-        `filters` are host=, event= (a glob) and level=. Ends where the daemon cuts the stream off.
+        `filters` are host=, event= (a glob) and level=. Ends where the daemon ends the stream.
         """
         asked: dict[str, str] = {**filters, "follow": "1" if follow else "0"}
         if since is not None:
@@ -73,7 +73,7 @@ class DaemonClient:
                     trust_env=False,
                 ) as client,
             ):
-                # httpx leaves its socket open where nobody listens.
+                # httpx leaves its socket open where no process listens.
                 trial.settimeout(_PATIENCE)
                 trial.connect(path)
                 trial.close()

@@ -1,4 +1,4 @@
-"""How the daemon that runs is doing: whether it answers, is paused, or is stuck, as it says itself."""
+"""The condition of the running daemon: whether it answers, is paused, or is stuck, by its own report."""
 
 from typing import Final
 
@@ -7,21 +7,21 @@ from harvestd.settings import Settings
 from harvestd.store.lock import Holder
 
 _PATIENCE: Final = 5.0
-"""Seconds for the daemon's answer: it gives one within some tenths of one."""
+"""Seconds for the daemon's answer, which takes some tenths of a second."""
 
 
 class Condition(Immutable):
-    """What is known of the daemon's work beyond that its process lives; None: not known."""
+    """The state of the daemon's work, beyond its process being alive; None: not known."""
 
     answers: bool | None = None
-    """None: there is no daemon, or its configuration has no socket for questions."""
+    """None: there is no daemon, or its configuration has no API socket."""
     paused: bool | None = None
     stuck: str | None = None
     """What is past its deadline; empty: nothing."""
 
     @property
     def trouble(self) -> str:
-        """What a person should know of it, in some words; empty: all is well."""
+        """A short text on the problem; empty: there is none."""
         if self.answers is False:
             return "it does not answer: it starts at this moment, or hangs"
         if self.stuck:
@@ -30,7 +30,7 @@ class Condition(Immutable):
 
 
 def condition_of(settings: Settings, daemon: Holder | None) -> Condition:
-    """Ask the daemon; the answer is there within `_PATIENCE` seconds."""
+    """Query the daemon; return within `_PATIENCE` seconds."""
     if daemon is None or not settings.api.socket:
         return Condition()
     from harvestd.cli.daemon.client import Absent, DaemonClient  # noqa: PLC0415  (httpx: only beside a daemon)

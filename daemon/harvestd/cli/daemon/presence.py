@@ -1,4 +1,4 @@
-"""Which process works on the data root: a daemon, or a command that ends by itself."""
+"""Find the process that holds the data root: a daemon, or a command that ends by itself."""
 
 from harvestd.cli.errors import tell_warning
 from harvestd.convention.paths import RESERVED
@@ -9,16 +9,16 @@ from harvestd.store.root import DataRoot
 
 
 def daemon_pid(settings: Settings) -> int | None:
-    """Return the pid of the process that holds the data root, 0 for one that starts at this moment; None: none does.
+    """Return the pid of the process that holds the data root, 0 for one that is starting; None: there is none.
 
-    Where that can't be found out, a warning says why, and the answer is None too.
+    Where that can't be found out, print a warning with the reason, and return None.
     """
     found = holder_of(settings)
     return None if found is None else found.pid
 
 
 def holder_of(settings: Settings) -> Holder | None:
-    """Return the process that holds the data root; None: none does, or a warning says why that is not known."""
+    """Return the process that holds the data root; None: there is none, or a warning was printed why it is unknown."""
     try:
         return found_holder(settings)
     except HarvestError as error:
@@ -27,19 +27,19 @@ def holder_of(settings: Settings) -> Holder | None:
 
 
 def watcher_of(settings: Settings) -> Holder | None:
-    """Return the daemon that keeps states and verdicts fresh; None: none runs, a command may hold the data root."""
+    """Return the daemon that updates states and verdicts; None: none runs, a command may hold the data root."""
     found = holder_of(settings)
     return found if found is not None and found.kind is HolderKind.DAEMON else None
 
 
 def daemon_document(found: Holder | None) -> dict[str, object]:
-    """Return whether a daemon runs, for a JSON document; `found` as of `holder_of`."""
+    """Return whether a daemon runs, for a JSON document; `found` as returned by `holder_of`."""
     running = found is not None and found.answers
     return {"running": running, "pid": found.pid or None if found is not None and running else None}
 
 
 def found_holder(settings: Settings) -> Holder | None:
-    """Return the process that holds the data root; raises `HarvestError` where that can't be found out."""
+    """Return the process that holds the data root; raise `HarvestError` where that can't be found out."""
     try:
         if not (settings.data_root / RESERVED).is_dir():
             return None

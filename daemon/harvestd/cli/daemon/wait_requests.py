@@ -1,4 +1,4 @@
-"""Waiting beside a running daemon until what was asked for is settled. Reads the catalogue, and nothing else."""
+"""Wait beside a running daemon until requests are settled. Only the catalogue is read."""
 
 import sys
 import time
@@ -18,19 +18,19 @@ from harvestd.planning.requests import Request
 from harvestd.settings import Settings
 
 _ASK_EVERY = 0.5
-"""Seconds between two looks into the catalogue."""
+"""Seconds between two queries of the catalogue."""
 
 
 def answers(settings: Settings, made: Sequence[int]) -> list[Request]:
-    """Return how these requests stand now."""
+    """Return the present state of these requests."""
     with queries.questions(settings.state) as connection:
         return [request for request in queries.requests(connection) if request.id in set(made)]
 
 
 def wait_until_settled(settings: Settings, found: Subject, made: Sequence[int], timeout: timedelta) -> None:
-    """Return when these requests are settled or the time is over; shows the progress on a terminal.
+    """Wait until these requests are settled or the time is over; show the progress on a terminal.
 
-    Raises `Fatal` (7) where the daemon that has them ends: nobody would settle them.
+    Raise `Fatal` (7) where the daemon ends: no process would settle them.
     """
     end = time.monotonic() + timeout.total_seconds()
     with one_line() as line:
@@ -65,17 +65,17 @@ class Line(Protocol):
     """One line of standard error."""
 
     def say(self, text: str) -> None:
-        """Show this in place of what was shown."""
+        """Replace the text of the line."""
 
 
 class _Nowhere:
     def say(self, text: str) -> None:
-        """Show nothing: nobody looks."""
+        """Show nothing: there is no terminal."""
 
 
 @contextmanager
 def one_line() -> Iterator[Line]:
-    """Provide one line of standard error that is written anew again and again; off a terminal there is none."""
+    """Yield one line of standard error that is rewritten repeatedly; off a terminal nothing is shown."""
     console = console_on(sys.stderr)
     if console is None or console.is_dumb_terminal:
         yield _Nowhere()

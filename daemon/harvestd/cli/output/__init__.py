@@ -1,1 +1,1 @@
-"""What commands print: pages, tables, progress bars, units, and the JSON documents beside them."""
+"""The output of commands: pages, tables, progress bars, units, and JSON documents."""

@@ -1,6 +1,6 @@
-"""The bars of a pass on a terminal, one for each host, as rich draws them.
+"""The progress bars of a pass on a terminal, one for each host, drawn by rich.
 
-`progress` imports this where there is a terminal, and only there.
+`progress` imports this only where there is a terminal.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from harvestd.cli.output import units
 
 
 def progress_on(console: Console) -> Progress:
-    """Return the display on `console`; it is there while its context lasts, and leaves nothing behind."""
+    """Return the display on `console`; it is visible within its context and removed afterwards."""
     return Progress(
         TextColumn("{task.description}", markup=False, table_column=_whole()),
         BarColumn(bar_width=None),
@@ -31,7 +31,7 @@ def progress_on(console: Console) -> Progress:
 
 
 def lines_above(console: Console, stream: TextIO) -> TextIO:
-    """Return where lines for `stream` may be written meanwhile: the bars are drawn anew below each."""
+    """Return a stream for lines above the bars, which are redrawn below each line."""
     # A FileProxy is a TextIO in all but its type.
     return cast("TextIO", FileProxy(console, stream))
 
@@ -42,7 +42,7 @@ def _whole() -> Column:
 
 
 class _Amount(ProgressColumn):
-    """How much came, of how much; in the units of every other page."""
+    """The transferred and the total amount, in the units of every other page."""
 
     def render(self, task: Task) -> Text:
         """Return the cell."""
@@ -52,7 +52,7 @@ class _Amount(ProgressColumn):
 
 
 class _Rate(ProgressColumn):
-    """How fast it comes."""
+    """The transfer rate."""
 
     def render(self, task: Task) -> Text:
         """Return the cell."""
@@ -60,7 +60,7 @@ class _Rate(ProgressColumn):
 
 
 class Bars:
-    """One bar for each host; a host's bar pulses until it is known how much there is to fetch."""
+    """One bar for each host; a host's bar pulses until the amount to fetch is known."""
 
     def __init__(self, progress: Progress, hosts: Sequence[str]) -> None:
         self._progress = progress
@@ -82,28 +82,29 @@ class Bars:
         self._show(host)
 
     def resumed(self, host: str, size: int) -> None:
-        """Fill a host's bar by what was here before."""
+        """Fill a host's bar by the bytes from earlier transfers."""
         self.moved(host, size)
 
     def failed(self, host: str) -> None:
-        """Leave that to the events."""
+        """Show nothing: events report it."""
 
     def polled(self, host: str, seconds: float) -> None:
-        """Leave that to the events."""
+        """Show nothing: events report it."""
 
     def host_failed(self, host: str) -> None:
-        """Show nothing: its event does."""
+        """Show nothing: its event reports it."""
 
     def service_failed(self, service: str) -> None:
-        """Show nothing: its event does."""
+        """Show nothing: its event reports it."""
 
     def settled(self, host: str, files: int) -> None:
-        """Count files that are at their places."""
+        """Count files that were published."""
         self._settled[host] += files
         self._show(host)
 
     def _show(self, host: str) -> None:
-        # A growing file, or one that is tried again, brings more than was planned: the bar then ends where it is.
+        # A growing file, or one that is tried again, brings more than was planned: the bar's end is then the present
+        # amount.
         total = max(self._sizes[host], self._moved[host])
         files = f"{self._settled[host]}/{max(self._files[host], self._settled[host])}"
         self._progress.update(self._tasks[host], total=total, completed=self._moved[host], files=files)

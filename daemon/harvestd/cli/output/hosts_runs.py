@@ -1,4 +1,4 @@
-"""Hosts and runs as the catalogue knows them, as rows for a page and as JSON."""
+"""Hosts and runs from the catalogue, as rows of a page and as JSON."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -49,14 +49,14 @@ _NOT_WATCHED = "not watched"
 
 
 class HostView(Immutable):
-    """A host as configuration and catalogue together know it."""
+    """A host, from the configuration and the catalogue."""
 
     name: str
     address: str
     state: str
     """connected, ending (read as well), visited (by `once`), lost, quarantined, failed, gone, or never seen."""
     configured: bool
-    """Whether the file names it, or who else is asked for hosts did the last time."""
+    """Whether the file names it, or another provider listed it the last time."""
     method: str = ""
     first_seen: float | None = None
     last_success: float | None = None
@@ -67,7 +67,7 @@ class HostView(Immutable):
 
 
 def hosts(connection: Connection, settings: Settings) -> list[HostView]:
-    """Return all hosts by name: those of the configuration, and those that were seen before and left it."""
+    """Return all hosts by name: configured ones, and ones that were seen before."""
     addresses = {host.name: host.address for host in settings.hosts}
     judged = queries.verdicts(connection)
     found = tuple(_elsewhere(settings))
@@ -93,7 +93,7 @@ def hosts(connection: Connection, settings: Settings) -> list[HostView]:
 
 
 def _elsewhere(settings: Settings) -> Iterator[str]:
-    """Yield how the identities begin of hosts that stand in no table."""
+    """Yield the prefixes of identities from providers other than the tables."""
     if settings.targets.files:
         yield f"{TargetsFiles.name}:"
     if settings.lambda_cloud.enabled:
@@ -101,12 +101,12 @@ def _elsewhere(settings: Settings) -> Iterator[str]:
 
 
 def is_watched(host: HostView, daemon: Holder | None) -> bool:
-    """Return whether `daemon` watches this host, so that state and verdict are the present ones; None: none runs."""
+    """Return whether `daemon` watches this host, so that state and verdict are current; None: none runs."""
     return daemon is not None and host.configured and host.state != GONE
 
 
 def host_row(host: HostView, *, watched: bool) -> Row:
-    """Return a row of `HOSTS`; `watched` as of `is_watched`."""
+    """Return a row of `HOSTS`; `watched` as returned by `is_watched`."""
     return (
         host.name,
         state_of(host, watched=watched),
@@ -121,7 +121,7 @@ def host_row(host: HostView, *, watched: bool) -> Row:
 
 
 def state_of(host: HostView, *, watched: bool) -> Styled:
-    """Return a host's state as it is shown; `watched` as above."""
+    """Return a host's state for display; `watched` as above."""
     if not host.configured and host.state != GONE:
         return styled("not configured")
     return styled(_state_now(host, watched=watched))
@@ -145,13 +145,13 @@ def run_row(run: RunRecord, experiments: Mapping[str, ExperimentRecord], standin
 
 
 def steps_of(run: RunRecord) -> str:
-    """Return how far a run is, such as "400/1000"."""
+    """Return a run's progress, such as "400/1000"."""
     step, total = _steps(run)
     return f"{units.NOTHING if step is None else step}/{'?' if total is None else total}"
 
 
 def _steps(run: RunRecord) -> tuple[int | None, int | None]:
-    """Return the newest step, and the last one there will be."""
+    """Return the newest step, and the number of the last one."""
     last = run.final.step if run.final else None
     return (last or run.step), (last or run.config.total_steps)
 
@@ -167,7 +167,7 @@ def styled(state: str) -> Styled:
 
 
 def total_of(holdings: Iterable[queries.Holding], experiments: int) -> str:
-    """Say in short how much is at home."""
+    """Return a short text on the amount of local data."""
     found = list(holdings)
     size = units.size(sum(each.size for each in found))
     files = units.count(sum(each.files for each in found), "file")
@@ -175,7 +175,7 @@ def total_of(holdings: Iterable[queries.Holding], experiments: int) -> str:
 
 
 def host_document(host: HostView, *, watched: bool) -> dict[str, object]:
-    """Return a host for a JSON document; `watched` as of `is_watched`."""
+    """Return a host for a JSON document; `watched` as returned by `is_watched`."""
     return {
         "name": host.name,
         "address": host.address,

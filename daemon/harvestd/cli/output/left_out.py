@@ -1,4 +1,4 @@
-"""What was left out on a box, and why: its rows, its total and its documents, alike in every answer."""
+"""What was left out on a host, and why: rows, total and documents, the same in every answer."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ COLUMNS = (
 
 
 def total(left_out: Sequence[LeftOut]) -> str:
-    """Return the size of all that is left out, as far as it is known."""
+    """Return the size of everything that is left out, as far as it is known."""
     known = units.size(sum(each.size or 0 for each in left_out))
     return f"at least {known}" if any(each.size is None for each in left_out) else known
 
@@ -26,14 +26,14 @@ def rows(left_out: Sequence[LeftOut]) -> list[Row]:
 
 
 def reason(left_out: LeftOut) -> str:
-    """Return why it is not here, and that it is not on its host any more either."""
+    """Return why it is not here, and whether it has vanished from its host."""
     return left_out.reason if left_out.gone_at is None else f"{left_out.reason}; gone from the host"
 
 
 def documents(left_out: Sequence[LeftOut]) -> list[dict[str, object]]:
-    """Return what is left out as a JSON document; bytes: null where they are not counted.
+    """Return the left-out entries for a JSON document; bytes: null where they are not counted.
 
-    gone_at: since when it is not on the host any more, in Unix time; null where it was there when it was seen last.
+    gone_at: since when it has not been on the host, in Unix time; null where it was there at the last scan.
     """
     return [
         {

@@ -1,7 +1,8 @@
 """The answer on standard output: one JSON document, or a page of lines and tables.
 
-A page on a terminal has colours and fits its width; off one it is plain aligned text, one row a line, nothing cut. All
-text is escaped here and never read as markup, so that a name from a box is only ever shown (promise I6).
+A page on a terminal has colours and fits its width; off a terminal it is plain aligned text, one row a line, nothing
+cut. All text is escaped here and never interpreted as markup, so that a name from a host is only displayed (promise
+I6).
 """
 
 import json
@@ -16,23 +17,23 @@ from harvestd.telemetry.sanitize import escaped
 
 
 def print_json(document: object) -> None:
-    """Print one JSON document: in ASCII, whatever the locale, so that every name survives."""
+    """Print one JSON document in ASCII, whatever the locale, so that every name survives."""
     _write(json.dumps(document, indent=2, allow_nan=False))
 
 
 class Page:
-    """A page on standard output; made once by a command that answers people."""
+    """A page on standard output; created once by a command that answers people."""
 
     def __init__(self) -> None:
         self._console = console_on(sys.stdout)
         self._empty = True
 
     def line(self, text: str, style: str = "") -> None:
-        """Print one paragraph, as wide as it needs to be."""
+        """Print one paragraph, not wrapped."""
         self._print(text, style)
 
     def heading(self, text: str) -> None:
-        """Begin a part of the page."""
+        """Begin a section of the page."""
         if not self._empty:
             self._print("", "")
         self._print(text, "bold")
@@ -62,7 +63,7 @@ class Page:
 
 
 def _write(line: str) -> None:
-    # Not every locale can show every name: better written out than an answer that ends in the middle.
+    # Not every locale can represent every name: an escaped name is better than an incomplete answer.
     encoding = sys.stdout.encoding or "utf-8"
     with answering():
         sys.stdout.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")

@@ -1,4 +1,4 @@
-"""What a pass came to, host by host: the page and the JSON document of `harvestd once`."""
+"""The results of a pass, host by host: the page and the JSON document of `harvestd once`."""
 
 from collections.abc import Iterator, Sequence
 
@@ -92,7 +92,7 @@ def document(outcomes: Sequence[HostOutcome]) -> dict[str, object]:
 
 
 def outcome_document(outcome: HostOutcome) -> dict[str, object]:
-    """Return what the documents of a pass and of a plan say of a host alike."""
+    """Return the part of a host's document that is common to a pass and a plan."""
     return {
         "name": outcome.host.name,
         "error": error_document(outcome.error),
@@ -107,7 +107,7 @@ def error_document(error: HarvestError | None) -> dict[str, str] | None:
 
 
 def waiting_documents(waiting: Sequence[Waiting]) -> list[dict[str, object]]:
-    """Return what waits for a JSON document."""
+    """Return the waiting entries for a JSON document."""
     return [
         {"from": each.place, "bytes": each.size, "reason": each.reason, "seconds": each.seconds} for each in waiting
     ]

@@ -1,4 +1,4 @@
-"""What a pass would do, host by host: the page and the JSON document of `harvestd plan`."""
+"""The plan of a pass, host by host: the page and the JSON document of `harvestd plan`."""
 
 from collections.abc import Sequence
 

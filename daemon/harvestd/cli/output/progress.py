@@ -1,6 +1,6 @@
-"""The progress display of a pass: a bar for each host on the terminal of standard error; off a terminal there is none.
+"""The progress display of a pass: a bar for each host on the terminal of standard error; none off a terminal.
 
-It hears of bytes through `Monitor` and never holds a transfer up.
+`Monitor` reports the bytes; the display never delays a transfer.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from harvestd.harvest.monitor import Monitor, Silent
 def progress_of(hosts: Sequence[str], stream: TextIO) -> Iterator[tuple[Monitor, TextIO]]:
     """Show the progress of a pass over `hosts` on `stream` while the body runs.
 
-    Gives what hears of the progress, and where lines may be written meanwhile without disturbing the bars.
+    Yield the monitor of the progress, and a stream for lines that do not disturb the bars.
     """
     console = console_on(stream)
     if console is None or console.is_dumb_terminal:

@@ -1,4 +1,4 @@
-"""What was asked for by hand, as people and programs read it: alike in `fetch`, `ignore`, `show` and `status`."""
+"""Manual requests as rows and documents: the same in `fetch`, `ignore`, `show` and `status`."""
 
 from collections.abc import Iterable
 
@@ -15,14 +15,14 @@ COLUMNS = (
 
 
 def what(request: Request) -> str:
-    """Say in a word or two what is asked."""
+    """Return a short text on what is requested."""
     if request.kind is RequestKind.IGNORE:
         return "fetch it again" if request.detail.get("undo") is True else "ignore it"
     return request.thing or str(request.kind)
 
 
 def state(request: Request) -> str:
-    """Say how far it is."""
+    """Return the state of a request."""
     if not request.is_open:
         return "refused" if request.is_refused else "settled"
     return "not taken yet" if request.taken_at is None else "outstanding"
@@ -34,7 +34,7 @@ def rows(requests: Iterable[Request]) -> list[Row]:
 
 
 def documents(requests: Iterable[Request]) -> list[dict[str, object]]:
-    """Return them for a JSON document."""
+    """Return the requests for a JSON document."""
     return [
         {
             "id": each.id,

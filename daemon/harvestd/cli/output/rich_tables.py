@@ -1,7 +1,7 @@
-"""Tables and paragraphs on a terminal, as rich draws them.
+"""Tables and paragraphs on a terminal, drawn by rich.
 
-Paths here are often longer than a terminal is wide. So the wide columns of a row stand below each other at its end,
-each on lines of its own. `output` imports this where there is a terminal, and only there.
+Paths are often longer than a terminal is wide. So the wide columns of a row are stacked at its end, each on lines of
+its own. `page` imports this only where there is a terminal.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from harvestd.telemetry.sanitize import escaped
 
 
 def paragraph(text: str, style: str) -> Text:
-    """Return text that is only ever shown, never read as markup."""
+    """Return text that is only displayed, never interpreted as markup."""
     return Text(escaped(text), style=style)
 
 

@@ -1,4 +1,4 @@
-"""How each run is doing, from its record and from what the catalogue knows of its host; for tables and for JSON."""
+"""The standing of each run, from its record and its host's state in the catalogue; for tables and for JSON."""
 
 import time
 from collections.abc import Mapping
@@ -54,7 +54,7 @@ def cell_of(found: Standing) -> Styled:
 
 
 def is_news(status: RunStatus, since: float | None, now: float) -> bool:
-    """Return whether the live screen shows a run: one that goes on or should, or that died lately."""
+    """Return whether the live screen shows a run: one in progress or stalled, or one that died recently."""
     if status is RunStatus.DIED:
         return since is not None and now - since < _SHOWN_FOR
     return status not in {RunStatus.FINISHED, RunStatus.UNKNOWN}

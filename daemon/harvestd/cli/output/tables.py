@@ -1,6 +1,7 @@
-"""Tables for two kinds of reader: a person at a terminal, and a program or a file.
+"""Tables for a terminal, and as plain text for programs and files.
 
-Off a terminal every row is one line and every column is aligned: that is made here. On one, `drawing` makes them.
+Off a terminal every row is one line and every column is aligned, which is done here. On a terminal `rich_tables` draws
+them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ class Column(Immutable):
     wide: bool = False
     """Holds paths or sentences: on a terminal it shares the last column with the other wide ones."""
     mark: str = ""
-    """What stands before a value of a wide column below another, such as an arrow."""
+    """Text before a value of a wide column that is stacked below another, such as an arrow."""
 
 
 class Styled(Immutable):
@@ -35,7 +36,7 @@ _GAP: Final = "  "
 
 
 def off_terminal(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[str]:
-    """Yield the table's lines, without drawing, and without blanks at their ends."""
+    """Yield the table's lines, without borders and without trailing blanks."""
     lines = [[column.title for column in columns], *([plain(cell) for cell in row] for row in rows)]
     widths = [max(_width(line[index]) for line in lines) for index in range(len(columns))]
     for line in lines:
@@ -49,7 +50,7 @@ def _padded(text: str, width: int, column: Column) -> str:
 
 
 def _width(text: str) -> int:
-    """Return how many columns a terminal shows `text` in."""
+    """Return the number of terminal columns of `text`."""
     if text.isascii():
         return len(text)
     from rich.cells import cell_len  # noqa: PLC0415  (its tables of characters; most names need none)

@@ -1,7 +1,6 @@
-"""Where rich begins: a console for a stream that is a terminal, and none for one that is not.
+"""Create a rich console for a stream that is a terminal, and none for others.
 
-rich takes a twentieth of a second to import. Scripts, services and timers pay for none of it: off a terminal nothing of
-ours draws.
+rich takes a twentieth of a second to import. Scripts, services and timers avoid that: off a terminal rich is not used.
 """
 
 import os
@@ -11,11 +10,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _SAYS_SO: Final = ("FORCE_COLOR", "TTY_COMPATIBLE")
-"""Variables that make rich take a stream for a terminal which is none, such as the log of a CI job."""
+"""Variables that make rich treat a stream as a terminal which is none, such as the log of a CI job."""
 
 
 def console_on(stream: TextIO) -> "Console | None":
-    """Return the console that draws on `stream`; None where it is no terminal. Text is never read as markup."""
+    """Return the console for `stream`; None where it is no terminal. Text is never interpreted as markup."""
     if not stream.isatty() and not any(os.environ.get(name) for name in _SAYS_SO):
         return None
     from rich.console import Console  # noqa: PLC0415  (only a terminal needs it; see above)

@@ -1,4 +1,4 @@
-"""Sizes, spans of time and moments, as people read them and as JSON gives them."""
+"""Format sizes, spans of time and moments, for people and for JSON."""
 
 import time
 from datetime import UTC, datetime
@@ -10,13 +10,13 @@ _MINUTE: Final = 60
 _HOUR: Final = 3_600
 _DAY: Final = 86_400
 _SOON: Final = 10.0
-"""Seconds below which a tenth matters."""
+"""Seconds below which a tenth is shown."""
 NOTHING: Final = "-"
-"""What stands in a table where there is no value."""
+"""The text of a table's cell without a value."""
 
 
 def size(count: int | None) -> str:
-    """Return bytes in the largest unit that leaves at least one of it; None is a size that nobody knows."""
+    """Return bytes in the largest unit that leaves at least one of it; None is an unknown size."""
     if count is None:
         return "unknown"
     if count < _STEP:
@@ -48,7 +48,7 @@ def duration(seconds: float | None) -> str:
 
 
 def age(moment: float | None) -> str:
-    """Return how long ago a moment (Unix time) was; None: it never was."""
+    """Return how long ago a moment (Unix time) was; None: never."""
     if moment is None:
         return "never"
     passed = time.time() - moment

@@ -1,4 +1,4 @@
-"""Verdicts as people and programs read them: a cell in a list of hosts, a page of its own, a JSON document."""
+"""Verdicts for people and programs: a cell in a list of hosts, a page of its own, a JSON document."""
 
 import time
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ KEYS: Final = """verdict {answer, safe, fresh, age_seconds, answer_then,
   survives[] {kind, what, bytes, entries, through},
   accepted[], bytes_outstanding, seconds_left},
   judged, idle_since, cents_per_hour, cents_since_idle"""
-"""What `document` gives, for a command's help."""
+"""The keys of `document`, for a command's help."""
 
 _STYLES: Final = {Answer.SAFE: "green", Answer.SAFE_EXCEPT: "yellow", Answer.NOT_SAFE: "red"}
 _REASONS: Final = (Column("REASON"), Column("BYTES", "right"), Column("OVER IN", "right"), Column("DETAIL", wide=True))
@@ -27,7 +27,7 @@ _SURVIVALS: Final = (*_LOSSES[:3], Column("ON"), _LOSSES[3])
 
 
 def short(verdict: Verdict) -> str:
-    """Return a verdict in a line that fits a list; `harvestd safe` says what exactly."""
+    """Return a verdict in a line that fits a list; `harvestd safe` shows the details."""
     match verdict.answer:
         case Answer.SAFE:
             return "safe"
@@ -53,9 +53,9 @@ def _words(kind: str) -> str:
 
 
 def cell(record: VerdictRecord | None, *, watched: bool) -> Cell:
-    """Return the verdict for a list of hosts; `watched`: a daemon runs that keeps it fresh.
+    """Return the verdict for a list of hosts; `watched`: a daemon runs that updates it.
 
-    One that nobody keeps fresh is not shown as though it held now.
+    A verdict that is not updated is not shown as current.
     """
     if record is None:
         return units.NOTHING
@@ -72,9 +72,9 @@ def coloured(verdict: Verdict) -> Styled:
 
 
 def cost(record: VerdictRecord | None, *, watched: bool) -> str:
-    """Return what a host costs, for a list of hosts: an hour and, where a daemon keeps count, since it went idle.
+    """Return what a host costs, for a list of hosts: an hour and, where a daemon keeps count, since it became idle.
 
-    Empty where nobody knows its price.
+    Empty where its price is unknown.
     """
     if record is None or record.cents_per_hour is None:
         return ""
@@ -83,9 +83,12 @@ def cost(record: VerdictRecord | None, *, watched: bool) -> str:
 
 
 def document(record: VerdictRecord | None, *, watched: bool) -> dict[str, Any]:
-    """Return what a verdict says now, with its moment and cost, for a JSON document; nulls where there is none.
+    """Return the present meaning of a verdict, with its moment and cost, for a JSON document.
 
-    `watched`: a daemon renews it, or it was made just now. Otherwise it is *not safe*, whatever it was.
+    Nulls where there is none.
+
+    `watched`: a daemon renews it, or it was made just now. Otherwise the document says *not safe*, whatever the verdict
+    was.
     """
     if record is None:
         return dict.fromkeys(("verdict", "judged", "idle_since", "cents_per_hour", "cents_since_idle"))
@@ -106,7 +109,7 @@ def _age(record: VerdictRecord) -> float:
 
 
 def write(page: Page, record: VerdictRecord) -> None:
-    """Write all of a verdict that was made just now."""
+    """Write all details of a verdict that was made just now."""
     verdict = record.verdict
     page.line(f"{record.name}: {_answer(verdict)}", f"bold {_STYLES[verdict.answer]}")
     if verdict.reasons:

@@ -1,4 +1,4 @@
-"""From what the daemon tells over its socket to a scene. Pure; its keys stand in `api/README.md`."""
+"""Convert the daemon's state document to a scene. Pure; the keys are described in `api/README.md`."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
@@ -24,7 +24,7 @@ _TELLING: Final = ("host", "error", "path", "run_id", "experiment")
 def scene_of(state: Document, events: Iterable[Document]) -> Scene:
     """Return the scene of a state document; `events` are the newest, the oldest of them first.
 
-    Raises `KeyError`, `TypeError` or `ValueError` for a document of another version.
+    Raise `KeyError`, `TypeError` or `ValueError` for a document of another version.
     """
     hosts = sorted((_host(host) for host in state["hosts"]), key=lambda line: line.urgency)
     runs = _runs(state["runs"], state["at"])

@@ -1,8 +1,8 @@
-"""The loop of `harvestd status --watch`: draws the scene anew where it changed, until Ctrl-C or SIGTERM ends it.
+"""The loop of `harvestd status --watch`: redraws the scene when it changed, until Ctrl-C or SIGTERM ends it.
 
-Drawn over what stood there, in one piece and without clearing the screen, about twice a second. Signals are taken one
-at a time between two drawings, so that none can end the process with half a screen or a hidden cursor. A thread asks
-for the scenes meanwhile: a daemon that hangs holds up neither drawing nor signals.
+The scene is drawn over the previous one, in one piece and without clearing the screen, about twice a second. Signals
+are handled one at a time between two drawings, so that none can end the process with half a screen or a hidden cursor.
+A thread fetches the scenes meanwhile: a daemon that hangs delays neither drawing nor signals.
 """
 
 import signal
@@ -28,17 +28,17 @@ from harvestd.settings import Settings
 _EVERY: Final = 0.5
 """Seconds between two drawings."""
 _LATE: Final = 5.0
-"""Seconds after which a scene is shown as an old one."""
+"""Seconds after which a scene is shown as outdated."""
 _FIRST: Final = 1.0
 """Seconds to wait for the first scene before anything is drawn."""
 _ENDING: Final = frozenset({signal.SIGINT, signal.SIGTERM})
 _TAKEN: Final = _ENDING | {signal.SIGWINCH}
 _LOCAL_MODES: Final = 3
-"""Where `termios` keeps whether a terminal shows what is typed."""
+"""The index in termios's list for the flags that echo typed characters."""
 
 
 def watch(settings: Settings, console: Console) -> None:
-    """Show how hosts stand on `console` until a signal asks to end; leaves the last scene and the cursor below it."""
+    """Show hosts and runs on `console` until a signal ends it; leave the last scene with the cursor below it."""
     with (
         _signals_wait(),
         _asked_beside(Scenes(settings)) as newest,
@@ -49,7 +49,7 @@ def watch(settings: Settings, console: Console) -> None:
         size = console.size
         while True:
             if console.size != size:
-                # What stands there was wrapped for another width: no cursor finds its beginning any more.
+                # The old scene was wrapped for another width, so its beginning can't be found by moving the cursor.
                 size = console.size
                 console.clear()
             scene = drawn(newest.scene(), console)
@@ -63,19 +63,19 @@ def watch(settings: Settings, console: Console) -> None:
 
 
 class _Newest:
-    """The newest scene that the thread has brought."""
+    """The newest scene from the thread."""
 
     def __init__(self, scenes: Scenes) -> None:
         self._scenes = scenes
         self._scene = Scene(Styled("asking the daemon", "dim"))
         self._asked_at = time.monotonic()
-        """When the question began that is not answered yet."""
+        """When the unanswered query began."""
         self._bug: Exception | None = None
         self._is_first = threading.Event()
         self._is_over = threading.Event()
 
     def scene(self) -> Scene:
-        """Return the newest scene; its head says so where the next one is late. Raises what ended the thread."""
+        """Return the newest scene; its head is a warning where the next one is late. Raise what ended the thread."""
         self._is_first.wait(_FIRST)
         if self._bug is not None:
             raise self._bug
@@ -86,7 +86,7 @@ class _Newest:
         return replace(self._scene, head=late)
 
     def run(self) -> None:
-        """Ask again and again, until `stop`."""
+        """Query repeatedly, until `stop`."""
         try:
             while not self._is_over.is_set():
                 self._asked_at = time.monotonic()
@@ -99,13 +99,13 @@ class _Newest:
             self._is_first.set()
 
     def stop(self) -> None:
-        """Ask no more; a question under way is not waited for."""
+        """Stop querying; a query in progress is not waited for."""
         self._is_over.set()
 
 
 @contextmanager
 def _asked_beside(scenes: Scenes) -> Iterator[_Newest]:
-    """Ask for scenes in a thread for the body. It blocks signals as its creator does, and ends with the process."""
+    """Query scenes in a thread during the body. It blocks signals as its creator does, and ends with the process."""
     newest = _Newest(scenes)
     threading.Thread(target=newest.run, daemon=True, name="scenes").start()
     try:
@@ -116,7 +116,7 @@ def _asked_beside(scenes: Scenes) -> Iterator[_Newest]:
 
 @contextmanager
 def _signals_wait() -> Iterator[None]:
-    """Hold signals back until `sigtimedwait` takes them."""
+    """Block signals, so that `sigtimedwait` receives them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _TAKEN)
     try:
         yield
@@ -126,7 +126,7 @@ def _signals_wait() -> Iterator[None]:
 
 @contextmanager
 def _typing_hidden(terminal: int) -> Iterator[None]:
-    """Keep what is typed from being shown: the `^C` of Ctrl-C alone would push the screen up by a line."""
+    """Disable the echo of typed characters: the `^C` of Ctrl-C alone would scroll the screen by a line."""
     before = termios.tcgetattr(terminal)
     hidden = [*before]
     hidden[_LOCAL_MODES] &= ~termios.ECHO

@@ -1,6 +1,6 @@
-"""What the status screen shows at one moment, as plain values; where they come from is no matter here.
+"""The content of the status screen at one moment, as plain values of any source.
 
-Texts are as a box or a file gave them: `screen` escapes what it draws. Times are Unix times, sizes bytes.
+Texts are unchanged from a host or a file: `screen` escapes what it draws. Times are Unix times, sizes bytes.
 """
 
 from typing import Final
@@ -9,12 +9,12 @@ from harvestd.cli.output.tables import Cell, Styled
 from harvestd.convention.structs import Immutable
 
 _FIRST: Final = ("ending", "failed", "quarantined", "lost", "stalled")
-"""States that somebody should look at, the worst first."""
+"""States that need attention, the worst first."""
 _LAST: Final = ("not configured", "gone")
 
 
 def end_of(path: str) -> str:
-    """Return the last two parts of a path: what is above them is the same for all of a run."""
+    """Return the last two parts of a path: the parts above are the same for all of a run."""
     return "/".join(path.rstrip("/").split("/")[-2:])
 
 
@@ -27,15 +27,15 @@ class HostLine(Immutable):
     pending: int
     """Bytes that are wanted and not here."""
     verdict: Cell = ""
-    """Safe or not, and the first reason; empty: nobody has judged it."""
+    """Safe or not, and the first reason; empty: there is no verdict."""
     cost: str = ""
-    """What it costs an hour; empty: nobody knows."""
+    """What it costs an hour; empty: unknown."""
     note: str = ""
-    """What is wrong with it."""
+    """The problem of the host."""
 
     @property
     def urgency(self) -> tuple[int, str]:
-        """Sorts what needs a person first, and what is over last."""
+        """A sort key: hosts that need attention first, and ended ones last."""
         state = self.state.text
         if state in _FIRST:
             return _FIRST.index(state), self.name
@@ -43,20 +43,20 @@ class HostLine(Immutable):
 
 
 class TransferLine(Immutable):
-    """One file, or group of files, on its way."""
+    """One file, or group of files, in transfer."""
 
     host: str
     what: str
     moved: int
     size: int | None
-    """None: nobody knows."""
+    """None: unknown."""
     rate: float | None = None
     """Bytes a second."""
     seconds_left: float | None = None
 
 
 class RunLine(Immutable):
-    """One run that goes on or should, or that died lately."""
+    """One run that is in progress or stalled, or that died recently."""
 
     name: str
     host: str
@@ -66,21 +66,21 @@ class RunLine(Immutable):
 
 
 class EventLine(Immutable):
-    """One thing that happened."""
+    """One event."""
 
     at: str
     """The time of day."""
     level: str
     event: str
     said: str
-    """Its fields, the telling ones first."""
+    """Its most important fields."""
 
 
 class Scene(Immutable):
-    """All that is shown at one moment, each kind with the most important first."""
+    """Everything shown at one moment, each kind with the most important first."""
 
     head: Styled
-    """Who tells this: the daemon, or the catalogue and since when there is none."""
+    """The source: the daemon, or the catalogue and since when no daemon answers."""
     hosts: tuple[HostLine, ...] = ()
     transfers: tuple[TransferLine, ...] = ()
     runs: tuple[RunLine, ...] = ()

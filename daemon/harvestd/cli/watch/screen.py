@@ -1,7 +1,7 @@
 """The status screen: a scene as lines of text that fit a terminal of any size, each cut to its width.
 
-`watching` imports this where there is a terminal, and only there. What does not fit the height is counted in a line
-of its own; hosts are the last to give way.
+`loop` imports this only where there is a terminal. Rows that do not fit the height are counted in a line of their own;
+rows of hosts are dropped last.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from harvestd.telemetry.sanitize import escaped
 LineT = TypeVar("LineT")
 
 _AT_LEAST: Final = (4, 3, 2, 4)
-"""Rows that hosts, transfers, runs and events keep when there is little room, in the order in which they get it."""
+"""Rows that hosts, transfers, runs and events keep when there is little space, in the order of precedence."""
 _FRAME: Final = 2
 """A section's title, and the blank line before it."""
 _LEVELS: Final = {"warning": "yellow", "error": "red", "critical": "red", "debug": "dim"}
@@ -38,15 +38,15 @@ def drawn(scene: Scene, console: Console) -> RenderableType:
     parts += _section(scene.hosts, rooms[0], _hosts)
     parts += _section(scene.transfers, rooms[1], _transfers)
     parts += _section(scene.runs, rooms[2], _runs)
-    # How many older ones there are says nothing.
+    # The number of older events is not shown: it has no meaning.
     parts += _section(scene.events[: rooms[3]], rooms[3], _events)
     return Group(*parts)
 
 
 def shares(room: int, counts: Sequence[int]) -> list[int]:
-    """Divide `room` lines among sections that have so many rows; gives the rows of each, without its frame.
+    """Divide `room` lines among sections of `counts` rows; return the rows of each, without its frame.
 
-    A section that has no room for a single row is left out.
+    A section without space for a single row is left out.
     """
     given = [0] * len(counts)
     for index, (count, least) in enumerate(zip(counts, _AT_LEAST, strict=True)):
@@ -109,7 +109,7 @@ def _transfers(transfers: Sequence[TransferLine]) -> Table:
     for each in transfers:
         size = each.size or 0
         part = f"{min(each.moved / size, 1):.0%}" if size else ""
-        # An unknown size has a bar that is empty, not one that pulses: the screen is drawn anew only for news.
+        # An unknown size has an empty bar, not one that pulses: the screen is redrawn only for changes.
         bar = ProgressBar(total=max(size, 1), completed=each.moved if size else 0, width=_BAR)
         rate = f"{units.size(int(each.rate))}/s" if each.rate else units.NOTHING
         left = units.duration(each.seconds_left)
@@ -145,15 +145,15 @@ def _table() -> Table:
 
 
 def _fitting(table: Table, title: str, most: int) -> None:
-    """Add a column for what hardly changes: as wide as its longest text."""
+    """Add a column for values that rarely change: as wide as its longest text."""
     table.add_column(title, no_wrap=True, overflow="ellipsis", max_width=most)
 
 
 def _fixed(table: Table, title: str, width: int, *, right: bool = False) -> None:
-    """Add a column for what changes all the time: nothing beside it moves."""
+    """Add a column for values that change often: a fixed width, so that nothing beside it moves."""
     table.add_column(title, justify="right" if right else "left", no_wrap=True, overflow="ellipsis", width=width)
 
 
 def _text(text: str, style: str = "") -> Text:
-    """Return text that is only ever shown, on one line."""
+    """Return text that is only displayed, on one line."""
     return Text(escaped(text), style=style, no_wrap=True, overflow="ellipsis")

@@ -1,7 +1,7 @@
-"""Where the scenes of the status screen come from: the daemon while one answers, else the catalogue.
+"""Sources of the status screen's scenes: the daemon while one answers, otherwise the catalogue.
 
-A look that fails shows what was seen last and says why: a daemon that starts anew, or brings the catalogue to another
-schema at this moment, is no reason to end.
+A failed query shows the last scene and the reason: a daemon that restarts, or is migrating the catalogue to another
+schema, does not end the screen.
 """
 
 import time
@@ -27,20 +27,20 @@ from harvestd.settings import Settings
 from harvestd.store.lock import Holder, HolderKind
 
 _LOOK_EVERY: Final = 2.0
-"""Seconds between two looks into the catalogue; the daemon is asked each time."""
+"""Seconds between two queries of the catalogue; the daemon is queried each time."""
 _EVENTS: Final = 100
 """The newest ones that are kept: more than any terminal has lines for them."""
 
 
 class Scenes:
-    """Gives the present scene, as often as it is asked."""
+    """Returns the present scene."""
 
     def __init__(self, settings: Settings) -> None:
         self._daemon = _Daemon(settings)
         self._catalogue = _Catalogue(settings)
 
     def now(self) -> Scene:
-        """Ask the daemon, or look into the catalogue where none answers; raises nothing."""
+        """Query the daemon, or the catalogue where none answers; raise nothing."""
         try:
             scene = self._daemon.now()
         except Absent:
@@ -50,7 +50,7 @@ class Scenes:
 
 
 class _Daemon:
-    """Scenes as the daemon tells them."""
+    """Scenes from the daemon."""
 
     def __init__(self, settings: Settings) -> None:
         self._client = DaemonClient(settings)
@@ -59,7 +59,7 @@ class _Daemon:
         self._events: deque[dict[str, Any]] = deque(maxlen=_EVENTS)
 
     def now(self) -> Scene:
-        """Ask; raises `Absent` where nobody answers, or not in words that are known here."""
+        """Query the daemon; raise `Absent` where none answers, or one of another version."""
         try:
             return self._asked()
         except (KeyError, TypeError, ValueError) as error:
@@ -68,7 +68,7 @@ class _Daemon:
     def _asked(self) -> Scene:
         state = self._client.state()
         if state["daemon"]["pid"] != self._pid:
-            # Another process counts its events from the start again.
+            # Another process numbers its events from the start again.
             self._pid, self._newest = state["daemon"]["pid"], None
             self._events.clear()
         for event in self._client.events(since=self._newest, level="info"):
@@ -78,7 +78,7 @@ class _Daemon:
 
 
 class _Catalogue:
-    """Scenes without a daemon that answers, as fresh as what was last written down."""
+    """Scenes from the catalogue, as fresh as its last update."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -88,7 +88,7 @@ class _Catalogue:
         self._absent_since: float | None = None
 
     def now(self) -> Scene:
-        """Look, unless the last look is fresh enough."""
+        """Query the catalogue, unless the last query is fresh enough."""
         moment = time.monotonic()
         if self._looked is None or moment - self._looked >= _LOOK_EVERY:
             self._looked = moment
@@ -99,7 +99,7 @@ class _Catalogue:
         return self._scene
 
     def daemon_answered(self) -> None:
-        """Note that there is a daemon, and that what was seen here is old."""
+        """Record that a daemon answers, and that the catalogue's scene is outdated."""
         self._looked, self._was_there, self._absent_since = None, True, None
 
     def _look(self) -> Scene:
