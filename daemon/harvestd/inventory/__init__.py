@@ -1,1 +1,1 @@
-"""Which hosts exist: providers that each know some, and the merger of what they say. Nothing here connects to a box."""
+"""Providers of hosts, and the merge of their sets. Nothing here connects to a host."""

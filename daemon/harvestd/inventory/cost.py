@@ -1,4 +1,4 @@
-"""What a box costs. Pure arithmetic in hundredths of the cloud's currency; None is a price that nobody knows."""
+"""The cost of a host. Pure arithmetic in hundredths of the cloud's currency; None is an unknown price."""
 
 from fractions import Fraction
 
@@ -7,9 +7,9 @@ _HUNDRED = 100
 
 
 def cents_for(cents_per_hour: int | None, seconds: float | None) -> int | None:
-    """Return what a box costs for so many seconds, rounded to whole cents, half a cent up.
+    """Return the cost of a host for a number of seconds, rounded to whole cents, half a cent up.
 
-    None where the price is not known, or the time; a time before its begin costs nothing.
+    None where price or time is unknown; a negative time costs nothing.
     """
     if cents_per_hour is None or seconds is None:
         return None
@@ -18,15 +18,15 @@ def cents_for(cents_per_hour: int | None, seconds: float | None) -> int | None:
 
 
 def cents_since(cents_per_hour: int | None, since: float | None, now: float) -> int | None:
-    """Return what it has cost since a moment; both moments in Unix time, None where it has not come."""
+    """Return the cost since a moment; both moments in Unix time, None where there is no such moment."""
     return cents_for(cents_per_hour, None if since is None else now - since)
 
 
 def money(cents: int) -> str:
-    """Return an amount as people read it, such as "$2.49"."""
+    """Return an amount as text, such as "$2.49"."""
     return f"${cents // _HUNDRED:,}.{cents % _HUNDRED:02}"
 
 
 def rate(cents_per_hour: int) -> str:
-    """Return a price as people read it, such as "$2.49/h"."""
+    """Return a price as text, such as "$2.49/h"."""
     return f"{money(cents_per_hour)}/h"

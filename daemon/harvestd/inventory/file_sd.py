@@ -1,8 +1,8 @@
-"""What a file of targets says, in the form of Prometheus's file_sd: checked as a whole, every problem at once.
+"""Parse a file of targets in the form of Prometheus's file_sd, and report every problem at once.
 
-A list of groups, one for each box: `{"targets": ["address[:port]"], "labels": {"name": "gpu-a"}}`, as JSON or YAML.
-Other programs write such files and add labels of their own, which are passed over. What is told of a file repeats
-nothing of it but a name that was checked. Pure: nothing is opened here.
+The file is a list of groups, one for each host: `{"targets": ["address[:port]"], "labels": {"name": "gpu-a"}}`, as JSON
+or YAML. Other programs write such files and add labels of their own, which are ignored. A problem's text repeats
+nothing of the file but a name that was checked. Pure: nothing is opened here.
 """
 
 import json
@@ -25,12 +25,12 @@ MOST_BYTES: Final = 1024 * 1024
 MOST_GROUPS: Final = 1_000
 """In one file."""
 _MOST_PROBLEMS = 50
-"""Of one file that are told; the others are counted."""
+"""Of one file that are reported; the others are counted."""
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 class BadFile(Exception):
-    """A file can't be used; `problems` are all that is wrong with it."""
+    """A file can't be used; `problems` lists everything that is wrong with it."""
 
     def __init__(self, *problems: Problem) -> None:
         super().__init__("; ".join(map(str, problems)))
@@ -56,24 +56,24 @@ def _place(value: object) -> tuple[str, int | None]:
 
 
 _Absent = BeforeValidator(lambda value: None if value == "" else value)
-"""An empty label is as good as none."""
+"""An empty label counts as a missing one."""
 _Targets = Annotated[list[Annotated[tuple[str, int | None], BeforeValidator(_place)]], AfterValidator(_one_box)]
 _Id = Annotated[str, AfterValidator(_id)]
 
 
 class _Labels(BaseModel):
-    """Those that are used."""
+    """The labels that are used."""
 
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True, strict=True, defer_build=True)
 
     name: HostName
     id: Annotated[_Id | None, _Absent] = None
-    """What tells this box from others of its name; a new one is a new box, with a host key of its own."""
+    """Distinguishes hosts of one name over time; a new id is a new host, with a host key of its own."""
     hardware: Annotated[HardwareName | None, _Absent] = None
     experiment: Annotated[ExperimentName | None, _Absent] = None
     user: Annotated[UserName | None, _Absent] = None
     storage: Annotated[_Id | None, _Absent] = None
-    """What its trees lie on: boxes that show one file system have one word for it, as the cloud has its id."""
+    """The file system of its trees: hosts that show one file system have the same text here, like the cloud's id."""
 
 
 class _Group(BaseModel):
@@ -84,10 +84,9 @@ class _Group(BaseModel):
 
 
 def hosts_in(raw: bytes, file: Path, source: str) -> tuple[Host, ...]:
-    """Return the hosts, of the provider `source`, that the content of `file` names; its ending says what it is.
+    """Return the hosts of the provider `source` in the content of `file`, whose suffix determines the format.
 
-       Raises `BadFile`.
-    A group without an address names no host.
+    A group without an address names no host. Raise `BadFile`.
     """
     read = _FORMS.get(file.suffix.lower())
     if read is None:
@@ -137,7 +136,7 @@ def _told(file: Path, data: list[object], error: ValidationError) -> Iterator[Pr
 
 
 def _key(place: Place, data: list[object]) -> str:
-    """Return the dotted key of a place; a group goes by the name of its box where it has a good one."""
+    """Return the dotted key of a place; a group is named by its host where that has a valid name."""
     index, *rest = place
     group = data[index] if isinstance(index, int) else None
     labels = group.get("labels") if isinstance(group, dict) else None

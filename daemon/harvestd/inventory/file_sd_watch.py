@@ -1,8 +1,9 @@
-"""The hosts of the files of targets: followed while they change, and the last good set of each whenever it is bad.
+"""The provider of hosts in target files: follows their changes, and keeps the last good set of an invalid file.
 
-A file is taken as a whole or not at all. That it is missing, torn or wrong takes no host away; what is wrong is told
-once, all of it. A host that a file does not name any more leaves when the file was the same at a second look: one that
-is written slowly may be whole to look at, and lack its end. Of two files that give one name the first is believed.
+A file is accepted as a whole or not at all. A missing, incomplete or invalid file removes no host; its problems are
+logged once, all of them. A host that a file does not list any more is removed when the file is the same at a second
+read: a file that is being written may be valid and still incomplete. Where two files use one name, the first file has
+precedence.
 """
 
 import hashlib
@@ -23,13 +24,13 @@ from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
 
 _LOOK_EVERY = timedelta(seconds=30)
-"""Where a file system tells nobody of its changes."""
+"""For file systems that report no changes."""
 _SECOND_LOOK = timedelta(seconds=2)
-"""After a look that found hosts gone."""
+"""After a read that found hosts removed."""
 
 
 class BadTargets(Retry):
-    """Something is wrong with the files of targets; `problems` are all of it."""
+    """The target files have problems; `problems` lists all of them."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         told = "; ".join(str(problem) for problem in problems)
@@ -40,7 +41,7 @@ class BadTargets(Retry):
 
 
 class _Reading(Immutable):
-    """What one look at a file found."""
+    """The result of one read of a file."""
 
     hosts: tuple[Host, ...] | None = None
     """None: it can't be used."""
@@ -50,7 +51,7 @@ class _Reading(Immutable):
 
 
 class _File:
-    """One file: what is believed of it, look by look."""
+    """One file, and the hosts accepted from it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -58,15 +59,15 @@ class _File:
         """The last good set; None: there was none yet."""
         self.problems: tuple[Problem, ...] = ()
         self._doubted = b""
-        """What took hosts away when it was seen first."""
+        """The digest of the content that removed hosts when it was read first."""
 
     @property
     def is_doubted(self) -> bool:
-        """Whether a second look must tell who is gone."""
+        """Whether a second read has to confirm that hosts were removed."""
         return bool(self._doubted)
 
     def take(self, reading: _Reading) -> None:
-        """Take what was found now."""
+        """Process the result of a read."""
         self.problems = reading.problems
         doubted, self._doubted = self._doubted, b""
         if reading.hosts is None:
@@ -80,7 +81,7 @@ class _File:
 
 
 class TargetsFiles:
-    """The provider of all files of targets; `replace` follows a reload. Without files there are no hosts."""
+    """The provider of all target files; `replace` follows a reload. Without files there are no hosts."""
 
     name = "targets"
 
@@ -91,7 +92,7 @@ class TargetsFiles:
         self._told: tuple[Problem, ...] = ()
 
     def replace(self, settings: Targets) -> None:
-        """Take the section of a reloaded configuration in place of the one before; what both name stays known."""
+        """Apply the section of a reloaded configuration; the state of files in both configurations is kept."""
         if settings.files != tuple(file.path for file in self._files):
             self._files = _files(settings, self._files)
             self._replaced.set()
@@ -122,7 +123,7 @@ class TargetsFiles:
                     following.cancel()
 
     async def ask(self) -> None:
-        """Learn the hosts once; raises `BadTargets` where not all are known. What can be used is known all the same."""
+        """Read the files once; raise `BadTargets` for problems. The valid hosts are stored in either case."""
         await self._look(self._files)
         _, problems = _together(self._files)
         if problems:
@@ -172,7 +173,7 @@ def _files(settings: Targets, known: Sequence[_File]) -> tuple[_File, ...]:
 
 
 def _together(files: Sequence[_File]) -> tuple[frozenset[Host], tuple[Problem, ...]]:
-    """Return the hosts of all files, and all that is wrong with them."""
+    """Return the hosts of all files, and all their problems."""
     taken: dict[str, Path] = {}
     hosts: set[Host] = set()
     problems: list[Problem] = []
@@ -191,11 +192,11 @@ def _together(files: Sequence[_File]) -> tuple[frozenset[Host], tuple[Problem, .
 
 
 def _read(path: Path) -> _Reading:
-    # Only who has such a file pays for it.
+    # Imported only where target files are used.
     from harvestd.inventory.file_sd import MOST_BYTES, BadFile, hosts_in  # noqa: PLC0415
 
     try:
-        # Before it is opened: a FIFO would be waited for.
+        # Checked before it is opened: opening a FIFO would block.
         if not stat.S_ISREG(path.stat().st_mode):
             return _unusable(path, "is not a regular file")
         with path.open("rb") as file:

@@ -1,10 +1,10 @@
-"""The contract between those who know hosts and those who watch them.
+"""The interface between providers of hosts and the code that watches hosts.
 
-A **provider** sends full sets: each call of `publish` gives every host that the provider knows now, and what is not in
-it is gone. It publishes once as soon as it knows its first set, an empty one too, and again whenever the set changed. A
-provider that fails to learn a new set keeps its last one by publishing nothing: an answer that can't be had is never an
-empty set. `run` ends by cancellation alone. After an unexpected exception it is run again; only what
-concerns all hosts (`HaltedForSafety`, `Fatal`) ends the process.
+A **provider** sends full sets: each call of `publish` passes every host that the provider knows now, and a host that is
+not in the set is gone. It publishes as soon as it has its first set, even an empty one, and again whenever the set
+changed. A provider that fails to get a new set keeps its last one by publishing nothing: a failed query is never an
+empty set. `run` ends by cancellation alone. After an unexpected exception it is run again; only what concerns all hosts
+(`HaltedForSafety`, `Fatal`) ends the process.
 """
 
 from collections.abc import Callable
@@ -15,40 +15,40 @@ from harvestd.inventory.lambda_cloud.mounts import Mount
 
 
 class Host(Immutable):
-    """A box, as its provider knows it. Two that differ in anything but their identity are the same box, changed."""
+    """A host from its provider. Two that have the same identity are the same host, with changed details."""
 
     identity: str
-    """What makes it this box and no other, for good: `static:{name}`, or the cloud's id. Never an address."""
+    """Identifies this host for good: `static:{name}`, or the cloud's id. Never an address."""
     name: str
-    """What the operator calls it."""
+    """The operator's name for it."""
     address: str
-    """Where it answers at the moment."""
+    """Its present address."""
     source: str
     """The name of its provider."""
     port: int | None = None
-    """Where sshd listens; None: as the settings say."""
+    """The port of sshd; None: from the settings."""
     user: str | None = None
-    """Who we are there; None: as the settings say."""
+    """The user to log in as; None: from the settings."""
     hardware: str | None = None
-    """As it stands in directory names, such as "8x_h100", where the operator says so; None: it is found out."""
+    """In the form of directory names, such as "8x_h100", where the operator set it; None: it is detected."""
     instance_type: str | None = None
-    """What the cloud calls its hardware, such as "gpu_8x_h100_sxm5"."""
+    """The cloud's name for its hardware, such as "gpu_8x_h100_sxm5"."""
     gpus: int | None = None
-    """How many GPUs the cloud says it has."""
+    """The number of GPUs according to the cloud."""
     experiment: str | None = None
-    """The experiment that whoever started the box gave it; None: none."""
+    """The experiment that was set when the host was launched; None: none."""
     mounts: tuple[Mount, ...] = ()
     """The cloud's file systems on it."""
     region: str | None = None
-    """Where the cloud keeps it."""
+    """The cloud's region."""
     cents_per_hour: int | None = None
-    """What it costs, in hundredths of the cloud's currency."""
+    """Its price, in hundredths of the cloud's currency."""
     ending: bool = False
-    """Whether its provider says that it is being switched off; it may well answer still."""
+    """Whether its provider reports that it is being terminated; it may still answer."""
     peril: str = ""
-    """What its provider calls its state where it may end soon, such as "preempted" or "unhealthy"; empty otherwise."""
+    """The provider's state of a host that may end soon, such as "preempted" or "unhealthy"; empty otherwise."""
     storage: str | None = None
-    """What the box's trees lie on, where the provider knows; None: see `mounts`, else it is the box itself."""
+    """The file system of its trees, where the provider knows it; None: see `mounts`, else the host's own."""
 
 
 Publish = Callable[[frozenset[Host]], None]
@@ -56,11 +56,11 @@ Publish = Callable[[frozenset[Host]], None]
 
 
 class Provider(Protocol):
-    """Knows some hosts; see the module for the contract."""
+    """A source of hosts; see the module for its obligations."""
 
     @property
     def name(self) -> str:
-        """Return what `Host.source` says; no two providers share one."""
+        """Return the value of `Host.source`; it is unique among providers."""
         ...
 
     async def run(self, publish: Publish) -> None:

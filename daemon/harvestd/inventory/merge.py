@@ -1,9 +1,8 @@
-"""Several providers' sets as one: the newest full set of each, by identity.
+"""Merge the newest full sets of several providers into one, by identity.
 
-Where two providers name the same identity, or a box of the same name and address, the one that was given first is
-believed. A name belongs to one host: who comes later is called by a part of its identity, too, until it is free. A
-provider that has said nothing yet counts as empty, so a caller that takes absence for a fact waits for `wait_complete`
-first.
+Where two providers have the same identity, or a host of the same name and address, the earlier provider has precedence.
+A name belongs to one host: a later host's name is extended by a part of its identity until the name is unique. A
+provider without a set yet counts as empty, so a caller that relies on absence waits for `wait_complete` first.
 """
 
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -16,16 +15,19 @@ from harvestd.bulkhead import Bulkhead
 from harvestd.inventory.host import Host, Provider, Publish
 
 _SHORT = 8
-"""Letters of an identity that tell one host from another of its name."""
+"""Characters of an identity that distinguish hosts of one name."""
 _LONGEST = 63
-"""Letters of a name."""
+"""Characters of a name at most."""
 
 
 class Inventory:
-    """Runs `providers` and gives the full set of hosts to `changed` whenever it is another one, or is complete."""
+    """Runs `providers` and passes the full set of hosts to `changed` whenever it changed, or became complete."""
 
     def __init__(self, providers: Sequence[Provider], changed: Publish, failures: Bulkhead | None = None) -> None:
-        """`failures` contains the unexpected exceptions of each provider; None: they are reported and not counted."""
+        """Store the providers.
+
+        `failures` contains their unexpected exceptions; None: they are logged and not counted.
+        """
         names = [provider.name for provider in providers]
         if len(set(names)) != len(names):
             raise ValueError("two providers share a name")
@@ -36,7 +38,7 @@ class Inventory:
         self._complete = anyio.Event()
         self._hosts: frozenset[Host] | None = None
         self._holders: dict[str, str] = {}
-        """Who is called what, by identity."""
+        """The identity that holds each name."""
 
     @property
     def hosts(self) -> frozenset[Host]:
@@ -45,11 +47,11 @@ class Inventory:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every provider has spoken, so that who is in no set is there no more."""
+        """Whether every provider has published a set, so that a host in no set is gone."""
         return self._complete.is_set()
 
     async def run(self) -> None:
-        """Run all providers until cancelled. One that fails keeps its last set, and is run again after a pause."""
+        """Run all providers until cancelled. A failed one keeps its last set, and is run again after a pause."""
         async with anyio.create_task_group() as group:
             for provider in self._providers:
                 name = f"provider {provider.name}"
@@ -58,7 +60,7 @@ class Inventory:
             await anyio.sleep_forever()
 
     async def wait_complete(self) -> None:
-        """Wait until every provider has spoken once; the deadline is the caller's."""
+        """Wait until every provider has published once; the deadline is the caller's."""
         if self._providers:
             await self._complete.wait()
 
@@ -76,12 +78,12 @@ class Inventory:
 
 
 def merged(*sets: frozenset[Host]) -> frozenset[Host]:
-    """Return full sets of providers as one, the first of them believed."""
+    """Return the merge of full sets of providers; earlier sets have precedence."""
     return frozenset(_merge(sets, {}).values())
 
 
 def _merge(sets: Iterable[Iterable[Host]], holders: Mapping[str, str]) -> dict[str, Host]:
-    """Return the hosts by name; `holders` says who had a name so far, and keeps it before others of its provider."""
+    """Return the hosts by name; an identity in `holders` keeps its name before others of its provider."""
     by_name: dict[str, Host] = {}
     for hosts in sets:
         before = list(by_name.values())
@@ -96,7 +98,7 @@ def _merge(sets: Iterable[Iterable[Host]], holders: Mapping[str, str]) -> dict[s
 
 
 def _free_name(host: Host, taken: Container[str]) -> str:
-    """Return the host's name, or one with as much of its identity as makes it another."""
+    """Return the host's name, or one with enough of its identity to be unique."""
     if host.name not in taken:
         return host.name
     own = host.identity.rpartition(":")[2]

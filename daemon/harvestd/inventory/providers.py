@@ -1,4 +1,4 @@
-"""The providers that the settings ask for, and how each follows a reload."""
+"""The providers of the settings, and how each follows a reload."""
 
 from collections.abc import Iterable
 
@@ -15,7 +15,7 @@ from harvestd.settings import DEFAULT_USER, Settings
 
 
 class Providers:
-    """All of them; one that is not enabled knows no hosts."""
+    """All providers; one that is not enabled has no hosts."""
 
     def __init__(self, settings: Settings) -> None:
         self._static = StaticHosts(settings.hosts)
@@ -24,18 +24,18 @@ class Providers:
 
     @property
     def all(self) -> tuple[StaticHosts, TargetsFiles, LambdaCloudHosts]:
-        """Each provider, in the order in which they are believed: what the operator wrote down goes first."""
+        """Each provider, in the order of precedence: the operator's own tables come first."""
         return self._static, self._targets, self._cloud
 
     @property
     def hosts(self) -> frozenset[Host]:
-        """The hosts that are known now, for who does not `run` the providers."""
+        """The hosts that are known now, for a caller that does not `run` the providers."""
         return merged(*(provider.hosts for provider in self.all))
 
     async def ask(self, names: Iterable[str] = ()) -> tuple[Retry, ...]:
-        """Learn once which hosts there are, or hosts by these names; gives why that can't be had of some providers.
+        """Query the providers once, for all hosts or for `names`; return the failures.
 
-        Whoever is believed later is asked only where those before do not know all names.
+        A later provider is queried only where the earlier ones do not have all names.
         """
         failures: list[Retry] = []
         wanted = set(names)
@@ -49,14 +49,14 @@ class Providers:
         return tuple(failures)
 
     def adopt(self, settings: Settings) -> None:
-        """Go by these settings from now on."""
+        """Apply these settings from now on."""
         self._static.replace(settings.hosts)
         self._targets.replace(settings.targets)
         self._cloud.replace(settings.lambda_cloud)
 
 
 def placed(host: Host, settings: Settings) -> Host:
-    """Return the host with what its trees lie on, by the roots that are looked at there."""
+    """Return the host with the file system of its trees, determined by its configured roots."""
     if host.storage or not host.mounts:
         return host
     storage = storage_of(

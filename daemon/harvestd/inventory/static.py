@@ -1,4 +1,4 @@
-"""The hosts that the operator wrote down: the `[[hosts]]` tables. They are there as long as they stand in the file."""
+"""The provider of the hosts in the configuration: the `[[hosts]]` tables."""
 
 from collections.abc import Iterable
 
@@ -19,11 +19,11 @@ class StaticHosts:
 
     @property
     def hosts(self) -> frozenset[Host]:
-        """The hosts that are written down now."""
+        """The hosts of the present tables."""
         return self._hosts
 
     def replace(self, tables: Iterable[HostSettings]) -> None:
-        """Take the tables of a reloaded configuration in place of those before."""
+        """Apply the tables of a reloaded configuration."""
         self._hosts = _hosts(tables)
         if self._publish is not None:
             self._publish(self._hosts)

@@ -1,8 +1,8 @@
-"""One request to the cloud's API: the list of instances, or the end of one of them.
+"""One request to the cloud's API: list the instances, or terminate one of them.
 
-The key goes to the configured address and nowhere else (no redirect is followed), and neither it nor a word of an
-answer that was not checked stands in an error or an event. An answer is bounded in size and in time. To end an instance
-is asked with its id alone, and what came of it is never guessed: where no clear answer came, that is said.
+The key is sent to the configured address only (no redirect is followed), and neither it nor any unchecked text of an
+answer appears in an error or an event. An answer is bounded in size and in time. A termination request holds one
+instance id only, and its outcome is never guessed: without a clear answer it is reported as unclear.
 """
 
 import json
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import httpx
 
 _DEADLINE = 30.0
-"""Seconds for a whole request: connecting, asking, and all of the answer."""
+"""Seconds for a whole request: connecting, sending, and the complete answer."""
 _HINTS = {
     401: "check the API key: lambda_cloud.api_key_file, or LAMBDA_API_KEY",
     403: "is the account active, and may the key read its instances?",
@@ -34,13 +34,13 @@ _HINTS = {
 _SLOW = "the network or the cloud is slow; it is asked again"
 _OK = 200
 _REFUSALS = range(300, 500)
-"""Statuses by which nothing was done: nobody follows a redirect."""
+"""Statuses by which nothing was done: no redirect is followed."""
 _INSTANCES = "the cloud's list of instances can't be had"
 _TERMINATE = "instance-operations/terminate"
 
 
 class Unanswered(Retry):
-    """The cloud gave no answer that can be used; `wait`: not to be asked again before."""
+    """The cloud gave no usable answer; `wait`: do not send a request before."""
 
     def __init__(self, message: str, *, hint: str = "", wait: timedelta = timedelta()) -> None:
         super().__init__(f"{_INSTANCES}: {message}", hint=hint)
@@ -48,34 +48,34 @@ class Unanswered(Retry):
 
 
 class _Silent(Exception):
-    """No whole answer came; the text says why and holds no word of it."""
+    """No complete answer arrived; the text gives the reason and quotes nothing of it."""
 
     def __init__(self, message: str, *, hint: str = "", sent: bool = True) -> None:
         super().__init__(message)
         self.hint = hint
         self.sent = sent
-        """Whether the question may have arrived."""
+        """Whether the request may have arrived."""
 
 
 class Ending(StrEnum):
-    """What came of asking to end an instance."""
+    """The outcome of a termination request."""
 
     TERMINATED = "terminated"
-    """The cloud says that it ends."""
+    """The cloud confirms the termination."""
     REFUSED = "refused"
-    """The cloud did nothing, and says so; or nothing was sent."""
+    """The cloud reports that it did nothing; or nothing was sent."""
     UNCLEAR = "unclear"
-    """It may have ended: nobody may take this for nothing."""
+    """The instance may have been terminated; never treat this as REFUSED."""
 
 
 class Outcome(Immutable):
-    """How the cloud answered."""
+    """The cloud's answer."""
 
     ending: Ending
     detail: str = ""
-    """Why it did not end, or why that is not known."""
+    """Why it was not terminated, or why that is not known."""
     wait: timedelta = timedelta()
-    """Not to be asked again before."""
+    """Do not send a request before."""
 
 
 class _Reply(Immutable):
@@ -85,11 +85,11 @@ class _Reply(Immutable):
 
 
 def client_of(settings: LambdaCloud) -> "httpx.AsyncClient":
-    """Return a client for some requests; who opened it closes it."""
-    # Only who asks a cloud pays for the import.
+    """Return a client for some requests; the caller closes it."""
+    # Imported only where a cloud is used.
     import httpx  # noqa: PLC0415
 
-    # Not compressed: how large an answer becomes is known before it is there. On this machine no proxy sees the key.
+    # Not compressed: the size of an answer has to be known before it is unpacked. No proxy sees a key for this machine.
     return httpx.AsyncClient(
         headers={"accept": "application/json", "accept-encoding": "identity"},
         timeout=_DEADLINE,
@@ -100,7 +100,7 @@ def client_of(settings: LambdaCloud) -> "httpx.AsyncClient":
 async def instances_of(
     client: "httpx.AsyncClient", settings: LambdaCloud, env: Mapping[str, str] | None = None
 ) -> Answer:
-    """Ask which instances there are; raises `Retry`. `env` stands for the environment, in which the key may lie."""
+    """Request the list of instances; raise `Retry`. `env` replaces the environment, which may hold the key."""
     from harvestd.inventory.lambda_cloud.parse import NonsensicalAnswer, answer_of  # noqa: PLC0415  (only who asks pays for it)
 
     try:
@@ -118,7 +118,7 @@ async def instances_of(
 async def terminate(
     client: "httpx.AsyncClient", settings: LambdaCloud, identifier: str, env: Mapping[str, str] | None = None
 ) -> Outcome:
-    """Ask the cloud to end this one instance, for good. Raises `NoKey` where nothing can be asked."""
+    """Request the termination of this one instance, for good. Raise `NoKey` where no request can be sent."""
     from harvestd.inventory.lambda_cloud.parse import terminated_of  # noqa: PLC0415  (only who asks a cloud pays for it)
 
     body = json.dumps({"instance_ids": [identifier]}).encode()
@@ -127,7 +127,7 @@ async def terminate(
     except _Silent as e:
         return Outcome(Ending.UNCLEAR if e.sent else Ending.REFUSED, str(e))
     if reply.status != _OK:
-        # A server that stumbled may have done it before.
+        # A server that failed may have done it before.
         ending = Ending.REFUSED if reply.status in _REFUSALS else Ending.UNCLEAR
         return Outcome(ending, _refusal(reply), reply.wait)
     if identifier in await anyio.to_thread.run_sync(terminated_of, reply.body):
@@ -155,7 +155,7 @@ async def _asked(
     path: str,
     body: bytes | None = None,
 ) -> _Reply:
-    """Ask once; raises `NoKey`, and `_Silent` where no whole answer comes."""
+    """Send one request; raise `NoKey`, and `_Silent` where no complete answer arrives."""
     key = await anyio.to_thread.run_sync(api_key, settings, env)
     headers = {"authorization": f"Bearer {key.get_secret_value()}"}
     if body is not None:
@@ -192,5 +192,5 @@ async def _exchanged(
 
 
 def _asked_pause(header: str) -> timedelta:
-    """Read Retry-After; the form with a date counts as none."""
+    """Return the pause of Retry-After; its form with a date counts as none."""
     return timedelta(seconds=int(header)) if header.isascii() and header.isdigit() and len(header) < 7 else timedelta()  # noqa: PLR2004

@@ -1,4 +1,4 @@
-"""The cloud's instances, and an answer that names them, as checked values: `answers` alone makes them from bytes."""
+"""The cloud's instances, and an answer that lists them, as checked values; only `parse` makes them from bytes."""
 
 from harvestd.convention.structs import Immutable
 from harvestd.inventory.lambda_cloud.mounts import Mount
@@ -8,11 +8,11 @@ MOST_BYTES = 4 * 1024 * 1024
 MOST_INSTANCES = 1_000
 """In one answer."""
 _ENDING = frozenset({"terminating", "terminated", "preempted"})
-"""States of an instance that will not come back."""
+"""States of an instance that will not return."""
 
 
 class Instance(Immutable):
-    """One instance, as far as an answer tells of it."""
+    """One instance, with the details of one or several answers."""
 
     id: str
     name: str | None = None
@@ -30,13 +30,13 @@ class Instance(Immutable):
 
     @property
     def is_ending(self) -> bool:
-        """Whether it will not come back, by its state."""
+        """Whether its state means that it will not return."""
         return self.status in _ENDING
 
 
 class Answer(Immutable):
-    """All instances that exist, by what one answer says."""
+    """All instances that exist, according to one answer."""
 
     instances: tuple[Instance, ...]
     whole: bool
-    """Whether every entry could be read, so that who is not in it may be gone."""
+    """Whether every entry could be parsed, so that a missing instance may be gone."""

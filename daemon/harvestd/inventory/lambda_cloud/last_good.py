@@ -1,8 +1,8 @@
-"""The instances that are believed to exist, answer by answer. Pure: the same answers give the same set.
+"""The known instances, updated answer by answer. Pure: the same answers give the same set.
 
-An answer adds and changes at once. It takes away only after several in a row agree, since a cloud that stumbles
-answers with a part of the truth, and a box that is given up too early is read no more. What an answer leaves out of an
-instance stays as it was known.
+An answer adds and changes instances at once. An instance is removed only after several answers in a row without it,
+since a failing cloud returns incomplete lists, and a host that is given up too early is not read any more. Fields that
+an answer omits keep their last value.
 """
 
 from msgspec.structs import replace
@@ -12,27 +12,27 @@ from harvestd.inventory.lambda_cloud.instances import MOST_INSTANCES, Answer, In
 AGREEING = 3
 """Answers in a row without an instance, after which it is gone."""
 AGREEING_EMPTY = 10
-"""Answers in a row without any, after which all are."""
+"""Answers in a row without any instance, after which all are gone."""
 MOST_KNOWN = 2 * MOST_INSTANCES
-"""A cloud that names others each time is not followed beyond."""
+"""An upper bound, for a cloud that lists other instances each time."""
 
 
 class KnownInstances:
-    """Takes answers in their order."""
+    """Processes answers in their order."""
 
     def __init__(self) -> None:
         self._instances: dict[str, Instance] = {}
         self._absent: dict[str, int] = {}
-        """How many answers in a row were without an instance."""
+        """How many answers in a row have omitted an instance."""
         self._empty = 0
 
     @property
     def instances(self) -> tuple[Instance, ...]:
-        """Those that are believed to exist."""
+        """The instances that are assumed to exist."""
         return tuple(self._instances.values())
 
     def take(self, answer: Answer) -> str:
-        """Take the next answer; gives why nobody is taken for gone by it, "" where it counts."""
+        """Process the next answer; return why it does not count as evidence of absence, "" where it counts."""
         named = {each.id: each for each in answer.instances}
         for key, new in named.items():
             if key in self._instances or len(self._instances) < MOST_KNOWN:

@@ -1,8 +1,8 @@
-"""What the cloud answers, read as a stranger's words: bounded, checked field by field, and without its secrets.
+"""Parse the cloud's answers as untrusted input: bounded, checked field by field, and without secrets.
 
-An instance's jupyter token and URL are no field here, so that they are dropped while the answer is parsed and never
-become an object here. A field that is missing or makes no sense is unknown; an entry without an id is left out, and
-the answer is then no witness of who is gone. Pure: no clock, no network.
+An instance's jupyter token and URL are no fields here, so the parser drops them and never creates them as objects. A
+field that is missing or invalid is unknown; an entry without an id is left out, and the answer is then no evidence of
+absence. Pure: no clock, no network.
 """
 
 import ipaddress
@@ -34,11 +34,11 @@ T = TypeVar("T")
 
 
 class NonsensicalAnswer(Exception):
-    """It is not what the API answers; the text says why and repeats nothing of it."""
+    """The body is no valid answer of the API; the text gives the reason and quotes nothing of it."""
 
 
 def _or_unknown(read: Callable[[Any], T | None]) -> BeforeValidator:
-    """Return a validator that takes what `read` makes of a value; whatever else it is counts as unknown."""
+    """Return a validator that returns the result of `read`, None for an invalid value."""
 
     def check(value: object) -> T | None:
         return read(value)
@@ -51,7 +51,7 @@ def _text(value: object, form: re.Pattern[str]) -> str | None:
 
 
 def _name(value: object) -> str | None:
-    """Return a name as hosts may be called: "My Instance" → My-Instance."""
+    """Return a name in the form of host names: "My Instance" → My-Instance."""
     if not isinstance(value, str):
         return None
     return _NOT_IN_NAMES.sub("-", value[: 4 * _LONGEST_NAME]).strip("-._")[:_LONGEST_NAME] or None
@@ -81,7 +81,7 @@ def _table(value: object) -> dict[str, object]:
 
 
 class _Entry(BaseModel):
-    """The fields that are used; all others are dropped by the parser."""
+    """The fields that are used; the parser drops all others."""
 
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True, strict=True, defer_build=True)
 
@@ -98,7 +98,7 @@ class _Entry(BaseModel):
 
 
 class _Instances(BaseModel):
-    # Not through Python: an entry goes from the parser into its fields, and what is no field is never made.
+    # Parsed directly into fields, without Python objects for what is no field.
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True, defer_build=True)
 
     data: Annotated[list[_Entry], Field(max_length=MOST_INSTANCES)]
@@ -123,7 +123,7 @@ class _Error(BaseModel):
 
 
 def answer_of(body: bytes) -> Answer:
-    """Read the answer to GET /instances; raises `NonsensicalAnswer`."""
+    """Return the answer to GET /instances; raise `NonsensicalAnswer`."""
     try:
         entries = _Instances.model_validate_json(body).data
     except ValidationError as e:
@@ -139,7 +139,7 @@ def answer_of(body: bytes) -> Answer:
 
 
 def terminated_of(body: bytes) -> frozenset[str]:
-    """Return the ids that an answer to a termination names as ending; none where it can't be read."""
+    """Return the ids that an answer to a termination lists as terminated; none where it can't be parsed."""
     try:
         entries = _Termination.model_validate_json(body).data.terminated_instances
     except ValidationError:
@@ -148,7 +148,7 @@ def terminated_of(body: bytes) -> frozenset[str]:
 
 
 def error_code_of(body: bytes) -> str:
-    """Return the code of an error's answer, such as "global/invalid-api-key"; "" where there is none to tell."""
+    """Return the code of an error's answer, such as "global/invalid-api-key"; "" where there is none."""
     try:
         return _text(_Error.model_validate_json(body).error.get("code"), _ERROR_CODE) or ""
     except ValidationError:
@@ -156,7 +156,7 @@ def error_code_of(body: bytes) -> str:
 
 
 def _why(error: ValidationError) -> str:
-    """Say what is wrong by its kind alone: pydantic's own words may quote the answer."""
+    """Return the reason by its kind alone: pydantic's own text may quote the answer."""
     kinds = {each["type"] for each in error.errors(include_input=False, include_context=False, include_url=False)}
     if "json_invalid" in kinds:
         return "it is no JSON, or torn"
@@ -205,5 +205,5 @@ def _mounts(entries: list[Any] | None) -> tuple[Mount, ...] | None:
 
 
 def _is_place(point: str) -> bool:
-    """Return whether it is a directory's absolute path; the root of all is no file system of the cloud's."""
+    """Return whether it is a directory's absolute path, and not the file system's root."""
     return point.startswith("/") and point.strip("/") != "" and point.isprintable() and len(point) <= _LONGEST_POINT

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 _UNHEALTHY = "unhealthy"
 """The state of an instance that may end, and may recover."""
 _LONGEST_PAUSE = timedelta(minutes=10)
-"""Between two requests while the cloud fails, unless the interval is longer or the cloud asks for more."""
+"""Between two requests while the cloud fails, unless the interval or the cloud's Retry-After is longer."""
 _LONGEST_WAIT = timedelta(hours=1)
-"""The most that the cloud may ask us to wait."""
+"""The longest Retry-After that is honoured."""
 
 
 class Doubtful(Unanswered):
-    """What it adds was taken, but nobody is taken for gone by it: ask again as ever."""
+    """Its additions were applied, but it does not count as evidence of absence: continue at the normal interval."""
 
 
 class LambdaCloudHosts:
@@ -41,7 +41,7 @@ class LambdaCloudHosts:
     name = "lambda_cloud"
 
     def __init__(self, settings: LambdaCloud, env: Mapping[str, str] | None = None) -> None:
-        """`env` stands for the process's environment, in which the key may lie."""
+        """Store the settings. `env` replaces the process's environment, which may hold the key."""
         self._settings = settings
         self._env = env
         self._known = KnownInstances()
@@ -49,7 +49,7 @@ class LambdaCloudHosts:
         self._failing = False
 
     def replace(self, settings: LambdaCloud) -> None:
-        """Take the section of a reloaded configuration in place of the one before; the cloud is asked at once."""
+        """Apply the section of a reloaded configuration; the cloud is queried at once."""
         if settings != self._settings:
             self._settings = settings
             self._replaced.set()
@@ -79,7 +79,7 @@ class LambdaCloudHosts:
                 await self._replaced.wait()
 
     async def ask(self) -> None:
-        """Learn the hosts once; raises `Retry` where they can't be had. Without a cloud there is nothing to ask."""
+        """Query the hosts once; raise `Retry` where that fails. Do nothing where no cloud is enabled."""
         if not self._settings.enabled:
             return
         async with client_of(self._settings) as client:
@@ -87,7 +87,7 @@ class LambdaCloudHosts:
 
     @property
     def hosts(self) -> frozenset[Host]:
-        """The hosts that are known: instances that have an address."""
+        """The known hosts: instances that have an address."""
         local = is_local(self._settings.base_url)
         return frozenset(
             _host(each, each.address)
@@ -96,7 +96,7 @@ class LambdaCloudHosts:
         )
 
     async def _poll(self, settings: LambdaCloud, tell: Callable[[], None]) -> None:
-        """Ask for good, more and more rarely while that fails."""
+        """Query for ever, with a growing interval while that fails."""
         failures = 0
         async with client_of(settings) as client:
             while True:
@@ -137,7 +137,7 @@ class LambdaCloudHosts:
 
 
 def is_rented(host: Host) -> bool:
-    """Return whether a host is a box of the cloud, which alone can be released."""
+    """Return whether a host belongs to the cloud; only such hosts can be released."""
     return host.source == LambdaCloudHosts.name
 
 
