@@ -1,4 +1,5 @@
-"""What the daemon tells and takes over HTTP: on a Unix socket of its own user, and on loopback where that is asked for.
+"""The daemon's HTTP API: on a Unix socket for its own user, and on loopback where that is configured.
 
-It says what `House` and `Tally` know, asks no box, and keeps nothing by itself. See `README.md` beside this file.
+It reports the state of `House` and `Tally`, connects to no host, and stores nothing itself. See `README.md` beside this
+file.
 """

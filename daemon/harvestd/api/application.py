@@ -1,4 +1,4 @@
-"""The requests and their answers. What each means for users stands in `README.md`."""
+"""The API's requests and answers. `README.md` describes them for users."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -27,7 +27,7 @@ Answer = Callable[[Request], Awaitable[Response]]
 
 
 def application(source: Source) -> Starlette:
-    """Return what answers for a daemon; each request must carry its `door` in its state."""
+    """Return the application for a daemon; each request must carry its `door` in its state."""
     requests = _Requests(source)
     commands: dict[str, Callable[[], None]] = {
         "scan": source.scan_now.ring,
@@ -98,7 +98,7 @@ def _command(name: str, deed: Callable[[], None]) -> Answer:
 
 
 async def _told(_request: Request, wrong: Exception) -> Response:
-    """Answer for starlette: 404 and 405."""
+    """Answer starlette's errors: 404 and 405."""
     if not isinstance(wrong, HTTPException):
         raise wrong
     answer = error(wrong.status_code, wrong.detail)
@@ -107,7 +107,7 @@ async def _told(_request: Request, wrong: Exception) -> Response:
 
 
 class _AtTheDoor:
-    """Asks the door of each request whether it may come in."""
+    """Middleware that checks each request's access by its door."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,7 +1,8 @@
-"""One connection to the API: who may open it, and how long it may take. uvicorn's protocol speaks HTTP on it.
+"""One connection to the API: who may open it, and how long it may take. uvicorn's protocol implements HTTP.
 
-One request each, so that a deadline for the request is one for the connection: whoever sends slowly, or nothing, is cut
-off. A stranger on the Unix socket is not heard at all. What can't be understood ends the connection, never the daemon.
+A connection serves one request, so its deadline is also the request's: a client that sends slowly, or nothing, is cut
+off. A connection of another user to the Unix socket is dropped without an answer. Invalid input ends the connection,
+never the daemon.
 """
 
 import asyncio
@@ -15,9 +16,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 PATIENCE: Final = 10.0
-"""Seconds for all of a request's head to come."""
+"""Seconds for the complete head of a request to arrive."""
 MOST: Final = 64
-"""Connections at once; beyond twice as many they are not even told why."""
+"""Simultaneous connections; beyond twice as many they are dropped without an answer."""
 _UCRED: Final = struct.Struct("=iII")
 _ABORT: Final = "harvestd.abort"
 
@@ -31,24 +32,24 @@ class Connection(H11Protocol):
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        """Take a connection, or drop it at once."""
+        """Accept a connection, or drop it at once."""
         super().connection_made(transport)
         self._deadline = self.loop.call_later(PATIENCE, self._too_late)
         if len(self.connections) > 2 * MOST or not _is_own(transport.get_extra_info("socket")):
             transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Take what was sent; what comes after a request is not for us."""
+        """Process received data; data after the request is not read."""
         if self.cycle is not None and self.conn.their_state in {h11.DONE, h11.MUST_CLOSE, h11.CLOSED}:
             self.flow.pause_reading()
             return
         try:
             super().data_received(data)
-        except h11.LocalProtocolError:  # it can't even be answered
+        except h11.LocalProtocolError:  # no answer is possible
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let go."""
+        """Cancel the deadline."""
         if self._deadline is not None:
             self._deadline.cancel()
         super().connection_lost(exc)
@@ -73,14 +74,14 @@ class Connection(H11Protocol):
 
 
 async def abort(scope: Scope, receive: Receive) -> None:
-    """Drop a connection with all that was not taken yet, and return once it is gone."""
+    """Drop a connection with all unsent data, and return once it has ended."""
     scope[_ABORT]()
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 def _is_own(peer: socket.socket) -> bool:
-    """Return whether who connected is the daemon's own user, or root; on loopback nobody knows."""
+    """Return whether the peer is the daemon's own user, or root; on loopback this is unknown and counts as True."""
     if peer.family != socket.AF_UNIX:
         return True
     _, user, _ = _UCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))

@@ -1,8 +1,8 @@
-"""Who may ask what, by the way they came in.
+"""Access rules of the API, by the kind of socket.
 
-On the Unix socket there is only the daemon's own user. On loopback there is anybody on this machine, and any page in
-their browser: the Host header must name this machine, or a page could call itself so (DNS rebinding); without a token
-nothing can be told to the daemon; and no answer is ever allowed to other origins.
+Only the daemon's own user can connect to the Unix socket. Any user of this machine, and any web page in their browser,
+can connect to loopback: the Host header must name this machine, or a page could use a name of its own (DNS rebinding);
+without a token only reading is allowed; and no answer permits other origins.
 """
 
 import hmac
@@ -33,7 +33,7 @@ class LoopbackDoor(Immutable):
     token: bytes | None = None
 
     def refusal(self, request: Request) -> Response | None:
-        """Return the answer to a request that may not come in here; None: it may."""
+        """Return the answer to a request that is not allowed; None: it is allowed."""
         if not _HERE.fullmatch(request.headers.get("host", "")):
             return error(421, "the Host header must name this machine")
         if self.token is None:
@@ -49,7 +49,7 @@ Door = OwnDoor | LoopbackDoor
 
 
 def error(status: int, why: str) -> Response:
-    """Return an answer that says what is wrong."""
+    """Return an answer with an error's text."""
     return JSONResponse({"error": why}, status)
 
 

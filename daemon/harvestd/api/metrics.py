@@ -1,6 +1,6 @@
-"""The metrics: what the daemon counts, as Prometheus reads it. Hosts by name alone; never a label by path.
+"""The daemon's metrics, in Prometheus's format. Hosts are labelled by name; no label is a path.
 
-Everything is collected when it is asked for, so that the series of a host that is gone are gone as well.
+Everything is collected at each request, so that the series of a host that is gone are gone as well.
 """
 
 import time
@@ -26,7 +26,7 @@ CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 
 
 def metrics(source: Source, free_bytes: int) -> bytes:
-    """Return all of them as text, for `CONTENT_TYPE`."""
+    """Return all metrics as text, for `CONTENT_TYPE`."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Daemon(source, free_bytes))
     return generate_latest(registry)
@@ -38,7 +38,7 @@ class _Daemon(Collector):
         self._free_bytes = free_bytes
 
     def describe(self) -> list[Metric]:
-        """Say nothing beforehand: the registry is made for one answer."""
+        """Return nothing: the registry is made for one answer."""
         return []
 
     def collect(self) -> Iterator[Metric]:
@@ -107,7 +107,7 @@ class _Daemon(Collector):
         for host in house.present.values():
             judged = house.verdicts.get(host.identity)
             if judged is not None:
-                # Where two bear one name for a moment, neither is called safe for the other.
+                # Where two hosts have one name for a moment, the name is safe only if both are.
                 fresh = is_fresh(abs(time.time() - judged.at), watched=True)
                 told[host.name] = told.get(host.name, True) and fresh and judged.verdict.is_safe
                 oldest[host.name] = min(oldest.get(host.name, judged.at), judged.at)

@@ -1,4 +1,4 @@
-"""Where the daemon's socket lies: in the state directory, which the command line knows as well as the daemon does."""
+"""The path of the daemon's socket in the state directory, which the command line finds the same way."""
 
 from pathlib import Path
 from typing import Final
@@ -9,5 +9,5 @@ NAME: Final = "api.sock"
 
 
 def socket_path(settings: Settings) -> Path:
-    """Return the socket's place; it may be longer than a socket's path can be, see `store.sockets.short_path`."""
+    """Return the socket's path; it may be longer than a socket's path can be, see `store.sockets.short_path`."""
     return settings.state / NAME

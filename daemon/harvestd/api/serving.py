@@ -1,6 +1,6 @@
-"""The listening of the API, inside the daemon's own loop: no signals, no logging and no loop of its own.
+"""Serve the API inside the daemon's own event loop: no signals, no logging and no loop of its own.
 
-It never ends the daemon by what is asked of it; what can't be listened to is said at the start, where it is `Fatal`.
+A request never ends the daemon; an address that can't be bound is reported at the start, where it is `Fatal`.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from harvestd.telemetry.event_buffer import RECENT
 
 _LARGEST_HEAD: Final = 16 * 1024
 _LAST_WORDS: Final = 1.0
-"""Seconds for answers that are under way at the end."""
+"""Seconds for answers in progress at the end."""
 _MOST_TOKEN: Final = 4_096
 _SHORTEST_TOKEN: Final = 16
 _HEADERS: Final = [
@@ -41,9 +41,9 @@ _HEADERS: Final = [
 
 @asynccontextmanager
 async def served(source: Source) -> AsyncIterator[None]:
-    """Answer for `source` during the body. Raises `Fatal` where the configured places can't be listened to."""
+    """Serve `source` during the body. Raise `Fatal` where a configured address can't be bound."""
     settings = source.house.settings
-    # What can't be understood is the sender's affair; uvicorn would log each.
+    # Invalid requests are the client's fault; uvicorn would log each of them.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     config = Config(
         application(source),
@@ -71,9 +71,9 @@ async def served(source: Source) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _answered(listener: socket.socket, door: Door, config: Config) -> AsyncIterator[None]:
-    """Take connections for the body, and let them end after it.
+    """Accept connections during the body, and let them finish afterwards.
 
-    Each door counts its own: whoever fills the one on loopback keeps nobody from the socket.
+    Each door counts its own connections: a full loopback door does not block the socket.
     """
     state = ServerState()
     state.default_headers = list(_HEADERS)
@@ -94,7 +94,7 @@ async def _answered(listener: socket.socket, door: Door, config: Config) -> Asyn
 
 
 async def _ended(state: ServerState) -> None:
-    """Let answers that are under way come to their end, for a moment; then drop all connections."""
+    """Let answers in progress finish within a moment; then drop all connections."""
     with anyio.move_on_after(_LAST_WORDS, shield=True):
         while state.tasks:  # noqa: ASYNC110  (uvicorn's tasks tell nobody when they end)
             await anyio.sleep(0.01)

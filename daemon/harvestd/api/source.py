@@ -1,4 +1,4 @@
-"""What the API speaks of: the parts of the running daemon, as the service puts them together."""
+"""The parts of the running daemon that the API uses, as composed by the service."""
 
 import os
 import time
@@ -15,24 +15,24 @@ from harvestd.store.root import DataRoot
 
 @dataclass(frozen=True)
 class Source:
-    """One running daemon. Read only, but for the three things that it can be told."""
+    """One running daemon. Read only, except for its three commands."""
 
     house: House
     root: DataRoot
     tally: Tally
     scan_now: Bell
     reload: Callable[[], None]
-    """Has the configuration read anew."""
+    """Reloads the configuration."""
     ready: anyio.Event = field(default_factory=anyio.Event)
     """Set once the hosts are being watched."""
     stopping: anyio.Event = field(default_factory=anyio.Event)
-    """Set when whoever follows the events should end."""
+    """Set when streams of events should end."""
     started: float = field(default_factory=time.time)
     """Unix time."""
     pid: int = field(default_factory=os.getpid)
 
     def pause(self) -> None:
-        """Fetch nothing from now on; what is half here stays."""
+        """Stop fetching; partial files stay."""
         self.house.is_paused = True
         self.scan_now.ring()
 

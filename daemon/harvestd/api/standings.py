@@ -1,4 +1,4 @@
-"""How each run is doing, as a daemon knows it, for the state document and the metrics."""
+"""The standing of each run, from the daemon's state, for the state document and the metrics."""
 
 from harvestd.api.source import Source
 from harvestd.planning.records import RunRecord
@@ -6,7 +6,7 @@ from harvestd.planning.run_status import Standing, standing
 
 
 def standing_of_run(run: RunRecord, source: Source, now: float) -> Standing:
-    """Return how a run is doing at `now` (Unix time), by its record and by the host that showed it first."""
+    """Return the standing of a run at `now` (Unix time), from its record and the host that showed it first."""
     hosts, tally = source.house.hosts, source.tally.hosts.get(run.host)
     seen_at = None if tally is None else tally.last_success
     return standing(

@@ -1,6 +1,6 @@
-"""The state document: everything at one moment, as JSON's own kinds of value, every text escaped.
+"""The state document: everything at one moment, as JSON values, every text escaped.
 
-It is made from what is in memory, asks no box and no disk, and is as long as there are hosts, however many runs.
+It is made from memory, without access to a host or a disk. Its length grows with the hosts, not with the runs.
 """
 
 import time
@@ -94,7 +94,7 @@ def _idle_cents(host: Host, judged: Judged | None) -> int | None:
 
 
 def _verdict(judged: Judged) -> Document:
-    """Return a verdict in the form of `--json`, and beside it the keys that this document had before that form."""
+    """Return a verdict in the form of `--json`, plus the keys that this document had before that form."""
     whole, left = judged.verdict, judged.verdict.left
     named = replace(
         whole,
@@ -132,7 +132,7 @@ def _transfer(way: Way) -> Document:
 
 
 def _order(run: RunRecord) -> tuple[bool, tuple[int, ...], str]:
-    """Sort what is being written first, then the newest: names of runs hold their time."""
+    """Return a sort key: runs in progress first, then the newest, since names of runs hold their time."""
     return run.is_over, tuple(-ord(character) for character in run.name), run.host
 
 

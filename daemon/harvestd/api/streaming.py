@@ -1,6 +1,7 @@
-"""The stream of events, as server-sent events: what is remembered first, then what comes, until either side ends it.
+"""The stream of events, as server-sent events: remembered ones first, then new ones, until either side ends it.
 
-A reader that doesn't take what is sent is cut off after some seconds; one that falls behind what is remembered is told.
+A reader that does not read for some seconds is cut off; one that misses events that were dropped from memory is
+notified.
 """
 
 import json
@@ -19,9 +20,9 @@ from harvestd.convention.structs import Immutable
 from harvestd.telemetry.event_buffer import RECENT, Reader, Remembered
 
 BEAT: Final = 15.0
-"""Seconds between two signs of life."""
+"""Seconds between two keep-alives."""
 SLOWEST: Final = 20.0
-"""Seconds for a reader to take what was sent."""
+"""Seconds for a reader to accept what was sent."""
 _HEADERS: Final = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
@@ -31,21 +32,21 @@ _AT_ONCE: Final = 100
 
 
 class Filter(Immutable):
-    """Which events are wanted; an empty text: all."""
+    """Which events to send; an empty text: all."""
 
     host: str = ""
     event: str = ""
     """A glob."""
     level: str = ""
-    """At least this one."""
+    """This level and above."""
 
     def __post_init__(self) -> None:
-        """Raise `ValueError` for a level that there is not."""
+        """Raise `ValueError` for an unknown level."""
         if self.level and self.level not in _LEVELS:
             raise ValueError(f"level must be one of {', '.join(_LEVELS)}")
 
     def wants(self, event: Remembered) -> bool:
-        """Return whether an event is wanted."""
+        """Return whether an event matches."""
         told = event.fields
         if self.level and _rank(str(told.get("level"))) < _rank(self.level):
             return False
@@ -55,7 +56,7 @@ class Filter(Immutable):
 
 
 def _cut() -> str:
-    """Return the message that events were forgotten unread, as an event with the keys that every event has."""
+    """Return the message for missed events, as an event with the keys that every event has."""
     now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     return f"event: cut\ndata: {json.dumps({'timestamp': now, 'level': 'warning', 'event': 'events.cut'})}\n\n"
 
@@ -65,7 +66,7 @@ def _rank(level: str) -> int:
 
 
 class EventStream(Response):
-    """An answer that is such a stream."""
+    """A response that streams events."""
 
     def __init__(self, source: Source, wanted: Filter, since: int | None, *, follow: bool) -> None:
         super().__init__()
@@ -75,7 +76,7 @@ class EventStream(Response):
         self._follow = follow
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
+        """Send the stream."""
 
         async def tell(content: str, *, more: bool = True) -> None:
             with anyio.fail_after(SLOWEST):
