@@ -1,6 +1,6 @@
-"""What the operator says: one TOML file, variables and flags over it, as frozen models.
+"""The operator's settings: one TOML file, with variables and flags before it, as frozen models.
 
-Nothing here knows the other rooms, and importing it costs no SSH and no database.
+Nothing here depends on the other packages except basic ones, and importing it loads neither SSH nor a database.
 """
 
 from harvestd.settings.lint import warnings_for

@@ -1,8 +1,8 @@
-"""Whether the account of this process is the one that a configuration is meant for, and what to do where it is not.
+"""Check that this process runs as the account of its configuration, and give the command that does.
 
-A daemon of the machine runs as an account of its own: `~` in its configuration is that account's home, and what it
-files can be read by that account alone. Another account that followed the same file would look at another data root, or
-make one. So it is told how to ask instead.
+The machine's daemon runs as an account of its own: `~` in its configuration is that account's home directory, and only
+that account can read its files. Another account with the same file would use another data root, or create one. So it
+gets an error with the right command.
 """
 
 import os
@@ -26,13 +26,16 @@ _SUDO: Final = "/usr/bin/sudo"
 
 
 class WrongAccount(Fatal):
-    """The command was called by an account that can't do what is asked; the hint says which one can, and how."""
+    """The command was called by an account without the necessary access.
+
+    The hint names the right account and command.
+    """
 
 
 def service_account(etc: Path = ETC) -> pwd.struct_passwd | None:
-    """Return the account of the machine's daemon, by its unit and drop-ins below `etc`; None: none is named.
+    """Return the account of the machine's daemon, by its unit and drop-ins below `etc`; None: none is set.
 
-    As systemd reads them: the drop-ins in the order of their names, and the last `User=` counts.
+    As in systemd, the drop-ins are read in the order of their names, and the last `User=` counts.
     """
     unit = etc / _UNIT
     named = ""
@@ -47,9 +50,9 @@ def service_account(etc: Path = ETC) -> pwd.struct_passwd | None:
 
 
 def require_account(config: Path, etc: Path = ETC) -> None:
-    """Raise `WrongAccount` where `config` is that of the machine's daemon, and this process runs as another account.
+    """Raise `WrongAccount` where `config` is the machine's daemon's, and this process runs as another account.
 
-    As the daemon's own account, `~` becomes that account's home, as systemd has it for the daemon, whatever HOME says.
+    For the daemon's own account, set HOME to that account's home directory, as systemd does for the daemon.
     """
     if not _is_same(config, etc / _CONFIG):
         return
@@ -66,7 +69,7 @@ def require_account(config: Path, etc: Path = ETC) -> None:
 
 
 def require_access(settings: Settings) -> None:
-    """Raise `WrongAccount` where data root or catalogue are there, and this process may not work with them."""
+    """Raise `WrongAccount` where data root or catalogue exist, and this process may not use them."""
     for place in (settings.data_root / RESERVED, settings.state):
         closed = _closed(place)
         if closed is None:
@@ -80,13 +83,13 @@ def require_access(settings: Settings) -> None:
 
 
 def _closed(place: Path) -> Path | None:
-    """Return the first directory on the way to `place`, or that one itself, that this process may not enter."""
+    """Return the first directory on the way to `place`, or `place` itself, that this process may not access."""
     owner = os.geteuid()
     for path in (*reversed(place.parents), place):
         try:
             found = path.stat()
         except OSError:
-            # Missing: what opens it says so.
+            # Missing: the code that opens it reports that.
             return None
         if not stat.S_ISDIR(found.st_mode):
             return None
@@ -94,12 +97,12 @@ def _closed(place: Path) -> Path | None:
         if not os.access(path, os.X_OK, effective_ids=True):
             return path
     may_write = os.access(place, os.R_OK | os.W_OK, effective_ids=True)
-    # Of one's own, a place that can't be written is one on a file system that is read-only.
+    # A place of this account that can't be written is on a read-only file system.
     return None if may_write or owner == os.geteuid() else place
 
 
 def _command_as(account: str) -> str:
-    """Return the command line that does the same as `account`."""
+    """Return the command line that runs this command as `account`."""
     program = Path(sys.argv[0]).absolute()
     called = [str(program)] if program.name == _PROGRAM else [_PROGRAM]
     become = ["sudo", "-u", account] if os.access(_SUDO, os.X_OK) else ["runuser", "-u", account, "--"]

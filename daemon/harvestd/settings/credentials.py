@@ -1,7 +1,7 @@
-"""The key of the cloud's API: the places where it may lie, in their order. It leaves here as a `SecretStr` alone.
+"""Find the key of the cloud's API: the possible places, in their order. It is returned as a `SecretStr` only.
 
-It is looked up each time that it is needed, so that a key that was changed is used without a restart. What stands in
-a file is never repeated, not even where it can't be a key.
+It is read each time that it is needed, so that a changed key is used without a restart. The content of a file is never
+quoted, not even where it can't be a key.
 """
 
 import os
@@ -26,13 +26,13 @@ _NAMED = re.compile(r"^\s*api_key\s*=\s*[\"']?(?P<key>[^\"'\s]+)", re.MULTILINE)
 
 
 class NoKey(Retry):
-    """No key can be had now; somebody may put one there."""
+    """No key is available now; one may be added later."""
 
 
 def api_key(cloud: LambdaCloud, env: Mapping[str, str] | None = None) -> SecretStr:
-    """Return the key from the first place that has one; raises `NoKey`, which names the place that is at fault.
+    """Return the key from the first place that has one; raise `NoKey`, which names the invalid place.
 
-    `env` stands for the process's environment if given. Small files are read: not for an event loop.
+    `env` replaces the process's environment if given. Reads small files: do not call it on an event loop.
     """
     env = os.environ if env is None else env
     for place, text in _places(cloud, env):
@@ -48,7 +48,7 @@ def api_key(cloud: LambdaCloud, env: Mapping[str, str] | None = None) -> SecretS
 
 
 def _places(cloud: LambdaCloud, env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield each place that there is, and what stands in it."""
+    """Yield each existing place, and its text."""
     if cloud.api_key is not None:
         yield "lambda_cloud.api_key", cloud.api_key.get_secret_value()
     if cloud.api_key_file is not None:
@@ -63,7 +63,7 @@ def _places(cloud: LambdaCloud, env: Mapping[str, str]) -> Iterator[tuple[str, s
 
 
 def _file(path: Path, *, is_asked_for: bool) -> Iterator[tuple[str, str]]:
-    """Yield a file's place and text; one that is not there counts only if it was asked for."""
+    """Yield a file's place and text; a missing one is an error only if it was configured."""
     try:
         with path.open("rb") as file:
             yield str(path), file.read(_MOST_BYTES).decode("ascii", "replace")

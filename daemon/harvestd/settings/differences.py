@@ -1,4 +1,4 @@
-"""What differs between two configurations, by dotted key. Never by value: one may be a secret."""
+"""The differences between two configurations, by dotted key. Never by value: one may be a secret."""
 
 from collections.abc import Iterator, Mapping
 
@@ -7,11 +7,11 @@ from harvestd.settings.schema import HostSettings, Settings
 from harvestd.settings.sections import Section
 
 FIXED = ("data_root", "state_dir", "api")
-"""Keys that hold for the life of a process: what is locked, open and listened to can't move."""
+"""Keys that are fixed for the life of a process: locks, open files and listeners can't move."""
 
 
 class Differences(Immutable):
-    """What came, went and changed, as `hosts[gpu-a]` or `poll.interval`, in the order of the file."""
+    """Added, removed and changed keys, as `hosts[gpu-a]` or `poll.interval`, in the order of the file."""
 
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
@@ -22,7 +22,7 @@ class Differences(Immutable):
 
 
 def differences(old: Settings, new: Settings) -> Differences:
-    """Return what differs; hosts go by their names, and one that only moved within the file is the same."""
+    """Return the differences; hosts are compared by name, whatever their order in the file."""
     before, after = _tables(old), _tables(new)
     return Differences(
         added=tuple(f"hosts[{name}]" for name in after if name not in before),
@@ -49,7 +49,7 @@ def _changed_keys(old: Settings, new: Settings) -> Iterator[str]:
 def _changed_hosts(before: Mapping[str, HostSettings], after: Mapping[str, HostSettings]) -> Iterator[str]:
     for name in (name for name in before if name in after):
         was, now = before[name], after[name]
-        # A key that came or went with the value of its section differs, too: it overrides the section from now on.
+        # A key that was added or removed with its section's value differs, too: it overrides the section from now on.
         keys = {*_differing(was, now), *(was.model_fields_set ^ now.model_fields_set)}
         yield from (f"hosts[{name}].{key}" for key in HostSettings.model_fields if key in keys)
 

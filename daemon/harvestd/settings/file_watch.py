@@ -1,8 +1,8 @@
-"""Files that somebody else writes, watched: who asks is told whenever one of them may have changed.
+"""Watch files that other programs write, and call back whenever one of them may have changed.
 
-However it comes there: written in place, renamed over the old one, behind a link, in a directory that does not exist
-yet or that is made anew. Nothing is read here. Where the kernel gives no notices the directories are polled; where they
-may not even be listed, it is told every few seconds.
+Every way of change is covered: written in place, renamed over the old file, behind a link, in a directory that does not
+exist yet or is created again. Nothing is read here. Where the kernel offers no notices the directories are polled;
+where they can't even be listed, the callback runs every few seconds.
 """
 
 import stat
@@ -18,18 +18,18 @@ from msgspec import Struct
 QUIET = 250
 """Milliseconds without a change after which a burst of saves is over."""
 LONGEST_BURST = 2_000
-"""Milliseconds after which it is told although it is not."""
+"""Milliseconds after which a burst that continues is reported anyway."""
 _ASK_EVERY = 5.0
-"""Seconds between two looks whether the directories are still the same: who watches one that is gone hears nothing."""
+"""Seconds between two checks whether the directories are still the same: the watch on a removed one reports nothing."""
 
 
 class _Surroundings(Struct, frozen=True):
-    """What has to be watched for some files, as it is now."""
+    """The directories and paths to watch for some files, at one moment."""
 
     directories: Mapping[Path, tuple[int, int]]
-    """The nearest one above each place, with what tells it from another that comes there."""
+    """The nearest existing directory above each place, with its device and inode to detect a replacement."""
     concerned: frozenset[Path]
-    """Where the files are looked for, where links lead, and all that lies above."""
+    """The files' paths, the targets of links, and all their parents."""
 
 
 async def watch(
@@ -40,37 +40,37 @@ async def watch(
 ) -> None:
     """Call `changed` after each burst of changes to one of `files`, until cancelled.
 
-    It counts as started once nothing that is changed from then on is missed.
+    The task counts as started once no later change can be missed.
     """
     around = await anyio.to_thread.run_sync(_surroundings, files)
-    # From here to the kernel's watch nobody else has a turn.
+    # No other task runs between here and the kernel's watch.
     task_status.started()
     while True:
         await _follow(around, files, changed)
         around = await anyio.to_thread.run_sync(_surroundings, files)
-        # Something may have come before it was watched; who is told has a turn only when it is.
+        # A change may have come before the watch; the callee runs only once the watch is active.
         changed()
 
 
 async def _follow(around: _Surroundings, files: Collection[Path], changed: Callable[[], None]) -> None:
-    """Watch until something else has to be watched."""
-    # Only the daemon watches: the command line starts without it.
+    """Watch until the set of paths to watch changes."""
+    # Only the daemon watches files: the command line starts without this import.
     from watchfiles._rust_notify import WatchfilesRustInternalError  # noqa: PLC0415
 
     ended = anyio.Event()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_until_others, around, files, ended)
-        # The kernel's notices are a quota of the user's, and editors take many: then the directories are polled.
+        # The kernel limits notices for each user, and editors use many: then the directories are polled.
         for force_polling in (None, True):
             failed = False
             try:
                 await _notices(around, files, changed, ended, force_polling=force_polling)
-            except* (OSError, WatchfilesRustInternalError):  # it says so in one of both, at once or from its thread
+            except* (OSError, WatchfilesRustInternalError):  # it raises either of both, at once or from its thread
                 failed = True
             if not failed:
                 break
         else:
-            # Gone since we looked, or not to be listed by us.
+            # Removed meanwhile, or not readable for this user.
             await anyio.sleep(_ASK_EVERY)
         tasks.cancel_scope.cancel()
 
@@ -102,9 +102,9 @@ async def _notices(
 
 
 async def _until_others(around: _Surroundings, files: Collection[Path], ended: anyio.Event) -> None:
-    """Set `ended` when something else has to be watched, and when we are cancelled.
+    """Set `ended` when the paths to watch have changed, and on cancellation.
 
-    Nothing but that ends the thread that watches.
+    Only this event ends the watching thread.
     """
     try:
         while await anyio.to_thread.run_sync(_surroundings, files) == around:  # noqa: ASYNC110  (nobody tells us)
@@ -122,15 +122,15 @@ def _surroundings(files: Collection[Path]) -> _Surroundings:
 
 
 def _places(file: Path) -> Iterator[Path]:
-    """Yield where a file is looked for and, where that is a link, where it leads."""
+    """Yield a file's path and, where that is a link, its target."""
     yield file.absolute()
-    with suppress(OSError, RuntimeError):  # links in a circle lead nowhere
+    with suppress(OSError, RuntimeError):  # links in a circle have no target
         yield file.resolve()
 
 
 def _nearest(place: Path) -> tuple[Path, tuple[int, int]]:
     for directory in place.parents:
-        with suppress(OSError):  # not for us, or gone meanwhile: the one above tells
+        with suppress(OSError):  # not readable, or removed meanwhile: try the one above
             status = directory.stat()
             if stat.S_ISDIR(status.st_mode):
                 return directory, (status.st_dev, status.st_ino)

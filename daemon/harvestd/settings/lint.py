@@ -1,4 +1,4 @@
-"""What may be meant as it stands and yet deserves a word. Looks at this machine's files; changes nothing."""
+"""Warnings about valid settings that are probably mistakes. Reads this machine's files; changes nothing."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -13,10 +13,10 @@ AGENT_VARIABLE = "SSH_AUTH_SOCK"
 
 
 def warnings_for(settings: Settings, *, env: Mapping[str, str] | None = None) -> tuple[Problem, ...]:
-    """Return what a careful operator would want to know about valid settings; none of it stops the daemon.
+    """Return warnings about valid settings; none of them stops the daemon.
 
-    Their `where` is the place on this machine that is meant, if there is one. `env` stands for the process's
-    environment if given.
+    Their `where` is the affected place on this machine, if there is one. `env` replaces the process's environment if
+    given.
     """
     agent = bool((os.environ if env is None else env).get(AGENT_VARIABLE))
     found = list(_about_ssh(settings.ssh, "ssh", set(Ssh.model_fields), agent=agent))
@@ -37,7 +37,7 @@ def _about_cloud(settings: Settings, env: Mapping[str, str]) -> Iterator[Problem
 
 
 def _about_release(settings: Settings) -> Iterator[Problem]:
-    """Name what keeps the daemon from releasing anything though it is told to: silence would be taken for consent."""
+    """Yield what keeps the daemon from releasing any host although it is configured to."""
     release = settings.release
     if release.terminate == "never":
         return
@@ -50,7 +50,7 @@ def _about_release(settings: Settings) -> Iterator[Problem]:
 
 
 def _about_ssh(ssh: Ssh, table: str, keys: set[str], *, agent: bool) -> Iterator[Problem]:
-    """Look at the given keys of one table."""
+    """Check the given keys of one table."""
     if ssh.identity_files is None and "identity_files" in keys and not ssh.config_files:
         path = Path(DEFAULT_IDENTITY_FILE).expanduser()
         if not path.is_file() and not (ssh.agent and (agent or ssh.agent_socket)):

@@ -1,7 +1,7 @@
-"""Finding the configuration and reading it: flags over environment over file, and every problem at once.
+"""Find the configuration and load it: flags before environment before file, and every problem at once.
 
-`load` gives valid settings or raises `InvalidSettings`; there is nothing between. A reload calls it again and keeps the
-old value when it raises.
+`load` returns valid settings or raises `InvalidSettings`. A reload calls it again and keeps the old value when it
+raises.
 """
 
 import os
@@ -33,16 +33,16 @@ identity_files = ["~/.ssh/id_ed25519"]
 name = "gpu-a"
 address = "192.0.2.10"
 """
-"""The smallest file that is of use, to show to somebody who has none."""
+"""The smallest useful file, as an example for a user without one."""
 
 _HINT = f"`harvestd demo` shows harvestd at work without one; a first {FILE} of ten lines:\n\n{FIRST_FILE}"
 
 
 def find_config(explicit: Path | None, *, env: Mapping[str, str] | None = None) -> Path:
-    """Return the configuration file to read; `env` stands for the process's environment if given.
+    """Return the configuration file to read; `env` replaces the process's environment if given.
 
-    A file that was asked for, by `explicit` or by $HARVESTD_CONFIG, is never replaced by another. Raises `Fatal` naming
-    each place that was looked at.
+    A file that is named explicitly, by `explicit` or by $HARVESTD_CONFIG, is never replaced by another. Raise `Fatal`
+    with each place that was tried.
     """
     environment = os.environ if env is None else env
     asked: tuple[tuple[str, Path], ...] = ()
@@ -65,9 +65,8 @@ def find_config(explicit: Path | None, *, env: Mapping[str, str] | None = None) 
 
 
 def _usual_places(env: Mapping[str, str]) -> Iterator[Path]:
-    # None of them depends on the working directory: the configuration of a directory that somebody else made could run
-    # programs, by the OpenSSH files that it names.
-    # The specification of base directories has relative ones ignored.
+    # None of them depends on the working directory: the configuration in another user's directory could run programs,
+    # by the OpenSSH files that it names. The base directory specification requires relative paths to be ignored.
     if env.get("XDG_CONFIG_HOME", "").startswith("/"):
         yield Path(env["XDG_CONFIG_HOME"]) / "harvestd" / FILE
     elif env.get("HOME"):
@@ -76,7 +75,7 @@ def _usual_places(env: Mapping[str, str]) -> Iterator[Path]:
 
 
 def _stands(path: Path) -> bool:
-    """Return whether something stands there, readable or not: what can't be read is said by `load`, not passed over."""
+    """Return whether the path exists, readable or not: `load` reports one that can't be read."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -106,7 +105,7 @@ def load(path: Path, overrides: Mapping[str, str] = NO_OVERRIDES, *, env: Mappin
 
 
 def _validated(merged: Merged) -> tuple[Settings | None, list[Problem]]:
-    """Validate, and where that fails go on without the keys to blame: rules across keys run only among valid ones."""
+    """Validate; on failure, repeat without the invalid keys, since rules across keys need valid ones."""
     data = merged.table
     problems: list[Problem] = []
     blamed: set[Place] = set()
@@ -128,7 +127,7 @@ def _validated(merged: Merged) -> tuple[Settings | None, list[Problem]]:
 def _told(
     errors: Sequence[ErrorDetails], data: Mapping[str, object], merged: Merged, taken_out: set[Place]
 ) -> Iterator[Problem]:
-    """Say the errors, but not those that are there only because something was taken out of their table."""
+    """Yield the errors, except those caused only by keys that were removed from their table."""
     for error in errors:
         for place, message, hint in described(error):
             if not any(out[: len(place)] == place for out in taken_out):
@@ -136,7 +135,7 @@ def _told(
 
 
 def _standing(data: object, place: Place) -> Place:
-    """Return as much of `place` as stands in `data`: of a missing key, the table that lacks it."""
+    """Return the part of `place` that exists in `data`: for a missing key, its table."""
     here = data
     for depth, step in enumerate(place):
         here = child(here, step)

@@ -1,7 +1,7 @@
-"""What is wrong with a configuration, in words: where, which key, why, and the way out.
+"""Problems of a configuration as text: where, which key, why, and a hint.
 
 pydantic's own messages are translated, never passed on: they may quote the input, and the input may be a secret. Only
-our own checks of durations, sizes and rates repeat what was written.
+our own checks of durations, sizes and rates repeat the value.
 """
 
 import difflib
@@ -22,7 +22,7 @@ class Problem(Immutable):
     where: str
     """The file, "environment NAME" or "flag"."""
     key: str
-    """Dotted, such as `hosts[gpu-a].port`; empty where no key is to blame."""
+    """Dotted, such as `hosts[gpu-a].port`; empty where the problem has no key."""
     message: str
     hint: str = ""
 
@@ -32,7 +32,7 @@ class Problem(Immutable):
 
 
 class InvalidSettings(Fatal):
-    """The configuration can't be used; `problems` are all that is wrong with it."""
+    """The configuration can't be used; `problems` lists everything that is wrong with it."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
@@ -41,7 +41,7 @@ class InvalidSettings(Fatal):
 
 
 def key_at(place: Place, data: Mapping[str, object]) -> str:
-    """Return the dotted key of `place` in `data`; hosts go by their names where they have one."""
+    """Return the dotted key of `place` in `data`; hosts are named where they have a name."""
     key = ""
     here: object = data
     for step in place:
@@ -55,7 +55,7 @@ def key_at(place: Place, data: Mapping[str, object]) -> str:
 
 
 def child(parent: object, step: str | int) -> object:
-    """Return what stands at `step` in a table or a list; None: nothing does."""
+    """Return the value at `step` in a table or a list; None: there is none."""
     if isinstance(parent, Mapping):
         return parent.get(step)
     if isinstance(parent, Sequence) and not isinstance(parent, str) and isinstance(step, int) and step < len(parent):
@@ -64,7 +64,7 @@ def child(parent: object, step: str | int) -> object:
 
 
 def described(error: ErrorDetails) -> tuple[tuple[Place, str, str], ...]:
-    """Translate one error of pydantic into (place, message, hint); several only for contradictions."""
+    """Return one pydantic error as (place, message, hint); several only for contradictions."""
     place: Place = tuple(step for step in error["loc"] if step != "[key]")
     context = error.get("ctx", {})
     if error["type"] == CONTRADICTIONS:
@@ -98,7 +98,7 @@ _SENTENCES: Mapping[str, Callable[[Mapping[str, object]], str]] = {
 
 
 def _unknown_key_hint(place: Place) -> str:
-    """Guess which key was meant: one with a similar name in the same table, else the same name in another."""
+    """Return a hint for an unknown key: a similar name in the same table, otherwise the same name in another."""
     *above, last = place
     name = str(last)
     model = _model_at(above)
@@ -129,7 +129,7 @@ def _model_at(place: Sequence[str | int]) -> type[BaseModel] | None:
 
 
 def model_in(annotation: object) -> type[BaseModel] | None:
-    """Return the model that an annotation names, itself or as the items of a tuple; None: there is none."""
+    """Return the model of an annotation, itself or as the items of a tuple; None: there is none."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((model for part in get_args(annotation) if (model := model_in(part))), None)

@@ -1,8 +1,7 @@
-"""The configuration while the daemon runs: watched, read anew as a whole, and handed on only when all of it is valid.
+"""Reload the configuration while the daemon runs: the file is watched, and only a completely valid one is applied.
 
-A reload knows nothing of who lives by the settings: it gives them to `adopt`, which applies them without waiting. It
-never hands on a part, never the same again, and never a value to the log. What is rejected is told once, and again
-when somebody asks by `ask`.
+The new settings are passed to `adopt`, which applies them without waiting. A part, an unchanged configuration, or a
+value in the log are never passed on. A rejection is logged once, and again after `ask`.
 """
 
 from collections.abc import Callable
@@ -30,7 +29,10 @@ class Reloading:
     """Follows the file that `settings` were read from."""
 
     def __init__(self, settings: Settings, file: Path, load: Load, manager: ServiceManager) -> None:
-        """`load` runs in a thread; it raises `InvalidSettings`, and what else it raises ends `run`."""
+        """Store the parameters.
+
+        `load` runs in a thread; it raises `InvalidSettings`, and any other error ends `run`.
+        """
         self._settings = settings
         self._file = file
         self._load = load
@@ -41,15 +43,15 @@ class Reloading:
         self._told: list[str] = []
 
     def ask(self) -> None:
-        """Have the file read now, and its state told even if it is as before."""
+        """Request a reload now, and log its result even if nothing changed."""
         self._is_asked = True
         self._due.set()
 
     async def run(self, adopt: Adopt) -> None:
-        """Reload whenever it is asked for or the file changed, until cancelled."""
+        """Reload at each request and each change of the file, until cancelled."""
         async with anyio.create_task_group() as tasks:
             await tasks.start(watch, [self._file], self._notice)
-            # It may have been saved after it was read and before it was watched.
+            # The file may have been saved after it was read and before it was watched.
             await self._reload(adopt, told_anyway=False)
             while True:
                 await self._due.wait()
@@ -79,7 +81,7 @@ class Reloading:
         self._told = []
         found = differences(self._settings, settings)
         if found:
-            # What was not adopted counts as a change at the next reload as well.
+            # Settings that were not adopted count as a change at the next reload as well.
             adopt(settings)
             self._settings = settings
         if found or told_anyway:

@@ -1,7 +1,7 @@
-"""Everything that the operator said, as one frozen value: `Settings`.
+"""All settings of the operator, as one frozen value: `Settings`.
 
-The models refuse what can't be meant; `loading` reads the sources and says each problem in words. `Settings(...)` reads
-nothing by itself: neither a file nor the environment, so what is built in a test is what was written there.
+The models refuse invalid values; `load` reads the sources and reports each problem as text. `Settings(...)` itself
+reads neither a file nor the environment, so a test gets exactly the values that it passes.
 """
 
 from collections.abc import Iterator
@@ -39,31 +39,31 @@ SectionT = TypeVar("SectionT", bound=Section)
 
 
 class Named(Protocol):
-    """Anything that carries a host's name: its table here, or a host of the inventory."""
+    """Any object with a host's name: a table here, or a host of the inventory."""
 
     @property
     def name(self) -> str:
-        """What the operator calls the host."""
+        """The operator's name for the host."""
         ...
 
 
 class HostSettings(Ssh, Remote):
-    """One `[[hosts]]` table: a box, and the keys of [ssh] and [remote] that are otherwise for it.
+    """One `[[hosts]]` table: a host, and its own keys of [ssh] and [remote].
 
-    The inherited fields hold the built-in default where the table is silent. Ask `Settings.ssh_for` and
-    `Settings.remote_for` for what applies to a host.
+    The inherited fields hold the built-in default where the table has no key. Use `Settings.ssh_for` and
+    `Settings.remote_for` for the values that apply to a host.
     """
 
     name: HostName
     address: Address
     hardware: HardwareName | None = None
-    """As it stands in directory names, such as "8x_h100"; None: found out."""
+    """In the form of directory names, such as "8x_h100"; None: detected."""
     experiment: ExperimentName | None = None
-    """The experiment of every run of this box; None: the naming rules say."""
+    """The experiment of every run of this host; None: from the naming rules."""
     cents_per_hour: int | None = Field(default=None, ge=0, le=10_000_000)
-    """What the box costs, for who is told the price of waiting; None: nobody knows."""
+    """The host's price, for reports on the cost of waiting; None: unknown."""
 
-    # A key written with its default overrides a section, one left out does not: two such tables are not equal.
+    # A key with its default value overrides a section, a missing key does not: two such tables are not equal.
     def __eq__(self, other: object) -> bool:
         return super().__eq__(other) and self.model_fields_set == getattr(other, "model_fields_set", None)
 
@@ -78,23 +78,23 @@ def _known_version(value: int) -> int:
 
 
 def _empty_table() -> Any:  # noqa: ANN401 - validated like a written one, it becomes the section that the field names
-    """Return what stands in the file where a section does not.
+    """Return the file's value for a missing section.
 
-    A section made here would have to be built for itself; in `Settings` it is built anyway.
+    A section made here would be built separately; validating `Settings` builds it anyway.
     """
     return {}
 
 
 class Settings(BaseModel):
-    """The whole configuration. Every key has a default, so that `Settings()` is a fleet of no hosts."""
+    """The whole configuration. Every key has a default, so that `Settings()` is valid and has no hosts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
 
     version: Annotated[int, AfterValidator(_known_version)] = VERSION
     data_root: OwnPath = Path("~/data/downloaded_runs")
-    """Where experiments are filed."""
+    """The directory of the experiments."""
     state_dir: OwnPath | None = None
-    """Where the catalogue lies; see `state`."""
+    """The directory of the catalogue; see `state`."""
     poll: Poll = Field(default_factory=_empty_table)
     ssh: Ssh = Field(default_factory=_empty_table)
     remote: Remote = Field(default_factory=_empty_table)
@@ -116,11 +116,11 @@ class Settings(BaseModel):
         return self.state_dir or self.data_root / ".harvestd"
 
     def ssh_for(self, host: Named) -> Ssh:
-        """Return [ssh] as it applies to `host`: the keys of the table with its name, if there is one, go first."""
+        """Return [ssh] for `host`: keys of the table with its name, if there is one, take precedence."""
         return self._applied(self.ssh, host)
 
     def remote_for(self, host: Named) -> Remote:
-        """Return [remote] as it applies to `host`: the keys of the table with its name, if there is one, go first."""
+        """Return [remote] for `host`: keys of the table with its name, if there is one, take precedence."""
         return self._applied(self.remote, host)
 
     def _applied(self, section: SectionT, host: Named) -> SectionT:
@@ -135,17 +135,17 @@ class Settings(BaseModel):
         found = tuple(contradictions(self))
         if found:
             sentences = "; ".join(f"{'.'.join(map(str, place))} {message}" for place, message in found)
-            # pydantic would read braces in the text as fields of its template, so the text goes in as one.
+            # pydantic would parse braces in the text as fields of its template, so the text is passed as one.
             raise PydanticCustomError(CONTRADICTIONS, "{sentences}", {"sentences": sentences, "found": found})
         return self
 
 
 Place = tuple[str | int, ...]
-"""Where a key stands: the names of tables and keys on the way to it, and indexes into lists."""
+"""The path of a key: the names of tables and keys above it, and indexes into lists."""
 
 
 def contradictions(settings: Settings) -> Iterator[tuple[Place, str]]:
-    """Say what no key breaks alone: each with the place of the key to change."""
+    """Yield problems that involve several keys, each with the place of the key to change."""
     names: set[str] = set()
     for index, host in enumerate(settings.hosts):
         if host.name in names:

@@ -1,7 +1,7 @@
-"""The tables of the configuration file, one frozen model each, with the defaults that hold where nothing is written.
+"""The tables of the configuration file, one frozen model each, with their defaults.
 
-A model here says what may be written and within which bounds; it never reads a file, a variable or a clock.
-`config/harvestd.example.toml` shows each key with its default, and a test holds the two together.
+A model here defines the allowed keys and their bounds; it never reads a file, a variable or a clock.
+`config/harvestd.example.toml` shows each key with its default, and a test compares the two.
 """
 
 from collections.abc import Mapping
@@ -26,60 +26,62 @@ from harvestd.settings.units import Deadline, Patience, Pause, Rate, Size, Span,
 
 MIB = 1024 * 1024
 DEFAULT_USER = "ubuntu"
-"""Where neither [ssh] nor the SSH configuration files name a user."""
+"""The user where neither [ssh] nor the SSH configuration files name one."""
 DEFAULT_IDENTITY_FILE = "~/.ssh/lambda_new"
-"""Where neither of them names a key."""
+"""The key where neither of them names one."""
 
 
 class Section(BaseModel):
-    """A table of the file: frozen, and a key that it does not know is refused."""
+    """A table of the file: frozen, and an unknown key is refused."""
 
-    # Values are hidden in pydantic's own errors, because a secret may be among them.
-    # Most are only ever built within `Settings`: their own validators are made when somebody makes one alone.
+    # Values are hidden in pydantic's own errors, because a secret may be among them. Most models are only built within
+    # `Settings`: their own validators are made when one is built alone.
     model_config = ConfigDict(
         frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True, defer_build=True
     )
 
 
 class Poll(Section):
-    """How often boxes are looked at."""
+    """How often hosts are scanned."""
 
     interval: Pause = timedelta(seconds=10)
-    """The backstop; with push, changes arrive sooner."""
+    """The interval of scans; with push, changes arrive sooner."""
     push: bool = True
-    """Let the box say when something changed."""
+    """Have the host report changes."""
     settle: Patience = timedelta(seconds=10)
-    """An artifact without a marker or a close event is complete when it was quiet for this long."""
+    """An artifact without a marker or a close event is complete after being unchanged for this long."""
 
 
 class Ssh(Section):
-    """How boxes are reached. Every key can be given for one host alone, in its table."""
+    """How to connect to hosts. Every key can be set for one host alone, in its table."""
 
     user: UserName | None = None
-    """None: as `config_files` say, else `DEFAULT_USER`."""
+    """None: from `config_files`, else `DEFAULT_USER`."""
     port: int | None = Field(default=None, ge=1, le=65_535)
-    """None: as `config_files` say, else 22."""
+    """None: from `config_files`, else 22."""
     identity_files: tuple[OwnPath, ...] | None = None
-    """Private keys, or public halves of an agent's keys, tried in this order. None: as `config_files` say, else
-    `DEFAULT_IDENTITY_FILE`."""
+    """Private keys, or public halves of an agent's keys, tried in this order.
+
+    None: from `config_files`, else `DEFAULT_IDENTITY_FILE`.
+    """
     identities_only: bool | None = None
-    """Of the agent's keys offer only those that `identity_files` name. None: as `config_files` say, else no."""
+    """Offer only those keys of the agent that `identity_files` name. None: from `config_files`, else no."""
     agent: bool = True
     """Also offer the keys of an agent."""
     agent_socket: OwnPath | None = None
-    """Where the agent listens. None: as `config_files` say, else SSH_AUTH_SOCK."""
+    """The agent's socket. None: from `config_files`, else SSH_AUTH_SOCK."""
     host_keys: Literal["pin", "known_hosts"] = "pin"
-    """Pin a box's key at first sight, for each instance; or trust `known_hosts` alone."""
+    """Pin a host's key at the first connection, for each instance; or trust `known_hosts` alone."""
     known_hosts: OwnPath | None = None
-    """Read where `host_keys` is "known_hosts". None: as `config_files` say, else ~/.ssh/known_hosts."""
+    """Read where `host_keys` is "known_hosts". None: from `config_files`, else ~/.ssh/known_hosts."""
     config_files: tuple[OwnPath, ...] = ()
-    """OpenSSH client configuration to honour: what is written in this table stands above it, a default below."""
+    """OpenSSH client configuration to honour: keys of this table take precedence over it, defaults do not."""
     proxy_jump: ProxyJump = ""
-    """Hosts on the way. Empty: as `config_files` say, else none; "none": none, whatever they say."""
+    """Jump hosts. Empty: from `config_files`, else none; "none": none, whatever the files set."""
     connect_timeout: Deadline = timedelta(seconds=15)
-    """For everything from the configuration files to the end of authentication together, for each host on the way."""
+    """For everything from the configuration files to the end of authentication together, for each jump host as well."""
     keepalive: Deadline = timedelta(seconds=10)
-    """A link that is silent for a few of these is dead."""
+    """Interval of keepalives; a link without an answer to a few of them is dead."""
 
 
 def default_identity_files(ssh: Ssh) -> tuple[Path, ...]:
@@ -88,7 +90,7 @@ def default_identity_files(ssh: Ssh) -> tuple[Path, ...]:
 
 
 class Remote(Section):
-    """Where results lie on a box. Every key can be given for one host alone, in its table."""
+    """Where results are on a host. Every key can be set for one host alone, in its table."""
 
     roots: Roots = ("/home/ubuntu/localfs",)
     training_dirs: tuple[Directory, ...] = ("training_runs",)
@@ -104,33 +106,33 @@ class Select(Section):
     records: bool = False
     tensorboard: bool = True
     exclude: tuple[Plain, ...] = ()
-    """Further patterns of what to leave out; the first match wins."""
+    """Further patterns of paths to leave out; the first match wins."""
     include: tuple[Plain, ...] = ()
-    """Patterns of what else to fetch, on paths below a run or eval directory; `exclude` goes before."""
+    """Patterns of further paths to fetch, below a run or eval directory; `exclude` takes precedence."""
 
 
 class Limits(Section):
-    """What all hosts together may use of this machine and its line."""
+    """What all hosts together may use of this machine and its network link."""
 
     connecting: int = Field(default=16, ge=1, le=1_000)
-    """SSH handshakes at once."""
+    """Simultaneous SSH handshakes."""
     bulk_connections_per_host: int = Field(default=4, ge=1, le=16)
     memory: Annotated[Size, AfterValidator(at_least("32MiB"))] = 512 * MIB
     """Bytes in the buffers of all transfers together."""
     bandwidth: Rate = None
     """Bytes a second; None: unlimited."""
     free_space: Size = 5 * 1024 * MIB
-    """Bytes: fetching stops while fewer are free."""
+    """Bytes: fetching pauses while fewer are free."""
     scan_time: Span = timedelta(minutes=15)
     """How long one scan of all trees of a host may take."""
     inspect_time: Span = timedelta(minutes=5)
-    """How long a host may take for what a verdict asks beside its trees: files elsewhere, git, GPUs, links."""
+    """How long a verdict's checks beside a host's trees may take: files elsewhere, git, GPUs, links."""
     answer_time: Annotated[Span, AfterValidator(within("15s", "1d"))] = timedelta(seconds=60)
-    """A host that shows no progress for this long is given up, and tried again."""
+    """A connection without progress for this long is given up, and tried again."""
 
 
 class NamingRule(Section):
-    """Which experiment a run belongs to: every pattern that is given (a glob) must match."""
+    """Which experiment a run belongs to: every given pattern (a glob) must match."""
 
     host: Plain | None = None
     run: Plain | None = None
@@ -145,51 +147,51 @@ class NamingRule(Section):
 
 
 class Naming(Section):
-    """How experiments are called."""
+    """The names of experiments."""
 
     default_experiment: ExperimentName = "baseline_training"
     rules: tuple[NamingRule, ...] = ()
-    """The first that matches wins."""
+    """The first match wins."""
     datasets: tuple[Plain, ...] = ()
-    """Names of eval datasets beyond those that are built in."""
+    """Names of eval datasets beyond the built-in ones."""
     models: Mapping[Plain, Plain] = Field(default_factory=dict)
-    """Further aliases: a model's short name on a box → its id on the hub."""
+    """Further aliases: a model's short name on a host → its id on the hub."""
 
 
 class Report(Section):
-    """What is made of an experiment for people to look at."""
+    """The reports that are made of an experiment."""
 
     pictures: bool = True
     """Run the analysis scripts when something changed, where matplotlib is installed."""
 
 
 class LambdaCloud(Section):
-    """Hosts that the cloud's API names. Where no key stands here, the usual places are asked."""
+    """Hosts from the cloud's API. Where no key is set here, the usual places are read."""
 
     enabled: bool = False
     api_key_file: OwnPath | None = None
     api_key: SecretStr | None = None
-    """For the environment; it goes before `api_key_file`."""
+    """For the environment; it takes precedence over `api_key_file`."""
     base_url: BaseUrl = "https://cloud.lambda.ai/api/v1"
     interval: Pause = timedelta(seconds=60)
 
 
 class Targets(Section):
-    """Hosts that other programs write down, in files of targets as Prometheus reads them (file_sd)."""
+    """Hosts in target files of other programs, in Prometheus's format (file_sd)."""
 
     files: tuple[OwnPath, ...] = ()
-    """JSON or YAML, by their ending. Each is followed while the daemon runs; one may be missing yet."""
+    """JSON or YAML, by their suffix. The daemon follows their changes; one may not exist yet."""
 
 
 class Api(Section):
-    """How a running daemon is asked."""
+    """The API of a running daemon."""
 
     socket: bool = True
     """Listen on the Unix socket `api.sock` in the state directory, for the daemon's own user."""
     listen: Loopback = ""
-    """Listen here as well; empty: nowhere."""
+    """Listen at this address as well; empty: nowhere."""
     token_file: OwnPath | None = None
-    """Holds what whoever asks at `listen` must show; None: they need nothing, and may only read."""
+    """Holds the token that a client at `listen` must send; None: clients need none, and may only read."""
 
 
 class Jobs(Section):
@@ -197,7 +199,7 @@ class Jobs(Section):
 
     directory: OwnPath = Path("~/.lambda_eval_jobs")
     watch: bool = True
-    """Have the daemon note in the file of a finished job when all of its results are here, and where."""
+    """Have the daemon record in the file of a finished job when all of its results are here, and where."""
 
 
 Loss = Literal[
@@ -210,26 +212,26 @@ Loss = Literal[
     "outside_files",
     "uncommitted_work",
 ]
-"""What ends with a host; the words are those of `LossKind`."""
+"""What is lost with a host; the values are those of `LossKind`."""
 
 
 class Verdict(Section):
-    """When a box may be switched off."""
+    """When a host may be terminated."""
 
     idle_for: Patience = timedelta(minutes=15)
-    """Nothing moved for this long, on our clock."""
+    """No change for this long, by the local clock."""
     accept_loss: tuple[Loss, ...] = ()
-    """Losses that do not stand in the way of "safe"."""
+    """Losses that do not prevent "safe"."""
     ignore_programs: tuple[Plain, ...] = ()
-    """Names of programs that carry files for the machine itself, and do not stand in the way of "safe"."""
+    """Names of programs that transfer files for the machine itself, and do not prevent "safe"."""
 
 
 class Release(Section):
-    """Whether the daemon itself switches boxes off."""
+    """Whether the daemon itself terminates hosts."""
 
     terminate: Literal["never", "dry-run", "when-drained"] = "never"
     only: tuple[Plain, ...] = ()
     """Names of the hosts that the daemon may release."""
     grace: Patience = timedelta(minutes=10)
-    """How long a verdict of "safe" must stand first."""
+    """How long a verdict of "safe" must hold first."""
     at_most_per_hour: int = Field(default=2, ge=1, le=1_000)

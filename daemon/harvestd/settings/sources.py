@@ -1,7 +1,9 @@
-"""Where settings come from: the file, the environment, the flags. Each is read alone and told apart after the merge.
+"""The sources of settings: the file, the environment, the flags.
 
-A source gives raw, nested tables; nothing is validated here. What can't be read at all becomes a problem, not an
-exception, so that the other sources are still heard. Only the environment that is passed is looked at.
+Each is read alone and identifiable after the merge.
+
+A source holds raw, nested tables; nothing is validated here. What can't be read at all becomes a problem, not an
+exception, so that the other sources are still read. Only the environment that is passed is used.
 """
 
 import stat
@@ -20,11 +22,11 @@ from harvestd.settings.schema import DELIMITER, PREFIX, Place, Settings
 Table = Mapping[str, object]
 
 NOT_KEYS = frozenset({f"{PREFIX}CONFIG"})
-"""Variables that begin like a key and are none."""
+"""Variables with the prefix of a key that are none."""
 
 
 class Source(Immutable):
-    """What one source says."""
+    """The content of one source."""
 
     where: str
     table: Table = field(default_factory=dict)
@@ -32,10 +34,10 @@ class Source(Immutable):
 
 
 def file_source(path: Path) -> Source:
-    """Read a TOML file; its relative paths start where the file lies."""
+    """Return the source of a TOML file; its relative paths are relative to the file's directory."""
     where = str(path)
     try:
-        # Before it is opened: a FIFO would be waited for.
+        # Checked before it is opened: opening a FIFO would block.
         if not stat.S_ISREG(path.stat().st_mode):
             return Source(where, problems=(Problem(where, "", "is not a regular file"),))
         with path.open("rb") as file:
@@ -50,21 +52,21 @@ def file_source(path: Path) -> Source:
 
 
 def environment_sources(env: Mapping[str, str]) -> Iterator[Source]:
-    """Read each variable `HARVESTD_SECTION__KEY`, in the order of their names; an empty one counts as not set."""
+    """Yield the source of each variable `HARVESTD_SECTION__KEY`, sorted by name; an empty one counts as not set."""
     for name in sorted(env):
         if name.startswith(PREFIX) and name not in NOT_KEYS and env[name]:
             yield _text_source(f"environment {name}", name.removeprefix(PREFIX), env[name])
 
 
 def flag_sources(overrides: Mapping[str, str]) -> Iterator[Source]:
-    """Read flags by dotted key, such as {"poll.interval": "5s"}."""
+    """Yield the source of each flag by dotted key, such as {"poll.interval": "5s"}."""
     for key, value in overrides.items():
         yield _text_source("flag", key.replace(".", DELIMITER), value)
 
 
 def _text_source(where: str, name: str, value: str) -> Source:
-    """Read one setting that is written as text; lists and tables are JSON there."""
-    # pydantic-settings comes with readers for five clouds: most calls have nothing written as text.
+    """Return the source of one setting in text form; lists and tables are JSON there."""
+    # pydantic-settings loads readers for five clouds: most calls have no setting in text form.
     from harvestd.settings.texts import NotJson, table_of  # noqa: PLC0415
 
     steps = name.lower().split(DELIMITER)
@@ -73,7 +75,7 @@ def _text_source(where: str, name: str, value: str) -> Source:
     except NotJson:
         message = 'must be written as JSON here, such as ["a", "b"]'
         return Source(where, problems=(Problem(where, ".".join(steps), message),))
-    # A name that leads nowhere is passed on as it is, so that validation says so.
+    # An unknown name is passed on unchanged, so that validation reports it.
     return Source(where, table or _nested(steps, value))
 
 
@@ -83,7 +85,7 @@ def _nested(steps: list[str], value: str) -> Table:
 
 
 def _anchored(table: Table, model: type[BaseModel], base: Path) -> Table:
-    """Return `table` with every relative path of this machine below `base`; what has another type is left as it is."""
+    """Return `table` with every relative path of this machine below `base`; values of other types are unchanged."""
     return {key: _anchored_value(value, model, key, base) for key, value in table.items()}
 
 
@@ -102,12 +104,12 @@ def _anchored_value(value: object, model: type[BaseModel], key: str, base: Path)
 
 
 def _holds_path(annotation: object) -> bool:
-    """Return whether a field's values are places on this machine: those of a box are plain texts in the models."""
+    """Return whether a field's values are paths on this machine: those of a host are plain texts in the models."""
     return annotation is Path or any(_holds_path(part) for part in get_args(annotation))
 
 
 class Merged:
-    """The tables of several sources over one another, and which source each value came from."""
+    """The tables of several sources merged, and the source of each value."""
 
     def __init__(self, lowest: str) -> None:
         self._lowest = lowest
@@ -115,11 +117,11 @@ class Merged:
         self.table: dict[str, object] = {}
 
     def lay_over(self, source: Source) -> None:
-        """Put the values of `source` before those that are there; tables are merged, anything else is replaced."""
+        """Merge the values of `source` over the present ones; tables are merged, other values are replaced."""
         self._lay(self.table, source.table, (), source.where)
 
     def origin(self, place: Place) -> str:
-        """Return the source that said what stands at `place`, or the lowest one where nobody or several did."""
+        """Return the source of the value at `place`, or the lowest one where there is none or several."""
         for length in range(len(place), 0, -1):
             if place[:length] in self._origins:
                 return self._origins[place[:length]]

@@ -1,6 +1,6 @@
-"""A setting that is written as text, in a variable or a flag, as the table that it would be in the file.
+"""Parse a setting in text form, from a variable or a flag, into the table that it would be in the file.
 
-Which keys hold lists and tables, and so are JSON as text, pydantic-settings finds out from the models.
+pydantic-settings finds out from the models which keys hold lists and tables, which are JSON in text form.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from harvestd.settings.schema import DELIMITER, PREFIX, Settings
 
 
 class _Written(Settings, BaseSettings):
-    """The keys of `Settings`, for pydantic-settings to look up. Nothing is ever made from it."""
+    """The keys of `Settings`, for pydantic-settings to look up. It is never instantiated."""
 
     model_config = SettingsConfigDict(case_sensitive=True, env_prefix=PREFIX, env_nested_delimiter=DELIMITER)
 
@@ -21,7 +21,7 @@ NotJson = SettingsError
 
 
 def table_of(steps: Sequence[str], value: str) -> Mapping[str, object]:
-    """Return the table for the key at `steps`; an empty one for a key that does not exist. Raises `NotJson`."""
+    """Return the table for the key at `steps`; an empty one for a key that does not exist. Raise `NotJson`."""
     source = EnvSettingsSource(_Written)
     source.env_vars = {PREFIX + DELIMITER.join(steps): value}
     return source()

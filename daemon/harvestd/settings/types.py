@@ -1,7 +1,7 @@
-"""The texts that an operator may write: names, addresses, places. Each type is checked where a value enters.
+"""The types of text in settings: names, addresses, paths. Each is checked when a value is loaded.
 
-A checked text can go into a directory's name, a log line or an SSH call as it is. The checks raise `ValueError` with a
-plain sentence; none of them looks at the file system.
+A checked text can go into a directory's name, a log line or an SSH call unchanged. The checks raise `ValueError` with a
+plain sentence; none of them accesses the file system.
 """
 
 import ipaddress
@@ -51,7 +51,7 @@ def _user(value: str) -> str:
 
 def _address(value: str) -> str:
     try:
-        # An IPv6 address may end in the name of an interface, and that may be any text.
+        # An IPv6 address may end in the name of an interface, which may be any text.
         ipaddress.ip_address(_plain(value))
     except ValueError:
         if "@" in value:
@@ -64,7 +64,7 @@ def _address(value: str) -> str:
 
 
 def address_and_port(value: str) -> tuple[str, int | None]:
-    """Split "address", "address:port" or "[address]:port"; None: no port stands there. Raises `ValueError`."""
+    """Split "address", "address:port" or "[address]:port"; None: there is no port. Raise `ValueError`."""
     with suppress(ValueError):
         return str(ipaddress.IPv6Address(_plain(value))), None
     match = _ADDRESS_AND_PORT.fullmatch(value)
@@ -149,31 +149,31 @@ def _loopback(value: str) -> str:
 
 
 HostName = Annotated[str, AfterValidator(_host_name)]
-"""What the operator calls a box."""
+"""The operator's name for a host."""
 
 ExperimentName = Annotated[str, AfterValidator(_experiment_name)]
 """The first part of an experiment's directory."""
 
 HardwareName = Annotated[str, AfterValidator(_host_name)]
-"""A box's hardware as it stands in directory names, such as "8x_h100"."""
+"""A host's hardware in the form of directory names, such as "8x_h100"."""
 
 UserName = Annotated[str, AfterValidator(_user)]
-"""Who we are on a box."""
+"""The user to log in as on a host."""
 
 Address = Annotated[str, AfterValidator(_address)]
 """An IP address or a host's name; also an alias of an OpenSSH configuration file."""
 
 ProxyJump = Annotated[str, AfterValidator(_proxy_jump)]
-"""Hosts on the way to a box, "user@host:port", the first one first; empty: none."""
+"""Jump hosts on the way to a host, "user@host:port", the first one first; empty: none."""
 
 Root = Annotated[str, AfterValidator(_root)]
-"""An absolute directory on a box."""
+"""An absolute directory on a host."""
 
 Roots = Annotated[tuple[Root, ...], AfterValidator(_at_least_one)]
-"""Directories on a box in which to look."""
+"""Directories on a host that hold the trees."""
 
 Directory = Annotated[str, AfterValidator(_directory)]
-"""A directory below the roots of a box, "a" or "a/b"."""
+"""A directory below the roots of a host, "a" or "a/b"."""
 
 Loopback = Annotated[str, AfterValidator(_loopback)]
 """An address that only this machine reaches, with a port; empty: none."""
@@ -182,10 +182,10 @@ Plain = Annotated[str, AfterValidator(_plain)]
 """Any text without control characters, not empty."""
 
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
-"""Where a cloud's API answers; https, or this machine."""
+"""The URL of a cloud's API; https, or this machine."""
 
 OwnPath = Annotated[Path, BeforeValidator(_own_path)]
-"""A place on this machine, absolute once read; `~` is expanded, a relative one starts at the working directory.
+"""A path on this machine, absolute once loaded; `~` is expanded, a relative one starts at the working directory.
 
-The loader makes those of a file relative to that file before they come here.
+The loader first makes those of a file relative to that file.
 """

@@ -1,7 +1,7 @@
-"""Durations, sizes and rates as a person writes them: "1h30m", "5GiB", "50MiB/s".
+"""Parse durations, sizes and rates in the operator's form: "1h30m", "5GiB", "50MiB/s".
 
-Each reader takes the value as it stands in a file or a variable and raises `ValueError` with a plain sentence. No
-value without a unit is guessed at where several units would make sense: "10" is no duration.
+Each function takes a value of a file or a variable and raises `ValueError` with a plain sentence. A value without a
+unit is refused where several units would make sense: "10" is no duration.
 """
 
 import re
@@ -35,14 +35,14 @@ _SHORT = 16
 
 
 def _told(value: object) -> str:
-    """Repeat what was written, but nothing so long that it may be a secret on a wrong line."""
+    """Return a value for an error's text, unless it is so long that it may be a secret on a wrong line."""
     return repr(value) if len(str(value)) <= _SHORT else "this"
 
 
 def duration_from(value: object) -> timedelta:
-    """Read a duration such as "10s", "15m", "1h30m" or "2d"; raises `ValueError`.
+    """Return the duration of a text such as "10s", "15m", "1h30m" or "2d"; raise `ValueError`.
 
-    Units go from the largest to the smallest, each at most once.
+    Units are ordered from the largest to the smallest, each at most once.
     """
     if isinstance(value, timedelta):
         return value
@@ -63,7 +63,7 @@ def duration_from(value: object) -> timedelta:
 
 
 def size_from(value: object) -> int:
-    """Read a size in bytes from a whole number or a text such as "5GiB", "50MiB" or "1.5GB"; raises `ValueError`."""
+    """Return a size in bytes from a whole number or a text such as "5GiB", "50MiB" or "1.5GB"; raise `ValueError`."""
     example = 'such as "5GiB", "1.5GB" or a whole number of bytes'
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError(f"must be a size, {example}")  # noqa: TRY004 - as above
@@ -80,7 +80,7 @@ def size_from(value: object) -> int:
 
 
 def rate_from(value: object) -> int | None:
-    """Read a rate in bytes a second from "50MiB/s"; None stands for "unlimited". Raises `ValueError`."""
+    """Return a rate in bytes a second from "50MiB/s"; None for "unlimited". Raise `ValueError`."""
     if value is None or value == UNLIMITED:
         return None
     if isinstance(value, int) and not isinstance(value, bool):
@@ -96,7 +96,7 @@ def rate_from(value: object) -> int | None:
 
 
 def within(shortest: str, longest: str) -> Callable[[timedelta], timedelta]:
-    """Return a check that a duration lies between two others, both allowed."""
+    """Return a check that a duration is between two others, both allowed."""
     low, high = duration_from(shortest), duration_from(longest)
 
     def check(value: timedelta) -> timedelta:
@@ -120,22 +120,22 @@ def at_least(smallest: str) -> Callable[[int], int]:
 
 
 Duration = Annotated[timedelta, BeforeValidator(duration_from)]
-"""A span of time, written "10s"."""
+"""A span of time, such as "10s"."""
 
 Pause = Annotated[Duration, AfterValidator(within("1s", "1h"))]
-"""How long to wait between two looks: neither a busy loop nor never."""
+"""A pause between two polls: neither a busy loop nor endless."""
 
 Deadline = Annotated[Duration, AfterValidator(within("1s", "5m"))]
 """How long to wait for an answer."""
 
 Span = Annotated[Duration, AfterValidator(within("5s", "1d"))]
-"""How long a host may take for something."""
+"""How long a host may take for an operation."""
 
 Patience = Annotated[Duration, AfterValidator(within("0s", "7d"))]
-"""How long something must have been so before we act on it."""
+"""How long a state must last before it is acted on."""
 
 Size = Annotated[int, BeforeValidator(size_from)]
-"""Bytes, written "5GiB"."""
+"""Bytes, such as "5GiB"."""
 
 Rate = Annotated[int | None, BeforeValidator(rate_from)]
-"""Bytes a second, written "50MiB/s"; None: unlimited."""
+"""Bytes a second, such as "50MiB/s"; None: unlimited."""
