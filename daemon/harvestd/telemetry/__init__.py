@@ -1,4 +1,4 @@
-"""What harvestd says about itself: `events` names it, `logs` writes it, `escaping` makes it safe to look at.
+"""harvestd's events: `events` defines their names, `log` writes them, `sanitize` makes their text safe to display.
 
-Nothing is re-exported here: `escaping` and `events` cost nothing to import, `logs` brings structlog.
+Nothing is re-exported here: `sanitize` and `events` are cheap to import, `log` imports structlog.
 """

@@ -1,7 +1,7 @@
-"""Events for a person at a terminal: time, level, what happened, the rest as key=value.
+"""Render events for a terminal: time, level, event, and the rest as key=value.
 
-One event is one line; a traceback follows on lines of its own. It takes fields that `fields` has made plain and
-escaped, and adds the only control characters there are: its colours.
+One event is one line; a traceback follows on lines of its own. The fields have been made plain and escaped by
+`serialize`; the only control characters added here are colours.
 """
 
 import json
@@ -16,14 +16,14 @@ _TIME = slice(len("2025-01-01T"), len("2025-01-01T00:00:00"))
 
 
 class ConsoleLine:
-    """A structlog renderer; `coloured` says whether the terminal shows colours."""
+    """A structlog renderer; `coloured`: whether the terminal shows colours."""
 
     def __init__(self, *, coloured: bool) -> None:
         self._colours: dict[str, str] = _COLOURS if coloured else {}
         self._bold, self._dim, self._reset = (_BOLD, _DIM, _RESET) if coloured else ("", "", "")
 
     def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> str:
-        """Render one event; a traceback follows on lines of its own, indented."""
+        """Return one event as a line; a traceback follows on lines of its own, indented."""
         fields = dict(event)
         time = str(fields.pop("timestamp", ""))[_TIME]
         level = str(fields.pop("level", ""))
@@ -40,7 +40,7 @@ class ConsoleLine:
 
 
 def _shown(value: object) -> str:
-    """Return a value as a person reads it; what `escaped` wrote out is not written out once more."""
+    """Return a value as readable text; what `escaped` has escaped is not escaped again."""
     if isinstance(value, str) and value and not set(value) & set(' ="'):
         return value
     return json.dumps(value, ensure_ascii=False).replace(r"\\", "\\")

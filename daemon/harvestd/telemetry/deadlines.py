@@ -1,8 +1,8 @@
-"""Until when each task must have come round: who waits with a deadline of its own says so here while it waits.
+"""Register the deadlines of waiting tasks, to detect stuck ones.
 
-A deadline that passed while its task still waits means that the task is stuck: it could not be interrupted, or a thread
-of it hangs. Who feeds a watchdog asks `overdue` first. A box that is silent is no such thing: waiting for it ends by
-its deadline, with an error.
+A deadline that passed while its task still waits means that the task is stuck: it could not be interrupted, or one of
+its threads hangs. A watchdog checks `overdue` first. A host that does not answer is no such case: waiting for it ends
+at its deadline, with an error.
 """
 
 import time
@@ -11,23 +11,23 @@ from contextlib import contextmanager
 from itertools import count
 
 GRACE = 30.0
-"""Seconds beyond a deadline within which who waited must have gone on: a loop that is busy turns late."""
+"""Seconds beyond a deadline after which a task counts as stuck: a busy event loop resumes tasks late."""
 
 
 class Deadlines:
-    """The deadlines of one process, by a clock that stands while the machine sleeps."""
+    """The deadlines of one process, by a clock that stops while the machine sleeps."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock` gives seconds."""
+        """Start without deadlines. `clock` returns seconds."""
         self._clock = clock
         self._numbers = count()
         self._due: dict[int, tuple[float, str]] = {}
 
     @contextmanager
     def within(self, seconds: float, what: str) -> Iterator[None]:
-        """Note that the body is over within `seconds`: it has a deadline of its own, this one only watches it.
+        """Register that the body ends within `seconds`: it has a deadline of its own, which is only monitored here.
 
-        `what` is said to people, should it not be so.
+        `what` is the text for people if it does not end.
         """
         number = next(self._numbers)
         self._due[number] = (self._clock() + seconds, what)
@@ -37,7 +37,7 @@ class Deadlines:
             del self._due[number]
 
     def overdue(self) -> str:
-        """Say what should have been over longest ago; empty where all is in time."""
+        """Return the `what` of the earliest missed deadline; empty where there is none."""
         if not self._due:
             return ""
         due, what = min(self._due.values())

@@ -1,7 +1,7 @@
-"""The newest events of this process, for whoever follows them while it runs: bounded, and no reader holds one back.
+"""The newest events of this process in memory, for streams that follow them: bounded, and never delayed by a reader.
 
-Readers share what is remembered and each has a place in it; one that falls behind what is still there is told so. An
-event is remembered as the text that a log line has: plain, escaped, without secrets.
+Readers share the buffer and each has a position in it; one that falls behind the oldest event is notified. An event is
+stored as the text of its log line: plain, escaped, without secrets.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ class Remembered(Immutable):
 
 
 class Recent:
-    """Remembers events once somebody asked for that; safe to use from several threads."""
+    """Stores events once that is enabled; safe to use from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -45,10 +45,10 @@ class Recent:
         self._next = int(time.time()) * _A_SECOND
         self._readers: set[Reader] = set()
         self.remembers = False
-        """Whether anybody may ever ask."""
+        """Whether there may ever be a reader."""
 
     def take(self, event: Mapping[str, Any]) -> None:
-        """Remember an event, whose fields are JSON's own."""
+        """Store an event, whose fields are JSON values."""
         text = json_text(event)
         if len(text) > _LONGEST:
             event = {key: event[key] for key in _FIRST if key in event} | {"cut": True}
@@ -65,7 +65,10 @@ class Recent:
 
     @contextmanager
     def reader(self, since: int | None) -> Iterator["Reader"]:
-        """Read for the body on the running event loop: what came after the number `since`; None: all that is known."""
+        """Yield a reader on the running event loop of the events after the number `since`.
+
+        None: all that are stored.
+        """
         reader = Reader(self, since)
         with self._lock:
             self._readers.add(reader)
@@ -76,7 +79,7 @@ class Recent:
                 self._readers.discard(reader)
 
     def after(self, number: int | None) -> tuple[list[Remembered], bool]:
-        """Return what came after an event, and whether anything between was forgotten."""
+        """Return the events after `number`, and whether any of them were dropped."""
         with self._lock:
             oldest = self._events[0].number if self._events else self._next
             found = [each for each in self._events if number is None or each.number > number]
@@ -84,7 +87,7 @@ class Recent:
 
 
 class Reader:
-    """One who follows the events."""
+    """One reader of the events."""
 
     def __init__(self, recent: Recent, since: int | None) -> None:
         self._recent = recent
@@ -93,16 +96,16 @@ class Reader:
         self._news = asyncio.Event()
 
     def wake(self) -> None:
-        """Have `news` return, from whatever thread."""
-        with suppress(RuntimeError):  # the loop was closed: nobody waits there
+        """Make `news` return; callable from any thread."""
+        with suppress(RuntimeError):  # the loop was closed: no task waits there
             self._loop.call_soon_threadsafe(self._news.set)
 
     async def news(self) -> None:
-        """Return once there may be more."""
+        """Wait until there may be more events."""
         await self._news.wait()
 
     def take(self) -> tuple[list[Remembered], bool]:
-        """Return what is new, and whether anything before it was forgotten unread."""
+        """Return the new events, and whether any before them were dropped unread."""
         self._news.clear()
         found, lost = self._recent.after(self._last)
         if found:
@@ -111,11 +114,11 @@ class Reader:
 
 
 RECENT: Final = Recent()
-"""Of this process: its log is one as well."""
+"""The buffer of this process, which has one log as well."""
 
 
 def remembered(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Remember an event that was made plain, where somebody may ask for it."""
+    """Store an event after `made_plain`, where that is enabled."""
     if RECENT.remembers:
         RECENT.take(dict(event))
     return event

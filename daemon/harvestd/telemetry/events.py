@@ -1,9 +1,9 @@
-"""The names of everything that harvestd reports: a promise to those who read the stream.
+"""The names of all events that harvestd reports: a stable interface for readers of the stream.
 
 Names are dotted and in the past tense, and they are never changed or reused. A poll that changed nothing raises no
 event at info; a host that stays down raises one, not one an attempt. Every event carries `timestamp`, `level` and
-`event`; what else it carries stands with its name. What comes home together, as an eval or a checkpoint does, is one
-`transfer`: the events of its files and of its completion carry the same, and again when it is brought anew.
+`event`; its other fields are listed with its name. Files that are fetched together, as of an eval or a checkpoint, are
+one `transfer`: the events of its files and of its completion carry the same value, and again when it is fetched anew.
 """
 
 from enum import StrEnum

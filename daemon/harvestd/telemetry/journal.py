@@ -1,7 +1,7 @@
-"""Levels for systemd's journal: before each line stands `<N>`, which the journal takes off again and files by.
+"""Prefix lines with levels for systemd's journal: `<N>`, which the journal removes and stores as the priority.
 
-sd-daemon(3) has the form, systemd.exec(5) what `JOURNAL_STREAM` is. Nothing here talks to the journal: a unit's output
-goes there by itself.
+sd-daemon(3) defines the form, systemd.exec(5) `JOURNAL_STREAM`. Nothing here connects to the journal: it receives a
+unit's output by itself.
 """
 
 import os
@@ -12,17 +12,17 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 _PRIORITIES: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 _NOTICE: Final = 5
-"""Of a level that nobody told."""
+"""For a missing level."""
 
 
 def is_journal(stream: TextIO, env: Mapping[str, str]) -> bool:
-    """Return whether what is written to `stream` goes to the journal: it is the very socket that `env` names.
+    """Return whether output to `stream` goes to the journal: it is the socket that `env` names.
 
-    A variable that was inherited is no proof: the output may have been sent elsewhere since.
+    An inherited variable alone is no proof: the output may have been redirected since.
     """
     named = env.get("JOURNAL_STREAM", "")
     try:
-        # Not a local path: the descriptor that we were started with.
+        # Not a local path: the descriptor that the process was started with.
         found = os.fstat(stream.fileno())
     except (OSError, ValueError):
         return False
@@ -30,13 +30,13 @@ def is_journal(stream: TextIO, env: Mapping[str, str]) -> bool:
 
 
 class JournalLine:
-    """A structlog renderer that puts the level before each line of another."""
+    """A structlog renderer that prefixes each line of another with the level."""
 
     def __init__(self, renderer: Processor) -> None:
         self._renderer = renderer
 
     def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> str:
-        """Render one event."""
+        """Return one event with prefixed lines."""
         prefix = f"<{_PRIORITIES.get(str(event.get('level')), _NOTICE)}>"
         lines = str(self._renderer(logger, method, event)).split("\n")
         return "\n".join(prefix + line for line in lines)

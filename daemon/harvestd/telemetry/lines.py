@@ -1,7 +1,7 @@
 """The stream that events are written to, by lines.
 
-A daemon must outlive the reader of its output: a full disk, a closed pipe or a reader that pauses loses lines, is never
-an error of the code that reports, and is told once lines go through again. Nothing else writes to the stream.
+A daemon must outlive the reader of its output: a full disk, a closed pipe or a reader that pauses loses lines, never
+raises an error in the code that logs, and is reported once writing works again. Nothing else writes to the stream.
 """
 
 import os
@@ -12,16 +12,16 @@ from io import UnsupportedOperation
 from typing import Final, TextIO
 
 _MOST_WAITING: Final = 4 * 1024 * 1024
-"""Characters that wait for the writer at most; what comes beyond them is lost, and counted."""
+"""Most characters that wait for the writer; lines beyond them are lost, and counted."""
 _LAST_LINES: Final = 1.0
-"""Seconds for the lines that wait when the writer ends."""
+"""Seconds for the waiting lines when the writer ends."""
 
 
 class LineStream:
     """Writes lines to `stream`; safe to use from several threads.
 
-    A line is written and flushed at once by whoever reports it; within `background` a thread does that, so that a
-    reader that pauses holds nothing up. `notice` gives the line that says how many were lost.
+    A line is written and flushed at once by the caller; within `background` a thread does that, so that a reader that
+    pauses delays nothing. `notice` returns the line on the number of lost lines.
     """
 
     def __init__(self, stream: TextIO, notice: Callable[[int], str]) -> None:
@@ -33,16 +33,16 @@ class LineStream:
         """Notified when the writer has something to do."""
         self._waiting: list[str] = []
         self._size = 0
-        """Characters of what waits."""
+        """Characters of the waiting lines."""
         self._held = 0
-        """How many have asked for their lines to be written in one go."""
+        """How many callers are inside `together`."""
         self._in_background = False
         self._ending = False
         self.lost = 0
-        """Lines that could not be written since the last one that could."""
+        """Lines that could not be written since the last one that was."""
 
     def write(self, line: str) -> None:
-        """Write one line, or count it as lost; characters that the stream can't encode are written out."""
+        """Write one line, or count it as lost; characters that the stream can't encode are escaped."""
         with self._lock:
             if self._in_background and self._size > _MOST_WAITING:
                 self.lost += 1
@@ -54,9 +54,9 @@ class LineStream:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Write the body's lines in one go when it ends, and in their order those that come in other threads meanwhile.
+        """Write the body's lines in one call when it ends; lines of other threads meanwhile are kept in order.
 
-        A system call for each of thousands of lines costs more than all that is said in them.
+        A system call for each of thousands of lines costs more than producing them.
         """
         with self._lock:
             self._held += 1
@@ -70,9 +70,9 @@ class LineStream:
 
     @contextmanager
     def background(self) -> Iterator[None]:
-        """Let a thread write during the body: neither a slow reader nor a slow disk holds up who reports.
+        """Have a thread write during the body: neither a slow reader nor a slow disk delays the callers.
 
-        What waits at the end is written within `_LAST_LINES`, or is lost.
+        Lines that wait at the end are written within `_LAST_LINES` seconds, or are lost.
         """
         writer = threading.Thread(target=self._keep_writing, name="log writer", daemon=True)
         self._in_background = True
@@ -85,7 +85,7 @@ class LineStream:
                 self._ready.notify()
             writer.join(_LAST_LINES)
             with self._lock:
-                # Where it still waits for the reader, nothing more is written: who reports would wait, too.
+                # While the thread still waits for the reader, nothing more is written: the caller would wait, too.
                 self._in_background = writer.is_alive()
                 self._ending = False
 
@@ -111,19 +111,19 @@ class LineStream:
             self.lost = lost + len(lines)
 
     def _taken(self) -> tuple[list[str], int]:
-        """Take all lines that wait, and how many were lost before them."""
+        """Remove and return all waiting lines, and the number of lines lost before them."""
         lines, lost = self._waiting, self.lost
         if lines:
             self._waiting, self._size, self.lost = [], 0, 0
         return lines, lost
 
     def _put(self, lines: Sequence[str], lost: int) -> bool:
-        """Write lines; tells whether they could be written."""
+        """Write lines; return whether that succeeded."""
         text = "\n".join([self._notice(lost), *lines] if lost else lines) + "\n"
         try:
             data = text.encode(self._encoding, "backslashreplace")
             if self._in_background and (number := self._number()) is not None:
-                # Not through the stream's buffer: whoever flushes it at the end would wait for a reader that pauses.
+                # Not through the stream's buffer: flushing it at the end would wait for a reader that pauses.
                 while data:
                     data = data[os.write(number, data) :]
             else:

@@ -1,7 +1,7 @@
-"""The way out for events: one JSON object a line, or readable lines on a terminal; the journal hears their levels.
+"""Output of events: one JSON object a line, or readable lines on a terminal, with levels for the journal.
 
-`configure` is called once, by the command that starts; rooms call `get_logger` and report `Event`s. What libraries say
-through `logging` and `warnings` comes out of the same stream in the same form, at warning and above.
+`configure` is called once, by the command that starts; other packages call `get_logger` and report `Event`s. Messages
+of libraries through `logging` and `warnings` go to the same stream in the same form, at warning and above.
 """
 
 import logging
@@ -32,16 +32,16 @@ def get_logger() -> FilteringBoundLogger:
 
 
 def told_together() -> AbstractContextManager[None]:
-    """Write the events of the body in one go, when it ends: for a body that reports hundreds and does not wait."""
+    """Write the events of the body in one call when it ends: for a body that logs hundreds and does not wait."""
     lines = structlog.get_config()["logger_factory"]()
     return lines.together() if isinstance(lines, LineStream) else nullcontext()
 
 
 def configure(form: Format = "auto", level: Level = "info", *, stream: TextIO | None = None) -> LineStream:
-    """Send all events of `level` and above to `stream` (standard output if not given) and give what writes them.
+    """Send all events of `level` and above to `stream` (standard output if not given) and return their writer.
 
-    "auto" is readable on a terminal and JSON off one. NO_COLOR (not empty) and TERM=dumb keep colours away. A second
-    call replaces the first.
+    "auto" is readable on a terminal and JSON off one. NO_COLOR (not empty) and TERM=dumb disable colours. A second call
+    replaces the first.
     """
     target = sys.stdout if stream is None else stream
     renderer = renderer_for(form, target)
@@ -59,9 +59,9 @@ def configure(form: Format = "auto", level: Level = "info", *, stream: TextIO | 
 
 
 def speak_through_logging() -> None:
-    """Send events to the logger "harvestd" of `logging`, as lines: for programs that call us as a library.
+    """Send events as lines to the logger "harvestd" of `logging`: for programs that use harvestd as a library.
 
-    Changes nothing where structlog was set up already, and never what the program does with its own logs.
+    Do nothing where structlog is configured already, and never change the program's own logging.
     """
     if structlog.is_configured():
         return
@@ -74,7 +74,7 @@ def speak_through_logging() -> None:
 
 
 def renderer_for(form: Format, stream: TextIO) -> Processor:
-    """Return what makes a line, or several, of an event that is plain already: in this form, for this stream."""
+    """Return the renderer of plain events for this form and stream."""
     terminal = stream.isatty()
     if form == "json" or (form == "auto" and not terminal):
         return _json_line
@@ -87,23 +87,23 @@ def _json_line(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
 
 
 def _rendered(renderer: Processor, event: EventDict) -> str:
-    """Render an event that no logger reports, as a warning."""
+    """Return an event that no logger reports as text, at warning."""
     for processor in PROCESSORS:
         event = processor(None, "warning", event)
     return str(renderer(None, "warning", event))
 
 
 class _Forwarding(logging.Handler):
-    """Hands records of `logging` on as events."""
+    """Forwards records of `logging` as events."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Report one record; one whose arguments don't fit its message is reported without them."""
+        """Forward one record; one whose arguments don't fit its message is forwarded without them."""
         try:
             message = record.getMessage()
         except (TypeError, ValueError):
             message = str(record.msg)
         get_logger().log(
-            # Libraries may have levels between; structlog knows the five.
+            # Libraries may have levels between; structlog has only five.
             max(logging.WARNING, min(record.levelno // 10 * 10, logging.CRITICAL)),
             Event.LOG_FORWARDED,
             logger=record.name,
@@ -113,7 +113,7 @@ class _Forwarding(logging.Handler):
 
 
 def _route_libraries() -> None:
-    """Make `_Forwarding` the only handler of `logging`, and `logging` the way of warnings."""
+    """Make `_Forwarding` the only handler of `logging`, and send warnings through `logging`."""
     root = logging.getLogger()
     for handler in root.handlers[:]:
         root.removeHandler(handler)

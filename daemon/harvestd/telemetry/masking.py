@@ -1,8 +1,8 @@
-"""The last net for secrets: what looks like one is taken out of every text that is told.
+"""The last protection for secrets: text that looks like one is removed from everything that is logged.
 
-Nothing here is relied on alone: secrets are `SecretStr`, files of a run are never quoted, and a value of a
-configuration is not repeated. But a box's start files may print an exported token, a tool may put a notebook's URL into
-its complaint, and a traceback may hold anything. The net knows forms, not values: a secret of no known form passes.
+No code relies on this alone: secrets are `SecretStr`, files of a run are never quoted, and a value of a configuration
+is not repeated. But a host's start files may print an exported token, a tool may put a notebook's URL into an error,
+and a traceback may hold anything. Only known forms are found: a secret of no known form passes.
 """
 
 import re
@@ -15,29 +15,29 @@ _HINTS: Final = (
     *("=", ":", "earer", "-----", "%3"),
     *("hf_", "sk-", "ghp_", "gho_", "github_pat_", "wandb_v1_", "AKIA", "secret_", "xox"),
 )
-"""One of these stands in each text that a pattern below finds anything in; nearly all texts have none."""
+"""Each text with a match of a pattern below contains one of these; nearly all texts contain none."""
 
 _KEY: Final = r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)"
 _FORMS: Final = (
-    # A name that says what it is, and its value: token=…, "api_key": "…", WANDB_API_KEY='…', ?token=… of a notebook.
-    # After a colon and a space stands prose as well: there only what has a digit is taken for a value.
+    # A telling name, and its value: token=…, "api_key": "…", WANDB_API_KEY='…', ?token=… of a notebook. After a colon
+    # and a space there may be prose: there only a text with a digit is taken for a value.
     r"(?P<name>(?i:token|secret|passw(?:or)?d|passphrase|credential|api[_-]?key|access[_-]?key|private[_-]?key|netrc)"
     r"\\?[\"']?\s*(?:=>|=|:(?=\s*[^\s:]*[0-9])|%3[Dd])\s*(?:\\?[\"']|%22)?)(?!//|\[hidden\])[^\s\"'&,;<>)}\]\\]{4,}"
     r"|(?P<header>(?i:\bbearer|authorization:\s*\w+)\s+)[A-Za-z0-9._~+/=-]{6,}"
     # user:password@ of a URL; the address behind it stays.
     r"|(?P<url>://[^\s/@:\"']*:)[^\s/@\"']+(?=@)"
-    # Forms that their makers chose to be found by.
+    # Prefixes that were chosen by their issuers to be found.
     r"|\b(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[op]_[A-Za-z0-9]{16,}|github_pat_[A-Za-z0-9_]{16,}"
     r"|wandb_v1_[A-Za-z0-9_]{16,}|AKIA[A-Z0-9]{12,}|secret_[A-Za-z0-9_.-]{16,}|xox[abprs]-[A-Za-z0-9-]{10,})"
 )
 
 
 def masked(text: str) -> str:
-    """Return `text` without what looks like a secret; what names it stays, so that a person knows what was there.
+    """Return `text` without what looks like a secret; its name stays, so that a reader knows what was there.
 
-    Masking twice changes nothing more. A secret may span lines: mask before a text is cut or split.
+    Masking twice changes nothing more. A secret may span lines: mask a text before it is cut or split.
     """
-    # Each field of each event comes by here.
+    # Called for each field of each event.
     for hint in _HINTS:
         if hint in text:
             return _compiled(_FORMS).sub(_hidden, _compiled(_KEY).sub(HIDDEN, text))
@@ -46,7 +46,7 @@ def masked(text: str) -> str:
 
 @cache
 def _compiled(pattern: str) -> re.Pattern[str]:
-    # Takes some milliseconds, and few commands come by a text that needs it.
+    # Takes some milliseconds, and few commands have a text that needs it.
     return re.compile(pattern)
 
 

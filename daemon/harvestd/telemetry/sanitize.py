@@ -1,7 +1,7 @@
-"""Text from a box, made safe for a terminal, a log line or a table (promise I6).
+"""Make text from a host safe for a terminal, a log line or a table (promise I6).
 
-The only place that decides which characters are dangerous to look at: those that move a cursor, end a line, turn the
-direction of reading or can't be encoded at all. Everything else, in any script, stays as it is.
+Only this module decides which characters are dangerous to display: those that move a cursor, end a line, change the
+reading direction or can't be encoded. All others, in any script, are kept.
 """
 
 import re
@@ -19,9 +19,9 @@ _LAST_OF_ONE_BYTE = 0xFF
 
 
 def escaped(text: str) -> str:
-    r"""Return `text` with each dangerous character written out, such as ESC as `\x1b`; always one line.
+    r"""Return `text` with each dangerous character escaped, such as ESC as `\x1b`; always one line.
 
-    Escaping twice changes nothing more. A backslash stays one, so the answer is for people, not for decoding.
+    Escaping twice changes nothing more. A backslash stays one, so the result is for people, not for decoding.
     """
     # Most texts are names without anything special; `isprintable` is false for every dangerous character.
     return text if text.isprintable() else _dangerous().sub(_written_out, text)
@@ -29,7 +29,7 @@ def escaped(text: str) -> str:
 
 @cache
 def _dangerous() -> re.Pattern[str]:
-    # Takes a millisecond, and few commands come by such a text.
+    # Takes a millisecond, and few commands have such a text.
     return re.compile(_DANGEROUS)
 
 

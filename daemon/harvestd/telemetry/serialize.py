@@ -1,7 +1,7 @@
-"""What becomes of an event's fields before they are rendered: plain, bounded, escaped, and without secrets.
+"""Convert an event's fields before they are rendered: plain, bounded, escaped, and without secrets.
 
-Structlog processors, in the order of `PROCESSORS`. A field may be anything a room has at hand: a path object, a span of
-time, a nested mapping. What leaves here is JSON's own kinds of value, with every text safe to show (promise I6).
+Structlog processors, in the order of `PROCESSORS`. A field may be any object: a path, a span of time, a nested mapping.
+The results are JSON values, with every text safe to display (promise I6).
 """
 
 import math
@@ -23,24 +23,24 @@ from harvestd.telemetry.masking import HIDDEN, masked
 from harvestd.telemetry.sanitize import escaped
 
 LONGEST_TEXT = 8_192
-"""Characters of one text; beyond that it is cut. Longer than any path can be."""
+"""Characters of one text; a longer one is cut. Longer than any path can be."""
 MOST_ITEMS = 256
 """Of one list or mapping; the rest is counted."""
 DEEPEST = 6
 _SECOND = 1_000_000_000
 _SHORT = 20
-"""Characters of a text that is likely to come again: a level, an event's name, a host."""
+"""Characters of a text that probably repeats: a level, an event's name, a host."""
 
 _SECRET = re.compile(r"token|secret|api_?key|passw|passphrase|authorization|private_key|jupyter_url", re.IGNORECASE)
 _FIRST_KEYS = ("timestamp", "level", "event")
 
 
 def plain(value: object, depth: int = 0) -> object:
-    """Return `value` as JSON's own kinds: texts escaped and cut, spans of time as seconds, secrets hidden.
+    """Return `value` as JSON values: texts escaped and cut, spans of time as seconds, secrets hidden.
 
-    Bytes are taken for a name in a file system; an object of any other class gives its `str`.
+    Bytes are taken for a name in a file system; an object of any other class is converted by `str`.
     """
-    # What nearly every field is comes first: a pass that brings thousands of files reports each of them.
+    # The most frequent kinds come first: a pass that fetches thousands of files logs each of them.
     kind = type(value)
     if kind is str:
         return _text(value)  # type: ignore[arg-type]  # it is one
@@ -65,11 +65,11 @@ def plain(value: object, depth: int = 0) -> object:
 
 _AS_THEY_ARE = frozenset({int, bool, type(None)})
 _NAMES: set[type] = set()
-"""Classes whose objects were found to be written as their `str`."""
+"""Classes whose objects are converted by `str`."""
 
 
 def _says_itself(kind: type) -> bool:
-    """Return whether objects of a class are written as their `str`: names of ours, and paths."""
+    """Return whether objects of a class are converted by `str`: names of ours, and paths."""
     is_value = is_dataclass(kind) or issubclass(kind, Struct | tuple)
     found = issubclass(kind, StrEnum) or (is_value and kind.__str__ is not object.__str__)
     if found:
@@ -125,7 +125,7 @@ def _items(values: Sequence[object], depth: int) -> list[object]:
 
 @lru_cache(maxsize=512)
 def _key(key: str) -> tuple[str, bool]:
-    """Return a key as it is told, and whether what stands under it is a secret."""
+    """Return a key in its logged form, and whether its value is a secret."""
     name = _text(key)
     return name, _SECRET.search(name) is not None
 
@@ -146,7 +146,7 @@ def _mapping(named: Mapping[Any, object], depth: int) -> dict[str, object]:
 
 
 def with_timestamp(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Begin with when it happened, RFC 3339 in UTC with microseconds, unless the event says so itself."""
+    """Add the time first, RFC 3339 in UTC with microseconds, unless the event has one."""
     if "timestamp" in event:
         return event
     seconds, nanoseconds = divmod(time.time_ns(), _SECOND)
@@ -159,10 +159,10 @@ def _second(seconds: int) -> str:
 
 
 def with_exception_lines(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Turn a traceback into a list of lines: so each can be escaped and an event stays one line."""
+    """Split a traceback into a list of lines: so each can be escaped and an event stays one line."""
     trace = event.get("exception")
     if isinstance(trace, str):
-        # A key spans lines: it is hidden while they are one text.
+        # A key spans lines: it is masked while they are one text.
         event["exception"] = masked(trace).splitlines()[-MOST_ITEMS:]
     return event
 
@@ -181,4 +181,4 @@ PROCESSORS: tuple[Callable[[WrappedLogger, str, EventDict], EventDict], ...] = (
     made_plain,
     with_timestamp,
 )
-"""What every event goes through, whatever renders it."""
+"""The processors of every event, before any renderer."""

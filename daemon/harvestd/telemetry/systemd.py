@@ -1,7 +1,8 @@
-"""What a service manager is told: ready, reloading, stopping, alive, and one line of status. sd_notify(3), in short.
+"""Notify a service manager: ready, reloading, stopping, alive, and one line of status; see sd_notify(3).
 
-Without `NOTIFY_SOCKET` nothing happens. A word that can't be delivered is dropped: it never holds up the daemon, which
-must not fail because of who watches it. Who calls `tell` is the one that lives: no thread of its own says `WATCHDOG=1`.
+Without `NOTIFY_SOCKET` nothing happens. A message that can't be delivered is dropped: a service manager must never
+block the daemon or make it fail. `WATCHDOG=1` is sent by the caller that is being watched, never by a thread of its
+own.
 """
 
 import os
@@ -17,23 +18,23 @@ ALIVE = "WATCHDOG=1"
 
 
 def reloading() -> str:
-    """Return the word for a reload that begins now; `READY` ends it."""
-    # systemd tells an old READY from the one that ends the reload by this clock.
+    """Return the message for a reload that begins now; `READY` ends it."""
+    # By this clock systemd distinguishes an old READY from the one that ends the reload.
     return f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}"
 
 
 def status(line: str) -> str:
-    """Return the word for what `systemctl status` shows."""
+    """Return the message for the status line of `systemctl status`."""
     return f"STATUS={' '.join(line.split())}"
 
 
 def more_time(span: timedelta) -> str:
-    """Return the word that asks for `span` from now on before a start or a stop counts as hung."""
+    """Return the message that requests `span` from now on before a start or a stop counts as hung."""
     return f"EXTEND_TIMEOUT_USEC={span // timedelta(microseconds=1)}"
 
 
 class ServiceManager:
-    """Who started us, if it wants to hear."""
+    """The service manager that started this process, if it wants notifications."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
         """Read `NOTIFY_SOCKET` (a path, or `@` and an abstract name), `WATCHDOG_USEC` and `WATCHDOG_PID` of `env`."""
@@ -42,18 +43,18 @@ class ServiceManager:
         span = env.get("WATCHDOG_USEC", "")
         ours = env.get("WATCHDOG_PID") in {None, str(os.getpid())}
         self.watchdog = timedelta(microseconds=int(span)) if ours and span.isdecimal() and int(span) > 0 else None
-        """We are killed when we were silent for this long; None: nobody minds."""
+        """The process is killed after this long without a message; None: there is no watchdog."""
 
     @property
     def listens(self) -> bool:
-        """Whether anybody is told anything."""
+        """Whether messages are sent."""
         return bool(self._address)
 
     def tell(self, *words: str) -> None:
-        """Say all these words in one message; never blocks, never raises."""
+        """Send all these lines in one message; never block, never raise."""
         if not self._address:
             return
         kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-        # Nobody there, or nobody who reads: the next word may get through, and this one is worth no trouble.
+        # No listener, or none that reads: a later message may get through, and this one is dropped.
         with suppress(OSError), socket.socket(socket.AF_UNIX, kind) as out:
             out.sendto("\n".join(words).encode(), self._address)
