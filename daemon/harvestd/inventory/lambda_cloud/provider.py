@@ -1,6 +1,8 @@
-"""The hosts of a Lambda Cloud account: one poll for the whole process, and the last good set whenever that fails.
+"""The provider of hosts of a Lambda Cloud account: one poll for the whole process.
 
-How it is asked, and what never leaves that, `lambda_api` says; who is believed to be gone, and when, `known` does.
+A failure keeps the last good set.
+
+`api` sends the requests and keeps the key secret; `last_good` decides when an instance is gone.
 """
 
 import ipaddress
@@ -142,7 +144,7 @@ def is_rented(host: Host) -> bool:
 
 
 def _may_be_a_box(address: str) -> bool:
-    """Return whether an address may be a rented box's: nobody sends us to our own machine or to its neighbours."""
+    """Return whether an address may be a rented host's: it must not be this machine's or one of its local network."""
     parsed = ipaddress.ip_address(address)
     return not (parsed.is_loopback or parsed.is_link_local or parsed.is_multicast or parsed.is_unspecified)
 
