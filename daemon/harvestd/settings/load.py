@@ -86,9 +86,9 @@ def _stands(path: Path) -> bool:
 
 
 def load(path: Path, overrides: Mapping[str, str] = NO_OVERRIDES, *, env: Mapping[str, str] | None = None) -> Settings:
-    """Read the configuration at `path`, with the environment over it and `overrides` (dotted key → text) over both.
+    """Return the settings at `path`, overridden by the environment, and that by `overrides` (dotted key → text).
 
-    `env` stands for the process's environment if given. Raises `InvalidSettings` with every problem of all sources.
+    `env` replaces the process's environment if given. Raise `InvalidSettings` with every problem of all sources.
     """
     file = file_source(path)
     variables = environment_sources(os.environ if env is None else env)
