@@ -1,8 +1,8 @@
-"""Remote eval jobs: a launcher on this machine keeps a file for each, and wants the results along the convention.
+"""Remote eval jobs: a launcher on this machine keeps a file for each job and needs its results in the usual layout.
 
-`LambdaEvaluationManager` is what the launcher calls; `harvestd sync` does the same by hand, and the daemon by itself.
-What the launcher wrote is input like any other: bounded in size, never taken for a path, kept as it is but for the two
-keys that say where the results are.
+The launcher calls `LambdaEvaluationManager`; `harvestd sync` does the same on request, and the daemon automatically.
+The launcher's files are untrusted input: bounded in size, never used as a path, and kept unchanged except for the two
+keys that locate the results.
 """
 
 from harvestd.lambda_eval.failures import SyncFailed

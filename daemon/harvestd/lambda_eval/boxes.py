@@ -1,4 +1,4 @@
-"""The box of a job: a host that is known by its address, else one made up from that and [ssh]."""
+"""The host of a job: a known host with its address, otherwise one created from the address and [ssh]."""
 
 import ipaddress
 
@@ -11,13 +11,13 @@ from harvestd.settings import Settings
 from harvestd.telemetry.sanitize import escaped
 
 SOURCE = "job"
-"""What is said to know a host that only a job names."""
+"""The provider name of a host that only a job names."""
 
 
 async def boxes_of(settings: Settings, job: Job) -> tuple[Host, ...]:
     """Return the hosts at a job's address: one, unless several answer there at different ports.
 
-    Raises `SyncFailed` (5) where the job names no address that could be reached.
+    Raise `SyncFailed` (5) where the job names no usable address.
     """
     written = [table.name for table in settings.hosts if table.address == job.address]
     found = await find_hosts(settings, written)
@@ -31,7 +31,7 @@ def _made_up(job: Job) -> Host:
     except ValueError:
         told = f"its lambda_ip is {escaped(job.address[:100])}" if job.address else "it has no lambda_ip"
         raise SyncFailed(f"the box of {job.id} is not known: {told}", exit_code=ExitCode.NO_HOST) from None
-    # Addresses are given to other boxes again, so a host key is kept for the job; where trees lie, the address says.
+    # The cloud reuses addresses, so a host key is pinned for the job only; the address identifies the trees.
     return Host(
         identity=f"{SOURCE}:{job.id}",
         name=address.replace(":", "-").strip("-"),

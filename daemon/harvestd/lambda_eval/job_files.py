@@ -1,8 +1,8 @@
-"""The launcher's job files, `{job_id}.json`: read as what they are worth, and given two keys.
+"""Read the launcher's job files, `{job_id}.json`, as untrusted input, and add two keys.
 
-Any key may be missing, and what has another form than expected counts as missing. A file is read only if it is a
-regular one of a bounded size, and only under the name of a valid job id, so that no id is ever a path. It is replaced
-as a whole: all its other keys stay, in their order. Everything here blocks.
+Any key may be missing, and a value of an unexpected form counts as missing. A file is read only if it is a regular one
+of a bounded size, and only under the name of a valid job id, so that no id is ever a path. It is replaced as a whole:
+all its other keys are kept, in their order. Every function here blocks.
 """
 
 import json
@@ -28,50 +28,50 @@ RUNNING = "RUNNING"
 LONGEST = 256 * 1024
 """Bytes of a job file; the launcher writes less than one kilobyte."""
 MOST = 5_000
-"""Job files of one directory that are looked at: the newest."""
+"""Job files of one directory that are read: the newest."""
 _ID = re.compile(r"eval_[0-9]{8}_[0-9]{6}_[0-9a-f]{8}")
 _SYNCED_AT, _LOCAL = "synced_at", "local_results_dir"
 
 Stamp = tuple[int, int, int]
-"""What changes with a file: inode, size, time."""
+"""Identifies a file's version: inode, size, time."""
 
 
 class Job(Immutable):
-    """What a job file says; None: nothing that can be used."""
+    """The content of a job file; None: missing or unusable."""
 
     id: str
     address: str | None = None
-    """Where its box answered when it was started."""
+    """The address of its host when the host was launched."""
     run: str | None = None
     """The directory name of its training run."""
     dataset: str | None = None
-    """What is evaluated on."""
+    """The dataset of the eval."""
     steps: tuple[int, ...] = ()
-    """The steps that were asked for by number; empty: those that there are."""
+    """The steps that were requested by number; empty: the existing ones."""
     status: str | None = None
     synced_at: str | None = None
     local_results_dir: str | None = None
 
     @property
     def is_due(self) -> bool:
-        """Whether it has finished and its results were never said to be here."""
+        """Whether it has finished and its results were never recorded as synced."""
         return self.status == FINISHED and self.synced_at is None
 
 
 def is_job_id(text: str) -> bool:
-    """Return whether this is an id as the launcher makes them, `eval_{YYYYmmdd_HHMMSS}_{8 hex}`."""
+    """Return whether this is an id of the launcher's form, `eval_{YYYYmmdd_HHMMSS}_{8 hex}`."""
     return _ID.fullmatch(text) is not None
 
 
 def read_job(directory: Path, job_id: str) -> Job:
-    """Return a job; raises `SyncFailed` (4) where there is none of this id, or where its file can't be used."""
+    """Return a job; raise `SyncFailed` (4) where there is none of this id, or where its file can't be used."""
     return _job(job_id, _read(directory, job_id))
 
 
 def stamps(directory: Path) -> dict[str, Stamp]:
-    """Return the ids of the newest jobs, with what tells that a file changed; none where there is no directory yet.
+    """Return the ids of the newest jobs with their files' versions; none where there is no directory yet.
 
-    Raises `SyncFailed` where the directory can't be read.
+    Raise `SyncFailed` where the directory can't be read.
     """
     try:
         found = nlargest(MOST, _ids(directory))
@@ -83,22 +83,22 @@ def stamps(directory: Path) -> dict[str, Stamp]:
     for job_id in found:
         try:
             status = _file(directory, job_id).lstat()
-        except OSError:  # gone since
+        except OSError:  # removed meanwhile
             continue
         stamped[job_id] = (status.st_ino, status.st_size, status.st_mtime_ns)
     return stamped
 
 
 def mark_synced(directory: Path, job_id: str, local_results_dir: str) -> Job:
-    """Write into a job file that its results are here now, and where; gives what it says then.
+    """Record in a job file that its results are here, and where; return the job as it is then.
 
-    A crash leaves the old or the new file. Raises `SyncFailed` where the file can't be read or written any more.
+    A crash leaves the old or the new file. Raise `SyncFailed` where the file can't be read or written any more.
     """
     document = _read(directory, job_id)
     document[_SYNCED_AT] = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     document[_LOCAL] = local_results_dir
     file = _file(directory, job_id)
-    # No `.json` at its end: whoever lists the jobs does not see it.
+    # Without the suffix `.json`: a listing of the jobs does not contain it.
     beside = directory / f".{job_id}.{os.getpid()}.part"
     try:
         mode = stat.S_IMODE(file.stat().st_mode)
@@ -133,7 +133,7 @@ def _file(directory: Path, job_id: str) -> Path:
 def _read(directory: Path, job_id: str) -> dict[str, object]:
     file = _file(directory, job_id)
     try:
-        # Asked before it is opened: a FIFO would be waited for.
+        # Checked before it is opened: opening a FIFO would block.
         if not stat.S_ISREG(file.lstat().st_mode):
             raise _unusable(file, "is no regular file")
         with file.open("rb") as data:
@@ -175,6 +175,6 @@ def _job(job_id: str, document: dict[str, object]) -> Job:
 
 
 def _steps(said: object) -> tuple[int, ...]:
-    """Read `[10, 20]`, `10` or `"10,20"`; anything else, such as "all", names no step."""
+    """Return the steps of `[10, 20]`, `10` or `"10,20"`; none for anything else, such as "all"."""
     each = said if isinstance(said, list) else str(said).split(",")
     return tuple(sorted({int(step) for step in map(str, each) if re.fullmatch(r"\s*[0-9]{1,9}\s*", step)}))

@@ -1,6 +1,6 @@
-"""What is missing of a job's results, by what the last looks at hosts showed. Pure but for what it is given.
+"""Find what is missing of a job's results, from the last scans of hosts. Pure except for its arguments.
 
-Nothing that was not looked at counts as here. It decides for a single pass and for the daemon alike.
+Only scanned files count as present. The same rules apply to a single pass and to the daemon.
 """
 
 from collections.abc import Collection, Iterable, Iterator
@@ -17,11 +17,11 @@ from harvestd.planning.records import ExperimentRecord
 from harvestd.planning.run_filter import Belonging, belonging
 
 _Targets = Collection[tuple[str, ...]]
-"""What stands in an experiment, by the components below its directory."""
+"""The files of an experiment, each as the path components below its directory."""
 
 
 def experiment_of(job: Job, knowledge: Knowledge) -> ExperimentRecord | None:
-    """Return the experiment of a job's run; None where there is none, or more than one could be meant."""
+    """Return the experiment of a job's run; None where there is none, or where it is ambiguous."""
     name = run_name(job.run or "")
     known = [run for run in knowledge.runs_named(name.name) if run.experiment] if name else []
     exact = [run for run in known if run.place.rpartition("/")[2] == job.run]
@@ -30,7 +30,7 @@ def experiment_of(job: Job, knowledge: Knowledge) -> ExperimentRecord | None:
 
 
 def missing(job: Job, house: House, outlooks: Iterable[Outlook]) -> list[str]:
-    """Say what of a job is not here, by these outlooks; empty: all is. `job.run` is known."""
+    """Return what of a job is not here, by these outlooks; empty: everything is here. `job.run` is set."""
     experiment = experiment_of(job, house.catalogue.knowledge)
     if experiment is None:
         return [f"{job.run} has no experiment here yet"]
@@ -61,7 +61,7 @@ def _shown(job: Job, house: House, outlook: Outlook) -> Belonging:
 
 
 def _open(outlook: Outlook, shown: Belonging) -> Iterator[str]:
-    """Say what the plan still asks for; a log that somebody writes to is never whole, and need not be."""
+    """Yield what the plan still fetches; a log that is being written is never complete, and need not be."""
     plan = outlook.plan
     for wait in plan.waiting:
         if shown.holds(wait.place):
@@ -75,12 +75,15 @@ def _open(outlook: Outlook, shown: Belonging) -> Iterator[str]:
 
 
 def _is_filed(parts: tuple[str, ...], here: _Targets, host: str) -> bool:
-    """Return whether a file of an eval is here, be it beside another host's of the same name."""
+    """Return whether a file of an eval is here, even beside another host's of the same name."""
     return parts in here or beside(parts, host) in here
 
 
 def _absent(shown: Belonging, here: _Targets, host: str) -> Iterator[str]:
-    """Say what is at no place of the experiment, whatever the reason; base evals are copied once and not judged."""
+    """Yield the files that are missing in the experiment, whatever the reason.
+
+    Base evals are copied once and not checked.
+    """
     for run in shown.runs:
         if run.config is None:
             yield f"{run.place}: it has no config.yaml"
@@ -102,13 +105,13 @@ def _wanted_of(run: RunDir) -> Iterator[tuple[str, ...]]:
 
 
 def _lacks_marker(group: Group) -> bool:
-    """Return whether a leaf of layouts A to C was not sealed by its writer; the batch layout has none in any case."""
+    """Return whether a leaf of layouts A to C was not sealed by its writer; the batch layout never has a marker."""
     batch = group.members[0].rest[0] == "results"
     return group.marker is None and not batch and any(each.kind is Kind.METRICS for each in group.members)
 
 
 def _unevaluated(job: Job, evals: Iterable[EvalDir]) -> Iterator[str]:
-    """Say which evals the job was to make that no box shows."""
+    """Yield the requested evals that no host shows."""
     leaves = [
         (eval_dir.path.name, *member.rest)
         for eval_dir in evals
@@ -126,7 +129,7 @@ def _unevaluated(job: Job, evals: Iterable[EvalDir]) -> Iterator[str]:
 
 
 def _is_of(leaf: tuple[str, ...], dataset: str) -> bool:
-    """Return whether a directory on the way to a leaf names this dataset, as the convention reads such names."""
+    """Return whether a directory above a leaf names this dataset, by the convention for such names."""
     known = (*DATASETS, dataset)
     for part in leaf[:-1]:
         run, step = run_name(part), eval_step(part, known)

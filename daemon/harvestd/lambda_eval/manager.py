@@ -1,7 +1,7 @@
-"""What the launcher of remote evals calls: `sync_results`, blocking, with an answer of yes or no.
+"""The interface for the launcher of remote evals: `sync_results`, which blocks and returns a bool.
 
 It needs no event loop of the caller's and leaves none behind. Events go to the logger "harvestd" of `logging`, unless
-the program has set structlog up itself.
+the program has configured structlog itself.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger, speak_through_logging
 
 EXPERIMENT = "{experiment_name}"
-"""Stands for an experiment's whole directory in a `local_dir`."""
+"""Represents an experiment's directory in a `local_dir`."""
 
 
 class LambdaEvaluationManager:
@@ -33,21 +33,23 @@ class LambdaEvaluationManager:
         *,
         raise_on_error: bool = False,
     ) -> None:
-        """`jobs_dir` is the directory of job files; None: `jobs.directory` of the configuration.
+        """Store the parameters.
 
-        `config` is harvestd's file; None: it is found in the usual places, or all is as by default.
-        `raise_on_error`: raise `SyncFailed` in place of answering False.
+        `jobs_dir` is the directory of job files; None: `jobs.directory` of the configuration.
+
+        `config` is harvestd's file; None: it is found in the usual places, otherwise the defaults apply.
+        `raise_on_error`: raise `SyncFailed` instead of returning False.
         """
         self._jobs_dir = None if jobs_dir is None else Path(jobs_dir).expanduser().absolute()
         self._config = None if config is None else Path(config)
         self._raise_on_error = raise_on_error
 
     def sync_results(self, job_id: str, local_dir: str | Path | None = None) -> bool:
-        """Bring the run and the evals of a job home along the convention; return whether all of it is here.
+        """Fetch the run and the evals of a job into the usual layout; return whether everything is here.
 
-        `local_dir` says where experiments are filed, which makes that a data root of its own; None: in that of the
-        configuration. The job file gains `synced_at` and `local_results_dir`. Blocks; raises `RuntimeError` inside an
-        event loop, see `sync_results_async`.
+        `local_dir` is the directory of the experiments, which makes it a data root of its own; None: the
+        configuration's data root. The job file gets `synced_at` and `local_results_dir`. Blocks; raise `RuntimeError`
+        inside an event loop, see `sync_results_async`.
         """
         try:
             asyncio.get_running_loop()
@@ -56,7 +58,7 @@ class LambdaEvaluationManager:
         raise RuntimeError("sync_results blocks: inside an event loop, await sync_results_async")
 
     async def sync_results_async(self, job_id: str, local_dir: str | Path | None = None) -> bool:
-        """Do as `sync_results`, on the caller's event loop (asyncio)."""
+        """Do the same as `sync_results`, on the caller's event loop (asyncio)."""
         speak_through_logging()
         try:
             await sync_job(self._settings(local_dir), job_id)
@@ -93,9 +95,9 @@ class LambdaEvaluationManager:
 
 
 def data_root_of(local_dir: str | Path) -> Path:
-    """Return the data root that a `local_dir` names: what stands before the experiment's directory.
+    """Return the data root of a `local_dir`: the part before the experiment's directory.
 
-    Raises `SyncFailed` (2) where the experiment's place is not the last component.
+    Raise `SyncFailed` (2) where the experiment's placeholder is not the last component.
     """
     path = Path(local_dir).expanduser().absolute()
     root = path.parent if path.name == EXPERIMENT else path

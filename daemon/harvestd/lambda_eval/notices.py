@@ -1,6 +1,6 @@
-"""The kernel's notices of the directory of job files; where it gives none, whoever listens looks every now and then.
+"""Watch the directory of job files with the kernel's notices; without notices the caller polls.
 
-It may come, go, or be another one after a reload: the directory is asked for anew every few seconds.
+The directory may appear, vanish, or be another one after a reload: it is checked again every few seconds.
 """
 
 from collections.abc import Callable
@@ -12,14 +12,14 @@ import anyio.to_thread
 from harvestd.harvest.context import House
 
 _ASK_EVERY = 2.0
-"""Seconds between two looks whether the directory is (still) there, and still the one that is meant."""
+"""Seconds between two checks whether the directory exists, and is still the configured one."""
 _QUIET = 50
 """Milliseconds without a change after which a burst of changes is over."""
 _LONGEST_BURST = 500
 
 
 class Notices:
-    """Calls `changed` whenever something in the directory did."""
+    """Calls `changed` after each change in the directory."""
 
     def __init__(self, house: House, changed: Callable[[], None]) -> None:
         self._house = house
@@ -35,8 +35,8 @@ class Notices:
             await anyio.sleep(_ASK_EVERY)
 
     async def _follow(self, directory: Path) -> None:
-        """Ring at each change until another directory is meant or this one is gone, or the kernel gives no notices."""
-        # Only the daemon watches: the command line starts without it.
+        """Call back at each change until another directory is configured, this one is gone, or notices fail."""
+        # Only the daemon watches files: the command line starts without this import.
         from watchfiles import awatch  # noqa: PLC0415
         from watchfiles._rust_notify import WatchfilesRustInternalError  # noqa: PLC0415
 
@@ -62,7 +62,7 @@ class Notices:
                     if not await anyio.to_thread.run_sync(_stands, directory):
                         break
             except (OSError, WatchfilesRustInternalError):
-                # The kernel's notices are a quota of the user's, and editors take many: we look by the clock then.
+                # The kernel limits notices for each user, and editors use many: then the caller polls.
                 self._changed()
             tasks.cancel_scope.cancel()
 
@@ -70,12 +70,12 @@ class Notices:
 def _stands(directory: Path) -> bool:
     try:
         return directory.is_dir()
-    except OSError:  # not for us; whoever lists it says so
+    except OSError:  # not readable; listing it reports that
         return False
 
 
 async def _set_at_end(ended: anyio.Event) -> None:
-    """Have the watching thread, which nothing else can interrupt, end when we are cancelled."""
+    """End the watching thread, which nothing else can interrupt, on cancellation."""
     try:
         await anyio.sleep_forever()
     finally:

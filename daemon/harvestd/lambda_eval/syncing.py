@@ -1,7 +1,7 @@
-"""Bringing one job home: look at its box for its run alone, judge what is here, and say so in its file.
+"""Sync one job: scan its host for its run alone, check what is here, and record it in the job's file.
 
-Where a daemon holds the data root it is left to that one, which watches the same files; where another job is being
-brought, this one waits for its turn.
+Where a daemon holds the data root it does the work, since it watches the same files; where another job is being synced,
+this one waits.
 """
 
 import time
@@ -28,7 +28,7 @@ from harvestd.telemetry.log import get_logger
 from harvestd.telemetry.sanitize import escaped
 
 _PATIENCE = 60.0
-"""Seconds in which whoever holds the data root should be done, or have noted what it has brought."""
+"""Seconds within which the holder of the data root should have ended, or have recorded its results."""
 _ASK_EVERY = 0.5
 _MOST_REASONS = 5
 
@@ -37,18 +37,18 @@ class Synced(Immutable):
     """A job whose results are all here."""
 
     job: Job
-    """As its file says now."""
+    """The present content of its file."""
     files: int = 0
     bytes: int = 0
-    """What came this time."""
+    """Files and bytes that were fetched this time."""
     by_daemon: bool = False
 
 
 async def sync_job(settings: Settings, job_id: str) -> Synced:
-    """Bring the run and the evals of a job into the data root, and write into its file where they are.
+    """Fetch the run and the evals of a job into the data root, and record their place in its file.
 
-    Raises `SyncFailed` for all that stands in the way, also for a job that still runs: a file that said that its
-    results are here would be looked at no more. Whatever was fetched until then stays.
+    Raise `SyncFailed` for every failure, and for a job that still runs: a file with a recorded result would not be
+    checked again. Files that were fetched until then stay.
     """
     directory = settings.jobs.directory
     job = await anyio.to_thread.run_sync(read_job, directory, job_id)
@@ -68,7 +68,7 @@ async def sync_job(settings: Settings, job_id: str) -> Synced:
 
 
 async def _in_turn(settings: Settings, job: Job, hosts: Sequence[Host]) -> Synced:
-    """Bring the job as soon as nobody else works on the data root; who works there may bring it meanwhile."""
+    """Sync the job as soon as no other process holds the data root; that process may sync it meanwhile."""
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
@@ -103,7 +103,7 @@ async def _brought(settings: Settings, job: Job, hosts: Sequence[Host]) -> Synce
         if reasons or experiment is None:
             raise SyncFailed(f"not all of {job.id} is here: {told(reasons)}", exit_code=ExitCode.PARTIAL)
         here = f"{settings.data_root}/{experiment.directory}"
-    # As it was before the pass: a job that finished since may have written more.
+    # The status from before the pass: a job that finished since may have written more.
     if job.status == RUNNING:
         raise SyncFailed(
             f"what {job.id} has written so far is in {here}; it is not noted as synced, for its status is {RUNNING}",
@@ -116,7 +116,7 @@ async def _brought(settings: Settings, job: Job, hosts: Sequence[Host]) -> Synce
 
 
 def _results(job: Job, outcomes: Sequence[HostOutcome]) -> list[PassResult]:
-    """Return what the hosts came to that could be read; raises `SyncFailed` (5) where none could."""
+    """Return the results of the hosts that could be read; raise `SyncFailed` (5) where none could."""
     results = [outcome.result for outcome in outcomes if outcome.result is not None]
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]
     if errors and not results:
@@ -126,6 +126,6 @@ def _results(job: Job, outcomes: Sequence[HostOutcome]) -> list[PassResult]:
 
 
 def told(reasons: Sequence[str]) -> str:
-    """Return the first reasons in a line, safe to look at."""
+    """Return the first reasons in a line, safe to display."""
     more = [f"and {len(reasons) - _MOST_REASONS} more"] if len(reasons) > _MOST_REASONS else []
     return "; ".join([escaped(reason) for reason in reasons[:_MOST_REASONS]] + more)

@@ -1,8 +1,8 @@
-"""The daemon's own syncing: job files are watched, and each finished job is noted as synced once all of it is here.
+"""The daemon's own syncing: watches job files, and records each finished job as synced once all of it is here.
 
-The boxes are watched anyway: nothing is fetched for a job. Its box is looked at once more as a whole, at once, and the
-file is written when a look that began after the job had finished shows nothing that is not here. A directory that does
-not exist yet is waited for; a file that can't be used is told once, and never ends the daemon.
+The hosts are watched anyway: nothing is fetched for a job. The job's host gets one full scan at once, and the file is
+written when a scan that began after the end of the job shows nothing that is not here. A directory that does not exist
+yet is waited for; a file that can't be used is logged once, and never ends the daemon.
 """
 
 import time
@@ -24,22 +24,22 @@ from harvestd.telemetry.log import get_logger
 from harvestd.telemetry.sanitize import escaped
 
 _REST = 20
-"""Times as long as judging took, we rest before it is done again."""
+"""Pause after judging, as a multiple of the time that judging took."""
 _BACKSTOP = 30.0
-"""Seconds after which the files are looked at although nobody said that one changed."""
+"""Seconds after which the files are read although no change was reported."""
 _UNSEEN = 20.0
 """Seconds within which the host of a finished job should have been scanned."""
 
 
 @dataclass
 class _Due:
-    """A finished job, until its file says that it is synced."""
+    """A finished job, until its file is marked as synced."""
 
     job: Job
     since: float = field(default_factory=time.monotonic)
-    """When we read that it had finished."""
+    """When its end was read."""
     told: str = ""
-    """Why it waits, as it was told last."""
+    """The last logged reason why it waits."""
 
 
 class JobWatch:
@@ -49,12 +49,12 @@ class JobWatch:
         self._house = house
         self._scan_now = scan_now
         self._changed = anyio.Event()
-        """Set when a file changed since the last look at them began."""
+        """Set when a file changed since the last read of them began."""
         self._read: dict[str, Stamp] = {}
         self._due: dict[str, _Due] = {}
         """By id."""
         self._rejected: dict[str, str] = {}
-        """What can't be used, by job id or directory, and why: told once."""
+        """What can't be used, by job id or directory, and why: logged once."""
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -71,7 +71,7 @@ class JobWatch:
                     await self._wait_and_judge()
 
     async def _wait_and_judge(self) -> None:
-        """Judge what is due after each look at a host, until a job file changes."""
+        """Judge what is due after each scan of a host, until a job file changes."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._judge_on)
             await self._changed.wait()
@@ -92,7 +92,7 @@ class JobWatch:
                     self._wait(due, self._unseen(due.job))
             took = time.monotonic() - started
             await self._house.looked.wait(looked_before)
-            # Old jobs whose results never come must not cost more than a small part of our time.
+            # Old jobs whose results never come must cost only a small part of the time.
             await anyio.sleep(_REST * took)
 
     async def _look(self) -> None:
@@ -115,7 +115,7 @@ class JobWatch:
                 await self._take(directory, job_id)
                 taken = True
             if not taken:
-                # It is read again at the next look, as though it had changed.
+                # It is read again the next time, as though it had changed.
                 self._read = {each: stamp for each, stamp in self._read.items() if each != job_id}
 
     async def _take(self, directory: Path, job_id: str) -> None:
@@ -157,7 +157,7 @@ class JobWatch:
         get_logger().info(Event.JOB_SYNCED, job_id=due.job.id, run_id=due.job.run, path=here)
 
     def _unseen(self, job: Job) -> str:
-        """Return why the host of a job has not been scanned since it finished."""
+        """Return why the host of a job has not been scanned since the job finished."""
         if job.address is None:
             return "its file names no host (lambda_ip)"
         hosts = [host for host in self._house.present.values() if host.address == job.address]
