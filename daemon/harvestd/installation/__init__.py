@@ -1,4 +1,4 @@
-"""Unit, drop-in and first configuration: put where systemd and harvestd look for them, and taken away again.
+"""Install and remove unit, drop-in and first configuration in the places of systemd and harvestd.
 
-What a person edited is never overwritten nor removed, and data and configuration are never removed at all.
+Files that a person edited are never overwritten or removed; data and configuration are never removed.
 """

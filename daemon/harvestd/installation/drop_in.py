@@ -1,4 +1,4 @@
-"""The drop-in beside the unit: what only this machine knows. Which account, which program, and where it may write."""
+"""The drop-in beside the unit, with this machine's account, program and writable paths."""
 
 import tomllib
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ from harvestd.settings.sections import Jobs
 
 
 def text_of(site: Site, executable: Path, written_to: tuple[Path, ...]) -> str:
-    """Return the drop-in's text; `written_to` are the places outside the unit's own that the daemon writes to."""
+    """Return the drop-in's text; `written_to`: the paths beyond the unit's own that the daemon writes to."""
     return "\n".join((*_mounts(written_to), "[Service]", *_lines(site, executable, written_to))) + "\n"
 
 
 def _mounts(written_to: tuple[Path, ...]) -> Iterator[str]:
-    """Yield the lines that have what is mounted there mounted first: the daemon refuses a data root that is not."""
+    """Yield the lines that have these paths mounted first: the daemon refuses a data root that is not mounted."""
     if written_to:
         yield "[Unit]"
         for path in written_to:
@@ -34,15 +34,15 @@ def _lines(site: Site, executable: Path, written_to: tuple[Path, ...]) -> Iterat
         yield "# Keys and ~/.ssh/config are read there; nothing is written but below."
         yield "ProtectHome=read-only"
     for path in written_to:
-        # A place that is missing is no reason not to start: the daemon says it better.
+        # A missing path must not prevent the start: the daemon has a better error for it.
         yield f"ReadWritePaths={_quoted(path, before='-')}"
 
 
 def places(config: str, where: Path, home: Path) -> tuple[Path, ...]:
-    """Return what the daemon writes to by its configuration's text: data root, state and job files, each once.
+    """Return the paths that the daemon writes to by its configuration's text: data root, state and job files.
 
-    `where` is the file's place, `home` what `~` stands for. What lies in another of them is left out, and so is what
-    the unit opens anyway. Raises `Fatal` for a text that is no TOML.
+    `where` is the file's path, `home` replaces `~`. A path inside another one is left out, and so is a path that the
+    unit opens anyway. Raise `Fatal` for a text that is no TOML.
     """
     try:
         table = tomllib.loads(config)
@@ -65,10 +65,10 @@ def _expanded(text: str, where: Path, home: Path) -> Path:
     try:
         return where.parent / Path(text).expanduser()
     except RuntimeError:
-        return where.parent / text  # no such account: the daemon says so
+        return where.parent / text  # no such account: the daemon reports it
 
 
 def _quoted(path: Path, before: str = "") -> str:
-    r"""Return a path as a unit's word: systemd reads `%`, `\` and `"` in it."""
+    r"""Return a path as a word of a unit: systemd interprets `%`, `\` and `"` in it."""
     text = str(path).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{before}{text}"' if set(text) & set(" \\\"'\t;") else before + text

@@ -1,6 +1,6 @@
-"""Files that we write once and know again: the first line of each says who wrote it, and the hash of what follows.
+"""Files with a first line that identifies their writer and holds the hash of the rest.
 
-So a file that a person edited, or wrote, is told from ours, whichever version of harvestd it is from.
+So a file that a person edited, or wrote, is distinguished from harvestd's, whichever version wrote it.
 """
 
 import hashlib
@@ -14,22 +14,22 @@ _READABLE: Final = 0o644
 
 
 class Standing(StrEnum):
-    """What stands at a place."""
+    """The state of a path."""
 
     ABSENT = "absent"
     OURS = "ours"
-    """As we wrote it."""
+    """Unchanged since harvestd wrote it."""
     EDITED = "edited"
-    """A person's: edited since, or never ours."""
+    """Edited since, or never harvestd's."""
 
 
 def stamped(text: str) -> str:
-    """Return a file's text with the line before it by which it is known."""
+    """Return a file's text after the line that identifies it."""
     return f"{_MARK}{_hash_of(text)}\n{text}"
 
 
 def standing(path: Path) -> Standing:
-    """Return what stands at `path`; raises OSError where that can't be read."""
+    """Return the state of `path`; raise OSError where it can't be read."""
     try:
         head, _, text = path.read_text(encoding="utf-8", errors="replace").partition("\n")
     except FileNotFoundError:
@@ -38,12 +38,12 @@ def standing(path: Path) -> Standing:
 
 
 def holds(path: Path, text: str) -> bool:
-    """Return whether exactly this stands at `path`."""
+    """Return whether the file `path` has exactly this content."""
     return path.is_file() and path.read_text(encoding="utf-8", errors="replace") == text
 
 
 def put(path: Path, text: str) -> None:
-    """Write a file that all may read, whole or not at all, in directories that are made where they are missing."""
+    """Write a file that all may read, atomically; create missing directories."""
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_name(f".{path.name}.new")
     half.write_text(text, encoding="utf-8")
@@ -52,7 +52,7 @@ def put(path: Path, text: str) -> None:
 
 
 def take_away(path: Path) -> None:
-    """Remove a file, and a directory of drop-ins that is empty then."""
+    """Remove a file, and its directory of drop-ins if that is empty then."""
     path.unlink()
     if path.parent.name.endswith(".d") and not any(path.parent.iterdir()):
         path.parent.rmdir()

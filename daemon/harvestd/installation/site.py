@@ -1,4 +1,4 @@
-"""Where an installation has its files, and whose daemon it is: the machine's or one user's."""
+"""The paths of an installation, for the machine's daemon or for one user's."""
 
 import os
 import pwd
@@ -10,58 +10,58 @@ from typing import Final
 from harvestd.errors import Fatal
 
 OWN_ACCOUNT: Final = "harvestd"
-"""The account that is made where the daemon works for nobody in particular."""
+"""The account that is created where the daemon runs for no particular user."""
 STATE: Final = Path("/var/lib/harvestd")
-"""That account's home: the unit's StateDirectory, open to the daemon anyway."""
+"""That account's home directory: the unit's StateDirectory, which the daemon can access anyway."""
 ETC: Final = Path("/etc")
 _HOMES: Final = tuple(map(Path, ("/home", "/root", "/run/user")))
-"""What ProtectHome= closes."""
+"""The directories that ProtectHome= hides."""
 _UNIT: Final = "harvestd.service"
 _DROP_IN: Final = Path(f"{_UNIT}.d/10-install.conf")
 
 
 @dataclass(frozen=True)
 class Site:
-    """One installation's places."""
+    """One installation's paths."""
 
     source: str
-    """The name of its unit among the files that come with harvestd."""
+    """The name of its unit among the shipped files."""
     unit: Path
     drop_in: Path
     config: Path
     home: Path
-    """Of who the daemon runs as: what `~` in the configuration means."""
+    """The home directory of the daemon's account, which replaces `~` in the configuration."""
     systemctl: tuple[str, ...]
     account: str = ""
-    """Who the daemon runs as; empty: whose manager starts it."""
+    """The account of the daemon; empty: the user of the service manager."""
     accounts: Path | None = None
-    """Where the account that is made for the daemon is described; None: nowhere, a user's needs none."""
+    """The file that defines the created account; None: a user's daemon needs none."""
 
     @property
     def is_own_account(self) -> bool:
-        """Whether the daemon runs as an account that is made for it."""
+        """Whether the daemon runs as the account that was created for it."""
         return self.account == OWN_ACCOUNT
 
     @property
     def in_a_home(self) -> bool:
-        """Whether the account is a person's, who keeps keys and data in a home."""
+        """Whether the account is a person's, with keys and data in a home directory."""
         return any(self.home.is_relative_to(each) for each in _HOMES)
 
     def is_closed(self, path: Path) -> bool:
-        """Return whether the system's unit can't read `path`: it lies in a home, and not in its own."""
+        """Return whether the system's unit can't read `path`: it is in another home directory than the account's."""
         hidden = any(path.is_relative_to(each) for each in _HOMES)
         return bool(self.account) and hidden and not (self.in_a_home and path.is_relative_to(self.home))
 
 
 def account_in(etc: Path = ETC) -> str:
-    """Return who the machine's daemon runs as by its drop-in; empty where nobody was named."""
+    """Return the account of the machine's daemon by its drop-in; empty where none is set."""
     path = etc / "systemd/system" / _DROP_IN
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
     return next((line.removeprefix("User=") for line in lines if line.startswith("User=")), "")
 
 
 def of_system(run_as: str, etc: Path = ETC) -> Site:
-    """Return the places of the machine's own daemon; raises `Fatal` for an account that does not exist."""
+    """Return the paths of the machine's own daemon; raise `Fatal` for an account that does not exist."""
     own = run_as == OWN_ACCOUNT
     try:
         home = Path(pwd.getpwnam(run_as).pw_dir)
@@ -82,9 +82,9 @@ def of_system(run_as: str, etc: Path = ETC) -> Site:
 
 
 def of_user(env: Mapping[str, str]) -> Site:
-    """Return the places of the caller's own daemon."""
+    """Return the paths of the caller's own daemon."""
     home = Path(env.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir)
-    # The specification of base directories has relative ones ignored.
+    # The base directory specification requires relative paths to be ignored.
     named = env.get("XDG_CONFIG_HOME", "")
     base = Path(named) if named.startswith("/") else home / ".config"
     return Site(

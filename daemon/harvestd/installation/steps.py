@@ -1,6 +1,6 @@
-"""What installing and uninstalling consist of: steps that say what they do, and do it when they are told to.
+"""The steps of an installation or removal: each has a text, and is carried out on demand.
 
-Whoever only shows the steps changes nothing: making one looks at what stands there, and no more.
+Only showing the steps changes nothing: creating a step just reads the present files.
 """
 
 import pwd
@@ -18,31 +18,31 @@ from harvestd.installation.packaged import packaged
 from harvestd.installation.site import Site
 
 Run = Callable[[Sequence[str], str], None]
-"""Runs a program, as the account of that name (empty: as who calls); raises `Fatal` where it fails."""
+"""Runs a program as the account of that name (empty: as the caller); raises `Fatal` where it fails."""
 
 _PATIENCE: Final = 60.0
-"""Seconds for a program that is asked to do a thing."""
+"""Seconds for a program to finish."""
 
 
 def _nothing() -> None:
-    """There is nothing to do."""
+    """Do nothing."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that is done, or is well as it is."""
+    """One action, or the finding that none is necessary."""
 
     line: str
-    """What a person is told of it."""
+    """The text for the user."""
     do: Callable[[], None] = _nothing
     is_change: bool = False
-    """Whether the daemon's unit becomes another by it."""
+    """Whether it changes the daemon's unit."""
 
 
 def run(command: Sequence[str], account: str = "") -> None:
-    """Run a program to its end, as `account` if given, with nothing of this process's own in its hands."""
+    """Run a program to its end, as `account` if given, without inheriting this process's input and groups."""
     try:
-        # S603: the commands are systemd's own and `mkdir`, each word given by itself.
+        # S603: the commands are systemd's own and `mkdir`, each word passed separately.
         done = subprocess.run(  # noqa: S603
             command,
             check=False,
@@ -64,8 +64,8 @@ def run(command: Sequence[str], account: str = "") -> None:
 def installing(site: Site, executable: Path, call: Run = run) -> Iterator[Step]:
     """Yield the steps after which the unit can be started, in their order.
 
-    Each is made when it is asked for, once those before it were done. Raises `Fatal` for a configuration of the
-    operator's that can't be read.
+    Each is created on demand, after the earlier ones were carried out. Raise `Fatal` for an existing configuration that
+    can't be parsed.
     """
     if site.accounts is not None and site.is_own_account:
         yield _written(site.accounts, packaged("systemd", "sysusers.d/harvestd.conf"), is_change=False)
@@ -79,8 +79,8 @@ def installing(site: Site, executable: Path, call: Run = run) -> Iterator[Step]:
         config = first
     places = drop_in.places(config, site.config, site.home) if site.account else ()
     for place in places:
-        # Made by its owner: root follows nobody's links there. All of them: the unit opens only what is there when it
-        # starts, and a launcher may make its directory later.
+        # Created by its owner: root must not follow that account's links. All of them: the unit opens only paths that
+        # exist when it starts, and a launcher may create its directory later.
         make = partial(call, ("mkdir", "-p", "--", str(place)), site.account)
         yield Step(f"as it was: {place}") if place.is_dir() else Step(f"made, for {site.account}: {place}", make)
     yield _written(site.unit, packaged("systemd", site.source))
@@ -88,16 +88,18 @@ def installing(site: Site, executable: Path, call: Run = run) -> Iterator[Step]:
 
 
 def first_configuration(home: Path | None) -> str:
-    """Return the configuration for a machine that has none; `home`: the daemon's, where other accounts read it, too.
+    """Return the configuration for a machine without one.
 
-    Then its data root is absolute: `~` would lead each reader elsewhere.
+    `home`: the daemon's, where other accounts read the file, too.
+
+    Its data root is then absolute: `~` would differ for each reader.
     """
     text = packaged("config", "harvestd.example.toml")
     return text if home is None else text.replace('data_root = "~/', f'data_root = "{home}/', 1)
 
 
 def uninstalling(site: Site) -> Iterator[Step]:
-    """Yield the steps that take away what `installing` wrote, once the unit is stopped; a person's work stays."""
+    """Yield the steps that remove the files of `installing`, once the unit is stopped; edited files stay."""
     for path in (site.drop_in, site.unit, *([site.accounts] if site.accounts else [])):
         match standing(path):
             case Standing.ABSENT:
@@ -109,7 +111,7 @@ def uninstalling(site: Site) -> Iterator[Step]:
 
 
 def managing(site: Site, verbs: Sequence[str], call: Run = run) -> Step:
-    """Return the step that tells the service manager something."""
+    """Return the step that runs a command of the service manager."""
     return _called(call, (*site.systemctl, *verbs))
 
 
