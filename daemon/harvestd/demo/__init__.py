@@ -1,4 +1,4 @@
-"""A made-up fleet for newcomers and tests: boxes on loopback whose trees look like real training and eval software's.
+"""A made-up fleet for new users and tests: hosts on loopback with realistic training and eval trees.
 
-Everything here plays the box. It never touches a data root, and nothing outside this package and the tests needs it.
+Everything here simulates hosts. It never touches a data root, and only the tests use it beyond this package.
 """

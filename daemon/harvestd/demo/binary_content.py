@@ -1,8 +1,8 @@
 """The binary files of a training run, valid in their framing: TensorBoard events, safetensors, PyTorch archives.
 
-Each is made by hand from its published format, so that the demo needs neither TensorFlow nor PyTorch:
-TFRecord (length, masked CRC-32C, data, masked CRC-32C), safetensors (length of a JSON header, header, tensors) and
-torch.save's uncompressed zip archive. No I/O, no clock.
+Each is built from its published format, so that the demo needs neither TensorFlow nor PyTorch: TFRecord (length, masked
+CRC-32C, data, masked CRC-32C), safetensors (length of a JSON header, header, tensors) and torch.save's uncompressed zip
+archive. No I/O, no clock.
 """
 
 import io
@@ -19,7 +19,7 @@ _WIRE_VARINT, _WIRE_FIXED64, _WIRE_BYTES, _WIRE_FIXED32 = 0, 1, 2, 5
 
 
 def tfrecord(data: bytes) -> bytes:
-    """Frame `data` as one TFRecord."""
+    """Return `data` framed as one TFRecord."""
     length = struct.pack("<Q", len(data))
     return b"".join(
         (length, struct.pack("<I", masked_crc32c(length)), data, struct.pack("<I", masked_crc32c(data))),
@@ -44,7 +44,7 @@ def _delimited(field: int, data: bytes) -> bytes:
 
 
 def events_head(run: RunSpec) -> bytes:
-    """Return the first record of the run's TensorBoard file, the one that names the format's version."""
+    """Return the first record of the run's TensorBoard file, which holds the format's version."""
     wall_time = _key(1, _WIRE_FIXED64) + struct.pack("<d", run.started)
     return tfrecord(wall_time + _delimited(3, b"brain.Event:2"))
 
@@ -77,7 +77,7 @@ def adapter_safetensors(run: RunSpec, step: int) -> bytes:
 
 
 def _torch_archive(name: str, state: object, storage: bytes) -> bytes:
-    """Return what torch.save makes: an uncompressed zip with the pickled structure and one storage."""
+    """Return an archive in the form of torch.save: an uncompressed zip with the pickled structure and one storage."""
     members = {
         "data.pkl": pickle.dumps(state, protocol=2),
         "byteorder": b"little",

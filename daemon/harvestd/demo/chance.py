@@ -1,6 +1,6 @@
-"""Made-up numbers that are the same on every machine and in every order of asking: hashes of what they are for.
+"""Made-up numbers that are the same on every machine and in every order of calls: hashes of their purpose.
 
-Not random: two demos write the same bytes, so that a test can say what has to arrive.
+They are not random: two demos write the same bytes, so that a test can compare the results.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ def fraction(*what: object) -> float:
 
 
 def wobble(value: float, spread: float, *what: object) -> float:
-    """Return `value` with a bell-shaped deviation of about `spread`, rounded as training software logs numbers."""
+    """Return `value` with a normally distributed deviation of about `spread`, rounded as in training logs."""
     # The Box-Muller transform; 1 - fraction is never 0.
     radius = math.sqrt(-2 * math.log(1 - fraction("radius", *what)))
     return round(value + spread * radius * math.cos(2 * math.pi * fraction("angle", *what)), 6)

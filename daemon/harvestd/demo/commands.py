@@ -1,7 +1,7 @@
-"""Run what a client of a demo box asks for as a local process, as sshd does.
+"""Run the commands of a demo host's clients as local processes, as sshd does.
 
-The process gets the channel's bytes and gives its own, both untouched. It lives in a process group of its own, which
-is killed when the channel closes or the box dies: a demo leaves nothing behind.
+The process gets the channel's bytes and returns its own, both unchanged. It runs in a process group of its own, which
+is killed when the channel closes or the host stops: a demo leaves no process behind.
 """
 
 import os
@@ -20,13 +20,13 @@ Stream = TypeVar("Stream", ByteSendStream, ByteReceiveStream)
 _CHUNK = 64 * 1024
 _NO_SHELL = 1
 _SIGNALLED = 128
-"""A shell's way to say which signal ended a command: this and the signal's number."""
+"""A shell's exit status for a command that a signal ended: this plus the signal's number."""
 
 
 async def execute(session: asyncssh.SSHServerProcess[bytes], home: Path, environment: Mapping[str, str]) -> None:
     """Run the session's command by /bin/sh in `home` with just `environment`, and close the session with its status.
 
-    Returns when the command ended or the channel was closed. A request for an interactive shell is refused.
+    Return when the command ended or the channel was closed. A request for an interactive shell is refused.
     """
     if session.command is None:
         session.stderr.write(b"This box runs commands only.\n")
@@ -70,7 +70,7 @@ async def _answer(session: asyncssh.SSHServerProcess[bytes], child: Process) -> 
 
 
 async def _pump(source: ByteReceiveStream, target: asyncssh.SSHWriter[bytes]) -> None:
-    # Where the channel is gone, the watcher ends the command; what it still says is for nobody.
+    # Where the channel is closed, the watcher ends the command, and the rest of its output is dropped.
     with suppress(OSError, asyncssh.Error):
         async for data in source:
             target.write(data)

@@ -1,8 +1,7 @@
-"""What a training run writes, as pure functions of the run and the step: its config, its log, its checkpoints' texts.
+"""The text files of a training run, as pure functions of the run and the step: config, log, checkpoints.
 
-The forms are those of real training software, with what is odd in them: a key that stands twice, keys that are no
-identifiers, NaN tokens, columns that are absent in the first steps. No I/O, no clock; the same run gives the same
-bytes.
+The forms are those of real training software with their peculiarities: a duplicate key, keys that are no identifiers,
+NaN tokens, columns that are absent in the first steps. No I/O, no clock; the same run gives the same bytes.
 """
 
 import json
@@ -15,9 +14,9 @@ from harvestd.convention.structs import Immutable
 from harvestd.demo.chance import fraction, wobble
 
 STEP_SECONDS = 225
-"""How long a step of the made-up runs takes on the box's clock: 64 steps in four hours."""
+"""Duration of a step of the made-up runs by the host's clock: 64 steps in four hours."""
 GNS_FIRST_STEP = 4
-"""The gradient-noise probe has nothing to say before this step."""
+"""The gradient-noise probe has no values before this step."""
 _NAN = float("nan")
 _NAN_STEP = 2
 _RATIO_PARTS = ("mean", "median", "p90", "p99", "max")
@@ -27,11 +26,11 @@ class RunSpec(Immutable):
     """The facts of one made-up training run; all of its files follow from them."""
 
     timestamp: str = "2025-08-20_03-31-43"
-    """As in the run directory's name: the box's local time, taken for UTC here."""
+    """In the form of the run directory's name: the host's local time, taken for UTC here."""
     backbone: str = "Qwen/Qwen2.5-1.5B"
     eval_backbone: str = "qwen2_5_15"
     dataset: str = "gsm8k"
-    """What the run is fine-tuned on."""
+    """The dataset of the fine-tuning."""
     total_steps: int = 64
     save_every: int = 10
     gns_probe: bool = True
@@ -58,7 +57,7 @@ class RunSpec(Immutable):
 
 
 def config(run: RunSpec) -> dict[str, object]:
-    """Return what the run's config.yaml says, parsed."""
+    """Return the parsed content of the run's config.yaml."""
     return {
         "backbone": run.backbone,
         "eval_backbone": run.eval_backbone,
@@ -84,7 +83,7 @@ def config(run: RunSpec) -> dict[str, object]:
 
 
 def config_yaml(run: RunSpec) -> bytes:
-    """Return config.yaml. As in real ones a key stands twice, and the last one wins."""
+    """Return config.yaml. As in real ones a key occurs twice, and the last one wins."""
     head = f"# rl_train --config {run.eval_backbone}_{run.dataset}\nsave_every: 25   # overridden below\n"
     return (head + yaml.safe_dump(config(run), sort_keys=False)).encode()
 
@@ -139,14 +138,14 @@ def train_log(run: RunSpec, steps: range) -> bytes:
 
 
 def scalars(run: RunSpec, step: int) -> Iterator[tuple[str, float]]:
-    """Yield what the run sends to TensorBoard at `step`, tag and value."""
+    """Yield tag and value of the run's TensorBoard scalars at `step`."""
     for key, value in log_row(run, step).items():
         if key != "step":
             yield f"train/{key}", value
 
 
 def rollouts(run: RunSpec, step: int) -> bytes:
-    """Return the lines that logs/rollouts.jsonl grows by at `step`: large, and not wanted."""
+    """Return the lines that logs/rollouts.jsonl grows by at `step`: large, and not fetched."""
     lines = [
         {"step": step, "q_idx": question, "prompt": f"Question {question}?", "gen": "<think>\n" + "so " * 200}
         for question in range(4)

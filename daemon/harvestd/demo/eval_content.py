@@ -1,6 +1,6 @@
-"""What evals write, as pure functions of the eval and the step: configs, metrics, metadata, records, batch summaries.
+"""The files of evals, as pure functions of the eval and the step: configs, metrics, metadata, records, summaries.
 
-The forms are those of real eval software, with what is odd in them: blank cells, `pass_rate` that always divides by 8,
+The forms are those of real eval software with their peculiarities: blank cells, `pass_rate` that always divides by 8,
 NaN and -Infinity tokens. No I/O, no clock; the same eval gives the same bytes.
 """
 
@@ -28,12 +28,12 @@ class EvalSpec(Immutable):
 
     run: RunSpec
     dataset: str = "gsm8k_r1_template"
-    """What is evaluated on; not what the run was fine-tuned on."""
+    """The dataset of the eval; not the one of the fine-tuning."""
     questions: int = 40
     temperature: float = 0.7
     top_p: float = 1.0
     generations: int = 8
-    """Answers a question (num_return_sequences)."""
+    """Answers for each question (num_return_sequences)."""
     subset_frac: float = 1.0
     batch_size: int = 54
 
@@ -44,7 +44,7 @@ class EvalSpec(Immutable):
 
 
 def eval_config(spec: EvalSpec, steps: str | Sequence[int]) -> dict[str, object]:
-    """Return what eval_config.yaml says, parsed; it links the eval to its run."""
+    """Return the parsed content of eval_config.yaml; it links the eval to its run."""
     return {
         "backbone": spec.run.eval_backbone,
         "eval_dataset": spec.dataset,
@@ -66,7 +66,7 @@ def eval_config_yaml(spec: EvalSpec, steps: str | Sequence[int] = "all") -> byte
 
 
 def run_meta(spec: EvalSpec, step: Step, models: str) -> bytes:
-    """Return run_meta.json, the file that seals a leaf; `models` is the leaf's place down to `…_finetuned`."""
+    """Return run_meta.json, the file that seals a leaf; `models` is the leaf's path down to `…_finetuned`."""
     decoding = {
         "temperature": spec.temperature,
         "top_p": spec.top_p,
@@ -83,7 +83,7 @@ def run_meta(spec: EvalSpec, step: Step, models: str) -> bytes:
 
 
 def _skill(step: Step, run: RunSpec) -> float:
-    """Return the chance that the model of this step answers a question rightly."""
+    """Return the probability that the model of this step answers a question correctly."""
     if isinstance(step, str):
         if step != "final":
             return _BASE_SKILL
@@ -92,7 +92,7 @@ def _skill(step: Step, run: RunSpec) -> float:
 
 
 def _answers(spec: EvalSpec, step: Step, question: int) -> list[bool]:
-    """Tell for each answer to a question whether it is right: questions differ, steps get better."""
+    """Return for each answer to a question whether it is correct: questions differ, steps get better."""
     ease = fraction("ease", spec.dataset, question) - 0.5
     skill = _skill(step, spec.run) + 0.6 * ease
     return [fraction(spec.run.name, spec.dataset, step, question, n) < skill for n in range(spec.generations)]

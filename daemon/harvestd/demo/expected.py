@@ -1,7 +1,7 @@
-"""What must stand at home when the story is told: written out by hand, so that it can contradict the convention's code.
+"""The expected local tree at the end of the demo, written by hand, so that it can contradict the convention's code.
 
-Each file at home is named with the file on its box whose bytes it must have. Nothing else may stand there but the
-manifests of experiments, and of what waits unfiled.
+Each local file is listed with the file on its host whose bytes it must have. The only other files are the manifests of
+experiments, and of what waits unfiled.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ BATCH_HOME = Home("baseline_training_2025-08-21_qwen2_5_0_5b_8x_a100_30steps")
 QUIET_HOME = Home("baseline_training_2025-08-22_llama3_8b_2x_h100_20steps")
 UNFILED = Home("_unfiled/gpu-b")
 HARDWARE = {"gpu-c": "2x_h100"}
-"""What the demo's configuration says; the other boxes are asked themselves, gpu-c offers no way to."""
+"""Set by the demo's configuration; the other hosts report it themselves, which gpu-c can't."""
 
 _CHECKPOINT = (
     "model/README.md",
@@ -33,7 +33,7 @@ _SETTING = "temp0.7_p1.0_r8"
 
 
 def expected_files() -> dict[Home, tuple[str, PurePosixPath]]:
-    """Return home path → (box, path below the box's root) for every file that must be there."""
+    """Return local path → (host, path below the host's root) for every file that must be there."""
     return {
         **dict(_run(TRAINING_HOME, "gpu-a", TRAINING)),
         **dict(_evals_of_training()),

@@ -1,8 +1,8 @@
-"""The embedded fleet: SSH servers on loopback, each in front of a directory that plays a box's file system.
+"""The embedded fleet: SSH servers on loopback, each serving a directory as a host's file system.
 
-Two of every three boxes run commands, so that harvestd's probe really runs there; the third offers read-only SFTP
-alone. The fleet listens on 127.0.0.1 only, makes its keys below its own directory, and leaves no process behind.
-Stop it by leaving its context, or one box by `stop_box`: the box dies, its connections are dropped.
+Two of every three hosts run commands, so that harvestd's probe really runs there; the third offers read-only SFTP
+alone. The fleet listens on 127.0.0.1 only, creates its keys below its own directory, and leaves no process behind.
+Leaving its context stops it; `stop_box` stops one host and drops its connections.
 """
 
 import os
@@ -25,17 +25,17 @@ LOOPBACK = "127.0.0.1"
 _SFTP_EVERY = 3
 _CLOSING_SECONDS = 5
 _GPUS = (["NVIDIA H100 80GB HBM3"], ["NVIDIA A100-SXM4-80GB"] * 8)
-"""What nvidia-smi shows, in turn; the tree of a box may say otherwise, as on a real one."""
+"""The output of nvidia-smi, host by host in rotation; a host's tree may name other hardware, as on a real one."""
 
 
 class Box(Immutable):
-    """One running box of the fleet."""
+    """One running host of the fleet."""
 
     name: str
     address: str
     port: int
     root: Path
-    """What stands for /home/ubuntu/localfs; it has training_runs and eval_runs, empty at first."""
+    """Represents /home/ubuntu/localfs; it has training_runs and eval_runs, empty at first."""
 
 
 class _Running(Immutable):
@@ -45,27 +45,27 @@ class _Running(Immutable):
 
 
 class _Session(asyncssh.SSHServer):
-    """Keeps its connection among the `live` ones, so that a dying box can drop it."""
+    """Registers its connection in `live`, so that a host that stops can drop it."""
 
     def __init__(self, live: set[asyncssh.SSHServerConnection]) -> None:
         self._live = live
         self._connection: asyncssh.SSHServerConnection | None = None
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
-        """Remember the connection."""
+        """Register the connection."""
         self._connection = conn
         self._live.add(conn)
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        """Forget the connection."""
+        """Remove the connection."""
         if self._connection is not None:
             self._live.discard(self._connection)
 
 
 class Fleet:
-    """`boxes` many boxes below `directory`, named gpu-a, gpu-b, gpu-c …; they run while the context is open.
+    """`boxes` hosts below `directory`, named gpu-a, gpu-b, gpu-c …; they run while the context is open.
 
-    One key, at `client_key`, opens all of them, with any user name.
+    One key, at `client_key`, is accepted by all of them, with any user name.
     """
 
     def __init__(self, directory: Path, boxes: int = 3) -> None:
@@ -79,11 +79,11 @@ class Fleet:
 
     @property
     def boxes(self) -> Sequence[Box]:
-        """All boxes that were started, dead ones too."""
+        """All hosts that were started, stopped ones too."""
         return [running.box for running in self._running.values()]
 
     def box(self, name: str) -> Box:
-        """Return the box called `name`; raises KeyError."""
+        """Return the host called `name`; raise KeyError."""
         return self._running[name].box
 
     async def __aenter__(self) -> Self:
@@ -100,13 +100,13 @@ class Fleet:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        # The caller's own error is not shown to the task group: it would come out wrapped in an ExceptionGroup.
+        # The caller's own error is not passed to the task group, which would wrap it in an ExceptionGroup.
         await self._stack.aclose()
 
     async def stop_box(self, name: str) -> None:
-        """Let the box die: it stops listening, drops its connections and kills its commands. Raises KeyError.
+        """Stop the host: it stops listening, drops its connections and kills its commands. Raise KeyError.
 
-        Returns when all of that has happened; raises TimeoutError where it takes longer than it should.
+        Return when all of that has happened; raise TimeoutError where it takes longer than `2 * _CLOSING_SECONDS`.
         """
         running = self._running[name]
         running.scope.cancel()
@@ -115,7 +115,7 @@ class Fleet:
 
 
 Offer = Callable[[TaskGroup], dict[str, object]]
-"""Gives the options of asyncssh.listen that say what a box does for a client; commands run in the task group."""
+"""Returns the options of asyncssh.listen for a host's services; commands run in the task group."""
 
 
 def _offer_sftp(_commands: TaskGroup) -> dict[str, object]:
@@ -132,7 +132,7 @@ def _offer_commands(home: Path, commands: TaskGroup) -> dict[str, object]:
 
 
 async def _serve(name: str, home: Path, public_key: str, offer: Offer, *, task_status: TaskStatus[_Running]) -> None:
-    """Run one box until it is cancelled."""
+    """Run one host until it is cancelled."""
     ended = anyio.Event()
     live: set[asyncssh.SSHServerConnection] = set()
     try:
@@ -171,7 +171,7 @@ async def _close(acceptor: asyncssh.SSHAcceptor, live: set[asyncssh.SSHServerCon
 
 
 def _make_client_key(path: Path) -> str:
-    """Make the client's key pair; gives the public half as a line of authorized_keys."""
+    """Create the client's key pair; return the public half as a line of authorized_keys."""
     key = asyncssh.generate_private_key("ssh-ed25519", comment="harvestd demo")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)
@@ -180,7 +180,7 @@ def _make_client_key(path: Path) -> str:
 
 
 def _make_home(home: Path, gpus: Sequence[str]) -> None:
-    """Make a box's directories and its nvidia-smi, which knows its GPUs and shows no process on them."""
+    """Create a host's directories and its nvidia-smi, which lists its GPUs and no processes."""
     for tree in ("training_runs", "eval_runs"):
         (home / "localfs" / tree).mkdir(parents=True)
     smi = home / "bin" / "nvidia-smi"

@@ -1,4 +1,4 @@
-"""Holding a data root against what must stand there: paths, links and every byte."""
+"""Compare a data root with the expected tree: paths, links and every byte."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -11,9 +11,9 @@ _OWN = ".harvestd"
 
 
 def differences(data_root: Path, roots: Mapping[str, Path]) -> list[str]:
-    """Return a sentence for everything that is missing, too much, or other than on its box; empty if all is right.
+    """Return a sentence for every missing, unexpected or different file; empty if there is none.
 
-    `roots` gives each box's root by the box's name.
+    `roots` holds each host's root by the host's name.
     """
     return list(_differences(data_root, roots))
 
@@ -35,7 +35,7 @@ def _differences(data_root: Path, roots: Mapping[str, Path]) -> Iterator[str]:
 
 
 def files_in(data_root: Path) -> list[Path]:
-    """Return every file and link below a data root, but for harvestd's own and the reports it makes, sorted."""
+    """Return every file and link below a data root, except harvestd's own and its reports, sorted."""
     found = [path for path in data_root.rglob("*") if path.is_symlink() or path.is_file()]
     return sorted(path for path in found if not _is_own(path.relative_to(data_root).parts))
 

@@ -1,4 +1,4 @@
-"""An SFTP server that shows files and refuses every change, for demo boxes that offer SFTP alone."""
+"""An SFTP server that serves files and refuses every change, for demo hosts that offer SFTP alone."""
 
 from typing import NoReturn
 
@@ -12,10 +12,10 @@ def _refuse(*_args: object, **_kwargs: object) -> NoReturn:
 
 
 class ReadOnlySFTPServer(asyncssh.SFTPServer):
-    """asyncssh's server of the local file system, speaking version 3, with all that changes anything taken out."""
+    """asyncssh's server of the local file system, with protocol version 3 and without operations that change files."""
 
     def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> object:
-        """Open `path` for reading; raises SFTPPermissionDenied where anything else is asked for."""
+        """Open `path` for reading; raise SFTPPermissionDenied for any other mode."""
         if pflags & _CHANGES:
             _refuse()
         return super().open(path, pflags, attrs)

@@ -1,6 +1,6 @@
-"""The demo itself: a fleet, a configuration of ten lines, the real daemon as a process of its own, and a verdict.
+"""The demo itself: a fleet, a configuration of ten lines, the real daemon as a separate process, and a final check.
 
-Everything lives in a temporary directory, which goes at the end unless it is to be kept. Ends by itself.
+Everything is in a temporary directory, which is removed at the end unless it is to be kept. Ends by itself.
 """
 
 import json
@@ -26,7 +26,7 @@ from harvestd.errors import ExitCode
 from harvestd.settings.schema import PREFIX
 
 _DEADLINE = 50.0
-"""Seconds for the whole story to be told and brought home."""
+"""Seconds for the whole demo, until every file was fetched."""
 _LOOK = 0.5
 _STOP_WITHIN = 5.0
 
@@ -34,9 +34,9 @@ Say = Callable[[str], None]
 
 
 async def show(say: Say, *, keep: Path | None = None, pace: float = 1.0) -> ExitCode:
-    """Run the demo, saying what happens line by line; PARTIAL if the tree at home is not exactly what it must be.
+    """Run the demo and print each event as a line; return PARTIAL if the local tree is not as expected.
 
-    `keep`: a directory to leave everything in, for a look around afterwards.
+    `keep`: a directory to leave everything in, for inspection afterwards.
     """
     async with AsyncExitStack() as stack:
         directory = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="harvestd-demo-")))
@@ -59,7 +59,7 @@ async def show(say: Say, *, keep: Path | None = None, pace: float = 1.0) -> Exit
 
 
 async def _tell(fleet: Fleet, config: Path, data_root: Path, say: Say, pace: float) -> list[str]:
-    """Tell the story beside the daemon; gives what is wrong at home at its end, or when time is up."""
+    """Run the story beside the daemon; return the differences of the local tree at its end, or when time is up."""
     roots = {box.name: box.root for box in fleet.boxes}
     telling = Telling(roots.values())
     wrong = ["the story was not told to its end in time"]
@@ -79,14 +79,14 @@ async def _tell(fleet: Fleet, config: Path, data_root: Path, say: Say, pace: flo
             wrong += [f"the daemon ended with {code}"] if code else []
         if process.returncode is None:
             wrong.append(f"the daemon did not end within {_STOP_WITHIN:.0f} s")
-    # The manifests are level with the tree only now.
+    # Only now do the manifests match the tree.
     return wrong or await anyio.to_thread.run_sync(differences, data_root, roots)
 
 
 @asynccontextmanager
 async def _daemon(config: Path) -> AsyncIterator[Process]:
     command = [sys.executable, "-m", "harvestd", "run", "--config", str(config)]
-    # Variables are above the file: one of the caller's could name a real data root, or real hosts.
+    # Variables have precedence over the file: one of the caller's could name a real data root, or real hosts.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     async with await anyio.open_process(command, stderr=None, env=environment) as process:
         try:
@@ -109,7 +109,7 @@ async def _listen(process: Process, telling: Telling, say: Say) -> None:
 
 
 def configuration(fleet: Fleet, data_root: Path) -> str:
-    """Return the configuration that watches the fleet: what a newcomer would write, and a quicker clock."""
+    """Return the configuration that watches the fleet: a beginner's configuration with shorter intervals."""
     hosts = "".join(_host(box.name, box.port, box.root) for box in fleet.boxes)
     return f"""\
 version = 1

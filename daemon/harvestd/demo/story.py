@@ -1,10 +1,10 @@
-"""The demo's story: what happens on the three boxes of an embedded fleet in about fifteen seconds.
+"""The demo's story: the events on the three hosts of an embedded fleet within about fifteen seconds.
 
-gpu-a trains: its run is under way, writes step_40 and then step_final; evals of its checkpoints appear one after
-another beside a base eval. gpu-b has a finished run with the husk of its multi-GPU start, and a batch eval under way.
-gpu-c, which offers SFTP alone, has a finished run with everything around it that must stay where it is.
+gpu-a trains: its run is in progress, writes step_40 and then step_final; evals of its checkpoints appear one after
+another beside a base eval. gpu-b has a finished run, the empty run directory of its multi-GPU start, and a batch eval
+in progress. gpu-c, which offers SFTP alone, has a finished run with various files that must not be fetched.
 
-The story writes only below the boxes' roots. Its end state is the same whatever the pace: contents are made from the
+The story writes only below the hosts' roots. Its end state is the same whatever the pace: contents are made from the
 specs below, never from a clock.
 """
 
@@ -65,13 +65,13 @@ _CHECKPOINT = 40
 _STEP_SECONDS = 0.75
 _EVAL_SECONDS = 3.0
 _MARKER_SECONDS = 0.5
-"""Between the parts of a group and the marker that seals it."""
+"""Between the files of a group and the marker that seals it."""
 
 
 async def play(fleet: Fleet, pace: float = 1.0) -> None:
-    """Tell the story on the `fleet` (of three boxes or more, their trees empty); returns at its end.
+    """Run the story on the `fleet` (of three hosts or more, their trees empty); return at its end.
 
-    At a `pace` of 1 it takes about fifteen seconds, at 0.1 a tenth of that, at 0 no longer than the writing does.
+    At a `pace` of 1 it takes about fifteen seconds, at 0.1 a tenth of that, at 0 only the time of the writes.
     """
     await set_the_scene(fleet)
     async with anyio.create_task_group() as tasks:
@@ -82,7 +82,7 @@ async def play(fleet: Fleet, pace: float = 1.0) -> None:
 
 
 async def set_the_scene(fleet: Fleet) -> None:
-    """Write what stands on the boxes before anything happens."""
+    """Write the initial files on the hosts."""
     for name, write in (("gpu-a", _begin_training), ("gpu-b", _write_batch_box), ("gpu-c", _write_quiet_box)):
         await anyio.to_thread.run_sync(write, fleet.box(name).root)
 
@@ -125,7 +125,7 @@ def _write_quiet_box(root: Path) -> None:
 
 
 async def _train(box: Box, checkpoint: anyio.Event, pace: float) -> None:
-    """Go on with gpu-a's run to its end; sets `checkpoint` when step_40 is sealed."""
+    """Continue gpu-a's run to its end; set `checkpoint` when step_40 is sealed."""
     writer = RunWriter(box.root, TRAINING)
     for step in range(_UNDER_WAY + 1, TRAINING.total_steps + 1):
         await _happen(partial(writer.log_step, step), _STEP_SECONDS * pace)
@@ -138,7 +138,7 @@ async def _train(box: Box, checkpoint: anyio.Event, pace: float) -> None:
 
 
 async def _evaluate(box: Box, checkpoint: anyio.Event, pace: float) -> None:
-    """Evaluate gpu-a's checkpoints one after another; the last of them only once it is there."""
+    """Evaluate gpu-a's checkpoints one after another; the last of them only once it exists."""
     writer = evals_of_run(box.root, TRAINING_EVAL)
     for step in TRAINING_EVAL_STEPS:
         if step == _CHECKPOINT:
@@ -156,6 +156,6 @@ async def _batch_evaluate(box: Box, pace: float) -> None:
 
 
 async def _happen(what: Callable[[], object], seconds_after: float) -> None:
-    """Let one thing happen on a box's disk, then let time pass."""
+    """Change a host's files, then wait."""
     await anyio.to_thread.run_sync(what)
     await anyio.sleep(seconds_after)

@@ -1,4 +1,4 @@
-"""The demo as a person reads it: one short line for each event that matters, then the tree and what was left out."""
+"""The demo's output: one short line for each event that matters, then the tree and what was left out."""
 
 import json
 from collections import Counter
@@ -28,15 +28,15 @@ _GROWING = {"train_log": "log", "tensorboard": "TensorBoard file"}
 
 
 class Telling:
-    """Turns the daemon's events into lines; appends to growing files are told once each, then counted."""
+    """Converts the daemon's events into lines; appends to growing files are shown once each, then counted."""
 
     def __init__(self, roots: Iterable[Path]) -> None:
-        """`roots`: the boxes' roots, which are left away from paths."""
+        """Store the hosts' roots, which are removed from paths."""
         self._roots = [f"{root}/" for root in roots]
         self._appends: Counter[str] = Counter()
 
     def line(self, event: Mapping[str, object]) -> str | None:
-        """Return the line for one event; None for one that is not told."""
+        """Return the line for one event; None for one that is not shown."""
         name, host = event.get("event"), event.get("host", "")
         if name == Event.FILE_DOWNLOADED and event.get("kind") in _GROWING:
             return self._appended(event)
@@ -59,12 +59,12 @@ class Telling:
         return text
 
     def appends(self) -> int:
-        """Return how many times something was appended in place."""
+        """Return how many appends were made in place."""
         return sum(count - 1 for count in self._appends.values())
 
 
 def tree(data_root: Path) -> Iterator[str]:
-    """Yield the lines of the data root's tree, directories that hold one thing only folded into one line."""
+    """Yield the lines of the data root's tree; directories with a single entry are folded into one line."""
     files = {path.relative_to(data_root).parts: path for path in files_in(data_root)}
     yield from _branch(data_root, files, 0, "")
 
@@ -96,14 +96,14 @@ def _size_of(path: Path) -> str:
 
 
 def human_size(size: int | None) -> str:
-    """Return a size in bytes as people write it; None as "size unknown"."""
+    """Return a size in bytes as readable text; None as "size unknown"."""
     if size is None:
         return "size unknown"
     return f"{size} B" if size < _KIB else f"{size / _KIB:.0f} KiB"
 
 
 def left_out(data_root: Path) -> Iterator[str]:
-    """Yield a line for each thing that is left out: what the manifests list, then what belongs to no experiment."""
+    """Yield a line for each left-out entry: those of the manifests, then those without an experiment."""
     for manifest in sorted(data_root.glob("*/manifest.json")):
         yield f"{manifest.parent.name}:"
         for entry in json.loads(manifest.read_bytes())["left_out"]:

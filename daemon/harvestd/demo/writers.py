@@ -1,8 +1,8 @@
 """Write made-up runs and evals into a directory as the real software does: in its order, and nothing atomically.
 
-`root` always stands for the box's /home/ubuntu/localfs. Plain synchronous code, meant for a directory that plays the
-box; it must never be pointed at a data root. What a reader may see half-done, a test can make half-done here: each
-group can be written up to its marker (`begin_…`) and sealed later (`seal_…`).
+`root` always represents the host's /home/ubuntu/localfs. Plain synchronous code, meant for a simulated host's
+directory; it must never be used on a data root. A test can create the partial states that a reader may see: each group
+can be written up to its marker (`begin_…`) and sealed later (`seal_…`).
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ class RunWriter:
 
     @property
     def train_log(self) -> Path:
-        """Where log_step appends."""
+        """The path of the log that `log_step` appends to."""
         return self.directory / "logs" / "train_log.jsonl"
 
     @property
@@ -34,7 +34,7 @@ class RunWriter:
         return self.directory / "tensorboard" / self.run.events_name
 
     def start(self) -> None:
-        """Make the run's directories, config.yaml and a TensorBoard file with only its head."""
+        """Create the run's directories, config.yaml and a TensorBoard file with only its head."""
         for name in ("logs", "tensorboard", "training_state"):
             (self.directory / name).mkdir(parents=True)
         (self.directory / "config.yaml").write_bytes(content.config_yaml(self.run))
@@ -47,12 +47,12 @@ class RunWriter:
         self.last_step = step
 
     def log_until(self, step: int) -> None:
-        """Append every step after the last one, up to and with `step`."""
+        """Append every step after the last one, up to and including `step`."""
         for n in range(self.last_step + 1, step + 1):
             self.log_step(n)
 
     def begin_checkpoint(self, step: Step) -> Path:
-        """Write a checkpoint without the file that seals it; gives its directory. "final" is of the last step."""
+        """Write a checkpoint without the file that seals it; return its directory. "final" is of the last step."""
         number = self._number(step)
         directory = self.directory / "training_state" / f"step_{step}"
         model = directory / "model"
@@ -65,7 +65,7 @@ class RunWriter:
         return directory
 
     def seal_checkpoint(self, step: Step) -> None:
-        """Write training_info.json, then turn the relative link step_latest to this checkpoint."""
+        """Write training_info.json, then point the relative link step_latest to this checkpoint."""
         directory = self.directory / "training_state" / f"step_{step}"
         (directory / "training_info.json").write_bytes(content.training_info(self.run, self._number(step)))
         latest = directory.with_name("step_latest")
@@ -73,20 +73,20 @@ class RunWriter:
         latest.symlink_to(directory.name)
 
     def checkpoint(self, step: Step) -> None:
-        """Write a whole checkpoint."""
+        """Write a complete checkpoint."""
         self.begin_checkpoint(step)
         self.seal_checkpoint(step)
 
     def finish(self) -> None:
-        """Write step_final of the last step that was logged: the run is finished from now on."""
+        """Write step_final of the last logged step, which marks the run as finished."""
         self.checkpoint(FINAL)
 
     def resume(self) -> None:
-        """Write resume_config.yaml, as a run that is resumed in place: it goes on logging, and may finish again."""
+        """Write resume_config.yaml, as for a run that is resumed in place: it goes on logging, and may finish again."""
         (self.directory / "resume_config.yaml").write_bytes(content.config_yaml(self.run))
 
     def rollouts(self, step: int) -> None:
-        """Append to logs/rollouts.jsonl, which nobody wants."""
+        """Append to logs/rollouts.jsonl, which is not fetched."""
         _append(self.directory / "logs" / "rollouts.jsonl", content.rollouts(self.run, step))
 
     def _number(self, step: Step) -> int:
@@ -96,8 +96,8 @@ class RunWriter:
 class EvalWriter:
     """Writes evals of the layouts A, B and C below `root`/eval_runs, a leaf a step.
 
-    `place` is what lies between eval_runs and the backbone: the run's evals (A) or nothing (B, C); `backbone` is the
-    short name (A, B) or a hub id, whose slash adds a level (C). Make one with the functions below.
+    `place` is the path between eval_runs and the backbone: the run's evals (A) or nothing (B, C); `backbone` is the
+    short name (A, B) or a hub id, whose slash adds a level (C). Create one with the functions below.
     """
 
     def __init__(self, eval_runs: Path, place: str, backbone: str, spec: EvalSpec) -> None:
@@ -107,7 +107,7 @@ class EvalWriter:
         self._models_name = self._models.relative_to(eval_runs).as_posix()
 
     def write_config(self) -> None:
-        """Write eval_config.yaml, with which an eval of a run begins."""
+        """Write eval_config.yaml, the first file of a run's eval."""
         self.directory.mkdir(parents=True, exist_ok=True)
         (self.directory / "eval_config.yaml").write_bytes(eval_content.eval_config_yaml(self.spec))
 
@@ -116,7 +116,7 @@ class EvalWriter:
         return self._models / f"step_{step}_{self.spec.dataset}" / self.spec.leaf
 
     def begin(self, step: Step) -> Path:
-        """Write records and metrics, in this order, without the file that seals them; gives the leaf."""
+        """Write records and metrics, in this order, without the file that seals them; return the leaf."""
         leaf = self.leaf(step)
         leaf.mkdir(parents=True, exist_ok=True)
         (leaf / "records.jsonl.gz").write_bytes(eval_content.records_jsonl_gz(self.spec, step))
@@ -124,11 +124,11 @@ class EvalWriter:
         return leaf
 
     def seal(self, step: Step) -> None:
-        """Write run_meta.json: the leaf is complete from now on."""
+        """Write run_meta.json, which marks the leaf as complete."""
         (self.leaf(step) / "run_meta.json").write_bytes(eval_content.run_meta(self.spec, step, self._models_name))
 
     def evaluate(self, step: Step) -> None:
-        """Write a whole leaf; where it stands already this is a re-evaluation, which rewrites it in place."""
+        """Write a complete leaf; for an existing one this is a re-evaluation, which rewrites it in place."""
         self.begin(step)
         self.seal(step)
 
@@ -139,7 +139,7 @@ def evals_of_run(root: Path, spec: EvalSpec) -> EvalWriter:
 
 
 def base_evals(root: Path, spec: EvalSpec) -> EvalWriter:
-    """Return layout B, without a run, where base evals lie: below eval_runs/{backbone}_{dataset}_finetuned."""
+    """Return layout B, without a run, for base evals: below eval_runs/{backbone}_{dataset}_finetuned."""
     return EvalWriter(root / "eval_runs", "", spec.run.eval_backbone, spec)
 
 
@@ -149,7 +149,7 @@ def hub_evals(root: Path, spec: EvalSpec) -> EvalWriter:
 
 
 class BatchEvalWriter:
-    """Writes layout D, a batch eval: no run_meta.json; each step has a summary, and all of them one together."""
+    """Writes layout D, a batch eval: no run_meta.json; each step has a summary, and there is one of all steps."""
 
     def __init__(self, root: Path, spec: EvalSpec) -> None:
         self.spec = spec
@@ -185,7 +185,7 @@ class BatchEvalWriter:
 
 
 def write_husk(root: Path, timestamp: str) -> Path:
-    """Write what a multi-GPU start leaves beside the real run: a run directory without config.yaml; gives it."""
+    """Write what a multi-GPU start leaves beside the real run: a run directory without config.yaml; return it."""
     directory = root / "training_runs" / f"run_{timestamp}"
     for name in ("logs", "tensorboard"):
         (directory / name).mkdir(parents=True)
@@ -193,14 +193,14 @@ def write_husk(root: Path, timestamp: str) -> Path:
 
 
 def write_notebook_leftovers(file: Path) -> None:
-    """Write what Jupyter leaves beside a `file` that somebody opened: .ipynb_checkpoints with a copy of it."""
+    """Write the files that Jupyter leaves beside an opened `file`: .ipynb_checkpoints with a copy of it."""
     directory = file.parent / ".ipynb_checkpoints"
     directory.mkdir(exist_ok=True)
     (directory / f"{file.stem}-checkpoint{file.suffix}").write_bytes(file.read_bytes())
 
 
 def write_convention_example(root: Path) -> None:
-    """Write the example of the convention's own text, finished and evaluated: run_2025-08-20_03-31-43 of 64 steps."""
+    """Write the example in the convention's text, finished and evaluated: run_2025-08-20_03-31-43 of 64 steps."""
     run = RunSpec()
     writer = RunWriter(root, run)
     writer.start()
