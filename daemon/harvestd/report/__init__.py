@@ -1,5 +1,5 @@
-"""What a person sees in an experiment's directory: its README, and in `analysis/` scripts and their pictures.
+"""The reports of an experiment: its README, and in `analysis/` scripts and their pictures.
 
-`scripts/` is no package: its files are copied out whole, and run there with Python and matplotlib alone. Nothing here
-decides what is fetched or where it is filed.
+`scripts/` is not used as a package: its files are copied into experiments, and run there with Python and matplotlib
+alone. Nothing here decides what is fetched or where it is stored.
 """

@@ -1,7 +1,7 @@
-"""What an experiment's configurations and its final checkpoint say: what README and pictures need of it.
+"""Collect the facts for README and pictures from an experiment's configurations and its final checkpoint.
 
-The analysis scripts need matplotlib alone, and YAML has no reader in Python's library: what the planner's reader finds
-in the files at home is written beside the scripts, into configured.json, anew when one of the files changes.
+The analysis scripts need matplotlib alone, and Python's library has no YAML parser: the planner's reader reads the
+local files, and its results are written beside the scripts, into configured.json, again when one of the files changes.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,11 +25,11 @@ from harvestd.store.read_many import Neighbours
 from harvestd.store.root import DataRoot
 
 UNREADABLE: Final = (FileNotFoundError, Conflict, Refused, Damaged)
-"""What is raised for a file at home that can't be read; it is left out of a README."""
+"""The errors of a local file that can't be read; the file is left out of a README."""
 
 Said = Mapping[str, object]
 Document = Mapping[str, object]
-"""What configured.json holds: values of JSON's kinds, absent where nothing says them."""
+"""The content of configured.json: JSON values, absent where no file sets them."""
 
 _ABOUT: Final = (
     "harvestd writes this for the scripts beside it, from config.yaml, training_info.json and the configurations of the"
@@ -38,21 +38,21 @@ _ABOUT: Final = (
 _CONFIG: Final = ("training_run", "config.yaml")
 _FINAL_INFO: Final = ("training_run", "training_state", "step_final", "training_info.json")
 _EVALS: Final = ("eval_config.yaml", "config.yaml")
-"""The configurations that an eval's directory may have; the first one that says something counts."""
+"""The possible names of an eval's configuration; for each value the first file that sets it counts."""
 _REMEMBERED: Final = 5_000
 """Files of all experiments."""
 
 
 class Configurations:
-    """Reads configurations at home, each version of one once; several threads may use it at once."""
+    """Reads local configurations, each version of one once; several threads may use it at once."""
 
     def __init__(self) -> None:
         self._known: Memory[tuple[str, str], Said] = Memory(_REMEMBERED)
 
     def of(self, root: DataRoot, known: Known) -> Document:
-        """Return what those of an experiment say; blocks, and leaves out what can't be read.
+        """Return the values of an experiment's configurations; blocks, and leaves out what can't be read.
 
-        Raises `HaltedForSafety` and `Retry`.
+        Raise `HaltedForSafety` and `Retry`.
         """
         here = {file.target.parts[1:]: file for file in known.files}
         evals: dict[str, dict[str, object]] = {}

@@ -1,8 +1,8 @@
-"""The analysis scripts of an experiment: copies of ours, each telling by itself whether a person edited it.
+"""The analysis scripts of an experiment: copies of harvestd's, each of which records whether a person edited it.
 
-A copy's last line holds the hash of what stands above it. While that is true the copy is ours, of whatever version, and
-a newer one replaces it; once a person changed anything, that line included, it is theirs and stays. So no list of
-earlier versions is kept, and a lost catalogue loses nothing.
+A copy's last line holds the hash of the content above it. While that matches the copy is harvestd's, of any version,
+and a newer one replaces it. Once a person changed anything, that line included, the copy is theirs and is kept. So no
+list of earlier versions is needed, and a lost catalogue loses nothing.
 """
 
 import hashlib
@@ -19,28 +19,28 @@ from harvestd.store.ops.replace import write_inside
 from harvestd.store.root import DataRoot
 
 SOURCE: Final = files("harvestd.report") / "scripts"
-"""Where the scripts lie that harvestd brought with it."""
+"""The directory of the scripts that are shipped with harvestd."""
 _SHARED: Final = files("harvestd.convention")
 SHARED_NAMES: Final = ("eval_names.py", "log_rows.py")
-"""What the scripts share with the planner: modules that need nothing but Python."""
+"""Modules that the scripts share with the planner; they need nothing but Python."""
 _SIBLING: Final = re.compile(rb"^from harvestd\.(?:report\.scripts|convention)\.(\w+) import", re.MULTILINE)
-"""How a module here names one that stands beside it in the copy."""
+"""Matches the import of a module that is a sibling of the copied script."""
 _LIMIT: Final = 4 << 20
 _SEAL: Final = re.compile(rb"# as harvestd wrote it; whoever edits it keeps it: ([0-9a-f]{64})\n\Z")
 _MAIN: Final = b'if __name__ == "__main__":'
 
 
 class Placed(Immutable):
-    """How the scripts of an experiment stand."""
+    """The state of an experiment's scripts."""
 
     edited: frozenset[str] = frozenset()
     """Names of those that a person changed."""
     written: tuple[str, ...] = ()
-    """Names of those that were put there, or replaced."""
+    """Names of those that were written or replaced."""
 
 
 def scripts() -> Mapping[str, bytes]:
-    """Return what is copied, by name: each script and the modules that they share, naming each other as siblings."""
+    """Return the files to copy, by name: each script and the shared modules, with imports of each other as siblings."""
     own = [each for each in SOURCE.iterdir() if each.name.endswith(".py") and each.name != "__init__.py"]
     found = {each.name: each.read_bytes() for each in own}
     found |= {name: (_SHARED / name).read_bytes() for name in SHARED_NAMES}
@@ -48,7 +48,7 @@ def scripts() -> Mapping[str, bytes]:
 
 
 def startable(given: Mapping[str, bytes]) -> tuple[str, ...]:
-    """Return the names of those that a person starts; the others are modules that these share."""
+    """Return the names of the scripts that a person can start; the others are modules that these share."""
     return tuple(name for name, content in given.items() if _MAIN in content)
 
 
@@ -58,24 +58,24 @@ def mark(given: Mapping[str, bytes]) -> str:
 
 
 def sealed(content: bytes) -> bytes:
-    """Return a script as it is copied."""
+    """Return a script in the form in which it is copied."""
     whole = content if content.endswith(b"\n") else content + b"\n"
     return whole + f"# as harvestd wrote it; whoever edits it keeps it: {hashlib.sha256(whole).hexdigest()}\n".encode()
 
 
 def is_ours(content: bytes) -> bool:
-    """Return whether a copy is as some version of harvestd wrote it."""
+    """Return whether a copy is unchanged since some version of harvestd wrote it."""
     seal = _SEAL.search(content)
     return seal is not None and hashlib.sha256(content[: seal.start()]).hexdigest().encode() == seal[1]
 
 
 def place(root: DataRoot, directory: LocalPath, given: Mapping[str, bytes]) -> Placed:
-    """Bring the copies in `analysis/` to what is `given`; blocks.
+    """Update the copies in `analysis/` to `given`; blocks.
 
-    While a module that the scripts share is edited, what stands there stays: it was written for those beside it, and
-    later ones may have other names.
+    While a shared module is edited, all present files are kept: the module was written for the files beside it, and
+    later ones may use other names.
 
-    Raises FileNotFoundError where the experiment's directory is gone, `Conflict`, `Refused`, `DiskFull` and
+    Raise FileNotFoundError where the experiment's directory is gone, `Conflict`, `Refused`, `DiskFull` and
     `HaltedForSafety`.
     """
     there = {name: _standing(root, directory.child(ANALYSIS, name)) for name in given}
@@ -91,7 +91,7 @@ def place(root: DataRoot, directory: LocalPath, given: Mapping[str, bytes]) -> P
 
 
 def _standing(root: DataRoot, path: LocalPath) -> bytes | None:
-    """Return what stands at the path, None for nothing; what can't be read there is somebody's, and not empty."""
+    """Return the content of the path, None where there is none; an unreadable file counts as a person's."""
     try:
         return root.read(path, _LIMIT)
     except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""What evals came to, each version of one read only once: as it arrives, or from the files that stand at home.
+"""Cache the results of evals, each version of one read only once: when it arrives, or from the local files.
 
-A run that goes on has its README made every minute, and the end of a pass is no time to open thousands of files again.
+The README of a run in progress is written every minute, and the end of a pass must not open thousands of files again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +34,7 @@ from harvestd.store.read_many import Neighbours
 from harvestd.store.root import DataRoot
 
 _SMALL: Final = 64 * 1024
-"""Bytes. Larger ones are read from home when they are asked for: their publication does not wait for that."""
+"""Bytes. Larger files are read locally when they are needed, so that their publication is not delayed."""
 MOST_EVALS: Final = 5_000
 """Of one experiment."""
 _REMEMBERED: Final = 5_000
@@ -45,7 +45,7 @@ _Key = tuple[str, str]
 
 
 class Figures(Immutable):
-    """What the two files of one eval say."""
+    """The content of the two files of one eval."""
 
     means: Mapping[str, Mean]
     meta: Meta
@@ -56,18 +56,18 @@ class EvalsHere(Immutable):
 
     evals: tuple[Eval, ...] = ()
     uncounted: int = 0
-    """How many more there are than are read."""
+    """How many further evals are not read."""
 
 
 class Evals:
-    """Remembers what evals came to; several threads may use it at once."""
+    """Caches the results of evals; several threads may use it at once."""
 
     def __init__(self) -> None:
         self.configurations = Configurations()
         self._known: Memory[_Key, Figures] = Memory(_REMEMBERED)
 
     def arrived(self, files: Sequence[tuple[Source, bytes, str]]) -> None:
-        """Read the evals among files that came together: what they were on the host, their content and its SHA-256."""
+        """Read the evals among files that were fetched together: their sources, content and SHA-256."""
         metas = {source.path[:-1]: (meta, sha256) for source, meta, sha256 in files if source.path.name == META}
         for source, metrics, sha256 in files:
             if source.path.name == METRICS:
@@ -76,13 +76,13 @@ class Evals:
                     self._known.put((sha256, meta_sha256), figures_of(metrics, partial(bytes, meta)))
 
     def of(self, root: DataRoot, files: Sequence[FileRecord], configured: Document, last_step: int | None) -> EvalsHere:
-        """Return the evals of an experiment, as far as a README may cost; `last_step` is where "final" belongs.
+        """Return the evals of an experiment, within the cost of a README; `last_step` is the step of "final".
 
-        `configured` is what its configurations say.
-        Blocks, and leaves out what can't be read. Raises `HaltedForSafety` and `Retry`.
+        `configured` holds the values of its configurations. Blocks, and leaves out what can't be read. Raise
+        `HaltedForSafety` and `Retry`.
         """
         hashes: dict[tuple[str, ...], str] = {file.target: file.sha256 for file in files}
-        # Of a batch eval, consolidated_metrics.csv says again what each step's own file does.
+        # consolidated_metrics.csv of a batch eval repeats the files of its steps.
         metrics = [file for file in files if file.kind is Kind.METRICS and file.target.name == METRICS]
         datasets = datasets_of({part for file in metrics if file.target[1] == RESULTS for part in file.target[2:-1]})
         found: list[Eval] = []
@@ -109,7 +109,7 @@ class Evals:
 
 
 def figures_of(metrics: bytes, meta: Callable[[], bytes]) -> Figures:
-    """Return what an eval's files say; where its metrics hold nothing, `meta` is not asked for run_meta.json."""
+    """Return the results in an eval's files; where its metrics are empty, `meta` is not called for run_meta.json."""
     means = means_of(metrics.decode("utf-8", "replace"))
     return Figures(means, meta_of(mapping_of(meta().decode("utf-8", "replace"))) if means else Meta())
 

@@ -1,7 +1,6 @@
-"""What a README says of an experiment: what is on record, and what its small files at home say. Changes nothing.
+"""Collect the content of a README: the experiment's records, and its small local files. Changes nothing.
 
-Blocks: whoever calls it does so in a thread. What can't be read is left out of the README, which is no place for
-errors; `harvestd verify` names it.
+Blocks: call it in a thread. What can't be read is left out of the README; `harvestd verify` reports it.
 """
 
 from typing import Final
@@ -24,15 +23,15 @@ _MOST_PICTURES: Final = 20
 
 
 class Facts(Immutable):
-    """Everything that a README is rendered from."""
+    """All inputs of a README."""
 
     known: Known
     configured: Document = field(default_factory=dict)
-    """What the experiment's configurations say, as configured.json does."""
+    """The values of the experiment's configurations, as in configured.json."""
     evals: EvalsHere = field(default_factory=EvalsHere)
     training: TrainingFigures | None = None
     logged_at: int | None = None
-    """When the log was last written on its box, Unix time in nanoseconds."""
+    """When the log was last written on its host, Unix time in nanoseconds."""
     pictures: tuple[str, ...] = ()
     """The names of the pictures in `analysis/`."""
     scripts: tuple[str, ...] = ()
@@ -40,7 +39,7 @@ class Facts(Immutable):
 
 
 def gather(root: DataRoot, known: Known, scripts: tuple[str, ...], reader: Evals) -> Facts:
-    """Read what the README of an experiment needs. Raises `HaltedForSafety` and `Retry`."""
+    """Return the inputs of an experiment's README. Raise `HaltedForSafety` and `Retry`."""
     log = next((file for file in known.files if file.kind is Kind.TRAIN_LOG), None)
     training = _training(root, log.target) if log else None
     configured = reader.configurations.of(root, known)

@@ -1,7 +1,7 @@
-"""Making an experiment's report: the scripts and the README in one step, the pictures in another.
+"""Write an experiment's report: scripts and README in one step, the pictures in another.
 
-What is up to date is told by the hashes that the README carries (`notes.Marks`), so that an experiment that did not
-change costs some small files to read. Nothing is made again of a directory that a person took away.
+The hashes in the README (`notes.Marks`) show what is up to date, so that an unchanged experiment costs only reading
+some small files. Nothing is created in place of a directory that a person removed.
 """
 
 import hashlib
@@ -24,39 +24,39 @@ from harvestd.store.ops.replace import write_inside
 from harvestd.store.root import DataRoot
 
 _LARGEST = 8 << 20
-"""Bytes of a README or of configured.json; a larger one is left alone."""
+"""Bytes of a README or of configured.json; a larger one is not changed."""
 
 
 class Written(Immutable):
-    """How a report stands after its README was made."""
+    """The state of a report after its README was written."""
 
     marks: Marks
-    """As the README carries them now."""
+    """The marks in the README now."""
     current: str
-    """The hash of what pictures would be drawn from now."""
+    """The hash of the pictures' present inputs."""
     placed: Placed
     changed: bool
     """Whether anything was written."""
 
     @property
     def needs_pictures(self) -> bool:
-        """Whether what is drawn is not what is here."""
+        """Whether the pictures were drawn from other inputs."""
         return self.marks.pictures != self.current
 
 
 class Drawing(Immutable):
-    """What running the scripts came to, not published yet."""
+    """The result of the scripts, not published yet."""
 
     mark: str
-    """The hash of what the pictures were drawn from."""
+    """The hash of the inputs that the pictures were drawn from."""
     drawn: Drawn
 
 
 def write(root: DataRoot, known: Known, reader: Evals) -> Written:
-    """Bring an experiment's scripts, configured.json and its README up to date; blocks.
+    """Update an experiment's scripts, configured.json and README; blocks.
 
-    Raises FileNotFoundError where its directory is gone, `Conflict`, `Refused` and `Damaged` where what stands at the
-    README's place is none, `Retry`, `DiskFull` and `HaltedForSafety`.
+    Raise FileNotFoundError where its directory is gone, `Conflict`, `Refused` and `Damaged` where the README's path is
+    no readable file, `Retry`, `DiskFull` and `HaltedForSafety`.
     """
     given = copies.scripts()
     placed = copies.place(root, known.directory, given)
@@ -71,10 +71,10 @@ def write(root: DataRoot, known: Known, reader: Evals) -> Written:
 
 
 async def draw(root: DataRoot, known: Known, placed: Placed, cache: Path) -> Drawing:
-    """Draw an experiment's pictures; writes nothing there. Raises `Retry` where there is no temporary directory.
+    """Draw an experiment's pictures; write nothing there. Raise `Retry` where there is no temporary directory.
 
-    `cache` is matplotlib's own directory, as of `pictures.draw`. Where a person edited a script, its picture is theirs;
-    where they edited a module that all scripts share, all are.
+    `cache` is matplotlib's own directory, see `pictures.draw`. The picture of a script that a person edited is theirs;
+    with an edited shared module all pictures are.
     """
     given = copies.scripts()
     startable = copies.startable(given)
@@ -84,9 +84,9 @@ async def draw(root: DataRoot, known: Known, placed: Placed, cache: Path) -> Dra
 
 
 def hang(root: DataRoot, known: Known, drawing: Drawing, reader: Evals) -> None:
-    """Publish pictures that are not there already, and show them in the README; blocks, and raises as `write`.
+    """Publish pictures that are new, and show them in the README; blocks, and raise as `write`.
 
-    A script that failed is run again when something changes, or when a person asks; one that was late, at any time.
+    A script that failed is run again when something changes, or on request; one that was late, at any time.
     """
     for name, content in drawing.drawn.pictures.items():
         if not _is_there(root, known.directory.child(ANALYSIS, name), content):
@@ -94,7 +94,7 @@ def hang(root: DataRoot, known: Known, drawing: Drawing, reader: Evals) -> None:
     given = copies.scripts()
     before = _standing(root, known.directory / README)
     had = notes.marks_in(before) or Marks()
-    # What was not done in time is drawn again, although nothing changed.
+    # Pictures that were late are drawn again, although nothing changed.
     marks = Marks(known.mark(copies.mark(given)), had.pictures if drawing.drawn.late else drawing.mark)
     _put(root, known, before, marks, _facts(root, known, given, reader))
 
@@ -118,12 +118,12 @@ def _facts(root: DataRoot, known: Known, given: Mapping[str, bytes], reader: Eva
 
 
 def _put(root: DataRoot, known: Known, before: bytes, marks: Marks, facts: Facts) -> bool:
-    """Write configured.json and the README where they are to change; return whether one was.
+    """Write configured.json and the README where they change; return whether one was written.
 
-    The README goes last: its marks say that both are made.
+    The README is written last: its marks mean that both are complete.
 
-    A person who saves theirs within the moment between our reading and our writing loses what they changed; an editor
-    that still holds it wins when it saves next, and only the generated part is made again.
+    If a person saves the README between this read and this write, their change is lost; an editor that still has it
+    open wins when it saves next, and only the generated part is made again.
     """
     document = configured.text(facts.configured)
     changed = _standing(root, known.directory.child(*CONFIGURED)) != document

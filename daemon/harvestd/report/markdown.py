@@ -1,4 +1,4 @@
-"""Text of boxes and operators in Markdown: always a code span, shown and never understood (promise I6)."""
+"""Render text of hosts and operators in Markdown: always a code span, displayed and never interpreted (promise I6)."""
 
 import re
 from typing import Final
@@ -11,11 +11,11 @@ _BACKTICKS: Final = re.compile("`+")
 
 
 def code(text: str) -> str:
-    """Return `text` as a code span on one line: no HTML, no link, no control character, no comment that ends ours."""
+    """Return `text` as a code span on one line: no HTML, link, control character, or end of harvestd's comments."""
     shown = escaped(text)
     if len(shown) > LONGEST:
         shown = f"{shown[:LONGEST]}…"
-    # Who reads the file as bytes, as we do ourselves, knows no code span: there must be no comment in it.
+    # Programs that read the file as bytes, as harvestd does, ignore code spans: there must be no comment in it.
     shown = shown.replace("<!--", "<! --").replace("-->", "-- >")
     fence = "`" * (1 + max(map(len, _BACKTICKS.findall(shown)), default=0))
     edge = " " if len(fence) > 1 or not shown.strip() else ""

@@ -1,4 +1,4 @@
-"""Remembering what files said, each version of one read only once; several threads may use it at once."""
+"""A cache of values parsed from files, each version of one read only once; several threads may use it at once."""
 
 from collections import OrderedDict
 from threading import Lock
@@ -17,7 +17,7 @@ class Memory(Generic[KeyT, ValueT]):
         self._lock = Lock()
 
     def get(self, key: KeyT) -> ValueT | None:
-        """Return the value of a key; None where it is not remembered."""
+        """Return the value of a key; None where it is not cached."""
         with self._lock:
             if key not in self._known:
                 return None
@@ -25,7 +25,7 @@ class Memory(Generic[KeyT, ValueT]):
             return self._known[key]
 
     def put(self, key: KeyT, value: ValueT) -> ValueT:
-        """Remember a value, and return it."""
+        """Store a value, and return it."""
         with self._lock:
             self._known[key] = value
             self._known.move_to_end(key)

@@ -1,8 +1,8 @@
-"""The generated part of a README.md among a person's notes: found by its two comments, and replaced alone.
+"""The generated part of a README.md between a person's notes: found by its two comments, and only it is replaced.
 
-What stands before and after it is a person's and stays byte for byte. A README without a generated part is somebody's
-own: the part is appended at its end, once, and replaced there from then on. A comment without its partner is taken for
-a note. Who takes the generated part away gets it again at the end, with the next change of the experiment.
+The text before and after it is a person's and is kept byte for byte. To a README without a generated part, the part is
+appended once, and replaced there from then on. A comment without its partner is treated as a note. A generated part
+that a person removed is appended again with the next change of the experiment.
 """
 
 import re
@@ -19,12 +19,12 @@ _PART: Final = re.compile(
 
 
 class Marks(Immutable):
-    """What the generated part was made from, as hashes; it is up to date while they are the same."""
+    """Hashes of the generated part's inputs; it is up to date while they are the same."""
 
     facts: str = "-"
-    """Of everything that is on record."""
+    """Of everything that is recorded."""
     pictures: str = "-"
-    """Of what the pictures beside it were drawn from."""
+    """Of the inputs of the pictures beside it."""
 
 
 def marks_in(readme: bytes) -> Marks | None:
@@ -34,7 +34,10 @@ def marks_in(readme: bytes) -> Marks | None:
 
 
 def with_part(readme: bytes, marks: Marks, text: str) -> bytes:
-    """Return `readme` with the generated part made anew; `text` ends in a line break and holds no comment of ours."""
+    """Return `readme` with a new generated part.
+
+    `text` ends in a line break and contains none of harvestd's comments.
+    """
     part = f"<!-- harvestd begins: facts {marks.facts}, pictures {marks.pictures} -->\n{text}{_END}".encode()
     found = _found(readme)
     if found:
@@ -46,5 +49,5 @@ def with_part(readme: bytes, marks: Marks, text: str) -> bytes:
 
 
 def _found(readme: bytes) -> re.Match[bytes] | None:
-    """Find the last part: an earlier one may be a person's copy of it."""
+    """Return the last match: an earlier one may be a person's copy of it."""
     return max(_PART.finditer(readme), key=lambda match: match.start(), default=None)

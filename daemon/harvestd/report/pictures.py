@@ -1,9 +1,9 @@
-"""The pictures in `analysis/`: made by running our own scripts, one at a time, where matplotlib is installed.
+"""Create the pictures in `analysis/` by running harvestd's scripts, one at a time, where matplotlib is installed.
 
-A script runs as a process of its own, at the lowest priority, with limits on its time and memory, without our
-environment's secrets; it reads the experiment and writes into a private directory, and what it made is published from
-there. Only copies of the scripts that harvestd brought with it are run, made for the purpose, never a file below the
-data root. Cancelling ends the process with all it started.
+A script runs as a separate process, at the lowest priority, with limits on its time and memory, without the secrets of
+this process's environment. It reads the experiment and writes into a private directory, from which its results are
+published. Only fresh copies of the shipped scripts are run, never a file below the data root. Cancelling ends the
+process and all its children.
 """
 
 import os
@@ -31,7 +31,7 @@ DEADLINE: Final = 120.0
 _CPU_SECONDS: Final = 60
 """Of processor time for one script."""
 _TOLD: Final = 2_000
-"""Characters of what a script said, from its end."""
+"""Characters of a script's output that are kept, from its end."""
 _KEPT: Final = frozenset(
     {"PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"}
 )
@@ -50,21 +50,21 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 class _Late(Exception):
-    """A script was not done in time."""
+    """A script did not finish in time."""
 
 
 class Drawn(Immutable):
-    """What a run of the scripts came to."""
+    """The results of running the scripts."""
 
     pictures: Mapping[str, bytes]
     failed: Mapping[str, str]
-    """By the script's name: what it said, or that it took too long."""
+    """By the script's name: its output, or that it took too long."""
     late: bool = False
-    """Whether one of them was not done in time: another time this machine may be less busy."""
+    """Whether one of them did not finish in time: this machine may be less busy another time."""
 
 
 def cache_in(state_dir: Path) -> Path:
-    """Return the directory of matplotlib's cache: the home of a service's account can often not be written."""
+    """Return the directory of matplotlib's cache: the home directory of a service's account is often not writable."""
     return state_dir / "matplotlib"
 
 
@@ -76,8 +76,8 @@ def can_draw() -> bool:
 async def draw(experiment: Path, names: tuple[str, ...], cache: Path) -> Drawn:
     """Run these scripts on the experiment in a directory, one after the other; nothing is changed there.
 
-    `cache` is a directory, made where it is missing, in which matplotlib keeps its list of fonts: to make that takes
-    longer than to draw. Raises `Retry` where there is no room for a process or for what it makes.
+    `cache` is a directory, created where it is missing, for matplotlib's list of fonts: creating that list takes longer
+    than drawing. Raise `Retry` where there is no space for a process or for its results.
     """
     output = await anyio.to_thread.run_sync(workshop.set_up)
     scripts: Path | None = None
@@ -101,7 +101,7 @@ async def draw(experiment: Path, names: tuple[str, ...], cache: Path) -> Drawn:
 
 
 async def _run(script: Path, experiment: Path, output: Path, cache: Path) -> str | None:
-    """Run one script; return what went wrong, None where nothing did. Raises `_Late`."""
+    """Run one script; return the failure, None where there is none. Raise `_Late`."""
     command = [sys.executable, "-I", "-B", "-c", _LAUNCH, str(script), str(experiment), "--output", str(output)]
     kept = {name: text for name, text in os.environ.items() if name in _KEPT}
     try:
@@ -132,7 +132,7 @@ async def _run(script: Path, experiment: Path, output: Path, cache: Path) -> str
 
 
 async def _said(process: Process) -> str:
-    """Read all that a process says, and give the end of it on one line."""
+    """Read all output of a process, and return its end on one line."""
     end = b""
     if process.stdout is not None:
         async for piece in process.stdout:

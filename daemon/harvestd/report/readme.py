@@ -1,6 +1,6 @@
-"""The generated part of an experiment's README.md, as text from facts. Pure: the same facts give the same text.
+"""Render the generated part of an experiment's README.md from facts. Pure: the same facts give the same text.
 
-Whatever a box or an operator called something is a code span (`markdown.code`): it is shown, and does nothing.
+Every name from a host or an operator is a code span (`markdown.code`): it is displayed and never interpreted.
 """
 
 from collections.abc import Iterable, Iterator
@@ -84,7 +84,7 @@ def _moment(nanoseconds: int) -> str:
     try:
         return datetime.fromtimestamp(nanoseconds // 10**9, UTC).isoformat(sep=" ")[:19] + " UTC"
     except (ValueError, OverflowError, OSError):
-        return "unknown"  # a box may send any number
+        return "unknown"  # a host may send any number
 
 
 def _results(facts: Facts) -> Iterator[str]:
@@ -125,7 +125,7 @@ def _line(line: Line) -> Iterator[str]:
 
 
 def _notable(line: Line) -> list[tuple[str, Eval]]:
-    """Return what a reader looks for first: the base, the best and the last eval, each with its word."""
+    """Return the most important evals: the base, the best and the last one, each with its label."""
     scored = [each for each in line.evals if each.ks]
     found = [("base", each) for each in scored if each.is_base]
     trained = [each for each in scored if not each.is_base]
@@ -136,7 +136,7 @@ def _notable(line: Line) -> list[tuple[str, Eval]]:
 
 
 def _score(each: Eval) -> float:
-    """Return what the best eval has most of: pass@k for the smallest k there is."""
+    """Return the value that the best eval maximises: pass@k for its smallest k."""
     first = each.passed(each.ks[0])
     return first.value if first else 0.0
 
