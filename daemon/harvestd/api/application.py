@@ -107,7 +107,7 @@ async def _told(_request: Request, wrong: Exception) -> Response:
 
 
 class _AtTheDoor:
-    """Middleware that checks each request's access by its door."""
+    """Middleware that refuses requests that the rules of `doors` do not allow."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

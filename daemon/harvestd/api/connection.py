@@ -1,4 +1,4 @@
-"""One connection to the API: who may open it, and how long it may take. uvicorn's protocol implements HTTP.
+"""One connection to the API, with checks of its peer and its duration. uvicorn's protocol implements HTTP.
 
 A connection serves one request, so its deadline is also the request's: a client that sends slowly, or nothing, is cut
 off. A connection of another user to the Unix socket is dropped without an answer. Invalid input ends the connection,

@@ -71,9 +71,9 @@ async def served(source: Source) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _answered(listener: socket.socket, door: Door, config: Config) -> AsyncIterator[None]:
-    """Accept connections during the body, and let them finish afterwards.
+    """Accept connections during the body, and wait a moment for them to finish afterwards.
 
-    Each door counts its own connections: a full loopback door does not block the socket.
+    Each socket counts its own connections: a full loopback socket does not block the Unix socket.
     """
     state = ServerState()
     state.default_headers = list(_HEADERS)
@@ -94,9 +94,9 @@ async def _answered(listener: socket.socket, door: Door, config: Config) -> Asyn
 
 
 async def _ended(state: ServerState) -> None:
-    """Let answers in progress finish within a moment; then drop all connections."""
+    """Wait a moment for answers in progress to finish; then drop all connections."""
     with anyio.move_on_after(_LAST_WORDS, shield=True):
-        while state.tasks:  # noqa: ASYNC110  (uvicorn's tasks tell nobody when they end)
+        while state.tasks:  # noqa: ASYNC110  (uvicorn has no event for the end of its tasks)
             await anyio.sleep(0.01)
     for each in list(state.connections):
         each.shutdown()

@@ -39,7 +39,7 @@ def _keep(context: click.Context, parameter: click.Parameter, value: object) -> 
     """Store a flag in the context, which the command after this one shares."""
     flags = context.ensure_object(Flags)
     if value is not None and parameter.name:
-        # Any: only the option's name tells which field it is.
+        # Any: the type depends on the field, which only the option's name identifies.
         given: dict[str, Any] = {parameter.name: value}
         context.obj = replace(flags, **given)
 

@@ -45,7 +45,7 @@ def _without(module: str) -> Iterator[None]:
     if module in sys.modules:
         yield
         return
-    sys.modules[module] = None  # type: ignore[assignment]  # documented, but the table's type does not know it
+    sys.modules[module] = None  # type: ignore[assignment]  # documented, but missing in the table's type
     try:
         yield
     finally:

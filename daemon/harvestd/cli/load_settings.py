@@ -19,7 +19,10 @@ def config_of(flags: Flags) -> Path:
 
 
 def written_settings(flags: Flags) -> Settings:
-    """Return the settings, flags before environment before file; raise `InvalidSettings` with every problem."""
+    """Return the settings: flags override the environment, which overrides the file.
+
+    Raise `InvalidSettings` with every problem.
+    """
     return load(config_of(flags), flags.overrides)
 
 

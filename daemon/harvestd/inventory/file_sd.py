@@ -117,7 +117,7 @@ def _json(raw: bytes) -> object:
 
 
 def _yaml(raw: bytes) -> object:
-    from harvestd.convention.metadata.yaml import texts_from_yaml  # noqa: PLC0415  (dear, and JSON is the common form)
+    from harvestd.convention.metadata.yaml import texts_from_yaml  # noqa: PLC0415  (expensive, and JSON is the common form)
 
     return texts_from_yaml(raw)
 

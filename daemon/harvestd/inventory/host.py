@@ -1,6 +1,6 @@
 """The interface between providers of hosts and the code that watches hosts.
 
-A **provider** sends full sets: each call of `publish` passes every host that the provider knows now, and a host that is
+A **provider** sends full sets: each call of `publish` passes every host that the provider has now, and a host that is
 not in the set is gone. It publishes as soon as it has its first set, even an empty one, and again whenever the set
 changed. A provider that fails to get a new set keeps its last one by publishing nothing: a failed query is never an
 empty set. `run` ends by cancellation alone. After an unexpected exception it is run again; only what concerns all hosts
@@ -48,7 +48,7 @@ class Host(Immutable):
     peril: str = ""
     """The provider's state of a host that may end soon, such as "preempted" or "unhealthy"; empty otherwise."""
     storage: str | None = None
-    """The file system of its trees, where the provider knows it; None: see `mounts`, else the host's own."""
+    """The file system of its trees, where the provider reports it; None: see `mounts`, else the host's own."""
 
 
 Publish = Callable[[frozenset[Host]], None]

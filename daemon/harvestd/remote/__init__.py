@@ -1,1 +1,1 @@
-"""One host over SSH: connecting, host keys, the probe, its SFTP stand-in. Knows nothing of runs or of local files."""
+"""One host over SSH: connections, host keys, the probe, and SFTP in its place; independent of runs and local files."""

@@ -1,6 +1,6 @@
-"""The operator's settings: one TOML file, with variables and flags before it, as frozen models.
+"""The operator's settings: one TOML file, overridden by variables and flags, as frozen models.
 
-Nothing here depends on the other packages except basic ones, and importing it loads neither SSH nor a database.
+Of the other packages only basic ones are imported, so that importing this one loads neither SSH nor a database.
 """
 
 from harvestd.settings.lint import warnings_for

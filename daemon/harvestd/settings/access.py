@@ -1,4 +1,4 @@
-"""Check that this process runs as the account of its configuration, and give the command that does.
+"""Check that this process runs as the account of its configuration; otherwise name the right command.
 
 The machine's daemon runs as an account of its own: `~` in its configuration is that account's home directory, and only
 that account can read its files. Another account with the same file would use another data root, or create one. So it

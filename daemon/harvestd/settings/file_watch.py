@@ -107,7 +107,7 @@ async def _until_others(around: _Surroundings, files: Collection[Path], ended: a
     Only this event ends the watching thread.
     """
     try:
-        while await anyio.to_thread.run_sync(_surroundings, files) == around:  # noqa: ASYNC110  (nobody tells us)
+        while await anyio.to_thread.run_sync(_surroundings, files) == around:  # noqa: ASYNC110  (there is no event for this)
             await anyio.sleep(_ASK_EVERY)
     finally:
         ended.set()

@@ -1,7 +1,7 @@
-"""Find the configuration and load it: flags before environment before file, and every problem at once.
+"""Find the configuration and load it: flags override the environment, which overrides the file.
 
-`load` returns valid settings or raises `InvalidSettings`. A reload calls it again and keeps the old value when it
-raises.
+`load` returns valid settings or raises `InvalidSettings` with every problem. A reload calls it again and keeps the old
+value when it raises.
 """
 
 import os

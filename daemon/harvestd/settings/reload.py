@@ -1,7 +1,7 @@
 """Reload the configuration while the daemon runs: the file is watched, and only a completely valid one is applied.
 
-The new settings are passed to `adopt`, which applies them without waiting. A part, an unchanged configuration, or a
-value in the log are never passed on. A rejection is logged once, and again after `ask`.
+The new settings are passed to `adopt`, which applies them without waiting. They are never applied in part, nor when
+nothing changed, and their values are never logged. A rejection is logged once, and again after `ask`.
 """
 
 from collections.abc import Callable

@@ -33,7 +33,7 @@ _FORMS: Final = (
 
 
 def masked(text: str) -> str:
-    """Return `text` without what looks like a secret; its name stays, so that a reader knows what was there.
+    """Return `text` without what looks like a secret; its name stays, to show what was removed.
 
     Masking twice changes nothing more. A secret may span lines: mask a text before it is cut or split.
     """

@@ -34,7 +34,7 @@ def more_time(span: timedelta) -> str:
 
 
 class ServiceManager:
-    """The service manager that started this process, if it wants notifications."""
+    """The service manager that started this process; it may accept no notifications."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
         """Read `NOTIFY_SOCKET` (a path, or `@` and an abstract name), `WATCHDOG_USEC` and `WATCHDOG_PID` of `env`."""

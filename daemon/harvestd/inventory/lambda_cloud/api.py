@@ -101,7 +101,7 @@ async def instances_of(
     client: "httpx.AsyncClient", settings: LambdaCloud, env: Mapping[str, str] | None = None
 ) -> Answer:
     """Request the list of instances; raise `Retry`. `env` replaces the environment, which may hold the key."""
-    from harvestd.inventory.lambda_cloud.parse import NonsensicalAnswer, answer_of  # noqa: PLC0415  (only who asks pays for it)
+    from harvestd.inventory.lambda_cloud.parse import NonsensicalAnswer, answer_of  # noqa: PLC0415  (imported only for requests)
 
     try:
         reply = await _asked(client, settings, env, "GET", "instances")
@@ -119,7 +119,7 @@ async def terminate(
     client: "httpx.AsyncClient", settings: LambdaCloud, identifier: str, env: Mapping[str, str] | None = None
 ) -> Outcome:
     """Request the termination of this one instance, for good. Raise `NoKey` where no request can be sent."""
-    from harvestd.inventory.lambda_cloud.parse import terminated_of  # noqa: PLC0415  (only who asks a cloud pays for it)
+    from harvestd.inventory.lambda_cloud.parse import terminated_of  # noqa: PLC0415  (imported only for requests)
 
     body = json.dumps({"instance_ids": [identifier]}).encode()
     try:

@@ -208,7 +208,7 @@ class ProbeBox:
                     glimpse(self._watch.trees[part.tree], part.changed)
                     took = time.thread_time() - began
                     spent += took
-                    # Checking a thousand names takes milliseconds: let the other hosts run in between, and for most of
+                    # Checking a thousand names takes milliseconds: yield to the other hosts in between, and for most of
                     # the time where a scan goes on for long.
                     await anyio.sleep(took * _OTHERS if spent > _AT_A_STRETCH else 0)
                 case Letter.SCAN_END:

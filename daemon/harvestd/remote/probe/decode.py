@@ -259,7 +259,7 @@ def facts(payload: bytes) -> BoxFacts:
 
 
 def gpu_processes(payload: bytes) -> int | None:
-    """Return how many processes run on a host's GPUs; None where the host does not know."""
+    """Return how many processes run on a host's GPUs; None where the host reports no number."""
     told = object_in(payload).get("processes")
     return None if told is None else integer(told)
 
@@ -289,7 +289,7 @@ def opened(payload: bytes, number: int, request: ReadRequest) -> Opened:
     value = _answer(payload, number)
     verified = None if request.verify_from is None else _hash(value.get("verified"))
     if request.verify_from == request.offset and verified != _HASH_OF_NOTHING:
-        # A reader that starts at 0 and is told of a different prefix would start again for ever.
+        # Without this check, a reader that starts at 0 could be made to start again for ever.
         raise BrokenAnswer("a hash of no bytes that is none")
     return Opened(request, _version(value.get("version")), verified)
 

@@ -76,7 +76,7 @@ class SftpBox:
         if session is not None:
             session.close()
 
-    async def scan(self, glimpse: Glimpse = unseen) -> Snapshot:  # noqa: ARG002  (a look comes in one piece)
+    async def scan(self, glimpse: Glimpse = unseen) -> Snapshot:  # noqa: ARG002  (a scan has no partial results here)
         """See `Box.scan`."""
         seconds = self._limits.scan_time.total_seconds()
         async with self._lock:

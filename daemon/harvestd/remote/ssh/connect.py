@@ -389,7 +389,7 @@ def _algorithms(target: Target, config: ResolvedConfig) -> dict[str, object]:
 
 
 _NEVER: dict[str, object] = {
-    # asyncssh would use all of these by default, or let a configuration file switch them on.
+    # asyncssh would use all of these by default, or a configuration file could enable them.
     "agent_path": None,
     "agent_identities": None,
     "agent_forwarding": False,

@@ -44,8 +44,7 @@ class EarlyWords:
     def settle(self) -> None:
         """Deduct the early data from the grant and send the rest; call it when the command is reported as executed."""
         if self._owed:
-            # A smaller grant is not the one that OpenSSH gives at the start; only the next grant makes the window
-            # certain.
+            # A smaller grant is not OpenSSH's first one; only the next grant makes the window certain.
             self._channel._send_window = max(0, self._channel._send_window - self._owed)  # noqa: SLF001  (see above)
             self._owed = 0
         if self._rest:

@@ -1,4 +1,4 @@
-"""The address of one host and how to log in there; made from the settings, read only in `remote.ssh`."""
+"""The address of one host and how to log in there; made from the settings."""
 
 from datetime import timedelta
 from pathlib import Path

@@ -28,7 +28,7 @@ WALK_ENTRIES = 500000  # kept: directories to search, and files that changed
 NEWEST = 20
 CHECKOUT_DEPTH = 4
 CHECKOUTS = 50  # that hold work; the answer is unknown beyond it
-ELSEWHERE = ("/tmp", "/var/tmp", "/workspace", "/data", "/scratch", "/mnt")  # noqa: S108  (looked at, never written)
+ELSEWHERE = ("/tmp", "/var/tmp", "/workspace", "/data", "/scratch", "/mnt")  # noqa: S108  (searched, never written)
 
 LITTER_FOLDERS = frozenset(
     (
@@ -184,7 +184,7 @@ class Walk:
         except FileNotFoundError:
             return False
         except OSError:
-            # Unreadable directories of other users are not this user's.
+            # An unreadable directory in a farther place belongs to another user, and does not count.
             if here.owner is None:
                 self.miss(place, "may not be listed")
         return True

@@ -87,7 +87,7 @@ class Git:
 
     def pieces(self, place: bytes, *words: str) -> "Iterator[bytes]":
         """Yield the output of git in a checkout as it arrives; raise `CantSay`, `NoCheckout`."""
-        import subprocess  # noqa: PLC0415  (dear, and needed where there are checkouts alone)
+        import subprocess  # noqa: PLC0415  (expensive, and needed only where there are checkouts)
 
         command: list[str | bytes] = [self.program, "-C", place, *GIT_OPTIONS, *words]
         # A directory that only looks like a repository must not be taken for a part of the one above it.
@@ -254,7 +254,10 @@ class Tracked:
             raise CantSay(UNREADABLE)
 
     def entry(self, head: "tuple[bytes, ...]", noted: "list[int]", flags: int, written: int) -> None:
-        """Compare one entry: mode, object, stage and path; the index's file status; the index's time."""
+        """Compare one entry.
+
+        `head`: mode, object, stage, path; `noted`: the index's file status; `written`: its time.
+        """
         mode, name, stage, path = int(head[0], 8), head[1], head[2], head[3]
         self.known.add(path)
         self.bytes += len(path)

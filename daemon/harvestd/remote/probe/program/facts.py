@@ -75,7 +75,7 @@ def lines_from(
 
     None and the reason where it hangs or fails.
     """
-    import subprocess  # noqa: PLC0415  (dear, and most of its time for nothing where there is no such program)
+    import subprocess  # noqa: PLC0415  (expensive, and not needed where there is no nvidia-smi)
 
     command = [program, question, "--format=csv,noheader"]
     try:

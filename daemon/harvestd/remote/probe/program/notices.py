@@ -46,7 +46,7 @@ class Notices:
     """The kernel's notices of watched directories, each identified by tree and path."""
 
     def __init__(self) -> None:
-        import ctypes  # noqa: PLC0415  (dear, and of no use to a single look)
+        import ctypes  # noqa: PLC0415  (expensive, and not used by a single scan)
 
         self.libc: ctypes.CDLL = ctypes.CDLL(None, use_errno=True)
         try:
