@@ -137,6 +137,20 @@ async def test_a_task_past_its_deadline_ends_the_signs_of_life(manager: Manager)
 
 
 @pytest.mark.anyio
+async def test_a_task_past_its_deadline_is_told_without_a_service_manager() -> None:
+    """In a container or a terminal, where nobody watches the daemon, its own log names what is stuck."""
+    now = 0.0
+    deadlines = Deadlines(lambda: now)
+    with structlog.testing.capture_logs() as said:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(service._report, ServiceManager({}), lambda: "well", deadlines, Bulkhead())
+            with deadlines.within(1, "a scan of gpu-a"):
+                now = 2 + GRACE
+                await until(lambda: events(said, "service.stuck", what="a scan of gpu-a"))
+            tasks.cancel_scope.cancel()
+
+
+@pytest.mark.anyio
 @pytest.mark.openssh
 async def test_a_look_that_can_not_be_interrupted_is_stuck(
     workstation: Workstation, manager: Manager, monkeypatch: pytest.MonkeyPatch

@@ -9,7 +9,6 @@ import anyio.to_thread
 import pytest
 from msgspec.structs import replace
 
-from harvestd.catalogue import queries
 from harvestd.convention.kinds import LossKind
 from harvestd.convention.scan.links import LinkTarget
 from harvestd.convention.scan.model import SymbolicLink
@@ -21,6 +20,7 @@ from harvestd.remote.probe.client import ProbeBox
 from harvestd.safety.circumstances import Carrier, CarrierState, Checkout, Outside
 from harvestd.safety.verdict import Answer, ReasonKind
 from support.account import Account
+from support.command import harvestd_command
 from support.house import Workstation
 from support.judging import Told, Watch, comes_true, watching
 from support.waiting import events
@@ -215,8 +215,10 @@ async def test_the_first_device_is_remembered(workstation: Workstation, told: To
     async with watching(settings) as watch:
         await comes_true(lambda: watch.house.outlooks)
         assert R.ROOT_CHANGED in await watch.reasons()
-        assert await anyio.to_thread.run_sync(queries.accept_root, settings.state, identity)
-        assert not await anyio.to_thread.run_sync(queries.accept_root, settings.state, identity)
+        ended = await anyio.to_thread.run_sync(
+            lambda: harvestd_command("-c", workstation.config, "accept-root", "gpu-a", "--json")
+        )
+        assert ended.document == {"host": "gpu-a", "identity": identity, "accepted": True}
         await comes_true(watch.is_safe)
         assert await watch.house.catalogue.devices.of(identity) == devices
 
