@@ -1,1 +1,1 @@
-"""What to fetch, where each file belongs, and why something is left out. Pure: no I/O, no clock."""
+"""Plans what to fetch, where each file belongs, and why something is left out. Pure: no I/O, no clock."""

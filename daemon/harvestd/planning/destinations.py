@@ -1,6 +1,6 @@
-"""Where an eval belongs: to its run, as a base eval to every experiment of its model, or nowhere yet.
+"""Determines where an eval belongs: to its run, as a base eval to every experiment of its model, or to none yet.
 
-Nothing is guessed: an eval whose run is not known, or not the only one of its name, waits in `_unfiled/{host}/`.
+Nothing is guessed: an eval without a known run, or with an ambiguous run name, is placed in `_unfiled/{host}/`.
 """
 
 from collections import defaultdict
@@ -22,22 +22,22 @@ from harvestd.planning.records import ExperimentRecord, RunRecord
 UNFILED = "_unfiled"
 
 _Tuning = tuple[str, str]
-"""A model as it stands in names, and its fine-tuning dataset."""
+"""A model in the form for names, and its fine-tuning dataset."""
 
 
 class Home(Immutable):
-    """A directory at home below which files are placed."""
+    """A local directory below which files are placed."""
 
     directory: LocalPath
     experiment: str | None
     """None in `_unfiled`."""
     is_shared: bool = False
-    """Every host's files belong here that are of the experiment's model: those of base evals."""
+    """Whether files of every host belong here, as those of base evals of the experiment's model."""
     is_joint: bool = False
-    """Several disks hold parts of one run, so that each file of a group is filed by itself."""
+    """Whether several disks hold parts of one run, so that each file of a group is placed by itself."""
 
     def beside(self, host: str) -> "Home | None":
-        """Return the directory for what does not fit here beside other hosts' files; None where it has no path."""
+        """Return the directory for files that conflict with other hosts' files here; None if its path is invalid."""
         experiment, *below = self.directory.parts
         try:
             return replace(self, directory=LocalPath((experiment, *beside(tuple(below), host))))
@@ -46,43 +46,43 @@ class Home(Immutable):
 
 
 def beside(parts: tuple[str, ...], host: str) -> tuple[str, ...]:
-    """Return the place, in an experiment, of what a host made under names that another host's files have already."""
+    """Return the path in an experiment for a host's files whose names another host's files already have."""
     return (*parts[:1], f"on_{host}", *parts[1:])
 
 
 class Undecided(Immutable):
-    """It can't be said yet where this belongs."""
+    """The destination can't be determined yet."""
 
     reason: str
 
 
 def experiment_home(experiment: ExperimentRecord, *below: str) -> Home:
-    """Return a directory of an experiment; raises `RejectedPath` where its path would be too long."""
+    """Return a directory of an experiment; raise `RejectedPath` if its path would be too long."""
     return Home(LocalPath((experiment.directory, *below)), experiment.id)
 
 
 def base_home(experiment: ExperimentRecord) -> Home:
-    """Return the directory of an experiment's base evals; raises `RejectedPath` where its path would be too long."""
+    """Return the directory of an experiment's base evals; raise `RejectedPath` if its path would be too long."""
     return Home(LocalPath((experiment.directory, "base_eval")), experiment.id, is_shared=True)
 
 
 def unfiled_home(host: str, eval_dir: EvalDir) -> Home:
-    """Return the place where an eval waits for its run, as it lies on the box; raises `RejectedPath` if too long."""
+    """Return the `_unfiled` directory of an eval, by its remote path; raise `RejectedPath` if it would be too long."""
     return Home(LocalPath((UNFILED, host, *eval_dir.tree.name.split("/"), *eval_dir.path.parts)), None)
 
 
 def named_run(eval_dir: EvalDir, linked: str | None) -> RunName | None:
-    """Return the run of an eval, by `linked` (eval_config.yaml's training_run), else by its directory's name."""
+    """Return the run name of an eval, from `linked` (eval_config.yaml's training_run), else from its directory name."""
     return run_name(_linked_directory(linked)) or eval_dir.run
 
 
 def _linked_directory(linked: str | None) -> str:
-    """Return the name of the run's directory in `linked`, which may be a path that leads to it, or below it."""
+    """Return the name of the run directory in `linked`, which may be a path to it or to something below it."""
     return (run_of_reference(linked) if linked else None) or ""
 
 
 class Placing:
-    """Decides for the evals of one host in one survey."""
+    """Determines the destinations of one host's evals in one survey."""
 
     def __init__(
         self,
@@ -93,9 +93,9 @@ class Placing:
         selection: Selection,
         unnamed: Collection[str],
     ) -> None:
-        """Decide from what the same look at the host shows, and from what is known of all hosts.
+        """Prepare for the survey `seen` of the host; `knowledge` covers all hosts.
 
-        `unnamed`: the names of runs on this host that will be placed as soon as their config.yaml has settled.
+        `unnamed`: the names of runs on this host that get a local directory as soon as their config.yaml has settled.
         """
         self._host = host
         self._storage = storage
@@ -107,9 +107,9 @@ class Placing:
         self._lineage = Lineage(knowledge.runs_named, selection.models)
 
     def run_of(self, eval_dir: EvalDir, linked: str | None) -> RunRecord | Undecided | None:
-        """Find the run of an eval: by `linked` (eval_config.yaml's training_run), else by its directory's name.
+        """Return the run of an eval, by `linked` (eval_config.yaml's training_run), else by its directory name.
 
-        The same storage goes first; a run elsewhere counts only if it is the only one of that name. None: no run.
+        Runs of the same storage take precedence; a run elsewhere counts only if its name is unique. None: no run.
         """
         directory = _linked_directory(linked)
         name = named_run(eval_dir, linked)
@@ -120,16 +120,16 @@ class Placing:
         candidates = [run for run in self._knowledge.runs_named(name.name) if run.experiment]
         here = [run for run in candidates if run.storage == self._storage]
         chosen = here or candidates
-        # Beside run_T there may be a run_T_copy; which of them is meant, the whole name says.
+        # Beside run_T there may be a run_T_copy; the whole name decides which one is meant.
         for exact in (directory, name.name):
             named = [run for run in chosen if run.place.rpartition("/")[2] == exact]
             if len(named) == 1:
                 return named[0]
-        # Several storages may show one run.
+        # Several storages may show the same run.
         return chosen[0] if len({run.experiment for run in chosen}) == 1 else None
 
     def homes(self, eval_dir: EvalDir, linked: str | None) -> list[Home] | Undecided:
-        """Return the directories that `eval_dir` (its own level included) belongs in; raises `RejectedPath`."""
+        """Return the local directories for `eval_dir`, its own level included; raise `RejectedPath` if one is invalid."""
         if eval_dir.is_base:
             return self._base_homes(eval_dir)
         run = self.run_of(eval_dir, linked)
@@ -141,7 +141,7 @@ class Placing:
         return [experiment_home(experiment, "eval_results", eval_dir.path.name)]
 
     def is_home_of(self, home: Home, run: str) -> bool:
-        """Return whether a directory at home is that of a run with this directory name."""
+        """Return whether a local directory is that of a run with this directory name."""
         name = run_name(run)
         known = self._knowledge.runs_named(name.name) if name else []
         exact = [each for each in known if each.place.rpartition("/")[2] == run]
@@ -158,7 +158,7 @@ class Placing:
 
     @cached_property
     def _tuned(self) -> dict[_Tuning, set[str]]:
-        """The experiments of each model and dataset; made once a look, since every run that is known counts."""
+        """The experiments by model and dataset; computed once per scan, since every known run counts."""
         found: dict[_Tuning, set[str]] = {}
         for run in self._knowledge.runs():
             if run.experiment:
@@ -175,21 +175,22 @@ class Placing:
             yield self._comparable(tuning.backbone), tuning.dataset
 
     def _tuning_of(self, eval_dir: EvalDir) -> _Tuning | None:
-        """Return what a base eval's path says; None where its fine-tuning dataset is none that is known."""
+        """Return the model and dataset in a base eval's path; None if its fine-tuning dataset is unknown."""
         if not eval_dir.finetuned:
             return None
         return self._comparable(eval_dir.finetuned[0].backbone), eval_dir.finetuned[0].dataset
 
     def _comparable(self, model: str) -> str:
         if model not in self._short:
-            # A word for any model's place is compared as it stands: two such words are no one model.
+            # A text that names no model is compared literally: two different ones are not the same model.
             self._short[model] = model_in_names(model, self._selection.models) or model
         return self._short[model]
 
     def below_base(self, eval_dir: EvalDir, group: Group, home: Home) -> tuple[str, ...]:
-        """Return what stands between `base_eval` and a base eval's files: nothing, or their step directory.
+        """Return the components between `base_eval` and a base eval's files: none, or their step directory.
 
-        That is kept where two variants meet. What is here already stays where it is.
+        The step directory is used if two variants have files of the same name. Files that are already local stay in
+        place.
         """
         variant = (eval_dir.path.name,)
         directory = home.directory.parts
@@ -206,7 +207,7 @@ class Placing:
 
     @cached_property
     def _variants(self) -> defaultdict[tuple[_Tuning | None, tuple[str, ...]], set[str]]:
-        """The step directories that hold a base eval's file of this name, by model and dataset."""
+        """The step directories that contain a base eval's file, by model, dataset and the file's path."""
         found: defaultdict[tuple[_Tuning | None, tuple[str, ...]], set[str]] = defaultdict(set)
         for eval_dir in self._seen.evals:
             if eval_dir.is_base:

@@ -1,6 +1,6 @@
-"""Which place at home each file needs: free, here already, changed, to be moved, or taken by another.
+"""Compares each file with its local path: free, up to date, changed, to be moved, or taken by another file.
 
-One plan claims a place once. Whatever does not come home is left out with a reason; nothing is overwritten in silence.
+A plan claims a path only once. Whatever is not fetched is left out with a reason; nothing is overwritten silently.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -16,11 +16,11 @@ from harvestd.planning.plan import Check, Refile, Target
 from harvestd.planning.records import FileRecord
 
 CHECK_FROM = 1024 * 1024
-"""Bytes: a file at least this large whose size did not change is hashed on the box before it is fetched again."""
+"""Bytes: a file at least this large with unchanged size is hashed on the host before it is fetched again."""
 
 
 class Compared(Enum):
-    """What is known of a file and of the one that has its place at home."""
+    """The result of comparing a file with the one that has its local path."""
 
     SAME = auto()
     OTHER = auto()
@@ -28,7 +28,7 @@ class Compared(Enum):
 
 
 class Targets:
-    """The places of one plan, and what finding them brought up: checks, moves and reasons."""
+    """Assigns local paths for one plan and collects the resulting checks, moves and reasons."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Targets:
         refused: Mapping[tuple[str, LocalPath], tuple[Version, str]],
         showing: Collection[str] = (),
     ) -> None:
-        """`refused`: (place, target) → the version that could not be put there, and why.
+        """Prepare for one plan; `refused`: by (remote path, target) the version that could not be published, and why.
 
         `showing`: the other storages whose hosts are connected now.
         """
@@ -51,19 +51,19 @@ class Targets:
         self._claimed: dict[LocalPath, Source] = {}
         self._moved: set[tuple[str, str, LocalPath]] = set()
         self._asked: set[str] = set()
-        """The places of files that are to be compared."""
+        """The remote paths of files that are to be compared."""
         self.checks: list[Check] = []
         self.refiles: list[Refile] = []
         self.left_out: dict[str | None, list[LeftOut]] = {}
         self.refusals: dict[str, str] = {}
-        """By its place on the box: why a file that was wanted can't stand here."""
+        """By remote path: why a wanted file can't be stored here."""
 
     def leave_out(self, experiment: str | None, entries: Iterable[LeftOut]) -> None:
-        """Note what does not come home; `experiment` is whose manifest says so."""
+        """Record what is not fetched; `experiment` is the one whose manifest lists it."""
         self.left_out.setdefault(experiment, []).extend(entries)
 
     def sealed(self, wanted: Wanted, home: Home, rest: tuple[str, ...]) -> Target | None:
-        """Return the place that needs this whole file now; None where it is here, moved, checked or left out."""
+        """Return the target for fetching this complete file now; None if it is local, moved, checked or left out."""
         source = wanted.source
         record = self._knowledge.file_at(self._storage, source.place, home.directory.parts + rest)
         refused_once = source.place in self._refused_places
@@ -79,7 +79,7 @@ class Targets:
         record = record or self._carried_on(home, path)
         waiting = self._copy_elsewhere(source, home) if record is None else None
         if home.experiment is None and waiting is not None:
-            # Another host of the same storage brought it and it waits in that one's directory, or it is filed.
+            # Another host of the same storage fetched it: it is in that host's `_unfiled` directory, or already placed.
             record = waiting
         if record is not None:
             return self._changed(source, record, home)
@@ -93,7 +93,7 @@ class Targets:
         return target
 
     def growing(self, wanted: Wanted, home: Home) -> Target | None:
-        """Return the place of a file that grows there, with what is here of it; None where it is left out."""
+        """Return the target of a growing file, with the record of its local part; None if it is left out."""
         source = wanted.source
         path = self._path(source, self._growing_home(wanted, home), wanted.rest)
         if path is None:
@@ -134,10 +134,10 @@ class Targets:
         return False
 
     def home_for(self, group: Group, home: Home, between: tuple[str, ...]) -> Home | None:
-        """Return where a group belongs, `home` or the directory beside it; None while its files are compared.
+        """Return the directory of a group, `home` or the one beside it; None while its files are compared.
 
-        Another host, or another directory of this one, may have brought files of the same names. What has the same
-        content is here then; a group with any other content is filed beside, under the name of this host.
+        Another host, or another directory of this one, may have provided files of the same names. Files with the same
+        content then count as local; a group with any other content is placed beside them, under the name of this host.
         """
         compared: set[Compared] = set()
         beside: Home | None = None
@@ -159,9 +159,9 @@ class Targets:
         return None if Compared.UNKNOWN in compared else home
 
     def _growing_home(self, wanted: Wanted, home: Home) -> Home:
-        """Return where a growing file belongs: beside one of the same name that is of another disk of the run.
+        """Return the directory of a growing file: beside a file of the same name from another disk of the run.
 
-        What grows is not compared: it would be equal only for as long as neither is written.
+        Growing files are not compared: they would be equal only until one of them is written.
         """
         if not home.is_joint:
             return home
@@ -171,9 +171,9 @@ class Targets:
         return home.beside(self._host) or home
 
     def _is_held(self, source: Source, path: LocalPath) -> bool:
-        """Return whether another source's file has a place on record: two hosts filed there at the same time.
+        """Return whether a path has the record of another source's file: two hosts published there at the same time.
 
-        That one was refused says nothing then; the two are compared.
+        Then the refusal is ignored and the two are compared.
         """
         holder = self._knowledge.holder(path)
         return holder is not None and not self._is_own(source, holder)
@@ -186,7 +186,7 @@ class Targets:
         return self._knowledge.file_at(self._storage, member.source.place, parts) is not None
 
     def _compared(self, source: Source, holder: FileRecord) -> Compared:
-        """Return whether a file has the content of the one that has its place at home, as far as it is known."""
+        """Compare a file's content with that of the file at its local path, as far as known."""
         if source.version.size != holder.size:
             return Compared.OTHER
         sha256 = self._knowledge.hash_of(self._storage, source.place, source.version)
@@ -195,14 +195,14 @@ class Targets:
         return Compared.SAME if sha256 == holder.sha256 else Compared.OTHER
 
     def _carried_on(self, home: Home, path: LocalPath) -> FileRecord | None:
-        """Return the file that another storage's host brought of the same run, and that this host goes on with."""
+        """Return the record of a file of the same run that another storage provided and that this host continues."""
         holder = self._knowledge.holder(path)
         return holder if holder is not None and self._carries_on(home, holder) else None
 
     def _carries_on(self, home: Home, holder: FileRecord) -> bool:
-        """Return whether this host goes on with what another storage's host brought: both show the same directory.
+        """Return whether this host continues a file that another storage provided: both show the same directory.
 
-        A base eval is asked of every host.
+        A base eval's file is continued only if no host of the other storage is connected.
         """
         if holder.storage == self._storage or holder.experiment != home.experiment:
             return False
@@ -212,10 +212,10 @@ class Targets:
         return any(view.storage == holder.storage for run in own for view in views_of(run, self._knowledge))
 
     def _copy_elsewhere(self, source: Source, home: Home) -> FileRecord | None:
-        """Return what is here of a file and belongs at another place by now.
+        """Return the record of a local copy of a file that must move to another path.
 
-        It waits in `_unfiled`, or was filed under the name that it had on its host before. Of a base eval each
-        experiment has a copy, which moves within that one. What is filed and would wait now stays where it is.
+        It is in `_unfiled`, or was placed under the name that it had on its host before. A base eval has a copy in each
+        experiment, which moves only within it. A placed file that would belong in `_unfiled` now stays where it is.
         """
         copies = self._knowledge.copies(self._storage, source.place)
         if not copies:
@@ -228,7 +228,7 @@ class Targets:
             return None
         same_size = record.version.size == source.version.size
         same_time = record.version.mtime_ns == source.version.mtime_ns
-        # A base eval has copies in many experiments: all of them would be fetched again where only its times changed.
+        # A base eval has copies in many experiments: all would be fetched again although only its times changed.
         dear = home.is_shared or same_time or source.version.size >= CHECK_FROM
         if same_size and dear and record.differs != source.version:
             self.checks.append(Check(source, record))
@@ -236,7 +236,7 @@ class Targets:
         return Target(record.target, record.experiment, record)
 
     def _hinder(self, home: Home, source: Source, reason: str) -> None:
-        """Leave out what is wanted, and what nothing but its place at home keeps from coming."""
+        """Leave out a wanted file that only its local path blocks."""
         self._leave_out(home, LeftOut(source.place, source.version.size, 1, reason, hindered=True))
 
     def _leave_out(self, home: Home, entry: LeftOut) -> None:
@@ -247,10 +247,10 @@ class Targets:
 def _moves(copy: FileRecord, home: Home) -> bool:
     if copy.target.parts[0] == UNFILED or home.experiment is None:
         return True
-    # A file that was renamed on its host is on record without the change time (`renamed_evals`).
+    # The record of a file that was renamed on its host has no change time (`renamed_evals`).
     return copy.version.ctime_ns == 0 and (not home.is_shared or copy.experiment == home.experiment)
 
 
 def _goes_on(version: Version, refused: Version) -> bool:
-    """Return whether `version` of a growing file may be what was refused and has grown; a file made anew is not."""
+    """Return whether `version` may be the refused growing file with more data; a file that was created anew is not."""
     return version.inode == refused.inode and version.size >= refused.size

@@ -1,7 +1,7 @@
-"""Everything that is known, indexed the way planning asks for it. A value store: no I/O, no clock.
+"""In-memory index of the catalogue for planning. A value store: no I/O, no clock.
 
-The catalogue fills it at start and keeps it in step with the database; planners of all hosts read it. Changes are made
-between two awaits only, so that no planner sees half of one.
+The catalogue fills it at start and updates it with the database; planners of all hosts read it. Changes happen only
+between two awaits, so that no planner sees a partial one.
 """
 
 from collections import defaultdict
@@ -19,14 +19,14 @@ from harvestd.planning.retention import is_passing
 
 _Parts = tuple[str, ...]
 LARGE = 1024 * 1024
-"""Bytes: a file at least this large is found by its version too, wherever it is on its host now.
+"""Bytes: a file at least this large is also found by its version, wherever it is on its host now.
 
-A smaller one comes again in less time than asking for its hash takes: many such files share one round trip.
+Fetching a smaller one again takes less time than requesting its hash: many such files share one round trip.
 """
 
 
 class _Hashed(Immutable, gc=False):
-    """What a host says of one of its files, and the file at home that it was compared with."""
+    """The hash of a remote file as reported by its host, and the local file with which it was compared."""
 
     version: Version
     sha256: str
@@ -35,41 +35,41 @@ class _Hashed(Immutable, gc=False):
 
 
 class Knowledge:
-    """Runs, experiments and files that are on record."""
+    """The recorded runs, experiments and files."""
 
     def __init__(self) -> None:
         self.version = 0
-        """Another number whenever anything here changed."""
+        """Increases with every change."""
         self._runs: dict[tuple[str, str], RunRecord] = {}
         self._runs_by_name: defaultdict[str, dict[tuple[str, str], RunRecord]] = defaultdict(dict)
         self._runs_by_experiment: defaultdict[str | None, dict[tuple[str, str], RunRecord]] = defaultdict(dict)
         self._experiments: dict[str, ExperimentRecord] = {}
         self._directories: dict[str, str] = {}
-        """By a directory's name, in small letters: whose it is, or was."""
+        """By casefolded directory name: the experiment that has or had it."""
         self._reserved: set[str] = set()
-        """Directories' names, in small letters, that are about to be given to an experiment, or are not to be."""
-        # Files are kept by the components of their places at home: planning asks for each file at each look, and a path
-        # need not be made to find what stands there.
+        """Casefolded directory names that are about to be assigned to an experiment, or must not be assigned."""
+        # Files are indexed by the components of their local paths: planning looks up each file at each scan, and this
+        # way needs no path object.
         self._files: defaultdict[str, dict[str, FileRecord | dict[_Parts, FileRecord]]] = defaultdict(dict)
-        """By storage and place; a base eval alone has several copies, and a mapping for each file would be dear."""
+        """By storage and remote path; only base evals have several copies, so there is no mapping for single copies."""
         self._by_target: defaultdict[str, dict[_Parts, FileRecord]] = defaultdict(dict)
-        """By the directory below the data root, and all components."""
+        """By the directory below the data root, then by all components."""
         self._large: defaultdict[str, dict[tuple[int, int], dict[_Parts, FileRecord]]] = defaultdict(dict)
-        """By storage, and by size and modification time: large files, by their places at home."""
+        """Large files by storage, then by size and modification time, then by local path."""
         self._hashed: defaultdict[str, dict[str, _Hashed]] = defaultdict(dict)
-        """By storage and place: files that were compared with what other hosts brought. Not on record: asked anew."""
+        """By storage and remote path: files compared with another host's. Not recorded, so queried again after a start."""
         self._links: dict[LocalPath, str] = {}
         self._eval_links: dict[tuple[str, str], EvalLink] = {}
         self._filed_in: defaultdict[str | None, dict[str, None]] = defaultdict(dict)
-        """By experiment: the directories below the data root in which files of it are, or were."""
+        """By experiment: the directories below the data root that contain or contained its files."""
         self._requests: defaultdict[tuple[str, str], dict[int, Request]] = defaultdict(dict)
-        """By the run that they are about."""
+        """By the key of the run that they concern."""
         self._wishes: dict[tuple[str, str], Wishes] = {}
         self._passing: defaultdict[str | None, dict[_Parts, FileRecord]] = defaultdict(dict)
-        """By experiment: what is here only until a newer checkpoint is."""
+        """By experiment: files that are kept only until a newer checkpoint is local."""
 
     def learn_run(self, run: RunRecord) -> None:
-        """Add a run, or replace what was known of it."""
+        """Add or replace a run."""
         self.version += 1
         before = self._runs.get(run.key)
         if before is not None and before.experiment != run.experiment:
@@ -81,7 +81,7 @@ class Knowledge:
         self._runs_by_experiment[run.experiment][run.key] = run
 
     def move_run(self, before: RunRecord, after: RunRecord) -> None:
-        """Replace a run by what it is at another place of its host, with what was asked for it."""
+        """Replace a run by its record at another remote path, with its requests."""
         self.version += 1
         del self._runs[before.key]
         del self._runs_by_name[before.name][before.key]
@@ -92,14 +92,14 @@ class Knowledge:
         self._wishes.pop(before.key, None)
 
     def learn_experiment(self, experiment: ExperimentRecord) -> None:
-        """Add an experiment, or replace what was known of it; its directory is taken from now on."""
+        """Add or replace an experiment; its directory is taken from now on."""
         self.version += 1
         self._experiments[experiment.id] = experiment
         for directory in (experiment.directory, *experiment.aliases):
             self._directories[directory.casefold()] = experiment.id
 
     def learn_file(self, file: FileRecord) -> None:
-        """Add a file, or replace what was known of it: one place at home has one record."""
+        """Add or replace a file: each local path has one record."""
         self.version += 1
         target = file.target.parts
         before = self.holder_at(target)
@@ -119,7 +119,7 @@ class Knowledge:
             self._passing[file.experiment][target] = file
 
     def forget_file(self, file: FileRecord) -> None:
-        """Drop the record of this remote file at this place; whatever else stands there by now stays on record."""
+        """Remove the record of this remote file at this local path; a record of another file there stays."""
         self.version += 1
         known = self.holder(file.target)
         if known is not None and known.key == file.key:
@@ -143,34 +143,34 @@ class Knowledge:
             del self._passing[file.experiment][target]
 
     def learn_link(self, path: LocalPath, target: str) -> None:
-        """Add a link that was made at home, or replace what was known of it."""
+        """Add or replace a local link."""
         self.version += 1
         self._links[path] = target
 
     def forget_link(self, path: LocalPath) -> None:
-        """Drop what was known of the link at `path`."""
+        """Remove the local link at `path`."""
         self.version += 1
         self._links.pop(path, None)
 
     def link_at(self, path: LocalPath) -> str | None:
-        """Return the target of the link that was made at `path`."""
+        """Return the target of the local link at `path`; None if there is none."""
         return self._links.get(path)
 
     def links_in(self, directory: str) -> dict[LocalPath, str]:
-        """Return the links that were made below an experiment's directory, with their targets."""
+        """Return the local links below an experiment's directory, with their targets."""
         return {path: target for path, target in self._links.items() if path.parts[0] == directory}
 
     def learn_eval_link(self, link: EvalLink) -> None:
-        """Add what an eval_config.yaml says, or replace what was known of it."""
+        """Add or replace the content of an eval_config.yaml."""
         self.version += 1
         self._eval_links[link.storage, link.place] = link
 
     def eval_link(self, storage: str, place: str) -> EvalLink | None:
-        """Return what the eval_config.yaml at `place` said when it was read last."""
+        """Return the content of the eval_config.yaml at `place` as last read; None if it was not."""
         return self._eval_links.get((storage, place))
 
     def learn_request(self, request: Request) -> None:
-        """Add what a person asked for by hand, or replace what was known of it."""
+        """Add or replace a person's request."""
         if request.kind is RequestKind.JUDGE:
             self._learn_question(request)
             return
@@ -179,41 +179,41 @@ class Knowledge:
         self._wishes[request.run] = wishes_of(self._requests[request.run].values())
 
     def _learn_question(self, request: Request) -> None:
-        """Keep a question for a verdict until it is answered: it changes no plan, and is asked often."""
+        """Keep a request for a verdict until it is settled: these are frequent and change no plan."""
         if request.is_open:
             self._requests[request.run][request.id] = request
         else:
             self._requests[request.run].pop(request.id, None)
 
     def open_requests(self) -> list[Request]:
-        """Return the requests that are not settled, oldest first."""
+        """Return the unsettled requests, oldest first."""
         found = [each for requests in self._requests.values() for each in requests.values() if each.is_open]
         return sorted(found, key=lambda each: each.id)
 
     def wishes_for(self, storage: str, place: str) -> Wishes:
-        """Return what is in force for the run with this key."""
+        """Return the requests in force for the run with this key."""
         return self._wishes.get((storage, place), NO_WISHES)
 
     def wishes_in(self, experiment: str | None) -> list[Wishes]:
-        """Return what is in force for the runs of an experiment that anything was ever asked for."""
+        """Return the requests in force for those of an experiment's runs that ever had any."""
         if experiment is None:
             return []
         return [self._wishes[run.key] for run in self.runs_of(experiment) if run.key in self._wishes]
 
     def ignored_in(self, experiment: str | None) -> Request | None:
-        """Return who asked to ignore an experiment's run, by whichever storage shows it."""
+        """Return the request to ignore an experiment's run, on any of its storages; None if there is none."""
         return next((wishes.ignored for wishes in self.wishes_in(experiment) if wishes.ignored), None)
 
     def run_at(self, storage: str, place: str) -> RunRecord | None:
-        """Return the run with this key."""
+        """Return the run with this key; None if there is none."""
         return self._runs.get((storage, place))
 
     def runs_named(self, name: str) -> list[RunRecord]:
-        """Return all runs with this directory name, on whatever storage."""
+        """Return all runs with this directory name, on any storage."""
         return list(self._runs_by_name[name].values()) if name in self._runs_by_name else []
 
     def runs_of(self, experiment: str | None) -> list[RunRecord]:
-        """Return the records of an experiment's run, one a storage that shows it, those that were seen first first."""
+        """Return the records of an experiment's run, one for each storage with it, in the order of first sight."""
         return list(self._runs_by_experiment[experiment].values()) if experiment in self._runs_by_experiment else []
 
     def runs(self) -> list[RunRecord]:
@@ -221,7 +221,7 @@ class Knowledge:
         return list(self._runs.values())
 
     def experiment(self, identifier: str) -> ExperimentRecord:
-        """Return the experiment with this id; KeyError if there is none."""
+        """Return the experiment with this id; raise KeyError if there is none."""
         return self._experiments[identifier]
 
     def has_experiment(self, identifier: str) -> bool:
@@ -229,7 +229,7 @@ class Knowledge:
         return identifier in self._experiments
 
     def is_gone(self, identifier: str | None) -> bool:
-        """Return whether a person took the experiment's directory away; never so of `_unfiled` (None)."""
+        """Return whether a person removed the experiment's directory; False for `_unfiled` (None)."""
         return identifier is not None and self._experiments[identifier].gone
 
     def experiments(self) -> list[ExperimentRecord]:
@@ -237,13 +237,13 @@ class Knowledge:
         return list(self._experiments.values())
 
     def is_directory_taken(self, directory: str, by_other_than: str = "") -> bool:
-        """Return whether an experiment has this directory (or one that differs in case only), or had it before."""
+        """Return whether an experiment has or had this directory, or one that differs only in case."""
         name = directory.casefold()
         return name in self._reserved or self._directories.get(name, by_other_than) != by_other_than
 
     @contextmanager
     def reserved(self, directory: str) -> Iterator[None]:
-        """Have a directory's name counted as taken during the body, while it is written down whose it is."""
+        """Reserve a directory name during the body, while its assignment is recorded."""
         name = directory.casefold()
         self._reserved.add(name)
         try:
@@ -252,60 +252,60 @@ class Knowledge:
             self._reserved.discard(name)
 
     def reserve(self, directory: str) -> None:
-        """Have a directory's name counted as taken for good: what stands there is not for any experiment on record."""
+        """Reserve a directory name permanently: the directory there belongs to no recorded experiment."""
         self._reserved.add(directory.casefold())
 
     def placed(self, path: LocalPath, experiment: str | None) -> LocalPath:
-        """Return `path` as it is now that the experiment's directory may have another name; raises `RejectedPath`."""
+        """Return `path` under the experiment's present directory name; raise `RejectedPath` if it would be too long."""
         if experiment is None:
             return path
         directory = self._experiments[experiment].directory
         return path if path.parts[0] == directory else LocalPath((directory, *path.parts[1:]))
 
     def file(self, storage: str, place: str, target: LocalPath) -> FileRecord | None:
-        """Return the record of this remote file at this target."""
+        """Return the record of this remote file at this local path; None if there is none."""
         return self.file_at(storage, place, target.parts)
 
     def file_at(self, storage: str, place: str, target: tuple[str, ...]) -> FileRecord | None:
-        """Return the record of this remote file at the place of these components, which may be no valid path."""
+        """Return the record of this remote file at these local components, which may be an invalid path."""
         there = self._there(storage, place)
         if there is None or isinstance(there, dict):
             return None if there is None else there.get(target)
         return there if there.target.parts == target else None
 
     def copies(self, storage: str, place: str) -> list[FileRecord]:
-        """Return every record of this remote file: one a target."""
+        """Return all records of this remote file, one for each local path."""
         there = self._there(storage, place)
         return [] if there is None else list(_by_target(there).values())
 
     def alike(self, storage: str, version: Version) -> list[FileRecord]:
-        """Return the large files at home that came from a storage in a version of this size and modification time.
+        """Return the large local files that came from a storage with this size and modification time.
 
-        Those with the same inode come first; that alone proves nothing, for a copy keeps its times and inodes are used
-        again.
+        Those with the same inode come first; that alone is no proof, since a copy keeps its times and inodes are
+        reused.
         """
         same = self._large[storage].get(_size_and_time(version), {}) if storage in self._large else {}
         return sorted(same.values(), key=lambda each: (each.version.inode != version.inode, each.target))
 
     def learn_hash(self, storage: str, place: str, version: Version, sha256: str, holder: FileRecord) -> None:
-        """Add what a host says is the hash of a file whose place at home another file, `holder`, has already."""
+        """Add the hash, as reported by its host, of a file whose local path another file (`holder`) has."""
         self.version += 1
         self._hashed[storage][place] = _Hashed(version, sha256, holder.target, holder.experiment)
 
     def hash_of(self, storage: str, place: str, version: Version) -> str | None:
-        """Return the hash of this version of a file that was compared with another one at home."""
+        """Return the hash of this version of a file that was compared with another local one; None if unknown."""
         found = self._hashed[storage].get(place) if storage in self._hashed else None
         return found.sha256 if found is not None and found.version == version else None
 
     def same_here(self, storage: str, place: str, version: Version) -> FileRecord | None:
-        """Return the record of the file at home that has the content of this version, though it came from elsewhere."""
+        """Return the record of the local file with the content of this version that came from elsewhere; else None."""
         found = self._hashed[storage].get(place) if storage in self._hashed else None
         if found is None or found.version != version:
             return None
         return self._same(found)
 
     def same_from(self, storage: str) -> Iterator[FileRecord]:
-        """Return the records of the files at home that a storage has as well."""
+        """Return the records of local files from elsewhere that a storage also has."""
         found = (self._same(each) for each in self._hashed[storage].values()) if storage in self._hashed else ()
         return (each for each in found if each is not None)
 
@@ -317,12 +317,12 @@ class Knowledge:
         return holder if holder is not None and holder.sha256 == hashed.sha256 else None
 
     def files_from(self, storage: str) -> Iterator[FileRecord]:
-        """Yield every file that is here and came from a storage."""
+        """Yield every local file that came from a storage."""
         for there in self._files.get(storage, {}).values():
             yield from _by_target(there).values()
 
     def any_below(self, storage: str, root: str) -> bool:
-        """Return whether any file that is here came from below `root` of this storage."""
+        """Return whether any local file came from below `root` of this storage."""
         return any(place.startswith(f"{root.rstrip('/')}/") for place in self._files.get(storage, ()))
 
     def _there(self, storage: str, place: str) -> "FileRecord | dict[_Parts, FileRecord] | None":
@@ -330,20 +330,20 @@ class Knowledge:
         return places.get(place) if places else None
 
     def holder(self, target: LocalPath) -> FileRecord | None:
-        """Return the record of the file that stands at `target`."""
+        """Return the record of the file at `target`; None if there is none."""
         return self.holder_at(target.parts)
 
     def holder_at(self, target: tuple[str, ...]) -> FileRecord | None:
-        """Return the record of the file at the place of these components, which may be no valid path."""
+        """Return the record of the file at these components, which may be an invalid path; None if there is none."""
         there = self._by_target.get(target[0])
         return there.get(target) if there else None
 
     def passing_of(self, experiment: str | None) -> list[FileRecord]:
-        """Return the files of an experiment that are here only until a newer checkpoint is."""
+        """Return the files of an experiment that are kept only until a newer checkpoint is local."""
         return list(self._passing[experiment].values()) if experiment in self._passing else []
 
     def files_of(self, experiment: str | None) -> list[FileRecord]:
-        """Return the files of an experiment; None: those that wait in `_unfiled`."""
+        """Return the files of an experiment; None: those in `_unfiled`."""
         places = (self._by_target[directory] for directory in self._filed_in.get(experiment, ()))
         return [file for there in places for file in there.values() if file.experiment == experiment]
 

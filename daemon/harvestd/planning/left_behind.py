@@ -1,7 +1,7 @@
-"""What was left out on a host stays on record when it is not shown any more: marked, not forgotten. Pure.
+"""Keeps skipped entries recorded after they vanish from their host, marked as gone. Pure.
 
-A scan proves that something is gone only where its tree was listed: a root that is not mounted for a moment says
-nothing of what was in it.
+A scan proves that something is gone only if its tree was listed: a root that is temporarily not mounted proves nothing
+about its content.
 """
 
 from collections import Counter
@@ -14,38 +14,38 @@ from harvestd.convention.scan.skipped import MANY
 from harvestd.convention.scan.snapshot import Listing, Snapshot, TreeState
 
 Lines = Mapping[str | None, tuple[LeftOut, ...]]
-"""By experiment; None: what belongs to none."""
+"""By experiment; None: entries that belong to none."""
 
 _TOGETHER = " (many in this directory that are gone, counted together)"
 _LITTER = ("rule: temporary file", " is never wanted")
 
 
 class Fate(StrEnum):
-    """What a scan says of something that was left out before."""
+    """The state in a scan of something that was left out before."""
 
     THERE = "there"
     GONE = "gone"
     UNSEEN = "unseen"
-    """Its tree, or the directory it was in, was not listed."""
+    """Its tree, or its directory, was not listed."""
 
 
 class Fates:
-    """What one scan of a host says of places on it."""
+    """Looks up remote paths in one scan of a host."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._listings = {str(listing.tree): listing for listing in snapshot.listings}
         self._known: dict[str, frozenset[tuple[str, ...]]] = {}
-        """By tree: the paths of all entries and of the directories above them, once they are asked for."""
+        """By tree: the paths of all entries and of the directories above them, computed on first use."""
 
     def of(self, place: str) -> Fate:
-        """Return what became of what was at an absolute path, a file or a directory."""
+        """Return the state of a file or directory at an absolute path."""
         for tree, listing in self._listings.items():
             if place.startswith(f"{tree}/"):
                 return self._within(tree, listing, tuple(place.removeprefix(f"{tree}/").split("/")))
         return Fate.UNSEEN
 
     def _within(self, tree: str, listing: Listing, parts: tuple[str, ...]) -> Fate:
-        # An empty tree may be the place where nothing is mounted.
+        # An empty tree may be an unused mount point.
         if listing.state is not TreeState.PRESENT or not listing.entries:
             return Fate.UNSEEN
         if any(parts[: len(path)] == path.parts for path in listing.unreadable):
@@ -66,10 +66,10 @@ def _paths_of(listing: Listing) -> frozenset[tuple[str, ...]]:
 
 
 def kept_on_record(before: Lines, now: Lines, fates: Fates, at: float) -> dict[str | None, tuple[LeftOut, ...]]:
-    """Return what is to be on record of a host, given what was on record and what is left out `now`.
+    """Return the lines to record for a host from the recorded ones and those that are left out `now`.
 
-    What is gone from the host stays, marked with the time `at` which that was seen first; what is there and not left
-    out any more goes, and so does litter.
+    Entries that are gone from the host stay, marked with the time `at` of the first scan without them. Entries that
+    exist and are no longer left out are removed, and so is litter.
     """
     told = {each.place for entries in now.values() for each in entries}
     kept: dict[str | None, tuple[LeftOut, ...]] = dict(now)
@@ -94,7 +94,7 @@ def _kept(line: LeftOut, told: set[str], fates: Fates, at: float) -> LeftOut | N
 
 
 def _bounded(lines: list[LeftOut]) -> Iterator[LeftOut]:
-    """Count what is many in one directory together: a run may rotate checkpoints for months."""
+    """Combine many lines of one directory into one: a run may rotate checkpoints for months."""
     counted = Counter(_group(line) for line in lines)
     together: dict[tuple[str, str], LeftOut] = {}
     for line in lines:
@@ -114,7 +114,7 @@ def _bounded(lines: list[LeftOut]) -> Iterator[LeftOut]:
 
 
 def _group(line: LeftOut) -> tuple[str, str]:
-    """Return the directory and the reason by which a line is counted together with others."""
+    """Return the directory and the reason by which a line is combined with others."""
     if line.reason.endswith(_TOGETHER):
         return line.place, line.reason.removesuffix(_TOGETHER)
     return line.place.rpartition("/")[0], line.reason

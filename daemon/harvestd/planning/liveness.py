@@ -1,4 +1,4 @@
-"""Whether a run that has no final checkpoint will never write one. Pure: facts are handed in, no clock is read."""
+"""Determines whether a run without a final checkpoint has died. Pure: facts are arguments, no clock is read."""
 
 from collections.abc import Iterator
 
@@ -8,28 +8,29 @@ from harvestd.convention.structs import Immutable
 
 
 class Life(Immutable):
-    """What is known of who could still write, beside what the trees show."""
+    """Facts beside the trees about processes and hosts that could still write."""
 
     idle_for: float = float("inf")
-    """Seconds for which nothing of a run may have moved before it is taken for dead."""
+    """Seconds without a change after which a run may count as dead."""
     gpu_processes: int | None = None
-    """How many run on the hosts that show this storage; None: nobody was asked just now, or one can't say."""
+    """The number on all hosts that show this storage; None: not queried recently, or unknown for one of them."""
     hosts: frozenset[str] | None = None
-    """The names and the identities of all hosts that there are; None: not known."""
+    """The names and the identities of all existing hosts; None: unknown."""
     ending: frozenset[str] = frozenset()
-    """Those of them that are being switched off."""
+    """Hosts of these that are being terminated."""
 
 
 def quiet_for(run: RunDir, sightings: Sightings, now: float) -> float:
-    """Return the seconds for which nothing of a run has moved; without end where it has no file."""
+    """Return the seconds for which nothing of a run has changed; infinite if it has no file."""
     return min((sightings.age(source, now) for source in _sources(run)), default=float("inf"))
 
 
 def has_died(run: RunDir, host: str, life: Life, sightings: Sightings, now: float) -> bool | None:
-    """Return whether a run has died; None where only its processes could tell, and did not.
+    """Return whether a run has died; None if that depends on its processes, which are unknown.
 
-    `host`: the identity of the host that showed it first, or else its name: a host may get another one.
-    It has when nothing of it has moved for long, and either its host is gone or ending, or no GPU process is left.
+    `host`: the identity of the host that showed it first, or else its name, since a host may get another name. A run
+    has died if nothing of it has changed for `life.idle_for`, and its host is gone or ending, or no GPU process is
+    left.
     """
     if any(sightings.age(source, now) < life.idle_for for source in _sources(run)):
         return False
@@ -39,7 +40,7 @@ def has_died(run: RunDir, host: str, life: Life, sightings: Sightings, now: floa
 
 
 def _sources(run: RunDir) -> Iterator[Source]:
-    """Yield what is known of a run's files, those first that move while it lives."""
+    """Yield a run's files, first those that change while it is running."""
     for wanted in run.growing:
         yield wanted.source
     for group in (*reversed(run.checkpoints), *run.groups):

@@ -1,7 +1,7 @@
-"""The checkpoints of one run at home: which are here as a whole, and which a newer one supersedes. Pure.
+"""Local checkpoints of one run: which are complete, and which a newer one supersedes. Pure.
 
-Superseded are those alone that are here only until a newer one is. The newer one must be here as a whole, as the box
-shows it now, and hold a file for each file of the older one: an empty final checkpoint supersedes nothing.
+Only checkpoints that are kept until a newer one is local can be superseded. The newer one must be complete locally, as
+the host shows it now, and have a file for each file of the older one: an empty final checkpoint supersedes nothing.
 """
 
 from collections import defaultdict
@@ -23,21 +23,21 @@ _LATEST = "step_latest"
 
 
 class CheckpointsHere:
-    """What is known of them, beside what the box shows of the same run."""
+    """The local checkpoints of a run, compared with those that the host shows."""
 
     def __init__(self, run: RunDir, record: RunRecord, home: LocalPath, knowledge: Knowledge) -> None:
-        """`home` is where the run's files lie."""
+        """`home` is the local directory of the run's files."""
         self._run = run
         self._shown = {group.path.name: group for group in run.checkpoints}
         self._final_step = record.final.step if record.final else None
         self._record = record
         self._above = (*home.parts, _STATE)
         self._knowledge = knowledge
-        # The run may have been brought by way of another storage that showed it, too.
+        # The run may have been fetched from another storage that also shows it.
         self._places = tuple(f"{each.place}/" for each in knowledge.runs_of(record.experiment))
 
     def is_here(self, name: str) -> bool:
-        """Return whether a checkpoint is at home as a whole: as the host shows it, or with its marker."""
+        """Return whether a checkpoint is complete locally: as the host shows it, or else with its marker."""
         group = self._shown.get(name)
         return self._marker(name) is not None and (group is None or self._is_level(group))
 
@@ -49,41 +49,41 @@ class CheckpointsHere:
         return True
 
     def standing(self, name: str) -> str | None:
-        """Return the reason for which a checkpoint is here; None where it is not, or not as a whole."""
+        """Return the reason for which a checkpoint is kept; None if it is not complete locally."""
         marker = self._marker(name)
         return marker.reason if marker is not None and self.is_here(name) else None
 
     def begun(self, name: str) -> str | None:
-        """Return the reason for which the marker of a checkpoint is here, whichever disk of the run it came from."""
+        """Return the reason for which the marker of a checkpoint is kept, from any disk of the run; None if missing."""
         marker = self._marker(name)
         return None if marker is None else marker.reason
 
     def sealed_at_home(self, group: Group) -> Group:
-        """Return a group as one that is complete by quiet alone, where its marker is at home and not on its disk."""
+        """Return a group that needs no marker on its disk if the marker is already local: then only quiet counts."""
         without = group.needs_marker and group.marker is None and self._marker(group.path.name) is not None
         return replace(group, needs_marker=False) if without else group
 
     def reason(self, name: str, reason: str) -> str:
-        """Return the reason for fetching a checkpoint: what is here for good must not come anew for a while only."""
+        """Return the reason for fetching a checkpoint; a permanent copy must not become a temporary one."""
         marker = self._marker(name)
         stays = marker is not None and not is_passing(marker.reason)
         return marker.reason if marker is not None and stays and is_passing(reason) else reason
 
     def link(self) -> Link | None:
-        """Return the link step_latest, where what the box's points to is here."""
+        """Return the link step_latest if the target of the host's link is local."""
         if self._run.latest is None or self._marker(self._run.latest) is None:
             return None
         return Link(LocalPath((*self._above, _LATEST)), self._run.latest)
 
     def remarks(self, wanted: Mapping[str, str]) -> Iterator[Remark]:
-        """Yield what was here only for a while and is wanted for another reason now."""
+        """Yield changed reasons for files of temporary checkpoints that are now wanted for another reason."""
         for name, files in self._passing().items():
             reason = wanted.get(name)
             if reason is not None:
                 yield from (Remark(file, reason) for file in files if not file.reason.startswith(reason))
 
     def left_out(self, wanted: Collection[str], reason: str) -> list[LeftOut]:
-        """Return a line for each checkpoint that is neither wanted nor here; one in all where they are many."""
+        """Return a line for each checkpoint that is neither wanted nor local; one in total if they are many."""
         groups = [group for group in self._run.checkpoints if group.path.name not in wanted]
         found = [
             LeftOut(group.place, group.size, len(group.members), reason)
@@ -92,13 +92,13 @@ class CheckpointsHere:
         ]
         if len(found) <= MANY:
             return found
-        # A box may make up any number.
+        # A host may show any number.
         entries, size = sum(each.entries for each in found), sum(each.size or 0 for each in found)
         above = f"{self._run.place}/{_STATE}"
         return [LeftOut(above, size, entries, f"{reason} (many in this directory, counted together)")]
 
     def removals(self, wanted: Collection[str]) -> Iterator[Removal]:
-        """Yield what may go now: nothing of what is wanted."""
+        """Yield the checkpoints that may be removed now; none of them is in `wanted`."""
         passing = self._passing()
         if not passing:
             return
@@ -113,9 +113,9 @@ class CheckpointsHere:
                 yield Removal(LocalPath((*self._above, name)), tuple(files), best, tuple(kept))
 
     def removals_beside(self, beside: LocalPath, wanted: Collection[str]) -> Iterator[Removal]:
-        """Return what may go of files below `beside`, where a part of the run has names that another disk has too.
+        """Yield removals below `beside`, which has the parts of the run whose names another disk has too.
 
-        The newer checkpoint must have its marker at home, and below `beside` a file for each of these.
+        The newer checkpoint must have a local marker, and below `beside` a file for each of the removed ones.
         """
         other = CheckpointsHere(self._run, self._record, beside, self._knowledge)
         for name, files in sorted(other._passing().items()):
@@ -129,19 +129,19 @@ class CheckpointsHere:
                     break
 
     def _standing_for(self, best: str, files: Collection[FileRecord]) -> list[FileRecord | None]:
-        """Return what a checkpoint has for each of these files of an older one; None for what it lacks."""
+        """Return the counterpart in a checkpoint of each of these files of an older one; None for a missing one."""
         found = (self._at(best, file.target.parts[len(self._above) + 1 :]) for file in files)
         pairs = zip(found, files, strict=True)
         return [newer if newer is not None and (newer.size or not file.size) else None for newer, file in pairs]
 
     def _covering(self, best: str, files: Collection[FileRecord]) -> list[FileRecord] | None:
-        """Return what the newer checkpoint has for each of these files, and its marker; None where it lacks any."""
+        """Return the newer checkpoint's marker and counterparts of these files; None if any is missing."""
         found = [self._marker(best), *self._standing_for(best, files)]
         known = [each for each in found if each is not None]
         return known if len(known) == len(found) else None
 
     def _passing(self) -> Mapping[str, list[FileRecord]]:
-        """Return what is here only until something newer is, by checkpoint."""
+        """Return the files that are kept only until a newer checkpoint is local, by checkpoint."""
         found: defaultdict[str, list[FileRecord]] = defaultdict(list)
         depth = len(self._above)
         for file in self._knowledge.passing_of(self._record.experiment):

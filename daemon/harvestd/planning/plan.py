@@ -1,4 +1,4 @@
-"""What to fetch, what not, and why: a pure function of what the box shows, what is known, what is wanted, and now."""
+"""The plan of one host: what to fetch, what not, and why. Values."""
 
 from collections.abc import Mapping
 
@@ -13,16 +13,16 @@ from harvestd.planning.records import FileRecord
 
 
 class Target(Immutable, gc=False):
-    """One place at home for a file."""
+    """One local path for a file."""
 
     path: LocalPath
     experiment: str | None
     replaces: FileRecord | None = None
-    """What stands there now, an earlier version of the same file."""
+    """The record of the earlier version of the same file at this path."""
 
 
 class FetchFile(Immutable, gc=False):
-    """One file to bring home whole."""
+    """One file to fetch completely."""
 
     source: Source
     kind: Kind
@@ -30,79 +30,79 @@ class FetchFile(Immutable, gc=False):
     reason: str
     marker: bool = False
     beside: frozenset[str] | None = None
-    """The names of its group's files in its directory, for an index that names others; None: nobody looks."""
+    """The names of its group's files in its directory, for checking an index against them; None: not checked."""
     as_is: bool = False
-    """Whether it comes even if its content has not the form or the checksums of its format: it will not change any
+    """Whether it is fetched even if its content does not match its format or checksums, since it will not change any
     more."""
 
 
 class FetchGroup(Immutable, gc=False):
-    """Files that move into place together, the marker last; one at least."""
+    """Files that are published together, the marker last; at least one."""
 
     place: str
     files: tuple[FetchFile, ...]
     not_before: Value = Value.CONFIG
-    """What was asked for by hand waits for what is always wanted, whatever its kind."""
+    """A lower bound for `value`: requests by hand are fetched after what is always wanted, whatever their kind."""
     size: int = 0
-    """Bytes to come: made here."""
+    """Bytes to fetch; computed here."""
     value: Value = Value.CONFIG
-    """How early it is wanted: made here."""
+    """Its priority; computed here."""
 
     def __post_init__(self) -> None:
-        """Add up what the files say; groups are sorted, filtered and counted by it again and again."""
+        """Compute size and value once: groups are sorted, filtered and counted by them repeatedly."""
         force_setattr(self, "size", sum([file.source.version.size for file in self.files]))
         value = min([VALUE[file.kind] for file in self.files])
         force_setattr(self, "value", max(value, self.not_before))
 
 
 class Follow(Immutable):
-    """A growing file: append what is new, up to the last whole line or record."""
+    """A growing file: append new data up to the last complete line or record."""
 
     source: Source
     kind: Kind
     target: Target
-    """`replaces` is what is here already."""
+    """`replaces` is the record of the local part."""
     reason: str
     whole: bool = False
-    """The writer is done: bring the raw tail too."""
+    """Whether the writer is done, so that an incomplete tail is fetched too."""
 
     @property
     def place(self) -> str:
-        """The absolute path on the box."""
+        """The absolute path on the host."""
         return self.source.place
 
     @property
     def size(self) -> int:
-        """Bytes to come, as far as the last look tells."""
+        """Bytes to fetch as of the last scan."""
         here = self.target.replaces.size if self.target.replaces else 0
         size = self.source.version.size
         return size - here if size >= here else size
 
     @property
     def value(self) -> Value:
-        """How early it is wanted."""
+        """Its priority."""
         return VALUE[self.kind]
 
 
 class Check(Immutable):
-    """A file to hash on the host before it is downloaded: its times changed but not its size, or its place is taken."""
+    """A file to hash on the host before a download: its times changed but not its size, or its local path is taken."""
 
     source: Source
     record: FileRecord
-    """Of the file that stands at home."""
+    """Of the local file."""
     asked_by: str | None = None
-    """The storage of `source`, where the file at home came from elsewhere and is only compared with it."""
+    """The storage of `source` if the local file came from elsewhere and is only compared with it."""
 
     @property
     def place(self) -> str:
-        """The absolute path on the box."""
+        """The absolute path on the host."""
         return self.source.place
 
 
 class Refile(Immutable):
-    """A file that is here and belongs at another place at home now: moved there, not fetched again.
+    """A local file that must move to another local path instead of being fetched again.
 
-    It waited in `_unfiled` until its run was known, or it is an eval's that was renamed on its host.
+    It was in `_unfiled` until its run was known, or belongs to an eval that was renamed on its host.
     """
 
     record: FileRecord
@@ -110,60 +110,60 @@ class Refile(Immutable):
 
 
 class Removal(Immutable):
-    """A checkpoint at home that was here only until a newer one is: to be removed, now that it is."""
+    """A local checkpoint to remove, since it was kept only until a newer one is local, which now exists."""
 
     directory: LocalPath
     files: tuple[FileRecord, ...]
-    """What is ours there, the marker first: without it nobody takes the rest for a checkpoint."""
+    """Our files in it, the marker first: without the marker, the rest does not count as a checkpoint."""
     newer: str
-    """The checkpoint that is newer, a neighbour of `directory`."""
+    """The name of the newer checkpoint, in the same directory as `directory`."""
     kept: tuple[FileRecord, ...]
-    """What stands there in the place of these files; it must, before they go."""
+    """The counterparts of `files` in the newer checkpoint; they must exist before the removal."""
 
 
 class Remark(Immutable):
-    """A file that is here for another reason than its record says."""
+    """A local file whose recorded reason must change."""
 
     record: FileRecord
     reason: str
 
 
 class Link(Immutable):
-    """A relative link to make at home."""
+    """A relative local link to make."""
 
     path: LocalPath
     target: str
 
 
 class Waiting(Immutable):
-    """Wanted, but not complete or not placeable yet."""
+    """Something wanted that is not complete or has no destination yet."""
 
     place: str
     size: int
     reason: str
     seconds: float | None
-    """It can be taken after this long, if nothing changes; None: it depends on the box, or on another host."""
+    """Seconds until it can be fetched if nothing changes; None: that depends on this or another host."""
 
 
 class Asked(Immutable):
-    """How something that a person asked for by hand stands on this host."""
+    """The status on this host of something requested by hand."""
 
     run: tuple[str, str]
     """The key of the run."""
     thing: str
     shown: bool = False
-    """Whether the host shows the run, or an eval of it: others have no say."""
+    """Whether the host shows the run or an eval of it; only such hosts count."""
     files: int = 0
     outstanding: int = 0
-    """How many of the files are not here yet."""
+    """The number of files that are not local yet."""
     size: int = 0
     """Bytes of all files."""
     refused: tuple[str, ...] = ()
-    """Why some never will be."""
+    """Why some files never will be local."""
 
 
 class Plan(Immutable):
-    """Everything that one look at a host asks for. Each remote entry that is not here stands in exactly one list."""
+    """All work that follows from one scan of a host. Each remote entry without a local copy is in exactly one list."""
 
     groups: tuple[FetchGroup, ...] = ()
     follows: tuple[Follow, ...] = ()
@@ -174,30 +174,30 @@ class Plan(Immutable):
     remarks: tuple[Remark, ...] = ()
     waiting: tuple[Waiting, ...] = ()
     left_out: Mapping[str | None, tuple[LeftOut, ...]] = msgspec.field(default_factory=dict)
-    """By the experiment that it belongs to; None: to no experiment."""
+    """By experiment; None: entries of no experiment."""
     ignored: tuple[str, ...] = ()
-    """The directories on the box of which a person wants nothing more."""
+    """The remote directories that a person asked to ignore."""
     asked: tuple[Asked, ...] = ()
-    """One for each thing that was asked for and is not settled."""
+    """One for each requested thing that is not settled."""
     asks_for_life: bool = False
-    """Whether a run would be known to have died if somebody said that no GPU process is left."""
+    """Whether a run's death depends only on whether a GPU process is left, which must be queried."""
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to do now."""
+        """Whether there is nothing to fetch, check or do locally."""
         return not (self.groups or self.follows or self.checks or self.tidies)
 
     @property
     def tidies(self) -> bool:
-        """Whether there is anything to do at home that moves no bytes over the wire."""
+        """Whether there is local work without transfers."""
         return bool(self.refiles or self.links or self.removals or self.remarks)
 
     @property
     def bytes_to_fetch(self) -> int:
-        """Bytes to come."""
+        """Bytes to fetch."""
         return sum(group.size for group in self.groups) + sum(follow.size for follow in self.follows)
 
     @property
     def next_due(self) -> float | None:
-        """Seconds until the first of the waiting can be taken; None if none of them has a time."""
+        """Seconds until the first waiting entry can be fetched; None if none has a time."""
         return min((wait.seconds for wait in self.waiting if wait.seconds is not None), default=None)

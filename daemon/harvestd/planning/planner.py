@@ -1,4 +1,4 @@
-"""Making the plan of one host from one survey. Pure: the same arguments give the same plan."""
+"""Makes the plan of one host from one survey. Pure: the same arguments give the same plan."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
@@ -31,11 +31,11 @@ from harvestd.planning.tails import is_torn
 _TAKEN_AWAY = "its experiment's directory was taken away here"
 
 _Places = Sequence[tuple[Home, tuple[str, ...]]]
-"""The directories at home that a group belongs in, and what stands there between them and its files."""
+"""The local directories of a group, each with the components between it and the group's files."""
 
 
 class Situation(Immutable):
-    """What a plan depends on beside the survey."""
+    """The inputs of a plan besides the survey."""
 
     host: str
     storage: str
@@ -43,40 +43,40 @@ class Situation(Immutable):
     selection: Selection
     sightings: Sightings
     settle: float
-    """Seconds of quiet that seal what has no marker; `NO_TIME`: the host may end at any moment."""
+    """Seconds of quiet after which a group without a marker is complete; `NO_TIME`: the host may end at any moment."""
     now: float
     """Monotonic seconds on our clock."""
     showing: Mapping[str, Collection[str]] = field(default_factory=dict)
-    """By the storage of each other host that is connected now: the places of the evals that it shows."""
+    """By the storage of each other connected host: the absolute paths of the evals that it shows."""
     undecided: Mapping[str, str] = field(default_factory=dict)
-    """By the place of a run or an eval that can't be told from another one yet: why."""
+    """By the absolute path of a run or eval whose identity is not decided yet: the reason."""
     refused: Mapping[tuple[str, LocalPath], tuple[Version, str]] = field(default_factory=dict)
-    """(place, target) → the version that could not be put there, and why."""
+    """By (remote path, target): the version that could not be published, and why."""
     life: Life = field(default_factory=Life)
-    """What tells whether a run has died."""
+    """Facts for deciding whether a run has died."""
     failing: Collection[str] = ()
-    """The places of groups that failed again and again."""
+    """The remote paths of groups that failed repeatedly."""
 
     @property
     def is_ending(self) -> bool:
-        """Whether what is not taken now may never be."""
+        """Whether the host may end at any moment, so that files not fetched now may be lost."""
         return self.settle == NO_TIME
 
     @property
     def checkpoint(self) -> CheckpointPolicy:
-        """Which checkpoints are wanted now: of a run that is cut off, the newest has to do for the final one."""
+        """The policy for wanted checkpoints; on an ending host the newest substitutes for the final one."""
         policy = self.selection.checkpoint
         return CheckpointPolicy.FINAL_AND_LATEST if self.is_ending and policy is CheckpointPolicy.FINAL else policy
 
     def order(self, group: FetchGroup) -> tuple[float | str, ...]:
-        """Return what groups are sorted by: their value; where a host ends, the small ones of one value go first."""
+        """Return the sort key of a group: its value; on an ending host, then smaller groups of the same value first."""
         if not self.is_ending:
             return group.value, group.place
         return group.value, retention.is_passing(group.files[0].reason), group.size, group.place
 
 
 def make_plan(survey: Survey, situation: Situation) -> Plan:
-    """Plan one host."""
+    """Return the plan of one host."""
     only = situation.selection.only
     survey = possible(survey, only) if only else survey
     planner = _Planner(situation)
@@ -160,12 +160,12 @@ class _Planner:
             self._plan_follow(wanted, home, finished=over)
 
     def _wishes_for(self, run: RunDir, experiment: str) -> Wishes:
-        """Return what was asked for a run, by this storage's record of it or by another's."""
+        """Return the requests in force for a run, from this storage's record of it or another's."""
         own = self._now.knowledge.wishes_for(self._now.storage, run.place)
         return own if own != NO_WISHES else next(iter(self._now.knowledge.wishes_in(experiment)), NO_WISHES)
 
     def _plan_asked(self, group: Group, requests: Sequence[Request], places: _Places) -> None:
-        """Plan what no rule brings; the first of the requests, one at least, says why it comes."""
+        """Plan a group that only a request wants; the reason is that of the first of the requests (at least one)."""
         coming = self._plan_group(by_hand(group, requests[0]), places, not_before=Value.BY_HAND)
         self._count(group, requests, coming)
 
@@ -178,7 +178,7 @@ class _Planner:
         return [refusals[each.source.place] for each in group.members if each.source.place in refusals]
 
     def _ignore(self, directory: RunDir | EvalDir, request: Request) -> LeftOut:
-        """Return the line for a directory of which nothing more comes home; what is here already is not counted."""
+        """Return the line for an ignored directory; files that are already local are not counted."""
         self._ignored.append(directory.place)
         return rest(directory, request.reason, self._now.storage, self._now.knowledge)
 
@@ -186,7 +186,7 @@ class _Planner:
         return self._now.knowledge.run_at(self._now.storage, run.place)
 
     def is_settling(self, run: RunDir) -> bool:
-        """Return whether this run will get a name as soon as its config.yaml is surely whole."""
+        """Return whether this run gets a name as soon as its config.yaml is complete."""
         record = self._record_of(run)
         named = record is not None and record.experiment is not None
         return not named and run.config is not None and self._why_unsealed(run.config) is not None
@@ -208,7 +208,7 @@ class _Planner:
         self._waiting.append(Waiting(run.place, size, reason, seconds))
 
     def _has_died(self, run: RunDir, record: RunRecord, here: CheckpointsHere) -> bool:
-        """Return whether a run died, where that makes a difference."""
+        """Return whether a run has died, if that affects the plan; otherwise False."""
         last = retention.newest(run, record.final.step if record.final else None)
         if last is None or self._now.selection.checkpoint in {CheckpointPolicy.NONE, CheckpointPolicy.ALL}:
             return False
@@ -221,7 +221,7 @@ class _Planner:
         return died
 
     def _leaves_a_tail(self, run: RunDir, record: RunRecord) -> bool:
-        """Return whether a run died in the middle of a line: that is all that will ever come, and it is wanted."""
+        """Return whether a run died in the middle of a line: then the incomplete tail is wanted too."""
         if not is_torn(run, self._now.storage, self._now.knowledge):
             return False
         died = has_died(run, record.shown_by, self._now.life, self._now.sightings, self._now.now)
@@ -231,7 +231,7 @@ class _Planner:
     def _plan_checkpoints(
         self, run: RunDir, record: RunRecord, home: Home, here: CheckpointsHere, wishes: Wishes, *, died: bool
     ) -> None:
-        """Plan what is wanted, what is not any more, and the link step_latest where what it points to is here."""
+        """Plan wanted checkpoints, removals of superseded ones, and the link step_latest if its target is local."""
         policy = self._now.checkpoint
         final_step, failing = record.final.step if record.final else None, self._now.failing
         wanted = dict(retention.wanted(run, policy, final_step, died=died, failing=failing))
@@ -265,10 +265,10 @@ class _Planner:
     def _plan_parts(
         self, run: RunDir, record: RunRecord, home: Home, here: CheckpointsHere, wishes: Wishes, *, died: bool
     ) -> None:
-        """Plan the parts of checkpoints on a disk beside the one with the run's log.
+        """Plan the parts of checkpoints on a disk without the run's log.
 
-        What of a checkpoint is here decides what else of it is wanted. The disk with the log supersedes, links, and
-        settles what was asked for by hand.
+        A checkpoint whose marker is local is wanted as a whole. The disk with the log is responsible for removals,
+        links, and settling requests by hand.
         """
         final_step = record.final.step if record.final else None
         wanted = dict(retention.wanted(run, self._now.checkpoint, final_step, died=died, failing=self._now.failing))
@@ -289,7 +289,7 @@ class _Planner:
         )
 
     def _asked_checkpoints(self, run: RunDir, here: CheckpointsHere, wishes: Wishes) -> dict[str, Request]:
-        """Return the checkpoints that were asked for; notes of those that the box does not show how they stand."""
+        """Return the requested checkpoints; record the status of those that the host does not show."""
         asked = {thing: request for thing, request in wishes.things.items() if thing != RECORDS}
         if wishes.records is not None:
             self._asking.show(wishes.records)
@@ -340,7 +340,7 @@ class _Planner:
         self._targets.leave_out(welcome[0].experiment, self._plan_asked_records(eval_dir, asked, placing))
 
     def _records_asked(self, homes: Iterable[Home]) -> dict[Home, list[Request]]:
-        """Return the homes among these for which somebody asked for records, and who."""
+        """Return those of the directories for which records were requested, with the requests."""
         wishes = {home: self._now.knowledge.wishes_in(home.experiment) for home in homes}
         found = {home: [each.records for each in wishes[home] if each.records] for home in wishes}
         return {home: requests for home, requests in found.items() if requests}
@@ -348,7 +348,7 @@ class _Planner:
     def _plan_asked_records(
         self, eval_dir: EvalDir, asked: Mapping[Home, Sequence[Request]], placing: Placing
     ) -> list[LeftOut]:
-        """Plan the records for the homes that they were asked for; gives what then stays left out."""
+        """Plan the records for the directories with requests; return what remains left out."""
         requests = [request for each in asked.values() for request in each]
         if not requests:
             return list(eval_dir.left_out)
@@ -361,13 +361,13 @@ class _Planner:
         return still_left_out(eval_dir.left_out, eval_dir.on_request)
 
     def _shown_by_other(self, eval_dir: EvalDir, homes: Sequence[Home] | Undecided) -> RunRecord | None:
-        """Return by which other storage's record of the run this comes home, where that one shows the same eval."""
+        """Return the run record of the other storage that provides this eval, if that one shows it; else None."""
         if isinstance(homes, Undecided) or homes[0].experiment is None or homes[0].is_shared:
             return None
         now = self._now
         runs = now.knowledge.runs_of(homes[0].experiment)
         own = next((run for run in runs if run.storage == now.storage), None)
-        # A host without a view of the run has another disk: an eval at the same path is another one.
+        # A host without a view of the run has another disk: an eval at the same path is a different one.
         for view in bringing(own, now.knowledge, now.showing) if own is not None else ():
             if view.storage == now.storage:
                 return None
@@ -382,7 +382,7 @@ class _Planner:
         return link.training_run if link else None
 
     def _plan_group(self, group: Group, places: _Places, *, not_before: Value = Value.CONFIG) -> int:
-        """Plan a group; gives how many of its files are not here yet and can come."""
+        """Plan a group; return the number of its files that are not local yet and can be fetched."""
         settled = self._settled(group, places)
         if settled is None:
             self._waiting.append(
@@ -413,7 +413,7 @@ class _Planner:
         return len(files)
 
     def _settled(self, group: Group, places: _Places) -> Sequence[_Places] | None:
-        """Return the directories that each member of a group is filed in; None while its files are compared."""
+        """Return the directories for each member of a group; None while its files are compared."""
         is_joint = any(home.is_joint for home, _ in places)
         units = [Group.single(member) for member in group.members] if is_joint else [group]
         settled: list[_Places] = []
@@ -425,7 +425,7 @@ class _Planner:
         return settled if is_joint else settled * len(group.members)
 
     def _beside(self, group: Group, member: Wanted) -> frozenset[str] | None:
-        """Return what an index is to be held against; nothing where the operator leaves out files as they like."""
+        """Return the names for checking an index; None if the operator's patterns may exclude some of them."""
         if not group.needs_marker or not member.rest[-1].endswith(INDEX) or self._now.selection.exclude:
             return None
         above = member.rest[:-1]
@@ -449,9 +449,9 @@ class _Planner:
 
 
 def _is_older(shown: Version, here: FileRecord) -> bool:
-    """Return whether a growing file is shown as it was before all that is here of it came; one that began anew is not.
+    """Return whether a growing file is shown in an older state than the local copy; one that was restarted is not.
 
-    Where change times are unknown, as on FUSE, modification times decide: appending sets both.
+    If change times are unknown, as on FUSE, modification times decide: appending sets both.
     """
     changed = shown.ctime_ns or shown.mtime_ns
     last = here.version.ctime_ns or here.version.mtime_ns

@@ -1,4 +1,4 @@
-"""How what was asked for by hand stands on one host, gathered while its plan is made. Pure; decides nothing itself."""
+"""Collects the status of requests on one host while its plan is made. Pure; makes no decisions."""
 
 from collections.abc import Collection, Iterable, Iterator
 
@@ -10,22 +10,22 @@ from harvestd.planning.requests import Request
 
 
 class Asking:
-    """Counts for each thing that was asked for and is not settled."""
+    """Counts files for each requested thing that is not settled."""
 
     def __init__(self, requests: Iterable[Request]) -> None:
-        """Begin with the open requests, for runs on whatever host."""
+        """Start from the open requests, for runs on any host."""
         wanted = {(each.run, each.thing) for each in requests if each.thing}
         self._found = {key: Asked(*key) for key in sorted(wanted)}
 
     def show(self, request: Request, *, refused: Collection[str] = ()) -> None:
-        """Note that the host shows the run or an eval of it; `refused`: what it has nothing of, and why."""
+        """Record that the host shows the run or an eval of it; `refused`: reasons why files will never be local."""
         key = (request.run, request.thing)
         if key in self._found:
             found = self._found[key]
             self._found[key] = replace(found, shown=True, refused=(*found.refused, *refused))
 
     def count(self, request: Request, group: Group, outstanding: int, refused: Collection[str]) -> None:
-        """Note how many files of a group, which belongs to what was asked for, are still to come."""
+        """Record how many files of a group that belongs to a request are still outstanding."""
         self.show(request, refused=refused)
         key = (request.run, request.thing)
         if key in self._found:
@@ -38,17 +38,17 @@ class Asking:
             )
 
     def collected(self) -> tuple[Asked, ...]:
-        """Return all of them; on a host that shows nothing of a run, as not shown."""
+        """Return the status of all; those of runs that the host does not show are marked as not shown."""
         return tuple(self._found.values())
 
 
 def by_hand(group: Group, request: Request) -> Group:
-    """Return a group as it comes home because somebody asked for it."""
+    """Return a group with a request as the reason for fetching it."""
     return replace(group, members=tuple(replace(member, reason=request.reason) for member in group.members))
 
 
 def still_left_out(lines: Iterable[LeftOut], taken: Iterable[OnRequest]) -> list[LeftOut]:
-    """Return what is left out once `taken` comes home; a line that counted more than that goes on with the rest."""
+    """Return the lines that remain left out when `taken` is fetched; a line that covers more keeps its remainder."""
     rest = list(lines)
     at: dict[str, list[int]] = {}
     for i, line in enumerate(rest):

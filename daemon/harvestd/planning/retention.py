@@ -1,7 +1,7 @@
-"""Which checkpoints of a run are wanted, and why. Pure.
+"""Selects the wanted checkpoints of a run, with reasons. Pure.
 
-A copy that is here only until a newer one comes says so in the reason on its record, which manifests keep too: such
-copies alone are ever superseded. What is put into the choice with any other reason stays.
+The recorded reason, which manifests keep too, marks a copy that is kept only until a newer one is local; only such
+copies are ever superseded. Checkpoints with any other reason stay.
 """
 
 from collections.abc import Collection, Mapping
@@ -16,18 +16,19 @@ from harvestd.convention.scan.model import Group, RunDir
 
 FINAL: Final = "step_final"
 POLICY: Final = "rule: select.checkpoint = "
-"""How the reason begins for which a checkpoint is left out, until somebody asks for it."""
+"""Prefix of the reason for leaving out a checkpoint until it is requested."""
 ROLLING: Final = "rolling: the newest checkpoint, until a newer one is here"
 _PROVISIONAL: Final = "provisional: "
 
 Rank = tuple[float, bool, str]
-"""What tells which of two checkpoints of one run is newer: the greater one is."""
+"""Orders the checkpoints of one run: the greater rank is newer."""
 
 
 def rank(directory: str, final_step: int | None) -> Rank:
-    """Return the rank of `step_40`; `final_step` is the step that step_final was written at, None where nobody knows.
+    """Return the rank of `step_40`; `final_step` is the step of step_final, None if unknown.
 
-    A run that is resumed after its finish goes on beyond that step: what it writes then is newer than its step_final.
+    A run that is resumed after its finish continues beyond that step: its later checkpoints are newer than its
+    step_final.
     """
     step = checkpoint_step(directory) or "0"
     if step != "final":
@@ -36,20 +37,20 @@ def rank(directory: str, final_step: int | None) -> Rank:
 
 
 def is_passing(reason: str) -> bool:
-    """Tell by the reason on a file's record whether it is here only until a newer checkpoint is."""
+    """Return whether the recorded reason of a file means that it is kept only until a newer checkpoint is local."""
     return reason.startswith((ROLLING, _PROVISIONAL))
 
 
 def is_provisional(reason: str) -> bool:
-    """Tell by the same reason whether it is here because its run died."""
+    """Return whether the recorded reason of a file means that it is kept because its run died."""
     return reason.startswith(_PROVISIONAL)
 
 
 def newest(run: RunDir, final_step: int | None, failing: Collection[str] = ()) -> str | None:
-    """Return the newest checkpoint that is complete as far as names tell, None where that is the final one, or none is.
+    """Return the newest checkpoint that is complete by its file names; None if that is the final one or there is none.
 
-    A `final_step` that is known counts though step_final be gone from the box. What is `failing` (places on the box)
-    comes after all others: a marker may be there and torn.
+    A known `final_step` counts even if step_final is gone from the host. `failing` checkpoints (remote paths) come
+    last: a marker may exist and be incomplete.
     """
     whole = [group for group in run.checkpoints if group.marker and not missing_shards(group)]
     sound = [group for group in whole if group.place not in failing]
@@ -63,9 +64,9 @@ def newest(run: RunDir, final_step: int | None, failing: Collection[str] = ()) -
 def wanted(
     run: RunDir, policy: CheckpointPolicy, final_step: int | None, *, died: bool, failing: Collection[str] = ()
 ) -> Mapping[str, str]:
-    """Return the checkpoints that are wanted (`step_40`), each with the reason that goes on record.
+    """Return the wanted checkpoints (`step_40`), each with the reason to record.
 
-    Of a run that died nothing will become whole that is not: what is `failing` gives way to what is older.
+    Incomplete checkpoints of a dead run never become complete: then an older one is preferred to a `failing` one.
     """
     names = [group.path.name for group in run.checkpoints]
     if policy is CheckpointPolicy.NONE:
@@ -89,7 +90,7 @@ def unwanted_because(policy: CheckpointPolicy) -> str:
 
 
 def because(group: Group, reason: str) -> Group:
-    """Return the group with the reason for which it is wanted."""
+    """Return the group with the given reason for fetching it."""
     if all(member.reason == reason for member in group.members):
         return group
     return replace(group, members=tuple(replace(member, reason=reason) for member in group.members))

@@ -1,8 +1,7 @@
-"""One run and the evals that belong to it, picked out of all that a box shows. Pure.
+"""Selects one run and its evals from everything that a host shows. Pure.
 
-A pick is the name of the run's directory. What may belong to it is told by names alone (`possible`); what does, once
-every eval_config.yaml was read (`belonging`). Where a run of exactly that name is there, `run_…_copy` beside it is not
-meant.
+A pick is the name of the run's directory. `possible` selects candidates by names alone; `belonging` selects exactly,
+once every eval_config.yaml was read. If a run with exactly that name exists, `run_…_copy` beside it is not selected.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,30 +14,30 @@ from harvestd.planning.destinations import Placing, Undecided, named_run
 from harvestd.planning.records import RunRecord
 
 LinkOf = Callable[[EvalDir], str | None]
-"""Gives what the eval_config.yaml of an eval says of its run."""
+"""Returns the run in the eval_config.yaml of an eval; None if there is none."""
 
 
 class Belonging(Immutable):
-    """What a survey shows of one run."""
+    """The parts of a survey that belong to one run."""
 
     runs: tuple[RunDir, ...]
-    """One, unless two trees hold a run of this name."""
+    """One, unless two trees have a run of this name."""
     evals: tuple[EvalDir, ...]
 
     def holds(self, place: str) -> bool:
-        """Return whether an absolute path on the box is part of it."""
+        """Return whether an absolute path on the host is part of it."""
         above = [run.place for run in self.runs] + [eval_dir.place for eval_dir in self.evals]
         return any(place == each or place.startswith(f"{each}/") for each in above)
 
 
 def possible(survey: Survey, pick: str) -> Survey:
-    """Return of a survey what may turn out to belong to the run `pick`, before any link is read."""
+    """Return the part of a survey that may belong to the run `pick`, before any eval_config.yaml is read."""
     evals = (each for each in survey.evals if each.config or each.is_base or _is_named(each, pick))
     return Survey(_meant(survey.runs, pick), tuple(evals), ())
 
 
 def belonging(survey: Survey, pick: str, placing: Placing, link_of: LinkOf) -> Belonging:
-    """Return what belongs to the run `pick`: base evals, too, that are filed with it."""
+    """Return what belongs to the run `pick`, including base evals that are stored with it."""
     runs = _meant(survey.runs, pick)
     return Belonging(runs, tuple(each for each in survey.evals if _belongs(each, pick, placing, link_of(each))))
 

@@ -1,4 +1,4 @@
-"""Whether a run goes on, and since when it does not. Pure: facts are handed in, no clock is read.
+"""Determines the status of a run, and since when it holds. Pure: facts are arguments, no clock is read.
 
 Times are Unix seconds on our clock.
 """
@@ -9,21 +9,21 @@ from typing import Final
 from harvestd.convention.structs import Immutable
 
 FRESH: Final = 900.0
-"""Seconds for which a run that was seen to go on is believed to, when its host is not watched any more."""
+"""Seconds for which a run counts as running after its last observed progress, without observation of its host."""
 
 
 class RunStatus(StrEnum):
-    """How a run is doing."""
+    """The status of a run."""
 
     RUNNING = "running"
     STALLED = "stalled"
-    """Its log fell silent while its processes live, or it is not known whether they do."""
+    """Its log has stopped growing although its processes run, or may run."""
     DIVERGED = "diverged"
-    """It goes on, but its loss is no number any more."""
+    """It is running, but its loss is no longer finite."""
     DIED = "died"
-    """It has not finished and never will: its host is gone, or nothing works there any more."""
+    """It has not finished and never will: its host is gone, or no process works on it."""
     UNKNOWN = "unknown"
-    """Not finished when it was seen last; its host is not watched."""
+    """Not finished when last seen; its host is not observed."""
     FINISHED = "finished"
 
 
@@ -35,11 +35,11 @@ ORDER: Final = (
     RunStatus.FINISHED,
     RunStatus.DIED,
 )
-"""From the liveliest: of several records of one run, on several storages, the first of these counts."""
+"""Precedence: of several records of one run, on several storages, the first status in this order counts."""
 
 
 class RunTrouble(Immutable):
-    """What kept a run from going on as it should when it was looked at last."""
+    """A problem of a run as of the last scan."""
 
     status: RunStatus
     """STALLED, DIVERGED or DIED."""
@@ -51,11 +51,11 @@ class Standing(Immutable):
 
     status: RunStatus
     since: float | None = None
-    """None where that is not known."""
+    """None if unknown."""
 
     @property
     def goes_on(self) -> bool:
-        """Return whether an estimate of the time left means anything."""
+        """Whether the run makes progress, so that an estimate of the remaining time is meaningful."""
         return self.status in {RunStatus.RUNNING, RunStatus.DIVERGED}
 
 
@@ -68,15 +68,15 @@ def standing(
     host_is_gone: bool,
     now: float,
 ) -> Standing:
-    """Return the status of a run at `now` from what is on record of it and of its host.
+    """Return the status of a run at `now` from the records of it and of its host.
 
-    `step_at`: when its newest step was heard. `host_seen_at`: when its host was last looked at with success.
+    `step_at`: when its newest step was read. `host_seen_at`: when its host was last scanned successfully.
     """
     if finished:
         return Standing(RunStatus.FINISHED)
     if trouble is not None and trouble.status is RunStatus.DIED:
         return Standing(trouble.status, trouble.since)
-    # On a shared file system another host may write it, so a step counts for more than its host.
+    # On a shared file system another host may write it, so a step takes precedence over its host.
     goes_on = step_at is not None and now - step_at < FRESH
     if host_is_gone and not goes_on:
         return Standing(RunStatus.DIED, step_at or host_seen_at)
@@ -88,5 +88,5 @@ def standing(
 
 
 def is_over(*, finished: bool, trouble: RunTrouble | None) -> bool:
-    """Return whether nothing of a run is written any more, as far as is known: it has finished, or died."""
+    """Return whether nothing more of a run is written, as far as known: it has finished or died."""
     return finished or (trouble is not None and trouble.status is RunStatus.DIED)

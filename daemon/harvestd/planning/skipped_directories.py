@@ -1,4 +1,4 @@
-"""The one line for a whole run or eval of which nothing, or nothing more, comes home. Pure."""
+"""The `LeftOut` line for a whole run or eval of which nothing, or nothing more, is fetched. Pure."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ from harvestd.planning.index import Knowledge
 
 
 def whole(directory: RunDir | EvalDir, reason: str) -> LeftOut:
-    """Return the line for a directory of which nothing comes home."""
+    """Return the line for a directory of which nothing is fetched."""
     wanted = _wanted(directory)
     sizes = [each.source.version.size for each in wanted] + [each.size for each in directory.left_out]
     known = [size for size in sizes if size is not None]
@@ -16,12 +16,12 @@ def whole(directory: RunDir | EvalDir, reason: str) -> LeftOut:
 
 
 def hindered(directory: RunDir | EvalDir, reason: str) -> LeftOut:
-    """Return the line for a directory that is wanted, and of which something here keeps all from coming."""
+    """Return the line for a wanted directory that something local blocks completely."""
     return replace(whole(directory, reason), hindered=True)
 
 
 def rest(directory: RunDir | EvalDir, reason: str, storage: str, knowledge: Knowledge) -> LeftOut:
-    """Return the line for a directory of which nothing more comes; what is here already is not counted."""
+    """Return the line for a directory of which nothing more is fetched; local files are not counted."""
     line = whole(directory, reason)
     size, entries = line.size, line.entries
     for wanted in _wanted(directory):

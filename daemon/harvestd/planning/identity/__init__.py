@@ -1,1 +1,1 @@
-"""Which directory is which: runs that are seen twice, renamed, or trained from one another. Pure."""
+"""Identity of runs and evals: runs that are seen twice, renamed, or trained from one another. Pure."""

@@ -1,9 +1,9 @@
-"""One run on several storages: seen twice through a shared file system, or written in parts to several disks. Pure.
+"""Detects one run on several storages: seen through a shared file system, or written in parts to several disks. Pure.
 
-Two keys are views of one run only when their config.yaml *and* the first lines of their logs are the same bytes; equal
-runs that two hosts started in the same second differ in the second. Until there is a line, the later one waits.
-A directory with checkpoints and without a log is a part of the one run of its name and config.yaml that has a log. It
-joins nothing where there are several such runs, or none: then a later scan or the operator decides.
+Two keys are views of one run only if their config.yaml *and* the first lines of their logs are identical; equal runs
+that two hosts started in the same second differ in the second. Until there is a line, the later one waits.
+A directory with checkpoints and without a log is a part of the one run with its name and config.yaml that has a log. If
+there are several such runs, or none, it is not assigned: then a later scan or the operator decides.
 """
 
 import hashlib
@@ -15,28 +15,28 @@ from harvestd.planning.index import Knowledge
 from harvestd.planning.records import FileRecord, RunRecord
 
 NO_LOG: Final = ""
-"""In place of the hash of a log's first line: the directory holds checkpoints and no log."""
+"""Instead of the hash of a log's first line: the directory has checkpoints and no log."""
 _LOG = ("training_run", "logs", "train_log.jsonl")
-"""In the experiment's directory."""
+"""Relative to the experiment's directory."""
 
 
 class Fingerprint(Immutable):
-    """What tells one run from another of the same name."""
+    """Distinguishes runs of the same name."""
 
     config: str
     """SHA-256 of its config.yaml."""
     head: str | None
-    """SHA-256 of its log's first line; None while there is none; `NO_LOG` for what may be a part of another run."""
+    """SHA-256 of its log's first line; None while there is none; `NO_LOG` for a possible part of another run."""
 
 
 class Undecidable(Immutable):
-    """It can't be said yet whether this is another's run."""
+    """It is not known yet whether this is the same run as another one."""
 
     other: RunRecord
 
 
 def head_of(beginning: bytes) -> str | None:
-    """Return the SHA-256 of a log's first line, newline included, from how it begins; None where that is not whole."""
+    """Return the SHA-256 of a log's first line, newline included, from its first bytes; None if it is incomplete."""
     end = beginning.find(b"\n") + 1
     return hashlib.sha256(beginning[:end]).hexdigest() if end else None
 
@@ -44,9 +44,9 @@ def head_of(beginning: bytes) -> str | None:
 def twin_of(
     name: str, storage: str, seen: Fingerprint, knowledge: Knowledge, showing: Collection[str]
 ) -> RunRecord | Undecidable | None:
-    """Return the run of another storage that this one is, or is a part of; None where it is a run of its own.
+    """Return the run of another storage that equals this one or contains it as a part; None if it is a run of its own.
 
-    `showing`: the storages whose hosts are connected now, so that a first line may still appear there.
+    `showing`: the storages whose hosts are connected now, where a first line may still appear.
     """
     alike = [
         run
@@ -61,14 +61,14 @@ def twin_of(
     for run in alike:
         if seen.head is None or (run.head is None and run.storage in showing):
             return Undecidable(run)
-    # Parts that were seen before the log; those with a log by now belong to another run.
+    # Parts that were seen before the log; if an experiment has a log by now, its parts belong to another run.
     parts = {run.experiment: run for run in alike if not any(each.head for each in knowledge.runs_of(run.experiment))}
     joined = [run for run in parts.values() if run.head == NO_LOG]
     return joined[0] if len(joined) == 1 else None
 
 
 def _whole_of(alike: Sequence[RunRecord]) -> RunRecord | Undecidable | None:
-    """Return the run with a log that a directory without one is a part of; undecidable where it is not the only one."""
+    """Return the run with a log of which a directory without one is a part; undecidable if it is ambiguous."""
     if not alike:
         return None
     first = next((run for run in alike if run.head), None)
@@ -78,13 +78,13 @@ def _whole_of(alike: Sequence[RunRecord]) -> RunRecord | Undecidable | None:
 
 
 def views_of(run: RunRecord, knowledge: Knowledge) -> list[RunRecord]:
-    """Return the records of the same directory, `run` itself included; its parts on other disks are not among them."""
+    """Return the records of the same directory, including `run` itself, but without parts on other disks."""
     fellows = knowledge.runs_of(run.experiment) if run.experiment else []
     return [each for each in fellows if each.head == run.head] if run.head and len(fellows) > 1 else [run]
 
 
 def principal(run: RunRecord, knowledge: Knowledge) -> RunRecord:
-    """Return the record by which a run on several disks is named and judged: that of the log which is at home."""
+    """Return the record from which a run on several disks is named and evaluated: that of the local log's source."""
     fellows = knowledge.runs_of(run.experiment) if run.experiment else []
     if len(fellows) <= 1:
         return run
@@ -93,16 +93,16 @@ def principal(run: RunRecord, knowledge: Knowledge) -> RunRecord:
 
 
 def is_part(run: RunRecord, knowledge: Knowledge) -> bool:
-    """Return whether a record is of a disk that holds only a part of a run, and not its log."""
+    """Return whether a record belongs to a disk that has only a part of a run, without its log."""
     first = principal(run, knowledge)
     return first.key != run.key and not (run.head and run.head == first.head)
 
 
 def bringing(run: RunRecord, knowledge: Knowledge, showing: Collection[str]) -> list[RunRecord]:
-    """Return the views by which a run may be fetched now, by its own storage or one of `showing`; the best first.
+    """Return the views from which a run may be fetched now, on its own storage or one of `showing`; the best first.
 
-    The one that brought the log goes on with it, or two would write to one file when a host that was gone is back;
-    otherwise it is the one that was seen first.
+    The view that provided the log continues it, since two would write to one file when a disconnected host is back;
+    otherwise the first view is the one that was seen first.
     """
     views = views_of(run, knowledge)
     if len(views) <= 1:
@@ -113,7 +113,7 @@ def bringing(run: RunRecord, knowledge: Knowledge, showing: Collection[str]) -> 
 
 
 def leader(run: RunRecord, knowledge: Knowledge, showing: Collection[str]) -> RunRecord | None:
-    """Return the view of the same run by which it is fetched now; None where that is `run` itself."""
+    """Return the view from which the run is fetched now; None if that is `run` itself."""
     first = next(iter(bringing(run, knowledge, showing)), run)
     return None if first.key == run.key else first
 

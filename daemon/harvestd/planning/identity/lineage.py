@@ -1,7 +1,6 @@
-"""The model of a run that was trained from a checkpoint of another run: that other run's own model. Pure.
+"""Finds the model of a run that was trained from a checkpoint of another run: the other run's own model. Pure.
 
-Runs are found by the name of their directory, on whatever storage; where those of one name were trained from models
-that differ, none is believed.
+Runs are found by directory name, on any storage; if runs of one name were trained from different models, none is used.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,14 +15,14 @@ from harvestd.convention.scan.model import RunDir
 from harvestd.planning.records import RunRecord
 
 RunsNamed = Callable[[str], Sequence[RunRecord]]
-"""Returns all runs of one name, `run_2025-08-20_03-31-43`."""
+"""Returns all runs of one name (`run_2025-08-20_03-31-43`)."""
 
 _MAX_DEPTH: Final = 16
-"""Runs in a chain of which each was trained from the one before."""
+"""The maximal length of a chain of runs, each trained from the previous one."""
 
 
 def with_parents(evidence: Evidence, runs_named: RunsNamed, aliases: Mapping[str, str]) -> Evidence:
-    """Return `evidence` with the models of the runs into which its references to models lead."""
+    """Return `evidence` with the models of the runs to which its model references lead."""
     lineage = Lineage(runs_named, aliases)
     runs = {run for reference in _references(evidence) if (run := run_of_reference(reference))}
     models = {run: model for run in runs if (model := lineage.model_of_run(run))}
@@ -31,7 +30,7 @@ def with_parents(evidence: Evidence, runs_named: RunsNamed, aliases: Mapping[str
 
 
 def dated(evidence: Evidence, run: RunDir) -> Evidence:
-    """Return `evidence` with the times of a run's files, for a directory whose name holds no time."""
+    """Return `evidence` with the times of a run's files, for a directory whose name has no valid time."""
     written = None if run.config is None else run.config.version.mtime_ns // 10**9
     return replace(evidence, events_began=run.events_began, config_written=written)
 
@@ -43,10 +42,10 @@ class Lineage:
         self._runs_named = runs_named
         self._aliases = aliases
         self._known: dict[str, str | None] = {}
-        """By the name of a run's directory; None also while it is being looked up, which ends every cycle."""
+        """By run directory name; None also while the look-up is in progress, which ends every cycle."""
 
     def model_of_reference(self, reference: str, depth: int = 0) -> str | None:
-        """Return the model that a reference names, or that of the run that it leads into; None where there is none."""
+        """Return the model that a reference names, or the model of the run to which it leads; None if there is none."""
         run = run_of_reference(reference)
         return model_id(reference, self._aliases) or (self.model_of_run(run, depth + 1) if run else None)
 
@@ -62,7 +61,7 @@ class Lineage:
     def _runs(self, directory: str) -> Sequence[RunRecord]:
         name = run_name(directory)
         named = self._runs_named(name.name) if name else ()
-        # Beside run_T there may be a run_T_copy; which of them is meant, the whole name says.
+        # Beside run_T there may be a run_T_copy; the whole name decides which one is meant.
         return [run for run in named if run.place.rpartition("/")[2] == directory] or named
 
     def _own_model(self, run: RunRecord, depth: int) -> str | None:
@@ -71,7 +70,7 @@ class Lineage:
 
 
 def _references(evidence: Evidence) -> Iterator[str]:
-    """Yield what names the model, in the order of `naming`."""
+    """Yield the references to a model, in the order of `naming`."""
     final = evidence.final.backbone if evidence.final else None
     yield from filter(None, (evidence.config.backbone, final, evidence.base_model))
     yield from _only(evidence.backbones)

@@ -1,7 +1,7 @@
-"""How an experiment's name follows its facts: what it should be called by now. Pure.
+"""Updates an experiment's name from newer facts. Pure.
 
-The parts that a person or a rule chose, and the day, stay as they were found; model, hardware and steps become what is
-known by now, and what was known once never becomes unknown again.
+The parts that a person or a rule chose, and the day, do not change; model, hardware and steps take their present
+values, but a known value never becomes unknown again.
 """
 
 from collections.abc import Callable
@@ -14,16 +14,16 @@ from harvestd.convention.patterns import RunName
 from harvestd.planning.records import ExperimentRecord
 
 BY_HAND: Final = "harvestd name"
-"""The source of a name that a person gave: it is never changed by facts."""
+"""The source of a name chosen by a person: facts never change it."""
 
 IsTaken = Callable[[str], bool]
-"""Tells whether another experiment has, or had, a directory of this name."""
+"""Returns whether another experiment has, or had, a directory of this name."""
 
 
 def followed(
     experiment: ExperimentRecord, facts: ExperimentName, run: RunName, host: str, is_taken: IsTaken
 ) -> ExperimentName:
-    """Return the name that the experiment of `run` should have, going by `facts`: the run named anew."""
+    """Return the name that the experiment of `run` should have; `facts` is the run's name computed anew."""
     now = experiment.name
     if experiment.moved_to is not None or now.experiment_name.source == BY_HAND:
         return now
@@ -43,7 +43,7 @@ def _newer(now: Part, facts: Part) -> Part:
 
 
 def given(name: ExperimentName, experiment_name: str, run: RunName, host: str, is_taken: IsTaken) -> ExperimentName:
-    """Return `name` with the first part that a person chose; it may take another date where its directory is taken."""
+    """Return `name` with the first part chosen by a person; its date part may change if its directory is taken."""
     date = Part(run.date, "run directory") if run.started is not None else name.date
     chosen = replace(name, experiment_name=Part(experiment_name, BY_HAND), date=date)
     return free_name(chosen, run, host, is_taken)

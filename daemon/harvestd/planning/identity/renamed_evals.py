@@ -1,7 +1,7 @@
-"""Eval directories, and leaves in them, that got another name or place on their host: known by their metrics. Pure.
+"""Recognises renamed or moved eval directories, and leaves in them, by their metrics. Pure.
 
-A metrics.csv that is new on the host, and has the size and time of one on record that a scan surely does not show any
-more, makes a candidate. The host's hash of that file decides; all other files are hashed before they count as the same.
+A metrics.csv that is new on the host is a candidate if it has the size and time of a recorded one that a complete
+listing no longer contains. The host's hash of the file decides; all other files are hashed before they count as equal.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,33 +21,33 @@ _Key = tuple[int, int]
 
 
 class RenamedEval(Immutable):
-    """A directory that may be one on record under another name."""
+    """A directory that may be a recorded one under another name."""
 
     before: str
-    """The absolute path of the directory on the host, as it was."""
+    """The recorded absolute path of the directory on the host."""
     after: str
-    """As it is: that of the eval directory or of one in it."""
+    """The present absolute path, of the eval directory or of a directory in it."""
     eval_dir: str
-    """The eval directory that `after` is, or is in."""
+    """The eval directory that equals or contains `after`."""
     proof: Check
     """The metrics.csv whose hash on the host decides."""
 
 
 class EvalsOnHost:
-    """What one host shows of evals from look to look, and what vanished of those on record."""
+    """Tracks one host's evals between scans, and which recorded ones have vanished."""
 
     def __init__(self, storage: str, knowledge: Knowledge) -> None:
         self._storage = storage
         self._knowledge = knowledge
         self._evals: tuple[EvalDir, ...] | None = None
         self._gone: dict[_Key, tuple[str, ...]] = {}
-        """By size and modification time: the places of metrics.csv that were not shown at some look."""
+        """By size and modification time: the remote paths of metrics.csv files that were missing in some scan."""
 
     def looked(self, evals: tuple[EvalDir, ...], snapshot: Snapshot) -> list[RenamedEval]:
-        """Take in all that a scan shows; return what may have been renamed since the last one, or before the first."""
+        """Record the evals of a scan; return the ones possibly renamed since the previous scan, or before the first."""
         if evals is self._evals:
             return []
-        # A directory in which nothing changed is the same object; there are thousands, and one changes at a time.
+        # An unchanged directory is the identical object; there are thousands, and few change at a time.
         changed = _others(evals, self._evals or ())
         fresh = {source.place: (each, source) for each in changed for source in _metrics(each)}
         if self._evals is None:
@@ -90,7 +90,7 @@ class EvalsOnHost:
 
 
 def is_gone(place: str, snapshot: Snapshot) -> bool:
-    """Return whether a file is surely not at an absolute path: its tree was listed, and all directories could be."""
+    """Return whether a file certainly does not exist: its tree was listed, and no directory above it was unreadable."""
     for listing in snapshot.listings:
         if place.startswith(f"{listing.tree}/"):
             path = RemotePath(place.removeprefix(f"{listing.tree}/").split("/"))
@@ -102,10 +102,10 @@ def is_gone(place: str, snapshot: Snapshot) -> bool:
 def moved_evals(
     renamed: Sequence[RenamedEval], evals: Iterable[EvalDir], snapshot: Snapshot, storage: str, knowledge: Knowledge
 ) -> list[FileRecord]:
-    """Return the records of files in renamed directories at their new places, as far as the host shows them there.
+    """Return the records of files in renamed directories at their new remote paths, if the host shows them there.
 
-    Their versions have no change time: so the host is asked for the hash of each before it counts as the same. What
-    has another size or time by now is no part of it, and comes as a file of its own.
+    Their versions have no change time, so the host hashes each before it counts as the same. A file with another size
+    or time by now is not included; it is fetched as a new file.
     """
     after = {each.before: each.after for each in renamed}
     directories = {each.eval_dir for each in renamed}
@@ -122,7 +122,7 @@ def moved_evals(
 
 
 def _moved(place: str, after: dict[str, str]) -> str | None:
-    """Return where a file is by now if it was in a directory that was renamed, the innermost of them."""
+    """Return the new path of a file in a renamed directory, using the innermost one; None if it is in none."""
     above = place.rpartition("/")[0]
     while above:
         if above in after:
@@ -132,7 +132,7 @@ def _moved(place: str, after: dict[str, str]) -> str | None:
 
 
 def _parted(before: str, after: str, most: int) -> tuple[str, str]:
-    """Return the two directories that differ in their names, above what two paths end in alike: `most` components."""
+    """Return both paths without their common trailing components, of which at most `most` are removed."""
     old, new = before.split("/"), after.split("/")
     same = 0
     while same < min(most, len(old) - 1) and old[-1 - same] == new[-1 - same]:
@@ -141,7 +141,7 @@ def _parted(before: str, after: str, most: int) -> tuple[str, str]:
 
 
 def _others(evals: Iterable[EvalDir], known: Iterable[EvalDir]) -> list[EvalDir]:
-    """Return those that are none of the `known` objects."""
+    """Return the evals that are not identical to one of the `known` objects."""
     same = set(map(id, known))
     return [each for each in evals if id(each) not in same]
 

@@ -1,7 +1,7 @@
-"""Runs whose directory got another name or place on its host: recognised by what is in it, not by its name. Pure.
+"""Recognises runs whose directory was renamed or moved on its host, by content instead of name. Pure.
 
-A candidate vanished in the scan that shows the new place, and has the same config.yaml. The inode of that file, or the
-first line of the log, tells it from an equal run. All files are hashed on the host before they count as the same.
+A candidate is missing in the scan that shows the new path, and has the same config.yaml. The inode of that file, or the
+first line of the log, distinguishes it from an equal run. All files are hashed on the host before they count as equal.
 """
 
 from collections import Counter, defaultdict
@@ -20,9 +20,9 @@ from harvestd.planning.records import FileRecord, RunRecord
 def vanished_runs(
     shown: Survey, snapshot: Snapshot, storage: str, knowledge: Knowledge
 ) -> Mapping[str, list[RunRecord]]:
-    """Return the runs on record that a scan surely does not show any more, by the SHA-256 of their config.yaml.
+    """Return the recorded runs that certainly no longer exist, by the SHA-256 of their config.yaml.
 
-    Of a tree that was not listed, or in which a directory can't be read, nothing is known.
+    Runs of a tree that was not listed, or that has an unreadable directory, are not included.
     """
     listed = tuple(
         f"{listing.tree}/"
@@ -39,9 +39,9 @@ def vanished_runs(
 
 
 def renamed_from(run: RunDir, seen: Fingerprint, vanished: Sequence[RunRecord]) -> RunRecord | None:
-    """Return the record of the run that `run` was, among those that vanished and have its config.yaml.
+    """Return the former record of `run`, among the vanished ones with its config.yaml.
 
-    None where there is none, or where several may be meant.
+    Return None if there is none or if it is ambiguous.
     """
     alike = [record for record in vanished if _is_same(record, run, seen)]
     return alike[0] if len(alike) == 1 else None
@@ -59,15 +59,15 @@ def _is_same(record: RunRecord, run: RunDir, seen: Fingerprint) -> bool:
 
 
 def renamed(record: RunRecord, run: RunDir, shown: Survey) -> RunRecord:
-    """Return the record of a run at its new place; it keeps its name as long as its evals have that name."""
+    """Return the record of a run at its new remote path; it keeps its name as long as evals have that name."""
     named = any(each.run is not None and each.run.name == record.name for each in shown.evals)
     return replace(record, place=run.place, name=record.name if named else run.name.name)
 
 
 def moved_files(before: RunRecord, after: RunRecord, knowledge: Knowledge) -> list[FileRecord]:
-    """Return the records of a run's files at their new places on the host.
+    """Return the records of a run's files at their new remote paths.
 
-    Their versions have no change time: so the host is asked for the hash of each before it counts as the same.
+    Their versions have no change time, so the host hashes each before it counts as the same.
     """
     above = f"{before.place}/"
     return [
@@ -83,10 +83,11 @@ def moved_files(before: RunRecord, after: RunRecord, knowledge: Knowledge) -> li
 
 
 def moved_events(run: RunDir, record: RunRecord, knowledge: Knowledge) -> list[FileRecord]:
-    """Return the records of TensorBoard files at their new places in the same run, where each is surely meant.
+    """Return the records of TensorBoard files at their new remote paths in the same run, if unambiguous.
 
-    Such a file keeps its name, which holds when and by which process it was begun; its inode too where it grows on, or
-    else its size and time. The next append compares what is at home with it, since its version has no change time.
+    Such a file keeps its name, which contains the start time and the process; a growing file also keeps its inode,
+    another one its size and time. The next append compares the local content with it, since its version has no change
+    time.
     """
     events = [each.source for each in run.growing if each.kind is Kind.TENSORBOARD]
     fresh = [source for source in events if not knowledge.copies(record.storage, source.place)]
