@@ -129,7 +129,7 @@ class Placing:
         return chosen[0] if len({run.experiment for run in chosen}) == 1 else None
 
     def homes(self, eval_dir: EvalDir, linked: str | None) -> list[Home] | Undecided:
-        """Return the local directories for `eval_dir`, its own level included; raise `RejectedPath` if one is invalid."""
+        """Return the local directories for `eval_dir`, its own level included; raise `RejectedPath` if invalid."""
         if eval_dir.is_base:
             return self._base_homes(eval_dir)
         run = self.run_of(eval_dir, linked)

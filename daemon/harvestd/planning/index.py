@@ -57,7 +57,7 @@ class Knowledge:
         self._large: defaultdict[str, dict[tuple[int, int], dict[_Parts, FileRecord]]] = defaultdict(dict)
         """Large files by storage, then by size and modification time, then by local path."""
         self._hashed: defaultdict[str, dict[str, _Hashed]] = defaultdict(dict)
-        """By storage and remote path: files compared with another host's. Not recorded, so queried again after a start."""
+        """By storage and remote path: files compared with another host's. Not recorded: queried again after a start."""
         self._links: dict[LocalPath, str] = {}
         self._eval_links: dict[tuple[str, str], EvalLink] = {}
         self._filed_in: defaultdict[str | None, dict[str, None]] = defaultdict(dict)
