@@ -1,7 +1,7 @@
-"""The checks that stand before any work on a data root: that it is the right one, and that it can be written.
+"""Checks before any work on a data root: that it is the right one, and that it can be written.
 
-An unmounted disk, a path with a typing error, a read-only mount and a directory of another user are all told before the
-first byte, each with the way out. It must never make anything in a directory that should already have been a data root.
+An unmounted disk, a mistyped path, a read-only mount and a directory of another user are reported before the first
+write, each with a hint. Nothing may be created in a directory that should already have been a data root.
 """
 
 import errno
@@ -24,31 +24,31 @@ _UNWRITABLE: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 class Opened(Immutable):
-    """The descriptors of an open data root, and its mark."""
+    """The descriptors of an open data root, and its sentinel."""
 
     root: int
     own: int
-    """Of `.harvestd`."""
+    """The descriptor of `.harvestd`."""
     staging: int
     versions: int
     sentinel: Sentinel
 
 
 def open_data_root(path: Path, descriptors: ExitStack, *, create: bool, expected_id: str | None) -> Opened:
-    """Open and check the data root at `path`; what is opened is closed with `descriptors`.
+    """Open and check the data root at `path`; closing `descriptors` closes everything.
 
-    `create` and `expected_id` are as in `DataRoot.open`. Raises `Fatal` for what the operator must settle,
-    `DiskFull` where not even an empty file has room.
+    `create` and `expected_id` are as in `DataRoot.open`. Raise `Fatal` for what the operator must fix, and `DiskFull`
+    if there is not even space for an empty file.
     """
     with _explaining(path):
         if create:
             path.mkdir(parents=True, exist_ok=True)
-        # The path to the root itself is the operator's, links included; only below it are links an attack.
+        # The operator chose the path to the root, links included; only links below it are untrusted.
         root = _kept(descriptors, os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         if expected_id is not None:
             _check_identity(path, root, expected_id)
         if not os.access(".", os.W_OK | os.X_OK, dir_fd=root, effective_ids=True):
-            # Who may not write asks first how the disk is mounted: its modes would say nothing of that.
+            # Without write access, check for a read-only mount first: modes do not show it.
             why = errno.EROFS if os.fstatvfs(root).f_flag & os.ST_RDONLY else errno.EACCES
             raise OSError(why, os.strerror(why))
         own = _kept(descriptors, _private_directory(root, RESERVED))
@@ -94,7 +94,7 @@ def _check_identity(path: Path, root: int, expected_id: str) -> None:
 
 
 def _check_by_writing(path: Path, root: int, own: int, staging: int) -> None:
-    """Make a file where temporaries are made: permissions alone don't tell of quotas, mounts and mapped users."""
+    """Create a temporary file: permissions alone do not reveal quotas, mounts and mapped users."""
     with Staging(staging).create() as staged:
         mine = staged.status()
     if os.fstat(own).st_uid != mine.st_uid:
@@ -111,7 +111,7 @@ def _check_by_writing(path: Path, root: int, own: int, staging: int) -> None:
 
 @contextmanager
 def _explaining(path: Path) -> Iterator[None]:
-    """Turn what opening meets into `Fatal` with a hint, and a full disk into `DiskFull`."""
+    """Convert errors of opening to `Fatal` with a hint, and a full disk to `DiskFull`."""
     try:
         with translating(f"can't open the data root {path}"):
             try:

@@ -1,9 +1,9 @@
-"""What can go wrong on the local disk, as one class for each decision, and the way from `OSError` to them.
+"""Errors of the local disk, one class for each decision, and the conversion of `OSError` to them.
 
-`errors.py` has the decisions that end or pause work; the three here concern one file and are answered on the spot:
-`Conflict` (a person's file is in the way: leave it), `Refused` (this file can't be kept here: say why) and `Damaged`
-(what is here is not what was recorded: start a new version). No other module of the store reads an errno for meaning,
-apart from the fallbacks of `renaming` and `versions`.
+`harvestd.errors` has the errors that end or pause work. The three here concern one file and are handled at once:
+`Conflict` (a person's file is in the way: leave it), `Refused` (this file can't be stored here: report why) and
+`Damaged` (the file differs from its record: start a new version). No other module of the store interprets an errno,
+except the checks of `checks` and the fallbacks of `ops.rename`, `versions` and `walking`.
 """
 
 import errno
@@ -15,7 +15,7 @@ from harvestd.errors import DiskFull, HaltedForSafety, HarvestError, Retry
 
 
 class Conflict(HarvestError):
-    """Something that harvestd did not file stands at the path, or a link or a file stands in for a directory."""
+    """Something that harvestd did not publish is at the path, or a link or a file is in place of a directory."""
 
 
 class Refused(HarvestError):
@@ -23,7 +23,7 @@ class Refused(HarvestError):
 
 
 class Damaged(HarvestError):
-    """A file of ours is not what was recorded: too short, altered, or unreadable as what it should be."""
+    """One of our files differs from its record: too short, changed, or unreadable in its format."""
 
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -44,11 +44,11 @@ _REFUSED: Final = frozenset(
 )
 _PASSING: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EBUSY})
 _OURS: Final = frozenset({errno.EBADF, errno.EFAULT})
-"""Only a bug of harvestd gives these; they stay `OSError`, so that nobody takes them for the disk's fault."""
+"""Only a defect of harvestd causes these; they stay `OSError`, so that they are not attributed to the disk."""
 
 
 def shown(path: LocalPath | str) -> str:
-    """Return `path` for a sentence: as it is where every character is printable, else escaped in quotes."""
+    """Return `path` for a message: unchanged if every character is printable, else quoted and escaped."""
     text = str(path)
     return text if text.isprintable() else ascii(text)
 
@@ -69,7 +69,7 @@ def _failure(error: OSError, doing: str) -> HarvestError:
 
 
 class Translating:
-    """What `translating` gives: a context manager without state, which may be used again and by many threads."""
+    """The context manager of `translating`; it has no state and may be reused and shared by threads."""
 
     __slots__ = ("_doing",)
 
@@ -77,20 +77,20 @@ class Translating:
         self._doing = doing
 
     def __enter__(self) -> None:
-        """Begin; nothing is needed before the body."""
+        """Do nothing."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Raise what an `OSError` of the body means; everything else goes on up as it is."""
+        """Raise the class for an `OSError` of the body; all other exceptions pass unchanged."""
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) and error.errno not in _OURS:
             raise _failure(error, shown(self._doing)) from error
 
 
 def translating(doing: LocalPath | str) -> Translating:
-    """Turn an `OSError` of the body into the class that says what to do; `doing` starts the sentence.
+    """Convert an `OSError` of the body to one of the classes above; `doing` is the beginning of the message.
 
-    `FileNotFoundError` passes through: whether absence is trouble is the caller's to say. A class and no generator,
-    because it stands around every call that publishing makes.
+    `FileNotFoundError` passes unchanged: only the caller can decide whether absence is an error. It is a class instead
+    of a generator for speed, since every call of publishing uses it.
     """
     return Translating(doing)

@@ -1,8 +1,8 @@
-"""Files that are appended to where they stand, so that `tail -f` and TensorBoard follow them live.
+"""Files that are appended to in place, so that `tail -f` and TensorBoard can follow them.
 
-A growing file is at every moment a prefix of its source (I1). What the journal doesn't know was written by a process
-that died and is cut off when the file is opened again; an append that fails half-way is cut off at once. It must never
-be renamed while it grows, and a source that was truncated or replaced starts a new file (`versions.begin_anew`).
+A growing file is always a prefix of its source (I1). Bytes beyond the journalled length were written by a process that
+died and are cut off when the file is opened again; a failed append is cut off at once. A file must not be renamed while
+it is open here, and a truncated or replaced source starts a new file (`versions.begin_anew`).
 """
 
 import hashlib
@@ -23,13 +23,13 @@ from harvestd.store.walking import CHUNK, Touched, open_regular, write_all
 class GrowingFile:
     """One open growing file. Made by `create` or `open`; a context manager that closes it.
 
-    It holds one descriptor. A directory that a person moves takes the file along, and it goes on growing there.
+    It has one descriptor. If a person moves its directory, the file continues to grow in the new place.
     """
 
     def __init__(self, root: DataRoot, path: LocalPath, file: int, length: int, touched: Touched) -> None:
         self.path: Final = path
         self.length = length
-        """Bytes that stand in the file and are hashed."""
+        """Bytes that are written and hashed."""
         self._root = root
         self._touched = touched
         self._file = file
@@ -39,9 +39,9 @@ class GrowingFile:
 
     @classmethod
     def create(cls, root: DataRoot, path: LocalPath) -> Self:
-        """Start a file that the catalogue doesn't know yet, empty.
+        """Create an empty file without a record in the catalogue.
 
-        An empty file that stands there is taken. Raises `Conflict` for anything else there, `Refused`, `DiskFull`.
+        An existing empty file is used. Raise `Conflict` for anything else at the path, `Refused`, `DiskFull`.
         """
         with _opened(root, path, os.O_RDWR | os.O_CREAT) as (file, touched):
             if os.fstat(file).st_size:
@@ -50,11 +50,11 @@ class GrowingFile:
 
     @classmethod
     def open(cls, root: DataRoot, path: LocalPath, journalled: int) -> Self:
-        """Open a file of ours at the length that the journal knows; what follows is cut off, and kept as a version.
+        """Open one of our files at its journalled length; bytes after it are kept as a version, then cut off.
 
-        It may be what a process wrote that died, or what a person added. An absent file is made where `journalled` is
-        0. Raises `Damaged` where it is shorter or absent (the caller starts a new version), `Conflict` for what is no
-        plain file with one name, `Refused`, `DiskFull`.
+        These bytes are from a process that died, or from a person. An absent file is created if `journalled` is 0.
+        Raise `Damaged` if the file is shorter or absent (the caller starts a new version), `Conflict` if it is not a
+        regular file with a single name, `Refused`, `DiskFull`.
         """
         flags = os.O_RDWR if journalled else os.O_RDWR | os.O_CREAT
         try:
@@ -71,9 +71,9 @@ class GrowingFile:
             raise Damaged(f"{shown(path)} is gone") from error
 
     def append(self, data: bytes | bytearray | memoryview) -> None:
-        """Write `data` at the end: all of it or, with an error raised, nothing.
+        """Append `data`: all of it or, if an error is raised, nothing.
 
-        Raises `Damaged` where somebody else changed the length, `DiskFull`, `HaltedForSafety`.
+        Raise `Damaged` if something else changed the length, `DiskFull`, `HaltedForSafety`.
         """
         found = os.fstat(self._file).st_size
         if found != self.length:
@@ -82,7 +82,7 @@ class GrowingFile:
             try:
                 written = sum(len(piece) for piece in write_all(self._file, data, self.length))
             except OSError:
-                # A torn line would stay visible until there is room again.
+                # Otherwise an incomplete line would stay visible until there is space again.
                 os.ftruncate(self._file, self.length)
                 raise
         self._hash.update(data)
@@ -90,9 +90,9 @@ class GrowingFile:
         failpoints.reach("growing.appended")
 
     def sync(self) -> None:
-        """Write everything to disk, the file's name too; raises `HaltedForSafety`, and then it must be reopened.
+        """Write everything to disk, including the file's name; raise `HaltedForSafety` on failure.
 
-        After that error the caller closes the file and opens it again at the journalled length.
+        After an error the caller must close the file and open it again at the journalled length.
         """
         with translating(f"can't sync {shown(self.path)}"):
             os.fdatasync(self._file)
@@ -101,18 +101,18 @@ class GrowingFile:
         failpoints.reach("growing.synced")
 
     def hash_range(self, start: int, end: int) -> str:
-        """Return the SHA-256 of the bytes from `start` up to `end`; raises `Damaged` where they are not all here."""
+        """Return the SHA-256 of the bytes from `start` up to `end`; raise `Damaged` if some are missing."""
         found = hashlib.sha256()
         for piece in self._pieces(start, end):
             found.update(piece)
         return found.hexdigest()
 
     def hexdigest(self) -> str:
-        """Return the SHA-256 of the whole file, as it was read on opening and appended since."""
+        """Return the SHA-256 of the whole file: of the bytes read on opening and those appended since."""
         return self._hash.hexdigest()
 
     def close(self) -> None:
-        """Close the file; what was not synced is not promised."""
+        """Close the file; unsynced bytes may be lost."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
@@ -137,13 +137,13 @@ class GrowingFile:
 
 @contextmanager
 def _opened(root: DataRoot, path: LocalPath, flags: int) -> Iterator[tuple[int, Touched]]:
-    """Provide the open file and the directories that are not synced; an error of the body closes the file."""
+    """Provide the open file and the unsynced directories; an error of the body closes the file."""
     touched: Touched = {path.parts[:-1]}
     with root.made_parent(path, touched) as parent, ExitStack() as undo:
         file = open_regular(parent, path.name, flags)
         undo.callback(os.close, file)
         if os.fstat(file).st_nlink != 1:
-            # Appending would change the content under the other name too, wherever that is.
+            # Appending would also change the content under the other name.
             raise Conflict(f"{shown(path)} has a second name (a hard link)", hint="put a copy of its own there")
         yield file, touched
         undo.pop_all()

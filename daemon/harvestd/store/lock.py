@@ -1,9 +1,9 @@
-"""One writer for each data root: a lock on `.harvestd/lock` that the kernel releases when its holder dies.
+"""The lock that allows one writer per data root: on `.harvestd/lock`, released by the kernel when its holder dies.
 
-It is an *open file description* lock: like flock it belongs to the open file, so threads don't lose it by closing
-another descriptor, and unlike flock it can be asked for without being taken, so that a question never makes a daemon
-that starts at the same moment fail. The file has two lines of fixed width: the holder's pid, which a holder that ends
-in order wipes out, so that the next one knows whether the last one died; and what kind of process the holder is.
+It is an *open file description* lock. Like flock, it belongs to the open file, so threads do not lose it by closing
+another descriptor. Unlike flock, it can be queried without being taken, so a query never makes a daemon that starts at
+the same time fail. The file has two lines of fixed width: the holder's pid, which a holder erases on an orderly exit,
+so that the next one can detect a crash; and the kind of process.
 """
 
 import fcntl
@@ -21,28 +21,28 @@ from harvestd.store.walking import open_regular
 
 _NAME: Final = "lock"
 _FLOCK: Final = struct.Struct("@hhqqi0q")
-"""C's struct flock on Linux: type, whence, start, length, pid."""
+"""Linux's struct flock: type, whence, start, length, pid."""
 _WHOLE_FILE: Final = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 _LINE: Final = 20
-"""Bytes of one line of the file, its newline included."""
+"""Bytes of one line of the file, including its newline."""
 
 
 class HolderKind(StrEnum):
-    """What kind of process holds a data root."""
+    """The kind of process that holds a data root."""
 
     DAEMON = "daemon"
-    """`run`: watches all hosts until it is stopped. Also any holder whose kind is not written."""
+    """`run`: watches all hosts until it is stopped. Also the kind of any holder that has not written one."""
     ATTENDANT = "attendant"
-    """`wait` without a daemon: watches one host for as long as the command takes, and answers requests meanwhile."""
+    """`wait` without a daemon: watches one host while the command runs, and answers requests meanwhile."""
     COMMAND = "command"
-    """Any other command: it ends by itself, and answers no requests for a verdict."""
+    """Any other command: it ends by itself and answers no requests for a verdict."""
 
 
 class Holder(Immutable):
     """The process that holds a data root."""
 
     pid: int
-    """0: it has not written its pid yet."""
+    """0: not written yet."""
     kind: HolderKind
 
     @property
@@ -55,7 +55,7 @@ class Held(Fatal):
     """Another process holds the data root."""
 
     def __init__(self, root: DataRoot, holder: Holder) -> None:
-        """Name the process, and what to do about it."""
+        """Make the error with the process and a hint for it."""
         if not holder.pid:
             hint = "it starts at this moment"
         elif holder.kind is HolderKind.COMMAND:
@@ -67,17 +67,17 @@ class Held(Fatal):
 
 
 class DataRootLock:
-    """The lock, held. Made by `take`; a context manager that releases it at the end."""
+    """The held lock. Made by `take`; a context manager that releases it."""
 
     def __init__(self, file: int, kind: HolderKind, *, found_in_order: bool) -> None:
         self._file = file
         self._kind = kind
         self.found_in_order: Final = found_in_order
-        """Whether the last holder, if there was one, said that it left nothing undone."""
+        """Whether the last holder, if any, recorded an orderly exit."""
 
     @classmethod
     def take(cls, root: DataRoot, kind: HolderKind = HolderKind.COMMAND) -> Self:
-        """Take the lock at once, as a process of this kind, or raise `Held`."""
+        """Take the lock without waiting, as a process of this kind; raise `Held` if another process has it."""
         with translating("can't open the data root's lock"):
             file = open_regular(root.own, _NAME, os.O_RDWR | os.O_CREAT)
         try:
@@ -99,13 +99,13 @@ class DataRootLock:
         return cls(file, kind, found_in_order=in_order)
 
     def leave_in_order(self) -> None:
-        """Note that nothing was left undone, just before the lock is released. Raises `HaltedForSafety`."""
+        """Record an orderly exit, just before the lock is released. Raise `HaltedForSafety` on failure."""
         with translating("can't write the data root's lock"):
-            # The kind stays: closing what else is open may take a while.
+            # The kind stays, since closing everything else may take a while.
             _write(self._file, "", self._kind)
 
     def release(self) -> None:
-        """Let the lock go; the file stays, for a lock file that is deleted can be held twice."""
+        """Release the lock; the file stays, since a deleted lock file could be locked twice."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
@@ -120,9 +120,9 @@ class DataRootLock:
 
 
 def holder(root: DataRoot) -> Holder | None:
-    """Return the process that holds the lock, without taking it; None: no process does.
+    """Return the process that holds the lock, without taking it; None if there is none.
 
-    Raises `HaltedForSafety` where the file can't be read.
+    Raise `HaltedForSafety` if the file can't be read.
     """
     try:
         with translating("can't ask for the data root's lock"):
@@ -138,7 +138,7 @@ def holder(root: DataRoot) -> Holder | None:
 
 
 def _write(file: int, pid: str, kind: str) -> None:
-    # A fixed width: on a full disk an existing lock file can still be written over.
+    # With a fixed width, an existing lock file can be overwritten even on a full disk.
     width = _LINE - 1
     os.pwrite(file, f"{pid:>{width}}\n{kind:>{width}}\n".encode(), 0)
 

@@ -1,8 +1,8 @@
-"""Sealed publishing: whole files, synced, from staging to their final paths, replacing nothing unknown.
+"""Publishes complete, synced files from staging at their final paths, replacing nothing unknown.
 
-The order is the promise. All temporaries of a group are on disk before the first one moves; each moves in one step; a
-version that is replaced stands below `versions/` before; every touched directory is on disk before `publish` returns.
-So a crash leaves the old or the new content at each path, and running the same group again ends in the same tree.
+The order guarantees this. All temporaries of a group are on disk before the first is moved; each is moved in one step;
+a replaced version is kept below `versions/` before; every changed directory is on disk before `publish` returns. So a
+crash leaves the old or the new content at each path, and publishing the same group again gives the same tree.
 """
 
 import os
@@ -24,29 +24,29 @@ _PUBLISHING = translating("can't publish")
 
 
 class Result(StrEnum):
-    """How putting one thing at its path ended."""
+    """The result of putting one thing at its path."""
 
     PUBLISHED = "published"
-    """It stands there now."""
+    """It is at its path now."""
     ADOPTED = "adopted"
-    """The same content stood there already and stays."""
+    """The same content was already there and stays."""
     CONFLICT = "conflict"
-    """Something that harvestd did not file, or that was edited since, stands there untouched."""
+    """Something that harvestd did not publish, or that was edited since, is there and was not touched."""
     REFUSED = "refused"
-    """The file system does not take this name at this place."""
+    """The file system rejects this name at this place."""
 
 
 class Publication(Immutable, gc=False):
-    """One file to put at its final path. `publish` takes the temporary over and closes it in every case."""
+    """One file to put at its final path. `publish` always closes the temporary."""
 
     staged: Staged
     target: LocalPath
     replaces: str | None = None
-    """The SHA-256 of the version that the catalogue says stands there; None the first time."""
+    """The SHA-256 of the recorded version at the path; None if there is none."""
 
 
 class Outcome(Immutable, gc=False):
-    """What became of one publication."""
+    """The result of one publication."""
 
     target: LocalPath
     result: Result
@@ -54,15 +54,15 @@ class Outcome(Immutable, gc=False):
     """Bytes of the content that was to be published."""
     sha256: str
     detail: str = ""
-    """For CONFLICT and REFUSED a sentence that says why, safe to show."""
+    """The reason for CONFLICT and REFUSED as a sentence, safe for display."""
 
 
 def publish(root: DataRoot, publications: Sequence[Publication]) -> list[Outcome]:
-    """Put a group of files at their paths in the given order (a group's marker last), each on its own.
+    """Put a group of files at their paths in the given order (the group's marker last), each separately.
 
-    One that ends in CONFLICT or REFUSED does not stop those after it. When this returns, what is PUBLISHED or ADOPTED
-    is synced. Raises `DiskFull`, `HaltedForSafety` or `Retry` where the disk fails: some files may then stand at their
-    paths, whole, and publishing them again adopts them. Anonymous temporaries are gone afterwards in every case.
+    CONFLICT or REFUSED for one does not stop those after it. When this returns, all PUBLISHED and ADOPTED files are
+    synced. Raise `DiskFull`, `HaltedForSafety` or `Retry` if the disk fails: some complete files may then be at their
+    paths, and publishing them again adopts them. Anonymous temporaries are always removed.
     """
     touched: Touched = set()
     try:
@@ -102,7 +102,7 @@ def _place(root: DataRoot, publication: Publication, way: Way, touched: Touched)
     try:
         return _move(root, publication, way, touched)
     except FileNotFoundError:
-        # Perhaps a person took a directory away that was held open since the file before: walk again, and make it.
+        # A person may have removed a directory that was held open since the previous file: open or create it again.
         way.close()
         return _move(root, publication, way, touched)
 
@@ -127,7 +127,7 @@ def _move(root: DataRoot, publication: Publication, way: Way, touched: Touched) 
 
 
 def _adopted(standing: BufferedReader, staged: Staged) -> bool:
-    """Return whether the file that stands there is the new one already, and sync it if so: nobody else may have."""
+    """Return whether the existing file has the new content, and sync it if so, since it may not be synced yet."""
     if os.fstat(standing.fileno()).st_size != staged.size or sha256_of(standing) != staged.hexdigest:
         return False
     os.fsync(standing.fileno())
@@ -147,8 +147,8 @@ def _replace(root: DataRoot, publication: Publication, parent: int, standing: Bu
     now = status(parent, name)
     if now is None or _identity(now) != _identity(before):
         raise Conflict("the file that stands there changed while it was to be replaced")
-    # A race stays: a person who saves a file under this name by renaming, between the line above and the one below,
-    # loses that one save. One who writes into the file that stood there finds it among the versions.
+    # Remaining race: if a person saves a file under this name by renaming, between the check and this rename, that save
+    # is lost. A write into the file that was there is kept among the versions.
     os.rename(encoded(publication.staged.name), encoded(name), src_dir_fd=root.staging.directory, dst_dir_fd=parent)
 
 

@@ -1,6 +1,7 @@
-"""Reading many small files below the data root, one after the other: a directory is walked to once for all in it.
+"""Reads many small files below the data root in sequence; each directory is opened once for all files in it.
 
-For those who read hundreds of evals. What a person moves meanwhile is read where it was: hold directories still.
+For reading hundreds of evals. A directory that is renamed meanwhile is still read through its open descriptor, so
+callers must prevent renames.
 """
 
 import os
@@ -19,13 +20,13 @@ _PIECE = 64 * 1024
 
 
 class Neighbours:
-    """Reads for one thread; a context manager that holds as many descriptors as the last file lies deep."""
+    """Reader for one thread; a context manager with one descriptor for each level of the last file's path."""
 
     def __init__(self, root: "DataRoot") -> None:
         self._way: Way = root.way()
 
     def read(self, path: "LocalPath", limit: int) -> bytes:
-        """Return the file's content; raises as `DataRoot.read` does."""
+        """Return the file's content; raise errors as `DataRoot.read` does."""
         with translating(path):
             file = open_regular(self._way.opened(path.parts[:-1]), path.name)
             try:
@@ -46,7 +47,7 @@ class Neighbours:
 
 
 def _up_to(file: int, count: int) -> bytes:
-    """Read without a buffer: nearly all of these files come in one piece."""
+    """Return up to `count` bytes, unbuffered: nearly all of these files are read in one piece."""
     pieces = []
     while count and (piece := os.read(file, min(count, _PIECE))):
         pieces.append(piece)

@@ -1,7 +1,7 @@
-"""The data root's own mark, `.harvestd/root.json`: which data root this is.
+"""The sentinel `.harvestd/root.json`, which identifies a data root.
 
-The catalogue remembers the id. Where the disk of the data root is not mounted, its mount point looks like an empty data
-root; the missing id tells the two apart before a byte is written.
+The catalogue records its id. If the disk of the data root is not mounted, its mount point looks like an empty data
+root; the missing id distinguishes the two before a byte is written.
 """
 
 import json
@@ -18,14 +18,14 @@ from harvestd.store.walking import reading, sync_directory
 
 NAME: Final = "root.json"
 _LIMIT: Final = 4096
-"""Bytes; a mark is far shorter."""
+"""Bytes; a sentinel is far shorter."""
 
 
 class Sentinel(Immutable):
-    """What the mark says."""
+    """The content of the file."""
 
     id: str
-    """A UUID, made once and kept for the data root's life."""
+    """A UUID, created once and constant for the data root."""
     created: datetime
 
     def to_json(self) -> bytes:
@@ -34,7 +34,7 @@ class Sentinel(Immutable):
 
 
 def read_sentinel(own: int) -> Sentinel | None:
-    """Read the mark in the open directory `.harvestd`; None where there is none, `Fatal` where it can't be read."""
+    """Return the sentinel in the open directory `.harvestd`; None if there is none. Raise `Fatal` if unreadable."""
     try:
         with translating("can't read the data root's mark"), reading(own, NAME) as file:
             content = file.read(_LIMIT)
@@ -53,7 +53,7 @@ def read_sentinel(own: int) -> Sentinel | None:
 
 
 def make_sentinel(own: int, staging: Staging) -> Sentinel:
-    """Write a new mark, synced; where another process was faster, give its mark. Raises `HaltedForSafety`."""
+    """Write a new sentinel, synced; if another process was faster, return its one. Raise `HaltedForSafety`."""
     made = Sentinel(str(uuid.uuid4()), datetime.now(UTC))
     with staging.create() as staged, translating("can't write the data root's mark"):
         staged.write(made.to_json())

@@ -1,6 +1,7 @@
-"""A Unix socket in a directory of this machine that nobody but its owner can reach, for as long as it listens.
+"""A Unix socket that only its owner can open, for as long as it listens.
 
-A socket's path may have 107 bytes, a directory's many more: it is bound and reached through a handle of its directory.
+A socket's path is limited to 107 bytes, unlike a directory's: it is bound and opened through a descriptor of its
+directory.
 """
 
 import os
@@ -18,7 +19,7 @@ _BACKLOG: Final = 64
 
 @contextmanager
 def short_path(path: Path) -> Iterator[str]:
-    """Provide a short path to the same place. Raise `OSError` where its directory can't be opened."""
+    """Provide a short path to the same place. Raise `OSError` if its directory can't be opened."""
     directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{directory}/{path.name}"
@@ -28,16 +29,16 @@ def short_path(path: Path) -> Iterator[str]:
 
 @contextmanager
 def listening(path: Path) -> Iterator[socket.socket]:
-    """Listen at `path` for the body, in place of a socket that a dead process left; the lock is the caller's affair.
+    """Listen at `path` during the body, replacing the socket of a dead process; the caller must hold a lock.
 
-    Raises `Fatal` or `HaltedForSafety` where that can't be done, for one where something else stands there.
+    Raise `Fatal` or `HaltedForSafety` if that fails, for example because something other than a socket is there.
     """
     with translating(f"can't listen at {path}"), short_path(path) as short:
         place = Path(short)
         if place.is_socket() and not place.is_symlink():
             place.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as listener:
-            # Linux gives the file the socket's own mode: it is never, not for a moment, another's to open.
+            # Linux creates the file with the socket's own mode, so other users can never open it.
             os.fchmod(listener.fileno(), stat.S_IRUSR | stat.S_IWUSR)
             listener.bind(short)
             listener.listen(_BACKLOG)

@@ -1,8 +1,8 @@
-"""Temporaries on the data root's own file system: written, hashed and synced before they get a place.
+"""Temporary files on the data root's file system: written, hashed and synced before they are published.
 
-An anonymous temporary lives as long as its `Staged`. A named one outlives the process, so that a large transfer goes
-on where its journal says; names are the caller's, and whatever the journal doesn't know is removed at start-up.
-Each `Staged` holds one open file until it is published or closed: callers bound how many they hold.
+An anonymous temporary exists as long as its `Staged`. A named one outlives the process, so that a large transfer
+resumes at its journalled length; the caller chooses the name, and temporaries without a journal entry are removed at
+start. Each `Staged` has one open file until it is published or closed: callers must bound their number.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from harvestd.store.walking import CHUNK, copy_piece, names_in, open_regular, st
 
 _NAME: Final = re.compile(r"[a-z0-9-]{1,128}", re.ASCII)
 _ANONYMOUS: Final = "."
-"""How an anonymous temporary's name starts; no name that a caller may choose does."""
+"""Prefix of an anonymous temporary's name, which names chosen by callers can't have."""
 
 
 _NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -34,7 +34,7 @@ _SYNCING: Final = translating("can't sync a temporary")
 
 
 class Staged:
-    """One temporary: bytes go in, size and SHA-256 are known at any time.
+    """One temporary file, with its size and SHA-256 available at any time.
 
     As a context manager it is closed at the end, which removes it if it is anonymous and was not published.
     """
@@ -46,7 +46,7 @@ class Staged:
         self.size = 0
         """Bytes written so far."""
         self.remark = ""
-        """What its content seems to lack, where it is to be published all the same."""
+        """The defect of its content if it is to be published nevertheless."""
         self._directory = directory
         self._file = file
         self._hash = hashlib.sha256()
@@ -61,22 +61,22 @@ class Staged:
 
     @property
     def closed(self) -> bool:
-        """Whether the temporary was closed, and with that moved, removed or left for later."""
+        """Whether the temporary was closed, and so was moved, removed or left for later."""
         return self._file < 0
 
     def read(self, start: int, length: int) -> bytes:
-        """Return up to `length` of the bytes written so far, from `start` on. Raises `HaltedForSafety`."""
+        """Return up to `length` of the bytes written so far, from `start` on. Raise `HaltedForSafety` on failure."""
         with translating("can't read a temporary"):
             return os.pread(self._file, max(0, min(length, self.size - start)), start)
 
     def status(self) -> os.stat_result:
-        """Return what fstat says of the temporary."""
+        """Return the fstat result of the temporary."""
         return os.fstat(self._file)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Append `data`. Raises `DiskFull`, `HaltedForSafety`, `Refused` where no file may be so large.
+        """Append `data`. Raise `DiskFull`, `HaltedForSafety`, or `Refused` if the file would be too large.
 
-        Size and hash cover what was written, also after an error.
+        Size and hash cover the written bytes, also after an error.
         """
         try:
             with _WRITING:
@@ -84,13 +84,13 @@ class Staged:
                     self._hash.update(piece)
                     self.size += len(piece)
         finally:
-            # Said last: a `sync_beside` that began before this write has not seen all of it.
+            # Set last: a `sync_beside` that began before this write does not cover all of it.
             self._synced = False
 
     def copy(self, source: int, end: int) -> None:
-        """Append what the open file `source` holds from this one's end up to `end`; raises as `write` does.
+        """Append the bytes of the open file `source` from this file's end up to `end`; raise errors as `write` does.
 
-        Where `source` is shorter, this one is so afterwards.
+        If `source` is shorter, fewer bytes are appended.
         """
         at = self.size
         try:
@@ -102,9 +102,9 @@ class Staged:
         self.take_in(at)
 
     def put(self, data: bytes | bytearray | memoryview, start: int) -> None:
-        """Write `data` beyond the end, at `start`, for `take_in` to count later; raises as `write` does.
+        """Write `data` beyond the end, at `start`; `take_in` must count it later. Raise errors as `write` does.
 
-        Several threads may put at once, each elsewhere, beside one that writes or takes in.
+        Several threads may put at once at different places, in parallel to one that writes or takes in.
         """
         try:
             with _WRITING:
@@ -114,7 +114,7 @@ class Staged:
             self._synced = False
 
     def take_in(self, end: int) -> None:
-        """Count what was put from the end up to `end`, without a gap, as written. Raises `HaltedForSafety`."""
+        """Count bytes that were put from the end up to `end`, without a gap, as written. Raise `HaltedForSafety`."""
         with translating("can't read a temporary"):
             while self.size < end:
                 piece = os.pread(self._file, min(CHUNK, end - self.size), self.size)
@@ -124,10 +124,10 @@ class Staged:
                 self.size += len(piece)
 
     def sync(self) -> None:
-        """Write everything to disk; raises `HaltedForSafety`, and then the temporary is gone.
+        """Write everything to disk; raise `HaltedForSafety` on failure, which removes the temporary.
 
-        After a failed fsync the kernel may call the next one a success although the bytes are lost, so the file is
-        never tried again.
+        After a failed fsync, the kernel may report success for the next one although the bytes are lost, so it is never
+        retried.
         """
         if self._synced and not self._doomed:
             return
@@ -138,9 +138,9 @@ class Staged:
             raise
 
     def sync_beside(self) -> int:
-        """Write to disk while other threads write on, and give the size that surely is there; raises as `sync` does.
+        """Write to disk while other threads continue to write; return the size that is surely on disk. Raise as `sync`.
 
-        The file is not closed under those who write: after a failure `sync` fails too, and removes it.
+        The file is not closed, since other threads write to it: after a failure `sync` fails too, and removes it.
         """
         size = self.size
         if not self._synced or self._doomed:
@@ -151,28 +151,28 @@ class Staged:
         if self._doomed:
             raise HaltedForSafety("a temporary could not be synced before")
         self._doomed = True
-        self._synced = True  # said first: what is written meanwhile is not covered, and says so after this
+        self._synced = True  # set first: a parallel write is not covered, and resets it
         with _SYNCING:
             os.fsync(self._file)
         self._doomed = False
 
     def begin_sync(self) -> None:
-        """Let the kernel start writing to disk, without waiting for it; `sync` is still needed."""
+        """Make the kernel start writing to disk, without waiting for it; `sync` is still needed."""
         begin_writing(self._file)
 
     def take_over(self, length: int) -> None:
-        """Cut the file to its first `length` bytes and take them as written; for `Staging.resume` only."""
+        """Truncate the file to `length` bytes and count them as written; for `Staging.resume` only."""
         with translating("can't resume a temporary"):
             os.ftruncate(self._file, length)
         self.take_in(length)
 
     def moved(self) -> None:
-        """Close the file, whose name was moved to its place: there is nothing to remove."""
+        """Close the file after its name was moved to its final path: there is nothing to remove."""
         self._gone = True
         self._close()
 
     def discard(self) -> None:
-        """Close the file and remove it; a temporary that has moved to its place stays there."""
+        """Close the file and remove it; a temporary that was moved to its final path stays there."""
         self._close()
         if not self._gone:
             _remove(self._directory, self.name)
@@ -200,7 +200,7 @@ class Staged:
 
 
 def sync_staged(temporaries: Sequence[Staged]) -> None:
-    """Write all of them to disk, sharing what syncing costs; raises as `Staged.sync` does."""
+    """Write all of them to disk, sharing the cost of syncing; raise errors as `Staged.sync` does."""
     sync_together(temporaries, _sync, _begin)
 
 
@@ -215,31 +215,31 @@ def _begin(temporaries: Sequence[Staged]) -> None:
 
 
 class Staging:
-    """The directory of temporaries, by its open descriptor, which stays the caller's to close."""
+    """The directory of temporaries, by its open descriptor, which the caller must close."""
 
     def __init__(self, directory: int) -> None:
         self.directory: Final = directory
-        # Chance once, then numbers: two processes don't meet, and O_EXCL tells if they do.
+        # A random prefix and a counter: collisions between processes are improbable, and O_EXCL detects them.
         self._series = _ANONYMOUS + secrets.token_hex(8) + "-"
         self._numbers = count(1)
 
     def create(self, name: str | None = None) -> Staged:
-        """Make an empty temporary, a lasting one where `name` ([a-z0-9-], up to 128) is given.
+        """Make an empty temporary, a named one if `name` ([a-z0-9-], up to 128) is given.
 
-        Raises `Conflict` where a temporary of that name exists, `DiskFull` and `HaltedForSafety`.
+        Raise `Conflict` if a temporary of that name exists, `DiskFull` and `HaltedForSafety`.
         """
         chosen = self._series + str(next(self._numbers)) if name is None else _checked(name)
         try:
             with _MAKING:
-                # O_EXCL makes a regular file or none, so that there is nothing to look at afterwards.
+                # O_EXCL creates a regular file or fails, so no check is needed afterwards.
                 file = os.open(chosen, _NEW, 0o666, dir_fd=self.directory)
         except Refused as error:
-            # The name is always one that a file system takes, so it is the data root that refuses all of them.
+            # The name is always valid, so the data root rejects all names.
             raise HaltedForSafety(str(error), hint="check the permissions of .harvestd in the data root") from error
         return Staged(self.directory, chosen, file)
 
     def whole(self, data: bytes | bytearray | memoryview) -> Staged:
-        """Make an anonymous temporary that holds `data`; raises as `create` and `Staged.write` do, and leaves nothing.
+        """Make an anonymous temporary with content `data`; raise as `create` and `Staged.write` do, leaving no file.
 
         It is written and hashed, not synced.
         """
@@ -252,10 +252,11 @@ class Staging:
         return staged
 
     def resume(self, name: str, length: int) -> Staged | None:
-        """Open the temporary called `name` again with its first `length` bytes, or None where it can't go on.
+        """Open the temporary called `name` again with its first `length` bytes; None if it can't be resumed.
 
-        `length` is what the journal says was synced; what follows is cut off. A temporary that is shorter, or is no
-        plain file with one name, is removed, so that `create` can start over. Raises `HaltedForSafety`.
+        `length` is the journalled length of synced bytes; later bytes are cut off. A temporary that is shorter, or is
+        not a regular file with a single name, is removed, so that `create` can start over. Raise `HaltedForSafety` on
+        failure.
         """
         try:
             with translating("can't resume a temporary"):
@@ -278,23 +279,23 @@ class Staging:
         return staged
 
     def rename(self, old: str, new: str) -> None:
-        """Call the lasting temporary `old`, which nobody holds open, `new` from now on; absence is fine.
+        """Rename the named temporary `old`, which must not be open, to `new`; do nothing if it is absent.
 
-        Raises `HaltedForSafety`.
+        Raise `HaltedForSafety` on failure.
         """
         with suppress(FileNotFoundError), translating("can't rename a temporary"):
             os.rename(_checked(old), _checked(new), src_dir_fd=self.directory, dst_dir_fd=self.directory)
 
     def discard(self, name: str) -> None:
-        """Remove the temporary called `name`, which nobody holds open; absence is fine."""
+        """Remove the temporary called `name`, which must not be open; do nothing if it is absent."""
         _remove(self.directory, _checked(name))
 
     def names(self) -> tuple[str, ...]:
-        """Return the names of the lasting temporaries, sorted."""
+        """Return the names of the named temporaries, sorted."""
         return tuple(name for name in names_in(self.directory) if _NAME.fullmatch(name))
 
     def clean(self, keep: Collection[str]) -> tuple[str, ...]:
-        """Remove every temporary not named in `keep` and give their names; for start-up, under the lock.
+        """Remove every temporary not in `keep` and return their names; for the start, while holding the lock.
 
         A directory is never a temporary, so it stays.
         """

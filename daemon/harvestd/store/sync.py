@@ -1,10 +1,10 @@
-"""Many syncs at once: a journalling file system commits once for all who wait, so waiting one by one is the slow way.
+"""Syncs many files at once: a journalling file system commits once for all waiting syncs, so one by one is slow.
 
-Measured on ext4, 512 new files of 1.5 KB: one by one 170 µs a file, eight at once with the writing begun before 45 µs,
-of which most is the file system's own work. syncfs(2) needs 12 µs, and must not be used: it writes out whatever anybody
-has dirty on that file system, so two small files would wait for the gigabyte of a checkpoint that comes in beside them.
+Measured on ext4 with 512 new files of 1.5 KB: one by one 170 µs per file, eight in parallel after starting the writes
+45 µs, most of which is the file system's own work. syncfs(2) needs 12 µs but must not be used: it writes all dirty data
+of the file system, so two small files would wait for a checkpoint of a gigabyte that is being received.
 
-Every descriptor is still synced by an fsync of its own, which alone tells whether its bytes are on disk.
+Every descriptor still gets its own fsync, which is the only proof that its bytes are on disk.
 """
 
 import ctypes
@@ -14,12 +14,12 @@ from time import perf_counter
 from typing import Final, TypeVar
 
 _AT_ONCE: Final = 8
-"""Syncs that wait side by side for one publication; more gain nothing once the writing has begun."""
+"""Parallel syncs for one publication; more gain nothing once the writing has started."""
 _FEW: Final = 8
 _TRIES: Final = 3
-"""Syncs that go one by one and show how quick the disk is. One alone may just have waited for the interpreter."""
+"""Sequential syncs that measure the speed of the disk. A single one may just have waited for the interpreter."""
 _QUICK: Final = 50e-6
-"""Seconds. What syncs faster (a RAM disk, a controller with a battery) loses more by threads than it gains."""
+"""Seconds. On a faster disk (a RAM disk, a controller with a battery) threads cost more than they gain."""
 _WRITE: Final = 2  # SYNC_FILE_RANGE_WRITE
 
 _Work = TypeVar("_Work")
@@ -30,10 +30,10 @@ def sync_together(
     sync: Callable[[Sequence[_Work]], None],
     begin: Callable[[Sequence[_Work]], None] | None = None,
 ) -> None:
-    """Call `sync` for slices of `work` and return when all of it is done; raises what one of the calls raised.
+    """Call `sync` for slices of `work` and return when all are done; raise the exception of a failed call.
 
-    The first pieces go alone until one is quick. Where none is, `begin` is called for the rest, and then `sync` for
-    several slices side by side, in threads.
+    The first items are synced singly until one is quick. If none is, `begin` is called for the rest, and then `sync`
+    for several slices in parallel threads.
     """
     tries = min(_TRIES, len(work))
     quick = next((number for number in range(tries) if _seconds(sync, work[number : number + 1]) < _QUICK), None)
@@ -73,9 +73,9 @@ _sync_file_range = _find_sync_file_range()
 
 
 def begin_writing(file: int) -> None:
-    """Ask the kernel to start writing an open file to disk, so that its sync finds the blocks allocated and on the way.
+    """Make the kernel start writing an open file to disk, so that its blocks are allocated when its sync starts.
 
-    No more than a hint: what goes wrong is told by the fsync that follows, as this call takes no error from it.
+    This is only a hint: errors are ignored here, and reported by the fsync that follows.
     """
     if _sync_file_range is not None:
         _sync_file_range(file, 0, 0, _WRITE)

@@ -1,8 +1,8 @@
-"""What a file held before it was replaced, kept below `.harvestd/versions`, at most a few for each file.
+"""Keeps earlier contents of replaced files below `.harvestd/versions`, a limited number for each file.
 
-The versions of `a/b` are the files of the directory `versions/a/b`, named by the UTC time at which they were kept; so
-no name grows too long. Of too many, the oldest go first, but never the very first one: a box that rewrites a good file
-again and again must not wash it out.
+The versions of `a/b` are the files in the directory `versions/a/b`, named by the UTC time at which they were kept, so
+no name gets too long. Above the limit the oldest are removed, except the very first one: a host that rewrites a good
+file repeatedly must not displace it.
 """
 
 import os
@@ -33,7 +33,7 @@ from harvestd.store.walking import (
 )
 
 KEEP: Final = 5
-"""How many versions of one file stay."""
+"""The number of versions kept for each file."""
 
 _STAMP: Final = re.compile(r"\d{8}T\d{6}\.\d{9}Z", re.ASCII)
 
@@ -42,7 +42,7 @@ class KeptVersion(Immutable, order=True):
     """One version that was replaced."""
 
     stamp: str
-    """When it was kept, UTC, as yyyymmddThhmmss.nnnnnnnnnZ; its name, and unique for its file."""
+    """When it was kept, in UTC, as yyyymmddThhmmss.nnnnnnnnnZ; this is its name and unique for its file."""
     size: int
     """Bytes."""
 
@@ -57,7 +57,7 @@ def list_versions(root: DataRoot, path: LocalPath) -> tuple[KeptVersion, ...]:
 
 
 def read_version(root: DataRoot, path: LocalPath, stamp: str) -> bytes:
-    """Return the content of one version; raises FileNotFoundError where it is not kept any more."""
+    """Return the content of one version; raise FileNotFoundError if it is no longer kept."""
     with (
         translating(f"versions of {shown(path)}"),
         opened(root.versions, path.parts) as directory,
@@ -67,10 +67,10 @@ def read_version(root: DataRoot, path: LocalPath, stamp: str) -> bytes:
 
 
 def keep_version(root: DataRoot, path: LocalPath, parent: int, file: BufferedReader) -> None:
-    """Return the file at `path` a second name among its versions, or a copy there; synced when this returns.
+    """Add the file at `path` to its versions by a hard link or a copy; it is synced when this returns.
 
-    `parent` is the open directory that `path` is in, `file` the file as it was opened there. A file that is the newest
-    version already (a crash came before its replacement) is not linked again. Raises `DiskFull`, `HaltedForSafety`.
+    `parent` is the open directory of `path`, `file` the file as it was opened there. If it is already the newest
+    version (a crash happened before its replacement), it is not added again. Raise `DiskFull`, `HaltedForSafety`.
     """
     touched: Touched = set()
     with translating(f"can't keep a version of {shown(path)}"), made(root.versions, path.parts, touched) as directory:
@@ -85,9 +85,9 @@ def keep_version(root: DataRoot, path: LocalPath, parent: int, file: BufferedRea
 
 
 def keep_copy(root: DataRoot, path: LocalPath, file: int) -> None:
-    """Copy the file at `path`, open as `file`, among its versions; synced when this returns.
+    """Add a copy of the file at `path`, open as `file`, to its versions; it is synced when this returns.
 
-    A copy that is the newest version already is not made again. Raises `DiskFull`, `HaltedForSafety`.
+    If the newest version has the same content, no copy is made. Raise `DiskFull`, `HaltedForSafety`.
     """
     touched: Touched = set()
     with translating(f"can't keep a version of {shown(path)}"), made(root.versions, path.parts, touched) as directory:
@@ -118,9 +118,9 @@ def _same_content(directory: int, version: KeptVersion, file: int) -> bool:
 
 
 def set_aside(root: DataRoot, path: LocalPath) -> bool:
-    """Move the file at `path` among its versions, so that none stands there; tell whether there was one.
+    """Move the file at `path` to its versions, so that the path is free; return whether there was a file.
 
-    Raises `Conflict` where no regular file stands there, `HaltedForSafety`.
+    Raise `Conflict` if it is not a regular file, `HaltedForSafety`.
     """
     if is_kept(root, path):
         _finish_setting_aside(root, path)
@@ -142,10 +142,10 @@ def set_aside(root: DataRoot, path: LocalPath) -> bool:
 
 
 def begin_anew(root: DataRoot, path: LocalPath) -> None:
-    """Put an empty file at `path`; what stood there is kept among its versions. Synced when this returns.
+    """Replace the file at `path` by an empty one and keep it as a version; it is synced when this returns.
 
-    A crash leaves the old file or the new one there, never none: the catalogue may say no more than the disk. Raises
-    `Conflict` where no regular file stands there, `Refused`, `DiskFull`, `HaltedForSafety`.
+    A crash leaves the old file or the new one, never none: the catalogue must never be ahead of the disk. Raise
+    `Conflict` if something other than a regular file is there, `Refused`, `DiskFull`, `HaltedForSafety`.
     """
     touched: Touched = {path.parts[:-1]}
     with (
@@ -168,7 +168,7 @@ def begin_anew(root: DataRoot, path: LocalPath) -> None:
 
 
 def is_kept(root: DataRoot, path: LocalPath) -> bool:
-    """Return whether the file at `path` is its newest version too: a crash came while it was to make room."""
+    """Return whether the file at `path` is also its newest version: a crash interrupted `set_aside`."""
     standing = root.stat(path)
     if standing is None or standing.st_nlink == 1:
         return False
@@ -182,7 +182,7 @@ def is_kept(root: DataRoot, path: LocalPath) -> bool:
 
 
 def _finish_setting_aside(root: DataRoot, path: LocalPath) -> None:
-    """Take the name at `path` from a file that is its newest version too: a move is a link and an unlink in places."""
+    """Unlink `path`, which is also its newest version: on some file systems a move is a link and an unlink."""
     with translating(f"can't set {shown(path)} aside"):
         sync_touched(root.versions, {path.parts[:depth] for depth in range(len(path.parts) + 1)})
         with root.parent(path) as parent:
@@ -199,7 +199,7 @@ def _next_stamp(kept: tuple[KeptVersion, ...]) -> str:
     now = time_ns()
     stamp = _stamp(now)
     if kept and stamp <= kept[-1].stamp:
-        # The clock went back, or the tick is coarse: the order of the names is the order of keeping, always.
+        # The clock was set back, or is coarse: the order of names must always be the order of keeping.
         whole, _, fraction = kept[-1].stamp.removesuffix("Z").partition(".")
         seconds = int(datetime.strptime(whole, "%Y%m%dT%H%M%S").replace(tzinfo=UTC).timestamp())
         stamp = _stamp(seconds * 10**9 + int(fraction) + 1)
@@ -225,7 +225,7 @@ def _link_or_copy(root: DataRoot, name: str, parent: int, file: BufferedReader, 
     else:
         if _same_file(status(directory, stamp), os.fstat(file.fileno())):
             return
-        # Another file took its place since it was opened. Whoever replaces will notice; keep the one that was opened.
+        # Another file replaced it since it was opened, which the caller detects later; keep the one that was opened.
         os.unlink(stamp, dir_fd=directory)
     with root.stage() as staged:
         file.seek(0)

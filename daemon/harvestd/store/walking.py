@@ -1,8 +1,8 @@
-"""Directories and files by descriptor, one component at a time, never through a link.
+"""Opens directories and files by descriptor, one component at a time, never through a link.
 
-The race that a path string leaves open (a directory swapped for a link between check and use) does not exist here: each
-component is opened relative to the one before it with O_NOFOLLOW and O_DIRECTORY. Names are handed to the kernel as
-bytes, so that the locale plays no part. Errors are plain `OSError`; the callers translate them.
+With path strings, a directory could be swapped for a link between check and use. Here each component is opened relative
+to the one before it with O_NOFOLLOW and O_DIRECTORY. Names are passed to the kernel as bytes, so the locale does not
+matter. Errors are plain `OSError`; the callers convert them.
 """
 
 import errno
@@ -27,26 +27,26 @@ Touched = set[Parts]
 """Directories below one base whose entries changed and are not synced yet."""
 
 CHUNK: Final = 1 << 20
-"""Bytes per read where a whole file is read."""
+"""Bytes per read when a whole file is read."""
 
 _NO_COPYING: Final = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
-"""What a file system says that can't copy from one file to another by itself."""
+"""Errors of a file system that can't copy between files by itself."""
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def open_component(base: int, name: str) -> int:
     """Open the directory called `name` in the directory `base`; the caller closes the descriptor.
 
-    Raises FileNotFoundError where there is none, and NotADirectoryError for a link as for any other file.
+    Raise FileNotFoundError if there is none, and NotADirectoryError for a link or any other file.
     """
     return os.open(encoded(name), _DIRECTORY, dir_fd=base)
 
 
 class Way:
-    """The directories from an open base down to one place below it, held open: a neighbour is one step away.
+    """Open directories from a base down to one below it, reused so that a neighbour needs one step.
 
-    It belongs to one thread, and holds as many descriptors as the place is deep. A directory that a person moves while
-    it is held takes along what is put into it, as if it had been moved a moment later.
+    It belongs to one thread, and has one descriptor for each level. If a person moves a directory while it is open,
+    files put into it are moved along, as if the move had happened a moment later.
     """
 
     __slots__ = ("_base", "_handles", "_made", "_parts")
@@ -56,17 +56,17 @@ class Way:
         self._parts: Parts = ()
         self._handles: list[int] = []
         self._made = False
-        """Whether the last directory that was to be there had to be made: the next one will be new as well."""
+        """Whether the last directory had to be created: then the next one below it is missing as well."""
 
     def opened(self, parts: Parts) -> int:
-        """Go to the directory `parts` and give its descriptor, good until the next step; raises as `open_component`."""
+        """Return a descriptor of the directory `parts`, valid until the next call; raise as `open_component` does."""
         self._go_up(parts)
         for depth in range(len(self._parts), len(parts)):
             self._go_down(parts, depth, open_component(self._handles[-1], parts[depth]))
         return self._handles[-1]
 
     def made(self, parts: Parts, touched: Touched) -> int:
-        """As `opened`, making what is missing with the umask's mode; parents of what is new are added to `touched`."""
+        """Return as `opened`, creating missing directories with the umask's mode; their parents go to `touched`."""
         self._go_up(parts)
         for depth in range(len(self._parts), len(parts)):
             above = self._handles[-1]
@@ -79,7 +79,7 @@ class Way:
         return self._handles[-1]
 
     def close(self) -> None:
-        """Let go of everything; the next step starts at the base again."""
+        """Close all descriptors; the next call starts at the base again."""
         while self._handles:
             os.close(self._handles.pop())
         self._parts = ()
@@ -93,9 +93,9 @@ class Way:
         self.close()
 
     def _go_up(self, parts: Parts) -> None:
-        """Keep what leads to `parts` as well."""
+        """Close the directories that are not on the way to `parts`."""
         if not self._handles:
-            # A new description even for the base itself: a duplicate would share its read position with other threads.
+            # A new open file even for the base itself: a duplicate would share its read position with other threads.
             self._handles.append(os.open(".", _DIRECTORY, dir_fd=self._base))
         while self._parts != parts[: len(self._parts)]:
             os.close(self._handles.pop())
@@ -108,14 +108,14 @@ class Way:
 
 @contextmanager
 def opened(base: int, parts: Parts) -> Iterator[int]:
-    """Provide a descriptor of the directory `parts` below `base`; raises as `open_component` does."""
+    """Provide a descriptor of the directory `parts` below `base`; raise errors as `open_component` does."""
     with Way(base) as way:
         yield way.opened(parts)
 
 
 @contextmanager
 def made(base: int, parts: Parts, touched: Touched) -> Iterator[int]:
-    """As `opened`, making what is missing; see `Way.made`."""
+    """Provide a descriptor as `opened` does, creating missing directories; see `Way.made`."""
     with Way(base) as way:
         yield way.made(parts, touched)
 
@@ -128,11 +128,11 @@ def _open_if_there(base: int, name: str) -> int | None:
 
 
 def _make(base: int, name: str) -> bool:
-    """Make a directory where nothing stands; tell whether it was made."""
+    """Create a directory if nothing is there; return whether it was created."""
     try:
         os.mkdir(encoded(name), dir_fd=base)
     except FileExistsError:
-        # Another thread may have been faster, which is as good: whoever made it, no link is followed there.
+        # Another thread may have created it, which is fine: links are never followed.
         return False
     return True
 
@@ -142,7 +142,7 @@ def sync_directory(directory: int) -> None:
     try:
         os.fsync(directory)
     except OSError as error:
-        # Some file systems (SMB, some FUSE) have nothing to sync in a directory and say so with EINVAL.
+        # Some file systems (SMB, some FUSE) can't sync a directory and return EINVAL.
         if error.errno != errno.EINVAL:
             raise
 
@@ -150,15 +150,15 @@ def sync_directory(directory: int) -> None:
 def sync_touched(base: int, touched: Touched) -> None:
     """Sync each directory of `touched` once, and empty the set.
 
-    A directory that is gone by now, or became a link, was moved or deleted by a person with everything in it: nothing
-    is left to sync.
+    A directory that is gone by now, or became a link, was moved or deleted by a person with its content, so there is
+    nothing to sync.
     """
     sync_together(sorted(touched), partial(_sync, base))
     touched.clear()
 
 
 def _sync(base: int, some: Sequence[Parts]) -> None:
-    """Sync directories, neighbours after each other, on a way of their own: others may be synced side by side."""
+    """Sync directories in sequence with a `Way` of their own, since other threads may sync others in parallel."""
     with Way(base) as way:
         for parts in some:
             with suppress(FileNotFoundError, NotADirectoryError):
@@ -171,7 +171,7 @@ def names_in(directory: int) -> Sequence[str]:
 
 
 def status(directory: int, name: str) -> os.stat_result | None:
-    """Return what lstat says of `name` in an open directory; None where nothing stands."""
+    """Return the lstat result for `name` in an open directory; None if nothing is there."""
     try:
         return os.stat(encoded(name), dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
@@ -181,7 +181,7 @@ def status(directory: int, name: str) -> os.stat_result | None:
 def open_regular(directory: int, name: str, flags: int = os.O_RDONLY) -> int:
     """Open the regular file `name` in an open directory; the caller closes the descriptor.
 
-    Raises `Conflict` for a link or anything else that is no regular file; never waits for a FIFO's other end.
+    Raise `Conflict` for a link or another non-regular file; never wait for the other end of a FIFO.
     """
     try:
         file = os.open(encoded(name), flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666, dir_fd=directory)
@@ -197,7 +197,7 @@ def open_regular(directory: int, name: str, flags: int = os.O_RDONLY) -> int:
 
 @contextmanager
 def reading(directory: int, name: str) -> Iterator[BufferedReader]:
-    """Provide the regular file `name` in an open directory for reading; raises as `open_regular` does."""
+    """Provide the regular file `name` in an open directory for reading; raise errors as `open_regular` does."""
     with os.fdopen(open_regular(directory, name), "rb") as file:
         yield file
 
@@ -209,7 +209,7 @@ def sha256_of(file: BufferedReader) -> str:
 
 
 def write_all(file: int, data: bytes | bytearray | memoryview, offset: int) -> Iterator[memoryview]:
-    """Write `data` at `offset`, giving each piece once the kernel has taken it; short writes go on."""
+    """Write `data` at `offset`, yielding each piece after the kernel has accepted it; short writes are continued."""
     rest = memoryview(data).cast("B")
     while rest:
         taken = os.pwrite(file, rest, offset)
@@ -221,7 +221,7 @@ def write_all(file: int, data: bytes | bytearray | memoryview, offset: int) -> I
 def copy_piece(source: int, target: int, offset: int, length: int) -> int:
     """Copy up to `length` bytes between two open files, at the same offset; return how many, 0 at the source's end.
 
-    The file system copies where it can, and may let both files share the blocks.
+    The file system copies the bytes if it can, and both files may share the blocks.
     """
     try:
         return os.copy_file_range(source, target, length, offset, offset)

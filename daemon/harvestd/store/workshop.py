@@ -1,7 +1,7 @@
-"""A private directory beside the data root, where a program of ours may write; what it made is taken from there.
+"""A private temporary directory in which one of our programs writes, and from which the results are read.
 
-It lies where the system keeps temporary files, holds nothing that can't be made again, and is removed after use; that
-of a process that was killed goes when the next one is made, once it is an hour old.
+It is in the system's directory for temporary files, has only reproducible content, and is removed after use. That of a
+killed process is removed when the next one is made, once it is an hour old.
 """
 
 import os
@@ -19,14 +19,14 @@ from harvestd.store.root import DataRoot
 
 _PREFIX: Final = "harvestd-drawing-"
 _OLD: Final = 3_600.0
-"""Seconds; nobody draws that long."""
+"""Seconds; no drawing takes that long."""
 _MOST: Final = 32
 _LARGEST: Final = 32 << 20
 """Bytes of one file."""
 
 
 def set_up() -> Path:
-    """Make an empty directory that only this user can enter; raises `Retry` where there is no room for one."""
+    """Make an empty directory that only this user can enter; raise `Retry` if there is no space."""
     try:
         _clear_old(Path(tempfile.gettempdir()))
         return Path(tempfile.mkdtemp(prefix=_PREFIX))
@@ -44,12 +44,12 @@ def _clear_old(directory: Path) -> None:
 
 
 def clear_away(directory: Path) -> None:
-    """Remove the directory with what is in it; what can't be removed stays."""
+    """Remove the directory with its content; whatever can't be removed stays."""
     shutil.rmtree(directory, ignore_errors=True)
 
 
 def fill(directory: Path, files: Mapping[str, bytes]) -> None:
-    """Write `files` by name into a directory that `set_up` made; raises `Retry` where there is no room."""
+    """Write `files` by name into a directory that `set_up` made; raise `Retry` if there is no space."""
     try:
         for name, content in files.items():
             (directory / name).write_bytes(content)
@@ -60,9 +60,9 @@ def fill(directory: Path, files: Mapping[str, bytes]) -> None:
 
 
 def made_in(directory: Path, suffix: str) -> Mapping[str, bytes]:
-    """Return the files that end in `suffix`, by name; links, what is too large, and more than a few are not taken.
+    """Return the files that end in `suffix`, by name; links, too large files, and files beyond a limit are ignored.
 
-    Raises `Retry` where they can't be read.
+    Raise `Retry` if they can't be read.
     """
     found: dict[str, bytes] = {}
     try:
@@ -76,5 +76,5 @@ def made_in(directory: Path, suffix: str) -> Mapping[str, bytes]:
 
 
 def place_to_read(root: DataRoot, directory: LocalPath) -> Path:
-    """Return an experiment's directory as a path, for a program of ours that reads there and writes elsewhere."""
+    """Return an experiment's directory as a path, for one of our programs that reads there and writes elsewhere."""
     return root.path.joinpath(*directory.parts)

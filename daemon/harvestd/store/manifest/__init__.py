@@ -1,1 +1,1 @@
-"""`manifest.json` of an experiment: its model, and the file."""
+"""`manifest.json` of an experiment: its model, and reading and writing the file."""

@@ -1,7 +1,6 @@
-"""Values out of parsed JSON, each with its type or refused with its place.
+"""Typed access to parsed JSON; an error contains the place of the invalid field.
 
-A small reader instead of a validation library, because those refuse the lone surrogates by which names that are not
-UTF-8 survive.
+Validation libraries are not used, since they reject the lone surrogates that represent names which are not UTF-8.
 """
 
 from collections.abc import Iterable
@@ -17,8 +16,8 @@ class Fields:
         if not isinstance(value, dict):
             raise Damaged(f"{place} is not an object")
         self.place = place
-        """Where the object stands, for messages."""
-        self._value = cast("dict[str, object]", value)  # JSON's keys are always texts
+        """The place of the object, for messages."""
+        self._value = cast("dict[str, object]", value)  # keys of JSON are always strings
 
     def names(self) -> Iterable[str]:
         """Return the names of the fields, in their order."""
@@ -32,25 +31,25 @@ class Fields:
         return value
 
     def text_or_empty(self, name: str) -> str:
-        """Return the text in the field `name`, an empty one where there is no such field."""
+        """Return the text in the field `name`; an empty text if there is no such field."""
         return self.text(name) if name in self._value else ""
 
     def truth_or_false(self, name: str) -> bool:
-        """Return whether the field `name` says true; no such field: false."""
+        """Return the boolean in the field `name`; False if there is no such field."""
         value = self._value.get(name, False)
         if not isinstance(value, bool):
             raise Damaged(f"{self.place}: {name} is neither true nor false")
         return value
 
     def integer(self, name: str) -> int:
-        """Return the whole number in the field `name`."""
+        """Return the integer in the field `name`."""
         value = self._value.get(name)
         if not isinstance(value, int) or isinstance(value, bool):
             raise Damaged(f"{self.place}: {name} is not a whole number")
         return value
 
     def integer_or_null(self, name: str) -> int | None:
-        """Return the whole number in the field `name`, None for null or no such field."""
+        """Return the integer in the field `name`; None for null or if there is no such field."""
         return None if self._value.get(name) is None else self.integer(name)
 
     def below(self, name: str) -> "Fields":

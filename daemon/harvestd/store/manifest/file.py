@@ -1,7 +1,7 @@
-"""`manifest.json` on disk: from the model to JSON and back.
+"""Reads and writes `manifest.json`.
 
-What is read was perhaps edited by hand, so every value is checked; what is wrong is `Damaged` with the place named. A
-manifest of a newer format is never guessed at and never replaced: that is `Fatal`.
+The file may have been edited by hand, so every value is checked; an invalid one is `Damaged` with its place. A manifest
+of a newer format is not interpreted and not replaced: it is `Fatal`.
 """
 
 import re
@@ -30,7 +30,7 @@ from harvestd.store.root import DataRoot
 
 NAME: Final = "manifest.json"
 _LIMIT: Final = 256 << 20
-"""Bytes; some hundred thousand files."""
+"""Bytes; enough for some hundred thousand files."""
 
 _HEAD: Final = re.compile(rb'\{\s*"format":\s*(\d{1,9}),\s*"experiment":\s*\{\s*"id":\s*"([ -!#-\[\]-~]*)"')
 _HEAD_SIZE: Final = 4096
@@ -38,14 +38,14 @@ _HINT: Final = "set it aside; harvestd writes a new one from the catalogue"
 
 
 def write_manifest(root: DataRoot, directory: LocalPath, manifest: Manifest) -> None:
-    """Write the manifest of the experiment at `directory`, whole or not at all; raises as `write_own` does."""
+    """Write the manifest of the experiment at `directory` atomically; raise errors as `write_own` does."""
     write_own(root, directory / NAME, to_json(manifest))
 
 
 def read_manifest(root: DataRoot, directory: LocalPath) -> Manifest | None:
-    """Read the manifest of the experiment at `directory`; None where there is none.
+    """Return the manifest of the experiment at `directory`; None if there is none.
 
-    Raises `Damaged` where it can't be understood, `Fatal` where a newer harvestd wrote it, `Conflict` for a link.
+    Raise `Damaged` if it is invalid, `Fatal` if a newer harvestd wrote it, `Conflict` for a link.
     """
     try:
         content = root.read(directory / NAME, _LIMIT)
@@ -55,9 +55,9 @@ def read_manifest(root: DataRoot, directory: LocalPath) -> Manifest | None:
 
 
 def manifest_owner(root: DataRoot, directory: LocalPath) -> str | None:
-    """Return the id of the experiment whose manifest is in `directory`; None where there is none.
+    """Return the id of the experiment whose manifest is in `directory`; None if there is none.
 
-    Reads no more than the beginning where harvestd wrote it. Raises as `read_manifest`.
+    Of a manifest written by harvestd only the beginning is read. Raise errors as `read_manifest` does.
     """
     place = directory / NAME
     try:
@@ -72,7 +72,7 @@ def manifest_owner(root: DataRoot, directory: LocalPath) -> str | None:
 
 
 def to_json(manifest: Manifest) -> bytes:
-    """Return the file's content; equal for manifests with the same entries in any order."""
+    """Return the file's content; it does not depend on the order of the entries."""
     experiment = manifest.experiment
     head = {
         "id": experiment.id,
@@ -122,7 +122,7 @@ def _file_to_json(file: FiledFile) -> dict[str, object]:
         "host": file.host,
         "storage": file.storage,
         "remote_path": file.remote_path,
-        # For people; the number beside it is what counts, and JSON's readers may round that one.
+        # For people; programs use `mtime_ns`, although some JSON readers round it.
         "mtime": _rfc3339(file.mtime_ns),
         "mtime_ns": file.mtime_ns,
         "fetched_at": _to_the_millisecond(file.fetched_at),
@@ -133,12 +133,12 @@ def _file_to_json(file: FiledFile) -> dict[str, object]:
 
 @lru_cache(maxsize=256)
 def _to_the_millisecond(time: datetime) -> str:
-    # Files that were published together have one time.
+    # Files that were published together have the same time.
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _rfc3339(nanoseconds: int) -> str | None:
-    """Return a time to the nanosecond; None for one that no calendar holds (a box may send any number)."""
+    """Return a time with nanoseconds; None if it is out of range (a host may send any number)."""
     seconds, fraction = divmod(nanoseconds, 10**9)
     second = _to_the_second(seconds)
     return None if second is None else f"{second}.{fraction:09}Z"
@@ -146,7 +146,7 @@ def _rfc3339(nanoseconds: int) -> str | None:
 
 @lru_cache(maxsize=4096)
 def _to_the_second(seconds: int) -> str | None:
-    # The files of a leaf, or of many, were often written within one second.
+    # The files of one or many leaves were often written within one second.
     try:
         return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
     except (ValueError, OverflowError, OSError):
@@ -154,7 +154,7 @@ def _to_the_second(seconds: int) -> str | None:
 
 
 def from_json(content: bytes, place: str = NAME) -> Manifest:
-    """Read the file's content; raises `Damaged` saying what is wrong where, `Fatal` for a newer format."""
+    """Return the manifest in the file's content; raise `Damaged` if it is invalid, `Fatal` for a newer format."""
     try:
         top = Fields(json_value(content), place)
     except (ValueError, RecursionError) as error:

@@ -1,8 +1,7 @@
-"""`manifest.json` of an experiment: where each file came from, and what is not here and why. Format 1.
+"""The model of `manifest.json`: the origin of each file, and what is not here and why. Format 1.
 
-A lost catalogue is rebuilt from it, so it is complete in itself. The text is ASCII (names that are not UTF-8 survive as
-escaped lone surrogates), indented, and the same for equal content. Writing and reading it is `manifest_file`; this
-module only holds the model.
+A lost catalogue is rebuilt from it, so it is self-contained. The text is ASCII (names that are not UTF-8 are escaped
+lone surrogates), indented, and equal for equal content. `manifest.file` reads and writes it.
 """
 
 from collections.abc import Mapping
@@ -16,14 +15,14 @@ from harvestd.convention.paths import LocalPath
 from harvestd.convention.structs import Immutable
 
 FORMAT: Final = 1
-"""The number that a reader must know; a field may be added under the same number, none may change its meaning."""
+"""The format number. Fields may be added under the same number, but none may change its meaning."""
 
 
 class FileState(StrEnum):
-    """How a file came to its content."""
+    """The relation of a file to its source."""
 
     SEALED = "sealed"
-    """Whole and final at one moment of its source."""
+    """The complete content of its source at one time."""
     GROWING = "growing"
     """A prefix of a source that may still grow."""
 
@@ -33,11 +32,11 @@ class NamePart(Immutable):
 
     value: str
     source: str
-    """What said so, e.g. "operator's rule" or "config.yaml"."""
+    """Its origin, e.g. "operator's rule" or "config.yaml"."""
 
 
 class Experiment(Immutable):
-    """Which experiment the manifest is for."""
+    """The experiment of the manifest."""
 
     id: str
     directory: str
@@ -47,24 +46,24 @@ class Experiment(Immutable):
 
 
 class Run(Immutable, order=True):
-    """One training run that is filed here."""
+    """One training run that is stored here."""
 
     host: str
     storage: str
     path: str
-    """On the box, below its tree."""
+    """The absolute path on the host."""
     name: str
     id: str = ""
-    """The catalogue's; empty in manifests of earlier versions."""
+    """The catalogue's id; empty in manifests of earlier versions."""
 
 
 class FiledFile(Immutable):
-    """One file that is here."""
+    """One local file."""
 
     path: str
-    """Below the experiment's directory, with slashes; one that `LocalPath` takes: who reads a manifest sees to that."""
+    """Below the experiment's directory, with slashes; a valid `LocalPath`, which a reader must check."""
     kind: str
-    """The convention's word for what it is."""
+    """The convention's kind of the file."""
     size: int
     """Bytes."""
     sha256: str
@@ -73,51 +72,51 @@ class FiledFile(Immutable):
     storage: str
     remote_path: str
     mtime_ns: int
-    """The source's own, Unix time in nanoseconds; as the box says, so any number."""
+    """The source's modification time, Unix time in nanoseconds; any number, since it comes from the host."""
     fetched_at: datetime
-    """Aware of its zone; kept in UTC."""
+    """With time zone; stored in UTC."""
     reason: str = ""
-    """Why it is here where that is not plain, e.g. "provisional: the run died before step_final"."""
+    """The reason for keeping it, e.g. "provisional: the run died before step_final"."""
     marker: bool = False
-    """Whether it says of its group that all of it is complete."""
+    """Whether it is the marker of its group, whose presence means that the group is complete."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a naive time."""
+        """Raise ValueError for a time without a zone."""
         if self.fetched_at.tzinfo is None:
             raise ValueError("fetched_at needs a zone")
 
     def below(self, directory: LocalPath) -> LocalPath:
-        """Return the file's place in the data root for an experiment at `directory`; raises `RejectedPath`."""
+        """Return the file's local path for an experiment at `directory`; raise `RejectedPath` if it is invalid."""
         return LocalPath((*directory.parts, *self.path.split("/")))
 
 
 class LeftOut(Immutable):
-    """One entry that is on a box and not here; a directory that was not walked is one entry."""
+    """One entry on a host without a local copy; a directory that was not walked is one entry."""
 
     host: str
     path: str
-    """On the box."""
+    """The absolute path on the host."""
     reason: str
-    """The rule that said so."""
+    """The rule that leaves it out."""
     size: int | None = None
-    """Bytes in all; None where that is not known."""
+    """Total bytes; None if unknown."""
     entries: int | None = None
-    """How many files; None where that is not known."""
+    """The number of files; None if unknown."""
     gone_at: float | None = None
-    """Since when it is not on the box any more, in Unix time; None: it was there when it was seen last."""
+    """When it was found to be gone from the host, in Unix time; None: it existed at the last scan."""
 
 
 class MadeLink(Immutable, order=True):
-    """One link that was made here in the place of one on the box."""
+    """One local link that corresponds to a link on the host."""
 
     path: str
     """Below the experiment's directory, with slashes."""
     target: str
-    """Its neighbour, by name."""
+    """The name of its target in the same directory."""
 
 
 class Manifest(Immutable):
-    """Everything that `manifest.json` says."""
+    """The content of `manifest.json`."""
 
     experiment: Experiment
     runs: tuple[Run, ...] = ()
@@ -125,4 +124,4 @@ class Manifest(Immutable):
     left_out: tuple[LeftOut, ...] = ()
     links: tuple[MadeLink, ...] = ()
     aliases: tuple[str, ...] = ()
-    """Names that the directory had before, oldest first."""
+    """Earlier names of the directory, oldest first."""

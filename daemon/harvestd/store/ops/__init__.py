@@ -1,1 +1,1 @@
-"""Changes of the data root other than publishing: move, rename, remove, replace, link."""
+"""Changes to the data root other than publishing: move, rename, remove, replace, link."""

@@ -1,7 +1,7 @@
-"""The links that the convention knows (`step_latest -> step_final`), made by name, never followed.
+"""Makes the links of the convention (`step_latest -> step_final`) by name, without following any.
 
-A link is relative and points at one name beside it, so it can't lead anywhere else, and it moves with its directory.
-It must never replace anything but a link.
+A link is relative and its target is a single name in the same directory, so it can't lead anywhere else, and it moves
+with its directory. A link must never replace anything but a link.
 """
 
 import os
@@ -17,11 +17,11 @@ from harvestd.store.walking import Touched, status
 
 
 def make_link(root: DataRoot, path: LocalPath, target: str) -> Result:
-    """Let the link at `path` point at its neighbour `target`; synced when this returns.
+    """Make the link at `path` point to `target` in the same directory; it is synced when this returns.
 
-    ADOPTED where it does so already; PUBLISHED where it is new or pointed elsewhere; CONFLICT where something else
-    than a link stands there; REFUSED where the file system has no links. Raises `RejectedPath` for a `target` that is
-    no single name, `DiskFull`, `HaltedForSafety`.
+    Return ADOPTED if it does already; PUBLISHED if it is new or had another target; CONFLICT if something other than a
+    link is there; REFUSED if the file system has no links. Raise `RejectedPath` if `target` is not a single name,
+    `DiskFull`, `HaltedForSafety`.
     """
     neighbour = encoded(LocalPath((target,)).name)
     touched: Touched = {path.parts[:-1]}
@@ -37,7 +37,7 @@ def make_link(root: DataRoot, path: LocalPath, target: str) -> Result:
 
 
 def pointed(root: DataRoot, path: LocalPath) -> str | None:
-    """Return where the link at `path` points; None where no link stands there. Raises `Conflict`, `HaltedForSafety`."""
+    """Return the target of the link at `path`; None if there is no link. Raise `Conflict`, `HaltedForSafety`."""
     try:
         with root.parent(path) as parent, translating("can't read a link"):
             standing = status(parent, path.name)
@@ -62,7 +62,7 @@ def _place(root: DataRoot, name: str, neighbour: bytes, parent: int) -> Result:
         if standing is None:
             rename_noreplace(staging, temporary, parent, name)
         else:
-            # A race stays: what a person puts here in place of the link since the look above is replaced.
+            # Remaining race: if a person replaces the link by something else after the check above, that is replaced.
             os.rename(temporary, encoded(name), src_dir_fd=staging, dst_dir_fd=parent)
     except OSError:
         os.unlink(temporary, dir_fd=staging)

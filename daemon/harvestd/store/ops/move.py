@@ -1,7 +1,7 @@
-"""Moving what is filed already: an experiment whose name follows its facts, an eval whose run has appeared.
+"""Moves published files: an experiment whose name is updated, or an eval whose run is known now.
 
-A move is one rename: nothing is copied, nothing is replaced, and the kept versions follow. It must never be called for
-a directory in which a file still grows; the store can't see that.
+A move is one rename: nothing is copied, nothing is replaced, and the kept versions are moved along. It must never be
+called for a directory in which a file still grows; the store can't check that.
 """
 
 import os
@@ -16,11 +16,11 @@ from harvestd.store.walking import Touched, made, opened, status, sync_touched
 
 
 def move(root: DataRoot, source: LocalPath, target: LocalPath) -> Result:
-    """Move the file or directory at `source` to `target`; synced when this returns.
+    """Move the file or directory at `source` to `target`; it is synced when this returns.
 
-    PUBLISHED where it moved; ADOPTED where `source` is gone and `target` stands, as after a crash; CONFLICT where
-    anything stands at `target` while `source` exists, or neither does; REFUSED where the file system says no.
-    Raises `HaltedForSafety`.
+    Return PUBLISHED if it was moved; ADOPTED if `source` is gone and `target` exists, as after a crash; CONFLICT if
+    anything is at `target` while `source` exists, or if neither exists; REFUSED if the file system rejects it. Raise
+    `HaltedForSafety`.
     """
     touched: Touched = {source.parts[:-1], target.parts[:-1]}
     result = Result.PUBLISHED
@@ -52,12 +52,12 @@ def _rename(old: int, name: str, new: int, new_name: str) -> None:
         source, target = status(old, name), status(new, new_name)
         if source is None or target is None or not os.path.samestat(source, target):
             raise
-        # Where a rename is a link and an unlink, a crash came between the two.
+        # If a rename is a link and an unlink, a crash happened between the two.
         os.unlink(encoded(name), dir_fd=old)
 
 
 def _move_versions(root: DataRoot, source: LocalPath, target: LocalPath) -> None:
-    """Let the versions follow; where there are versions of the new path already, the old ones stay where they are."""
+    """Move the kept versions too; if the new path already has versions, the old ones stay in place."""
     touched: Touched = {source.parts[:-1], target.parts[:-1]}
     with translating("can't move kept versions"):
         try:

@@ -1,7 +1,7 @@
-"""Removing results that are here only until something newer is: the one way in which a result is ever deleted.
+"""Removes results that are kept only until something newer is local: the only way in which results are deleted.
 
-A file is removed only while it is, byte for byte, what was filed; what a person changed stays, and so does whatever
-they put beside it. The caller must have given up the files' records first: a record always has its file.
+A file is removed only if it is byte for byte what was published; files that a person changed or added stay. The caller
+must have removed the files' records first, so that a record always has its file.
 """
 
 import os
@@ -19,7 +19,7 @@ _CHANGED: Final = "it was changed here"
 
 
 def all_stand(root: DataRoot, expected: Sequence[tuple[LocalPath, int]]) -> bool:
-    """Return whether a file of this size stands at each path; raises `HaltedForSafety`."""
+    """Return whether each path has a file of its size; raise `HaltedForSafety` if the disk fails."""
     try:
         found = [(root.stat(path), size) for path, size in expected]
     except (Conflict, Refused):
@@ -28,10 +28,11 @@ def all_stand(root: DataRoot, expected: Sequence[tuple[LocalPath, int]]) -> bool
 
 
 def remove(root: DataRoot, directory: LocalPath, files: Sequence[tuple[LocalPath, str]]) -> dict[LocalPath, str]:
-    """Remove these files below `directory`, each with its SHA-256; synced when this returns.
+    """Remove these files below `directory`, each given with its SHA-256; the removal is synced on return.
 
-    The first one is gone for good before any other goes. Directories that are empty then go as well. Gives what was
-    left, and why: a person changed it, or the file system says no. Raises `HaltedForSafety`.
+    The removal of the first one is synced before any other is removed. Directories that are empty then are removed too.
+    Return the files that were left, and why: a person changed them, or the file system refused. Raise
+    `HaltedForSafety`.
     """
     left: dict[LocalPath, str] = {}
     for some in (files[:1], files[1:]):
@@ -50,13 +51,13 @@ def remove(root: DataRoot, directory: LocalPath, files: Sequence[tuple[LocalPath
 
 
 def _unlinked(root: DataRoot, path: LocalPath, sha256: str) -> bool:
-    """Unlink one file; tells whether there was one. Raises `Conflict`, `Refused`."""
+    """Unlink one file; return whether it existed. Raise `Conflict`, `Refused`."""
     try:
         with root.parent(path) as parent, translating(f"can't remove {path}"):
             with reading(parent, path.name) as file:
                 if sha256_of(file) != sha256:
                     raise Conflict(_CHANGED)
-            # A race stays: what a person saves under this name between the line above and the one below is lost.
+            # Remaining race: a file that a person saves under this name between the check and the unlink is lost.
             os.unlink(encoded(path.name), dir_fd=parent)
     except FileNotFoundError:
         return False
@@ -64,12 +65,12 @@ def _unlinked(root: DataRoot, path: LocalPath, sha256: str) -> bool:
 
 
 def remove_empty(root: DataRoot, directory: LocalPath, paths: Sequence[LocalPath]) -> None:
-    """Remove `directory` and those in it that `paths` were in, as far as they are empty."""
+    """Remove `directory` and the directories of `paths` in it, as far as they are empty."""
     depth = len(directory.parts)
     inside = {path.parts[:length] for path in paths for length in range(depth, len(path.parts))}
     touched: Touched = set()
     for parts in sorted(inside, key=len, reverse=True):
-        # One that holds anything else is not ours to remove.
+        # A directory with other content stays.
         with suppress(Conflict, Refused, FileNotFoundError):
             empty = LocalPath(parts)
             with root.parent(empty) as parent, translating(f"can't remove {empty}"):

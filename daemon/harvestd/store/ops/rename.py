@@ -1,7 +1,7 @@
-"""Moving a name without replacing anything, by the strongest means that the file system has.
+"""Renames without replacing anything, by the strongest means of the file system.
 
-Linux's renameat2 with RENAME_NOREPLACE is one atomic step. Where a file system lacks it (NFS, exFAT), link and unlink
-refuse as surely. Where there are no hard links either, a look before the rename is all that is left.
+Linux's renameat2 with RENAME_NOREPLACE is one atomic step. If a file system lacks it (NFS, exFAT), link and unlink
+refuse as reliably. Without hard links, only a check before the rename remains.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ from harvestd.store.walking import status
 _NOREPLACE: Final = 1
 _LACKING: Final = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP})
 NO_HARD_LINKS: Final = frozenset({errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
-"""What link answers where it can't be used: none on this file system, or not for this file."""
+"""Errors of link if it can't be used on this file system or for this file."""
 
 Renameat2 = Callable[[int, bytes, int, bytes, int], int]
 
@@ -38,7 +38,7 @@ _renameat2 = _find_renameat2()
 def rename_noreplace(source: int, name: str, target: int, new_name: str) -> None:
     """Move `name` in the open directory `source` to `new_name` in `target`.
 
-    Raises FileExistsError where anything stands there, and OSError for the rest (EXDEV for another file system).
+    Raise FileExistsError if anything is there, and OSError for other failures (EXDEV for another file system).
     """
     if _renameat2 is not None:
         if _renameat2(source, encoded(name), target, encoded(new_name), _NOREPLACE) == 0:
@@ -55,8 +55,8 @@ def rename_noreplace(source: int, name: str, target: int, new_name: str) -> None
         failpoints.reach("rename.linked")
         os.unlink(encoded(name), dir_fd=source)
         return
-    # Directories have no hard links, and some file systems have none at all. A race stays: a file that a person makes
-    # at this path between the next two lines is replaced. A directory never is, unless it is empty.
+    # Directories have no hard links, and some file systems have none at all. Remaining race: a file that a person
+    # creates at this path between the next two lines is replaced. A directory is replaced only if it is empty.
     if status(target, new_name) is not None:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
     os.rename(encoded(name), encoded(new_name), src_dir_fd=source, dst_dir_fd=target)

@@ -1,7 +1,6 @@
-"""harvestd's own files beside the results (manifest.json, README.md): replaced whole, in one step.
+"""Replaces harvestd's own files beside the results (manifest.json, README.md) in one atomic step.
 
-Only for names that harvestd owns: what stands there is replaced without a look. What a box sent goes through
-`publishing`, always.
+Only for names that harvestd owns: existing content is replaced without a check. Files from a host always use `publish`.
 """
 
 import os
@@ -15,10 +14,10 @@ from harvestd.store.walking import Touched, made, sync_touched
 
 
 def write_own(root: DataRoot, path: LocalPath, data: bytes) -> None:
-    """Put `data` at `path`, synced when this returns; a crash leaves the old or the new content.
+    """Write `data` to `path`; it is synced when this returns, and a crash leaves the old or the new content.
 
-    A link that stands there is replaced, not followed. Raises `Conflict` for a directory there, `Refused`, `DiskFull`
-    and `HaltedForSafety`.
+    A link at `path` is replaced, not followed. Raise `Conflict` for a directory there, `Refused`, `DiskFull` and
+    `HaltedForSafety`.
     """
     touched = {path.parts[:-1]}
     with root.stage() as staged:
@@ -32,9 +31,9 @@ def write_own(root: DataRoot, path: LocalPath, data: bytes) -> None:
 
 
 def write_inside(root: DataRoot, directory: LocalPath, rest: Sequence[str], data: bytes) -> None:
-    """As `write_own`, at `rest` inside a directory that is there already: one that is gone is not made again.
+    """Write as `write_own` does, at `rest` inside an existing directory, which is not created if it is gone.
 
-    A directory that is renamed meanwhile takes the file along. Raises FileNotFoundError where there is none.
+    If the directory is renamed meanwhile, the file is in the renamed one. Raise FileNotFoundError if there is none.
     """
     path = directory.child(*rest)
     parent = tuple(rest[:-1])

@@ -1,1 +1,1 @@
-"""Comparing files at home with what is on record."""
+"""Checks of local files against their records and formats."""

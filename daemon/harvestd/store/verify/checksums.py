@@ -1,9 +1,8 @@
-"""What a format says of its own content, held against the bytes of a file whose length is right.
+"""Checks the content of a file of correct length against its format.
 
-A file system that lost power, or that shows a length before the bytes, has zero bytes where content belongs. Gzip, zip
-(torch.save writes one) and the history of a W&B run carry checksums; of other tensors it is known that not all of them
-are zero. Everything is
-read in pieces: memory is bounded whatever a file holds.
+A file system that lost power, or that shows a length before the bytes, has zero bytes in place of content. Gzip, zip
+(torch.save writes one) and the history of a W&B run have checksums; other tensors must not consist of zero bytes only.
+Everything is read in pieces: memory is bounded for any file.
 """
 
 import io
@@ -17,25 +16,25 @@ from harvestd.convention.metadata.parse import InvalidFacts
 from harvestd.convention.scan.completeness import CHECKED
 
 Read = Callable[[int, int], bytes]
-"""Return up to so many bytes (second) from an offset on (first)."""
+"""Returns up to a number of bytes (second argument) from an offset (first argument)."""
 
 _PIECE: Final = 1024 * 1024
 _SLICE: Final = 32 * _PIECE
-"""Bytes that are looked at between two yields."""
+"""Bytes that are checked between two yields."""
 _MOST_MADE: Final = 4 * 1024**3
-"""Bytes: what compressed content comes to beyond that is not judged, for a few bytes can stand for terabytes."""
+"""Bytes: decompressed content beyond this is not checked, since few bytes can expand to terabytes."""
 _DIRECTORY: Final = 4 * 1024 * 1024
-"""Bytes: a zip archive whose directory is longer is not judged, for all of it is held in memory."""
+"""Bytes: a zip archive with a longer directory is not checked, since all of it is held in memory."""
 _SAFETENSORS_PREFIX: Final = 8
 _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
 _ZIP_MAGIC: Final = b"PK\3\4"
 _ENCRYPTED: Final = 1
 _BLOCK: Final = 4096
-"""Bytes: a file system fills with zero bytes by the block; tensors that are shorter may well be zero."""
+"""Bytes: a file system fills whole blocks with zero bytes; shorter tensors may really be zero."""
 
 
 _WANDB_HEAD: Final = struct.pack("<4sHB", b":W&B", 0xBEE1, 0)
-"""How a W&B history of the version begins that is known here."""
+"""The beginning of a W&B history of the supported version."""
 _WANDB_BLOCK: Final = 32 * 1024
 _WANDB_RECORD: Final = struct.Struct("<IHB")
 """The checksum of type and data, the length of the data, the type: full, first, middle or last part of a record."""
@@ -43,13 +42,13 @@ _WANDB_TYPES: Final = frozenset({1, 2, 3, 4})
 
 
 class _NotJudged(Exception):
-    """More would have to be held in memory than any honest file asks for."""
+    """The check would need more memory than any valid file requires."""
 
 
 def verified(name: str, size: int, read: Read) -> Iterator[None]:
-    """Hold the content of a file called `name` against what its format says; raises `InvalidFacts` where it differs.
+    """Check the content of a file called `name` against its format; raise `InvalidFacts` if it does not match.
 
-    Yields from time to time, so that a caller can do it in slices. Blocks for as long as reading and summing take.
+    Yields from time to time, so that a caller can run it in slices. Blocks while reading and summing.
     """
     if name.endswith(".gz"):
         yield from _gzip(size, read)
@@ -81,7 +80,7 @@ def _not_zero(start: int, size: int, read: Read, otherwise: str) -> Iterator[Non
 
 
 def _gzip(size: int, read: Read) -> Iterator[None]:
-    """Unpack all members: each ends with the checksum and the length of its content."""
+    """Decompress all members: each ends with the checksum and the length of its content."""
     member = zlib.decompressobj(_GZIP_WINDOW)
     made = told = 0
     try:
@@ -109,7 +108,7 @@ def _gzip(size: int, read: Read) -> Iterator[None]:
 
 
 def _wandb(size: int, read: Read) -> Iterator[None]:
-    """Read all records of a W&B history, a log of LevelDB's form: none goes beyond its block."""
+    """Check all records of a W&B history, which has LevelDB's log format: no record crosses a block's end."""
     for start in range(0, size, _PIECE):
         piece = memoryview(read(start, _PIECE))
         for block in range(0, len(piece), _WANDB_BLOCK):
@@ -132,7 +131,7 @@ def _wandb(size: int, read: Read) -> Iterator[None]:
 
 
 def _zip(size: int, read: Read) -> Iterator[None]:
-    """Read all entries of an archive: its directory stands at its end, with the checksum of each."""
+    """Check all entries of an archive: its directory is at its end, with the checksum of each."""
     try:
         with zipfile.ZipFile(_View(size, read)) as archive:
             yield from _entries(archive, size + _MOST_MADE)
@@ -165,7 +164,7 @@ def _entries(archive: zipfile.ZipFile, most: int) -> Iterator[None]:
 
 
 class _View(io.RawIOBase):
-    """A file for zipfile, which reads the whole directory of an archive at once."""
+    """A file object for zipfile, which reads the whole directory of an archive at once."""
 
     def __init__(self, size: int, read: Read) -> None:
         self._size = size

@@ -1,4 +1,4 @@
-"""Whether files stand at their places as expected: for whoever finds a root after a crash, or after a failure."""
+"""Checks whether files are at their paths as expected, for recovery after a crash or a failure."""
 
 import os
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ from harvestd.store.walking import Touched, sha256_of
 
 
 def standing(root: DataRoot, expected: Sequence[tuple[LocalPath, str]]) -> list[bool]:
-    """Tell of each path whether a file with this SHA-256 stands there; what does is synced, its directories too.
+    """Return for each path whether it has a file with this SHA-256; such files and their directories are synced.
 
-    Nobody else may have synced it: a process that was killed after a rename has not. Raises `HaltedForSafety`.
+    They may not be synced yet if a process was killed after a rename. Raise `HaltedForSafety` if the disk fails.
     """
     touched: Touched = set()
     found = [_stands(root, path, sha256) for path, sha256 in expected]

@@ -1,4 +1,4 @@
-"""What stands in the way at a place of the data root, to be told from what stands there later: by lstat alone."""
+"""Fingerprints of what blocks a path of the data root, to detect later changes: by lstat alone."""
 
 import os
 import stat
@@ -9,11 +9,11 @@ from harvestd.store.errors import Conflict, Refused
 from harvestd.store.root import DataRoot
 
 Fingerprint = tuple[tuple[int, ...], ...]
-"""One part for each component that stands there; a directory on the way changes by who may use it, not by its files."""
+"""One part for each existing component; that of a directory on the way covers access rights, not its content."""
 
 
 def fingerprints(root: DataRoot, paths: Iterable[LocalPath]) -> list[Fingerprint]:
-    """Return how each path stands there now. Raises `HaltedForSafety`."""
+    """Return the present fingerprint of each path. Raise `HaltedForSafety` if the disk fails."""
     return [_fingerprint(root, path) for path in paths]
 
 
@@ -31,7 +31,7 @@ def _fingerprint(root: DataRoot, path: LocalPath) -> Fingerprint:
 
 
 def is_absent(path: LocalPath, found: Fingerprint) -> bool:
-    """Return whether nothing stands at `path`, nor on the way to it but directories."""
+    """Return whether nothing is at `path`, and only directories are on the way to it."""
     return len(found) < len(path.parts) and all(len(part) == len(_WAY) for part in found)
 
 

@@ -1,4 +1,4 @@
-"""Whether files at home are as they are on record, going by their size: cheap enough to be asked for thousands."""
+"""Checks the sizes of local files against their records: cheap enough for thousands."""
 
 import stat
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ from harvestd.store.walking import Way, status
 
 
 def not_intact(root: DataRoot, expected: Sequence[tuple[LocalPath, int, bool]]) -> list[LocalPath]:
-    """Return those of these paths at which no regular file of that many bytes stands. Blocks.
+    """Return the paths that are not regular files of the expected size. Blocks.
 
-    With each path and size: whether the file grows, and may be longer by now. Raises `HaltedForSafety` where the disk
+    Each entry has the path, the size, and whether the file grows and may be longer. Raise `HaltedForSafety` if the disk
     fails.
     """
     with root.way() as way:
