@@ -463,7 +463,7 @@ def _places(eval_dir: EvalDir, leaf: Group, homes: Iterable[Home], placing: Plac
 
 
 def _leaf_of(group: Group, leaves: Mapping[tuple[str, ...], Group]) -> Group:
-    """Return the leaf, of those by path, that decides where a group goes: records stay beside their metrics."""
+    """Return the leaf, of those given by path, that determines the group's directory: records stay beside metrics."""
     if group.members[0].kind is not Kind.RECORDS:
         return group
     return leaves.get(group.path.parts[:-1], group)
