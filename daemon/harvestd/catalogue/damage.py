@@ -1,4 +1,4 @@
-"""A catalogue that can't be read: how that is found out, and how it is put out of the way without being lost."""
+"""Detects an unreadable catalogue, and sets it aside without losing it."""
 
 from itertools import count
 from pathlib import Path
@@ -9,11 +9,11 @@ from harvestd.errors import HaltedForSafety
 
 _FINE = "ok"
 _BESIDE = ("", "-wal", "-shm")
-"""What belongs to one SQLite file; its log must never be taken for that of the next one."""
+"""Suffixes of the files of one SQLite database; its log must never be used with another database."""
 
 
 def damage_of(state_dir: Path) -> str | None:
-    """Say what is wrong with the file below `state_dir`; None where it is whole, or not there. Blocks."""
+    """Return a description of the damage to the file below `state_dir`; None if it is intact or absent. Blocks."""
     if not (state_dir / FILE_NAME).exists():
         return None
     engine = open_engine(state_dir)
@@ -30,7 +30,7 @@ def damage_of(state_dir: Path) -> str | None:
 
 
 def set_aside(state_dir: Path) -> Path:
-    """Rename the catalogue below `state_dir`; gives where it is now. The caller holds the data root's lock."""
+    """Rename the catalogue below `state_dir`; return its new path. The caller holds the data root's lock."""
     places = (state_dir / f"{FILE_NAME}.damaged-{number}" for number in count(1))
     aside = next(place for place in places if not place.exists())
     for end in reversed(_BESIDE):

@@ -1,4 +1,4 @@
-"""One SQLite file: opened with full syncs, migrated, written by one transaction at a time for many writers at once."""
+"""One SQLite file: opened with full syncs, migrated, and written by one transaction at a time for many writers."""
 
 import re
 import sqlite3
@@ -27,23 +27,23 @@ CREATE TABLE alembic_version (
     CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 )
 """
-"""Where Alembic keeps the migration that was made last, as it makes it itself."""
+"""The table in which Alembic records the last migration, as Alembic creates it."""
 _REMOTE_FUSE = frozenset({"fuse.sshfs", "fuse.rclone", "fuse.s3fs", "fuse.glusterfs", "fuse.ceph", "fuse.gcsfuse"})
-"""Other FUSE file systems lie on local disks often enough."""
+"""Other FUSE file systems are often on local disks."""
 
 _BEGIN = "harvestd_begin"
-"""The execution option that says how a transaction begins."""
+"""The execution option with the statement that begins a transaction."""
 
 _MAX_VARIABLES = 500
-"""SQLite takes a limited number of bound values in one statement."""
+"""SQLite limits the number of bound values in one statement."""
 
 _Value = TypeVar("_Value")
 Change = Callable[[Connection], object]
-"""Statements of one writer; runs within a transaction that it may share with others."""
+"""Statements of one writer; runs in a transaction that it may share with others."""
 
 
 def open_engine(state_dir: Path, *, patience: float = _BUSY_SECONDS) -> Engine:
-    """Open (and make) the database below `state_dir`; raises `Fatal` where SQLite can't be trusted with its locks.
+    """Open or create the database below `state_dir`; raise `Fatal` if SQLite's locks are unreliable there.
 
     `patience`: seconds to wait while another process writes.
     """
@@ -61,7 +61,7 @@ def open_engine(state_dir: Path, *, patience: float = _BUSY_SECONDS) -> Engine:
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:  # noqa: ANN401  (the driver's own connection)
         connection.isolation_level = None
-        # Some builds of SQLite overwrite what is deleted: an intent's text would go to disk twice.
+        # Some builds of SQLite overwrite deleted content: an intent's text would be written to disk twice.
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=OFF"):
             connection.execute(f"PRAGMA {pragma}")
 
@@ -74,20 +74,20 @@ def open_engine(state_dir: Path, *, patience: float = _BUSY_SECONDS) -> Engine:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """Provide a transaction that is the only one that writes, from its begin: it waits for its turn there, once.
+    """Provide a transaction that holds the write lock from its beginning, where it waits for the lock once.
 
-    One that became a writer in its middle would fail at once where another process has written since it began.
+    A transaction that takes the lock later fails at once if another process has written since it began.
     """
     with engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}).begin() as connection:
         yield connection
 
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
-"""How the mount table writes spaces, tabs, newlines and backslashes."""
+"""The form of spaces, tabs, newlines and backslashes in the mount table."""
 
 
 def _filesystem_of(path: Path) -> str:
-    """Return the kind of file system that `path` lies on, from the kernel's mount table; empty if unknown."""
+    """Return the type of the file system of `path`, from the kernel's mount table; empty if unknown."""
     best, kind = -1, ""
     resolved = str(path.resolve())
     for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():
@@ -100,8 +100,8 @@ def _filesystem_of(path: Path) -> str:
 
 
 def revision(engine: Engine) -> str | None:
-    """Return the migration that the database stands at; None for an empty one."""
-    # In the driver's own words: who only asks for this should not pay for compiling statements.
+    """Return the database's last migration; None for an empty database."""
+    # Plain SQL avoids the cost of compiling statements.
     with engine.connect() as connection:
         marked = connection.exec_driver_sql("SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'")
         if not marked.scalar():
@@ -110,10 +110,11 @@ def revision(engine: Engine) -> str | None:
 
 
 def migrate(engine: Engine, state_dir: Path) -> None:
-    """Bring the database to `HEAD`, keeping a copy of an older one; raises `Fatal` for one from a newer harvestd.
+    """Migrate the database to `HEAD`, keeping a copy of an older one; raise `Fatal` for one of a newer harvestd.
 
-    An empty one gets the newest tables at once, which a test compares with those that the migrations make, and a note
-    that what the data root holds is not in it yet: a process that ends before it is must not be the last that tries.
+    An empty one gets the newest tables directly; a test compares these with the tables that migrations make. It also
+    gets a note that the content of the data root is not recorded yet: if this process ends before it is, the next one
+    must do it.
     """
     with translated():
         found = revision(engine)
@@ -153,7 +154,7 @@ def _upgrade(engine: Engine, state_dir: Path, found: str) -> None:
 
 
 def _keep_copy(engine: Engine, path: Path) -> None:
-    """Write a whole copy, whatever still stands in the write-ahead log and whoever reads meanwhile."""
+    """Write a complete copy, including the write-ahead log, also while others read."""
     with translated(), engine.connect() as connection:
         copy = sqlite3.connect(path)
         try:
@@ -163,7 +164,7 @@ def _keep_copy(engine: Engine, path: Path) -> None:
 
 
 def driver_of(connection: Connection) -> sqlite3.Connection:
-    """Return the driver's own connection below SQLAlchemy's."""
+    """Return the driver's connection of SQLAlchemy's connection."""
     driver = connection.connection.driver_connection
     if not isinstance(driver, sqlite3.Connection):
         raise TypeError("the catalogue is an SQLite file")
@@ -172,9 +173,9 @@ def driver_of(connection: Connection) -> sqlite3.Connection:
 
 @contextmanager
 def reading(state_dir: Path) -> Iterator[Connection | None]:
-    """Open the catalogue for questions; None where none was written yet.
+    """Open the catalogue for reading; provide None if none was written yet.
 
-    Raises `Fatal` for another schema and `HaltedForSafety` where the file can't be read.
+    Raise `Fatal` for another schema and `HaltedForSafety` if the file can't be read.
     """
     try:
         exists = (state_dir / FILE_NAME).exists()
@@ -200,7 +201,7 @@ def reading(state_dir: Path) -> Iterator[Connection | None]:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise `HaltedForSafety` for whatever the database says of its file."""
+    """Convert errors of the database about its file to `HaltedForSafety`."""
     try:
         yield
     except DBAPIError as e:
@@ -216,9 +217,9 @@ class _Pending(Struct, eq=False):
 
 
 class Database:
-    """Shares transactions: changes that arrive during a commit go into the next transaction together.
+    """Groups changes: those that arrive during a commit go into the next transaction together.
 
-    A change that can't be made fails alone. Where the file can't be written, all changes of the transaction fail.
+    A change that can't be made fails alone. If the file can't be written, all changes of the transaction fail.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -229,10 +230,10 @@ class Database:
     async def write(self, change: Change) -> None:
         """Run `change` in a transaction and return once it is on disk.
 
-        Raises `HaltedForSafety` where the file can't be written, `InconsistentRows` where the rows that are there don't
-        allow the change, and whatever `change` itself raises; nothing of it is on disk then. A cancellation has no
-        effect here, but at the caller's next await: others' changes may be in the same transaction, and memory must
-        follow what is on disk.
+        Raise `HaltedForSafety` if the file can't be written, `InconsistentRows` if the existing rows do not allow the
+        change, and any exception of `change` itself; then nothing of it is on disk. A cancellation takes effect only at
+        the caller's next await (hence the shield): other changes may be in the same transaction, and memory must match
+        the disk.
         """
         mine = _Pending(change)
         self._queue.append(mine)
@@ -257,7 +258,7 @@ class Database:
         else:
             failure = None
         finally:
-            # Whatever was raised, no writer of the batch may take its change for done.
+            # After any exception, no writer of the batch may assume that its change was made.
             for pending in batch:
                 pending.done, pending.failure = True, failure or pending.failure
 
@@ -267,9 +268,9 @@ class Database:
 
 
 def _failure_of(change: Change, connection: Connection) -> Exception | None:
-    """Make one change of a shared transaction; return why it can't be made, all of it undone then.
+    """Make one change of a shared transaction; if that fails, undo all of it and return the exception.
 
-    Raises what the database says of its file: that concerns the whole transaction.
+    Raise errors of the database about its file: they concern the whole transaction.
     """
     connection.exec_driver_sql("SAVEPOINT one_change")
     failure: Exception | None = None
@@ -288,13 +289,13 @@ def _failure_of(change: Change, connection: Connection) -> Exception | None:
 
 
 def update_one(connection: Connection, statement: Update) -> None:
-    """Run an UPDATE of one row; raises `InconsistentRows` where it finds another number of rows."""
+    """Run an UPDATE of one row; raise `InconsistentRows` if it matches another number of rows."""
     found = connection.execute(statement).rowcount
     if found != 1:
         raise InconsistentRows(f"{found} rows of `{statement.table}` were found where one was to be changed")
 
 
 def sliced(values: Sequence[_Value]) -> Iterator[Sequence[_Value]]:
-    """Yield the values in parts that one statement takes."""
+    """Yield the values in slices that fit in one statement."""
     for start in range(0, len(values), _MAX_VARIABLES):
         yield values[start : start + _MAX_VARIABLES]

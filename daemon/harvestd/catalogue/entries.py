@@ -1,4 +1,4 @@
-"""What the catalogue takes and gives beside what the convention knows: plain values, without the database."""
+"""Values of the catalogue that are not records of `planning`: without the database."""
 
 from enum import StrEnum
 
@@ -13,85 +13,85 @@ FAILED = "failed"
 
 
 class HostRecord(Immutable):
-    """A host as it was last seen."""
+    """The last known state of a host."""
 
     name: str
     identity: str
     address: str
     state: str
-    """connected, ending (connected as well), lost, quarantined, failed (by a defect of harvestd), visited (by a single
-    pass), or gone: no provider names it any more."""
+    """connected, ending (also connected), lost, quarantined, failed (by a defect of harvestd), visited (by a single
+    pass), or gone: no provider lists it any more."""
     method: str = ""
     """probe or sftp."""
     last_success: float | None = None
-    """Unix time of the last whole pass."""
+    """Unix time of the last complete pass."""
     error: str = ""
     pending_bytes: int = 0
 
 
 class VerdictRecord(Immutable):
-    """A verdict on one host, with what the host costs. Times are Unix seconds on our clock."""
+    """A verdict on one host, with the host's cost. Times are Unix seconds on our clock."""
 
     identity: str
     name: str
     verdict: Verdict
     judged_at: float
     idle_since: float | None = None
-    """None: it is at work, or nobody knows."""
+    """None: it is working, or that is unknown."""
     cents_per_hour: int | None = None
-    """In hundredths of the cloud's currency; None: nobody said."""
+    """In hundredths of the cloud's currency; None: unknown."""
 
 
 class Transfer(Immutable):
-    """A file that is half in staging."""
+    """A file of which a part is in staging."""
 
     name: str
-    """Of the staged file."""
+    """The name of the staged file."""
     storage: str
     place: str
     synced: int
-    """Bytes that are surely on disk."""
+    """Bytes that were synced to disk."""
 
 
 class Intent(Immutable):
-    """Files that were about to be published together, or removed, on record until it is known what became of them."""
+    """Files about to be published together or removed; recorded until the outcome is recorded."""
 
     id: int
     files: tuple[FileRecord, ...]
     moved_from: tuple[LocalPath, ...] = ()
-    """Where each of them was before, if they were about to be moved."""
+    """The previous local path of each file, if they are about to be moved."""
 
 
 class Orphans(Immutable):
-    """Rows that name an experiment which is not on record, as a full disk or a crash of earlier versions left them."""
+    """Rows with an unrecorded experiment, as a full disk or a crash of earlier versions left them."""
 
     runs: tuple[RunRecord, ...] = ()
     files: tuple[FileRecord, ...] = ()
 
 
 class ReleaseOutcome(StrEnum):
-    """What came of a decision."""
+    """The outcome of a decision."""
 
     PLANNED = "planned"
-    """It would have been released: the daemon was told to say so and no more."""
+    """It would have been released, but the daemon is configured only to report that."""
     REFUSED = "refused"
-    """It was not released, and surely not."""
+    """It was certainly not released."""
     ASKED = "asked"
-    """The cloud is being asked to end it."""
+    """The request to terminate it is being sent to the cloud."""
     UNCLEAR = "unclear"
-    """The cloud was asked, and gave no clear answer."""
+    """The request was sent, but the cloud's answer was unclear."""
     RELEASED = "released"
 
 
 class Decision(Immutable):
-    """What was decided about releasing one host; its time is in Unix seconds on our clock."""
+    """A decision about releasing one host; `at` is in Unix seconds on our clock."""
 
     host: str
     identity: str
     why: str
     outcome: ReleaseOutcome
     detail: str = ""
-    """Why it came to that."""
+    """The reason for the outcome."""
     by_hand: bool = False
     at: float = 0.0
     id: int = 0

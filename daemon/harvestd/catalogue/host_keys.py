@@ -1,4 +1,4 @@
-"""A pinned host key, read before the catalogue is open: hosts are connected while it is being opened."""
+"""Reads a pinned host key before the catalogue is open, since hosts are connected while it is being opened."""
 
 import sqlite3
 from contextlib import closing
@@ -8,13 +8,13 @@ from urllib.parse import quote
 from harvestd.catalogue.errors import unusable
 
 FILE_NAME = "catalogue.sqlite"
-"""Of the catalogue in its directory."""
+"""The name of the catalogue's file in its directory."""
 
 
 def kept_pin(state_dir: Path, identity: str) -> str | None:
-    """Return the host key pinned under `identity`, None where nothing is kept. Blocks, shortly; changes nothing.
+    """Return the host key pinned under `identity`; None if there is none. Blocks briefly; changes nothing.
 
-    Raises `HaltedForSafety` where there is a catalogue that can't be read: no key may pass for a first one then.
+    Raise `HaltedForSafety` if the catalogue exists and can't be read: then no key may be accepted as the first one.
     """
     path = state_dir / FILE_NAME
     if not path.exists():

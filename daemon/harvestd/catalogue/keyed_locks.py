@@ -1,4 +1,4 @@
-"""Locks by key: work on one key is done one after the other, work on different keys side by side."""
+"""Locks by key: work on one key is serialised, work on different keys runs in parallel."""
 
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
@@ -13,14 +13,14 @@ class _Counted:
 
 
 class KeyedLocks:
-    """One lock for each key that is in use; a key without users costs nothing."""
+    """One lock for each key in use; a key without users takes no memory."""
 
     def __init__(self) -> None:
         self._locks: dict[Hashable, _Counted] = {}
 
     @asynccontextmanager
     async def hold(self, key: Hashable) -> AsyncIterator[None]:
-        """Hold the lock of `key` during the body. The same task must not ask for it twice."""
+        """Hold the lock of `key` during the body. It is not reentrant."""
         counted = self._locks.setdefault(key, _Counted())
         counted.users += 1
         try:

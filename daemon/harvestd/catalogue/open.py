@@ -1,4 +1,4 @@
-"""Opening a catalogue: the one of a data root, made or migrated, or a copy in memory that nothing is kept of."""
+"""Opens a catalogue: that of a data root, created or migrated, or an in-memory copy whose changes are discarded."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,10 +21,10 @@ from harvestd.planning.records import FileRecord, RunRecord
 
 
 def open_catalogue(state_dir: Path, data_root_id: str) -> Catalogue:
-    """Open the catalogue below `state_dir`, making or migrating it. Blocks: call it in a thread.
+    """Open the catalogue below `state_dir`, creating or migrating it. Blocks: call it in a thread.
 
-    Raises `Fatal` when it belongs to another data root, is of a newer version, is on a network file system or in a
-    directory that can't be used, and `HaltedForSafety` when the file can't be used.
+    Raise `Fatal` if it belongs to another data root, has a newer version, is on a network file system or in an unusable
+    directory, and `HaltedForSafety` if the file can't be used.
     """
     make_state_dir(state_dir)
     engine = open_engine(state_dir)
@@ -50,7 +50,7 @@ def _disposed_on_failure(engine: Engine) -> Iterator[None]:
 
 
 def _claimed(engine: Engine, data_root_id: str) -> str:
-    """Take an unclaimed catalogue for this data root; gives whose it is."""
+    """Assign an unassigned catalogue to this data root; return the id of the data root that has it."""
     with engine.begin() as connection:
         statement = insert(schema.meta).values(key="data_root", value=data_root_id).on_conflict_do_nothing()
         connection.execute(statement)
@@ -59,7 +59,7 @@ def _claimed(engine: Engine, data_root_id: str) -> str:
 
 
 def open_scratch(state_dir: Path) -> Catalogue:
-    """Open a copy in memory of the catalogue below `state_dir` (empty where there is none): changes stay in it."""
+    """Open an in-memory copy of the catalogue below `state_dir` (empty if there is none); changes stay in it."""
     engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
     with _disposed_on_failure(engine):
         with reading(state_dir) as stored:
@@ -88,9 +88,9 @@ def _loaded(engine: Engine) -> Catalogue:
 
 
 def load_knowledge(connection: Connection) -> tuple[Knowledge, Orphans]:
-    """Return everything that planners ask for, and apart from it the rows whose experiment is not on record.
+    """Return the index for planners, and separately the rows whose experiment is not recorded.
 
-    Planners ask for the experiment of each run and file that they know of.
+    Planners require the experiment of each run and file in the index.
     """
     knowledge = Knowledge()
     runs: list[RunRecord] = []

@@ -1,4 +1,4 @@
-"""The catalogue as the command line reads it, beside a running daemon or without one. Changes nothing."""
+"""Read access to the catalogue for commands, with or without a running daemon; and two small deletions."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,9 +22,9 @@ from harvestd.planning.requests import Request
 
 @contextmanager
 def questions(state_dir: Path) -> Iterator[Connection]:
-    """Open the catalogue below `state_dir` for questions; an empty one where none was written yet.
+    """Open the catalogue below `state_dir` for queries; provide an empty one if none was written yet.
 
-    Raises `Fatal` for another schema, `HaltedForSafety` where the file can't be read.
+    Raise `Fatal` for another schema, `HaltedForSafety` if the file can't be read.
     """
     with reading(state_dir) as stored:
         if stored is not None:
@@ -40,9 +40,9 @@ def questions(state_dir: Path) -> Iterator[Connection]:
 
 @contextmanager
 def fresh(connection: Connection) -> Iterator[Connection]:
-    """Let the questions of the body see what is on record by now, and pin no snapshot after it.
+    """Provide the connection with a present snapshot, which is released after the body.
 
-    A read transaction that stays open sees the rows of its beginning, and keeps a daemon's log from being checkpointed.
+    A read transaction that stays open sees the rows of its beginning, and prevents the checkpoint of a daemon's log.
     """
     connection.rollback()
     try:
@@ -52,7 +52,7 @@ def fresh(connection: Connection) -> Iterator[Connection]:
 
 
 def forget_key(state_dir: Path, identity: str) -> bool:
-    """Drop the key pinned under `identity`, and where its trees lay: tells whether there was a key."""
+    """Delete the key pinned under `identity`, and its devices; return whether there was a key."""
     if not (state_dir / FILE_NAME).exists():
         return False
     engine = open_engine(state_dir)
@@ -66,7 +66,7 @@ def forget_key(state_dir: Path, identity: str) -> bool:
 
 
 def accept_root(state_dir: Path, identity: str) -> bool:
-    """Drop which file systems a host's trees were on: those of its next verdict count. Return whether any was kept."""
+    """Delete the devices of a host's trees, so that its next verdict records new ones; return whether any existed."""
     if not (state_dir / FILE_NAME).exists():
         return False
     engine = open_engine(state_dir)
@@ -78,7 +78,7 @@ def accept_root(state_dir: Path, identity: str) -> bool:
 
 
 def hosts(connection: Connection) -> Sequence[Row[Any]]:
-    """Return the rows of all hosts that were ever seen."""
+    """Return the rows of all hosts ever seen."""
     return connection.execute(select(schema.hosts).order_by(schema.hosts.c.name)).all()
 
 
@@ -94,24 +94,24 @@ def experiments(connection: Connection) -> dict[str, ExperimentRecord]:
 
 
 def requests(connection: Connection) -> list[Request]:
-    """Return all that was ever asked for by hand, oldest first."""
+    """Return all requests by hand, oldest first."""
     return [rows.request_of(row) for row in connection.execute(select(schema.requests).order_by(schema.requests.c.id))]
 
 
 def verdicts(connection: Connection) -> dict[str, VerdictRecord]:
-    """Return the newest verdict on each host that was ever judged, by its identity."""
+    """Return the newest verdict on each host that has one, by identity."""
     found = {row.identity: _verdict(row) for row in connection.execute(select(schema.verdicts))}
     return {identity: record for identity, record in found.items() if record is not None}
 
 
 def verdict_on(connection: Connection, identity: str) -> VerdictRecord | None:
-    """Return the newest verdict on one host; None: it was never judged."""
+    """Return the newest verdict on one host; None if there is none."""
     row = connection.execute(select(schema.verdicts).where(schema.verdicts.c.identity == identity)).first()
     return _verdict(row) if row else None
 
 
 def _verdict(row: Row[Any]) -> VerdictRecord | None:
-    """Read a verdict; one in words of another harvestd says nothing, and what is not known is not safe."""
+    """Return the verdict in a row; None for one in another harvestd's format, since unknown is not safe."""
     try:
         return rows.verdict_record_of(row)
     except (ValueError, KeyError, TypeError):
@@ -119,26 +119,26 @@ def _verdict(row: Row[Any]) -> VerdictRecord | None:
 
 
 def request(connection: Connection, number: int) -> Request | None:
-    """Return what was asked for by hand under this id; None where nothing was, or it is forgotten."""
+    """Return the request with this id; None if there is none, or if it was deleted."""
     row = connection.execute(select(schema.requests).where(schema.requests.c.id == number)).first()
     return rows.request_of(row) if row else None
 
 
 class Holding(Immutable):
-    """How much of an experiment is here."""
+    """The local content of an experiment."""
 
     files: int
     size: int
     evals: int = 0
     """Leaves with a metrics.csv."""
     newest: float | None = None
-    """When the last of it came, in Unix time."""
+    """When its newest file was fetched, in Unix time."""
 
 
 def holdings(connection: Connection) -> dict[str | None, Holding]:
-    """Return what is here, by experiment; None: unfiled."""
+    """Return the local content by experiment; None: `_unfiled`."""
     files = schema.files.c
-    # Of a batch eval, consolidated_metrics.csv says again what each step's own file does.
+    # The consolidated_metrics.csv of a batch eval repeats the content of each step's own file.
     evals = func.count().filter(files.kind == Kind.METRICS, files.target.not_like("%/consolidated_metrics.csv"))
     columns = (files.experiment, func.count(), func.sum(files.size), evals, func.max(files.fetched_at))
     statement = select(*columns).group_by(files.experiment)
@@ -146,7 +146,7 @@ def holdings(connection: Connection) -> dict[str | None, Holding]:
 
 
 def files_of(connection: Connection, experiment: str | None) -> list[FileRecord]:
-    """Return the files of an experiment (None: what waits unfiled) by their place at home."""
+    """Return the files of an experiment (None: those in `_unfiled`) ordered by local path."""
     statement = select(schema.files).where(schema.files.c.experiment == experiment).order_by(schema.files.c.target)
     return [rows.file_of(row) for row in connection.execute(statement)]
 
@@ -166,18 +166,18 @@ def left_out_elsewhere(connection: Connection) -> list[tuple[str, LeftOut]]:
 
 
 def file_at(connection: Connection, target: str) -> FileRecord | None:
-    """Return the file that stands at `target` below the data root."""
+    """Return the file at `target` below the data root; None if there is none."""
     row = connection.execute(select(schema.files).where(schema.files.c.target == target)).first()
     return rows.file_of(row) if row else None
 
 
 def files_from(connection: Connection, place: str) -> list[FileRecord]:
-    """Return the files that came from this absolute path on any box."""
+    """Return the files that came from this absolute path on any host."""
     return [rows.file_of(row) for row in connection.execute(select(schema.files).where(schema.files.c.place == place))]
 
 
 def left_out_at(connection: Connection, place: str) -> list[tuple[str, LeftOut]]:
-    """Return why `place`, or the directory above it, is left out, as (host, entry)."""
+    """Return the lines that leave out `place` or a directory above it, as (host, entry)."""
     above = [place[:i] for i, letter in enumerate(place) if letter == "/" and i]
     table = schema.left_out.c
     statement = select(schema.left_out).where(or_(table.place == place, table.place.in_(above)))
@@ -186,22 +186,22 @@ def left_out_at(connection: Connection, place: str) -> list[tuple[str, LeftOut]]
 
 
 def link_at(connection: Connection, path: str) -> str | None:
-    """Return the target of the link that was made at `path` below the data root."""
+    """Return the target of the local link at `path` below the data root; None if there is none."""
     return connection.execute(select(schema.links.c.target).where(schema.links.c.path == path)).scalar()
 
 
 def links(connection: Connection) -> dict[LocalPath, str]:
-    """Return the links that were made, with their targets."""
+    """Return the local links with their targets."""
     return {LocalPath.parse(row.path): row.target for row in connection.execute(select(schema.links))}
 
 
 def journalled(connection: Connection) -> frozenset[str]:
-    """Return the names of the temporaries that transfers go on with."""
+    """Return the names of the temporaries that transfers resume."""
     return frozenset(connection.execute(select(schema.transfers.c.name)).scalars())
 
 
 def file_from(connection: Connection, storage: str, place: str, experiment: str | None) -> FileRecord | None:
-    """Return the file of an experiment that came from this path; where there are several, the first by its place."""
+    """Return the file of an experiment that came from this path; of several, the first by local path."""
     table = schema.files.c
     same = (table.storage == storage, table.place == place, table.experiment == experiment)
     row = connection.execute(select(schema.files).where(*same).order_by(table.target)).first()
@@ -209,7 +209,7 @@ def file_from(connection: Connection, storage: str, place: str, experiment: str 
 
 
 def is_under_way(connection: Connection, file: FileRecord) -> bool:
-    """Return whether a process is about to publish, move or rename what this record is about, or ended in between."""
+    """Return whether a process is publishing, moving or renaming this record's file, or was interrupted doing so."""
     for text in connection.execute(select(schema.intents.c.files)).scalars():
         if file.target in {each.target for each in rows.files_of_intent(text)}:
             return True
@@ -220,25 +220,25 @@ def is_under_way(connection: Connection, file: FileRecord) -> bool:
 
 
 def intended(connection: Connection) -> list[FileRecord]:
-    """Return what was about to be published when a process ended, or is at this moment."""
+    """Return the files that are about to be published, or were when a process ended."""
     texts = connection.execute(select(schema.intents.c.files)).scalars()
     return [file for text in texts for file in rows.files_of_intent(text)]
 
 
 def all_files(connection: Connection) -> list[FileRecord]:
-    """Return all files by their place at home."""
+    """Return all files ordered by local path."""
     return [rows.file_of(row) for row in connection.execute(select(schema.files).order_by(schema.files.c.target))]
 
 
 def files_below(connection: Connection, directory: str) -> list[FileRecord]:
-    """Return the files that stand anywhere below `directory`, which is below the data root."""
+    """Return the files at any depth below `directory`, which is relative to the data root."""
     statement = select(schema.files).where(_below(schema.files.c.target, directory)).order_by(schema.files.c.target)
     found = [rows.file_of(row) for row in connection.execute(statement)]
     return [file for file in found if str(file.target).startswith(f"{directory}/")]
 
 
 def files_from_below(connection: Connection, place: str) -> list[FileRecord]:
-    """Return the files that came from anywhere below this absolute path on any box."""
+    """Return the files that came from below this absolute path on any host."""
     statement = select(schema.files).where(_below(schema.files.c.place, place)).order_by(schema.files.c.place)
     found = [rows.file_of(row) for row in connection.execute(statement)]
     return [file for file in found if file.place.startswith(f"{place}/")]
@@ -252,9 +252,9 @@ def left_out_below(connection: Connection, place: str) -> list[tuple[str, LeftOu
 
 
 def _below(column: Column[str], directory: str) -> ColumnElement[bool]:
-    """Select what is below a directory, and every name that is no UTF-8: those are BLOBs, which no range of text holds.
+    """Select what is below a directory, and every name that is not UTF-8: a BLOB is in no range of text.
 
-    So the caller has to sieve what comes.
+    So the caller must filter the result.
     """
     after_slash = chr(ord("/") + 1)
     return or_(and_(column > f"{directory}/", column < directory + after_slash), func.typeof(column) == "blob")

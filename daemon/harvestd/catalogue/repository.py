@@ -1,8 +1,8 @@
-"""The catalogue: what is known, in memory for planners and on disk for tomorrow, changed through one door.
+"""The catalogue: all records, in memory for planners and on disk, changed only through this class.
 
-Each method that changes something returns when it is on disk, and only then memory follows: what is known is always on
-disk too. Raises `HaltedForSafety` when the database can't be written: then nothing more may be published; and
-`InconsistentRows` for a change that contradicts what is on record: then that change alone was not made.
+Each method that changes something waits until it is on disk, and only then updates memory: everything in memory is also
+on disk. Methods raise `HaltedForSafety` if the database can't be written: then nothing more may be published; and
+`InconsistentRows` for a change that contradicts recorded rows: then only that change was not made.
 """
 
 import time
@@ -38,28 +38,29 @@ class Catalogue:
     """One open catalogue."""
 
     def __init__(self, database: Database, knowledge: Knowledge) -> None:
-        """Use `opening.open_catalogue`."""
+        """Use `open.open_catalogue` instead."""
         self._database = database
         self.knowledge = knowledge
         self.devices = Devices(database)
         self.verdicts = Verdicts(database)
         self.transfers = Transfers(database)
         self.releases = Releases(database)
-        """What was decided about releasing boxes."""
+        """Decisions about releasing hosts."""
         self.left_out = LeftOutRecords(database)
         self.restoring = Restoring(database, knowledge, self.left_out)
         self.orphans = Orphans()
-        """Rows that belong to no experiment on record; `knowledge` does not have them."""
+        """Rows of unrecorded experiments; `knowledge` does not have them."""
         self.discovering = KeyedLocks()
-        """By a run's directory name: held while it is decided whether a run is a new one, until that is on record."""
+        """By a run's directory name: held from the check whether a run is new until it is recorded."""
         self._changing = KeyedLocks()
         """By a run's key."""
 
     async def save_discovery(self, experiment: ExperimentRecord, run: RunRecord) -> None:
-        """Record a run that was found just now with its experiment, both or neither.
+        """Record a new run with its experiment, in one transaction.
 
-        The caller holds `discovering` for the run's name since it asked whether the run is known: another host that
-        shows the same run must not name it a second time. The directory's name counts as taken from here on.
+        The caller must hold `discovering` for the run's name since it checked whether the run is known, so that another
+        host that shows the same run does not name it again. The directory name counts as taken from the start of this
+        call.
         """
         row = {**rows.experiment_row(experiment), "created": time.time()}
 
@@ -73,18 +74,18 @@ class Catalogue:
             self.knowledge.learn_run(run)
 
     async def save_experiment(self, experiment: ExperimentRecord) -> None:
-        """Record what changed of an experiment that stays where it is."""
+        """Record changes to an experiment whose directory stays the same."""
         statement = _experiment(experiment).values(rows.experiment_row(experiment))
         await self._database.write(lambda connection: update_one(connection, statement))
         self.knowledge.learn_experiment(experiment)
 
     async def intend_rename(self, experiment: ExperimentRecord, name: ExperimentName | None) -> None:
-        """Record under which name an experiment's directory is about to be; None: that it stays."""
+        """Record the name to which an experiment's directory is about to be renamed; None: no rename."""
         statement = _experiment(experiment).values(renaming=None if name is None else rows.name_text(name))
         await self._database.write(lambda connection: update_one(connection, statement))
 
     async def intended_renames(self) -> dict[str, ExperimentName]:
-        """Return what was about to be renamed when the last process ended, by the experiment's id."""
+        """Return the interrupted renames of the last process, by the experiment's id."""
 
         def query() -> dict[str, ExperimentName]:
             table = schema.experiments.c
@@ -95,7 +96,7 @@ class Catalogue:
         return await anyio.to_thread.run_sync(query)
 
     async def move_experiment(self, after: ExperimentRecord) -> None:
-        """Record that an experiment's directory has another name now, and all that is in it; raises `RejectedPath`."""
+        """Record the new directory name of an experiment and its files; raise `RejectedPath` for an invalid path."""
         before = self.knowledge.files_of(after.id)
         files = [replace(file, target=_inside(after, file.target)) for file in before]
         links = self.knowledge.links_in(self.knowledge.experiment(after.id).directory)
@@ -124,7 +125,7 @@ class Catalogue:
             self.knowledge.learn_link(path, target)
 
     async def record_gone(self, experiment: ExperimentRecord) -> None:
-        """Record that a person took an experiment's directory away with all that was in it, all of it or nothing."""
+        """Record, in one transaction, that a person removed an experiment's directory with its content."""
         after = replace(experiment, gone=True)
         files = self.knowledge.files_of(experiment.id)
         links = list(self.knowledge.links_in(experiment.directory))
@@ -142,9 +143,9 @@ class Catalogue:
         self.knowledge.learn_experiment(after)
 
     async def change_run(self, key: tuple[str, str], change: Callable[[RunRecord], RunRecord]) -> RunRecord | None:
-        """Replace what is known of a run by what `change` makes of it; return that, None where the run is not known.
+        """Replace a run's record by the result of `change`; return it, None if the run is unknown.
 
-        `change` gets the newest record, also where several tasks change one run at a time.
+        `change` gets the newest record, also if several tasks change one run at a time.
         """
         async with self._changing.hold(key):
             before = self.knowledge.run_at(*key)
@@ -156,7 +157,7 @@ class Catalogue:
             return after
 
     async def save_run(self, run: RunRecord) -> None:
-        """Record a run, new or as a whole; `change_run` changes one that several tasks may change at a time."""
+        """Insert or replace a run; use `change_run` for a run that several tasks may change at a time."""
         if run.experiment is not None:
             self._require([run.experiment])
         row = rows.run_row(run)
@@ -166,9 +167,9 @@ class Catalogue:
         self.knowledge.learn_run(run)
 
     async def move_run(self, key: tuple[str, str], change: Callable[[RunRecord], RunRecord]) -> RunRecord | None:
-        """Record that a run has the place on its host that `change` gives it, and its files and requests with it.
+        """Record that a run has the remote path that `change` returns, with its files and requests.
 
-        Return the new record, None where the run is not known or is there already.
+        Return the new record; None if the run is unknown, or if a run with the new path exists.
         """
         async with self._changing.hold(key):
             before = self.knowledge.run_at(*key)
@@ -195,7 +196,7 @@ class Catalogue:
             self.knowledge.learn_file(file)
 
     async def save_eval_link(self, link: EvalLink) -> None:
-        """Record what an eval_config.yaml says."""
+        """Record the content of an eval_config.yaml."""
         row = rows.eval_link_row(link)
         statement = insert(schema.eval_configs).values(row)
         statement = statement.on_conflict_do_update(index_elements=["storage", "place"], set_=row)
@@ -203,9 +204,9 @@ class Catalogue:
         self.knowledge.learn_eval_link(link)
 
     async def intend(self, files: Sequence[FileRecord], moved_from: Sequence[LocalPath] = ()) -> Intent:
-        """Record what is about to be published, so that a crash in between can be told from a stranger's file.
+        """Record files before publishing, so that after a crash they are not mistaken for a person's files.
 
-        `moved_from`: where each of these files is now, if they are about to be moved.
+        `moved_from`: the present local path of each file, if they are about to be moved.
         """
         made: list[int] = []
 
@@ -219,9 +220,9 @@ class Catalogue:
     async def save_files(
         self, files: Sequence[FileRecord], fulfilled: Sequence[Intent] = (), gone: Sequence[FileRecord] = ()
     ) -> None:
-        """Record files that are here and synced, and drop the records of `gone` ones and the intents `fulfilled`.
+        """Record files that are local and synced; delete the records of `gone` files and the intents `fulfilled`.
 
-        All of it is one transaction.
+        It is one transaction.
         """
 
         def change(connection: Connection) -> None:
@@ -240,9 +241,9 @@ class Catalogue:
             self.knowledge.learn_file(file)
 
     async def give_up(self, files: Sequence[FileRecord]) -> Intent:
-        """Drop the records of files that are about to be removed, and remember that it was to be so.
+        """Delete the records of files that are about to be removed, and record this as an intent.
 
-        After a crash in between, what still stands is on record again. The intent is dropped by `save_files`.
+        After a crash, files that still exist are recorded again. `save_files` deletes the intent.
         """
         made: list[int] = []
 
@@ -257,30 +258,30 @@ class Catalogue:
         return Intent(made[0], tuple(files))
 
     async def forget_files(self, files: Sequence[FileRecord]) -> None:
-        """Drop the records of files that are not here any more: what a box still has is wanted again."""
+        """Delete the records of files that are no longer local: if a host still has them, they are wanted again."""
         await self._database.write(lambda connection: _forget(connection, files))
         for file in files:
             self.knowledge.forget_file(file)
 
     async def forget_links(self, paths: Sequence[LocalPath]) -> None:
-        """Drop the records of links that are not here any more."""
+        """Delete the records of links that no longer exist."""
         await self._database.write(lambda connection: _forget_links(connection, paths))
         for path in paths:
             self.knowledge.forget_link(path)
 
     async def save_link(self, path: LocalPath, target: str) -> None:
-        """Record a link that was made."""
+        """Record a local link."""
         row = {"path": str(path), "target": target}
         statement = insert(schema.links).values(row).on_conflict_do_update(index_elements=["path"], set_=row)
         await self._database.write(lambda connection: connection.execute(statement))
         self.knowledge.learn_link(path, target)
 
     def changes(self) -> Changes:
-        """Return what tells whether anything was written here since, by whomever."""
+        """Return a detector of writes to the database by any process."""
         return Changes(Path(self._database.engine.url.database or ""))
 
     async def take_requests(self) -> list[Request]:
-        """Learn what was asked for by hand since the last time, and record that somebody took notice."""
+        """Return the new requests by hand, and record that they were taken."""
         table = schema.requests.c
 
         def query() -> list[Request]:
@@ -304,7 +305,7 @@ class Catalogue:
         return taken
 
     async def settle_request(self, request: Request, outcome: str) -> bool:
-        """Record what came of a request: nothing more of it is to come. Return whether it was open until now."""
+        """Record the outcome of a request, which settles it. Return whether it was open until now."""
         settled = replace(request, settled_at=time.time(), outcome=outcome)
         table = schema.requests.c
         statement = update(schema.requests).where(table.id == request.id, table.settled_at.is_(None))
@@ -328,7 +329,7 @@ class Catalogue:
         await self._database.write(change)
 
     async def save_host(self, host: HostRecord) -> None:
-        """Record how a host was last seen."""
+        """Record the last known state of a host."""
         columns = {
             "identity": host.identity,
             "address": host.address,
@@ -342,7 +343,7 @@ class Catalogue:
             columns["last_success"] = host.last_success
         first = {"name": host.name, "first_seen": time.time(), "method": host.method, **columns}
         table = schema.hosts.c
-        # A host that got another name is one host, known for as long as it was under any.
+        # A renamed host is the same host: the times under its earlier name count.
         former = (table.identity == host.identity, table.name != host.name)
 
         def change(connection: Connection) -> None:
@@ -356,7 +357,7 @@ class Catalogue:
         await self._database.write(change)
 
     async def intents(self) -> list[Intent]:
-        """Return what was about to be published when the last process ended, oldest first."""
+        """Return the intents that the last process left open, oldest first."""
 
         def query() -> list[Intent]:
             with self._database.engine.connect() as connection:
@@ -369,7 +370,7 @@ class Catalogue:
         return await anyio.to_thread.run_sync(query)
 
     async def get(self, identity: str) -> str | None:
-        """Return the host key pinned under `identity` (the pin store that `remote` asks for)."""
+        """Return the host key pinned under `identity`; None if there is none (for the pin store of `remote`)."""
 
         def query() -> str | None:
             with self._database.engine.connect() as connection:
@@ -385,7 +386,7 @@ class Catalogue:
         await self._database.write(lambda connection: connection.execute(statement))
 
     def _require(self, experiments: Collection[str | None]) -> None:
-        """Raise `InconsistentRows` for rows that name an experiment which is not on record."""
+        """Raise `InconsistentRows` if any of the experiments is not recorded."""
         unknown = [each for each in experiments if each is not None and not self.knowledge.has_experiment(each)]
         if unknown:
             raise InconsistentRows(f"a row names the experiment {unknown[0]}, which is not on record")

@@ -1,4 +1,4 @@
-"""Rows that come back in one transaction: all of a lost catalogue, or those whose experiment was never recorded."""
+"""Restores rows in one transaction: all of a lost catalogue, or those whose experiment was never recorded."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from harvestd.planning.requests import Request
 
 
 class ReadBack(Immutable):
-    """All that manifests and files of a data root say."""
+    """Everything that the manifests and files of a data root contain."""
 
     experiments: Sequence[ExperimentRecord] = ()
     runs: Sequence[RunRecord] = ()
@@ -34,22 +34,22 @@ class ReadBack(Immutable):
 
 
 class Restoring:
-    """Writes them."""
+    """Writes restored rows."""
 
     def __init__(self, database: Database, knowledge: Knowledge, left_out: LeftOutRecords) -> None:
         self._database = database
         self._knowledge = knowledge
         self._left_out = left_out
         self.is_pending = False
-        """Whether what the data root holds is not in the catalogue yet."""
+        """Whether the content of the data root is not in the catalogue yet."""
 
     def load(self, connection: Connection) -> None:
-        """Read whether an earlier process ended before it was."""
+        """Read whether an earlier process was interrupted before the restoration."""
         noted = connection.execute(select(schema.meta.c.value).where(schema.meta.c.key == schema.REBUILD))
         self.is_pending = noted.scalar() is not None
 
     async def restore(self, found: ReadBack) -> None:
-        """Record all of it, and that nothing is pending any more. Raises `HaltedForSafety`."""
+        """Record everything, and that nothing is pending any more. Raise `HaltedForSafety` if that fails."""
         new = _new_rows(found.experiments)
         left_out = [row_of(host, None, experiment, entry) for host, experiment, entry in found.left_out]
         numbers: list[int] = []
@@ -78,9 +78,9 @@ class Restoring:
         self._left_out.learn(found.left_out)
 
     async def adopt(self, orphans: Orphans, adopted: Orphans, experiments: Sequence[ExperimentRecord]) -> None:
-        """Record `adopted` in place of `orphans`, with the new experiments that they belong to.
+        """Replace `orphans` by `adopted`, with the new experiments to which these belong.
 
-        Of what is not among `adopted` the rows are dropped. Raises `HaltedForSafety`.
+        Rows of orphans that are not in `adopted` are deleted. Raise `HaltedForSafety` if that fails.
         """
         new = _new_rows(experiments)
 

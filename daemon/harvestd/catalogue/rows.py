@@ -1,4 +1,4 @@
-"""Between records and rows: one pair of functions for each table, nothing else."""
+"""Conversion between records and rows: one pair of functions for each table."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ from harvestd.safety.documents import text_of, verdict_of_text
 
 
 def experiment_row(experiment: ExperimentRecord) -> dict[str, Any]:
-    """Return the columns of `experiments`, but for the time it was made."""
+    """Return the columns of `experiments`, except the creation time."""
     return {
         "id": experiment.id,
         "directory": experiment.directory,
@@ -39,18 +39,18 @@ def experiment_row(experiment: ExperimentRecord) -> dict[str, Any]:
 
 
 def experiment_of(row: Row[Any]) -> ExperimentRecord:
-    """Read a row of `experiments`."""
+    """Return the record in a row of `experiments`."""
     aliases = tuple(json.loads(row.aliases))
     return ExperimentRecord(row.id, name_of(row.name), row.moved_to, aliases, gone=row.gone)
 
 
 def name_text(name: ExperimentName) -> str:
-    """Return the text of a name with its provenance."""
+    """Return the JSON text of a name with its sources."""
     return json.dumps({part: asdict(value) for part, value in name.parts.items()})
 
 
 def name_of(text: str) -> ExperimentName:
-    """Read the text of a name."""
+    """Return the name in a JSON text."""
     return ExperimentName(**{part: Part(**value) for part, value in json.loads(text).items()})
 
 
@@ -84,7 +84,7 @@ def run_row(run: RunRecord) -> dict[str, Any]:
 
 
 def run_of(row: Row[Any]) -> RunRecord:
-    """Read a row of `runs`."""
+    """Return the record in a row of `runs`."""
     facts = json.loads(row.facts)
     return RunRecord(
         id=row.id,
@@ -100,7 +100,7 @@ def run_of(row: Row[Any]) -> RunRecord:
         tunings=frozenset(Finetuned(**each) for each in facts["tunings"]),
         step=row.step,
         seconds_left=row.seconds_left,
-        # Rows of earlier versions do not have these.
+        # Rows of earlier versions lack these.
         config_hash=facts.get("config_hash"),
         head=facts.get("head"),
         base_model=facts.get("base_model"),
@@ -126,17 +126,17 @@ def eval_link_row(link: EvalLink) -> dict[str, Any]:
 
 
 def eval_link_of(row: Row[Any]) -> EvalLink:
-    """Read a row of `eval_configs`."""
+    """Return the record in a row of `eval_configs`."""
     return EvalLink(row.storage, row.place, Version(**json.loads(row.version)), row.training_run)
 
 
 def left_out_of(row: Row[Any]) -> LeftOut:
-    """Read a row of `left_out`."""
+    """Return the record in a row of `left_out`."""
     return LeftOut(row.place, row.size, row.entries, row.reason, gone_at=row.gone_at)
 
 
 def request_row(request: Request) -> dict[str, Any]:
-    """Return the columns of `requests`, but for the id, which the table gives."""
+    """Return the columns of `requests`, except the id, which the database assigns."""
     return {
         "asked_at": request.asked_at,
         "kind": request.kind.value,
@@ -150,7 +150,7 @@ def request_row(request: Request) -> dict[str, Any]:
 
 
 def request_of(row: Row[Any]) -> Request:
-    """Read a row of `requests`."""
+    """Return the record in a row of `requests`."""
     return Request(
         id=row.id,
         kind=RequestKind(row.kind),
@@ -177,21 +177,21 @@ def verdict_row(record: VerdictRecord) -> dict[str, Any]:
 
 
 def verdict_record_of(row: Row[Any]) -> VerdictRecord:
-    """Read a row of `verdicts`; raises as `verdict_documents.verdict_of`."""
+    """Return the record in a row of `verdicts`; raise errors as `safety.documents.verdict_of` does."""
     return VerdictRecord(
         row.identity, row.name, verdict_of_text(row.verdict), row.judged_at, row.idle_since, row.cents_per_hour
     )
 
 
 FILE_COLUMNS: Final = tuple(f"{column.name}" for column in schema.files.columns)
-"""In the order of `file_row`; plain text."""
+"""The column names in the order of `file_row`, as plain strings."""
 
 
 @cache
 def upsert_of_files() -> str:
-    """Return the statement for rows of `files` in the driver's words.
+    """Return the SQL text that inserts or replaces rows of `files`.
 
-    SQLAlchemy would take longer over each row than SQLite does.
+    SQLAlchemy would take longer for each row than SQLite does.
     """
     statement = insert(schema.files)
     columns = {name: statement.excluded[name] for name in FILE_COLUMNS if name != "target"}
@@ -199,12 +199,12 @@ def upsert_of_files() -> str:
 
 
 def file_row(file: FileRecord) -> tuple[str | bytes | float | None, ...]:
-    """Return the values of `files`, in the order of `FILE_COLUMNS` and as the driver takes them."""
+    """Return the values of a row of `files`, in the order of `FILE_COLUMNS` and in the driver's types."""
     return _file_values(file, schema.stored)
 
 
 def _file_values(file: FileRecord, named: Callable[[str], str | bytes]) -> tuple[str | bytes | float | None, ...]:
-    # Thousands are written at a time, so they take no detour by names and types.
+    # Thousands are written at a time, so names and types are bypassed.
     version = file.version
     return (
         named(str(file.target)),
@@ -226,7 +226,7 @@ def _file_values(file: FileRecord, named: Callable[[str], str | bytes]) -> tuple
 
 
 def file_of(row: Any) -> FileRecord:  # noqa: ANN401  (a row, or an intent's copy of one)
-    """Read a row of `files`."""
+    """Return the record in a row of `files`."""
     return FileRecord(
         storage=row.storage,
         place=row.place,
@@ -245,7 +245,7 @@ def file_of(row: Any) -> FileRecord:  # noqa: ANN401  (a row, or an intent's cop
 
 def intent_text(files: Sequence[FileRecord], moved_from: Sequence[LocalPath] = ()) -> str:
     """Return the text of one intent: the columns, and a row for each file, all ASCII."""
-    # A name that is no UTF-8 is bytes in a row, and lone surrogates in JSON.
+    # A name that is not UTF-8 is bytes in a row, and lone surrogates in JSON.
     content: dict[str, object] = {"columns": FILE_COLUMNS, "rows": [_file_values(file, str) for file in files]}
     if moved_from:
         content["moved_from"] = [str(path) for path in moved_from]
@@ -253,12 +253,12 @@ def intent_text(files: Sequence[FileRecord], moved_from: Sequence[LocalPath] = (
 
 
 def moved_from_of_intent(content: str) -> tuple[LocalPath, ...]:
-    """Return where the files of one intent were, if they were about to be moved."""
+    """Return the previous paths of the files of one intent, if they were about to be moved."""
     return tuple(LocalPath.parse(path) for path in json.loads(content).get("moved_from", ()))
 
 
 def files_of_intent(content: str) -> tuple[FileRecord, ...]:
-    """Read the text of one intent."""
+    """Return the files in the text of one intent."""
     found = json.loads(content)
     columns = found["columns"]
     return tuple(file_of(SimpleNamespace(**dict(zip(columns, row, strict=True)))) for row in found["rows"])
@@ -269,12 +269,12 @@ _LEAST, _MOST = -_WORD // 2, _WORD // 2 - 1
 
 
 def fitting(number: int) -> int:
-    """Return the nearest number that SQLite holds: boxes lie, and sums of lies know no bounds."""
+    """Return the nearest number that SQLite can hold: numbers from hosts, and their sums, are unbounded."""
     return number if _LEAST <= number <= _MOST else max(_LEAST, min(_MOST, number))
 
 
 def _signed(inode: int) -> int:
-    """SQLite's integers have a sign; inode numbers of some file systems use all 64 bits."""
+    """Return a 64-bit inode number as a signed one: SQLite's integers are signed, and some inodes use all bits."""
     return inode - _WORD if inode >= _WORD // 2 else inode
 
 

@@ -20,19 +20,19 @@ from sqlalchemy.types import TypeDecorator
 from harvestd.convention.paths import decoded, encoded
 
 HEAD = "0008"
-"""The migration that makes exactly these tables."""
+"""The migration that creates exactly these tables."""
 
 metadata = MetaData()
 
 
 def stored(value: str) -> str | bytes:
-    """Return what a column of paths holds for `value`: text where it is text, else the bytes it stands for."""
+    """Return the stored form of `value` in a column of paths: text if it is valid Unicode, else its bytes."""
     if value.isascii():
         return value
     try:
         value.encode()
     except UnicodeEncodeError:
-        # A name has lone surrogates for its bytes; other text may have any, as JSON and YAML can spell them.
+        # A name has lone surrogates for its bytes; other text may have any, since JSON and YAML can encode them.
         return value.encode("utf-8", "surrogateescape" if _is_of_bytes(value) else "surrogatepass")
     return value
 
@@ -46,22 +46,22 @@ def _is_of_bytes(value: str) -> bool:
 
 
 class PathText(TypeDecorator[str]):
-    """A path, or text that may quote one: names on Linux may hold bytes which are no UTF-8, so those go into a BLOB."""
+    """A path, or text that may contain one: Linux names may have bytes that are not UTF-8, which become a BLOB."""
 
     impl = String
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Any) -> Any:  # noqa: ANN401, ARG002  (SQLAlchemy's own)
-        """Return what the column holds."""
+        """Return the stored form."""
         return None if value is None else stored(value)
 
     def process_result_value(self, value: Any, dialect: Any) -> str | None:  # noqa: ANN401, ARG002  (the same)
-        """Return the `str` form of either."""
+        """Return the `str` form of a text or BLOB."""
         return decoded(value) if isinstance(value, bytes) else value
 
 
 REBUILD = "rebuild"
-"""The key in `meta` of a note: what manifests and files of the data root say is not in the catalogue yet."""
+"""The key in `meta` of the note that the content of the data root is not in the catalogue yet."""
 
 meta = Table("meta", metadata, Column("key", String, primary_key=True), Column("value", String, nullable=False))
 
@@ -98,7 +98,7 @@ experiments = Table(
     Column("aliases", String, nullable=False, server_default="[]"),
     Column("gone", Boolean, nullable=False, server_default="0"),
     Column("renaming", String),
-    # One that a person took away gives its name up: a person may give it to another one.
+    # A removed experiment releases its name: a person may give it to another one.
     Index("experiments_by_directory", "directory", unique=True, sqlite_where=text("gone = 0")),
 )
 

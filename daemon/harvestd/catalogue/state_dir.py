@@ -1,4 +1,4 @@
-"""The directory that the catalogue is in: made and checked before SQLite is asked to use it."""
+"""Creates and checks the directory of the catalogue before SQLite uses it."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ _HINT = "set state_dir to a directory on a local disk that the user who runs har
 
 
 def make_state_dir(path: Path) -> None:
-    """Make the directory at `path` where it is missing. Raises `Fatal` where the catalogue can't be kept there."""
+    """Create the directory at `path` if it is missing. Raise `Fatal` if it is unusable for the catalogue."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -20,9 +20,9 @@ def make_state_dir(path: Path) -> None:
 
 
 def problem_with(path: Path) -> Fatal | None:
-    """Return why the catalogue can't be kept in `path`, which may not be there yet; None where it can.
+    """Return why `path`, which may not exist yet, is unusable for the catalogue; None if it is usable.
 
-    Makes nothing.
+    Nothing is created.
     """
     try:
         nearest = next(each for each in (path, *path.parents) if os.path.lexists(each))

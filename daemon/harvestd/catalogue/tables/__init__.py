@@ -1,1 +1,1 @@
-"""The tables of the catalogue that only one part of harvestd reads and writes, one module each."""
+"""Tables of the catalogue that only one part of harvestd reads and writes, one module each."""

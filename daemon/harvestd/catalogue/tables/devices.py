@@ -1,6 +1,6 @@
-"""The devices that boxes' trees were on when something was first seen in them, kept for as long as the catalogue.
+"""The devices of hosts' trees at the time when something was first seen in them, kept permanently.
 
-They stand in `meta`, a row a host: they are written once in a box's life, and asked for once a connection.
+They are in `meta`, one row per host: written once per host, and read once per connection.
 """
 
 import json
@@ -23,7 +23,7 @@ class Devices:
         self._database = database
 
     async def of(self, identity: str) -> dict[str, int]:
-        """Return a host's devices, by the place of a root or tree; raises `HaltedForSafety`."""
+        """Return a host's devices by the path of a root or tree; raise `HaltedForSafety` if unreadable."""
 
         def query() -> str | None:
             with translated(), self._database.engine.connect() as connection:
@@ -33,14 +33,14 @@ class Devices:
         return {} if found is None else {str(place): int(device) for place, device in json.loads(found).items()}
 
     async def save(self, identity: str, devices: Mapping[str, int]) -> None:
-        """Keep a host's devices in place of what was known; raises `HaltedForSafety`."""
+        """Replace a host's devices; raise `HaltedForSafety` if that fails."""
         row = {"key": _KEY.format(identity), "value": json.dumps(dict(devices))}
         statement = insert(schema.meta).values(row).on_conflict_do_update(index_elements=["key"], set_=row)
         await self._database.write(lambda connection: connection.execute(statement))
 
 
 def forget_devices(connection: Connection, identity: str) -> bool:
-    """Forget the devices of a host, by the operator's word: return whether any were kept."""
+    """Delete the devices of a host at the operator's request; return whether there were any."""
     return connection.execute(delete(schema.meta).where(_of(identity))).rowcount > 0
 
 

@@ -1,4 +1,4 @@
-"""What is left out on hosts, and what was: by host identity, since names and addresses are given anew."""
+"""Present and past skipped entries of hosts, by host identity, since names and addresses are reused."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -27,10 +27,10 @@ class LeftOutRecords:
         self._hosts: dict[str, _OfHost] = {}
         """By identity."""
         self._unidentified: dict[str, _OfHost] = {}
-        """By name: lines of earlier versions, and of manifests, which say no identity."""
+        """By name: lines of earlier versions and of manifests, which have no identity."""
 
     def load(self, connection: Connection) -> None:
-        """Take over what earlier processes left out, so that manifests keep it for hosts that are gone."""
+        """Load the recorded lines, so that manifests keep those of hosts that are gone."""
         found: dict[tuple[str | None, str], dict[str | None, list[LeftOut]]] = {}
         for row in connection.execute(select(schema.left_out).order_by(schema.left_out.c.id)):
             of_host = found.setdefault((row.identity, row.host), {})
@@ -46,7 +46,7 @@ class LeftOutRecords:
             of_host.lines[experiment] = (*of_host.lines.get(experiment, ()), *entries)
 
     def on(self, host: str, identity: str) -> dict[str | None, tuple[LeftOut, ...]]:
-        """Return what is on record of a host, by the experiment that it belongs to."""
+        """Return the recorded lines of a host by experiment."""
         unidentified, own = self._unidentified.get(host), self._hosts.get(identity)
         found = dict(unidentified.lines) if unidentified is not None else {}
         for experiment, entries in (own.lines if own is not None else {}).items():
@@ -59,10 +59,10 @@ class LeftOutRecords:
         return [(each.name, entry) for each in hosts for entry in each.lines.get(experiment, ())]
 
     async def save(self, host: str, identity: str, left_out: Lines, fates: Fates | None = None) -> set[str | None]:
-        """Record what is left out on a host by now; return the experiments of which anything changed.
+        """Record what is left out on a host; return the experiments with changes.
 
-        What was on record and is not left out any more stays where `fates` says that it is gone, or can't say; without
-        `fates` it is replaced. Lines without an identity that have the host's name become this host's.
+        A recorded line that is not left out any more stays if `fates` reports it as gone or unseen; without `fates` it
+        is replaced. Lines without an identity that have the host's name become this host's.
         """
         before, unidentified, own = self.on(host, identity), self._unidentified.get(host), self._hosts.get(identity)
         now = {experiment: entries for experiment, entries in left_out.items() if entries}
@@ -92,7 +92,7 @@ class LeftOutRecords:
         return written if is_renamed else changed
 
     def learn(self, lines: Iterable[tuple[str, str | None, LeftOut]]) -> None:
-        """Add lines that are on record by now, as (host, experiment, entry), without an identity."""
+        """Add lines that were recorded elsewhere, as (host, experiment, entry), without an identity."""
         for host, experiment, entry in lines:
             self._learn(None, host, {experiment: (entry,)})
 

@@ -1,6 +1,6 @@
-"""What was decided about releasing boxes, and what came of it: on record before the cloud is asked for anything.
+"""Decisions about releasing hosts and their outcomes, recorded before any request to the cloud.
 
-A row that still says *asked* is of a process that ended in between: nobody may take it for nothing.
+A row that is still *asked* belongs to a process that ended in between: the request may have been sent.
 """
 
 import time
@@ -21,7 +21,7 @@ class Releases:
         self._database = database
 
     async def keep(self, decision: Decision) -> Decision:
-        """Record a decision that is made now; gives it with its time and its id. Raises `HaltedForSafety`."""
+        """Record a new decision; return it with its time and id. Raise `HaltedForSafety` if that fails."""
         row = {
             "at": time.time(),
             "host": decision.host,
@@ -41,7 +41,7 @@ class Releases:
         return made[0]
 
     async def settle(self, decision: Decision) -> None:
-        """Record what came of a decision that is on record."""
+        """Record the outcome of a recorded decision."""
         values = {"outcome": str(decision.outcome), "detail": decision.detail}
         statement = update(schema.releases).where(schema.releases.c.id == decision.id).values(values)
         await self._database.write(lambda connection: update_one(connection, statement))

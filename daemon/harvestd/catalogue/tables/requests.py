@@ -1,10 +1,10 @@
-"""Asking for something by hand: the one row that a command writes beside a running daemon.
+"""Requests by hand: the only row that a command writes beside a running daemon.
 
-It is a transaction of its own that takes the writer's turn at its begin, and waits for that as long as a person would:
-the daemon commits often and shortly. Nothing else is written by two processes.
+It is a separate transaction that takes the write lock at its beginning, and waits for it as long as a person would: the
+daemon commits often and briefly. Nothing else is written by two processes.
 
-A daemon hears of it by asking SQLite, not by a watched file: `PRAGMA data_version` looks into memory that is mapped
-anyway, costs some microseconds, and can't be missed or run out of a quota, as notices of the kernel can.
+A daemon detects requests by querying SQLite instead of watching a file: `PRAGMA data_version` reads memory that is
+mapped anyway, takes some microseconds, and can't be missed or limited by a quota, unlike notifications of the kernel.
 """
 
 import sqlite3
@@ -21,13 +21,13 @@ from harvestd.catalogue.errors import unusable
 from harvestd.planning.requests import Request, RequestKind
 
 _PATIENCE = 60.0
-"""Seconds to wait for our turn to write."""
+"""Seconds to wait for the write lock."""
 
 
 def ask(state_dir: Path, kind: RequestKind, run: tuple[str, str], detail: Mapping[str, object]) -> int:
-    """Record what a person asks for a run, given by its key, in a catalogue that is there; gives the request's id.
+    """Record a request for a run, given by its key, in an existing catalogue; return the request's id.
 
-    Blocks until it is on disk. Raises `HaltedForSafety` where it can't be written.
+    Blocks until it is on disk. Raise `HaltedForSafety` if it can't be written.
     """
     row = rows.request_row(Request(0, kind, *run, asked_at=time.time(), detail=detail))
     engine = open_engine(state_dir, patience=_PATIENCE)
@@ -40,16 +40,19 @@ def ask(state_dir: Path, kind: RequestKind, run: tuple[str, str], detail: Mappin
 
 
 class Changes:
-    """Tells whether anybody else wrote into the catalogue since it was asked last. Not for two threads at once."""
+    """Detects writes to the catalogue by other connections. Not for two threads at once."""
 
     def __init__(self, path: Path) -> None:
-        """Listen to the catalogue in the file at `path`."""
+        """Make a detector for the catalogue in the file at `path`."""
         self._path = path
         self._connection: sqlite3.Connection | None = None
         self._version: object = None
 
     def seen(self) -> bool:
-        """Tell it; true the first time. Blocks, shortly; raises `HaltedForSafety` where the file can't be read."""
+        """Return whether there were writes since the last call, True at first. Blocks briefly.
+
+        Raise `HaltedForSafety` if the file can't be read.
+        """
         try:
             if self._connection is None:
                 self._connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)

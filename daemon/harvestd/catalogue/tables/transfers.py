@@ -1,4 +1,4 @@
-"""The journal of files that are half in staging: how far each is surely on disk, so that it goes on from there."""
+"""The journal of partly staged files: how many bytes of each are synced to disk, so that its transfer can resume."""
 
 from collections.abc import Sequence
 
@@ -13,19 +13,19 @@ from harvestd.catalogue.entries import Transfer
 
 
 class Transfers:
-    """All journalled transfers; everything here raises `DiskFull` or `HaltedForSafety` as the database does."""
+    """All journalled transfers; every method raises `DiskFull` or `HaltedForSafety` as the database does."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def save(self, transfer: Transfer) -> None:
-        """Journal how many bytes of a staged file are on disk."""
+        """Record how many bytes of a staged file are on disk."""
         row = asdict(transfer)
         statement = insert(schema.transfers).values(row).on_conflict_do_update(index_elements=["name"], set_=row)
         await self._database.write(lambda connection: connection.execute(statement))
 
     async def drop(self, names: Sequence[str]) -> None:
-        """Forget transfers that are done or given up."""
+        """Delete transfers that are done or abandoned."""
 
         def change(connection: Connection) -> None:
             for some in sliced(names):
@@ -35,7 +35,7 @@ class Transfers:
             await self._database.write(change)
 
     async def all(self) -> list[Transfer]:
-        """Return all of them."""
+        """Return all transfers."""
 
         def query() -> list[Transfer]:
             with translated(), self._database.engine.connect() as connection:

@@ -1,4 +1,4 @@
-"""The newest verdict on each host, kept where commands find it beside the daemon or after it."""
+"""The newest verdict on each host, readable for commands during and after the daemon's run."""
 
 from collections.abc import Sequence
 
@@ -11,19 +11,19 @@ from harvestd.catalogue.entries import VerdictRecord
 from harvestd.planning.requests import RequestKind
 
 _KEPT = 3_600.0
-"""Seconds for which a question that was answered stays on record: who asked has read the answer long before."""
+"""Seconds for which a settled request for a verdict is kept: the requester has read the answer long before."""
 
 
 class Verdicts:
-    """Writes them."""
+    """Writes verdicts."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def save(self, records: Sequence[VerdictRecord], now: float) -> None:
-        """Record verdicts in place of those before, and forget old questions for one; `now` in Unix time.
+        """Replace recorded verdicts, and delete old settled requests for verdicts; `now` in Unix time.
 
-        Raises `HaltedForSafety` where that can't be written.
+        Raise `HaltedForSafety` if that can't be written.
         """
         values = [rows.verdict_row(each) for each in records]
         asked = schema.requests.c
