@@ -1,4 +1,4 @@
-"""What is here, held against what is on record; and a lost record made anew from what is here.
+"""Compares local files with their records, and restores a lost catalogue from local files.
 
-Reads the data root through the store's door, and writes nothing there. Whoever repairs is `harvest`.
+Reads the data root through `store`, and writes nothing there. Repairs are made by `harvest`.
 """

@@ -1,7 +1,8 @@
-"""The audit: every file on record is read and hashed, and everything else that stands beside them is named.
+"""The audit: reads and hashes every recorded file, and reports everything else beside them.
 
-Blocks: whoever calls it does so in a thread, and may stop between any two findings. Memory is what the records take; no
-file is held. Beside a running daemon only `of_files` and `of_strangers` make sense: the rest is on its way there.
+Blocks: callers run it in a thread, and may stop between any two findings. Memory is proportional to the records; no
+file is kept in memory. Beside a running daemon only `of_files` and `of_strangers` are meaningful: other findings are
+about work in progress.
 """
 
 import hashlib
@@ -31,10 +32,10 @@ def of_files(
     now_of: Callable[[FileRecord], FileRecord | None],
     checked: Callable[[FileRecord], None],
 ) -> Iterator[Finding]:
-    """Hold each file against its record.
+    """Yield a finding for each file that differs from its record.
 
-    `now_of` gives the record as it is by now, None where there is none any more: a daemon may have gone on meanwhile.
-    `checked` hears of each file that was read.
+    `now_of` returns the present record, None if it was deleted: a daemon may have changed it meanwhile. `checked` is
+    called for each file after it was read.
     """
     for file in files:
         record: FileRecord | None = file
@@ -84,7 +85,7 @@ def _prefix_hash(reader: BufferedReader, size: int) -> str:
 def of_strangers(
     root: DataRoot, directories: Collection[str], known: Collection[LocalPath], links: Mapping[LocalPath, str]
 ) -> Iterator[Finding]:
-    """Name what stands in these directories (experiments, `_unfiled`) and is not on record; and links that do not."""
+    """Yield unrecorded entries in these directories (experiments, `_unfiled`), and recorded links that are missing."""
     for name in sorted(directories):
         yield from _below(root, LocalPath((name,)), known, links)
     for path in sorted(links):
@@ -125,7 +126,7 @@ def _stat(root: DataRoot, path: LocalPath) -> object:
 
 
 def of_staging(root: DataRoot, journalled: Collection[str], intended: Sequence[FileRecord]) -> Iterator[Finding]:
-    """Name temporaries that no journalled transfer goes on with, and what was about to be published."""
+    """Yield temporaries without a journalled transfer, and files that were about to be published."""
     for name in root.staged_names():
         if name not in journalled:
             yield Finding(Kind.TEMPORARY, name)
@@ -136,7 +137,7 @@ def of_staging(root: DataRoot, journalled: Collection[str], intended: Sequence[F
 def of_manifests(
     root: DataRoot, experiments: Sequence[ExperimentRecord], files: Sequence[FileRecord]
 ) -> Iterator[Finding]:
-    """Hold each experiment's manifest against its records."""
+    """Yield a finding for each experiment whose manifest differs from its records."""
     by_experiment: dict[str | None, set[tuple[str, int, str]]] = {}
     for file in files:
         entry = ("/".join(file.target.parts[1:]), file.size, file.sha256)

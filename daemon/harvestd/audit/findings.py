@@ -1,4 +1,4 @@
-"""What an audit finds: one line for each thing that is not as it is on record."""
+"""The findings of an audit: one for each difference from the records."""
 
 from enum import StrEnum
 
@@ -6,44 +6,44 @@ from harvestd.convention.structs import Immutable
 
 
 class Kind(StrEnum):
-    """What is wrong."""
+    """The kind of a finding."""
 
     CATALOGUE = "catalogue"
     """The catalogue can't be read, or is gone."""
     MISSING = "missing"
-    """On record, and not there."""
+    """Recorded, but absent."""
     CHANGED = "changed"
-    """Its content is not what was filed: damage, or a person's edit."""
+    """Its content differs from what was published: damage, or a person's edit."""
     IN_THE_WAY = "in the way"
-    """A link, a directory or what can't be read stands where a file belongs."""
+    """A link, a directory or something unreadable is in place of a file."""
     LAX = "lax"
-    """It may be executed, or has special bits: modes that harvestd never gives."""
+    """It is executable, or has special bits: modes that harvestd never sets."""
     TEMPORARY = "temporary"
-    """Left in staging by nobody who goes on with it."""
+    """Left in staging without a transfer that resumes it."""
     UNSETTLED = "unsettled"
-    """Was about to be published, or removed, when a process ended; the next start settles it."""
+    """Was about to be published or removed when a process ended; the next start completes that."""
     MANIFEST = "manifest"
     """An experiment's manifest.json can't be read."""
     BEHIND = "behind"
-    """An experiment's manifest.json does not say all that the catalogue does; it is written every now and then."""
+    """An experiment's manifest.json lacks entries of the catalogue; it is written with a delay."""
     LONGER = "longer"
-    """More stands there than was recorded; the next start sees whether it belongs to its source."""
+    """It is longer than recorded; the next start checks whether the rest belongs to its source."""
     FOREIGN = "foreign"
-    """Not harvestd's: a person's own file or link in an experiment's directory."""
+    """A person's own file or link in an experiment's directory."""
 
 
 _HARMLESS = frozenset({Kind.BEHIND, Kind.LONGER, Kind.FOREIGN, Kind.UNSETTLED, Kind.LAX})
 
 
 class Finding(Immutable):
-    """One thing that is not as it is on record."""
+    """One difference from the records."""
 
     kind: Kind
     path: str
-    """Below the data root."""
+    """Relative to the data root."""
     detail: str = ""
 
     @property
     def is_damage(self) -> bool:
-        """Whether something has to be put right."""
+        """Whether a repair is required."""
         return self.kind not in _HARMLESS

@@ -1,9 +1,9 @@
-"""A lost catalogue, read back from the manifests of a data root and the files themselves.
+"""Rebuilds a lost catalogue from the manifests of a data root and the files themselves.
 
-Nothing is believed without its file: what a manifest names counts only where a file with that hash stands. A growing
-file may have gone on after its manifest was written: what was recorded of it must still be its beginning, and then all
-of it counts, so that nothing here is cut off; the box is asked about the whole before anything is appended. Writes
-nothing. What only boxes and people know (host keys, facts of runs, what waits) is learned from them again.
+A manifest's entry counts only if a file with its hash exists. A growing file may have grown after its manifest was
+written: if it still begins with the recorded content, all of it counts, so that nothing is cut off; before anything is
+appended, its whole content is compared with the host's. Nothing is written here. Information that is only on hosts or
+from people (host keys, facts of runs, waiting files) is collected from them again.
 """
 
 import hashlib
@@ -43,39 +43,39 @@ from harvestd.store.verify.expected import standing
 
 _PIECE = 1 << 20
 _END = 256 << 10
-"""Bytes of a log's end in which its newest step is looked for."""
+"""Bytes at a log's end that are searched for its newest step."""
 _CONFIG = ("training_run", "config.yaml")
 _LOG = ("training_run", "logs", "train_log.jsonl")
 _FINAL = ("training_run", "training_state", "step_final", "training_info.json")
 _UNKNOWN = Version(-1, 0)
-"""Of a file that a box has: it will differ from this one, and be read again."""
+"""A version that equals no remote file's, so the file will be read again."""
 
 
 class Rebuilt(Immutable):
-    """What one manifest and its files come to."""
+    """The records from one manifest and its files."""
 
     experiment: ExperimentRecord | None
-    """None: what waits in `_unfiled`."""
+    """None: the files in `_unfiled`."""
     directory: str
-    """Below the data root."""
+    """Relative to the data root."""
     runs: tuple[RunRecord, ...]
     files: tuple[FileRecord, ...]
     links: dict[LocalPath, str] = field(default_factory=dict)
     left_out: tuple[tuple[str, LeftOut], ...] = ()
     """As (host, entry)."""
     lost: int = 0
-    """Files that the manifest names and that don't stand there as it says."""
+    """The number of files in the manifest that are missing or differ."""
 
 
 class Unreadable(Immutable):
-    """A directory with a manifest of which nothing could be taken over."""
+    """A directory with an unusable manifest."""
 
     directory: str
     reason: str
 
 
 def read_back(root: DataRoot) -> tuple[list[Rebuilt], list[Unreadable]]:
-    """Return what the manifests of the data root come to; hashes every file. Blocks, raises `HaltedForSafety`."""
+    """Return the records from the manifests of the data root; hash every file. Blocks; may raise `HaltedForSafety`."""
     found: list[Rebuilt] = []
     unreadable: list[Unreadable] = []
     seen: dict[str, str] = {}
@@ -121,7 +121,7 @@ def _line(one: NotFetched) -> LeftOut:
 
 
 def experiment_of(manifest: Manifest, directory: str) -> ExperimentRecord:
-    """Return the experiment that a manifest in `directory` is about; raises `Damaged` where it does not say that."""
+    """Return the experiment of a manifest in `directory`; raise `Damaged` if its name is incomplete."""
     parts = {part: Part(said.value, said.source) for part, said in manifest.experiment.name.items()}
     try:
         name = ExperimentName(**parts)
@@ -134,7 +134,7 @@ def experiment_of(manifest: Manifest, directory: str) -> ExperimentRecord:
 def runs_of(
     root: DataRoot, directory: LocalPath, experiment: ExperimentRecord, manifest: Manifest
 ) -> tuple[RunRecord, ...]:
-    """Return the runs that a manifest names, with what their small files here say."""
+    """Return the runs in a manifest, with the facts in their small local files."""
     raw = _beginning(root, directory.child(*_CONFIG))
     config, final = _config(raw), _final(root, directory)
     config_hash = None if raw is None else hashlib.sha256(raw).hexdigest()
@@ -154,7 +154,7 @@ def runs_of(
             final=final,
             final_version=_UNKNOWN if final else None,
             config_hash=config_hash,
-            # Another disk may hold a part of the run and no log; the next scan of it says which.
+            # Another disk may have a part of the run and no log; its next scan determines that.
             head=head if log is None or run.storage == log.storage else None,
             step=step if log is not None and run.storage == log.storage else None,
         )
@@ -229,7 +229,7 @@ def _kind(filed: FiledFile) -> Kind:
 
 
 def _grown(root: DataRoot, record: FileRecord) -> FileRecord | None:
-    """Return the record of all that stands there, where it begins with what was recorded."""
+    """Return the record of the whole local file if it begins with the recorded content; else None."""
     beginning, whole = hashlib.sha256(), hashlib.sha256()
     size = 0
     try:

@@ -1,6 +1,6 @@
-"""What was asked for by hand, as manifests remember it: by the reasons of what came, and of what was left out.
+"""Restores requests by hand from manifests: from the reasons of fetched files and of skipped entries.
 
-A request of which nothing came yet stands in no manifest, and is lost with the catalogue.
+A request without any result is in no manifest, and is lost with the catalogue.
 """
 
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ _OUTCOME = "read back from the manifest"
 
 
 def remembered(run: RunRecord, files: Iterable[FileRecord], left_out: Iterable[LeftOut]) -> list[Request]:
-    """Return what was asked for a run; settled, and without ids."""
+    """Return the requests for a run; settled, and without ids."""
     found: dict[str, Request] = {}
     for file in files:
         thing, moment = _thing(run, file), _day(file.reason, BY_HAND)
@@ -40,7 +40,7 @@ def _thing(run: RunRecord, file: FileRecord) -> str:
 
 
 def _day(reason: str, beginning: str) -> float | None:
-    """Return the beginning of the day that a reason names, as Unix time; None for any other reason."""
+    """Return the start of the day in a reason, as Unix time; None for any other reason."""
     if not reason.startswith(beginning):
         return None
     try:
