@@ -24,12 +24,12 @@ from harvestd import __version__
 from harvestd.api.source import Source
 from harvestd.bulkhead import Bulkhead
 from harvestd.errors import ExitCode, unwrapped
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 from harvestd.harvest.fleet.fleet import Fleet
-from harvestd.harvest.fleet.metrics import Tally
+from harvestd.harvest.fleet.metrics import FleetMetrics
 from harvestd.harvest.memory import trim
-from harvestd.harvest.startup.open import opened_house
-from harvestd.harvest.sync import Bell
+from harvestd.harvest.startup.open import open_context
+from harvestd.harvest.sync import Broadcast
 from harvestd.lambda_eval.watching import JobWatch
 from harvestd.settings import Settings, load
 from harvestd.settings.reload import Load, Reloading
@@ -64,7 +64,7 @@ async def run(
     started = time.monotonic()
     log = get_logger()
     manager = ServiceManager(os.environ)
-    scan_now, retry_now, tally = Bell(), Bell(), Tally()
+    scan_now, retry_now, tally = Broadcast(), Broadcast(), FleetMetrics()
     reloading = Reloading(settings, config, reload, manager)
     with unwrapped():
         async with anyio.create_task_group() as listening:
@@ -79,10 +79,10 @@ async def run(
                 opening = anyio.CancelScope()
                 listening.start_soon(_ask_for_time, manager, opening)
                 # A command that holds the data root ends by itself; exiting here instead would leave the unit down.
-                waiting = opened_house(settings, tally, kind=HolderKind.DAEMON, patience=math.inf)
-                async with waiting as (house, root), anyio.create_task_group() as tasks:
-                    house.retry_now = retry_now
-                    await house.knows.wait()
+                waiting = open_context(settings, tally, kind=HolderKind.DAEMON, patience=math.inf)
+                async with waiting as (context, root), anyio.create_task_group() as tasks:
+                    context.retry_now = retry_now
+                    await context.knows.wait()
                     opening.cancel()
                     log.info(
                         Event.SERVICE_STARTED,
@@ -92,43 +92,43 @@ async def run(
                         data_root=settings.data_root,
                         hosts=len(settings.hosts),
                     )
-                    fleet = Fleet(house, root, scan_now, tally)
-                    source = Source(house, root, tally, scan_now, reloading.ask)
+                    fleet = Fleet(context, root, scan_now, tally)
+                    source = Source(context, root, tally, scan_now, reloading.ask)
                     await tasks.start(_answer, source)
                     await tasks.start(fleet.run)
                     source.ready.set()
-                    keep_running = house.service_failures.keep_running
-                    tasks.start_soon(keep_running, "reports", partial(_keep_reports, house, root))
+                    keep_running = context.service_failures.keep_running
+                    tasks.start_soon(keep_running, "reports", partial(_keep_reports, context, root))
                     tasks.start_soon(keep_running, "memory", partial(trim, tally))
-                    tasks.start_soon(keep_running, "release", partial(_keep_releasing, house))
+                    tasks.start_soon(keep_running, "release", partial(_keep_releasing, context))
                     manager.tell(systemd.READY)
                     ready()
                     tasks.start_soon(keep_running, "configuration", partial(reloading.run, fleet.adopt))
-                    tasks.start_soon(keep_running, "jobs", JobWatch(house, scan_now).run)
-                    line = partial(_line, house, tally, fleet)
-                    await _report(manager, line, house.deadlines, house.service_failures)
+                    tasks.start_soon(keep_running, "jobs", JobWatch(context, scan_now).run)
+                    line = partial(_line, context, tally, fleet)
+                    await _report(manager, line, context.deadlines, context.service_failures)
             listening.cancel_scope.cancel()
     log.info(Event.SERVICE_STOPPED, exit_code=int(ExitCode.OK), duration_seconds=round(time.monotonic() - started, 3))
     return ExitCode.OK
 
 
-async def _keep_reports(house: House, root: DataRoot) -> None:
+async def _keep_reports(context: Context, root: DataRoot) -> None:
     from harvestd.harvest.experiments.reports import Reports  # noqa: PLC0415  (imported by a thread of `startup.open`)
 
-    await Reports(house, root).run()
+    await Reports(context, root).run()
 
 
-async def _keep_releasing(house: House) -> None:
+async def _keep_releasing(context: Context) -> None:
     await anyio.to_thread.run_sync(import_module, "harvestd.harvest.release.automatic")
-    from harvestd.harvest.release.automatic import Releasing  # noqa: PLC0415  (imported just now)
+    from harvestd.harvest.release.automatic import AutoRelease  # noqa: PLC0415  (imported just now)
     from harvestd.harvest.verdict.on_demand import judged  # noqa: PLC0415  (imported by the fleet)
 
-    await Releasing(house, judged).run()
+    await AutoRelease(context, judged).run()
 
 
 async def _answer(source: Source, *, task_status: TaskStatus[None]) -> None:
     """Serve the API over HTTP until cancelled; counts as started when it listens. Raise `Fatal` if it can't."""
-    api = source.house.settings.api
+    api = source.context.settings.api
     if not (api.socket or api.listen):
         task_status.started()
         return
@@ -139,9 +139,9 @@ async def _answer(source: Source, *, task_status: TaskStatus[None]) -> None:
         await anyio.sleep_forever()
 
 
-def _line(house: House, tally: Tally, fleet: Fleet) -> str:
+def _line(context: Context, tally: FleetMetrics, fleet: Fleet) -> str:
     line = tally.line(fleet.size)
-    return f"paused: nothing is fetched; {line}" if house.is_paused else line
+    return f"paused: nothing is fetched; {line}" if context.is_paused else line
 
 
 async def _ask_for_time(manager: ServiceManager, opening: anyio.CancelScope) -> None:

@@ -10,10 +10,10 @@ from collections import Counter
 
 import pytest
 
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 from harvestd.harvest.fleet.fleet import Fleet
-from harvestd.harvest.fleet.metrics import Tally
-from harvestd.harvest.sync import Bell
+from harvestd.harvest.fleet.metrics import FleetMetrics
+from harvestd.harvest.sync import Broadcast
 from harvestd.store.root import DataRoot
 from support.house import Workstation
 from support.large_checkpoints import write_large_checkpoint
@@ -39,20 +39,22 @@ def raising(monkeypatch: pytest.MonkeyPatch) -> Raising:
 
 
 @pytest.fixture
-def tallies(monkeypatch: pytest.MonkeyPatch) -> list[Tally]:
+def tallies(monkeypatch: pytest.MonkeyPatch) -> list[FleetMetrics]:
     """Return what each fleet counts."""
-    made: list[Tally] = []
+    made: list[FleetMetrics] = []
     init = Fleet.__init__
 
-    def noted(self: Fleet, house: House, root: DataRoot, scan_now: Bell, tally: Tally) -> None:
-        init(self, house, root, scan_now, tally)
+    def noted(self: Fleet, context: Context, root: DataRoot, scan_now: Broadcast, tally: FleetMetrics) -> None:
+        init(self, context, root, scan_now, tally)
         made.append(tally)
 
     monkeypatch.setattr(Fleet, "__init__", noted)
     return made
 
 
-async def test_each_await_of_a_host_raises(workstation: Workstation, raising: Raising, tallies: list[Tally]) -> None:
+async def test_each_await_of_a_host_raises(
+    workstation: Workstation, raising: Raising, tallies: list[FleetMetrics]
+) -> None:
     """The host is back after each, all of it comes, and the other hosts never fail."""
     subject = workstation.add_box(SUBJECT)
     write_large_checkpoint(subject.root)

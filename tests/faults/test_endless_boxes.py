@@ -10,8 +10,8 @@ import pytest
 
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
-from harvestd.harvest.context import House
-from harvestd.harvest.monitor import Monitor
+from harvestd.harvest.context import Context
+from harvestd.harvest.monitor import ProgressListener
 from harvestd.remote.api import Limits
 from harvestd.settings import Settings
 from support.faults import fired
@@ -32,14 +32,14 @@ SMALL = Limits(entries=20_000)
 @pytest.fixture
 def limits(monkeypatch: pytest.MonkeyPatch) -> Limits:
     """Have hosts keep to a few thousand entries."""
-    real = House.of.__func__  # type: ignore[attr-defined]  # what a class method is made of
+    real = Context.of.__func__  # type: ignore[attr-defined]  # what a class method is made of
 
-    def limited(cls: type[House], settings: Settings, monitor: Monitor) -> House:
-        house: House = real(cls, settings, monitor)
-        house.limits = SMALL
-        return house
+    def limited(cls: type[Context], settings: Settings, monitor: ProgressListener) -> Context:
+        context: Context = real(cls, settings, monitor)
+        context.limits = SMALL
+        return context
 
-    monkeypatch.setattr(House, "of", classmethod(limited))
+    monkeypatch.setattr(Context, "of", classmethod(limited))
     return SMALL
 
 

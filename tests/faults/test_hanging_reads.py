@@ -15,8 +15,8 @@ from contract.connected import probes
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
-from harvestd.harvest.context import House
-from harvestd.harvest.monitor import Monitor
+from harvestd.harvest.context import Context
+from harvestd.harvest.monitor import ProgressListener
 from harvestd.settings import Settings
 from support.house import Workstation
 from support.openssh import OpenSSHServer
@@ -33,14 +33,14 @@ LATE = RunSpec(timestamp="2025-08-22_10-00-00")
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for answers, and for what hung, for seconds where it would be minutes."""
-    real = House.of
+    real = Context.of
 
-    def made(settings: Settings, monitor: Monitor) -> House:
-        house = real(settings, monitor)
-        house.limits = replace(house.limits, answer_time=timedelta(seconds=2))
-        return house
+    def made(settings: Settings, monitor: ProgressListener) -> Context:
+        context = real(settings, monitor)
+        context.limits = replace(context.limits, answer_time=timedelta(seconds=2))
+        return context
 
-    monkeypatch.setattr(House, "of", made)
+    monkeypatch.setattr(Context, "of", made)
     monkeypatch.setattr("harvestd.harvest.host.failures._STUCK_PAUSE", 3.0)
 
 

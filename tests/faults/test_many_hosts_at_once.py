@@ -7,7 +7,7 @@ import pytest
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
 from harvestd.errors import HarvestError
-from harvestd.harvest.fleet.reconnect import Breaker
+from harvestd.harvest.fleet.reconnect import ReconnectPolicy
 from support.faults import fired
 from support.house import Workstation
 from support.lying import Liar, add_port, listening, settled
@@ -24,16 +24,16 @@ RUN = RunSpec()
 def firsts(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Return the first pause of each host: a quick one may have its second before another's first."""
     made: list[float] = []
-    real = Breaker.failed
+    real = ReconnectPolicy.failed
 
-    def noted(self: Breaker, error: HarvestError) -> float:
+    def noted(self: ReconnectPolicy, error: HarvestError) -> float:
         first = self.attempt == 1
         pause = real(self, error)
         if first:
             made.append(pause)
         return pause
 
-    monkeypatch.setattr(Breaker, "failed", noted)
+    monkeypatch.setattr(ReconnectPolicy, "failed", noted)
     return made
 
 

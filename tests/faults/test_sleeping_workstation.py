@@ -6,7 +6,7 @@ import pytest
 
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
-from harvestd.harvest.fleet.suspend import Waking, slept
+from harvestd.harvest.fleet.suspend import SuspendDetector, slept
 from support.house import Workstation
 from support.large_checkpoints import (
     LARGE,
@@ -141,7 +141,7 @@ async def test_nothing_happens_while_it_is_awake(monkeypatch: pytest.MonkeyPatch
         looks += 1
         return 5.0 + 0.005 * (looks % 2)
 
-    waking = Waking(clock)
+    waking = SuspendDetector(clock)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(waking.run)
         with waking.until_woken() as scope:

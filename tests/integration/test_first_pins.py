@@ -3,10 +3,10 @@
 import asyncssh
 import pytest
 
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 from harvestd.harvest.fleet.pinned_keys import Pins
-from harvestd.harvest.monitor import Silent
-from harvestd.harvest.startup.open import opened_house
+from harvestd.harvest.monitor import NullListener
+from harvestd.harvest.startup.open import open_context
 from harvestd.inventory.host import Host
 from harvestd.remote.ssh.errors import HostKeyChanged
 from support.house import Workstation
@@ -22,8 +22,8 @@ def _key() -> str:
     return " ".join(public.split()[:2])
 
 
-async def _trusts_one(house: House) -> None:
-    one, other = (Pins(host, house) for host in HOSTS)
+async def _trusts_one(context: Context) -> None:
+    one, other = (Pins(host, context) for host in HOSTS)
     first, second = _key(), _key()
     assert await one.get(JUMP) is None
     assert await other.get(JUMP) is None
@@ -37,11 +37,11 @@ async def _trusts_one(house: House) -> None:
 
 async def test_before_the_catalogue_is_open(workstation: Workstation) -> None:
     """What was pinned while it is being opened counts for the next connection."""
-    await _trusts_one(House.of(workstation.settings(), Silent()))
+    await _trusts_one(Context.of(workstation.settings(), NullListener()))
 
 
 async def test_once_the_catalogue_is_open(workstation: Workstation) -> None:
     """Two first connections that saw different keys are not both let through."""
-    async with opened_house(workstation.settings(), Silent()) as (house, _):
-        await house.knows.wait()
-        await _trusts_one(house)
+    async with open_context(workstation.settings(), NullListener()) as (context, _):
+        await context.knows.wait()
+        await _trusts_one(context)

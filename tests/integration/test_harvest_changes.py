@@ -8,8 +8,8 @@ from anyio.abc import TaskStatus
 
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
-from harvestd.harvest.host.failures import Troubles
-from harvestd.harvest.transfer.small import Collecting
+from harvestd.harvest.host.failures import FailureTracker
+from harvestd.harvest.transfer.small import SmallFileFetcher
 from harvestd.planning.plan import FetchGroup
 from harvestd.remote.api import Reader
 from support.changing import RUN, at_home, kept, write_eval, write_run
@@ -116,13 +116,13 @@ async def test_small_file_that_changes_while_it_is_read_is_never_torn(
     versions = [metrics.read_bytes(), *(bytes([65 + number]) * MIB for number in range(26))]
     seen: set[bytes] = set()
     reasons: list[str] = []
-    failed = Troubles.failed
+    failed = FailureTracker.failed
 
-    def noted(self: Troubles, place: str, reason: str) -> None:
+    def noted(self: FailureTracker, place: str, reason: str) -> None:
         reasons.append(reason)
         failed(self, place, reason)
 
-    monkeypatch.setattr(Troubles, "failed", noted)
+    monkeypatch.setattr(FailureTracker, "failed", noted)
     async with relayed(box.port) as relay:
         relay.rate = 4 * MIB
         workstation.reach("gpu-a", relay.port)
@@ -198,17 +198,17 @@ async def test_vanished_file_is_recorded_and_causes_no_storm(
     gone = evals.leaf(2) / "metrics.csv"
     aside = gone.with_name("metrics.csv.part")
     fetches: list[int] = []
-    fetch = Collecting.fetch
+    fetch = SmallFileFetcher.fetch
 
     async def vanishing(
-        self: Collecting, groups: Sequence[FetchGroup], reader: Reader, *, task_status: TaskStatus[None]
+        self: SmallFileFetcher, groups: Sequence[FetchGroup], reader: Reader, *, task_status: TaskStatus[None]
     ) -> None:
         fetches.append(len(groups))
         gone.rename(aside)
         await fetch(self, groups, reader, task_status=task_status)
         aside.rename(gone)
 
-    monkeypatch.setattr(Collecting, "fetch", vanishing)
+    monkeypatch.setattr(SmallFileFetcher, "fetch", vanishing)
     monkeypatch.setattr("harvestd.harvest.host.failures._FIRST_PAUSE", 0.1)
     (result,) = (await workstation.once()).values()
     assert result.failed[str(evals.leaf(2))].reason == "metrics.csv: vanished"

@@ -13,7 +13,7 @@ from harvestd.catalogue.engine import Database
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 from harvestd.inventory.host import Host
 from support.house import Moved, Workstation
 from support.relay import relayed
@@ -87,7 +87,7 @@ async def test_two_boxes_with_one_file_system_give_one_run(
     workstation: Workstation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run on storage that two boxes show comes once; when the box that brought it dies the other goes on with it."""
-    monkeypatch.setattr(House, "storage_of", _one_storage)
+    monkeypatch.setattr(Context, "storage_of", _one_storage)
     root = workstation.data.with_name("shared")
     writer = RunWriter(root, RUN)
     writer.start()
@@ -112,7 +112,7 @@ async def test_two_boxes_with_one_file_system_give_one_run(
     workstation.audit()
 
 
-def _one_storage(_house: House, _host: Host) -> str:
+def _one_storage(_context: Context, _host: Host) -> str:
     return "cloud:the-file-system"
 
 
@@ -120,7 +120,7 @@ async def test_two_boxes_with_one_file_system_in_a_pass(
     workstation: Workstation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a single pass over both boxes the bytes come once, too."""
-    monkeypatch.setattr(House, "storage_of", _one_storage)
+    monkeypatch.setattr(Context, "storage_of", _one_storage)
     root = workstation.data.with_name("shared")
     writer = RunWriter(root, RUN)
     writer.start()

@@ -14,7 +14,7 @@ from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run, write_convention_example
 from harvestd.errors import ExitCode, HostFailed
-from harvestd.harvest.host.observer import Looking
+from harvestd.harvest.host.observer import Observer
 from harvestd.harvest.host.passes import hosts_of, plan
 from harvestd.planning.plan import Plan
 from support.data_root import descriptors
@@ -188,15 +188,15 @@ async def test_a_defect_at_one_box_costs_that_box_alone(
         writer.start()
         writer.log_until(3)
         writer.finish()
-    look = Looking.look
+    look = Observer.look
 
-    async def fail(self: Looking) -> Plan:
+    async def fail(self: Observer) -> Plan:
         plan = await look(self)
         if self._host.name == "gpu-b":
             raise KeyError("a defect")
         return plan
 
-    monkeypatch.setattr(Looking, "look", fail)
+    monkeypatch.setattr(Observer, "look", fail)
     with structlog.testing.capture_logs() as said:
         outcomes = await workstation.outcomes()
         settings = workstation.settings()

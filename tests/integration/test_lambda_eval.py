@@ -12,9 +12,9 @@ from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import EvalWriter, RunWriter, base_evals, evals_of_run
 from harvestd.errors import ExitCode
-from harvestd.harvest.host.executor import Work
-from harvestd.harvest.host.loop import Session
-from harvestd.harvest.host.observer import Looking
+from harvestd.harvest.host.executor import Executor
+from harvestd.harvest.host.loop import HostLoop
+from harvestd.harvest.host.observer import Observer
 from harvestd.lambda_eval import LambdaEvaluationManager, SyncFailed, syncing, watching
 from harvestd.lambda_eval.job_files import Job, read_job
 from harvestd.planning.plan import Plan
@@ -338,13 +338,13 @@ async def test_daemon_does_not_go_by_what_it_saw_before(
     may_look, may_work = anyio.Event(), anyio.Event()
     may_look.set()
     may_work.set()
-    look, work = Looking.look, Work.do
+    look, work = Observer.look, Executor.do
 
-    async def held(looking: Looking) -> Plan:
+    async def held(looking: Observer) -> Plan:
         await may_look.wait()
         return await look(looking)
 
-    async def work_held(working: Work, plan: Plan) -> None:
+    async def work_held(working: Executor, plan: Plan) -> None:
         await may_work.wait()
         await work(working, plan)
 
@@ -352,8 +352,8 @@ async def test_daemon_does_not_go_by_what_it_saw_before(
         (workstation.jobs / f"{marker}.json").write_text("no job")
         await until(lambda: events(said, "job.rejected", job_id=marker))
 
-    monkeypatch.setattr(Looking, "look", held)
-    monkeypatch.setattr(Work, "do", work_held)
+    monkeypatch.setattr(Observer, "look", held)
+    monkeypatch.setattr(Executor, "do", work_held)
     async with workstation.running(poll={"push": False}) as said:
         first = write_job(workstation.jobs, RUN)
         await until(lambda: "synced_at" in read_document(first))
@@ -389,18 +389,18 @@ async def test_box_that_tells_without_end_is_looked_at_for_its_job(
     """What a box tells by itself may not be all: however often it does, a finished job has it looked at as a whole."""
     evaluated(workstation.add_box().root, RUN)
     looks: list[str] = []
-    hear = Looking.hear
+    hear = Observer.hear
 
-    async def heard(looking: Looking) -> Plan:
+    async def heard(looking: Observer) -> Plan:
         looks.append("heard")
         return await hear(looking)
 
-    async def told(_session: Session, _scan_now: object, _asked_before: int, _pause: float) -> bool:
+    async def told(_session: HostLoop, _scan_now: object, _asked_before: int, _pause: float) -> bool:
         await anyio.sleep(0.01)
         return True
 
-    monkeypatch.setattr(Looking, "hear", heard)
-    monkeypatch.setattr(Session, "_news", told)
+    monkeypatch.setattr(Observer, "hear", heard)
+    monkeypatch.setattr(HostLoop, "_news", told)
     async with workstation.running():
         await until(lambda: len(looks) > 3)
         file = write_job(workstation.jobs, RUN)

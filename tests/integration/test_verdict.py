@@ -63,7 +63,7 @@ async def test_drained_once_all_is_home(workstation: Workstation, told: Told) ->
         assert workstation.has(writer.train_log, RUN.name, "logs", "train_log.jsonl")()
         (event,) = events(watch.said, "host.drained", host="gpu-a")
         assert event["verdict"] == "safe_except"
-        judged_at = watch.house.verdicts[watch.host().identity]
+        judged_at = watch.context.verdicts[watch.host().identity]
         assert judged_at.idle_since is not None
         assert judged_at.idle_since <= judged_at.at
         verdict = await watch.asked()
@@ -74,7 +74,7 @@ async def test_drained_once_all_is_home(workstation: Workstation, told: Told) ->
         await comes_true(watch.is_safe)
         assert len(events(watch.said, "host.drained")) == 2
         assert told.asked
-    assert not watch.house.verdicts[next(iter(watch.house.verdicts))].verdict.is_safe
+    assert not watch.context.verdicts[next(iter(watch.context.verdicts))].verdict.is_safe
     workstation.audit()
 
 
@@ -164,7 +164,7 @@ async def test_where_links_lead_is_asked_before_the_last_look(
         return await targets(box, links)
 
     async with watching(workstation.settings(verdict={**SOON, "idle_for": "1h"})) as watch:
-        await comes_true(lambda: watch.house.outlooks)
+        await comes_true(lambda: watch.context.outlooks)
         monkeypatch.setattr(ProbeBox, "scan_whole", scan_whole)
         monkeypatch.setattr(ProbeBox, "link_targets", link_targets)
         verdict = await watch.asked()
@@ -183,8 +183,8 @@ async def test_nobody_knows_a_box_that_is_away(workstation: Workstation, told: T
         await comes_true(watch.is_safe)
         host = watch.host()
         box.server.stop()
-        await comes_true(lambda: not watch.house.verdicts[host.identity].verdict.is_safe)
-        (reason,) = watch.house.verdicts[host.identity].verdict.reasons
+        await comes_true(lambda: not watch.context.verdicts[host.identity].verdict.is_safe)
+        (reason,) = watch.context.verdicts[host.identity].verdict.reasons
         assert reason.kind is R.NOT_CONNECTED
 
 
@@ -193,7 +193,7 @@ async def test_a_fresh_box_is_not_drained(workstation: Workstation, told: Told) 
     box = workstation.add_box()
     (box.root / "training_runs").mkdir()
     async with watching(workstation.settings(verdict=SOON)) as watch:
-        await comes_true(lambda: watch.house.outlooks)
+        await comes_true(lambda: watch.context.outlooks)
         assert {R.ROOT_EMPTY, R.NOTHING_SEEN} <= await watch.reasons()
         assert not events(watch.said, "host.drained")
 
@@ -206,21 +206,21 @@ async def test_the_first_device_is_remembered(workstation: Workstation, told: To
     async with watching(settings) as watch:
         await comes_true(watch.is_safe)
         identity = watch.host().identity
-        devices = await watch.house.catalogue.devices.of(identity)
+        devices = await watch.context.catalogue.devices.of(identity)
         assert set(devices) == {str(box.root / "training_runs"), str(box.root / "eval_runs")}
-        await watch.house.catalogue.devices.save(identity, {place: number + 1 for place, number in devices.items()})
+        await watch.context.catalogue.devices.save(identity, {place: number + 1 for place, number in devices.items()})
     for path in [each for each in box.root.rglob("*") if each.is_file()]:
         shutil.copy2(path, path.with_name("copy"))
         path.with_name("copy").rename(path)
     async with watching(settings) as watch:
-        await comes_true(lambda: watch.house.outlooks)
+        await comes_true(lambda: watch.context.outlooks)
         assert R.ROOT_CHANGED in await watch.reasons()
         ended = await anyio.to_thread.run_sync(
             lambda: harvestd_command("-c", workstation.config, "accept-root", "gpu-a", "--json")
         )
         assert ended.document == {"host": "gpu-a", "identity": identity, "accepted": True}
         await comes_true(watch.is_safe)
-        assert await watch.house.catalogue.devices.of(identity) == devices
+        assert await watch.context.catalogue.devices.of(identity) == devices
 
 
 async def test_a_file_system_with_another_number_is_known_by_its_files(
@@ -234,11 +234,11 @@ async def test_a_file_system_with_another_number_is_known_by_its_files(
     async with watching(settings) as watch:
         await comes_true(watch.is_safe)
         identity = watch.host().identity
-        devices = await watch.house.catalogue.devices.of(identity)
-        await watch.house.catalogue.devices.save(identity, {place: number + 1 for place, number in devices.items()})
+        devices = await watch.context.catalogue.devices.of(identity)
+        await watch.context.catalogue.devices.save(identity, {place: number + 1 for place, number in devices.items()})
     async with watching(settings) as watch:
         await comes_true(watch.is_safe)
-        assert await watch.house.catalogue.devices.of(identity) == devices
+        assert await watch.context.catalogue.devices.of(identity) == devices
 
 
 def _is(watch: Watch, name: str, answer: Answer) -> Callable[[], bool]:

@@ -19,7 +19,7 @@ from harvestd.convention.scan.snapshot import Tree, TreeKind
 from harvestd.remote.api import Limits, ReadRequest
 from harvestd.remote.probe import decode, reader
 from harvestd.remote.probe.decode_fields import BrokenAnswer
-from harvestd.remote.probe.known_trees import KnownTrees
+from harvestd.remote.probe.known_trees import RemoteIndex
 from harvestd.remote.probe.protocol import BrokenStream, Frame, FrameDecoder, Letter
 
 MARKER = b"0123456789abcdef"
@@ -64,7 +64,7 @@ def believed(frames: Sequence[Frame]) -> Iterator[str]:
     """Take frames as the conversations do, and give the error of each that breaks a rule."""
     nobody: Any = None
     reading = reader._Answer(nobody, nobody, [REQUEST])
-    known = KnownTrees((TREE,), Limits(entries=1000, rejected_names=10))
+    known = RemoteIndex((TREE,), Limits(entries=1000, rejected_names=10))
     for frame in frames:
         try:
             value = understood(frame)

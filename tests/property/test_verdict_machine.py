@@ -22,7 +22,7 @@ from harvestd.convention.metadata.parse import TrainingInfo
 from harvestd.convention.paths import LocalPath, RemotePath
 from harvestd.convention.scan.classify import survey
 from harvestd.convention.scan.links import LinkTarget
-from harvestd.convention.scan.quiet import Stillness
+from harvestd.convention.scan.quiet import IdleTimer
 from harvestd.convention.scan.snapshot import Entry, EntryType, Listing, Snapshot, Tree, TreeState, Version
 from harvestd.planning.plan import Plan
 from harvestd.safety.circumstances import Carrier, CarrierState, Circumstances, Outside
@@ -62,7 +62,7 @@ class Host:
 
     box: Box
     connected: bool = True
-    stillness: Stillness = field(default_factory=Stillness)
+    stillness: IdleTimer = field(default_factory=IdleTimer)
     last: tuple[Listing, ...] | None = None
     """What the last look of this connection showed."""
     moved: float = 0.0
@@ -361,7 +361,7 @@ class VerdictMachine(RuleBasedStateMachine):
         """Lose the link."""
         host = self.hosts[at]
         host.connected, host.last = False, None
-        host.stillness = Stillness()
+        host.stillness = IdleTimer()
         self.home.lose(host.box)
 
     @rule(at=names)

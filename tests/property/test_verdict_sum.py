@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from harvestd.convention.kinds import LossKind
 from harvestd.convention.rules import CheckpointPolicy, Selection
 from harvestd.convention.scan.classify import survey
-from harvestd.convention.scan.model import Survey
+from harvestd.convention.scan.model import ScanResult
 from harvestd.convention.scan.snapshot import EntryType, Tree, TreeKind
 from harvestd.planning.plan import Plan
 from harvestd.safety.check import judge
@@ -204,7 +204,7 @@ def synced(box: Box, tree: Tree, path: str) -> bool:
     return bool(marks) and all(mark is not None and mark.mtime_ns >= time for time, mark in marks)
 
 
-def wanted_places(seen: Survey) -> set[str]:
+def wanted_places(seen: ScanResult) -> set[str]:
     """Return the places of all that may be wanted: what stands in the survey's lists and not among what is left out."""
     groups = [group for run in seen.runs for group in (*run.groups, *run.checkpoints)]
     groups += [group for each in seen.evals for group in each.groups]
@@ -212,7 +212,7 @@ def wanted_places(seen: Survey) -> set[str]:
     return growing | {member.source.place for group in groups for member in group.members}
 
 
-def outstanding(plan: Plan, evidence: Evidence, seen: Survey) -> set[str]:
+def outstanding(plan: Plan, evidence: Evidence, seen: ScanResult) -> set[str]:
     """Return the places of what is brought, waited for, or kept from coming."""
     found = {file.source.place for group in plan.groups for file in group.files}
     found |= {each.place for each in plan.follows} | {each.place for each in plan.checks}

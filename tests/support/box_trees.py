@@ -16,8 +16,8 @@ from harvestd.convention.paths import LocalPath, RemotePath
 from harvestd.convention.rules import Selection
 from harvestd.convention.scan.classify import survey
 from harvestd.convention.scan.snapshot import Entry, EntryType, Listing, Snapshot, Tree, TreeKind, TreeState, Version
-from harvestd.convention.scan.stability import Sightings
-from harvestd.planning.index import Knowledge
+from harvestd.convention.scan.stability import StabilityTracker
+from harvestd.planning.index import PlanningIndex
 from harvestd.planning.liveness import Life
 from harvestd.planning.plan import Plan
 from harvestd.planning.planner import Situation, make_plan
@@ -166,7 +166,7 @@ class Home:
     """What is known at home of all boxes; does what plans say."""
 
     def __init__(self, selection: Selection | None = None, *, settle: float = 10.0) -> None:
-        self.knowledge = Knowledge()
+        self.knowledge = PlanningIndex()
         self.selection = selection or Selection()
         self.settle = settle
         self.life = Life()
@@ -179,7 +179,7 @@ class Home:
         """By place: what a host says is the hash of a file, where it is another one than expected."""
         self.content: Callable[[Version], str] = lambda _: SAME_CONTENT
         """The hash of a file, by its version."""
-        self._sightings: dict[str, Sightings] = {}
+        self._sightings: dict[str, StabilityTracker] = {}
 
     def learn(self, box: Box) -> None:
         """Name all runs that have a config.yaml, and read the eval_config.yaml files."""
@@ -215,7 +215,7 @@ class Home:
 
     def plan(self, box: Box, seconds: float = 0.0) -> Plan:
         """Plan the box `seconds` after the first look at it."""
-        sightings = self._sightings.setdefault(box.name, Sightings())
+        sightings = self._sightings.setdefault(box.name, StabilityTracker())
         snapshot = box.snapshot(seconds)
         sightings.update(snapshot, seconds)
         situation = Situation(

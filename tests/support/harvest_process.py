@@ -23,10 +23,10 @@ import anyio
 from harvestd import failpoints
 from harvestd.errors import Retry, unwrapped
 from harvestd.harvest.host import executor, failures, single_pass
-from harvestd.harvest.monitor import Silent
-from harvestd.harvest.startup.open import opened_house
+from harvestd.harvest.monitor import NullListener
+from harvestd.harvest.startup.open import open_context
 from harvestd.harvest.transfer import large
-from harvestd.harvest.transfer.pool import Line
+from harvestd.harvest.transfer.pool import BulkConnection
 from harvestd.inventory.host import Host as Known
 from harvestd.settings import load
 from harvestd.store.ops import rename
@@ -108,14 +108,14 @@ async def _pass(task: Task, made: int) -> Ending:
     box = ScriptedBox(task.host, task.script, lambda: os.write(made, b"."))
 
     @asynccontextmanager
-    async def line(_bulk: large.Bulk, _window: int) -> AsyncIterator[Line]:
-        yield Line(box, anyio.sleep_forever)
+    async def line(_bulk: large.LargeFileFetcher, _window: int) -> AsyncIterator[BulkConnection]:
+        yield BulkConnection(box, anyio.sleep_forever)
 
     known = Known("static:gpu-a", "gpu-a", "127.0.0.1", "static", hardware="h100")
-    with unwrapped(), mock.patch.object(large.Bulk, "_line", line):
-        async with opened_house(settings, Silent()) as (house, root):
-            await house.knows.wait()
-            result = await single_pass.Visit(known, house, root, box, await box.facts()).make()
+    with unwrapped(), mock.patch.object(large.LargeFileFetcher, "_line", line):
+        async with open_context(settings, NullListener()) as (context, root):
+            await context.knows.wait()
+            result = await single_pass.SinglePass(known, context, root, box, await box.facts()).make()
     left = [f"{place}: {trouble}" for place, trouble in {**result.failed, **result.conflicts}.items()]
     return Ending(0, files=result.files, troubles=tuple(left))
 

@@ -33,7 +33,7 @@ from harvestd.harvest.audit import verification
 from harvestd.harvest.fleet import reconnect
 from harvestd.harvest.host.passes import HostOutcome, hosts_of, once
 from harvestd.harvest.host.results import PassResult
-from harvestd.harvest.monitor import Monitor
+from harvestd.harvest.monitor import ProgressListener
 from harvestd.settings import Settings, load
 from harvestd.store.ops import rename
 from harvestd.telemetry.log import configure
@@ -148,7 +148,9 @@ class Workstation:
             yield said
             tasks.cancel_scope.cancel()
 
-    async def once(self, monitor: Monitor | None = None, **sections: Mapping[str, object]) -> dict[str, PassResult]:
+    async def once(
+        self, monitor: ProgressListener | None = None, **sections: Mapping[str, object]
+    ) -> dict[str, PassResult]:
         """Make one pass over all boxes; fails where one could not be read."""
         outcomes = await self.outcomes(monitor, **sections)
         for name, outcome in outcomes.items():
@@ -156,7 +158,7 @@ class Workstation:
         return {name: outcome.result for name, outcome in outcomes.items() if outcome.result is not None}
 
     async def outcomes(
-        self, monitor: Monitor | None = None, **sections: Mapping[str, object]
+        self, monitor: ProgressListener | None = None, **sections: Mapping[str, object]
     ) -> dict[str, HostOutcome]:
         """Make one pass over all boxes."""
         settings = self.settings(**sections)

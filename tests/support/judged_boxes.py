@@ -11,7 +11,7 @@ from harvestd.convention.rules import waived_places
 from harvestd.convention.scan.classify import survey
 from harvestd.convention.scan.links import LinkTarget, links_out
 from harvestd.convention.scan.snapshot import Tree
-from harvestd.convention.scan.stability import Sightings
+from harvestd.convention.scan.stability import StabilityTracker
 from harvestd.planning.liveness import Life
 from harvestd.planning.requests import Request, RequestKind
 from harvestd.safety.accounting import not_here
@@ -93,7 +93,7 @@ class Scene:
         snapshot = box.snapshot(self.now)
         listings = tuple(replace(each, device=self.devices_now.get(each.tree, 0)) for each in snapshot.listings)
         seen, plan = survey(snapshot, home.selection), home.plan(box, self.now)
-        sightings = Sightings()
+        sightings = StabilityTracker()
         sightings.update(snapshot, self.now)
         knowledge = home.knowledge
         states = [

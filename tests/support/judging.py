@@ -14,11 +14,11 @@ import structlog.testing
 from msgspec.structs import replace
 
 from harvestd.errors import unwrapped
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 from harvestd.harvest.fleet.fleet import Fleet
-from harvestd.harvest.fleet.metrics import Tally
-from harvestd.harvest.startup.open import opened_house
-from harvestd.harvest.sync import Bell
+from harvestd.harvest.fleet.metrics import FleetMetrics
+from harvestd.harvest.startup.open import open_context
+from harvestd.harvest.sync import Broadcast
 from harvestd.harvest.verdict.on_demand import judged
 from harvestd.inventory.host import Host
 from harvestd.remote.api import BoxFacts
@@ -68,17 +68,17 @@ class Told:
 class Watch:
     """Hosts that are being watched."""
 
-    house: House
+    context: Context
     said: Said = field(default_factory=list)
 
     def host(self, name: str = "gpu-a") -> Host:
         """Return a host that was looked at, by its name."""
-        return next(each.host for each in self.house.outlooks.values() if each.host.name == name)
+        return next(each.host for each in self.context.outlooks.values() if each.host.name == name)
 
     def known(self, name: str = "gpu-a") -> Verdict | None:
         """Return the verdict that the daemon keeps."""
-        looked = [each.host.identity for each in self.house.outlooks.values() if each.host.name == name]
-        found = [self.house.verdicts[each].verdict for each in looked if each in self.house.verdicts]
+        looked = [each.host.identity for each in self.context.outlooks.values() if each.host.name == name]
+        found = [self.context.verdicts[each].verdict for each in looked if each in self.context.verdicts]
         return found[0] if found else None
 
     def is_safe(self, name: str = "gpu-a") -> bool:
@@ -88,7 +88,7 @@ class Watch:
 
     async def asked(self, name: str = "gpu-a") -> Verdict:
         """Ask for a verdict made now."""
-        return await judged(self.host(name), self.house)
+        return await judged(self.host(name), self.context)
 
     async def reasons(self, name: str = "gpu-a") -> set[ReasonKind]:
         """Ask, and give why it is not safe."""
@@ -114,9 +114,9 @@ async def watching(settings: Settings) -> AsyncIterator[Watch]:
     )
     with ExitStack() as stack, unwrapped():
         said = stack.enter_context(structlog.testing.capture_logs())
-        tally = Tally()
-        async with opened_house(quick, tally) as (house, root), anyio.create_task_group() as tasks:
-            await house.knows.wait()
-            await tasks.start(Fleet(house, root, Bell(), tally).run)
-            yield Watch(house, said)
+        tally = FleetMetrics()
+        async with open_context(quick, tally) as (context, root), anyio.create_task_group() as tasks:
+            await context.knows.wait()
+            await tasks.start(Fleet(context, root, Broadcast(), tally).run)
+            yield Watch(context, said)
             tasks.cancel_scope.cancel()

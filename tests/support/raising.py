@@ -20,7 +20,7 @@ from harvestd.bulkhead import Bulkhead
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
-from harvestd.harvest.fleet.supervisor import Watcher
+from harvestd.harvest.fleet.supervisor import HostSupervisor
 
 _OURS = "/harvestd/"
 _DEPTH = 4
@@ -72,9 +72,9 @@ class Raising:
 def raise_in_tasks_of(host: str, monkeypatch: pytest.MonkeyPatch) -> Raising:
     """Raise in the tasks of one host, and in nothing else, once the loop has `Raising.task` as its task factory."""
     made = Raising()
-    watch, report = Watcher.run, Bulkhead.report
+    watch, report = HostSupervisor.run, Bulkhead.report
 
-    async def watched(self: Watcher) -> None:
+    async def watched(self: HostSupervisor) -> None:
         made.subject.set(self._host.name == host)
         await watch(self)
 
@@ -82,7 +82,7 @@ def raise_in_tasks_of(host: str, monkeypatch: pytest.MonkeyPatch) -> Raising:
         made.hear(error)
         report(self, subject, error, **fields)
 
-    monkeypatch.setattr(Watcher, "run", watched)
+    monkeypatch.setattr(HostSupervisor, "run", watched)
     monkeypatch.setattr(Bulkhead, "report", heard)
     monkeypatch.setattr("harvestd.harvest.fleet.reconnect._FIRST_PAUSE", 0.02)
     monkeypatch.setattr("harvestd.harvest.fleet.reconnect._LONGEST_PAUSE", 0.05)

@@ -8,9 +8,9 @@ from harvestd.api.metrics import metrics
 from harvestd.api.source import Source
 from harvestd.api.state import state
 from harvestd.convention.kinds import LossKind
-from harvestd.harvest.context import House
-from harvestd.harvest.fleet.metrics import Tally
-from harvestd.harvest.sync import Bell
+from harvestd.harvest.context import Context
+from harvestd.harvest.fleet.metrics import FleetMetrics
+from harvestd.harvest.sync import Broadcast
 from harvestd.harvest.verdict.latest import Judged
 from harvestd.inventory.host import Host
 from harvestd.safety.freshness import FRESH_FOR, document_now
@@ -26,18 +26,18 @@ LOSSES = tuple(Loss(LossKind.RECORDS, f"/r/{EVIL}{number}", 5) for number in ran
 @pytest.fixture
 def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
     """Return a daemon's parts with one host that nobody judged."""
-    tally = Tally()
-    house = House.of(Settings(), tally)
-    house.present = {HOST.identity: HOST}
+    tally = FleetMetrics()
+    context = Context.of(Settings(), tally)
+    context.present = {HOST.identity: HOST}
     with DataRoot.open(tmp_path_factory.mktemp("data")) as root:
-        return Source(house, root, tally, Bell(), lambda: None)
+        return Source(context, root, tally, Broadcast(), lambda: None)
 
 
 @pytest.mark.parametrize(("ago", "safe"), [(1.0, True), (FRESH_FOR + 60, False), (-FRESH_FOR - 60, False)])
 def test_a_verdict_that_is_not_renewed_is_not_safe(source: Source, ago: float, *, safe: bool) -> None:
     """In the state document and as a metric, which says as well when it was made."""
     made = time.time() - ago
-    source.house.verdicts[HOST.identity] = Judged(Verdict(Answer.SAFE), made)
+    source.context.verdicts[HOST.identity] = Judged(Verdict(Answer.SAFE), made)
     (host,) = state(source, 0)["hosts"]
     verdict = host["verdict"]
     assert (verdict["safe"], verdict["is_safe"], verdict["fresh"]) == (safe, safe, safe)
@@ -52,7 +52,7 @@ def test_a_verdict_that_is_not_renewed_is_not_safe(source: Source, ago: float, *
 def test_one_form_of_a_verdict_escaped_and_bounded(source: Source) -> None:
     """All keys of `--json`, the older ones beside them; of many losses the first, with nothing for a terminal in it."""
     verdict = Verdict(Answer.SAFE_EXCEPT, losses=LOSSES)
-    source.house.verdicts[HOST.identity] = Judged(verdict, time.time())
+    source.context.verdicts[HOST.identity] = Judged(verdict, time.time())
     (host,) = state(source, 0)["hosts"]
     found = host["verdict"]
     assert found.keys() == document_now(verdict, 0.0, watched=True).keys() | {

@@ -6,8 +6,8 @@ import pytest
 
 from harvestd.backoff import backoff, backoff_span
 from harvestd.errors import Retry
-from harvestd.harvest.fleet.reconnect import Breaker
-from harvestd.harvest.host.failures import Troubles
+from harvestd.harvest.fleet.reconnect import ReconnectPolicy
+from harvestd.harvest.host.failures import FailureTracker
 
 FOR_MONTHS = 5_000
 """Failures in a row: more than a float has powers of two."""
@@ -28,7 +28,7 @@ def test_no_number_of_failures_is_too_many(failures: int) -> None:
 
 def test_a_file_that_fails_for_months_is_asked_for_every_five_minutes() -> None:
     """A file that can't be read for as long as a connection lasts costs a pause each time, and nothing else."""
-    troubles = Troubles("gpu-a")
+    troubles = FailureTracker("gpu-a")
     for _ in range(FOR_MONTHS):
         troubles.failed("/fs/a", "permission denied")
         troubles.stuck("/fs/b", "it hangs")
@@ -38,6 +38,6 @@ def test_a_file_that_fails_for_months_is_asked_for_every_five_minutes() -> None:
 
 def test_a_host_that_fails_for_months_is_tried_every_five_minutes() -> None:
     """So is a host."""
-    breaker = Breaker()
+    breaker = ReconnectPolicy()
     pauses = [breaker.failed(Retry("lost")) for _ in range(FOR_MONTHS)]
     assert 150 <= pauses[-1] <= 300

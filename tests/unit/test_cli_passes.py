@@ -13,15 +13,15 @@ from harvestd.cli.output.page import Page
 from harvestd.cli.output.progress import progress_of
 from harvestd.convention.scan.model import LeftOut
 from harvestd.errors import ExitCode, HostQuarantined, Retry
-from harvestd.harvest.host.failures import Trouble
+from harvestd.harvest.host.failures import Failure
 from harvestd.harvest.host.passes import HostOutcome
 from harvestd.harvest.host.results import PassResult
-from harvestd.harvest.monitor import Silent
+from harvestd.harvest.monitor import NullListener
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import Plan, Waiting
 
 GOOD = PassResult(3, 2048, {}, {}, (), disk_full=False, missing_roots=frozenset())
-FAILED = PassResult(0, 0, {"/box/a": Trouble("vanished", 3, 0.0)}, {}, (), disk_full=False, missing_roots=frozenset())
+FAILED = PassResult(0, 0, {"/box/a": Failure("vanished", 3, 0.0)}, {}, (), disk_full=False, missing_roots=frozenset())
 IN_THE_WAY = PassResult(0, 0, {}, {"e/a": "another file"}, (), disk_full=False, missing_roots=frozenset())
 FULL = PassResult(0, 0, {}, {}, (), disk_full=True, missing_roots=frozenset())
 WAITS = PassResult(
@@ -135,7 +135,7 @@ def test_no_bars_off_a_terminal() -> None:
     stream = io.StringIO()
     with progress_of(["gpu-a"], stream) as (monitor, lines):
         monitor.moved("gpu-a", 10)
-        assert isinstance(monitor, Silent)
+        assert isinstance(monitor, NullListener)
         assert lines is stream
     assert stream.getvalue() == ""
 

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from harvestd.convention.kinds import Kind
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.snapshot import Version
-from harvestd.planning.index import LARGE, Knowledge
+from harvestd.planning.index import LARGE, PlanningIndex
 from harvestd.planning.records import FileRecord, RunRecord
 from support.box_trees import QWEN
 
@@ -18,7 +18,7 @@ def record(target: str, place: str = "/r/a", *, storage: str = "s", experiment: 
 
 def test_a_file_is_found_by_source_target_and_experiment() -> None:
     """One record answers under each of its keys, and under no other."""
-    knowledge = Knowledge()
+    knowledge = PlanningIndex()
     one, two = record("d/a"), record("d/b")
     knowledge.learn_file(one)
     knowledge.learn_file(two)
@@ -33,7 +33,7 @@ def test_a_file_is_found_by_source_target_and_experiment() -> None:
 
 def test_a_newer_record_takes_the_place_of_the_older() -> None:
     """Learning the same file again changes one record and adds none."""
-    knowledge = Knowledge()
+    knowledge = PlanningIndex()
     knowledge.learn_file(record("d/a"))
     newer = replace(record("d/a"), version=Version(5, 6), experiment="f")
     knowledge.learn_file(newer)
@@ -44,7 +44,7 @@ def test_a_newer_record_takes_the_place_of_the_older() -> None:
 
 def test_a_place_at_home_has_one_record() -> None:
     """When another source's file is adopted at a place, the record of the first one is gone, as it is on disk."""
-    knowledge = Knowledge()
+    knowledge = PlanningIndex()
     knowledge.learn_file(record("d/a", "/r/a"))
     second = record("d/a", "/r/b", storage="t")
     knowledge.learn_file(second)
@@ -55,7 +55,7 @@ def test_a_place_at_home_has_one_record() -> None:
 
 def test_forgetting_an_outdated_record_forgets_the_file() -> None:
     """What is forgotten is the file's record as it stands by now, in every index."""
-    knowledge = Knowledge()
+    knowledge = PlanningIndex()
     old = record("d/a")
     knowledge.learn_file(old)
     knowledge.learn_file(replace(old, version=Version(9, 9)))
@@ -68,7 +68,7 @@ def test_forgetting_an_outdated_record_forgets_the_file() -> None:
 
 def test_forgetting_does_not_touch_who_stands_there_by_now() -> None:
     """A record of another source at the same place stays."""
-    knowledge = Knowledge()
+    knowledge = PlanningIndex()
     old, other = record("d/a", "/r/a"), record("d/a", "/r/b")
     knowledge.learn_file(old)
     knowledge.learn_file(other)
@@ -78,7 +78,7 @@ def test_forgetting_does_not_touch_who_stands_there_by_now() -> None:
 
 def test_questions_leave_no_traces() -> None:
     """Asking for what is not there must not make memory grow."""
-    knowledge = Knowledge()
+    knowledge = PlanningIndex()
     for i in range(3):
         place = f"/r/{i}"
         assert knowledge.file("s", place, LocalPath.parse("d/a")) is None
@@ -94,7 +94,7 @@ def test_questions_leave_no_traces() -> None:
 
 def test_a_large_file_is_found_by_its_version() -> None:
     """Wherever it is on its host now: by size and time, the same inode first; a small one, or a forgotten, is not."""
-    knowledge = Knowledge()
+    knowledge = PlanningIndex()
     version = Version(LARGE, 7, 8, 1)
     other = replace(record("d/a", "/r/a"), version=replace(version, inode=2))
     same = replace(record("d/b", "/r/b"), version=version)
@@ -112,7 +112,7 @@ def test_a_large_file_is_found_by_its_version() -> None:
 
 def test_a_run_that_moves_to_another_experiment_leaves_the_first() -> None:
     """It is found by its present experiment and name alone."""
-    knowledge = Knowledge()
+    knowledge = PlanningIndex()
     run = RunRecord("e", "s", "/r/run", "h", "run", QWEN, Version(1, 1), None)
     knowledge.learn_run(run)
     moved = replace(run, experiment="e", name="run_new")

@@ -7,7 +7,7 @@ from harvestd.convention.metadata.naming import Evidence, NamingContext, NamingR
 from harvestd.convention.metadata.parse import ConfigFacts, TrainingInfo
 from harvestd.convention.paths import LocalPath, encoded
 from harvestd.convention.patterns import RunName, run_name
-from harvestd.planning.index import Knowledge
+from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import ExperimentRecord
 
 CONFIG = ConfigFacts(backbone="Qwen/Qwen2.5-1.5B", total_steps=64)
@@ -210,7 +210,7 @@ def test_a_date_that_is_none_gives_way_to_the_next_source(
 def test_a_time_that_is_none_is_in_no_variant_of_a_name() -> None:
     """Runs of one day whose directories hold no time are told apart by host and number."""
     run = run_of("run_2026-13-45_99-99-99")
-    knowledge = Knowledge()
+    knowledge = PlanningIndex()
     made = []
     for number in range(3):
         name = name_run(run, Evidence(CONFIG, events_began=1755660703), CONTEXT)
@@ -222,7 +222,7 @@ def test_a_time_that_is_none_is_in_no_variant_of_a_name() -> None:
 
 def test_two_equal_runs_of_a_day_carry_their_times_and_hosts() -> None:
     """A name that is taken gives way to the full time, then to the host, then to a number; case does not tell apart."""
-    knowledge = Knowledge()
+    knowledge = PlanningIndex()
     made = []
     for i, host in enumerate(["gpu-a", "gpu-b", "GPU-B", "gpu-b"]):
         name = name_run(run_of(), Evidence(CONFIG), CONTEXT)
@@ -239,7 +239,7 @@ def test_two_equal_runs_of_a_day_carry_their_times_and_hosts() -> None:
 
 def test_a_directory_that_differs_in_case_only_is_taken() -> None:
     """On a disk that does not tell case apart the two would be one."""
-    knowledge = Knowledge()
+    knowledge = PlanningIndex()
     name = name_run(run_of(), Evidence(CONFIG), CONTEXT)
     shouted = replace(name, experiment_name=Part(name.experiment_name.value.upper(), "the operator"))
     knowledge.learn_experiment(ExperimentRecord("e1", shouted))

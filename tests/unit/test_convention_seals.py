@@ -11,7 +11,7 @@ from harvestd.convention.scan.classify import survey
 from harvestd.convention.scan.completeness import HEAD_BYTES, check_content, unsealed
 from harvestd.convention.scan.model import Group
 from harvestd.convention.scan.snapshot import EntryType, Version
-from harvestd.convention.scan.stability import NO_TIME, Sightings
+from harvestd.convention.scan.stability import NO_TIME, StabilityTracker
 from harvestd.planning.plan import Waiting
 from support.box_trees import PRESENT, Box, Home, T, targets
 
@@ -28,9 +28,9 @@ def group_of(box: Box, path: str) -> Group:
     return next(group for group in groups if group.place.endswith(path))
 
 
-def reason(box: Box, path: str = LEAF, seconds: float = 0.0, sightings: Sightings | None = None) -> str | None:
+def reason(box: Box, path: str = LEAF, seconds: float = 0.0, sightings: StabilityTracker | None = None) -> str | None:
     """Say why the group at `path` is not complete, `seconds` after the first look."""
-    sightings = sightings or Sightings()
+    sightings = sightings or StabilityTracker()
     sightings.update(box.snapshot(seconds), seconds)
     found = unsealed(group_of(box, path), sightings, SETTLE, seconds)
     return found.reason if found else None
@@ -133,7 +133,7 @@ def test_where_times_are_coarse_even_a_marker_is_looked_at_again() -> None:
     box = Box()
     for name in ("metrics.csv", "run_meta.json"):
         box.put(f"{LEAF}/{name}", EntryType.FILE, Version(100, int(PRESENT) * 10**9))
-    sightings = Sightings()
+    sightings = StabilityTracker()
     assert reason(box, sightings=sightings) == "looking again"
     assert reason(box, seconds=1.9, sightings=sightings) == "looking again"
     assert reason(box, seconds=2.0, sightings=sightings) is None

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from harvestd.convention.kinds import Kind
 from harvestd.convention.scan.model import Group, Source, Wanted
-from harvestd.convention.scan.stability import NETWORK_SETTLE, Sightings, is_network
+from harvestd.convention.scan.stability import NETWORK_SETTLE, StabilityTracker, is_network
 from support.box_trees import EVALS, TRAINING, Box
 
 PATH = "eval_runs/x"
@@ -21,7 +21,7 @@ def test_a_file_is_as_old_as_the_box_says_by_its_own_clock() -> None:
     """A box whose clock is wrong by years changes nothing: only the difference of two of its stamps counts."""
     box = Box()
     box.file(PATH, age=30.0)
-    sightings = Sightings()
+    sightings = StabilityTracker()
     sightings.update(box.snapshot(), 5000.0)
     assert sightings.age(source_of(box), 5000.0) == pytest.approx(30.0)
     assert sightings.age(source_of(box), 5002.0) == pytest.approx(32.0)
@@ -34,7 +34,7 @@ def test_a_time_set_by_hand_does_not_make_a_file_old() -> None:
     tree, below = box.place(PATH)
     entry = box.entries[tree][below]
     box.entries[tree][below] = replace(entry, version=replace(entry.version, mtime_ns=0))
-    sightings = Sightings()
+    sightings = StabilityTracker()
     sightings.update(box.snapshot(), 0.0)
     assert sightings.age(source_of(box), 0.0) == pytest.approx(1.0)
 
@@ -43,7 +43,7 @@ def test_a_time_in_the_future_counts_from_the_first_sight() -> None:
     """A stamp that is ahead of the box's clock says nothing; our own watching does."""
     box = Box()
     box.file(PATH, age=-1e6)
-    sightings = Sightings()
+    sightings = StabilityTracker()
     sightings.update(box.snapshot(), 0.0)
     assert sightings.age(source_of(box), 0.0) == 0.0
     sightings.update(box.snapshot(4.0), 4.0)
@@ -54,7 +54,7 @@ def test_without_the_box_clock_only_watching_counts() -> None:
     """Where the transport can't tell the box's time, age is what we saw ourselves."""
     box = Box()
     box.file(PATH, age=3600.0)
-    sightings = Sightings()
+    sightings = StabilityTracker()
     for now in (0.0, 5.0):
         sightings.update(replace(box.snapshot(now), box_time_ns=0), now)
     assert sightings.age(source_of(box), 7.0) == pytest.approx(7.0)
@@ -64,7 +64,7 @@ def test_any_change_starts_again() -> None:
     """A file that is rewritten with the same size and times but another inode is a new one."""
     box = Box()
     box.file(PATH, age=-100.0)
-    sightings = Sightings()
+    sightings = StabilityTracker()
     sightings.update(box.snapshot(), 0.0)
     box.file(PATH, age=-100.0)
     sightings.update(box.snapshot(8.0), 8.0)
@@ -75,7 +75,7 @@ def test_a_look_that_shows_the_same_again_starts_nothing() -> None:
     """A transport that reads everything anew at each look gives equal versions, and the file is as old as before."""
     box = Box()
     box.file(PATH, age=-100.0, inode=7)
-    sightings = Sightings()
+    sightings = StabilityTracker()
     sightings.update(box.snapshot(), 0.0)
     box.file(PATH, age=-100.0, inode=7)
     sightings.update(box.snapshot(5.0), 5.0)
@@ -86,7 +86,7 @@ def test_a_file_that_comes_back_is_as_young_as_its_return() -> None:
     """What was not there in one look has not stood unchanged since the look before."""
     box = Box()
     box.file(PATH, age=-100.0, inode=7)
-    sightings = Sightings()
+    sightings = StabilityTracker()
     sightings.update(box.snapshot(), 0.0)
     box.remove(PATH)
     sightings.update(box.snapshot(3.0), 3.0)
@@ -99,7 +99,7 @@ def test_an_unchanged_look_keeps_what_was_seen() -> None:
     """A look that says "nothing changed" is not read again, and file systems are not forgotten by it."""
     box = Box(filesystem="nfs4")
     box.file(PATH, age=-100.0)
-    sightings = Sightings()
+    sightings = StabilityTracker()
     sightings.update(box.snapshot(), 0.0)
     sightings.update(replace(box.snapshot(5.0), changed=False, listings=()), 5.0)
     assert sightings.age(source_of(box), 6.0) == pytest.approx(6.0)
@@ -110,7 +110,7 @@ def test_a_clock_of_the_host_says_nothing_of_stamps_of_a_server() -> None:
     """A server whose clock is behind makes a file look old that was written just now."""
     box = Box(filesystem="virtiofs")
     box.file(PATH, age=3600.0)
-    sightings = Sightings()
+    sightings = StabilityTracker()
     sightings.update(box.snapshot(), 0.0)
     assert sightings.age(source_of(box), 7.0) == pytest.approx(7.0)
     local = Box()
@@ -121,7 +121,7 @@ def test_a_clock_of_the_host_says_nothing_of_stamps_of_a_server() -> None:
 
 def test_settling_takes_a_minute_on_a_network_file_system_alone() -> None:
     """The operator's time holds on a local file system, and a longer one everywhere."""
-    local, remote = Sightings(), Sightings()
+    local, remote = StabilityTracker(), StabilityTracker()
     local.update(Box().snapshot(), 0.0)
     remote.update(Box(filesystem="nfs").snapshot(), 0.0)
     assert (local.settle(TRAINING, 10.0), remote.settle(TRAINING, 10.0)) == (10.0, NETWORK_SETTLE)
@@ -145,7 +145,7 @@ def test_a_group_is_as_quiet_as_its_last_change() -> None:
     box = Box()
     box.file("eval_runs/a", age=50.0)
     box.file("eval_runs/b", age=20.0)
-    sightings = Sightings()
+    sightings = StabilityTracker()
     sightings.update(box.snapshot(), 0.0)
     sources = [Source(*box.place(path), box.version(path)) for path in ("eval_runs/a", "eval_runs/b")]
     members = tuple(Wanted(source, Kind.METRICS, 0, "") for source in sources)

@@ -2,8 +2,8 @@
 
 from msgspec.structs import replace
 
-from harvestd.convention.scan.quiet import Stillness
-from harvestd.convention.scan.stability import Sightings
+from harvestd.convention.scan.quiet import IdleTimer
+from harvestd.convention.scan.stability import StabilityTracker
 from support.box_trees import TRAINING, Box, T
 
 BOX = Box()
@@ -12,9 +12,9 @@ STILL = replace(MOVED, changed=False)
 APART = 10.0
 
 
-def looked(*looks: tuple[float, bool]) -> Stillness:
+def looked(*looks: tuple[float, bool]) -> IdleTimer:
     """Return what hears of looks: when each was, and whether it showed a change."""
-    stillness = Stillness()
+    stillness = IdleTimer()
     for now, moved in looks:
         stillness.looked(MOVED if moved else STILL, now, APART)
     return stillness
@@ -22,7 +22,7 @@ def looked(*looks: tuple[float, bool]) -> Stillness:
 
 def test_nothing_is_quiet_before_the_second_look() -> None:
     """What one look shows may have been written a moment before, however old it says that it is."""
-    assert Stillness().quiet == 0.0
+    assert IdleTimer().quiet == 0.0
     assert looked((1000.0, True)).quiet == 0.0
     assert looked((1000.0, False)).quiet == 0.0
 
@@ -51,7 +51,7 @@ def test_moment_of_the_last_movement_stays_until_the_next_one() -> None:
 
 def test_scans_that_take_long_are_no_break() -> None:
     """On a slow file system each takes longer than the gap that counts as a break otherwise."""
-    stillness = Stillness()
+    stillness = IdleTimer()
     for number in range(1, 4):
         stillness.looked(STILL, number * 3000.0, APART, took=2990.0)
     assert stillness.quiet == stillness.watched == 6000.0
@@ -59,7 +59,7 @@ def test_scans_that_take_long_are_no_break() -> None:
 
 def test_what_others_write_can_be_left_aside() -> None:
     """Of the files below some directories nobody asks since when they stand; of all others the newest counts."""
-    box, sightings = Box(), Sightings()
+    box, sightings = Box(), StabilityTracker()
     box.add_run()
     sightings.update(box.snapshot(), 0.0)
     box.grow(f"training_runs/{T}/logs/train_log.jsonl", 5)

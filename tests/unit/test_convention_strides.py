@@ -4,19 +4,19 @@ import math
 
 import pytest
 
-from harvestd.convention.metadata.pace import Reading, Stride, readings, strode
+from harvestd.convention.metadata.pace import Reading, StepRate, readings, strode
 
 
-def steps(*times: float, first: int = 1) -> Stride:
+def steps(*times: float, first: int = 1) -> StepRate:
     """Return how a run goes of which one step was heard at each of these times."""
-    stride: Stride | None = None
+    stride: StepRate | None = None
     for number, at in enumerate(times):
         stride = strode(stride, [Reading(first + number, 1.0)], at, live=number > 0)
     assert stride is not None
     return stride
 
 
-def losses(*heard: float | None) -> Stride:
+def losses(*heard: float | None) -> StepRate:
     """Return how a run goes of which these losses were heard, a step each."""
     return strode(None, [Reading(number, loss) for number, loss in enumerate(heard)], 0.0, live=False)
 
@@ -58,7 +58,7 @@ def test_one_long_pause_changes_nothing() -> None:
 def test_a_step_back_is_a_run_that_was_resumed() -> None:
     """It starts anew: its pace and its losses are learned again."""
     resumed = strode(steps(0, 1, 2, 3, 4), [Reading(2, math.nan)], 100.0, live=True)
-    assert resumed == Stride(began=100.0, step=2, at=100.0)
+    assert resumed == StepRate(began=100.0, step=2, at=100.0)
 
 
 def test_a_loss_that_is_no_number_any_more_is_told_until_it_is_one() -> None:

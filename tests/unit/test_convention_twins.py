@@ -18,7 +18,7 @@ from harvestd.planning.identity.duplicates import (
     twin_of,
     views_of,
 )
-from harvestd.planning.index import Knowledge
+from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
 
 NAME = "run_2025-08-20_03-31-43"
@@ -40,9 +40,9 @@ def record(storage: str, *, config: str = "c", head: str | None = "h", experimen
     )
 
 
-def knowing(*records: RunRecord) -> Knowledge:
+def knowing(*records: RunRecord) -> PlanningIndex:
     """Return what is known."""
-    knowledge = Knowledge()
+    knowledge = PlanningIndex()
     for number, each in enumerate(records):
         part = Part(str(number), "a test")
         knowledge.learn_experiment(
@@ -52,7 +52,7 @@ def knowing(*records: RunRecord) -> Knowledge:
     return knowledge
 
 
-def log_from(storage: str, knowledge: Knowledge) -> FileRecord:
+def log_from(storage: str, knowledge: PlanningIndex) -> FileRecord:
     """Return the log of the experiment e1 as one storage's host brought it."""
     place = (knowledge.experiment("e1").directory, "training_run", "logs", "train_log.jsonl")
     return FileRecord(

@@ -16,8 +16,8 @@ from harvestd.convention.scan.model import Source
 from harvestd.convention.scan.snapshot import Tree, TreeKind, Version
 from harvestd.errors import Retry
 from harvestd.harvest.budgets import Bandwidth, MemoryBudget
-from harvestd.harvest.transfer.download import Arriving, Doubtful, Useless
-from harvestd.harvest.transfer.pool import Lanes, Line
+from harvestd.harvest.transfer.download import ReadMismatch, RestartDownload, SegmentedDownload
+from harvestd.harvest.transfer.pool import BulkConnection, ConnectionPool
 from harvestd.harvest.transfer.segments import FIRST
 from harvestd.planning.plan import FetchFile
 from harvestd.remote.api import Chunk, Closed, Opened, ReadEvent, ReadRequest
@@ -50,10 +50,10 @@ class FarBox:
         """Where a segment begins whose bytes are lost on the way."""
 
     @asynccontextmanager
-    async def opening(self, _window: int) -> AsyncIterator[Line]:
+    async def opening(self, _window: int) -> AsyncIterator[BulkConnection]:
         """Open one more line."""
         self.lines += 1
-        yield Line(self, anyio.sleep_forever)
+        yield BulkConnection(self, anyio.sleep_forever)
 
     @asynccontextmanager
     async def reading(self, requests: Sequence[ReadRequest]) -> AsyncIterator[AsyncIterator[ReadEvent]]:
@@ -95,16 +95,16 @@ def root(tmp_path: Path) -> Iterator[DataRoot]:
 
 
 @asynccontextmanager
-async def lanes_to(box: FarBox, round_trip: float = 0.1, memory: int = 256 * MIB) -> AsyncIterator[Lanes]:
+async def lanes_to(box: FarBox, round_trip: float = 0.1, memory: int = 256 * MIB) -> AsyncIterator[ConnectionPool]:
     """Provide up to four lanes to a box at some distance."""
     async with anyio.create_task_group() as tasks:
-        yield Lanes(4, MemoryBudget(memory), box.opening, tasks, round_trip)
+        yield ConnectionPool(4, MemoryBudget(memory), box.opening, tasks, round_trip)
         tasks.cancel_scope.cancel()
 
 
-def arriving(box: FarBox, staged: Staged, lanes: Lanes) -> Arriving:
+def arriving(box: FarBox, staged: Staged, lanes: ConnectionPool) -> SegmentedDownload:
     """Let the box's file arrive in `staged`."""
-    return Arriving(box.file, staged, lanes, Bandwidth(None), lambda _size: None)
+    return SegmentedDownload(box.file, staged, lanes, Bandwidth(None), lambda _size: None)
 
 
 def parts(box: FarBox) -> list[tuple[int, int]]:
@@ -223,12 +223,12 @@ async def test_whole_file_waits_for_no_connection_that_is_still_being_made(root:
     box, refused = FarBox(), anyio.Event()
 
     @asynccontextmanager
-    async def opening(_window: int) -> AsyncIterator[Line]:
+    async def opening(_window: int) -> AsyncIterator[BulkConnection]:
         box.lines += 1
         if box.lines > 1:
             await (refused.wait() if fails else anyio.sleep_forever())
             raise Retry("no answer")
-        yield Line(box, anyio.sleep_forever)
+        yield BulkConnection(box, anyio.sleep_forever)
 
     async def refuse_at_the_end(request: ReadRequest, _sent: int) -> None:
         await anyio.lowlevel.checkpoint()
@@ -238,7 +238,7 @@ async def test_whole_file_waits_for_no_connection_that_is_still_being_made(root:
     box.moment = refuse_at_the_end
     with root.stage() as staged, anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
-            lanes = Lanes(4, MemoryBudget(256 * MIB), opening, tasks, round_trip=1.0)
+            lanes = ConnectionPool(4, MemoryBudget(256 * MIB), opening, tasks, round_trip=1.0)
             await arriving(box, staged, lanes).run()
             tasks.cancel_scope.cancel()
         assert_whole(staged, box)
@@ -257,7 +257,7 @@ async def test_source_that_changes_between_two_segments_is_refused(root: DataRoo
     box.moment = change
     with root.stage() as staged:
         async with lanes_to(box) as lanes:
-            with pytest.raises(Useless, match="changed"):
+            with pytest.raises(RestartDownload, match="changed"):
                 await arriving(box, staged, lanes).run()
 
 
@@ -267,7 +267,7 @@ async def test_segment_with_another_hash_is_refused(root: DataRoot) -> None:
     box.garbled = 2 * FIRST
     with root.stage() as staged:
         async with lanes_to(box) as lanes:
-            with pytest.raises(Doubtful, match="hash"):
+            with pytest.raises(ReadMismatch, match="hash"):
                 await arriving(box, staged, lanes).run()
 
 
@@ -311,7 +311,7 @@ async def test_slow_disk_bounds_what_is_held(root: DataRoot, monkeypatch: pytest
     monkeypatch.setattr("harvestd.harvest.transfer.buffering.anyio.to_thread.run_sync", stuck)
     with root.stage() as staged:
         async with lanes_to(box) as lanes, anyio.create_task_group() as tasks:
-            tasks.start_soon(Arriving(box.file, staged, lanes, Bandwidth(None), came).run)
+            tasks.start_soon(SegmentedDownload(box.file, staged, lanes, Bandwidth(None), came).run)
             for _ in range(2000):
                 await anyio.lowlevel.checkpoint()
             assert box.lines == 4

@@ -15,8 +15,8 @@ from harvestd.catalogue.open import open_catalogue
 from harvestd.catalogue.repository import Catalogue
 from harvestd.catalogue.tables.requests import ask
 from harvestd.errors import DiskFull, HarvestError, Retry
-from harvestd.harvest.requests import Attending
-from harvestd.harvest.sync import Bell
+from harvestd.harvest.requests import RequestTracker
+from harvestd.harvest.sync import Broadcast
 from harvestd.planning.plan import Asked
 from harvestd.planning.requests import Request, RequestKind
 from support.waiting import events, until
@@ -38,9 +38,9 @@ async def catalogue(tmp_path: Path) -> AsyncIterator[Catalogue]:
 
 
 @pytest.fixture
-async def attending(catalogue: Catalogue) -> Attending:
+async def attending(catalogue: Catalogue) -> RequestTracker:
     """Return who has taken notice of it."""
-    attending = Attending()
+    attending = RequestTracker()
     await attending.learn(catalogue)
     return attending
 
@@ -52,7 +52,7 @@ def outcome(state: Path) -> str | None:
     return None if first.is_open else first.outcome
 
 
-async def test_settled_when_all_of_it_is_here(tmp_path: Path, attending: Attending) -> None:
+async def test_settled_when_all_of_it_is_here(tmp_path: Path, attending: RequestTracker) -> None:
     """While something is to come it is open, and a host that does not show the run settles nothing."""
     await attending.looked("gpu-b", [UNSEEN])
     assert outcome(tmp_path) is None
@@ -62,7 +62,7 @@ async def test_settled_when_all_of_it_is_here(tmp_path: Path, attending: Attendi
     assert outcome(tmp_path) == "2 files are here"
 
 
-async def test_every_host_that_is_looked_at_has_a_say(tmp_path: Path, attending: Attending) -> None:
+async def test_every_host_that_is_looked_at_has_a_say(tmp_path: Path, attending: RequestTracker) -> None:
     """An eval may lie on another box: nobody settles before that one was looked at, unless it can't be."""
     attending.awaits("gpu-b")
     await attending.looked("gpu-a", [HERE])
@@ -75,7 +75,7 @@ async def test_every_host_that_is_looked_at_has_a_say(tmp_path: Path, attending:
     assert outcome(tmp_path) == "2 files are here"
 
 
-async def test_a_look_from_before_it_was_asked_settles_nothing(tmp_path: Path, attending: Attending) -> None:
+async def test_a_look_from_before_it_was_asked_settles_nothing(tmp_path: Path, attending: RequestTracker) -> None:
     """A plan that was made without knowing of the request says nothing of it."""
     await attending.looked("gpu-b", [])
     await attending.looked("gpu-a", [HERE])
@@ -84,14 +84,14 @@ async def test_a_look_from_before_it_was_asked_settles_nothing(tmp_path: Path, a
     assert outcome(tmp_path) == "2 files are here"
 
 
-async def test_refused_says_why(tmp_path: Path, attending: Attending) -> None:
+async def test_refused_says_why(tmp_path: Path, attending: RequestTracker) -> None:
     """Where some of it can never stand here, the outcome names the first reason."""
     refused = Asked(RUN, "records", shown=True, files=2, size=10, refused=("its place is taken",))
     await attending.looked("gpu-a", [refused])
     assert outcome(tmp_path) == "refused: its place is taken (1 of 2 files)"
 
 
-async def test_ignoring_a_run_refuses_what_is_outstanding(tmp_path: Path, attending: Attending) -> None:
+async def test_ignoring_a_run_refuses_what_is_outstanding(tmp_path: Path, attending: RequestTracker) -> None:
     """Nobody waits for what will not come any more, and the request to ignore is settled itself."""
     ask(tmp_path, RequestKind.IGNORE, RUN, {})
     assert await attending.take()
@@ -100,7 +100,7 @@ async def test_ignoring_a_run_refuses_what_is_outstanding(tmp_path: Path, attend
         assert [each.is_open for each in queries.requests(connection)] == [False, False]
 
 
-async def test_other_kinds_are_left_to_others(tmp_path: Path, attending: Attending) -> None:
+async def test_other_kinds_are_left_to_others(tmp_path: Path, attending: RequestTracker) -> None:
     """What is neither to fetch nor to ignore is taken notice of, and stays open."""
     ask(tmp_path, RequestKind.NAME, RUN, {"name": "ablation"})
     await attending.take()
@@ -110,9 +110,9 @@ async def test_other_kinds_are_left_to_others(tmp_path: Path, attending: Attendi
     assert (named.is_open, named.taken_at is None) == (True, False)
 
 
-async def test_who_listens_hears_of_it_at_once(tmp_path: Path, attending: Attending) -> None:
+async def test_who_listens_hears_of_it_at_once(tmp_path: Path, attending: RequestTracker) -> None:
     """A request that another process writes is taken, and rings once for a look: its settling rings for nothing."""
-    bell, rung = Bell(), []
+    bell, rung = Broadcast(), []
 
     async def hear() -> None:
         while True:
@@ -130,7 +130,7 @@ async def test_who_listens_hears_of_it_at_once(tmp_path: Path, attending: Attend
     assert len(rung) == 1
 
 
-async def test_what_two_tasks_attend_to_is_done_and_settled_once(tmp_path: Path, attending: Attending) -> None:
+async def test_what_two_tasks_attend_to_is_done_and_settled_once(tmp_path: Path, attending: RequestTracker) -> None:
     """A look and the listener take notice at one moment: a name is given once, and the first outcome stands."""
     given: list[int] = []
 
@@ -152,7 +152,7 @@ async def test_what_two_tasks_attend_to_is_done_and_settled_once(tmp_path: Path,
         assert queries.requests(connection)[1].outcome == "named"
 
 
-async def test_what_is_here_is_settled_once(tmp_path: Path, attending: Attending) -> None:
+async def test_what_is_here_is_settled_once(tmp_path: Path, attending: RequestTracker) -> None:
     """Two hosts whose looks end at one moment settle a request once, and the first outcome stands."""
     refused = Asked(RUN, "records", shown=True, files=2, size=10, refused=("its place is taken",))
     with structlog.testing.capture_logs() as said:
@@ -177,17 +177,17 @@ async def test_what_can_not_be_done_now_is_done_later(
         return "named"
 
     ask(tmp_path, RequestKind.NAME, RUN, {"name": "ablation"})
-    attending = Attending()
+    attending = RequestTracker()
     attending.names = name
     await attending.learn(catalogue)
     assert len(tries) == 1
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(attending.run, Bell())
+        tasks.start_soon(attending.run, Broadcast())
         await until(lambda: len(tries) == 3)
         tasks.cancel_scope.cancel()
 
 
-async def test_what_the_catalogue_refuses_is_settled(tmp_path: Path, attending: Attending) -> None:
+async def test_what_the_catalogue_refuses_is_settled(tmp_path: Path, attending: RequestTracker) -> None:
     """A request that contradicts what is on record is refused, and asked for at no later start."""
 
     async def name(_request: Request) -> str:

@@ -5,14 +5,14 @@ from contextlib import suppress
 import anyio
 import pytest
 
-from harvestd.harvest.first_scans import Beginning
+from harvestd.harvest.first_scans import StartGate
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_only_a_few_begin_at_once_and_in_order() -> None:
     """Who comes later waits for those before it."""
-    beginning = Beginning(at_once=2, longest=60)
+    beginning = StartGate(at_once=2, longest=60)
     begun: list[int] = []
     ended = [anyio.Event() for _ in range(6)]
 
@@ -37,7 +37,7 @@ async def test_only_a_few_begin_at_once_and_in_order() -> None:
 
 async def test_who_takes_long_leaves_its_turn_once() -> None:
     """The next one begins beside it, and not two when it ends."""
-    beginning = Beginning(at_once=1, longest=0.01)
+    beginning = StartGate(at_once=1, longest=0.01)
     go_on = anyio.Event()
 
     async def slow() -> None:
@@ -55,7 +55,7 @@ async def test_who_takes_long_leaves_its_turn_once() -> None:
 
 async def test_a_turn_comes_back_when_a_link_is_lost() -> None:
     """The next host begins."""
-    beginning = Beginning(at_once=1, longest=60)
+    beginning = StartGate(at_once=1, longest=60)
     with suppress(ConnectionError):
         async with beginning.turn():
             raise ConnectionError
@@ -64,7 +64,7 @@ async def test_a_turn_comes_back_when_a_link_is_lost() -> None:
 
 async def test_a_turn_comes_back_when_work_is_cancelled() -> None:
     """While it is held, and while it is waited for."""
-    beginning = Beginning(at_once=1, longest=60)
+    beginning = StartGate(at_once=1, longest=60)
     with anyio.fail_after(10):
         async with anyio.create_task_group() as tasks:
             for _ in range(2):
@@ -74,6 +74,6 @@ async def test_a_turn_comes_back_when_work_is_cancelled() -> None:
     assert beginning._free.available_tokens == 1
 
 
-async def _hold(beginning: Beginning) -> None:
+async def _hold(beginning: StartGate) -> None:
     async with beginning.turn():
         await anyio.sleep_forever()

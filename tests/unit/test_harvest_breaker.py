@@ -3,7 +3,7 @@
 import pytest
 
 from harvestd.errors import HostQuarantined, Retry
-from harvestd.harvest.fleet.reconnect import Breaker
+from harvestd.harvest.fleet.reconnect import ReconnectPolicy
 from harvestd.remote.ssh.errors import AuthenticationRefused
 
 LOST = Retry("lost")
@@ -28,19 +28,19 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def breaker(clock: Clock) -> Breaker:
+def breaker(clock: Clock) -> ReconnectPolicy:
     """Make a host's breaker."""
-    return Breaker(clock)
+    return ReconnectPolicy(clock)
 
 
-def test_pauses_double_up_to_five_minutes(breaker: Breaker) -> None:
+def test_pauses_double_up_to_five_minutes(breaker: ReconnectPolicy) -> None:
     """A host that can't be reached is tried again after a second, then ever less often; chance takes half at most."""
     pauses = [breaker.failed(LOST) for _ in range(14)]
     for pause, whole in zip(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, *[300] * 5], strict=True):
         assert whole / 2 <= pause <= whole
 
 
-def test_success_forgets_failures(breaker: Breaker) -> None:
+def test_success_forgets_failures(breaker: ReconnectPolicy) -> None:
     """After a look that went well the first pause is short again."""
     for _ in range(5):
         breaker.failed(LOST)
@@ -49,7 +49,7 @@ def test_success_forgets_failures(breaker: Breaker) -> None:
     assert breaker.failed(LOST) <= 1
 
 
-def test_refusals_count_for_themselves(breaker: Breaker) -> None:
+def test_refusals_count_for_themselves(breaker: ReconnectPolicy) -> None:
     """However long a box took to boot, its first refusal of our key costs half a minute; further ones cost more."""
     for _ in range(10):
         breaker.failed(LOST)
@@ -60,12 +60,12 @@ def test_refusals_count_for_themselves(breaker: Breaker) -> None:
     assert 450 <= breaker.failed(REFUSED) <= 900
 
 
-def test_broken_rules_cost_a_quarter_of_an_hour(breaker: Breaker) -> None:
+def test_broken_rules_cost_a_quarter_of_an_hour(breaker: ReconnectPolicy) -> None:
     """A host that breaks a rule is left alone for long, the first time too."""
     assert 450 <= breaker.failed(HostQuarantined("garbage")) <= 900
 
 
-def flap(breaker: Breaker, times: int) -> list[float]:
+def flap(breaker: ReconnectPolicy, times: int) -> list[float]:
     """Let a link stand and be lost so many times; gives the pauses."""
     pauses = []
     for _ in range(times):
@@ -75,12 +75,12 @@ def flap(breaker: Breaker, times: int) -> list[float]:
     return pauses
 
 
-def test_host_that_comes_and_goes_is_tried_less_often(breaker: Breaker) -> None:
+def test_host_that_comes_and_goes_is_tried_less_often(breaker: ReconnectPolicy) -> None:
     """A link that is lost again and again costs growing pauses, although every look went well."""
     assert [round(pause) <= 2**n and pause >= 2**n / 2 for n, pause in enumerate(flap(breaker, 6))] == [True] * 6
 
 
-def test_host_that_comes_and_goes_is_settled_after_a_while(breaker: Breaker, clock: Clock) -> None:
+def test_host_that_comes_and_goes_is_settled_after_a_while(breaker: ReconnectPolicy, clock: Clock) -> None:
     """After three losses nobody counts on it, until ten minutes went by without more of them."""
     flap(breaker, 2)
     seen = [breaker.settled]
@@ -91,14 +91,14 @@ def test_host_that_comes_and_goes_is_settled_after_a_while(breaker: Breaker, clo
     assert seen == [True, False, False, True]
 
 
-def test_host_that_stays_down_loses_nothing_more(breaker: Breaker) -> None:
+def test_host_that_stays_down_loses_nothing_more(breaker: ReconnectPolicy) -> None:
     """Attempts that never came to a link are no losses of one."""
     for _ in range(10):
         breaker.failed(LOST)
     assert breaker.settled
 
 
-def test_sleep_forgets_failures(breaker: Breaker) -> None:
+def test_sleep_forgets_failures(breaker: ReconnectPolicy) -> None:
     """What failed before the workstation slept says nothing of the network that it woke in."""
     for _ in range(5):
         breaker.failed(LOST)
@@ -106,6 +106,6 @@ def test_sleep_forgets_failures(breaker: Breaker) -> None:
     assert breaker.failed(LOST) <= 1
 
 
-def test_same_state_is_news_once(breaker: Breaker) -> None:
+def test_same_state_is_news_once(breaker: ReconnectPolicy) -> None:
     """A state is told when it is another one than was told last."""
     assert [breaker.is_news(state) for state in ("a", "a", "b", "a", "a")] == [True, False, True, True, False]

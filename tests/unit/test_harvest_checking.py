@@ -16,10 +16,10 @@ from harvestd.convention.metadata.parse import ConfigFacts
 from harvestd.convention.paths import LocalPath, RemotePath
 from harvestd.convention.scan.model import Source
 from harvestd.convention.scan.snapshot import Tree, TreeKind, Version
-from harvestd.harvest.context import House
-from harvestd.harvest.directory_lock import Places
-from harvestd.harvest.host.failures import Troubles
-from harvestd.harvest.monitor import Silent
+from harvestd.harvest.context import Context
+from harvestd.harvest.directory_lock import DirectoryLock
+from harvestd.harvest.host.failures import FailureTracker
+from harvestd.harvest.monitor import NullListener
 from harvestd.harvest.transfer.rehash import check_contents
 from harvestd.planning.plan import Check
 from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
@@ -52,7 +52,7 @@ class OneCatalogue:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
-        self.places = Places()
+        self.places = DirectoryLock()
         self.touched: set[str | None] = set()
 
     def touch(self, experiments: Sequence[str | None]) -> None:
@@ -107,8 +107,8 @@ async def test_what_changed_here_while_the_box_hashed(tmp_path: Path, meanwhile:
         await catalogue.save_discovery(EXPERIMENT, RUN)
         await catalogue.save_files([FILE])
         reader = cast("Reader", Hashing(catalogue, meanwhile, "a" * 64 if same else "b" * 64))
-        house = cast("House", OneCatalogue(catalogue))
-        await check_contents([Check(SOURCE, FILE)], reader, house, Troubles("gpu-a", Silent()))
+        context = cast("Context", OneCatalogue(catalogue))
+        await check_contents([Check(SOURCE, FILE)], reader, context, FailureTracker("gpu-a", NullListener()))
         found = catalogue.knowledge.files_of("e1")
         expected = EXPECTED[meanwhile]
         if not same and meanwhile in {"nothing", "renamed"}:

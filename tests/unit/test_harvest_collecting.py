@@ -13,11 +13,11 @@ from harvestd.convention.kinds import Kind
 from harvestd.convention.paths import LocalPath, RemotePath
 from harvestd.convention.scan.model import Source
 from harvestd.convention.scan.snapshot import Tree, TreeKind, Version
-from harvestd.harvest.context import House
-from harvestd.harvest.host.failures import Troubles
-from harvestd.harvest.monitor import Silent
+from harvestd.harvest.context import Context
+from harvestd.harvest.host.failures import FailureTracker
+from harvestd.harvest.monitor import NullListener
 from harvestd.harvest.transfer.publish import Publisher
-from harvestd.harvest.transfer.small import Collecting
+from harvestd.harvest.transfer.small import SmallFileFetcher
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import FetchFile, FetchGroup, Target
 from harvestd.remote.api import ReadEvent, ReadRequest, Whole
@@ -50,30 +50,30 @@ class Reader:
 
 async def test_what_waits_for_its_turn_at_the_disk_ends_at_once(tmp_path: Path) -> None:
     """A hundred hosts wait with a batch each while others write: a cancellation does not wait for any of them."""
-    house = House.of(Settings.model_validate({"data_root": tmp_path}), Silent())
+    context = Context.of(Settings.model_validate({"data_root": tmp_path}), NullListener())
     host = Host("static:gpu-a", "gpu-a", "192.0.2.1", "static")
-    others = [object() for _ in range(int(house.storing.total_tokens))]
+    others = [object() for _ in range(int(context.storing.total_tokens))]
     source = Source(TREE, RemotePath(("leaf", "metrics.csv")), Version(1, 1))
     file = FetchFile(source, Kind.METRICS, (Target(LocalPath(("e", "metrics.csv")), None),), "")
     with DataRoot.open(tmp_path) as root:
-        collecting = Collecting(host, house, root, cast("Publisher", None), Troubles("gpu-a"))
+        collecting = SmallFileFetcher(host, context, root, cast("Publisher", None), FailureTracker("gpu-a"))
         for each in others:
-            house.storing.acquire_on_behalf_of_nowait(each)
+            context.storing.acquire_on_behalf_of_nowait(each)
 
         async def be_done() -> None:
             await anyio.sleep(LONG)
             for each in others:
-                house.storing.release_on_behalf_of(each)
+                context.storing.release_on_behalf_of(each)
 
         async with anyio.create_task_group() as working:
             working.start_soon(be_done)
             async with anyio.create_task_group() as tasks:
                 for _ in range(HOSTS):
                     tasks.start_soon(collecting.fetch, [FetchGroup("/data/leaf", (file,))], Reader())
-                await until(lambda: house.storing.statistics().tasks_waiting == HOSTS)
+                await until(lambda: context.storing.statistics().tasks_waiting == HOSTS)
                 began = time.monotonic()
                 tasks.cancel_scope.cancel()
             took = time.monotonic() - began
             working.cancel_scope.cancel()
         assert took < LONG / 2
-        assert house.memory.has(house.memory.total)
+        assert context.memory.has(context.memory.total)

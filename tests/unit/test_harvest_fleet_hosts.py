@@ -11,11 +11,11 @@ from harvestd import bulkhead
 from harvestd.catalogue.entries import GONE, HostRecord
 from harvestd.catalogue.open import open_catalogue
 from harvestd.errors import DiskFull
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 from harvestd.harvest.fleet.fleet import Fleet
-from harvestd.harvest.fleet.metrics import Tally
-from harvestd.harvest.monitor import Silent
-from harvestd.harvest.sync import Bell
+from harvestd.harvest.fleet.metrics import FleetMetrics
+from harvestd.harvest.monitor import NullListener
+from harvestd.harvest.sync import Broadcast
 from harvestd.inventory.host import Host
 from harvestd.remote.ssh.target import Target
 from harvestd.settings import HostSettings, Settings, Targets
@@ -30,15 +30,15 @@ async def test_nobody_is_taken_for_gone_before_all_have_spoken(tmp_path: Path) -
     file = tmp_path / "targets.json"
     desk = HostSettings.model_validate({"name": "desk", "address": "127.0.0.1", "port": 1})
     settings = Settings(hosts=(desk,), targets=Targets(files=(file,)), data_root=tmp_path / "data")
-    house = House.of(settings, Silent())
+    context = Context.of(settings, NullListener())
     with DataRoot.open(settings.data_root) as root:
-        fleet = Fleet(house, root, Bell(), Tally())
+        fleet = Fleet(context, root, Broadcast(), FleetMetrics())
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(fleet._inventory.run)
-            await until(lambda: [host.name for host in house.present.values()] == ["desk"])
-            assert [house.hosts] == [None]
+            await until(lambda: [host.name for host in context.present.values()] == ["desk"])
+            assert [context.hosts] == [None]
             file.write_text("[]")
-            await until(lambda: house.hosts is not None and "desk" in house.hosts)
+            await until(lambda: context.hosts is not None and "desk" in context.hosts)
             tasks.cancel_scope.cancel()
 
 
@@ -50,7 +50,7 @@ async def test_a_host_that_goes_while_the_disk_is_full_is_recorded_later(
     tables = [{"name": name, "address": "127.0.0.1", "port": 1} for name in ("gpu-a", "gpu-b")]
     settings = Settings.model_validate({"hosts": tables, "data_root": tmp_path / "data", "state_dir": tmp_path})
     fewer = Settings.model_validate({"hosts": tables[:1], "data_root": tmp_path / "data", "state_dir": tmp_path})
-    house = House.of(settings, Silent())
+    context = Context.of(settings, NullListener())
     recorded: list[tuple[str, str]] = []
     refused = 0
 
@@ -66,9 +66,9 @@ async def test_a_host_that_goes_while_the_disk_is_full_is_recorded_later(
             recorded.append((record.name, record.state))
 
         monkeypatch.setattr(catalogue, "save_host", save_where_there_is_room)
-        await house.attending.learn(catalogue)
-        await house.learn(catalogue)
-        fleet = Fleet(house, root, Bell(), Tally())
+        await context.attending.learn(catalogue)
+        await context.learn(catalogue)
+        fleet = Fleet(context, root, Broadcast(), FleetMetrics())
         async with anyio.create_task_group() as tasks:
             await tasks.start(fleet.run)
             await until(lambda: len(fleet._watching) == 2)
@@ -85,17 +85,17 @@ async def test_a_host_whose_settings_fail_takes_no_other_with_it(
     """It is reported by name, and is watched as soon as its settings can be made out."""
     tables = [{"name": name, "address": "127.0.0.1", "port": 1} for name in ("gpu-a", "gpu-b")]
     settings = Settings.model_validate({"hosts": tables, "data_root": tmp_path / "data", "state_dir": tmp_path})
-    house = House.of(settings, Silent())
-    target_of, failing = House.target_of, [True]
+    context = Context.of(settings, NullListener())
+    target_of, failing = Context.target_of, [True]
 
-    def fail(self: House, host: Host) -> Target:
+    def fail(self: Context, host: Host) -> Target:
         if failing and host.name == "gpu-a":
             raise KeyError("a defect")
         return target_of(self, host)
 
-    monkeypatch.setattr(House, "target_of", fail)
+    monkeypatch.setattr(Context, "target_of", fail)
     with DataRoot.open(settings.data_root) as root, structlog.testing.capture_logs() as said:
-        fleet = Fleet(house, root, Bell(), Tally())
+        fleet = Fleet(context, root, Broadcast(), FleetMetrics())
         async with anyio.create_task_group() as tasks:
             await tasks.start(fleet.run)
             await until(lambda: set(fleet._watching) == {"static:gpu-b"})

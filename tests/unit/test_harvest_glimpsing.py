@@ -13,9 +13,9 @@ from harvestd.convention.scan.model import Source
 from harvestd.convention.scan.snapshot import Entry, EntryType, Snapshot, Tree, TreeKind, Version
 from harvestd.convention.scan.training import run_told_of
 from harvestd.errors import HostQuarantined, Retry
-from harvestd.harvest.host.early_reads import Glimpses
-from harvestd.harvest.host.failures import Troubles
-from harvestd.planning.index import Knowledge
+from harvestd.harvest.host.early_reads import EarlyReads
+from harvestd.harvest.host.failures import FailureTracker
+from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import RunRecord
 from harvestd.remote.api import Chunk, Closed, Failed, Glimpse, Opened, ReadEvent, ReadRequest
 
@@ -89,7 +89,7 @@ def source(entry: Entry) -> Source:
 async def test_read_before_the_look_is_whole() -> None:
     """The first piece's config.yaml is read while the rest is on its way; it is given once."""
     reader = Reader()
-    glimpses = Glimpses(reader, Knowledge(), "s", Troubles("gpu-a"))
+    glimpses = EarlyReads(reader, PlanningIndex(), "s", FailureTracker("gpu-a"))
 
     async def scan(glimpse: Glimpse) -> Snapshot:
         glimpse(TRAINING, [config(), Entry(RemotePath((RUN, "other")), EntryType.FILE, VERSION)])
@@ -108,7 +108,7 @@ async def test_read_before_the_look_is_whole() -> None:
 async def test_what_came_last_is_waited_for() -> None:
     """What the last piece shows is read too; what vanished meanwhile, or was replaced, is not given."""
     reader = Reader()
-    glimpses = Glimpses(reader, Knowledge(), "s", Troubles("gpu-a"))
+    glimpses = EarlyReads(reader, PlanningIndex(), "s", FailureTracker("gpu-a"))
     replaced = config("run_2025-08-20_03-00-02", Version(2, 7))
 
     async def scan(glimpse: Glimpse) -> Snapshot:
@@ -123,10 +123,10 @@ async def test_what_came_last_is_waited_for() -> None:
 @pytest.mark.anyio
 async def test_known_runs_and_links_are_left_alone() -> None:
     """A run on record is not read again, nor is anything that is no regular file."""
-    knowledge = Knowledge()
+    knowledge = PlanningIndex()
     knowledge.learn_run(RunRecord("1", "s", f"/r/training_runs/{RUN}", "gpu-a", RUN, ConfigFacts(), VERSION))
     reader = Reader()
-    glimpses = Glimpses(reader, knowledge, "s", Troubles("gpu-a"))
+    glimpses = EarlyReads(reader, knowledge, "s", FailureTracker("gpu-a"))
     link = Entry(RemotePath(("run_2025-08-20_03-00-01", "config.yaml")), EntryType.LINK, VERSION, "elsewhere")
 
     async def scan(glimpse: Glimpse) -> Snapshot:
@@ -141,7 +141,7 @@ async def test_known_runs_and_links_are_left_alone() -> None:
 async def test_no_more_than_can_be_held() -> None:
     """A box that shows runs without end is read a few of, in however many pieces it shows them."""
     reader = Reader()
-    glimpses = Glimpses(reader, Knowledge(), "s", Troubles("gpu-a"))
+    glimpses = EarlyReads(reader, PlanningIndex(), "s", FailureTracker("gpu-a"))
 
     async def scan(glimpse: Glimpse) -> Snapshot:
         for day in range(10, 30):
@@ -155,7 +155,7 @@ async def test_no_more_than_can_be_held() -> None:
 @pytest.mark.anyio
 async def test_a_lost_link_is_lost_for_the_look() -> None:
     """Whichever of the two notices it: the error comes by itself."""
-    glimpses = Glimpses(Reader(Retry("gone")), Knowledge(), "s", Troubles("gpu-a"))
+    glimpses = EarlyReads(Reader(Retry("gone")), PlanningIndex(), "s", FailureTracker("gpu-a"))
 
     async def scan(glimpse: Glimpse) -> Snapshot:
         glimpse(TRAINING, [config()])
@@ -171,7 +171,7 @@ async def test_a_lost_link_is_lost_for_the_look() -> None:
 async def test_a_reading_that_fails_is_the_error_of_the_look(error: Exception) -> None:
     """The scan goes on over what has arrived and shows more runs: the reading's error alone comes out, by itself."""
     reader = Reader(error)
-    glimpses = Glimpses(reader, Knowledge(), "s", Troubles("gpu-a"))
+    glimpses = EarlyReads(reader, PlanningIndex(), "s", FailureTracker("gpu-a"))
 
     async def scan(glimpse: Glimpse) -> Snapshot:
         with anyio.CancelScope(shield=True):

@@ -7,10 +7,10 @@ import structlog.testing
 
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.scan.snapshot import Entry, EntryType, Listing, Snapshot, Tree, TreeKind, TreeState, Version
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 from harvestd.harvest.host import idle
-from harvestd.harvest.host.idle import Idling
-from harvestd.harvest.monitor import Silent
+from harvestd.harvest.host.idle import IdleDetector
+from harvestd.harvest.monitor import NullListener
 from harvestd.inventory.host import Host
 from harvestd.remote.api import Box
 from harvestd.settings import Settings
@@ -31,7 +31,7 @@ class Watched:
         self.processes: int | None = 0
         self.asked = 0
         self.written = self.now
-        self.house = House.of(Settings(), Silent())
+        self.context = Context.of(Settings(), NullListener())
         self.idling = self.connected()
 
     def monotonic(self) -> float:
@@ -43,9 +43,9 @@ class Watched:
         self.asked += 1
         return self.processes
 
-    def connected(self) -> Idling:
+    def connected(self) -> IdleDetector:
         """Begin anew, as each connection does."""
-        return Idling(HOST, self.house, cast("Box", self))
+        return IdleDetector(HOST, self.context, cast("Box", self))
 
     async def looks(self, minutes: int, *, changed: bool = False) -> None:
         """Look once a minute; the first shows something new if so."""

@@ -8,7 +8,7 @@ import pytest
 
 from harvestd.errors import Retry
 from harvestd.harvest.budgets import MemoryBudget
-from harvestd.harvest.transfer.pool import Lanes, Line, window_within
+from harvestd.harvest.transfer.pool import BulkConnection, ConnectionPool, window_within
 from harvestd.remote.api import ReadEvent, ReadRequest
 from support.waiting import until
 
@@ -49,7 +49,7 @@ class Lines:
         """What comes instead of a connection."""
 
     @asynccontextmanager
-    async def opening(self, window: int) -> AsyncIterator[Line]:
+    async def opening(self, window: int) -> AsyncIterator[BulkConnection]:
         """Open one."""
         self.windows.append(window)
         await self.answered.wait()
@@ -57,7 +57,7 @@ class Lines:
             raise self.error
         self.open += 1
         try:
-            yield Line(Nobody(), self.ended.wait)
+            yield BulkConnection(Nobody(), self.ended.wait)
         finally:
             self.open -= 1
 
@@ -66,7 +66,7 @@ async def test_lane_is_kept_for_the_next_loan() -> None:
     """A loan that ended well leaves its connection for the next one; `release` closes it."""
     lines = Lines()
     async with anyio.create_task_group() as tasks:
-        lanes = Lanes(4, MemoryBudget(256 * MIB), lines.opening, tasks)
+        lanes = ConnectionPool(4, MemoryBudget(256 * MIB), lines.opening, tasks)
         for _ in range(3):
             async with lanes.lent():
                 assert lines.open == 1
@@ -79,7 +79,7 @@ async def test_lane_on_which_something_failed_is_never_lent_again() -> None:
     """Neither after an error of its user nor after its connection ended."""
     lines = Lines()
     async with anyio.create_task_group() as tasks:
-        lanes = Lanes(4, MemoryBudget(256 * MIB), lines.opening, tasks)
+        lanes = ConnectionPool(4, MemoryBudget(256 * MIB), lines.opening, tasks)
         with pytest.raises(Retry):
             async with lanes.lent():
                 raise Retry("lost")
@@ -96,7 +96,7 @@ async def test_connection_that_is_not_waited_for_any_more_serves_the_next_loan()
     lines = Lines()
     lines.answered = anyio.Event()
     async with anyio.create_task_group() as tasks:
-        lanes = Lanes(1, MemoryBudget(256 * MIB), lines.opening, tasks)
+        lanes = ConnectionPool(1, MemoryBudget(256 * MIB), lines.opening, tasks)
         with anyio.move_on_after(0.01):
             async with lanes.lent():
                 raise AssertionError
@@ -123,7 +123,7 @@ async def test_connection_that_comes_late_is_closed_where_nothing_needs_it(error
     lines = Lines()
     lines.answered, lines.error = anyio.Event(), error
     async with anyio.create_task_group() as tasks:
-        lanes = Lanes(4, MemoryBudget(256 * MIB), lines.opening, tasks)
+        lanes = ConnectionPool(4, MemoryBudget(256 * MIB), lines.opening, tasks)
         with anyio.move_on_after(0.01):
             async with lanes.lent():
                 raise AssertionError
@@ -138,7 +138,7 @@ async def test_refused_connection_is_an_error_of_the_loan() -> None:
     lines = Lines()
     lines.error = Retry("no answer")
     async with anyio.create_task_group() as tasks:
-        lanes = Lanes(4, MemoryBudget(256 * MIB), lines.opening, tasks)
+        lanes = ConnectionPool(4, MemoryBudget(256 * MIB), lines.opening, tasks)
         with pytest.raises(Retry):
             async with lanes.lent():
                 raise AssertionError
@@ -152,7 +152,7 @@ async def test_refused_connection_is_an_error_of_the_loan() -> None:
 async def test_number_of_lanes_follows_the_distance(round_trip: float | None, lanes: int) -> None:
     """Next door one connection does; far away as many as the operator allows; a small file is worth no second one."""
     async with anyio.create_task_group() as tasks:
-        several = Lanes(4, MemoryBudget(256 * MIB), Lines().opening, tasks, round_trip)
+        several = ConnectionPool(4, MemoryBudget(256 * MIB), Lines().opening, tasks, round_trip)
         assert several.worthwhile(MIB) == 1
         assert several.worthwhile(100 * MIB) == lanes
 
@@ -164,7 +164,7 @@ async def test_memory_is_bounded_whatever_the_number_of_hosts() -> None:
     served = 0
     go_on = anyio.Event()
 
-    async def one(lanes: Lanes) -> None:
+    async def one(lanes: ConnectionPool) -> None:
         nonlocal served
         async with lanes.lent() as lane:
             served += 1
@@ -172,7 +172,7 @@ async def test_memory_is_bounded_whatever_the_number_of_hosts() -> None:
             await go_on.wait()
 
     async with anyio.create_task_group() as tasks:
-        hosts = [Lanes(4, budget, lines.opening, tasks, 0.1) for _ in range(200)]
+        hosts = [ConnectionPool(4, budget, lines.opening, tasks, 0.1) for _ in range(200)]
         async with anyio.create_task_group() as users:
             for lanes in hosts:
                 users.start_soon(one, lanes)

@@ -8,9 +8,9 @@ import anyio
 import pytest
 
 from harvestd.errors import Retry
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 from harvestd.harvest.fleet import login
-from harvestd.harvest.monitor import Silent
+from harvestd.harvest.monitor import NullListener
 from harvestd.inventory.host import Host
 from harvestd.remote.ssh.connect import Connection
 from harvestd.remote.ssh.jump_hosts import Hops
@@ -29,7 +29,7 @@ class Network:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.given_up = anyio.Event()
-        self.house = House.of(Settings.model_validate({"limits": {"connecting": 2}}), Silent())
+        self.context = Context.of(Settings.model_validate({"limits": {"connecting": 2}}), NullListener())
         self.linked: set[str] = set()
 
     @asynccontextmanager
@@ -51,7 +51,7 @@ class Network:
         async def link() -> None:
             host = Host(f"static:{name}", name, "192.0.2.1", "static")
             with suppress(Retry):
-                async with login.linked(host, self.house, 1, Hops()):
+                async with login.linked(host, self.context, 1, Hops()):
                     self.linked.add(name)
 
         return link
@@ -85,7 +85,7 @@ async def test_hosts_that_failed_have_slots_of_their_own(network: Network) -> No
     async with anyio.create_task_group() as tasks:
         for number in range(DEAD):
             tasks.start_soon(network.link(f"dead-{number}"))
-    assert len(network.asked) == len(network.house.unreached) == DEAD
+    assert len(network.asked) == len(network.context.unreached) == DEAD
     network.given_up = anyio.Event()
     async with anyio.create_task_group() as tasks:
         for number in range(DEAD):
@@ -96,6 +96,6 @@ async def test_hosts_that_failed_have_slots_of_their_own(network: Network) -> No
         await anyio.wait_all_tasks_blocked()
         assert network.linked == {"alive"}
         tasks.cancel_scope.cancel()
-    network.house.unreached.add("static:alive")
+    network.context.unreached.add("static:alive")
     await network.link("alive")()
-    assert "static:alive" not in network.house.unreached
+    assert "static:alive" not in network.context.unreached

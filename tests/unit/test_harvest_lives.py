@@ -8,19 +8,19 @@ from typing import cast
 import pytest
 
 from harvestd.catalogue.open import open_catalogue
-from harvestd.convention.scan.model import Survey
+from harvestd.convention.scan.model import ScanResult
 from harvestd.errors import HostQuarantined, Retry
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 from harvestd.harvest.host import liveness
-from harvestd.harvest.host.liveness import Lives, shown
-from harvestd.harvest.monitor import Silent
+from harvestd.harvest.host.liveness import LivenessMonitor, shown
+from harvestd.harvest.monitor import NullListener
 from harvestd.inventory.host import Host
 from harvestd.remote.api import Box
 from harvestd.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
-NOTHING = Survey((), (), ())
+NOTHING = ScanResult((), (), ())
 
 Answer = int | Retry | HostQuarantined | None
 
@@ -47,15 +47,15 @@ def host(number: int) -> Host:
 
 async def told(tmp_path: Path, answers: Sequence[Answer]) -> int | None:
     """Return what is known once the first of these boxes was asked beside the others."""
-    house = House.of(Settings(), Silent())
+    context = Context.of(Settings(), NullListener())
     with ExitStack() as stack:
-        house.catalogue = open_catalogue(tmp_path, "root")
-        stack.callback(house.catalogue.close)
+        context.catalogue = open_catalogue(tmp_path, "root")
+        stack.callback(context.catalogue.close)
         boxes = [cast("Box", Counting(answer)) for answer in answers]
         for number, box in enumerate(boxes):
-            stack.enter_context(shown(house, host(number), box))
-        life = await Lives(host(0), house, boxes[0]).asked(NOTHING)
-    assert not any(house.boxes.values())
+            stack.enter_context(shown(context, host(number), box))
+        life = await LivenessMonitor(host(0), context, boxes[0]).asked(NOTHING)
+    assert not any(context.boxes.values())
     assert life is not None
     return life.gpu_processes
 
@@ -87,10 +87,10 @@ async def test_our_own_box_may_be_lost(tmp_path: Path) -> None:
 
 async def test_nobody_is_asked_again_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer counts for a while; then it is known no more, and asked for anew."""
-    house = House.of(Settings(), Silent())
-    house.catalogue = open_catalogue(tmp_path, "root")
+    context = Context.of(Settings(), NullListener())
+    context.catalogue = open_catalogue(tmp_path, "root")
     box = Counting(3)
-    known = Lives(host(0), house, cast("Box", box))
+    known = LivenessMonitor(host(0), context, cast("Box", box))
     try:
         assert known.known().gpu_processes is None
         assert await known.asked(NOTHING) is not None
@@ -102,4 +102,4 @@ async def test_nobody_is_asked_again_at_once(tmp_path: Path, monkeypatch: pytest
         assert await known.asked(NOTHING) is not None
         assert box.asked == 2
     finally:
-        house.catalogue.close()
+        context.catalogue.close()

@@ -3,9 +3,9 @@
 import pytest
 from msgspec.structs import replace
 
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 from harvestd.harvest.fleet.machines import Machines
-from harvestd.harvest.monitor import Silent
+from harvestd.harvest.monitor import NullListener
 from harvestd.inventory.host import Host
 from harvestd.remote.api import BoxFacts
 from harvestd.settings import Settings
@@ -46,7 +46,7 @@ def test_a_name_that_several_machines_have_is_not_guessed() -> None:
 
 async def test_naming_takes_the_hardware_of_the_writer_and_the_rest_of_who_shows_the_run() -> None:
     """What the operator and the cloud say of a host goes with its machine; the experiment's tag does not."""
-    house = House.of(Settings(), Silent())
+    house = Context.of(Settings(), NullListener())
     writer = replace(B, hardware="h100", instance_type="gpu_8x_a100", gpus=8, experiment="theirs")
     shower = replace(A, hardware="a10", experiment="ours")
     house.machines.met(writer, BoxFacts(hostname="node-2", gpu_names=("NVIDIA A100",)))

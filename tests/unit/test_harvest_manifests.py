@@ -15,12 +15,12 @@ from harvestd.convention.metadata.naming import ExperimentName, Part
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.snapshot import Version
 from harvestd.errors import Retry
-from harvestd.harvest.context import House
-from harvestd.harvest.directory_lock import Places
+from harvestd.harvest.context import Context
+from harvestd.harvest.directory_lock import DirectoryLock
 from harvestd.harvest.experiments import manifests
 from harvestd.harvest.experiments.manifests import Manifests
-from harvestd.harvest.sync import Bell
-from harvestd.planning.index import Knowledge
+from harvestd.harvest.sync import Broadcast
+from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import ExperimentRecord, FileRecord
 from harvestd.store.manifest.file import read_manifest
 from harvestd.store.root import DataRoot
@@ -37,7 +37,7 @@ HOME = LocalPath((EXPERIMENT.directory,))
 class KnownThings:
     """What the manifests ask of the catalogue."""
 
-    knowledge: Knowledge = field(default_factory=Knowledge)
+    knowledge: PlanningIndex = field(default_factory=PlanningIndex)
 
     @property
     def left_out(self) -> "KnownThings":
@@ -55,8 +55,8 @@ class OneHouse:
 
     catalogue: KnownThings = field(default_factory=KnownThings)
     dirty: set[str] = field(default_factory=set)
-    rested: Bell = field(default_factory=Bell)
-    places: Places = field(default_factory=Places)
+    rested: Broadcast = field(default_factory=Broadcast)
+    places: DirectoryLock = field(default_factory=DirectoryLock)
     service_failures: Bulkhead = field(default_factory=Bulkhead)
 
     def add(self, name: str) -> None:
@@ -68,7 +68,7 @@ class OneHouse:
 
 
 @pytest.fixture
-def house() -> OneHouse:
+def context() -> OneHouse:
     """Return a house that knows one experiment, and nothing in it yet."""
     made = OneHouse()
     made.catalogue.knowledge.learn_experiment(EXPERIMENT)
@@ -88,28 +88,28 @@ def listed(root: DataRoot) -> int:
     return len(found.files) if found else 0
 
 
-async def test_what_is_behind_is_written_at_the_end(house: OneHouse, root: DataRoot) -> None:
+async def test_what_is_behind_is_written_at_the_end(context: OneHouse, root: DataRoot) -> None:
     """Flushing brings every manifest level, however lately it was written."""
-    writer = Manifests(cast("House", house), root)
+    writer = Manifests(cast("Context", context), root)
     for number in (1, 2):
-        house.add(f"f{number}")
+        context.add(f"f{number}")
         await writer.flush()
         assert listed(root) == number
-    assert house.dirty == set()
+    assert context.dirty == set()
 
 
 async def test_a_quiet_experiment_is_written_soon_and_then_seldom(
-    house: OneHouse, root: DataRoot, monkeypatch: pytest.MonkeyPatch
+    context: OneHouse, root: DataRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first manifest comes as soon as nothing changes any more, the next one not before its time."""
     monkeypatch.setattr(manifests, "_LOOK", 0.01)
-    writer = Manifests(cast("House", house), root)
+    writer = Manifests(cast("Context", context), root)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(writer.run)
-        house.add("f1")
+        context.add("f1")
         await until(lambda: listed(root) == 1)
-        house.add("f2")
-        await until(lambda: not house.dirty)
+        context.add("f2")
+        await until(lambda: not context.dirty)
         assert listed(root) == 1
         monkeypatch.setattr(manifests, "EVERY", 0.0)
         await until(lambda: listed(root) == 2)
@@ -117,7 +117,7 @@ async def test_a_quiet_experiment_is_written_soon_and_then_seldom(
 
 
 async def test_an_experiment_that_is_filling_is_written_when_its_time_is_up(
-    house: OneHouse, root: DataRoot, monkeypatch: pytest.MonkeyPatch
+    context: OneHouse, root: DataRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While each look finds new files nothing is written, until the manifest is as far behind as it may be."""
     written: list[int] = []
@@ -127,13 +127,13 @@ async def test_an_experiment_that_is_filling_is_written_when_its_time_is_up(
         nonlocal looks
         looks += 1
         written.append(listed(root))
-        house.add(f"f{looks}")
+        context.add(f"f{looks}")
         if looks == 10:
             monkeypatch.setattr(manifests, "EVERY", 0.0)
         await anyio.lowlevel.checkpoint()
         return False
 
-    writer = Manifests(cast("House", house), root)
+    writer = Manifests(cast("Context", context), root)
     with monkeypatch.context() as patch:
         patch.setattr(Manifests, "_rested", look)
         with anyio.move_on_after(DEADLINE):
@@ -146,10 +146,10 @@ async def test_an_experiment_that_is_filling_is_written_when_its_time_is_up(
     assert written[11] >= 10
 
 
-async def test_a_writing_that_was_cancelled_is_made_up_for_at_the_end(house: OneHouse, root: DataRoot) -> None:
+async def test_a_writing_that_was_cancelled_is_made_up_for_at_the_end(context: OneHouse, root: DataRoot) -> None:
     """An end that comes as a manifest is about to be written leaves it to the last flush."""
-    written = Manifests(cast("House", house), root)
-    house.add("a")
+    written = Manifests(cast("Context", context), root)
+    context.add("a")
     with anyio.CancelScope() as ending:
         ending.cancel()
         await written.flush()
@@ -160,38 +160,38 @@ async def test_a_writing_that_was_cancelled_is_made_up_for_at_the_end(house: One
 
 
 async def test_a_writing_without_descriptors_is_tried_again(
-    house: OneHouse, root: DataRoot, monkeypatch: pytest.MonkeyPatch
+    context: OneHouse, root: DataRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Trouble that passes is no error of the daemon: the manifest stays behind and is written the next time."""
 
     def refusing(*_: object) -> None:
         raise Retry("can't make a temporary: Too many open files")
 
-    written = Manifests(cast("House", house), root)
-    house.add("a")
+    written = Manifests(cast("Context", context), root)
+    context.add("a")
     with monkeypatch.context() as short:
         short.setattr(manifests, "write_manifest", refusing)
         await written.flush()
-    assert house.dirty == {"e1"}
+    assert context.dirty == {"e1"}
     await written.flush()
     assert listed(root) == 1
 
 
 async def test_a_manifest_that_raises_is_tried_again(
-    house: OneHouse, root: DataRoot, monkeypatch: pytest.MonkeyPatch
+    context: OneHouse, root: DataRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An unexpected exception leaves its manifest behind the catalogue, and says so: it is written later."""
 
     def failing(*_: object) -> None:
         raise KeyError("a defect")
 
-    written = Manifests(cast("House", house), root)
-    house.add("a")
+    written = Manifests(cast("Context", context), root)
+    context.add("a")
     with monkeypatch.context() as short, structlog.testing.capture_logs() as said:
         short.setattr(manifests, "write_manifest", failing)
         await written.flush()
     assert not written.are_level
-    assert house.dirty == {"e1"}
+    assert context.dirty == {"e1"}
     assert {one["experiment"] for one in said if one["event"] == "service.failed"} == {"e1"}
     await written.flush()
     assert listed(root) == 1

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from harvestd.convention.scan.model import Survey
+from harvestd.convention.scan.model import ScanResult
 from harvestd.harvest.context import Outlook
 from harvestd.harvest.verdict import time_limits
 from harvestd.inventory.host import Host
@@ -35,10 +35,10 @@ def test_the_parts_of_a_question_fit_its_time() -> None:
 
 def test_a_host_that_is_looked_at_rarely_still_shows_what_it_showed() -> None:
     """Where `poll.interval` or a scan takes longer than minutes, what another host shows survives all the same."""
-    outlook = Outlook(HOST, Survey((), (), ()), Plan(), frozenset(), 0.0, took=600.0)
+    outlook = Outlook(HOST, ScanResult((), (), ()), Plan(), frozenset(), 0.0, took=600.0)
     assert outlook.is_fresh(1000.0, 10.0)
     assert not outlook.is_fresh(2000.0, 10.0)
-    quick = Outlook(HOST, Survey((), (), ()), Plan(), frozenset(), 0.0, took=1.0)
+    quick = Outlook(HOST, ScanResult((), (), ()), Plan(), frozenset(), 0.0, took=1.0)
     assert quick.is_fresh(299.0, 10.0)
     assert not quick.is_fresh(301.0, 10.0)
     assert quick.is_fresh(1000.0, 900.0)

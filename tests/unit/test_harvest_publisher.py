@@ -19,9 +19,9 @@ from harvestd.convention.paths import LocalPath, RemotePath
 from harvestd.convention.scan.model import Source
 from harvestd.convention.scan.snapshot import Tree, TreeKind, Version
 from harvestd.errors import HaltedForSafety
-from harvestd.harvest.context import House
-from harvestd.harvest.directory_lock import Places
-from harvestd.harvest.monitor import Silent
+from harvestd.harvest.context import Context
+from harvestd.harvest.directory_lock import DirectoryLock
+from harvestd.harvest.monitor import NullListener
 from harvestd.harvest.startup.recovery import recover
 from harvestd.harvest.transfer.publish import Publisher, StagedFile, StagedGroup
 from harvestd.harvest.transfer.refusals import Refusals
@@ -40,8 +40,8 @@ class OneCatalogue:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
-        self.monitor = Silent()
-        self.places = Places()
+        self.monitor = NullListener()
+        self.places = DirectoryLock()
         self.touched: set[str | None] = set()
         self.unsettled: list[Intent] = []
 
@@ -77,7 +77,7 @@ def group(root: DataRoot, *names: str) -> StagedGroup:
 def publisher_of(catalogue: Catalogue, root: DataRoot) -> Publisher:
     """Make the publisher of a host."""
     host = Host(name="gpu-a", identity="static:gpu-a", address="127.0.0.1", source="static")
-    return Publisher(host, cast("House", OneCatalogue(catalogue)), root, Refusals())
+    return Publisher(host, cast("Context", OneCatalogue(catalogue)), root, Refusals())
 
 
 def on_record(catalogue: Catalogue) -> dict[str, str]:
@@ -121,17 +121,17 @@ async def test_what_moved_before_the_disk_failed_is_recorded_with_the_next(root:
 async def test_what_moved_before_a_defect_is_recorded_by_the_next_connection(root: DataRoot, tmp_path: Path) -> None:
     """After an unexpected exception the connection is made anew: what is at its place is recorded then."""
     with closing(await anyio.to_thread.run_sync(open_catalogue, tmp_path, root.id)) as catalogue:
-        house = OneCatalogue(catalogue)
+        context = OneCatalogue(catalogue)
         host = Host(name="gpu-a", identity="static:gpu-a", address="127.0.0.1", source="static")
 
         def fail() -> None:
             raise KeyError("a defect")
 
         with failpoints.armed("publish.renamed_all", fail), pytest.raises(KeyError):
-            await Publisher(host, cast("House", house), root, Refusals()).publish([group(root, "a", "b")])
+            await Publisher(host, cast("Context", context), root, Refusals()).publish([group(root, "a", "b")])
         assert on_record(catalogue) == {}
         assert len(await catalogue.intents()) == 1
-        await Publisher(host, cast("House", house), root, Refusals()).publish([group(root, "c")])
+        await Publisher(host, cast("Context", context), root, Refusals()).publish([group(root, "c")])
         assert on_record(catalogue) == hashes(root)
         assert len(hashes(root)) == 3
         assert await catalogue.intents() == []

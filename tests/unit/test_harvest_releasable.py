@@ -8,8 +8,8 @@ from msgspec.structs import replace
 
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
 from harvestd.convention.kinds import LossKind
-from harvestd.harvest.context import House
-from harvestd.harvest.monitor import Silent
+from harvestd.harvest.context import Context
+from harvestd.harvest.monitor import NullListener
 from harvestd.harvest.release.policy import (
     Safe,
     Turn,
@@ -116,13 +116,13 @@ def test_a_verdict_of_safe_must_stand_without_a_break(case: Hearing) -> None:
 
 def test_verdicts_that_are_recorded_late_are_one_streak(monkeypatch: pytest.MonkeyPatch) -> None:
     """A loop that lags between the scan and the record does not let the grace period begin anew."""
-    house, clock = House.of(Settings(), Silent()), 100.0
+    context, clock = Context.of(Settings(), NullListener()), 100.0
     monkeypatch.setattr("harvestd.harvest.verdict.service.time.monotonic", lambda: clock)
     safe: Safe | None = None
     for lag in (0.0, 1.4, 30.0, 0.2):
         clock += 10.0 + lag
-        service.record(DRAINED, house, Verdict(Answer.SAFE), still_since=40.0)
-        safe = still_safe(safe, house.verdicts[DRAINED.identity], clock, patience=60.0)
+        service.record(DRAINED, context, Verdict(Answer.SAFE), still_since=40.0)
+        safe = still_safe(safe, context.verdicts[DRAINED.identity], clock, patience=60.0)
     assert safe is not None
     assert safe.since == 110.0
 

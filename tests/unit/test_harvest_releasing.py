@@ -15,12 +15,12 @@ from msgspec.structs import replace
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
 from harvestd.catalogue.open import open_catalogue
 from harvestd.catalogue.tables.releases import Releases
-from harvestd.convention.scan.model import Survey
+from harvestd.convention.scan.model import ScanResult
 from harvestd.errors import DiskFull, Retry
-from harvestd.harvest.context import House, Outlook
-from harvestd.harvest.monitor import Silent
+from harvestd.harvest.context import Context, Outlook
+from harvestd.harvest.monitor import NullListener
 from harvestd.harvest.release import automatic
-from harvestd.harvest.release.automatic import Releasing
+from harvestd.harvest.release.automatic import AutoRelease
 from harvestd.harvest.verdict.latest import Judged
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import Plan
@@ -86,7 +86,7 @@ class Site:
         """What a last full check says, by name; else it is safe."""
         self.checked: list[str] = []
         self.on_check: Callable[[str], None] = lambda _: None
-        self.house = House.of(self.settings(), Silent())
+        self.context = Context.of(self.settings(), NullListener())
 
     def settings(self, **release: object) -> Settings:
         """Return settings with which everything may go at once, but for what `release` says."""
@@ -107,20 +107,20 @@ class Site:
         self.cloud.add(identifier, name, f"198.51.100.{number}", **fields)
         host = Host(f"lambda_cloud:{identifier}", name, f"198.51.100.{number}", "lambda_cloud", cents_per_hour=3600)
         self.hosts[name] = host
-        self.house.present = {**self.house.present, host.identity: host}
+        self.context.present = {**self.context.present, host.identity: host}
         self.boxes[name] = FakeBox()
-        self.house.boxes[host.identity] = {host.identity: cast("Box", self.boxes[name])}
-        self.house.outlooks[host.identity] = Outlook(host, Survey((), (), ()), Plan(), frozenset(), 0.0)
+        self.context.boxes[host.identity] = {host.identity: cast("Box", self.boxes[name])}
+        self.context.outlooks[host.identity] = Outlook(host, ScanResult((), (), ()), Plan(), frozenset(), 0.0)
         self.judge(name, SAFE)
         return host
 
     def judge(self, name: str, verdict: Verdict, still_since: float = 1_000.0) -> None:
         """Let the daemon's verdict on a host be this one from now on."""
-        self.house.verdicts[self.hosts[name].identity] = Judged(verdict, 0.0, still_since, still_since)
-        self.house.looked.ring()
+        self.context.verdicts[self.hosts[name].identity] = Judged(verdict, 0.0, still_since, still_since)
+        self.context.looked.ring()
 
-    async def _judged(self, host: Host, house: House) -> Verdict:
-        assert house is self.house
+    async def _judged(self, host: Host, context: Context) -> Verdict:
+        assert context is self.context
         self.checked.append(host.name)
         self.on_check(host.name)
         verdict = self.full.get(host.name, SAFE)
@@ -131,11 +131,11 @@ class Site:
     @asynccontextmanager
     async def releasing(self, **release: object) -> AsyncIterator[Said]:
         """Release by these rules for the body, as a process that was just started does."""
-        self.house.settings = self.settings(**release)
+        self.context.settings = self.settings(**release)
         with closing(open_catalogue(self.state, "root")) as catalogue, structlog.testing.capture_logs() as said:
-            self.house.catalogue = catalogue
+            self.context.catalogue = catalogue
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(Releasing(self.house, self._judged).run)
+                tasks.start_soon(AutoRelease(self.context, self._judged).run)
                 yield said
                 tasks.cancel_scope.cancel()
 
@@ -144,7 +144,7 @@ class Site:
         found: list[ReleaseOutcome] = []
         with anyio.move_on_after(DEADLINE):
             while found != list(outcomes):
-                found = [each.outcome for each in await self.house.catalogue.releases.all()]
+                found = [each.outcome for each in await self.context.catalogue.releases.all()]
                 await anyio.sleep(0.01)
         assert found == list(outcomes)
 
@@ -157,7 +157,7 @@ class Site:
     async def passes(self, rounds: int = 5) -> None:
         """Let whoever releases attend to everything several times."""
         for _ in range(rounds):
-            self.house.looked.ring()
+            self.context.looked.ring()
             await anyio.wait_all_tasks_blocked()
 
 
@@ -278,24 +278,24 @@ async def test_a_verdict_that_nobody_heard_of_for_long_begins_anew(site: Site) -
 async def test_what_stands_in_the_way_is_told_once(site: Site, planted: Planted, what: str, why: str) -> None:
     """Each makes the last check fail, again and again; nothing is terminated, and it is one event."""
     host, (entry,) = site.rent(), site.cloud.instances
-    house, box = site.house, site.boxes["gpu-0"]
+    context, box = site.context, site.boxes["gpu-0"]
 
     def interfere(_: str) -> None:
         match what:
             case "another machine answers":
                 box.says = replace(box.says, machine=f"{len(site.checked):032x}")
             case "it was read elsewhere":
-                house.outlooks[host.identity] = replace(
-                    house.outlooks[host.identity], host=replace(host, address="198.51.100.99")
+                context.outlooks[host.identity] = replace(
+                    context.outlooks[host.identity], host=replace(host, address="198.51.100.99")
                 )
             case "it is not connected any more":
-                house.boxes.clear()
+                context.boxes.clear()
             case "something moved meanwhile":
                 site.judge("gpu-0", SAFE, 1_000.0 + 10 * len(site.checked))
             case "the operator changed their mind":
-                house.settings = site.settings(only=())
+                context.settings = site.settings(only=())
             case "the inventory changed meanwhile":
-                house.present = {host.identity: replace(host, region=f"other-{len(site.checked)}")}
+                context.present = {host.identity: replace(host, region=f"other-{len(site.checked)}")}
 
     site.on_check = interfere
     full: dict[str, Verdict | Retry] = {
@@ -329,7 +329,7 @@ async def test_who_turns_to_a_dry_run_during_the_last_check_gets_one(site: Site)
     site.rent()
 
     def reload(_: str) -> None:
-        site.house.settings = site.settings(terminate="dry-run")
+        site.context.settings = site.settings(terminate="dry-run")
 
     site.on_check = reload
     async with site.releasing() as said:
@@ -497,7 +497,7 @@ async def test_a_process_that_died_over_its_question_leaves_it_on_record(site: S
         await until(lambda: events(said, "host.release_refused"))
         await site.decided(ReleaseOutcome.UNCLEAR, ReleaseOutcome.REFUSED)
     gone = site.hosts["gpu-0"]
-    site.cloud.instances, site.house.present = [], {}
+    site.cloud.instances, site.context.present = [], {}
     async with site.releasing(at_most_per_hour=1) as said:
         await until(lambda: events(said, "host.released", identity=gone.identity))
         assert site.cloud.served["good"] >= 3

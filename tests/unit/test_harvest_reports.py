@@ -19,11 +19,11 @@ from harvestd.convention.metadata.parse import ConfigFacts
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.snapshot import Version
 from harvestd.errors import DiskFull
-from harvestd.harvest.context import House
-from harvestd.harvest.directory_lock import Places
+from harvestd.harvest.context import Context
+from harvestd.harvest.directory_lock import DirectoryLock
 from harvestd.harvest.experiments import reports
 from harvestd.harvest.experiments.reports import Reports
-from harvestd.planning.index import Knowledge
+from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
 from harvestd.report import making, pictures
 from harvestd.report.copies import Placed
@@ -45,10 +45,10 @@ RUN = RunRecord("r1", "fs-1", "/r1", "gpu-a", "run_2025-08-20_03-31-43", ConfigF
 class Scene:
     """A house of some experiments, a clock that a test turns, and what was made so far."""
 
-    knowledge: Knowledge = field(default_factory=Knowledge)
+    knowledge: PlanningIndex = field(default_factory=PlanningIndex)
     unreported: set[str] = field(default_factory=set)
     knows: anyio.Event = field(default_factory=anyio.Event)
-    places: Places = field(default_factory=Places)
+    places: DirectoryLock = field(default_factory=DirectoryLock)
     evals: Evals = field(default_factory=Evals)
     now: float = START
     written: list[tuple[str, float]] = field(default_factory=list)
@@ -127,7 +127,7 @@ class _Watched(Reports):
     """Reports whose looks are counted."""
 
     def __init__(self, scene: Scene) -> None:
-        super().__init__(cast("House", scene), cast("DataRoot", None))
+        super().__init__(cast("Context", scene), cast("DataRoot", None))
         self._scene = scene
 
     def _note(self) -> None:

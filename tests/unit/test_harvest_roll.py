@@ -3,7 +3,7 @@
 import pytest
 import structlog.testing
 
-from harvestd.harvest.fleet.changes import Present, Roll
+from harvestd.harvest.fleet.changes import HostChanges, Present
 from harvestd.inventory.host import Host
 from harvestd.remote.ssh.target import Target
 
@@ -67,7 +67,7 @@ A, B = box("id:a", "gpu-a"), box("id:b", "gpu-b", "192.0.2.2")
 )
 def test_each_change_is_told_once(sets: list[list[Present]], told: list[list[str]]) -> None:
     """What is told follows from the full sets alone; one that moves is the same box."""
-    roll, heard = Roll(), []
+    roll, heard = HostChanges(), []
     for present in sets:
         with structlog.testing.capture_logs() as said:
             roll.call({each.host.identity: each for each in present})
@@ -82,7 +82,7 @@ def test_each_change_is_told_once(sets: list[list[Present]], told: list[list[str
 
 def test_the_last_of_a_name_is_known() -> None:
     """A host that is gone is on record as such, unless another one is called so now."""
-    roll = Roll()
+    roll = HostChanges()
     roll.call({"id:a": A})
     assert roll.call({}) == [A.host]
     assert roll.is_last(A.host)
@@ -92,7 +92,7 @@ def test_the_last_of_a_name_is_known() -> None:
 
 def test_what_is_remembered_is_bounded() -> None:
     """A cloud that names others each time is not remembered for good."""
-    roll = Roll()
+    roll = HostChanges()
     with structlog.testing.capture_logs():
         for number in range(1_500):
             roll.call({f"id:{number}": box(f"id:{number}", f"gpu-{number}", f"10.0.{number // 250}.{number % 250}")})

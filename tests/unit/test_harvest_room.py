@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from harvestd.harvest.room import Room
+from harvestd.harvest.room import DiskSpace
 from harvestd.store.root import DataRoot
 
 pytestmark = pytest.mark.anyio
@@ -29,7 +29,7 @@ def root(tmp_path: Path) -> Iterator[DataRoot]:
 
 async def test_writes_that_fail_together_rest_as_one(root: DataRoot, clock: SimpleNamespace) -> None:
     """The writes of many hosts fail at the same moment: fetching rests for the first pause, not for the ninth."""
-    room = Room(floor=0)
+    room = DiskSpace(floor=0)
     for _ in range(9):
         room.ran_full()
     assert not await room.left(root)
@@ -39,7 +39,7 @@ async def test_writes_that_fail_together_rest_as_one(root: DataRoot, clock: Simp
 
 async def test_a_disk_that_is_full_for_months_is_tried_every_minute(root: DataRoot, clock: SimpleNamespace) -> None:
     """However often it was full, fetching goes on after a minute at the latest."""
-    room = Room(floor=0)
+    room = DiskSpace(floor=0)
     for _ in range(1_100):
         room.ran_full()
         clock.now += 60.0

@@ -11,13 +11,13 @@ import pytest
 from msgspec.structs import replace
 
 from harvestd.convention.scan.snapshot import Listing, Snapshot, TreeState
-from harvestd.harvest.context import House
-from harvestd.harvest.host.loop import Session
-from harvestd.harvest.monitor import Silent
-from harvestd.harvest.startup.open import opened_house
-from harvestd.harvest.sync import Bell
+from harvestd.harvest.context import Context
+from harvestd.harvest.host.loop import HostLoop
+from harvestd.harvest.monitor import NullListener
+from harvestd.harvest.startup.open import open_context
+from harvestd.harvest.sync import Broadcast
 from harvestd.harvest.transfer import large
-from harvestd.harvest.transfer.pool import Line
+from harvestd.harvest.transfer.pool import BulkConnection
 from harvestd.harvest.volume_lock import Leases
 from harvestd.inventory.host import Host as Known
 from harvestd.planning.records import FileRecord
@@ -75,9 +75,9 @@ class Pushing(ScriptedBox):
 class Site:
     """An open data root."""
 
-    house: House
+    context: Context
     root: DataRoot
-    scan_now: Bell
+    scan_now: Broadcast
 
     def session(self, name: str, box: Pushing) -> Callable[[], Coroutine[object, object, None]]:
         """Return what works on one of the hosts of one storage until cancelled."""
@@ -87,15 +87,15 @@ class Site:
             pass
 
         async def watch() -> None:
-            session = Session(known, self.house, self.root, box, await box.facts())
+            session = HostLoop(known, self.context, self.root, box, await box.facts())
             await session.watch(self.scan_now, passed)
 
         return watch
 
     def poll(self, interval: timedelta) -> None:
         """Let the time between two scans be this one."""
-        poll = self.house.settings.poll.model_copy(update={"interval": interval, "settle": timedelta()})
-        self.house.settings = self.house.settings.model_copy(update={"poll": poll})
+        poll = self.context.settings.poll.model_copy(update={"interval": interval, "settle": timedelta()})
+        self.context.settings = self.context.settings.model_copy(update={"poll": poll})
 
 
 @pytest.fixture
@@ -106,14 +106,14 @@ async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     config.write_text("\n".join([*lines, "[limits]", 'free_space = "1MiB"']) + "\n")
 
     @asynccontextmanager
-    async def line(self: large.Bulk, _window: int) -> AsyncIterator[Line]:
-        yield Line(self._box, anyio.sleep_forever)
+    async def line(self: large.LargeFileFetcher, _window: int) -> AsyncIterator[BulkConnection]:
+        yield BulkConnection(self._box, anyio.sleep_forever)
 
-    monkeypatch.setattr(large.Bulk, "_line", line)
-    async with opened_house(load(config, env={}), Silent()) as (house, root):
-        await house.knows.wait()
-        house.follows = True
-        yield Site(house, root, Bell())
+    monkeypatch.setattr(large.LargeFileFetcher, "_line", line)
+    async with open_context(load(config, env={}), NullListener()) as (context, root):
+        await context.knows.wait()
+        context.follows = True
+        yield Site(context, root, Broadcast())
 
 
 def written(*paths: str) -> Host:
@@ -163,7 +163,7 @@ async def test_host_that_lost_its_root_leaves_the_storage_to_one_that_sees_it(si
     site.poll(SHORT)
     shared = written()
     first, second = Pushing(shared), Pushing(shared)
-    knowledge = site.house.catalogue.knowledge
+    knowledge = site.context.catalogue.knowledge
 
     def arrived(line: str) -> bool:
         return any(line in path.read_text() for path in Path(site.root.path).glob("*/training_run/logs/*"))
@@ -177,7 +177,7 @@ async def test_host_that_lost_its_root_leaves_the_storage_to_one_that_sees_it(si
         tasks.start_soon(site.session("gpu-b", second))
         await until(lambda: second.scans >= 2, PATIENCE)
         first.blind = True
-        await until(lambda: not site.house.harvesting.is_free("shared") and first.scans, PATIENCE)
+        await until(lambda: not site.context.harvesting.is_free("shared") and first.scans, PATIENCE)
         shared.make(Change(Deed.APPEND, f"training_runs/{RUN}/logs/train_log.jsonl"))
         await until(lambda: arrived(f'{{"line": {shared.ticks}}}'), PATIENCE)
         await until(
@@ -197,7 +197,7 @@ async def test_root_that_no_host_sees_changes_no_leader(site: Site) -> None:
     site.poll(SHORT)
     shared = written()
     first, second = Pushing(shared), Pushing(shared)
-    released = site.house.harvesting.released
+    released = site.context.harvesting.released
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(site.session("gpu-a", first))
         await until(lambda: first.scans >= 1, PATIENCE)
@@ -235,7 +235,7 @@ async def test_lease_is_free_after_every_cancellation() -> None:
 
 async def test_ring_that_came_while_busy_is_heard() -> None:
     """A task that remembers the version that it saw last misses no ring."""
-    bell = Bell()
+    bell = Broadcast()
     before = bell.version
     bell.ring()
     with anyio.fail_after(PATIENCE):

@@ -11,13 +11,13 @@ from harvestd.catalogue.open import open_catalogue
 from harvestd.convention.metadata.parse import TrainingInfo
 from harvestd.convention.rules import Selection
 from harvestd.convention.scan.classify import Surveyor
-from harvestd.convention.scan.model import Survey
+from harvestd.convention.scan.model import ScanResult
 from harvestd.convention.scan.snapshot import Version
-from harvestd.convention.scan.stability import Sightings
-from harvestd.harvest.context import House
+from harvestd.convention.scan.stability import StabilityTracker
+from harvestd.harvest.context import Context
 from harvestd.harvest.host import health
-from harvestd.harvest.host.health import Stalling
-from harvestd.harvest.monitor import Silent
+from harvestd.harvest.host.health import StallDetector
+from harvestd.harvest.monitor import NullListener
 from harvestd.inventory.host import Host
 from harvestd.planning.liveness import Life
 from harvestd.planning.records import RunRecord
@@ -56,9 +56,9 @@ class Shown:
         for name in (T, OTHER):
             box.add_run(f"training_runs/{name}")
         self.clock = clock
-        self.sightings = Sightings()
+        self.sightings = StabilityTracker()
         self.sightings.update(box.snapshot(), clock.now)
-        self.seen: Survey | None = Surveyor().survey(box.snapshot(), Selection())
+        self.seen: ScanResult | None = Surveyor().survey(box.snapshot(), Selection())
         self.known = BUSY
         self.asked = 0
 
@@ -77,10 +77,10 @@ def record(name: str) -> RunRecord:
 class Watched:
     """A house with two runs on one host, its clock, and what is told."""
 
-    def __init__(self, house: House, clock: Clock, said: Said) -> None:
-        self.house, self.clock, self.said = house, clock, said
+    def __init__(self, context: Context, clock: Clock, said: Said) -> None:
+        self.context, self.clock, self.said = context, clock, said
         self.shown = Shown(clock)
-        self.stalling = Stalling(HOST, house)
+        self.stalling = StallDetector(HOST, context)
 
     def goes(self, *steps: int, name: str = T, loss: str = "0.5") -> None:
         """Let a run take these steps, one a minute."""
@@ -96,7 +96,7 @@ class Watched:
 
     def trouble(self) -> RunTrouble | None:
         """Return what is on record of the first run."""
-        known = self.house.catalogue.knowledge.run_at(HOST.identity, record(T).place)
+        known = self.context.catalogue.knowledge.run_at(HOST.identity, record(T).place)
         return known.trouble if known else None
 
     async def silent(self, seconds: float) -> int:
@@ -111,11 +111,11 @@ async def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
     """Return a house that listens to two runs, one of which has finished."""
     clock = Clock()
     monkeypatch.setattr(health, "time", clock)
-    house = House.of(Settings(), Silent())
-    house.catalogue = open_catalogue(tmp_path, "root")
-    await house.catalogue.save_run(record(T))
-    await house.catalogue.save_run(replace(record(OTHER), final=TrainingInfo(step=5)))
-    return Watched(house, clock, [])
+    context = Context.of(Settings(), NullListener())
+    context.catalogue = open_catalogue(tmp_path, "root")
+    await context.catalogue.save_run(record(T))
+    await context.catalogue.save_run(replace(record(OTHER), final=TrainingInfo(step=5)))
+    return Watched(context, clock, [])
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +124,7 @@ def said(watched: Watched) -> Iterator[None]:
     with structlog.testing.capture_logs() as logs:
         watched.said = logs
         yield
-    watched.house.catalogue.close()
+    watched.context.catalogue.close()
 
 
 async def test_a_run_that_falls_silent_is_told_once(watched: Watched) -> None:
@@ -180,7 +180,7 @@ async def test_a_stalled_run_whose_process_ends_has_died(watched: Watched) -> No
 
 async def test_a_run_that_was_dead_before_anybody_listened_is_found(watched: Watched) -> None:
     """Nothing of it moves, and no process is left: it has died, whatever its pace was."""
-    await watched.house.catalogue.save_run(record(OTHER))
+    await watched.context.catalogue.save_run(record(OTHER))
     watched.shown.known = replace(BUSY, gpu_processes=0)
     await watched.silent(20)
     assert {str(each["run_id"]) for each in events(watched.said, "run.died")} == {T, OTHER}
@@ -207,14 +207,14 @@ async def test_a_run_of_a_host_that_ends_has_not_stalled(watched: Watched) -> No
 async def test_a_finished_run_never_stalls(watched: Watched) -> None:
     """Nor does anybody keep its pace."""
     watched.goes(1, 2, 3, 4, 5)
-    await watched.house.catalogue.save_run(replace(record(T), final=TrainingInfo(step=5)))
+    await watched.context.catalogue.save_run(replace(record(T), final=TrainingInfo(step=5)))
     assert await watched.silent(5000) == 0
-    assert not watched.house.strides
+    assert not watched.context.strides
 
 
 async def test_the_next_run_of_a_sweep_ends_the_one_before(watched: Watched) -> None:
     """What works on the GPUs then is the next; one beside it that began earlier proves nothing."""
-    await watched.house.catalogue.save_run(record(OTHER))
+    await watched.context.catalogue.save_run(record(OTHER))
     watched.goes(1, 2, 3, 4, 5)
     watched.goes(1, 2, 3, 4, 5, name=OTHER)
     assert await watched.silent(590) == 0
@@ -226,10 +226,10 @@ async def test_a_time_in_which_nobody_listened_is_no_silence(watched: Watched) -
     """A new connection counts from its start, and a step after it is no gap."""
     watched.goes(1, 2, 3, 4, 5)
     watched.clock.now += 50_000
-    watched.stalling = Stalling(HOST, watched.house)
+    watched.stalling = StallDetector(HOST, watched.context)
     assert await watched.silent(500) == 0
     watched.goes(6)
-    assert watched.house.strides[record(T).key].gaps == (60.0,) * 4
+    assert watched.context.strides[record(T).key].gaps == (60.0,) * 4
     assert await watched.silent(700) == 1
 
 
@@ -238,7 +238,7 @@ async def test_a_log_that_is_still_coming_shows_no_pace(watched: Watched) -> Non
     for step in range(1, 9):
         watched.clock.now += 0.01
         watched.stalling.heard(record(T), [b'{"step": %d}' % step], behind=(8 - step) * 10**6)
-    assert watched.house.strides[record(T).key].gaps == ()
+    assert watched.context.strides[record(T).key].gaps == ()
 
 
 async def test_a_run_that_diverges_is_told_once(watched: Watched) -> None:

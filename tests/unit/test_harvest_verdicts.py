@@ -16,8 +16,8 @@ from harvestd.catalogue.tables.requests import ask
 from harvestd.cli.daemon import ask_verdict
 from harvestd.cli.daemon.ask_verdict import Subject, verdict_now
 from harvestd.cli.daemon.wait_requests import one_line
-from harvestd.harvest.context import House
-from harvestd.harvest.monitor import Silent
+from harvestd.harvest.context import Context
+from harvestd.harvest.monitor import NullListener
 from harvestd.harvest.verdict.latest import Judged
 from harvestd.harvest.verdict.requests import Verdicts
 from harvestd.inventory.host import Host
@@ -33,26 +33,26 @@ LONG_AGO = VerdictRecord(HOST.identity, HOST.name, Verdict(Answer.SAFE), 10.0)
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
+async def context(tmp_path: Path) -> AsyncIterator[Context]:
     """Provide a house whose catalogue holds an old verdict of safe."""
     settings = Settings.model_validate({"data_root": tmp_path / "data", "state_dir": tmp_path})
-    house = House.of(settings, Silent())
+    context = Context.of(settings, NullListener())
     with closing(open_catalogue(tmp_path, "root")) as catalogue:
-        house.catalogue = catalogue
+        context.catalogue = catalogue
         await catalogue.verdicts.save([LONG_AGO], 10.0)
-        yield house
+        yield context
 
 
-async def test_a_host_that_goes_while_it_is_judged_is_refused(house: House) -> None:
+async def test_a_host_that_goes_while_it_is_judged_is_refused(context: Context) -> None:
     """Nothing is kept of it then, and who asked must not read the verdict of before."""
-    house.verdicts[HOST.identity] = Judged(Verdict(Answer.SAFE), 10.0)
+    context.verdicts[HOST.identity] = Judged(Verdict(Answer.SAFE), 10.0)
     answers = [HOST, None, None]
-    outcome = await Verdicts(house, lambda _: answers.pop(0) if answers else None)._outcome(HOST.identity)
+    outcome = await Verdicts(context, lambda _: answers.pop(0) if answers else None)._outcome(HOST.identity)
     assert outcome.startswith(REFUSED)
 
 
 async def test_who_asks_takes_no_verdict_of_before(
-    tmp_path: Path, house: House, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A question that was answered while nothing new was kept leaves the box not safe."""
     monkeypatch.setattr(ask_verdict, "daemon_pid", lambda _: 1)
@@ -60,49 +60,49 @@ async def test_who_asks_takes_no_verdict_of_before(
     async def answer() -> None:
         with anyio.fail_after(30):
             while True:
-                for request in await house.catalogue.take_requests():
-                    await house.catalogue.settle_request(request, "not_safe")
+                for request in await context.catalogue.take_requests():
+                    await context.catalogue.settle_request(request, "not_safe")
                     return
                 await anyio.sleep(0.01)
 
     with one_line() as line:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(answer)
-            record = await verdict_now(Subject(house.settings, HOST.name, HOST.identity), line)
+            record = await verdict_now(Subject(context.settings, HOST.name, HOST.identity), line)
     assert not record.verdict.is_safe
     with queries.questions(tmp_path) as connection:
         assert queries.verdict_on(connection, HOST.identity) == LONG_AGO
 
 
-async def test_a_verdict_that_fails_is_answered(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_verdict_that_fails_is_answered(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unexpected exception costs one answer, and is told; the next one who asks is answered as ever."""
 
-    async def fail(_host: Host, _house: House) -> Verdict:
+    async def fail(_host: Host, _context: Context) -> Verdict:
         raise KeyError("a defect")
 
     monkeypatch.setattr("harvestd.harvest.verdict.on_demand.judged", fail)
-    house.verdicts[HOST.identity] = Judged(Verdict(Answer.SAFE), 10.0)
-    house.knows.set()
-    await house.attending.learn(house.catalogue)
+    context.verdicts[HOST.identity] = Judged(Verdict(Answer.SAFE), 10.0)
+    context.knows.set()
+    await context.attending.learn(context.catalogue)
 
     async def answer_to_request() -> str:
         async def asked() -> int:
             return await anyio.to_thread.run_sync(
-                lambda: ask(house.settings.state, RequestKind.JUDGE, (HOST.identity, HOST.name), {})
+                lambda: ask(context.settings.state, RequestKind.JUDGE, (HOST.identity, HOST.name), {})
             )
 
         number = await asked()
-        await house.attending.take()
-        house.attending.judging.ring()
-        await until(lambda: all(each.id != number for each in house.catalogue.knowledge.open_requests()))
-        with queries.questions(house.settings.state) as connection:
+        await context.attending.take()
+        context.attending.judging.ring()
+        await until(lambda: all(each.id != number for each in context.catalogue.knowledge.open_requests()))
+        with queries.questions(context.settings.state) as connection:
             request = queries.request(connection, number)
         assert request is not None
         return request.outcome
 
     with structlog.testing.capture_logs() as said:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(Verdicts(house, lambda _: HOST).run)
+            tasks.start_soon(Verdicts(context, lambda _: HOST).run)
             assert (await answer_to_request()).startswith(REFUSED)
             assert (await answer_to_request()).startswith(REFUSED)
             tasks.cancel_scope.cancel()

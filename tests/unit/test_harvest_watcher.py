@@ -9,11 +9,11 @@ import pytest
 from msgspec.structs import replace
 
 from harvestd.errors import HostQuarantined, Retry
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 from harvestd.harvest.fleet import reconnect, supervisor
-from harvestd.harvest.fleet.metrics import Tally
-from harvestd.harvest.monitor import Silent
-from harvestd.harvest.sync import Bell
+from harvestd.harvest.fleet.metrics import FleetMetrics
+from harvestd.harvest.monitor import NullListener
+from harvestd.harvest.sync import Broadcast
 from harvestd.inventory.host import Host
 from harvestd.settings import Settings
 from harvestd.store.root import DataRoot
@@ -29,17 +29,19 @@ class Site:
     """A watcher of a host to which no connection comes about."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.house = House.of(Settings(), Silent())
-        self.scan_now = Bell()
+        self.context = Context.of(Settings(), NullListener())
+        self.scan_now = Broadcast()
         self.errors: list[Retry | HostQuarantined] = []
         """What the attempts end with; further ones hang."""
         self.attempts = 0
         monkeypatch.setattr(supervisor, "connected", self.connected)
-        monkeypatch.setattr(supervisor.Watcher, "_record", self._record)
-        self.watcher = supervisor.Watcher(HOST, self.house, cast("DataRoot", None), self.scan_now, Tally())
+        monkeypatch.setattr(supervisor.HostSupervisor, "_record", self._record)
+        self.watcher = supervisor.HostSupervisor(
+            HOST, self.context, cast("DataRoot", None), self.scan_now, FleetMetrics()
+        )
 
     @asynccontextmanager
-    async def connected(self, _host: Host, _house: House) -> AsyncIterator[object]:
+    async def connected(self, _host: Host, _context: Context) -> AsyncIterator[object]:
         """Fail, or hang."""
         self.attempts += 1
         if self.errors:
@@ -71,7 +73,7 @@ async def test_only_the_operator_cuts_the_pause_of_a_lost_host(site: Site) -> No
                 site.scan_now.ring()
                 await anyio.wait_all_tasks_blocked()
             assert site.attempts == attempt
-            site.house.retry_now.ring()
+            site.context.retry_now.ring()
         await until(lambda: site.attempts == 3, PATIENCE)
         tasks.cancel_scope.cancel()
 
@@ -85,7 +87,7 @@ async def test_nothing_cuts_the_pause_of_a_quarantined_host(site: Site) -> None:
         for _ in range(3):
             await anyio.wait_all_tasks_blocked()
             site.scan_now.ring()
-            site.house.retry_now.ring()
+            site.context.retry_now.ring()
         await anyio.wait_all_tasks_blocked()
         assert site.attempts == 1
         tasks.cancel_scope.cancel()
@@ -98,7 +100,7 @@ async def test_lost_host_that_is_about_to_end_is_tried_at_once(site: Site) -> No
         tasks.start_soon(site.watcher.run)
         await until(lambda: site.attempts == 1, PATIENCE)
         await anyio.wait_all_tasks_blocked()
-        site.house.rescue.take([replace(HOST, peril="preempted")], None)
+        site.context.rescue.take([replace(HOST, peril="preempted")], None)
         site.scan_now.ring()
         await until(lambda: site.attempts == 2, PATIENCE)
         await anyio.wait_all_tasks_blocked()
@@ -115,5 +117,5 @@ async def test_only_the_first_attempt_is_awaited_by_requests(site: Site, monkeyp
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(site.watcher.run)
         await until(lambda: site.attempts == 2, PATIENCE)
-        assert not site.house.attending._awaited
+        assert not site.context.attending._awaited
         tasks.cancel_scope.cancel()

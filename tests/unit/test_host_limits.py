@@ -2,18 +2,18 @@
 
 from datetime import timedelta
 
-from harvestd.harvest.context import House
-from harvestd.harvest.monitor import Silent
+from harvestd.harvest.context import Context
+from harvestd.harvest.monitor import NullListener
 from harvestd.remote.api import Limits
 from support.house import Workstation
 
 
 def test_limits_come_from_the_configuration_and_follow_it(workstation: Workstation) -> None:
     """Those that are not written are the defaults; a reload counts for connections that are made after it."""
-    house = House.of(workstation.settings(), Silent())
-    assert house.limits == Limits()
+    context = Context.of(workstation.settings(), NullListener())
+    assert context.limits == Limits()
     changed = workstation.settings(limits={"scan_time": "2h", "inspect_time": "20m", "answer_time": "5m"})
-    house.adopt(changed)
-    assert house.limits.scan_time == timedelta(hours=2)
-    assert house.limits.inspect_time == timedelta(minutes=20)
-    assert house.limits.answer_time == timedelta(minutes=5)
+    context.adopt(changed)
+    assert context.limits.scan_time == timedelta(hours=2)
+    assert context.limits.inspect_time == timedelta(minutes=20)
+    assert context.limits.answer_time == timedelta(minutes=5)

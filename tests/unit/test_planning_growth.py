@@ -8,7 +8,7 @@ import pytest
 
 from harvestd.convention.rules import Selection
 from harvestd.convention.scan.snapshot import Version
-from harvestd.planning.index import Knowledge
+from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import RunRecord
 from harvestd.planning.requests import Request, RequestKind
 from support.box_trees import QWEN, ROOT, Box, Home, T
@@ -55,7 +55,7 @@ def test_records_of_many_evals_are_planned_in_proportion(*, asked: bool, selecti
 
 def asked_for(experiments: int) -> Callable[[], object]:
     """Return a question for what is asked for in one experiment, where something is asked for in each of so many."""
-    knowledge = Knowledge()
+    knowledge = PlanningIndex()
     for number in range(experiments):
         place, experiment = f"/r/{number}", f"e{number}"
         knowledge.learn_run(RunRecord(experiment, "s", place, "h", f"run_{number}", QWEN, Version(1, 1), experiment))

@@ -11,7 +11,7 @@ from harvestd.remote.api import Limits
 from harvestd.remote.probe import decode_fields
 from harvestd.remote.probe.decode import ScanEnd, ScanPart, TreeNews, scan_end, scan_part
 from harvestd.remote.probe.decode_fields import BrokenAnswer
-from harvestd.remote.probe.known_trees import KnownTrees
+from harvestd.remote.probe.known_trees import RemoteIndex
 from harvestd.remote.probe.program import folders
 
 MOST = 4096
@@ -67,7 +67,7 @@ def part(*, changed: tuple[Entry, ...] = (), shut: tuple[str, ...] = (), opened:
 
 def test_what_is_unreadable_is_kept_as_it_is_while_nothing_of_it_changes() -> None:
     """A file that changes beside 10,000 unreadable ones does not have them gone through again."""
-    known = KnownTrees((TREE,), Limits())
+    known = RemoteIndex((TREE,), Limits())
     names = tuple(f"secret/{number:05}" for number in range(10_000))
     end = ScanEnd(1, 1, (TreeNews(0, TreeState.PRESENT, 1, "ext4"),))
     for start in range(0, len(names), 2_000):

@@ -9,7 +9,7 @@ from harvestd.convention.scan.snapshot import Entry, EntryType, Snapshot, Tree, 
 from harvestd.remote.api import Limits
 from harvestd.remote.probe.decode import ScanEnd, ScanPart, TreeNews
 from harvestd.remote.probe.decode_fields import BrokenAnswer
-from harvestd.remote.probe.known_trees import KnownTrees
+from harvestd.remote.probe.known_trees import RemoteIndex
 
 TREES = (Tree("/r", "training_runs", TreeKind.TRAINING), Tree("/r", "eval_runs", TreeKind.EVAL))
 PRESENT = ScanEnd(1, 10, tuple(TreeNews(n, TreeState.PRESENT, 7, "ext4") for n in range(2)))
@@ -28,7 +28,7 @@ def part(
     return ScanPart(tree, changed, tuple(RemotePath.parse(name) for name in gone), (), (), rejected, frozenset())
 
 
-def looked(known: KnownTrees, end: ScanEnd) -> Snapshot:
+def looked(known: RemoteIndex, end: ScanEnd) -> Snapshot:
     """End a look and give what is known then."""
     known.complete(end)
     return known.snapshot()
@@ -36,7 +36,7 @@ def looked(known: KnownTrees, end: ScanEnd) -> Snapshot:
 
 def test_first_look() -> None:
     """The first look holds what was told, and counts as changed even where it is empty."""
-    known = KnownTrees(TREES, Limits())
+    known = RemoteIndex(TREES, Limits())
     known.take(part(changed=(entry("a"),)))
     snapshot = looked(known, PRESENT)
     assert [set(map(str, listing.entries)) for listing in snapshot.listings] == [{"a"}, set()]
@@ -44,12 +44,12 @@ def test_first_look() -> None:
         (TreeState.PRESENT, 7, "ext4")
     ] * 2
     assert snapshot.changed
-    assert looked(KnownTrees((), Limits()), NOTHING).changed
+    assert looked(RemoteIndex((), Limits()), NOTHING).changed
 
 
 def test_unchanged_look_gives_the_same_objects() -> None:
     """Without news the very same listings are handed out."""
-    known = KnownTrees(TREES, Limits())
+    known = RemoteIndex(TREES, Limits())
     known.take(part(changed=(entry("a"),)))
     first = looked(known, PRESENT)
     second = looked(known, NOTHING)
@@ -60,7 +60,7 @@ def test_unchanged_look_gives_the_same_objects() -> None:
 
 def test_what_was_handed_out_never_changes() -> None:
     """News make a new mapping; an older snapshot stays as it was."""
-    known = KnownTrees(TREES, Limits())
+    known = RemoteIndex(TREES, Limits())
     known.take(part(changed=(entry("a"), entry("b"))))
     first = looked(known, PRESENT)
     known.take(part(changed=(entry("a", 9),), gone=("b",)))
@@ -73,7 +73,7 @@ def test_what_was_handed_out_never_changes() -> None:
 
 def test_looks_between_two_snapshots_count_together() -> None:
     """What a box told by itself meanwhile makes the next snapshot a changed one, though its own look found nothing."""
-    known = KnownTrees(TREES, Limits())
+    known = RemoteIndex(TREES, Limits())
     looked(known, PRESENT)
     known.take(part(changed=(entry("a"),)))
     known.complete(NOTHING)
@@ -84,7 +84,7 @@ def test_looks_between_two_snapshots_count_together() -> None:
 
 def test_absent_tree_is_empty() -> None:
     """A tree that is not there has no entries, whatever was told before."""
-    known = KnownTrees(TREES, Limits())
+    known = RemoteIndex(TREES, Limits())
     known.take(part(changed=(entry("a"),)))
     known.complete(PRESENT)
     snapshot = looked(known, ScanEnd(2, 20, (TreeNews(0, TreeState.NO_ROOT, 0, ""),)))
@@ -95,16 +95,16 @@ def test_absent_tree_is_empty() -> None:
 
 def test_limits() -> None:
     """Entries, rejected names and the length of all names are bounded over all trees."""
-    known = KnownTrees(TREES, Limits(entries=3, rejected_names=2))
+    known = RemoteIndex(TREES, Limits(entries=3, rejected_names=2))
     known.take(part(0, (entry("a"), entry("b"))))
     known.take(part(1, (entry("c"),)))
     with pytest.raises(BrokenAnswer, match="3 entries"):
         known.take(part(1, (entry("d"),)))
-    known = KnownTrees(TREES, Limits(entries=3, rejected_names=2))
+    known = RemoteIndex(TREES, Limits(entries=3, rejected_names=2))
     known.take(part(rejected=frozenset({1, 2})))
     with pytest.raises(BrokenAnswer, match="2 names"):
         known.take(part(1, rejected=frozenset({1})))
-    known = KnownTrees(TREES, Limits(entries=3))
+    known = RemoteIndex(TREES, Limits(entries=3))
     with pytest.raises(BrokenAnswer, match="longer"):
         known.take(part(0, (entry("/".join(["x" * 200] * 4)),)))
 
@@ -116,7 +116,7 @@ steps = st.lists(st.dictionaries(names, st.integers(0, 3), max_size=5), min_size
 @given(steps)
 def test_deltas_add_up(states: list[dict[str, int]]) -> None:
     """After any sequence of looks, what is known is what was there at the last one."""
-    known = KnownTrees(TREES, Limits(entries=10))
+    known = RemoteIndex(TREES, Limits(entries=10))
     before: dict[str, int] = {}
     end = PRESENT
     for state in states:

@@ -20,9 +20,9 @@ from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.snapshot import Version
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
-from harvestd.harvest.context import House
-from harvestd.harvest.host.health import Stalling
-from harvestd.harvest.host.run_progress import Stepping
+from harvestd.harvest.context import Context
+from harvestd.harvest.host.health import StallDetector
+from harvestd.harvest.host.run_progress import RunProgress
 from harvestd.inventory.host import Host
 from harvestd.planning.records import FileRecord, RunRecord
 from harvestd.report import copies
@@ -154,9 +154,9 @@ class OneRun:
 async def step_heard(log: bytes) -> int | None:
     """Return what status says of a run after these bytes of its log arrived."""
     catalogue = OneRun()
-    house = SimpleNamespace(storage_of=lambda _: "fs-1", catalogue=catalogue, strides={})
+    context = SimpleNamespace(storage_of=lambda _: "fs-1", catalogue=catalogue, strides={})
     host = Host("static:gpu-a", "gpu-a", "127.0.0.1", "static")
-    stepping = Stepping(host, cast("House", house), Stalling(host, cast("House", house)))
+    stepping = RunProgress(host, cast("Context", context), StallDetector(host, cast("Context", context)))
     target, version = LocalPath(("e", "training_run", "logs", "train_log.jsonl")), Version(len(log), 1)
     record = FileRecord(
         "fs-1", "/box/run/logs/train_log.jsonl", target, "gpu-a", "e1", Kind.TRAIN_LOG, version, len(log), "", 1.0, ""

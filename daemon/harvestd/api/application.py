@@ -77,7 +77,7 @@ class _Requests:
         return EventStream(self._source, wanted, number, follow=asked.get("follow") != "0")
 
     async def healthz(self, _request: Request) -> Response:
-        stuck = self._source.house.deadlines.overdue()
+        stuck = self._source.context.deadlines.overdue()
         return JSONResponse({"error": "a task is past its deadline"}, 503) if stuck else JSONResponse({"done": "lives"})
 
     async def readyz(self, _request: Request) -> Response:

@@ -50,13 +50,13 @@ class _Daemon(Collector):
         free = "Bytes that are free where experiments are filed."
         yield GaugeMetricFamily("harvestd_disk_free_bytes", free, value=self._free_bytes)
         paused = "1 while a person wants nothing to be fetched."
-        yield GaugeMetricFamily("harvestd_paused", paused, value=float(self._source.house.is_paused))
+        yield GaugeMetricFamily("harvestd_paused", paused, value=float(self._source.context.is_paused))
         build = GaugeMetricFamily("harvestd_build_info", "Always 1: which harvestd this is.", labels=["version"])
         build.add_metric([__version__], 1.0)
         yield build
 
     def _of_hosts(self) -> Iterator[Metric]:
-        house, tally = self._source.house, self._source.tally
+        context, tally = self._source.context, self._source.tally
         up = GaugeMetricFamily("harvestd_host_up", "1 while the host is connected.", labels=["host"])
         success = GaugeMetricFamily(
             "harvestd_host_last_success_timestamp_seconds",
@@ -77,7 +77,7 @@ class _Daemon(Collector):
         pending = GaugeMetricFamily("harvestd_pending_bytes", "Bytes that are wanted and not here.", labels=["host"])
         names = ["host", "source", "hardware", "instance_type", "region"]
         info = GaugeMetricFamily("harvestd_host_info", "Always 1: what is known of the host.", labels=names)
-        for host in {each.name: each for each in house.present.values()}.values():
+        for host in {each.name: each for each in context.present.values()}.values():
             name, counted = [escaped(host.name)], tally.of(host.name)
             up.add_metric(name, float(host.name in tally.connected))
             if counted.last_success is not None:
@@ -91,7 +91,7 @@ class _Daemon(Collector):
         yield from (up, success, moved, failures, defects, pending, info)
 
     def _of_verdicts(self) -> Iterator[Metric]:
-        house = self._source.house
+        context = self._source.context
         safe = GaugeMetricFamily(
             "harvestd_safe_to_terminate",
             "1 while the host may be switched off, by its newest verdict; 0 when that is not about now any more.",
@@ -104,8 +104,8 @@ class _Daemon(Collector):
         )
         told: dict[str, bool] = {}
         oldest: dict[str, float] = {}
-        for host in house.present.values():
-            judged = house.verdicts.get(host.identity)
+        for host in context.present.values():
+            judged = context.verdicts.get(host.identity)
             if judged is not None:
                 # Where two hosts have one name for a moment, the name is safe only if both are.
                 fresh = is_fresh(abs(time.time() - judged.at), watched=True)
@@ -127,8 +127,8 @@ class _Daemon(Collector):
         return failures
 
     def _of_runs(self) -> Metric:
-        house, now = self._source.house, time.time()
-        runs = house.catalogue.knowledge.runs() if house.knows.is_set() else []
+        context, now = self._source.context, time.time()
+        runs = context.catalogue.knowledge.runs() if context.knows.is_set() else []
         counts = Counter(standing_of_run(run, self._source, now).status for run in runs)
         family = GaugeMetricFamily("harvestd_runs", "Training runs that were ever seen, by state.", labels=["state"])
         for status in RunStatus:

@@ -42,7 +42,7 @@ _HEADERS: Final = [
 @asynccontextmanager
 async def served(source: Source) -> AsyncIterator[None]:
     """Serve `source` during the body. Raise `Fatal` where a configured address can't be bound."""
-    settings = source.house.settings
+    settings = source.context.settings
     # Invalid requests are the client's fault; uvicorn would log each of them.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     config = Config(

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from harvestd.harvest.context import House
-from harvestd.harvest.fleet.metrics import Tally
-from harvestd.harvest.sync import Bell
+from harvestd.harvest.context import Context
+from harvestd.harvest.fleet.metrics import FleetMetrics
+from harvestd.harvest.sync import Broadcast
 from harvestd.store.root import DataRoot
 
 
@@ -17,10 +17,10 @@ from harvestd.store.root import DataRoot
 class Source:
     """One running daemon. Read only, except for its three commands."""
 
-    house: House
+    context: Context
     root: DataRoot
-    tally: Tally
-    scan_now: Bell
+    tally: FleetMetrics
+    scan_now: Broadcast
     reload: Callable[[], None]
     """Reloads the configuration."""
     ready: anyio.Event = field(default_factory=anyio.Event)
@@ -33,10 +33,10 @@ class Source:
 
     def pause(self) -> None:
         """Stop fetching; partial files stay."""
-        self.house.is_paused = True
+        self.context.is_paused = True
         self.scan_now.ring()
 
     def resume(self) -> None:
         """Fetch again."""
-        self.house.is_paused = False
+        self.context.is_paused = False
         self.scan_now.ring()

@@ -14,12 +14,12 @@ from msgspec.structs import replace
 from harvestd import __version__
 from harvestd.api.source import Source
 from harvestd.api.standings import standing_of_run
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 from harvestd.harvest.fleet.metrics import HostTally
-from harvestd.harvest.transfer.progress import Way
+from harvestd.harvest.transfer.progress import TransferProgress
 from harvestd.harvest.verdict.latest import Judged
 from harvestd.inventory.host import Host
-from harvestd.planning.index import Knowledge
+from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import RunRecord
 from harvestd.planning.run_status import Standing
 from harvestd.safety.freshness import document_now
@@ -36,9 +36,9 @@ Document = dict[str, Any]
 
 def state(source: Source, free_bytes: int) -> Document:
     """Return the document; its keys are described in `README.md`."""
-    house, tally = source.house, source.tally
-    knowledge = house.catalogue.knowledge if house.knows.is_set() else Knowledge()
-    present = sorted(house.present.values(), key=lambda host: host.name)
+    context, tally = source.context, source.tally
+    knowledge = context.catalogue.knowledge if context.knows.is_set() else PlanningIndex()
+    present = sorted(context.present.values(), key=lambda host: host.name)
     runs = knowledge.runs()
     standing_of = partial(standing_of_run, source=source, now=time.time())
     return {
@@ -48,12 +48,12 @@ def state(source: Source, free_bytes: int) -> Document:
             "version": __version__,
             "pid": source.pid,
             "started": source.started,
-            "paused": house.is_paused,
-            "stuck": plain(house.deadlines.overdue()),
+            "paused": context.is_paused,
+            "stuck": plain(context.deadlines.overdue()),
             "free_bytes": free_bytes,
         },
-        "hosts": [_host(host, house, tally.of(host.name)) for host in present],
-        "transfers": [_transfer(way) for way in house.under_way.all()],
+        "hosts": [_host(host, context, tally.of(host.name)) for host in present],
+        "transfers": [_transfer(way) for way in context.under_way.all()],
         "runs": [_run(run, knowledge, standing_of(run)) for run in islice(sorted(runs, key=_order), _MOST_RUNS)],
         "counts": {
             "hosts": len(present),
@@ -66,8 +66,8 @@ def state(source: Source, free_bytes: int) -> Document:
     }
 
 
-def _host(host: Host, house: House, tally: HostTally) -> Document:
-    judged = house.verdicts.get(host.identity)
+def _host(host: Host, context: Context, tally: HostTally) -> Document:
+    judged = context.verdicts.get(host.identity)
     return {
         "name": plain(host.name),
         "identity": plain(host.identity),
@@ -120,7 +120,7 @@ def _verdict(judged: Judged) -> Document:
     return escaped if isinstance(escaped, dict) else {}
 
 
-def _transfer(way: Way) -> Document:
+def _transfer(way: TransferProgress) -> Document:
     return {
         "host": plain(way.host),
         "what": plain(way.place),
@@ -136,7 +136,7 @@ def _order(run: RunRecord) -> tuple[bool, tuple[int, ...], str]:
     return run.is_over, tuple(-ord(character) for character in run.name), run.host
 
 
-def _run(run: RunRecord, knowledge: Knowledge, found: Standing) -> Document:
+def _run(run: RunRecord, knowledge: PlanningIndex, found: Standing) -> Document:
     experiment = None if run.experiment is None else knowledge.experiment(run.experiment).directory
     final = run.final.step if run.final else None
     return {

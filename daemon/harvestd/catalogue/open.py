@@ -16,7 +16,7 @@ from harvestd.catalogue.repository import Catalogue
 from harvestd.catalogue.state_dir import make_state_dir
 from harvestd.convention.paths import LocalPath
 from harvestd.errors import Fatal, HaltedForSafety
-from harvestd.planning.index import Knowledge
+from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import FileRecord, RunRecord
 
 
@@ -87,12 +87,12 @@ def _loaded(engine: Engine) -> Catalogue:
     return catalogue
 
 
-def load_knowledge(connection: Connection) -> tuple[Knowledge, Orphans]:
+def load_knowledge(connection: Connection) -> tuple[PlanningIndex, Orphans]:
     """Return the index for planners, and separately the rows whose experiment is not recorded.
 
     Planners require the experiment of each run and file in the index.
     """
-    knowledge = Knowledge()
+    knowledge = PlanningIndex()
     runs: list[RunRecord] = []
     files: list[FileRecord] = []
     for row in connection.execute(select(schema.experiments)):

@@ -29,7 +29,7 @@ from harvestd.catalogue.tables.verdicts import Verdicts
 from harvestd.convention.metadata.naming import ExperimentName
 from harvestd.convention.paths import LocalPath
 from harvestd.planning.identity.renamed_runs import moved_files
-from harvestd.planning.index import Knowledge
+from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
 from harvestd.planning.requests import Request
 
@@ -37,7 +37,7 @@ from harvestd.planning.requests import Request
 class Catalogue:
     """One open catalogue."""
 
-    def __init__(self, database: Database, knowledge: Knowledge) -> None:
+    def __init__(self, database: Database, knowledge: PlanningIndex) -> None:
         """Use `open.open_catalogue` instead."""
         self._database = database
         self.knowledge = knowledge

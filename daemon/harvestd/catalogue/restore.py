@@ -15,7 +15,7 @@ from harvestd.catalogue.tables.left_out import LeftOutRecords, row_of
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.model import LeftOut
 from harvestd.convention.structs import Immutable
-from harvestd.planning.index import Knowledge
+from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
 from harvestd.planning.requests import Request
 
@@ -36,7 +36,7 @@ class ReadBack(Immutable):
 class Restoring:
     """Writes restored rows."""
 
-    def __init__(self, database: Database, knowledge: Knowledge, left_out: LeftOutRecords) -> None:
+    def __init__(self, database: Database, knowledge: PlanningIndex, left_out: LeftOutRecords) -> None:
         self._database = database
         self._knowledge = knowledge
         self._left_out = left_out

@@ -18,10 +18,10 @@ from harvestd.cli.output import units
 from harvestd.convention.scan.snapshot import Listing, Snapshot, TreeState
 from harvestd.convention.structs import Immutable
 from harvestd.errors import HarvestError, HostQuarantined, Retry, concerns_all, unwrapped
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 from harvestd.harvest.fleet.connections import connected
 from harvestd.harvest.host.passes import Found, failed_unexpectedly
-from harvestd.harvest.startup.open import scratch_house
+from harvestd.harvest.startup.open import open_read_only_context
 from harvestd.inventory.file_sd_watch import BadTargets, TargetsFiles
 from harvestd.inventory.host import Host
 from harvestd.inventory.lambda_cloud.provider import LambdaCloudHosts
@@ -140,34 +140,34 @@ async def examine_hosts(settings: Settings, hosts: Sequence[Host]) -> list[Exami
     """Connect to these hosts concurrently, and test what a pass would read."""
     found: dict[str, Examined] = {}
 
-    async def examine(host: Host, house: House) -> None:
+    async def examine(host: Host, context: Context) -> None:
         try:
             with unwrapped():
-                found[host.name] = Examined(host.name, await _host(host, house))
+                found[host.name] = Examined(host.name, await _host(host, context))
         except (Retry, HostQuarantined) as e:
             found[host.name] = Examined(host.name, (Finding("connection", str(e), ok=False, hint=e.hint),))
         except Exception as e:
             if concerns_all(e):
                 raise
-            failed = failed_unexpectedly(host, house, e)
+            failed = failed_unexpectedly(host, context, e)
             found[host.name] = Examined(host.name, (Finding("connection", str(failed), ok=False, hint=failed.hint),))
 
     with unwrapped():
-        async with scratch_house(settings) as house, anyio.create_task_group() as tasks:
+        async with open_read_only_context(settings) as context, anyio.create_task_group() as tasks:
             for host in hosts:
-                tasks.start_soon(examine, host, house)
+                tasks.start_soon(examine, host, context)
     return [found[host.name] for host in hosts]
 
 
-async def _host(host: Host, house: House) -> tuple[Finding, ...]:
+async def _host(host: Host, context: Context) -> tuple[Finding, ...]:
     started = time.monotonic()
-    async with connected(host, house) as (box, facts):
+    async with connected(host, context) as (box, facts):
         took = units.duration(time.monotonic() - started)
         before = time.time()
         snapshot = await box.scan()
         clock = _clock(snapshot, (before + time.time()) / 2, facts)
         return (
-            Finding("connection", f"{await settled(house.target_of(host))} in {took}"),
+            Finding("connection", f"{await settled(context.target_of(host))} in {took}"),
             _read_by(box, facts),
             clock,
             Finding("GPUs", ", ".join(facts.gpu_names) or "none that nvidia-smi tells of"),

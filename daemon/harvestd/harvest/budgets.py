@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import anyio
 from msgspec import Struct, field
 
-from harvestd.harvest.sync import Bell
+from harvestd.harvest.sync import Broadcast
 
 
 class MemoryBudget:
@@ -94,7 +94,7 @@ class Bandwidth:
         self._granted = 0.0
         """Bytes that the rate had allowed when it was set."""
         self._since = time.monotonic()
-        self._resized = Bell()
+        self._resized = Broadcast()
 
     def resize(self, rate: int | None) -> None:
         """Change the rate, also for requests that wait already; they keep their order."""

@@ -14,25 +14,25 @@ from harvestd.bulkhead import Bulkhead
 from harvestd.convention.eval_names import DATASETS
 from harvestd.convention.kinds import PRUNED_DIRECTORIES
 from harvestd.convention.metadata.naming import NamingContext, NamingRule
-from harvestd.convention.metadata.pace import Stride
+from harvestd.convention.metadata.pace import StepRate
 from harvestd.convention.rules import CheckpointPolicy, Selection
-from harvestd.convention.scan.model import Survey
+from harvestd.convention.scan.model import ScanResult
 from harvestd.convention.scan.snapshot import Tree, TreeKind
 from harvestd.convention.scan.stability import NO_TIME
 from harvestd.convention.scan.views import View
 from harvestd.convention.structs import Immutable
 from harvestd.harvest.budgets import Bandwidth, MemoryBudget
 from harvestd.harvest.descriptors import BATCHES, Descriptors
-from harvestd.harvest.directory_lock import Places
-from harvestd.harvest.first_scans import Beginning
+from harvestd.harvest.directory_lock import DirectoryLock
+from harvestd.harvest.first_scans import StartGate
 from harvestd.harvest.fleet.machines import Machines
-from harvestd.harvest.fleet.preemption import Rescue
-from harvestd.harvest.fleet.suspend import Waking
-from harvestd.harvest.monitor import Monitor, Silent
-from harvestd.harvest.requests import Attending
-from harvestd.harvest.room import Room
-from harvestd.harvest.sync import Bell
-from harvestd.harvest.transfer.progress import UnderWay
+from harvestd.harvest.fleet.preemption import Preemption
+from harvestd.harvest.fleet.suspend import SuspendDetector
+from harvestd.harvest.monitor import NullListener, ProgressListener
+from harvestd.harvest.requests import RequestTracker
+from harvestd.harvest.room import DiskSpace
+from harvestd.harvest.sync import Broadcast
+from harvestd.harvest.transfer.progress import ActiveTransfers
 from harvestd.harvest.volume_lock import Leases
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import Plan
@@ -69,7 +69,7 @@ class Outlook(Immutable):
     """The result of the last scan of a host."""
 
     host: Host
-    seen: Survey
+    seen: ScanResult
     plan: Plan
     refused: frozenset[str]
     """Remote paths of files that could not be published locally."""
@@ -96,9 +96,9 @@ class Rest(Struct):
 if TYPE_CHECKING:
     from harvestd.catalogue.entries import Intent
     from harvestd.catalogue.repository import Catalogue
-    from harvestd.harvest.experiments.directories import Homes
+    from harvestd.harvest.experiments.directories import ExperimentDirectories
     from harvestd.harvest.verdict.latest import Judged
-    from harvestd.harvest.verdict.service import Judging
+    from harvestd.harvest.verdict.service import VerdictService
     from harvestd.report.eval_memory import Evals
 
 
@@ -109,7 +109,7 @@ def limits_of(settings: Settings) -> Limits:
 
 
 @dataclass
-class House:
+class Context:
     """The shared context."""
 
     settings: Settings
@@ -122,9 +122,9 @@ class House:
     bulk: MemoryBudget
     """For the connections of large files."""
     bandwidth: Bandwidth
-    room: Room
+    room: DiskSpace
     selection: Selection
-    monitor: Monitor = field(default_factory=Silent)
+    monitor: ProgressListener = field(default_factory=NullListener)
     host_failures: Bulkhead = field(default_factory=lambda: Bulkhead(Event.HOST_FAILED))
     """Contains the unexpected exceptions of one host's work."""
     service_failures: Bulkhead = field(default_factory=Bulkhead)
@@ -137,7 +137,7 @@ class House:
     """
     descriptors: Descriptors = field(default_factory=Descriptors)
     """The process's file descriptors; `startup.open` raises their limit."""
-    beginning: Beginning = field(default_factory=Beginning)
+    beginning: StartGate = field(default_factory=StartGate)
     """Limits how many hosts are scanned for the first time at once."""
     harvesting: Leases = field(default_factory=Leases)
     """The lease of each storage: the host that it is fetched from."""
@@ -147,17 +147,17 @@ class House:
     """What each connected host showed last, by host identity."""
     outlooks: dict[str, Outlook] = field(default_factory=dict)
     """The result of the last scan of each connected host, by host identity."""
-    looked: Bell = field(default_factory=Bell)
+    looked: Broadcast = field(default_factory=Broadcast)
     """Rung after each scan of a host."""
     unreached: set[str] = field(default_factory=set)
     """Identities of the hosts whose last attempt to connect failed."""
     unreadable: dict[str, str] = field(default_factory=dict)
     """Why each disconnected host could not be read the last time, by host identity."""
-    retry_now: Bell = field(default_factory=Bell)
+    retry_now: Broadcast = field(default_factory=Broadcast)
     """Rung when the operator requests a scan of all hosts: lost hosts are tried again at once."""
     asked_for: set[str] = field(default_factory=set)
     """Identities of the hosts whose next scan must be a full one, whatever they push."""
-    strides: dict[tuple[str, str], Stride] = field(default_factory=dict)
+    strides: dict[tuple[str, str], StepRate] = field(default_factory=dict)
     """The step rate of each run whose log was read, by run key; kept over connections."""
     rests: dict[str, Rest] = field(default_factory=dict)
     """Idle times by host identity."""
@@ -167,7 +167,7 @@ class House:
     catalogue: "Catalogue" = field(init=False)
     evals: "Evals" = field(init=False)
     """The results of the newest evals, for reports; set together with the catalogue."""
-    attending: Attending = field(default_factory=Attending)
+    attending: RequestTracker = field(default_factory=RequestTracker)
     """Tracks the requests that people make."""
     new_pins: dict[str, str] = field(default_factory=dict)
     """Host keys to record, by identity, of the hosts that were logged in to before the catalogue was open."""
@@ -183,34 +183,34 @@ class House:
     """The number of hosts that share the memory; the number of configured hosts until the inventory is read."""
     follows: bool = False
     """Whether hosts are watched permanently, so that it is worth asking them to push changes."""
-    rescue: Rescue = field(default_factory=Rescue)
+    rescue: Preemption = field(default_factory=Preemption)
     """Which hosts may end soon."""
     is_paused: bool = False
     """Whether the operator paused fetching; scans go on."""
-    under_way: UnderWay = field(default_factory=UnderWay)
+    under_way: ActiveTransfers = field(default_factory=ActiveTransfers)
     """The large files that are being fetched."""
     hops: Hops = field(default_factory=Hops)
     """Connections to jump hosts, shared by all hosts behind one."""
     bulk_hops: Hops = field(default_factory=lambda: Hops(_BULK_HOPS))
     """More such connections for large files, so that a jump host is not limited to the speed of one connection."""
-    waking: Waking = field(default_factory=Waking)
+    waking: SuspendDetector = field(default_factory=SuspendDetector)
     """Interrupts tasks that rely on a link after the workstation was suspended, while it is being run."""
     deadlines: Deadlines = field(default_factory=Deadlines)
     """The deadline of each host's task."""
     unsettled: "list[Intent]" = field(default_factory=list)
     """Intents whose publishing failed; they are settled before anything else is published."""
-    places: Places = field(default_factory=Places)
+    places: DirectoryLock = field(default_factory=DirectoryLock)
     """Keeps directories from being moved while files are published into them."""
     verdicts: "dict[str, Judged]" = field(default_factory=dict)
     """The newest verdict on each present host, by host identity."""
-    judging: "dict[str, Judging]" = field(default_factory=dict)
+    judging: "dict[str, VerdictService]" = field(default_factory=dict)
     """The verdict service of each host that is being watched, by host identity."""
-    rested: Bell = field(default_factory=Bell)
+    rested: Broadcast = field(default_factory=Broadcast)
     """Rung when everything that a host showed is here.
 
     A good moment for work that can wait, while the host is scanned again.
     """
-    homes: "Homes | None" = None
+    homes: "ExperimentDirectories | None" = None
     """Detects what the operator does to experiment directories; None without a data root."""
     dirty: set[str | None] = field(default_factory=set)
     """Experiments whose manifest is behind the catalogue; None stands for `_unfiled`, which has a manifest too."""
@@ -218,7 +218,7 @@ class House:
     """Experiments that changed since their report was last checked."""
 
     @classmethod
-    def of(cls, settings: Settings, monitor: Monitor) -> "House":
+    def of(cls, settings: Settings, monitor: ProgressListener) -> "Context":
         """Return a context for validated settings; `learn` completes it."""
         return cls(
             settings=settings,
@@ -227,7 +227,7 @@ class House:
             memory=MemoryBudget(settings.limits.memory // 4),
             bulk=MemoryBudget(settings.limits.memory // 2),
             bandwidth=Bandwidth(settings.limits.bandwidth),
-            room=Room(settings.limits.free_space),
+            room=DiskSpace(settings.limits.free_space),
             selection=selection_of(settings),
             monitor=monitor,
             host_failures=Bulkhead(Event.HOST_FAILED, monitor.host_failed),

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import anyio
 
 
-class Places:
+class DirectoryLock:
     """Keeps directories from being renamed while files are published into them. Not reentrant."""
 
     def __init__(self) -> None:

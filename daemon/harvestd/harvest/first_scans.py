@@ -19,7 +19,7 @@ _LONGEST: Final = 2.0
 """Seconds: a hundred slow hosts have all begun within half a minute."""
 
 
-class Beginning:
+class StartGate:
     """Limits how many hosts begin at the same time."""
 
     def __init__(self, at_once: int = _AT_ONCE, longest: float = _LONGEST) -> None:

@@ -11,13 +11,13 @@ from typing import Final
 import anyio
 import anyio.to_thread
 
-from harvestd.harvest.fleet.metrics import Tally
+from harvestd.harvest.fleet.metrics import FleetMetrics
 
 _LOOK: Final = 30.0
 """Seconds between two checks whether a burst is over."""
 
 
-async def trim(tally: Tally) -> None:
+async def trim(tally: FleetMetrics) -> None:
     """Return free memory to the system after each burst of files, until cancelled.
 
     A burst is over when files came, but none since the last check.

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 
-class Monitor(Protocol):
+class ProgressListener(Protocol):
     """Receives progress and failures as they happen; sizes in bytes."""
 
     def planned(self, host: str, size: int, files: int) -> None:
@@ -31,7 +31,7 @@ class Monitor(Protocol):
         """Count an unexpected exception of a service beside the hosts."""
 
 
-class Silent:
+class NullListener:
     """Ignores everything."""
 
     def planned(self, host: str, size: int, files: int) -> None:

@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from harvestd.catalogue.errors import InconsistentRows
 from harvestd.errors import DiskFull, Retry
-from harvestd.harvest.sync import Bell
+from harvestd.harvest.sync import Broadcast
 from harvestd.planning.plan import Asked
 from harvestd.planning.requests import REFUSED, Request, RequestKind
 from harvestd.telemetry.events import Event
@@ -33,7 +33,7 @@ _Thing = tuple[tuple[str, str], str]
 """A run's key, and what of it is requested."""
 
 
-class Attending:
+class RequestTracker:
     """Tracks the requests of one data root."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Attending:
         """By host: the state of everything requested, at its last scan."""
         self._awaited: set[str] = set()
 
-        self.judging = Bell()
+        self.judging = Broadcast()
         """Rung when a verdict is requested."""
         self.names: Naming | None = None
         """Names experiments on request; None without a data root."""
@@ -55,7 +55,7 @@ class Attending:
         with suppress(DiskFull, Retry):
             await self.take()
 
-    async def run(self, scan_now: Bell) -> None:
+    async def run(self, scan_now: Broadcast) -> None:
         """Take new requests until cancelled, and ring `scan_now` for those that need a scan."""
         with closing(self._catalogue.changes()) as changes:
             due = True

@@ -28,7 +28,7 @@ _LOOK_EVERY = 1.0
 """Seconds between two checks of the floor while something is being written."""
 
 
-class Room:
+class DiskSpace:
     """Allocates the free space of one data root."""
 
     def __init__(self, floor: int) -> None:

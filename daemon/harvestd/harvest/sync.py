@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 
 
-class Bell:
+class Broadcast:
     """Counts its rings. A task that remembers the last count that it saw misses no later ring."""
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ The lease is taken without an await in between, so that a cancellation can't lea
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from harvestd.harvest.sync import Bell
+from harvestd.harvest.sync import Broadcast
 
 
 class Leases:
@@ -14,7 +14,7 @@ class Leases:
 
     def __init__(self) -> None:
         self._holders: dict[str, str] = {}
-        self.released = Bell()
+        self.released = Broadcast()
         """Rung whenever a lease is released."""
 
     def is_free(self, storage: str) -> bool:

@@ -9,10 +9,10 @@ from harvestd.convention.eval_names import DATASETS
 from harvestd.convention.kinds import Kind
 from harvestd.convention.patterns import eval_step, run_name
 from harvestd.convention.scan.model import EvalDir, Group, RunDir
-from harvestd.harvest.context import House, Outlook
+from harvestd.harvest.context import Context, Outlook
 from harvestd.lambda_eval.job_files import Job
 from harvestd.planning.destinations import Placing, beside
-from harvestd.planning.index import Knowledge
+from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import ExperimentRecord
 from harvestd.planning.run_filter import Belonging, belonging
 
@@ -20,7 +20,7 @@ _Targets = Collection[tuple[str, ...]]
 """The files of an experiment, each as the path components below its directory."""
 
 
-def experiment_of(job: Job, knowledge: Knowledge) -> ExperimentRecord | None:
+def experiment_of(job: Job, knowledge: PlanningIndex) -> ExperimentRecord | None:
     """Return the experiment of a job's run; None where there is none, or where it is ambiguous."""
     name = run_name(job.run or "")
     known = [run for run in knowledge.runs_named(name.name) if run.experiment] if name else []
@@ -29,18 +29,18 @@ def experiment_of(job: Job, knowledge: Knowledge) -> ExperimentRecord | None:
     return knowledge.experiment(found.pop() or "") if len(found) == 1 else None
 
 
-def missing(job: Job, house: House, outlooks: Iterable[Outlook]) -> list[str]:
+def missing(job: Job, context: Context, outlooks: Iterable[Outlook]) -> list[str]:
     """Return what of a job is not here, by these outlooks; empty: everything is here. `job.run` is set."""
-    experiment = experiment_of(job, house.catalogue.knowledge)
+    experiment = experiment_of(job, context.catalogue.knowledge)
     if experiment is None:
         return [f"{job.run} has no experiment here yet"]
     if experiment.gone:
         return [f"the directory of {experiment.directory} was taken away"]
-    here = {file.target.parts[1:] for file in house.catalogue.knowledge.files_of(experiment.id)}
+    here = {file.target.parts[1:] for file in context.catalogue.knowledge.files_of(experiment.id)}
     evals: list[EvalDir] = []
     found: list[str] = []
     for outlook in outlooks:
-        shown = _shown(job, house, outlook)
+        shown = _shown(job, context, outlook)
         evals += shown.evals
         found += _open(outlook, shown)
         found += _absent(shown, here, outlook.host.name)
@@ -48,9 +48,9 @@ def missing(job: Job, house: House, outlooks: Iterable[Outlook]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _shown(job: Job, house: House, outlook: Outlook) -> Belonging:
-    knowledge, selection = house.catalogue.knowledge, house.selection
-    storage = house.storage_of(outlook.host)
+def _shown(job: Job, context: Context, outlook: Outlook) -> Belonging:
+    knowledge, selection = context.catalogue.knowledge, context.selection
+    storage = context.storage_of(outlook.host)
     placing = Placing(outlook.host.name, storage, outlook.seen, knowledge, selection, ())
 
     def link_of(eval_dir: EvalDir) -> str | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 
 _ASK_EVERY = 2.0
 """Seconds between two checks whether the directory exists, and is still the configured one."""
@@ -21,15 +21,15 @@ _LONGEST_BURST = 500
 class Notices:
     """Calls `changed` after each change in the directory."""
 
-    def __init__(self, house: House, changed: Callable[[], None]) -> None:
-        self._house = house
+    def __init__(self, context: Context, changed: Callable[[], None]) -> None:
+        self._context = context
         self._changed = changed
 
     async def run(self) -> None:
         """Follow the directory until cancelled."""
         while True:
-            directory = self._house.settings.jobs.directory
-            if self._house.settings.jobs.watch and await anyio.to_thread.run_sync(_stands, directory):
+            directory = self._context.settings.jobs.directory
+            if self._context.settings.jobs.watch and await anyio.to_thread.run_sync(_stands, directory):
                 self._changed()
                 await self._follow(directory)
             await anyio.sleep(_ASK_EVERY)
@@ -56,7 +56,7 @@ class Notices:
                 ):
                     if changes:
                         self._changed()
-                    jobs = self._house.settings.jobs
+                    jobs = self._context.settings.jobs
                     if jobs.directory != directory or not jobs.watch:
                         break
                     if not await anyio.to_thread.run_sync(_stands, directory):

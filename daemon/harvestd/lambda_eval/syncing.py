@@ -15,8 +15,8 @@ from harvestd.convention.structs import Immutable
 from harvestd.errors import DiskFull, ExitCode, Fatal, HarvestError, unwrapped
 from harvestd.harvest.host.passes import HostOutcome, visited
 from harvestd.harvest.host.results import PassResult
-from harvestd.harvest.monitor import Silent
-from harvestd.harvest.startup.open import opened_house
+from harvestd.harvest.monitor import NullListener
+from harvestd.harvest.startup.open import open_context
 from harvestd.inventory.host import Host
 from harvestd.lambda_eval.boxes import boxes_of
 from harvestd.lambda_eval.failures import SyncFailed
@@ -90,16 +90,16 @@ async def _in_turn(settings: Settings, job: Job, hosts: Sequence[Host]) -> Synce
 
 
 async def _brought(settings: Settings, job: Job, hosts: Sequence[Host]) -> Synced:
-    async with opened_house(settings, Silent()) as (house, root):
-        house.selection = replace(house.selection, only=job.run)
-        results = _results(job, await visited(hosts, house, root))
+    async with open_context(settings, NullListener()) as (context, root):
+        context.selection = replace(context.selection, only=job.run)
+        results = _results(job, await visited(hosts, context, root))
         if any(result.disk_full for result in results):
             raise SyncFailed(
                 f"not all of {job.id} was fetched: no room at {settings.data_root}", exit_code=ExitCode.DISK_FULL
             )
-        reasons = missing(job, house, list(house.outlooks.values()))
+        reasons = missing(job, context, list(context.outlooks.values()))
         reasons += [f"{place}: {why}" for result in results for place, why in result.conflicts.items()]
-        experiment = experiment_of(job, house.catalogue.knowledge)
+        experiment = experiment_of(job, context.catalogue.knowledge)
         if reasons or experiment is None:
             raise SyncFailed(f"not all of {job.id} is here: {told(reasons)}", exit_code=ExitCode.PARTIAL)
         here = f"{settings.data_root}/{experiment.directory}"

@@ -12,8 +12,8 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from harvestd.harvest.context import House
-from harvestd.harvest.sync import Bell
+from harvestd.harvest.context import Context
+from harvestd.harvest.sync import Broadcast
 from harvestd.lambda_eval.failures import SyncFailed
 from harvestd.lambda_eval.job_files import Job, Stamp, mark_synced, read_job, stamps
 from harvestd.lambda_eval.judging import experiment_of, missing
@@ -45,8 +45,8 @@ class _Due:
 class JobWatch:
     """Watches the directory of job files beside the hosts."""
 
-    def __init__(self, house: House, scan_now: Bell) -> None:
-        self._house = house
+    def __init__(self, context: Context, scan_now: Broadcast) -> None:
+        self._context = context
         self._scan_now = scan_now
         self._changed = anyio.Event()
         """Set when a file changed since the last read of them began."""
@@ -59,10 +59,10 @@ class JobWatch:
     async def run(self) -> None:
         """Watch until cancelled."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(Notices(self._house, self._note_change).run)
+            tasks.start_soon(Notices(self._context, self._note_change).run)
             while True:
                 self._changed = anyio.Event()
-                if self._house.settings.jobs.watch:
+                if self._context.settings.jobs.watch:
                     await self._look()
                 else:
                     self._read.clear()
@@ -82,22 +82,22 @@ class JobWatch:
 
     async def _judge_on(self) -> None:
         while True:
-            started, looked_before = time.monotonic(), self._house.looked.version
+            started, looked_before = time.monotonic(), self._context.looked.version
             for due in list(self._due.values()):
-                own = [each for each in self._house.outlooks.values() if each.host.address == due.job.address]
+                own = [each for each in self._context.outlooks.values() if each.host.address == due.job.address]
                 if any(each.scanned >= due.since for each in own):
-                    with self._house.service_failures.containing("jobs", job_id=due.job.id):
+                    with self._context.service_failures.containing("jobs", job_id=due.job.id):
                         await self._judge(due)
                 elif time.monotonic() - due.since >= _UNSEEN:
                     self._wait(due, self._unseen(due.job))
             took = time.monotonic() - started
-            await self._house.looked.wait(looked_before)
+            await self._context.looked.wait(looked_before)
             # Old jobs whose results never come must cost only a small part of the time.
             await anyio.sleep(_REST * took)
 
     async def _look(self) -> None:
         """Read the files that changed."""
-        directory = self._house.settings.jobs.directory
+        directory = self._context.settings.jobs.directory
         try:
             found = await anyio.to_thread.run_sync(stamps, directory)
         except SyncFailed as error:
@@ -111,7 +111,7 @@ class JobWatch:
         self._read = found
         for job_id in changed:
             taken = False
-            with self._house.service_failures.containing("jobs", job_id=job_id):
+            with self._context.service_failures.containing("jobs", job_id=job_id):
                 await self._take(directory, job_id)
                 taken = True
             if not taken:
@@ -133,18 +133,18 @@ class JobWatch:
             self._ask_for_a_look(job)
 
     def _ask_for_a_look(self, job: Job) -> None:
-        at = [each.host.identity for each in self._house.outlooks.values() if each.host.address == job.address]
+        at = [each.host.identity for each in self._context.outlooks.values() if each.host.address == job.address]
         if at:
-            self._house.asked_for.update(at)
+            self._context.asked_for.update(at)
             self._scan_now.ring()
 
     async def _judge(self, due: _Due) -> None:
-        reasons = missing(due.job, self._house, list(self._house.outlooks.values()))
+        reasons = missing(due.job, self._context, list(self._context.outlooks.values()))
         if reasons:
             self._wait(due, told(reasons))
             return
-        experiment = experiment_of(due.job, self._house.catalogue.knowledge)
-        settings = self._house.settings
+        experiment = experiment_of(due.job, self._context.catalogue.knowledge)
+        settings = self._context.settings
         if experiment is None:
             return
         here = f"{settings.data_root}/{experiment.directory}"
@@ -160,12 +160,12 @@ class JobWatch:
         """Return why the host of a job has not been scanned since the job finished."""
         if job.address is None:
             return "its file names no host (lambda_ip)"
-        hosts = [host for host in self._house.present.values() if host.address == job.address]
+        hosts = [host for host in self._context.present.values() if host.address == job.address]
         if not hosts:
             return f"no host at {escaped(job.address)} is watched"
         names = ", ".join(sorted(host.name for host in hosts))
         why = next(
-            (self._house.unreadable[each.identity] for each in hosts if each.identity in self._house.unreadable), ""
+            (self._context.unreadable[each.identity] for each in hosts if each.identity in self._context.unreadable), ""
         )
         return escaped(f"{names} has not been scanned since it finished{f': {why}' if why else ''}")
 

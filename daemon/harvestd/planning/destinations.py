@@ -13,10 +13,10 @@ from harvestd.convention.metadata.models import model_in_names, run_of_reference
 from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.patterns import RunName, run_name
 from harvestd.convention.rules import Selection
-from harvestd.convention.scan.model import EvalDir, Group, Survey
+from harvestd.convention.scan.model import EvalDir, Group, ScanResult
 from harvestd.convention.structs import Immutable
 from harvestd.planning.identity.lineage import Lineage
-from harvestd.planning.index import Knowledge
+from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import ExperimentRecord, RunRecord
 
 UNFILED = "_unfiled"
@@ -88,8 +88,8 @@ class Placing:
         self,
         host: str,
         storage: str,
-        seen: Survey,
-        knowledge: Knowledge,
+        seen: ScanResult,
+        knowledge: PlanningIndex,
         selection: Selection,
         unnamed: Collection[str],
     ) -> None:

@@ -11,8 +11,8 @@ from harvestd.convention.scan.model import Group, LeftOut, Source, Wanted
 from harvestd.convention.scan.snapshot import Version
 from harvestd.planning.destinations import UNFILED, Home
 from harvestd.planning.identity.duplicates import views_of
-from harvestd.planning.index import Knowledge
-from harvestd.planning.plan import Check, Refile, Target
+from harvestd.planning.index import PlanningIndex
+from harvestd.planning.plan import Check, FileMove, Target
 from harvestd.planning.records import FileRecord
 
 CHECK_FROM = 1024 * 1024
@@ -34,7 +34,7 @@ class Targets:
         self,
         host: str,
         storage: str,
-        knowledge: Knowledge,
+        knowledge: PlanningIndex,
         refused: Mapping[tuple[str, LocalPath], tuple[Version, str]],
         showing: Collection[str] = (),
     ) -> None:
@@ -53,7 +53,7 @@ class Targets:
         self._asked: set[str] = set()
         """The remote paths of files that are to be compared."""
         self.checks: list[Check] = []
-        self.refiles: list[Refile] = []
+        self.refiles: list[FileMove] = []
         self.left_out: dict[str | None, list[LeftOut]] = {}
         self.refusals: dict[str, str] = {}
         """By remote path: why a wanted file can't be stored here."""
@@ -88,7 +88,7 @@ class Targets:
         target = Target(path, home.experiment)
         if waiting is not None:
             self._moved.add(waiting.key)
-            self.refiles.append(Refile(waiting, target))
+            self.refiles.append(FileMove(waiting, target))
             return None
         return target
 
@@ -108,7 +108,7 @@ class Targets:
         elsewhere = self._copy_elsewhere(source, home) if record is None else None
         if elsewhere is not None:
             self._moved.add(elsewhere.key)
-            self.refiles.append(Refile(elsewhere, Target(path, home.experiment)))
+            self.refiles.append(FileMove(elsewhere, Target(path, home.experiment)))
             return None
         return Target(path, home.experiment, record)
 

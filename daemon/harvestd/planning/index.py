@@ -34,7 +34,7 @@ class _Hashed(Immutable, gc=False):
     experiment: str | None
 
 
-class Knowledge:
+class PlanningIndex:
     """The recorded runs, experiments and files."""
 
     def __init__(self) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from harvestd.convention.scan.model import RunDir, Source
-from harvestd.convention.scan.stability import Sightings
+from harvestd.convention.scan.stability import StabilityTracker
 from harvestd.convention.structs import Immutable
 
 
@@ -20,12 +20,12 @@ class Life(Immutable):
     """Hosts of these that are being terminated."""
 
 
-def quiet_for(run: RunDir, sightings: Sightings, now: float) -> float:
+def quiet_for(run: RunDir, sightings: StabilityTracker, now: float) -> float:
     """Return the seconds for which nothing of a run has changed; infinite if it has no file."""
     return min((sightings.age(source, now) for source in _sources(run)), default=float("inf"))
 
 
-def has_died(run: RunDir, host: str, life: Life, sightings: Sightings, now: float) -> bool | None:
+def has_died(run: RunDir, host: str, life: Life, sightings: StabilityTracker, now: float) -> bool | None:
     """Return whether a run has died; None if that depends on its processes, which are unknown.
 
     `host`: the identity of the host that showed it first, or else its name, since a host may get another name. A run

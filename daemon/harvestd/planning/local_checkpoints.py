@@ -13,8 +13,8 @@ from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.model import Group, LeftOut, RunDir
 from harvestd.convention.scan.skipped import MANY
 from harvestd.convention.scan.training import MARKER
-from harvestd.planning.index import Knowledge
-from harvestd.planning.plan import Link, Remark, Removal
+from harvestd.planning.index import PlanningIndex
+from harvestd.planning.plan import Link, Removal, UpdateReason
 from harvestd.planning.records import FileRecord, RunRecord
 from harvestd.planning.retention import FINAL, Rank, is_passing, rank
 
@@ -25,7 +25,7 @@ _LATEST = "step_latest"
 class CheckpointsHere:
     """The local checkpoints of a run, compared with those that the host shows."""
 
-    def __init__(self, run: RunDir, record: RunRecord, home: LocalPath, knowledge: Knowledge) -> None:
+    def __init__(self, run: RunDir, record: RunRecord, home: LocalPath, knowledge: PlanningIndex) -> None:
         """`home` is the local directory of the run's files."""
         self._run = run
         self._shown = {group.path.name: group for group in run.checkpoints}
@@ -75,12 +75,12 @@ class CheckpointsHere:
             return None
         return Link(LocalPath((*self._above, _LATEST)), self._run.latest)
 
-    def remarks(self, wanted: Mapping[str, str]) -> Iterator[Remark]:
+    def remarks(self, wanted: Mapping[str, str]) -> Iterator[UpdateReason]:
         """Yield changed reasons for files of temporary checkpoints that are now wanted for another reason."""
         for name, files in self._passing().items():
             reason = wanted.get(name)
             if reason is not None:
-                yield from (Remark(file, reason) for file in files if not file.reason.startswith(reason))
+                yield from (UpdateReason(file, reason) for file in files if not file.reason.startswith(reason))
 
     def left_out(self, wanted: Collection[str], reason: str) -> list[LeftOut]:
         """Return a line for each checkpoint that is neither wanted nor local; one in total if they are many."""

@@ -99,7 +99,7 @@ class Check(Immutable):
         return self.source.place
 
 
-class Refile(Immutable):
+class FileMove(Immutable):
     """A local file that must move to another local path instead of being fetched again.
 
     It was in `_unfiled` until its run was known, or belongs to an eval that was renamed on its host.
@@ -121,7 +121,7 @@ class Removal(Immutable):
     """The counterparts of `files` in the newer checkpoint; they must exist before the removal."""
 
 
-class Remark(Immutable):
+class UpdateReason(Immutable):
     """A local file whose recorded reason must change."""
 
     record: FileRecord
@@ -168,10 +168,10 @@ class Plan(Immutable):
     groups: tuple[FetchGroup, ...] = ()
     follows: tuple[Follow, ...] = ()
     checks: tuple[Check, ...] = ()
-    refiles: tuple[Refile, ...] = ()
+    refiles: tuple[FileMove, ...] = ()
     links: tuple[Link, ...] = ()
     removals: tuple[Removal, ...] = ()
-    remarks: tuple[Remark, ...] = ()
+    remarks: tuple[UpdateReason, ...] = ()
     waiting: tuple[Waiting, ...] = ()
     left_out: Mapping[str | None, tuple[LeftOut, ...]] = msgspec.field(default_factory=dict)
     """By experiment; None: entries of no experiment."""

@@ -9,18 +9,18 @@ from harvestd.convention.kinds import Kind, Value
 from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.rules import CheckpointPolicy, Selection
 from harvestd.convention.scan.completeness import FORMED, INDEX, Unsealed, is_final, unsealed
-from harvestd.convention.scan.model import EvalDir, Group, LeftOut, RunDir, Source, Survey, Wanted
+from harvestd.convention.scan.model import EvalDir, Group, LeftOut, RunDir, ScanResult, Source, Wanted
 from harvestd.convention.scan.snapshot import Version
-from harvestd.convention.scan.stability import NO_TIME, Sightings
+from harvestd.convention.scan.stability import NO_TIME, StabilityTracker
 from harvestd.convention.structs import Immutable
 from harvestd.planning import retention
 from harvestd.planning.destinations import Home, Placing, Undecided, experiment_home
 from harvestd.planning.diff import Targets
 from harvestd.planning.identity.duplicates import bringing, is_part, leader, views_of
-from harvestd.planning.index import Knowledge
+from harvestd.planning.index import PlanningIndex
 from harvestd.planning.liveness import Life, has_died
 from harvestd.planning.local_checkpoints import CheckpointsHere
-from harvestd.planning.plan import FetchFile, FetchGroup, Follow, Link, Plan, Remark, Removal, Waiting
+from harvestd.planning.plan import FetchFile, FetchGroup, Follow, Link, Plan, Removal, UpdateReason, Waiting
 from harvestd.planning.records import FileRecord, RunRecord
 from harvestd.planning.request_status import Asking, by_hand, still_left_out
 from harvestd.planning.requests import NO_WISHES, RECORDS, Request, Wishes
@@ -39,9 +39,9 @@ class Situation(Immutable):
 
     host: str
     storage: str
-    knowledge: Knowledge
+    knowledge: PlanningIndex
     selection: Selection
-    sightings: Sightings
+    sightings: StabilityTracker
     settle: float
     """Seconds of quiet after which a group without a marker is complete; `NO_TIME`: the host may end at any moment."""
     now: float
@@ -75,7 +75,7 @@ class Situation(Immutable):
         return group.value, retention.is_passing(group.files[0].reason), group.size, group.place
 
 
-def make_plan(survey: Survey, situation: Situation) -> Plan:
+def make_plan(survey: ScanResult, situation: Situation) -> Plan:
     """Return the plan of one host."""
     only = situation.selection.only
     survey = possible(survey, only) if only else survey
@@ -102,7 +102,7 @@ class _Planner:
         self._follows: list[Follow] = []
         self._links: list[Link] = []
         self._removals: list[Removal] = []
-        self._remarks: list[Remark] = []
+        self._remarks: list[UpdateReason] = []
         self._asks_for_life = False
         self._waiting: list[Waiting] = []
 

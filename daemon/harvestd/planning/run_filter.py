@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from harvestd.convention.paths import RejectedPath
 from harvestd.convention.patterns import run_name
-from harvestd.convention.scan.model import EvalDir, RunDir, Survey
+from harvestd.convention.scan.model import EvalDir, RunDir, ScanResult
 from harvestd.convention.structs import Immutable
 from harvestd.planning.destinations import Placing, Undecided, named_run
 from harvestd.planning.records import RunRecord
@@ -30,13 +30,13 @@ class Belonging(Immutable):
         return any(place == each or place.startswith(f"{each}/") for each in above)
 
 
-def possible(survey: Survey, pick: str) -> Survey:
+def possible(survey: ScanResult, pick: str) -> ScanResult:
     """Return the part of a survey that may belong to the run `pick`, before any eval_config.yaml is read."""
     evals = (each for each in survey.evals if each.config or each.is_base or _is_named(each, pick))
-    return Survey(_meant(survey.runs, pick), tuple(evals), ())
+    return ScanResult(_meant(survey.runs, pick), tuple(evals), ())
 
 
-def belonging(survey: Survey, pick: str, placing: Placing, link_of: LinkOf) -> Belonging:
+def belonging(survey: ScanResult, pick: str, placing: Placing, link_of: LinkOf) -> Belonging:
     """Return what belongs to the run `pick`, including base evals that are stored with it."""
     runs = _meant(survey.runs, pick)
     return Belonging(runs, tuple(each for each in survey.evals if _belongs(each, pick, placing, link_of(each))))

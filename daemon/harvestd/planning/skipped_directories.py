@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from harvestd.convention.scan.model import EvalDir, LeftOut, RunDir, Wanted
-from harvestd.planning.index import Knowledge
+from harvestd.planning.index import PlanningIndex
 
 
 def whole(directory: RunDir | EvalDir, reason: str) -> LeftOut:
@@ -20,7 +20,7 @@ def hindered(directory: RunDir | EvalDir, reason: str) -> LeftOut:
     return replace(whole(directory, reason), hindered=True)
 
 
-def rest(directory: RunDir | EvalDir, reason: str, storage: str, knowledge: Knowledge) -> LeftOut:
+def rest(directory: RunDir | EvalDir, reason: str, storage: str, knowledge: PlanningIndex) -> LeftOut:
     """Return the line for a directory of which nothing more is fetched; local files are not counted."""
     line = whole(directory, reason)
     size, entries = line.size, line.entries

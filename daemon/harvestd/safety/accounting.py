@@ -7,22 +7,22 @@ should be none.
 
 from collections.abc import Collection, Iterator
 
-from harvestd.convention.scan.model import EvalDir, RunDir, Source, Survey, Wanted
+from harvestd.convention.scan.model import EvalDir, RunDir, ScanResult, Source, Wanted
 from harvestd.planning.identity.duplicates import views_of
-from harvestd.planning.index import Knowledge
+from harvestd.planning.index import PlanningIndex
 from harvestd.planning.plan import Plan
 from harvestd.planning.tails import unread_bytes
 from harvestd.safety.inputs import NotHere
 
 
-def storages_of(survey: Survey, storage: str, knowledge: Knowledge) -> frozenset[str]:
+def storages_of(survey: ScanResult, storage: str, knowledge: PlanningIndex) -> frozenset[str]:
     """Return the storages from which a host's files may have come: its own, and those with a view of the same runs."""
     found = (knowledge.run_at(storage, run.place) for run in survey.runs)
     records = [record for record in found if record is not None and record.experiment]
     return frozenset({storage, *(view.storage for record in records for view in views_of(record, knowledge))})
 
 
-def is_here(source: Source, storages: Collection[str], knowledge: Knowledge) -> bool:
+def is_here(source: Source, storages: Collection[str], knowledge: PlanningIndex) -> bool:
     """Return whether a complete local copy of this version of a file exists, through any of these storages."""
     copies = (copy for storage in storages for copy in knowledge.copies(storage, source.place))
     if any(copy.version == source.version for copy in copies):
@@ -30,7 +30,7 @@ def is_here(source: Source, storages: Collection[str], knowledge: Knowledge) -> 
     return any(knowledge.same_here(storage, source.place, source.version) is not None for storage in storages)
 
 
-def not_here(survey: Survey, plan: Plan, storage: str, knowledge: Knowledge) -> tuple[NotHere, ...]:
+def not_here(survey: ScanResult, plan: Plan, storage: str, knowledge: PlanningIndex) -> tuple[NotHere, ...]:
     """Return the wanted files that are neither local nor in the plan, except those that a rule or a person leaves out.
 
     Checkpoints are excluded: a missing one is fetched by the plan, or is reported as a loss.

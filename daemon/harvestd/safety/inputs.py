@@ -11,7 +11,7 @@ from harvestd.convention.kinds import LossKind
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.model import RunDir
 from harvestd.convention.scan.snapshot import Listing
-from harvestd.convention.scan.stability import Sightings
+from harvestd.convention.scan.stability import StabilityTracker
 from harvestd.convention.structs import Immutable
 from harvestd.planning.liveness import Life, has_died, quiet_for
 from harvestd.planning.plan import Plan
@@ -53,7 +53,7 @@ def run_state(
     record: RunRecord | None,
     host: str,
     life: Life,
-    sightings: Sightings,
+    sightings: StabilityTracker,
     now: float,
     hoping: float | None = None,
 ) -> RunState:

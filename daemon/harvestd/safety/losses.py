@@ -12,9 +12,9 @@ from harvestd.convention.kinds import Kind, LossKind
 from harvestd.convention.paths import RejectedPath
 from harvestd.convention.patterns import checkpoint_step, eval_step
 from harvestd.convention.scan.links import LinkTarget
-from harvestd.convention.scan.model import EvalDir, Group, RunDir, Source, Survey, SymbolicLink
+from harvestd.convention.scan.model import EvalDir, Group, RunDir, ScanResult, Source, SymbolicLink
 from harvestd.planning.destinations import experiment_home
-from harvestd.planning.index import Knowledge
+from harvestd.planning.index import PlanningIndex
 from harvestd.planning.local_checkpoints import CheckpointsHere
 from harvestd.planning.plan import Plan
 from harvestd.safety.accounting import Coming, is_here, storages_of
@@ -28,7 +28,7 @@ _NAMED: Final = 3
 
 
 def losses_of(
-    survey: Survey, plan: Plan, storage: str, knowledge: Knowledge, datasets: Sequence[str]
+    survey: ScanResult, plan: Plan, storage: str, knowledge: PlanningIndex, datasets: Sequence[str]
 ) -> tuple[Loss, ...]:
     """Return what is neither local nor to be fetched: checkpoints, records, and entries that no operator waived."""
     losing = _Losing(survey, plan, storage, knowledge, datasets)
@@ -54,7 +54,7 @@ def losses_beside(circumstances: Circumstances) -> tuple[Loss, ...]:
     return tuple(found)
 
 
-def _left_behind(survey: Survey) -> Iterator[Loss]:
+def _left_behind(survey: ScanResult) -> Iterator[Loss]:
     """Yield what a built-in rule leaves out, what no rule covers, and what is in directories that are not runs.
 
     Empty files are not losses: starts on several GPUs leave dozens of them.
@@ -73,7 +73,9 @@ def _left_behind(survey: Survey) -> Iterator[Loss]:
 
 
 class _Losing:
-    def __init__(self, survey: Survey, plan: Plan, storage: str, knowledge: Knowledge, datasets: Sequence[str]) -> None:
+    def __init__(
+        self, survey: ScanResult, plan: Plan, storage: str, knowledge: PlanningIndex, datasets: Sequence[str]
+    ) -> None:
         self._storage = storage
         self._storages = storages_of(survey, storage, knowledge)
         self._knowledge = knowledge

@@ -18,8 +18,8 @@ from harvestd.convention.metadata.naming import is_plain
 from harvestd.errors import ExitCode, Fatal, unwrapped
 from harvestd.harvest.experiments.manual_names import Waiting, waiting_evals
 from harvestd.harvest.experiments.reports import Reports
-from harvestd.harvest.monitor import Silent
-from harvestd.harvest.startup.open import opened_house
+from harvestd.harvest.monitor import NullListener
+from harvestd.harvest.startup.open import open_context
 from harvestd.planning.requests import RequestKind
 from harvestd.settings import Settings
 from harvestd.telemetry.log import configure
@@ -94,10 +94,10 @@ def _key(waiting: Waiting) -> tuple[str, str]:
 
 async def _take(settings: Settings) -> None:
     """Apply the request where no daemon runs: opening the context processes it."""
-    async with opened_house(settings, Silent()) as (house, root):
-        await house.knows.wait()
+    async with open_context(settings, NullListener()) as (context, root):
+        await context.knows.wait()
         # README and pictures show the directory's name.
-        await Reports(house, root).finish()
+        await Reports(context, root).finish()
 
 
 def _wait(settings: Settings, made: int) -> None:

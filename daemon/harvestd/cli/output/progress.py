@@ -1,6 +1,6 @@
 """The progress display of a pass: a bar for each host on the terminal of standard error; none off a terminal.
 
-`Monitor` reports the bytes; the display never delays a transfer.
+`ProgressListener` reports the bytes; the display never delays a transfer.
 """
 
 from collections.abc import Iterator, Sequence
@@ -8,18 +8,18 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from harvestd.cli.output.terminal import console_on
-from harvestd.harvest.monitor import Monitor, Silent
+from harvestd.harvest.monitor import NullListener, ProgressListener
 
 
 @contextmanager
-def progress_of(hosts: Sequence[str], stream: TextIO) -> Iterator[tuple[Monitor, TextIO]]:
+def progress_of(hosts: Sequence[str], stream: TextIO) -> Iterator[tuple[ProgressListener, TextIO]]:
     """Show the progress of a pass over `hosts` on `stream` while the body runs.
 
     Yield the monitor of the progress, and a stream for lines that do not disturb the bars.
     """
     console = console_on(stream)
     if console is None or console.is_dumb_terminal:
-        yield Silent(), stream
+        yield NullListener(), stream
         return
     from harvestd.cli.output.bars import Bars, lines_above, progress_on  # noqa: PLC0415  (rich: only a terminal needs it)
 

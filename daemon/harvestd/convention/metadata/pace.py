@@ -32,7 +32,7 @@ class Reading(Immutable):
     """None if the line has none; 0.0 for any integer."""
 
 
-class Stride(Immutable):
+class StepRate(Immutable):
     """The tracked progress of one run."""
 
     began: float
@@ -71,7 +71,7 @@ def readings(lines: Iterable[bytes]) -> list[Reading]:
     return found
 
 
-def strode(stride: Stride | None, heard: Sequence[Reading], now: float, *, live: bool) -> Stride:
+def strode(stride: StepRate | None, heard: Sequence[Reading], now: float, *, live: bool) -> StepRate:
     """Return the progress of a run after these readings, which were read at `now`.
 
     `live`: the readings follow the previous ones directly, so the time between them is a valid gap. A smaller step
@@ -79,7 +79,7 @@ def strode(stride: Stride | None, heard: Sequence[Reading], now: float, *, live:
     """
     newest = max((reading.step for reading in heard), default=None)
     if stride is None or (newest is not None and stride.step is not None and newest < stride.step):
-        stride = Stride(began=now)
+        stride = StepRate(began=now)
     for reading in heard:
         stride = _with_loss(stride, reading)
     if newest is None or newest == stride.step:
@@ -90,7 +90,7 @@ def strode(stride: Stride | None, heard: Sequence[Reading], now: float, *, live:
     return replace(stride, step=newest, at=now, gaps=gaps, settled=False)
 
 
-def _with_loss(stride: Stride, reading: Reading) -> Stride:
+def _with_loss(stride: StepRate, reading: Reading) -> StepRate:
     if reading.loss is None:
         return stride
     if math.isfinite(reading.loss):

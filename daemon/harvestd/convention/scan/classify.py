@@ -12,7 +12,7 @@ from harvestd.convention.paths import RemotePath
 from harvestd.convention.patterns import RunName, run_name
 from harvestd.convention.rules import Selection
 from harvestd.convention.scan.evals import EvalHome, eval_home, understand_eval
-from harvestd.convention.scan.model import EvalDir, LeftOut, RunDir, Survey, SymbolicLink
+from harvestd.convention.scan.model import EvalDir, LeftOut, RunDir, ScanResult, SymbolicLink
 from harvestd.convention.scan.skipped import BROKEN_LINK, NO_EVAL, NO_RUN, UNLISTED
 from harvestd.convention.scan.snapshot import Listing, Snapshot, Tree, TreeKind, TreeState
 from harvestd.convention.scan.split import Below, HomeT, SortedTree
@@ -102,7 +102,7 @@ class Surveyor:
         self._runs: dict[Tree, _Seen[_RunHome, RunDir]] = {}
         self._evals: dict[Tree, _Seen[EvalHome, EvalDir]] = {}
 
-    def survey(self, snapshot: Snapshot, selection: Selection) -> Survey:
+    def survey(self, snapshot: Snapshot, selection: Selection) -> ScanResult:
         """Classify everything in the host's trees."""
         if selection != self._selection:
             self._runs, self._evals = {}, {}
@@ -127,7 +127,7 @@ class Surveyor:
                 left_out += evals[-1].left_out
         self._runs = {seen.listing.tree: seen for seen in runs}
         self._evals = {seen.listing.tree: seen for seen in evals}
-        return Survey(
+        return ScanResult(
             tuple(run for seen in runs for run in seen.found),
             tuple(eval_dir for seen in evals for eval_dir in seen.found),
             tuple(left_out),
@@ -135,6 +135,6 @@ class Surveyor:
         )
 
 
-def survey(snapshot: Snapshot, selection: Selection) -> Survey:
+def survey(snapshot: Snapshot, selection: Selection) -> ScanResult:
     """Classify everything in one host's trees, without an earlier result."""
     return Surveyor().survey(snapshot, selection)

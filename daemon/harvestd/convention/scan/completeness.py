@@ -13,7 +13,7 @@ from collections.abc import Collection
 
 from harvestd.convention.metadata.parse import MAX_MARKER_BYTES, InvalidFacts, check_marker
 from harvestd.convention.scan.model import Group
-from harvestd.convention.scan.stability import COARSE_TICK, NO_TIME, Sightings
+from harvestd.convention.scan.stability import COARSE_TICK, NO_TIME, StabilityTracker
 from harvestd.convention.structs import Immutable
 
 _SAFETENSORS_PREFIX = 8
@@ -50,7 +50,7 @@ class Unsealed(Immutable):
     """Seconds until it is complete if nothing changes; None: it needs a change on the host."""
 
 
-def unsealed(group: Group, sightings: Sightings, settle: float, now: float) -> Unsealed | None:
+def unsealed(group: Group, sightings: StabilityTracker, settle: float, now: float) -> Unsealed | None:
     """Return why `group` is not complete according to the last scan; None if it is complete. Times in seconds."""
     if group.marker is None:
         if group.needs_marker:
@@ -68,7 +68,7 @@ def unsealed(group: Group, sightings: Sightings, settle: float, now: float) -> U
     return _by_age(group, sightings, sightings.settle(group.tree, settle), now, reason)
 
 
-def is_final(group: Group, sightings: Sightings, settle: float, now: float) -> bool:
+def is_final(group: Group, sightings: StabilityTracker, settle: float, now: float) -> bool:
     """Return whether a complete group has been unchanged for so long that nothing more will be written."""
     return sightings.quiet(group, now) >= _FOR_GOOD * sightings.settle(group.tree, settle)
 
@@ -92,7 +92,7 @@ def missing_shards(group: Group) -> str:
     return ""
 
 
-def _by_age(group: Group, sightings: Sightings, needed: float, now: float, reason: str) -> Unsealed | None:
+def _by_age(group: Group, sightings: StabilityTracker, needed: float, now: float, reason: str) -> Unsealed | None:
     left = needed - sightings.quiet(group, now)
     return Unsealed(reason, left) if left > 0 else None
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.scan.model import Survey, SymbolicLink
+from harvestd.convention.scan.model import ScanResult, SymbolicLink
 from harvestd.convention.scan.snapshot import Entry, EntryType, Listing, Tree
 from harvestd.convention.structs import Immutable
 
@@ -84,7 +84,7 @@ def leads_to(path: RemotePath, tree: Tree, not_walked: _NotWalked, depth: int = 
     return tuple(here)
 
 
-def links_out(survey: Survey, listings: Sequence[Listing]) -> tuple[SymbolicLink, ...]:
+def links_out(survey: ScanResult, listings: Sequence[Listing]) -> tuple[SymbolicLink, ...]:
     """Return the links that do not provably lead to a place in their own tree."""
     not_walked: dict[Tree, _NotWalked] = {}
     found: list[SymbolicLink] = []
@@ -103,7 +103,7 @@ def leads_elsewhere(listings: Iterable[Listing], roots: Mapping[str, int]) -> bo
     return any(each.device != roots[each.tree.root] for each in present)
 
 
-def _links_of(survey: Survey) -> Iterator[SymbolicLink]:
+def _links_of(survey: ScanResult) -> Iterator[SymbolicLink]:
     yield from survey.links
     for run in survey.runs:
         yield from run.links

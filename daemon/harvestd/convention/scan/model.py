@@ -194,7 +194,7 @@ class EvalDir(Immutable):
         return self.run is None and self.step is not None and self.step.step == "base"
 
 
-class Survey(Immutable):
+class ScanResult(Immutable):
     """A classified snapshot: every entry belongs to exactly one of these."""
 
     runs: tuple[RunDir, ...]

@@ -10,7 +10,7 @@ _LONGEST_GAP = 900.0
 time between them does not count as observed. A verdict's other queries take minutes on slow machines."""
 
 
-class Stillness:
+class IdleTimer:
     """Tracks changes over the scans of one connection; each connection needs a new one."""
 
     def __init__(self) -> None:

@@ -66,7 +66,7 @@ def _is_same(before: Entry | None, after: Entry) -> bool:
     return before is not None and before.type is after.type and before.version == after.version
 
 
-class Sightings:
+class StabilityTracker:
     """Tracks when each file of one host was first seen in its present version."""
 
     def __init__(self) -> None:

@@ -15,9 +15,9 @@ from harvestd.catalogue import damage
 from harvestd.convention.paths import LocalPath
 from harvestd.errors import unwrapped
 from harvestd.harvest.audit.copy_back import Strangers
-from harvestd.harvest.context import House
-from harvestd.harvest.monitor import Silent
-from harvestd.harvest.startup.open import opened_house
+from harvestd.harvest.context import Context
+from harvestd.harvest.monitor import NullListener
+from harvestd.harvest.startup.open import open_context
 from harvestd.settings import Settings
 from harvestd.store.errors import Conflict
 from harvestd.store.lock import DataRootLock
@@ -41,27 +41,27 @@ async def repair(settings: Settings, found: Sequence[Finding]) -> list[Finding]:
     manifests. Raise `Fatal` (exit code 7) while a daemon runs, `HaltedForSafety`.
     """
     with unwrapped():
-        async with opened_house(settings, Silent()) as (house, root):
-            await house.knows.wait()
+        async with open_context(settings, NullListener()) as (context, root):
+            await context.knows.wait()
             damaged = [finding for finding in found if finding.is_damage]
             strangers = await anyio.to_thread.run_sync(Strangers, root, found if damaged else ())
-            return [finding for finding in damaged if not await _repaired(house, root, strangers, finding)]
+            return [finding for finding in damaged if not await _repaired(context, root, strangers, finding)]
 
 
-async def _repaired(house: House, root: DataRoot, strangers: Strangers, finding: Finding) -> bool:
-    knowledge = house.catalogue.knowledge
+async def _repaired(context: Context, root: DataRoot, strangers: Strangers, finding: Finding) -> bool:
+    knowledge = context.catalogue.knowledge
     if finding.kind in _SETTLED_AT_START:
         return True
     path = LocalPath.parse(finding.path)
     record = knowledge.holder(path)
     if finding.kind is Kind.MANIFEST:
         places: dict[str, str | None] = {each.directory: each.id for each in knowledge.experiments()}
-        house.touch([places.get(path.parts[0])])
+        context.touch([places.get(path.parts[0])])
         return True
     if finding.kind not in _GONE:
         return False
     if record is None:
-        await house.catalogue.forget_links([path])
+        await context.catalogue.forget_links([path])
         return True
     if finding.kind is Kind.MISSING and await anyio.to_thread.run_sync(strangers.put_back, record):
         return True
@@ -69,6 +69,6 @@ async def _repaired(house: House, root: DataRoot, strangers: Strangers, finding:
         await anyio.to_thread.run_sync(set_aside, root, path)
     except Conflict:
         return False
-    await house.catalogue.forget_files([record])
-    house.touch([record.experiment])
+    await context.catalogue.forget_files([record])
+    context.touch([record.experiment])
     return True

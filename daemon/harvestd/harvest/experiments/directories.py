@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from harvestd.catalogue.errors import InconsistentRows
 from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.errors import Fatal
-from harvestd.planning.index import Knowledge
+from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import ExperimentRecord
 from harvestd.store.errors import Conflict, Damaged, Refused
 from harvestd.store.manifest.file import manifest_owner
@@ -27,7 +27,7 @@ from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
 
 if TYPE_CHECKING:
-    from harvestd.harvest.context import House
+    from harvestd.harvest.context import Context
 
 _OF_A_NEWER_ONE = "a manifest of a newer harvestd"
 """Used in place of an experiment's id."""
@@ -35,11 +35,11 @@ _LONGEST = 100
 """The most characters of a name that a number is appended to."""
 
 
-class Homes:
+class ExperimentDirectories:
     """Detects changes of the directories in the data root."""
 
-    def __init__(self, house: "House", root: DataRoot) -> None:
-        self._house = house
+    def __init__(self, context: "Context", root: DataRoot) -> None:
+        self._context = context
         self._root = root
         self._seen: tuple[int, int] | None = None
         """The times of the data root at the last check: they change with each name in it."""
@@ -51,7 +51,7 @@ class Homes:
         now = await anyio.to_thread.run_sync(self._times)
         if now == self._seen:
             return
-        async with self._house.places.moving():
+        async with self._context.places.moving():
             now = await anyio.to_thread.run_sync(self._times)
             if now == self._seen:
                 return  # another host's scan came first
@@ -75,8 +75,8 @@ class Homes:
         return self._root.times()
 
     @property
-    def _knowledge(self) -> Knowledge:
-        return self._house.catalogue.knowledge
+    def _knowledge(self) -> PlanningIndex:
+        return self._context.catalogue.knowledge
 
     def _has_files(self, experiment: ExperimentRecord) -> bool:
         return bool(self._knowledge.files_of(experiment.id))
@@ -144,7 +144,7 @@ class Homes:
         place = LocalPath((experiment.directory,))
         if experiment.directory not in standing and await anyio.to_thread.run_sync(self._root.stat, place) is not None:
             return  # the listing is out of date
-        await self._house.catalogue.record_gone(experiment)
+        await self._context.catalogue.record_gone(experiment)
         get_logger().warning(
             Event.EXPERIMENT_GONE,
             experiment=experiment.directory,
@@ -161,7 +161,7 @@ class Homes:
         after = replace(experiment, moved_to=moved_to, aliases=tuple(aliases), gone=False)
         try:
             await self._make_room(after)
-            await self._house.catalogue.move_experiment(after)
+            await self._context.catalogue.move_experiment(after)
         except RejectedPath as error:
             get_logger().warning(
                 Event.FILE_CONFLICT,
@@ -173,7 +173,7 @@ class Homes:
             if not experiment.gone:
                 await self._take_away(experiment, standing)
             return
-        self._house.touch([after.id])
+        self._context.touch([after.id])
         log = get_logger().bind(experiment=after.directory, path=after.directory, old=experiment.directory)
         log.info(Event.EXPERIMENT_RENAMED, sources={"directory": "a person moved it"})
 
@@ -187,7 +187,7 @@ class Homes:
             return
         names = (f"{holder.directory[:_LONGEST]}_{number}" for number in count(2))
         free = next(name for name in names if not self._knowledge.is_directory_taken(name))
-        await self._house.catalogue.move_experiment(replace(holder, moved_to=free))
+        await self._context.catalogue.move_experiment(replace(holder, moved_to=free))
 
 
 @contextmanager

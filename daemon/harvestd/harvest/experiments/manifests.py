@@ -12,7 +12,7 @@ from harvestd.convention.kinds import GROWING
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.model import LeftOut as NotFetched
 from harvestd.errors import DiskFull, Fatal, Retry
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 from harvestd.planning.destinations import UNFILED
 from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
 from harvestd.store.errors import Conflict, Damaged, Refused
@@ -30,10 +30,10 @@ _LOOK = 1.0
 class Manifests:
     """Writes the manifests of experiments that changed."""
 
-    def __init__(self, house: House, root: DataRoot) -> None:
-        self._house = house
+    def __init__(self, context: Context, root: DataRoot) -> None:
+        self._context = context
         self._root = root
-        self._heard = house.rested.version
+        self._heard = context.rested.version
         self._written: dict[str | None, float] = {}
         self._behind: dict[str | None, float] = {}
         """Since when each unwritten manifest is behind; None stands for `_unfiled`."""
@@ -60,7 +60,7 @@ class Manifests:
         They are due when everything that a host showed is here.
         """
         with anyio.move_on_after(_LOOK):
-            self._heard = await self._house.rested.wait(self._heard)
+            self._heard = await self._context.rested.wait(self._heard)
             return True
         return False
 
@@ -73,30 +73,30 @@ class Manifests:
     @property
     def are_level(self) -> bool:
         """Whether no manifest is behind the catalogue."""
-        return not self._behind and not self._house.dirty
+        return not self._behind and not self._context.dirty
 
     def _noted(self, now: float) -> set[str | None]:
         """Take over and return the experiments that changed since the last call."""
-        changed = set(self._house.dirty)
-        self._house.dirty.clear()
+        changed = set(self._context.dirty)
+        self._context.dirty.clear()
         for identifier in changed:
             self._behind.setdefault(identifier, now)
         return changed
 
     async def _write(self, identifier: str | None) -> None:
         """Write one manifest; after an unexpected failure it is tried again, and does not delay others."""
-        with self._house.service_failures.containing("manifests", experiment=identifier):
+        with self._context.service_failures.containing("manifests", experiment=identifier):
             try:
-                async with self._house.places.still():
+                async with self._context.places.still():
                     await self._write_there(identifier)
             except BaseException:
                 # It is still behind: the task may be cancelled before the thread began, and the last flush writes it
                 # then.
-                self._house.dirty.add(identifier)
+                self._context.dirty.add(identifier)
                 raise
 
     async def _write_there(self, identifier: str | None) -> None:
-        knowledge = self._house.catalogue.knowledge
+        knowledge = self._context.catalogue.knowledge
         self._written[identifier] = time.monotonic()
         files = knowledge.files_of(identifier)
         # Removed before the first await: what changes from here on makes it behind again.
@@ -110,7 +110,7 @@ class Manifests:
             files,
             runs=knowledge.runs_of(identifier) if identifier else [],
             links=knowledge.links_in(head.directory),
-            left_out=self._house.catalogue.left_out.of(identifier) if identifier else [],
+            left_out=self._context.catalogue.left_out.of(identifier) if identifier else [],
             aliases=knowledge.experiment(identifier).aliases if identifier else (),
         )
         try:
@@ -118,7 +118,7 @@ class Manifests:
             self._held.add(identifier)
         except (DiskFull, Retry):
             # The transfers report this; it is written when there is room, or a descriptor, again.
-            self._house.dirty.add(identifier)
+            self._context.dirty.add(identifier)
         except (Conflict, Refused) as e:
             get_logger().warning(Event.FILE_CONFLICT, path=head.directory, error=f"its manifest can't be written: {e}")
 

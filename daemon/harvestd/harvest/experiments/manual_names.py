@@ -12,7 +12,7 @@ from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.patterns import RunName, finetuned, run_name
 from harvestd.convention.scan.snapshot import Version
 from harvestd.convention.structs import Immutable
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 from harvestd.harvest.experiments.move_files import Refiling, refile
 from harvestd.harvest.experiments.rename import rename
 from harvestd.planning.destinations import UNFILED
@@ -54,37 +54,37 @@ def _named(file: FileRecord, at: int) -> RunName:
     return found
 
 
-async def name_as_asked(house: House, root: DataRoot, request: Request) -> str:
+async def name_as_asked(context: Context, root: DataRoot, request: Request) -> str:
     """Execute a request for a name; return its outcome, empty while files of the run still grow here.
 
     The detail of such a request is {"name": the first part, "experiment": an id} or, for evals whose run was never
     seen, {"name": …, "run": the run's name}. Raise `HaltedForSafety`.
     """
-    knowledge, name = house.catalogue.knowledge, str(request.detail.get("name", ""))
+    knowledge, name = context.catalogue.knowledge, str(request.detail.get("name", ""))
     identifier = str(request.detail.get("experiment", ""))
     waiting = waiting_evals(knowledge.files_of(None), str(request.detail.get("run", "")))
     if not is_plain(name):
         return f"{REFUSED}{name!r} can't be a name"
     if waiting is not None:
-        return f"filed in {(await file_waiting(house, root, waiting, name)).directory}"
+        return f"filed in {(await file_waiting(context, root, waiting, name)).directory}"
     if not knowledge.has_experiment(identifier) or not knowledge.runs_of(identifier):
         return f"{REFUSED}there is nothing to name any more"
-    showing = {each.storage for each in house.showing.values()}
+    showing = {each.storage for each in context.showing.values()}
     if any(not run.is_over and run.storage in showing for run in knowledge.runs_of(identifier)):
         return ""
-    experiment = await name_experiment(house, root, identifier, name)
+    experiment = await name_experiment(context, root, identifier, name)
     called = experiment.name.experiment_name
     if (called.value, called.source) != (name, BY_HAND):
         return f"{REFUSED}the directory can't be moved"
     return f"{experiment.directory} now"
 
 
-async def name_experiment(house: House, root: DataRoot, identifier: str, experiment_name: str) -> ExperimentRecord:
+async def name_experiment(context: Context, root: DataRoot, identifier: str, experiment_name: str) -> ExperimentRecord:
     """Name an experiment; return its record, which is unchanged if its directory can't move.
 
     Raise `HaltedForSafety`.
     """
-    knowledge = house.catalogue.knowledge
+    knowledge = context.catalogue.knowledge
     experiment = knowledge.experiment(identifier)
     run = knowledge.runs_of(identifier)[0]
     of_run = run_name(run.place.rpartition("/")[2]) or run_name(run.name)
@@ -94,45 +94,45 @@ async def name_experiment(house: House, root: DataRoot, identifier: str, experim
     def is_taken(directory: str) -> bool:
         return knowledge.is_directory_taken(directory, by_other_than=identifier)
 
-    await rename(house, root, experiment, given(experiment.name, experiment_name, of_run, run.host, is_taken))
+    await rename(context, root, experiment, given(experiment.name, experiment_name, of_run, run.host, is_taken))
     return knowledge.experiment(identifier)
 
 
-async def file_waiting(house: House, root: DataRoot, waiting: Waiting, experiment_name: str) -> ExperimentRecord:
+async def file_waiting(context: Context, root: DataRoot, waiting: Waiting, experiment_name: str) -> ExperimentRecord:
     """Create an experiment for evals whose run was never seen, and move them there. Raise `HaltedForSafety`.
 
     If the run appears after all, its files go there too. A call after a crash continues the work.
     """
-    async with house.places.still():
-        async with house.catalogue.discovering.hold(waiting.run.name):
-            experiment = await _experiment_for(house, waiting, experiment_name)
+    async with context.places.still():
+        async with context.catalogue.discovering.hold(waiting.run.name):
+            experiment = await _experiment_for(context, waiting, experiment_name)
         files = [each for file in waiting.files if (each := _refiled(file, experiment)) is not None]
-        for file, result in zip(files, await refile(house.catalogue, root, files), strict=True):
+        for file, result in zip(files, await refile(context.catalogue, root, files), strict=True):
             _tell(file, result)
-    house.touch([None, experiment.id])
+    context.touch([None, experiment.id])
     return experiment
 
 
-async def _experiment_for(house: House, waiting: Waiting, experiment_name: str) -> ExperimentRecord:
-    knowledge = house.catalogue.knowledge
+async def _experiment_for(context: Context, waiting: Waiting, experiment_name: str) -> ExperimentRecord:
+    knowledge = context.catalogue.knowledge
     first = waiting.files[0]
-    begun = knowledge.run_at(first.storage, _place(house, first, waiting.run))
+    begun = knowledge.run_at(first.storage, _place(context, first, waiting.run))
     if begun is not None and begun.experiment is not None:
         return knowledge.experiment(begun.experiment)
-    name = _name(waiting, experiment_name, house.settings.naming.models)
+    name = _name(waiting, experiment_name, context.settings.naming.models)
     name = given(name, experiment_name, waiting.run, first.host, knowledge.is_directory_taken)
     experiment = ExperimentRecord(uuid.uuid4().hex, name)
     run = RunRecord(
         id=uuid.uuid4().hex,
         storage=first.storage,
-        place=_place(house, first, waiting.run),
+        place=_place(context, first, waiting.run),
         host=first.host,
         name=waiting.run.name,
         config=ConfigFacts(),
         config_version=_UNREAD,
         experiment=experiment.id,
     )
-    await house.catalogue.save_discovery(experiment, run)
+    await context.catalogue.save_discovery(experiment, run)
     sources = {part: found.source for part, found in name.parts.items()}
     get_logger().info(
         Event.EXPERIMENT_NAMED, run_id=run.name, experiment=name.directory, path=name.directory, sources=sources
@@ -150,9 +150,9 @@ def _name(waiting: Waiting, experiment_name: str, models: Mapping[str, str]) -> 
     return ExperimentName(Part(experiment_name, BY_HAND), date, model, unknown, unknown)
 
 
-def _place(house: House, file: FileRecord, run: RunName) -> str:
+def _place(context: Context, file: FileRecord, run: RunName) -> str:
     """Return where the run would be on the host, judging by the path of its evals."""
-    dirs = house.settings.remote
+    dirs = context.settings.remote
     for directory in dirs.eval_dirs:
         root, found, _ = file.place.partition(f"/{directory}/")
         if found:

@@ -7,7 +7,7 @@ host's file.
 from collections.abc import Sequence
 
 from harvestd.convention.scan.model import RunDir
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 from harvestd.inventory.host import Host
 from harvestd.planning.identity.renamed_runs import moved_events
 
@@ -15,15 +15,15 @@ from harvestd.planning.identity.renamed_runs import moved_events
 class MovedEvents:
     """Recognises moved TensorBoard files of one connected host."""
 
-    def __init__(self, host: Host, house: House) -> None:
-        self._house = house
-        self._storage = house.storage_of(host)
+    def __init__(self, host: Host, context: Context) -> None:
+        self._context = context
+        self._storage = context.storage_of(host)
         self._seen: Sequence[RunDir] = ()
         """The runs of the last call; a run in which nothing changed is the same object."""
 
     async def record(self, runs: Sequence[RunDir]) -> None:
-        """Record the new paths of moved files; the caller holds `House.learning`."""
-        catalogue = self._house.catalogue
+        """Record the new paths of moved files; the caller holds `Context.learning`."""
+        catalogue = self._context.catalogue
         known = set(map(id, self._seen))
         changed = [run for run in runs if id(run) not in known]
         self._seen = runs
@@ -32,4 +32,4 @@ class MovedEvents:
             files = moved_events(run, record, catalogue.knowledge) if record is not None else []
             if files:
                 await catalogue.save_files(files)
-                self._house.touch({file.experiment for file in files})
+                self._context.touch({file.experiment for file in files})

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from harvestd.convention.metadata.naming import name_run
-from harvestd.convention.scan.model import RunDir, Survey
+from harvestd.convention.scan.model import RunDir, ScanResult
 from harvestd.convention.scan.snapshot import Version
-from harvestd.convention.scan.stability import Sightings
-from harvestd.harvest.context import House
+from harvestd.convention.scan.stability import StabilityTracker
+from harvestd.harvest.context import Context
 from harvestd.harvest.experiments.rename import rename
 from harvestd.inventory.host import Host
 from harvestd.planning.identity.duplicates import is_part, leader
@@ -21,18 +21,18 @@ from harvestd.remote.api import BoxFacts
 from harvestd.store.root import DataRoot
 
 
-class FollowingNames:
+class AutomaticNames:
     """Updates the names of the experiments of one host's runs."""
 
-    def __init__(self, host: Host, house: House, root: DataRoot, facts: BoxFacts) -> None:
+    def __init__(self, host: Host, context: Context, root: DataRoot, facts: BoxFacts) -> None:
         self._host = host
-        self._house = house
+        self._context = context
         self._root = root
         self._gpu_names = facts.gpu_names
         self._settled: dict[str, Version | None] = {}
         """Maps a run's remote path to the version of step_final for which its name is up to date."""
 
-    async def follow(self, seen: Survey, plan: Plan, sightings: Sightings, quiet: float) -> None:
+    async def follow(self, seen: ScanResult, plan: Plan, sightings: StabilityTracker, quiet: float) -> None:
         """Rename what has finished, is all here, and has not grown for `quiet` seconds. Raise `HaltedForSafety`."""
         due = list(self._due(seen))
         if not due:
@@ -46,8 +46,8 @@ class FollowingNames:
             if grown >= quiet and not any(place.startswith(below) for place in busy):
                 await self._follow(run, record)
 
-    def _due(self, seen: Survey) -> Iterator[tuple[RunDir, RunRecord]]:
-        storage, knowledge = self._house.storage_of(self._host), self._house.catalogue.knowledge
+    def _due(self, seen: ScanResult) -> Iterator[tuple[RunDir, RunRecord]]:
+        storage, knowledge = self._context.storage_of(self._host), self._context.catalogue.knowledge
         for run in seen.runs:
             record = knowledge.run_at(storage, run.place)
             if record is not None and record.finished and record.experiment and self._leads(record):
@@ -58,15 +58,15 @@ class FollowingNames:
     def _leads(self, record: RunRecord) -> bool:
         """Return whether the run is fetched from this host, of those that show it or parts of it."""
         is_own = record.is_of(self._host.name, self._host.identity)
-        showing = self._house.shown_by_others(self._host)
-        knowledge = self._house.catalogue.knowledge
+        showing = self._context.shown_by_others(self._host)
+        knowledge = self._context.catalogue.knowledge
         return is_own and not is_part(record, knowledge) and leader(record, knowledge, showing) is None
 
     async def _follow(self, run: RunDir, record: RunRecord) -> None:
         self._settled[run.place] = record.final_version
-        knowledge = self._house.catalogue.knowledge
+        knowledge = self._context.catalogue.knowledge
         experiment = knowledge.experiment(record.experiment or "")
-        context = self._house.naming_of(self._host, self._gpu_names, record.writer)
+        context = self._context.naming_of(self._host, self._gpu_names, record.writer)
         evidence = dated(with_parents(record.evidence, knowledge.runs_named, context.models), run)
         facts = name_run(run.name, evidence, context)
         if knowledge.runs_of(experiment.id)[0].key != record.key:
@@ -78,4 +78,4 @@ class FollowingNames:
 
         name = followed(experiment, facts, run.name, self._host.name, is_taken)
         if name != experiment.name:
-            await rename(self._house, self._root, experiment, name)
+            await rename(self._context, self._root, experiment, name)

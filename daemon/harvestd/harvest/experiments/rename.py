@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from harvestd import failpoints
 from harvestd.convention.metadata.naming import ExperimentName
 from harvestd.convention.paths import LocalPath, RejectedPath
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 from harvestd.planning.records import ExperimentRecord
 from harvestd.store.ops.move import move
 from harvestd.store.publish import Result
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from harvestd.catalogue.repository import Catalogue
 
 
-async def rename(house: House, root: DataRoot, experiment: ExperimentRecord, name: ExperimentName) -> bool:
+async def rename(context: Context, root: DataRoot, experiment: ExperimentRecord, name: ExperimentName) -> bool:
     """Set the name of an experiment and of its directory; return whether it succeeded. Raise `HaltedForSafety`.
 
     If the new path exists, or the file system refuses, return False and leave everything as it was.
     """
-    async with house.places.moving():
+    async with context.places.moving():
         with anyio.CancelScope(shield=True):
-            before = house.catalogue.knowledge.experiment(experiment.id)
-            done = await _renamed(house.catalogue, root, before, name)
-    after = house.catalogue.knowledge.experiment(experiment.id)
-    house.touch([after.id])
-    _tell(house, before, after, name, done=done)
+            before = context.catalogue.knowledge.experiment(experiment.id)
+            done = await _renamed(context.catalogue, root, before, name)
+    after = context.catalogue.knowledge.experiment(experiment.id)
+    context.touch([after.id])
+    _tell(context, before, after, name, done=done)
     return done
 
 
@@ -99,7 +99,9 @@ async def _moved(root: DataRoot, old: LocalPath, new: LocalPath, *, files: bool)
     return not files and not any(stands)
 
 
-def _tell(house: House, before: ExperimentRecord, after: ExperimentRecord, name: ExperimentName, *, done: bool) -> None:
+def _tell(
+    context: Context, before: ExperimentRecord, after: ExperimentRecord, name: ExperimentName, *, done: bool
+) -> None:
     if not done:
         get_logger().warning(
             Event.FILE_CONFLICT,
@@ -107,7 +109,7 @@ def _tell(house: House, before: ExperimentRecord, after: ExperimentRecord, name:
             error=f"it can't be renamed to {name.directory}: something stands there, or the file system says no",
         )
     elif after.directory != before.directory:
-        runs = [run.name for run in house.catalogue.knowledge.runs_of(after.id)]
+        runs = [run.name for run in context.catalogue.knowledge.runs_of(after.id)]
         get_logger().info(
             Event.EXPERIMENT_RENAMED,
             run_id=runs[0] if runs else None,

@@ -13,8 +13,8 @@ import anyio.to_thread
 
 from harvestd.backoff import backoff
 from harvestd.errors import DiskFull, HarvestError, Retry
-from harvestd.harvest.context import House
-from harvestd.planning.index import Knowledge
+from harvestd.harvest.context import Context
+from harvestd.planning.index import PlanningIndex
 from harvestd.report import making, pictures
 from harvestd.report.copies import Placed
 from harvestd.report.known import Known
@@ -41,8 +41,8 @@ _WITHOUT = "pip install 'harvestd[analysis]'"
 class Reports:
     """Makes the reports of experiments."""
 
-    def __init__(self, house: House, root: DataRoot) -> None:
-        self._house = house
+    def __init__(self, context: Context, root: DataRoot) -> None:
+        self._context = context
         self._root = root
         self._behind: dict[str, tuple[float, float]] = {}
         """When each changed experiment changed first, and last."""
@@ -57,7 +57,7 @@ class Reports:
         self._runs: dict[str, tuple[object, ...]] = {}
         """The facts of each run when the runs were last compared."""
         self._noted = -1
-        """The version of `Knowledge` at that time."""
+        """The version of `PlanningIndex` at that time."""
         self._may_draw = 0.0
         self._told: dict[tuple[str, str], str] = {}
         """The last error by experiment and script."""
@@ -65,9 +65,9 @@ class Reports:
 
     async def run(self) -> None:
         """Make due reports until cancelled. Raise `HaltedForSafety`."""
-        await self._house.knows.wait()
+        await self._context.knows.wait()
         # The last process may have left some out of date; for all others this costs reading one small file.
-        self._house.unreported.update(each.id for each in self._house.catalogue.knowledge.experiments())
+        self._context.unreported.update(each.id for each in self._context.catalogue.knowledge.experiments())
         while True:
             self._note()
             now = time.monotonic()
@@ -90,42 +90,42 @@ class Reports:
 
     def _note(self) -> None:
         """Collect changes: of files, of directories, and of facts about runs whose files are already here."""
-        knowledge = self._house.catalogue.knowledge
+        knowledge = self._context.catalogue.knowledge
         if self._noted != knowledge.version:
             self._noted = knowledge.version
             self._note_runs(knowledge)
         now = time.monotonic()
-        for identifier in self._house.unreported:
+        for identifier in self._context.unreported:
             first, _ = self._behind.get(identifier, (now, now))
             self._behind[identifier] = first, now
-        self._house.unreported.clear()
+        self._context.unreported.clear()
 
-    def _note_runs(self, knowledge: Knowledge) -> None:
+    def _note_runs(self, knowledge: PlanningIndex) -> None:
         for run in knowledge.runs():
             facts = (run.experiment, run.step, run.config, run.final, run.trouble)
             if run.experiment is not None and self._runs.get(run.id, facts) != facts:
-                self._house.unreported.add(run.experiment)
+                self._context.unreported.add(run.experiment)
             self._runs[run.id] = facts
 
     def _known(self, identifier: str) -> Known:
-        knowledge = self._house.catalogue.knowledge
+        knowledge = self._context.catalogue.knowledge
         return Known(
             knowledge.experiment(identifier),
             tuple(knowledge.runs_of(identifier)),
             tuple(knowledge.files_of(identifier)),
-            tuple(self._house.catalogue.left_out.of(identifier)),
+            tuple(self._context.catalogue.left_out.of(identifier)),
         )
 
     @contextmanager
     def _containing(self, identifier: str) -> Iterator[None]:
         """Contain an unexpected exception of one report, which is retried after a pause that doubles."""
-        with self._house.service_failures.containing("reports", experiment=identifier):
+        with self._context.service_failures.containing("reports", experiment=identifier):
             try:
                 yield
             except Exception:
                 self._failures[identifier] = failures = self._failures.get(identifier, 0) + 1
                 self._not_before[identifier] = time.monotonic() + backoff(EVERY, failures, _LONGEST_PAUSE)
-                self._house.unreported.add(identifier)
+                self._context.unreported.add(identifier)
                 raise
             self._failures.pop(identifier, None)
 
@@ -135,18 +135,18 @@ class Reports:
             await self._write_known(identifier)
 
     async def _write_known(self, identifier: str) -> None:
-        async with self._house.places.still():
+        async with self._context.places.still():
             known = self._known(identifier)
             if known.experiment.gone or not known.files:
                 return
             self._not_before[identifier] = time.monotonic() + EVERY
             try:
-                written = await anyio.to_thread.run_sync(making.write, self._root, known, self._house.evals)
+                written = await anyio.to_thread.run_sync(making.write, self._root, known, self._context.evals)
             except FileNotFoundError:
                 return  # removed by the operator; `directories` detects it
             except (DiskFull, Retry):
                 # The transfers report this; the report is made when there is room, or a descriptor, again.
-                self._house.unreported.add(identifier)
+                self._context.unreported.add(identifier)
                 return
             except (Conflict, Refused, Damaged) as e:
                 self._tell(known, e)
@@ -157,7 +157,7 @@ class Reports:
             self._undrawn[identifier] = written.placed
 
     def _draws(self) -> bool:
-        if not self._house.settings.report.pictures:
+        if not self._context.settings.report.pictures:
             return False
         if pictures.can_draw():
             return True
@@ -177,11 +177,11 @@ class Reports:
             return
         began = time.monotonic()
         try:
-            drawing = await making.draw(self._root, known, placed, pictures.cache_in(self._house.settings.state))
+            drawing = await making.draw(self._root, known, placed, pictures.cache_in(self._context.settings.state))
             self._may_draw = time.monotonic() + _REST * (time.monotonic() - began)
-            async with self._house.places.still():
+            async with self._context.places.still():
                 known = self._known(identifier)
-                await anyio.to_thread.run_sync(making.hang, self._root, known, drawing, self._house.evals)
+                await anyio.to_thread.run_sync(making.hang, self._root, known, drawing, self._context.evals)
         except FileNotFoundError:
             return
         except (Retry, DiskFull) as e:
@@ -206,7 +206,7 @@ class Reports:
         """Retry an experiment's pictures after a pause that doubles: this machine was too busy, or its disk full."""
         self._undone[identifier] = times = self._undone.get(identifier, 0) + 1
         self._not_before[identifier] = time.monotonic() + backoff(EVERY, times, _LONGEST_PAUSE)
-        self._house.unreported.add(identifier)
+        self._context.unreported.add(identifier)
 
     def _say_written(self, known: Known) -> None:
         directory = known.experiment.directory

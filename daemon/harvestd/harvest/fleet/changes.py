@@ -34,7 +34,7 @@ class Present(Immutable):
 
 
 @dataclass
-class Roll:
+class HostChanges:
     """Keeps the last inventory, and the last holders of names and endpoints."""
 
     _told: Mapping[str, Present] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 from harvestd.harvest.fleet.login import linked
 from harvestd.harvest.host.liveness import shown
 from harvestd.inventory.host import Host
@@ -12,11 +12,11 @@ from harvestd.remote.open import open_box
 
 
 @asynccontextmanager
-async def connected(host: Host, house: House) -> AsyncIterator[tuple[Box, BoxFacts]]:
+async def connected(host: Host, context: Context) -> AsyncIterator[tuple[Box, BoxFacts]]:
     """Connect to a host and open its remote interface. Raise `Retry` and `HostQuarantined`, as `remote` does."""
     async with AsyncExitStack() as stack:
-        connection = await stack.enter_async_context(linked(host, house, house.window, house.hops))
-        box = await stack.enter_async_context(open_box(connection, house.watch_list_of(host), house.limits))
+        connection = await stack.enter_async_context(linked(host, context, context.window, context.hops))
+        box = await stack.enter_async_context(open_box(connection, context.watch_list_of(host), context.limits))
         facts = await box.facts()
-        with shown(house, host, box):
+        with shown(context, host, box):
             yield box, facts

@@ -14,11 +14,11 @@ import anyio.to_thread
 from anyio.abc import TaskGroup, TaskStatus
 
 from harvestd.catalogue.entries import GONE, HostRecord
-from harvestd.harvest.context import House
-from harvestd.harvest.fleet.changes import Present, Roll
-from harvestd.harvest.fleet.metrics import Tally
-from harvestd.harvest.fleet.supervisor import Watcher
-from harvestd.harvest.sync import Bell
+from harvestd.harvest.context import Context
+from harvestd.harvest.fleet.changes import HostChanges, Present
+from harvestd.harvest.fleet.metrics import FleetMetrics
+from harvestd.harvest.fleet.supervisor import HostSupervisor
+from harvestd.harvest.sync import Broadcast
 from harvestd.harvest.verdict.requests import Verdicts
 from harvestd.inventory.host import Host
 from harvestd.inventory.merge import Inventory
@@ -38,7 +38,7 @@ class _Way:
     """Everything that is fixed during a connection; if any of it changes, the host's supervisor is restarted."""
 
     host: Host = field(compare=False)
-    """As it was when the supervisor started; later changes are in `House.present`."""
+    """As it was when the supervisor started; later changes are in `Context.present`."""
     storage: str
     target: Target
     watch_list: WatchList
@@ -54,21 +54,26 @@ class Fleet:
     """Follows the inventory: starts supervisors of new hosts, and stops those of removed ones."""
 
     def __init__(
-        self, house: House, root: DataRoot, scan_now: Bell, tally: Tally, only: frozenset[str] | None = None
+        self,
+        context: Context,
+        root: DataRoot,
+        scan_now: Broadcast,
+        tally: FleetMetrics,
+        only: frozenset[str] | None = None,
     ) -> None:
         """`only`: the names of the hosts that are watched; None: all."""
-        self._house = house
+        self._context = context
         self._root = root
         self._scan_now = scan_now
         self._tally = tally
         self._only = only
-        self._providers = Providers(house.settings)
-        self._inventory = Inventory(self._providers.all, self._take, house.service_failures)
+        self._providers = Providers(context.settings)
+        self._inventory = Inventory(self._providers.all, self._take, context.service_failures)
         self._watching: dict[str, _Watch] = {}
         """By identity; a supervisor that is being stopped stays here until it has ended."""
-        self._changed = Bell()
+        self._changed = Broadcast()
         self._hosts: frozenset[Host] = frozenset()
-        self._roll = Roll()
+        self._roll = HostChanges()
 
     @property
     def size(self) -> int:
@@ -80,26 +85,26 @@ class Fleet:
 
         Counts as started when hosts are being watched.
         """
-        self._house.follows = True
+        self._context.follows = True
         # Only needed for watching; the event loop must not wait for the import when the first host is connected.
         await anyio.to_thread.run_sync(_import_watching)
-        keep_running = self._house.service_failures.keep_running
+        keep_running = self._context.service_failures.keep_running
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(keep_running, "inventory", self._inventory.run)
             tasks.start_soon(keep_running, "fleet", partial(self._keep_following, tasks))
-            tasks.start_soon(keep_running, "sleep detection", self._house.waking.run)
+            tasks.start_soon(keep_running, "sleep detection", self._context.waking.run)
             tasks.start_soon(keep_running, "requests", self._attend)
-            tasks.start_soon(keep_running, "verdicts", Verdicts(self._house, self._host_of).run)
+            tasks.start_soon(keep_running, "verdicts", Verdicts(self._context, self._host_of).run)
             tasks.start_soon(keep_running, "host records", self._record_absent)
             with anyio.move_on_after(_FIRST_SETS):
                 await self._inventory.wait_complete()
-            with self._house.service_failures.containing("fleet"):
+            with self._context.service_failures.containing("fleet"):
                 self._follow(tasks)
             task_status.started()
 
     async def _attend(self) -> None:
-        await self._house.knows.wait()
-        await self._house.attending.run(self._scan_now)
+        await self._context.knows.wait()
+        await self._context.attending.run(self._scan_now)
 
     async def _keep_following(self, tasks: TaskGroup) -> None:
         while True:
@@ -111,27 +116,27 @@ class Fleet:
 
         All others use them from their next scan on, which is requested now.
         """
-        self._house.adopt(settings)
+        self._context.adopt(settings)
         self._providers.adopt(settings)
         self._changed.ring()
         self._scan_now.ring()
 
     def _take(self, hosts: frozenset[Host]) -> None:
         self._hosts = frozenset(host for host in hosts if self._only is None or host.name in self._only)
-        self._house.known = len(self._hosts)
-        self._house.present = {host.identity: host for host in hosts}
+        self._context.known = len(self._hosts)
+        self._context.present = {host.identity: host for host in hosts}
         # A provider without an answer yet may list the other hosts: until then no host counts as gone.
-        self._house.hosts = _names_and_identities(hosts) if self._inventory.is_complete else None
+        self._context.hosts = _names_and_identities(hosts) if self._inventory.is_complete else None
         self._tally.keep({host.name for host in hosts})
-        self._house.ending = _names_and_identities(host for host in hosts if host.ending)
-        known = self._house.catalogue.knowledge if self._house.knows.is_set() else None
-        if self._house.rescue.take(hosts, known):
+        self._context.ending = _names_and_identities(host for host in hosts if host.ending)
+        known = self._context.catalogue.knowledge if self._context.knows.is_set() else None
+        if self._context.rescue.take(hosts, known):
             self._scan_now.ring()
         self._changed.ring()
 
     def _host_of(self, identity: str) -> Host | None:
         """Return the present record of a host that is being watched: its price may have changed."""
-        return self._house.present.get(identity) if identity in self._watching else None
+        return self._context.present.get(identity) if identity in self._watching else None
 
     def _follow(self, tasks: TaskGroup) -> None:
         wanted: dict[str, _Way] = {}
@@ -139,7 +144,7 @@ class Fleet:
             # Invalid settings of one host do not affect others; the host is watched as before, if it was.
             if host.identity in self._watching:
                 wanted[host.identity] = self._watching[host.identity].way
-            with self._house.host_failures.containing(host.name):
+            with self._context.host_failures.containing(host.name):
                 wanted[host.identity] = self._way(host)
         for identity, watch in self._watching.items():
             if watch.way != wanted.get(identity):
@@ -153,40 +158,40 @@ class Fleet:
 
     async def _record_gone(self, host: Host) -> None:
         """Record that a host is gone, as soon as there is room for the record."""
-        await self._house.knows.wait()
-        await self._house.service_failures.keep_running("host records", partial(self._save_gone, host))
+        await self._context.knows.wait()
+        await self._context.service_failures.keep_running("host records", partial(self._save_gone, host))
 
     async def _record_absent(self) -> None:
         """Record the hosts that left the inventory while no daemon ran, once every provider has answered."""
         await self._inventory.wait_complete()
-        await self._house.knows.wait()
-        await self._house.catalogue.record_absent_hosts({host.name for host in self._house.present.values()})
+        await self._context.knows.wait()
+        await self._context.catalogue.record_absent_hosts({host.name for host in self._context.present.values()})
 
     async def _save_gone(self, host: Host) -> None:
         if self._roll.is_last(host):
             record = HostRecord(host.name, host.identity, host.address, state=GONE)
-            await self._house.catalogue.save_host(record)
+            await self._context.catalogue.save_host(record)
 
     def _way(self, host: Host) -> _Way:
-        host = placed(host, self._house.settings)
-        house = self._house
-        return _Way(host, house.storage_of(host), house.target_of(host), house.watch_list_of(host))
+        host = placed(host, self._context.settings)
+        context = self._context
+        return _Way(host, context.storage_of(host), context.target_of(host), context.watch_list_of(host))
 
     async def _watch(self, watch: _Watch) -> None:
         host = watch.way.host
         try:
             with watch.scope:
-                await Watcher(host, self._house, self._root, self._scan_now, self._tally).run()
+                await HostSupervisor(host, self._context, self._root, self._scan_now, self._tally).run()
         finally:
             del self._watching[host.identity]
-            self._house.unreached.discard(host.identity)
-            self._house.unreadable.pop(host.identity, None)
+            self._context.unreached.discard(host.identity)
+            self._context.unreadable.pop(host.identity, None)
             self._changed.ring()
-        if host.identity not in self._house.present:
-            with self._house.host_failures.containing(host.name):
-                self._house.verdicts.pop(host.identity, None)
-                if self._house.knows.is_set():
-                    self._house.rescue.gone(host, self._house.catalogue.knowledge)
+        if host.identity not in self._context.present:
+            with self._context.host_failures.containing(host.name):
+                self._context.verdicts.pop(host.identity, None)
+                if self._context.knows.is_set():
+                    self._context.rescue.gone(host, self._context.catalogue.knowledge)
 
 
 def _names_and_identities(hosts: Iterable[Host]) -> frozenset[str]:

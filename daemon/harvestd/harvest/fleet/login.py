@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from harvestd.errors import HarvestError
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 from harvestd.harvest.fleet.pinned_keys import Pins
 from harvestd.harvest.slots import slot
 from harvestd.inventory.host import Host
@@ -23,19 +23,19 @@ _PROMPT = 1.0
 
 
 @asynccontextmanager
-async def linked(host: Host, house: House, window: int, hops: Hops) -> AsyncIterator[Connection]:
+async def linked(host: Host, context: Context, window: int, hops: Hops) -> AsyncIterator[Connection]:
     """Connect to a host through `hops`, with `window` bytes in flight per channel. Raise as `connect` does."""
     async with AsyncExitStack() as stack:
-        limiter = house.reconnecting if host.identity in house.unreached else house.connecting
+        limiter = context.reconnecting if host.identity in context.unreached else context.connecting
         async with slot(limiter, _PROMPT):
-            target = house.target_of(host)
-            connecting = connect(target, Pins(host, house), window=window, hops=hops)
-            with house.deadlines.within(_WAYS * target.connect_timeout.total_seconds(), f"connecting to {host.name}"):
+            target = context.target_of(host)
+            connecting = connect(target, Pins(host, context), window=window, hops=hops)
+            with context.deadlines.within(_WAYS * target.connect_timeout.total_seconds(), f"connecting to {host.name}"):
                 try:
                     connection = await stack.enter_async_context(connecting)
                 except HarvestError:
-                    house.unreached.add(host.identity)
+                    context.unreached.add(host.identity)
                     raise
-        house.unreached.discard(host.identity)
-        stack.enter_context(house.waking.ending(connection))
+        context.unreached.discard(host.identity)
+        stack.enter_context(context.waking.ending(connection))
         yield connection

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from harvestd.harvest.monitor import Silent
+from harvestd.harvest.monitor import NullListener
 
 POLL_BOUNDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 """Seconds: the upper bounds of the histogram of scan durations; its last bucket has none."""
@@ -32,7 +32,7 @@ class HostTally:
 
 
 @dataclass
-class Tally(Silent):
+class FleetMetrics(NullListener):
     """Counts the work of this process, for each present host."""
 
     connected: set[str] = field(default_factory=set)

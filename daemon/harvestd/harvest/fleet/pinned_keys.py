@@ -3,7 +3,7 @@
 import anyio.to_thread
 
 from harvestd.catalogue.host_keys import kept_pin
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 from harvestd.inventory.host import Host
 from harvestd.remote.ssh.errors import HostKeyChanged
 from harvestd.remote.ssh.host_keys import HostKey
@@ -14,24 +14,24 @@ from harvestd.telemetry.log import get_logger
 class Pins:
     """The pin store that `remote` uses, for one host and its jump hosts."""
 
-    def __init__(self, host: Host, house: House) -> None:
+    def __init__(self, host: Host, context: Context) -> None:
         self._host = host
-        self._house = house
+        self._context = context
 
     async def get(self, identity: str) -> str | None:
         """Return the key pinned under `identity`."""
-        if not self._house.knows.is_set() and identity in self._house.new_pins:
-            return self._house.new_pins[identity]
-        if self._house.knows.is_set():
-            return await self._house.catalogue.get(identity)
-        return await anyio.to_thread.run_sync(kept_pin, self._house.settings.state, identity)
+        if not self._context.knows.is_set() and identity in self._context.new_pins:
+            return self._context.new_pins[identity]
+        if self._context.knows.is_set():
+            return await self._context.catalogue.get(identity)
+        return await anyio.to_thread.run_sync(kept_pin, self._context.settings.state, identity)
 
     async def put(self, identity: str, key_line: str) -> None:
         """Pin a key under `identity`, and log it. Raise `HostKeyChanged` if another one was pinned meanwhile."""
-        if self._house.knows.is_set():
-            await self._house.catalogue.put(identity, key_line)
+        if self._context.knows.is_set():
+            await self._context.catalogue.put(identity, key_line)
         else:
-            self._house.new_pins.setdefault(identity, key_line)
+            self._context.new_pins.setdefault(identity, key_line)
         kept, shown = HostKey.parse(await self.get(identity) or key_line), HostKey.parse(key_line)
         if not kept.same_as(shown):
             # Two first connections at the same time: only one of them saw the key that is pinned.

@@ -17,7 +17,7 @@ from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
 
 if TYPE_CHECKING:
-    from harvestd.planning.index import Knowledge
+    from harvestd.planning.index import PlanningIndex
 
 _MOST = 16
 """Remote paths that an event names; the others are counted."""
@@ -33,7 +33,7 @@ class Missing(Immutable):
     files: int
 
 
-class Rescue(Struct):
+class Preemption(Struct):
     """Tracks the hosts of one context."""
 
     perils: dict[str, str] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Rescue(Struct):
         """Record the plan of a scan."""
         self._last[host.identity] = host, plan
 
-    def take(self, hosts: Iterable[Host], known: "Knowledge | None") -> bool:
+    def take(self, hosts: Iterable[Host], known: "PlanningIndex | None") -> bool:
         """Process the full set of hosts, and log those that may end soon; return whether there are new ones."""
         threatened = [host for host in hosts if host.peril]
         self.perils = {host.name: host.peril for host in threatened}
@@ -59,19 +59,19 @@ class Rescue(Struct):
             )
         return bool(fresh)
 
-    def _outstanding(self, host: Host, known: "Knowledge | None") -> int | None:
+    def _outstanding(self, host: Host, known: "PlanningIndex | None") -> int | None:
         if known is None or host.identity not in self._last:
             return None
         return sum(each.size for each in self.missing(host, known))
 
-    def missing(self, host: Host, known: "Knowledge") -> list[Missing]:
+    def missing(self, host: Host, known: "PlanningIndex") -> list[Missing]:
         """Return what a host showed last and is not here, by value; nothing if it was never scanned."""
         if host.identity not in self._last:
             return []
         seen, plan = self._last[host.identity]
         return missing(plan, seen.storage or seen.identity, known)
 
-    def gone(self, host: Host, known: "Knowledge") -> None:
+    def gone(self, host: Host, known: "PlanningIndex") -> None:
         """Log what was lost with a host that is gone, except for what is on storage that outlives it."""
         lost = self.missing(host, known)
         seen, _ = self._last.pop(host.identity, (host, None))
@@ -87,7 +87,7 @@ class Rescue(Struct):
             )
 
 
-def missing(plan: Plan, storage: str, known: "Knowledge") -> list[Missing]:
+def missing(plan: Plan, storage: str, known: "PlanningIndex") -> list[Missing]:
     """Return what a plan wants and is not here now: the plan may be older than the last transfer."""
     found = [_of_group(group, storage, known) for group in plan.groups]
     found += [_of_follow(follow, storage, known) for follow in plan.follows]
@@ -95,7 +95,7 @@ def missing(plan: Plan, storage: str, known: "Knowledge") -> list[Missing]:
     return [each for each in found if each.files]
 
 
-def _of_group(group: FetchGroup, storage: str, known: "Knowledge") -> Missing:
+def _of_group(group: FetchGroup, storage: str, known: "PlanningIndex") -> Missing:
     files = [
         file
         for file in group.files
@@ -108,7 +108,7 @@ def _of_group(group: FetchGroup, storage: str, known: "Knowledge") -> Missing:
     return Missing(group.place, sum(file.source.version.size for file in files), len(files))
 
 
-def _of_follow(follow: Follow, storage: str, known: "Knowledge") -> Missing:
+def _of_follow(follow: Follow, storage: str, known: "PlanningIndex") -> Missing:
     record = known.file(storage, follow.place, follow.target.path)
     left = max(0, follow.source.version.size - (record.size if record else 0))
     return Missing(follow.place, left, 1 if left or record is None else 0)

@@ -26,7 +26,7 @@ _FLAPPING = 3
 _REMEMBERED = 600.0
 
 
-class Breaker:
+class ReconnectPolicy:
     """Computes reconnect delays and suppresses repeated state-change events."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

@@ -15,11 +15,11 @@ from harvestd.backoff import backoff
 from harvestd.bulkhead import described
 from harvestd.catalogue.entries import ENDING, FAILED, HostRecord
 from harvestd.errors import DiskFull, HostQuarantined, Retry, concerns_all, unwrapped
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 from harvestd.harvest.fleet.connections import connected
-from harvestd.harvest.fleet.metrics import Tally
-from harvestd.harvest.fleet.reconnect import Breaker
-from harvestd.harvest.sync import Bell, first_of
+from harvestd.harvest.fleet.metrics import FleetMetrics
+from harvestd.harvest.fleet.reconnect import ReconnectPolicy
+from harvestd.harvest.sync import Broadcast, first_of
 from harvestd.inventory.host import Host
 from harvestd.remote.api import Box
 from harvestd.store.root import DataRoot
@@ -33,17 +33,17 @@ _RECORD_EVERY = 30.0
 """Seconds between two records of a host that is well and unchanged."""
 
 
-class Watcher:
+class HostSupervisor:
     """Watches one host until cancelled."""
 
-    def __init__(self, host: Host, house: House, root: DataRoot, scan_now: Bell, tally: Tally) -> None:
+    def __init__(self, host: Host, context: Context, root: DataRoot, scan_now: Broadcast, tally: FleetMetrics) -> None:
         self._host = host
-        self._house = house
+        self._context = context
         self._root = root
         self._scan_now = scan_now
         self._tally = tally
         self._log = get_logger().bind(host=host.name)
-        self._breaker = Breaker()
+        self._breaker = ReconnectPolicy()
         self._state = ""
         self._recorded = 0.0
         self._pending = -1
@@ -55,7 +55,7 @@ class Watcher:
     async def run(self) -> None:
         """Watch for good. Ends only by cancellation, or with an error that concerns all hosts."""
         while True:
-            with self._house.waking.until_woken() as woken:
+            with self._context.waking.until_woken() as woken:
                 try:
                     with unwrapped():
                         await self._attempt(woken)
@@ -72,12 +72,12 @@ class Watcher:
         try:
             if self._breaker.attempt == 1:
                 # A host that failed may never be back: requests are settled without it.
-                self._house.attending.awaits(self._host.name)
+                self._context.attending.awaits(self._host.name)
             try:
                 with unwrapped():
                     await self._connect_and_watch()
             finally:
-                self._house.attending.left(self._host.name)
+                self._context.attending.left(self._host.name)
         except (Retry, HostQuarantined) as e:
             # A link that ended because the workstation was suspended was not lost.
             if not woken.cancel_called:
@@ -86,14 +86,14 @@ class Watcher:
         except DiskFull:
             # Not even the scan can be recorded. Only the link is given up meanwhile: other hosts may have nothing to
             # record, and their transfers show whether there is room.
-            self._house.room.found_full()
-            await self._house.room.refuse(self._root, 0)
+            self._context.room.found_full()
+            await self._context.room.refuse(self._root, 0)
             self._full_in_a_row += 1
             await anyio.sleep(backoff(_FULL_PAUSE, self._full_in_a_row, _LONGEST_FULL_PAUSE))
 
     def _contain(self, error: Exception) -> None:
         """Report an unexpected exception. Everything that has to be awaited is left to the next attempt."""
-        self._house.host_failures.report(self._host.name, error, attempt=self._breaker.attempt)
+        self._context.host_failures.report(self._host.name, error, attempt=self._breaker.attempt)
         self._failed = error, self._breaker.failed(error)
         self._note_unreadable(described(error))
         self._tally.stands(self._host.name, FAILED, described(error))
@@ -101,8 +101,8 @@ class Watcher:
 
     def _note_unreadable(self, why: str) -> None:
         """Note why the host can't be read now, and wake the tasks that wait for a scan of it."""
-        self._house.unreadable[self._host.identity] = why
-        self._house.looked.ring()
+        self._context.unreadable[self._host.identity] = why
+        self._context.looked.ring()
 
     async def _recover(self) -> None:
         """After an unexpected exception: record it, and pause."""
@@ -112,13 +112,13 @@ class Watcher:
         if self._state != FAILED:
             self._state = FAILED
             # The record itself may be what failed: the pause is made in any case.
-            with self._house.host_failures.containing(self._host.name):
+            with self._context.host_failures.containing(self._host.name):
                 await self._record(FAILED, error=described(error))
         await self._rest(pause, error)
 
     async def _rest(self, pause: float, error: Exception) -> None:
         resting = f"the pause before {self._host.name} is tried again"
-        with self._house.deadlines.within(pause, resting), anyio.move_on_after(pause):
+        with self._context.deadlines.within(pause, resting), anyio.move_on_after(pause):
             await self._until_worth_trying(error)
 
     async def _until_worth_trying(self, error: Exception) -> None:
@@ -129,26 +129,26 @@ class Watcher:
         """
         if isinstance(error, HostQuarantined):
             await anyio.sleep_forever()
-        retry_now = self._house.retry_now
+        retry_now = self._context.retry_now
         await first_of(partial(retry_now.wait, retry_now.version), self._ending)
 
     async def _ending(self) -> None:
         """Return when the host turns out to end soon; never if that was known before."""
-        if self._host.name in self._house.rescue.perils:
+        if self._host.name in self._context.rescue.perils:
             await anyio.sleep_forever()
-        while self._host.name not in self._house.rescue.perils:
+        while self._host.name not in self._context.rescue.perils:
             await self._scan_now.wait(self._scan_now.version)
 
     async def _connect_and_watch(self) -> None:
         started = time.monotonic()
-        async with connected(self._host, self._house) as (box, facts):
+        async with connected(self._host, self._context) as (box, facts):
             duration = round(time.monotonic() - started, 3)
 
             def tell() -> None:
                 self._tell_connected(box, duration)
 
             self._breaker.connected()
-            self._house.unreadable.pop(self._host.identity, None)
+            self._context.unreadable.pop(self._host.identity, None)
             tell()
             self._tally.stands(self._host.name, "connected")
             self._state = self._standing()
@@ -165,17 +165,17 @@ class Watcher:
                     self._state, self._pending, self._recorded = self._standing(), pending, now
                     await self._record(self._state, method=box.method, last_success=time.time(), pending=pending)
 
-            from harvestd.harvest.host.loop import Session  # noqa: PLC0415  (imported by the fleet)
+            from harvestd.harvest.host.loop import HostLoop  # noqa: PLC0415  (imported by the fleet)
 
             self._tally.connected.add(self._host.name)
             try:
-                await Session(self._host, self._house, self._root, box, facts).watch(self._scan_now, passed)
+                await HostLoop(self._host, self._context, self._root, box, facts).watch(self._scan_now, passed)
             finally:
                 self._tally.connected.discard(self._host.name)
 
     def _standing(self) -> str:
         """Return the state of a host that is connected."""
-        return ENDING if self._host.name in self._house.rescue.perils else "connected"
+        return ENDING if self._host.name in self._context.rescue.perils else "connected"
 
     def _tell_connected(self, box: Box, duration: float) -> None:
         if self._breaker.settled and self._breaker.is_news("connected"):
@@ -220,4 +220,4 @@ class Watcher:
             pending_bytes=pending,
         )
         with suppress(DiskFull):  # the transfers report the lack of room; the state is recorded again periodically
-            await self._house.catalogue.save_host(record)
+            await self._context.catalogue.save_host(record)

@@ -30,7 +30,7 @@ def _distance() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) - awake
 
 
-class Waking(Struct):
+class SuspendDetector(Struct):
     """Interrupts all tasks that rely on a link when the workstation was suspended."""
 
     clock: Callable[[], float] = field(default_factory=lambda: slept)

@@ -15,19 +15,19 @@ from harvestd.convention.scan.model import Source, place_of
 from harvestd.convention.scan.snapshot import Entry, EntryType, Snapshot, Tree, TreeKind
 from harvestd.convention.scan.training import run_told_of
 from harvestd.errors import unwrapped
-from harvestd.harvest.host.failures import Troubles
+from harvestd.harvest.host.failures import FailureTracker
 from harvestd.harvest.transfer.reading import read_small
-from harvestd.planning.index import Knowledge
+from harvestd.planning.index import PlanningIndex
 from harvestd.remote.api import Glimpse, Reader
 
 _MOST = 256
 """Files: their contents are held until the scan is complete."""
 
 
-class Glimpses:
+class EarlyReads:
     """Reads the small files of unknown runs during a host's first scan."""
 
-    def __init__(self, reader: Reader, knowledge: Knowledge, storage: str, troubles: Troubles) -> None:
+    def __init__(self, reader: Reader, knowledge: PlanningIndex, storage: str, troubles: FailureTracker) -> None:
         self._reader = reader
         self._troubles = troubles
         self._knowledge = knowledge

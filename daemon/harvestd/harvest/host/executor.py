@@ -9,16 +9,16 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 import anyio
 
 from harvestd.errors import DiskFull, unwrapped
-from harvestd.harvest.context import House, Showing
-from harvestd.harvest.experiments.name_updates import FollowingNames
-from harvestd.harvest.host.health import Stalling
-from harvestd.harvest.host.local_actions import Tidying
-from harvestd.harvest.host.observer import Looking
-from harvestd.harvest.transfer.large import Bulk
+from harvestd.harvest.context import Context, Showing
+from harvestd.harvest.experiments.name_updates import AutomaticNames
+from harvestd.harvest.host.health import StallDetector
+from harvestd.harvest.host.local_actions import LocalActions
+from harvestd.harvest.host.observer import Observer
+from harvestd.harvest.transfer.large import LargeFileFetcher
 from harvestd.harvest.transfer.publish import Publisher
 from harvestd.harvest.transfer.rehash import check_contents
-from harvestd.harvest.transfer.small import SMALL, Collecting
-from harvestd.harvest.transfer.tail import Following
+from harvestd.harvest.transfer.small import SMALL, SmallFileFetcher
+from harvestd.harvest.transfer.tail import LogTailer
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import Check, FetchGroup, Follow, Plan
 from harvestd.remote.api import Box, BoxFacts
@@ -29,24 +29,24 @@ def _nothing() -> None:
     """Do nothing."""
 
 
-class Work:
+class Executor:
     """Works on one host for as long as its connection lasts."""
 
-    def __init__(self, host: Host, house: House, root: DataRoot, box: Box, facts: BoxFacts) -> None:
+    def __init__(self, host: Host, context: Context, root: DataRoot, box: Box, facts: BoxFacts) -> None:
         """Start without the state of earlier connections: what a host showed before it was lost proves nothing."""
-        self._house = house
+        self._context = context
         self._host = host
         self._root = root
         self._box = box
-        self.looking = Looking(host, house, box, facts)
+        self.looking = Observer(host, context, box, facts)
         self.troubles = self.looking.troubles
-        self.publisher = Publisher(host, house, root, self.looking.refused)
-        self.stalling = Stalling(host, house)
-        self.following = Following(host, house, root, self.troubles, self.looking.refused, self.stalling)
-        self.bulk = Bulk(host, house, root, box, self.publisher, self.troubles)
-        self._collecting = Collecting(host, house, root, self.publisher, self.troubles)
-        self._names = FollowingNames(host, house, root, facts)
-        self._tidying = Tidying(host, house, root, self.looking.refused)
+        self.publisher = Publisher(host, context, root, self.looking.refused)
+        self.stalling = StallDetector(host, context)
+        self.following = LogTailer(host, context, root, self.troubles, self.looking.refused, self.stalling)
+        self.bulk = LargeFileFetcher(host, context, root, box, self.publisher, self.troubles)
+        self._collecting = SmallFileFetcher(host, context, root, self.publisher, self.troubles)
+        self._names = AutomaticNames(host, context, root, facts)
+        self._tidying = LocalActions(host, context, root, self.looking.refused)
         self._planned: set[str] = set()
         self._without_room: set[str] = set()
 
@@ -58,14 +58,14 @@ class Work:
     @contextmanager
     def shown(self) -> Iterator[None]:
         """Register this host as connected, for the planners of other hosts, for the duration of the body."""
-        self._house.showing[self._host.identity] = Showing(self._house.storage_of(self._host))
+        self._context.showing[self._host.identity] = Showing(self._context.storage_of(self._host))
         try:
             yield
         finally:
-            del self._house.showing[self._host.identity]
+            del self._context.showing[self._host.identity]
             # A command that works on a single run reads the result afterwards.
-            if self._house.selection.only is None:
-                self._house.outlooks.pop(self._host.identity, None)
+            if self._context.selection.only is None:
+                self._context.outlooks.pop(self._host.identity, None)
 
     @asynccontextmanager
     async def under_way(self) -> AsyncIterator[None]:
@@ -80,7 +80,7 @@ class Work:
 
     def begins(self) -> AbstractAsyncContextManager[None]:
         """Return what the first scan waits for: a slot, or nothing on a host that may end at any moment."""
-        return nullcontext() if self._host.name in self._house.rescue.perils else self._house.beginning.turn()
+        return nullcontext() if self._host.name in self._context.rescue.perils else self._context.beginning.turn()
 
     async def look(self) -> Plan:
         """Scan the host and return its plan. Raise `Retry` and `HostQuarantined`."""
@@ -94,7 +94,7 @@ class Work:
         """Scan by `look`, update everything that depends on the scan, and return the plan; raise what `look` raises."""
         await self.looking.refused.heal(self._root)
         plan = await look()
-        await self._house.attending.looked(self._host.name, plan.asked)
+        await self._context.attending.looked(self._host.name, plan.asked)
         if plan.ignored:
             await self.bulk.drop_below(plan.ignored)
         if self.looking.snapshot is not None and self.looking.snapshot.changed:
@@ -104,7 +104,7 @@ class Work:
         files = sum(len(group.files) for group in fresh)
         size = sum(group.size for group in fresh) + sum(follow.size for follow in plan.follows)
         if files or size:
-            self._house.monitor.planned(self._host.name, size, files)
+            self._context.monitor.planned(self._host.name, size, files)
         return plan
 
     async def do(self, plan: Plan, all_read: Callable[[], None] = _nothing) -> None:
@@ -114,12 +114,12 @@ class Work:
         the disk fails.
         """
         await self._tidying.tidy(plan)
-        if self._house.is_paused:
+        if self._context.is_paused:
             self.bulk.rest()
             return
         groups = [group for group in plan.groups if self.troubles.may_try(group.place)]
         large = [group for group in groups if group.size > SMALL]
-        (self.bulk.insist if self._host.name in self._house.rescue.perils else self.bulk.offer)(large)
+        (self.bulk.insist if self._host.name in self._context.rescue.perils else self.bulk.offer)(large)
         checks = [each for each in plan.checks if self.troubles.may_try(each.place)]
         follows = [each for each in plan.follows if self.troubles.may_try(each.place)]
         small = [group for group in groups if group.size <= SMALL]
@@ -127,16 +127,16 @@ class Work:
         small = [group for group in small if group.place in fitting]
         follows = [each for each in follows if each.place in fitting]
         try:
-            async with self._house.room.above_floor(self._root):
+            async with self._context.room.above_floor(self._root):
                 await self._do_small(checks, small, follows, all_read)
         except DiskFull:
             self._without_room |= fitting
-            self._house.room.ran_full()
-            await self._house.room.refuse(self._root, sum(group.size for group in small))
+            self._context.room.ran_full()
+            await self._context.room.refuse(self._root, sum(group.size for group in small))
 
     async def _fitting(self, small: Iterable[FetchGroup], follows: Iterable[Follow]) -> set[str]:
         """Return the remote paths that fit on the disk, by value; the rest waits."""
-        left = await self._house.room.left(self._root)
+        left = await self._context.room.left(self._root)
         fitting: set[str] = set()
         refused: list[int] = []
         self._without_room.clear()
@@ -149,14 +149,14 @@ class Work:
                 self._without_room.add(each.place)
                 refused.append(each.size)
         if refused:
-            await self._house.room.refuse(self._root, sum(refused))
+            await self._context.room.refuse(self._root, sum(refused))
         return fitting
 
     async def _do_small(
         self, checks: list[Check], small: list[FetchGroup], follows: list[Follow], all_read: Callable[[], None]
     ) -> None:
         if checks:
-            await check_contents(checks, self._box, self._house, self.troubles)
+            await check_contents(checks, self._box, self._context, self.troubles)
         with unwrapped():
             async with anyio.create_task_group() as tasks:
                 if small:
@@ -165,7 +165,7 @@ class Work:
                     await self.following.follow(follows, self._box)
                 all_read()
         if small or follows:
-            self._house.room.proved()
+            self._context.room.proved()
 
     async def follow_names(self, plan: Plan, quiet: float) -> None:
         """Rename the experiments of runs that have finished, are here, and did not change for `quiet` seconds.

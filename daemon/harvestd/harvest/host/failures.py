@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from harvestd.backoff import backoff
 from harvestd.convention.structs import Immutable
-from harvestd.harvest.monitor import Monitor, Silent
+from harvestd.harvest.monitor import NullListener, ProgressListener
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
 
@@ -16,7 +16,7 @@ _TOLD_AT = 3
 """Failures in a row after which a warning is logged: one or two are normal while a host writes."""
 
 
-class Trouble(Immutable):
+class Failure(Immutable):
     """One failing remote path."""
 
     reason: str
@@ -25,13 +25,13 @@ class Trouble(Immutable):
     """In monotonic seconds."""
 
 
-class Troubles:
+class FailureTracker:
     """Counts failures by remote path; the pause doubles after each."""
 
-    def __init__(self, host: str, monitor: Monitor | None = None) -> None:
+    def __init__(self, host: str, monitor: ProgressListener | None = None) -> None:
         self._host = host
-        self._monitor = monitor or Silent()
-        self._found: dict[str, Trouble] = {}
+        self._monitor = monitor or NullListener()
+        self._found: dict[str, Failure] = {}
 
     def failed(self, place: str, reason: str) -> None:
         """Note that `place` could not be fetched."""
@@ -49,7 +49,7 @@ class Troubles:
 
     def _note(self, place: str, reason: str, pause: float, attempts: int) -> None:
         self._monitor.failed(self._host)
-        self._found[place] = Trouble(reason, attempts, time.monotonic() + pause)
+        self._found[place] = Failure(reason, attempts, time.monotonic() + pause)
         if attempts == _TOLD_AT:
             get_logger().warning(Event.FILE_REJECTED, host=self._host, path=place, error=reason, attempt=attempts)
 
@@ -82,6 +82,6 @@ class Troubles:
         """Return the remote paths that failed so often that a warning was logged."""
         return frozenset(place for place, found in self._found.items() if found.attempts >= _TOLD_AT)
 
-    def all(self) -> dict[str, Trouble]:
+    def all(self) -> dict[str, Failure]:
         """Return all present failures by remote path."""
         return dict(self._found)

@@ -13,10 +13,10 @@ from typing import Final, Protocol
 from msgspec.structs import replace
 
 from harvestd.convention.kinds import Kind
-from harvestd.convention.metadata.pace import Stride, readings, strode
-from harvestd.convention.scan.model import RunDir, Survey
-from harvestd.convention.scan.stability import Sightings
-from harvestd.harvest.context import House
+from harvestd.convention.metadata.pace import StepRate, readings, strode
+from harvestd.convention.scan.model import RunDir, ScanResult
+from harvestd.convention.scan.stability import StabilityTracker
+from harvestd.harvest.context import Context
 from harvestd.inventory.host import Host
 from harvestd.planning.liveness import Life, has_died, quiet_for
 from harvestd.planning.records import RunRecord
@@ -38,22 +38,22 @@ _SILENT_FOR_GOOD: Final = 6 * 3600.0
 class Look(Protocol):
     """The result of the last scan of a host, and a way to query more."""
 
-    sightings: Sightings
-    seen: Survey | None
+    sightings: StabilityTracker
+    seen: ScanResult | None
 
     async def life(self) -> Life:
         """Query the processes that could still write."""
         ...
 
 
-class Stalling:
+class StallDetector:
     """Tracks the runs of one host for as long as a connection lasts."""
 
-    def __init__(self, host: Host, house: House) -> None:
+    def __init__(self, host: Host, context: Context) -> None:
         """Silence counts from here on: the time before the connection proves nothing."""
         self._host = host
-        self._house = house
-        self._storage = house.storage_of(host)
+        self._context = context
+        self._storage = context.storage_of(host)
         self._since = time.monotonic()
         self._caught_up: dict[tuple[str, str], bool] = {}
         """By run: whether all of its log was here when it was last read, on this connection."""
@@ -65,9 +65,9 @@ class Stalling:
         live = self._caught_up.get(run.key, False)
         self._caught_up[run.key] = behind <= _BEHIND
         self._asked.pop(run.key, None)
-        before = self._house.strides.get(run.key)
+        before = self._context.strides.get(run.key)
         now = strode(before, readings(lines), time.monotonic(), live=live)
-        self._house.strides[run.key] = now
+        self._context.strides[run.key] = now
         known = before is not None and before.diverged is not None and before.began == now.began
         if now.diverged is not None and not known and not run.finished:
             get_logger().warning(
@@ -87,25 +87,25 @@ class Stalling:
         """Detect runs that fell silent, by the last scan. Raise `Retry`, `HostQuarantined`."""
         now = time.monotonic()
         for run in looking.seen.runs if looking.seen is not None else ():
-            record = self._house.catalogue.knowledge.run_at(self._storage, run.place)
+            record = self._context.catalogue.knowledge.run_at(self._storage, run.place)
             if record is not None and record.finished:
-                self._house.strides.pop(record.key, None)
+                self._context.strides.pop(record.key, None)
             elif record is not None:
                 await self._look_at(run, record, looking, now)
 
     async def _look_at(self, run: RunDir, record: RunRecord, looking: Look, now: float) -> None:
-        stride = self._house.strides.get(record.key)
+        stride = self._context.strides.get(record.key)
         silent = quiet_for(run, looking.sightings, now)
         if stride is not None:
             silent = min(silent, self._silence(run, looking.sightings, stride.at, now))
         is_stalled = stride is not None and stride.is_stalled(silent)
-        is_quiet = math.isfinite(silent) and silent >= self._house.settings.verdict.idle_for.total_seconds()
+        is_quiet = math.isfinite(silent) and silent >= self._context.settings.verdict.idle_for.total_seconds()
         if record.is_over or not (is_stalled or is_quiet) or now < self._asked.get(record.key, -math.inf) + _ASK_AGAIN:
             return
         self._asked[record.key] = now
         life = await looking.life()
-        present = self._house.catalogue.knowledge.run_at(self._storage, run.place)
-        if self._house.strides.get(record.key) is not stride or present is None or present.is_over:
+        present = self._context.catalogue.knowledge.run_at(self._storage, run.place)
+        if self._context.strides.get(record.key) is not stride or present is None or present.is_over:
             return  # it went on meanwhile, or another host that shows it has examined it
         # Without a process it has died, even if it has not been quiet long enough to be presumed dead.
         has_died_now = has_died(run, record.shown_by, life, looking.sightings, now)
@@ -120,16 +120,16 @@ class Stalling:
         if run.trouble is not None and run.trouble.status is status:
             return
         trouble = RunTrouble(status, time.time() - silent)
-        await self._house.catalogue.change_run(run.key, partial(replace, trouble=trouble))
+        await self._context.catalogue.change_run(run.key, partial(replace, trouble=trouble))
         if status is RunStatus.DIED:
             get_logger().warning(
                 Event.RUN_DIED, host=self._host.name, run_id=run.name, step=run.step, seconds=round(silent)
             )
 
-    def _tell_stalled(self, run: RunRecord, stride: Stride | None, silent: float) -> None:
+    def _tell_stalled(self, run: RunRecord, stride: StepRate | None, silent: float) -> None:
         if stride is None or stride.settled:
             return
-        self._house.strides[run.key] = replace(stride, settled=True)
+        self._context.strides[run.key] = replace(stride, settled=True)
         get_logger().warning(
             Event.RUN_STALLED,
             host=self._host.name,
@@ -139,11 +139,11 @@ class Stalling:
             usual_seconds=round(stride.usual or 0.0, 3),
         )
 
-    def _silence(self, run: RunDir, sightings: Sightings, at: float, now: float) -> float:
+    def _silence(self, run: RunDir, sightings: StabilityTracker, at: float, now: float) -> float:
         """Return the seconds without a new step while this host was connected."""
         silent = now - max(at, self._since)
         logs = [wanted.source for wanted in run.growing if wanted.kind is Kind.TRAIN_LOG]
-        copies = self._house.catalogue.knowledge.copies
+        copies = self._context.catalogue.knowledge.copies
         for log in logs:
             # Bytes that are written but not here yet, because they wait for space or a slot, are not silence of the
             # run.
@@ -151,9 +151,11 @@ class Stalling:
                 silent = min(silent, sightings.age(log, now))
         return silent
 
-    def _was_followed(self, run: RunRecord, stride: Stride | None, is_quiet: bool) -> bool:  # noqa: FBT001
+    def _was_followed(self, run: RunRecord, stride: StepRate | None, is_quiet: bool) -> bool:  # noqa: FBT001
         """Return whether another run began on this storage since: then this one no longer runs."""
-        others = {key: each for key, each in self._house.strides.items() if key[0] == self._storage and key != run.key}
+        others = {
+            key: each for key, each in self._context.strides.items() if key[0] == self._storage and key != run.key
+        }
         if stride is not None:
             return any(other.began > stride.at for other in others.values())
         # For a run that fell silent before this process began, the names decide which run began later.

@@ -7,7 +7,7 @@ import time
 from typing import Final
 
 from harvestd.convention.scan.snapshot import Snapshot
-from harvestd.harvest.context import House, Rest
+from harvestd.harvest.context import Context, Rest
 from harvestd.inventory.host import Host
 from harvestd.remote.api import Box
 from harvestd.telemetry.events import Event
@@ -21,19 +21,19 @@ _SLACK: Final = 60.0
 """Seconds by which a host's timestamps of a change may be off."""
 
 
-class Idling:
+class IdleDetector:
     """Tracks one host for as long as a connection lasts."""
 
-    def __init__(self, host: Host, house: House, box: Box) -> None:
+    def __init__(self, host: Host, context: Context, box: Box) -> None:
         self._host = host
-        self._house = house
+        self._context = context
         self._box = box
         self._is_first = True
 
     async def look(self, snapshot: Snapshot | None) -> None:
         """Process a scan, query the GPUs if that is due, and log when the host is idle. Raise `Retry`."""
         now = time.monotonic()
-        rest = self._house.rests.setdefault(self._host.identity, Rest(since=now, asked_at=now))
+        rest = self._context.rests.setdefault(self._host.identity, Rest(since=now, asked_at=now))
         if snapshot is None or self._has_moved(snapshot, now - rest.since):
             rest.since, rest.told = now, False
         self._is_first = False

@@ -26,14 +26,14 @@ from harvestd.convention.metadata.parse import (
 )
 from harvestd.convention.patterns import Finetuned
 from harvestd.convention.scan.completeness import unsealed
-from harvestd.convention.scan.model import EvalDir, Group, RunDir, Source, Survey, Wanted
+from harvestd.convention.scan.model import EvalDir, Group, RunDir, ScanResult, Source, Wanted
 from harvestd.convention.scan.snapshot import Snapshot
-from harvestd.convention.scan.stability import NETWORK_SETTLE, Sightings
+from harvestd.convention.scan.stability import NETWORK_SETTLE, StabilityTracker
 from harvestd.convention.structs import Immutable
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 from harvestd.harvest.experiments.moved_events import MovedEvents
 from harvestd.harvest.experiments.renamed_evals import RenamedEvals
-from harvestd.harvest.host.failures import Troubles
+from harvestd.harvest.host.failures import FailureTracker
 from harvestd.harvest.transfer.reading import read_small
 from harvestd.inventory.host import Host
 from harvestd.planning.identity.duplicates import NO_LOG, Fingerprint, Undecidable, head_of, is_part, principal, twin_of
@@ -62,22 +62,22 @@ class _Learned(Immutable):
         return _names_model(self.config, self.final)
 
 
-class Learning:
+class RunIndexer:
     """Indexes the runs of one host."""
 
-    def __init__(self, host: Host, house: House, facts: BoxFacts, troubles: Troubles) -> None:
+    def __init__(self, host: Host, context: Context, facts: BoxFacts, troubles: FailureTracker) -> None:
         """`troubles` receives the files whose reading hangs."""
         self._host = host
-        self._house = house
+        self._context = context
         self._troubles = troubles
-        self._storage = house.storage_of(host)
-        self._knowledge = house.catalogue.knowledge
+        self._storage = context.storage_of(host)
+        self._knowledge = context.catalogue.knowledge
         self._gpu_names = facts.gpu_names
-        house.machines.met(host, facts)
+        context.machines.met(host, facts)
         self.undecided: dict[str, str] = {}
         """By remote path of a run or eval that can't be told apart from another one yet: the reason."""
-        self._moved_events = MovedEvents(host, house)
-        self._renamed_evals = RenamedEvals(host, house, troubles, self.undecided)
+        self._moved_events = MovedEvents(host, context)
+        self._renamed_evals = RenamedEvals(host, context, troubles, self.undecided)
         self._held: dict[str, float] = {}
         """By remote path of a run that another host still shows by another name: since when, in monotonic seconds."""
         self._invalid: dict[str, object] = {}
@@ -85,10 +85,10 @@ class Learning:
 
     async def learn(
         self,
-        seen: Survey,
-        whole: tuple[Survey, Snapshot],
+        seen: ScanResult,
+        whole: tuple[ScanResult, Snapshot],
         reader: Reader,
-        sightings: Sightings,
+        sightings: StabilityTracker,
         now: float,
         early: Mapping[Source, bytes],
     ) -> None:
@@ -96,7 +96,7 @@ class Learning:
 
         `whole` is everything that the scan shows. Files in `early` with the same version are not read again.
         """
-        settle = self._house.settle_of(self._host)
+        settle = self._context.settle_of(self._host)
         configs = [run.config for run in seen.runs if self._wants_config(run, sightings, settle, now)]
         finals = [run.final_info for run in seen.runs if run.config and self._wants_final(run)]
         links = [each.config for each in seen.evals if self._wants_link(each)]
@@ -110,7 +110,7 @@ class Learning:
         await self._renamed_evals.prove(whole, reader, now)
         backbones = _backbones(seen.evals)
         # Everything is read: nothing below waits for a host, so that a file that hangs on one host delays no other.
-        async with self._house.learning:
+        async with self._context.learning:
             for eval_dir in seen.evals:
                 await self._learn_link(eval_dir, contents)
             if any(self._knowledge.run_at(self._storage, run.place) is None for run in runs):
@@ -127,7 +127,7 @@ class Learning:
     def _known_invalid(self, source: Source) -> bool:
         return self._invalid.get(source.place) == source.version
 
-    def _wants_config(self, run: RunDir, sightings: Sightings, settle: float, now: float) -> bool:
+    def _wants_config(self, run: RunDir, sightings: StabilityTracker, settle: float, now: float) -> bool:
         if run.config is None:
             return False
         record = self._knowledge.run_at(self._storage, run.place)
@@ -164,7 +164,7 @@ class Learning:
             self._reject(eval_dir.config, e)
             return
         link = EvalLink(self._storage, eval_dir.config.place, eval_dir.config.version, training_run)
-        await self._house.catalogue.save_eval_link(link)
+        await self._context.catalogue.save_eval_link(link)
 
     async def _learn_adapters(self, runs: Sequence[RunDir], learned: dict[str, _Learned], reader: Reader) -> None:
         """Read the base model from an adapter_config.json, for the runs whose other files do not name it."""
@@ -192,7 +192,7 @@ class Learning:
         return not (_names_model(known.config, final) or known.base_model)
 
     async def _learn_renamed(
-        self, runs: Sequence[RunDir], learned: Mapping[str, _Learned], whole: tuple[Survey, Snapshot], now: float
+        self, runs: Sequence[RunDir], learned: Mapping[str, _Learned], whole: tuple[ScanResult, Snapshot], now: float
     ) -> None:
         """Record the new paths of runs that are known by other paths, so that nothing is fetched again."""
         shown, snapshot = whole
@@ -219,16 +219,16 @@ class Learning:
         """
         others = (
             outlook
-            for outlook in self._house.outlooks.values()
-            if outlook.host.identity != self._host.identity and self._house.storage_of(outlook.host) == self._storage
+            for outlook in self._context.outlooks.values()
+            if outlook.host.identity != self._host.identity and self._context.storage_of(outlook.host) == self._storage
         )
         return any(shown.place == run.place for outlook in others for shown in outlook.seen.runs)
 
-    async def _move(self, before: RunRecord, run: RunDir, shown: Survey) -> None:
-        after = await self._house.catalogue.move_run(before.key, lambda now: renamed(now, run, shown))
+    async def _move(self, before: RunRecord, run: RunDir, shown: ScanResult) -> None:
+        after = await self._context.catalogue.move_run(before.key, lambda now: renamed(now, run, shown))
         if after is None:
             return
-        self._house.touch([after.experiment])
+        self._context.touch([after.experiment])
         log = get_logger().bind(host=self._host.name, run_id=after.name)
         log.info(Event.RUN_RENAMED, path=after.place, old=before.place)
 
@@ -245,7 +245,7 @@ class Learning:
             was_finished = now.finished
             return self._completed(_updated(now, run, learned, self._host))
 
-        after = await self._house.catalogue.change_run(before.key, updated)
+        after = await self._context.catalogue.change_run(before.key, updated)
         if after is not None and after.finished and not was_finished and not is_part(after, self._knowledge):
             self._tell_finished(after)
 
@@ -298,13 +298,13 @@ class Learning:
 
     async def _meet(self, run: RunDir, config: ConfigFacts, learned: _Learned) -> None:
         """Record a run as one that another storage shows, or as a new one, or leave it for a later scan."""
-        async with self._house.catalogue.discovering.hold(run.name.name):
+        async with self._context.catalogue.discovering.hold(run.name.name):
             if self._knowledge.run_at(self._storage, run.place) is None:
                 await self._meet_alone(run, config, learned)
 
     async def _meet_alone(self, run: RunDir, config: ConfigFacts, learned: _Learned) -> None:
         seen = Fingerprint(learned.config_hash or "", learned.head)
-        others = self._house.shown_by_others(self._host)
+        others = self._context.shown_by_others(self._host)
         twin = twin_of(run.name.name, self._storage, seen, self._knowledge, others)
         if isinstance(twin, Undecidable):
             self.undecided[run.place] = _undecided(seen, twin)
@@ -314,8 +314,8 @@ class Learning:
             await self._discover(run, config, learned)
         elif run.config is not None:
             record = self._completed(self._record(run, run.config, config, learned, twin.experiment))
-            await self._house.catalogue.save_run(record)
-            self._house.touch([twin.experiment])
+            await self._context.catalogue.save_run(record)
+            self._context.touch([twin.experiment])
             log = get_logger().bind(host=self._host.name, run_id=record.name, path=run.place)
             log.info(Event.RUN_DISCOVERED, same_as=f"{twin.host}:{twin.place}")
 
@@ -344,13 +344,13 @@ class Learning:
         if run.config is None:
             return
         evidence = Evidence(config, learned.final, learned.base_model, learned.backbones)
-        evidence = dated(with_parents(evidence, self._knowledge.runs_named, self._house.settings.naming.models), run)
-        name = name_run(run.name, evidence, self._house.naming_of(self._host, self._gpu_names, run.writer))
+        evidence = dated(with_parents(evidence, self._knowledge.runs_named, self._context.settings.naming.models), run)
+        name = name_run(run.name, evidence, self._context.naming_of(self._host, self._gpu_names, run.writer))
         name = free_name(name, run.name, self._host.name, self._knowledge.is_directory_taken)
         experiment = ExperimentRecord(uuid.uuid4().hex, name)
         record = self._record(run, run.config, config, learned, experiment.id)
-        await self._house.catalogue.save_discovery(experiment, record)
-        self._house.touch([experiment.id])
+        await self._context.catalogue.save_discovery(experiment, record)
+        self._context.touch([experiment.id])
         log = get_logger().bind(host=self._host.name, run_id=record.name, experiment=experiment.directory)
         log.info(Event.RUN_DISCOVERED, path=run.place)
         sources = {part: found.source for part, found in name.parts.items()}
@@ -371,7 +371,7 @@ class Learning:
                 continue
             for run in self._knowledge.runs_named(eval_dir.run.name):
                 if run.storage == self._storage:
-                    await self._house.catalogue.change_run(run.key, partial(_tuned, found=eval_dir.finetuned))
+                    await self._context.catalogue.change_run(run.key, partial(_tuned, found=eval_dir.finetuned))
 
     def _reject(self, source: Source, error: InvalidFacts) -> None:
         self._invalid[source.place] = source.version

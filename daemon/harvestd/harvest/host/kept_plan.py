@@ -6,7 +6,7 @@ died) are detected within the first minute, in which plans are not cached yet, o
 
 from typing import Final
 
-from harvestd.convention.scan.model import Survey
+from harvestd.convention.scan.model import ScanResult
 from harvestd.convention.scan.stability import NETWORK_SETTLE
 from harvestd.planning.plan import Plan
 from harvestd.planning.planner import Situation
@@ -22,12 +22,12 @@ class KeptPlan:
 
     def __init__(self) -> None:
         self._plan: Plan | None = None
-        self._from: tuple[Survey, tuple[object, ...]] | None = None
+        self._from: tuple[ScanResult, tuple[object, ...]] | None = None
         self._since = 0.0
         """Since when the inputs are unchanged, in monotonic seconds."""
         self._made = 0.0
 
-    def still_good(self, seen: Survey, situation: Situation) -> Plan | None:
+    def still_good(self, seen: ScanResult, situation: Situation) -> Plan | None:
         """Return the plan that `make_plan` would return; None if it must be computed."""
         basis = (seen, _basis(situation))
         if self._from is None or self._from[0] is not seen or self._from[1] != basis[1]:

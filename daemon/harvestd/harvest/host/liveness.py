@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from harvestd.convention.scan.model import Survey
+from harvestd.convention.scan.model import ScanResult
 from harvestd.errors import HostQuarantined, Retry
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 from harvestd.inventory.host import Host
 from harvestd.planning.liveness import Life
 from harvestd.remote.api import Box
@@ -19,12 +19,12 @@ _GOOD_FOR: Final = 60.0
 """Seconds for which an answer is valid, and in which no query is repeated."""
 
 
-class Lives:
+class LivenessMonitor:
     """Queries processes on behalf of one connected host."""
 
-    def __init__(self, host: Host, house: House, box: Box) -> None:
+    def __init__(self, host: Host, context: Context, box: Box) -> None:
         self._host = host
-        self._house = house
+        self._context = context
         self._box = box
         self._asked_at: float | None = None
         self._processes: int | None = None
@@ -32,13 +32,13 @@ class Lives:
     def known(self) -> Life:
         """Return what is known now."""
         return Life(
-            idle_for=self._house.settings.verdict.idle_for.total_seconds(),
+            idle_for=self._context.settings.verdict.idle_for.total_seconds(),
             gpu_processes=None if self._is_due() else self._processes,
-            hosts=self._house.hosts,
-            ending=self._house.ending,
+            hosts=self._context.hosts,
+            ending=self._context.ending,
         )
 
-    async def asked(self, seen: Survey) -> Life | None:
+    async def asked(self, seen: ScanResult) -> Life | None:
         """Query the hosts and return the result; None if that was done just now. Raise `Retry`.
 
         `seen` is what this host shows; others may show a part of it as well.
@@ -47,7 +47,7 @@ class Lives:
             return None
         counts = [await self._box.gpu_processes()]
         for storage in self._storages(seen):
-            for identity, box in list(self._house.boxes.get(storage, {}).items()):
+            for identity, box in list(self._context.boxes.get(storage, {}).items()):
                 if identity != self._host.identity:
                     counts.append(await _of_another(box))
         known = [count for count in counts if count is not None]
@@ -55,9 +55,9 @@ class Lives:
         self._asked_at = time.monotonic()
         return self.known()
 
-    def _storages(self, seen: Survey) -> set[str]:
+    def _storages(self, seen: ScanResult) -> set[str]:
         """Return the storages that show any run that this host shows."""
-        own, knowledge = self._house.storage_of(self._host), self._house.catalogue.knowledge
+        own, knowledge = self._context.storage_of(self._host), self._context.catalogue.knowledge
         records = (knowledge.run_at(own, run.place) for run in seen.runs)
         experiments = {record.experiment for record in records if record is not None and record.experiment}
         return {own, *(run.storage for each in experiments for run in knowledge.runs_of(each))}
@@ -75,9 +75,9 @@ async def _of_another(box: Box) -> int | None:
 
 
 @contextmanager
-def shown(house: House, host: Host, box: Box) -> Iterator[None]:
+def shown(context: Context, host: Host, box: Box) -> Iterator[None]:
     """Register this connected host for queries by others, for the duration of the body."""
-    boxes = house.boxes.setdefault(house.storage_of(host), {})
+    boxes = context.boxes.setdefault(context.storage_of(host), {})
     boxes[host.identity] = box
     try:
         yield

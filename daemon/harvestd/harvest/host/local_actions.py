@@ -7,12 +7,12 @@ from msgspec.structs import replace
 
 from harvestd import failpoints
 from harvestd.convention.paths import LocalPath
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 from harvestd.harvest.experiments.move_files import Refiling, refile
-from harvestd.harvest.host.retention import Superseding
+from harvestd.harvest.host.retention import CheckpointPruner
 from harvestd.harvest.transfer.refusals import Refusals
 from harvestd.inventory.host import Host
-from harvestd.planning.plan import Link, Plan, Refile, Remark
+from harvestd.planning.plan import FileMove, Link, Plan, UpdateReason
 from harvestd.store.ops.links import make_link
 from harvestd.store.ops.remove import remove_empty
 from harvestd.store.publish import Result
@@ -28,15 +28,15 @@ _EVAL_DEPTH = 3
 """Components of an eval's directory in an experiment: `gns_test_…/eval_results/run_…`."""
 
 
-class Tidying:
+class LocalActions:
     """Performs the local actions of one host's plans."""
 
-    def __init__(self, host: Host, house: House, root: DataRoot, refused: Refusals) -> None:
+    def __init__(self, host: Host, context: Context, root: DataRoot, refused: Refusals) -> None:
         self._host = host
-        self._house = house
+        self._context = context
         self._root = root
         self._refused = refused
-        self._superseding = Superseding(host, house, root, refused)
+        self._superseding = CheckpointPruner(host, context, root, refused)
 
     async def tidy(self, plan: Plan) -> None:
         """Perform all local actions of a plan: links before their old targets are removed.
@@ -44,27 +44,27 @@ class Tidying:
         Raise as the catalogue does.
         """
         for link in plan.links:
-            async with self._house.places.still():
+            async with self._context.places.still():
                 await self._link(link)
         for start in range(0, len(plan.refiles), _TOGETHER):
-            async with self._house.places.still():
+            async with self._context.places.still():
                 await self._refile(plan.refiles[start : start + _TOGETHER])
         for removal in plan.removals:
-            async with self._house.places.still():
+            async with self._context.places.still():
                 await self._superseding.remove(removal)
         if plan.remarks:
-            async with self._house.places.still():
+            async with self._context.places.still():
                 await self._remark(plan.remarks)
 
-    async def _remark(self, remarks: Sequence[Remark]) -> None:
-        knowledge = self._house.catalogue.knowledge
+    async def _remark(self, remarks: Sequence[UpdateReason]) -> None:
+        knowledge = self._context.catalogue.knowledge
         # Files that were fetched, moved or removed since the plan are skipped: they have their reason, or need none.
         still = [each for each in remarks if knowledge.holder(each.record.target) == each.record]
-        await self._house.catalogue.save_files([replace(each.record, reason=each.reason) for each in still])
-        self._house.touch({each.record.experiment for each in still})
+        await self._context.catalogue.save_files([replace(each.record, reason=each.reason) for each in still])
+        self._context.touch({each.record.experiment for each in still})
 
     async def _link(self, link: Link) -> None:
-        experiments = self._house.catalogue.knowledge.experiments()
+        experiments = self._context.catalogue.knowledge.experiments()
         whose = [each.id for each in experiments if each.directory == link.path.parts[0]]
         if not whose:
             return  # it was renamed since the plan; the next plan handles it
@@ -74,11 +74,11 @@ class Tidying:
             log.warning(Event.FILE_CONFLICT, path=link.path, error=f"the link to {link.target} can't be made: {result}")
         failpoints.reach("link.made")
         # Recorded in any case: a file that the operator put in the link's place is not replaced again and again.
-        await self._house.catalogue.save_link(link.path, link.target)
-        self._house.touch(whose)
+        await self._context.catalogue.save_link(link.path, link.target)
+        self._context.touch(whose)
 
-    async def _refile(self, refiles: Sequence[Refile]) -> None:
-        knowledge = self._house.catalogue.knowledge
+    async def _refile(self, refiles: Sequence[FileMove]) -> None:
+        knowledge = self._context.catalogue.knowledge
         # If an experiment was renamed or a file was moved since the plan, the next plan handles it.
         files = [
             Refiling(each.record, replace(each.record, target=each.target.path, experiment=each.target.experiment))
@@ -86,7 +86,7 @@ class Tidying:
             if knowledge.placed(each.target.path, each.target.experiment) == each.target.path
             and knowledge.holder(each.record.target) == each.record
         ]
-        results = await refile(self._house.catalogue, self._root, files)
+        results = await refile(self._context.catalogue, self._root, files)
         await anyio.to_thread.run_sync(self._remove_empty, files)
         for file, result in zip(files, results, strict=True):
             self._tell_refiled(file, result)
@@ -101,7 +101,7 @@ class Tidying:
     def _tell_refiled(self, file: Refiling, result: Result) -> None:
         before, after = file.before, file.after
         if result in {Result.PUBLISHED, Result.ADOPTED}:
-            self._house.touch([before.experiment, after.experiment])
+            self._context.touch([before.experiment, after.experiment])
             get_logger().info(Event.FILE_FILED, host=self._host.name, path=after.target, old=before.target)
         else:
             detail = f"it is at {before.target} and can't be moved here: {result}"

@@ -8,17 +8,17 @@ from functools import partial
 from msgspec.structs import replace
 
 from harvestd.convention.scan.classify import Surveyor
-from harvestd.convention.scan.model import EvalDir, LeftOut, Survey
-from harvestd.convention.scan.quiet import Stillness
+from harvestd.convention.scan.model import EvalDir, LeftOut, ScanResult
+from harvestd.convention.scan.quiet import IdleTimer
 from harvestd.convention.scan.snapshot import Snapshot, TreeState
-from harvestd.convention.scan.stability import NETWORK_SETTLE, Sightings
+from harvestd.convention.scan.stability import NETWORK_SETTLE, StabilityTracker
 from harvestd.convention.scan.views import View, may_see_more, sees_more
-from harvestd.harvest.context import House, Outlook, Showing
-from harvestd.harvest.host.early_reads import Glimpses
-from harvestd.harvest.host.failures import Troubles
-from harvestd.harvest.host.indexer import Learning
+from harvestd.harvest.context import Context, Outlook, Showing
+from harvestd.harvest.host.early_reads import EarlyReads
+from harvestd.harvest.host.failures import FailureTracker
+from harvestd.harvest.host.indexer import RunIndexer
 from harvestd.harvest.host.kept_plan import KeptPlan
-from harvestd.harvest.host.liveness import Lives
+from harvestd.harvest.host.liveness import LivenessMonitor
 from harvestd.harvest.transfer.refusals import Refusals
 from harvestd.inventory.host import Host
 from harvestd.planning.left_behind import Fates
@@ -37,29 +37,29 @@ Other requests to the host may come before it, too.
 """
 
 
-class Looking:
+class Observer:
     """Scans one connected host repeatedly, and keeps what it saw."""
 
-    def __init__(self, host: Host, house: House, box: Box, facts: BoxFacts) -> None:
+    def __init__(self, host: Host, context: Context, box: Box, facts: BoxFacts) -> None:
         self._host = host
-        self._house = house
+        self._context = context
         self._box = box
-        self.troubles = Troubles(host.name, house.monitor)
+        self.troubles = FailureTracker(host.name, context.monitor)
         """Files that could not be fetched, and how often that was tried."""
-        self._learning = Learning(host, house, facts, self.troubles)
-        self._glimpses = Glimpses(box, house.catalogue.knowledge, house.storage_of(host), self.troubles)
-        self._lives = Lives(host, house, box)
-        self.sightings = Sightings()
+        self._learning = RunIndexer(host, context, facts, self.troubles)
+        self._glimpses = EarlyReads(box, context.catalogue.knowledge, context.storage_of(host), self.troubles)
+        self._lives = LivenessMonitor(host, context, box)
+        self.sightings = StabilityTracker()
         """How long each file has been unchanged."""
         self._kept = KeptPlan()
-        self.stillness = Stillness()
+        self.stillness = IdleTimer()
         """How long nothing has changed."""
         self._surveyor = Surveyor()
-        self._selection = house.selection
+        self._selection = context.selection
         """The selection that the surveyor applied so far."""
-        self.seen: Survey | None = None
+        self.seen: ScanResult | None = None
         """The classified newest snapshot."""
-        self._shown: Survey | None = None
+        self._shown: ScanResult | None = None
         """The survey that is registered for the planners of other hosts."""
         self._places: frozenset[str] = frozenset()
         """The remote paths of its evals."""
@@ -95,8 +95,8 @@ class Looking:
 
     async def _seen_by(self, scan: Callable[[], Awaitable[Snapshot]]) -> Plan:
         scanned = time.monotonic()
-        longest = _LOOKS * self._house.limits.scan_time.total_seconds()
-        with self._house.deadlines.within(longest, f"a look at {self._host.name}"):
+        longest = _LOOKS * self._context.limits.scan_time.total_seconds()
+        with self._context.deadlines.within(longest, f"a look at {self._host.name}"):
             snapshot = await scan()
         self._scanned = scanned
         self.scan_took = time.monotonic() - scanned
@@ -131,17 +131,17 @@ class Looking:
 
     async def _understood(self, snapshot: Snapshot) -> Plan:
         now = time.monotonic()
-        await self._house.look_around()
+        await self._context.look_around()
         self.snapshot = snapshot
         self.sightings.update(snapshot, now)
-        self.stillness.looked(snapshot, now, self._house.settings.poll.interval.total_seconds(), self.scan_took)
+        self.stillness.looked(snapshot, now, self._context.settings.poll.interval.total_seconds(), self.scan_took)
         self._tell_roots(snapshot)
-        if self._selection is not self._house.selection:
-            self._selection = self._house.selection
+        if self._selection is not self._context.selection:
+            self._selection = self._context.selection
             self._surveyor, self.seen = Surveyor(), None
         if snapshot.changed or self.seen is None:
-            self.seen = self._surveyor.survey(snapshot, self._house.selection)
-        only = self._house.selection.only
+            self.seen = self._surveyor.survey(snapshot, self._context.selection)
+        only = self._context.selection.only
         seen = possible(self.seen, only) if only else self.seen
         whole = (self.seen, snapshot)
         await self._learning.learn(seen, whole, self._box, self.sightings, now, self._glimpses.taken())
@@ -152,52 +152,52 @@ class Looking:
             plan = await self._planned(seen, situation)
         self.took = time.monotonic() - now
         refused = frozenset(place for place, _ in self.refused)
-        self._house.outlooks[self._host.identity] = Outlook(
+        self._context.outlooks[self._host.identity] = Outlook(
             self._host, seen, plan, refused, self._scanned, self.scan_took
         )
-        self._house.rescue.saw(self._host, plan)
-        self._house.looked.ring()
+        self._context.rescue.saw(self._host, plan)
+        self._context.looked.ring()
         return plan
 
-    async def _planned(self, seen: Survey, situation: Situation) -> Plan:
+    async def _planned(self, seen: ScanResult, situation: Situation) -> Plan:
         """Plan, query the liveness if the plan needs it, and record what is left out."""
         plan = make_plan(seen, situation)
         if plan.asks_for_life and (life := await self._lives.asked(seen)) is not None:
             plan = make_plan(seen, replace(situation, life=life))
         self._tell_evals(seen.evals)
         self._kept.keep(plan, situation)
-        left_out = plan.left_out if self._house.selection.only is None else self._beside_others(seen, plan)
+        left_out = plan.left_out if self._context.selection.only is None else self._beside_others(seen, plan)
         fates = Fates(self.snapshot) if self.snapshot is not None else None
-        records = self._house.catalogue.left_out
-        self._house.touch(await records.save(self._host.name, self._host.identity, left_out, fates))
+        records = self._context.catalogue.left_out
+        self._context.touch(await records.save(self._host.name, self._host.identity, left_out, fates))
         return plan
 
-    def _beside_others(self, seen: Survey, plan: Plan) -> dict[str | None, tuple[LeftOut, ...]]:
+    def _beside_others(self, seen: ScanResult, plan: Plan) -> dict[str | None, tuple[LeftOut, ...]]:
         """Return what is left out on this host after a scan for one run alone; the rest is taken from the records."""
-        knowledge, storage = self._house.catalogue.knowledge, self._house.storage_of(self._host)
+        knowledge, storage = self._context.catalogue.knowledge, self._context.storage_of(self._host)
         records = [knowledge.run_at(storage, run.place) for run in seen.runs]
         own = {record.experiment for record in records if record is not None}
         said_anew = {each.place for entries in plan.left_out.values() for each in entries}
         found = {
             experiment: tuple(each for each in entries if each.place not in said_anew and each.gone_at is None)
-            for experiment, entries in self._house.catalogue.left_out.on(self._host.name, self._host.identity).items()
+            for experiment, entries in self._context.catalogue.left_out.on(self._host.name, self._host.identity).items()
             if experiment not in own
         }
         # A base eval is listed under one of its experiments, which may be another run's.
         return found | {key: (*found.get(key, ()), *entries) for key, entries in plan.left_out.items()}
 
-    def _show(self, seen: Survey, snapshot: Snapshot) -> None:
+    def _show(self, seen: ScanResult, snapshot: Snapshot) -> None:
         """Register what this host shows, for the planners of hosts that may share its file system."""
-        if self._shown is not seen and self._host.identity in self._house.showing:
+        if self._shown is not seen and self._host.identity in self._context.showing:
             self._shown, self._places = seen, frozenset(each.place for each in seen.evals if each.run is not None)
         view = View.of(snapshot)
-        if self._host.identity in self._house.showing:
-            showing = Showing(self._house.storage_of(self._host), self._places, view)
-            self._house.showing[self._host.identity] = showing
+        if self._host.identity in self._context.showing:
+            showing = Showing(self._context.storage_of(self._host), self._places, view)
+            self._context.showing[self._host.identity] = showing
         self.is_outseen = self._is_outseen(view, time.monotonic())
 
     def _is_outseen(self, view: View, now: float) -> bool:
-        others = self._house.views_beside(self._host)
+        others = self._context.views_beside(self._host)
         if any(sees_more(other, view) for other in others):
             return True
         if not any(may_see_more(other, view) for other in others):
@@ -211,13 +211,13 @@ class Looking:
     def _situation(self, now: float) -> Situation:
         return Situation(
             host=self._host.name,
-            storage=self._house.storage_of(self._host),
-            knowledge=self._house.catalogue.knowledge,
-            selection=self._house.selection,
+            storage=self._context.storage_of(self._host),
+            knowledge=self._context.catalogue.knowledge,
+            selection=self._context.selection,
             sightings=self.sightings,
-            settle=self._house.settle_of(self._host),
+            settle=self._context.settle_of(self._host),
             now=now,
-            showing=self._house.shown_by_others(self._host),
+            showing=self._context.shown_by_others(self._host),
             undecided=self._learning.undecided,
             refused=self.refused,
             life=self._lives.known(),
@@ -255,11 +255,11 @@ class Looking:
         elsewhere = {TreeState.DENIED, TreeState.TWIN}
         unseen = {listing.tree.root for listing in snapshot.listings if listing.state in elsewhere}
         bare = {listing.tree.root for listing in snapshot.listings} - full - unseen - missing
-        storage = self._house.storage_of(self._host)
+        storage = self._context.storage_of(self._host)
         emptied = {
             root
             for root in bare
-            if root in self._emptied_roots or self._house.catalogue.knowledge.any_below(storage, root)
+            if root in self._emptied_roots or self._context.catalogue.knowledge.any_below(storage, root)
         }
         for root in sorted(emptied - self._emptied_roots):
             get_logger().warning(
@@ -278,8 +278,8 @@ class Looking:
                 continue
             self._seen_evals.add(eval_dir.place)
             sources = (member.source for group in eval_dir.groups for member in group.members)
-            storage = self._house.storage_of(self._host)
-            if not any(self._house.catalogue.knowledge.copies(storage, source.place) for source in sources):
+            storage = self._context.storage_of(self._host)
+            if not any(self._context.catalogue.knowledge.copies(storage, source.place) for source in sources):
                 get_logger().info(Event.EVAL_DISCOVERED, host=self._host.name, path=eval_dir.place)
 
     @property

@@ -19,11 +19,11 @@ from harvestd.errors import (
     Retry,
     unwrapped,
 )
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 from harvestd.harvest.fleet.connections import connected
 from harvestd.harvest.host.results import PassResult
-from harvestd.harvest.monitor import Monitor
-from harvestd.harvest.startup.open import opened_house, scratch_house
+from harvestd.harvest.monitor import ProgressListener
+from harvestd.harvest.startup.open import open_context, open_read_only_context
 from harvestd.inventory.host import Host
 from harvestd.inventory.providers import Providers, placed
 from harvestd.planning.plan import Plan
@@ -83,69 +83,69 @@ async def find_hosts(settings: Settings, names: Sequence[str] = ()) -> Found:
     return Found(tuple(found[name] for name in wanted if name in found), failures)
 
 
-async def once(settings: Settings, hosts: Sequence[Host], monitor: Monitor) -> list[HostOutcome]:
+async def once(settings: Settings, hosts: Sequence[Host], monitor: ProgressListener) -> list[HostOutcome]:
     """Make one whole pass over these hosts in parallel. Raise `Fatal` and `HaltedForSafety`."""
     with unwrapped():
-        async with opened_house(settings, monitor) as (house, root):
-            return await visited(hosts, house, root)
+        async with open_context(settings, monitor) as (context, root):
+            return await visited(hosts, context, root)
 
 
-async def visited(hosts: Sequence[Host], house: House, root: DataRoot) -> list[HostOutcome]:
+async def visited(hosts: Sequence[Host], context: Context, root: DataRoot) -> list[HostOutcome]:
     """Make one whole pass over these hosts with an open context, and record the result for each host."""
-    house.known = len(hosts)
-    house.rescue.take(hosts, None)
+    context.known = len(hosts)
+    context.rescue.take(hosts, None)
     for host in hosts:
-        house.attending.awaits(host.name)
+        context.attending.awaits(host.name)
 
     async def visit(host: Host) -> HostOutcome:
         try:
-            result = await _single_pass(host, house, root)
+            result = await _single_pass(host, context, root)
         except BaseException:
-            house.attending.left(host.name)
+            context.attending.left(host.name)
             raise
         return HostOutcome(host, result=result, missing_roots=result.missing_roots)
 
-    outcomes = await _side_by_side(hosts, house, visit)
-    await house.knows.wait()
+    outcomes = await _side_by_side(hosts, context, visit)
+    await context.knows.wait()
     for outcome in outcomes:
-        await house.catalogue.save_host(_record(outcome))
+        await context.catalogue.save_host(_record(outcome))
     from harvestd.harvest.experiments.reports import Reports  # noqa: PLC0415  (imported by a thread of `startup.open`)
 
-    await Reports(house, root).finish()
+    await Reports(context, root).finish()
     return outcomes
 
 
-async def _single_pass(host: Host, house: House, root: DataRoot) -> PassResult:
-    async with connected(host, house) as (box, facts):
-        await house.knows.wait()
-        from harvestd.harvest.host.single_pass import Visit  # noqa: PLC0415  (imported by a thread of `startup.open`)
+async def _single_pass(host: Host, context: Context, root: DataRoot) -> PassResult:
+    async with connected(host, context) as (box, facts):
+        await context.knows.wait()
+        from harvestd.harvest.host.single_pass import SinglePass  # noqa: PLC0415  (imported by a thread of `startup.open`)
 
-        return await Visit(host, house, root, box, facts).make()
+        return await SinglePass(host, context, root, box, facts).make()
 
 
 async def plan(settings: Settings, hosts: Sequence[Host]) -> list[HostOutcome]:
     """Plan a pass over these hosts without fetching or changing anything here; works beside a running daemon."""
     with unwrapped():
-        async with scratch_house(settings) as house:
-            house.known = len(hosts)
+        async with open_read_only_context(settings) as context:
+            context.known = len(hosts)
 
             async def look(host: Host) -> HostOutcome:
-                async with connected(host, house) as (box, facts):
-                    await house.knows.wait()
-                    from harvestd.harvest.host.observer import Looking  # noqa: PLC0415  (imported by a thread of `startup.open`)
+                async with connected(host, context) as (box, facts):
+                    await context.knows.wait()
+                    from harvestd.harvest.host.observer import Observer  # noqa: PLC0415  (imported by a thread of `startup.open`)
 
-                    looking = Looking(host, house, box, facts)
+                    looking = Observer(host, context, box, facts)
                     found = await looking.look()
                     return HostOutcome(host, plan=found, missing_roots=looking.missing_roots)
 
-            outcomes = await _side_by_side(hosts, house, look)
-            await house.knows.wait()
+            outcomes = await _side_by_side(hosts, context, look)
+            await context.knows.wait()
     return outcomes
 
 
-def failed_unexpectedly(host: Host, house: House, error: Exception) -> HostFailed:
+def failed_unexpectedly(host: Host, context: Context, error: Exception) -> HostFailed:
     """Report an unexpected exception of the work on one host, and return the error for the caller."""
-    house.host_failures.report(host.name, error)
+    context.host_failures.report(host.name, error)
     return HostFailed(
         f"{host.name}: the work on it failed: {described(error)}",
         hint="this is a defect of harvestd; the event host.failed has its traceback",
@@ -153,7 +153,7 @@ def failed_unexpectedly(host: Host, house: House, error: Exception) -> HostFaile
 
 
 async def _side_by_side(
-    hosts: Sequence[Host], house: House, visit: Callable[[Host], Awaitable[HostOutcome]]
+    hosts: Sequence[Host], context: Context, visit: Callable[[Host], Awaitable[HostOutcome]]
 ) -> list[HostOutcome]:
     """Visit all hosts in parallel; one that can't be read does not affect the others."""
     outcomes: dict[str, HostOutcome] = {}
@@ -168,7 +168,7 @@ async def _side_by_side(
         except Exception as e:
             if isinstance(e, HaltedForSafety | Fatal):
                 raise
-            outcome = HostOutcome(host, error=failed_unexpectedly(host, house, e))
+            outcome = HostOutcome(host, error=failed_unexpectedly(host, context, e))
         outcomes[host.name] = replace(outcome, seconds=time.monotonic() - started)
 
     async with anyio.create_task_group() as tasks:

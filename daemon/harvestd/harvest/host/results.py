@@ -1,7 +1,7 @@
 """The result of a pass over one host."""
 
 from harvestd.convention.structs import Immutable
-from harvestd.harvest.host.failures import Trouble
+from harvestd.harvest.host.failures import Failure
 from harvestd.planning.plan import Waiting
 
 
@@ -10,7 +10,7 @@ class PassResult(Immutable):
 
     files: int
     bytes: int
-    failed: dict[str, Trouble]
+    failed: dict[str, Failure]
     """By remote path."""
     conflicts: dict[str, str]
     """By local path."""

@@ -9,7 +9,7 @@ import anyio.to_thread
 
 from harvestd import failpoints
 from harvestd.convention.paths import LocalPath
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 from harvestd.harvest.transfer.refusals import Refusals
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import Removal
@@ -22,20 +22,20 @@ from harvestd.telemetry.log import get_logger
 _LATEST = "step_latest"
 
 
-class Superseding:
+class CheckpointPruner:
     """Removes the superseded checkpoints of one host's plans."""
 
-    def __init__(self, host: Host, house: House, root: DataRoot, refused: Refusals) -> None:
+    def __init__(self, host: Host, context: Context, root: DataRoot, refused: Refusals) -> None:
         """`refused` receives what can't be removed, for the planner."""
         self._host = host
-        self._house = house
+        self._context = context
         self._root = root
         self._refused = refused
 
     async def remove(self, removal: Removal) -> None:
         """Remove a checkpoint. Raise `DiskFull` and `HaltedForSafety`. The caller holds the directory lock."""
         experiment = removal.files[0].experiment
-        if self._house.catalogue.knowledge.placed(removal.directory, experiment) != removal.directory:
+        if self._context.catalogue.knowledge.placed(removal.directory, experiment) != removal.directory:
             return  # it was renamed since the plan; the next plan handles it
         kept = [(file.target, file.size) for file in removal.kept]
         if not await anyio.to_thread.run_sync(all_stand, self._root, kept):
@@ -47,12 +47,12 @@ class Superseding:
         # Shielded: only the end of the process may come between giving up and settling.
         with anyio.CancelScope(shield=True):
             await self._turn_link(removal)
-            intent = await self._house.catalogue.give_up(removal.files)
+            intent = await self._context.catalogue.give_up(removal.files)
             failpoints.reach("remove.given_up")
             files = [(file.target, file.sha256) for file in removal.files]
             left = await anyio.to_thread.run_sync(remove, self._root, removal.directory, files)
-            await self._house.catalogue.save_files([], [intent])
-        self._house.touch([experiment])
+            await self._context.catalogue.save_files([], [intent])
+        self._context.touch([experiment])
         for path, why in left.items():
             self._tell_left(path, why)
         get_logger().info(
@@ -72,7 +72,7 @@ class Superseding:
         if await anyio.to_thread.run_sync(pointed, self._root, path) == removal.directory.name:
             await anyio.to_thread.run_sync(make_link, self._root, path, removal.newer)
             failpoints.reach("link.made")
-            await self._house.catalogue.save_link(path, removal.newer)
+            await self._context.catalogue.save_link(path, removal.newer)
 
     def _tell_left(self, path: LocalPath, why: str) -> None:
         get_logger().warning(

@@ -10,19 +10,19 @@ from harvestd.convention.log_rows import lines_of
 from harvestd.convention.metadata.progress import newest_step, seconds_left
 from harvestd.convention.patterns import run_name
 from harvestd.convention.scan.snapshot import Version
-from harvestd.harvest.context import House
-from harvestd.harvest.host.health import Stalling
+from harvestd.harvest.context import Context
+from harvestd.harvest.host.health import StallDetector
 from harvestd.inventory.host import Host
 from harvestd.planning.records import FileRecord, RunRecord
 
 
-class Stepping:
+class RunProgress:
     """Records the progress of one host's runs in the catalogue."""
 
-    def __init__(self, host: Host, house: House, stalling: Stalling) -> None:
+    def __init__(self, host: Host, context: Context, stalling: StallDetector) -> None:
         self._stalling = stalling
-        self._storage = house.storage_of(host)
-        self._catalogue = house.catalogue
+        self._storage = context.storage_of(host)
+        self._catalogue = context.catalogue
 
     async def heard(self, record: FileRecord, content: bytes, version: Version) -> None:
         """Process lines that were just appended to a log; other files are ignored."""

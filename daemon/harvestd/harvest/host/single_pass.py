@@ -3,8 +3,8 @@
 import anyio
 
 from harvestd.errors import unwrapped
-from harvestd.harvest.context import House
-from harvestd.harvest.host.executor import Work
+from harvestd.harvest.context import Context
+from harvestd.harvest.host.executor import Executor
 from harvestd.harvest.host.results import PassResult
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import Plan
@@ -17,14 +17,14 @@ _ATTEMPTS = 3
 """How often a failing file is tried before it counts as failed."""
 
 
-class Visit:
+class SinglePass:
     """Makes one pass over one host."""
 
-    def __init__(self, host: Host, house: House, root: DataRoot, box: Box, facts: BoxFacts) -> None:
+    def __init__(self, host: Host, context: Context, root: DataRoot, box: Box, facts: BoxFacts) -> None:
         self._host = host
-        self._house = house
+        self._context = context
         self._box = box
-        self._work = Work(host, house, root, box, facts)
+        self._work = Executor(host, context, root, box, facts)
 
     async def make(self) -> PassResult:
         """Fetch everything that is complete now; wait for what only has to settle.
@@ -32,7 +32,7 @@ class Visit:
         A file that is written again and again is waited for twice as long as it would need if it were quiet, no longer.
         Raise `Retry` when the link is lost, `HostQuarantined`, `HaltedForSafety`.
         """
-        work, leases, storage = self._work, self._house.harvesting, self._house.storage_of(self._host)
+        work, leases, storage = self._work, self._context.harvesting, self._context.storage_of(self._host)
         with unwrapped(), work.shown():
             await leases.wait_free(storage)
             with leases.held(storage, self._host.identity):
@@ -62,7 +62,7 @@ class Visit:
             await work.do(plan, self._ask_ahead)
         while True:
             await self._wait_for_bulk()
-            self._house.rested.ring()
+            self._context.rested.ring()
             plan = await work.look()
             tryable = self._tryable(plan)
             if tryable or plan.tidies:

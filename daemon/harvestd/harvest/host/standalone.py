@@ -11,10 +11,10 @@ import anyio
 
 from harvestd.errors import HostQuarantined, Retry
 from harvestd.harvest.fleet.fleet import Fleet
-from harvestd.harvest.fleet.metrics import Tally
-from harvestd.harvest.monitor import Silent
-from harvestd.harvest.startup.open import opened_house
-from harvestd.harvest.sync import Bell
+from harvestd.harvest.fleet.metrics import FleetMetrics
+from harvestd.harvest.monitor import NullListener
+from harvestd.harvest.startup.open import open_context
+from harvestd.harvest.sync import Broadcast
 from harvestd.inventory.host import Host
 from harvestd.safety.verdict import Answer, Reason, ReasonKind, Verdict
 from harvestd.settings import Settings
@@ -27,14 +27,14 @@ async def watching_alone(settings: Settings, name: str) -> AsyncIterator[None]:
 
     Raise as `opened_house` (`Held`: another process holds the data root); errors may come in a group.
     """
-    tally = Tally()
-    opening = opened_house(settings, tally, kind=HolderKind.ATTENDANT)
-    async with opening as (house, root), anyio.create_task_group() as tasks:
-        await house.knows.wait()
+    tally = FleetMetrics()
+    opening = open_context(settings, tally, kind=HolderKind.ATTENDANT)
+    async with opening as (context, root), anyio.create_task_group() as tasks:
+        await context.knows.wait()
         from harvestd.harvest.experiments.reports import Reports  # noqa: PLC0415  (imported by a thread of `startup.open`)
 
-        await tasks.start(Fleet(house, root, Bell(), tally, only=frozenset({name})).run)
-        tasks.start_soon(house.service_failures.keep_running, "reports", Reports(house, root).run)
+        await tasks.start(Fleet(context, root, Broadcast(), tally, only=frozenset({name})).run)
+        tasks.start_soon(context.service_failures.keep_running, "reports", Reports(context, root).run)
         yield
         tasks.cancel_scope.cancel()
 
@@ -44,12 +44,12 @@ async def looked_at_once(settings: Settings, host: Host) -> Verdict:
 
     Fetches nothing. Raise as `watching_alone`.
     """
-    async with opened_house(settings, Silent()) as (house, root):
-        house.known = 1
-        await house.knows.wait()
+    async with open_context(settings, NullListener()) as (context, root):
+        context.known = 1
+        await context.knows.wait()
         from harvestd.harvest.verdict.on_demand import judged_alone  # noqa: PLC0415  (the same)
 
         try:
-            return await judged_alone(host, house, root)
+            return await judged_alone(host, context, root)
         except (Retry, HostQuarantined) as e:
             return Verdict(Answer.NOT_SAFE, (Reason(ReasonKind.NOT_CONNECTED, str(e)),))

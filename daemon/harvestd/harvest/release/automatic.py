@@ -16,7 +16,7 @@ from harvestd.bulkhead import described
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
 from harvestd.convention.structs import Immutable
 from harvestd.errors import DiskFull, HarvestError, HostQuarantined, Retry, concerns_all, unwrapped
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 from harvestd.harvest.fleet.identify import who_is
 from harvestd.harvest.release.cloud import end, listed, named_in
 from harvestd.harvest.release.pending import Unclear
@@ -41,7 +41,7 @@ from harvestd.safety.verdict import Verdict
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
 
-Judge = Callable[[Host, House], Awaitable[Verdict]]
+Judge = Callable[[Host, Context], Awaitable[Verdict]]
 """Makes a full scan of a host and returns the verdict."""
 
 _EVERY = 5.0
@@ -72,11 +72,11 @@ class _Met(Immutable):
     who: Who
 
 
-class Releasing:
+class AutoRelease:
     """Follows the verdicts of all hosts. Times in memory restart with the process; decisions are on record."""
 
-    def __init__(self, house: House, judge: Judge) -> None:
-        self._house = house
+    def __init__(self, context: Context, judge: Judge) -> None:
+        self._context = context
         self._judge = judge
         self._safe: dict[str, Safe] = {}
         """By host identity, like all dictionaries here."""
@@ -89,15 +89,15 @@ class Releasing:
 
     async def run(self) -> None:
         """Release hosts until cancelled. Raise `HaltedForSafety` if nothing can be recorded."""
-        for each in await self._house.catalogue.releases.all():
+        for each in await self._context.catalogue.releases.all():
             self._take(each)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep_hearing)
             while True:
-                looked_before = self._house.looked.version
+                looked_before = self._context.looked.version
                 await self._settle()
                 self._hear()
-                safe = [host for host in self._house.present.values() if host.identity in self._safe]
+                safe = [host for host in self._context.present.values() if host.identity in self._safe]
                 for host in sorted(safe, key=lambda each: each.name):
                     await self._attend_contained(host)
                 await self._pause(looked_before)
@@ -109,25 +109,25 @@ class Releasing:
 
     async def _pause(self, looked_before: int) -> None:
         with anyio.move_on_after(_EVERY):
-            await self._house.looked.wait(looked_before)
+            await self._context.looked.wait(looked_before)
 
     async def _keep_hearing(self) -> None:
         while True:
-            looked_before = self._house.looked.version
+            looked_before = self._context.looked.version
             self._hear()
             await self._pause(looked_before)
 
     def _hear(self) -> None:
         """Update the safe streaks of all hosts by their verdicts."""
-        for identity in self._safe.keys() - self._house.present.keys():
+        for identity in self._safe.keys() - self._context.present.keys():
             self._forget(identity)
-        for host in self._house.present.values():
+        for host in self._context.present.values():
             self._hear_of(host)
 
     def _hear_of(self, host: Host) -> None:
         """Update the safe streak of one present host."""
-        judged = self._house.verdicts.get(host.identity)
-        if judged is not None and judged.verdict.is_safe and is_meant(host, self._house.settings.release):
+        judged = self._context.verdicts.get(host.identity)
+        if judged is not None and judged.verdict.is_safe and is_meant(host, self._context.settings.release):
             before = self._safe.get(host.identity)
             self._safe[host.identity] = still_safe(before, judged, time.monotonic(), _UNHEARD)
         else:
@@ -139,9 +139,9 @@ class Releasing:
 
     async def _settle(self) -> None:
         """Find the results of requests that were not clearly answered."""
-        for released in await self._unclear.settled(self._house.settings.lambda_cloud):
+        for released in await self._unclear.settled(self._context.settings.lambda_cloud):
             with suppress(DiskFull):  # the next process finds it again
-                await self._house.catalogue.releases.settle(released)
+                await self._context.catalogue.releases.settle(released)
             self._take(released)
             get_logger().info(
                 Event.HOST_RELEASED,
@@ -159,7 +159,7 @@ class Releasing:
         except Exception as e:
             if concerns_all(e):
                 raise
-            self._house.host_failures.report(host.name, e)
+            self._context.host_failures.report(host.name, e)
             await self._refuse(host, NotNow(f"it failed: {described(e)}", wait=_AFTER_A_DEFECT))
 
     async def _attend(self, host: Host) -> None:
@@ -173,7 +173,7 @@ class Releasing:
             if met is None or met.since != safe.since:
                 self._met[host.identity] = met = _Met(safe.since, time.monotonic(), await self._who(host))
             gone = gone_within_hour(self._decisions.values(), time.time())
-            turn = turn_of(host, max(safe.since, met.at), self._house.settings.release, gone, time.monotonic())
+            turn = turn_of(host, max(safe.since, met.at), self._context.settings.release, gone, time.monotonic())
             if turn is Turn.HELD_BACK:
                 self._tell_refused(host, f"{gone} were released within the last hour, and no more may be", "rate")
             elif turn is Turn.DUE:
@@ -189,24 +189,24 @@ class Releasing:
 
     def _is_done(self, host: Host) -> bool:
         done = {ReleaseOutcome.RELEASED}
-        if self._house.settings.release.terminate == "dry-run":
+        if self._context.settings.release.terminate == "dry-run":
             done.add(ReleaseOutcome.PLANNED)
         return any(each.identity == host.identity and each.outcome in done for each in self._decisions.values())
 
     async def _who(self, host: Host) -> Who:
-        connected = (boxes.get(host.identity) for boxes in list(self._house.boxes.values()))
+        connected = (boxes.get(host.identity) for boxes in list(self._context.boxes.values()))
         box = next((each for each in connected if each is not None), None)
         if box is None:
             raise NotNow("it is not connected")
-        return await who_is(box, self._house.limits, self._house.settings.verdict.ignore_programs)
+        return await who_is(box, self._context.limits, self._context.settings.verdict.ignore_programs)
 
     async def _release(self, host: Host, safe: Safe, met: _Met) -> None:
         """Check everything once more, and ask the cloud to terminate it.
 
         Raise `NotNow` and what scans and queries raise.
         """
-        with anyio.fail_after(_FULL_CHECK + time_limits.to_judge(self._house.limits)):
-            verdict = await self._judge(host, self._house)
+        with anyio.fail_after(_FULL_CHECK + time_limits.to_judge(self._context.limits)):
+            verdict = await self._judge(host, self._context)
         if not verdict.is_safe:
             why, key = why_not_safe(verdict)
             raise NotNow(why, key=key)
@@ -221,14 +221,14 @@ class Releasing:
                 f"than {FRESH:g} s to say which machine it is and who works there"
             )
         self._check_unbroken(host, safe)
-        settings = self._house.settings  # read again: a reload may have come meanwhile
+        settings = self._context.settings  # read again: a reload may have come meanwhile
         why = reason_for(verdict, timedelta(seconds=time.monotonic() - safe.since))
         if settings.release.terminate == "dry-run":
             planned = Decision(host.name, host.identity, why, ReleaseOutcome.PLANNED)
-            self._take(await self._house.catalogue.releases.keep(planned))
+            self._take(await self._context.catalogue.releases.keep(planned))
             self._tell(Event.HOST_RELEASE_PLANNED, host, why, safe.idle_since)
             return
-        ended = await end(host, why, settings.lambda_cloud, self._house.catalogue.releases)
+        ended = await end(host, why, settings.lambda_cloud, self._context.catalogue.releases)
         self._take(ended.decision)
         match ended.decision.outcome:
             case ReleaseOutcome.RELEASED:
@@ -240,12 +240,12 @@ class Releasing:
 
     async def _check_named(self, host: Host, who: Who, met: _Met) -> None:
         """Raise `NotNow` unless the host that was read is the named instance."""
-        outlook = self._house.outlooks.get(host.identity)
+        outlook = self._context.outlooks.get(host.identity)
         if outlook is None or outlook.host.address != host.address:
             raise NotNow("it was not read at the address that it has now")
         why = why_another(met.who, who)
         if not why:
-            answer = await listed(self._house.settings.lambda_cloud)
+            answer = await listed(self._context.settings.lambda_cloud)
             why = why_not_named(outlook.host, who, named_in(answer, host.identity))
         if why:
             raise NotNow(why)
@@ -256,7 +256,7 @@ class Releasing:
         now = self._safe.get(host.identity)
         if now is None or now.since != safe.since:
             raise NotNow("something moved during the last full check")
-        if self._house.present.get(host.identity) != host:
+        if self._context.present.get(host.identity) != host:
             raise NotNow("the cloud tells of it differently since the last full check")
 
     async def _refuse(self, host: Host, error: NotNow) -> None:
@@ -265,7 +265,7 @@ class Releasing:
         if self._tell_refused(host, str(error), error.key):
             refused = Decision(host.name, host.identity, "", ReleaseOutcome.REFUSED, detail=str(error))
             with suppress(DiskFull):  # the transfers report the lack of room
-                await self._house.catalogue.releases.keep(refused)
+                await self._context.catalogue.releases.keep(refused)
 
     def _tell_refused(self, host: Host, reason: str, key: str) -> bool:
         """Log a refusal once; return whether it was logged now."""

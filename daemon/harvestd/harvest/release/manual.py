@@ -16,7 +16,7 @@ from harvestd.harvest.fleet.connections import connected
 from harvestd.harvest.fleet.identify import who_is
 from harvestd.harvest.release.cloud import end, listed, named_in
 from harvestd.harvest.release.policy import Who, reason_for, why_another, why_not_named, why_not_safe
-from harvestd.harvest.startup.open import scratch_house
+from harvestd.harvest.startup.open import open_read_only_context
 from harvestd.inventory.host import Host
 from harvestd.safety.verdict import Verdict
 from harvestd.settings import Settings
@@ -45,12 +45,12 @@ async def examined(host: Host, settings: Settings, judge: Judge) -> Examined:
     verdict: Verdict | None = None
     try:
         with unwrapped():
-            async with scratch_house(settings) as house, connected(host, house) as (box, _):
-                then = await who_is(box, house.limits, settings.verdict.ignore_programs)
+            async with open_read_only_context(settings) as context, connected(host, context) as (box, _):
+                then = await who_is(box, context.limits, settings.verdict.ignore_programs)
                 verdict = await judge(host)
                 if not verdict.is_safe:
                     return Examined(verdict, why_not_safe(verdict)[0])
-                now = await who_is(box, house.limits, settings.verdict.ignore_programs)
+                now = await who_is(box, context.limits, settings.verdict.ignore_programs)
     except (Retry, HostQuarantined) as e:
         return Examined(verdict, str(e))
     return Examined(verdict, why_another(then, now) or await _why_not_named(host, now, settings))

@@ -1,7 +1,7 @@
 """Opens the context with its data root, lock and catalogue, and writes outstanding manifests at the end.
 
 Importing the catalogue and the code that works with it takes 0.2 s. A thread does that while the hosts are being
-connected, which waits for the network anyway; `House.knows` is set when it is done.
+connected, which waits for the network anyway; `Context.knows` is set when it is done.
 """
 
 from collections.abc import AsyncIterator
@@ -14,13 +14,13 @@ import anyio
 import anyio.to_thread
 
 from harvestd.cycles import uncollected
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 from harvestd.harvest.descriptors import Descriptors, raise_limit
-from harvestd.harvest.experiments.directories import Homes
+from harvestd.harvest.experiments.directories import ExperimentDirectories
 from harvestd.harvest.experiments.manifests import Manifests
 from harvestd.harvest.experiments.manual_names import name_as_asked
 from harvestd.harvest.experiments.rename import finish_renames
-from harvestd.harvest.monitor import Monitor, Silent
+from harvestd.harvest.monitor import NullListener, ProgressListener
 from harvestd.harvest.startup.orphans import adopt_orphans
 from harvestd.harvest.startup.rebuild import rebuild
 from harvestd.harvest.startup.recovery import recover
@@ -44,9 +44,9 @@ _LOCK_AGAIN = 0.5
 
 
 @asynccontextmanager
-async def opened_house(
-    settings: Settings, monitor: Monitor, *, kind: HolderKind = HolderKind.COMMAND, patience: float = 0.0
-) -> AsyncIterator[tuple[House, DataRoot]]:
+async def open_context(
+    settings: Settings, monitor: ProgressListener, *, kind: HolderKind = HolderKind.COMMAND, patience: float = 0.0
+) -> AsyncIterator[tuple[Context, DataRoot]]:
     """Open the context; the unfinished work of the last process is settled before anything is published.
 
     `kind` is what other processes read about this one. `patience`: seconds to wait while a command holds the data root.
@@ -56,10 +56,10 @@ async def opened_house(
     with ExitStack() as stack:
         root = await anyio.to_thread.run_sync(_open_root, settings, stack)
         lock = await _locked(root, stack, kind, patience)
-        house = House.of(settings, monitor)
-        house.descriptors = Descriptors(raise_limit())
-        house.homes = Homes(house, root)
-        manifests = Manifests(house, root)
+        context = Context.of(settings, monitor)
+        context.descriptors = Descriptors(raise_limit())
+        context.homes = ExperimentDirectories(context, root)
+        manifests = Manifests(context, root)
 
         async def learn() -> None:
             catalogue = await anyio.to_thread.run_sync(_open_catalogue, settings, root.id, stack)
@@ -68,24 +68,24 @@ async def opened_house(
             adopted = await adopt_orphans(catalogue, root)
             renamed = await finish_renames(catalogue, root)
             recorded = await recover(catalogue, root)
-            house.catalogue = catalogue
-            await house.look_around()
-            house.attending.names = partial(name_as_asked, house, root)
-            await house.attending.learn(catalogue)
-            await house.learn(catalogue)
-            house.touch([*adopted, *renamed, *(record.experiment for record in recorded)])
+            context.catalogue = catalogue
+            await context.look_around()
+            context.attending.names = partial(name_as_asked, context, root)
+            await context.attending.learn(catalogue)
+            await context.learn(catalogue)
+            context.touch([*adopted, *renamed, *(record.experiment for record in recorded)])
             if not lock.found_in_order:
                 # The last process ended without recording which manifests were behind.
-                house.touch([None, *(each.id for each in catalogue.knowledge.experiments())])
-            await house.service_failures.keep_running("manifests", manifests.run)
+                context.touch([None, *(each.id for each in catalogue.knowledge.experiments())])
+            await context.service_failures.keep_running("manifests", manifests.run)
 
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(learn)
-                yield house, root
+                yield context, root
                 tasks.cancel_scope.cancel()
         finally:
-            if house.knows.is_set():
+            if context.knows.is_set():
                 with anyio.move_on_after(_LAST_WORDS, shield=True):
                     await manifests.flush()
                     if manifests.are_level:
@@ -93,20 +93,20 @@ async def opened_house(
 
 
 @asynccontextmanager
-async def scratch_house(settings: Settings) -> AsyncIterator[House]:
+async def open_read_only_context(settings: Settings) -> AsyncIterator[Context]:
     """Open a context with a copy of the catalogue in memory, for reading only; works beside a running daemon.
 
     Raise as `opened_house`, but without a data root or a lock.
     """
     with ExitStack() as stack:
-        house = House.of(settings, Silent())
+        context = Context.of(settings, NullListener())
 
         async def learn() -> None:
-            await house.learn(await anyio.to_thread.run_sync(_open_scratch, settings, stack))
+            await context.learn(await anyio.to_thread.run_sync(_open_scratch, settings, stack))
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(learn)
-            yield house
+            yield context
             tasks.cancel_scope.cancel()
 
 

@@ -15,7 +15,7 @@ from harvestd.convention.metadata.naming import UNKNOWN, ExperimentName, Part
 from harvestd.convention.paths import LocalPath
 from harvestd.errors import Fatal
 from harvestd.planning.destinations import UNFILED
-from harvestd.planning.index import Knowledge
+from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import ExperimentRecord, RunRecord
 from harvestd.store.errors import Conflict, Damaged, Refused
 from harvestd.store.manifest.file import NAME as MANIFEST
@@ -97,7 +97,7 @@ def _directories(orphans: Orphans) -> dict[str, str]:
     return {identifier: found.most_common(1)[0][0] for identifier, found in counted.items()}
 
 
-def _experiment_by_files(knowledge: Knowledge, run: RunRecord) -> str | None:
+def _experiment_by_files(knowledge: PlanningIndex, run: RunRecord) -> str | None:
     """Return the recorded experiment that holds files of a run."""
     files = (file for file in knowledge.files_from(run.storage) if file.place.startswith(f"{run.place}/"))
     return next((file.experiment for file in files if file.experiment is not None), None)

@@ -17,7 +17,7 @@ Write = Callable[[memoryview], None]
 """Writes the next bytes, in a worker thread; must not keep them."""
 
 
-class Spool:
+class DoubleBuffer:
     """Takes pieces in order; `spooling` creates it."""
 
     def __init__(self, send: MemoryObjectSendStream[memoryview], size: int) -> None:
@@ -63,7 +63,7 @@ class Spool:
 
 
 @asynccontextmanager
-async def spooling(write: Write, wrote: Callable[[], None], size: int) -> AsyncIterator[Spool]:
+async def spooling(write: Write, wrote: Callable[[], None], size: int) -> AsyncIterator[DoubleBuffer]:
     """Provide a spool with two buffers of `size` bytes; at the end of the block everything is written.
 
     `wrote` is called on the event loop after each write. Raise what `write` raises, possibly in the middle of the
@@ -74,7 +74,7 @@ async def spooling(write: Write, wrote: Callable[[], None], size: int) -> AsyncI
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_drain, receive, write, wrote)
             async with send:
-                spool = Spool(send, size)
+                spool = DoubleBuffer(send, size)
                 yield spool
                 await spool.flush()
 

@@ -12,7 +12,7 @@ from typing import Final
 import anyio.to_thread
 
 from harvestd.convention.paths import RejectedPath
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import FetchFile
 from harvestd.planning.records import FileRecord
@@ -29,11 +29,11 @@ _SLICE: Final = 64 * 1024 * 1024
 class Copying:
     """Copies files of one host."""
 
-    def __init__(self, host: Host, house: House, root: DataRoot) -> None:
+    def __init__(self, host: Host, context: Context, root: DataRoot) -> None:
         self._host = host
-        self._house = house
+        self._context = context
         self._root = root
-        self._storage = house.storage_of(host)
+        self._storage = context.storage_of(host)
 
     async def copy(self, file: FetchFile, staged: Staged, content_hash: Callable[[], Awaitable[str | None]]) -> bool:
         """Fill the empty `staged` from a local file with the content of `file` on its host.
@@ -55,7 +55,7 @@ class Copying:
         return True
 
     def _here(self, file: FetchFile) -> list[FileRecord]:
-        found = self._house.catalogue.knowledge.alike(self._storage, file.source.version)
+        found = self._context.catalogue.knowledge.alike(self._storage, file.source.version)
         return [each for each in found if each.size == file.source.version.size]
 
     async def _copied(self, record: FileRecord, staged: Staged) -> bool:
@@ -63,8 +63,8 @@ class Copying:
         with ExitStack() as stack:
             try:
                 # Once open, the file may be moved or removed: its bytes stay the same.
-                async with self._house.places.still():
-                    path = self._house.catalogue.knowledge.placed(record.target, record.experiment)
+                async with self._context.places.still():
+                    path = self._context.catalogue.knowledge.placed(record.target, record.experiment)
                     source = stack.enter_context(self._root.reading(path))
             except (FileNotFoundError, Conflict, RejectedPath):
                 return False

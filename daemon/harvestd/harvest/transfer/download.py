@@ -15,10 +15,10 @@ import anyio.to_thread
 from harvestd.convention.scan.completeness import HEAD_BYTES
 from harvestd.errors import HarvestError, Retry, unwrapped
 from harvestd.harvest.budgets import Bandwidth
-from harvestd.harvest.sync import Bell
-from harvestd.harvest.transfer.buffering import Spool, spooling
+from harvestd.harvest.sync import Broadcast
+from harvestd.harvest.transfer.buffering import DoubleBuffer, spooling
 from harvestd.harvest.transfer.held_back import inspected
-from harvestd.harvest.transfer.pool import Lane, Lanes
+from harvestd.harvest.transfer.pool import ConnectionPool, PooledConnection
 from harvestd.harvest.transfer.publish import reason_to_doubt
 from harvestd.harvest.transfer.segments import Segment, Segments
 from harvestd.planning.plan import FetchFile
@@ -33,19 +33,19 @@ _INSTANT = 0.001
 """The shortest duration in seconds, to avoid a division by zero."""
 
 
-class Doubtful(HarvestError):
+class ReadMismatch(HarvestError):
     """What was read must not be published; the text begins with the file's name and gives the reason."""
 
 
-class Useless(Doubtful):
+class RestartDownload(ReadMismatch):
     """What was read must not be published, and the staged bytes are of no use to the next attempt."""
 
 
-class Arriving:
+class SegmentedDownload:
     """Downloads one file to staging, from the present end of `staged` on."""
 
     def __init__(
-        self, file: FetchFile, staged: Staged, lanes: Lanes, bandwidth: Bandwidth, came: Callable[[int], None]
+        self, file: FetchFile, staged: Staged, lanes: ConnectionPool, bandwidth: Bandwidth, came: Callable[[int], None]
     ) -> None:
         """`came` is called with the number of bytes received, as they arrive."""
         self._file = file
@@ -60,7 +60,7 @@ class Arriving:
         """Held while bytes are moved into the prefix, and while the position of a next write is determined."""
         self._working = 0
         self._waiting: set[anyio.CancelScope] = set()
-        self.moved = Bell()
+        self.moved = Broadcast()
         """Rung whenever there are more bytes than before."""
 
     async def prove(self) -> bool:
@@ -77,7 +77,7 @@ class Arriving:
     async def run(self) -> None:
         """Return when the whole file is staged.
 
-        Raise `Doubtful` if it is not what was planned, `Retry` when all links are lost, `DiskFull` and
+        Raise `ReadMismatch` if it is not what was planned, `Retry` when all links are lost, `DiskFull` and
         `HaltedForSafety` when the disk fails.
         """
         source = self._file.source
@@ -94,7 +94,7 @@ class Arriving:
         doubt = reason_to_doubt(self._file, source.version, source.version, self._staged.read(0, HEAD_BYTES))
         doubt = doubt or await inspected(self._file, self._staged)
         if doubt is not None:
-            raise Doubtful(f"{source.path.name}: {doubt}")
+            raise ReadMismatch(f"{source.path.name}: {doubt}")
 
     async def _take_in(self) -> None:
         """Extend the prefix by the segments that were written beyond it, until it is the whole file."""
@@ -124,7 +124,7 @@ class Arriving:
         finally:
             self._working -= 1
 
-    async def _carry(self, lane: Lane) -> None:
+    async def _carry(self, lane: PooledConnection) -> None:
         """Fetch segments until all are here: a segment that another lane returns must find a lane that takes it."""
         rate: float | None = None
         while not self._segments.all_here:
@@ -142,7 +142,7 @@ class Arriving:
             segment.here = True
             self.moved.ring()
 
-    async def _bring(self, segment: Segment, lane: Lane) -> float:
+    async def _bring(self, segment: Segment, lane: PooledConnection) -> float:
         """Fetch one segment; return the seconds from the host's first answer to its last, for the rate."""
         source = self._file.source
         async with self._prefix:
@@ -166,7 +166,7 @@ class Arriving:
             raise self._useless("its hash is not the one that the box told")
         return max(seconds, _INSTANT)
 
-    async def _receive(self, events: AsyncIterator[ReadEvent], spool: Spool) -> tuple[Opened, Closed, float]:
+    async def _receive(self, events: AsyncIterator[ReadEvent], spool: DoubleBuffer) -> tuple[Opened, Closed, float]:
         began = counted = time.monotonic()
         opened: Opened | None = None
         fresh = 0
@@ -233,11 +233,11 @@ class Arriving:
     def _hash_of_end(self, start: int) -> str:
         return hashlib.sha256(self._staged.read(start, self._staged.size - start)).hexdigest()
 
-    def _failed(self, event: Failed) -> Doubtful:
-        return Doubtful(f"{self._file.source.path.name}: {event.reason}")
+    def _failed(self, event: Failed) -> ReadMismatch:
+        return ReadMismatch(f"{self._file.source.path.name}: {event.reason}")
 
-    def _useless(self, why: str) -> Useless:
-        return Useless(f"{self._file.source.path.name}: {why}")
+    def _useless(self, why: str) -> RestartDownload:
+        return RestartDownload(f"{self._file.source.path.name}: {why}")
 
 
 class _Landing:

@@ -13,17 +13,17 @@ from anyio.abc import TaskGroup
 
 from harvestd.convention.scan.snapshot import Snapshot
 from harvestd.errors import DiskFull, Retry, unwrapped
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 from harvestd.harvest.descriptors import staged_files
 from harvestd.harvest.fleet.login import linked
-from harvestd.harvest.host.failures import Troubles
-from harvestd.harvest.sync import Bell
-from harvestd.harvest.transfer.download import Doubtful
+from harvestd.harvest.host.failures import FailureTracker
+from harvestd.harvest.sync import Broadcast
+from harvestd.harvest.transfer.download import ReadMismatch
 from harvestd.harvest.transfer.large_parts import PART, Parts
-from harvestd.harvest.transfer.pool import Lanes, Line
-from harvestd.harvest.transfer.progress import Way
+from harvestd.harvest.transfer.pool import BulkConnection, ConnectionPool
+from harvestd.harvest.transfer.progress import TransferProgress
 from harvestd.harvest.transfer.publish import Publisher, StagedFile, StagedGroup
-from harvestd.harvest.transfer.resume import Transfers
+from harvestd.harvest.transfer.resume import ResumeJournal
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import FetchFile, FetchGroup
 from harvestd.remote.api import Box
@@ -36,30 +36,30 @@ _PIECE = 1024 * 1024
 """Bytes that are copied at a time for a file with several targets."""
 
 
-class Bulk:
+class LargeFileFetcher:
     """Fetches the large groups of one host in order of value, concurrently with everything else."""
 
     def __init__(
-        self, host: Host, house: House, root: DataRoot, box: Box, publisher: Publisher, troubles: Troubles
+        self, host: Host, context: Context, root: DataRoot, box: Box, publisher: Publisher, troubles: FailureTracker
     ) -> None:
         self._host = host
-        self._house = house
+        self._context = context
         self._root = root
         self._box = box
         self._publisher = publisher
         self._troubles = troubles
-        self._transfers = Transfers(host, house, root)
+        self._transfers = ResumeJournal(host, context, root)
         self._queue: list[FetchGroup] = []
         self._current: FetchGroup | None = None
         self._scope = anyio.CancelScope()
         """The cancel scope of the current group."""
         self._reserved = 0
-        self._way = Way(host.name, "", 0)
+        self._way = TransferProgress(host.name, "", 0)
         """The progress of the current group."""
         self._woken = anyio.Event()
         self.without_room: set[str] = set()
         """Remote paths of the groups that wait for room on the disk."""
-        self.progressed = Bell()
+        self.progressed = Broadcast()
         """Rung whenever a group is done or given up."""
 
     @property
@@ -123,23 +123,23 @@ class Bulk:
                     self._current = None
                     self.progressed.ring()
 
-    def _lanes(self, tasks: TaskGroup) -> Lanes:
-        most = self._house.settings.limits.bulk_connections_per_host
-        return Lanes(most, self._house.bulk, self._line, tasks, self._box.round_trip)
+    def _lanes(self, tasks: TaskGroup) -> ConnectionPool:
+        most = self._context.settings.limits.bulk_connections_per_host
+        return ConnectionPool(most, self._context.bulk, self._line, tasks, self._box.round_trip)
 
     @asynccontextmanager
-    async def _line(self, window: int) -> AsyncIterator[Line]:
+    async def _line(self, window: int) -> AsyncIterator[BulkConnection]:
         """Open a connection for bulk transfers."""
-        house = self._house
+        context = self._context
         async with AsyncExitStack() as stack:
-            connection = await stack.enter_async_context(linked(self._host, house, window, house.bulk_hops))
-            reader = await stack.enter_async_context(open_reader(connection, self._box, house.limits))
-            yield Line(reader, connection.wait_closed)
+            connection = await stack.enter_async_context(linked(self._host, context, window, context.bulk_hops))
+            reader = await stack.enter_async_context(open_reader(connection, self._box, context.limits))
+            yield BulkConnection(reader, connection.wait_closed)
 
     def _is_here(self, group: FetchGroup) -> bool:
         """Return whether the group was published since it was planned: the plan may be older than its last transfer."""
-        known = self._house.catalogue.knowledge
-        storage = self._house.storage_of(self._host)
+        known = self._context.catalogue.knowledge
+        storage = self._context.storage_of(self._host)
         records = (
             (file, known.file(storage, file.source.place, target.path))
             for file in group.files
@@ -147,48 +147,48 @@ class Bulk:
         )
         return all(record is not None and record.version == file.source.version for file, record in records)
 
-    async def _fetch_noting(self, group: FetchGroup, lanes: Lanes) -> None:
+    async def _fetch_noting(self, group: FetchGroup, lanes: ConnectionPool) -> None:
         try:
             with unwrapped():
                 if not await self._has_room(group):
                     return
                 # Each staged file holds a descriptor from its first byte until all are published.
-                held = self._house.descriptors.bulk.hold(staged_files(group))
-                with self._house.under_way.of(self._way):
-                    async with held, self._house.room.above_floor(self._root):
+                held = self._context.descriptors.bulk.hold(staged_files(group))
+                with self._context.under_way.of(self._way):
+                    async with held, self._context.room.above_floor(self._root):
                         await self._fetch(group, lanes)
-        except (Doubtful, Retry, Conflict, Refused) as e:
+        except (ReadMismatch, Retry, Conflict, Refused) as e:
             self._troubles.failed(group.place, str(e))
         except DiskFull:
             # Partly fetched files take the room that smaller files need.
             await self._transfers.drop_files(group.files)
-            self._house.room.ran_full()
+            self._context.room.ran_full()
             await self._refuse(group)
             self._troubles.failed(group.place, "no room on the data root's disk")
         else:
             self._troubles.cleared(group.place)
-            self._house.room.proved()
+            self._context.room.proved()
         finally:
-            self._house.room.reserve(-self._reserved)
+            self._context.room.reserve(-self._reserved)
             self._reserved = 0
 
     async def _has_room(self, group: FetchGroup) -> bool:
         self.without_room.discard(group.place)
         needed = group.size - await self._transfers.staged(group.files)
-        if await self._house.room.left(self._root) < needed:
+        if await self._context.room.left(self._root) < needed:
             await self._refuse(group)
             return False
         self._reserved = needed
-        self._house.room.reserve(needed)
-        self._way = Way(self._host.name, group.place, group.size, group.size - needed)
+        self._context.room.reserve(needed)
+        self._way = TransferProgress(self._host.name, group.place, group.size, group.size - needed)
         return True
 
     async def _refuse(self, group: FetchGroup) -> None:
         self.without_room.add(group.place)
-        await self._house.room.refuse(self._root, group.size)
+        await self._context.room.refuse(self._root, group.size)
 
     def _came(self, size: int) -> None:
-        self._house.monitor.moved(self._host.name, size)
+        self._context.monitor.moved(self._host.name, size)
         self._landed(size)
 
     def _landed(self, size: int) -> None:
@@ -196,9 +196,9 @@ class Bulk:
         self._way.came(size)
         written = min(size, self._reserved)
         self._reserved -= written
-        self._house.room.reserve(-written)
+        self._context.room.reserve(-written)
 
-    async def _fetch(self, group: FetchGroup, lanes: Lanes) -> None:
+    async def _fetch(self, group: FetchGroup, lanes: ConnectionPool) -> None:
         started = time.monotonic()
         staged: dict[FetchFile, Staged] = {}
         copies: list[Staged] = []
@@ -217,17 +217,19 @@ class Bulk:
             names = [staged[file].name for file in group.files]
             with anyio.CancelScope(shield=True):
                 await self._publisher.publish([StagedGroup(group, tuple(files), started)])
-                await self._house.catalogue.transfers.drop(names)
+                await self._context.catalogue.transfers.drop(names)
         finally:
             for each in (*staged.values(), *copies):
                 if not each.closed:
                     each.close()
 
-    async def _fetch_parts(self, files: Sequence[FetchFile], staged: dict[FetchFile, Staged], lanes: Lanes) -> None:
+    async def _fetch_parts(
+        self, files: Sequence[FetchFile], staged: dict[FetchFile, Staged], lanes: ConnectionPool
+    ) -> None:
         if files:
-            await Parts(self._root, staged, self._house.bandwidth, self._came).bring(files, lanes)
+            await Parts(self._root, staged, self._context.bandwidth, self._came).bring(files, lanes)
 
-    async def _fetch_large(self, file: FetchFile, staged: dict[FetchFile, Staged], lanes: Lanes) -> None:
+    async def _fetch_large(self, file: FetchFile, staged: dict[FetchFile, Staged], lanes: ConnectionPool) -> None:
         staged[file] = await self._transfers.bring(file, lanes, self._came, self._landed)
 
     async def _with_copies(self, file: FetchFile, staged: Staged, copies: list[Staged]) -> StagedFile:

@@ -1,6 +1,6 @@
 """The small files of a large group: requested at once, so that they cost one round trip in all, not one each.
 
-They are not journalled, since a crash loses little. Only verified files are left in `staged`, unless `Doubtful` is
+They are not journalled, since a crash loses little. Only verified files are left in `staged`, unless `ReadMismatch` is
 raised.
 """
 
@@ -11,9 +11,9 @@ import anyio.to_thread
 
 from harvestd.convention.scan.completeness import HEAD_BYTES
 from harvestd.harvest.budgets import Bandwidth
-from harvestd.harvest.transfer.download import Doubtful
+from harvestd.harvest.transfer.download import ReadMismatch
 from harvestd.harvest.transfer.held_back import inspected
-from harvestd.harvest.transfer.pool import Lanes
+from harvestd.harvest.transfer.pool import ConnectionPool
 from harvestd.harvest.transfer.publish import reason_to_doubt
 from harvestd.planning.plan import FetchFile
 from harvestd.remote.api import Chunk, Closed, Failed, Opened, Reader, ReadRequest
@@ -36,8 +36,8 @@ class Parts:
         self._staged = staged
         self._came = came
 
-    async def bring(self, files: Sequence[FetchFile], lanes: Lanes) -> None:
-        """Stage all of `files`. Raise `Doubtful`, `Retry` when the link is lost, `HaltedForSafety`."""
+    async def bring(self, files: Sequence[FetchFile], lanes: ConnectionPool) -> None:
+        """Stage all of `files`. Raise `ReadMismatch`, `Retry` when the link is lost, `HaltedForSafety`."""
         async with lanes.lent() as lane:
             await self._read(files, lane.reader)
 
@@ -56,7 +56,7 @@ class Parts:
                         self._came(len(data))
                         await self._bandwidth.spend(len(data))
                     case Failed():
-                        raise Doubtful(f"{event.request.path.name}: {event.reason}")
+                        raise ReadMismatch(f"{event.request.path.name}: {event.reason}")
                     case Closed():
                         await self._take(next(waiting), bytes(content), opened, event)
                         content.clear()
@@ -75,7 +75,7 @@ class Parts:
             else:
                 doubt = await inspected(file, staged)
         if doubt is not None:
-            raise Doubtful(f"{file.source.path.name}: {doubt}")
+            raise ReadMismatch(f"{file.source.path.name}: {doubt}")
 
     def _stage(self, file: FetchFile, content: bytes) -> Staged:
         staged = self._staged[file] = self._root.stage()

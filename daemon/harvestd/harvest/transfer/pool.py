@@ -33,7 +33,7 @@ _ROUND_TRIP_EACH = 0.008
 """Seconds of round trip that one connection can bridge: stock TCP has 4 MiB in flight, which is 500 MB/s at 8 ms."""
 
 
-class Line(Immutable):
+class BulkConnection(Immutable):
     """A reader on a separate connection."""
 
     reader: Reader
@@ -41,12 +41,12 @@ class Line(Immutable):
     """Returns when the connection was closed by either side."""
 
 
-Opening = Callable[[int], AbstractAsyncContextManager[Line]]
+Opening = Callable[[int], AbstractAsyncContextManager[BulkConnection]]
 """Opens a connection with this many bytes in flight; raises `Retry` and `HostQuarantined`."""
 
 
 @dataclass(eq=False)
-class Lane:
+class PooledConnection:
     """A bulk connection."""
 
     reader: Reader
@@ -62,11 +62,11 @@ class _Opened:
 
     done: anyio.Event = field(default_factory=anyio.Event)
     """Set when it is open, or can't be opened."""
-    lane: Lane | None = None
+    lane: PooledConnection | None = None
     error: Retry | HostQuarantined | None = None
 
 
-class Lanes:
+class ConnectionPool:
     """Lends lanes; their connections run in `tasks`, which must outlive every loan."""
 
     def __init__(
@@ -77,7 +77,7 @@ class Lanes:
         self._budget = budget
         self._opening = opening
         self._tasks = tasks
-        self._idle: list[Lane] = []
+        self._idle: list[PooledConnection] = []
         self._left: list[_Opened] = []
         """Connections that are being opened, but that no loan waits for any more."""
         self._is_released = False
@@ -97,7 +97,7 @@ class Lanes:
         return min(self._most, 1 + size // LAST, ceil(self._round_trip / _ROUND_TRIP_EACH))
 
     @asynccontextmanager
-    async def lent(self) -> AsyncIterator[Lane]:
+    async def lent(self) -> AsyncIterator[PooledConnection]:
         """Lend a lane on a separate connection. Raise `Retry` and `HostQuarantined` if none can be opened.
 
         A connection that is being opened continues after its loan is cancelled: the next loan can use it.
@@ -126,7 +126,7 @@ class Lanes:
             lane.over.set()
         self._idle.clear()
 
-    async def _opened(self) -> Lane:
+    async def _opened(self) -> PooledConnection:
         if self._left:
             opened = self._left.pop()
         else:
@@ -160,14 +160,14 @@ class Lanes:
             except (Retry, HostQuarantined) as e:
                 self._note(opened, None, e)
                 return
-            lane = Lane(line.reader, _buffer(window))
+            lane = PooledConnection(line.reader, _buffer(window))
             self._note(opened, lane, None)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._notice_end, line, lane)
                 await lane.over.wait()
                 tasks.cancel_scope.cancel()
 
-    def _note(self, opened: _Opened, lane: Lane | None, error: Retry | HostQuarantined | None) -> None:
+    def _note(self, opened: _Opened, lane: PooledConnection | None, error: Retry | HostQuarantined | None) -> None:
         opened.lane, opened.error = lane, error
         opened.done.set()
         if opened in self._left:
@@ -177,7 +177,7 @@ class Lanes:
                 if self._is_released or not self._budget.has(0):
                     self._close_idle()
 
-    async def _notice_end(self, line: Line, lane: Lane) -> None:
+    async def _notice_end(self, line: BulkConnection, lane: PooledConnection) -> None:
         await line.wait_closed()
         lane.over.set()
         if lane in self._idle:

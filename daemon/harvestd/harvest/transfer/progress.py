@@ -12,7 +12,7 @@ _STEP: Final = 0.5
 """Seconds between two samples."""
 
 
-class Way:
+class TransferProgress:
     """Progress of one group of files, such as a checkpoint."""
 
     def __init__(
@@ -49,14 +49,14 @@ class Way:
         return max(0, self.size - self.moved) / rate if rate else None
 
 
-class UnderWay:
+class ActiveTransfers:
     """All large transfers in progress, over all hosts."""
 
     def __init__(self) -> None:
-        self._ways: list[Way] = []
+        self._ways: list[TransferProgress] = []
 
     @contextmanager
-    def of(self, way: Way) -> Iterator[None]:
+    def of(self, way: TransferProgress) -> Iterator[None]:
         """Include `way` for the body."""
         self._ways.append(way)
         try:
@@ -64,6 +64,6 @@ class UnderWay:
         finally:
             self._ways.remove(way)
 
-    def all(self) -> tuple[Way, ...]:
+    def all(self) -> tuple[TransferProgress, ...]:
         """Return the transfers in progress, the oldest first."""
         return tuple(self._ways)

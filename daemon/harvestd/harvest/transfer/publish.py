@@ -21,7 +21,7 @@ from harvestd.convention.paths import LocalPath, encoded
 from harvestd.convention.scan.completeness import check_content, check_part
 from harvestd.convention.scan.snapshot import Version
 from harvestd.convention.structs import Immutable
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 from harvestd.harvest.startup.recovery import settle
 from harvestd.harvest.transfer.refusals import Refusals
 from harvestd.inventory.host import Host
@@ -61,10 +61,10 @@ class StagedGroup(Immutable):
 class Publisher:
     """Publishes files for one host."""
 
-    def __init__(self, host: Host, house: House, root: DataRoot, refused: Refusals) -> None:
+    def __init__(self, host: Host, context: Context, root: DataRoot, refused: Refusals) -> None:
         """`refused` receives the conflicts, for the planner."""
         self._host = host
-        self._house = house
+        self._context = context
         self._root = root
         self._refused = refused
         self.files = 0
@@ -87,38 +87,38 @@ class Publisher:
                     copy.close()
 
     async def _publish(self, groups: Sequence[StagedGroup]) -> None:
-        await self._house.look_around()
-        async with self._house.places.still():
+        await self._context.look_around()
+        async with self._context.places.still():
             await self._settle_failed()
             publications, records = self._prepared(groups)
             with anyio.CancelScope(shield=True):
-                intent = await self._house.catalogue.intend(records)
+                intent = await self._context.catalogue.intend(records)
                 try:
                     outcomes = await anyio.to_thread.run_sync(publish, self._root, publications)
                     await self._settle(intent, outcomes)
                 except Exception:
-                    self._house.unsettled.append(intent)
+                    self._context.unsettled.append(intent)
                     raise
         with told_together():
             self._tell(groups, outcomes)
 
     async def _settle_failed(self) -> None:
         """Record what earlier calls, on any connection, had published before they failed."""
-        failed, self._house.unsettled = self._house.unsettled, []
+        failed, self._context.unsettled = self._context.unsettled, []
         if failed:
             try:
-                recorded = await settle(self._house.catalogue, self._root, failed)
+                recorded = await settle(self._context.catalogue, self._root, failed)
             except Exception:
-                self._house.unsettled += failed
+                self._context.unsettled += failed
                 raise
-            self._house.touch({record.experiment for record in recorded})
+            self._context.touch({record.experiment for record in recorded})
 
     def _prepared(self, groups: Sequence[StagedGroup]) -> tuple[list[Publication], list[FileRecord]]:
         """Return the publications for the store and the records for the catalogue, in the same order."""
         publications: list[Publication] = []
         records: list[FileRecord] = []
-        storage, host, now = self._house.storage_of(self._host), self._host.name, time.time()
-        knowledge = self._house.catalogue.knowledge
+        storage, host, now = self._context.storage_of(self._host), self._host.name, time.time()
+        knowledge = self._context.catalogue.knowledge
         for group in groups:
             for staged in group.files:
                 file = staged.file
@@ -153,8 +153,8 @@ class Publisher:
             for record, outcome in both
             if outcome.result in _HERE and not (outcome.result is Result.ADOPTED and self._is_of_another(record))
         ]
-        await self._house.catalogue.save_files(saved, [intent])
-        self._house.touch({record.experiment for record in saved})
+        await self._context.catalogue.save_files(saved, [intent])
+        self._context.touch({record.experiment for record in saved})
         for record, outcome in both:
             if outcome.result in _HERE:
                 self.conflicts.pop(record.target, None)
@@ -162,14 +162,14 @@ class Publisher:
                 self._note_conflict(record, outcome)
         self.files += len(saved)
         self.bytes += sum(record.size for record in saved)
-        self._house.monitor.settled(self._host.name, len(saved))
+        self._context.monitor.settled(self._host.name, len(saved))
 
     def _is_of_another(self, record: FileRecord) -> bool:
         """Return whether the record at this local path is of another source by now.
 
         Two hosts may publish at the same time. The next plan compares the two, and takes all files of a group together.
         """
-        holder = self._house.catalogue.knowledge.holder(record.target)
+        holder = self._context.catalogue.knowledge.holder(record.target)
         return holder is not None and (holder.storage, holder.place) != (record.storage, record.place)
 
     def _note_conflict(self, record: FileRecord, outcome: Outcome) -> None:
@@ -209,7 +209,7 @@ class Publisher:
         log.info(
             _COMPLETED.get(first.kind, Event.EVAL_COMPLETED),
             path=group.group.place,
-            experiment=self._house.catalogue.knowledge.experiment(experiment).directory if experiment else None,
+            experiment=self._context.catalogue.knowledge.experiment(experiment).directory if experiment else None,
             bytes=sum(staged.copies[0].size for staged in group.files),
             duration_seconds=duration,
             **({"provisional": is_provisional(first.reason)} if first.kind is Kind.CHECKPOINT else {}),

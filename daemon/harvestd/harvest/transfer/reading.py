@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from harvestd.convention.metadata.parse import BEGINNING
 from harvestd.convention.scan.model import Source
-from harvestd.harvest.host.failures import Troubles
+from harvestd.harvest.host.failures import FailureTracker
 from harvestd.remote.api import Chunk, Closed, Failed, Reader, ReadRequest
 from harvestd.remote.ssh.errors import Stuck
 
@@ -14,7 +14,7 @@ _READINGS = 3
 """The most readings of a file in one scan, until it matches the host's hash."""
 
 
-async def read_small(reader: Reader, sources: Sequence[Source], troubles: Troubles) -> dict[Source, bytes]:
+async def read_small(reader: Reader, sources: Sequence[Source], troubles: FailureTracker) -> dict[Source, bytes]:
     """Return the contents of small files, without those that vanished or changed meanwhile.
 
     Of a file that is too large to hold facts only the beginning is read, one byte more than the limit, so that parsing
@@ -31,7 +31,7 @@ async def read_small(reader: Reader, sources: Sequence[Source], troubles: Troubl
 
 
 async def _read(
-    reader: Reader, sources: Sequence[Source], found: dict[Source, bytes], troubles: Troubles
+    reader: Reader, sources: Sequence[Source], found: dict[Source, bytes], troubles: FailureTracker
 ) -> list[Source]:
     """Read these files into `found`; return those that must be read again."""
     requests = [ReadRequest(each.tree, each.path, length=BEGINNING) for each in sources]

@@ -6,20 +6,23 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from harvestd.harvest.context import House
-from harvestd.harvest.host.failures import Troubles
+from harvestd.harvest.context import Context
+from harvestd.harvest.host.failures import FailureTracker
 from harvestd.planning.plan import Check
 from harvestd.remote.api import Closed, Failed, Opened, Reader, ReadRequest
 from harvestd.remote.ssh.errors import Stuck
 
 
-async def check_contents(checks: Sequence[Check], reader: Reader, house: House, troubles: Troubles) -> None:
+async def check_contents(checks: Sequence[Check], reader: Reader, context: Context, troubles: FailureTracker) -> None:
     """Hash these files on the host and record the results. Raise `Retry` when the link is lost."""
-    await hash_there(checks, reader, troubles, partial(_conclude, house))
+    await hash_there(checks, reader, troubles, partial(_conclude, context))
 
 
 async def hash_there(
-    checks: Sequence[Check], reader: Reader, troubles: Troubles, conclude: Callable[[Check, Opened], Awaitable[None]]
+    checks: Sequence[Check],
+    reader: Reader,
+    troubles: FailureTracker,
+    conclude: Callable[[Check, Opened], Awaitable[None]],
 ) -> None:
     """Hash these files on their host and call `conclude` with each hash as it arrives.
 
@@ -51,13 +54,13 @@ async def hash_there(
             troubles.stuck(item.place, str(e))
 
 
-async def _conclude(house: House, item: Check, opened: Opened) -> None:
+async def _conclude(context: Context, item: Check, opened: Opened) -> None:
     """Record the host's hash of a file, unless its record changed since this was planned.
 
     Hashing takes minutes: the directory may be renamed by now, or the file was fetched again, moved or removed.
     """
-    async with house.places.still():
-        knowledge = house.catalogue.knowledge
+    async with context.places.still():
+        knowledge = context.catalogue.knowledge
         path = knowledge.placed(item.record.target, item.record.experiment)
         if knowledge.holder(path) != replace(item.record, target=path):
             return  # the next plan handles it
@@ -67,7 +70,7 @@ async def _conclude(house: House, item: Check, opened: Opened) -> None:
             )
         elif opened.verified == item.record.sha256:
             same = replace(item.record, target=path, version=item.source.version, differs=None)
-            await house.catalogue.save_files([same])
-            house.touch([same.experiment])
+            await context.catalogue.save_files([same])
+            context.touch([same.experiment])
         else:
             knowledge.learn_file(replace(item.record, target=path, differs=item.source.version))

@@ -18,12 +18,12 @@ from harvestd.convention.paths import encoded
 from harvestd.convention.scan.model import place_of
 from harvestd.convention.scan.snapshot import EntryType, Listing, Snapshot, TreeState, Version
 from harvestd.errors import DiskFull, HaltedForSafety, unwrapped
-from harvestd.harvest.context import House
-from harvestd.harvest.sync import Bell
+from harvestd.harvest.context import Context
+from harvestd.harvest.sync import Broadcast
 from harvestd.harvest.transfer.copy import Copying
-from harvestd.harvest.transfer.download import Arriving, Useless
+from harvestd.harvest.transfer.download import RestartDownload, SegmentedDownload
 from harvestd.harvest.transfer.large_parts import PART
-from harvestd.harvest.transfer.pool import Lanes
+from harvestd.harvest.transfer.pool import ConnectionPool
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import FetchFile
 from harvestd.store.root import DataRoot
@@ -39,20 +39,20 @@ _LAST_WORDS = 2.0
 """Seconds for syncing a partial file when the process is told to end."""
 
 
-class Transfers:
+class ResumeJournal:
     """Downloads the large files of one host to staging."""
 
-    def __init__(self, host: Host, house: House, root: DataRoot) -> None:
+    def __init__(self, host: Host, context: Context, root: DataRoot) -> None:
         self._host = host
-        self._house = house
+        self._context = context
         self._root = root
-        self._storage = house.storage_of(host)
-        self._copying = Copying(host, house, root)
+        self._storage = context.storage_of(host)
+        self._copying = Copying(host, context, root)
         self._left: set[str] = set()
         """Transfers whose source vanished in the last scan, while the same version is shown at another path."""
 
     async def bring(
-        self, file: FetchFile, lanes: Lanes, came: Callable[[int], None], landed: Callable[[int], None]
+        self, file: FetchFile, lanes: ConnectionPool, came: Callable[[int], None], landed: Callable[[int], None]
     ) -> Staged:
         """Return the whole file in staging; the caller must close it.
 
@@ -63,10 +63,10 @@ class Transfers:
         name = self._name(file.source.place, file.source.version)
         synced = await self._synced(file, name)
         staged = await anyio.to_thread.run_sync(self._resumed, name, synced)
-        journal = _Journal(self._house.catalogue, Transfer(name, self._storage, file.source.place, staged.size))
+        journal = _Journal(self._context.catalogue, Transfer(name, self._storage, file.source.place, staged.size))
         whole = False
         try:
-            arriving = Arriving(file, staged, lanes, self._house.bandwidth, came)
+            arriving = SegmentedDownload(file, staged, lanes, self._context.bandwidth, came)
             if not staged.size and file.source.version.size:
                 is_good = await self._copying.copy(file, staged, arriving.content_hash)
                 landed(staged.size if is_good else 0)
@@ -76,15 +76,15 @@ class Transfers:
                 staged.discard()
                 staged = await anyio.to_thread.run_sync(self._root.stage, name)
                 journal.last = replace(journal.last, synced=0)
-                arriving = Arriving(file, staged, lanes, self._house.bandwidth, came)
-            self._house.monitor.resumed(self._host.name, staged.size)
+                arriving = SegmentedDownload(file, staged, lanes, self._context.bandwidth, came)
+            self._context.monitor.resumed(self._host.name, staged.size)
             with unwrapped():
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(journal.keep, staged, arriving.moved)
                     await arriving.run()
                     tasks.cancel_scope.cancel()
             whole = True
-        except (Useless, DiskFull):
+        except (RestartDownload, DiskFull):
             # On a full disk the catalogue may need the space that this file takes.
             staged.discard()
             raise
@@ -111,7 +111,7 @@ class Transfers:
         for name in names:
             await anyio.to_thread.run_sync(self._root.staging.discard, name)
         if names:
-            await self._house.catalogue.transfers.drop(names)
+            await self._context.catalogue.transfers.drop(names)
 
     async def drop_files(self, files: Sequence[FetchFile]) -> None:
         """Drop the transfers of these files."""
@@ -147,7 +147,7 @@ class Transfers:
         return sum(each.synced for each in await self._known() if each.name in names)
 
     async def _known(self) -> list[Transfer]:
-        return [each for each in await self._house.catalogue.transfers.all() if each.storage == self._storage]
+        return [each for each in await self._context.catalogue.transfers.all() if each.storage == self._storage]
 
     async def _synced(self, file: FetchFile, name: str) -> int:
         """Return the bytes that are journalled for this transfer; drop the transfers of other versions of the file."""
@@ -162,7 +162,7 @@ class Transfers:
         The file was renamed on this host, or a host that is not connected now showed the same file system. This host's
         hash decides later whether the bytes are the same.
         """
-        catalogue = self._house.catalogue
+        catalogue = self._context.catalogue
         for each in await catalogue.transfers.all():
             if self._is_left(each, file) and _brings(each, file.source.version):
                 # In this order a crash leaves one of the two names, with its journal entry.
@@ -175,7 +175,7 @@ class Transfers:
     def _is_left(self, transfer: Transfer, file: FetchFile) -> bool:
         """Return whether a transfer of another source is abandoned."""
         if transfer.storage != self._storage:
-            return not self._house.boxes.get(transfer.storage)
+            return not self._context.boxes.get(transfer.storage)
         # Files in one directory may have the same size and time: only one whose source vanished is abandoned.
         return transfer.name in self._left and transfer.place != file.source.place
 
@@ -213,7 +213,7 @@ class _Journal:
         self.last = last
         """The last recorded state."""
 
-    async def keep(self, staged: Staged, moved: Bell) -> None:
+    async def keep(self, staged: Staged, moved: Broadcast) -> None:
         """Record the progress periodically, in a task of its own, so that a slow disk does not pause the download."""
         while True:
             with anyio.move_on_after(JOURNAL_EVERY):

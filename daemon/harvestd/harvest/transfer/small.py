@@ -20,9 +20,9 @@ from harvestd.convention.scan.completeness import HEAD_BYTES
 from harvestd.convention.scan.snapshot import Version
 from harvestd.errors import unwrapped
 from harvestd.harvest.budgets import MemoryBudget
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 from harvestd.harvest.descriptors import slices_of, staged_files
-from harvestd.harvest.host.failures import Troubles
+from harvestd.harvest.host.failures import FailureTracker
 from harvestd.harvest.transfer.held_back import inspect
 from harvestd.harvest.transfer.publish import Publisher, StagedFile, StagedGroup, reason_to_doubt
 from harvestd.inventory.host import Host
@@ -126,12 +126,14 @@ class _Batches:
         self._taken = 0
 
 
-class Collecting:
+class SmallFileFetcher:
     """Fetches the small groups of one host."""
 
-    def __init__(self, host: Host, house: House, root: DataRoot, publisher: Publisher, troubles: Troubles) -> None:
+    def __init__(
+        self, host: Host, context: Context, root: DataRoot, publisher: Publisher, troubles: FailureTracker
+    ) -> None:
         self._host = host
-        self._house = house
+        self._context = context
         self._root = root
         self._publisher = publisher
         self._troubles = troubles
@@ -145,7 +147,7 @@ class Collecting:
         counts as started when everything is read: the reader is free then, while the last batches are published.
         """
         send, receive = anyio.create_memory_object_stream[list[_Collected]](1)
-        batches = _Batches(self._house.memory, send)
+        batches = _Batches(self._context.memory, send)
         try:
             with unwrapped():
                 async with anyio.create_task_group() as tasks:
@@ -206,9 +208,9 @@ class Collecting:
             batches.drop(collected)
 
     async def _moved(self, size: int) -> None:
-        self._house.monitor.moved(self._host.name, size)
-        if self._house.bandwidth.is_limited:
-            await self._house.bandwidth.spend_first(size)
+        self._context.monitor.moved(self._host.name, size)
+        if self._context.bandwidth.is_limited:
+            await self._context.bandwidth.spend_first(size)
 
     async def _hand_over(self, collected: _Collected, batches: _Batches) -> None:
         place = collected.group.place
@@ -230,8 +232,8 @@ class Collecting:
         or take effect between two slices. It never comes between staging and publishing: staged files are closed only
         by the code that publishes them.
         """
-        async with self._house.storing:
-            for slices in _within(self._house.descriptors.batch, batch):
+        async with self._context.storing:
+            for slices in _within(self._context.descriptors.batch, batch):
                 with anyio.CancelScope(shield=True):
                     staged = await anyio.to_thread.run_sync(self._stage, slices)
                     for each in slices:
@@ -280,7 +282,7 @@ class Collecting:
                 for each in (copy for staged in files for copy in staged.copies):
                     each.discard()
                 return None
-        self._house.evals.arrived(
+        self._context.evals.arrived(
             [
                 (staged.file.source, content, told or staged.copies[0].hexdigest)
                 for staged, (content, told) in zip(files, contents, strict=True)

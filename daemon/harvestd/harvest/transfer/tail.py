@@ -21,10 +21,10 @@ from harvestd.convention.scan.framing import whole_lines, whole_records
 from harvestd.convention.scan.snapshot import Version
 from harvestd.convention.structs import Immutable
 from harvestd.errors import HarvestError
-from harvestd.harvest.context import House
-from harvestd.harvest.host.failures import Troubles
-from harvestd.harvest.host.health import Stalling
-from harvestd.harvest.host.run_progress import Stepping
+from harvestd.harvest.context import Context
+from harvestd.harvest.host.failures import FailureTracker
+from harvestd.harvest.host.health import StallDetector
+from harvestd.harvest.host.run_progress import RunProgress
 from harvestd.harvest.transfer.open_files import OpenFiles
 from harvestd.harvest.transfer.refusals import Refusals
 from harvestd.inventory.host import Host
@@ -53,25 +53,25 @@ class _Part(Immutable):
     end: Closed
 
 
-class Following:
+class LogTailer:
     """Follows the growing files of one host."""
 
     def __init__(
         self,
         host: Host,
-        house: House,
+        context: Context,
         root: DataRoot,
-        troubles: Troubles,
+        troubles: FailureTracker,
         refused: Refusals,
-        stalling: Stalling,
+        stalling: StallDetector,
     ) -> None:
         self._host = host
-        self._house = house
+        self._context = context
         self._troubles = troubles
         self._refused = refused
-        self._files = OpenFiles(root, house.descriptors)
+        self._files = OpenFiles(root, context.descriptors)
         self._verified: set[LocalPath] = set()
-        self._stepping = Stepping(host, house, stalling)
+        self._stepping = RunProgress(host, context, stalling)
         self.bytes = 0
         """Bytes appended so far."""
         self.files: set[LocalPath] = set()
@@ -89,7 +89,7 @@ class Following:
             most = self._files.allowed(len(left))
             some, left = left[:most], left[most:]
             while some:
-                async with self._house.memory.hold(min(STEP, sum(follow.size for follow in some))):
+                async with self._context.memory.hold(min(STEP, sum(follow.size for follow in some))):
                     some = await self._step(some, reader)
 
     async def _step(self, follows: Sequence[Follow], reader: Reader) -> list[Follow]:
@@ -109,8 +109,8 @@ class Following:
                             start = event
                         case Chunk(data):
                             content += data
-                            self._house.monitor.moved(self._host.name, len(data))
-                            await self._house.bandwidth.spend_first(len(data))
+                            self._context.monitor.moved(self._host.name, len(data))
+                            await self._context.bandwidth.spend_first(len(data))
                         case Failed(_, reason):
                             follow, _ = next(waiting)
                             content.clear()
@@ -127,13 +127,13 @@ class Following:
         return further
 
     async def _opened(self, follow: Follow) -> GrowingFile | None:
-        async with self._house.places.still():
+        async with self._context.places.still():
             return await self._opened_there(follow) if self._is_there(follow) else None
 
     def _is_there(self, follow: Follow) -> bool:
         """Return whether the file's directory still has the name that it had when this was planned."""
         path = follow.target.path
-        if self._house.catalogue.knowledge.placed(path, follow.target.experiment) == path:
+        if self._context.catalogue.knowledge.placed(path, follow.target.experiment) == path:
             return True
         self._files.close(path)
         return False
@@ -162,7 +162,7 @@ class Following:
         return ReadRequest(follow.source.tree, follow.source.path, growing.length, STEP, verify_from)
 
     async def _take(self, part: _Part) -> Follow | None:
-        async with self._house.places.still():
+        async with self._context.places.still():
             return await self._taken(part) if self._is_there(part.follow) else None
 
     async def _taken(self, part: _Part) -> Follow | None:
@@ -221,7 +221,7 @@ class Following:
         the operator's own file as soon as the source is replaced.
         """
         await anyio.to_thread.run_sync(self._synced, part)
-        await self._house.catalogue.save_files([_emptied(self._record_of(part, part.end.version))])
+        await self._context.catalogue.save_files([_emptied(self._record_of(part, part.end.version))])
 
     def _synced(self, part: _Part) -> None:
         try:
@@ -253,15 +253,15 @@ class Following:
         if version.size != consumed:
             version = replace(version, size=growing.length, mtime_ns=0)
         record = self._record_of(part, version)
-        await self._house.catalogue.save_files([record])
+        await self._context.catalogue.save_files([record])
         failpoints.reach("growing.recorded")
-        self._house.touch([record.experiment])
+        self._context.touch([record.experiment])
         return record
 
     def _record_of(self, part: _Part, version: Version) -> FileRecord:
         follow, growing = part.follow, part.growing
         return FileRecord(
-            storage=self._house.storage_of(self._host),
+            storage=self._context.storage_of(self._host),
             place=follow.place,
             target=follow.target.path,
             host=self._host.name,
@@ -284,15 +284,15 @@ class Following:
         emptied = [] if before is None else [_emptied(before)]
         self._verified.discard(path)
         with anyio.CancelScope(shield=True):
-            intent = await self._house.catalogue.intend(emptied)
+            intent = await self._context.catalogue.intend(emptied)
             try:
                 growing = await self._files.anew(path)
             except (Conflict, Refused) as e:
-                await self._house.catalogue.save_files([], [intent])
+                await self._context.catalogue.save_files([], [intent])
                 self._refuse(follow, e)
                 return None
-            await self._house.catalogue.save_files(emptied, [intent])
-        self._house.touch({record.experiment for record in emptied})
+            await self._context.catalogue.save_files(emptied, [intent])
+        self._context.touch({record.experiment for record in emptied})
         get_logger().warning(
             Event.FILE_CONFLICT,
             host=self._host.name,

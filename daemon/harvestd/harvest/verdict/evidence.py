@@ -15,10 +15,10 @@ from msgspec.structs import replace
 from harvestd.convention.kinds import GROWING, LossKind
 from harvestd.convention.rules import waived_places
 from harvestd.convention.scan.links import leads_elsewhere, links_out
-from harvestd.convention.scan.model import RunDir, Survey, SymbolicLink
+from harvestd.convention.scan.model import RunDir, ScanResult, SymbolicLink
 from harvestd.convention.scan.snapshot import Snapshot, TreeState
-from harvestd.harvest.context import House
-from harvestd.harvest.host.observer import Looking
+from harvestd.harvest.context import Context
+from harvestd.harvest.host.observer import Observer
 from harvestd.inventory.host import Host
 from harvestd.planning.liveness import Life
 from harvestd.planning.plan import Plan
@@ -38,16 +38,16 @@ Looked = Callable[[], Awaitable[Plan]]
 """Makes a full scan, in the host's own task."""
 
 
-class Gathering:
-    """Collects evidence for one connected host; created anew for each connection, as its `Looking` is."""
+class EvidenceCollector:
+    """Collects evidence for one connected host; created anew for each connection, as its `Observer` is."""
 
-    def __init__(self, host: Host, house: House, root: DataRoot, box: Box, looking: Looking) -> None:
+    def __init__(self, host: Host, context: Context, root: DataRoot, box: Box, looking: Observer) -> None:
         self._host = host
-        self._house = house
+        self._context = context
         self._root = root
         self._box = box
         self._looking = looking
-        self._storage = house.storage_of(host)
+        self._storage = context.storage_of(host)
         self._devices: dict[str, int] | None = None
         self._root_devices: Mapping[str, int] = {}
         """By root: its device when the host was last queried."""
@@ -60,9 +60,9 @@ class Gathering:
 
     async def whole(self, look: Looked, transfers: Callable[[], int]) -> Evidence:
         """Return the complete, present evidence. Raise `Retry` and `HostQuarantined` as a scan does."""
-        house = self._house
-        await house.attending.take()
-        rules = house.settings.verdict
+        context = self._context
+        await context.attending.take()
+        rules = context.settings.verdict
         circumstances = await self._box.circumstances(max(_LATELY, rules.idle_for))
         circumstances = circumstances.without(rules.ignore_programs)
         self._root_devices = circumstances.devices
@@ -78,7 +78,7 @@ class Gathering:
         targets = {**targets, **(await self._box.link_targets(new) if new else {})}
         self._devices = None  # the operator may have had them forgotten
         await self._note_devices(seen, snapshot, circumstances.devices)
-        plan, knowledge = self._looking.alone(), house.catalogue.knowledge
+        plan, knowledge = self._looking.alone(), context.catalogue.knowledge
         return replace(
             self._evidence(plan, transfers(), life, hoping=None),
             look=self._look(plan, snapshot, whole=True),
@@ -86,7 +86,7 @@ class Gathering:
             damaged=damaged,
             not_here=not_here(seen, plan, self._storage, knowledge),
             losses=(
-                *losses_of(seen, plan, self._storage, knowledge, house.selection.datasets),
+                *losses_of(seen, plan, self._storage, knowledge, context.selection.datasets),
                 *link_losses(links, targets),
             ),
         )
@@ -96,7 +96,7 @@ class Gathering:
         seen, snapshot = self._last()
         return links_out(seen, snapshot.listings)
 
-    def _last(self) -> tuple[Survey, Snapshot]:
+    def _last(self) -> tuple[ScanResult, Snapshot]:
         seen, snapshot = self._looking.seen, self._looking.snapshot
         if seen is None or snapshot is None:
             raise RuntimeError("nothing was looked at yet")
@@ -105,13 +105,13 @@ class Gathering:
     def _look(self, plan: Plan, snapshot: Snapshot, *, whole: bool) -> Look:
         # Counted from the end of the scan: one that takes minutes on a slow file system would otherwise never be fresh.
         age = max(0.0, time.monotonic() - self._looking.scanned - self._looking.scan_took)
-        waived = waived_places(snapshot.listings, self._house.selection)
+        waived = waived_places(snapshot.listings, self._context.selection)
         return Look(snapshot.listings, plan, age, whole=whole, rejected=snapshot.rejected, waived=waived)
 
     def _evidence(self, plan: Plan, transfers: int, life: Life, *, hoping: float | None) -> Evidence:
         """Return the evidence of the last scan and of the records; `hoping`: see `_state`."""
         seen, snapshot = self._last()
-        settings = self._house.settings
+        settings = self._context.settings
         runs = [(run, self._state(run, life, hoping)) for run in seen.runs if run.config is not None]
         through = self._through(seen, snapshot)
         others = [run for run, state in runs if state.elsewhere] if through else []
@@ -128,7 +128,7 @@ class Gathering:
             failing=self._failing(),
             transfers=transfers,
             through=through,
-            accepted=accepted(self._house),
+            accepted=accepted(self._context),
         )
 
     def _state(self, run: RunDir, life: Life, hoping: float | None) -> RunState:
@@ -136,20 +136,20 @@ class Gathering:
 
         `hoping`: the seconds left to a run of which only its processes could prove the end, and which were not queried.
         """
-        record = self._house.catalogue.knowledge.run_at(self._storage, run.place)
+        record = self._context.catalogue.knowledge.run_at(self._storage, run.place)
         state = run_state(run, record, self._host.name, life, self._looking.sightings, time.monotonic(), hoping)
-        writer = self._house.machines.writing(run.writer, self._host)
-        return replace(state, elsewhere=writer is not None and self._house.storage_of(writer.host) == self._storage)
+        writer = self._context.machines.writing(run.writer, self._host)
+        return replace(state, elsewhere=writer is not None and self._context.storage_of(writer.host) == self._storage)
 
     def _failing(self) -> dict[str, str]:
         troubles, lasting = self._looking.troubles, self._looking.troubles.lasting()
         return {place: found.reason for place, found in troubles.all().items() if place in lasting}
 
-    def _was_seen(self, seen: Survey, states: list[RunState]) -> bool:
+    def _was_seen(self, seen: ScanResult, states: list[RunState]) -> bool:
         """Return whether a run or eval was ever seen on this host that is not certainly another host's."""
         if seen.evals or any(not state.elsewhere for state in states):
             return True
-        known, name = self._house.catalogue.knowledge, self._host.name
+        known, name = self._context.catalogue.knowledge, self._host.name
         if any(run.storage == self._storage and run.is_of(name, self._host.identity) for run in known.runs()):
             return True
         return any(file.host == name for file in known.files_from(self._storage))
@@ -169,27 +169,27 @@ class Gathering:
         without = [(run.tree, run.path) for run in others]
         return max(stillness.began, self._looking.sightings.unchanged_since(time.monotonic(), without))
 
-    def _through(self, seen: Survey, snapshot: Snapshot) -> str | None:
+    def _through(self, seen: ScanResult, snapshot: Snapshot) -> str | None:
         """Return another connected host that shows all of this on the same storage, which outlives both.
 
         Only what a run or an eval proves to be shown there counts. A tree on another device than its root does not
         count: a link may lead from the storage to a disk of the host's own.
         """
-        storage, house = self._host.storage, self._house
+        storage, context = self._host.storage, self._context
         own = _places(seen)
         if storage is None or not own or leads_elsewhere(snapshot.listings, self._root_devices):
             return None
-        for identity, outlook in sorted(house.outlooks.items()):
+        for identity, outlook in sorted(context.outlooks.items()):
             other = outlook.host
-            connected = identity in house.boxes.get(storage, {}) and other.name not in house.ending
-            fresh = outlook.is_fresh(time.monotonic(), house.settings.poll.interval.total_seconds())
+            connected = identity in context.boxes.get(storage, {}) and other.name not in context.ending
+            fresh = outlook.is_fresh(time.monotonic(), context.settings.poll.interval.total_seconds())
             if identity != self._host.identity and connected and fresh and own <= _places(outlook.seen):
                 return other.name
         return None
 
-    async def _note_devices(self, seen: Survey, snapshot: Snapshot, roots: Mapping[str, int]) -> None:
+    async def _note_devices(self, seen: ScanResult, snapshot: Snapshot, roots: Mapping[str, int]) -> None:
         """Record the device of each tree when something was first seen in it, and the device of each root."""
-        devices = self._house.catalogue.devices
+        devices = self._context.catalogue.devices
         if self._devices is None:
             self._devices = await devices.of(self._host.identity)
         full = {run.tree for run in seen.runs} | {each.tree for each in seen.evals}
@@ -210,23 +210,23 @@ class Gathering:
         """
         _, snapshot = self._last()
         if self._devices is None:
-            self._devices = await self._house.catalogue.devices.of(self._host.identity)
-        files = self._house.catalogue.knowledge.files_from(self._storage)
+            self._devices = await self._context.catalogue.devices.of(self._host.identity)
+        files = self._context.catalogue.knowledge.files_from(self._storage)
         await self._save_devices(renumbered(self._devices, snapshot.listings, files))
 
     async def _save_devices(self, new: Mapping[str, int]) -> None:
         if new:
             self._devices = {**(self._devices or {}), **new}
-            await self._house.catalogue.devices.save(self._host.identity, self._devices)
+            await self._context.catalogue.devices.save(self._host.identity, self._devices)
 
     async def _damaged(self) -> tuple[Damaged, ...]:
         """Return the files that came from this host, by any storage, and whose local file differs from its record."""
         seen, _ = self._last()
-        knowledge = self._house.catalogue.knowledge
+        knowledge = self._context.catalogue.knowledge
         storages = storages_of(seen, self._storage, knowledge)
         mine = (knowledge.run_at(self._storage, run.place) for run in seen.runs)
         experiments = {run.experiment for run in mine if run is not None}
-        async with self._house.places.still():
+        async with self._context.places.still():
             records = {
                 record.target: record
                 for storage in storages
@@ -241,13 +241,13 @@ class Gathering:
         return tuple(Damaged(path, records[path].size) for path in found if knowledge.holder(path) == records[path])
 
     def _is_ignored(self, record: FileRecord) -> bool:
-        return self._house.catalogue.knowledge.ignored_in(record.experiment) is not None
+        return self._context.catalogue.knowledge.ignored_in(record.experiment) is not None
 
 
-def accepted(house: House) -> frozenset[LossKind]:
+def accepted(context: Context) -> frozenset[LossKind]:
     """Return the kinds of loss that the operator accepts in advance."""
-    return frozenset(LossKind(each) for each in house.settings.verdict.accept_loss)
+    return frozenset(LossKind(each) for each in context.settings.verdict.accept_loss)
 
 
-def _places(seen: Survey) -> set[str]:
+def _places(seen: ScanResult) -> set[str]:
     return {run.place for run in seen.runs} | {each.place for each in seen.evals}

@@ -1,15 +1,15 @@
 """Verdicts on demand: computed in full, now, by the task that watches the host.
 
-`House.verdicts` holds the newest verdict on each host and its age; `verdict.service` updates it.
+`Context.verdicts` holds the newest verdict on each host and its age; `verdict.service` updates it.
 """
 
 import anyio
 
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 from harvestd.harvest.fleet.connections import connected
-from harvestd.harvest.host.observer import Looking
+from harvestd.harvest.host.observer import Observer
 from harvestd.harvest.verdict import time_limits
-from harvestd.harvest.verdict.evidence import Gathering, accepted
+from harvestd.harvest.verdict.evidence import EvidenceCollector, accepted
 from harvestd.harvest.verdict.service import not_watched, record
 from harvestd.inventory.host import Host
 from harvestd.safety.check import judge
@@ -17,16 +17,16 @@ from harvestd.safety.verdict import Answer, Reason, ReasonKind, Verdict
 from harvestd.store.root import DataRoot
 
 
-async def judged(host: Host, house: House) -> Verdict:
-    """Make a full scan of a host, connected or not, and return its verdict, which is also stored in `House.verdicts`.
+async def judged(host: Host, context: Context) -> Verdict:
+    """Make a full scan of a host, connected or not, and return its verdict, which is also stored in `Context.verdicts`.
 
     A host that is not being watched is not safe, nor is one that can't be scanned within `time_limits.to_judge`.
     """
-    judging = house.judging.get(host.identity)
+    judging = context.judging.get(host.identity)
     if judging is None:
-        verdict = not_watched(house, host.identity)
+        verdict = not_watched(context, host.identity)
     else:
-        seconds = time_limits.to_judge(house.limits)
+        seconds = time_limits.to_judge(context.limits)
         with anyio.move_on_after(seconds):
             return await judging.ask()
         detail = (
@@ -34,19 +34,19 @@ async def judged(host: Host, house: House) -> Verdict:
             "limits.inspect_time how long what is asked beside it"
         )
         why = Reason(ReasonKind.NOT_LOOKED_AT, detail)
-        verdict = Verdict(Answer.NOT_SAFE, (why,), accepted=accepted(house))
-    record(host, house, verdict)
+        verdict = Verdict(Answer.NOT_SAFE, (why,), accepted=accepted(context))
+    record(host, context, verdict)
     return verdict
 
 
-async def judged_alone(host: Host, house: House, root: DataRoot) -> Verdict:
+async def judged_alone(host: Host, context: Context, root: DataRoot) -> Verdict:
     """Connect to a host that is not watched, scan it once, and return the verdict: never safe, but with all reasons.
 
     Fetches nothing. Raise `Retry` and `HostQuarantined` if the host can't be read.
     """
-    async with connected(host, house) as (box, facts):
-        await house.knows.wait()
-        looking = Looking(host, house, box, facts)
+    async with connected(host, context) as (box, facts):
+        await context.knows.wait()
+        looking = Observer(host, context, box, facts)
         await looking.look()
-        gathering = Gathering(host, house, root, box, looking)
+        gathering = EvidenceCollector(host, context, root, box, looking)
         return judge(await gathering.whole(looking.look_whole, lambda: 0))

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from harvestd.catalogue.entries import VerdictRecord
 from harvestd.errors import DiskFull
-from harvestd.harvest.context import House
+from harvestd.harvest.context import Context
 from harvestd.harvest.verdict import time_limits
 from harvestd.inventory.host import Host
 from harvestd.planning.requests import REFUSED, Request, RequestKind
@@ -28,36 +28,36 @@ _ANEW = 30.0
 class Verdicts:
     """Answers requests for verdicts, and stores the verdicts of one context."""
 
-    def __init__(self, house: House, host_of: Callable[[str], Host | None]) -> None:
+    def __init__(self, context: Context, host_of: Callable[[str], Host | None]) -> None:
         """`host_of` returns the host with an identity, None if there is none now."""
-        self._house = house
+        self._context = context
         self._host_of = host_of
         self._kept: dict[str, VerdictRecord] = {}
         self._answering: set[int] = set()
 
     async def run(self) -> None:
         """Answer and store until cancelled. Raise `HaltedForSafety` if nothing can be stored."""
-        await self._house.knows.wait()
+        await self._context.knows.wait()
         async with anyio.create_task_group() as tasks:
             while True:
-                asked_before = self._house.attending.judging.version
-                for request in self._house.catalogue.knowledge.open_requests():
+                asked_before = self._context.attending.judging.version
+                for request in self._context.catalogue.knowledge.open_requests():
                     if request.kind is RequestKind.JUDGE and request.id not in self._answering:
                         self._answering.add(request.id)
                         tasks.start_soon(self._answer, request)
-                with self._house.service_failures.containing("verdicts"):
+                with self._context.service_failures.containing("verdicts"):
                     await self._keep(self._due())
                 with anyio.move_on_after(_KEEP_EVERY):
-                    await self._house.attending.judging.wait(asked_before)
+                    await self._context.attending.judging.wait(asked_before)
 
     async def _answer(self, request: Request) -> None:
         outcome = f"{REFUSED}it failed, and the daemon's events say how"
         try:
-            with self._house.service_failures.containing("verdicts", host=request.place):
+            with self._context.service_failures.containing("verdicts", host=request.place):
                 outcome = await self._outcome(request.storage)
             # If there is no room to record the answer, the request stays open and is answered again.
-            with self._house.service_failures.containing("verdicts", host=request.place):
-                await self._house.attending.settle(request, outcome)
+            with self._context.service_failures.containing("verdicts", host=request.place):
+                await self._context.attending.settle(request, outcome)
         finally:
             self._answering.discard(request.id)
 
@@ -68,7 +68,7 @@ class Verdicts:
         await self._await_first_look(host)
         from harvestd.harvest.verdict.on_demand import judged  # noqa: PLC0415  (imported by the fleet)
 
-        verdict = await judged(host, self._house)
+        verdict = await judged(host, self._context)
         if self._record(identity) is None:
             # Nothing would be stored, and the requester would read a verdict from long before.
             return f"{REFUSED}it went while it was looked at"
@@ -81,16 +81,16 @@ class Verdicts:
 
         If its last attempt failed, the reason is known already.
         """
-        house = self._house
-        known = (house.judging, house.verdicts, house.unreadable)
-        with anyio.move_on_after(time_limits.to_connect(house.target_of(host).connect_timeout, house.limits)):
+        context = self._context
+        known = (context.judging, context.verdicts, context.unreadable)
+        with anyio.move_on_after(time_limits.to_connect(context.target_of(host).connect_timeout, context.limits)):
             while not any(host.identity in each for each in known):
-                await house.looked.rung()
+                await context.looked.rung()
 
     def _due(self) -> list[str]:
         """Return the identities of the hosts whose stored verdict is out of date, or was stored long ago."""
         due = []
-        for identity in self._house.verdicts:
+        for identity in self._context.verdicts:
             kept, now = self._kept.get(identity), self._record(identity)
             if now is None:
                 continue
@@ -102,13 +102,13 @@ class Verdicts:
         """Store these verdicts; return whether there was room."""
         records = [record for each in identities if (record := self._record(each)) is not None]
         with suppress(DiskFull):  # the transfers report the lack of room; the next round tries again
-            await self._house.catalogue.verdicts.save(records, time.time())
+            await self._context.catalogue.verdicts.save(records, time.time())
             self._kept |= {record.identity: record for record in records}
             return True
         return False
 
     def _record(self, identity: str) -> VerdictRecord | None:
-        host, judged = self._host_of(identity), self._house.verdicts.get(identity)
+        host, judged = self._host_of(identity), self._context.verdicts.get(identity)
         if host is None or judged is None:
             return None
         return VerdictRecord(identity, host.name, judged.verdict, judged.at, judged.idle_since, host.cents_per_hour)

@@ -11,9 +11,9 @@ from typing import Final
 
 import anyio
 
-from harvestd.harvest.context import House
-from harvestd.harvest.sync import Bell
-from harvestd.harvest.verdict.evidence import Gathering, Looked, accepted
+from harvestd.harvest.context import Context
+from harvestd.harvest.sync import Broadcast
+from harvestd.harvest.verdict.evidence import EvidenceCollector, Looked, accepted
 from harvestd.harvest.verdict.latest import Judged
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import Plan
@@ -55,17 +55,19 @@ class Question:
         return self._verdict
 
 
-class Judging:
+class VerdictService:
     """Computes the verdicts on one connected host, in the task that works on it."""
 
-    def __init__(self, host: Host, house: House, gathering: Gathering, transfers: Callable[[], int]) -> None:
+    def __init__(
+        self, host: Host, context: Context, gathering: EvidenceCollector, transfers: Callable[[], int]
+    ) -> None:
         """`transfers` returns the number of transfers in progress."""
         self._host = host
-        self._house = house
+        self._context = context
         self._gathering = gathering
         self._transfers = transfers
         self._questions: list[Question] = []
-        self._rung = Bell()
+        self._rung = Broadcast()
         self._due = 0.0
         """When a full verdict may be made without a request, in monotonic seconds."""
 
@@ -93,10 +95,10 @@ class Judging:
             evidence = await self._gathering.cheap(plan, self._transfers())
             verdict = judge(evidence)
             if not _only_needs_a_look(verdict):
-                record(self._host, self._house, verdict, evidence.still_since)
+                record(self._host, self._context, verdict, evidence.still_since)
 
     def _stands_safe(self) -> bool:
-        newest = self._house.verdicts.get(self._host.identity)
+        newest = self._context.verdicts.get(self._host.identity)
         return newest is not None and newest.verdict.answer is not Answer.NOT_SAFE
 
     async def consider(self, plan: Plan, look: Looked) -> None:
@@ -109,7 +111,7 @@ class Judging:
         if self._questions or (_only_needs_a_look(verdict) and time.monotonic() >= self._due):
             await self.answer(look)
         elif not _only_needs_a_look(verdict):
-            record(self._host, self._house, verdict, evidence.still_since)
+            record(self._host, self._context, verdict, evidence.still_since)
 
     async def answer(self, look: Looked) -> None:
         """Make a full verdict, with `look`; answer the requests and record it. Raise as a scan does."""
@@ -119,7 +121,7 @@ class Judging:
         took = time.monotonic() - began
         least = min(_AT_LEAST, max(1.0, evidence.idle_for))
         self._due = time.monotonic() + max(least, min(_AT_MOST, _SHARE * took))
-        record(self._host, self._house, verdict, evidence.still_since)
+        record(self._host, self._context, verdict, evidence.still_since)
         for question in asked:
             self._questions.remove(question)
             question.answer(verdict)
@@ -127,13 +129,13 @@ class Judging:
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Register for verdict requests for the body; on exit, answer pending requests with "not watched"."""
-        self._house.judging[self._host.identity] = self
+        self._context.judging[self._host.identity] = self
         try:
             yield
         finally:
-            del self._house.judging[self._host.identity]
-            verdict = not_watched(self._house, self._host.identity)
-            record(self._host, self._house, verdict)
+            del self._context.judging[self._host.identity]
+            verdict = not_watched(self._context, self._host.identity)
+            record(self._host, self._context, verdict)
             while self._questions:
                 self._questions.pop().answer(verdict)
 
@@ -143,12 +145,12 @@ def _only_needs_a_look(verdict: Verdict) -> bool:
     return all(reason.kind in _UNSEEN and reason.seconds == 0.0 for reason in verdict.reasons)
 
 
-def not_watched(house: House, identity: str) -> Verdict:
+def not_watched(context: Context, identity: str) -> Verdict:
     """Return the verdict on a host that is not being read, with the reason if it is known."""
-    return judge(Evidence(accepted=accepted(house), unreadable=house.unreadable.get(identity, "")))
+    return judge(Evidence(accepted=accepted(context), unreadable=context.unreadable.get(identity, "")))
 
 
-def record(host: Host, house: House, verdict: Verdict, still_since: float | None = None) -> None:
+def record(host: Host, context: Context, verdict: Verdict, still_since: float | None = None) -> None:
     """Store a verdict that was made now, and log when a host became safe.
 
     `still_since`: the moment of the last change there, in monotonic seconds, if known.
@@ -157,8 +159,8 @@ def record(host: Host, house: House, verdict: Verdict, still_since: float | None
     if any(reason.kind in _AT_WORK for reason in verdict.reasons):
         still_since = None
     idle_since = None if still_since is None else now - (time.monotonic() - still_since)
-    before = house.verdicts.get(host.identity)
-    house.verdicts[host.identity] = Judged(verdict, now, idle_since, still_since)
+    before = context.verdicts.get(host.identity)
+    context.verdicts[host.identity] = Judged(verdict, now, idle_since, still_since)
     if verdict.is_safe and not (before is not None and before.verdict.is_safe):
         losses = [_shown(loss) for loss in verdict.losses]
         get_logger().info(

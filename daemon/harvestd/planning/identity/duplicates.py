@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from harvestd.convention.structs import Immutable
-from harvestd.planning.index import Knowledge
+from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import FileRecord, RunRecord
 
 NO_LOG: Final = ""
@@ -42,7 +42,7 @@ def head_of(beginning: bytes) -> str | None:
 
 
 def twin_of(
-    name: str, storage: str, seen: Fingerprint, knowledge: Knowledge, showing: Collection[str]
+    name: str, storage: str, seen: Fingerprint, knowledge: PlanningIndex, showing: Collection[str]
 ) -> RunRecord | Undecidable | None:
     """Return the run of another storage that equals this one or contains it as a part; None if it is a run of its own.
 
@@ -77,13 +77,13 @@ def _whole_of(alike: Sequence[RunRecord]) -> RunRecord | Undecidable | None:
     return Undecidable(first or alike[0])
 
 
-def views_of(run: RunRecord, knowledge: Knowledge) -> list[RunRecord]:
+def views_of(run: RunRecord, knowledge: PlanningIndex) -> list[RunRecord]:
     """Return the records of the same directory, including `run` itself, but without parts on other disks."""
     fellows = knowledge.runs_of(run.experiment) if run.experiment else []
     return [each for each in fellows if each.head == run.head] if run.head and len(fellows) > 1 else [run]
 
 
-def principal(run: RunRecord, knowledge: Knowledge) -> RunRecord:
+def principal(run: RunRecord, knowledge: PlanningIndex) -> RunRecord:
     """Return the record from which a run on several disks is named and evaluated: that of the local log's source."""
     fellows = knowledge.runs_of(run.experiment) if run.experiment else []
     if len(fellows) <= 1:
@@ -92,13 +92,13 @@ def principal(run: RunRecord, knowledge: Knowledge) -> RunRecord:
     return min(fellows, key=lambda each: (log is None or each.storage != log.storage, not each.head))
 
 
-def is_part(run: RunRecord, knowledge: Knowledge) -> bool:
+def is_part(run: RunRecord, knowledge: PlanningIndex) -> bool:
     """Return whether a record belongs to a disk that has only a part of a run, without its log."""
     first = principal(run, knowledge)
     return first.key != run.key and not (run.head and run.head == first.head)
 
 
-def bringing(run: RunRecord, knowledge: Knowledge, showing: Collection[str]) -> list[RunRecord]:
+def bringing(run: RunRecord, knowledge: PlanningIndex, showing: Collection[str]) -> list[RunRecord]:
     """Return the views from which a run may be fetched now, on its own storage or one of `showing`; the best first.
 
     The view that provided the log continues it, since two would write to one file when a disconnected host is back;
@@ -112,13 +112,13 @@ def bringing(run: RunRecord, knowledge: Knowledge, showing: Collection[str]) -> 
     return sorted(there, key=lambda view: log is None or view.storage != log.storage)
 
 
-def leader(run: RunRecord, knowledge: Knowledge, showing: Collection[str]) -> RunRecord | None:
+def leader(run: RunRecord, knowledge: PlanningIndex, showing: Collection[str]) -> RunRecord | None:
     """Return the view from which the run is fetched now; None if that is `run` itself."""
     first = next(iter(bringing(run, knowledge, showing)), run)
     return None if first.key == run.key else first
 
 
-def _log_of(run: RunRecord, knowledge: Knowledge) -> FileRecord | None:
+def _log_of(run: RunRecord, knowledge: PlanningIndex) -> FileRecord | None:
     if not run.experiment:
         return None
     return knowledge.holder_at((knowledge.experiment(run.experiment).directory, *_LOG))

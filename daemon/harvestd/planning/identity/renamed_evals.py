@@ -13,7 +13,7 @@ from harvestd.convention.paths import RemotePath
 from harvestd.convention.scan.model import EvalDir, Source
 from harvestd.convention.scan.snapshot import Snapshot, TreeState, Version
 from harvestd.convention.structs import Immutable
-from harvestd.planning.index import Knowledge
+from harvestd.planning.index import PlanningIndex
 from harvestd.planning.plan import Check
 from harvestd.planning.records import FileRecord
 
@@ -36,7 +36,7 @@ class RenamedEval(Immutable):
 class EvalsOnHost:
     """Tracks one host's evals between scans, and which recorded ones have vanished."""
 
-    def __init__(self, storage: str, knowledge: Knowledge) -> None:
+    def __init__(self, storage: str, knowledge: PlanningIndex) -> None:
         self._storage = storage
         self._knowledge = knowledge
         self._evals: tuple[EvalDir, ...] | None = None
@@ -100,7 +100,7 @@ def is_gone(place: str, snapshot: Snapshot) -> bool:
 
 
 def moved_evals(
-    renamed: Sequence[RenamedEval], evals: Iterable[EvalDir], snapshot: Snapshot, storage: str, knowledge: Knowledge
+    renamed: Sequence[RenamedEval], evals: Iterable[EvalDir], snapshot: Snapshot, storage: str, knowledge: PlanningIndex
 ) -> list[FileRecord]:
     """Return the records of files in renamed directories at their new remote paths, if the host shows them there.
 

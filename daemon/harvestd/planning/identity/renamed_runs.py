@@ -10,15 +10,15 @@ from collections.abc import Mapping, Sequence
 from msgspec.structs import replace
 
 from harvestd.convention.kinds import Kind
-from harvestd.convention.scan.model import RunDir, Source, Survey
+from harvestd.convention.scan.model import RunDir, ScanResult, Source
 from harvestd.convention.scan.snapshot import Snapshot, TreeState
 from harvestd.planning.identity.duplicates import Fingerprint
-from harvestd.planning.index import Knowledge
+from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import FileRecord, RunRecord
 
 
 def vanished_runs(
-    shown: Survey, snapshot: Snapshot, storage: str, knowledge: Knowledge
+    shown: ScanResult, snapshot: Snapshot, storage: str, knowledge: PlanningIndex
 ) -> Mapping[str, list[RunRecord]]:
     """Return the recorded runs that certainly no longer exist, by the SHA-256 of their config.yaml.
 
@@ -58,13 +58,13 @@ def _is_same(record: RunRecord, run: RunDir, seen: Fingerprint) -> bool:
     return before.inode == now.inode != 0
 
 
-def renamed(record: RunRecord, run: RunDir, shown: Survey) -> RunRecord:
+def renamed(record: RunRecord, run: RunDir, shown: ScanResult) -> RunRecord:
     """Return the record of a run at its new remote path; it keeps its name as long as evals have that name."""
     named = any(each.run is not None and each.run.name == record.name for each in shown.evals)
     return replace(record, place=run.place, name=record.name if named else run.name.name)
 
 
-def moved_files(before: RunRecord, after: RunRecord, knowledge: Knowledge) -> list[FileRecord]:
+def moved_files(before: RunRecord, after: RunRecord, knowledge: PlanningIndex) -> list[FileRecord]:
     """Return the records of a run's files at their new remote paths.
 
     Their versions have no change time, so the host hashes each before it counts as the same.
@@ -82,7 +82,7 @@ def moved_files(before: RunRecord, after: RunRecord, knowledge: Knowledge) -> li
     ]
 
 
-def moved_events(run: RunDir, record: RunRecord, knowledge: Knowledge) -> list[FileRecord]:
+def moved_events(run: RunDir, record: RunRecord, knowledge: PlanningIndex) -> list[FileRecord]:
     """Return the records of TensorBoard files at their new remote paths in the same run, if unambiguous.
 
     Such a file keeps its name, which contains the start time and the process; a growing file also keeps its inode,

@@ -18,7 +18,7 @@ from harvestd.remote.probe import bootstrap, decode
 from harvestd.remote.probe.bootstrap import Pulse
 from harvestd.remote.probe.decode_circumstances import circumstances, link_targets
 from harvestd.remote.probe.decode_fields import BrokenAnswer
-from harvestd.remote.probe.known_trees import KnownTrees
+from harvestd.remote.probe.known_trees import RemoteIndex
 from harvestd.remote.probe.process import ProbeProcess, broken
 from harvestd.remote.probe.protocol import Frame, Letter
 from harvestd.remote.probe.reader import ProbeReader
@@ -56,7 +56,7 @@ class ProbeBox:
         self.drifting: set[Tree] = set()
         """Trees whose versions have neither inodes nor change times; further readers of this host share this set."""
         self._reader = ProbeReader(self._running, self.drifting)
-        self._known = KnownTrees(watch.trees, limits)
+        self._known = RemoteIndex(watch.trees, limits)
         self.round_trip: float | None = None
         self._told_by: ProbeProcess | None = None
         """The process whose changes `_known` holds: a delta is only valid for the process that sent all before it."""
@@ -116,7 +116,7 @@ class ProbeBox:
         """
         process = await self._running.get()
         if process is not self._told_by:
-            self._known = KnownTrees(self._watch.trees, self._limits)
+            self._known = RemoteIndex(self._watch.trees, self._limits)
             self._told_by, self._ahead, self._facts_asked = process, None, False
             self._awaited.clear()
             self._unheard = 0

@@ -71,7 +71,7 @@ def _weight(entry: Entry | None) -> int:
     return 0 if entry is None else sum(map(len, entry.path.parts)) + len(entry.target or "")
 
 
-class KnownTrees:
+class RemoteIndex:
     """The trees of one watch list."""
 
     def __init__(self, trees: tuple[Tree, ...], limits: Limits) -> None:
