@@ -21,7 +21,7 @@ _PACKET = 32 * 1024
 
 
 class _Speaker(asyncssh.SSHClientSession[bytes]):
-    """Says `words` to a command as soon as it may, and keeps what it hears."""
+    """Sends `words` to a command as early as possible, and keeps its output."""
 
     def __init__(self, words: bytes) -> None:
         self.words = words
@@ -71,7 +71,7 @@ async def logged_in(server: OpenSSHServer) -> AsyncIterator[asyncssh.SSHClientCo
 
 
 async def said(ssh: asyncssh.SSHClientConnection, words: bytes, command: str) -> _Speaker:
-    """Say `words` to a command and hear it out."""
+    """Send `words` to a command and return its output."""
     with anyio.fail_after(20):
         _, session = await ssh.create_session(lambda: _Speaker(words), command, encoding=None)
         speaker = cast("_Speaker", session)

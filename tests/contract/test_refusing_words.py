@@ -127,7 +127,7 @@ async def test_what_a_login_shell_prints_is_in_the_error(openssh_factory: OpenSS
 
 
 class _Refusing(asyncssh.SSHServer):
-    """Says in SSH's own way that it is of no use, by OpenSSH's code: at the log-in, after it, or for each session."""
+    """Refuses with a disconnect message of SSH, with OpenSSH's code: at the log-in, after it, or for each session."""
 
     words = "Maintenance\033[31m until noon"
 

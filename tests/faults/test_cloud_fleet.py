@@ -85,7 +85,7 @@ class Story:
         self._end(self._any())
 
     def change_state(self) -> None:
-        """Say that a box is in some state, which is no reason to let go of it."""
+        """Report a host in a state that is no reason to drop it."""
         self._entry(self._any())["status"] = self.dice.choice(STATES)
 
     def lose_fields(self) -> None:
@@ -183,7 +183,7 @@ def replacements(said: Said) -> set[tuple[str, str]]:
 
 
 def ask(account: Account, planted: Planted, word: str) -> None:
-    """Hear a command's answer in both forms, with a cloud that answers and with one that does not."""
+    """Check a command's answer in both forms, with a cloud that answers and with one that does not."""
     for fails in (None, "500"):
         account.cloud.fails = fails
         for form in ([], ["--json"]):
@@ -193,7 +193,7 @@ def ask(account: Account, planted: Planted, word: str) -> None:
 
 
 def log_of_daemon(account: Account, planted: Planted) -> None:
-    """Hear all that the program says of itself, from its start to its end."""
+    """Return all that the program logs, from its start to its end."""
     log = account.workstation.config.with_name("log")
     words = ("run", "-c", account.workstation.config, "--log-level", "debug")
     with log.open("w") as out, subprocess.Popen(command(*words), stdout=out, stderr=out, env=environment()) as process:

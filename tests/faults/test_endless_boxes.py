@@ -54,29 +54,29 @@ def run_on(root: Path, run: RunSpec) -> Path:
 
 
 def new_names(_: Asked) -> Iterator[bytes]:
-    """Tell of more and more entries."""
+    """Send more and more entries."""
     for part in count():
         yield scan_part(set=[[f"run_{part}", [entry(f"{n}", "f", 1, 1, 1, n) for n in range(1000)]]])
 
 
 def the_same_names(_: Asked) -> Iterable[bytes]:
-    """Tell the same again and again."""
+    """Send the same again and again."""
     return repeat(scan_part(set=[["a", [entry(f"{n}", "f", 1, 1, 1, n) for n in range(1000)]]]))
 
 
 def coming_and_going(_: Asked) -> Iterable[bytes]:
-    """Tell of an entry, and that it is gone."""
+    """Send an entry, and that it is gone."""
     return repeat(scan_part(set=[["a", [entry("x")]]]) + scan_part(gone=[["a", ["x"]]]) * 50)
 
 
 def shut(_: Asked) -> Iterator[bytes]:
-    """Tell of directories that can't be listed."""
+    """Send directories that can't be listed."""
     for part in count():
         yield scan_part(shut=[f"{part}-{n}" for n in range(1000)])
 
 
 def bad_names(_: Asked) -> Iterator[bytes]:
-    """Tell of names that no file may have."""
+    """Send names that no file may have."""
     for part in count():
         yield scan_part(set=[["", [entry(f"../{part}-{n}") for n in range(100)]]])
 

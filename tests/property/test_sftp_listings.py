@@ -38,7 +38,7 @@ class _Session:
     connection = SimpleNamespace(target="box")
 
     def failed(self, error: Exception) -> HarvestError:
-        """Say that the server answered with nonsense; anything else is a bug."""
+        """Pass where the server answered with nonsense; anything else is a bug."""
         assert isinstance(error, BadAnswer)
         return HarvestError(str(error))
 

@@ -120,7 +120,7 @@ def content(version: Version) -> str:
 
 
 def truth_of(host: Host, tree: Tree, path: RemotePath) -> Truth:
-    """Say it by the names of what is there."""
+    """Return it by the names of what is there."""
     return _of_run(host, path) if tree == TRAINING else _of_eval(host, path)
 
 

@@ -218,7 +218,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     protocol_version = "HTTP/1.1"
 
@@ -235,7 +235,7 @@ def cloud_api(planted: Planted) -> Iterator[Cloud]:
         daemon_threads = True
 
         def handle_error(self, *_: object) -> None:
-            """Say nothing of who hangs up in the middle."""
+            """Ignore clients that hang up in the middle."""
 
     server = Server(("127.0.0.1", 0), Handler)
     account.url = f"http://127.0.0.1:{server.server_address[1]}/api/v1"

@@ -42,7 +42,7 @@ def _bombs(_: Asked) -> Iterator[bytes]:
 
 
 class _Broken(Liar):
-    """Tells its lie once, and garbage when it is asked again."""
+    """Sends its lie once, and garbage when it is asked again."""
 
     def look(self, asked: Asked, known: dict[int, bytes] | None = None) -> bytes:
         """Answer a scan."""

@@ -8,7 +8,7 @@ _LARGEST = 65_536
 
 
 class Manager:
-    """Hears what the daemon says, in its order."""
+    """Records what the daemon sends, in order."""
 
     def __init__(self, place: str) -> None:
         """Listen at a path, or, with `@` before it, at an abstract name."""

@@ -40,7 +40,7 @@ class Planted:
         return [where for where, told in self._told.items() if text.encode() in told]
 
     def leaks(self, allowed: Mapping[str, Iterable[str]]) -> list[str]:
-        """Say which secrets stand where they must not; `allowed` are the places that are what holds the secret."""
+        """Return which secrets are where they must not be; `allowed` are the places that are what holds the secret."""
         return [
             f"{place} in {where}"
             for place, value in self.values.items()

@@ -22,7 +22,7 @@ class Terminal(io.StringIO):
     """Somebody who types what is in it."""
 
     def isatty(self) -> bool:
-        """Say that it is one."""
+        """Report a terminal."""
         return True
 
 

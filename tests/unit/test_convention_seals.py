@@ -29,7 +29,7 @@ def group_of(box: Box, path: str) -> Group:
 
 
 def reason(box: Box, path: str = LEAF, seconds: float = 0.0, sightings: StabilityTracker | None = None) -> str | None:
-    """Say why the group at `path` is not complete, `seconds` after the first look."""
+    """Return why the group at `path` is not complete, `seconds` after the first scan."""
     sightings = sightings or StabilityTracker()
     sightings.update(box.snapshot(seconds), seconds)
     found = unsealed(group_of(box, path), sightings, SETTLE, seconds)

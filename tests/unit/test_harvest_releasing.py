@@ -48,7 +48,7 @@ class FakeBox:
         self.on_question: Callable[[], None] = lambda: None
 
     async def circumstances(self, lately: timedelta) -> Circumstances:
-        """Say it."""
+        """Return the report that was set."""
         assert lately == timedelta()
         self.asked += 1
         self.on_question()

@@ -67,7 +67,7 @@ class Scene:
 
     @property
     def settings(self) -> SimpleNamespace:
-        """Say that pictures are wanted."""
+        """Report that pictures are wanted."""
         return SimpleNamespace(report=SimpleNamespace(pictures=True), state=Path("/state"))
 
     @property

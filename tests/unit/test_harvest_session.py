@@ -61,12 +61,12 @@ class Pushing(ScriptedBox):
         return replace(snapshot, listings=tuple(Listing(each.tree, TreeState.NO_ROOT) for each in snapshot.listings))
 
     async def pushed(self) -> Snapshot:
-        """Tell that something changed, and not of what only a scan shows."""
+        """Report that something changed, and not what only a scan shows."""
         self.heard += 1
         return replace(await super().scan(), changed=True)
 
     async def changed(self) -> None:
-        """Tell at once, or never."""
+        """Report at once, or never."""
         if not self.pushes:
             await anyio.sleep_forever()
 

@@ -172,7 +172,7 @@ def in_order(evals: Iterable[Eval]) -> list[Eval]:
 
 
 def _sources(directory: Path) -> dict[str, tuple[str, ...]]:
-    """Tell from manifest.json what each file's path was on its box: a base eval's is shorter here."""
+    """Return each file's path on its host, from manifest.json: a base eval's is shorter here."""
     files = read_mapping(directory / "manifest.json").get("files")
     known = [each for each in files if isinstance(each, dict)] if isinstance(files, list) else []
     return {str(each.get("path")): tuple(str(each.get("remote_path")).split("/")) for each in known}

@@ -167,7 +167,7 @@ class Experiment:
         return plain(self.directory.name)
 
     def trouble(self) -> Iterator[str]:
-        """Say what of the log is left out."""
+        """Return a note on what of the log is left out."""
         if self.log.diluted:
             yield f"Left out: the gradient-noise probe's values of {self.log.diluted} steps whose window was not full."
         if self.log.unread:

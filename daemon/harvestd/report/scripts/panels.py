@@ -104,7 +104,7 @@ def _widely_spread(values: Iterable[float]) -> bool:
 
 
 def averages_notes(panels: Iterable[Panel], log: TrainingLog) -> list[str]:
-    """Say what is averaged, where any panel shows averages."""
+    """Return a note on what is averaged, where any panel shows averages."""
     width = _width(log)
     long = any(len(series.steps) >= 2 * width for panel in panels for _, series in panel.shown(log))
     return [f"Thin: every point. Thick: the mean of {width} points, or what its legend says."] if long else []
@@ -128,7 +128,7 @@ def draw_means(axes: Axes, means: Iterable[tuple[Eval, Mean]], label: str, colou
 
 
 def bars_note(lines: Iterable[Line]) -> str:
-    """Say what the bars of evals mean, and their open markers where there are any."""
+    """Return notes on the bars of evals, and on their open markers where there are any."""
     base = any(each.is_base for line in lines for each in line.evals)
     return "Bars: ± 1 standard error over the n questions." + (" Open markers: the base model." if base else "")
 
@@ -157,7 +157,7 @@ def legend_above(axes: Axes) -> None:
 
 
 def mark_steps(axes: Axes) -> None:
-    """Say that the axis is of training steps, and mark only whole ones."""
+    """Label the axis as training steps, and mark only whole ones."""
     axes.set_xlabel("training step")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
 
