@@ -1,7 +1,10 @@
 """A ProxyCommand is a connection like any other: metered, bounded in time, and gone when the connection is."""
 
 import asyncio
+import gc
 import sys
+from asyncio.base_subprocess import BaseSubprocessTransport as _Transport
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -50,6 +53,13 @@ def _through(directory: Path, target: Target, port: int) -> Target:
         config_files=(config,),
         connect_timeout=target.connect_timeout,
     )
+
+
+@pytest.fixture(autouse=True)
+async def _processes_end() -> AsyncIterator[None]:
+    """Wait until each process of a test has ended and its transport is closed: the event loop ends with the test."""
+    yield
+    await until(lambda: not [each for each in gc.get_objects() if isinstance(each, _Transport) and not each._closed])
 
 
 def _lives(pid: str) -> bool:

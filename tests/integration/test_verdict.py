@@ -23,7 +23,7 @@ from support.account import Account
 from support.command import harvestd_command
 from support.house import Workstation
 from support.judging import Told, Watch, comes_true, watching
-from support.waiting import events
+from support.waiting import DEADLINE, events
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
@@ -219,8 +219,10 @@ async def test_the_first_device_is_remembered(workstation: Workstation, told: To
             lambda: harvestd_command("-c", workstation.config, "accept-root", "gpu-a", "--json")
         )
         assert ended.document == {"host": "gpu-a", "identity": identity, "accepted": True}
+        with anyio.fail_after(2 * DEADLINE):
+            while await watch.context.catalogue.devices.of(identity) != devices:  # noqa: ASYNC110  (the daemon notes them)
+                await anyio.sleep(0.01)
         await comes_true(watch.is_safe)
-        assert await watch.context.catalogue.devices.of(identity) == devices
 
 
 async def test_a_file_system_with_another_number_is_known_by_its_files(
