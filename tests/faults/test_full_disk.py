@@ -133,10 +133,10 @@ async def test_floor_is_kept_while_a_large_file_is_written(
     box = workstation.add_box()
     write_checkpoint(box.root, 12 * MIB)
     async with relayed(box.port) as relay:
-        relay.rate = MIB
+        relay.rate = MIB // 4
         workstation.reach("gpu-a", relay.port)
         async with workstation.running(limits={"free_space": "8MiB", "bulk_connections_per_host": 1}) as said:
-            await until(lambda: any(path.stat().st_size > MIB for path in staging(workstation)))
+            await until(lambda: any(path.stat().st_size > MIB // 4 for path in staging(workstation)))
             fill(disk / "ballast", leaving=4 * MIB)
             await until(lambda: events(said, "disk.low"))
             assert free_on(disk) > 0

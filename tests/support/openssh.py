@@ -243,7 +243,10 @@ class OpenSSHServer(AbstractContextManager["OpenSSHServer"]):
         assert process is not None
         give_up = time.monotonic() + _DEADLINE
         while time.monotonic() < give_up:
-            with suppress(OSError), socket.create_connection((self.address, self.port), timeout=1) as connection:
+            with (
+                suppress(OSError),
+                socket.create_connection((self.address, self.port), timeout=_DEADLINE) as connection,
+            ):
                 if connection.recv(4) == b"SSH-" and process.poll() is None:
                     # Leave only when sshd let go of this connection: it would count among MaxStartups.
                     connection.shutdown(socket.SHUT_WR)
