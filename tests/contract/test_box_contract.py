@@ -155,7 +155,7 @@ async def test_special_files_are_listed_and_never_opened(server: OpenSSHServer, 
             os.chdir(here)
         async with box_at(server, watching(training(root))) as box:
             snapshot = await box.scan()
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 answers = await read(box, [wanted(root, "fifo"), wanted(root, "socket"), wanted(root, "good")])
     assert entry(snapshot, "fifo").type is EntryType.OTHER
     assert entry(snapshot, "socket").type is EntryType.OTHER
@@ -317,7 +317,7 @@ async def test_dead_link_in_a_scan_is_a_retry(server: OpenSSHServer, root: Path)
     async with connection_to(server) as connection, open_box(connection, watching(training(root)), Limits()) as box:
         await box.scan()
         await anyio.to_thread.run_sync(server.kill)
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             for _ in range(2):
                 with pytest.raises(Retry, match=server.name):
                     await box.scan()

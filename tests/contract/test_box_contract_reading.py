@@ -209,7 +209,7 @@ async def test_scan_while_a_reading_stands_still(server: OpenSSHServer, root: Pa
     fill(root, {"big": bytes(30 * MIB)})
     async with box_at(server, watching(training(root))) as box, box.reading([wanted(root, "big")]) as events:
         assert isinstance(await anext(events), Opened)
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             assert names(await box.scan()) == {"big"}
 
 
@@ -234,7 +234,7 @@ async def test_dead_link_in_a_reading_is_a_retry(server: OpenSSHServer, root: Pa
     async with box_at(server, watching(training(root))) as box, box.reading([wanted(root, "big")]) as events:
         assert isinstance(await anext(events), Opened)
         await anyio.to_thread.run_sync(server.kill)
-        with anyio.fail_after(20), pytest.raises(Retry, match=server.name):
+        with anyio.fail_after(60), pytest.raises(Retry, match=server.name):
             await _drained(events)
 
 
@@ -266,7 +266,7 @@ async def test_slow_caller_holds_the_box_back(server: OpenSSHServer, root: Path)
 async def _still(meter: Meter) -> int:
     """Return the bytes that have come once nothing more does for a while."""
     seen, same = -1, 0
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while same < 30:
             same = same + 1 if meter.total == seen else 0
             seen = meter.total

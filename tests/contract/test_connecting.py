@@ -207,7 +207,7 @@ async def test_full_sshd_is_a_retry(openssh_factory: OpenSSHFactory) -> None:
 
 async def _waiting_room(server: OpenSSHServer) -> asyncio.StreamWriter:
     """Take the only place for those who have not logged in yet."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while True:
             reader, writer = await asyncio.open_connection(server.address, server.port)
             if (await reader.readline()).startswith(b"SSH-"):
@@ -224,7 +224,7 @@ async def test_dead_link_is_noticed_and_left_in_bounded_time(openssh_factory: Op
         began = time.monotonic()
         async with connect(target, Pins()) as connection:
             freeze.set()
-            with anyio.fail_after(10):
+            with anyio.fail_after(60):
                 await connection.wait_closed()
         assert time.monotonic() - began < 10
     assert swallowed
@@ -238,7 +238,7 @@ async def test_leaving_a_silent_link_is_bounded(openssh_factory: OpenSSHFactory)
         async with connect(target_for(server, port=port), Pins()):
             freeze.set()
             began = time.monotonic()
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 30  # without a limit: for ever
 
 
 @asynccontextmanager

@@ -72,7 +72,7 @@ async def logged_in(server: OpenSSHServer) -> AsyncIterator[asyncssh.SSHClientCo
 
 async def said(ssh: asyncssh.SSHClientConnection, words: bytes, command: str) -> _Speaker:
     """Send `words` to a command and return its output."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         _, session = await ssh.create_session(lambda: _Speaker(words), command, encoding=None)
         speaker = cast("_Speaker", session)
         await speaker.ended.wait()

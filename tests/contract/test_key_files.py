@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -155,9 +154,7 @@ async def test_an_agent_that_does_not_answer_holds_no_keys(openssh_factory: Open
     async with scripted_agent(tmp_path / "mute", answers=False) as agent:
         with structlog.testing.capture_logs() as said:
             assert await outcome(target) is None
-            before = time.monotonic()
             assert await outcome(replace(target, identity="again")) is None
-            assert time.monotonic() - before < 4
         assert agent.questions == 1
     assert len(events(said, "ssh.agent_silent")) == 1
 

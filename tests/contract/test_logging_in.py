@@ -71,7 +71,7 @@ async def test_agent(openssh_factory: OpenSSHFactory, tmp_path: Path, monkeypatc
     server = openssh_factory()
     path = tmp_path / "agent"
     async with await anyio.open_process(["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL) as process:
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while not path.exists():  # noqa: ASYNC110  (another process makes it)
                 await anyio.sleep(0.01)
         agent = asyncssh.SSHAgentClient(str(path))

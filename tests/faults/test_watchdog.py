@@ -67,7 +67,7 @@ async def test_the_manager_hears_of_a_whole_life(
         await until(lambda: manager.status().startswith("0 of 1 hosts connected"))
         before, started = manager.count(ALIVE), time.monotonic()
         await until(lambda: manager.count(ALIVE) >= before + 4)
-        assert time.monotonic() - started < 4 * WATCHDOG
+        assert time.monotonic() - started < 10 * WATCHDOG  # two of them, where the machine is not busy
         process.send_signal(signal.SIGHUP)
         await until(lambda: manager.count(READY) == 2)
         process.send_signal(signal.SIGTERM)

@@ -23,7 +23,8 @@ from support.house import Workstation, until
 
 pytestmark = pytest.mark.openssh
 
-_STOP_WITHIN = 5.0
+_STOP_WITHIN = 15.0
+"""Seconds: five, and three times as many on a busy machine."""
 
 
 @pytest.fixture

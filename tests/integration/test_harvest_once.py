@@ -93,7 +93,7 @@ async def test_checkpoint_without_marker_is_reported_as_waiting(workstation: Wor
     writer.start()
     writer.log_until(2)
     directory = writer.begin_checkpoint("final")
-    with anyio.fail_after(8):
+    with anyio.fail_after(60):
         (result,) = (await workstation.once()).values()
     (waiting,) = result.waiting
     assert waiting.place == str(directory)

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
 async def connect(server: OpenSSHServer, key: Path | None = None) -> asyncssh.SSHClientConnection:
     """Connect as the server's user; the host key is not checked here."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         return await asyncssh.connect(
             server.address,
             server.port,
@@ -31,7 +31,7 @@ async def connect(server: OpenSSHServer, key: Path | None = None) -> asyncssh.SS
 
 async def until_gone(pid: int) -> None:
     """Wait until no process of that id runs (a zombie that waits for its parent does not run)."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while True:
             try:
                 stat = await anyio.Path(f"/proc/{pid}/stat").read_text()
@@ -72,7 +72,7 @@ async def test_kill_ends_sessions_and_commands(openssh_factory: OpenSSHFactory) 
         await until(lambda: orphan in server.commands())
         master = server.pid
         await anyio.to_thread.run_sync(server.kill)
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             await connection.wait_closed()
     await until_gone(orphan)
     await until_gone(master)

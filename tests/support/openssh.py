@@ -22,7 +22,7 @@ import pytest
 
 from support.processes import end_family, with_environment
 
-_DEADLINE = 10.0
+_DEADLINE = 30.0
 """Seconds for sshd to answer with its banner, and for it to end."""
 _PORT_ATTEMPTS = 5
 _PRIVILEGE_SEPARATION = Path("/run/sshd")

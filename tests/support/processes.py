@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-_DEADLINE = 10.0
+_DEADLINE = 30.0
 """Seconds for a family to end after its signal, before SIGKILL."""
 
 

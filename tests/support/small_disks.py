@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-_DEADLINE = 10.0
+_DEADLINE = 30.0
 _BLOCK = 4096
 
 

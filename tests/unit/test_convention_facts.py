@@ -107,9 +107,9 @@ def test_a_yaml_bomb_costs_nothing() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30)]
     lines += ["m0: &m0 {k: v}", *(f"m{i}: &m{i} {{<<: *m{i - 1}, k{i}: [*m{i - 1}]}}" for i in range(1, 300))]
-    before = time.monotonic()
+    before = time.process_time()
     assert parse_config("\n".join([*lines, "total_steps: 64"]).encode()) == ConfigFacts(total_steps=64)
-    assert time.monotonic() - before < 5
+    assert time.process_time() - before < 5
 
 
 @pytest.mark.parametrize(
@@ -196,9 +196,9 @@ def test_a_large_file_is_refused_by_its_size() -> None:
 
 def test_the_slowest_config_is_read_in_bounded_time() -> None:
     """A config of the greatest size, made of the smallest pieces, does not hold anyone up."""
-    before = time.monotonic()
+    before = time.process_time()
     parse_config(b"a: b\n" * (MAX_FACT_BYTES // 5))
-    assert time.monotonic() - before < 2
+    assert time.process_time() - before < 2
 
 
 def test_a_training_info_gives_step_model_and_world() -> None:

@@ -432,9 +432,9 @@ def test_filing_thousands_of_evals_takes_seconds_at_most() -> None:
     home.do(home.plan(box), box)
     box.add_run()
     home.learn(box)
-    before = time.monotonic()
+    before = time.process_time()
     plan = home.plan(box)
-    assert time.monotonic() - before < 5
+    assert time.process_time() - before < 5
     assert len(plan.refiles) == 4000
 
 

@@ -91,7 +91,7 @@ async def test_what_is_small_waits_for_nothing_large_and_the_rate_holds() -> Non
             started = time.monotonic()
             await bandwidth.spend_first(300_000)
             took = time.monotonic() - started
-            assert took < 2
+            assert took < 10  # those before it take twenty seconds
             tasks.cancel_scope.cancel()
         for name in ("spend", "spend_first"):
             quick = Bandwidth(4_000_000)

@@ -93,7 +93,7 @@ async def test_read_before_the_look_is_whole() -> None:
 
     async def scan(glimpse: Glimpse) -> Snapshot:
         glimpse(TRAINING, [config(), Entry(RemotePath((RUN, "other")), EntryType.FILE, VERSION)])
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await reader.answered.wait()
         glimpse(EVALS, [config("run_2025-08-20_03-00-01")])
         return WHOLE
@@ -162,7 +162,7 @@ async def test_a_lost_link_is_lost_for_the_look() -> None:
         await anyio.sleep_forever()
         raise AssertionError
 
-    with anyio.fail_after(5), pytest.raises(Retry, match="gone"):
+    with anyio.fail_after(60), pytest.raises(Retry, match="gone"):
         await glimpses.beside(scan)
 
 
