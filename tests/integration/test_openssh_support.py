@@ -116,9 +116,7 @@ async def test_revoked_key_is_refused(openssh_factory: OpenSSHFactory, tmp_path:
 
 async def test_options_replace_and_match_blocks_come_last(openssh_factory: OpenSSHFactory) -> None:
     """An extra option wins over the server's own, and a Match block does not swallow other options."""
-    server = openssh_factory(
-        extra_config=["Subsystem sftp /bin/false", "Match User *", "AllowTcpForwarding no"], max_startups="1:100:1"
-    )
+    server = openssh_factory(extra_config=["Subsystem sftp /bin/false", "Match User *", "AllowTcpForwarding no"])
     async with await connect(server) as connection:
         with pytest.raises((asyncssh.SFTPError, asyncssh.ConnectionLost)):
             await connection.start_sftp_client()
