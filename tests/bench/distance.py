@@ -43,7 +43,7 @@ class Distance(AbstractContextManager["Distance"]):
             process.communicate(timeout=_DEADLINE)
 
     def port(self, target: int) -> int:
-        """Return the port that stands for `target`."""
+        """Return the port that forwards to `target`."""
         return self._ports[target]
 
     @property

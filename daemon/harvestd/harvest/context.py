@@ -213,7 +213,7 @@ class Context:
     homes: "ExperimentDirectories | None" = None
     """Detects what the operator does to experiment directories; None without a data root."""
     dirty: set[str | None] = field(default_factory=set)
-    """Experiments whose manifest is behind the catalogue; None stands for `_unfiled`, which has a manifest too."""
+    """Experiments whose manifest is behind the catalogue; None means `_unfiled`, which has a manifest too."""
     unreported: set[str] = field(default_factory=set)
     """Experiments that changed since their report was last checked."""
 
@@ -336,7 +336,7 @@ class Context:
             await self.homes.look()
 
     def touch(self, experiments: Iterable[str | None]) -> None:
-        """Mark experiments as changed; None stands for `_unfiled`."""
+        """Mark experiments as changed; None means `_unfiled`."""
         changed = set(experiments)
         self.dirty |= changed
         self.unreported.update(each for each in changed if each is not None)

@@ -36,7 +36,7 @@ class Manifests:
         self._heard = context.rested.version
         self._written: dict[str | None, float] = {}
         self._behind: dict[str | None, float] = {}
-        """Since when each unwritten manifest is behind; None stands for `_unfiled`."""
+        """Since when each unwritten manifest is behind; None means `_unfiled`."""
         self._held: set[str | None] = set()
         """Experiments whose manifest names files: it is written once more when none of them is left."""
 

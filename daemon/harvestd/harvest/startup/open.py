@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _WORK = ("harvestd.harvest.host.executor", "harvestd.convention.metadata.yaml", "harvestd.harvest.experiments.reports")
 _LAST_WORDS = 4.0
-"""Seconds for writing manifests at the end: a process that is told to stop must be gone after five."""
+"""Seconds for writing manifests at the end: a process must end within five seconds of SIGTERM."""
 
 
 _LOCK_AGAIN = 0.5

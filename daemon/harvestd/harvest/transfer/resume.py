@@ -36,7 +36,7 @@ JOURNAL = 64 * 1024 * 1024
 JOURNAL_EVERY = 2.0
 """Bytes, or seconds, after which a transfer is synced and journalled: the most that a crash may cost."""
 _LAST_WORDS = 2.0
-"""Seconds for syncing a partial file when the process is told to end."""
+"""Seconds for syncing a partial file when the process ends."""
 
 
 class ResumeJournal:
