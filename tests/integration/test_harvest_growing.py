@@ -15,7 +15,8 @@ from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
 from harvestd.harvest.transfer.tail import STEP
 from support.faults import fired
-from support.house import Workstation
+from support.house import GpuBox, Workstation
+from support.openssh import OpenSSHFactory, obeying_permissions
 from support.waiting import Growth, events, holds, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
@@ -227,3 +228,19 @@ async def test_zero_bytes_of_a_preallocated_event_file_never_come(workstation: W
         file.write(written)
     await workstation.once()
     assert here.read_bytes() == written * 2
+
+
+async def test_growing_file_that_nobody_may_read_leaves_nothing_here(
+    workstation: Workstation, openssh_factory: OpenSSHFactory, tmp_path: Path
+) -> None:
+    """Of event files without a read permission nothing is made at home, and what can be read comes."""
+    server = openssh_factory("powerless", extra_config=obeying_permissions())
+    writer = write_run(tmp_path)
+    workstation.boxes["gpu-1"] = GpuBox(server, tmp_path, server.port)
+    shut = writer.events.with_name("events.out.tfevents.1755000000.host.1.0")
+    shut.write_bytes(writer.events.read_bytes())
+    shut.chmod(0)
+    async with workstation.running() as said:
+        await until(workstation.follows(writer))
+        await until(lambda: events(said, "file.rejected", path=shut))
+    assert not list(workstation.data.rglob(shut.name))

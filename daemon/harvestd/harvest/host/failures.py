@@ -11,6 +11,7 @@ from harvestd.telemetry.log import get_logger
 
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 300.0
+_LONGEST_DELAY = 30.0
 _STUCK_PAUSE = 60.0
 _TOLD_AT = 3
 """Failures in a row after which a warning is logged: one or two are normal while a host writes."""
@@ -44,8 +45,9 @@ class FailureTracker:
         self._note(place, reason, backoff(_STUCK_PAUSE, attempts - _TOLD_AT + 1, _LONGEST_PAUSE), attempts)
 
     def delayed(self, place: str, reason: str) -> None:
-        """Note that `place` brought nothing this time; a request costs little, so it is repeated soon."""
-        self._note(place, reason, _FIRST_PAUSE, self.attempts(place) + 1)
+        """Note that `place` brought nothing this time; it may grow again soon, so the pauses stay short."""
+        attempts = self.attempts(place) + 1
+        self._note(place, reason, backoff(_FIRST_PAUSE, attempts, _LONGEST_DELAY), attempts)
 
     def _note(self, place: str, reason: str, pause: float, attempts: int) -> None:
         self._monitor.failed(self._host)

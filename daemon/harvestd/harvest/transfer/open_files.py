@@ -3,6 +3,8 @@
 If the operator moved, replaced or deleted such a file, writing to the open one would be lost: the path is opened again.
 """
 
+from collections.abc import Sequence
+
 import anyio.to_thread
 
 from harvestd.convention.paths import LocalPath
@@ -10,7 +12,7 @@ from harvestd.convention.scan.framing import whole_records
 from harvestd.convention.structs import Immutable
 from harvestd.harvest.descriptors import Descriptors
 from harvestd.planning.records import FileRecord
-from harvestd.store.errors import Damaged
+from harvestd.store.errors import Conflict, Damaged
 from harvestd.store.growing import GrowingFile
 from harvestd.store.root import DataRoot
 from harvestd.store.versions import begin_anew, is_kept
@@ -63,6 +65,13 @@ class OpenFiles:
         self._held[path] = held
         return held.growing
 
+    async def absent(self, paths: Sequence[LocalPath]) -> frozenset[LocalPath]:
+        """Return those of `paths` at which nothing is."""
+        candidates = [path for path in paths if path not in self._held]
+        if not candidates:
+            return frozenset()
+        return await anyio.to_thread.run_sync(self._absent, candidates)
+
     async def anew(self, path: LocalPath) -> GrowingFile:
         """Keep the file at `path` as a version and return a new, empty file.
 
@@ -89,6 +98,15 @@ class OpenFiles:
             self.close(path)
         self._descriptors.open_logs -= self._allowed
         self._allowed = 0
+
+    def _absent(self, paths: Sequence[LocalPath]) -> frozenset[LocalPath]:
+        def is_absent(path: LocalPath) -> bool:
+            try:
+                return self._root.stat(path) is None
+            except Conflict:
+                return False
+
+        return frozenset(filter(is_absent, paths))
 
     def _stands(self, path: LocalPath, held: _Held) -> bool:
         standing = self._root.stat(path)

@@ -94,15 +94,13 @@ class LogTailer:
 
     async def _step(self, follows: Sequence[Follow], reader: Reader) -> list[Follow]:
         """Take one step with each file; return those that need another step, with their new records."""
-        held = [(follow, await self._opened(follow)) for follow in follows]
-        opened = [(follow, growing) for follow, growing in held if growing is not None]
-        requests = [self._request(follow, growing) for follow, growing in opened]
+        found = await self._here(follows)
         further: list[Follow] = []
-        waiting = iter(opened)
+        waiting = iter(found)
         content = bytearray()
         start: Opened | None = None
         try:
-            async with reader.reading(requests) as events:
+            async with reader.reading([self._request(*each) for each in found]) as events:
                 async for event in events:
                     match event:
                         case Opened():
@@ -116,15 +114,28 @@ class LogTailer:
                             content.clear()
                             self._troubles.delayed(follow.place, reason)
                         case Closed():
-                            part = _Part(*next(waiting), bytes(content), start, event)
+                            more = await self._take(*next(waiting), bytes(content), start, event)
                             content.clear()
-                            more = await self._take(part)
                             if more is not None:
                                 further.append(more)
         except Stuck as e:
             for follow, _ in itertools.islice(waiting, 1):
                 self._troubles.stuck(follow.place, str(e))
         return further
+
+    async def _here(self, follows: Sequence[Follow]) -> list[tuple[Follow, GrowingFile | None]]:
+        """Return the files that can be appended to; None: it is made as soon as the host sent something of it.
+
+        What can't be read on the host leaves nothing here.
+        """
+        absent = await self._files.absent([each.target.path for each in follows if each.target.replaces is None])
+        found: list[tuple[Follow, GrowingFile | None]] = []
+        for each in follows:
+            if each.target.path in absent:
+                found.append((each, None))
+            elif (growing := await self._opened(each)) is not None:
+                found.append((each, growing))
+        return found
 
     async def _opened(self, follow: Follow) -> GrowingFile | None:
         async with self._context.places.still():
@@ -156,14 +167,22 @@ class LogTailer:
             Event.FILE_CONFLICT, host=self._host.name, path=path, error=str(error), remote=follow.place
         )
 
-    def _request(self, follow: Follow, growing: GrowingFile) -> ReadRequest:
-        known = follow.target.path in self._verified
-        verify_from = max(0, growing.length - TAIL) if known else 0
-        return ReadRequest(follow.source.tree, follow.source.path, growing.length, STEP, verify_from)
+    def _request(self, follow: Follow, growing: GrowingFile | None) -> ReadRequest:
+        length = growing.length if growing is not None else 0
+        verify_from = max(0, length - TAIL) if follow.target.path in self._verified else 0
+        return ReadRequest(follow.source.tree, follow.source.path, length, STEP, verify_from)
 
-    async def _take(self, part: _Part) -> Follow | None:
+    async def _take(
+        self, follow: Follow, growing: GrowingFile | None, content: bytes, start: Opened | None, end: Closed
+    ) -> Follow | None:
         async with self._context.places.still():
-            return await self._taken(part) if self._is_there(part.follow) else None
+            if not self._is_there(follow):
+                return None
+            if (growing := growing or await self._opened_there(follow)) is None:
+                return None
+            if growing.length != end.request.offset:
+                return follow  # something of it appeared here meanwhile
+            return await self._taken(_Part(follow, growing, content, start, end))
 
     async def _taken(self, part: _Part) -> Follow | None:
         follow, growing, start, request = part.follow, part.growing, part.start, part.end.request
