@@ -12,10 +12,12 @@ from harvestd.convention.paths import LocalPath, RejectedPath, RemotePath, decod
 from harvestd.convention.patterns import RunName, run_name
 from harvestd.convention.rules import CheckpointPolicy, Selection
 from harvestd.convention.scan.classify import Surveyor, survey
-from harvestd.convention.scan.snapshot import Entry, EntryType, TreeState, Version
+from harvestd.convention.scan.model import Source
+from harvestd.convention.scan.snapshot import Entry, EntryType, Snapshot, Tree, TreeState, Version
+from harvestd.convention.scan.stability import StabilityTracker
 from harvestd.planning.plan import Plan
 from harvestd.planning.records import FileRecord
-from support.box_trees import EVALS, PRESENT, TRAINING, Box, Home, T
+from support.box_trees import EVALS, PRESENT, TRAINING, Box, Home, T, stamped
 
 TRICKS = [
     b"..",
@@ -347,14 +349,38 @@ def test_surveying_again_gives_what_a_survey_from_nothing_gives(box: Box, data: 
     """Whatever changes between two looks, and however often, what is taken over from the last look is still right."""
     surveyor = Surveyor()
     selection = data.draw(selections)
+    last: Snapshot | None = None
     for _ in range(data.draw(st.integers(2, 6))):
         for _ in range(data.draw(st.integers(0, 4))):
             change(data, box)
         if data.draw(st.integers(0, 4)) == 0:
             selection = data.draw(selections)
-        snapshot = box.snapshot()
+        snapshot = stamped(box.snapshot(), last)
+        last = snapshot if data.draw(st.integers(0, 5)) else None
         assert surveyor.survey(snapshot, selection) == survey(snapshot, selection)
         assert surveyor.survey(snapshot, selection) == survey(snapshot, selection)
+
+
+def shown_in(box: Box, tree: Tree) -> list[tuple[RemotePath, Version]]:
+    """Return the entries of a tree with their versions."""
+    return [(path, entry.version) for path, entry in box.entries.get(tree, {}).items()]
+
+
+@settings(max_examples=150, deadline=None)
+@given(box=boxes(), data=st.data())
+def test_ages_are_the_same_whether_a_listing_says_what_changed(box: Box, data: st.DataObject) -> None:
+    """What was seen to change is as old by the differences as by a comparison of everything."""
+    told, compared = StabilityTracker(), StabilityTracker()
+    last: Snapshot | None = None
+    for now in range(data.draw(st.integers(2, 6))):
+        for _ in range(data.draw(st.integers(0, 4))):
+            change(data, box)
+        last = stamped(box.snapshot(), last)
+        told.update(last, float(now))
+        compared.update(box.snapshot(), float(now))
+        for source in [Source(tree, *each) for tree in box.trees for each in shown_in(box, tree)]:
+            assert told.lag(source, 10.0) == compared.lag(source, 10.0)
+            assert told.age(source, 10.0) == compared.age(source, 10.0)
 
 
 @settings(max_examples=150, deadline=None)

@@ -4,6 +4,7 @@ Paths are written from the tree on, "training_runs/run_…/config.yaml"; those i
 seconds before the box's present, or after it where negative.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import count
@@ -14,14 +15,26 @@ from harvestd.convention.metadata.naming import Evidence, NamingContext, free_na
 from harvestd.convention.metadata.parse import ConfigFacts, TrainingInfo
 from harvestd.convention.paths import LocalPath, RemotePath
 from harvestd.convention.rules import Selection
-from harvestd.convention.scan.classify import survey
-from harvestd.convention.scan.snapshot import Entry, EntryType, Listing, Snapshot, Tree, TreeKind, TreeState, Version
+from harvestd.convention.scan.classify import Surveyor, survey
+from harvestd.convention.scan.model import ScanResult
+from harvestd.convention.scan.snapshot import (
+    Delta,
+    Entry,
+    EntryType,
+    Listing,
+    Snapshot,
+    Tree,
+    TreeKind,
+    TreeState,
+    Version,
+)
 from harvestd.convention.scan.stability import StabilityTracker
 from harvestd.planning.index import PlanningIndex
 from harvestd.planning.liveness import Life
 from harvestd.planning.plan import Plan
-from harvestd.planning.planner import Situation, make_plan
+from harvestd.planning.planner import HostPlanner, make_plan
 from harvestd.planning.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
+from harvestd.planning.situation import Situation
 
 ROOT = "/home/ubuntu/localfs"
 TRAINING = Tree(ROOT, "training_runs", TreeKind.TRAINING)
@@ -162,6 +175,34 @@ class Box:
             self.file(f"{path}/{marker}", 300, age=age)
 
 
+_stamps = count(1)
+
+
+def stamped(snapshot: Snapshot, last: Snapshot | None) -> Snapshot:
+    """Return a snapshot as the probe's client gives it, which says what changed since `last`, if that is known."""
+    before = {} if last is None else {each.tree: each for each in last.listings}
+    return replace(snapshot, listings=tuple(_stamped(each, before.get(each.tree)) for each in snapshot.listings))
+
+
+def _stamped(listing: Listing, last: Listing | None) -> Listing:
+    if last is not None and list(last.entries.items()) == list(listing.entries.items()):
+        return replace(listing, entries=last.entries, stamp=last.stamp, delta=last.delta)
+    if last is None:
+        return replace(listing, stamp=next(_stamps), delta=None)
+    new = [path for path in listing.entries if path in last.entries]
+    gone = [path for path in last.entries if path not in listing.entries]
+    position = 0
+    for path in last.entries:
+        if position < len(new) and path == new[position]:
+            position += 1
+        elif path in listing.entries:
+            gone.append(path)  # it was removed and added again: it is further behind
+    moved = set(gone)
+    changed = [path for path in new if path not in moved and listing.entries[path] != last.entries[path]]
+    changed += [path for path in listing.entries if path in moved or path not in last.entries]
+    return replace(listing, stamp=next(_stamps), delta=Delta(last.stamp, tuple(gone), tuple(changed)))
+
+
 class Home:
     """What is known at home of all boxes; does what plans say."""
 
@@ -180,6 +221,10 @@ class Home:
         self.content: Callable[[Version], str] = lambda _: SAME_CONTENT
         """The hash of a file, by its version."""
         self._sightings: dict[str, StabilityTracker] = {}
+        self._surveyors: defaultdict[str, Surveyor] = defaultdict(Surveyor)
+        self._surveys: dict[str, ScanResult] = {}
+        self._snapshots: dict[str, Snapshot] = {}
+        self._planners: defaultdict[str, HostPlanner] = defaultdict(HostPlanner)
 
     def learn(self, box: Box) -> None:
         """Name all runs that have a config.yaml, and read the eval_config.yaml files."""
@@ -209,14 +254,24 @@ class Home:
                 link = EvalLink(box.storage, each.config.place, each.config.version, box.eval_configs[path])
                 self.knowledge.learn_eval_link(link)
 
+    def planner_of(self, box: Box) -> HostPlanner:
+        """Return what plans a box."""
+        return self._planners[box.name]
+
+    def last_survey(self, box: Box) -> ScanResult:
+        """Return what the last plan of a box was made from."""
+        return self._surveys[box.name]
+
     def lose(self, box: Box) -> None:
         """Lose the link: for how long files were seen as they are is forgotten."""
         self._sightings.pop(box.name, None)
+        self._snapshots.pop(box.name, None)
 
     def plan(self, box: Box, seconds: float = 0.0) -> Plan:
-        """Plan the box `seconds` after the first look at it."""
+        """Plan the box `seconds` after the first look at it, as a daemon does that planned it before."""
         sightings = self._sightings.setdefault(box.name, StabilityTracker())
-        snapshot = box.snapshot(seconds)
+        snapshot = stamped(box.snapshot(seconds), self._snapshots.get(box.name))
+        self._snapshots[box.name] = snapshot
         sightings.update(snapshot, seconds)
         situation = Situation(
             host=box.name,
@@ -231,7 +286,11 @@ class Home:
             failing=self.failing,
             showing=self.showing,
         )
-        return make_plan(survey(snapshot, self.selection), situation)
+        self._surveys[box.name] = seen = self._surveyors[box.name].survey(snapshot, self.selection)
+        plan = self._planners[box.name].plan(seen, situation)
+        # What is kept of earlier plans changes nothing.
+        assert plan == make_plan(survey(snapshot, self.selection), situation)
+        return plan
 
     def do(self, plan: Plan, box: Box) -> None:
         """Do what the plan says, as if every byte came as it was planned."""

@@ -19,6 +19,7 @@ from harvestd.safety.check import judge
 from harvestd.safety.circumstances import Circumstances, Outside
 from harvestd.safety.inputs import Damaged, Evidence, Look, run_state
 from harvestd.safety.losses import link_losses, losses_of
+from harvestd.safety.memo import DirectoryMemo, NoMemo
 from harvestd.safety.verdict import Verdict
 from support.box_trees import EVALS, ROOT, TRAINING, Box, Home, T
 
@@ -72,6 +73,7 @@ class Scene:
     accepted: frozenset[LossKind] = frozenset()
     links: dict[str, LinkTarget] = field(default_factory=dict)
     """What the host says of its links, by their places."""
+    memo: DirectoryMemo | None = None
 
     def bring(self) -> None:
         """Bring home everything that is wanted now."""
@@ -104,6 +106,14 @@ class Scene:
             for run in seen.runs
             if run.config is not None
         ]
+        self.memo = memo = self.memo or DirectoryMemo(home.planner_of(box))
+        memo.begin()
+        shown = home.last_survey(box)
+        absent = not_here(shown, plan, box.storage, knowledge, memo)
+        losses = losses_of(shown, plan, box.storage, knowledge, DATASETS, memo)
+        # What is kept of earlier verdicts changes nothing.
+        assert absent == not_here(seen, plan, box.storage, knowledge, NoMemo())
+        assert losses == losses_of(seen, plan, box.storage, knowledge, DATASETS, NoMemo())
         return Evidence(
             connected=self.connected,
             look=Look(
@@ -122,12 +132,12 @@ class Scene:
             quiet=self.quiet,
             idle_for=self.idle_for,
             runs=tuple(states),
-            not_here=not_here(seen, plan, box.storage, knowledge),
+            not_here=absent,
             failing=self.failing,
             damaged=self.damaged,
             transfers=self.transfers,
             losses=(
-                *losses_of(seen, plan, box.storage, knowledge, DATASETS),
+                *losses,
                 *link_losses(links_out(seen, listings), self.links),
             ),
             through=self.through,

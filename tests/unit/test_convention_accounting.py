@@ -10,6 +10,7 @@ from harvestd.planning.liveness import Life
 from harvestd.planning.plan import Plan
 from harvestd.safety.accounting import not_here
 from harvestd.safety.inputs import NotHere
+from harvestd.safety.memo import NoMemo
 from support.box_trees import ROOT
 from support.judged_boxes import LEAF, RUN, Scene, drained
 
@@ -21,7 +22,11 @@ LINE = 7
 def missing(scene: Scene, plan: Plan | None = None) -> dict[str, NotHere]:
     """Return what is not here, by its path from the tree on, beside what a plan brings (nothing unless given)."""
     found = not_here(
-        survey(scene.box.snapshot(), scene.home.selection), plan or Plan(), scene.box.storage, scene.home.knowledge
+        survey(scene.box.snapshot(), scene.home.selection),
+        plan or Plan(),
+        scene.box.storage,
+        scene.home.knowledge,
+        NoMemo(),
     )
     return {each.place.removeprefix(f"{ROOT}/"): each for each in found}
 

@@ -11,6 +11,7 @@ from harvestd.convention.scan.classify import survey
 from harvestd.convention.scan.snapshot import Tree, TreeKind
 from harvestd.planning.plan import Plan
 from harvestd.safety.accounting import not_here
+from harvestd.safety.memo import NoMemo
 from support.box_trees import DIRECTORY, EVALS, QWEN, ROOT, TRAINING, Box, Home, T, reasons, targets
 
 RUN = f"training_runs/{T}"
@@ -304,7 +305,7 @@ def test_one_variant_under_two_spellings_of_its_model_is_kept_once() -> None:
     plan = home.plan(box)
     assert plan.is_empty
     assert not plan.left_out
-    assert not not_here(survey(box.snapshot(), home.selection), plan, box.storage, home.knowledge)
+    assert not not_here(survey(box.snapshot(), home.selection), plan, box.storage, home.knowledge, NoMemo())
 
 
 def test_variants_under_two_spellings_of_their_model_both_come() -> None:
@@ -333,7 +334,7 @@ def two_hosts(leaf: str) -> tuple[Box, Box, Home]:
 
 def missing(box: Box, home: Home) -> list[str]:
     """Return the places of what is wanted on a host and is neither here nor coming."""
-    found = not_here(survey(box.snapshot(), home.selection), home.plan(box), box.storage, home.knowledge)
+    found = not_here(survey(box.snapshot(), home.selection), home.plan(box), box.storage, home.knowledge, NoMemo())
     return [each.place for each in found]
 
 

@@ -10,6 +10,7 @@ from harvestd.convention.scan.classify import survey
 from harvestd.planning.identity.duplicates import NO_LOG
 from harvestd.planning.requests import Request, RequestKind
 from harvestd.safety.accounting import not_here
+from harvestd.safety.memo import NoMemo
 from support.box_trees import DIRECTORY, ROOT, Box, Home, T, targets
 
 RUN = f"training_runs/{T}"
@@ -70,7 +71,7 @@ def filed(home: Home, box: Box) -> dict[str, str]:
 def missing(home: Home, box: Box) -> list[str]:
     """Return the places of what is neither here nor coming, as the verdict on the host counts it."""
     seen = survey(box.snapshot(), home.selection)
-    return [each.place for each in not_here(seen, home.plan(box), box.storage, home.knowledge)]
+    return [each.place for each in not_here(seen, home.plan(box), box.storage, home.knowledge, NoMemo())]
 
 
 def test_parts_come_once_the_marker_is_at_home() -> None:

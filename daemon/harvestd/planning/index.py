@@ -5,7 +5,7 @@ between two awaits, so that no planner sees a partial one.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 
 from msgspec.structs import replace
@@ -25,6 +25,10 @@ Fetching a smaller one again takes less time than requesting its hash: many such
 """
 
 
+ANY_RUN = ("run",)
+"""The subject (see `PlanningIndex.changed_at`) of all runs."""
+
+
 class _Hashed(Immutable, gc=False):
     """The hash of a remote file as reported by its host, and the local file with which it was compared."""
 
@@ -40,6 +44,8 @@ class PlanningIndex:
     def __init__(self) -> None:
         self.version = 0
         """Increases with every change."""
+        self._changed: dict[Hashable, int] = {}
+        """By subject (see `changed_at`): the version of its last change."""
         self._runs: dict[tuple[str, str], RunRecord] = {}
         self._runs_by_name: defaultdict[str, dict[tuple[str, str], RunRecord]] = defaultdict(dict)
         self._runs_by_experiment: defaultdict[str | None, dict[tuple[str, str], RunRecord]] = defaultdict(dict)
@@ -64,14 +70,35 @@ class PlanningIndex:
         """By experiment: the directories below the data root that contain or contained its files."""
         self._requests: defaultdict[tuple[str, str], dict[int, Request]] = defaultdict(dict)
         """By the key of the run that they concern."""
+        self._open: dict[int, Request] = {}
+        """The requests that are not settled, by their ids."""
         self._wishes: dict[tuple[str, str], Wishes] = {}
         self._passing: defaultdict[str | None, dict[_Parts, FileRecord]] = defaultdict(dict)
         """By experiment: files that are kept only until a newer checkpoint is local."""
 
+    def changed_at(self, subjects: Iterable[Hashable]) -> int:
+        """Return the version at which any of these subjects changed last; 0 if none ever did.
+
+        A subject is an experiment's id (its record, runs, requests and files; None: `_unfiled`), the directory below
+        the data root of some files and links, the key of a run or of an eval_config.yaml, a `named` run name, or
+        `ANY_RUN`. A new step in a run's log changes the run's key only.
+        """
+        changed = self._changed
+        return max([changed.get(subject, 0) for subject in subjects], default=0)
+
+    def _change(self, *subjects: Hashable) -> None:
+        self.version += 1
+        for subject in subjects:
+            self._changed[subject] = self.version
+
     def learn_run(self, run: RunRecord) -> None:
         """Add or replace a run."""
-        self.version += 1
         before = self._runs.get(run.key)
+        self._change(run.key)
+        if before is None or not _differ_in_progress(before, run):
+            self._change(run.experiment, named(run.name), ANY_RUN)
+        if before is not None and (before.experiment, before.name) != (run.experiment, run.name):
+            self._change(before.experiment, named(before.name))
         if before is not None and before.experiment != run.experiment:
             del self._runs_by_experiment[before.experiment][run.key]
         if before is not None and before.name != run.name:
@@ -82,7 +109,7 @@ class PlanningIndex:
 
     def move_run(self, before: RunRecord, after: RunRecord) -> None:
         """Replace a run by its record at another remote path, with its requests."""
-        self.version += 1
+        self._change(before.key, before.experiment, named(before.name), ANY_RUN)
         del self._runs[before.key]
         del self._runs_by_name[before.name][before.key]
         del self._runs_by_experiment[before.experiment][before.key]
@@ -93,15 +120,15 @@ class PlanningIndex:
 
     def learn_experiment(self, experiment: ExperimentRecord) -> None:
         """Add or replace an experiment; its directory is taken from now on."""
-        self.version += 1
+        self._change(experiment.id)
         self._experiments[experiment.id] = experiment
         for directory in (experiment.directory, *experiment.aliases):
             self._directories[directory.casefold()] = experiment.id
 
     def learn_file(self, file: FileRecord) -> None:
         """Add or replace a file: each local path has one record."""
-        self.version += 1
         target = file.target.parts
+        self._change(file.experiment, target[0])
         before = self.holder_at(target)
         if before is not None:
             self._drop(before)
@@ -120,13 +147,13 @@ class PlanningIndex:
 
     def forget_file(self, file: FileRecord) -> None:
         """Remove the record of this remote file at this local path; a record of another file there stays."""
-        self.version += 1
         known = self.holder(file.target)
         if known is not None and known.key == file.key:
             self._drop(known)
 
     def _drop(self, file: FileRecord) -> None:
         target = file.target.parts
+        self._change(file.experiment, target[0])
         del self._by_target[target[0]][target]
         places = self._files[file.storage]
         left = {parts: copy for parts, copy in _by_target(places[file.place]).items() if parts != target}
@@ -144,12 +171,12 @@ class PlanningIndex:
 
     def learn_link(self, path: LocalPath, target: str) -> None:
         """Add or replace a local link."""
-        self.version += 1
+        self._change(path.parts[0])
         self._links[path] = target
 
     def forget_link(self, path: LocalPath) -> None:
         """Remove the local link at `path`."""
-        self.version += 1
+        self._change(path.parts[0])
         self._links.pop(path, None)
 
     def link_at(self, path: LocalPath) -> str | None:
@@ -162,7 +189,7 @@ class PlanningIndex:
 
     def learn_eval_link(self, link: EvalLink) -> None:
         """Add or replace the content of an eval_config.yaml."""
-        self.version += 1
+        self._change((link.storage, link.place))
         self._eval_links[link.storage, link.place] = link
 
     def eval_link(self, storage: str, place: str) -> EvalLink | None:
@@ -171,10 +198,15 @@ class PlanningIndex:
 
     def learn_request(self, request: Request) -> None:
         """Add or replace a person's request."""
+        if request.is_open:
+            self._open[request.id] = request
+        else:
+            self._open.pop(request.id, None)
         if request.kind is RequestKind.JUDGE:
             self._learn_question(request)
             return
-        self.version += 1
+        run = self._runs.get(request.run)
+        self._change(request.run, *([] if run is None else [run.experiment]))
         self._requests[request.run][request.id] = request
         self._wishes[request.run] = wishes_of(self._requests[request.run].values())
 
@@ -187,8 +219,7 @@ class PlanningIndex:
 
     def open_requests(self) -> list[Request]:
         """Return the unsettled requests, oldest first."""
-        found = [each for requests in self._requests.values() for each in requests.values() if each.is_open]
-        return sorted(found, key=lambda each: each.id)
+        return [self._open[each] for each in sorted(self._open)]
 
     def wishes_for(self, storage: str, place: str) -> Wishes:
         """Return the requests in force for the run with this key."""
@@ -289,7 +320,7 @@ class PlanningIndex:
 
     def learn_hash(self, storage: str, place: str, version: Version, sha256: str, holder: FileRecord) -> None:
         """Add the hash, as reported by its host, of a file whose local path another file (`holder`) has."""
-        self.version += 1
+        self._change(holder.experiment, holder.target.parts[0])
         self._hashed[storage][place] = _Hashed(version, sha256, holder.target, holder.experiment)
 
     def hash_of(self, storage: str, place: str, version: Version) -> str | None:
@@ -346,6 +377,18 @@ class PlanningIndex:
         """Return the files of an experiment; None: those in `_unfiled`."""
         places = (self._by_target[directory] for directory in self._filed_in.get(experiment, ()))
         return [file for there in places for file in there.values() if file.experiment == experiment]
+
+
+def named(name: str) -> Hashable:
+    """Return the subject (see `PlanningIndex.changed_at`) of all runs with this directory name."""
+    return "run", name
+
+
+def _differ_in_progress(before: RunRecord, after: RunRecord) -> bool:
+    """Return whether two records of a run differ at most in what its log says, which affects no other plan."""
+    return before == replace(
+        after, step=before.step, seconds_left=before.seconds_left, step_at=before.step_at, trouble=before.trouble
+    )
 
 
 def _size_and_time(version: Version) -> tuple[int, int]:

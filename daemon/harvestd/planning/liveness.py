@@ -39,6 +39,12 @@ def has_died(run: RunDir, host: str, life: Life, sightings: StabilityTracker, no
     return None if life.gpu_processes is None else life.gpu_processes == 0
 
 
+def may_die_in(run: RunDir, life: Life, sightings: StabilityTracker, now: float) -> float:
+    """Return the seconds after which a run that has not died may have, if nothing changes; 0 if it may have now."""
+    left = (life.idle_for - sightings.age(source, now) for source in _sources(run))
+    return max(0.0, next((each for each in left if each > 0), 0.0))
+
+
 def _sources(run: RunDir) -> Iterator[Source]:
     """Yield a run's files, first those that change while it is running."""
     for wanted in run.growing:

@@ -16,11 +16,14 @@ class Asking:
         """Start from the open requests, for runs on any host."""
         wanted = {(each.run, each.thing) for each in requests if each.thing}
         self._found = {key: Asked(*key) for key in sorted(wanted)}
+        self.shown = 0
+        """How often anything was recorded."""
 
     def show(self, request: Request, *, refused: Collection[str] = ()) -> None:
         """Record that the host shows the run or an eval of it; `refused`: reasons why files will never be local."""
         key = (request.run, request.thing)
         if key in self._found:
+            self.shown += 1
             found = self._found[key]
             self._found[key] = replace(found, shown=True, refused=(*found.refused, *refused))
 

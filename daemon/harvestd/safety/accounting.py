@@ -6,6 +6,7 @@ should be none.
 """
 
 from collections.abc import Collection, Iterator
+from functools import partial
 
 from harvestd.convention.scan.model import EvalDir, RunDir, ScanResult, Source, Wanted
 from harvestd.planning.identity.duplicates import views_of
@@ -13,6 +14,9 @@ from harvestd.planning.index import PlanningIndex
 from harvestd.planning.plan import Plan
 from harvestd.planning.tails import unread_bytes
 from harvestd.safety.inputs import NotHere
+from harvestd.safety.memo import Memo
+
+_TORN = "its last line is not whole"
 
 
 def storages_of(survey: ScanResult, storage: str, knowledge: PlanningIndex) -> frozenset[str]:
@@ -30,7 +34,7 @@ def is_here(source: Source, storages: Collection[str], knowledge: PlanningIndex)
     return any(knowledge.same_here(storage, source.place, source.version) is not None for storage in storages)
 
 
-def not_here(survey: ScanResult, plan: Plan, storage: str, knowledge: PlanningIndex) -> tuple[NotHere, ...]:
+def not_here(survey: ScanResult, plan: Plan, storage: str, knowledge: PlanningIndex, memo: Memo) -> tuple[NotHere, ...]:
     """Return the wanted files that are neither local nor in the plan, except those that a rule or a person leaves out.
 
     Checkpoints are excluded: a missing one is fetched by the plan, or is reported as a loss.
@@ -47,17 +51,27 @@ def not_here(survey: ScanResult, plan: Plan, storage: str, knowledge: PlanningIn
     for directory in directories:
         if directory.place in plan.ignored or (isinstance(directory, RunDir) and directory.config is None):
             continue
-        for wanted in _wanted(directory):
-            source = wanted.source
-            tail = unread_bytes(source, storages, knowledge)
-            if coming.has(source.place) or (is_here(source, storages, knowledge) and not tail):
-                continue
-            if tail:
-                found[source.place] = NotHere(source.place, tail, "its last line is not whole", hindered=False)
-            elif source.place not in lines and directory.place not in found:
-                # What a rule leaves out has its own line.
-                found[source.place] = NotHere(source.place, source.version.size, "nobody brings it", hindered=False)
+        missing = memo.of("not here", directory, storages, partial(_missing, directory, coming, storages, knowledge))
+        for each in missing:
+            # What a rule leaves out has its own line.
+            if each.reason == _TORN or (each.place not in lines and directory.place not in found):
+                found[each.place] = each
     return tuple(found.values())
+
+
+def _missing(
+    directory: RunDir | EvalDir, coming: "Coming", storages: frozenset[str], knowledge: PlanningIndex
+) -> list[NotHere]:
+    """Return the wanted files of a directory that are neither local nor in the plan."""
+    found: list[NotHere] = []
+    for wanted in _wanted(directory):
+        source = wanted.source
+        tail = unread_bytes(source, storages, knowledge)
+        if coming.has(source.place) or (is_here(source, storages, knowledge) and not tail):
+            continue
+        size, reason = (tail, _TORN) if tail else (source.version.size, "nothing fetches it")
+        found.append(NotHere(source.place, size, reason, hindered=False))
+    return found
 
 
 class Coming:

@@ -6,6 +6,7 @@ exclude is not reported; a built-in rule waives nothing but litter.
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from harvestd.convention.kinds import Kind, LossKind
@@ -19,6 +20,7 @@ from harvestd.planning.local_checkpoints import CheckpointsHere
 from harvestd.planning.plan import Plan
 from harvestd.safety.accounting import Coming, is_here, storages_of
 from harvestd.safety.circumstances import Circumstances
+from harvestd.safety.memo import Memo
 from harvestd.safety.verdict import Loss
 
 MOST: Final = 64
@@ -28,12 +30,21 @@ _NAMED: Final = 3
 
 
 def losses_of(
-    survey: ScanResult, plan: Plan, storage: str, knowledge: PlanningIndex, datasets: Sequence[str]
+    survey: ScanResult, plan: Plan, storage: str, knowledge: PlanningIndex, datasets: Sequence[str], memo: Memo
 ) -> tuple[Loss, ...]:
     """Return what is neither local nor to be fetched: checkpoints, records, and entries that no operator waived."""
     losing = _Losing(survey, plan, storage, knowledge, datasets)
-    checkpoints = [loss for run in survey.runs for loss in losing.checkpoints(run)]
-    records = [loss for eval_dir in survey.evals for loss in losing.records(eval_dir)]
+    basis = losing.storages, tuple(datasets)
+    checkpoints = [
+        loss
+        for run in survey.runs
+        for loss in memo.of("lost checkpoints", run, basis, partial(losing.checkpoints, run))
+    ]
+    records = [
+        loss
+        for eval_dir in survey.evals
+        for loss in memo.of("lost records", eval_dir, basis, partial(losing.records, eval_dir))
+    ]
     return (
         *_bounded(checkpoints, "checkpoints of all runs"),
         *_bounded(records, "records of all evals"),
@@ -77,7 +88,7 @@ class _Losing:
         self, survey: ScanResult, plan: Plan, storage: str, knowledge: PlanningIndex, datasets: Sequence[str]
     ) -> None:
         self._storage = storage
-        self._storages = storages_of(survey, storage, knowledge)
+        self.storages = storages_of(survey, storage, knowledge)
         self._knowledge = knowledge
         self._coming = Coming(plan)
         self._datasets = datasets
@@ -85,7 +96,15 @@ class _Losing:
         self._hindered = frozenset(line.place for line in lines if line.hindered)
         """Outstanding, and therefore no loss, although nothing fetches it."""
 
-    def checkpoints(self, run: RunDir) -> Iterable[Loss]:
+    def checkpoints(self, run: RunDir) -> list[Loss]:
+        """Return the checkpoints of a run that would be lost."""
+        return list(self._checkpoints(run))
+
+    def records(self, eval_dir: EvalDir) -> list[Loss]:
+        """Return the records of an eval directory that would be lost."""
+        return list(self._records(eval_dir))
+
+    def _checkpoints(self, run: RunDir) -> Iterator[Loss]:
         referred = self._referred(run)
         lost: dict[LossKind, list[Group]] = {}
         for group in run.checkpoints:
@@ -98,7 +117,7 @@ class _Losing:
             size, entries = sum(group.size for group in groups), sum(len(group.members) for group in groups)
             yield Loss(kind, f"{run.place}: {names}", size, entries)
 
-    def records(self, eval_dir: EvalDir) -> Iterable[Loss]:
+    def _records(self, eval_dir: EvalDir) -> Iterator[Loss]:
         wanted = (group for group in eval_dir.groups if group.members[0].kind is Kind.RECORDS)
         groups = (*wanted, *(each.group for each in eval_dir.on_request))
         sources = [member.source for group in groups for member in group.members]
@@ -110,7 +129,7 @@ class _Losing:
         return source.place in self._hindered or self._coming.has(source.place)
 
     def _is_here(self, source: Source) -> bool:
-        return is_here(source, self._storages, self._knowledge)
+        return is_here(source, self.storages, self._knowledge)
 
     def _is_lost(self, run: RunDir, group: Group) -> bool:
         if not group.size or any(self._is_outstanding(member.source) for member in group.members):

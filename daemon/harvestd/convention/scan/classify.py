@@ -15,7 +15,7 @@ from harvestd.convention.scan.evals import EvalHome, eval_home, understand_eval
 from harvestd.convention.scan.model import EvalDir, LeftOut, RunDir, ScanResult, SymbolicLink
 from harvestd.convention.scan.skipped import BROKEN_LINK, NO_EVAL, NO_RUN, UNLISTED
 from harvestd.convention.scan.snapshot import Listing, Snapshot, Tree, TreeKind, TreeState
-from harvestd.convention.scan.split import Below, HomeT, SortedTree
+from harvestd.convention.scan.split import Below, Changed, HomeT, SortedTree
 from harvestd.convention.scan.training import understand_run
 from harvestd.convention.structs import Immutable
 
@@ -31,6 +31,8 @@ class _Seen(Immutable, Generic[HomeT, DirT]):
     """The classification of a tree, and the listing it was made from."""
 
     listing: Listing
+    split: SortedTree[HomeT]
+    """Of the listing; the next classification changes it."""
     below: Mapping[RemotePath, tuple[Below[HomeT], DirT]]
     """By the path of the run or eval directory."""
     left_out: list[LeftOut]
@@ -55,20 +57,43 @@ class _Convention(Immutable, Generic[HomeT, DirT]):
 
     def see(self, listing: Listing, selection: Selection, before: _Seen[HomeT, DirT] | None) -> _Seen[HomeT, DirT]:
         """Classify a tree; `before` is the result for an earlier listing of it and the same selection."""
-        if before is not None and before.shows(listing):
-            return before
-        sorted_tree = SortedTree(listing, selection, self.home_of)
+        if before is not None:
+            if before.shows(listing):
+                return before
+            changed = before.split.update(listing)
+            if changed is not None:
+                return self._see_changed(listing, selection, before, changed)
+        split = SortedTree(listing, selection, self.home_of)
         known = before.below if before is not None else {}
         below: dict[RemotePath, tuple[Below[HomeT], DirT]] = {}
-        for each in sorted_tree.homes():
+        for each in split.homes():
             unchanged = known.get(each.home.path)
-            if unchanged is not None and unchanged[0] == each:
-                below[each.home.path] = unchanged
+            if unchanged is not None and unchanged[0].is_like(each):
+                below[each.home.path] = (each, unchanged[1])
                 continue
             directory = self.understand(listing.tree, each, selection)
             if directory is not None:
                 below[each.home.path] = (each, directory)
-        return _Seen(listing, below, *sorted_tree.left_out(listing.tree, self.strangers))
+        return _Seen(listing, split, below, *split.left_out(listing.tree, self.strangers))
+
+    def _see_changed(
+        self, listing: Listing, selection: Selection, before: _Seen[HomeT, DirT], changed: Changed[HomeT]
+    ) -> _Seen[HomeT, DirT]:
+        """Classify the directories that changed; the others stay as they are."""
+        below = dict(before.below)
+        for each in changed.vanished:
+            below.pop(each.home.path, None)
+        for each in changed.below:
+            directory = self.understand(listing.tree, each, selection)
+            if directory is None:
+                below.pop(each.home.path, None)
+            else:
+                below[each.home.path] = (each, directory)
+        if below.keys() - before.below.keys():
+            below = {path: below[path] for path in sorted(below, key=lambda path: path.parts)}
+        if not changed.is_outside:
+            return _Seen(listing, before.split, below, before.left_out, before.links)
+        return _Seen(listing, before.split, below, *before.split.left_out(listing.tree, self.strangers))
 
 
 def _run_home(inside: tuple[str, ...], _selection: Selection) -> _RunHome | None:
@@ -80,14 +105,16 @@ def _run_home(inside: tuple[str, ...], _selection: Selection) -> _RunHome | None
 
 
 def _run_dir(tree: Tree, below: Below[_RunHome], selection: Selection) -> RunDir:
-    return understand_run(tree, below.home.path, below.home.name, below.entries, selection, below.unlisted)
+    return understand_run(
+        tree, below.home.path, below.home.name, list(below.entries.values()), selection, below.unlisted
+    )
 
 
 def _eval_dir(tree: Tree, below: Below[EvalHome], selection: Selection) -> EvalDir | None:
     # A directory without a file is not an eval (yet), but unreadable directories in it must be reported.
     if not below.entries and not below.unlisted:
         return None
-    return understand_eval(tree, below.home, below.entries, selection, below.unlisted)
+    return understand_eval(tree, below.home, list(below.entries.values()), selection, below.unlisted)
 
 
 _TRAINING = _Convention(_run_home, _run_dir, NO_RUN)

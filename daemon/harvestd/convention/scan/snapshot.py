@@ -95,6 +95,17 @@ class TreeState(StrEnum):
     """The same directory as an earlier tree of the watch list, through a link: scanned only as that tree."""
 
 
+class Delta(Immutable):
+    """How the entries of a listing differ from those of an earlier one of the same tree."""
+
+    since: int
+    """The stamp of the earlier listing."""
+    gone: tuple[RemotePath, ...]
+    """Paths that were removed, some of which may have been added again later."""
+    changed: tuple[RemotePath, ...]
+    """Paths that were added or changed, in the order in which they were added."""
+
+
 class Listing(Immutable):
     """Everything below one tree."""
 
@@ -114,6 +125,14 @@ class Listing(Immutable):
     """
     unreadable: tuple[RemotePath, ...] = ()
     """Directories below the tree that the host's user may not list."""
+    stamp: int = 0
+    """Unique for these entries within this process; 0: none was given."""
+    delta: Delta | None = None
+    """How the entries differ from those of an earlier listing; None: unknown."""
+
+    def delta_since(self, stamp: int) -> Delta | None:
+        """Return how the entries differ from those of the listing with this stamp; None if that is unknown."""
+        return self.delta if stamp and self.delta is not None and self.delta.since == stamp else None
 
 
 class Snapshot(Immutable):

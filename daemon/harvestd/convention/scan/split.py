@@ -3,7 +3,7 @@
 The times of a directory entry are ignored; only its existence counts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Generic, Protocol, TypeVar
 
 from msgspec import Struct, field
@@ -13,7 +13,7 @@ from harvestd.convention.paths import RemotePath
 from harvestd.convention.rules import Exclusion, Exclusions, Selection
 from harvestd.convention.scan.model import LeftOut, SymbolicLink
 from harvestd.convention.scan.skipped import Leftovers
-from harvestd.convention.scan.snapshot import Entry, EntryType, Listing, Tree
+from harvestd.convention.scan.snapshot import Delta, Entry, EntryType, Listing, Tree
 from harvestd.convention.scan.wandb import synced_runs
 
 
@@ -31,21 +31,37 @@ HomeT = TypeVar("HomeT", bound=Home)
 _Parts = tuple[str, ...]
 
 
-class Below(Struct, Generic[HomeT]):
-    """Everything below one run or eval directory, in the listing's order. Equal ones have equal classifications."""
+class Below(Struct, Generic[HomeT], eq=False):
+    """Everything below one run or eval directory, in the listing's order."""
 
     home: HomeT
-    entries: list[Entry] = field(default_factory=list)
+    entries: dict[RemotePath, Entry] = field(default_factory=dict)
     """All entries except directories."""
     unlisted: list[RemotePath] = field(default_factory=list)
 
+    def is_like(self, other: "Below[HomeT]") -> bool:
+        """Return whether the other one has the same classification."""
+        same = self.home == other.home and self.unlisted == other.unlisted
+        return same and list(self.entries.values()) == list(other.entries.values())
 
-class _Outside(Struct):
+
+class _Outside(Struct, eq=False):
     """Entries below no run or eval directory, or below one that a rule excludes as a whole."""
 
     exclusion: Exclusion | None
-    entries: list[Entry] = field(default_factory=list)
+    entries: dict[RemotePath, Entry] = field(default_factory=dict)
     unlisted: list[RemotePath] = field(default_factory=list)
+
+
+class Changed(Struct, Generic[HomeT]):
+    """What changed in a split tree."""
+
+    below: list[Below[HomeT]]
+    """The run and eval directories with changes, new ones included."""
+    vanished: list[Below[HomeT]]
+    """The run and eval directories that are gone."""
+    is_outside: bool
+    """Whether what is left out of the tree may be different."""
 
 
 class SortedTree(Generic[HomeT]):
@@ -58,6 +74,7 @@ class SortedTree(Generic[HomeT]):
         self, listing: Listing, selection: Selection, home_of: Callable[[_Parts, Selection], HomeT | None]
     ) -> None:
         """Split `listing`; `home_of` finds a run or eval directory among the components of a path, by names alone."""
+        self._listing = listing
         self._selection = selection
         self._home_of = home_of
         self._exclusions = Exclusions(selection)
@@ -65,17 +82,86 @@ class SortedTree(Generic[HomeT]):
         self._outside = [self._strangers]
         self._found: list[Below[HomeT]] = []
         self._directories: dict[_Parts, Below[HomeT] | _Outside] = {(): self._strangers}
-        unlisted = frozenset(path.parts for path in listing.unreadable)
+        self._unlisted = frozenset(path.parts for path in listing.unreadable)
         for entry in listing.entries.values():
-            parts = entry.path.parts
-            if unlisted and parts in unlisted:
-                continue
-            if entry.type is EntryType.DIRECTORY:
-                self._place_of(parts)
-            else:
-                self._place_of(parts[:-1]).entries.append(entry)
+            self._put(entry)
         for path in listing.unreadable:
             self._place_of(path.parts[:-1]).unlisted.append(path)
+
+    def _put(self, entry: Entry) -> "Below[HomeT] | _Outside | None":
+        parts = entry.path.parts
+        if self._unlisted and parts in self._unlisted:
+            return None
+        if entry.type is EntryType.DIRECTORY:
+            return self._place_of(parts)
+        place = self._place_of(parts[:-1])
+        place.entries[entry.path] = entry
+        return place
+
+    def update(self, listing: Listing) -> "Changed[HomeT] | None":
+        """Apply what changed since the listing that this was made of; return it.
+
+        None: nothing was applied, and all of the tree has to be split again.
+        """
+        before, delta = self._listing, listing.delta_since(self._listing.stamp)
+        if delta is None or listing.unreadable != before.unreadable:
+            return None
+        found = self._changed_before(listing, delta)
+        if found is None:
+            return None
+        touched, removed = found
+        homes = len(self._found)
+        self._listing = listing
+        for path in removed:
+            self._place_of(path.parts[:-1]).entries.pop(path, None)
+        for path in delta.changed:
+            entry, opened = listing.entries.get(path), len(self._found)
+            place = None if entry is None else self._put(entry)
+            if place is not None and (path in place.entries or len(self._found) > opened):
+                touched[id(place)] = place
+        below = [each for each in touched.values() if isinstance(each, Below)]
+        vanished = self._vanished(below)
+        is_outside = len(below) < len(touched) or len(self._found) != homes or bool(vanished)
+        return Changed([each for each in below if each not in vanished], vanished, is_outside)
+
+    def _changed_before(
+        self, listing: Listing, delta: Delta
+    ) -> "tuple[dict[int, Below[HomeT] | _Outside], list[RemotePath]] | None":
+        """Return where earlier entries changed, by the objects' ids, and the paths of those to remove.
+
+        None: a run or eval directory may be gone.
+        """
+        touched: dict[int, Below[HomeT] | _Outside] = {}
+        removed: list[RemotePath] = []
+        gone = frozenset(delta.gone)
+        for path in dict.fromkeys((*delta.gone, *delta.changed)):
+            old, new = self._listing.entries.get(path), listing.entries.get(path)
+            if old is None or path.parts in self._unlisted:
+                continue
+            is_directory = new is not None and new.type is EntryType.DIRECTORY
+            if old.type is EntryType.DIRECTORY and is_directory:
+                continue
+            place = self._place_of(path.parts[:-1])
+            if old.type is EntryType.DIRECTORY and isinstance(place, _Outside):
+                return None
+            touched[id(place)] = place
+            if new is None or is_directory or path in gone:
+                removed.append(path)
+        return touched, removed
+
+    def _vanished(self, below: Iterable[Below[HomeT]]) -> list[Below[HomeT]]:
+        """Remove those of `below` that do not exist any more, and return them."""
+        empty = [each for each in below if not each.entries and not each.unlisted]
+        vanished = [each for each in empty if not self._has_directory(each.home.path)]
+        for each in vanished:
+            self._found.remove(each)
+            self._directories = {parts: place for parts, place in self._directories.items() if place is not each}
+        return vanished
+
+    def _has_directory(self, home: RemotePath) -> bool:
+        """Return whether a directory is listed at or below `home`."""
+        directories = (each.path for each in self._listing.entries.values() if each.type is EntryType.DIRECTORY)
+        return any(path == home or path.below(home) for path in directories)
 
     def _place_of(self, inside: _Parts) -> "Below[HomeT] | _Outside":
         place = self._directories.get(inside)
@@ -104,13 +190,13 @@ class SortedTree(Generic[HomeT]):
     def left_out(self, tree: Tree, reason: str) -> tuple[list[LeftOut], tuple[SymbolicLink, ...]]:
         """Return what is below no run or eval directory, and the links there; `reason` applies if no rule does."""
         leftovers = Leftovers(tree, 0)
-        exclusions = Exclusions(self._selection, synced=synced_runs(self._strangers.entries))
+        exclusions = Exclusions(self._selection, synced=synced_runs(self._strangers.entries.values()))
         unknown = Exclusion(reason, loss=LossKind.OUTSIDE_FILES)
         special: list[Entry] = []
         for below in self._found:
             leftovers.understood(below.home.path)
         for outside in self._outside:
-            for entry in outside.entries:
+            for entry in outside.entries.values():
                 if entry.type is EntryType.FILE:
                     leftovers.add(entry, outside.exclusion or exclusions.of_file(entry.path.parts) or unknown)
                 else:

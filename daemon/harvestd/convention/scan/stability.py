@@ -11,7 +11,7 @@ from msgspec import Struct, field
 
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.scan.model import Group, Source
-from harvestd.convention.scan.snapshot import Entry, Snapshot, Tree, Version
+from harvestd.convention.scan.snapshot import Entry, Listing, Snapshot, Tree, Version
 
 NETWORK_FILESYSTEMS = frozenset(
     {
@@ -41,21 +41,24 @@ class _Seen(Struct):
     began: float
     """The time of the first scan: files unchanged since then, nearly all, need no time of their own."""
     entries: Mapping[RemotePath, Entry]
+    stamp: int = 0
+    """Of the listing with these entries."""
     since: dict[RemotePath, float] = field(default_factory=dict)
     """The times at which later new or changed files were first seen."""
 
-    def update(self, entries: Mapping[RemotePath, Entry], now: float) -> None:
+    def update(self, listing: Listing, now: float) -> None:
+        entries, before = listing.entries, self.entries
         # Entries are replaced at the next scan, never modified: an identical object contains nothing new.
-        if entries is self.entries:
+        if entries is before:
             return
-        since: dict[RemotePath, float] = {}
-        for path, entry in entries.items():
-            before = self.entries.get(path)
-            if before is not entry and not _is_same(before, entry):
-                since[path] = now
-            elif path in self.since:
-                since[path] = self.since[path]
-        self.entries, self.since = entries, since
+        delta = listing.delta_since(self.stamp)
+        for path in {*before, *entries} if delta is None else (*delta.gone, *delta.changed):
+            entry = entries.get(path)
+            if entry is None:
+                self.since.pop(path, None)
+            elif before.get(path) is not entry and not _is_same(before.get(path), entry):
+                self.since[path] = now
+        self.entries, self.stamp = entries, listing.stamp
 
     def age(self, path: RemotePath, version: Version, now: float) -> float:
         entry = self.entries.get(path)
@@ -82,9 +85,11 @@ class StabilityTracker:
             return
         self._network = {listing.tree for listing in snapshot.listings if is_network(listing.filesystem)}
         seen = self._seen
-        self._seen = {each.tree: seen.get(each.tree) or _Seen(now, each.entries) for each in snapshot.listings}
+        self._seen = {
+            each.tree: seen.get(each.tree) or _Seen(now, each.entries, each.stamp) for each in snapshot.listings
+        }
         for listing in snapshot.listings:
-            self._seen[listing.tree].update(listing.entries, now)
+            self._seen[listing.tree].update(listing, now)
 
     def age(self, source: Source, now: float) -> float:
         """Return the seconds for which this version has certainly existed unchanged.

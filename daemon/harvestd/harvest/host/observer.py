@@ -17,15 +17,15 @@ from harvestd.harvest.context import Context, Outlook, Showing
 from harvestd.harvest.host.early_reads import EarlyReads
 from harvestd.harvest.host.failures import FailureTracker
 from harvestd.harvest.host.indexer import RunIndexer
-from harvestd.harvest.host.kept_plan import KeptPlan
 from harvestd.harvest.host.liveness import LivenessMonitor
 from harvestd.harvest.transfer.refusals import Refusals
 from harvestd.inventory.host import Host
 from harvestd.planning.left_behind import Fates
 from harvestd.planning.liveness import Life
 from harvestd.planning.plan import Plan
-from harvestd.planning.planner import Situation, make_plan
+from harvestd.planning.planner import HostPlanner
 from harvestd.planning.run_filter import possible
+from harvestd.planning.situation import Situation
 from harvestd.remote.api import Box, BoxFacts
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
@@ -51,7 +51,9 @@ class Observer:
         self._lives = LivenessMonitor(host, context, box)
         self.sightings = StabilityTracker()
         """How long each file has been unchanged."""
-        self._kept = KeptPlan()
+        self.planner = HostPlanner()
+        self._recorded: Plan | None = None
+        """The plan whose skipped entries are on record."""
         self.stillness = IdleTimer()
         """How long nothing has changed."""
         self._surveyor = Surveyor()
@@ -109,7 +111,7 @@ class Observer:
         """
         if self.seen is None:
             raise RuntimeError("nothing was looked at yet")
-        return make_plan(self.seen, replace(self._situation(time.monotonic()), showing={}))
+        return self.planner.plan(self.seen, replace(self._situation(time.monotonic()), showing={}))
 
     async def life(self) -> Life:
         """Return the process liveness; query it unless that was done just now. Raise `Retry`."""
@@ -147,9 +149,7 @@ class Observer:
         await self._learning.learn(seen, whole, self._box, self.sightings, now, self._glimpses.taken())
         self._show(seen, snapshot)
         situation = self._situation(now)
-        plan = self._kept.still_good(seen, situation)
-        if plan is None:
-            plan = await self._planned(seen, situation)
+        plan = await self._planned(seen, situation)
         self.took = time.monotonic() - now
         refused = frozenset(place for place, _ in self.refused)
         self._context.outlooks[self._host.identity] = Outlook(
@@ -161,15 +161,17 @@ class Observer:
 
     async def _planned(self, seen: ScanResult, situation: Situation) -> Plan:
         """Plan, query the liveness if the plan needs it, and record what is left out."""
-        plan = make_plan(seen, situation)
+        plan = self.planner.plan(seen, situation)
         if plan.asks_for_life and (life := await self._lives.asked(seen)) is not None:
-            plan = make_plan(seen, replace(situation, life=life))
+            plan = self.planner.plan(seen, replace(situation, life=life))
+        if plan is self._recorded:
+            return plan
         self._tell_evals(seen.evals)
-        self._kept.keep(plan, situation)
         left_out = plan.left_out if self._context.selection.only is None else self._beside_others(seen, plan)
         fates = Fates(self.snapshot) if self.snapshot is not None else None
         records = self._context.catalogue.left_out
         self._context.touch(await records.save(self._host.name, self._host.identity, left_out, fates))
+        self._recorded = plan
         return plan
 
     def _beside_others(self, seen: ScanResult, plan: Plan) -> dict[str | None, tuple[LeftOut, ...]]:

@@ -28,6 +28,7 @@ from harvestd.safety.accounting import not_here, storages_of
 from harvestd.safety.filesystems import renumbered, renumbered_roots
 from harvestd.safety.inputs import Damaged, Evidence, Look, RunState, run_state
 from harvestd.safety.losses import link_losses, losses_of
+from harvestd.safety.memo import DirectoryMemo
 from harvestd.store.root import DataRoot
 from harvestd.store.verify.sizes import not_intact
 
@@ -48,6 +49,7 @@ class EvidenceCollector:
         self._box = box
         self._looking = looking
         self._storage = context.storage_of(host)
+        self._memo = DirectoryMemo(looking.planner)
         self._devices: dict[str, int] | None = None
         self._root_devices: Mapping[str, int] = {}
         """By root: its device when the host was last queried."""
@@ -79,14 +81,15 @@ class EvidenceCollector:
         self._devices = None  # the operator may have had them forgotten
         await self._note_devices(seen, snapshot, circumstances.devices)
         plan, knowledge = self._looking.alone(), context.catalogue.knowledge
+        self._memo.begin()
         return replace(
             self._evidence(plan, transfers(), life, hoping=None),
             look=self._look(plan, snapshot, whole=True),
             circumstances=circumstances,
             damaged=damaged,
-            not_here=not_here(seen, plan, self._storage, knowledge),
+            not_here=not_here(seen, plan, self._storage, knowledge, self._memo),
             losses=(
-                *losses_of(seen, plan, self._storage, knowledge, context.selection.datasets),
+                *losses_of(seen, plan, self._storage, knowledge, context.selection.datasets, self._memo),
                 *link_losses(links, targets),
             ),
         )

@@ -4,11 +4,13 @@ A scan counts only when it is complete: changes are collected apart and applied 
 scan therefore leaves no partial state; the owner then discards this object.
 """
 
+from itertools import count
+
 from msgspec import Struct, field
 from msgspec.structs import replace
 
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.scan.snapshot import Entry, Listing, Snapshot, Tree, TreeState
+from harvestd.convention.scan.snapshot import Delta, Entry, Listing, Snapshot, Tree, TreeState
 from harvestd.remote.api import Limits
 from harvestd.remote.probe.decode import ScanEnd, ScanPart
 from harvestd.remote.probe.decode_fields import BrokenAnswer
@@ -17,6 +19,9 @@ _NAME_BYTES_PER_ENTRY = 200
 """On average, over all entries that `Limits` allows: the memory for names is bounded, too."""
 _TOLD_PER_ENTRY = 4
 """Each entry may be added, removed, and become unreadable or readable once in a scan."""
+
+
+_stamps = count(1)
 
 
 class _Tree(Struct):
@@ -31,6 +36,9 @@ class _Tree(Struct):
     """Whether `unreadable` differs from the listing's."""
     rejected: set[int] = field(default_factory=set)
     name_bytes: int = 0
+    gone: dict[RemotePath, None] = field(default_factory=dict)
+    changed: dict[RemotePath, None] = field(default_factory=dict)
+    """With `gone`: what differs from the listing that was returned last; see `Delta`."""
 
     def take(self, part: ScanPart) -> None:
         if self.entries is None:
@@ -38,9 +46,12 @@ class _Tree(Struct):
         for path in part.gone:
             old = self.entries.pop(path, None)
             self.name_bytes -= _weight(old)
+            self.gone[path] = None
+            self.changed.pop(path, None)
         for entry in part.changed:
             self.name_bytes += _weight(entry) - _weight(self.entries.get(entry.path))
             self.entries[entry.path] = entry
+            self.changed.setdefault(entry.path)
         for path in part.readable:
             self.unreadable.pop(path, None)
         self.unreadable.update(dict.fromkeys(part.unreadable))
@@ -58,8 +69,17 @@ class _Tree(Struct):
             self.entries = None
             self.is_stale = False
 
+    def returned(self) -> Listing:
+        """Return the listing, with how it differs from the one that was returned last."""
+        if self.gone or self.changed:
+            delta = Delta(self.listing.stamp, tuple(self.gone), tuple(self.changed))
+            self.listing = replace(self.listing, stamp=next(_stamps), delta=delta if delta.since else None)
+            self.gone, self.changed = {}, {}
+        return self.listing
+
     def empty(self) -> None:
-        self.listing = replace(self.listing, entries={}, unreadable=())
+        self.listing = replace(self.listing, entries={}, unreadable=(), stamp=0, delta=None)
+        self.gone, self.changed = {}, {}
         self.entries = None
         self.unreadable.clear()
         self.is_stale = False
@@ -114,7 +134,7 @@ class RemoteIndex:
 
         It is marked as changed if it differs from the one returned last.
         """
-        listings = tuple(tree.listing for tree in self._trees)
+        listings = tuple(tree.returned() for tree in self._trees)
         unchanged = len(listings) == len(self._last) and all(a is b for a, b in zip(listings, self._last, strict=True))
         self._last = listings
         rejected = sum(len(tree.rejected) for tree in self._trees)

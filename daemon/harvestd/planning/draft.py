@@ -1,0 +1,257 @@
+"""Collects the plan of one host, directory by directory, and notes what the part of each directory depends on."""
+
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+from harvestd.convention.kinds import Value
+from harvestd.convention.scan.completeness import FORMED, INDEX, is_final, unsealed
+from harvestd.convention.scan.model import EvalDir, Group, LeftOut, RunDir, Wanted
+from harvestd.convention.scan.snapshot import Version
+from harvestd.convention.structs import Immutable
+from harvestd.planning.destinations import Home
+from harvestd.planning.diff import Targets
+from harvestd.planning.plan import FetchFile, FetchGroup, Follow, Link, Plan, Removal, UpdateReason, Waiting
+from harvestd.planning.records import FileRecord
+from harvestd.planning.request_status import Asking, by_hand
+from harvestd.planning.requests import Request
+from harvestd.planning.situation import Situation
+from harvestd.planning.skipped_directories import hindered, rest
+
+Places = Sequence[tuple[Home, tuple[str, ...]]]
+"""The local directories of a group, each with the components between it and the group's files."""
+
+
+class Consulted(Mapping[str, Collection[str]]):
+    """What other hosts show, by storage; notes whether it was looked up."""
+
+    def __init__(self, showing: Mapping[str, Collection[str]]) -> None:
+        self._showing = showing
+        self.was_consulted = False
+
+    def __getitem__(self, storage: str) -> Collection[str]:
+        self.was_consulted = True
+        return self._showing[storage]
+
+    def __iter__(self) -> Iterator[str]:
+        self.was_consulted = True
+        return iter(self._showing)
+
+    def __len__(self) -> int:
+        self.was_consulted = True
+        return len(self._showing)
+
+
+class QuietPart(Immutable):
+    """The part of a directory in which nothing is to be done or waited for: only what is left out there."""
+
+    left_out: tuple[tuple[str | None, tuple[LeftOut, ...]], ...]
+    """By experiment."""
+    ignored: tuple[str, ...]
+    due: float
+    """When time alone may change it, in monotonic seconds; infinite: never."""
+    uses_life: bool
+    """Whether it depends on `Situation.life`."""
+
+
+class Draft:
+    """The plan of one host while it is made. A local path is claimed only once, by the first directory."""
+
+    def __init__(self, situation: Situation) -> None:
+        self.now = situation
+        self.showing = Consulted(situation.showing)
+        self.targets = Targets(situation.host, situation.storage, situation.knowledge, situation.refused, self.showing)
+        self.asking = Asking(situation.knowledge.open_requests())
+        self.uses_life = False
+        """Whether the part of the present directory depends on `Situation.life`."""
+        self._due = math.inf
+        self._asks_for_life = False
+        self._groups: list[FetchGroup] = []
+        self._follows: list[Follow] = []
+        self._links: list[Link] = []
+        self._removals: list[Removal] = []
+        self._remarks: list[UpdateReason] = []
+        self._waiting: list[Waiting] = []
+        self._ignored: list[str] = []
+        self._left_out: dict[str | None, list[LeftOut]] = {}
+        self._hindered = 0
+        """Directories that something local blocks completely."""
+        self._began = (0, 0)
+
+    def begin(self) -> None:
+        """Begin the part of a directory."""
+        self.showing.was_consulted = self.uses_life = False
+        self._due = math.inf
+        self._began = self._work(), len(self._ignored)
+
+    def end(self) -> QuietPart | None:
+        """End the part of a directory; return it if later plans may use it until one of its inputs changes."""
+        left_out = tuple((experiment, tuple(found)) for experiment, found in self.targets.left_out.items() if found)
+        self.targets.left_out.clear()
+        work, ignored = self._began
+        part = QuietPart(left_out, tuple(self._ignored[ignored:]), self._due, self.uses_life)
+        self._add_left_out(part)
+        return None if self._work() != work or self.showing.was_consulted else part
+
+    def reuse(self, part: QuietPart) -> None:
+        """Add the part of a directory from an earlier plan."""
+        self._ignored += part.ignored
+        self._add_left_out(part)
+
+    def _add_left_out(self, part: QuietPart) -> None:
+        for experiment, found in part.left_out:
+            self._left_out.setdefault(experiment, []).extend(found)
+
+    def _work(self) -> int:
+        """Return how much was planned that has to be planned again at the next scan, whatever changed."""
+        lists = (self._groups, self._follows, self._links, self._removals, self._remarks, self._waiting)
+        compared = len(self.targets.checks) + len(self.targets.refiles) + len(self.targets.refusals)
+        return sum([len(each) for each in lists]) + compared + self.asking.shown + self._hindered + self._asks_for_life
+
+    def collected(self, strangers: Sequence[LeftOut]) -> Plan:
+        """Return the plan; `strangers`: what belongs to no run or eval."""
+        left_out = {experiment: tuple(found) for experiment, found in self._left_out.items()}
+        if strangers:
+            left_out[None] = (*left_out.get(None, ()), *strangers)
+        return Plan(
+            groups=tuple(sorted(self._groups, key=self.now.order)),
+            follows=tuple(sorted(self._follows, key=lambda follow: (follow.value, follow.place))),
+            checks=tuple(self.targets.checks),
+            refiles=tuple(self.targets.refiles),
+            links=tuple(self._links),
+            removals=tuple(self._removals),
+            remarks=tuple(self._remarks),
+            waiting=tuple(self._waiting),
+            left_out=left_out,
+            ignored=tuple(self._ignored),
+            asked=self.asking.collected(),
+            asks_for_life=self._asks_for_life,
+        )
+
+    def due_in(self, seconds: float) -> None:
+        """Note that time alone may change the part of the present directory after `seconds`."""
+        self._due = min(self._due, self.now.now + seconds)
+
+    def ask_for_life(self) -> None:
+        """Note that the plan depends on processes that must be queried."""
+        self._asks_for_life = True
+
+    def wait(self, waiting: Waiting) -> None:
+        """Add something that can't be fetched yet."""
+        self._waiting.append(waiting)
+
+    def link(self, link: Link) -> None:
+        """Add a local link to make."""
+        self._links.append(link)
+
+    def change_reasons(self, remarks: Iterable[UpdateReason]) -> None:
+        """Add local files whose recorded reason must change."""
+        self._remarks += remarks
+
+    def remove(self, removals: Iterable[Removal]) -> None:
+        """Add superseded local checkpoints, except those of which a file could not be published."""
+        for removal in removals:
+            if not any((file.place, file.target) in self.now.refused for file in removal.files):
+                self._removals.append(removal)
+
+    def leave_out(self, experiment: str | None, entries: Iterable[LeftOut]) -> None:
+        """Add what is not fetched; `experiment` is the one whose manifest lists it."""
+        self.targets.leave_out(experiment, entries)
+
+    def hinder(self, directory: RunDir | EvalDir, experiment: str | None, reason: str) -> None:
+        """Leave out a whole directory that something local blocks."""
+        self._hindered += 1
+        self.leave_out(experiment, [hindered(directory, reason)])
+
+    def ignore(self, directory: RunDir | EvalDir, experiment: str | None, request: Request) -> None:
+        """Leave out the rest of a directory as a person requested; files that are already local are not counted."""
+        self._ignored.append(directory.place)
+        self.leave_out(experiment, [rest(directory, request.reason, self.now.storage, self.now.knowledge)])
+
+    def plan_asked(self, group: Group, requests: Sequence[Request], places: Places) -> None:
+        """Plan a group that only a request wants; the reason is that of the first of the requests (at least one)."""
+        coming = self.plan_group(by_hand(group, requests[0]), places, not_before=Value.BY_HAND)
+        self.count(group, requests, coming)
+
+    def count(self, group: Group, requests: Iterable[Request], coming: int) -> None:
+        """Count a group, of which `coming` files are still to be fetched, for the requests that want it."""
+        refusals = self.targets.refusals
+        for request in requests:
+            refused = [refusals[each.source.place] for each in group.members if each.source.place in refusals]
+            self.asking.count(request, group, coming, refused)
+
+    def plan_group(self, group: Group, places: Places, *, not_before: Value = Value.CONFIG) -> int:
+        """Plan a group; return the number of its files that are not local yet and can be fetched."""
+        settled = self._settled(group, places)
+        if settled is None:
+            self.wait(Waiting(group.place, group.size, "its place is taken: it is compared with what is here", None))
+            return len(group.members)
+        files: list[FetchFile] = []
+        now = self.now
+        final: bool | None = None
+        for member, homes in zip(group.members, settled, strict=True):
+            found = [self.targets.sealed(member, home, between + member.rest) for home, between in homes]
+            targets = tuple([target for target in found if target is not None])
+            if targets:
+                marker, beside = group.marker is member.source, self._beside(group, member)
+                formed = not marker and member.rest[-1].endswith(FORMED)
+                if formed and final is None:
+                    final = is_final(group, now.sightings, now.settle, now.now)
+                as_is = formed and bool(final)
+                files.append(FetchFile(member.source, member.kind, targets, member.reason, marker, beside, as_is))
+        if not files:
+            return 0
+        needed = FetchGroup(group.place, tuple(files), not_before)
+        why = unsealed(group, now.sightings, now.settle, now.now)
+        if why is None:
+            self._groups.append(needed)
+        else:
+            self.wait(Waiting(group.place, needed.size, why.reason, why.seconds))
+        return len(files)
+
+    def _settled(self, group: Group, places: Places) -> Sequence[Places] | None:
+        """Return the directories for each member of a group; None while its files are compared."""
+        is_joint = any(home.is_joint for home, _ in places)
+        units = [Group.single(member) for member in group.members] if is_joint else [group]
+        settled: list[Places] = []
+        for unit in units:
+            found = [(self.targets.home_for(unit, home, between), between) for home, between in places]
+            settled.append([(home, between) for home, between in found if home is not None])
+        if any(len(found) < len(places) for found in settled):
+            return None
+        return settled if is_joint else settled * len(group.members)
+
+    def _beside(self, group: Group, member: Wanted) -> frozenset[str] | None:
+        """Return the names for checking an index; None if the operator's patterns may exclude some of them."""
+        if not group.needs_marker or not member.rest[-1].endswith(INDEX) or self.now.selection.exclude:
+            return None
+        above = member.rest[:-1]
+        return frozenset(each.rest[-1] for each in group.members if each.rest[:-1] == above)
+
+    def plan_follow(self, wanted: Wanted, home: Home, *, finished: bool) -> None:
+        """Plan a growing file; `finished`: whether its writer is done."""
+        target = self.targets.growing(wanted, home)
+        if target is None:
+            return
+        now, source, here = self.now, wanted.source, target.replaces
+        lag = now.sightings.lag(source, now.now) if here is not None else 0.0
+        if here is not None and lag > 0 and _is_older(source.version, here):
+            self.wait(Waiting(source.place, 0, "this box may show an older state of it", lag))
+            return
+        done = finished or now.is_ending
+        left = now.sightings.settle(source.tree, now.settle) - now.sightings.age(source, now.now)
+        whole = done and left <= 0
+        torn = here is not None and here.size < source.version.size
+        if here is None or here.version != source.version or (whole and torn):
+            self._follows.append(Follow(source, wanted.kind, target, wanted.reason, whole))
+        elif done and torn:
+            self.due_in(left)
+
+
+def _is_older(shown: Version, here: FileRecord) -> bool:
+    """Return whether a growing file is shown in an older state than the local copy; one that was restarted is not.
+
+    If change times are unknown, as on FUSE, modification times decide: appending sets both.
+    """
+    changed = shown.ctime_ns or shown.mtime_ns
+    last = here.version.ctime_ns or here.version.mtime_ns
+    return shown.size < here.size and changed > 0 and (changed <= last or not last)

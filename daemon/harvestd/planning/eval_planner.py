@@ -1,0 +1,134 @@
+"""Plans one directory of evals: where it belongs, what of it is fetched, and the records that were requested."""
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+
+from harvestd.convention.kinds import Kind
+from harvestd.convention.paths import RejectedPath
+from harvestd.convention.scan.model import EvalDir, Group, LeftOut
+from harvestd.planning.destinations import Home, Placing, Undecided, named_run
+from harvestd.planning.draft import Draft, Places
+from harvestd.planning.identity.duplicates import bringing
+from harvestd.planning.index import ANY_RUN, named
+from harvestd.planning.plan import Waiting
+from harvestd.planning.records import RunRecord
+from harvestd.planning.request_status import still_left_out
+from harvestd.planning.requests import Request
+from harvestd.planning.run_planner import TAKEN_AWAY
+from harvestd.planning.skipped_directories import whole
+
+
+class EvalPlanner:
+    """Adds directories of evals to a draft."""
+
+    def __init__(self, draft: Draft, placing: Placing) -> None:
+        self._draft = draft
+        self._placing = placing
+        self._now = draft.now
+        self._knowledge = draft.now.knowledge
+
+    def subjects(self, eval_dir: EvalDir) -> tuple[Hashable, ...]:
+        """Return the subjects (see `PlanningIndex.changed_at`) on which the plan of an eval directory depends."""
+        linked = self.linked_run(eval_dir)
+        name = named_run(eval_dir, linked)
+        found: list[Hashable] = [ANY_RUN] if eval_dir.is_base else []
+        found += [named(name.name)] if name is not None else []
+        found += [(self._now.storage, eval_dir.config.place)] if eval_dir.config is not None else []
+        try:
+            homes = self._placing.homes(eval_dir, linked)
+        except RejectedPath:
+            return tuple(found)
+        for home in () if isinstance(homes, Undecided) else homes:
+            found += [home.experiment, home.directory.parts[0]]
+        return tuple(found)
+
+    def plan(self, eval_dir: EvalDir) -> None:
+        """Plan a directory of evals."""
+        draft = self._draft
+        undecided = self._now.undecided.get(eval_dir.place)
+        if undecided is not None:
+            self._wait(eval_dir, undecided)
+            return
+        try:
+            homes = self._placing.homes(eval_dir, self.linked_run(eval_dir))
+        except RejectedPath as e:
+            draft.hinder(eval_dir, None, f"its place at home can't be made: {e}")
+            return
+        other = self._shown_by_other(eval_dir, homes)
+        if other is not None:
+            draft.leave_out(other.experiment, [whole(eval_dir, f"the same as on {other.host}, which brings it")])
+            return
+        if isinstance(homes, Undecided):
+            self._wait(eval_dir, homes.reason)
+            return
+        here = [home for home in homes if not self._knowledge.is_gone(home.experiment)]
+        if not here:
+            draft.hinder(eval_dir, homes[0].experiment, TAKEN_AWAY)
+            return
+        welcome = [home for home in here if not self._knowledge.ignored_in(home.experiment)]
+        if not welcome:
+            ignored = self._knowledge.ignored_in(here[0].experiment)
+            if ignored:
+                draft.ignore(eval_dir, here[0].experiment, ignored)
+            return
+        asked = self._records_asked(welcome)
+        leaves = {group.path.parts: group for group in eval_dir.groups}
+        for group in eval_dir.groups:
+            coming = draft.plan_group(group, self._places(eval_dir, _leaf_of(group, leaves), welcome))
+            if group.members[0].kind is Kind.RECORDS:
+                draft.count(group, [request for each in asked.values() for request in each], coming)
+        draft.leave_out(welcome[0].experiment, self._plan_asked_records(eval_dir, asked))
+
+    def linked_run(self, eval_dir: EvalDir) -> str | None:
+        """Return the run in the eval_config.yaml of an eval; None if there is none."""
+        if eval_dir.config is None:
+            return None
+        link = self._knowledge.eval_link(self._now.storage, eval_dir.config.place)
+        return link.training_run if link else None
+
+    def _wait(self, eval_dir: EvalDir, reason: str) -> None:
+        self._draft.wait(Waiting(eval_dir.place, sum(group.size for group in eval_dir.groups), reason, None))
+
+    def _records_asked(self, homes: Iterable[Home]) -> dict[Home, list[Request]]:
+        """Return those of the directories for which records were requested, with the requests."""
+        wishes = {home: self._knowledge.wishes_in(home.experiment) for home in homes}
+        found = {home: [each.records for each in wishes[home] if each.records] for home in wishes}
+        return {home: requests for home, requests in found.items() if requests}
+
+    def _plan_asked_records(self, eval_dir: EvalDir, asked: Mapping[Home, Sequence[Request]]) -> list[LeftOut]:
+        """Plan the records for the directories with requests; return what remains left out."""
+        requests = [request for each in asked.values() for request in each]
+        if not requests:
+            return list(eval_dir.left_out)
+        for request in requests:
+            self._draft.asking.show(request)
+        leaves = {group.path.parts: group for group in eval_dir.groups}
+        for each in eval_dir.on_request:
+            places = self._places(eval_dir, _leaf_of(each.group, leaves), asked)
+            self._draft.plan_asked(each.group, requests, places)
+        return still_left_out(eval_dir.left_out, eval_dir.on_request)
+
+    def _shown_by_other(self, eval_dir: EvalDir, homes: Sequence[Home] | Undecided) -> RunRecord | None:
+        """Return the run record of the other storage that provides this eval, if that one shows it; else None."""
+        if isinstance(homes, Undecided) or homes[0].experiment is None or homes[0].is_shared:
+            return None
+        now, showing = self._now, self._draft.showing
+        runs = self._knowledge.runs_of(homes[0].experiment)
+        own = next((run for run in runs if run.storage == now.storage), None)
+        # A host without a view of the run has another disk: an eval at the same path is a different one.
+        for view in bringing(own, self._knowledge, showing) if own is not None else ():
+            if view.storage == now.storage:
+                return None
+            if eval_dir.place in showing.get(view.storage, ()):
+                return view
+        return None
+
+    def _places(self, eval_dir: EvalDir, leaf: Group, homes: Iterable[Home]) -> Places:
+        below = self._placing.below_base
+        return [(home, below(eval_dir, leaf, home) if home.is_shared else ()) for home in homes]
+
+
+def _leaf_of(group: Group, leaves: Mapping[tuple[str, ...], Group]) -> Group:
+    """Return the leaf, of those given by path, that determines the group's directory: records stay beside metrics."""
+    if group.members[0].kind is not Kind.RECORDS:
+        return group
+    return leaves.get(group.path.parts[:-1], group)
