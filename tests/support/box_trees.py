@@ -35,6 +35,7 @@ from harvestd.planning.plan import Plan
 from harvestd.planning.planner import HostPlanner, make_plan
 from harvestd.planning.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
 from harvestd.planning.situation import Situation
+from harvestd.safety.memo import DirectoryMemo
 
 ROOT = "/home/ubuntu/localfs"
 TRAINING = Tree(ROOT, "training_runs", TreeKind.TRAINING)
@@ -222,6 +223,7 @@ class Home:
         """The hash of a file, by its version."""
         self._sightings: dict[str, StabilityTracker] = {}
         self._surveyors: defaultdict[str, Surveyor] = defaultdict(Surveyor)
+        self._memos: dict[str, DirectoryMemo] = {}
         self._surveys: dict[str, ScanResult] = {}
         self._snapshots: dict[str, Snapshot] = {}
         self._planners: defaultdict[str, HostPlanner] = defaultdict(HostPlanner)
@@ -254,9 +256,9 @@ class Home:
                 link = EvalLink(box.storage, each.config.place, each.config.version, box.eval_configs[path])
                 self.knowledge.learn_eval_link(link)
 
-    def planner_of(self, box: Box) -> HostPlanner:
-        """Return what plans a box."""
-        return self._planners[box.name]
+    def memo_of(self, box: Box) -> DirectoryMemo:
+        """Return what is kept of the evidence for verdicts on a box that was planned."""
+        return self._memos.setdefault(box.name, DirectoryMemo(self._planners[box.name]))
 
     def last_survey(self, box: Box) -> ScanResult:
         """Return what the last plan of a box was made from."""
@@ -266,6 +268,8 @@ class Home:
         """Lose the link: for how long files were seen as they are is forgotten."""
         self._sightings.pop(box.name, None)
         self._snapshots.pop(box.name, None)
+        self._planners.pop(box.name, None)
+        self._memos.pop(box.name, None)
 
     def plan(self, box: Box, seconds: float = 0.0) -> Plan:
         """Plan the box `seconds` after the first look at it, as a daemon does that planned it before."""

@@ -19,7 +19,7 @@ from harvestd.safety.check import judge
 from harvestd.safety.circumstances import Circumstances, Outside
 from harvestd.safety.inputs import Damaged, Evidence, Look, run_state
 from harvestd.safety.losses import link_losses, losses_of
-from harvestd.safety.memo import DirectoryMemo, NoMemo
+from harvestd.safety.memo import NoMemo
 from harvestd.safety.verdict import Verdict
 from support.box_trees import EVALS, ROOT, TRAINING, Box, Home, T
 
@@ -73,7 +73,6 @@ class Scene:
     accepted: frozenset[LossKind] = frozenset()
     links: dict[str, LinkTarget] = field(default_factory=dict)
     """What the host says of its links, by their places."""
-    memo: DirectoryMemo | None = None
 
     def bring(self) -> None:
         """Bring home everything that is wanted now."""
@@ -106,7 +105,7 @@ class Scene:
             for run in seen.runs
             if run.config is not None
         ]
-        self.memo = memo = self.memo or DirectoryMemo(home.planner_of(box))
+        memo = home.memo_of(box)
         memo.begin()
         shown = home.last_survey(box)
         absent = not_here(shown, plan, box.storage, knowledge, memo)

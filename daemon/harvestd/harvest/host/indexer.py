@@ -7,13 +7,12 @@ answer.
 
 import hashlib
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import partial
 
 from msgspec.structs import replace
 
 from harvestd.convention.kinds import Kind
-from harvestd.convention.metadata.models import model_id
 from harvestd.convention.metadata.naming import Evidence, free_name, name_run
 from harvestd.convention.metadata.parse import (
     ConfigFacts,
@@ -24,42 +23,34 @@ from harvestd.convention.metadata.parse import (
     parse_eval_config,
     parse_training_info,
 )
-from harvestd.convention.patterns import Finetuned
 from harvestd.convention.scan.completeness import unsealed
 from harvestd.convention.scan.model import EvalDir, Group, RunDir, ScanResult, Source, Wanted
 from harvestd.convention.scan.snapshot import Snapshot
 from harvestd.convention.scan.stability import NETWORK_SETTLE, StabilityTracker
-from harvestd.convention.structs import Immutable
 from harvestd.harvest.context import Context
 from harvestd.harvest.experiments.moved_events import MovedEvents
 from harvestd.harvest.experiments.renamed_evals import RenamedEvals
 from harvestd.harvest.host.failures import FailureTracker
+from harvestd.harvest.host.indexed import IndexedDirectories
+from harvestd.harvest.host.learned import (
+    LearnedRun,
+    backbones_of,
+    is_succeeded,
+    names_model,
+    tuned,
+    undecided_because,
+    updated_record,
+)
 from harvestd.harvest.transfer.reading import read_small
 from harvestd.inventory.host import Host
 from harvestd.planning.identity.duplicates import NO_LOG, Fingerprint, Undecidable, head_of, is_part, principal, twin_of
 from harvestd.planning.identity.lineage import dated, with_parents
 from harvestd.planning.identity.renamed_runs import renamed, renamed_from, vanished_runs
+from harvestd.planning.index import named
 from harvestd.planning.records import EvalLink, ExperimentRecord, RunRecord
 from harvestd.remote.api import BoxFacts, Reader
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
-
-
-class _Learned(Immutable):
-    """What this scan shows of one run."""
-
-    config: ConfigFacts | None
-    """None if it was not read in this scan; the same for the other fields."""
-    final: TrainingInfo | None
-    base_model: str | None = None
-    backbones: frozenset[str] = frozenset()
-    """As spelled in the directory names of its evals."""
-    config_hash: str | None = None
-    head: str | None = None
-
-    @property
-    def names_model(self) -> bool:
-        return _names_model(self.config, self.final)
 
 
 class RunIndexer:
@@ -80,6 +71,7 @@ class RunIndexer:
         self._renamed_evals = RenamedEvals(host, context, troubles, self.undecided)
         self._held: dict[str, float] = {}
         """By remote path of a run that another host still shows by another name: since when, in monotonic seconds."""
+        self._indexed = IndexedDirectories(self._knowledge)
         self._invalid: dict[str, object] = {}
         """Remote paths whose present version can't be parsed: not read again until it changes."""
 
@@ -97,32 +89,58 @@ class RunIndexer:
         `whole` is everything that the scan shows. Files in `early` with the same version are not read again.
         """
         settle = self._context.settle_of(self._host)
-        configs = [run.config for run in seen.runs if self._wants_config(run, sightings, settle, now)]
-        finals = [run.final_info for run in seen.runs if run.config and self._wants_final(run)]
-        links = [each.config for each in seen.evals if self._wants_link(each)]
-        heads = [self._log_of(run) for run in seen.runs if run.config and self._wants_head(run)]
+        runs = sorted((run for run in seen.runs if not self._indexed.has(run)), key=lambda each: each.name.timestamp)
+        evals = [each for each in seen.evals if not self._indexed.has(each)]
+        configs = [run.config for run in runs if self._wants_config(run, sightings, settle, now)]
+        finals = [run.final_info for run in runs if run.config and self._wants_final(run)]
+        links = [each.config for each in evals if self._wants_link(each)]
+        heads = [self._log_of(run) for run in runs if run.config and self._wants_head(run)]
         wanted = [each for each in (*configs, *finals, *links, *heads) if each and not self._known_invalid(each)]
         contents = {each: early[each] for each in wanted if each in early}
         contents |= await read_small(reader, [each for each in wanted if each not in contents], self._troubles)
-        runs = sorted(seen.runs, key=lambda each: each.name.timestamp)
         learned = {run.place: self._parsed(run, contents) for run in runs}
         await self._learn_adapters(runs, learned, reader)
         await self._renamed_evals.prove(whole, reader, now)
-        backbones = _backbones(seen.evals)
+        unknown = any(self._knowledge.run_at(self._storage, run.place) is None for run in runs)
+        backbones = backbones_of(seen.evals) if unknown else {}
         # Everything is read: nothing below waits for a host, so that a file that hangs on one host delays no other.
         async with self._context.learning:
-            for eval_dir in seen.evals:
+            for eval_dir in evals:
                 await self._learn_link(eval_dir, contents)
-            if any(self._knowledge.run_at(self._storage, run.place) is None for run in runs):
+            if unknown:
                 await self._learn_renamed(runs, learned, whole, now)
             for run in runs:
                 if run.place in self._held and run.place in self.undecided:
                     continue
                 found = replace(learned[run.place], backbones=backbones.get(run.name.name, frozenset()))
                 await self._learn_run(run, found)
-            await self._learn_tunings(seen.evals)
-            await self._moved_events.record(runs)
+            await self._learn_tunings(evals)
+            await self._moved_events.record(seen.runs)
             await self._renamed_evals.record(whole, now)
+        looked_at: list[RunDir | EvalDir] = [*runs, *evals]
+        for directory in looked_at:
+            if subjects := self._subjects_of(directory):
+                self._indexed.add(directory, subjects)
+        self._indexed.trim(seen)
+
+    def _subjects_of(self, directory: RunDir | EvalDir) -> tuple[Hashable, ...]:
+        """Return what the index of a directory depends on besides it; empty if something of it is to be read yet."""
+        if isinstance(directory, EvalDir):
+            if self._wants_link(directory) and directory.config and not self._known_invalid(directory.config):
+                return ()
+            link = (self._storage, directory.config.place if directory.config else "")
+            return (link, *([named(directory.run.name)] if directory.run else []))
+        record = self._knowledge.run_at(self._storage, directory.place)
+        if record is None or directory.config is None or self._wants_anything(directory, record, directory.config):
+            return ()
+        return record.key, record.experiment
+
+    def _wants_anything(self, run: RunDir, record: RunRecord, config: Source) -> bool:
+        log = self._log_of(run) if self._wants_head(run) else None
+        wanted = (config if record.config_version != config.version else None, log)
+        final = run.final_info if self._wants_final(run) else None
+        adapter = run.adapter if self._wants_adapter(run, LearnedRun(None, None)) else None
+        return any(each is not None and not self._known_invalid(each) for each in (*wanted, final, adapter))
 
     def _known_invalid(self, source: Source) -> bool:
         return self._invalid.get(source.place) == source.version
@@ -134,7 +152,7 @@ class RunIndexer:
         if record is not None and record.config_version == run.config.version:
             return False
         single = Group.single(Wanted(run.config, Kind.CONFIG, len(run.path.parts), ""))
-        return _is_succeeded(run) or unsealed(single, sightings, settle, now) is None
+        return is_succeeded(run) or unsealed(single, sightings, settle, now) is None
 
     def _wants_final(self, run: RunDir) -> bool:
         record = self._knowledge.run_at(self._storage, run.place)
@@ -166,7 +184,7 @@ class RunIndexer:
         link = EvalLink(self._storage, eval_dir.config.place, eval_dir.config.version, training_run)
         await self._context.catalogue.save_eval_link(link)
 
-    async def _learn_adapters(self, runs: Sequence[RunDir], learned: dict[str, _Learned], reader: Reader) -> None:
+    async def _learn_adapters(self, runs: Sequence[RunDir], learned: dict[str, LearnedRun], reader: Reader) -> None:
         """Read the base model from an adapter_config.json, for the runs whose other files do not name it."""
         silent = [run.place for run in runs if self._wants_adapter(run, learned[run.place])]
         if not silent:
@@ -182,17 +200,17 @@ class RunIndexer:
             self._invalid[source.place] = source.version
             learned[adapters[source]] = replace(learned[adapters[source]], base_model=base_model)
 
-    def _wants_adapter(self, run: RunDir, learned: _Learned) -> bool:
+    def _wants_adapter(self, run: RunDir, learned: LearnedRun) -> bool:
         if run.adapter is None or self._known_invalid(run.adapter) or learned.names_model:
             return False
         known = self._knowledge.run_at(self._storage, run.place)
         if known is None:
             return learned.config is not None
         final = learned.final or known.final
-        return not (_names_model(known.config, final) or known.base_model)
+        return not (names_model(known.config, final) or known.base_model)
 
     async def _learn_renamed(
-        self, runs: Sequence[RunDir], learned: Mapping[str, _Learned], whole: tuple[ScanResult, Snapshot], now: float
+        self, runs: Sequence[RunDir], learned: Mapping[str, LearnedRun], whole: tuple[ScanResult, Snapshot], now: float
     ) -> None:
         """Record the new paths of runs that are known by other paths, so that nothing is fetched again."""
         shown, snapshot = whole
@@ -232,7 +250,7 @@ class RunIndexer:
         log = get_logger().bind(host=self._host.name, run_id=after.name)
         log.info(Event.RUN_RENAMED, path=after.place, old=before.place)
 
-    async def _learn_run(self, run: RunDir, learned: _Learned) -> None:
+    async def _learn_run(self, run: RunDir, learned: LearnedRun) -> None:
         before = self._knowledge.run_at(self._storage, run.place)
         if before is None:
             if learned.config is not None:
@@ -243,7 +261,7 @@ class RunIndexer:
         def updated(now: RunRecord) -> RunRecord:
             nonlocal was_finished
             was_finished = now.finished
-            return self._completed(_updated(now, run, learned, self._host))
+            return self._completed(updated_record(now, run, learned, self._host))
 
         after = await self._context.catalogue.change_run(before.key, updated)
         if after is not None and after.finished and not was_finished and not is_part(after, self._knowledge):
@@ -255,7 +273,7 @@ class RunIndexer:
             return record
         return replace(record, final=principal(record, self._knowledge).final)
 
-    def _parsed(self, run: RunDir, contents: Mapping[Source, bytes]) -> _Learned:
+    def _parsed(self, run: RunDir, contents: Mapping[Source, bytes]) -> LearnedRun:
         final: TrainingInfo | None = None
         raw = contents.get(run.final_info) if run.final_info else None
         if raw is not None and run.final_info is not None:
@@ -267,7 +285,7 @@ class RunIndexer:
         raw = contents.get(run.config) if run.config else None
         config_hash = None if raw is None else hashlib.sha256(raw).hexdigest()
         head = self._head(run, contents)
-        return _Learned(self._parsed_config(run.config, contents), final, config_hash=config_hash, head=head)
+        return LearnedRun(self._parsed_config(run.config, contents), final, config_hash=config_hash, head=head)
 
     def _head(self, run: RunDir, contents: Mapping[Source, bytes]) -> str | None:
         log = self._log_of(run)
@@ -296,18 +314,18 @@ class RunIndexer:
             self._reject(source, e)
             return ConfigFacts()
 
-    async def _meet(self, run: RunDir, config: ConfigFacts, learned: _Learned) -> None:
+    async def _meet(self, run: RunDir, config: ConfigFacts, learned: LearnedRun) -> None:
         """Record a run as one that another storage shows, or as a new one, or leave it for a later scan."""
         async with self._context.catalogue.discovering.hold(run.name.name):
             if self._knowledge.run_at(self._storage, run.place) is None:
                 await self._meet_alone(run, config, learned)
 
-    async def _meet_alone(self, run: RunDir, config: ConfigFacts, learned: _Learned) -> None:
+    async def _meet_alone(self, run: RunDir, config: ConfigFacts, learned: LearnedRun) -> None:
         seen = Fingerprint(learned.config_hash or "", learned.head)
         others = self._context.shown_by_others(self._host)
         twin = twin_of(run.name.name, self._storage, seen, self._knowledge, others)
         if isinstance(twin, Undecidable):
-            self.undecided[run.place] = _undecided(seen, twin)
+            self.undecided[run.place] = undecided_because(seen, twin)
             return
         self.undecided.pop(run.place, None)
         if twin is None:
@@ -320,7 +338,7 @@ class RunIndexer:
             log.info(Event.RUN_DISCOVERED, same_as=f"{twin.host}:{twin.place}")
 
     def _record(
-        self, run: RunDir, source: Source, config: ConfigFacts, learned: _Learned, experiment: str | None
+        self, run: RunDir, source: Source, config: ConfigFacts, learned: LearnedRun, experiment: str | None
     ) -> RunRecord:
         return RunRecord(
             id=uuid.uuid4().hex,
@@ -340,7 +358,7 @@ class RunIndexer:
             head=learned.head,
         )
 
-    async def _discover(self, run: RunDir, config: ConfigFacts, learned: _Learned) -> None:
+    async def _discover(self, run: RunDir, config: ConfigFacts, learned: LearnedRun) -> None:
         if run.config is None:
             return
         evidence = Evidence(config, learned.final, learned.base_model, learned.backbones)
@@ -371,62 +389,8 @@ class RunIndexer:
                 continue
             for run in self._knowledge.runs_named(eval_dir.run.name):
                 if run.storage == self._storage:
-                    await self._context.catalogue.change_run(run.key, partial(_tuned, found=eval_dir.finetuned))
+                    await self._context.catalogue.change_run(run.key, partial(tuned, found=eval_dir.finetuned))
 
     def _reject(self, source: Source, error: InvalidFacts) -> None:
         self._invalid[source.place] = source.version
         get_logger().warning(Event.FILE_REJECTED, host=self._host.name, path=source.place, error=str(error))
-
-
-def _undecided(seen: Fingerprint, found: Undecidable) -> str:
-    """Return what is missing to tell a run from another one."""
-    if seen.head == NO_LOG:
-        return f"it has no log: the log alone tells whether it is a part of the run on {found.other.host}"
-    return f"its log's first line will tell whether it is the run on {found.other.host}"
-
-
-def _names_model(config: ConfigFacts | None, final: TrainingInfo | None) -> bool:
-    """Return whether a run's own files name its model; a path that ends in a hash or at another run does not."""
-    references = (config.backbone if config else None, final.backbone if final else None)
-    return any(reference and model_id(reference) for reference in references)
-
-
-def _updated(record: RunRecord, run: RunDir, learned: _Learned, host: Host) -> RunRecord:
-    """Return a run's record with what this scan shows of it, and its host's present name."""
-    is_own = record.is_of(host.name, host.identity)
-    after = replace(
-        record,
-        host=host.name if is_own else record.host,
-        identity=host.identity if is_own else record.identity,
-        base_model=learned.base_model or record.base_model,
-        writer=run.writer or record.writer,
-        config_hash=learned.config_hash or record.config_hash,
-        head=record.head or learned.head,
-    )
-    if learned.config is not None and run.config is not None:
-        after = replace(after, config=learned.config, config_version=run.config.version)
-    if learned.final is not None and run.final_info is not None:
-        after = replace(after, final=learned.final, final_version=run.final_info.version)
-    return after
-
-
-def _tuned(record: RunRecord, found: Iterable[Finetuned]) -> RunRecord:
-    return replace(record, tunings=record.tunings | set(found))
-
-
-def _is_succeeded(run: RunDir) -> bool:
-    """Return whether the run wrote later files since, so that its config.yaml is certainly complete."""
-    if run.config is None:
-        return False
-    written = max(run.config.version.mtime_ns, run.config.version.ctime_ns)
-    return any(each.source.version.size > 0 and each.source.version.mtime_ns > written for each in run.growing)
-
-
-def _backbones(evals: Iterable[EvalDir]) -> dict[str, frozenset[str]]:
-    """Return how the evals of each run spell its backbone, by run name."""
-    found: dict[str, frozenset[str]] = {}
-    for eval_dir in evals:
-        if eval_dir.run is not None:
-            here = frozenset(tuning.backbone for tuning in eval_dir.finetuned)
-            found[eval_dir.run.name] = found.get(eval_dir.run.name, frozenset()) | here
-    return found
