@@ -141,7 +141,7 @@ async def _answer(source: Source, *, task_status: TaskStatus[None]) -> None:
 
 def _line(context: Context, tally: FleetMetrics, fleet: Fleet) -> str:
     line = tally.line(fleet.size)
-    return f"paused: nothing is fetched; {line}" if context.is_paused else line
+    return f"paused: nothing is fetched; {line}" if context.fleet.is_paused else line
 
 
 async def _ask_for_time(manager: ServiceManager, opening: anyio.CancelScope) -> None:

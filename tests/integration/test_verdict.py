@@ -63,7 +63,9 @@ async def test_drained_once_all_is_home(workstation: Workstation, told: Told) ->
         assert workstation.has(writer.train_log, RUN.name, "logs", "train_log.jsonl")()
         (event,) = events(watch.said, "host.drained", host="gpu-a")
         assert event["verdict"] == "safe_except"
-        judged_at = watch.context.verdicts[watch.host().identity]
+        state = watch.context.states.of(watch.host().identity)
+        judged_at = state.verdict
+        assert judged_at is not None
         assert judged_at.idle_since is not None
         assert judged_at.idle_since <= judged_at.at
         verdict = await watch.asked()
@@ -74,7 +76,8 @@ async def test_drained_once_all_is_home(workstation: Workstation, told: Told) ->
         await comes_true(watch.is_safe)
         assert len(events(watch.said, "host.drained")) == 2
         assert told.asked
-    assert not watch.context.verdicts[next(iter(watch.context.verdicts))].verdict.is_safe
+    assert state.verdict is not None
+    assert not state.verdict.verdict.is_safe
     workstation.audit()
 
 
@@ -164,7 +167,7 @@ async def test_where_links_lead_is_asked_before_the_last_look(
         return await targets(box, links)
 
     async with watching(workstation.settings(verdict={**SOON, "idle_for": "1h"})) as watch:
-        await comes_true(lambda: watch.context.outlooks)
+        await comes_true(lambda: list(watch.context.states.outlooks()))
         monkeypatch.setattr(ProbeBox, "scan_whole", scan_whole)
         monkeypatch.setattr(ProbeBox, "link_targets", link_targets)
         verdict = await watch.asked()
@@ -183,8 +186,9 @@ async def test_nobody_knows_a_box_that_is_away(workstation: Workstation, told: T
         await comes_true(watch.is_safe)
         host = watch.host()
         box.server.stop()
-        await comes_true(lambda: not watch.context.verdicts[host.identity].verdict.is_safe)
-        (reason,) = watch.context.verdicts[host.identity].verdict.reasons
+        state = watch.context.states.of(host.identity)
+        await comes_true(lambda: state.verdict is not None and not state.verdict.verdict.is_safe)
+        (reason,) = state.verdict.verdict.reasons if state.verdict else ()
         assert reason.kind is R.NOT_CONNECTED
 
 
@@ -193,7 +197,7 @@ async def test_a_fresh_box_is_not_drained(workstation: Workstation, told: Told) 
     box = workstation.add_box()
     (box.root / "training_runs").mkdir()
     async with watching(workstation.settings(verdict=SOON)) as watch:
-        await comes_true(lambda: watch.context.outlooks)
+        await comes_true(lambda: list(watch.context.states.outlooks()))
         assert {R.ROOT_EMPTY, R.NOTHING_SEEN} <= await watch.reasons()
         assert not events(watch.said, "host.drained")
 
@@ -213,7 +217,7 @@ async def test_the_first_device_is_remembered(workstation: Workstation, told: To
         shutil.copy2(path, path.with_name("copy"))
         path.with_name("copy").rename(path)
     async with watching(settings) as watch:
-        await comes_true(lambda: watch.context.outlooks)
+        await comes_true(lambda: list(watch.context.states.outlooks()))
         assert R.ROOT_CHANGED in await watch.reasons()
         ended = await anyio.to_thread.run_sync(
             lambda: harvestd_command("-c", workstation.config, "accept-root", "gpu-a", "--json")

@@ -73,13 +73,13 @@ class Watch:
 
     def host(self, name: str = "gpu-a") -> Host:
         """Return a host that was looked at, by its name."""
-        return next(each.host for each in self.context.outlooks.values() if each.host.name == name)
+        return next(each.host for each in self.context.states.outlooks() if each.host.name == name)
 
     def known(self, name: str = "gpu-a") -> Verdict | None:
         """Return the verdict that the daemon keeps."""
-        looked = [each.host.identity for each in self.context.outlooks.values() if each.host.name == name]
-        found = [self.context.verdicts[each].verdict for each in looked if each in self.context.verdicts]
-        return found[0] if found else None
+        looked = [each.host.identity for each in self.context.states.outlooks() if each.host.name == name]
+        found = [self.context.states.of(each).verdict for each in looked]
+        return found[0].verdict if found and found[0] is not None else None
 
     def is_safe(self, name: str = "gpu-a") -> bool:
         """Return whether it is safe by that."""

@@ -28,7 +28,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
     """Return a daemon's parts with one host that nobody judged."""
     tally = FleetMetrics()
     context = Context.of(Settings(), tally)
-    context.present = {HOST.identity: HOST}
+    context.fleet.present = {HOST.identity: HOST}
     with DataRoot.open(tmp_path_factory.mktemp("data")) as root:
         return Source(context, root, tally, Broadcast(), lambda: None)
 
@@ -37,7 +37,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
 def test_a_verdict_that_is_not_renewed_is_not_safe(source: Source, ago: float, *, safe: bool) -> None:
     """In the state document and as a metric, which says as well when it was made."""
     made = time.time() - ago
-    source.context.verdicts[HOST.identity] = Judged(Verdict(Answer.SAFE), made)
+    source.context.states.of(HOST.identity).verdict = Judged(Verdict(Answer.SAFE), made)
     (host,) = state(source, 0)["hosts"]
     verdict = host["verdict"]
     assert (verdict["safe"], verdict["is_safe"], verdict["fresh"]) == (safe, safe, safe)
@@ -52,7 +52,7 @@ def test_a_verdict_that_is_not_renewed_is_not_safe(source: Source, ago: float, *
 def test_one_form_of_a_verdict_escaped_and_bounded(source: Source) -> None:
     """All keys of `--json`, the older ones beside them; of many losses the first, with nothing for a terminal in it."""
     verdict = Verdict(Answer.SAFE_EXCEPT, losses=LOSSES)
-    source.context.verdicts[HOST.identity] = Judged(verdict, time.time())
+    source.context.states.of(HOST.identity).verdict = Judged(verdict, time.time())
     (host,) = state(source, 0)["hosts"]
     found = host["verdict"]
     assert found.keys() == document_now(verdict, 0.0, watched=True).keys() | {

@@ -52,28 +52,28 @@ async def test_what_waits_for_its_turn_at_the_disk_ends_at_once(tmp_path: Path) 
     """A hundred hosts wait with a batch each while others write: a cancellation does not wait for any of them."""
     context = Context.of(Settings.model_validate({"data_root": tmp_path}), NullListener())
     host = Host("static:gpu-a", "gpu-a", "192.0.2.1", "static")
-    others = [object() for _ in range(int(context.storing.total_tokens))]
+    others = [object() for _ in range(int(context.budgets.storing.total_tokens))]
     source = Source(TREE, RemotePath(("leaf", "metrics.csv")), Version(1, 1))
     file = FetchFile(source, Kind.METRICS, (Target(LocalPath(("e", "metrics.csv")), None),), "")
     with DataRoot.open(tmp_path) as root:
         collecting = SmallFileFetcher(host, context, root, cast("Publisher", None), FailureTracker("gpu-a"))
         for each in others:
-            context.storing.acquire_on_behalf_of_nowait(each)
+            context.budgets.storing.acquire_on_behalf_of_nowait(each)
 
         async def be_done() -> None:
             await anyio.sleep(LONG)
             for each in others:
-                context.storing.release_on_behalf_of(each)
+                context.budgets.storing.release_on_behalf_of(each)
 
         async with anyio.create_task_group() as working:
             working.start_soon(be_done)
             async with anyio.create_task_group() as tasks:
                 for _ in range(HOSTS):
                     tasks.start_soon(collecting.fetch, [FetchGroup("/data/leaf", (file,))], Reader())
-                await until(lambda: context.storing.statistics().tasks_waiting == HOSTS)
+                await until(lambda: context.budgets.storing.statistics().tasks_waiting == HOSTS)
                 began = time.monotonic()
                 tasks.cancel_scope.cancel()
             took = time.monotonic() - began
             working.cancel_scope.cancel()
         assert took < LONG / 2
-        assert context.memory.has(context.memory.total)
+        assert context.budgets.memory.has(context.budgets.memory.total)

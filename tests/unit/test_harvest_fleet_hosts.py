@@ -35,10 +35,10 @@ async def test_nobody_is_taken_for_gone_before_all_have_spoken(tmp_path: Path) -
         fleet = Fleet(context, root, Broadcast(), FleetMetrics())
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(fleet._inventory.run)
-            await until(lambda: [host.name for host in context.present.values()] == ["desk"])
-            assert [context.hosts] == [None]
+            await until(lambda: [host.name for host in context.fleet.present.values()] == ["desk"])
+            assert [context.fleet.hosts] == [None]
             file.write_text("[]")
-            await until(lambda: context.hosts is not None and "desk" in context.hosts)
+            await until(lambda: context.fleet.hosts is not None and "desk" in context.fleet.hosts)
             tasks.cancel_scope.cancel()
 
 

@@ -85,7 +85,7 @@ async def test_hosts_that_failed_have_slots_of_their_own(network: Network) -> No
     async with anyio.create_task_group() as tasks:
         for number in range(DEAD):
             tasks.start_soon(network.link(f"dead-{number}"))
-    assert len(network.asked) == len(network.context.unreached) == DEAD
+    assert len(network.asked) == sum(each.is_unreached for each in network.context.states.all()) == DEAD
     network.given_up = anyio.Event()
     async with anyio.create_task_group() as tasks:
         for number in range(DEAD):
@@ -96,6 +96,6 @@ async def test_hosts_that_failed_have_slots_of_their_own(network: Network) -> No
         await anyio.wait_all_tasks_blocked()
         assert network.linked == {"alive"}
         tasks.cancel_scope.cancel()
-    network.context.unreached.add("static:alive")
+    network.context.states.of("static:alive").is_unreached = True
     await network.link("alive")()
-    assert "static:alive" not in network.context.unreached
+    assert not network.context.states.of("static:alive").is_unreached

@@ -55,7 +55,7 @@ async def told(tmp_path: Path, answers: Sequence[Answer]) -> int | None:
         for number, box in enumerate(boxes):
             stack.enter_context(shown(context, host(number), box))
         life = await LivenessMonitor(host(0), context, boxes[0]).asked(NOTHING)
-    assert not any(context.boxes.values())
+    assert not any(state.box for state in context.states.all())
     assert life is not None
     return life.gpu_processes
 

@@ -49,7 +49,7 @@ async def test_naming_takes_the_hardware_of_the_writer_and_the_rest_of_who_shows
     house = Context.of(Settings(), NullListener())
     writer = replace(B, hardware="h100", instance_type="gpu_8x_a100", gpus=8, experiment="theirs")
     shower = replace(A, hardware="a10", experiment="ours")
-    house.machines.met(writer, BoxFacts(hostname="node-2", gpu_names=("NVIDIA A100",)))
+    house.fleet.machines.met(writer, BoxFacts(hostname="node-2", gpu_names=("NVIDIA A100",)))
     context = house.naming_of(shower, ("NVIDIA A10",), "node-2")
     assert (context.host, context.experiment, context.machine) == ("gpu-a", "ours", "gpu-b")
     assert (context.hardware, context.instance_type, context.gpus) == ("h100", "gpu_8x_a100", 8)

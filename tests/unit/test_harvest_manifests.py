@@ -15,7 +15,7 @@ from harvestd.convention.metadata.naming import ExperimentName, Part
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.snapshot import Version
 from harvestd.errors import Retry
-from harvestd.harvest.context import Context
+from harvestd.harvest.context import ChangeFeed, Context
 from harvestd.harvest.directory_lock import DirectoryLock
 from harvestd.harvest.experiments import manifests
 from harvestd.harvest.experiments.manifests import Manifests
@@ -54,7 +54,7 @@ class OneHouse:
     """What the manifests ask of the house."""
 
     catalogue: KnownThings = field(default_factory=KnownThings)
-    dirty: set[str] = field(default_factory=set)
+    changes: ChangeFeed = field(default_factory=ChangeFeed)
     rested: Broadcast = field(default_factory=Broadcast)
     places: DirectoryLock = field(default_factory=DirectoryLock)
     service_failures: Bulkhead = field(default_factory=Bulkhead)
@@ -64,7 +64,7 @@ class OneHouse:
         version, target = Version(1, 1), LocalPath((EXPERIMENT.directory, name))
         record = FileRecord("fs-1", f"/{name}", target, "gpu-a", "e1", Kind.METRICS, version, 1, "1" * 64, 1.0, "")
         self.catalogue.knowledge.learn_file(record)
-        self.dirty.add("e1")
+        self.changes.manifests.add("e1")
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ async def test_what_is_behind_is_written_at_the_end(context: OneHouse, root: Dat
         context.add(f"f{number}")
         await writer.flush()
         assert listed(root) == number
-    assert context.dirty == set()
+    assert context.changes.manifests == set()
 
 
 async def test_a_quiet_experiment_is_written_soon_and_then_seldom(
@@ -109,7 +109,7 @@ async def test_a_quiet_experiment_is_written_soon_and_then_seldom(
         context.add("f1")
         await until(lambda: listed(root) == 1)
         context.add("f2")
-        await until(lambda: not context.dirty)
+        await until(lambda: not context.changes.manifests)
         assert listed(root) == 1
         monkeypatch.setattr(manifests, "EVERY", 0.0)
         await until(lambda: listed(root) == 2)
@@ -172,7 +172,7 @@ async def test_a_writing_without_descriptors_is_tried_again(
     with monkeypatch.context() as short:
         short.setattr(manifests, "write_manifest", refusing)
         await written.flush()
-    assert context.dirty == {"e1"}
+    assert context.changes.manifests == {"e1"}
     await written.flush()
     assert listed(root) == 1
 
@@ -191,7 +191,7 @@ async def test_a_manifest_that_raises_is_tried_again(
         short.setattr(manifests, "write_manifest", failing)
         await written.flush()
     assert not written.are_level
-    assert context.dirty == {"e1"}
+    assert context.changes.manifests == {"e1"}
     assert {one["experiment"] for one in said if one["event"] == "service.failed"} == {"e1"}
     await written.flush()
     assert listed(root) == 1

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from harvestd.convention.scan.model import ScanResult
-from harvestd.harvest.context import Outlook
+from harvestd.harvest.state import Outlook
 from harvestd.harvest.verdict import time_limits
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import Plan

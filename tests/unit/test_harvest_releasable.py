@@ -122,7 +122,9 @@ def test_verdicts_that_are_recorded_late_are_one_streak(monkeypatch: pytest.Monk
     for lag in (0.0, 1.4, 30.0, 0.2):
         clock += 10.0 + lag
         service.record(DRAINED, context, Verdict(Answer.SAFE), still_since=40.0)
-        safe = still_safe(safe, context.verdicts[DRAINED.identity], clock, patience=60.0)
+        judged = context.states.of(DRAINED.identity).verdict
+        assert judged is not None
+        safe = still_safe(safe, judged, clock, patience=60.0)
     assert safe is not None
     assert safe.since == 110.0
 

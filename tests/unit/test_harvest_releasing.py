@@ -17,10 +17,11 @@ from harvestd.catalogue.open import open_catalogue
 from harvestd.catalogue.tables.releases import Releases
 from harvestd.convention.scan.model import ScanResult
 from harvestd.errors import DiskFull, Retry
-from harvestd.harvest.context import Context, Outlook
+from harvestd.harvest.context import Context
 from harvestd.harvest.monitor import NullListener
 from harvestd.harvest.release import automatic
 from harvestd.harvest.release.automatic import AutoRelease
+from harvestd.harvest.state import Outlook
 from harvestd.harvest.verdict.latest import Judged
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import Plan
@@ -107,16 +108,16 @@ class Site:
         self.cloud.add(identifier, name, f"198.51.100.{number}", **fields)
         host = Host(f"lambda_cloud:{identifier}", name, f"198.51.100.{number}", "lambda_cloud", cents_per_hour=3600)
         self.hosts[name] = host
-        self.context.present = {**self.context.present, host.identity: host}
+        self.context.fleet.present = {**self.context.fleet.present, host.identity: host}
         self.boxes[name] = FakeBox()
-        self.context.boxes[host.identity] = {host.identity: cast("Box", self.boxes[name])}
-        self.context.outlooks[host.identity] = Outlook(host, ScanResult((), (), ()), Plan(), frozenset(), 0.0)
+        self.context.states.of(host.identity).box = cast("Box", self.boxes[name])
+        self.context.states.of(host.identity).outlook = Outlook(host, ScanResult((), (), ()), Plan(), frozenset(), 0.0)
         self.judge(name, SAFE)
         return host
 
     def judge(self, name: str, verdict: Verdict, still_since: float = 1_000.0) -> None:
         """Let the daemon's verdict on a host be this one from now on."""
-        self.context.verdicts[self.hosts[name].identity] = Judged(verdict, 0.0, still_since, still_since)
+        self.context.states.of(self.hosts[name].identity).verdict = Judged(verdict, 0.0, still_since, still_since)
         self.context.looked.ring()
 
     async def _judged(self, host: Host, context: Context) -> Verdict:
@@ -285,17 +286,18 @@ async def test_what_stands_in_the_way_is_told_once(site: Site, planted: Planted,
             case "another machine answers":
                 box.says = replace(box.says, machine=f"{len(site.checked):032x}")
             case "it was read elsewhere":
-                context.outlooks[host.identity] = replace(
-                    context.outlooks[host.identity], host=replace(host, address="198.51.100.99")
-                )
+                outlook = context.states.of(host.identity).outlook
+                assert outlook is not None
+                elsewhere = replace(outlook, host=replace(host, address="198.51.100.99"))
+                context.states.of(host.identity).outlook = elsewhere
             case "it is not connected any more":
-                context.boxes.clear()
+                context.states.of(host.identity).box = None
             case "something moved meanwhile":
                 site.judge("gpu-0", SAFE, 1_000.0 + 10 * len(site.checked))
             case "the operator changed their mind":
                 context.settings = site.settings(only=())
             case "the inventory changed meanwhile":
-                context.present = {host.identity: replace(host, region=f"other-{len(site.checked)}")}
+                context.fleet.present = {host.identity: replace(host, region=f"other-{len(site.checked)}")}
 
     site.on_check = interfere
     full: dict[str, Verdict | Retry] = {
@@ -497,7 +499,7 @@ async def test_a_process_that_died_over_its_question_leaves_it_on_record(site: S
         await until(lambda: events(said, "host.release_refused"))
         await site.decided(ReleaseOutcome.UNCLEAR, ReleaseOutcome.REFUSED)
     gone = site.hosts["gpu-0"]
-    site.cloud.instances, site.context.present = [], {}
+    site.cloud.instances, site.context.fleet.present = [], {}
     async with site.releasing(at_most_per_hour=1) as said:
         await until(lambda: events(said, "host.released", identity=gone.identity))
         assert site.cloud.served["good"] >= 3

@@ -112,7 +112,7 @@ async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     monkeypatch.setattr(large.LargeFileFetcher, "_line", line)
     async with open_context(load(config, env={}), NullListener()) as (context, root):
         await context.knows.wait()
-        context.follows = True
+        context.fleet.follows = True
         yield Site(context, root, Broadcast())
 
 

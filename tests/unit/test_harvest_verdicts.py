@@ -45,7 +45,7 @@ async def context(tmp_path: Path) -> AsyncIterator[Context]:
 
 async def test_a_host_that_goes_while_it_is_judged_is_refused(context: Context) -> None:
     """Nothing is kept of it then, and who asked must not read the verdict of before."""
-    context.verdicts[HOST.identity] = Judged(Verdict(Answer.SAFE), 10.0)
+    context.states.of(HOST.identity).verdict = Judged(Verdict(Answer.SAFE), 10.0)
     answers = [HOST, None, None]
     outcome = await Verdicts(context, lambda _: answers.pop(0) if answers else None)._outcome(HOST.identity)
     assert outcome.startswith(REFUSED)
@@ -81,7 +81,7 @@ async def test_a_verdict_that_fails_is_answered(context: Context, monkeypatch: p
         raise KeyError("a defect")
 
     monkeypatch.setattr("harvestd.harvest.verdict.on_demand.judged", fail)
-    context.verdicts[HOST.identity] = Judged(Verdict(Answer.SAFE), 10.0)
+    context.states.of(HOST.identity).verdict = Judged(Verdict(Answer.SAFE), 10.0)
     context.knows.set()
     await context.attending.learn(context.catalogue)
 

@@ -100,7 +100,7 @@ async def test_lost_host_that_is_about_to_end_is_tried_at_once(site: Site) -> No
         tasks.start_soon(site.watcher.run)
         await until(lambda: site.attempts == 1, PATIENCE)
         await anyio.wait_all_tasks_blocked()
-        site.context.rescue.take([replace(HOST, peril="preempted")], None)
+        site.context.fleet.rescue.take([replace(HOST, peril="preempted")], None)
         site.scan_now.ring()
         await until(lambda: site.attempts == 2, PATIENCE)
         await anyio.wait_all_tasks_blocked()

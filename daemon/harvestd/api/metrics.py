@@ -50,7 +50,7 @@ class _Daemon(Collector):
         free = "Bytes that are free where experiments are filed."
         yield GaugeMetricFamily("harvestd_disk_free_bytes", free, value=self._free_bytes)
         paused = "1 while a person wants nothing to be fetched."
-        yield GaugeMetricFamily("harvestd_paused", paused, value=float(self._source.context.is_paused))
+        yield GaugeMetricFamily("harvestd_paused", paused, value=float(self._source.context.fleet.is_paused))
         build = GaugeMetricFamily("harvestd_build_info", "Always 1: which harvestd this is.", labels=["version"])
         build.add_metric([__version__], 1.0)
         yield build
@@ -77,7 +77,7 @@ class _Daemon(Collector):
         pending = GaugeMetricFamily("harvestd_pending_bytes", "Bytes that are wanted and not here.", labels=["host"])
         names = ["host", "source", "hardware", "instance_type", "region"]
         info = GaugeMetricFamily("harvestd_host_info", "Always 1: what is known of the host.", labels=names)
-        for host in {each.name: each for each in context.present.values()}.values():
+        for host in {each.name: each for each in context.fleet.present.values()}.values():
             name, counted = [escaped(host.name)], tally.of(host.name)
             up.add_metric(name, float(host.name in tally.connected))
             if counted.last_success is not None:
@@ -104,8 +104,8 @@ class _Daemon(Collector):
         )
         told: dict[str, bool] = {}
         oldest: dict[str, float] = {}
-        for host in context.present.values():
-            judged = context.verdicts.get(host.identity)
+        for host in context.fleet.present.values():
+            judged = context.states.of(host.identity).verdict
             if judged is not None:
                 # Where two hosts have one name for a moment, the name is safe only if both are.
                 fresh = is_fresh(abs(time.time() - judged.at), watched=True)

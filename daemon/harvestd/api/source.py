@@ -33,10 +33,10 @@ class Source:
 
     def pause(self) -> None:
         """Stop fetching; partial files stay."""
-        self.context.is_paused = True
+        self.context.fleet.is_paused = True
         self.scan_now.ring()
 
     def resume(self) -> None:
         """Fetch again."""
-        self.context.is_paused = False
+        self.context.fleet.is_paused = False
         self.scan_now.ring()

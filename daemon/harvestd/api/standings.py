@@ -7,7 +7,7 @@ from harvestd.planning.run_status import Standing, standing
 
 def standing_of_run(run: RunRecord, source: Source, now: float) -> Standing:
     """Return the standing of a run at `now` (Unix time), from its record and the host that showed it first."""
-    hosts, tally = source.context.hosts, source.tally.hosts.get(run.host)
+    hosts, tally = source.context.fleet.hosts, source.tally.hosts.get(run.host)
     seen_at = None if tally is None else tally.last_success
     return standing(
         finished=run.finished,

@@ -38,7 +38,7 @@ def state(source: Source, free_bytes: int) -> Document:
     """Return the document; its keys are described in `README.md`."""
     context, tally = source.context, source.tally
     knowledge = context.catalogue.knowledge if context.knows.is_set() else PlanningIndex()
-    present = sorted(context.present.values(), key=lambda host: host.name)
+    present = sorted(context.fleet.present.values(), key=lambda host: host.name)
     runs = knowledge.runs()
     standing_of = partial(standing_of_run, source=source, now=time.time())
     return {
@@ -48,7 +48,7 @@ def state(source: Source, free_bytes: int) -> Document:
             "version": __version__,
             "pid": source.pid,
             "started": source.started,
-            "paused": context.is_paused,
+            "paused": context.fleet.is_paused,
             "stuck": plain(context.deadlines.overdue()),
             "free_bytes": free_bytes,
         },
@@ -67,7 +67,7 @@ def state(source: Source, free_bytes: int) -> Document:
 
 
 def _host(host: Host, context: Context, tally: HostTally) -> Document:
-    judged = context.verdicts.get(host.identity)
+    judged = context.states.of(host.identity).verdict
     return {
         "name": plain(host.name),
         "identity": plain(host.identity),

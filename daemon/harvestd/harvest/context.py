@@ -3,12 +3,11 @@
 A reload replaces the settings: read them from the context at each scan, and keep no copy.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
-from msgspec import Struct
 
 from harvestd.bulkhead import Bulkhead
 from harvestd.convention.eval_names import DATASETS
@@ -16,27 +15,22 @@ from harvestd.convention.kinds import PRUNED_DIRECTORIES
 from harvestd.convention.metadata.naming import NamingContext, NamingRule
 from harvestd.convention.metadata.pace import StepRate
 from harvestd.convention.rules import CheckpointPolicy, Selection
-from harvestd.convention.scan.model import ScanResult
 from harvestd.convention.scan.snapshot import Tree, TreeKind
 from harvestd.convention.scan.stability import NO_TIME
-from harvestd.convention.scan.views import View
-from harvestd.convention.structs import Immutable
 from harvestd.harvest.budgets import Bandwidth, MemoryBudget
 from harvestd.harvest.descriptors import BATCHES, Descriptors
 from harvestd.harvest.directory_lock import DirectoryLock
 from harvestd.harvest.first_scans import StartGate
-from harvestd.harvest.fleet.machines import Machines
-from harvestd.harvest.fleet.preemption import Preemption
 from harvestd.harvest.fleet.suspend import SuspendDetector
 from harvestd.harvest.monitor import NullListener, ProgressListener
 from harvestd.harvest.requests import RequestTracker
 from harvestd.harvest.room import DiskSpace
+from harvestd.harvest.state import FleetState, HostStates
 from harvestd.harvest.sync import Broadcast
 from harvestd.harvest.transfer.progress import ActiveTransfers
 from harvestd.harvest.volume_lock import Leases
 from harvestd.inventory.host import Host
-from harvestd.planning.plan import Plan
-from harvestd.remote.api import Box, Limits, WatchList
+from harvestd.remote.api import Limits, WatchList
 from harvestd.remote.ssh.connect import CONTROL_WINDOW
 from harvestd.remote.ssh.jump_hosts import Hops
 from harvestd.remote.ssh.target import Target
@@ -49,56 +43,10 @@ _BULK_HOPS = 4
 """Connections to one jump host for large files."""
 
 
-class Showing(Immutable):
-    """What one connected host showed last."""
-
-    storage: str
-    evals: frozenset[str] = frozenset()
-    """The remote paths of its evals."""
-    view: View | None = None
-    """Which of its trees it does not show; None before its first scan."""
-
-
-_SHOWN_LATELY = 300.0
-"""Seconds for which the last scan of a host counts as current, at least."""
-_LOOKS = 2
-"""A scan counts as current for the time of this many scans, if that is longer."""
-
-
-class Outlook(Immutable):
-    """The result of the last scan of a host."""
-
-    host: Host
-    seen: ScanResult
-    plan: Plan
-    refused: frozenset[str]
-    """Remote paths of files that could not be published locally."""
-    scanned: float
-    """When the last full scan began, in monotonic seconds. The host may have pushed changes since."""
-    took: float = 0.0
-    """Seconds from the request for that scan to its end."""
-
-    def is_fresh(self, now: float, interval: float) -> bool:
-        """Return whether the scan is recent enough to count as current; `interval`: seconds between scans."""
-        return now - self.scanned < max(_SHOWN_LATELY, _LOOKS * (interval + self.took))
-
-
-class Rest(Struct):
-    """How long a host has been idle; times in monotonic seconds."""
-
-    since: float
-    """When something changed last, or the host was first scanned."""
-    asked_at: float
-    """When its GPUs were queried last."""
-    told: bool = False
-
-
 if TYPE_CHECKING:
     from harvestd.catalogue.entries import Intent
     from harvestd.catalogue.repository import Catalogue
     from harvestd.harvest.experiments.directories import ExperimentDirectories
-    from harvestd.harvest.verdict.latest import Judged
-    from harvestd.harvest.verdict.service import VerdictService
     from harvestd.report.eval_memory import Evals
 
 
@@ -109,10 +57,9 @@ def limits_of(settings: Settings) -> Limits:
 
 
 @dataclass
-class Context:
-    """The shared context."""
+class Budgets:
+    """What all hosts share, and how much of it each may use."""
 
-    settings: Settings
     connecting: anyio.CapacityLimiter
     """Limits how many hosts are being logged in to at a time."""
     reconnecting: anyio.CapacityLimiter
@@ -123,13 +70,6 @@ class Context:
     """For the connections of large files."""
     bandwidth: Bandwidth
     room: DiskSpace
-    selection: Selection
-    monitor: ProgressListener = field(default_factory=NullListener)
-    host_failures: Bulkhead = field(default_factory=lambda: Bulkhead(Event.HOST_FAILED))
-    """Contains the unexpected exceptions of one host's work."""
-    service_failures: Bulkhead = field(default_factory=Bulkhead)
-    """Contains the unexpected exceptions of the services that run beside the hosts."""
-    limits: Limits = field(default_factory=Limits)
     storing: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(BATCHES))
     """Limits the batches that are written at a time.
 
@@ -139,29 +79,90 @@ class Context:
     """The process's file descriptors; `startup.open` raises their limit."""
     beginning: StartGate = field(default_factory=StartGate)
     """Limits how many hosts are scanned for the first time at once."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Budgets":
+        """Return the budgets for validated settings."""
+        limits = settings.limits
+        return cls(
+            connecting=anyio.CapacityLimiter(limits.connecting),
+            reconnecting=anyio.CapacityLimiter(_reconnecting(settings)),
+            memory=MemoryBudget(limits.memory // 4),
+            bulk=MemoryBudget(limits.memory // 2),
+            bandwidth=Bandwidth(limits.bandwidth),
+            room=DiskSpace(limits.free_space),
+        )
+
+    def adopt(self, settings: Settings) -> None:
+        """Apply new settings."""
+        limits = settings.limits
+        self.connecting.total_tokens = limits.connecting
+        self.reconnecting.total_tokens = _reconnecting(settings)
+        self.memory.resize(limits.memory // 4)
+        self.bulk.resize(limits.memory // 2)
+        self.bandwidth.resize(limits.bandwidth)
+        self.room.resize(limits.free_space)
+
+
+@dataclass
+class Links:
+    """What the connections of all hosts share."""
+
+    hops: Hops = field(default_factory=Hops)
+    """Connections to jump hosts, shared by all hosts behind one."""
+    bulk_hops: Hops = field(default_factory=lambda: Hops(_BULK_HOPS))
+    """More such connections for large files, so that a jump host is not limited to the speed of one connection."""
+    waking: SuspendDetector = field(default_factory=SuspendDetector)
+    """Interrupts tasks that rely on a link after the workstation was suspended, while it is being run."""
+    new_pins: dict[str, str] = field(default_factory=dict)
+    """Host keys to record, by identity, of the hosts that were logged in to before the catalogue was open."""
+
+
+@dataclass
+class ChangeFeed:
+    """The experiments that changed, for what is made from them."""
+
+    manifests: set[str | None] = field(default_factory=set)
+    """Those whose manifest is behind the catalogue; None means `_unfiled`, which has a manifest too."""
+    reports: set[str] = field(default_factory=set)
+    """Those that changed since their report was last checked."""
+
+    def touch(self, experiments: Iterable[str | None]) -> None:
+        """Mark experiments as changed; None means `_unfiled`."""
+        changed = set(experiments)
+        self.manifests |= changed
+        self.reports.update(each for each in changed if each is not None)
+
+
+@dataclass
+class Context:
+    """The services that all hosts share, and what is known of the hosts now."""
+
+    settings: Settings
+    budgets: Budgets
+    selection: Selection
+    monitor: ProgressListener = field(default_factory=NullListener)
+    host_failures: Bulkhead = field(default_factory=lambda: Bulkhead(Event.HOST_FAILED))
+    """Contains the unexpected exceptions of one host's work."""
+    service_failures: Bulkhead = field(default_factory=Bulkhead)
+    """Contains the unexpected exceptions of the services that run beside the hosts."""
+    limits: Limits = field(default_factory=Limits)
+    states: HostStates = field(default_factory=HostStates)
+    """What is known of each host now."""
+    fleet: FleetState = field(default_factory=FleetState)
+    """What is known of the hosts together."""
+    links: Links = field(default_factory=Links)
+    changes: ChangeFeed = field(default_factory=ChangeFeed)
     harvesting: Leases = field(default_factory=Leases)
     """The lease of each storage: the host that it is fetched from."""
     learning: anyio.Lock = field(default_factory=anyio.Lock)
     """Held while runs are assigned to experiments; never during a wait for the network."""
-    showing: dict[str, Showing] = field(default_factory=dict)
-    """What each connected host showed last, by host identity."""
-    outlooks: dict[str, Outlook] = field(default_factory=dict)
-    """The result of the last scan of each connected host, by host identity."""
     looked: Broadcast = field(default_factory=Broadcast)
     """Rung after each scan of a host."""
-    unreached: set[str] = field(default_factory=set)
-    """Identities of the hosts whose last attempt to connect failed."""
-    unreadable: dict[str, str] = field(default_factory=dict)
-    """Why each disconnected host could not be read the last time, by host identity."""
     retry_now: Broadcast = field(default_factory=Broadcast)
     """Rung when the operator requests a scan of all hosts: lost hosts are tried again at once."""
-    asked_for: set[str] = field(default_factory=set)
-    """Identities of the hosts whose next scan must be a full one, whatever they push."""
     strides: dict[tuple[str, str], StepRate] = field(default_factory=dict)
     """The step rate of each run whose log was read, by run key; kept over connections."""
-    rests: dict[str, Rest] = field(default_factory=dict)
-    """Idle times by host identity."""
-    machines: Machines = field(default_factory=Machines)
     knows: anyio.Event = field(default_factory=anyio.Event)
     """Set once the catalogue is open. Hosts are connected meanwhile; nothing else uses the catalogue before."""
     catalogue: "Catalogue" = field(init=False)
@@ -169,42 +170,14 @@ class Context:
     """The results of the newest evals, for reports; set together with the catalogue."""
     attending: RequestTracker = field(default_factory=RequestTracker)
     """Tracks the requests that people make."""
-    new_pins: dict[str, str] = field(default_factory=dict)
-    """Host keys to record, by identity, of the hosts that were logged in to before the catalogue was open."""
-    boxes: dict[str, dict[str, Box]] = field(default_factory=dict)
-    """The connected hosts, by storage and then by host identity."""
-    hosts: frozenset[str] | None = None
-    """Names and identities of all known hosts; None if the inventory is not followed."""
-    present: Mapping[str, Host] = field(default_factory=dict)
-    """All present hosts as their providers list them now, by identity; kept up to date together with `hosts`."""
-    ending: frozenset[str] = frozenset()
-    """Names and identities of the hosts that are being switched off."""
-    known: int = 0
-    """The number of hosts that share the memory; the number of configured hosts until the inventory is read."""
-    follows: bool = False
-    """Whether hosts are watched permanently, so that it is worth asking them to push changes."""
-    rescue: Preemption = field(default_factory=Preemption)
-    """Which hosts may end soon."""
-    is_paused: bool = False
-    """Whether the operator paused fetching; scans go on."""
     under_way: ActiveTransfers = field(default_factory=ActiveTransfers)
     """The large files that are being fetched."""
-    hops: Hops = field(default_factory=Hops)
-    """Connections to jump hosts, shared by all hosts behind one."""
-    bulk_hops: Hops = field(default_factory=lambda: Hops(_BULK_HOPS))
-    """More such connections for large files, so that a jump host is not limited to the speed of one connection."""
-    waking: SuspendDetector = field(default_factory=SuspendDetector)
-    """Interrupts tasks that rely on a link after the workstation was suspended, while it is being run."""
     deadlines: Deadlines = field(default_factory=Deadlines)
     """The deadline of each host's task."""
     unsettled: "list[Intent]" = field(default_factory=list)
     """Intents whose publishing failed; they are settled before anything else is published."""
     places: DirectoryLock = field(default_factory=DirectoryLock)
     """Keeps directories from being moved while files are published into them."""
-    verdicts: "dict[str, Judged]" = field(default_factory=dict)
-    """The newest verdict on each present host, by host identity."""
-    judging: "dict[str, VerdictService]" = field(default_factory=dict)
-    """The verdict service of each host that is being watched, by host identity."""
     rested: Broadcast = field(default_factory=Broadcast)
     """Rung when everything that a host showed is here.
 
@@ -212,39 +185,25 @@ class Context:
     """
     homes: "ExperimentDirectories | None" = None
     """Detects what the operator does to experiment directories; None without a data root."""
-    dirty: set[str | None] = field(default_factory=set)
-    """Experiments whose manifest is behind the catalogue; None means `_unfiled`, which has a manifest too."""
-    unreported: set[str] = field(default_factory=set)
-    """Experiments that changed since their report was last checked."""
 
     @classmethod
     def of(cls, settings: Settings, monitor: ProgressListener) -> "Context":
         """Return a context for validated settings; `learn` completes it."""
         return cls(
             settings=settings,
-            connecting=anyio.CapacityLimiter(settings.limits.connecting),
-            reconnecting=anyio.CapacityLimiter(_reconnecting(settings)),
-            memory=MemoryBudget(settings.limits.memory // 4),
-            bulk=MemoryBudget(settings.limits.memory // 2),
-            bandwidth=Bandwidth(settings.limits.bandwidth),
-            room=DiskSpace(settings.limits.free_space),
+            budgets=Budgets.of(settings),
             selection=selection_of(settings),
             monitor=monitor,
             host_failures=Bulkhead(Event.HOST_FAILED, monitor.host_failed),
             service_failures=Bulkhead(Event.SERVICE_FAILED, monitor.service_failed),
             limits=limits_of(settings),
-            known=len(settings.hosts),
+            fleet=FleetState(known=len(settings.hosts)),
         )
 
     def adopt(self, settings: Settings) -> None:
         """Apply new settings; the fleet handles hosts whose connection parameters changed."""
         self.settings = settings
-        self.connecting.total_tokens = settings.limits.connecting
-        self.reconnecting.total_tokens = _reconnecting(settings)
-        self.memory.resize(settings.limits.memory // 4)
-        self.bulk.resize(settings.limits.memory // 2)
-        self.bandwidth.resize(settings.limits.bandwidth)
-        self.room.resize(settings.limits.free_space)
+        self.budgets.adopt(settings)
         self.limits = limits_of(settings)
         selection = selection_of(settings)
         if selection != self.selection:
@@ -256,7 +215,7 @@ class Context:
 
         self.catalogue, self.evals = catalogue, Evals()
         self.knows.set()
-        for identity, key_line in self.new_pins.items():
+        for identity, key_line in self.links.new_pins.items():
             await catalogue.put(identity, key_line)
 
     @property
@@ -265,7 +224,7 @@ class Context:
 
         All of them share a quarter of the memory.
         """
-        share = self.settings.limits.memory // 4 // max(1, self.known)
+        share = self.settings.limits.memory // 4 // max(1, self.fleet.known)
         return max(_LEAST_WINDOW, min(CONTROL_WINDOW, share))
 
     def storage_of(self, host: Host) -> str:
@@ -277,7 +236,7 @@ class Context:
 
         `NO_TIME` if the host may end soon.
         """
-        return NO_TIME if host.name in self.rescue.perils else self.settings.poll.settle.total_seconds()
+        return NO_TIME if host.name in self.fleet.rescue.perils else self.settings.poll.settle.total_seconds()
 
     def target_of(self, host: Host) -> Target:
         """Return where and how to reach a host, as far as the configuration or a provider specifies it."""
@@ -289,7 +248,9 @@ class Context:
         training = [Tree(root, name, TreeKind.TRAINING) for root in remote.roots for name in remote.training_dirs]
         evals = [Tree(root, name, TreeKind.EVAL) for root in remote.roots for name in remote.eval_dirs]
         named = {part for pattern in self.settings.select.include for part in pattern.split("/")}
-        return WatchList((*training, *evals), PRUNED_DIRECTORIES - named, push=self.follows and self.settings.poll.push)
+        return WatchList(
+            (*training, *evals), PRUNED_DIRECTORIES - named, push=self.fleet.follows and self.settings.poll.push
+        )
 
     def naming_of(self, host: Host, gpu_names: tuple[str, ...], writer: str | None = None) -> NamingContext:
         """Return the naming context of a host.
@@ -297,9 +258,9 @@ class Context:
         The hardware is that of the machine that calls itself `writer`, if known.
         """
         naming = self.settings.naming
-        other = self.machines.writing(writer, host)
-        host = self.present.get(host.identity, host)
-        owner = host if other is None else self.present.get(other.host.identity, other.host)
+        other = self.fleet.machines.writing(writer, host)
+        host = self.fleet.present.get(host.identity, host)
+        owner = host if other is None else self.fleet.present.get(other.host.identity, other.host)
         rules = tuple(NamingRule(rule.experiment, rule.host, rule.run, rule.model) for rule in naming.rules)
         return NamingContext(
             host=host.name,
@@ -314,32 +275,10 @@ class Context:
             models=naming.models,
         )
 
-    def shown_by_others(self, host: Host) -> dict[str, frozenset[str]]:
-        """Return the remote paths of the evals that hosts of other storages show now, by storage."""
-        own = self.storage_of(host)
-        others: dict[str, frozenset[str]] = {}
-        for each in self.showing.values():
-            if each.storage != own:
-                before = others.get(each.storage)
-                others[each.storage] = each.evals if before is None else before | each.evals
-        return others
-
-    def views_beside(self, host: Host) -> list[View]:
-        """Return the views of the other connected hosts that share a host's storage."""
-        own = self.storage_of(host)
-        others = (each for identity, each in self.showing.items() if identity != host.identity)
-        return [each.view for each in others if each.storage == own and each.view is not None]
-
     async def look_around(self) -> None:
         """Apply what the operator did to experiment directories. Raise `HaltedForSafety`."""
         if self.homes is not None:
             await self.homes.look()
-
-    def touch(self, experiments: Iterable[str | None]) -> None:
-        """Mark experiments as changed; None means `_unfiled`."""
-        changed = set(experiments)
-        self.dirty |= changed
-        self.unreported.update(each for each in changed if each is not None)
 
 
 def _reconnecting(settings: Settings) -> int:

@@ -9,7 +9,8 @@ from harvestd.convention.eval_names import DATASETS
 from harvestd.convention.kinds import Kind
 from harvestd.convention.patterns import eval_step, run_name
 from harvestd.convention.scan.model import EvalDir, Group, RunDir
-from harvestd.harvest.context import Context, Outlook
+from harvestd.harvest.context import Context
+from harvestd.harvest.state import Outlook
 from harvestd.lambda_eval.job_files import Job
 from harvestd.planning.destinations import Placing, beside
 from harvestd.planning.index import PlanningIndex

@@ -84,7 +84,7 @@ class JobWatch:
         while True:
             started, looked_before = time.monotonic(), self._context.looked.version
             for due in list(self._due.values()):
-                own = [each for each in self._context.outlooks.values() if each.host.address == due.job.address]
+                own = [each for each in self._context.states.outlooks() if each.host.address == due.job.address]
                 if any(each.scanned >= due.since for each in own):
                     with self._context.service_failures.containing("jobs", job_id=due.job.id):
                         await self._judge(due)
@@ -133,13 +133,14 @@ class JobWatch:
             self._ask_for_a_look(job)
 
     def _ask_for_a_look(self, job: Job) -> None:
-        at = [each.host.identity for each in self._context.outlooks.values() if each.host.address == job.address]
+        at = [each.host.identity for each in self._context.states.outlooks() if each.host.address == job.address]
         if at:
-            self._context.asked_for.update(at)
+            for identity in at:
+                self._context.states.of(identity).wants_scan = True
             self._scan_now.ring()
 
     async def _judge(self, due: _Due) -> None:
-        reasons = missing(due.job, self._context, list(self._context.outlooks.values()))
+        reasons = missing(due.job, self._context, list(self._context.states.outlooks()))
         if reasons:
             self._wait(due, told(reasons))
             return
@@ -160,12 +161,12 @@ class JobWatch:
         """Return why the host of a job has not been scanned since the job finished."""
         if job.address is None:
             return "its file names no host (lambda_ip)"
-        hosts = [host for host in self._context.present.values() if host.address == job.address]
+        hosts = [host for host in self._context.fleet.present.values() if host.address == job.address]
         if not hosts:
             return f"no host at {escaped(job.address)} is watched"
         names = ", ".join(sorted(host.name for host in hosts))
         why = next(
-            (self._context.unreadable[each.identity] for each in hosts if each.identity in self._context.unreadable), ""
+            (why for each in hosts if (why := self._context.states.of(each.identity).unreadable) is not None), ""
         )
         return escaped(f"{names} has not been scanned since it finished{f': {why}' if why else ''}")
 

@@ -56,7 +56,7 @@ async def _repaired(context: Context, root: DataRoot, strangers: Strangers, find
     record = knowledge.holder(path)
     if finding.kind is Kind.MANIFEST:
         places: dict[str, str | None] = {each.directory: each.id for each in knowledge.experiments()}
-        context.touch([places.get(path.parts[0])])
+        context.changes.touch([places.get(path.parts[0])])
         return True
     if finding.kind not in _GONE:
         return False
@@ -70,5 +70,5 @@ async def _repaired(context: Context, root: DataRoot, strangers: Strangers, find
     except Conflict:
         return False
     await context.catalogue.forget_files([record])
-    context.touch([record.experiment])
+    context.changes.touch([record.experiment])
     return True

@@ -173,7 +173,7 @@ class ExperimentDirectories:
             if not experiment.gone:
                 await self._take_away(experiment, standing)
             return
-        self._context.touch([after.id])
+        self._context.changes.touch([after.id])
         log = get_logger().bind(experiment=after.directory, path=after.directory, old=experiment.directory)
         log.info(Event.EXPERIMENT_RENAMED, sources={"directory": "a person moved it"})
 

@@ -73,12 +73,12 @@ class Manifests:
     @property
     def are_level(self) -> bool:
         """Whether no manifest is behind the catalogue."""
-        return not self._behind and not self._context.dirty
+        return not self._behind and not self._context.changes.manifests
 
     def _noted(self, now: float) -> set[str | None]:
         """Take over and return the experiments that changed since the last call."""
-        changed = set(self._context.dirty)
-        self._context.dirty.clear()
+        changed = set(self._context.changes.manifests)
+        self._context.changes.manifests.clear()
         for identifier in changed:
             self._behind.setdefault(identifier, now)
         return changed
@@ -92,7 +92,7 @@ class Manifests:
             except BaseException:
                 # It is still behind: the task may be cancelled before the thread began, and the last flush writes it
                 # then.
-                self._context.dirty.add(identifier)
+                self._context.changes.manifests.add(identifier)
                 raise
 
     async def _write_there(self, identifier: str | None) -> None:
@@ -118,7 +118,7 @@ class Manifests:
             self._held.add(identifier)
         except (DiskFull, Retry):
             # The transfers report this; it is written when there is room, or a descriptor, again.
-            self._context.dirty.add(identifier)
+            self._context.changes.manifests.add(identifier)
         except (Conflict, Refused) as e:
             get_logger().warning(Event.FILE_CONFLICT, path=head.directory, error=f"its manifest can't be written: {e}")
 

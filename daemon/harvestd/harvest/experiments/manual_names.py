@@ -69,7 +69,7 @@ async def name_as_asked(context: Context, root: DataRoot, request: Request) -> s
         return f"filed in {(await file_waiting(context, root, waiting, name)).directory}"
     if not knowledge.has_experiment(identifier) or not knowledge.runs_of(identifier):
         return f"{REFUSED}there is nothing to name any more"
-    showing = {each.storage for each in context.showing.values()}
+    showing = {state.showing.storage for state in context.states.all() if state.showing is not None}
     if any(not run.is_over and run.storage in showing for run in knowledge.runs_of(identifier)):
         return ""
     experiment = await name_experiment(context, root, identifier, name)
@@ -109,7 +109,7 @@ async def file_waiting(context: Context, root: DataRoot, waiting: Waiting, exper
         files = [each for file in waiting.files if (each := _refiled(file, experiment)) is not None]
         for file, result in zip(files, await refile(context.catalogue, root, files), strict=True):
             _tell(file, result)
-    context.touch([None, experiment.id])
+    context.changes.touch([None, experiment.id])
     return experiment
 
 

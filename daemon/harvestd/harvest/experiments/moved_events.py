@@ -32,4 +32,4 @@ class MovedEvents:
             files = moved_events(run, record, catalogue.knowledge) if record is not None else []
             if files:
                 await catalogue.save_files(files)
-                self._context.touch({file.experiment for file in files})
+                self._context.changes.touch({file.experiment for file in files})

@@ -58,7 +58,7 @@ class AutomaticNames:
     def _leads(self, record: RunRecord) -> bool:
         """Return whether the run is fetched from this host, of those that show it or parts of it."""
         is_own = record.is_of(self._host.name, self._host.identity)
-        showing = self._context.shown_by_others(self._host)
+        showing = self._context.states.evals_of_others(self._context.storage_of(self._host))
         knowledge = self._context.catalogue.knowledge
         return is_own and not is_part(record, knowledge) and leader(record, knowledge, showing) is None
 

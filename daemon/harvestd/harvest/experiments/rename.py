@@ -35,7 +35,7 @@ async def rename(context: Context, root: DataRoot, experiment: ExperimentRecord,
             before = context.catalogue.knowledge.experiment(experiment.id)
             done = await _renamed(context.catalogue, root, before, name)
     after = context.catalogue.knowledge.experiment(experiment.id)
-    context.touch([after.id])
+    context.changes.touch([after.id])
     _tell(context, before, after, name, done=done)
     return done
 

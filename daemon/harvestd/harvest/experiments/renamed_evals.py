@@ -66,7 +66,7 @@ class RenamedEvals:
         """Return the remote paths of eval files that other hosts show on this file system, by their newest scans."""
         return {
             member.source.place
-            for outlook in self._context.outlooks.values()
+            for outlook in self._context.states.outlooks()
             if outlook.host.identity != self._host.identity and self._context.storage_of(outlook.host) == self._storage
             for eval_dir in outlook.seen.evals
             for group in eval_dir.groups
@@ -77,6 +77,6 @@ class RenamedEvals:
         catalogue = self._context.catalogue
         files = moved_evals(due, evals, snapshot, self._storage, catalogue.knowledge)
         await catalogue.save_files(files)
-        self._context.touch({file.experiment for file in files})
+        self._context.changes.touch({file.experiment for file in files})
         for each in due:
             get_logger().info(Event.EVAL_RENAMED, host=self._host.name, path=each.after, old=each.before)

@@ -67,7 +67,7 @@ class Reports:
         """Make due reports until cancelled. Raise `HaltedForSafety`."""
         await self._context.knows.wait()
         # The last process may have left some out of date; for all others this costs reading one small file.
-        self._context.unreported.update(each.id for each in self._context.catalogue.knowledge.experiments())
+        self._context.changes.reports.update(each.id for each in self._context.catalogue.knowledge.experiments())
         while True:
             self._note()
             now = time.monotonic()
@@ -95,16 +95,16 @@ class Reports:
             self._noted = knowledge.version
             self._note_runs(knowledge)
         now = time.monotonic()
-        for identifier in self._context.unreported:
+        for identifier in self._context.changes.reports:
             first, _ = self._behind.get(identifier, (now, now))
             self._behind[identifier] = first, now
-        self._context.unreported.clear()
+        self._context.changes.reports.clear()
 
     def _note_runs(self, knowledge: PlanningIndex) -> None:
         for run in knowledge.runs():
             facts = (run.experiment, run.step, run.config, run.final, run.trouble)
             if run.experiment is not None and self._runs.get(run.id, facts) != facts:
-                self._context.unreported.add(run.experiment)
+                self._context.changes.reports.add(run.experiment)
             self._runs[run.id] = facts
 
     def _known(self, identifier: str) -> Known:
@@ -125,7 +125,7 @@ class Reports:
             except Exception:
                 self._failures[identifier] = failures = self._failures.get(identifier, 0) + 1
                 self._not_before[identifier] = time.monotonic() + backoff(EVERY, failures, _LONGEST_PAUSE)
-                self._context.unreported.add(identifier)
+                self._context.changes.reports.add(identifier)
                 raise
             self._failures.pop(identifier, None)
 
@@ -146,7 +146,7 @@ class Reports:
                 return  # removed by the operator; `directories` detects it
             except (DiskFull, Retry):
                 # The transfers report this; the report is made when there is room, or a descriptor, again.
-                self._context.unreported.add(identifier)
+                self._context.changes.reports.add(identifier)
                 return
             except (Conflict, Refused, Damaged) as e:
                 self._tell(known, e)
@@ -206,7 +206,7 @@ class Reports:
         """Retry an experiment's pictures after a pause that doubles: this machine was too busy, or its disk full."""
         self._undone[identifier] = times = self._undone.get(identifier, 0) + 1
         self._not_before[identifier] = time.monotonic() + backoff(EVERY, times, _LONGEST_PAUSE)
-        self._context.unreported.add(identifier)
+        self._context.changes.reports.add(identifier)
 
     def _say_written(self, known: Known) -> None:
         directory = known.experiment.directory

@@ -15,7 +15,7 @@ from harvestd.remote.open import open_box
 async def connected(host: Host, context: Context) -> AsyncIterator[tuple[Box, BoxFacts]]:
     """Connect to a host and open its remote interface. Raise `Retry` and `HostQuarantined`, as `remote` does."""
     async with AsyncExitStack() as stack:
-        connection = await stack.enter_async_context(linked(host, context, context.window, context.hops))
+        connection = await stack.enter_async_context(linked(host, context, context.window, context.links.hops))
         box = await stack.enter_async_context(open_box(connection, context.watch_list_of(host), context.limits))
         facts = await box.facts()
         with shown(context, host, box):

@@ -85,14 +85,14 @@ class Fleet:
 
         Counts as started when hosts are being watched.
         """
-        self._context.follows = True
+        self._context.fleet.follows = True
         # Only needed for watching; the event loop must not wait for the import when the first host is connected.
         await anyio.to_thread.run_sync(_import_watching)
         keep_running = self._context.service_failures.keep_running
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(keep_running, "inventory", self._inventory.run)
             tasks.start_soon(keep_running, "fleet", partial(self._keep_following, tasks))
-            tasks.start_soon(keep_running, "sleep detection", self._context.waking.run)
+            tasks.start_soon(keep_running, "sleep detection", self._context.links.waking.run)
             tasks.start_soon(keep_running, "requests", self._attend)
             tasks.start_soon(keep_running, "verdicts", Verdicts(self._context, self._host_of).run)
             tasks.start_soon(keep_running, "host records", self._record_absent)
@@ -123,20 +123,20 @@ class Fleet:
 
     def _take(self, hosts: frozenset[Host]) -> None:
         self._hosts = frozenset(host for host in hosts if self._only is None or host.name in self._only)
-        self._context.known = len(self._hosts)
-        self._context.present = {host.identity: host for host in hosts}
+        self._context.fleet.known = len(self._hosts)
+        self._context.fleet.present = {host.identity: host for host in hosts}
         # A provider without an answer yet may list the other hosts: until then no host counts as gone.
-        self._context.hosts = _names_and_identities(hosts) if self._inventory.is_complete else None
+        self._context.fleet.hosts = _names_and_identities(hosts) if self._inventory.is_complete else None
         self._tally.keep({host.name for host in hosts})
-        self._context.ending = _names_and_identities(host for host in hosts if host.ending)
+        self._context.fleet.ending = _names_and_identities(host for host in hosts if host.ending)
         known = self._context.catalogue.knowledge if self._context.knows.is_set() else None
-        if self._context.rescue.take(hosts, known):
+        if self._context.fleet.rescue.take(hosts, known):
             self._scan_now.ring()
         self._changed.ring()
 
     def _host_of(self, identity: str) -> Host | None:
         """Return the present record of a host that is being watched: its price may have changed."""
-        return self._context.present.get(identity) if identity in self._watching else None
+        return self._context.fleet.present.get(identity) if identity in self._watching else None
 
     def _follow(self, tasks: TaskGroup) -> None:
         wanted: dict[str, _Way] = {}
@@ -165,7 +165,7 @@ class Fleet:
         """Record the hosts that left the inventory while no daemon ran, once every provider has answered."""
         await self._inventory.wait_complete()
         await self._context.knows.wait()
-        await self._context.catalogue.record_absent_hosts({host.name for host in self._context.present.values()})
+        await self._context.catalogue.record_absent_hosts({host.name for host in self._context.fleet.present.values()})
 
     async def _save_gone(self, host: Host) -> None:
         if self._roll.is_last(host):
@@ -184,14 +184,14 @@ class Fleet:
                 await HostSupervisor(host, self._context, self._root, self._scan_now, self._tally).run()
         finally:
             del self._watching[host.identity]
-            self._context.unreached.discard(host.identity)
-            self._context.unreadable.pop(host.identity, None)
+            self._context.states.of(host.identity).is_unreached = False
+            self._context.states.of(host.identity).unreadable = None
             self._changed.ring()
-        if host.identity not in self._context.present:
+        if host.identity not in self._context.fleet.present:
             with self._context.host_failures.containing(host.name):
-                self._context.verdicts.pop(host.identity, None)
+                self._context.states.drop(host.identity)
                 if self._context.knows.is_set():
-                    self._context.rescue.gone(host, self._context.catalogue.knowledge)
+                    self._context.fleet.rescue.gone(host, self._context.catalogue.knowledge)
 
 
 def _names_and_identities(hosts: Iterable[Host]) -> frozenset[str]:

@@ -26,7 +26,8 @@ _PROMPT = 1.0
 async def linked(host: Host, context: Context, window: int, hops: Hops) -> AsyncIterator[Connection]:
     """Connect to a host through `hops`, with `window` bytes in flight per channel. Raise as `connect` does."""
     async with AsyncExitStack() as stack:
-        limiter = context.reconnecting if host.identity in context.unreached else context.connecting
+        state, budgets = context.states.of(host.identity), context.budgets
+        limiter = budgets.reconnecting if state.is_unreached else budgets.connecting
         async with slot(limiter, _PROMPT):
             target = context.target_of(host)
             connecting = connect(target, Pins(host, context), window=window, hops=hops)
@@ -34,8 +35,8 @@ async def linked(host: Host, context: Context, window: int, hops: Hops) -> Async
                 try:
                     connection = await stack.enter_async_context(connecting)
                 except HarvestError:
-                    context.unreached.add(host.identity)
+                    state.is_unreached = True
                     raise
-        context.unreached.discard(host.identity)
-        stack.enter_context(context.waking.ending(connection))
+        state.is_unreached = False
+        stack.enter_context(context.links.waking.ending(connection))
         yield connection

@@ -20,8 +20,8 @@ class Pins:
 
     async def get(self, identity: str) -> str | None:
         """Return the key pinned under `identity`."""
-        if not self._context.knows.is_set() and identity in self._context.new_pins:
-            return self._context.new_pins[identity]
+        if not self._context.knows.is_set() and identity in self._context.links.new_pins:
+            return self._context.links.new_pins[identity]
         if self._context.knows.is_set():
             return await self._context.catalogue.get(identity)
         return await anyio.to_thread.run_sync(kept_pin, self._context.settings.state, identity)
@@ -31,7 +31,7 @@ class Pins:
         if self._context.knows.is_set():
             await self._context.catalogue.put(identity, key_line)
         else:
-            self._context.new_pins.setdefault(identity, key_line)
+            self._context.links.new_pins.setdefault(identity, key_line)
         kept, shown = HostKey.parse(await self.get(identity) or key_line), HostKey.parse(key_line)
         if not kept.same_as(shown):
             # Two first connections at the same time: only one of them saw the key that is pinned.

@@ -55,7 +55,7 @@ class HostSupervisor:
     async def run(self) -> None:
         """Watch for good. Ends only by cancellation, or with an error that concerns all hosts."""
         while True:
-            with self._context.waking.until_woken() as woken:
+            with self._context.links.waking.until_woken() as woken:
                 try:
                     with unwrapped():
                         await self._attempt(woken)
@@ -86,8 +86,8 @@ class HostSupervisor:
         except DiskFull:
             # Not even the scan can be recorded. Only the link is given up meanwhile: other hosts may have nothing to
             # record, and their transfers show whether there is room.
-            self._context.room.found_full()
-            await self._context.room.refuse(self._root, 0)
+            self._context.budgets.room.found_full()
+            await self._context.budgets.room.refuse(self._root, 0)
             self._full_in_a_row += 1
             await anyio.sleep(backoff(_FULL_PAUSE, self._full_in_a_row, _LONGEST_FULL_PAUSE))
 
@@ -101,7 +101,7 @@ class HostSupervisor:
 
     def _note_unreadable(self, why: str) -> None:
         """Note why the host can't be read now, and wake the tasks that wait for a scan of it."""
-        self._context.unreadable[self._host.identity] = why
+        self._context.states.of(self._host.identity).unreadable = why
         self._context.looked.ring()
 
     async def _recover(self) -> None:
@@ -134,9 +134,9 @@ class HostSupervisor:
 
     async def _ending(self) -> None:
         """Return when the host turns out to end soon; never if that was known before."""
-        if self._host.name in self._context.rescue.perils:
+        if self._host.name in self._context.fleet.rescue.perils:
             await anyio.sleep_forever()
-        while self._host.name not in self._context.rescue.perils:
+        while self._host.name not in self._context.fleet.rescue.perils:
             await self._scan_now.wait(self._scan_now.version)
 
     async def _connect_and_watch(self) -> None:
@@ -148,7 +148,7 @@ class HostSupervisor:
                 self._tell_connected(box, duration)
 
             self._breaker.connected()
-            self._context.unreadable.pop(self._host.identity, None)
+            self._context.states.of(self._host.identity).unreadable = None
             tell()
             self._tally.stands(self._host.name, "connected")
             self._state = self._standing()
@@ -175,7 +175,7 @@ class HostSupervisor:
 
     def _standing(self) -> str:
         """Return the state of a host that is connected."""
-        return ENDING if self._host.name in self._context.rescue.perils else "connected"
+        return ENDING if self._host.name in self._context.fleet.rescue.perils else "connected"
 
     def _tell_connected(self, box: Box, duration: float) -> None:
         if self._breaker.settled and self._breaker.is_news("connected"):

@@ -9,11 +9,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 import anyio
 
 from harvestd.errors import DiskFull, unwrapped
-from harvestd.harvest.context import Context, Showing
+from harvestd.harvest.context import Context
 from harvestd.harvest.experiments.name_updates import AutomaticNames
 from harvestd.harvest.host.health import StallDetector
 from harvestd.harvest.host.local_actions import LocalActions
 from harvestd.harvest.host.observer import Observer
+from harvestd.harvest.state import Showing
 from harvestd.harvest.transfer.large import LargeFileFetcher
 from harvestd.harvest.transfer.publish import Publisher
 from harvestd.harvest.transfer.rehash import check_contents
@@ -58,14 +59,14 @@ class Executor:
     @contextmanager
     def shown(self) -> Iterator[None]:
         """Register this host as connected, for the planners of other hosts, for the duration of the body."""
-        self._context.showing[self._host.identity] = Showing(self._context.storage_of(self._host))
+        self._context.states.of(self._host.identity).showing = Showing(self._context.storage_of(self._host))
         try:
             yield
         finally:
-            del self._context.showing[self._host.identity]
+            self._context.states.of(self._host.identity).showing = None
             # A command that works on a single run reads the result afterwards.
             if self._context.selection.only is None:
-                self._context.outlooks.pop(self._host.identity, None)
+                self._context.states.of(self._host.identity).outlook = None
 
     @asynccontextmanager
     async def under_way(self) -> AsyncIterator[None]:
@@ -80,7 +81,11 @@ class Executor:
 
     def begins(self) -> AbstractAsyncContextManager[None]:
         """Return what the first scan waits for: a slot, or nothing on a host that may end at any moment."""
-        return nullcontext() if self._host.name in self._context.rescue.perils else self._context.beginning.turn()
+        return (
+            nullcontext()
+            if self._host.name in self._context.fleet.rescue.perils
+            else self._context.budgets.beginning.turn()
+        )
 
     async def look(self) -> Plan:
         """Scan the host and return its plan. Raise `Retry` and `HostQuarantined`."""
@@ -114,12 +119,12 @@ class Executor:
         the disk fails.
         """
         await self._tidying.tidy(plan)
-        if self._context.is_paused:
+        if self._context.fleet.is_paused:
             self.bulk.rest()
             return
         groups = [group for group in plan.groups if self.troubles.may_try(group.place)]
         large = [group for group in groups if group.size > SMALL]
-        (self.bulk.insist if self._host.name in self._context.rescue.perils else self.bulk.offer)(large)
+        (self.bulk.insist if self._host.name in self._context.fleet.rescue.perils else self.bulk.offer)(large)
         checks = [each for each in plan.checks if self.troubles.may_try(each.place)]
         follows = [each for each in plan.follows if self.troubles.may_try(each.place)]
         small = [group for group in groups if group.size <= SMALL]
@@ -127,16 +132,16 @@ class Executor:
         small = [group for group in small if group.place in fitting]
         follows = [each for each in follows if each.place in fitting]
         try:
-            async with self._context.room.above_floor(self._root):
+            async with self._context.budgets.room.above_floor(self._root):
                 await self._do_small(checks, small, follows, all_read)
         except DiskFull:
             self._without_room |= fitting
-            self._context.room.ran_full()
-            await self._context.room.refuse(self._root, sum(group.size for group in small))
+            self._context.budgets.room.ran_full()
+            await self._context.budgets.room.refuse(self._root, sum(group.size for group in small))
 
     async def _fitting(self, small: Iterable[FetchGroup], follows: Iterable[Follow]) -> set[str]:
         """Return the remote paths that fit on the disk, by value; the rest waits."""
-        left = await self._context.room.left(self._root)
+        left = await self._context.budgets.room.left(self._root)
         fitting: set[str] = set()
         refused: list[int] = []
         self._without_room.clear()
@@ -149,7 +154,7 @@ class Executor:
                 self._without_room.add(each.place)
                 refused.append(each.size)
         if refused:
-            await self._context.room.refuse(self._root, sum(refused))
+            await self._context.budgets.room.refuse(self._root, sum(refused))
         return fitting
 
     async def _do_small(
@@ -165,7 +170,7 @@ class Executor:
                     await self.following.follow(follows, self._box)
                 all_read()
         if small or follows:
-            self._context.room.proved()
+            self._context.budgets.room.proved()
 
     async def follow_names(self, plan: Plan, quiet: float) -> None:
         """Rename the experiments of runs that have finished, are here, and did not change for `quiet` seconds.

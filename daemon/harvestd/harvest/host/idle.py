@@ -7,7 +7,8 @@ import time
 from typing import Final
 
 from harvestd.convention.scan.snapshot import Snapshot
-from harvestd.harvest.context import Context, Rest
+from harvestd.harvest.context import Context
+from harvestd.harvest.state import Rest
 from harvestd.inventory.host import Host
 from harvestd.remote.api import Box
 from harvestd.telemetry.events import Event
@@ -33,7 +34,8 @@ class IdleDetector:
     async def look(self, snapshot: Snapshot | None) -> None:
         """Process a scan, query the GPUs if that is due, and log when the host is idle. Raise `Retry`."""
         now = time.monotonic()
-        rest = self._context.rests.setdefault(self._host.identity, Rest(since=now, asked_at=now))
+        state = self._context.states.of(self._host.identity)
+        rest = state.rest = state.rest or Rest(since=now, asked_at=now)
         if snapshot is None or self._has_moved(snapshot, now - rest.since):
             rest.since, rest.told = now, False
         self._is_first = False

@@ -64,7 +64,7 @@ class RunIndexer:
         self._storage = context.storage_of(host)
         self._knowledge = context.catalogue.knowledge
         self._gpu_names = facts.gpu_names
-        context.machines.met(host, facts)
+        context.fleet.machines.met(host, facts)
         self.undecided: dict[str, str] = {}
         """By remote path of a run or eval that can't be told apart from another one yet: the reason."""
         self._moved_events = MovedEvents(host, context)
@@ -237,7 +237,7 @@ class RunIndexer:
         """
         others = (
             outlook
-            for outlook in self._context.outlooks.values()
+            for outlook in self._context.states.outlooks()
             if outlook.host.identity != self._host.identity and self._context.storage_of(outlook.host) == self._storage
         )
         return any(shown.place == run.place for outlook in others for shown in outlook.seen.runs)
@@ -246,7 +246,7 @@ class RunIndexer:
         after = await self._context.catalogue.move_run(before.key, lambda now: renamed(now, run, shown))
         if after is None:
             return
-        self._context.touch([after.experiment])
+        self._context.changes.touch([after.experiment])
         log = get_logger().bind(host=self._host.name, run_id=after.name)
         log.info(Event.RUN_RENAMED, path=after.place, old=before.place)
 
@@ -322,7 +322,7 @@ class RunIndexer:
 
     async def _meet_alone(self, run: RunDir, config: ConfigFacts, learned: LearnedRun) -> None:
         seen = Fingerprint(learned.config_hash or "", learned.head)
-        others = self._context.shown_by_others(self._host)
+        others = self._context.states.evals_of_others(self._storage)
         twin = twin_of(run.name.name, self._storage, seen, self._knowledge, others)
         if isinstance(twin, Undecidable):
             self.undecided[run.place] = undecided_because(seen, twin)
@@ -333,7 +333,7 @@ class RunIndexer:
         elif run.config is not None:
             record = self._completed(self._record(run, run.config, config, learned, twin.experiment))
             await self._context.catalogue.save_run(record)
-            self._context.touch([twin.experiment])
+            self._context.changes.touch([twin.experiment])
             log = get_logger().bind(host=self._host.name, run_id=record.name, path=run.place)
             log.info(Event.RUN_DISCOVERED, same_as=f"{twin.host}:{twin.place}")
 
@@ -368,7 +368,7 @@ class RunIndexer:
         experiment = ExperimentRecord(uuid.uuid4().hex, name)
         record = self._record(run, run.config, config, learned, experiment.id)
         await self._context.catalogue.save_discovery(experiment, record)
-        self._context.touch([experiment.id])
+        self._context.changes.touch([experiment.id])
         log = get_logger().bind(host=self._host.name, run_id=record.name, experiment=experiment.directory)
         log.info(Event.RUN_DISCOVERED, path=run.place)
         sources = {part: found.source for part, found in name.parts.items()}

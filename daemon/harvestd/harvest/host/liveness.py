@@ -34,8 +34,8 @@ class LivenessMonitor:
         return Life(
             idle_for=self._context.settings.verdict.idle_for.total_seconds(),
             gpu_processes=None if self._is_due() else self._processes,
-            hosts=self._context.hosts,
-            ending=self._context.ending,
+            hosts=self._context.fleet.hosts,
+            ending=self._context.fleet.ending,
         )
 
     async def asked(self, seen: ScanResult) -> Life | None:
@@ -47,7 +47,7 @@ class LivenessMonitor:
             return None
         counts = [await self._box.gpu_processes()]
         for storage in self._storages(seen):
-            for identity, box in list(self._context.boxes.get(storage, {}).items()):
+            for identity, box in list(self._context.states.connected(storage).items()):
                 if identity != self._host.identity:
                     counts.append(await _of_another(box))
         known = [count for count in counts if count is not None]
@@ -77,9 +77,9 @@ async def _of_another(box: Box) -> int | None:
 @contextmanager
 def shown(context: Context, host: Host, box: Box) -> Iterator[None]:
     """Register this connected host for queries by others, for the duration of the body."""
-    boxes = context.boxes.setdefault(context.storage_of(host), {})
-    boxes[host.identity] = box
+    state = context.states.of(host.identity)
+    state.box, state.storage = box, context.storage_of(host)
     try:
         yield
     finally:
-        del boxes[host.identity]
+        state.box = None

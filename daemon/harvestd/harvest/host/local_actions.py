@@ -61,7 +61,7 @@ class LocalActions:
         # Files that were fetched, moved or removed since the plan are skipped: they have their reason, or need none.
         still = [each for each in remarks if knowledge.holder(each.record.target) == each.record]
         await self._context.catalogue.save_files([replace(each.record, reason=each.reason) for each in still])
-        self._context.touch({each.record.experiment for each in still})
+        self._context.changes.touch({each.record.experiment for each in still})
 
     async def _link(self, link: Link) -> None:
         experiments = self._context.catalogue.knowledge.experiments()
@@ -75,7 +75,7 @@ class LocalActions:
         failpoints.reach("link.made")
         # Recorded in any case: a file that the operator put in the link's place is not replaced again and again.
         await self._context.catalogue.save_link(link.path, link.target)
-        self._context.touch(whose)
+        self._context.changes.touch(whose)
 
     async def _refile(self, refiles: Sequence[FileMove]) -> None:
         knowledge = self._context.catalogue.knowledge
@@ -101,7 +101,7 @@ class LocalActions:
     def _tell_refiled(self, file: Refiling, result: Result) -> None:
         before, after = file.before, file.after
         if result in {Result.PUBLISHED, Result.ADOPTED}:
-            self._context.touch([before.experiment, after.experiment])
+            self._context.changes.touch([before.experiment, after.experiment])
             get_logger().info(Event.FILE_FILED, host=self._host.name, path=after.target, old=before.target)
         else:
             detail = f"it is at {before.target} and can't be moved here: {result}"

@@ -88,8 +88,8 @@ class HostLoop:
             if is_scan:
                 self._scan_due = time.monotonic() + self._interval
             pushed = await self._news(scan_now, asked_before, self._pause(plan))
-            asked = self._host.identity in self._context.asked_for
-            self._context.asked_for.discard(self._host.identity)
+            state = self._context.states.of(self._host.identity)
+            asked, state.wants_scan = state.wants_scan, False
             # Pushes may be incomplete: they do not postpone a scan.
             hears = pushed and not asked and time.monotonic() < self._scan_due
             look = self._looking.hear if hears else self._looking.look

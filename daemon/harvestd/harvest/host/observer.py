@@ -13,11 +13,12 @@ from harvestd.convention.scan.quiet import IdleTimer
 from harvestd.convention.scan.snapshot import Snapshot, TreeState
 from harvestd.convention.scan.stability import NETWORK_SETTLE, StabilityTracker
 from harvestd.convention.scan.views import View, may_see_more, sees_more
-from harvestd.harvest.context import Context, Outlook, Showing
+from harvestd.harvest.context import Context
 from harvestd.harvest.host.early_reads import EarlyReads
 from harvestd.harvest.host.failures import FailureTracker
 from harvestd.harvest.host.indexer import RunIndexer
 from harvestd.harvest.host.liveness import LivenessMonitor
+from harvestd.harvest.state import Outlook, Showing
 from harvestd.harvest.transfer.refusals import Refusals
 from harvestd.inventory.host import Host
 from harvestd.planning.left_behind import Fates
@@ -152,10 +153,10 @@ class Observer:
         plan = await self._planned(seen, situation)
         self.took = time.monotonic() - now
         refused = frozenset(place for place, _ in self.refused)
-        self._context.outlooks[self._host.identity] = Outlook(
+        self._context.states.of(self._host.identity).outlook = Outlook(
             self._host, seen, plan, refused, self._scanned, self.scan_took
         )
-        self._context.rescue.saw(self._host, plan)
+        self._context.fleet.rescue.saw(self._host, plan)
         self._context.looked.ring()
         return plan
 
@@ -170,7 +171,7 @@ class Observer:
         left_out = plan.left_out if self._context.selection.only is None else self._beside_others(seen, plan)
         fates = Fates(self.snapshot) if self.snapshot is not None else None
         records = self._context.catalogue.left_out
-        self._context.touch(await records.save(self._host.name, self._host.identity, left_out, fates))
+        self._context.changes.touch(await records.save(self._host.name, self._host.identity, left_out, fates))
         self._recorded = plan
         return plan
 
@@ -190,16 +191,16 @@ class Observer:
 
     def _show(self, seen: ScanResult, snapshot: Snapshot) -> None:
         """Register what this host shows, for the planners of hosts that may share its file system."""
-        if self._shown is not seen and self._host.identity in self._context.showing:
+        state = self._context.states.of(self._host.identity)
+        if self._shown is not seen and state.showing is not None:
             self._shown, self._places = seen, frozenset(each.place for each in seen.evals if each.run is not None)
         view = View.of(snapshot)
-        if self._host.identity in self._context.showing:
-            showing = Showing(self._context.storage_of(self._host), self._places, view)
-            self._context.showing[self._host.identity] = showing
+        if state.showing is not None:
+            state.showing = Showing(self._context.storage_of(self._host), self._places, view)
         self.is_outseen = self._is_outseen(view, time.monotonic())
 
     def _is_outseen(self, view: View, now: float) -> bool:
-        others = self._context.views_beside(self._host)
+        others = self._context.states.views_beside(self._host.identity, self._context.storage_of(self._host))
         if any(sees_more(other, view) for other in others):
             return True
         if not any(may_see_more(other, view) for other in others):
@@ -219,7 +220,7 @@ class Observer:
             sightings=self.sightings,
             settle=self._context.settle_of(self._host),
             now=now,
-            showing=self._context.shown_by_others(self._host),
+            showing=self._context.states.evals_of_others(self._context.storage_of(self._host)),
             undecided=self._learning.undecided,
             refused=self.refused,
             life=self._lives.known(),

@@ -92,8 +92,8 @@ async def once(settings: Settings, hosts: Sequence[Host], monitor: ProgressListe
 
 async def visited(hosts: Sequence[Host], context: Context, root: DataRoot) -> list[HostOutcome]:
     """Make one whole pass over these hosts with an open context, and record the result for each host."""
-    context.known = len(hosts)
-    context.rescue.take(hosts, None)
+    context.fleet.known = len(hosts)
+    context.fleet.rescue.take(hosts, None)
     for host in hosts:
         context.attending.awaits(host.name)
 
@@ -127,7 +127,7 @@ async def plan(settings: Settings, hosts: Sequence[Host]) -> list[HostOutcome]:
     """Plan a pass over these hosts without fetching or changing anything here; works beside a running daemon."""
     with unwrapped():
         async with open_read_only_context(settings) as context:
-            context.known = len(hosts)
+            context.fleet.known = len(hosts)
 
             async def look(host: Host) -> HostOutcome:
                 async with connected(host, context) as (box, facts):

@@ -52,7 +52,7 @@ class CheckpointPruner:
             files = [(file.target, file.sha256) for file in removal.files]
             left = await anyio.to_thread.run_sync(remove, self._root, removal.directory, files)
             await self._context.catalogue.save_files([], [intent])
-        self._context.touch([experiment])
+        self._context.changes.touch([experiment])
         for path, why in left.items():
             self._tell_left(path, why)
         get_logger().info(

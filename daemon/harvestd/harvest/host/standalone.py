@@ -45,7 +45,7 @@ async def looked_at_once(settings: Settings, host: Host) -> Verdict:
     Fetches nothing. Raise as `watching_alone`.
     """
     async with open_context(settings, NullListener()) as (context, root):
-        context.known = 1
+        context.fleet.known = 1
         await context.knows.wait()
         from harvestd.harvest.verdict.on_demand import judged_alone  # noqa: PLC0415  (the same)
 

@@ -97,7 +97,7 @@ class AutoRelease:
                 looked_before = self._context.looked.version
                 await self._settle()
                 self._hear()
-                safe = [host for host in self._context.present.values() if host.identity in self._safe]
+                safe = [host for host in self._context.fleet.present.values() if host.identity in self._safe]
                 for host in sorted(safe, key=lambda each: each.name):
                     await self._attend_contained(host)
                 await self._pause(looked_before)
@@ -119,14 +119,14 @@ class AutoRelease:
 
     def _hear(self) -> None:
         """Update the safe streaks of all hosts by their verdicts."""
-        for identity in self._safe.keys() - self._context.present.keys():
+        for identity in self._safe.keys() - self._context.fleet.present.keys():
             self._forget(identity)
-        for host in self._context.present.values():
+        for host in self._context.fleet.present.values():
             self._hear_of(host)
 
     def _hear_of(self, host: Host) -> None:
         """Update the safe streak of one present host."""
-        judged = self._context.verdicts.get(host.identity)
+        judged = self._context.states.of(host.identity).verdict
         if judged is not None and judged.verdict.is_safe and is_meant(host, self._context.settings.release):
             before = self._safe.get(host.identity)
             self._safe[host.identity] = still_safe(before, judged, time.monotonic(), _UNHEARD)
@@ -194,8 +194,7 @@ class AutoRelease:
         return any(each.identity == host.identity and each.outcome in done for each in self._decisions.values())
 
     async def _who(self, host: Host) -> Who:
-        connected = (boxes.get(host.identity) for boxes in list(self._context.boxes.values()))
-        box = next((each for each in connected if each is not None), None)
+        box = self._context.states.of(host.identity).box
         if box is None:
             raise NotNow("it is not connected")
         return await who_is(box, self._context.limits, self._context.settings.verdict.ignore_programs)
@@ -240,7 +239,7 @@ class AutoRelease:
 
     async def _check_named(self, host: Host, who: Who, met: _Met) -> None:
         """Raise `NotNow` unless the host that was read is the named instance."""
-        outlook = self._context.outlooks.get(host.identity)
+        outlook = self._context.states.of(host.identity).outlook
         if outlook is None or outlook.host.address != host.address:
             raise NotNow("it was not read at the address that it has now")
         why = why_another(met.who, who)
@@ -256,7 +255,7 @@ class AutoRelease:
         now = self._safe.get(host.identity)
         if now is None or now.since != safe.since:
             raise NotNow("something moved during the last full check")
-        if self._context.present.get(host.identity) != host:
+        if self._context.fleet.present.get(host.identity) != host:
             raise NotNow("the cloud tells of it differently since the last full check")
 
     async def _refuse(self, host: Host, error: NotNow) -> None:

@@ -57,7 +57,7 @@ async def open_context(
         root = await anyio.to_thread.run_sync(_open_root, settings, stack)
         lock = await _locked(root, stack, kind, patience)
         context = Context.of(settings, monitor)
-        context.descriptors = Descriptors(raise_limit())
+        context.budgets.descriptors = Descriptors(raise_limit())
         context.homes = ExperimentDirectories(context, root)
         manifests = Manifests(context, root)
 
@@ -73,10 +73,10 @@ async def open_context(
             context.attending.names = partial(name_as_asked, context, root)
             await context.attending.learn(catalogue)
             await context.learn(catalogue)
-            context.touch([*adopted, *renamed, *(record.experiment for record in recorded)])
+            context.changes.touch([*adopted, *renamed, *(record.experiment for record in recorded)])
             if not lock.found_in_order:
                 # The last process ended without recording which manifests were behind.
-                context.touch([None, *(each.id for each in catalogue.knowledge.experiments())])
+                context.changes.touch([None, *(each.id for each in catalogue.knowledge.experiments())])
             await context.service_failures.keep_running("manifests", manifests.run)
 
         try:

@@ -125,14 +125,14 @@ class LargeFileFetcher:
 
     def _lanes(self, tasks: TaskGroup) -> ConnectionPool:
         most = self._context.settings.limits.bulk_connections_per_host
-        return ConnectionPool(most, self._context.bulk, self._line, tasks, self._box.round_trip)
+        return ConnectionPool(most, self._context.budgets.bulk, self._line, tasks, self._box.round_trip)
 
     @asynccontextmanager
     async def _line(self, window: int) -> AsyncIterator[BulkConnection]:
         """Open a connection for bulk transfers."""
         context = self._context
         async with AsyncExitStack() as stack:
-            connection = await stack.enter_async_context(linked(self._host, context, window, context.bulk_hops))
+            connection = await stack.enter_async_context(linked(self._host, context, window, context.links.bulk_hops))
             reader = await stack.enter_async_context(open_reader(connection, self._box, context.limits))
             yield BulkConnection(reader, connection.wait_closed)
 
@@ -153,39 +153,39 @@ class LargeFileFetcher:
                 if not await self._has_room(group):
                     return
                 # Each staged file holds a descriptor from its first byte until all are published.
-                held = self._context.descriptors.bulk.hold(staged_files(group))
+                held = self._context.budgets.descriptors.bulk.hold(staged_files(group))
                 with self._context.under_way.of(self._way):
-                    async with held, self._context.room.above_floor(self._root):
+                    async with held, self._context.budgets.room.above_floor(self._root):
                         await self._fetch(group, lanes)
         except (ReadMismatch, Retry, Conflict, Refused) as e:
             self._troubles.failed(group.place, str(e))
         except DiskFull:
             # Partly fetched files take the room that smaller files need.
             await self._transfers.drop_files(group.files)
-            self._context.room.ran_full()
+            self._context.budgets.room.ran_full()
             await self._refuse(group)
             self._troubles.failed(group.place, "no room on the data root's disk")
         else:
             self._troubles.cleared(group.place)
-            self._context.room.proved()
+            self._context.budgets.room.proved()
         finally:
-            self._context.room.reserve(-self._reserved)
+            self._context.budgets.room.reserve(-self._reserved)
             self._reserved = 0
 
     async def _has_room(self, group: FetchGroup) -> bool:
         self.without_room.discard(group.place)
         needed = group.size - await self._transfers.staged(group.files)
-        if await self._context.room.left(self._root) < needed:
+        if await self._context.budgets.room.left(self._root) < needed:
             await self._refuse(group)
             return False
         self._reserved = needed
-        self._context.room.reserve(needed)
+        self._context.budgets.room.reserve(needed)
         self._way = TransferProgress(self._host.name, group.place, group.size, group.size - needed)
         return True
 
     async def _refuse(self, group: FetchGroup) -> None:
         self.without_room.add(group.place)
-        await self._context.room.refuse(self._root, group.size)
+        await self._context.budgets.room.refuse(self._root, group.size)
 
     def _came(self, size: int) -> None:
         self._context.monitor.moved(self._host.name, size)
@@ -196,7 +196,7 @@ class LargeFileFetcher:
         self._way.came(size)
         written = min(size, self._reserved)
         self._reserved -= written
-        self._context.room.reserve(-written)
+        self._context.budgets.room.reserve(-written)
 
     async def _fetch(self, group: FetchGroup, lanes: ConnectionPool) -> None:
         started = time.monotonic()
@@ -227,7 +227,7 @@ class LargeFileFetcher:
         self, files: Sequence[FetchFile], staged: dict[FetchFile, Staged], lanes: ConnectionPool
     ) -> None:
         if files:
-            await Parts(self._root, staged, self._context.bandwidth, self._came).bring(files, lanes)
+            await Parts(self._root, staged, self._context.budgets.bandwidth, self._came).bring(files, lanes)
 
     async def _fetch_large(self, file: FetchFile, staged: dict[FetchFile, Staged], lanes: ConnectionPool) -> None:
         staged[file] = await self._transfers.bring(file, lanes, self._came, self._landed)

@@ -111,7 +111,7 @@ class Publisher:
             except Exception:
                 self._context.unsettled += failed
                 raise
-            self._context.touch({record.experiment for record in recorded})
+            self._context.changes.touch({record.experiment for record in recorded})
 
     def _prepared(self, groups: Sequence[StagedGroup]) -> tuple[list[Publication], list[FileRecord]]:
         """Return the publications for the store and the records for the catalogue, in the same order."""
@@ -154,7 +154,7 @@ class Publisher:
             if outcome.result in _HERE and not (outcome.result is Result.ADOPTED and self._is_of_another(record))
         ]
         await self._context.catalogue.save_files(saved, [intent])
-        self._context.touch({record.experiment for record in saved})
+        self._context.changes.touch({record.experiment for record in saved})
         for record, outcome in both:
             if outcome.result in _HERE:
                 self.conflicts.pop(record.target, None)

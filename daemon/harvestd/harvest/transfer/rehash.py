@@ -71,6 +71,6 @@ async def _conclude(context: Context, item: Check, opened: Opened) -> None:
         elif opened.verified == item.record.sha256:
             same = replace(item.record, target=path, version=item.source.version, differs=None)
             await context.catalogue.save_files([same])
-            context.touch([same.experiment])
+            context.changes.touch([same.experiment])
         else:
             knowledge.learn_file(replace(item.record, target=path, differs=item.source.version))

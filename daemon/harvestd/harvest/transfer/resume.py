@@ -66,7 +66,7 @@ class ResumeJournal:
         journal = _Journal(self._context.catalogue, Transfer(name, self._storage, file.source.place, staged.size))
         whole = False
         try:
-            arriving = SegmentedDownload(file, staged, lanes, self._context.bandwidth, came)
+            arriving = SegmentedDownload(file, staged, lanes, self._context.budgets.bandwidth, came)
             if not staged.size and file.source.version.size:
                 is_good = await self._copying.copy(file, staged, arriving.content_hash)
                 landed(staged.size if is_good else 0)
@@ -76,7 +76,7 @@ class ResumeJournal:
                 staged.discard()
                 staged = await anyio.to_thread.run_sync(self._root.stage, name)
                 journal.last = replace(journal.last, synced=0)
-                arriving = SegmentedDownload(file, staged, lanes, self._context.bandwidth, came)
+                arriving = SegmentedDownload(file, staged, lanes, self._context.budgets.bandwidth, came)
             self._context.monitor.resumed(self._host.name, staged.size)
             with unwrapped():
                 async with anyio.create_task_group() as tasks:
@@ -175,7 +175,7 @@ class ResumeJournal:
     def _is_left(self, transfer: Transfer, file: FetchFile) -> bool:
         """Return whether a transfer of another source is abandoned."""
         if transfer.storage != self._storage:
-            return not self._context.boxes.get(transfer.storage)
+            return not self._context.states.connected(transfer.storage)
         # Files in one directory may have the same size and time: only one whose source vanished is abandoned.
         return transfer.name in self._left and transfer.place != file.source.place
 

@@ -147,7 +147,7 @@ class SmallFileFetcher:
         counts as started when everything is read: the reader is free then, while the last batches are published.
         """
         send, receive = anyio.create_memory_object_stream[list[_Collected]](1)
-        batches = _Batches(self._context.memory, send)
+        batches = _Batches(self._context.budgets.memory, send)
         try:
             with unwrapped():
                 async with anyio.create_task_group() as tasks:
@@ -209,8 +209,8 @@ class SmallFileFetcher:
 
     async def _moved(self, size: int) -> None:
         self._context.monitor.moved(self._host.name, size)
-        if self._context.bandwidth.is_limited:
-            await self._context.bandwidth.spend_first(size)
+        if self._context.budgets.bandwidth.is_limited:
+            await self._context.budgets.bandwidth.spend_first(size)
 
     async def _hand_over(self, collected: _Collected, batches: _Batches) -> None:
         place = collected.group.place
@@ -232,8 +232,8 @@ class SmallFileFetcher:
         or take effect between two slices. It never comes between staging and publishing: staged files are closed only
         by the code that publishes them.
         """
-        async with self._context.storing:
-            for slices in _within(self._context.descriptors.batch, batch):
+        async with self._context.budgets.storing:
+            for slices in _within(self._context.budgets.descriptors.batch, batch):
                 with anyio.CancelScope(shield=True):
                     staged = await anyio.to_thread.run_sync(self._stage, slices)
                     for each in slices:

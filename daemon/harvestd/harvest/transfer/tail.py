@@ -69,7 +69,7 @@ class LogTailer:
         self._context = context
         self._troubles = troubles
         self._refused = refused
-        self._files = OpenFiles(root, context.descriptors)
+        self._files = OpenFiles(root, context.budgets.descriptors)
         self._verified: set[LocalPath] = set()
         self._stepping = RunProgress(host, context, stalling)
         self.bytes = 0
@@ -89,7 +89,7 @@ class LogTailer:
             most = self._files.allowed(len(left))
             some, left = left[:most], left[most:]
             while some:
-                async with self._context.memory.hold(min(STEP, sum(follow.size for follow in some))):
+                async with self._context.budgets.memory.hold(min(STEP, sum(follow.size for follow in some))):
                     some = await self._step(some, reader)
 
     async def _step(self, follows: Sequence[Follow], reader: Reader) -> list[Follow]:
@@ -108,7 +108,7 @@ class LogTailer:
                         case Chunk(data):
                             content += data
                             self._context.monitor.moved(self._host.name, len(data))
-                            await self._context.bandwidth.spend_first(len(data))
+                            await self._context.budgets.bandwidth.spend_first(len(data))
                         case Failed(_, reason):
                             follow, _ = next(waiting)
                             content.clear()
@@ -274,7 +274,7 @@ class LogTailer:
         record = self._record_of(part, version)
         await self._context.catalogue.save_files([record])
         failpoints.reach("growing.recorded")
-        self._context.touch([record.experiment])
+        self._context.changes.touch([record.experiment])
         return record
 
     def _record_of(self, part: _Part, version: Version) -> FileRecord:
@@ -311,7 +311,7 @@ class LogTailer:
                 self._refuse(follow, e)
                 return None
             await self._context.catalogue.save_files(emptied, [intent])
-        self._context.touch({record.experiment for record in emptied})
+        self._context.changes.touch({record.experiment for record in emptied})
         get_logger().warning(
             Event.FILE_CONFLICT,
             host=self._host.name,

@@ -141,7 +141,7 @@ class EvidenceCollector:
         """
         record = self._context.catalogue.knowledge.run_at(self._storage, run.place)
         state = run_state(run, record, self._host.name, life, self._looking.sightings, time.monotonic(), hoping)
-        writer = self._context.machines.writing(run.writer, self._host)
+        writer = self._context.fleet.machines.writing(run.writer, self._host)
         return replace(state, elsewhere=writer is not None and self._context.storage_of(writer.host) == self._storage)
 
     def _failing(self) -> dict[str, str]:
@@ -182,11 +182,13 @@ class EvidenceCollector:
         own = _places(seen)
         if storage is None or not own or leads_elsewhere(snapshot.listings, self._root_devices):
             return None
-        for identity, outlook in sorted(context.outlooks.items()):
+        connected = context.states.connected(storage)
+        for outlook in sorted(context.states.outlooks(), key=lambda each: each.host.identity):
             other = outlook.host
-            connected = identity in context.boxes.get(storage, {}) and other.name not in context.ending
+            if other.identity not in connected or other.name in context.fleet.ending:
+                continue
             fresh = outlook.is_fresh(time.monotonic(), context.settings.poll.interval.total_seconds())
-            if identity != self._host.identity and connected and fresh and own <= _places(outlook.seen):
+            if other.identity != self._host.identity and fresh and own <= _places(outlook.seen):
                 return other.name
         return None
 

@@ -22,7 +22,7 @@ async def judged(host: Host, context: Context) -> Verdict:
 
     A host that is not being watched is not safe, nor is one that can't be scanned within `time_limits.to_judge`.
     """
-    judging = context.judging.get(host.identity)
+    judging = context.states.of(host.identity).judging
     if judging is None:
         verdict = not_watched(context, host.identity)
     else:

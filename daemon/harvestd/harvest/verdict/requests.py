@@ -82,15 +82,15 @@ class Verdicts:
         If its last attempt failed, the reason is known already.
         """
         context = self._context
-        known = (context.judging, context.verdicts, context.unreadable)
+        state = context.states.of(host.identity)
         with anyio.move_on_after(time_limits.to_connect(context.target_of(host).connect_timeout, context.limits)):
-            while not any(host.identity in each for each in known):
+            while state.judging is None and state.verdict is None and state.unreadable is None:
                 await context.looked.rung()
 
     def _due(self) -> list[str]:
         """Return the identities of the hosts whose stored verdict is out of date, or was stored long ago."""
         due = []
-        for identity in self._context.verdicts:
+        for identity in self._context.states.identities():
             kept, now = self._kept.get(identity), self._record(identity)
             if now is None:
                 continue
@@ -108,7 +108,7 @@ class Verdicts:
         return False
 
     def _record(self, identity: str) -> VerdictRecord | None:
-        host, judged = self._host_of(identity), self._context.verdicts.get(identity)
+        host, judged = self._host_of(identity), self._context.states.of(identity).verdict
         if host is None or judged is None:
             return None
         return VerdictRecord(identity, host.name, judged.verdict, judged.at, judged.idle_since, host.cents_per_hour)

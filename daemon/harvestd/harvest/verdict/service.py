@@ -98,7 +98,7 @@ class VerdictService:
                 record(self._host, self._context, verdict, evidence.still_since)
 
     def _stands_safe(self) -> bool:
-        newest = self._context.verdicts.get(self._host.identity)
+        newest = self._context.states.of(self._host.identity).verdict
         return newest is not None and newest.verdict.answer is not Answer.NOT_SAFE
 
     async def consider(self, plan: Plan, look: Looked) -> None:
@@ -129,11 +129,11 @@ class VerdictService:
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Register for verdict requests for the body; on exit, answer pending requests with "not watched"."""
-        self._context.judging[self._host.identity] = self
+        self._context.states.of(self._host.identity).judging = self
         try:
             yield
         finally:
-            del self._context.judging[self._host.identity]
+            self._context.states.of(self._host.identity).judging = None
             verdict = not_watched(self._context, self._host.identity)
             record(self._host, self._context, verdict)
             while self._questions:
@@ -147,7 +147,7 @@ def _only_needs_a_look(verdict: Verdict) -> bool:
 
 def not_watched(context: Context, identity: str) -> Verdict:
     """Return the verdict on a host that is not being read, with the reason if it is known."""
-    return judge(Evidence(accepted=accepted(context), unreadable=context.unreadable.get(identity, "")))
+    return judge(Evidence(accepted=accepted(context), unreadable=context.states.of(identity).unreadable or ""))
 
 
 def record(host: Host, context: Context, verdict: Verdict, still_since: float | None = None) -> None:
@@ -159,8 +159,8 @@ def record(host: Host, context: Context, verdict: Verdict, still_since: float | 
     if any(reason.kind in _AT_WORK for reason in verdict.reasons):
         still_since = None
     idle_since = None if still_since is None else now - (time.monotonic() - still_since)
-    before = context.verdicts.get(host.identity)
-    context.verdicts[host.identity] = Judged(verdict, now, idle_since, still_since)
+    before = context.states.of(host.identity).verdict
+    context.states.of(host.identity).verdict = Judged(verdict, now, idle_since, still_since)
     if verdict.is_safe and not (before is not None and before.verdict.is_safe):
         losses = [_shown(loss) for loss in verdict.losses]
         get_logger().info(
