@@ -16,7 +16,7 @@ from harvestd.convention.metadata.parse import ConfigFacts
 from harvestd.convention.paths import LocalPath, RemotePath
 from harvestd.convention.scan.model import Source
 from harvestd.convention.scan.snapshot import Tree, TreeKind, Version
-from harvestd.harvest.context import Context
+from harvestd.harvest.context import ChangeFeed, Context
 from harvestd.harvest.directory_lock import DirectoryLock
 from harvestd.harvest.host.failures import FailureTracker
 from harvestd.harvest.monitor import NullListener
@@ -53,11 +53,7 @@ class OneCatalogue:
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
         self.places = DirectoryLock()
-        self.touched: set[str | None] = set()
-
-    def touch(self, experiments: Sequence[str | None]) -> None:
-        """Note what changed."""
-        self.touched.update(experiments)
+        self.changes = ChangeFeed()
 
 
 class Hashing:

@@ -19,7 +19,7 @@ from harvestd.convention.paths import LocalPath, RemotePath
 from harvestd.convention.scan.model import Source
 from harvestd.convention.scan.snapshot import Tree, TreeKind, Version
 from harvestd.errors import HaltedForSafety
-from harvestd.harvest.context import Context
+from harvestd.harvest.context import ChangeFeed, Context
 from harvestd.harvest.directory_lock import DirectoryLock
 from harvestd.harvest.monitor import NullListener
 from harvestd.harvest.startup.recovery import recover
@@ -42,7 +42,7 @@ class OneCatalogue:
         self.catalogue = catalogue
         self.monitor = NullListener()
         self.places = DirectoryLock()
-        self.touched: set[str | None] = set()
+        self.changes = ChangeFeed()
         self.unsettled: list[Intent] = []
 
     async def look_around(self) -> None:
@@ -51,10 +51,6 @@ class OneCatalogue:
     def storage_of(self, host: Host) -> str:
         """Return the host's identity."""
         return host.identity
-
-    def touch(self, experiments: set[str | None]) -> None:
-        """Note what changed."""
-        self.touched |= experiments
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from harvestd.convention.metadata.parse import ConfigFacts
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.snapshot import Version
 from harvestd.errors import DiskFull
-from harvestd.harvest.context import Context
+from harvestd.harvest.context import ChangeFeed, Context
 from harvestd.harvest.directory_lock import DirectoryLock
 from harvestd.harvest.experiments import reports
 from harvestd.harvest.experiments.reports import Reports
@@ -46,7 +46,7 @@ class Scene:
     """A house of some experiments, a clock that a test turns, and what was made so far."""
 
     knowledge: PlanningIndex = field(default_factory=PlanningIndex)
-    unreported: set[str] = field(default_factory=set)
+    changes: ChangeFeed = field(default_factory=ChangeFeed)
     knows: anyio.Event = field(default_factory=anyio.Event)
     places: DirectoryLock = field(default_factory=DirectoryLock)
     evals: Evals = field(default_factory=Evals)
@@ -157,7 +157,7 @@ async def test_changes_are_taken_together(scene: Scene) -> None:
         assert scene.written == []
         await turn(5)
         assert scene.written == [("one", 5)]
-        scene.unreported.add("one")
+        scene.changes.reports.add("one")
         await turn(6)
         await turn(64)
         assert scene.written == [("one", 5)]
@@ -171,7 +171,7 @@ async def test_one_that_never_rests_is_made_too(scene: Scene) -> None:
     scene.add("one")
     async with scene.running() as turn:
         for second in range(0, 130, 2):
-            scene.unreported.add("one")
+            scene.changes.reports.add("one")
             await turn(second)
     assert scene.written == [("one", 60), ("one", 122)]
 
@@ -183,7 +183,7 @@ async def test_an_experiment_without_files_holds_up_nothing(scene: Scene) -> Non
         await turn(6)
         assert scene.written == []
         scene.add("one")
-        scene.unreported.add("one")
+        scene.changes.reports.add("one")
         await turn(7)
         await turn(12)
     assert scene.written == [("one", 12)]
