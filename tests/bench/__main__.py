@@ -15,7 +15,20 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from bench import answers, fleets, freshness, large_files, peers, resting, small_files, standing, trees
+from bench import (
+    answers,
+    changes,
+    fleets,
+    freshness,
+    history,
+    large_files,
+    peers,
+    responding,
+    resting,
+    small_files,
+    standing,
+    trees,
+)
 from bench.laboratory import Laboratory, conditions
 from bench.ours import Program
 from bench.table import Row, as_markdown
@@ -37,6 +50,13 @@ SCENARIOS: Mapping[str, Scenario] = {
     "large-far": large_files.far,
     "many": fleets.cold,
     "idle": fleets.idle,
+    "black-holes": fleets.black_holes,
+    "growing": changes.growing,
+    "one-by-one": changes.one_by_one,
+    "chown": changes.chown,
+    "history": history.history,
+    "api-first-look": responding.first_look,
+    "verdict": responding.verdict,
     "probe": resting.probe,
     "commands": answers.commands,
 }

@@ -1,13 +1,14 @@
-"""Many boxes at once: a first pass over all of them, and what it costs to watch a hundred that do nothing."""
+"""Many boxes at once: a first pass over all of them, a hundred that do nothing, and hundreds that never answer."""
 
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 from bench import ours, peers, trees
-from bench.boxes import Boxes
+from bench.boxes import Boxes, GpuBox
 from bench.distance import Distance
 from bench.laboratory import Laboratory
+from bench.silence import Silence
 from bench.table import Row, Series, figure, times
 from bench.timing import Measures, Unmeasurable, resident, timed
 
@@ -22,6 +23,9 @@ _WARM_UP = 40.0
 """Seconds: manifests are written half a minute after the last file at the latest."""
 _SAMPLE = 1.0
 """Seconds between two looks at an idle process."""
+_HEALTHY_SERVERS, _HEALTHY_EACH, _SILENT = 25, 10, 250
+_TICK = 0.05
+"""Seconds between two looks at a daemon's events."""
 
 
 def cold(laboratory: Laboratory) -> Iterator[Row]:
@@ -60,10 +64,7 @@ def idle(laboratory: Laboratory) -> Iterator[Row]:
     leaves = laboratory.count(_IDLE_LEAVES)
     with ExitStack() as stack:
         started = stack.enter_context(Boxes(laboratory.ram / "boxes"))
-        boxes = []
-        for server in range(servers):
-            box = started.start(f"gpu-{server:02}-0", max_startups=_WIDE_OPEN)
-            boxes += [box, *(started.share(box, f"gpu-{server:02}-{each}") for each in range(1, each_has))]
+        boxes = _fleet(started, servers, each_has)
         for number, box in enumerate(boxes):
             trees.write_evals(box.root, leaves, first_run=number * 100)
         trees.wait_until_settled()
@@ -77,9 +78,42 @@ def idle(laboratory: Laboratory) -> Iterator[Row]:
     work = f"{len(boxes)} idle boxes of {2 * leaves:,} files, {laboratory.minutes:g} min"
     third = max(1, len(sizes) // 3)
     first, last = sum(sizes[:third]) / third, sum(sizes[-third:]) / third
-    yield figure(work, Series("harvestd", tuple(shares), unit="% of a core"), at_most=5)
+    yield figure(work, Series("harvestd", tuple(shares), unit="% of a core"), at_most=2)
     resident_sizes = Series("harvestd", tuple(sizes), unit="MB resident")
-    yield figure(work, resident_sizes, at_most=300, note=f"first third {first:.0f} MB, last third {last:.0f} MB")
+    yield figure(work, resident_sizes, at_most=200, note=f"first third {first:.0f} MB, last third {last:.0f} MB")
+
+
+def black_holes(laboratory: Laboratory) -> Iterator[Row]:
+    """Measure from the start of a daemon until the last healthy box is connected, where as many never answer."""
+    with ExitStack() as stack:
+        started = stack.enter_context(Boxes(laboratory.ram / "boxes"))
+        port = stack.enter_context(Silence()).port
+        healthy = _fleet(started, laboratory.count(_HEALTHY_SERVERS), laboratory.count(_HEALTHY_EACH))
+        for number, box in enumerate(healthy):
+            trees.write_evals(box.root, 1, first_run=number)
+        number = laboratory.count(_SILENT)
+        silent = [started.share(healthy[0], f"gone-{each:03}").through(port) for each in range(number)]
+        # The silent ones first: healthy ones must not depend on where they stand in the configuration.
+        workstation = ours.Workstation(laboratory.harvestd, laboratory.ram / "ours", [*silent, *healthy])
+        daemon = stack.enter_context(ours.Daemon(workstation))
+        while (connected := len({event["host"] for event in daemon.events("host.connected")})) < len(healthy):
+            if daemon.age() > _DEADLINE:
+                raise Unmeasurable(f"{connected} of {len(healthy)} boxes were connected in {_DEADLINE:.0f} s")
+            _ = daemon.pid
+            time.sleep(_TICK)
+        seconds = daemon.age()
+        daemon.wait_until_all_is_here()
+    work = f"the last of {len(healthy)} boxes is connected, {number} others never answer"
+    yield figure(work, Series("harvestd", (seconds,)), at_most=20)
+
+
+def _fleet(started: Boxes, servers: int, each_has: int) -> list[GpuBox]:
+    """Start servers that stand for some boxes each, with empty roots."""
+    boxes = []
+    for server in range(servers):
+        box = started.start(f"gpu-{server:02}-0", max_startups=_WIDE_OPEN)
+        boxes += [box, *(started.share(box, f"gpu-{server:02}-{each}") for each in range(1, each_has))]
+    return boxes
 
 
 def _watched(daemon: ours.Daemon, seconds: float) -> tuple[list[float], list[float]]:

@@ -79,7 +79,7 @@ class Arrivals(AbstractContextManager["Arrivals"]):
                         del self._waiting[path]
 
 
-class _Writer:
+class Writer:
     """An eval program on a box, and where its evals appear at home."""
 
     def __init__(self, box: GpuBox, home: Path) -> None:
@@ -136,7 +136,7 @@ def beside_a_checkpoint(laboratory: Laboratory) -> Iterator[Row]:
     yield worst(work, taken, 0.99, at_most=2000, note=f"p99 of {len(taken.values)}")
 
 
-def _stand(stack: ExitStack, laboratory: Laboratory, rate: float | None) -> tuple[ours.Daemon, _Writer, GpuBox]:
+def _stand(stack: ExitStack, laboratory: Laboratory, rate: float | None) -> tuple[ours.Daemon, Writer, GpuBox]:
     """Start a box with one run that is being evaluated, and a daemon that knows it."""
     box = stack.enter_context(Boxes(laboratory.ram / "boxes")).start()
     trees.write_run(box.root, _RUN)
@@ -147,7 +147,7 @@ def _stand(stack: ExitStack, laboratory: Laboratory, rate: float | None) -> tupl
     workstation = ours.Workstation(laboratory.harvestd, laboratory.ram / "ours", [away])
     daemon = stack.enter_context(ours.Daemon(workstation))
     daemon.wait_until_all_is_here()
-    return daemon, _Writer(box, workstation.evals_of(_RUN, "math")), box
+    return daemon, Writer(box, workstation.evals_of(_RUN, "math")), box
 
 
 def _appear(box: GpuBox, run: int, size: int, daemon: ours.Daemon) -> None:

@@ -52,10 +52,12 @@ class Program:
         return timed(command, deadline=PATIENCE, env=environment())
 
 
-_IMPORTS = """
+IMPORTED = ("cli.commands.once", "catalogue.open", "harvest.host.executor", "convention.metadata.yaml")
+"""What `once` imports, by way of these modules."""
+_IMPORTS = f"""
 from harvestd.cli.lazy_import import imported
-for module in ("cli.passes", "catalogue.opening", "harvest.visiting", "convention.yaml_mapping"):
-    imported(f"harvestd.{module}")
+for module in {IMPORTED}:
+    imported(f"harvestd.{{module}}")
 """
 
 
@@ -71,17 +73,31 @@ class Workstation:
         self.home = directory / "home"
         self.config = directory / "harvestd.toml"
         self._boxes = tuple(boxes)
+        self._sections = sections
         directory.mkdir(parents=True, exist_ok=True)
-        self.config.write_text("\n".join(self._lines(sections)) + "\n")
+        self._write()
 
-    def _lines(self, sections: dict[str, dict[str, object]]) -> Iterator[str]:
+    @property
+    def socket(self) -> Path:
+        """The Unix socket of a daemon's API."""
+        return self.home / ".harvestd" / "api.sock"
+
+    def add(self, box: GpuBox) -> None:
+        """Add a box to the configuration, which a running daemon follows."""
+        self._boxes = (*self._boxes, box)
+        self._write()
+
+    def _write(self) -> None:
+        self.config.write_text("\n".join(self._lines()) + "\n")
+
+    def _lines(self) -> Iterator[str]:
         # Room enough is a matter of the machine, not of what is measured; nor is what others don't do, drawing.
         tables: dict[str, dict[str, object]] = {
             "ssh": {"agent": False},
             "limits": {"free_space": "64MiB"},
             "report": {"pictures": False},
         }
-        for name, keys in sections.items():
+        for name, keys in self._sections.items():
             tables.setdefault(name, {}).update(keys)
         yield from ("version = 1", f'data_root = "{self.home}"')
         for name, keys in tables.items():
@@ -119,6 +135,10 @@ class Workstation:
             raise Unmeasurable(f"{name} is not at home")
         return found.parent
 
+    def log_size(self) -> int:
+        """Return how many bytes of the only run's log are at home."""
+        return sum(log.stat().st_size for log in self.home.glob("*/training_run/logs/train_log.jsonl"))
+
     def clear(self) -> None:
         """Remove what is at home."""
         trees.remove(self.home)
@@ -133,8 +153,10 @@ class Daemon(AbstractContextManager["Daemon"]):
         self._read = 0
         self._events: list[dict[str, Any]] = []
         self._process: subprocess.Popen[bytes] | None = None
+        self._started = 0.0
 
     def __enter__(self) -> Self:
+        self._started = time.monotonic()
         config = str(self.workstation.config)
         program = str(self.workstation.program.path)
         command = [program, "-c", config, "--log-level", "debug", "--log-format", "json", "run"]
@@ -161,6 +183,10 @@ class Daemon(AbstractContextManager["Daemon"]):
         if self._process is None or self._process.poll() is not None:
             raise Unmeasurable(f"the daemon has ended: {self._log.read_text(errors='replace')[-2000:]}")
         return self._process.pid
+
+    def age(self) -> float:
+        """Return the seconds since the start of its process."""
+        return time.monotonic() - self._started
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """Return all events called `name` until now."""

@@ -9,13 +9,15 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from bench.table import Series
+from support.processes import descendants
 
 _TAIL = 2000
 """Characters of a failed command's last words."""
@@ -123,8 +125,22 @@ def _reap(process: subprocess.Popen[bytes]) -> float:
 
 def processor_time(pid: int) -> float:
     """Return the seconds of processor time that a running process has had, without its children."""
+    return sum(_ticks(pid)[:2]) / _TICK
+
+
+def family_time(pid: int) -> float:
+    """Return the seconds of processor time that a running process and all below it have had, ended ones too."""
+    spent = sum(_ticks(pid))
+    for each in descendants(pid):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            spent += sum(_ticks(each))
+    return spent / _TICK
+
+
+def _ticks(pid: int) -> list[int]:
+    """Return a process's own time, user and system, and that of its children that were waited for."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICK
+    return [int(field) for field in fields[11:15]]
 
 
 def resident(pid: int) -> float:
@@ -141,13 +157,18 @@ def proportional(pid: int) -> float:
 
 def wait_until_quiet(pid: int, deadline: float, *, quiet: float = 1.0) -> None:
     """Wait until a process hardly used the processor for `quiet` seconds; raises `Unmeasurable` after `deadline`."""
+    wait_until_still(partial(processor_time, pid), deadline, quiet=quiet)
+
+
+def wait_until_still(spent: Callable[[], float], deadline: float, *, quiet: float) -> None:
+    """Wait until a processor time hardly grew in `quiet` seconds; raise `Unmeasurable` after `deadline`."""
     give_up = time.monotonic() + deadline
-    before = processor_time(pid)
+    before = spent()
     while True:
         time.sleep(quiet)
-        now = processor_time(pid)
+        now = spent()
         if now - before <= 0.03 * quiet:
             return
         if time.monotonic() > give_up:
-            raise Unmeasurable(f"process {pid} is busy still after {deadline:.0f} s")
+            raise Unmeasurable(f"what is measured is busy still after {deadline:.0f} s")
         before = now

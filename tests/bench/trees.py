@@ -61,6 +61,17 @@ def write_leaf(directory: Path, number: int, *, age: float = _HOUR) -> float:
     return _write(directory / "run_meta.json", meta.encode() + b" " * 900, age)
 
 
+def log_of(root: Path, run: int) -> Path:
+    """Return the path of a run's log."""
+    return root / "training_runs" / run_name(run) / "logs" / "train_log.jsonl"
+
+
+def log_line(step: int) -> bytes:
+    """Return one line of a run's log."""
+    figures = {"step": step, "epoch": 0, "loss": 1.25, "reward": 0.375, "lr": 1e-5, "grad_norm": 0.5, "tokens": 8192}
+    return json.dumps(figures).encode() + b"\n"
+
+
 def write_evals(root: Path, leaves: int, *, first_run: int = 0) -> None:
     """Write runs and their evals, `leaves` in all: twice as many files, and a config.yaml a run."""
     for number in range(leaves):
