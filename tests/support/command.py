@@ -8,9 +8,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import harvestd
+from support import forking
 
 _DEADLINE = 120.0
 """Seconds for any command to end."""
@@ -42,8 +44,8 @@ def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "harvestd", *map(str, arguments)]
 
 
-def harvestd_command(*arguments: str | Path, cwd: Path | None = None, **variables: str) -> Ended:
-    """Run `harvestd` with these arguments, off a terminal, and give how it ended; `variables` are set for it."""
+def started_command(*arguments: str | Path, cwd: Path | None = None, **variables: str) -> Ended:
+    """Start `harvestd` with these arguments, off a terminal, and give how it ended; `variables` are set for it."""
     done = subprocess.run(
         command(*arguments),
         check=False,
@@ -55,6 +57,21 @@ def harvestd_command(*arguments: str | Path, cwd: Path | None = None, **variable
         env=environment(**variables),
     )
     return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def harvestd_command(*arguments: str | Path, cwd: Path | None = None, **variables: str) -> Ended:
+    """Run `harvestd` as `started_command` does, in a process that is forked where that makes no difference to it."""
+    surroundings = environment(**variables)
+    if not forking.can_fork(surroundings):
+        return started_command(*arguments, cwd=cwd, **variables)
+    request = forking.Request(tuple(map(str, arguments)), surroundings, cwd or Path.cwd(), _DEADLINE)
+    with Path(os.devnull).open("rb") as nothing, TemporaryFile() as out, TemporaryFile() as err:
+        code = forking.forked(request, [nothing.fileno(), out.fileno(), err.fileno()])
+        said = []
+        for file in (out, err):
+            file.seek(0)
+            said.append(file.read().decode())
+    return Ended(code, *said)
 
 
 def on_terminal(arguments: Sequence[str | Path], **variables: str) -> str:
