@@ -36,6 +36,7 @@ from harvestd.planning.planner import HostPlanner, make_plan
 from harvestd.planning.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
 from harvestd.planning.situation import Situation
 from harvestd.safety.memo import DirectoryMemo
+from support.forgetful import evaluated_lazily
 
 ROOT = "/home/ubuntu/localfs"
 TRAINING = Tree(ROOT, "training_runs", TreeKind.TRAINING)
@@ -43,6 +44,8 @@ EVALS = Tree(ROOT, "eval_runs", TreeKind.EVAL)
 PRESENT = 1_755_700_000.0
 """Unix seconds on the box's clock at the first look."""
 MIB = 1024 * 1024
+_FEW = 500
+"""Files here up to which each plan is also made lazily."""
 SAME_CONTENT = "0" * 64
 GROWING = "f" * 64
 """Hashes of files that did not grow, unless a test says so, and of those that did."""
@@ -294,6 +297,13 @@ class Home:
         plan = self._planners[box.name].plan(seen, situation)
         # What is kept of earlier plans changes nothing.
         assert plan == make_plan(survey(snapshot, self.selection), situation)
+        if sum(map(len, self.knowledge._by_target.values())) < _FEW:
+            # Nor does it if each file is loaded only when the planner needs it.
+            planner = HostPlanner()
+            lazy = evaluated_lazily(
+                self.knowledge, lambda index: planner.plan(seen, replace(situation, knowledge=index))
+            )
+            assert lazy == plan
         return plan
 
     def do(self, plan: Plan, box: Box) -> None:

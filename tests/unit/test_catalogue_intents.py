@@ -78,7 +78,7 @@ async def test_intents_of_the_first_version_are_carried_over(tmp_path: Path) -> 
         await catalogue.save_files(intent.files, [intent])
     with closing(await opened(tmp_path)) as catalogue:
         assert await catalogue.intents() == []
-        assert catalogue.knowledge.holder(LocalPath(("exp", NAMES[1]))) == record(NAMES[1])
+        assert await catalogue.files.holder(LocalPath(("exp", NAMES[1]))) == record(NAMES[1])
 
 
 async def test_a_catalogue_without_intents_gets_none(tmp_path: Path) -> None:
@@ -97,13 +97,13 @@ async def test_what_is_given_up_is_remembered_until_it_is_gone(tmp_path: Path) -
     try:
         await catalogue.save_files(files)
         intent = await catalogue.give_up(files[:1])
-        assert [catalogue.knowledge.holder(file.target) for file in files] == [None, files[1]]
+        assert [await catalogue.files.holder(file.target) for file in files] == [None, files[1]]
         assert await catalogue.intents() == [intent]
     finally:
         catalogue.close()
     catalogue = await opened(tmp_path)
     try:
-        assert [catalogue.knowledge.holder(file.target) for file in files] == [None, files[1]]
+        assert [await catalogue.files.holder(file.target) for file in files] == [None, files[1]]
         assert await catalogue.intents() == [intent]
         assert intent.files == (files[0],)
         await catalogue.save_files([], [intent])

@@ -25,6 +25,7 @@ from harvestd.convention.scan.model import LeftOut
 from harvestd.convention.scan.snapshot import Version
 from harvestd.errors import DiskFull
 from harvestd.planning.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
+from support.history import loaded
 
 pytestmark = pytest.mark.anyio
 
@@ -177,7 +178,7 @@ async def test_a_file_comes_back(tmp_path: Path) -> None:
         await catalogue.save_files([FILE])
         assert catalogue.knowledge.holder(FILE.target) == FILE
     with opened(tmp_path) as catalogue:
-        assert catalogue.knowledge.copies(FILE.storage, FILE.place) == [FILE]
+        assert (await loaded(catalogue)).copies(FILE.storage, FILE.place) == [FILE]
         await catalogue.save_files([newer])
     with stored(tmp_path) as connection:
         assert connection is not None
@@ -195,7 +196,7 @@ async def test_numbers_beyond_64_bits_do_not_stop_the_catalogue(tmp_path: Path) 
         await catalogue.save_files([lying])
         await catalogue.left_out.save("gpu-a", "i-gpu-a", {None: (LeftOut("/x", 2**65, 1, "lies"),)})
     with opened(tmp_path) as catalogue:
-        (found,) = catalogue.knowledge.copies(lying.storage, lying.place)
+        (found,) = (await loaded(catalogue)).copies(lying.storage, lying.place)
         assert (found.version.size, found.version.mtime_ns) == (2**63 - 1, 2**63 - 1)
 
 
@@ -208,7 +209,7 @@ async def test_a_moved_file_stands_elsewhere(tmp_path: Path) -> None:
         await catalogue.save_files([moved], gone=[FILE])
         assert catalogue.knowledge.copies(FILE.storage, FILE.place) == [moved]
     with opened(tmp_path) as catalogue:
-        assert catalogue.knowledge.copies(FILE.storage, FILE.place) == [moved]
+        assert (await loaded(catalogue)).copies(FILE.storage, FILE.place) == [moved]
         assert catalogue.knowledge.holder(FILE.target) is None
 
 

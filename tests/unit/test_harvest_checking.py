@@ -111,4 +111,4 @@ async def test_what_changed_here_while_the_box_hashed(tmp_path: Path, meanwhile:
             expected = [replace(each, version=FILE.version, differs=SOURCE.version) for each in expected]
         assert found == expected
     with closing(open_catalogue(tmp_path, "root-1")) as catalogue:
-        assert catalogue.knowledge.files_of("e1") == [replace(each, differs=None) for each in expected]
+        assert await catalogue.files.files_of("e1") == [replace(each, differs=None) for each in expected]

@@ -10,6 +10,8 @@ import pytest
 import structlog.testing
 
 from harvestd.bulkhead import Bulkhead
+from harvestd.catalogue.engine import Database
+from harvestd.catalogue.loading import FileLoader
 from harvestd.convention.kinds import Kind
 from harvestd.convention.metadata.naming import ExperimentName, Part
 from harvestd.convention.paths import LocalPath
@@ -38,6 +40,11 @@ class KnownThings:
     """What the manifests ask of the catalogue."""
 
     knowledge: PlanningIndex = field(default_factory=PlanningIndex)
+
+    @property
+    def files(self) -> FileLoader:
+        """All files are in memory."""
+        return FileLoader(cast("Database", None), self.knowledge)
 
     @property
     def left_out(self) -> "KnownThings":

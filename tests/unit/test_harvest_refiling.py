@@ -80,9 +80,9 @@ async def opened(state: Path, root: DataRoot) -> Catalogue:
     return catalogue
 
 
-def on_record(catalogue: Catalogue) -> set[str]:
+async def on_record(catalogue: Catalogue) -> set[str]:
     """Return where files are on record."""
-    files = [*catalogue.knowledge.files_of(None), *catalogue.knowledge.files_of("e1")]
+    files = [*await catalogue.files.files_of(None), *await catalogue.files.files_of("e1")]
     assert len(files) == len(NAMES)
     return {str(file.target) for file in files}
 
@@ -93,7 +93,7 @@ async def test_files_that_moved_are_on_record_where_they_are(root: DataRoot, tmp
     with closing(await opened(tmp_path, root)) as catalogue:
         assert await refile(catalogue, root, FILES) == [Result.PUBLISHED, Result.CONFLICT, Result.PUBLISHED]
         assert await catalogue.intents() == []
-        assert on_record(catalogue) == set(tree(root.path)) - {str(FILES[1].after.target)}
+        assert await on_record(catalogue) == set(tree(root.path)) - {str(FILES[1].after.target)}
         assert await refile(catalogue, root, []) == []
 
 
@@ -124,10 +124,10 @@ async def test_a_process_that_ends_in_between(
     with closing(await opened(tmp_path, root)) as catalogue:
         await recover(catalogue, root)
         assert await catalogue.intents() == []
-        assert on_record(catalogue) <= set(tree(root.path))
-        left = [each for each in FILES if catalogue.knowledge.holder(each.before.target) is not None]
+        assert await on_record(catalogue) <= set(tree(root.path))
+        left = [each for each in FILES if await catalogue.files.holder(each.before.target) is not None]
         await refile(catalogue, root, left)
-        assert on_record(catalogue) == set(tree(root.path)) == {str(each.after.target) for each in FILES}
+        assert await on_record(catalogue) == set(tree(root.path)) == {str(each.after.target) for each in FILES}
 
 
 async def test_a_disk_that_fails_half_way(root: DataRoot, tmp_path: Path) -> None:
@@ -143,4 +143,4 @@ async def test_a_disk_that_fails_half_way(root: DataRoot, tmp_path: Path) -> Non
         with failpoints.armed("move.renamed", fail), pytest.raises(DiskFull):
             await refile(catalogue, root, FILES)
         assert await catalogue.intents() == []
-        assert on_record(catalogue) == set(tree(root.path))
+        assert await on_record(catalogue) == set(tree(root.path))

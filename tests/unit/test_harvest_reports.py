@@ -13,6 +13,8 @@ import structlog.testing
 from msgspec.structs import replace
 
 from harvestd.bulkhead import Bulkhead
+from harvestd.catalogue.engine import Database
+from harvestd.catalogue.loading import FileLoader
 from harvestd.convention.kinds import Kind
 from harvestd.convention.metadata.naming import ExperimentName, Part
 from harvestd.convention.metadata.parse import ConfigFacts
@@ -64,6 +66,11 @@ class Scene:
     def catalogue(self) -> "Scene":
         """Play the catalogue, too."""
         return self
+
+    @property
+    def files(self) -> FileLoader:
+        """All files are in memory."""
+        return FileLoader(cast("Database", None), self.knowledge)
 
     @property
     def settings(self) -> SimpleNamespace:

@@ -15,8 +15,8 @@ from harvestd.convention.kinds import GROWING
 from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.report_files import is_report
 from harvestd.errors import Fatal
-from harvestd.planning.destinations import UNFILED
 from harvestd.planning.records import ExperimentRecord, FileRecord
+from harvestd.planning.sections import UNFILED
 from harvestd.store.errors import Conflict, Damaged, Refused, shown
 from harvestd.store.manifest.file import NAME as MANIFEST
 from harvestd.store.manifest.file import read_manifest

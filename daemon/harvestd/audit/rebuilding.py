@@ -31,9 +31,9 @@ from harvestd.convention.scan.model import LeftOut
 from harvestd.convention.scan.snapshot import Version
 from harvestd.convention.structs import Immutable
 from harvestd.errors import Fatal
-from harvestd.planning.destinations import UNFILED
 from harvestd.planning.identity.duplicates import head_of
 from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
+from harvestd.planning.sections import UNFILED
 from harvestd.store.errors import Conflict, Damaged, Refused
 from harvestd.store.manifest.file import read_manifest
 from harvestd.store.manifest.model import FiledFile, FileState, Manifest

@@ -12,6 +12,7 @@ import anyio.to_thread
 from msgspec import Struct
 from sqlalchemy import Connection, Engine, Update, create_engine, event, insert
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import StaticPool
 
 from harvestd import failpoints
 from harvestd.catalogue.errors import InconsistentRows, refuses_rows, unusable
@@ -34,6 +35,8 @@ _REMOTE_FUSE = frozenset({"fuse.sshfs", "fuse.rclone", "fuse.s3fs", "fuse.gluste
 _BEGIN = "harvestd_begin"
 """The execution option with the statement that begins a transaction."""
 
+_READERS = 4
+"""Queries that run at a time, each in a thread with a connection of its own."""
 _MAX_VARIABLES = 500
 """SQLite limits the number of bound values in one statement."""
 
@@ -225,6 +228,9 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._turn = anyio.Lock()
+        # A catalogue in memory has one connection for everything.
+        is_single = isinstance(engine.pool, StaticPool)
+        self._reading: anyio.Lock | anyio.Semaphore = self._turn if is_single else anyio.Semaphore(_READERS)
         self._queue: list[_Pending] = []
 
     async def write(self, change: Change) -> None:
@@ -261,6 +267,15 @@ class Database:
             # After any exception, no writer of the batch may assume that its change was made.
             for pending in batch:
                 pending.done, pending.failure = True, failure or pending.failure
+
+    async def read(self, query: Callable[[Connection], _Value]) -> _Value:
+        """Return the result of `query`, which should take milliseconds. Raise `HaltedForSafety` if that fails."""
+        async with self._reading:
+            return await anyio.to_thread.run_sync(self._answer, query)
+
+    def _answer(self, query: Callable[[Connection], _Value]) -> _Value:
+        with translated(), self.engine.connect() as connection:
+            return query(connection)
 
     def close(self) -> None:
         """Close the file."""

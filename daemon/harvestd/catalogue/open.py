@@ -8,16 +8,15 @@ from sqlalchemy import Connection, Engine, create_engine, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.pool import StaticPool
 
-from harvestd.catalogue import rows, schema
+from harvestd.catalogue import rows, schema, stored_files
 from harvestd.catalogue.engine import Database, driver_of, migrate, open_engine, reading, translated
 from harvestd.catalogue.entries import Orphans
-from harvestd.catalogue.errors import REPAIR
 from harvestd.catalogue.repository import Catalogue
 from harvestd.catalogue.state_dir import make_state_dir
 from harvestd.convention.paths import LocalPath
-from harvestd.errors import Fatal, HaltedForSafety
+from harvestd.errors import Fatal
 from harvestd.planning.index import PlanningIndex
-from harvestd.planning.records import FileRecord, RunRecord
+from harvestd.planning.records import RunRecord
 
 
 def open_catalogue(state_dir: Path, data_root_id: str) -> Catalogue:
@@ -72,29 +71,22 @@ def open_scratch(state_dir: Path) -> Catalogue:
 
 
 def _loaded(engine: Engine) -> Catalogue:
-    try:
-        with translated(), engine.connect() as connection:
-            knowledge, orphans = load_knowledge(connection)
-            catalogue = Catalogue(Database(engine), knowledge)
-            catalogue.orphans = orphans
-            catalogue.left_out.load(connection)
-            catalogue.restoring.load(connection)
-    except (ValueError, KeyError, TypeError) as e:
-        raise HaltedForSafety(
-            f"the catalogue holds a row that harvestd did not write: {e}",
-            hint=REPAIR,
-        ) from e
+    with stored_files.own_rows(), translated(), engine.connect() as connection:
+        knowledge, orphans = load_knowledge(connection)
+        catalogue = Catalogue(Database(engine), knowledge)
+        catalogue.orphans = orphans
+        catalogue.left_out.load(connection)
+        catalogue.restoring.load(connection)
     return catalogue
 
 
 def load_knowledge(connection: Connection) -> tuple[PlanningIndex, Orphans]:
     """Return the index for planners, and separately the rows whose experiment is not recorded.
 
-    Planners require the experiment of each run and file in the index.
+    Planners require the experiment of each run and file in the index. Files are not loaded yet.
     """
     knowledge = PlanningIndex()
     runs: list[RunRecord] = []
-    files: list[FileRecord] = []
     for row in connection.execute(select(schema.experiments)):
         knowledge.learn_experiment(rows.experiment_of(row))
     for row in connection.execute(select(schema.runs)):
@@ -103,12 +95,9 @@ def load_knowledge(connection: Connection) -> tuple[PlanningIndex, Orphans]:
             knowledge.learn_run(run)
         else:
             runs.append(run)
-    for row in connection.execute(select(schema.files)):
-        file = rows.file_of(row)
-        if file.experiment is None or knowledge.has_experiment(file.experiment):
-            knowledge.learn_file(file)
-        else:
-            files.append(file)
+    knowledge.mark_unloaded(stored_files.sections(connection), stored_files.storages(connection))
+    unknown = [each for each in stored_files.experiments(connection) if not knowledge.has_experiment(each)]
+    files = [file for each in unknown for file in stored_files.of_experiment(connection, each)]
     for row in connection.execute(select(schema.eval_configs)):
         knowledge.learn_eval_link(rows.eval_link_of(row))
     for row in connection.execute(select(schema.links)):

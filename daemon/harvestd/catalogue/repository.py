@@ -9,16 +9,16 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-import anyio.to_thread
 from msgspec.structs import replace
 from sqlalchemy import Connection, Update, delete, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from harvestd.catalogue import rows, schema
-from harvestd.catalogue.engine import Database, sliced, translated, update_one
+from harvestd.catalogue.engine import Database, sliced, update_one
 from harvestd.catalogue.entries import GONE, HostRecord, Intent, Orphans
 from harvestd.catalogue.errors import InconsistentRows
 from harvestd.catalogue.keyed_locks import KeyedLocks
+from harvestd.catalogue.loading import FileLoader
 from harvestd.catalogue.restore import Restoring
 from harvestd.catalogue.tables.devices import Devices
 from harvestd.catalogue.tables.left_out import LeftOutRecords
@@ -32,6 +32,7 @@ from harvestd.planning.identity.renamed_runs import moved_files
 from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
 from harvestd.planning.requests import Request
+from harvestd.planning.sections import sections_in, sections_of
 
 
 class Catalogue:
@@ -41,6 +42,8 @@ class Catalogue:
         """Use `open.open_catalogue` instead."""
         self._database = database
         self.knowledge = knowledge
+        self.files = FileLoader(database, knowledge)
+        """The files that are in memory."""
         self.devices = Devices(database)
         self.verdicts = Verdicts(database)
         self.transfers = Transfers(database)
@@ -87,16 +90,20 @@ class Catalogue:
     async def intended_renames(self) -> dict[str, ExperimentName]:
         """Return the interrupted renames of the last process, by the experiment's id."""
 
-        def query() -> dict[str, ExperimentName]:
+        def query(connection: Connection) -> dict[str, ExperimentName]:
             table = schema.experiments.c
-            with self._database.engine.connect() as connection:
-                found = connection.execute(select(table.id, table.renaming).where(table.renaming.is_not(None)))
-                return {row.id: rows.name_of(row.renaming) for row in found}
+            found = connection.execute(select(table.id, table.renaming).where(table.renaming.is_not(None)))
+            return {row.id: rows.name_of(row.renaming) for row in found}
 
-        return await anyio.to_thread.run_sync(query)
+        return await self._database.read(query)
 
     async def move_experiment(self, after: ExperimentRecord) -> None:
         """Record the new directory name of an experiment and its files; raise `RejectedPath` for an invalid path."""
+        sections = {*self.knowledge.sections_of(after.id), *sections_in(after.directory)}
+        async with self.files.loaded(sections):
+            await self._move_experiment(after)
+
+    async def _move_experiment(self, after: ExperimentRecord) -> None:
         before = self.knowledge.files_of(after.id)
         files = [replace(file, target=_inside(after, file.target)) for file in before]
         links = self.knowledge.links_in(self.knowledge.experiment(after.id).directory)
@@ -126,6 +133,10 @@ class Catalogue:
 
     async def record_gone(self, experiment: ExperimentRecord) -> None:
         """Record, in one transaction, that a person removed an experiment's directory with its content."""
+        async with self.files.loaded(self.knowledge.sections_of(experiment.id)):
+            await self._record_gone(experiment)
+
+    async def _record_gone(self, experiment: ExperimentRecord) -> None:
         after = replace(experiment, gone=True)
         files = self.knowledge.files_of(experiment.id)
         links = list(self.knowledge.links_in(experiment.directory))
@@ -169,6 +180,7 @@ class Catalogue:
     async def move_run(self, key: tuple[str, str], change: Callable[[RunRecord], RunRecord]) -> RunRecord | None:
         """Record that a run has the remote path that `change` returns, with its files and requests.
 
+        The caller has loaded all files from its storage.
         Return the new record; None if the run is unknown, or if a run with the new path exists.
         """
         async with self._changing.hold(key):
@@ -176,7 +188,9 @@ class Catalogue:
             after = None if before is None else change(before)
             if before is None or after is None or self.knowledge.run_at(*after.key) is not None:
                 return None
-            await self._move_run(before, after, moved_files(before, after, self.knowledge))
+            files = moved_files(before, after, self.knowledge)
+            async with self.files.loaded(sections_of(files)):
+                await self._move_run(before, after, files)
             return after
 
     async def _move_run(self, before: RunRecord, after: RunRecord, files: Sequence[FileRecord]) -> None:
@@ -233,12 +247,14 @@ class Catalogue:
                 connection.execute(delete(schema.intents).where(schema.intents.c.id.in_(some)))
 
         self._require({file.experiment for file in files} - {None})
-        if files or fulfilled or gone:
+        if not (files or fulfilled or gone):
+            return
+        async with self.files.loaded(sections_of((*files, *gone))):
             await self._database.write(change)
-        for file in gone:
-            self.knowledge.forget_file(file)
-        for file in files:
-            self.knowledge.learn_file(file)
+            for file in gone:
+                self.knowledge.forget_file(file)
+            for file in files:
+                self.knowledge.learn_file(file)
 
     async def give_up(self, files: Sequence[FileRecord]) -> Intent:
         """Delete the records of files that are about to be removed, and record this as an intent.
@@ -252,16 +268,18 @@ class Catalogue:
             statement = insert(schema.intents).values(files=rows.intent_text(files))
             made.extend(connection.execute(statement.returning(schema.intents.c.id)).scalars())
 
-        await self._database.write(change)
-        for file in files:
-            self.knowledge.forget_file(file)
+        async with self.files.loaded(sections_of(files)):
+            await self._database.write(change)
+            for file in files:
+                self.knowledge.forget_file(file)
         return Intent(made[0], tuple(files))
 
     async def forget_files(self, files: Sequence[FileRecord]) -> None:
         """Delete the records of files that are no longer local: if a host still has them, they are wanted again."""
-        await self._database.write(lambda connection: _forget(connection, files))
-        for file in files:
-            self.knowledge.forget_file(file)
+        async with self.files.loaded(sections_of(files)):
+            await self._database.write(lambda connection: _forget(connection, files))
+            for file in files:
+                self.knowledge.forget_file(file)
 
     async def forget_links(self, paths: Sequence[LocalPath]) -> None:
         """Delete the records of links that no longer exist."""
@@ -284,13 +302,12 @@ class Catalogue:
         """Return the new requests by hand, and record that they were taken."""
         table = schema.requests.c
 
-        def query() -> list[Request]:
-            with translated(), self._database.engine.connect() as connection:
-                found = connection.execute(select(schema.requests).where(table.taken_at.is_(None)).order_by(table.id))
-                return [rows.request_of(row) for row in found]
+        def query(connection: Connection) -> list[Request]:
+            found = connection.execute(select(schema.requests).where(table.taken_at.is_(None)).order_by(table.id))
+            return [rows.request_of(row) for row in found]
 
         now = time.time()
-        taken = [replace(request, taken_at=now) for request in await anyio.to_thread.run_sync(query)]
+        taken = [replace(request, taken_at=now) for request in await self._database.read(query)]
         if taken:
             identifiers = [request.id for request in taken]
 
@@ -359,25 +376,22 @@ class Catalogue:
     async def intents(self) -> list[Intent]:
         """Return the intents that the last process left open, oldest first."""
 
-        def query() -> list[Intent]:
-            with self._database.engine.connect() as connection:
-                found = connection.execute(select(schema.intents).order_by(schema.intents.c.id))
-                return [
-                    Intent(row.id, rows.files_of_intent(row.files), rows.moved_from_of_intent(row.files))
-                    for row in found
-                ]
+        def query(connection: Connection) -> list[Intent]:
+            found = connection.execute(select(schema.intents).order_by(schema.intents.c.id))
+            return [
+                Intent(row.id, rows.files_of_intent(row.files), rows.moved_from_of_intent(row.files)) for row in found
+            ]
 
-        return await anyio.to_thread.run_sync(query)
+        return await self._database.read(query)
 
     async def get(self, identity: str) -> str | None:
         """Return the host key pinned under `identity`; None if there is none (for the pin store of `remote`)."""
 
-        def query() -> str | None:
-            with self._database.engine.connect() as connection:
-                statement = select(schema.pins.c.key).where(schema.pins.c.identity == identity)
-                return connection.execute(statement).scalar()
+        def query(connection: Connection) -> str | None:
+            statement = select(schema.pins.c.key).where(schema.pins.c.identity == identity)
+            return connection.execute(statement).scalar()
 
-        return await anyio.to_thread.run_sync(query)
+        return await self._database.read(query)
 
     async def put(self, identity: str, key_line: str) -> None:
         """Pin a host key under `identity`."""

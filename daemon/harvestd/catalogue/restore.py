@@ -18,6 +18,7 @@ from harvestd.convention.structs import Immutable
 from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
 from harvestd.planning.requests import Request
+from harvestd.planning.sections import sections_of
 
 
 class ReadBack(Immutable):
@@ -103,8 +104,8 @@ class Restoring:
             self._knowledge.learn_experiment(experiment)
         for run in runs:
             self._knowledge.learn_run(run)
-        for file in files:
-            self._knowledge.learn_file(file)
+        # The files stay in the database until they are needed.
+        self._knowledge.mark_unloaded(sections_of(files), {file.storage for file in files})
 
 
 def _new_rows(experiments: Sequence[ExperimentRecord]) -> list[dict[str, object]]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from functools import cache
+from sys import intern
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from harvestd.catalogue.entries import VerdictRecord
 from harvestd.convention.kinds import Kind
 from harvestd.convention.metadata.naming import ExperimentName, Part
 from harvestd.convention.metadata.parse import ConfigFacts, TrainingInfo
-from harvestd.convention.paths import LocalPath
+from harvestd.convention.paths import LocalPath, decoded
 from harvestd.convention.patterns import Finetuned
 from harvestd.convention.scan.model import LeftOut
 from harvestd.convention.scan.snapshot import Version
@@ -241,6 +242,30 @@ def file_of(row: Any) -> FileRecord:  # noqa: ANN401  (a row, or an intent's cop
         reason=row.reason,
         marker=bool(row.marker),
     )
+
+
+def file_of_values(values: Sequence[Any]) -> FileRecord:
+    """Return the record in a row of `files` as the driver returns it, in the order of `FILE_COLUMNS`."""
+    target, storage, place, host, experiment, kind, *numbers, size, sha256, fetched_at, reason, marker = values
+    remote_size, mtime_ns, ctime_ns, inode = numbers
+    return FileRecord(
+        storage=intern(storage),
+        place=_path_text(place),
+        target=LocalPath.parse(_path_text(target)),
+        host=intern(host),
+        experiment=None if experiment is None else intern(experiment),
+        kind=Kind(kind),
+        version=Version(remote_size, mtime_ns, ctime_ns, _unsigned(inode)),
+        size=size,
+        sha256=sha256,
+        fetched_at=fetched_at,
+        reason=_path_text(reason),
+        marker=bool(marker),
+    )
+
+
+def _path_text(value: str | bytes) -> str:
+    return decoded(value) if isinstance(value, bytes) else value
 
 
 def intent_text(files: Sequence[FileRecord], moved_from: Sequence[LocalPath] = ()) -> str:

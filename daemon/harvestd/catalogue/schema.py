@@ -32,9 +32,16 @@ def stored(value: str) -> str | bytes:
     try:
         value.encode()
     except UnicodeEncodeError:
-        # A name has lone surrogates for its bytes; other text may have any, since JSON and YAML can encode them.
-        return value.encode("utf-8", "surrogateescape" if _is_of_bytes(value) else "surrogatepass")
+        return stored_bytes(value)
     return value
+
+
+def stored_bytes(value: str) -> bytes:
+    """Return the form of `value` that is stored if it is part of a path that is not valid Unicode.
+
+    A name has lone surrogates for its bytes; other text may have any, since JSON and YAML can encode them.
+    """
+    return value.encode("utf-8", "surrogateescape" if _is_of_bytes(value) else "surrogatepass")
 
 
 def _is_of_bytes(value: str) -> bool:

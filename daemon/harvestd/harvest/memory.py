@@ -1,9 +1,10 @@
-"""Returns memory to the system after a burst of transfers, which the C library would keep otherwise.
+"""Frees memory: records of files that no connected host shows any more, and what the C library would keep.
 
 Without it, a daemon that fetched from a hundred hosts and then watches them for weeks would hold half as much again.
 """
 
 import ctypes
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -11,8 +12,11 @@ from typing import Final
 import anyio
 import anyio.to_thread
 
+from harvestd.harvest.context import Context
 from harvestd.harvest.fleet.metrics import FleetMetrics
 
+_EVERY: Final = 60.0
+"""Seconds between two searches for records that are not needed any more."""
 _LOOK: Final = 30.0
 """Seconds between two checks whether a burst is over."""
 
@@ -32,6 +36,14 @@ async def trim(tally: FleetMetrics) -> None:
             await anyio.to_thread.run_sync(partial(release, 0))
             trimmed = before
         before = tally.files
+
+
+async def drop_unused(context: Context) -> None:
+    """Drop records that nothing has needed for some time, until cancelled. Raise `HaltedForSafety`."""
+    await context.knows.wait()
+    while True:
+        await anyio.sleep(_EVERY)
+        await context.catalogue.files.drop_unused(time.monotonic())
 
 
 def _release() -> Callable[[int], int] | None:

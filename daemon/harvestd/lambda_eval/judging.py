@@ -30,14 +30,14 @@ def experiment_of(job: Job, knowledge: PlanningIndex) -> ExperimentRecord | None
     return knowledge.experiment(found.pop() or "") if len(found) == 1 else None
 
 
-def missing(job: Job, context: Context, outlooks: Iterable[Outlook]) -> list[str]:
+async def missing(job: Job, context: Context, outlooks: Iterable[Outlook]) -> list[str]:
     """Return what of a job is not here, by these outlooks; empty: everything is here. `job.run` is set."""
     experiment = experiment_of(job, context.catalogue.knowledge)
     if experiment is None:
         return [f"{job.run} has no experiment here yet"]
     if experiment.gone:
         return [f"the directory of {experiment.directory} was taken away"]
-    here = {file.target.parts[1:] for file in context.catalogue.knowledge.files_of(experiment.id)}
+    here = {file.target.parts[1:] for file in await context.catalogue.files.files_of(experiment.id)}
     evals: list[EvalDir] = []
     found: list[str] = []
     for outlook in outlooks:

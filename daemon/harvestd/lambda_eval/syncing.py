@@ -97,7 +97,7 @@ async def _brought(settings: Settings, job: Job, hosts: Sequence[Host]) -> Synce
             raise SyncFailed(
                 f"not all of {job.id} was fetched: no room at {settings.data_root}", exit_code=ExitCode.DISK_FULL
             )
-        reasons = missing(job, context, list(context.states.outlooks()))
+        reasons = await missing(job, context, list(context.states.outlooks()))
         reasons += [f"{place}: {why}" for result in results for place, why in result.conflicts.items()]
         experiment = experiment_of(job, context.catalogue.knowledge)
         if reasons or experiment is None:

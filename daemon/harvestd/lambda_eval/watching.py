@@ -140,7 +140,7 @@ class JobWatch:
             self._scan_now.ring()
 
     async def _judge(self, due: _Due) -> None:
-        reasons = missing(due.job, self._context, list(self._context.states.outlooks()))
+        reasons = await missing(due.job, self._context, list(self._context.states.outlooks()))
         if reasons:
             self._wait(due, told(reasons))
             return

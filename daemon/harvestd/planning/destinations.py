@@ -18,8 +18,7 @@ from harvestd.convention.structs import Immutable
 from harvestd.planning.identity.lineage import Lineage
 from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import ExperimentRecord, RunRecord
-
-UNFILED = "_unfiled"
+from harvestd.planning.sections import BASE_EVAL, UNFILED, Section, section_of
 
 _Tuning = tuple[str, str]
 """A model in the form for names, and its fine-tuning dataset."""
@@ -35,6 +34,11 @@ class Home(Immutable):
     """Whether files of every host belong here, as those of base evals of the experiment's model."""
     is_joint: bool = False
     """Whether several disks hold parts of one run, so that each file of a group is placed by itself."""
+
+    @property
+    def section(self) -> Section:
+        """The section of the files below it."""
+        return section_of((*self.directory.parts, ""))
 
     def beside(self, host: str) -> "Home | None":
         """Return the directory for files that conflict with other hosts' files here; None if its path is invalid."""
@@ -63,7 +67,7 @@ def experiment_home(experiment: ExperimentRecord, *below: str) -> Home:
 
 def base_home(experiment: ExperimentRecord) -> Home:
     """Return the directory of an experiment's base evals; raise `RejectedPath` if its path would be too long."""
-    return Home(LocalPath((experiment.directory, "base_eval")), experiment.id, is_shared=True)
+    return Home(LocalPath((experiment.directory, BASE_EVAL)), experiment.id, is_shared=True)
 
 
 def unfiled_home(host: str, eval_dir: EvalDir) -> Home:

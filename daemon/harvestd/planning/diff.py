@@ -9,11 +9,12 @@ from enum import Enum, auto
 from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.scan.model import Group, LeftOut, Source, Wanted
 from harvestd.convention.scan.snapshot import Version
-from harvestd.planning.destinations import UNFILED, Home
+from harvestd.planning.destinations import Home
 from harvestd.planning.identity.duplicates import views_of
 from harvestd.planning.index import PlanningIndex
 from harvestd.planning.plan import Check, FileMove, Target
 from harvestd.planning.records import FileRecord
+from harvestd.planning.sections import UNFILED
 
 CHECK_FROM = 1024 * 1024
 """Bytes: a file at least this large with unchanged size is hashed on the host before it is fetched again."""

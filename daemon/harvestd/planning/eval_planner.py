@@ -70,6 +70,7 @@ class EvalPlanner:
             if ignored:
                 draft.ignore(eval_dir, here[0].experiment, ignored)
             return
+        self._knowledge.require({home.section for home in welcome})
         asked = self._records_asked(welcome)
         leaves = {group.path.parts: group for group in eval_dir.groups}
         for group in eval_dir.groups:

@@ -2,11 +2,16 @@
 
 The catalogue fills it at start and updates it with the database; planners of all hosts read it. Changes happen only
 between two awaits, so that no planner sees a partial one.
+
+Runs and experiments are all here. Records of files are here only for the sections that are loaded: every method that
+needs others raises `NotLoaded`, so that a file is never taken for one that is not local.
 """
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Collection, Hashable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from itertools import islice
 
 from msgspec.structs import replace
 
@@ -16,6 +21,7 @@ from harvestd.convention.structs import Immutable
 from harvestd.planning.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
 from harvestd.planning.requests import NO_WISHES, Request, RequestKind, Wishes, wishes_of
 from harvestd.planning.retention import is_passing
+from harvestd.planning.sections import UNFILED, Loaded, NotLoaded, Section, section_of, sections_in
 
 _Parts = tuple[str, ...]
 LARGE = 1024 * 1024
@@ -58,16 +64,19 @@ class PlanningIndex:
         # way needs no path object.
         self._files: defaultdict[str, dict[str, FileRecord | dict[_Parts, FileRecord]]] = defaultdict(dict)
         """By storage and remote path; only base evals have several copies, so there is no mapping for single copies."""
-        self._by_target: defaultdict[str, dict[_Parts, FileRecord]] = defaultdict(dict)
-        """By the directory below the data root, then by all components."""
+        self._by_target: defaultdict[Section, dict[_Parts, FileRecord]] = defaultdict(dict)
+        """By section, then by all components."""
+        self._sources: defaultdict[Section, defaultdict[str, int]] = defaultdict(partial(defaultdict, int))
+        """By section, then by storage: the number of files that came from it."""
+        self._loaded = Loaded()
         self._large: defaultdict[str, dict[tuple[int, int], dict[_Parts, FileRecord]]] = defaultdict(dict)
         """Large files by storage, then by size and modification time, then by local path."""
         self._hashed: defaultdict[str, dict[str, _Hashed]] = defaultdict(dict)
         """By storage and remote path: files compared with another host's. Not recorded: queried again after a start."""
         self._links: dict[LocalPath, str] = {}
         self._eval_links: dict[tuple[str, str], EvalLink] = {}
-        self._filed_in: defaultdict[str | None, dict[str, None]] = defaultdict(dict)
-        """By experiment: the directories below the data root that contain or contained its files."""
+        self._filed_in: defaultdict[str | None, dict[Section, None]] = defaultdict(dict)
+        """By experiment: the sections that contain or contained its files."""
         self._requests: defaultdict[tuple[str, str], dict[int, Request]] = defaultdict(dict)
         """By the key of the run that they concern."""
         self._open: dict[int, Request] = {}
@@ -126,10 +135,17 @@ class PlanningIndex:
             self._directories[directory.casefold()] = experiment.id
 
     def learn_file(self, file: FileRecord) -> None:
-        """Add or replace a file: each local path has one record."""
+        """Add or replace a file: each local path has one record. Its section must be loaded."""
+        before = self.holder_at(file.target.parts)
+        if before is not None:
+            self._change(before.experiment)
+        self._change(file.experiment, file.target.parts[0])
+        self._add(file)
+
+    def _add(self, file: FileRecord) -> None:
         target = file.target.parts
-        self._change(file.experiment, target[0])
-        before = self.holder_at(target)
+        section = section_of(target)
+        before = self._by_target[section].get(target)
         if before is not None:
             self._drop(before)
         places = self._files[file.storage]
@@ -138,8 +154,9 @@ class PlanningIndex:
             places[file.place] = file
         else:
             places[file.place] = {**_by_target(there), target: file}
-        self._by_target[target[0]][target] = file
-        self._filed_in[file.experiment][target[0]] = None
+        self._by_target[section][target] = file
+        self._sources[section][file.storage] += 1
+        self._filed_in[file.experiment][section] = None
         if file.version.size >= LARGE:
             self._large[file.storage].setdefault(_size_and_time(file.version), {})[target] = file
         if is_passing(file.reason):
@@ -149,12 +166,14 @@ class PlanningIndex:
         """Remove the record of this remote file at this local path; a record of another file there stays."""
         known = self.holder(file.target)
         if known is not None and known.key == file.key:
+            self._change(known.experiment, known.target.parts[0])
             self._drop(known)
 
     def _drop(self, file: FileRecord) -> None:
         target = file.target.parts
-        self._change(file.experiment, target[0])
-        del self._by_target[target[0]][target]
+        section = section_of(target)
+        del self._by_target[section][target]
+        self._sources[section][file.storage] -= 1
         places = self._files[file.storage]
         left = {parts: copy for parts, copy in _by_target(places[file.place]).items() if parts != target}
         if left:
@@ -168,6 +187,80 @@ class PlanningIndex:
                 del self._large[file.storage][_size_and_time(file.version)]
         if is_passing(file.reason):
             del self._passing[file.experiment][target]
+
+    def require(self, sections: Collection[Section] = (), storages: Collection[str] = ()) -> None:
+        """Raise `NotLoaded` unless the files of all these sections, and all files from these storages, are here."""
+        self._loaded.require(sections, storages)
+
+    def unloaded(self, sections: Collection[Section]) -> set[Section]:
+        """Return those of these sections whose files are only in the database."""
+        return self._loaded.sections.intersection(sections)
+
+    def mark_unloaded(self, sections: Iterable[Section], storages: Iterable[str]) -> None:
+        """Note that files of these sections, and files from these storages, are only in the database."""
+        self._loaded.sections.update(sections)
+        self._loaded.storages.update(storages)
+
+    def load_file(self, file: FileRecord) -> None:
+        """Add a file of a section that is being loaded."""
+        self._add(file)
+
+    def mark_loaded(self, section: Section) -> None:
+        """Note that all files of a section are here."""
+        self._change(section[0])
+        self._loaded.sections.discard(section)
+
+    def mark_complete(self, storage: str) -> None:
+        """Note that the sections of all files from a storage are loaded."""
+        self.version += 1
+        self._loaded.storages.discard(storage)
+
+    def unload(self, section: Section) -> None:
+        """Note that the files of a section are only in the database; `drop_unloaded` then frees their memory."""
+        if not self._by_target.get(section):
+            return
+        storages = {storage for storage, files in self._sources[section].items() if files}
+        self.mark_unloaded([section], storages)
+        for storage in storages:
+            self._hashed.pop(storage, None)
+
+    def drop_unloaded(self, section: Section, most: int) -> bool:
+        """Free the memory of at most this many files of an unloaded section; return whether there are more."""
+        there = self._by_target.get(section, {})
+        for file in list(islice(there.values(), most)):
+            self._drop(file)
+        if there:
+            return True
+        self._by_target.pop(section, None)
+        self._sources.pop(section, None)
+        return False
+
+    def sections_with_files(self) -> list[Section]:
+        """Return the sections that have files in memory."""
+        return [section for section, there in self._by_target.items() if there]
+
+    def sections_of_storages(self, storages: Collection[str]) -> set[Section]:
+        """Return the sections that are needed as long as these storages are: with files, runs or equals of them."""
+        found = {
+            section
+            for section, counts in self._sources.items()
+            if any(files and storage in storages for storage, files in counts.items())
+        }
+        for run in self._runs.values():
+            if run.storage in storages and run.experiment in self._experiments:
+                found.update(sections_in(self._experiments[run.experiment].directory))
+        for storage in storages:
+            found.update(section_of(each.target) for each in self._hashed.get(storage, {}).values())
+        return found
+
+    def sections_of(self, experiment: str | None) -> set[Section]:
+        """Return the sections that may contain files of an experiment; None: those in `_unfiled`."""
+        found = set(self._filed_in.get(experiment, ()))
+        if experiment is None:
+            return found | {section for section in self._loaded.sections if section[0] == UNFILED}
+        if experiment in self._experiments:
+            found.update(sections_in(self._experiments[experiment].directory))
+        return found
 
     def learn_link(self, path: LocalPath, target: str) -> None:
         """Add or replace a local link."""
@@ -315,6 +408,7 @@ class PlanningIndex:
         Those with the same inode come first; that alone is no proof, since a copy keeps its times and inodes are
         reused.
         """
+        self._loaded.require((), (storage,))
         same = self._large[storage].get(_size_and_time(version), {}) if storage in self._large else {}
         return sorted(same.values(), key=lambda each: (each.version.inode != version.inode, each.target))
 
@@ -349,14 +443,18 @@ class PlanningIndex:
 
     def files_from(self, storage: str) -> Iterator[FileRecord]:
         """Yield every local file that came from a storage."""
+        self._loaded.require((), (storage,))
         for there in self._files.get(storage, {}).values():
             yield from _by_target(there).values()
 
     def any_below(self, storage: str, root: str) -> bool:
         """Return whether any local file came from below `root` of this storage."""
+        self._loaded.require((), (storage,))
         return any(place.startswith(f"{root.rstrip('/')}/") for place in self._files.get(storage, ()))
 
     def _there(self, storage: str, place: str) -> "FileRecord | dict[_Parts, FileRecord] | None":
+        if storage in self._loaded.storages:
+            raise NotLoaded(storages=[storage])
         places = self._files.get(storage)
         return places.get(place) if places else None
 
@@ -366,16 +464,22 @@ class PlanningIndex:
 
     def holder_at(self, target: tuple[str, ...]) -> FileRecord | None:
         """Return the record of the file at these components, which may be an invalid path; None if there is none."""
-        there = self._by_target.get(target[0])
+        section = section_of(target)
+        if section in self._loaded.sections:
+            raise NotLoaded([section])
+        there = self._by_target.get(section)
         return there.get(target) if there else None
 
     def passing_of(self, experiment: str | None) -> list[FileRecord]:
         """Return the files of an experiment that are kept only until a newer checkpoint is local."""
+        if experiment in self._experiments:
+            self._loaded.require(((self._experiments[experiment].directory,),))
         return list(self._passing[experiment].values()) if experiment in self._passing else []
 
     def files_of(self, experiment: str | None) -> list[FileRecord]:
         """Return the files of an experiment; None: those in `_unfiled`."""
-        places = (self._by_target[directory] for directory in self._filed_in.get(experiment, ()))
+        self._loaded.require(self.sections_of(experiment))
+        places = (self._by_target.get(section, {}) for section in self._filed_in.get(experiment, ()))
         return [file for there in places for file in there.values() if file.experiment == experiment]
 
 

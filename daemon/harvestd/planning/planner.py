@@ -17,6 +17,7 @@ from harvestd.planning.liveness import Life
 from harvestd.planning.plan import Plan
 from harvestd.planning.run_filter import belonging, possible
 from harvestd.planning.run_planner import RunPlanner
+from harvestd.planning.sections import Missing
 from harvestd.planning.situation import Situation
 
 
@@ -59,7 +60,7 @@ class HostPlanner:
         """What the last plan depends on; None: it does not."""
 
     def plan(self, survey: ScanResult, situation: Situation) -> Plan:
-        """Return the plan of the host."""
+        """Return the plan of the host; raise `NotLoaded` with all that has to be loaded before."""
         self._apply_rules(situation)
         kept = self._unchanged(survey, situation)
         if kept is not None:
@@ -73,8 +74,10 @@ class HostPlanner:
         self._apply_placing(shown, unnamed)
         evals = EvalPlanner(draft, placing)
         found = belonging(shown, only, placing, evals.linked_run).evals if only else shown.evals
-        self._runs = _add(draft, shown.runs, self._runs, runs.plan, runs.subjects)
-        self._evals = _add(draft, found, self._evals, evals.plan, evals.subjects)
+        missing = Missing()
+        self._runs = _add(draft, shown.runs, self._runs, runs.plan, runs.subjects, missing)
+        self._evals = _add(draft, found, self._evals, evals.plan, evals.subjects, missing)
+        missing.require_none()
         plan = draft.collected(shown.left_out)
         self._note(survey, situation, plan, len(shown.runs) + len(found))
         return plan
@@ -135,16 +138,22 @@ def _add(
     before: dict[int, _Kept],
     plan: Callable[..., None],
     subjects: Callable[..., tuple[Hashable, ...]],
+    missing: Missing,
 ) -> dict[int, _Kept]:
-    """Add directories to a draft; return the parts that may be used again, by the directory's id."""
+    """Add directories to a draft; return the parts that may be used again, by the directory's id.
+
+    `missing` receives what has to be loaded; then the draft is useless.
+    """
     kept: dict[int, _Kept] = {}
     for directory in directories:
         known = before.get(id(directory))
         if known is None or not known.holds(directory, draft.now):
             draft.begin()
-            plan(directory)
+            steps = missing.steps
+            with missing.noted():
+                plan(directory)
             part = draft.end()
-            if part is None:
+            if part is None or missing.steps > steps:
                 continue
             life = draft.now.life if part.uses_life else None
             known = _Kept(directory, part, subjects(directory), draft.now.knowledge.version, life)

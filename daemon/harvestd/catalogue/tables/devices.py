@@ -6,12 +6,11 @@ They are in `meta`, one row per host: written once per host, and read once per c
 import json
 from collections.abc import Mapping
 
-import anyio.to_thread
 from sqlalchemy import ColumnElement, Connection, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
 from harvestd.catalogue import schema
-from harvestd.catalogue.engine import Database, translated
+from harvestd.catalogue.engine import Database
 
 _KEY = "devices of {}"
 
@@ -25,11 +24,10 @@ class Devices:
     async def of(self, identity: str) -> dict[str, int]:
         """Return a host's devices by the path of a root or tree; raise `HaltedForSafety` if unreadable."""
 
-        def query() -> str | None:
-            with translated(), self._database.engine.connect() as connection:
-                return connection.execute(select(schema.meta.c.value).where(_of(identity))).scalar()
+        def query(connection: Connection) -> str | None:
+            return connection.execute(select(schema.meta.c.value).where(_of(identity))).scalar()
 
-        found = await anyio.to_thread.run_sync(query)
+        found = await self._database.read(query)
         return {} if found is None else {str(place): int(device) for place, device in json.loads(found).items()}
 
     async def save(self, identity: str, devices: Mapping[str, int]) -> None:

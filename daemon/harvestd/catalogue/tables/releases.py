@@ -6,11 +6,10 @@ A row that is still *asked* belongs to a process that ended in between: the requ
 import time
 from typing import Any
 
-import anyio.to_thread
 from sqlalchemy import Connection, Row, insert, select, update
 
 from harvestd.catalogue import schema
-from harvestd.catalogue.engine import Database, translated, update_one
+from harvestd.catalogue.engine import Database, update_one
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
 
 
@@ -49,11 +48,10 @@ class Releases:
     async def all(self) -> list[Decision]:
         """Return all decisions, oldest first."""
 
-        def query() -> list[Decision]:
-            with translated(), self._database.engine.connect() as connection:
-                return [_decision(row) for row in connection.execute(select(schema.releases).order_by(_ID))]
+        def query(connection: Connection) -> list[Decision]:
+            return [_decision(row) for row in connection.execute(select(schema.releases).order_by(_ID))]
 
-        return await anyio.to_thread.run_sync(query)
+        return await self._database.read(query)
 
 
 _ID = schema.releases.c.id

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 
-import anyio.to_thread
 from msgspec.structs import asdict
 from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
 from harvestd.catalogue import schema
-from harvestd.catalogue.engine import Database, sliced, translated
+from harvestd.catalogue.engine import Database, sliced
 from harvestd.catalogue.entries import Transfer
 
 
@@ -37,8 +36,7 @@ class Transfers:
     async def all(self) -> list[Transfer]:
         """Return all transfers."""
 
-        def query() -> list[Transfer]:
-            with translated(), self._database.engine.connect() as connection:
-                return [Transfer(**row) for row in connection.execute(select(schema.transfers)).mappings()]
+        def query(connection: Connection) -> list[Transfer]:
+            return [Transfer(**row) for row in connection.execute(select(schema.transfers)).mappings()]
 
-        return await anyio.to_thread.run_sync(query)
+        return await self._database.read(query)

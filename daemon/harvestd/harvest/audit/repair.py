@@ -53,7 +53,7 @@ async def _repaired(context: Context, root: DataRoot, strangers: Strangers, find
     if finding.kind in _SETTLED_AT_START:
         return True
     path = LocalPath.parse(finding.path)
-    record = knowledge.holder(path)
+    record = await context.catalogue.files.holder(path)
     if finding.kind is Kind.MANIFEST:
         places: dict[str, str | None] = {each.directory: each.id for each in knowledge.experiments()}
         context.changes.touch([places.get(path.parts[0])])

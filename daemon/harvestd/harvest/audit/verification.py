@@ -10,8 +10,8 @@ from harvestd.audit.findings import Finding, Kind
 from harvestd.catalogue import queries
 from harvestd.catalogue.damage import damage_of
 from harvestd.convention.structs import Immutable
-from harvestd.planning.destinations import UNFILED
 from harvestd.planning.records import ExperimentRecord, FileRecord
+from harvestd.planning.sections import UNFILED
 from harvestd.settings import Settings
 from harvestd.store.lock import holder
 from harvestd.store.root import DataRoot

@@ -59,7 +59,8 @@ class ExperimentDirectories:
             standing = set(listing)
             inodes = {name: answer.st_ino for name, answer in listing.items()}
             replaced = {name for name in standing if self._inodes.get(name, inodes[name]) != inodes[name]}
-            here = [each for each in self._knowledge.experiments() if not each.gone and self._has_files(each)]
+            filled = await self._context.catalogue.files.experiments_with_files()
+            here = [each for each in self._knowledge.experiments() if not each.gone and each.id in filled]
             gone = [each for each in self._knowledge.experiments() if each.gone]
             absent = any(each.directory not in standing for each in here)
             if absent or gone or replaced or self._seen is None:
@@ -77,9 +78,6 @@ class ExperimentDirectories:
     @property
     def _knowledge(self) -> PlanningIndex:
         return self._context.catalogue.knowledge
-
-    def _has_files(self, experiment: ExperimentRecord) -> bool:
-        return bool(self._knowledge.files_of(experiment.id))
 
     def _owners(self, names: Iterable[str]) -> dict[str, str | None]:
         """Return the ids of the experiments whose manifests are in these directories; None for no manifest."""

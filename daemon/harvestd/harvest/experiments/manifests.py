@@ -13,8 +13,8 @@ from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.model import LeftOut as NotFetched
 from harvestd.errors import DiskFull, Fatal, Retry
 from harvestd.harvest.context import Context
-from harvestd.planning.destinations import UNFILED
 from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
+from harvestd.planning.sections import UNFILED
 from harvestd.store.errors import Conflict, Damaged, Refused
 from harvestd.store.manifest.file import manifest_owner, write_manifest
 from harvestd.store.manifest.model import Experiment, FiledFile, FileState, LeftOut, MadeLink, Manifest, NamePart, Run
@@ -98,9 +98,9 @@ class Manifests:
     async def _write_there(self, identifier: str | None) -> None:
         knowledge = self._context.catalogue.knowledge
         self._written[identifier] = time.monotonic()
-        files = knowledge.files_of(identifier)
         # Removed before the first await: what changes from here on makes it behind again.
         self._behind.pop(identifier, None)
+        files = await self._context.catalogue.files.files_of(identifier)
         if not files and (identifier not in self._held or knowledge.is_gone(identifier)):
             return
         head = Experiment("", UNFILED) if identifier is None else _head(knowledge.experiment(identifier))

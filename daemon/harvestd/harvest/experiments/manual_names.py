@@ -15,10 +15,10 @@ from harvestd.convention.structs import Immutable
 from harvestd.harvest.context import Context
 from harvestd.harvest.experiments.move_files import Refiling, refile
 from harvestd.harvest.experiments.rename import rename
-from harvestd.planning.destinations import UNFILED
 from harvestd.planning.identity.name_updates import BY_HAND, given
 from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
 from harvestd.planning.requests import REFUSED, Request
+from harvestd.planning.sections import UNFILED
 from harvestd.store.publish import Result
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
@@ -62,7 +62,8 @@ async def name_as_asked(context: Context, root: DataRoot, request: Request) -> s
     """
     knowledge, name = context.catalogue.knowledge, str(request.detail.get("name", ""))
     identifier = str(request.detail.get("experiment", ""))
-    waiting = waiting_evals(knowledge.files_of(None), str(request.detail.get("run", "")))
+    wanted = str(request.detail.get("run", ""))
+    waiting = waiting_evals(await context.catalogue.files.files_of(None) if wanted else (), wanted)
     if not is_plain(name):
         return f"{REFUSED}{name!r} can't be a name"
     if waiting is not None:

@@ -55,8 +55,9 @@ async def _renamed(catalogue: "Catalogue", root: DataRoot, before: ExperimentRec
     if after.directory == before.directory:
         await catalogue.save_experiment(after)
         return True
+    files = await catalogue.files.files_of(before.id)
     try:
-        for path in (file.target for file in catalogue.knowledge.files_of(before.id)):
+        for path in (file.target for file in files):
             LocalPath((after.directory, *path.parts[1:]))
         for path in catalogue.knowledge.links_in(before.directory):
             LocalPath((after.directory, *path.parts[1:]))
@@ -65,16 +66,16 @@ async def _renamed(catalogue: "Catalogue", root: DataRoot, before: ExperimentRec
     if catalogue.knowledge.is_directory_taken(after.directory, by_other_than=before.id):
         return False  # another experiment got the name since it was chosen
     with catalogue.knowledge.reserved(after.directory):
-        return await _moved_with_record(catalogue, root, before, after)
+        return await _moved_with_record(catalogue, root, before, after, has_files=bool(files))
 
 
 async def _moved_with_record(
-    catalogue: "Catalogue", root: DataRoot, before: ExperimentRecord, after: ExperimentRecord
+    catalogue: "Catalogue", root: DataRoot, before: ExperimentRecord, after: ExperimentRecord, *, has_files: bool
 ) -> bool:
     old, new = LocalPath((before.directory,)), LocalPath((after.directory,))
     await catalogue.intend_rename(before, after.name)
     failpoints.reach("experiment.intended")
-    if not await _moved(root, old, new, files=bool(catalogue.knowledge.files_of(before.id))):
+    if not await _moved(root, old, new, files=has_files):
         await catalogue.intend_rename(before, None)
         return False
     failpoints.reach("experiment.moved")

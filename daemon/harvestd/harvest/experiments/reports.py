@@ -28,6 +28,8 @@ EVERY = 60.0
 _QUIET = 5.0
 """Seconds without a change after which it is updated before it is `EVERY` behind."""
 _LOOK = 1.0
+_CHECKING = 0.1
+"""Seconds of every `_LOOK` for checking reports that did not change."""
 _REST = 9.0
 """Seconds without drawing for each second of drawing."""
 _END = 120.0
@@ -56,6 +58,10 @@ class Reports:
         """How often in a row each one's pictures could not be drawn for lack of time or room."""
         self._runs: dict[str, tuple[object, ...]] = {}
         """The facts of each run when the runs were last compared."""
+        self._unchecked: list[str] = []
+        """Experiments whose reports the last process may have left out of date."""
+        self._check_from = 0.0
+        """When the first of them is checked, in monotonic seconds."""
         self._noted = -1
         """The version of `PlanningIndex` at that time."""
         self._may_draw = 0.0
@@ -66,8 +72,8 @@ class Reports:
     async def run(self) -> None:
         """Make due reports until cancelled. Raise `HaltedForSafety`."""
         await self._context.knows.wait()
-        # The last process may have left some out of date; for all others this costs reading one small file.
-        self._context.changes.reports.update(each.id for each in self._context.catalogue.knowledge.experiments())
+        self._check_from = time.monotonic() + _QUIET
+        self._unchecked = [each.id for each in self._context.catalogue.knowledge.experiments() if not each.gone]
         while True:
             self._note()
             now = time.monotonic()
@@ -75,9 +81,23 @@ class Reports:
                 rested = now - last >= _QUIET or now - first >= EVERY
                 if rested and now >= self._not_before.get(identifier, 0.0):
                     await self._write(identifier)
+            await self._check_some()
             if self._undrawn and time.monotonic() >= self._may_draw:
                 await self._draw(next(iter(self._undrawn)))
             await anyio.sleep(_LOOK)
+
+    async def _check_some(self) -> None:
+        """Make some of the reports that may be out of date, the newest first; the others next time.
+
+        Most are not; then this costs reading the experiment's records and one small file.
+        """
+        if self._unchecked and time.monotonic() < self._check_from:
+            return
+        end = time.monotonic() + _CHECKING
+        while self._unchecked and time.monotonic() < end:
+            identifier = self._unchecked.pop()
+            if identifier not in self._behind:
+                await self._write(identifier)
 
     async def finish(self) -> None:
         """Make all due reports, at the end of a single pass. Raise `HaltedForSafety`."""
@@ -107,12 +127,13 @@ class Reports:
                 self._context.changes.reports.add(run.experiment)
             self._runs[run.id] = facts
 
-    def _known(self, identifier: str) -> Known:
+    async def _known(self, identifier: str) -> Known:
+        files = await self._context.catalogue.files.files_of(identifier)
         knowledge = self._context.catalogue.knowledge
         return Known(
             knowledge.experiment(identifier),
             tuple(knowledge.runs_of(identifier)),
-            tuple(knowledge.files_of(identifier)),
+            tuple(files),
             tuple(self._context.catalogue.left_out.of(identifier)),
         )
 
@@ -136,7 +157,7 @@ class Reports:
 
     async def _write_known(self, identifier: str) -> None:
         async with self._context.places.still():
-            known = self._known(identifier)
+            known = await self._known(identifier)
             if known.experiment.gone or not known.files:
                 return
             self._not_before[identifier] = time.monotonic() + EVERY
@@ -172,7 +193,7 @@ class Reports:
             await self._draw_known(identifier, placed)
 
     async def _draw_known(self, identifier: str, placed: Placed) -> None:
-        known = self._known(identifier)
+        known = await self._known(identifier)
         if known.experiment.gone:
             return
         began = time.monotonic()
@@ -180,7 +201,7 @@ class Reports:
             drawing = await making.draw(self._root, known, placed, pictures.cache_in(self._context.settings.state))
             self._may_draw = time.monotonic() + _REST * (time.monotonic() - began)
             async with self._context.places.still():
-                known = self._known(identifier)
+                known = await self._known(identifier)
                 await anyio.to_thread.run_sync(making.hang, self._root, known, drawing, self._context.evals)
         except FileNotFoundError:
             return

@@ -191,7 +191,9 @@ class Fleet:
             with self._context.host_failures.containing(host.name):
                 self._context.states.drop(host.identity)
                 if self._context.knows.is_set():
-                    self._context.fleet.rescue.gone(host, self._context.catalogue.knowledge)
+                    catalogue = self._context.catalogue
+                    async with catalogue.files.loaded(()) as lease:
+                        await lease.evaluated(partial(self._context.fleet.rescue.gone, host, catalogue.knowledge))
 
 
 def _names_and_identities(hosts: Iterable[Host]) -> frozenset[str]:

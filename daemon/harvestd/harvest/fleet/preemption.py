@@ -13,6 +13,7 @@ from harvestd.convention.structs import Immutable
 from harvestd.inventory.host import Host
 from harvestd.inventory.lambda_cloud.provider import is_rented
 from harvestd.planning.plan import FetchGroup, Follow, Plan
+from harvestd.planning.sections import NotLoaded
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
 
@@ -62,17 +63,26 @@ class Preemption(Struct):
     def _outstanding(self, host: Host, known: "PlanningIndex | None") -> int | None:
         if known is None or host.identity not in self._last:
             return None
-        return sum(each.size for each in self.missing(host, known))
+        try:
+            return sum(each.size for each in self.missing(host, known))
+        except NotLoaded:
+            return None  # it has been lost for long
 
     def missing(self, host: Host, known: "PlanningIndex") -> list[Missing]:
-        """Return what a host showed last and is not here, by value; nothing if it was never scanned."""
+        """Return what a host showed last and is not here, by value; nothing if it was never scanned.
+
+        Raise `NotLoaded` if its files are not in memory any more.
+        """
         if host.identity not in self._last:
             return []
         seen, plan = self._last[host.identity]
         return missing(plan, seen.storage or seen.identity, known)
 
     def gone(self, host: Host, known: "PlanningIndex") -> None:
-        """Log what was lost with a host that is gone, except for what is on storage that outlives it."""
+        """Log what was lost with a host that is gone, except for what is on storage that outlives it.
+
+        Raise `NotLoaded` as `missing` does.
+        """
         lost = self.missing(host, known)
         seen, _ = self._last.pop(host.identity, (host, None))
         if lost and seen.storage is None and is_rented(host):

@@ -64,6 +64,7 @@ class Executor:
             yield
         finally:
             self._context.states.of(self._host.identity).showing = None
+            self.looking.lease.release()
             # A command that works on a single run reads the result afterwards.
             if self._context.selection.only is None:
                 self._context.states.of(self._host.identity).outlook = None

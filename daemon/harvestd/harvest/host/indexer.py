@@ -331,7 +331,9 @@ class RunIndexer:
         if twin is None:
             await self._discover(run, config, learned)
         elif run.config is not None:
-            record = self._completed(self._record(run, run.config, config, learned, twin.experiment))
+            record = self._record(run, run.config, config, learned, twin.experiment)
+            async with self._context.catalogue.files.loaded(self._knowledge.sections_of(twin.experiment)):
+                record = self._completed(record)
             await self._context.catalogue.save_run(record)
             self._context.changes.touch([twin.experiment])
             log = get_logger().bind(host=self._host.name, run_id=record.name, path=run.place)

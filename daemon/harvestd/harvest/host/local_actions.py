@@ -13,6 +13,7 @@ from harvestd.harvest.host.retention import CheckpointPruner
 from harvestd.harvest.transfer.refusals import Refusals
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import FileMove, Link, Plan, UpdateReason
+from harvestd.planning.sections import sections_of
 from harvestd.store.ops.links import make_link
 from harvestd.store.ops.remove import remove_empty
 from harvestd.store.publish import Result
@@ -57,10 +58,12 @@ class LocalActions:
                 await self._remark(plan.remarks)
 
     async def _remark(self, remarks: Sequence[UpdateReason]) -> None:
-        knowledge = self._context.catalogue.knowledge
-        # Files that were fetched, moved or removed since the plan are skipped: they have their reason, or need none.
-        still = [each for each in remarks if knowledge.holder(each.record.target) == each.record]
-        await self._context.catalogue.save_files([replace(each.record, reason=each.reason) for each in still])
+        catalogue = self._context.catalogue
+        async with catalogue.files.loaded(sections_of(each.record for each in remarks)):
+            # Files that were fetched, moved or removed since the plan are skipped: they have their reason, or need
+            # none.
+            still = [each for each in remarks if catalogue.knowledge.holder(each.record.target) == each.record]
+            await catalogue.save_files([replace(each.record, reason=each.reason) for each in still])
         self._context.changes.touch({each.record.experiment for each in still})
 
     async def _link(self, link: Link) -> None:
@@ -78,6 +81,10 @@ class LocalActions:
         self._context.changes.touch(whose)
 
     async def _refile(self, refiles: Sequence[FileMove]) -> None:
+        async with self._context.catalogue.files.loaded(sections_of(each.record for each in refiles)):
+            await self._refile_loaded(refiles)
+
+    async def _refile_loaded(self, refiles: Sequence[FileMove]) -> None:
         knowledge = self._context.catalogue.knowledge
         # If an experiment was renamed or a file was moved since the plan, the next plan handles it.
         files = [

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from collections.abc import Set as AbstractSet
 from functools import partial
 
+import anyio
 from msgspec.structs import replace
 
 from harvestd.convention.scan.classify import Surveyor
@@ -13,6 +14,7 @@ from harvestd.convention.scan.quiet import IdleTimer
 from harvestd.convention.scan.snapshot import Snapshot, TreeState
 from harvestd.convention.scan.stability import NETWORK_SETTLE, StabilityTracker
 from harvestd.convention.scan.views import View, may_see_more, sees_more
+from harvestd.errors import unwrapped
 from harvestd.harvest.context import Context
 from harvestd.harvest.host.early_reads import EarlyReads
 from harvestd.harvest.host.failures import FailureTracker
@@ -26,6 +28,7 @@ from harvestd.planning.liveness import Life
 from harvestd.planning.plan import Plan
 from harvestd.planning.planner import HostPlanner
 from harvestd.planning.run_filter import possible
+from harvestd.planning.sections import Section
 from harvestd.planning.situation import Situation
 from harvestd.remote.api import Box, BoxFacts
 from harvestd.telemetry.events import Event
@@ -74,6 +77,8 @@ class Observer:
         self._missing_roots: set[str] = set()
         self._drifting: set[str] = set()
         self._emptied_roots: set[str] = set()
+        self.lease = context.catalogue.files.lease()
+        """The files that must be in memory while this host is connected."""
         self._rejected = 0
         self.refused = Refusals()
         """Files that could not be published locally, so that they are not fetched again in vain."""
@@ -90,11 +95,19 @@ class Observer:
         """Scan, index what the scan shows, and return the plan. Raise `Retry` and `HostQuarantined`."""
         if self.seen is not None:
             return await self._seen_by(self._box.scan)
-        return await self._seen_by(partial(self._glimpses.beside, self._box.scan))
+        return await self._seen_by(partial(self._beside_loading, partial(self._glimpses.beside, self._box.scan)))
 
     async def look_whole(self) -> Plan:
         """Do the same as `look`, but scan every entry, also those that have not changed for long."""
         return await self._seen_by(self._box.scan_whole)
+
+    async def _beside_loading(self, scan: Callable[[], Awaitable[Snapshot]]) -> Snapshot:
+        """Scan, and load what came from this storage meanwhile. Raise what either of them raises."""
+        with unwrapped():
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self.lease.load, (), [self._context.storage_of(self._host)])
+                snapshot = await scan()
+        return snapshot
 
     async def _seen_by(self, scan: Callable[[], Awaitable[Snapshot]]) -> Plan:
         scanned = time.monotonic()
@@ -108,7 +121,7 @@ class Observer:
     def alone(self) -> Plan:
         """Return a plan by the last scan as if no other host showed anything: what this host holds that is not here.
 
-        Raise `RuntimeError` if there was no scan yet.
+        Raise `RuntimeError` if there was no scan yet, and `NotLoaded` as `HostPlanner.plan` does.
         """
         if self.seen is None:
             raise RuntimeError("nothing was looked at yet")
@@ -138,6 +151,7 @@ class Observer:
         self.snapshot = snapshot
         self.sightings.update(snapshot, now)
         self.stillness.looked(snapshot, now, self._context.settings.poll.interval.total_seconds(), self.scan_took)
+        await self.lease.load((), [self._context.storage_of(self._host)])
         self._tell_roots(snapshot)
         if self._selection is not self._context.selection:
             self._selection = self._context.selection
@@ -147,6 +161,7 @@ class Observer:
         only = self._context.selection.only
         seen = possible(self.seen, only) if only else self.seen
         whole = (self.seen, snapshot)
+        await self.lease.load(self._sections_of_runs(seen))
         await self._learning.learn(seen, whole, self._box, self.sightings, now, self._glimpses.taken())
         self._show(seen, snapshot)
         situation = self._situation(now)
@@ -162,9 +177,9 @@ class Observer:
 
     async def _planned(self, seen: ScanResult, situation: Situation) -> Plan:
         """Plan, query the liveness if the plan needs it, and record what is left out."""
-        plan = self.planner.plan(seen, situation)
+        plan = await self.lease.evaluated(partial(self.planner.plan, seen, situation))
         if plan.asks_for_life and (life := await self._lives.asked(seen)) is not None:
-            plan = self.planner.plan(seen, replace(situation, life=life))
+            plan = await self.lease.evaluated(partial(self.planner.plan, seen, replace(situation, life=life)))
         if plan is self._recorded:
             return plan
         self._tell_evals(seen.evals)
@@ -174,6 +189,13 @@ class Observer:
         self._context.changes.touch(await records.save(self._host.name, self._host.identity, left_out, fates))
         self._recorded = plan
         return plan
+
+    def _sections_of_runs(self, seen: ScanResult) -> set[Section]:
+        """Return the sections of the experiments of runs that this host shows."""
+        knowledge, storage = self._context.catalogue.knowledge, self._context.storage_of(self._host)
+        records = (knowledge.run_at(storage, run.place) for run in seen.runs)
+        experiments = {record.experiment for record in records if record is not None and record.experiment}
+        return {section for each in experiments for section in knowledge.sections_of(each)}
 
     def _beside_others(self, seen: ScanResult, plan: Plan) -> dict[str | None, tuple[LeftOut, ...]]:
         """Return what is left out on this host after a scan for one run alone; the rest is taken from the records."""

@@ -14,9 +14,8 @@ from harvestd.catalogue.entries import Orphans
 from harvestd.convention.metadata.naming import UNKNOWN, ExperimentName, Part
 from harvestd.convention.paths import LocalPath
 from harvestd.errors import Fatal
-from harvestd.planning.destinations import UNFILED
-from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import ExperimentRecord, RunRecord
+from harvestd.planning.sections import UNFILED
 from harvestd.store.errors import Conflict, Damaged, Refused
 from harvestd.store.manifest.file import NAME as MANIFEST
 from harvestd.store.manifest.file import manifest_owner, read_manifest
@@ -56,7 +55,7 @@ async def adopt_orphans(catalogue: "Catalogue", root: DataRoot) -> list[str]:
             await anyio.to_thread.run_sync(_set_manifest_aside, root, directory, identifier)
         runs += [replace(run, experiment=at_home[directory]) for run in own]
     for run in (each for each in orphans.runs if each.experiment not in whose):
-        experiment_id = _experiment_by_files(catalogue.knowledge, run)
+        experiment_id = await catalogue.files.experiment_below(run.storage, run.place)
         if experiment_id is not None:
             runs.append(replace(run, experiment=experiment_id))
     homes = {identifier: directory for directory, identifier in at_home.items()}
@@ -95,12 +94,6 @@ def _directories(orphans: Orphans) -> dict[str, str]:
         if file.experiment is not None and file.target.parts[0] != UNFILED:
             counted.setdefault(file.experiment, Counter())[file.target.parts[0]] += 1
     return {identifier: found.most_common(1)[0][0] for identifier, found in counted.items()}
-
-
-def _experiment_by_files(knowledge: PlanningIndex, run: RunRecord) -> str | None:
-    """Return the recorded experiment that holds files of a run."""
-    files = (file for file in knowledge.files_from(run.storage) if file.place.startswith(f"{run.place}/"))
-    return next((file.experiment for file in files if file.experiment is not None), None)
 
 
 def _read(root: DataRoot, directory: str, identifier: str) -> tuple[ExperimentRecord, tuple[RunRecord, ...]]:

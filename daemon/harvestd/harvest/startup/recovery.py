@@ -52,7 +52,7 @@ async def settle(catalogue: "Catalogue", root: DataRoot, intents: Sequence[Inten
     still = await anyio.to_thread.run_sync(_still_there, root, [old for _, old in files if old is not None])
     here = [(file, old) for (file, old), stands in zip(files, stand, strict=True) if stands and old not in still]
     recorded = [file for file, _ in here]
-    before = [(file, catalogue.knowledge.holder(old)) for file, old in here if old is not None]
+    before = [(file, await catalogue.files.holder(old)) for file, old in here if old is not None]
     gone = [record for file, record in before if record is not None and record.place == file.place]
     await catalogue.save_files(recorded, intents, gone)
     return recorded

@@ -28,6 +28,7 @@ from harvestd.inventory.host import Host
 from harvestd.planning.plan import FetchFile, FetchGroup
 from harvestd.planning.records import FileRecord
 from harvestd.planning.retention import is_provisional
+from harvestd.planning.sections import sections_of
 from harvestd.store.publish import Outcome, Publication, Result, publish
 from harvestd.store.root import DataRoot
 from harvestd.store.staging import Staged
@@ -91,14 +92,15 @@ class Publisher:
         async with self._context.places.still():
             await self._settle_failed()
             publications, records = self._prepared(groups)
-            with anyio.CancelScope(shield=True):
-                intent = await self._context.catalogue.intend(records)
-                try:
-                    outcomes = await anyio.to_thread.run_sync(publish, self._root, publications)
-                    await self._settle(intent, outcomes)
-                except Exception:
-                    self._context.unsettled.append(intent)
-                    raise
+            async with self._context.catalogue.files.loaded(sections_of(records)):
+                with anyio.CancelScope(shield=True):
+                    intent = await self._context.catalogue.intend(records)
+                    try:
+                        outcomes = await anyio.to_thread.run_sync(publish, self._root, publications)
+                        await self._settle(intent, outcomes)
+                    except Exception:
+                        self._context.unsettled.append(intent)
+                        raise
         with told_together():
             self._tell(groups, outcomes)
 

@@ -6,9 +6,11 @@ from functools import partial
 
 from msgspec.structs import replace
 
+from harvestd.convention.paths import LocalPath
 from harvestd.harvest.context import Context
 from harvestd.harvest.host.failures import FailureTracker
 from harvestd.planning.plan import Check
+from harvestd.planning.sections import section_of
 from harvestd.remote.api import Closed, Failed, Opened, Reader, ReadRequest
 from harvestd.remote.ssh.errors import Stuck
 
@@ -62,15 +64,21 @@ async def _conclude(context: Context, item: Check, opened: Opened) -> None:
     async with context.places.still():
         knowledge = context.catalogue.knowledge
         path = knowledge.placed(item.record.target, item.record.experiment)
-        if knowledge.holder(path) != replace(item.record, target=path):
-            return  # the next plan handles it
-        if item.asked_by is not None and opened.verified is not None:
-            knowledge.learn_hash(
-                item.asked_by, item.place, item.source.version, opened.verified, replace(item.record, target=path)
-            )
-        elif opened.verified == item.record.sha256:
-            same = replace(item.record, target=path, version=item.source.version, differs=None)
-            await context.catalogue.save_files([same])
-            context.changes.touch([same.experiment])
-        else:
-            knowledge.learn_file(replace(item.record, target=path, differs=item.source.version))
+        async with context.catalogue.files.loaded([section_of(path)]):
+            await _conclude_at(path, context, item, opened)
+
+
+async def _conclude_at(path: LocalPath, context: Context, item: Check, opened: Opened) -> None:
+    knowledge = context.catalogue.knowledge
+    if knowledge.holder(path) != replace(item.record, target=path):
+        return  # the next plan handles it
+    if item.asked_by is not None and opened.verified is not None:
+        knowledge.learn_hash(
+            item.asked_by, item.place, item.source.version, opened.verified, replace(item.record, target=path)
+        )
+    elif opened.verified == item.record.sha256:
+        same = replace(item.record, target=path, version=item.source.version, differs=None)
+        await context.catalogue.save_files([same])
+        context.changes.touch([same.experiment])
+    else:
+        knowledge.learn_file(replace(item.record, target=path, differs=item.source.version))

@@ -7,6 +7,7 @@ full scan last.
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 import anyio.to_thread
@@ -26,9 +27,10 @@ from harvestd.planning.records import FileRecord
 from harvestd.remote.api import Box
 from harvestd.safety.accounting import not_here, storages_of
 from harvestd.safety.filesystems import renumbered, renumbered_roots
-from harvestd.safety.inputs import Damaged, Evidence, Look, RunState, run_state
+from harvestd.safety.inputs import Damaged, Evidence, Look, NotHere, RunState, run_state
 from harvestd.safety.losses import link_losses, losses_of
 from harvestd.safety.memo import DirectoryMemo
+from harvestd.safety.verdict import Loss
 from harvestd.store.root import DataRoot
 from harvestd.store.verify.sizes import not_intact
 
@@ -80,19 +82,25 @@ class EvidenceCollector:
         targets = {**targets, **(await self._box.link_targets(new) if new else {})}
         self._devices = None  # the operator may have had them forgotten
         await self._note_devices(seen, snapshot, circumstances.devices)
-        plan, knowledge = self._looking.alone(), context.catalogue.knowledge
-        self._memo.begin()
+        plan, missing, losses = await self._looking.lease.evaluated(partial(self._missing, seen))
         return replace(
             self._evidence(plan, transfers(), life, hoping=None),
             look=self._look(plan, snapshot, whole=True),
             circumstances=circumstances,
             damaged=damaged,
-            not_here=not_here(seen, plan, self._storage, knowledge, self._memo),
-            losses=(
-                *losses_of(seen, plan, self._storage, knowledge, context.selection.datasets, self._memo),
-                *link_losses(links, targets),
-            ),
+            not_here=missing,
+            losses=(*losses, *link_losses(links, targets)),
         )
+
+    def _missing(self, seen: ScanResult) -> tuple[Plan, tuple[NotHere, ...], tuple[Loss, ...]]:
+        """Return what is planned, what would be missing then, and what is lost, by the same records.
+
+        Raise `NotLoaded` if these are not all in memory.
+        """
+        plan, knowledge = self._looking.alone(), self._context.catalogue.knowledge
+        self._memo.begin()
+        losses = losses_of(seen, plan, self._storage, knowledge, self._context.selection.datasets, self._memo)
+        return plan, not_here(seen, plan, self._storage, knowledge, self._memo), losses
 
     def _links(self) -> Sequence[SymbolicLink]:
         """Return the links that lead out of the trees, by the last scan."""
@@ -229,6 +237,7 @@ class EvidenceCollector:
         seen, _ = self._last()
         knowledge = self._context.catalogue.knowledge
         storages = storages_of(seen, self._storage, knowledge)
+        await self._looking.lease.load((), storages)
         mine = (knowledge.run_at(self._storage, run.place) for run in seen.runs)
         experiments = {run.experiment for run in mine if run is not None}
         async with self._context.places.still():
@@ -239,11 +248,13 @@ class EvidenceCollector:
                 if (storage == self._storage or record.experiment in experiments) and not self._is_ignored(record)
             }
             # Files that are here only from another host, since they have the same content.
-            records |= {record.target: record for record in knowledge.same_from(self._storage)}
+            same = await self._looking.lease.evaluated(lambda: list(knowledge.same_from(self._storage)))
+            records |= {record.target: record for record in same}
             expected = [(path, record.size, record.kind in GROWING) for path, record in records.items()]
             found = await anyio.to_thread.run_sync(not_intact, self._root, expected)
         # Files that got another version meanwhile do not count.
-        return tuple(Damaged(path, records[path].size) for path in found if knowledge.holder(path) == records[path])
+        holders = {path: await self._context.catalogue.files.holder(path) for path in found}
+        return tuple(Damaged(path, records[path].size) for path in found if holders[path] == records[path])
 
     def _is_ignored(self, record: FileRecord) -> bool:
         return self._context.catalogue.knowledge.ignored_in(record.experiment) is not None
