@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 
 from harvestd.convention.scan.model import EvalDir, RunDir, ScanResult
+from harvestd.convention.steps import Steps, finished
 from harvestd.convention.structs import Immutable
 from harvestd.planning.destinations import Placing
 from harvestd.planning.draft import Draft, QuietPart
@@ -61,6 +62,11 @@ class HostPlanner:
 
     def plan(self, survey: ScanResult, situation: Situation) -> Plan:
         """Return the plan of the host; raise `NotLoaded` with all that has to be loaded before."""
+        return finished(self.planning(survey, situation))
+
+    def planning(self, survey: ScanResult, situation: Situation) -> Steps[Plan]:
+        """Do the same as `plan`, and yield after each directory; records may change meanwhile."""
+        version = situation.knowledge.version
         self._apply_rules(situation)
         kept = self._unchanged(survey, situation)
         if kept is not None:
@@ -75,11 +81,14 @@ class HostPlanner:
         evals = EvalPlanner(draft, placing)
         found = belonging(shown, only, placing, evals.linked_run).evals if only else shown.evals
         missing = Missing()
-        self._runs = _add(draft, shown.runs, self._runs, runs.plan, runs.subjects, missing)
-        self._evals = _add(draft, found, self._evals, evals.plan, evals.subjects, missing)
+        self._runs = yield from _add(draft, version, shown.runs, self._runs, runs.plan, runs.subjects, missing)
+        self._evals = yield from _add(draft, version, found, self._evals, evals.plan, evals.subjects, missing)
         missing.require_none()
         plan = draft.collected(shown.left_out)
-        self._note(survey, situation, plan, len(shown.runs) + len(found))
+        is_kept = len(self._runs) + len(self._evals) == len(shown.runs) + len(found)
+        # Requests are counted in each plan, whatever directories they concern.
+        self._last = (survey, version, plan) if is_kept and not plan.asked else None
+        self._note(situation)
         return plan
 
     def kept(self, directory: RunDir | EvalDir) -> object | None:
@@ -123,26 +132,26 @@ class HostPlanner:
         seen, version, plan = self._last
         return plan if seen is survey and version == now.knowledge.version else None
 
-    def _note(self, survey: ScanResult, now: Situation, plan: Plan, directories: int) -> None:
+    def _note(self, now: Situation) -> None:
+        """Note what the last plan depends on."""
         kept = [*self._runs.values(), *self._evals.values()]
-        # Requests are counted in each plan, whatever directories they concern.
-        is_kept = len(kept) == directories and not plan.asked
-        self._last = (survey, now.knowledge.version, plan) if is_kept else None
         self._due = min((each.part.due for each in kept), default=math.inf)
         self._life = now.life if any(each.life is not None for each in kept) else None
 
 
 def _add(
     draft: Draft,
+    version: int,
     directories: Sequence[RunDir] | Sequence[EvalDir],
     before: dict[int, _Kept],
     plan: Callable[..., None],
     subjects: Callable[..., tuple[Hashable, ...]],
     missing: Missing,
-) -> dict[int, _Kept]:
+) -> Steps[dict[int, _Kept]]:
     """Add directories to a draft; return the parts that may be used again, by the directory's id.
 
-    `missing` receives what has to be loaded; then the draft is useless.
+    `version`: of the index when the plan was begun; what changed since counts as a change after the plan. `missing`
+    receives what has to be loaded; then the draft is useless.
     """
     kept: dict[int, _Kept] = {}
     for directory in directories:
@@ -156,10 +165,11 @@ def _add(
             if part is None or missing.steps > steps:
                 continue
             life = draft.now.life if part.uses_life else None
-            known = _Kept(directory, part, subjects(directory), draft.now.knowledge.version, life)
+            known = _Kept(directory, part, subjects(directory), version, life)
         else:
             draft.reuse(known.part)
         kept[id(directory)] = known
+        yield
     return kept
 
 

@@ -17,6 +17,7 @@ from harvestd.convention.scan.skipped import BROKEN_LINK, NO_EVAL, NO_RUN, UNLIS
 from harvestd.convention.scan.snapshot import Listing, Snapshot, Tree, TreeKind, TreeState
 from harvestd.convention.scan.split import Below, Changed, HomeT, SortedTree
 from harvestd.convention.scan.training import understand_run
+from harvestd.convention.steps import Steps, finished
 from harvestd.convention.structs import Immutable
 
 DirT = TypeVar("DirT")
@@ -55,7 +56,9 @@ class _Convention(Immutable, Generic[HomeT, DirT]):
     strangers: str
     """The reason for leaving out what is below no run or eval directory."""
 
-    def see(self, listing: Listing, selection: Selection, before: _Seen[HomeT, DirT] | None) -> _Seen[HomeT, DirT]:
+    def see(
+        self, listing: Listing, selection: Selection, before: _Seen[HomeT, DirT] | None
+    ) -> Steps[_Seen[HomeT, DirT]]:
         """Classify a tree; `before` is the result for an earlier listing of it and the same selection."""
         if before is not None:
             if before.shows(listing):
@@ -64,6 +67,7 @@ class _Convention(Immutable, Generic[HomeT, DirT]):
             if changed is not None:
                 return self._see_changed(listing, selection, before, changed)
         split = SortedTree(listing, selection, self.home_of)
+        yield from split.fill()
         known = before.below if before is not None else {}
         below: dict[RemotePath, tuple[Below[HomeT], DirT]] = {}
         for each in split.homes():
@@ -74,6 +78,7 @@ class _Convention(Immutable, Generic[HomeT, DirT]):
             directory = self.understand(listing.tree, each, selection)
             if directory is not None:
                 below[each.home.path] = (each, directory)
+            yield
         return _Seen(listing, split, below, *split.left_out(listing.tree, self.strangers))
 
     def _see_changed(
@@ -131,6 +136,10 @@ class Surveyor:
 
     def survey(self, snapshot: Snapshot, selection: Selection) -> ScanResult:
         """Classify everything in the host's trees."""
+        return finished(self.surveying(snapshot, selection))
+
+    def surveying(self, snapshot: Snapshot, selection: Selection) -> Steps[ScanResult]:
+        """Do the same as `survey`, and yield where it may be interrupted; call nothing else meanwhile."""
         if selection != self._selection:
             self._runs, self._evals = {}, {}
             self._selection = selection
@@ -147,10 +156,10 @@ class Surveyor:
                     LeftOut(str(listing.tree), 0, 0, "another root or tree leads to the same directory: taken there")
                 )
             elif listing.tree.kind is TreeKind.TRAINING:
-                runs.append(_TRAINING.see(listing, selection, self._runs.get(listing.tree)))
+                runs.append((yield from _TRAINING.see(listing, selection, self._runs.pop(listing.tree, None))))
                 left_out += runs[-1].left_out
             else:
-                evals.append(_EVAL.see(listing, selection, self._evals.get(listing.tree)))
+                evals.append((yield from _EVAL.see(listing, selection, self._evals.pop(listing.tree, None))))
                 left_out += evals[-1].left_out
         self._runs = {seen.listing.tree: seen for seen in runs}
         self._evals = {seen.listing.tree: seen for seen in evals}

@@ -3,7 +3,7 @@
 The times of a directory entry are ignored; only its existence counts.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 from msgspec import Struct, field
@@ -29,6 +29,8 @@ class Home(Protocol):
 HomeT = TypeVar("HomeT", bound=Home)
 
 _Parts = tuple[str, ...]
+_AT_A_STRETCH = 1000
+"""Entries."""
 
 
 class Below(Struct, Generic[HomeT], eq=False):
@@ -73,7 +75,10 @@ class SortedTree(Generic[HomeT]):
     def __init__(
         self, listing: Listing, selection: Selection, home_of: Callable[[_Parts, Selection], HomeT | None]
     ) -> None:
-        """Split `listing`; `home_of` finds a run or eval directory among the components of a path, by names alone."""
+        """Prepare to split `listing` (`fill`).
+
+        `home_of` finds a run or eval directory among the components of a path, by names alone.
+        """
         self._listing = listing
         self._selection = selection
         self._home_of = home_of
@@ -83,9 +88,14 @@ class SortedTree(Generic[HomeT]):
         self._found: list[Below[HomeT]] = []
         self._directories: dict[_Parts, Below[HomeT] | _Outside] = {(): self._strangers}
         self._unlisted = frozenset(path.parts for path in listing.unreadable)
-        for entry in listing.entries.values():
+
+    def fill(self) -> Iterator[None]:
+        """Split the whole listing; yield where this may be interrupted."""
+        for number, entry in enumerate(self._listing.entries.values()):
             self._put(entry)
-        for path in listing.unreadable:
+            if number % _AT_A_STRETCH == 0:
+                yield
+        for path in self._listing.unreadable:
             self._place_of(path.parts[:-1]).unlisted.append(path)
 
     def _put(self, entry: Entry) -> "Below[HomeT] | _Outside | None":

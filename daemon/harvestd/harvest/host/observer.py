@@ -20,6 +20,7 @@ from harvestd.harvest.host.early_reads import EarlyReads
 from harvestd.harvest.host.failures import FailureTracker
 from harvestd.harvest.host.indexer import RunIndexer
 from harvestd.harvest.host.liveness import LivenessMonitor
+from harvestd.harvest.slices import in_slices
 from harvestd.harvest.state import Outlook, Showing
 from harvestd.harvest.transfer.refusals import Refusals
 from harvestd.inventory.host import Host
@@ -28,7 +29,7 @@ from harvestd.planning.liveness import Life
 from harvestd.planning.plan import Plan
 from harvestd.planning.planner import HostPlanner
 from harvestd.planning.run_filter import possible
-from harvestd.planning.sections import Section
+from harvestd.planning.sections import NotLoaded, Section
 from harvestd.planning.situation import Situation
 from harvestd.remote.api import Box, BoxFacts
 from harvestd.telemetry.events import Event
@@ -157,7 +158,7 @@ class Observer:
             self._selection = self._context.selection
             self._surveyor, self.seen = Surveyor(), None
         if snapshot.changed or self.seen is None:
-            self.seen = self._surveyor.survey(snapshot, self._context.selection)
+            self.seen = await in_slices(self._surveyor.surveying(snapshot, self._context.selection))
         only = self._context.selection.only
         seen = possible(self.seen, only) if only else self.seen
         whole = (self.seen, snapshot)
@@ -177,9 +178,9 @@ class Observer:
 
     async def _planned(self, seen: ScanResult, situation: Situation) -> Plan:
         """Plan, query the liveness if the plan needs it, and record what is left out."""
-        plan = await self.lease.evaluated(partial(self.planner.plan, seen, situation))
+        plan = await self._plan(seen, situation)
         if plan.asks_for_life and (life := await self._lives.asked(seen)) is not None:
-            plan = await self.lease.evaluated(partial(self.planner.plan, seen, replace(situation, life=life)))
+            plan = await self._plan(seen, replace(situation, life=life))
         if plan is self._recorded:
             return plan
         self._tell_evals(seen.evals)
@@ -189,6 +190,14 @@ class Observer:
         self._context.changes.touch(await records.save(self._host.name, self._host.identity, left_out, fates))
         self._recorded = plan
         return plan
+
+    async def _plan(self, seen: ScanResult, situation: Situation) -> Plan:
+        """Return the plan, made in slices, after loading everything that it needs."""
+        while True:
+            try:
+                return await in_slices(self.planner.planning(seen, situation))
+            except NotLoaded as e:
+                await self.lease.load(e.sections, e.storages)
 
     def _sections_of_runs(self, seen: ScanResult) -> set[Section]:
         """Return the sections of the experiments of runs that this host shows."""
