@@ -324,6 +324,11 @@ class PlanningIndex:
             return []
         return [self._wishes[run.key] for run in self.runs_of(experiment) if run.key in self._wishes]
 
+    def ignored_experiments(self) -> frozenset[str]:
+        """Return the experiments that a person asked to ignore."""
+        ignored = (self._runs.get(key) for key, wishes in self._wishes.items() if wishes.ignored)
+        return frozenset(run.experiment for run in ignored if run is not None and run.experiment is not None)
+
     def ignored_in(self, experiment: str | None) -> Request | None:
         """Return the request to ignore an experiment's run, on any of its storages; None if there is none."""
         return next((wishes.ignored for wishes in self.wishes_in(experiment) if wishes.ignored), None)
@@ -442,10 +447,9 @@ class PlanningIndex:
         return holder if holder is not None and holder.sha256 == hashed.sha256 else None
 
     def files_from(self, storage: str) -> Iterator[FileRecord]:
-        """Yield every local file that came from a storage."""
+        """Return an iterator over the local files that came from a storage; another thread may use it."""
         self._loaded.require((), (storage,))
-        for there in self._files.get(storage, {}).values():
-            yield from _by_target(there).values()
+        return _each_of(self._files.get(storage, {}))
 
     def any_below(self, storage: str, root: str) -> bool:
         """Return whether any local file came from below `root` of this storage."""
@@ -497,6 +501,15 @@ def _differ_in_progress(before: RunRecord, after: RunRecord) -> bool:
 
 def _size_and_time(version: Version) -> tuple[int, int]:
     return version.size, version.mtime_ns
+
+
+def _each_of(files: dict[str, FileRecord | dict[_Parts, FileRecord]]) -> Iterator[FileRecord]:
+    # Copied in one step of the interpreter: other threads see a consistent state.
+    for there in list(files.values()):
+        if isinstance(there, dict):
+            yield from there.values()
+        else:
+            yield there
 
 
 def _by_target(there: FileRecord | dict[_Parts, FileRecord]) -> dict[_Parts, FileRecord]:

@@ -5,9 +5,10 @@ full scan last.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
+from itertools import chain
 from typing import Final
 
 import anyio.to_thread
@@ -241,23 +242,28 @@ class EvidenceCollector:
         mine = (knowledge.run_at(self._storage, run.place) for run in seen.runs)
         experiments = {run.experiment for run in mine if run is not None}
         async with self._context.places.still():
-            records = {
-                record.target: record
-                for storage in storages
-                for record in knowledge.files_from(storage)
-                if (storage == self._storage or record.experiment in experiments) and not self._is_ignored(record)
-            }
             # Files that are here only from another host, since they have the same content.
             same = await self._looking.lease.evaluated(lambda: list(knowledge.same_from(self._storage)))
-            records |= {record.target: record for record in same}
-            expected = [(path, record.size, record.kind in GROWING) for path, record in records.items()]
-            found = await anyio.to_thread.run_sync(not_intact, self._root, expected)
-        # Files that got another version meanwhile do not count.
-        holders = {path: await self._context.catalogue.files.holder(path) for path in found}
-        return tuple(Damaged(path, records[path].size) for path in found if holders[path] == records[path])
+            own = knowledge.files_from(self._storage)
+            shared = [knowledge.files_from(storage) for storage in storages if storage != self._storage]
+            ignored = knowledge.ignored_experiments()
 
-    def _is_ignored(self, record: FileRecord) -> bool:
-        return self._context.catalogue.knowledge.ignored_in(record.experiment) is not None
+            def find() -> list[FileRecord]:
+                of_runs = (file for files in shared for file in files if file.experiment in experiments)
+                wanted = (file for file in chain(own, of_runs) if file.experiment not in ignored)
+                return _not_intact(self._root, chain(wanted, same))
+
+            found = await anyio.to_thread.run_sync(find)
+        # Files that got another version meanwhile do not count.
+        holders = [await self._context.catalogue.files.holder(each.target) for each in found]
+        return tuple(Damaged(each.target, each.size) for each, now in zip(found, holders, strict=True) if now == each)
+
+
+def _not_intact(root: DataRoot, files: Iterable[FileRecord]) -> list[FileRecord]:
+    """Return the files whose local file does not have its recorded size; in a worker thread, since they are many."""
+    records = {file.target: file for file in files}
+    expected = [(path, record.size, record.kind in GROWING) for path, record in records.items()]
+    return [records[path] for path in not_intact(root, expected)]
 
 
 def accepted(context: Context) -> frozenset[LossKind]:
