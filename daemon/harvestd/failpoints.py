@@ -23,7 +23,7 @@ POINTS: Final[Mapping[str, str]] = MappingProxyType(
         "growing.appended": "bytes were appended, not synced",
         "growing.synced": "appended bytes are on disk; the caller was not told",
         "growing.kept": "a growing file with bytes that no journal knows also stands, synced, below versions/, uncut",
-        "growing.recorded": "the catalogue knows the appended bytes; nobody else was told",
+        "growing.recorded": "the catalogue knows the appended bytes; nothing else has been informed",
         "anew.kept": "a growing file to begin anew also stands, synced, below versions/",
         "anew.begun": "an empty file stands in its place; its directory is not synced, the catalogue was not told",
         "move.renamed": "what was filed has its new path, no directory is synced",

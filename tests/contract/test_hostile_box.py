@@ -206,7 +206,7 @@ async def test_lies_about_files(tmp_path: Path, lie: str) -> None:
 async def test_news_that_nobody_asked_for(tmp_path: Path) -> None:
     """A box that tells of changes although it was not asked to breaks the protocol."""
     async with liar(tmp_path, lambda asked: end(asked["id"]) + scan_part(set=in_tree(entry()))) as box:
-        assert "nobody asked for" in str(await outcome(box))
+        assert "unrequested changes" in str(await outcome(box))
 
 
 class _LyingFiles(asyncssh.SFTPServer):

@@ -32,7 +32,7 @@ def record(verdict: Verdict, ago: float = 1.0, idle: float | None = None, cents:
         (SAFE, "safe"),
         (EXCEPT, "safe except checkpoints (3.0 GiB), outside files"),
         (BUSY, "not safe: gpu busy, not quiet"),
-        (Verdict(Answer.NOT_SAFE), "not safe: nobody knows why"),
+        (Verdict(Answer.NOT_SAFE), "not safe: for an unknown reason"),
     ],
 )
 def test_verdict_in_a_line(verdict: Verdict, text: str) -> None:

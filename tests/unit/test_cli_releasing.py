@@ -78,7 +78,7 @@ def test_a_person_who_does_not_agree_ends_it(tmp_path: Path, monkeypatch: pytest
 def test_off_a_terminal_it_must_be_said(tmp_path: Path, examined: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A script that does not say --yes ends nothing."""
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
-    with pytest.raises(Fatal, match="off a terminal"):
+    with pytest.raises(Fatal, match="without a terminal"):
         _release(tmp_path)
     assert examined == []
     assert _release(tmp_path, "--yes") is ExitCode.NOT_SAFE

@@ -299,7 +299,7 @@ def test_one_variant_under_two_spellings_of_its_model_is_kept_once() -> None:
     plan = home.plan(box)
     assert where(plan, hub) == [f"{DIRECTORY}/base_eval/{TEMP}"]
     assert where(plan, BASE) == []
-    assert reasons(plan, f"{BASE}/metrics.csv") == [f"its place at home is taken by gpu-a:{ROOT}/{hub}/metrics.csv"]
+    assert reasons(plan, f"{BASE}/metrics.csv") == [f"its local path is taken by gpu-a:{ROOT}/{hub}/metrics.csv"]
     home.do(plan, box)
     home.do(home.plan(box), box)
     plan = home.plan(box)
@@ -405,7 +405,7 @@ def test_base_evals_wait_while_the_only_run_settles() -> None:
     box.add_leaf(BASE)
     plan = home.plan(box)
     assert where(plan, BASE) == []
-    assert reasons(plan, BASE) == ["waiting: a run on this host has no name at home yet"]
+    assert reasons(plan, BASE) == ["waiting: a run on this host has no local name yet"]
     home.learn(box)
     assert where(home.plan(box), BASE) == [f"{DIRECTORY}/base_eval/{TEMP}"]
 
@@ -420,8 +420,8 @@ def test_two_roots_with_equal_names_do_not_overwrite_each_other() -> None:
     plan = home.plan(box)
     assert len(plan.groups) == 1
     assert {each.reason for each in plan.left_out[None]} == {
-        f"its place at home is taken by gpu-a:{ROOT}/{LEAF}/metrics.csv",
-        f"its place at home is taken by gpu-a:{ROOT}/{LEAF}/run_meta.json",
+        f"its local path is taken by gpu-a:{ROOT}/{LEAF}/metrics.csv",
+        f"its local path is taken by gpu-a:{ROOT}/{LEAF}/run_meta.json",
     }
 
 

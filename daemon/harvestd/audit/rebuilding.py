@@ -225,7 +225,7 @@ def _kind(filed: FiledFile) -> Kind:
     try:
         return Kind(filed.kind)
     except ValueError as error:
-        raise Damaged(f"the manifest names a kind of file that nobody knows: {filed.kind}") from error
+        raise Damaged(f"the manifest names an unknown kind of file: {filed.kind}") from error
 
 
 def _grown(root: DataRoot, record: FileRecord) -> FileRecord | None:

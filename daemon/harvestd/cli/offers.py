@@ -78,7 +78,7 @@ def subject(connection: Connection, name: str) -> Subject:
     shown = show_details.find(connection, name)
     if not shown.runs:
         raise Fatal(
-            f"nobody saw a run of {name}",
+            f"no host ever showed a run of {name}",
             hint="only its evals are known; `harvestd runs` lists what is",
             exit_code=ExitCode.UNKNOWN_NAME,
         )

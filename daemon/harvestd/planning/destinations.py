@@ -120,7 +120,7 @@ class Placing:
         if name is None:
             return None
         if name.name in self._unnamed:
-            return Undecided(f"{name.name} has no name at home yet")
+            return Undecided(f"{name.name} has no local name yet")
         candidates = [run for run in self._knowledge.runs_named(name.name) if run.experiment]
         here = [run for run in candidates if run.storage == self._storage]
         chosen = here or candidates
@@ -157,7 +157,7 @@ class Placing:
         if found:
             return [base_home(self._knowledge.experiment(identifier)) for identifier in sorted(found)]
         if self._unnamed:
-            return Undecided("a run on this host has no name at home yet")
+            return Undecided("a run on this host has no local name yet")
         return [unfiled_home(self._host, eval_dir)]
 
     @cached_property

@@ -117,7 +117,7 @@ class Targets:
         try:
             return home.directory.child(*rest)
         except RejectedPath as e:
-            self._hinder(home, source, f"its place at home can't be made: {e}")
+            self._hinder(home, source, f"its local path is not valid: {e}")
             return None
 
     def _claim(self, source: Source, home: Home, path: LocalPath) -> bool:
@@ -131,7 +131,7 @@ class Targets:
         else:
             self._claimed[path] = source
             return True
-        self._hinder(home, source, f"its place at home is taken by {taken_by}")
+        self._hinder(home, source, f"its local path is taken by {taken_by}")
         return False
 
     def home_for(self, group: Group, home: Home, between: tuple[str, ...]) -> Home | None:

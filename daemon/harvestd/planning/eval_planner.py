@@ -51,7 +51,7 @@ class EvalPlanner:
         try:
             homes = self._placing.homes(eval_dir, self.linked_run(eval_dir))
         except RejectedPath as e:
-            draft.hinder(eval_dir, None, f"its place at home can't be made: {e}")
+            draft.hinder(eval_dir, None, f"its local path is not valid: {e}")
             return
         other = self._shown_by_other(eval_dir, homes)
         if other is not None:

@@ -61,7 +61,7 @@ class RunPlanner:
         try:
             home = experiment_home(experiment, "training_run")
         except RejectedPath as e:
-            draft.hinder(run, experiment.id, f"its place at home can't be made: {e}")
+            draft.hinder(run, experiment.id, f"its local path is not valid: {e}")
             return
         fellows = self._knowledge.runs_of(experiment.id)
         home = replace(home, is_joint=len(fellows) > len(views_of(record, self._knowledge)))

@@ -26,7 +26,7 @@ def judge(evidence: Evidence) -> Verdict:
     """Return the verdict on one host."""
     if not evidence.connected or evidence.look is None:
         kind = ReasonKind.NOT_LOOKED_AT if evidence.connected else ReasonKind.NOT_CONNECTED
-        away = f"nobody reads it now{_because(evidence.unreadable)}"
+        away = f"it is not connected{_because(evidence.unreadable)}"
         why = "no look at it was made" if evidence.connected else away
         return Verdict(Answer.NOT_SAFE, (Reason(kind, why),), accepted=evidence.accepted)
     look = evidence.look

@@ -103,7 +103,7 @@ async def _found(settings: Settings, name: str) -> Host:
 def _confirm(host: Host) -> None:
     """Prompt for a confirmation; raise `Fatal` (2) off a terminal and `Abort` where it is declined."""
     if not sys.stdin.isatty():
-        raise Fatal("nobody can confirm it off a terminal", hint="--yes confirms it; --dry-run only checks")
+        raise Fatal("it can't be confirmed without a terminal", hint="--yes confirms it; --dry-run only checks")
     question = f"Terminate {host.name} ({host.identity}, {host.address}) for good if it is safe?"
     click.confirm(question, abort=True, err=True)
 

@@ -216,7 +216,7 @@ def unattended(subject: Subject, held: Held) -> VerdictRecord:
 
 def _unknown(subject: Subject, record: VerdictRecord | None, why: str) -> VerdictRecord:
     """Return the verdict for a host on which none could be made."""
-    verdict = Verdict(Answer.NOT_SAFE, (Reason(ReasonKind.NOT_LOOKED_AT, why or "nobody said"),))
+    verdict = Verdict(Answer.NOT_SAFE, (Reason(ReasonKind.NOT_LOOKED_AT, why or "no answer came"),))
     cents = record.cents_per_hour if record else None
     return VerdictRecord(subject.identity, subject.name, verdict, time.time(), cents_per_hour=cents)
 

@@ -35,7 +35,7 @@ def short(verdict: Verdict) -> str:
             return f"safe except {_named(verdict.losses)}"
         case Answer.NOT_SAFE:
             kinds = dict.fromkeys(_words(reason.kind) for reason in verdict.reasons)
-            return f"not safe: {', '.join(kinds) or 'nobody knows why'}"
+            return f"not safe: {', '.join(kinds) or 'for an unknown reason'}"
 
 
 def _named(losses: Iterable[Loss]) -> str:

@@ -64,7 +64,7 @@ class Verdicts:
     async def _outcome(self, identity: str) -> str:
         host = self._host_of(identity)
         if host is None:
-            return f"{REFUSED}nobody says any more that it exists"
+            return f"{REFUSED}no inventory lists it any more"
         await self._await_first_look(host)
         from harvestd.harvest.verdict.on_demand import judged  # noqa: PLC0415  (imported by the fleet)
 

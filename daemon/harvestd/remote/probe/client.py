@@ -158,7 +158,7 @@ class ProbeBox:
         await self._look(process, number, glimpse)
         process.looks.expecting = self._watch.push or bool(self._awaited)
         if process.looks.frames and not process.looks.expecting:
-            raise BrokenAnswer("news that nobody asked for")
+            raise BrokenAnswer("unrequested changes")
         return self._known.snapshot()
 
     def look_ahead(self) -> None:

@@ -81,7 +81,7 @@ class Mailbox:
     def put(self, frame: Frame) -> None:
         """Add a frame; raise `BrokenStream` for one that was not requested, or not granted."""
         if not self.expecting:
-            raise BrokenStream("an answer that nobody asked for")
+            raise BrokenStream("an unrequested answer")
         self._untaken += _cost(frame)
         if self._untaken > self.share + _OVERRUN:
             raise BrokenStream("more bytes than it was granted")
@@ -210,7 +210,7 @@ class _Session(asyncssh.SSHClientSession[bytes]):
             getattr(self, _WAITING[frame.payload[:1]]).put(frame)
             self.place = frame.payload[1:]
         else:
-            raise BrokenStream("a sign of life from nobody")
+            raise BrokenStream("an unexpected heartbeat")
 
     def _wake_all(self) -> None:
         for box in self._boxes.values():
