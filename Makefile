@@ -8,6 +8,9 @@ MINUTES ?= 30
 WORKERS ?= $(shell expr 2 '*' $$(nproc))
 PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
+# Whatever the environment says: what is compiled once is not compiled again by each process.
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: help install demo test test-slow crash faults check lint types imports format lock clean bench soak test-systemd
 .DEFAULT_GOAL := help
 
@@ -24,16 +27,23 @@ help:  ## show this list
 	$(BIN)/python -m compileall -q daemon
 	@touch $@
 
+# pytest rewrites the assertions of all tests; once here, and not at the same time in each worker.
+.venv/rewritten: .venv/installed $(shell find tests -name '*.py')
+	@$(BIN)/python -m pytest --collect-only -q tests/unit > /dev/null & \
+	    $(BIN)/python -m pytest --collect-only -q --ignore tests/unit > /dev/null; wait
+	@touch $@
+
 install: .venv/installed  ## set up .venv
 
 demo: .venv/installed  ## watch the daemon bring home an embedded fleet of made-up boxes
 	$(BIN)/harvestd demo
 
-test: .venv/installed  ## run all tests; real OpenSSH servers need sshd (apt install openssh-server)
+test: .venv/rewritten  ## run all tests; real OpenSSH servers need sshd (apt install openssh-server)
 	rm -f .faults
 	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) --durations=25
 
-test-slow: .venv/installed  ## run the tests that take minutes: crashes by the dozen, hostile boxes under load
+test-slow: .venv/rewritten  ## run the tests that take minutes: crashes by the dozen, hostile boxes under load
+	HARVESTD_TEST_EXAMPLES=all $(BIN)/python -m pytest -m "not slow" $(PARALLEL) tests/property
 	$(BIN)/python -m pytest -m "slow and not alone" $(PARALLEL) --durations=10
 	$(BIN)/python -m pytest -m "slow and alone"
 

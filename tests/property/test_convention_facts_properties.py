@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from harvestd.convention.metadata.parse import InvalidFacts, parse_config, parse_training_info
 from harvestd.convention.scan.completeness import check_content
+from support.examples import examples
 
 YAML = """\
 backbone: |total_steps: |gns_probe:\n  enabled: |- |[|]|{|}|&a |*a|!!int |!!set |!!timestamp |!x |<<: |? |: |\n|  |1:1:1
@@ -12,7 +13,7 @@ backbone: |total_steps: |gns_probe:\n  enabled: |- |[|]|{|}|&a |*a|!!int |!!set 
 yaml_pieces = st.sampled_from(YAML.split("|"))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(raw=st.binary(max_size=200) | st.lists(yaml_pieces, max_size=25).map(lambda pieces: "".join(pieces).encode()))
 @example(raw=b"x: " + b":".join([b"1"] * 300) + b".0")
 @example(raw=b"backbone: !!int ''")

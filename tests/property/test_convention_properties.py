@@ -18,6 +18,7 @@ from harvestd.convention.scan.stability import StabilityTracker
 from harvestd.planning.plan import Plan
 from harvestd.planning.records import FileRecord
 from support.box_trees import EVALS, PRESENT, TRAINING, Box, Home, T, stamped
+from support.examples import examples
 
 TRICKS = [
     b"..",
@@ -194,7 +195,7 @@ def everything(home: Home) -> list[FileRecord]:
     return [file for each in (*experiments, None) for file in home.knowledge.files_of(each)]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(raw=st.lists(raw_names, min_size=1, max_size=5))
 def test_any_bytes_are_a_path_below_the_root_or_none(raw: list[bytes]) -> None:
     """A name is refused as a value, or it comes back byte for byte and leads nowhere but down."""
@@ -213,7 +214,7 @@ def test_any_bytes_are_a_path_below_the_root_or_none(raw: list[bytes]) -> None:
             assert raw[0].lower() != b".harvestd"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(text=st.text(st.characters(codec=None) | st.sampled_from("é\udcc3\udca9\udcff\ud800"), min_size=1, max_size=8))
 @example(text="\udcc3\udca9")
 def test_a_name_has_one_spelling(text: str) -> None:
@@ -225,7 +226,7 @@ def test_a_name_has_one_spelling(text: str) -> None:
     assert decoded(encoded(path.name)) == text
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(both=two_boxes(), selection=selections)
 def test_every_file_of_a_box_stands_in_exactly_one_list(both: tuple[Box, Box], selection: Selection) -> None:
     """Each file is fetched, followed, checked, moved, waiting, left out with a reason, or here: never none of these.
@@ -264,7 +265,7 @@ def check_lists(box: Box, home: Home, plan: Plan, turn: int) -> None:
             assert not above & waiting & left_out, (turn, place)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(both=two_boxes(), selection=selections)
 def test_no_two_sources_get_one_place(both: tuple[Box, Box], selection: Selection) -> None:
     """In one plan, and over the plans of two boxes one after the other, a place is given once and never taken away."""
@@ -286,7 +287,7 @@ def test_no_two_sources_get_one_place(both: tuple[Box, Box], selection: Selectio
             assert holders.setdefault(file.target, (file.storage, file.place)) == (file.storage, file.place)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(box=boxes(), selection=selections)
 def test_plans_come_to_an_end(box: Box, selection: Selection) -> None:
     """A plan that was done is not made again: after the moves and links that it allows, there is nothing left to do."""
@@ -296,7 +297,7 @@ def test_plans_come_to_an_end(box: Box, selection: Selection) -> None:
     assert home.plan(box) == home.plan(box)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(box=boxes(), selection=selections, data=st.data())
 def test_only_what_changed_is_planned(box: Box, selection: Selection, data: st.DataObject) -> None:
     """When one file changes, nothing is planned but that file and what its change makes complete."""
@@ -343,7 +344,7 @@ def change(data: st.DataObject, box: Box) -> None:
             box.unreadable.setdefault(tree, []).append(path)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(box=boxes(), data=st.data())
 def test_surveying_again_gives_what_a_survey_from_nothing_gives(box: Box, data: st.DataObject) -> None:
     """Whatever changes between two looks, and however often, what is taken over from the last look is still right."""
@@ -366,7 +367,7 @@ def shown_in(box: Box, tree: Tree) -> list[tuple[RemotePath, Version]]:
     return [(path, entry.version) for path, entry in box.entries.get(tree, {}).items()]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(box=boxes(), data=st.data())
 def test_ages_are_the_same_whether_a_listing_says_what_changed(box: Box, data: st.DataObject) -> None:
     """What was seen to change is as old by the differences as by a comparison of everything."""
@@ -383,7 +384,7 @@ def test_ages_are_the_same_whether_a_listing_says_what_changed(box: Box, data: s
             assert told.age(source, 10.0) == compared.age(source, 10.0)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     config=facts,
     hosts=st.lists(st.text(max_size=80), min_size=1, max_size=4),

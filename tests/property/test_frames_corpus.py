@@ -21,6 +21,7 @@ from harvestd.remote.probe import decode, reader
 from harvestd.remote.probe.decode_fields import BrokenAnswer
 from harvestd.remote.probe.known_trees import RemoteIndex
 from harvestd.remote.probe.protocol import BrokenStream, Frame, FrameDecoder, Letter
+from support.examples import examples
 
 MARKER = b"0123456789abcdef"
 TREE = Tree("/home/ubuntu/localfs", "training_runs", TreeKind.TRAINING)
@@ -141,7 +142,7 @@ def bent(draw: st.DrawFn) -> list[bytes]:
 
 
 @given(bent())
-@settings(max_examples=400, deadline=timedelta(seconds=2))
+@settings(max_examples=examples(400), deadline=timedelta(seconds=2))
 def test_no_mutation_does_harm(packets: list[bytes]) -> None:
     """Bent as it may be, and cut into whatever packets: frames and values, or the protocol's own error."""
     harmless(packets)

@@ -20,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from harvestd.audit.findings import Kind
 from harvestd.failpoints import POINTS
 from support.data_root import tree
+from support.examples import examples
 from support.faults import fired
 from support.harvest_process import Death, Ending, Passes, Task, passes
 from support.house import Workstation
@@ -30,7 +31,7 @@ from support.wanted import temporaries_left
 KEEP = 5
 """So many replaced versions of a file are kept, the first one among them."""
 _QUICK = settings(
-    max_examples=11,
+    max_examples=examples(11, least=5),
     stateful_step_count=10,
     deadline=None,
     derandomize=True,

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.scan.links import leads_to, places_not_walked
 from harvestd.convention.scan.snapshot import Entry, EntryType, Tree, TreeKind, Version
+from support.examples import examples
 
 parts = st.sampled_from(["a", "b", "c", "..", ".", ""])
 below_any = st.lists(parts, min_size=1, max_size=5).map("/".join)
@@ -22,7 +23,7 @@ links = st.dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(links)
 def test_a_link_that_stays_in_its_tree_really_does(made: dict[tuple[str, ...], str]) -> None:
     """What is told of a link is where the kernel goes with it; below one directory as in the whole tree."""

@@ -20,6 +20,7 @@ from harvestd.remote.probe.program.notices import Notices
 from harvestd.remote.probe.program.places import version_of
 from harvestd.remote.probe.program.watching import Watching
 from harvestd.remote.probe.program.wire import Credit, Output, Wire
+from support.examples import examples
 
 PRUNED = "wandb"
 
@@ -207,7 +208,7 @@ def _free(tree: Path, place: Path) -> None:
 Change = Callable[[Path, Path, Path], None]
 CHANGES: list[Change] = [make, write, link, remove, move, make, write, swap]
 steps = st.lists(st.lists(st.tuples(st.sampled_from(CHANGES), places, places), max_size=4), max_size=6)
-sizes = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+sizes = settings(deadline=None, max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @given(steps, st.booleans())

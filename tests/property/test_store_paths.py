@@ -15,6 +15,7 @@ from harvestd.store.publish import Result
 from harvestd.store.root import DataRoot
 from harvestd.store.versions import list_versions
 from support.data_root import names_in, publish_one, temporaries, tree
+from support.examples import examples
 
 TRICKS = [
     b"..",
@@ -45,7 +46,7 @@ def everything(directory: Path) -> set[bytes]:
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(parts=paths, content=st.binary(max_size=50))
 def test_any_path_stays_below_the_root(parts: tuple[str, ...], content: bytes) -> None:
     """A path is refused as a value or its file stands exactly there; nothing else appears in the root or beside it."""
@@ -74,7 +75,7 @@ def test_any_path_stays_below_the_root(parts: tuple[str, ...], content: bytes) -
         assert (beside / "x").read_bytes() == b"precious"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(pieces=st.lists(st.binary(max_size=60), max_size=6), torn=st.binary(max_size=20), data=st.data())
 def test_a_growing_file_is_a_prefix_of_its_source(pieces: list[bytes], torn: bytes, data: st.DataObject) -> None:
     """Appended in pieces and cut to a journal at any length, the file is the source's prefix and hashes as it."""

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from harvestd.inventory.file_sd import BadFile, hosts_in
 from harvestd.inventory.host import Host
 from harvestd.settings import HostSettings, Problem
+from support.examples import examples
 
 TEXTS = st.text(max_size=20) | st.sampled_from(["gpu-a", "192.0.2.1:22", "[::1]:2", "fe80::1%\x1b", "../x", "a:b"])
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | TEXTS, lambda inner: st.lists(inner, max_size=3))
@@ -23,7 +24,7 @@ GROUPS = st.lists(
 
 
 @pytest.mark.parametrize("suffix", [".json", ".yaml"])
-@settings(deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(raw=st.binary(max_size=200) | GROUPS.map(lambda groups: json.dumps(groups).encode()))
 def test_any_content_gives_usable_hosts_or_problems(suffix: str, raw: bytes) -> None:
     """Whatever is taken could have stood in a host's table, each name and identity once; all else is one error."""

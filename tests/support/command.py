@@ -64,9 +64,13 @@ def harvestd_command(*arguments: str | Path, cwd: Path | None = None, **variable
     surroundings = environment(**variables)
     if not forking.can_fork(surroundings):
         return started_command(*arguments, cwd=cwd, **variables)
-    request = forking.Request(tuple(map(str, arguments)), surroundings, cwd or Path.cwd(), _DEADLINE)
+    request = forking.Request("harvestd", tuple(map(str, arguments)), surroundings, cwd or Path.cwd())
     with Path(os.devnull).open("rb") as nothing, TemporaryFile() as out, TemporaryFile() as err:
-        code = forking.forked(request, [nothing.fileno(), out.fileno(), err.fileno()])
+        process = forking.Forked(request, [nothing.fileno(), out.fileno(), err.fileno()])
+        try:
+            code = process.wait(_DEADLINE)
+        finally:
+            process.kill()
         said = []
         for file in (out, err):
             file.seek(0)

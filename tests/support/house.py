@@ -9,7 +9,6 @@ its event loop waits for good.
 import os
 import signal
 import sqlite3
-import subprocess
 import sys
 import threading
 import time
@@ -38,6 +37,7 @@ from harvestd.settings import Settings, load
 from harvestd.store.ops import rename
 from harvestd.telemetry.log import configure
 from support.data_root import tree
+from support.forking import Forked, Request
 from support.openssh import OpenSSHFactory, OpenSSHServer
 from support.waiting import DEADLINE, Said, until
 
@@ -205,19 +205,18 @@ class Workstation:
             return list(database.execute(question)) if made else []
 
     @contextmanager
-    def program(self, *crash: str, quarantine: float | None = None) -> Iterator[subprocess.Popen[str]]:
+    def program(self, *crash: str, quarantine: float | None = None) -> Iterator[Forked]:
         """Run the daemon as a process of its own, killed at the end of the body if it still runs.
 
-        It is ready to be waited for; its output is a file beside the configuration, see `output`. A `quarantine` is as
-        many seconds long, where a test can't wait for what it really is.
+        It is ready to be waited for; its output is a file beside the configuration, see `output_file`. A `quarantine`
+        is as many seconds long, where a test can't wait for what it really is.
         """
-        command = [sys.executable, "-m", "support.house", str(self.config), *crash]
-        paths = os.pathsep.join(path for path in sys.path if path)
-        env = {**os.environ, "PYTHONPATH": paths}
+        env = dict(os.environ)
         if quarantine is not None:
             env[_QUARANTINE] = str(quarantine)
-        with self.output_file.open("w") as out:
-            process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=env, text=True)
+        request = Request("support.house", (str(self.config), *crash), env, Path.cwd())
+        with self.output_file.open("w") as out, Path(os.devnull).open() as nothing:
+            process = Forked(request, [nothing.fileno(), out.fileno(), out.fileno()])
         try:
             yield process
         finally:
