@@ -18,6 +18,7 @@ from bench.api_requests import Requests, held
 from bench.past import add_past_experiments
 from bench.silence import Silence
 from bench.timing import Unmeasurable, family_time, processor_time
+from harvestd.catalogue import queries
 from harvestd.catalogue.open import open_catalogue
 from harvestd.convention.kinds import Kind
 from harvestd.convention.metadata.naming import ExperimentName, Part
@@ -135,17 +136,19 @@ async def test_past_experiments_are_whole_rows_of_hosts_that_are_gone(tmp_path: 
         await catalogue.save_files([FILE])
     assert add_past_experiments(tmp_path, range(2)) == 1
     assert add_past_experiments(tmp_path, range(2, 3)) == 1
-    with closing(open_catalogue(state, "root-1")) as catalogue:
-        knowledge = catalogue.knowledge
-        past = [each for each in knowledge.experiments() if each.id != EXPERIMENT.id]
-        assert sorted(each.directory for each in past) == ["past_000000", "past_000001", "past_000002"]
-        for each in past:
+    with queries.questions(state) as connection:
+        experiments = queries.experiments(connection)
+        assert experiments.pop(EXPERIMENT.id) == EXPERIMENT
+        assert sorted(each.directory for each in experiments.values()) == ["past_000000", "past_000001", "past_000002"]
+        runs = {run.experiment: run for run in queries.runs(connection)}
+        for each in experiments.values():
             assert (tmp_path / each.directory).is_dir()
-            (run,), (file,) = knowledge.runs_of(each.id), knowledge.files_of(each.id)
+            run, (file,) = runs[each.id], queries.files_of(connection, each.id)
             assert run == replace(RUN, id=run.id, storage=run.storage, host=run.host, experiment=each.id)
             assert file.target == LocalPath((each.directory, "training_run", "config.yaml"))
-            assert file.host == run.host != RUN.host
-        assert list(knowledge.files_from(RUN.storage)) == [FILE]
+            assert (file.host, file.storage) == (run.host, run.storage)
+            assert file.host != RUN.host
+        assert queries.files_of(connection, EXPERIMENT.id) == [FILE]
 
 
 def test_time_of_a_family_has_that_of_processes_that_have_ended() -> None:
