@@ -5,7 +5,8 @@ from msgspec.structs import replace
 from harvestd.convention.kinds import Kind
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.snapshot import Version
-from harvestd.planning.index import LARGE, PlanningIndex
+from harvestd.planning.file_index import LARGE
+from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import FileRecord, RunRecord
 from support.box_trees import QWEN
 

@@ -1,57 +1,31 @@
 """In-memory index of the catalogue for planning. A value store: no I/O, no clock.
 
 The catalogue fills it at start and updates it with the database; planners of all hosts read it. Changes happen only
-between two awaits, so that no planner sees a partial one.
-
-Runs and experiments are all here. Records of files are here only for the sections that are loaded: every method that
-needs others raises `NotLoaded`, so that a file is never taken for one that is not local.
+between two awaits, so that no planner sees a partial one. All runs and experiments are in memory; for files see
+`FileIndex`.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Hashable, Iterable, Iterator
+from collections.abc import Collection, Hashable, Iterator
 from contextlib import contextmanager
-from functools import partial
-from itertools import islice
 
 from msgspec.structs import replace
 
-from harvestd.convention.paths import LocalPath, RejectedPath
-from harvestd.convention.scan.snapshot import Version
-from harvestd.convention.structs import Immutable
-from harvestd.planning.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
+from harvestd.convention.paths import LocalPath
+from harvestd.planning.file_index import FileIndex
+from harvestd.planning.records import EvalLink, ExperimentRecord, RunRecord
 from harvestd.planning.requests import NO_WISHES, Request, RequestKind, Wishes, wishes_of
-from harvestd.planning.retention import is_passing
-from harvestd.planning.sections import UNFILED, Loaded, NotLoaded, Section, section_of, sections_in
-
-_Parts = tuple[str, ...]
-LARGE = 1024 * 1024
-"""Bytes: a file at least this large is also found by its version, wherever it is on its host now.
-
-Fetching a smaller one again takes less time than requesting its hash: many such files share one round trip.
-"""
-
+from harvestd.planning.sections import Section, sections_in
 
 ANY_RUN = ("run",)
 """The subject (see `PlanningIndex.changed_at`) of all runs."""
 
 
-class _Hashed(Immutable, gc=False):
-    """The hash of a remote file as reported by its host, and the local file with which it was compared."""
-
-    version: Version
-    sha256: str
-    target: LocalPath
-    experiment: str | None
-
-
-class PlanningIndex:
+class PlanningIndex(FileIndex):
     """The recorded runs, experiments and files."""
 
     def __init__(self) -> None:
-        self.version = 0
-        """Increases with every change."""
-        self._changed: dict[Hashable, int] = {}
-        """By subject (see `changed_at`): the version of its last change."""
+        super().__init__()
         self._runs: dict[tuple[str, str], RunRecord] = {}
         self._runs_by_name: defaultdict[str, dict[tuple[str, str], RunRecord]] = defaultdict(dict)
         self._runs_by_experiment: defaultdict[str | None, dict[tuple[str, str], RunRecord]] = defaultdict(dict)
@@ -60,45 +34,13 @@ class PlanningIndex:
         """By casefolded directory name: the experiment that has or had it."""
         self._reserved: set[str] = set()
         """Casefolded directory names that are about to be assigned to an experiment, or must not be assigned."""
-        # Files are indexed by the components of their local paths: planning looks up each file at each scan, and this
-        # way needs no path object.
-        self._files: defaultdict[str, dict[str, FileRecord | dict[_Parts, FileRecord]]] = defaultdict(dict)
-        """By storage and remote path; only base evals have several copies, so there is no mapping for single copies."""
-        self._by_target: defaultdict[Section, dict[_Parts, FileRecord]] = defaultdict(dict)
-        """By section, then by all components."""
-        self._sources: defaultdict[Section, defaultdict[str, int]] = defaultdict(partial(defaultdict, int))
-        """By section, then by storage: the number of files that came from it."""
-        self._loaded = Loaded()
-        self._large: defaultdict[str, dict[tuple[int, int], dict[_Parts, FileRecord]]] = defaultdict(dict)
-        """Large files by storage, then by size and modification time, then by local path."""
-        self._hashed: defaultdict[str, dict[str, _Hashed]] = defaultdict(dict)
-        """By storage and remote path: files compared with another host's. Not recorded: queried again after a start."""
         self._links: dict[LocalPath, str] = {}
         self._eval_links: dict[tuple[str, str], EvalLink] = {}
-        self._filed_in: defaultdict[str | None, dict[Section, None]] = defaultdict(dict)
-        """By experiment: the sections that contain or contained its files."""
         self._requests: defaultdict[tuple[str, str], dict[int, Request]] = defaultdict(dict)
         """By the key of the run that they concern."""
         self._open: dict[int, Request] = {}
         """The requests that are not settled, by their ids."""
         self._wishes: dict[tuple[str, str], Wishes] = {}
-        self._passing: defaultdict[str | None, dict[_Parts, FileRecord]] = defaultdict(dict)
-        """By experiment: files that are kept only until a newer checkpoint is local."""
-
-    def changed_at(self, subjects: Iterable[Hashable]) -> int:
-        """Return the version at which any of these subjects changed last; 0 if none ever did.
-
-        A subject is an experiment's id (its record, runs, requests and files; None: `_unfiled`), the directory below
-        the data root of some files and links, the key of a run or of an eval_config.yaml, a `named` run name, or
-        `ANY_RUN`. A new step in a run's log changes the run's key only.
-        """
-        changed = self._changed
-        return max([changed.get(subject, 0) for subject in subjects], default=0)
-
-    def _change(self, *subjects: Hashable) -> None:
-        self.version += 1
-        for subject in subjects:
-            self._changed[subject] = self.version
 
     def learn_run(self, run: RunRecord) -> None:
         """Add or replace a run."""
@@ -131,135 +73,16 @@ class PlanningIndex:
         """Add or replace an experiment; its directory is taken from now on."""
         self._change(experiment.id)
         self._experiments[experiment.id] = experiment
+        self._directory_of[experiment.id] = experiment.directory
         for directory in (experiment.directory, *experiment.aliases):
             self._directories[directory.casefold()] = experiment.id
 
-    def learn_file(self, file: FileRecord) -> None:
-        """Add or replace a file: each local path has one record. Its section must be loaded."""
-        before = self.holder_at(file.target.parts)
-        if before is not None:
-            self._change(before.experiment)
-        self._change(file.experiment, file.target.parts[0])
-        self._add(file)
-
-    def _add(self, file: FileRecord) -> None:
-        target = file.target.parts
-        section = section_of(target)
-        before = self._by_target[section].get(target)
-        if before is not None:
-            self._drop(before)
-        places = self._files[file.storage]
-        there = places.get(file.place)
-        if there is None:
-            places[file.place] = file
-        else:
-            places[file.place] = {**_by_target(there), target: file}
-        self._by_target[section][target] = file
-        self._sources[section][file.storage] += 1
-        self._filed_in[file.experiment][section] = None
-        if file.version.size >= LARGE:
-            self._large[file.storage].setdefault(_size_and_time(file.version), {})[target] = file
-        if is_passing(file.reason):
-            self._passing[file.experiment][target] = file
-
-    def forget_file(self, file: FileRecord) -> None:
-        """Remove the record of this remote file at this local path; a record of another file there stays."""
-        known = self.holder(file.target)
-        if known is not None and known.key == file.key:
-            self._change(known.experiment, known.target.parts[0])
-            self._drop(known)
-
-    def _drop(self, file: FileRecord) -> None:
-        target = file.target.parts
-        section = section_of(target)
-        del self._by_target[section][target]
-        self._sources[section][file.storage] -= 1
-        places = self._files[file.storage]
-        left = {parts: copy for parts, copy in _by_target(places[file.place]).items() if parts != target}
-        if left:
-            places[file.place] = left
-        else:
-            del places[file.place]
-        if file.version.size >= LARGE:
-            same = self._large[file.storage][_size_and_time(file.version)]
-            del same[target]
-            if not same:
-                del self._large[file.storage][_size_and_time(file.version)]
-        if is_passing(file.reason):
-            del self._passing[file.experiment][target]
-
-    def require(self, sections: Collection[Section] = (), storages: Collection[str] = ()) -> None:
-        """Raise `NotLoaded` unless the files of all these sections, and all files from these storages, are here."""
-        self._loaded.require(sections, storages)
-
-    def unloaded(self, sections: Collection[Section]) -> set[Section]:
-        """Return those of these sections whose files are only in the database."""
-        return self._loaded.sections.intersection(sections)
-
-    def mark_unloaded(self, sections: Iterable[Section], storages: Iterable[str]) -> None:
-        """Note that files of these sections, and files from these storages, are only in the database."""
-        self._loaded.sections.update(sections)
-        self._loaded.storages.update(storages)
-
-    def load_file(self, file: FileRecord) -> None:
-        """Add a file of a section that is being loaded."""
-        self._add(file)
-
-    def mark_loaded(self, section: Section) -> None:
-        """Note that all files of a section are here."""
-        self._change(section[0])
-        self._loaded.sections.discard(section)
-
-    def mark_complete(self, storage: str) -> None:
-        """Note that the sections of all files from a storage are loaded."""
-        self.version += 1
-        self._loaded.storages.discard(storage)
-
-    def unload(self, section: Section) -> None:
-        """Note that the files of a section are only in the database; `drop_unloaded` then frees their memory."""
-        if not self._by_target.get(section):
-            return
-        storages = {storage for storage, files in self._sources[section].items() if files}
-        self.mark_unloaded([section], storages)
-        for storage in storages:
-            self._hashed.pop(storage, None)
-
-    def drop_unloaded(self, section: Section, most: int) -> bool:
-        """Free the memory of at most this many files of an unloaded section; return whether there are more."""
-        there = self._by_target.get(section, {})
-        for file in list(islice(there.values(), most)):
-            self._drop(file)
-        if there:
-            return True
-        self._by_target.pop(section, None)
-        self._sources.pop(section, None)
-        return False
-
-    def sections_with_files(self) -> list[Section]:
-        """Return the sections that have files in memory."""
-        return [section for section, there in self._by_target.items() if there]
-
     def sections_of_storages(self, storages: Collection[str]) -> set[Section]:
         """Return the sections that are needed as long as these storages are: with files, runs or equals of them."""
-        found = {
-            section
-            for section, counts in self._sources.items()
-            if any(files and storage in storages for storage, files in counts.items())
-        }
+        found = self._sections_from(storages)
         for run in self._runs.values():
-            if run.storage in storages and run.experiment in self._experiments:
-                found.update(sections_in(self._experiments[run.experiment].directory))
-        for storage in storages:
-            found.update(section_of(each.target) for each in self._hashed.get(storage, {}).values())
-        return found
-
-    def sections_of(self, experiment: str | None) -> set[Section]:
-        """Return the sections that may contain files of an experiment; None: those in `_unfiled`."""
-        found = set(self._filed_in.get(experiment, ()))
-        if experiment is None:
-            return found | {section for section in self._loaded.sections if section[0] == UNFILED}
-        if experiment in self._experiments:
-            found.update(sections_in(self._experiments[experiment].directory))
+            if run.storage in storages and run.experiment in self._directory_of:
+                found.update(sections_in(self._directory_of[run.experiment]))
         return found
 
     def learn_link(self, path: LocalPath, target: str) -> None:
@@ -384,108 +207,6 @@ class PlanningIndex:
         """Reserve a directory name permanently: the directory there belongs to no recorded experiment."""
         self._reserved.add(directory.casefold())
 
-    def placed(self, path: LocalPath, experiment: str | None) -> LocalPath:
-        """Return `path` under the experiment's present directory name; raise `RejectedPath` if it would be too long."""
-        if experiment is None:
-            return path
-        directory = self._experiments[experiment].directory
-        return path if path.parts[0] == directory else LocalPath((directory, *path.parts[1:]))
-
-    def file(self, storage: str, place: str, target: LocalPath) -> FileRecord | None:
-        """Return the record of this remote file at this local path; None if there is none."""
-        return self.file_at(storage, place, target.parts)
-
-    def file_at(self, storage: str, place: str, target: tuple[str, ...]) -> FileRecord | None:
-        """Return the record of this remote file at these local components, which may be an invalid path."""
-        there = self._there(storage, place)
-        if there is None or isinstance(there, dict):
-            return None if there is None else there.get(target)
-        return there if there.target.parts == target else None
-
-    def copies(self, storage: str, place: str) -> list[FileRecord]:
-        """Return all records of this remote file, one for each local path."""
-        there = self._there(storage, place)
-        return [] if there is None else list(_by_target(there).values())
-
-    def alike(self, storage: str, version: Version) -> list[FileRecord]:
-        """Return the large local files that came from a storage with this size and modification time.
-
-        Those with the same inode come first; that alone is no proof, since a copy keeps its times and inodes are
-        reused.
-        """
-        self._loaded.require((), (storage,))
-        same = self._large[storage].get(_size_and_time(version), {}) if storage in self._large else {}
-        return sorted(same.values(), key=lambda each: (each.version.inode != version.inode, each.target))
-
-    def learn_hash(self, storage: str, place: str, version: Version, sha256: str, holder: FileRecord) -> None:
-        """Add the hash, as reported by its host, of a file whose local path another file (`holder`) has."""
-        self._change(holder.experiment, holder.target.parts[0])
-        self._hashed[storage][place] = _Hashed(version, sha256, holder.target, holder.experiment)
-
-    def hash_of(self, storage: str, place: str, version: Version) -> str | None:
-        """Return the hash of this version of a file that was compared with another local one; None if unknown."""
-        found = self._hashed[storage].get(place) if storage in self._hashed else None
-        return found.sha256 if found is not None and found.version == version else None
-
-    def same_here(self, storage: str, place: str, version: Version) -> FileRecord | None:
-        """Return the record of the local file with the content of this version that came from elsewhere; else None."""
-        found = self._hashed[storage].get(place) if storage in self._hashed else None
-        if found is None or found.version != version:
-            return None
-        return self._same(found)
-
-    def same_from(self, storage: str) -> Iterator[FileRecord]:
-        """Return the records of local files from elsewhere that a storage also has."""
-        found = (self._same(each) for each in self._hashed[storage].values()) if storage in self._hashed else ()
-        return (each for each in found if each is not None)
-
-    def _same(self, hashed: "_Hashed") -> FileRecord | None:
-        try:
-            holder = self.holder(self.placed(hashed.target, hashed.experiment))
-        except RejectedPath:
-            return None
-        return holder if holder is not None and holder.sha256 == hashed.sha256 else None
-
-    def files_from(self, storage: str) -> Iterator[FileRecord]:
-        """Return an iterator over the local files that came from a storage; another thread may use it."""
-        self._loaded.require((), (storage,))
-        return _each_of(self._files.get(storage, {}))
-
-    def any_below(self, storage: str, root: str) -> bool:
-        """Return whether any local file came from below `root` of this storage."""
-        self._loaded.require((), (storage,))
-        return any(place.startswith(f"{root.rstrip('/')}/") for place in self._files.get(storage, ()))
-
-    def _there(self, storage: str, place: str) -> "FileRecord | dict[_Parts, FileRecord] | None":
-        if storage in self._loaded.storages:
-            raise NotLoaded(storages=[storage])
-        places = self._files.get(storage)
-        return places.get(place) if places else None
-
-    def holder(self, target: LocalPath) -> FileRecord | None:
-        """Return the record of the file at `target`; None if there is none."""
-        return self.holder_at(target.parts)
-
-    def holder_at(self, target: tuple[str, ...]) -> FileRecord | None:
-        """Return the record of the file at these components, which may be an invalid path; None if there is none."""
-        section = section_of(target)
-        if section in self._loaded.sections:
-            raise NotLoaded([section])
-        there = self._by_target.get(section)
-        return there.get(target) if there else None
-
-    def passing_of(self, experiment: str | None) -> list[FileRecord]:
-        """Return the files of an experiment that are kept only until a newer checkpoint is local."""
-        if experiment in self._experiments:
-            self._loaded.require(((self._experiments[experiment].directory,),))
-        return list(self._passing[experiment].values()) if experiment in self._passing else []
-
-    def files_of(self, experiment: str | None) -> list[FileRecord]:
-        """Return the files of an experiment; None: those in `_unfiled`."""
-        self._loaded.require(self.sections_of(experiment))
-        places = (self._by_target.get(section, {}) for section in self._filed_in.get(experiment, ()))
-        return [file for there in places for file in there.values() if file.experiment == experiment]
-
 
 def named(name: str) -> Hashable:
     """Return the subject (see `PlanningIndex.changed_at`) of all runs with this directory name."""
@@ -497,20 +218,3 @@ def _differ_in_progress(before: RunRecord, after: RunRecord) -> bool:
     return before == replace(
         after, step=before.step, seconds_left=before.seconds_left, step_at=before.step_at, trouble=before.trouble
     )
-
-
-def _size_and_time(version: Version) -> tuple[int, int]:
-    return version.size, version.mtime_ns
-
-
-def _each_of(files: dict[str, FileRecord | dict[_Parts, FileRecord]]) -> Iterator[FileRecord]:
-    # Copied in one step of the interpreter: other threads see a consistent state.
-    for there in list(files.values()):
-        if isinstance(there, dict):
-            yield from there.values()
-        else:
-            yield there
-
-
-def _by_target(there: FileRecord | dict[_Parts, FileRecord]) -> dict[_Parts, FileRecord]:
-    return there if isinstance(there, dict) else {there.target.parts: there}
