@@ -92,6 +92,25 @@ async def test_what_is_here_already_is_verified(server: OpenSSHServer, root: Pat
     assert answer.data == content[end:]
 
 
+@pytest.mark.parametrize(("start", "end"), [(0, 0), (0, 70_000), (100, 2000), (100_000, 300_000)])
+async def test_hashes_alone(server: OpenSSHServer, root: Path, start: int, end: int) -> None:
+    """Many hashes without a byte of content come in the order of the requests; what can't be hashed fails alone."""
+    contents = {f"{number}": os.urandom(200_000) for number in range(3)}
+    fill(root, contents)
+    asked = [replace(wanted(root, name, end, 0), verify_from=start) for name in ("0", "gone", "1", "2")]
+    async with box_at(server, watching(training(root))) as box:
+        answers = await read(box, asked)
+    failed = answers.pop(1)
+    assert isinstance(failed.end, Failed)
+    assert failed.end.vanished
+    for answer, content in zip(answers, contents.values(), strict=True):
+        assert answer.opened is not None
+        assert isinstance(answer.end, Closed)
+        assert answer.opened.verified == hashlib.sha256(content[start:end]).hexdigest()
+        assert answer.opened.version == answer.end.version
+        assert answer.data == b""
+
+
 async def test_vanished_files_fail_alone(server: OpenSSHServer, root: Path) -> None:
     """A file that is gone, or whose directory is gone or a file now, is vanished; the others come."""
     fill(root, {"a": b"1", "file": b"2", "b": b"3"})

@@ -2,19 +2,34 @@
 
 import os
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import anyio
 import pytest
 from msgspec.structs import replace
 
-from contract.connected import Pins, box_at, names, probes, read, target_for, training, wanted, watching
+from contract.connected import (
+    Pins,
+    box_at,
+    connection_to,
+    names,
+    probes,
+    read,
+    target_for,
+    training,
+    wanted,
+    watching,
+)
 from harvestd.errors import Retry
-from harvestd.remote.api import Box, Chunk, Limits, Whole
+from harvestd.remote.api import Box, Chunk, Limits, OwnScan, Whole
 from harvestd.remote.open import open_box
+from harvestd.remote.probe.bootstrap import Pulse
 from harvestd.remote.ssh.connect import connect
-from support.openssh import OpenSSHFactory
+from support.openssh import OpenSSHFactory, OpenSSHServer
 from support.waiting import DEADLINE
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
@@ -72,6 +87,102 @@ async def test_a_quiet_box_tells_nothing(openssh_factory: OpenSSHFactory, root: 
             with anyio.move_on_after(0.3) as scope:
                 await box.changed()
             assert scope.cancelled_caught
+
+
+OFTEN = timedelta(milliseconds=50)
+
+
+@asynccontextmanager
+async def scanning_itself(server: OpenSSHServer, root: Path) -> AsyncIterator[Box]:
+    """Open a box that scans by itself, and hears from here, many times a second."""
+    watch = replace(watching(training(root)), push=True)
+    async with (
+        connection_to(server) as connection,
+        open_box(connection, watch, Limits(), Pulse(interval=OFTEN), every=OFTEN) as box,
+    ):
+        yield box
+
+
+async def reported(box: Box) -> OwnScan:
+    """Return the last of the next reports that nothing has changed."""
+    with anyio.fail_after(DEADLINE):
+        while True:
+            await box.changed()
+            scans = box.own_scans()
+            if scans is None:
+                await box.pushed()
+            elif scans:
+                return scans[-1]
+
+
+async def test_a_box_reports_its_own_scans(openssh_factory: OpenSSHFactory, root: Path) -> None:
+    """Each says when it began at the earliest, by our clock; what a scan finds is pushed, and counts as one, too."""
+    async with scanning_itself(openssh_factory(), root) as box:
+        began = time.monotonic()
+        await box.scan()
+        assert began - 1 <= box.looked <= time.monotonic()
+        for _ in range(3):
+            before = box.looked
+            with anyio.fail_after(DEADLINE):
+                while (scan := await reported(box)).looked == before:
+                    pass
+            assert before < scan.looked == box.looked <= time.monotonic()
+            assert scan.took < 5
+        assert not (await box.pushed()).changed
+        (root / "training_runs/b").write_bytes(b"")
+        assert await heard(box, lambda told: "b" in told) == {"a", "b"}
+
+
+async def test_a_stopped_program_reports_nothing(openssh_factory: OpenSSHFactory, root: Path) -> None:
+    """What is not looked at is not reported, and when it goes on the reports are no newer than its scans."""
+    server = openssh_factory()
+    async with scanning_itself(server, root) as box:
+        await box.scan()
+        await reported(box)
+        (pid,) = probes(server)
+        os.kill(pid, signal.SIGSTOP)
+        stopped = time.monotonic()
+        try:
+            with anyio.move_on_after(0.5):
+                while True:
+                    await box.changed()
+                    box.own_scans()
+            assert box.looked <= stopped
+            resumed = time.monotonic()
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        await reported(box)
+        with anyio.fail_after(DEADLINE):
+            while box.looked < resumed:
+                await reported(box)
+
+
+async def test_reports_are_for_those_who_asked(openssh_factory: OpenSSHFactory, root: Path) -> None:
+    """Without an interval, or after it was taken back, there are none."""
+    async with scanning_itself(openssh_factory(), root) as box:
+        await box.scan()
+        await reported(box)
+        assert box.scan_every(None)
+        await box.scan()
+        box.own_scans()
+        with anyio.move_on_after(0.3) as scope:
+            await box.changed()
+        assert scope.cancelled_caught
+
+
+async def test_a_program_started_anew_is_asked_before_it_is_believed(
+    openssh_factory: OpenSSHFactory, root: Path
+) -> None:
+    """It has shown nothing yet: what it would show unasked is not taken for an empty tree."""
+    server = openssh_factory()
+    async with scanning_itself(server, root) as box:
+        assert names(await box.scan()) == {"a"}
+        (pid,) = probes(server)
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(Retry):
+            await box.gpu_processes()
+        await box.gpu_processes()
+        assert names(await box.pushed()) == {"a"}
 
 
 async def test_a_lost_program_ends_the_waiting(openssh_factory: OpenSSHFactory, root: Path) -> None:

@@ -53,6 +53,8 @@ def understood(frame: Frame) -> object:
             return decode.scan_part(frame.payload, 1, LIMIT)
         case Letter.SCAN_END:
             return decode.scan_end(frame.payload, 1)
+        case Letter.UNCHANGED:
+            return decode.unchanged(frame.payload)
         case Letter.FACTS:
             return decode.facts(frame.payload), decode.gpu_processes(frame.payload)
         case Letter.REFUSED:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from harvestd.remote.probe.program import folders, notices
 from harvestd.remote.probe.program.notices import Notices
 from harvestd.remote.probe.program.places import version_of
+from harvestd.remote.probe.program.requests import Requests
 from harvestd.remote.probe.program.watching import Watching
 from harvestd.remote.probe.program.wire import Credit, Output, Wire
 from support.examples import examples
@@ -36,6 +37,7 @@ class Told(Output):
         self.drifts = False
         self.rows = 0
         self.ends: list[int] = []
+        self.unchanged: list[dict[str, object]] = []
         self.places: list[bytes] = []
 
     def flush(self) -> None:
@@ -49,6 +51,8 @@ class Told(Output):
     def _take(self, letter: bytes, payload: bytes) -> None:
         if letter == b"K":
             self.places.append(payload)
+        elif letter == b"U":
+            self.unchanged.append(json.loads(payload))
         elif letter == b"E":
             end = json.loads(payload)
             self.ends.append(end["id"])
@@ -79,10 +83,11 @@ class Box:
         self.bare = bare
         self.tree = root / "training_runs"
         self.told = Told()
-        self.watching = Watching(self.told)
+        self.sender = Requests()
+        self.watching = Watching(self.told, self.sender)
         self._asked = 0
         trees = [[str(root), "training_runs", bare]]
-        self._request = {"trees": trees, "prune": [PRUNED], "entries": 100_000, "push": push}
+        self._request = {"trees": trees, "prune": [PRUNED], "entries": 100_000, "push": push, "every": None}
 
     def ask(self, *, whole: bool = False) -> None:
         """Ask for a look."""
@@ -92,6 +97,14 @@ class Box:
     def hear(self) -> None:
         """Let it tell by itself what the kernel said so far."""
         self.watching.tell()
+
+    def check(self) -> None:
+        """Let it scan as it does in each interval."""
+        self.watching.check()
+
+    def next_check(self) -> float | None:
+        """Return when it scans by itself next."""
+        return self.watching.scan_due
 
     def truth(self) -> dict[str, list[object]]:
         """Return what stands in the tree, as the program should have told it."""
@@ -225,15 +238,22 @@ def test_light_looks_add_up(ram: Path, script: list[list[tuple[Change, Path, Pat
     _play(ram, script, lambda box: box.ask(), push=False, bare=bare)
 
 
+@given(steps, st.booleans())
+@sizes
+def test_scans_of_its_own_add_up(ram: Path, script: list[list[tuple[Change, Path, Path]]], push: bool) -> None:  # noqa: FBT001
+    """What it scans in each interval is what a request would have found, with the kernel's notices and without."""
+    _play(ram, script, lambda box: box.check(), push=push)
+
+
 @given(steps)
 @sizes
 def test_looks_of_all_kinds_add_up(ram: Path, script: list[list[tuple[Change, Path, Path]]]) -> None:
     """Polls, whole looks and notices may follow each other in any order."""
-    kinds = [lambda box: box.hear(), lambda box: box.ask(), lambda box: box.ask(whole=True)]
+    kinds = [lambda box: box.hear(), lambda box: box.ask(), lambda box: box.check(), lambda box: box.ask(whole=True)]
     turn = iter(range(10**6))
 
     def look(box: Box) -> None:
-        kinds[next(turn) % 3](box)
+        kinds[next(turn) % 4](box)
 
     _play(ram, script, look, push=True)
 
@@ -304,6 +324,61 @@ def test_nothing_is_told_for_nothing(ram: Path) -> None:
         assert box.told.ends == [1]
         box.ask()
         assert box.told.ends == [1, 2]
+
+
+def test_a_scan_of_its_own_says_when_it_looked(ram: Path) -> None:
+    """Where nothing changed one frame says so, with the newest stamp that had come before the scan began."""
+    with looking(ram, push=True) as box:
+        make(box.tree, Path("run"), Path())
+        box.ask()
+        box.sender.stamp = 70
+        box.check()
+        assert box.told.ends == [1]
+        (unchanged,) = box.told.unchanged
+        assert (unchanged["id"], unchanged["at"], unchanged["trees"]) == (0, 70, [])
+        make(box.tree, Path("other"), Path())
+        box.sender.stamp = 80
+        box.check()
+        assert box.told.ends == [1, 0]
+        assert box.told.entries == box.truth()
+        assert len(box.told.unchanged) == 1
+
+
+def test_pushes_without_end_postpone_no_scan_of_its_own(ram: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the kernel reports may be incomplete: a scan that is due comes first, however much there is to push."""
+    with looking(ram, push=True) as box:
+        box.ask()
+        done: list[str] = []
+
+        def check() -> None:
+            done.append("check")
+            box.watching.scan_due = None
+
+        def tell() -> None:
+            raise InterruptedError
+
+        monkeypatch.setattr(box.watching, "wait", lambda: None)
+        monkeypatch.setattr(box.watching, "check", check)
+        monkeypatch.setattr(box.watching, "tell", tell)
+        box.watching.due, box.watching.scan_due = time.monotonic() - 60, time.monotonic() - 1
+        with pytest.raises(InterruptedError):
+            box.watching.run()
+        assert done == ["check"]
+
+
+def test_a_scan_of_its_own_is_due_after_each_interval(ram: Path) -> None:
+    """Counted from the end of the last one that covered all; without an interval it never is."""
+    with looking(ram, push=True) as box:
+        box.ask()
+        assert box.next_check() is None
+        box.watching.answer({**box._request, "id": 2, "whole": False, "every": 100.0})
+        due = box.next_check()
+        assert due is not None
+        assert 90 < due - time.monotonic() <= 110
+        box.hear()
+        assert box.next_check() == due
+        box.check()
+        assert (box.next_check() or 0.0) > due
 
 
 def test_old_directories_are_only_touched_by_a_light_look(ram: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from asyncssh.constants import (
 )
 from asyncssh.packet import Boolean, String, UInt32
 
-from support.lying import Asked, frame, play_probe
+from support.lying import Asked, frame, play_probe, told
 
 ON_CONNECTION: dict[str, tuple[int, bytes]] = {
     "ignore": (MSG_IGNORE, String(b"")),
@@ -41,7 +41,7 @@ IN_CHANNEL: dict[str, tuple[int, bytes]] = {
 Flood = Callable[[asyncssh.SSHServerProcess[bytes]], None]
 
 
-KINDS: Final = [*ON_CONNECTION, *IN_CHANNEL, "sign of life"]
+KINDS: Final = [*ON_CONNECTION, *IN_CHANNEL, "sign of life", "report of a scan"]
 
 
 def flood_of(kind: str) -> Flood:
@@ -52,6 +52,9 @@ def flood_of(kind: str) -> Flood:
     if kind in IN_CHANNEL:
         number, payload = IN_CHANNEL[kind]
         return lambda process: process.channel.send_packet(number, payload)
+    if kind == "report of a scan":
+        report = told(b"U", {"id": 0, "now": 1, "trees": [], "at": 1, "took": 1})
+        return lambda process: process.stdout.write(report)
     return lambda process: process.stdout.write(frame(b"K", b"s"))
 
 

@@ -6,6 +6,7 @@ of the changes were made there.
 
 import hashlib
 import json
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -21,7 +22,20 @@ from harvestd.convention.scan.links import LinkTarget
 from harvestd.convention.scan.model import SymbolicLink
 from harvestd.convention.scan.snapshot import Entry, EntryType, Listing, Snapshot, Tree, TreeKind, TreeState, Version
 from harvestd.errors import Retry
-from harvestd.remote.api import BoxFacts, Chunk, Closed, Failed, Glimpse, Opened, ReadEvent, ReadRequest, Whole, unseen
+from harvestd.remote.api import (
+    NEVER,
+    BoxFacts,
+    Chunk,
+    Closed,
+    Failed,
+    Glimpse,
+    Opened,
+    OwnScan,
+    ReadEvent,
+    ReadRequest,
+    Whole,
+    unseen,
+)
 from harvestd.safety.circumstances import Circumstances
 
 ROOT: Final = "/scripted"
@@ -161,6 +175,7 @@ class ScriptedBox:
         self._told = told
         self._turn = 0
         self._garbled: Counter[str] = Counter()
+        self.looked = NEVER
 
     def _pass_time(self) -> None:
         self._turn += 1
@@ -174,6 +189,7 @@ class ScriptedBox:
 
     async def scan(self, glimpse: Glimpse = unseen) -> Snapshot:
         """Show all; nothing was written within the last hour. What was glimpsed may be over when the look is whole."""
+        self.looked = time.monotonic()
         for tree in TREES:
             glimpse(tree, tuple(self._listing(tree).entries.values()))
         for _ in range(_WHILE_GLIMPSED):
@@ -201,6 +217,14 @@ class ScriptedBox:
 
     def look_ahead(self) -> None:
         """Begin nothing."""
+
+    def scan_every(self, seconds: float | None) -> bool:  # noqa: ARG002  (the contract's)
+        """Never scan unasked."""
+        return False
+
+    def own_scans(self) -> Sequence[OwnScan] | None:
+        """Have nothing to tell but by `pushed`."""
+        return None
 
     async def changed(self) -> None:
         """Never tell anything unasked."""

@@ -57,6 +57,18 @@ def test_scans_that_take_long_are_no_break() -> None:
     assert stillness.quiet == stillness.watched == 6000.0
 
 
+def test_a_report_that_nothing_changed_counts_from_when_it_was_looked() -> None:
+    """What came after that moment nobody knows; a report that is late, or of an older look, adds nothing."""
+    stillness = looked((0.0, True), (10.0, False))
+    stillness.unchanged(8.0, APART, 0.0)
+    assert stillness.quiet == 10.0
+    stillness.unchanged(25.0, APART, 0.0)
+    assert stillness.quiet == stillness.watched == 25.0
+    assert stillness.since == 0.0
+    stillness.unchanged(2000.0, APART, 0.0)
+    assert (stillness.quiet, stillness.since) == (0.0, 2000.0), "nobody looked for too long"
+
+
 def test_what_others_write_can_be_left_aside() -> None:
     """Of the files below some directories nobody asks since when they stand; of all others the newest counts."""
     box, sightings = Box(), StabilityTracker()

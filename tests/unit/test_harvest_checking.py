@@ -20,6 +20,7 @@ from harvestd.harvest.context import ChangeFeed, Context
 from harvestd.harvest.directory_lock import DirectoryLock
 from harvestd.harvest.host.failures import FailureTracker
 from harvestd.harvest.monitor import NullListener
+from harvestd.harvest.transfer import rehash
 from harvestd.harvest.transfer.rehash import check_contents
 from harvestd.planning.plan import Check
 from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
@@ -112,3 +113,55 @@ async def test_what_changed_here_while_the_box_hashed(tmp_path: Path, meanwhile:
         assert found == expected
     with closing(open_catalogue(tmp_path, "root-1")) as catalogue:
         assert await catalogue.files.files_of("e1") == [replace(each, differs=None) for each in expected]
+
+
+class HashingMany:
+    """A box that hashes as many files as it is asked for, all alike; every third has another content."""
+
+    hashes_there = True
+
+    @asynccontextmanager
+    async def reading(self, requests: Sequence[ReadRequest]) -> AsyncIterator[AsyncIterator[Opened | Closed]]:
+        """Answer all requests."""
+
+        async def answers() -> AsyncIterator[Opened | Closed]:
+            for number, request in enumerate(requests):
+                yield Opened(request, SOURCE.version, "b" * 64 if number % 3 == 0 else "a" * 64)
+                yield Closed(request, SOURCE.version, None)
+
+        yield answers()
+
+
+@pytest.mark.parametrize("mtime", [20, 10])
+async def test_hashes_are_recorded_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mtime: int) -> None:
+    """A `chown -R` changes every file: there is no transaction for each, and no new manifest where it has no news."""
+    monkeypatch.setattr(rehash, "_AT_ONCE", 10)
+    sources = [replace(SOURCE, path=RemotePath(("run_1", f"{number:03}"))) for number in range(25)]
+    files = [
+        replace(
+            FILE, place=each.place, target=LocalPath((EXPERIMENT.directory, each.path.name)), version=Version(9, mtime)
+        )
+        for each in sources
+    ]
+    with closing(open_catalogue(tmp_path, "root-1")) as catalogue:
+        await catalogue.save_discovery(EXPERIMENT, RUN)
+        await catalogue.save_files(files)
+        saved: list[int] = []
+        save_files = catalogue.save_files
+
+        async def save(files: Sequence[FileRecord]) -> None:
+            saved.append(len(files))
+            await save_files(files)
+
+        monkeypatch.setattr(catalogue, "save_files", save)
+        context = OneCatalogue(catalogue)
+        checks = [Check(source, file) for source, file in zip(sources, files, strict=True)]
+        await check_contents(
+            checks, cast("Reader", HashingMany()), cast("Context", context), FailureTracker("gpu-a", NullListener())
+        )
+        assert saved == [6, 7, 3]
+        found = sorted(catalogue.knowledge.files_of("e1"), key=lambda each: each.place)
+        for number, (each, before) in enumerate(zip(found, files, strict=True)):
+            other = replace(before, differs=SOURCE.version)
+            assert each == (other if number % 3 == 0 else replace(before, version=SOURCE.version))
+        assert context.changes.manifests == ({"e1"} if mtime != SOURCE.version.mtime_ns else set())

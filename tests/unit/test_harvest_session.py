@@ -1,6 +1,7 @@
 """When a daemon scans a connected host, and which of the hosts of one storage it fetches from."""
 
-from collections.abc import AsyncIterator, Callable, Coroutine
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,6 +13,7 @@ from msgspec.structs import replace
 
 from harvestd.convention.scan.snapshot import Listing, Snapshot, TreeState
 from harvestd.harvest.context import Context
+from harvestd.harvest.host import loop, observer, scan_schedule
 from harvestd.harvest.host.loop import HostLoop
 from harvestd.harvest.monitor import NullListener
 from harvestd.harvest.startup.open import open_context
@@ -21,7 +23,7 @@ from harvestd.harvest.transfer.pool import BulkConnection
 from harvestd.harvest.volume_lock import Leases
 from harvestd.inventory.host import Host as Known
 from harvestd.planning.records import FileRecord
-from harvestd.remote.api import Glimpse, unseen
+from harvestd.remote.api import Glimpse, OwnScan, unseen
 from harvestd.settings import load
 from harvestd.store.root import DataRoot
 from support.scripted_box import PATHS, Change, Deed, Host, ScriptedBox
@@ -63,12 +65,63 @@ class Pushing(ScriptedBox):
     async def pushed(self) -> Snapshot:
         """Report that something changed, and not what only a scan shows."""
         self.heard += 1
-        return replace(await super().scan(), changed=True)
+        looked = self.looked
+        snapshot = replace(await ScriptedBox.scan(self), changed=True)
+        self.looked = looked
+        return snapshot
 
     async def changed(self) -> None:
         """Report at once, or never."""
         if not self.pushes:
             await anyio.sleep_forever()
+
+
+class Reporting(Pushing):
+    """A host that scans by itself, and reports that nothing has changed when a test says so."""
+
+    def __init__(self, host: Host, *, pushes: bool = False) -> None:
+        super().__init__(host, pushes=pushes)
+        self.has_failed = False
+        self._reports: list[OwnScan] = []
+        self._arrived = anyio.Event()
+
+    def scan_every(self, seconds: float | None) -> bool:
+        """Do so."""
+        return seconds is not None
+
+    async def report(self) -> None:
+        """Report scans until the program fails."""
+        while not self.has_failed:
+            self.looked = time.monotonic()
+            self._reports.append(OwnScan(self.looked, 0.001))
+            self._arrived.set()
+            await anyio.sleep(0.01)
+
+    async def changed(self) -> None:
+        """Wait for a report, or push at once."""
+        if not self.pushes:
+            await self._arrived.wait()
+
+    def own_scans(self) -> Sequence[OwnScan] | None:
+        """Return the reports, unless there is a push."""
+        if self.pushes:
+            return None
+        found, self._reports, self._arrived = self._reports, [], anyio.Event()
+        return found
+
+    async def pushed(self) -> Snapshot:
+        """Report what the reports said: no change."""
+        return replace(await super().pushed(), changed=self.pushes)
+
+
+class Polls(NullListener):
+    """Counts scans."""
+
+    count = 0
+
+    def polled(self, host: str, seconds: float) -> None:  # noqa: ARG002  (the contract's)
+        """Count one."""
+        self.count += 1
 
 
 @dataclass
@@ -132,6 +185,68 @@ async def test_host_that_pushes_without_end_is_scanned(site: Site) -> None:
         tasks.start_soon(site.session("gpu-a", box))
         await until(lambda: box.scans >= 5, PATIENCE)
         assert box.heard > 5
+        tasks.cancel_scope.cancel()
+
+
+async def test_host_that_pushes_without_end_and_reports_no_scan_is_scanned(site: Site) -> None:
+    """That it says it scans by itself is no scan: only those that it reports postpone one."""
+    site.poll(SHORT)
+    box = Reporting(written(), pushes=True)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(site.session("gpu-a", box))
+        await until(lambda: box.scans >= 5, PATIENCE)
+        assert box.heard > 5
+        tasks.cancel_scope.cancel()
+
+
+async def test_host_whose_reports_end_is_scanned(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it reports its own scans none is requested; without reports one is, after two intervals."""
+    monkeypatch.setattr(scan_schedule, "WHOLE_EVERY", 3600.0)
+    site.poll(SHORT)
+    box, polls = Reporting(written()), Polls()
+    site.context.monitor = polls
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(box.report)
+        tasks.start_soon(site.session("gpu-a", box))
+        await until(lambda: polls.count > 100, PATIENCE)
+        assert box.scans <= 3, "a busy machine may be late"
+        box.has_failed = True
+        scans = box.scans
+        await until(lambda: box.scans > scans + 3, PATIENCE)
+        tasks.cancel_scope.cancel()
+
+
+async def test_reports_cost_no_plan_until_something_is_newly_known(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once all is here, a report moves only the time of the last look; what another host brings makes a new plan."""
+    monkeypatch.setattr(observer, "_MARGIN", 0.0)
+    monkeypatch.setattr(loop, "_REVIEW_EVERY", 0.2 / LONG.total_seconds())
+    site.poll(LONG)
+    box, polls, context = Reporting(written()), Polls(), site.context
+    context.monitor = polls
+
+    async def is_quiet() -> bool:
+        heard, count = box.heard, polls.count
+        await until(lambda: polls.count > count + 30, PATIENCE)
+        return box.heard == heard
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(box.report)
+        tasks.start_soon(site.session("gpu-a", box))
+        with anyio.fail_after(PATIENCE):
+            while not await is_quiet():
+                pass
+        (outlook,) = context.states.outlooks()
+        assert time.monotonic() - outlook.scanned < 5
+        state = context.states.of("static:gpu-a")
+        judged = state.verdict
+        assert judged is not None
+        await until(lambda: state.verdict is not None and state.verdict.at > judged.at, PATIENCE)
+        heard = box.heard
+        context.catalogue.knowledge.version += 1
+        await until(lambda: box.heard > heard, PATIENCE)
+        assert box.scans == 1
+        site.scan_now.ring()
+        await until(lambda: box.scans == 2, PATIENCE)
         tasks.cancel_scope.cancel()
 
 

@@ -16,6 +16,19 @@ def test_a_task_past_its_deadline_is_named() -> None:
         assert deadlines.overdue() == "a pause"
 
 
+def test_a_deadline_can_be_renewed() -> None:
+    """A task that waits on for a reason has other seconds from then on."""
+    now = 0.0
+    deadlines = Deadlines(lambda: now)
+    with deadlines.within(10, "a pause") as renew:
+        now = 9.0
+        renew(100)
+        now = 109.0 + GRACE
+        assert not deadlines.overdue()
+        now = 109.1 + GRACE
+        assert deadlines.overdue() == "a pause"
+
+
 def test_a_task_that_came_round_is_not_late() -> None:
     """Neither one that ended nor one that failed is held against the process."""
     now = 0.0

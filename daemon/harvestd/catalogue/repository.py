@@ -6,7 +6,7 @@ on disk. Methods raise `HaltedForSafety` if the database can't be written: then 
 """
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -372,6 +372,16 @@ class Catalogue:
             connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=columns))
 
         await self._database.write(change)
+
+    async def save_last_successes(self, times: Mapping[str, float]) -> None:
+        """Record when hosts, by name, were last read completely (Unix time)."""
+        values = [(at, name) for name, at in times.items()]
+
+        def change(connection: Connection) -> None:
+            connection.exec_driver_sql("UPDATE hosts SET last_success = ? WHERE name = ?", values)
+
+        if values:
+            await self._database.write(change)
 
     async def intents(self) -> list[Intent]:
         """Return the intents that the last process left open, oldest first."""

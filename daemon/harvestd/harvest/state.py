@@ -44,7 +44,7 @@ class Outlook(Immutable):
     refused: frozenset[str]
     """Remote paths of files that could not be published locally."""
     scanned: float
-    """When the last full scan began, in monotonic seconds. The host may have pushed changes since."""
+    """When the last scan of all trees began, in monotonic seconds. The host may have pushed changes since."""
     took: float = 0.0
     """Seconds from the request for that scan to its end."""
 

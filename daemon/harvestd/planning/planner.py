@@ -91,6 +91,11 @@ class HostPlanner:
         self._note(situation)
         return plan
 
+    def last(self, survey: ScanResult, situation: Situation) -> Plan | None:
+        """Return the last plan if `plan` would return it again and nothing is to be done by it; cheap."""
+        self._apply_rules(situation)
+        return self._unchanged(survey, situation)
+
     def kept(self, directory: RunDir | EvalDir) -> object | None:
         """Return the part of a directory if the last plan may use it again: the same object, as long as that holds."""
         known = (self._runs if isinstance(directory, RunDir) else self._evals).get(id(directory))

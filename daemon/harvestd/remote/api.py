@@ -141,6 +141,22 @@ class Reader(Protocol):
         ...
 
 
+class OwnScan(Immutable, gc=False):
+    """A scan that a host made by itself and that found nothing new."""
+
+    looked: float
+    """When it began at the earliest, in monotonic seconds of our clock."""
+    took: float
+    """Seconds, as the host says."""
+
+
+NEVER = float("-inf")
+"""A time before all others."""
+REST_PER_SCAN = 3.0
+"""A host that scans by itself rests for at least this many times the duration of each scan."""
+WHOLE_EVERY = 600.0
+"""Seconds after which every entry is read again, even where neither notices nor recent changes point to it."""
+
 Glimpse = Callable[[Tree, Sequence[Entry]], None]
 """Called with a scan's changes as they arrive, before the scan is complete: they are provisional."""
 
@@ -167,6 +183,14 @@ class Box(Reader, Protocol):
         """Seconds of one round trip, measured when the host was opened or `facts` was called; None before."""
         ...
 
+    @property
+    def looked(self) -> float:
+        """When the last scan that covered all trees began at the earliest, in monotonic seconds; `NEVER` before one.
+
+        What the host reports between such scans may be incomplete, and does not count.
+        """
+        ...
+
     async def scan(self, glimpse: Glimpse = unseen) -> Snapshot:
         """Scan all trees now. The first scan is complete; later ones cost only what changed.
 
@@ -182,10 +206,25 @@ class Box(Reader, Protocol):
         """Begin the scan that the next `scan` returns, where possible: it will not be older than this call."""
         ...
 
+    def scan_every(self, seconds: float | None) -> bool:
+        """Have the host scan by itself in this interval (None: never) after the next scan; return whether it can.
+
+        It can't where it was not asked to push.
+        """
+        ...
+
     async def changed(self) -> None:
-        """Wait until the host reports a change by itself; never return where it can't, or was not asked to.
+        """Wait until the host reports something by itself; never return where it can't, or was not asked to.
 
         Raise `Retry` as soon as the host can't be reached any more.
+        """
+        ...
+
+    def own_scans(self) -> Sequence[OwnScan] | None:
+        """Take the reports of the host's own scans that found nothing new, if nothing else has arrived.
+
+        None: there is something else, which `pushed` returns, or a scan is under way; then nothing is taken. Empty: the
+        host is only still scanning, or nothing has arrived. Raise `HostQuarantined`.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from harvestd.convention.scan.snapshot import Tree
@@ -23,22 +24,25 @@ _PULSE = Pulse()
 
 @asynccontextmanager
 async def open_box(
-    connection: Connection, watch: WatchList, limits: Limits, pulse: Pulse = _PULSE
+    connection: Connection, watch: WatchList, limits: Limits, pulse: Pulse = _PULSE, every: timedelta | None = None
 ) -> AsyncIterator[Box]:
     """Yield the host at the other end of `connection`, watched as `watch` defines; end its programs there at exit.
 
-    Raise `HostQuarantined` where there is neither Python 3 nor SFTP, `Retry` when the link fails.
+    `every`: the interval in which it scans by itself, if `watch` has it push. Raise `HostQuarantined` where there is
+    neither Python 3 nor SFTP, `Retry` when the link fails.
     """
-    box = await _box(connection, watch, limits, pulse)
+    box = await _box(connection, watch, limits, pulse, every)
     try:
         yield box
     finally:
         box.close()
 
 
-async def _box(connection: Connection, watch: WatchList, limits: Limits, pulse: Pulse) -> "ProbeBox | SftpBox":
+async def _box(
+    connection: Connection, watch: WatchList, limits: Limits, pulse: Pulse, every: timedelta | None
+) -> "ProbeBox | SftpBox":
     try:
-        return await ProbeBox.start(connection, watch, limits, pulse)
+        return await ProbeBox.start(connection, watch, limits, pulse, every)
     except NoProbe as no_probe:
         return await _plain_box(connection, watch, limits, no_probe)
 

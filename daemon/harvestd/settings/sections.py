@@ -47,7 +47,7 @@ class Poll(Section):
     interval: Pause = timedelta(seconds=10)
     """The interval of scans; with push, changes arrive sooner."""
     push: bool = True
-    """Have the host report changes."""
+    """Have the host scan by itself in each interval, and report changes as they happen."""
     settle: Patience = timedelta(seconds=10)
     """An artifact without a marker or a close event is complete after being unchanged for this long."""
 

@@ -24,15 +24,19 @@ class Deadlines:
         self._due: dict[int, tuple[float, str]] = {}
 
     @contextmanager
-    def within(self, seconds: float, what: str) -> Iterator[None]:
+    def within(self, seconds: float, what: str) -> Iterator[Callable[[float], None]]:
         """Register that the body ends within `seconds`: it has a deadline of its own, which is only monitored here.
 
-        `what` is the text for people if it does not end.
+        `what` is the text for people if it does not end. Provide a function that sets other seconds from its call on.
         """
         number = next(self._numbers)
-        self._due[number] = (self._clock() + seconds, what)
+
+        def renew(seconds: float) -> None:
+            self._due[number] = (self._clock() + seconds, what)
+
+        renew(seconds)
         try:
-            yield
+            yield renew
         finally:
             del self._due[number]
 

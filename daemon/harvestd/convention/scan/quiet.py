@@ -20,10 +20,22 @@ class IdleTimer:
 
     def looked(self, snapshot: Snapshot, now: float, interval: float, took: float = 0.0) -> None:
         """Record a scan that ended at `now` and took `took` seconds; `interval` is the intended time between scans."""
-        if self._began is None or now - self._looked > 2 * interval + took + _LONGEST_GAP:
-            self._began = self._moved = now
-        elif snapshot.changed:
+        self._go_on(now, 2 * interval + took + _LONGEST_GAP)
+        if snapshot.changed:
             self._moved = now
+
+    def unchanged(self, at: float, interval: float, took: float) -> None:
+        """Record a scan that began at `at` at the earliest and found no change, as `looked` does.
+
+        The time after `at` is not observed yet. A scan older than the last recorded one shows nothing new.
+        """
+        if at > self._looked:
+            self._go_on(at, 2 * interval + took + _LONGEST_GAP)
+
+    def _go_on(self, now: float, longest: float) -> None:
+        """Extend the series of scans to `now`; begin another one after a gap of more than `longest` seconds."""
+        if self._began is None or now - self._looked > longest:
+            self._began = self._moved = now
         self._looked = now
 
     @property

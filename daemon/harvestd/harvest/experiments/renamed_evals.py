@@ -10,11 +10,10 @@ from harvestd.convention.scan.snapshot import Snapshot
 from harvestd.convention.scan.stability import NETWORK_SETTLE
 from harvestd.harvest.context import Context
 from harvestd.harvest.host.failures import FailureTracker
-from harvestd.harvest.transfer.rehash import hash_there
+from harvestd.harvest.transfer.rehash import Hashed, hash_there
 from harvestd.inventory.host import Host
 from harvestd.planning.identity.renamed_evals import EvalsOnHost, RenamedEval, moved_evals
-from harvestd.planning.plan import Check
-from harvestd.remote.api import Opened, Reader
+from harvestd.remote.api import Reader
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
 
@@ -38,9 +37,10 @@ class RenamedEvals:
         shown, snapshot = whole
         candidates = {each.proof: each for each in self._evals.looked(shown.evals, snapshot)}
 
-        async def conclude(item: Check, opened: Opened) -> None:
-            if opened.verified == item.record.sha256:
-                self._held[candidates[item]] = now
+        async def conclude(hashed: Hashed) -> None:
+            for item, opened in hashed:
+                if opened.verified == item.record.sha256:
+                    self._held[candidates[item]] = now
 
         if candidates:
             await hash_there(list(candidates), reader, self._troubles, conclude)

@@ -16,7 +16,8 @@ async def connected(host: Host, context: Context) -> AsyncIterator[tuple[Box, Bo
     """Connect to a host and open its remote interface. Raise `Retry` and `HostQuarantined`, as `remote` does."""
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(linked(host, context, context.window, context.links.hops))
-        box = await stack.enter_async_context(open_box(connection, context.watch_list_of(host), context.limits))
+        watch, every = context.watch_list_of(host), context.settings.poll.interval
+        box = await stack.enter_async_context(open_box(connection, watch, context.limits, every=every))
         facts = await box.facts()
         with shown(context, host, box):
             yield box, facts

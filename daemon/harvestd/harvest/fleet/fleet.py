@@ -5,6 +5,7 @@ the old one has ended, so that no host ever has two.
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
@@ -14,6 +15,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup, TaskStatus
 
 from harvestd.catalogue.entries import GONE, HostRecord
+from harvestd.errors import DiskFull
 from harvestd.harvest.context import Context
 from harvestd.harvest.fleet.changes import HostChanges, Present
 from harvestd.harvest.fleet.metrics import FleetMetrics
@@ -31,6 +33,8 @@ from harvestd.store.root import DataRoot
 _WATCHING = ("harvestd.harvest.host.loop", "harvestd.harvest.verdict.on_demand")
 _FIRST_SETS = 5.0
 """Seconds to wait for the providers' first lists of hosts before the daemon reports that it is ready."""
+_RECORD_EVERY = 30.0
+"""Seconds between two records of the times of the last successes."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,8 @@ class Fleet:
             tasks.start_soon(keep_running, "requests", self._attend)
             tasks.start_soon(keep_running, "verdicts", Verdicts(self._context, self._host_of).run)
             tasks.start_soon(keep_running, "host records", self._record_absent)
+            tasks.start_soon(keep_running, "last successes", self._record_successes)
+            tasks.start_soon(keep_running, "experiment directories", self._look_around)
             with anyio.move_on_after(_FIRST_SETS):
                 await self._inventory.wait_complete()
             with self._context.service_failures.containing("fleet"):
@@ -105,6 +111,23 @@ class Fleet:
     async def _attend(self) -> None:
         await self._context.knows.wait()
         await self._context.attending.run(self._scan_now)
+
+    async def _record_successes(self) -> None:
+        """Record from time to time when each connected host was last read completely, all in one transaction."""
+        await self._context.knows.wait()
+        while True:
+            await anyio.sleep(_RECORD_EVERY)
+            tallies = ((name, self._tally.of(name)) for name in self._tally.connected)
+            times = {name: each.last_success.timestamp() for name, each in tallies if each.last_success is not None}
+            with suppress(DiskFull):  # the transfers report the lack of room
+                await self._context.catalogue.save_last_successes(times)
+
+    async def _look_around(self) -> None:
+        """Detect in each interval what the operator did to experiment directories, also if nothing changes on hosts."""
+        await self._context.knows.wait()
+        while True:
+            await anyio.sleep(self._context.settings.poll.interval.total_seconds())
+            await self._context.look_around()
 
     async def _keep_following(self, tasks: TaskGroup) -> None:
         while True:

@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from harvestd.harvest.monitor import NullListener
@@ -64,11 +64,9 @@ class FleetMetrics(NullListener):
         tally = self.of(host)
         tally.state, tally.error = state, error
 
-    def succeeded(self, host: str, at: datetime, pending: int) -> None:
-        """Note that a scan, and everything that it triggered at once, is completed."""
-        tally = self.of(host)
-        tally.last_success, tally.pending = at, pending
-        self.last_success = at
+    def succeeded(self, host: str, pending: int) -> None:
+        """Note what a completed scan left to be done."""
+        self.of(host).pending = pending
 
     def moved(self, host: str, size: int) -> None:
         """Count received bytes."""
@@ -90,8 +88,9 @@ class FleetMetrics(NullListener):
         """Count an unexpected exception of a service."""
         self.services[service] += 1
 
-    def polled(self, host: str, seconds: float) -> None:  # noqa: ARG002  (the same)
-        """Count a scan by its duration."""
+    def polled(self, host: str, seconds: float) -> None:
+        """Count a completed scan by its duration."""
+        self.of(host).last_success = self.last_success = datetime.now(UTC)
         self.polls[bisect_left(POLL_BOUNDS, seconds)] += 1
         self.polling += seconds
 

@@ -6,7 +6,6 @@ counted and followed by a pause, and affects nothing else.
 
 import time
 from contextlib import suppress
-from datetime import UTC, datetime
 from functools import partial
 
 import anyio
@@ -29,8 +28,6 @@ from harvestd.telemetry.log import get_logger
 _FULL_PAUSE = 0.5
 _LONGEST_FULL_PAUSE = 60.0
 """Seconds before a host is tried again whose data could not be recorded because the disk was full."""
-_RECORD_EVERY = 30.0
-"""Seconds between two records of a host that is well and unchanged."""
 
 
 class HostSupervisor:
@@ -45,7 +42,6 @@ class HostSupervisor:
         self._log = get_logger().bind(host=host.name)
         self._breaker = ReconnectPolicy()
         self._state = ""
-        self._recorded = 0.0
         self._pending = -1
         self._full_in_a_row = 0
         """How often in a row there was no room to record what this host shows."""
@@ -158,11 +154,10 @@ class HostSupervisor:
                 self._breaker.passed()
                 self._full_in_a_row = 0
                 tell()
-                self._tally.succeeded(self._host.name, datetime.now(UTC), pending)
-                now = time.monotonic()
-                news = (self._standing(), pending) != (self._state, self._pending)
-                if news or now - self._recorded >= _RECORD_EVERY:
-                    self._state, self._pending, self._recorded = self._standing(), pending, now
+                self._tally.succeeded(self._host.name, pending)
+                # The fleet records the time of the last success of a host of which nothing else changes.
+                if (self._standing(), pending) != (self._state, self._pending):
+                    self._state, self._pending = self._standing(), pending
                     await self._record(self._state, method=box.method, last_success=time.time(), pending=pending)
 
             from harvestd.harvest.host.loop import HostLoop  # noqa: PLC0415  (imported by the fleet)

@@ -32,14 +32,19 @@ class IdleDetector:
         self._is_first = True
 
     async def look(self, snapshot: Snapshot | None) -> None:
-        """Process a scan, query the GPUs if that is due, and log when the host is idle. Raise `Retry`."""
+        """Process a scan, and do what `query` does. Raise `Retry`."""
         now = time.monotonic()
         state = self._context.states.of(self._host.identity)
         rest = state.rest = state.rest or Rest(since=now, asked_at=now)
         if snapshot is None or self._has_moved(snapshot, now - rest.since):
             rest.since, rest.told = now, False
         self._is_first = False
-        if now - max(rest.since, rest.asked_at) < _ASK_EVERY:
+        await self.query()
+
+    async def query(self) -> None:
+        """Query the GPUs if that is due, and log when the host is idle: what time alone requires. Raise `Retry`."""
+        now, rest = time.monotonic(), self._context.states.of(self._host.identity).rest
+        if rest is None or now - max(rest.since, rest.asked_at) < _ASK_EVERY:
             return
         rest.asked_at = now
         if await self._box.gpu_processes() != 0:

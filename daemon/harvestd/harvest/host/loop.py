@@ -1,11 +1,13 @@
 """The daemon's loop for one connected host: scan, execute the plan, compute the verdict, wait for news.
 
-It ends with the connection.
+A host that scans by itself sends a small report where nothing changed. While the plan holds, this costs next to nothing
+here: what time alone requires is done rarely. The loop ends with the connection.
 """
 
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
+from enum import Enum, auto
 from functools import partial
 
 import anyio
@@ -15,6 +17,7 @@ from harvestd.errors import unwrapped
 from harvestd.harvest.context import Context
 from harvestd.harvest.host.executor import Executor
 from harvestd.harvest.host.idle import IdleDetector
+from harvestd.harvest.host.scan_schedule import ScanSchedule
 from harvestd.harvest.sync import Broadcast, first_of
 from harvestd.harvest.verdict.evidence import EvidenceCollector
 from harvestd.harvest.verdict.service import VerdictService
@@ -25,13 +28,27 @@ from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
 
+Look = Callable[[], Awaitable[Plan]]
 Passed = Callable[[int], Awaitable[None]]
 """Called after each whole pass with the number of bytes that are wanted and not here yet."""
 
 _IMPATIENCE = 1.0
 """Seconds between two scans while a person waits for a request."""
 _BREATH = 0.05
-"""Seconds added to a waiting time, so that it is certainly over."""
+"""Seconds added to a waiting time, so that it is certainly over; the least time between two reports of a host."""
+_REVIEW_EVERY = 3
+"""Intervals between two reviews of a host on which nothing changes."""
+
+
+class _News(Enum):
+    """Why a wait between two scans ended."""
+
+    PUSHED = auto()
+    """The host pushed a change, or its plan has to be made anew."""
+    STILL = auto()
+    """The host scanned by itself, nothing has changed, and a review is due."""
+    NONE = auto()
+    """A scan is due, or was requested."""
 
 
 class HostLoop:
@@ -49,8 +66,11 @@ class HostLoop:
         self._judging = VerdictService(
             host, context, EvidenceCollector(host, context, root, box, self._looking), self._transfers
         )
-        self._scan_due = 0.0
-        """When the next scan is due, in monotonic seconds, whatever the host pushes."""
+        self._schedule = ScanSchedule()
+        self._was_busy = False
+        """Whether large files were being fetched when the last plan was made: what they leave may have to go."""
+        self._reviewed = 0.0
+        """When everything that depends on time was last computed, in monotonic seconds."""
 
     def _transfers(self) -> int:
         return int(self._work.bulk.busy)
@@ -68,11 +88,13 @@ class HostLoop:
 
     async def _lead(self, scan_now: Broadcast, passed: Passed, beginning: AbstractAsyncContextManager[None]) -> None:
         """Scan and execute the plans, until another host of the storage shows more than this one."""
-        look = self._looking.look
+        look: Look = self._looking.look
         while True:
-            asked_before, is_scan = scan_now.version, look == self._looking.look
+            asked_before = scan_now.version
+            self._schedule.interval = self._interval
+            self._schedule.scans_itself = self._box.scan_every(self._interval)
             async with beginning:
-                started = time.monotonic()
+                started, self._was_busy = time.monotonic(), self._work.bulk.busy
                 plan = await self._work.seen(look)
                 if self._looking.is_outseen:
                     return
@@ -85,14 +107,37 @@ class HostLoop:
             await self._judging.consider(plan, self._work.look_whole)
             await self._work.stalling.look(self._looking)
             await self._idling.look(self._looking.snapshot)
-            if is_scan:
-                self._scan_due = time.monotonic() + self._interval
-            pushed = await self._news(scan_now, asked_before, self._pause(plan))
+            self._reviewed = time.monotonic()
+            if look == self._looking.look:
+                self._schedule.requested(self._box.looked, self._looking.scan_took)
+            else:
+                self._schedule.pushed(self._box.looked)
+            look = await self._next(scan_now, asked_before, plan, passed)
+
+    async def _next(self, scan_now: Broadcast, asked_before: int, plan: Plan, passed: Passed) -> Look:
+        """Wait until something has to be done, and return what gives the next plan: a scan, or what was pushed."""
+        while True:
+            news = await self._news(scan_now, asked_before, plan)
             state = self._context.states.of(self._host.identity)
             asked, state.wants_scan = state.wants_scan, False
             # Pushes may be incomplete: they do not postpone a scan.
-            hears = pushed and not asked and time.monotonic() < self._scan_due
-            look = self._looking.hear if hears else self._looking.look
+            if news is _News.NONE or asked or time.monotonic() >= self._schedule.due:
+                return self._looking.look
+            if news is _News.PUSHED:
+                return self._looking.hear
+            await self._review(plan, passed)
+
+    async def _review(self, plan: Plan, passed: Passed) -> None:
+        """Do what time alone requires while nothing changes and the plan holds."""
+        snapshot = self._looking.snapshot
+        await passed(_pending(plan))
+        await self._judging.consider(plan, self._work.look_whole)
+        await self._work.stalling.look(self._looking)
+        if self._looking.snapshot is snapshot:
+            await self._idling.query()
+        else:
+            await self._idling.look(self._looking.snapshot)
+        self._reviewed = time.monotonic()
 
     @property
     def _interval(self) -> float:
@@ -105,6 +150,8 @@ class HostLoop:
         The lease stays free until the next await.
         """
         released = self._context.harvesting.released
+        # Each of the storage's hosts that waits is scanned on request.
+        self._box.scan_every(None)
         while not self._may_lead():
             given_up, asked_before = released.version, scan_now.version
             with anyio.move_on_after(self._interval):
@@ -128,24 +175,47 @@ class HostLoop:
             *(follow.place for follow in plan.follows),
         ]
         due = [each for each in (plan.next_due, self._work.troubles.next_try(places)) if each is not None]
-        pause = min([self._scan_due - time.monotonic(), *(each + _BREATH for each in due)])
+        pause = min([self._schedule.due - time.monotonic(), *(each + _BREATH for each in due)])
         return max(_BREATH, min(pause, _IMPATIENCE) if self._is_waited_for(plan) else pause)
 
-    async def _news(self, scan_now: Broadcast, asked_before: int, pause: float) -> bool:
-        """Wait until there is a reason to scan again; return whether it is a push of the host."""
-        pushed = False
-
-        async def listen() -> None:
-            nonlocal pushed
-            # Pushes use at most half of the time: wait for as long as the last one took to process.
-            await anyio.sleep(self._looking.took)
-            await self._box.changed()
-            pushed = True
-
+    async def _news(self, scan_now: Broadcast, asked_before: int, plan: Plan) -> _News:
+        """Wait until there is a reason to scan again, or to do anything else."""
+        news, pause = _News.NONE, self._pause(plan)
         pausing = f"the pause between two looks at {self._host.name}"
-        with self._context.deadlines.within(pause, pausing), anyio.move_on_after(pause):
+        with self._context.deadlines.within(pause, pausing) as renew, anyio.move_on_after(pause) as waiting:
+
+            async def listen() -> None:
+                nonlocal news
+                # Pushes use at most half of the time: wait for as long as the last one took to process.
+                await anyio.sleep(self._looking.took)
+                await self._box.changed()
+                while self._holds():
+                    if time.monotonic() - self._reviewed >= _REVIEW_EVERY * self._interval:
+                        news = _News.STILL
+                        return
+                    pause = self._pause(plan)
+                    renew(pause)
+                    waiting.deadline = anyio.current_time() + pause
+                    await anyio.sleep(_BREATH)
+                    await self._box.changed()
+                news = _News.PUSHED
+
             await first_of(listen, self._judging.asked, partial(scan_now.wait, asked_before))
-        return pushed
+        return news
+
+    def _holds(self) -> bool:
+        """Process what the host reported; return whether nothing changed there and the last plan holds."""
+        scans = self._box.own_scans()
+        if scans is None:
+            return False
+        if not scans:
+            self._schedule.reported()
+            return True
+        for scan in scans:
+            self._schedule.reported(scan.took)
+            self._tell_polled(scan.took)
+        holds = self._looking.still(scans) is not None
+        return holds and not (self._was_busy or self._work.bulk.busy)
 
     def _tell_polled(self, seconds: float) -> None:
         self._context.monitor.polled(self._host.name, seconds)

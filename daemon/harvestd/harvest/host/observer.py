@@ -31,7 +31,7 @@ from harvestd.planning.planner import HostPlanner
 from harvestd.planning.run_filter import possible
 from harvestd.planning.sections import NotLoaded, Section
 from harvestd.planning.situation import Situation
-from harvestd.remote.api import Box, BoxFacts
+from harvestd.remote.api import REST_PER_SCAN, Box, BoxFacts, OwnScan
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
 
@@ -40,6 +40,8 @@ _LOOKS = 5
 
 Other requests to the host may come before it, too.
 """
+_MARGIN = 1.0
+"""Seconds beyond the settling time without a change after which everything has settled."""
 
 
 class Observer:
@@ -86,9 +88,11 @@ class Observer:
         self.snapshot: Snapshot | None = None
         """The result of the last scan."""
         self._scanned = 0.0
-        """When our last scan began, by the local clock; what the host pushed is newer, but may be incomplete."""
+        """When the last scan of all trees began, by the local clock; other pushes are newer, but may be incomplete."""
         self.scan_took = 0.0
         """Seconds from the request for the last scan to its end."""
+        self._understood_at = 0.0
+        """When the last plan was begun, in monotonic seconds."""
         self.took = 0.0
         """Seconds that processing the last scan took; other hosts wait for a part of it."""
 
@@ -117,6 +121,7 @@ class Observer:
             snapshot = await scan()
         self._scanned = scanned
         self.scan_took = time.monotonic() - scanned
+        self.stillness.looked(snapshot, time.monotonic(), self._interval, self.scan_took)
         return await self._understood(snapshot)
 
     def alone(self) -> Plan:
@@ -139,19 +144,60 @@ class Observer:
 
     @property
     def scanned(self) -> float:
-        """When our last scan began, in monotonic seconds."""
+        """When the last scan of all trees began, in monotonic seconds."""
         return self._scanned
 
     async def hear(self) -> Plan:
         """Do the same as `look`, with what the host pushed instead of a scan."""
-        return await self._understood(await self._box.pushed())
+        snapshot = await self._box.pushed()
+        # The host may have scanned all of its trees by itself; otherwise only a change is certain.
+        self._scanned = max(self._scanned, self._box.looked)
+        if snapshot.changed:
+            self.stillness.looked(snapshot, time.monotonic(), self._interval, self.scan_took)
+        else:
+            self._note_unchanged(self._scanned)
+        return await self._understood(snapshot)
+
+    def still(self, scans: Iterable[OwnScan]) -> Plan | None:
+        """Record scans of the host's own that found nothing new; return the last plan if it is certainly still right.
+
+        None if it must be made anew, as `hear` does.
+        """
+        for scan in scans:
+            self._scanned = max(self._scanned, scan.looked)
+            self._note_unchanged(scan.looked)
+        state, now = self._context.states.of(self._host.identity), time.monotonic()
+        if state.outlook is None or self.snapshot is None or self._selection is not self._context.selection:
+            return None
+        state.outlook = replace(state.outlook, scanned=self._scanned)
+        if self.refused or not self._has_settled(self.snapshot) or self._shares():
+            return None
+        return self.planner.last(state.outlook.seen, self._situation(now))
+
+    def _has_settled(self, snapshot: Snapshot) -> bool:
+        """Return whether nothing had changed for so long at the last turn that time alone hardly has an effect."""
+        settle = self._context.settle_of(self._host)
+        longest = max((self.sightings.settle(each.tree, settle) for each in snapshot.listings), default=settle)
+        return self._understood_at - self.stillness.since >= longest + _MARGIN
+
+    def _note_unchanged(self, at: float) -> None:
+        """Note that a scan of the host's own, which began at `at`, found nothing new."""
+        interval = max(self._interval, REST_PER_SCAN * self.scan_took)
+        self.stillness.unchanged(at, interval, self.scan_took)
+
+    def _shares(self) -> bool:
+        """Return whether other connected hosts show the same storage: they may show more at any time."""
+        return len(self._context.states.connected(self._context.storage_of(self._host))) > 1
+
+    @property
+    def _interval(self) -> float:
+        return self._context.settings.poll.interval.total_seconds()
 
     async def _understood(self, snapshot: Snapshot) -> Plan:
-        now = time.monotonic()
+        now = self._understood_at = time.monotonic()
         await self._context.look_around()
         self.snapshot = snapshot
         self.sightings.update(snapshot, now)
-        self.stillness.looked(snapshot, now, self._context.settings.poll.interval.total_seconds(), self.scan_took)
         await self.lease.load((), [self._context.storage_of(self._host)])
         self._tell_roots(snapshot)
         if self._selection is not self._context.selection:

@@ -1,18 +1,28 @@
-"""Hashes files on the host whose times but not sizes changed: they are fetched again only if the content differs."""
+"""Hashes files on the host whose times but not sizes changed: they are fetched again only if the content differs.
+
+After a `chown -R` these are all files of a host, so they are recorded in batches.
+"""
 
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import Final
 
 from msgspec.structs import replace
 
-from harvestd.convention.paths import LocalPath
 from harvestd.harvest.context import Context
 from harvestd.harvest.host.failures import FailureTracker
 from harvestd.planning.plan import Check
+from harvestd.planning.records import FileRecord
 from harvestd.planning.sections import section_of
 from harvestd.remote.api import Closed, Failed, Opened, Reader, ReadRequest
 from harvestd.remote.ssh.errors import Stuck
+
+_AT_ONCE: Final = 1000
+"""Files in one transaction; the event loop is held for a few milliseconds."""
+
+Hashed = Sequence[tuple[Check, Opened]]
+"""Files with the host's answers about them."""
 
 
 async def check_contents(checks: Sequence[Check], reader: Reader, context: Context, troubles: FailureTracker) -> None:
@@ -24,9 +34,9 @@ async def hash_there(
     checks: Sequence[Check],
     reader: Reader,
     troubles: FailureTracker,
-    conclude: Callable[[Check, Opened], Awaitable[None]],
+    conclude: Callable[[Hashed], Awaitable[None]],
 ) -> None:
-    """Hash these files on their host and call `conclude` with each hash as it arrives.
+    """Hash these files on their host and call `conclude` with the hashes, in batches as they arrive.
 
     Files that change, or can't be read, are noted in `troubles`. Raise `Retry` when the link is lost.
     """
@@ -36,6 +46,7 @@ async def hash_there(
     ]
     waiting = iter(checks)
     opened: Opened | None = None
+    hashed: list[tuple[Check, Opened]] = []
     try:
         async with reader.reading(requests) as events:
             async for event in events:
@@ -50,35 +61,37 @@ async def hash_there(
                             troubles.failed(item.place, "it changed on the box while it was hashed")
                             continue
                         troubles.cleared(item.place)
-                        await conclude(item, opened)
+                        hashed.append((item, opened))
+                        if len(hashed) == _AT_ONCE:
+                            full, hashed = hashed, []
+                            await conclude(full)
     except Stuck as e:
         for item in itertools.islice(waiting, 1):
             troubles.stuck(item.place, str(e))
+    if hashed:
+        await conclude(hashed)
 
 
-async def _conclude(context: Context, item: Check, opened: Opened) -> None:
-    """Record the host's hash of a file, unless its record changed since this was planned.
+async def _conclude(context: Context, hashed: Hashed) -> None:
+    """Record the host's hashes of files, except those whose record changed since this was planned.
 
     Hashing takes minutes: the directory may be renamed by now, or the file was fetched again, moved or removed.
     """
     async with context.places.still():
         knowledge = context.catalogue.knowledge
-        path = knowledge.placed(item.record.target, item.record.experiment)
-        async with context.catalogue.files.loaded([section_of(path)]):
-            await _conclude_at(path, context, item, opened)
-
-
-async def _conclude_at(path: LocalPath, context: Context, item: Check, opened: Opened) -> None:
-    knowledge = context.catalogue.knowledge
-    if knowledge.holder(path) != replace(item.record, target=path):
-        return  # the next plan handles it
-    if item.asked_by is not None and opened.verified is not None:
-        knowledge.learn_hash(
-            item.asked_by, item.place, item.source.version, opened.verified, replace(item.record, target=path)
-        )
-    elif opened.verified == item.record.sha256:
-        same = replace(item.record, target=path, version=item.source.version, differs=None)
-        await context.catalogue.save_files([same])
-        context.changes.touch([same.experiment])
-    else:
-        knowledge.learn_file(replace(item.record, target=path, differs=item.source.version))
+        paths = [knowledge.placed(item.record.target, item.record.experiment) for item, _ in hashed]
+        async with context.catalogue.files.loaded(set(map(section_of, paths))):
+            same: list[FileRecord] = []
+            for path, (item, opened) in zip(paths, hashed, strict=True):
+                record = replace(item.record, target=path)
+                if knowledge.holder(path) != record:
+                    continue  # the next plan handles it
+                if item.asked_by is not None and opened.verified is not None:
+                    knowledge.learn_hash(item.asked_by, item.place, item.source.version, opened.verified, record)
+                elif opened.verified == record.sha256:
+                    same.append(replace(record, version=item.source.version, differs=None))
+                    if record.version.mtime_ns != item.source.version.mtime_ns:
+                        context.changes.touch([record.experiment])  # the manifest has the time
+                else:
+                    knowledge.learn_file(replace(record, differs=item.source.version))
+            await context.catalogue.save_files(same)

@@ -88,15 +88,29 @@ class Verdicts:
                 await context.looked.rung()
 
     def _due(self) -> list[str]:
-        """Return the identities of the hosts whose stored verdict is out of date, or was stored long ago."""
-        due = []
+        """Return the identities of the hosts whose stored verdict is out of date.
+
+        Verdicts that were only made anew are stored together, once one of them is old.
+        """
+        due, anew, is_old = [], [], False
         for identity in self._context.states.identities():
-            kept, now = self._kept.get(identity), self._record(identity)
+            judged = self._context.states.of(identity).verdict
+            if judged is None:
+                continue
+            kept, host = self._kept.get(identity), self._host_of(identity)
+            if kept is not None and host is not None and kept.judged_at == judged.at:
+                if kept.cents_per_hour != host.cents_per_hour:
+                    due.append(identity)
+                continue
+            now = self._record(identity)
             if now is None:
                 continue
-            if kept is None or _lasting(kept) != _lasting(now) or now.judged_at - kept.judged_at >= _ANEW:
+            if kept is None or _lasting(kept) != _lasting(now):
                 due.append(identity)
-        return due
+                continue
+            anew.append(identity)
+            is_old = is_old or now.judged_at - kept.judged_at >= _ANEW
+        return due + anew if is_old else due
 
     async def _keep(self, identities: list[str]) -> bool:
         """Store these verdicts; return whether there was room."""

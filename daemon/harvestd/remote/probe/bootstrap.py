@@ -94,5 +94,6 @@ def grant(conversation: str, count: int) -> bytes:
     return message({"do": "grant", "of": conversation, "bytes": count})
 
 
-HEARTBEAT = message({"do": "beat"})
-"""Shows the program that the connection is in use."""
+def heartbeat(stamp: int) -> bytes:
+    """Return the message that shows the program that the connection is in use; `stamp`: the time when it was sent."""
+    return message({"do": "beat", "at": stamp})

@@ -13,13 +13,26 @@ from harvestd.convention.scan.links import LinkTarget
 from harvestd.convention.scan.model import SymbolicLink
 from harvestd.convention.scan.snapshot import Snapshot, Tree
 from harvestd.errors import HostQuarantined
-from harvestd.remote.api import MOST_LINKS, BoxFacts, Glimpse, Limits, ReadEvent, ReadRequest, WatchList, unseen
+from harvestd.remote.api import (
+    MOST_LINKS,
+    NEVER,
+    WHOLE_EVERY,
+    BoxFacts,
+    Glimpse,
+    Limits,
+    OwnScan,
+    ReadEvent,
+    ReadRequest,
+    WatchList,
+    unseen,
+)
 from harvestd.remote.probe import bootstrap, decode
 from harvestd.remote.probe.bootstrap import Pulse
+from harvestd.remote.probe.decode import ScanEnd
 from harvestd.remote.probe.decode_circumstances import circumstances, link_targets
 from harvestd.remote.probe.decode_fields import BrokenAnswer
 from harvestd.remote.probe.known_trees import RemoteIndex
-from harvestd.remote.probe.process import ProbeProcess, broken
+from harvestd.remote.probe.process import ProbeProcess, broken, stamp_of
 from harvestd.remote.probe.protocol import Frame, Letter
 from harvestd.remote.probe.reader import ProbeReader
 from harvestd.remote.probe.restart import Running
@@ -36,9 +49,7 @@ _AT_A_STRETCH = 0.5
 """Seconds of the thread's time for one scan, before the scan yields more of it to other hosts."""
 _OTHERS = 4
 """The factor by which a scan then waits longer than it works."""
-_NEVER = float("-inf")
-WHOLE_EVERY = 600.0
-"""Seconds after which every entry is read again, even where neither notices nor recent changes point to it."""
+_NOTHING_NEW = frozenset({Letter.UNCHANGED, Letter.WAIT})
 
 
 class ProbeBox:
@@ -48,9 +59,13 @@ class ProbeBox:
     hashes_there = True
     without_probe = None
 
-    def __init__(self, connection: Connection, watch: WatchList, limits: Limits, pulse: Pulse) -> None:
+    def __init__(
+        self, connection: Connection, watch: WatchList, limits: Limits, pulse: Pulse, every: timedelta | None = None
+    ) -> None:
         self._connection = connection
         self._watch = watch
+        self._every = None if every is None else every.total_seconds()
+        """The interval in which the program scans by itself, if it pushes at all."""
         self._limits = limits
         self._running = Running(connection, limits, pulse)
         self.drifting: set[Tree] = set()
@@ -61,30 +76,36 @@ class ProbeBox:
         self._told_by: ProbeProcess | None = None
         """The process whose changes `_known` holds: a delta is only valid for the process that sent all before it."""
         self._asked = 0
-        self._awaited: set[int] = set()
-        """The numbers of the scans that were requested and have not ended, waited for or not."""
+        self._awaited: dict[int, float] = {}
+        """The scans that were requested and have not ended, waited for or not: the time of the request, by number."""
+        self._is_scanned = False
+        """Whether `_known` holds a whole scan."""
+        self.looked = NEVER
         self._facts_asked = False
         self._unheard = 0
         """The number of answers about facts that are still to come; only the last of them is waited for."""
         self._ahead: int | None = None
         """The number of a scan that was requested and is not waited for yet."""
-        self._whole_at = _NEVER
+        self._whole_at = NEVER
         self._looking = anyio.Lock()
         self._asking = anyio.Lock()
 
     @classmethod
-    async def start(cls, connection: Connection, watch: WatchList, limits: Limits, pulse: Pulse) -> Self:
+    async def start(
+        cls, connection: Connection, watch: WatchList, limits: Limits, pulse: Pulse, every: timedelta | None = None
+    ) -> Self:
         """Start the probe; raise `NoProbe` where the host can't run it, `Retry` when the link fails.
 
         The first requests are sent with the program, which saves the first scan a round trip each.
         """
-        box = cls(connection, watch, limits, pulse)
+        box = cls(connection, watch, limits, pulse, every)
+        asked_at = time.monotonic()
         questions = [box._scan_question(), box._facts_question()]
         await box._running.start(questions)
         box._told_by = await box._running.get()
         box.round_trip = box._told_by.round_trip
         box._ahead = box._asked
-        box._awaited = {box._asked}
+        box._awaited = {box._asked: asked_at}
         box._facts_asked = True
         box._unheard = 1
         return box
@@ -102,6 +123,8 @@ class ProbeBox:
             "entries": self._limits.entries,
             "whole": whole,
             "push": self._watch.push,
+            "every": self._every if self._watch.push else None,
+            "at": stamp_of(time.monotonic()),
         }
 
     def _facts_question(self) -> dict[str, object]:
@@ -118,6 +141,7 @@ class ProbeBox:
         if process is not self._told_by:
             self._known = RemoteIndex(self._watch.trees, self._limits)
             self._told_by, self._ahead, self._facts_asked = process, None, False
+            self._is_scanned = False
             self._awaited.clear()
             self._unheard = 0
         try:
@@ -144,13 +168,14 @@ class ProbeBox:
                 # It may have been an incremental one.
                 number, self._ahead = self._ahead, None
                 await self._look(process, number)
-            self._whole_at = _NEVER
+            self._whole_at = NEVER
             return await self._looked(process, self._ask_for_look(process))
 
     def _ask_for_look(self, process: ProbeProcess) -> int:
         """Request a scan; return its number."""
+        asked_at = time.monotonic()
         process.ask(self._scan_question(), process.looks)
-        self._awaited.add(self._asked)
+        self._awaited[self._asked] = asked_at
         return self._asked
 
     async def _looked(self, process: ProbeProcess, number: int, glimpse: Glimpse = unseen) -> Snapshot:
@@ -169,6 +194,9 @@ class ProbeBox:
     async def pushed(self) -> Snapshot:
         """See `Box.pushed`."""
         async with self._looking, self._conversation() as process:
+            if not (self._is_scanned or self._awaited):
+                # The program was started anew, and has scanned nothing yet.
+                return await self._looked(process, self._ask_for_look(process))
             # Scans that are not waited for any more have to end before unrequested changes are read.
             for number in sorted(self._awaited):
                 await self._look(process, number)
@@ -180,6 +208,43 @@ class ProbeBox:
         """See `Box.changed`."""
         process = await self._running.get()
         await process.arrival(process.looks)
+
+    def scan_every(self, seconds: float | None) -> bool:
+        """See `Box.scan_every`."""
+        self._every = seconds
+        return self._watch.push
+
+    def own_scans(self) -> Sequence[OwnScan] | None:
+        """See `Box.own_scans`."""
+        process = self._told_by
+        if process is None or not process.alive or self._looking.locked() or self._awaited:
+            return None
+        if any(frame.letter not in _NOTHING_NEW for frame in process.looks.frames):
+            return None
+        found = []
+        try:
+            while process.looks.frames:
+                frame = process.take(process.looks)
+                if frame.letter is Letter.UNCHANGED:
+                    found.append(self._note_unchanged(frame))
+        except BrokenAnswer as e:
+            self._running.give_up()
+            raise broken(self._connection, e) from e
+        return found
+
+    def _note_unchanged(self, frame: Frame) -> OwnScan:
+        """Note a scan of the host's own that found nothing new. Raise `BrokenAnswer`."""
+        end = decode.unchanged(frame.payload)
+        self._complete(end)
+        return OwnScan(self.looked, min(end.took, self._limits.scan_time.total_seconds()))
+
+    def _complete(self, end: ScanEnd) -> None:
+        """Apply the end of a scan, and note when the scan began at the earliest, by our clock."""
+        asked_at = self._awaited.pop(end.scan, NEVER)
+        stamp = NEVER if end.stamp is None else end.stamp / 1000
+        # No scan began later than now, whatever the host says.
+        self.looked = max(self.looked, min(max(stamp, asked_at), time.monotonic()))
+        self._known.complete(end)
 
     async def _look(self, process: ProbeProcess, number: int, glimpse: Glimpse = unseen) -> None:
         """Read the changes of scan `number` up to its end, and those of scans that end before it."""
@@ -215,12 +280,15 @@ class ProbeBox:
                     end = decode.scan_end(frame.payload, trees)
                     if end.scan != _UNASKED and end.scan not in self._awaited:
                         raise BrokenAnswer("an answer to another question")
-                    self._awaited.discard(end.scan)
-                    self._known.complete(end)
+                    self._complete(end)
+                    self._is_scanned = True
                     for news in end.trees:
                         change = self.drifting.add if news.drifts else self.drifting.discard
                         change(self._watch.trees[news.tree])
                     return end.scan
+                case Letter.UNCHANGED:
+                    self._note_unchanged(frame)
+                    return _UNASKED
                 case _:
                     self._refused(frame)
 

@@ -41,7 +41,7 @@ _OF_DIRECTORIES = Version(0, 0)
 """Only their existence is used, and there are as many of them as of files."""
 _KINDS = {kind.value: kind for kind in EntryType}
 _WHOLE = struct.Struct(">IQqqQ32s")
-"""The head of a small file in one frame: its number, its version, its SHA-256."""
+"""The head of a small file, or of a hash alone, in one frame: its number, its version, its SHA-256."""
 
 
 def _version(value: object) -> Version:
@@ -217,9 +217,13 @@ class ScanEnd(Immutable):
     """The end of a scan."""
 
     scan: int
-    """The number of the request that is answered."""
+    """The number of the request that is answered; 0 if there was none."""
     box_time_ns: int
     trees: tuple[TreeNews, ...]
+    stamp: int | None = None
+    """The newest stamp of ours that the host had when the scan began; None if the scan does not count as complete."""
+    took: float = 0.0
+    """Seconds that the scan took."""
 
 
 def scan_end(payload: bytes, trees: int) -> ScanEnd:
@@ -228,7 +232,19 @@ def scan_end(payload: bytes, trees: int) -> ScanEnd:
     rows = items(value.get("trees"))
     if len(rows) > trees:
         raise BrokenAnswer("news of more trees than there are")
-    return ScanEnd(integer(value.get("id")), integer(value.get("now")), tuple(_tree_news(row, trees) for row in rows))
+    stamp, took = value.get("at"), value.get("took")
+    return ScanEnd(
+        scan=integer(value.get("id")),
+        box_time_ns=integer(value.get("now")),
+        trees=tuple(_tree_news(row, trees) for row in rows),
+        stamp=None if stamp is None else integer(stamp),
+        took=0.0 if took is None else integer(took) / 1000,
+    )
+
+
+def unchanged(payload: bytes) -> ScanEnd:
+    """Return the content of the frame that ends a scan of the host's own that found nothing new."""
+    return scan_end(payload, 0)
 
 
 def _tree_news(row: object, trees: int) -> TreeNews:
@@ -292,6 +308,19 @@ def opened(payload: bytes, number: int, request: ReadRequest) -> Opened:
         # Without this check, a reader that starts at 0 could be made to start again for ever.
         raise BrokenAnswer("a hash of no bytes that is none")
     return Opened(request, _version(value.get("version")), verified)
+
+
+def verified(payload: bytes, number: int, request: ReadRequest) -> tuple[Opened, Closed]:
+    """Return the answer about file `number` of which only a hash was requested."""
+    if request.length != 0 or request.verify_from is None or len(payload) != _WHOLE.size:
+        raise BrokenAnswer("a hash that was not asked for")
+    told, size, mtime, ctime, inode, sha256 = _WHOLE.unpack(payload)
+    if told != number:
+        raise BrokenAnswer("an answer to another question")
+    if request.verify_from == request.offset and sha256.hex() != _HASH_OF_NOTHING:
+        raise BrokenAnswer("a hash of no bytes that is none")
+    version = _version_of(size, mtime, ctime, inode)
+    return Opened(request, version, sha256.hex()), Closed(request, version, _HASH_OF_NOTHING)
 
 
 def closed(payload: bytes, number: int, request: ReadRequest) -> Closed:

@@ -20,7 +20,7 @@ import asyncssh
 from harvestd.errors import HarvestError, HostQuarantined, Retry
 from harvestd.remote.api import Limits
 from harvestd.remote.probe import bootstrap, decode
-from harvestd.remote.probe.bootstrap import HEARTBEAT, Pulse
+from harvestd.remote.probe.bootstrap import Pulse
 from harvestd.remote.probe.decode_fields import BrokenAnswer
 from harvestd.remote.probe.protocol import MARKER_BYTES, BrokenStream, Frame, FrameDecoder, Letter
 from harvestd.remote.ssh.connect import Connection
@@ -37,7 +37,7 @@ _COMPLAINT = 2048
 """Bytes of the program's standard error that are kept for an error's text."""
 
 
-_NO_ANSWERS = frozenset({Letter.WAIT, Letter.DATA})
+_NO_ANSWERS = frozenset({Letter.WAIT, Letter.UNCHANGED, Letter.DATA})
 _WAITING = {b"s": "looks", b"r": "readings", b"f": "facts"}
 """The channel of a keep-alive frame, by its first byte; the rest is the place of the work."""
 _LONGEST_PLACE = 1025
@@ -103,6 +103,11 @@ class Mailbox:
         return count
 
 
+def stamp_of(moment: float) -> int:
+    """Return the stamp for a time in monotonic seconds, as the host sends it back."""
+    return int(moment * 1000)
+
+
 def _cost(frame: Frame) -> int:
     """Return the credit that a frame costs, as the program computes it."""
     return len(frame.payload) if frame.letter is Letter.DATA else len(frame.payload) + _HEAD_BYTES
@@ -137,9 +142,11 @@ class _Session(asyncssh.SSHClientSession[bytes]):
             Letter.HELLO: self.greeting,
             Letter.SCAN_PART: self.looks,
             Letter.SCAN_END: self.looks,
+            Letter.UNCHANGED: self.looks,
             Letter.REFUSED: self.looks,
             Letter.FACTS: self.facts,
             Letter.WHOLE: self.readings,
+            Letter.VERIFIED: self.readings,
             Letter.OPENED: self.readings,
             Letter.DATA: self.readings,
             Letter.CLOSED: self.readings,
@@ -180,7 +187,7 @@ class _Session(asyncssh.SSHClientSession[bytes]):
 
     def _beat(self) -> None:
         if self.channel is not None and not self.ended and not self.channel.is_closing():
-            self.channel.write(HEARTBEAT)
+            self.channel.write(bootstrap.heartbeat(stamp_of(time.monotonic())))
             self._beat_later()
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
@@ -373,6 +380,10 @@ class ProbeProcess:
             frame = self._session.take(box)
             if frame.letter is not Letter.WAIT:
                 return frame
+
+    def take(self, box: Mailbox) -> Frame:
+        """Return the next frame of a channel, which has arrived; it may be a keep-alive frame."""
+        return self._session.take(box)
 
     async def arrival(self, box: Mailbox) -> None:
         """Wait without a deadline until a frame of a channel has arrived; raise as `frame` does."""

@@ -108,6 +108,11 @@ class _Answer:
         match frame.letter:
             case Letter.WHOLE if self._wanted is None:
                 return self._whole(decode.whole(frame.payload, self._number, request))
+            case Letter.VERIFIED if self._wanted is None:
+                opened, closed = decode.verified(frame.payload, self._number, request)
+                self._number += 1
+                self._rest.append(closed)
+                return opened
             case Letter.OPENED if self._wanted is None:
                 return self._opened(decode.opened(frame.payload, self._number, request))
             case Letter.DATA if self._wanted is not None:

@@ -16,9 +16,11 @@ from harvestd.convention.scan.model import SymbolicLink
 from harvestd.convention.scan.snapshot import Listing, Snapshot
 from harvestd.remote.api import (
     MOST_LINKS,
+    NEVER,
     BoxFacts,
     Glimpse,
     Limits,
+    OwnScan,
     ReadEvent,
     ReadRequest,
     WatchList,
@@ -50,6 +52,7 @@ class SftpBox:
         self._reader = SftpReader(connection, limits)
         self._session: SftpSession | None = None
         self.round_trip: float | None = None
+        self.looked = NEVER
         self._last: tuple[Listing, ...] = ()
         self._lock = anyio.Lock()
 
@@ -80,6 +83,7 @@ class SftpBox:
         """See `Box.scan`."""
         seconds = self._limits.scan_time.total_seconds()
         async with self._lock:
+            began = time.monotonic()
             session = await self._started()
             try:
                 with anyio.fail_after(seconds):
@@ -95,6 +99,7 @@ class SftpBox:
             except BaseException:
                 self._forget()
                 raise
+            self.looked = began
             return self._snapshot(tuple(listings), counts.rejected)
 
     async def scan_whole(self) -> Snapshot:
@@ -103,6 +108,14 @@ class SftpBox:
 
     def look_ahead(self) -> None:
         """See `Box.look_ahead`: not possible over SFTP."""
+
+    def scan_every(self, seconds: float | None) -> bool:  # noqa: ARG002  (the contract's)
+        """See `Box.scan_every`: not possible over SFTP."""
+        return False
+
+    def own_scans(self) -> Sequence[OwnScan] | None:
+        """See `Box.own_scans`."""
+        return ()
 
     async def changed(self) -> None:
         """See `Box.changed`: SFTP reports nothing by itself."""

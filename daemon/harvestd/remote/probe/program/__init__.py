@@ -12,12 +12,19 @@ The answer is the marker of the first request, then frames: a length (of all tha
     H hello      JSON, once                      W whole    a small file in one: a head (`HEAD`), then its bytes
     S scan part  zlib of JSON: a tree's changes  O opened   JSON: id, version, verified
     E scan end   JSON: id 0 if not requested     D data     raw bytes of the file opened last
-    Q refused    JSON: no answer to a scan       C closed   JSON: id, version, sha256
+    U unchanged  JSON: a scan of its own that    C closed   JSON: id, version, sha256
+                 found nothing new
+    Q refused    JSON: no answer to a scan       V verified a file's hash alone: a head (`HEAD`)
     F facts      JSON, also of other requests    X failed   JSON: id, reason, vanished
     K keep waiting: the program works on the     R read end JSON
                  scan "s", the reading "r" or    Z packed   zlib of frames, where the link is slower than zlib
                  the facts "f", and at which
                  place: the letter, then a path
+
+A request for a scan may give an interval "every", in which the program then scans by itself. Such a scan covers what a
+requested one does, and ends with E or U. Their "at" is the newest "at" of a message that had arrived when the scan
+began: by it, the other side knows on its own clock how old the scan is at most. After a scan of only what the kernel
+reported, E has no "at".
 
 A version is [size, mtime_ns, ctime_ns, inode]. Names are UTF-8 with surrogateescape in both directions.
 

@@ -19,7 +19,7 @@ def run() -> None:
     os.nice(NICENESS)
     wire = Wire()
     accounts = requests.credits = {of: Credit(count) for of, count in hello["credit"].items()}
-    watching = Watching(Output(wire, accounts["s"], b"s"))
+    watching = Watching(Output(wire, accounts["s"], b"s"), requests)
     readings = Queued(Readings(Output(wire, accounts["r"], b"r")).answer)
     facts = Queued(Facts(Output(wire, accounts["f"], b"f")).answer)
     requests.takers = dict.fromkeys(("facts", "processes", "circumstances", "links"), facts.put)

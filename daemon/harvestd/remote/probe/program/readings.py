@@ -73,6 +73,9 @@ class Reading:
         before, racy = self.settled(handle)
         if not stat.S_ISREG(before.st_mode):
             raise Refused("kind", "not a regular file")
+        if self.length == 0 and self.verify is not None:
+            self.proof(handle, before, racy)
+            return
         wanted = before.st_size if self.length is None else self.length
         if before.st_size <= min(wanted, DATA_BYTES) and self.offset == 0 and self.verify is None:
             self.whole(handle, before, racy)
@@ -88,10 +91,18 @@ class Reading:
             return
         self.output.frame(b"W", HEAD.pack(self.number, *version, hashlib.sha256(data).digest()), data)
 
+    def proof(self, handle: int, before: os.stat_result, racy: bool) -> None:  # noqa: FBT001  (the same)
+        """Send the hash of a range alone, in one frame; nothing else was requested."""
+        digest = self.verified(handle, self.verify, self.offset)
+        version = self.version_of(before)
+        if racy or self.version_of(os.fstat(handle)) != version:
+            raise Refused("racy", "written to while it was hashed")
+        self.output.frame(b"V", HEAD.pack(self.number, *version, digest))
+
     def stream(self, handle: int, before: os.stat_result, racy: bool) -> None:  # noqa: FBT001  (the same)
         """Send a file, or a part of one, piece by piece."""
         offset = self.offset
-        verified = None if self.verify is None else self.verified(handle, self.verify, offset)
+        verified = None if self.verify is None else self.verified(handle, self.verify, offset).hex()
         self.output.json(b"O", {"id": self.number, "version": self.version_of(before), "verified": verified})
         left = max(0, before.st_size - offset)
         if self.length is not None:
@@ -139,7 +150,7 @@ class Reading:
         self.output.flush()
         time.sleep(nanoseconds / SECOND)
 
-    def verified(self, handle: int, start: int, end: int) -> str:
+    def verified(self, handle: int, start: int, end: int) -> bytes:
         """Return the hash of the bytes from `start` to `end` (or to the end of a shorter file)."""
         digest = hashlib.sha256()
         while start < end:
@@ -149,7 +160,7 @@ class Reading:
             digest.update(data)
             start += len(data)
             self.output.progress(self.path)
-        return digest.hexdigest()
+        return digest.digest()
 
 
 class Readings:

@@ -25,6 +25,7 @@ class Requests:
     def __init__(self) -> None:
         self.credits: dict[str, Credit] = {}
         self.heard = time.monotonic()
+        self.stamp = 0
         self.silence = SILENCE_SECONDS
         self.takers: dict[str, Callable[[dict[str, Any]], object]] = {}
 
@@ -46,6 +47,7 @@ class Requests:
         """Dispatch messages for ever."""
         while True:
             message = self.message()
+            self.stamp = message.get("at", self.stamp)
             if message["do"] == "grant":
                 self.credits[message["of"]].grant(message["bytes"])
             elif message["do"] != "beat":

@@ -1,4 +1,4 @@
-"""Decide when to scan: on request and, where the kernel reports changes, without a request.
+"""Decide when to scan: on request, in each interval, and when the kernel reports changes.
 
 The three kinds of scan (whole, light, noticed) are described in `looks`.
 """
@@ -18,7 +18,7 @@ from harvestd.remote.probe.program.places import (
     root_handle,
     to_raw,
 )
-from harvestd.remote.probe.program.requests import tidy
+from harvestd.remote.probe.program.requests import Requests, tidy
 from harvestd.remote.probe.program.wire import Output
 
 TYPE_CHECKING = False
@@ -33,10 +33,11 @@ ROOT = ".."  # the key of the watch on a root whose tree does not exist yet
 
 
 class Watching:
-    """Answers requests for scans; after a request with push, also sends changes that the kernel reports."""
+    """Answers requests for scans; after one with push, sends changes as they happen, and may scan in each interval."""
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: Output, sender: Requests) -> None:
         self.output = output
+        self.sender = sender
         self.requests: deque[dict[str, Any]] = deque()
         self.woken, self.wake = os.pipe()
         self.trees: list[WatchedTree] = []
@@ -45,6 +46,8 @@ class Watching:
         self.told: object = object()
         self.notices: Notices | None = None
         self.refused = False
+        self.every: float | None = None
+        self.scan_due: float | None = None
         self.due: float | None = None
         self.rested = 0.0
 
@@ -59,17 +62,21 @@ class Watching:
             self.wait()
             while self.requests:
                 self.answer(self.requests.popleft())
-            if self.due is not None and time.monotonic() >= self.due:
+            if self.scan_due is not None and time.monotonic() >= self.scan_due:
+                self.check()
+            elif self.due is not None and time.monotonic() >= self.due:
                 self.tell()
 
     def wait(self) -> None:
-        """Wait for a request, for notices, or until noticed changes are due."""
+        """Wait for a request, for notices, or until a scan is due."""
+        due = [each for each in (self.due, self.scan_due) if each is not None]
+        left = max(0.0, min(due) - time.monotonic()) if due else None
         if self.due is not None:
-            ready = select.select([self.woken], [], [], min(NAP_SECONDS, max(0.0, self.due - time.monotonic())))[0]
+            ready = select.select([self.woken], [], [], min(NAP_SECONDS, left or 0.0))[0]
         elif self.notices is not None:
-            ready = select.select([self.woken, self.notices.handle], [], [])[0]
+            ready = select.select([self.woken, self.notices.handle], [], [], left)[0]
         else:
-            ready = select.select([self.woken], [], [])[0]
+            ready = select.select([self.woken], [], [], left)[0]
         if self.woken in ready:
             os.read(self.woken, 4096)
         self.take_notices()
@@ -90,9 +97,12 @@ class Watching:
             self.trees = [WatchedTree(i, *tree) for i, tree in enumerate(request["trees"])]
             self.prune = frozenset(os.fsdecode(to_raw(name)) for name in request["prune"])
             self.most = request["entries"]
-        self.look(request["id"], request["whole"])
+        self.every = request["every"]
+        began = time.monotonic()
+        self.look(request["id"], request["whole"], self.sender.stamp)
         if request["push"] and self.notices is None and not self.refused:
             self.begin()
+        self.schedule(began)
 
     def begin(self) -> None:
         """Start watching every directory, and scan once more: changes before the watches are sent now."""
@@ -111,16 +121,31 @@ class Watching:
         ended = time.monotonic()
         self.rested = ended + REST_PER_LOOK * (ended - began)
 
-    def look(self, number: int, every: bool) -> None:  # noqa: FBT001  (a field of the request)
-        """Scan all trees and send the changes; without a request and without changes, nothing is sent."""
-        began = int(time.time() * SECOND)
+    def check(self) -> None:
+        """Scan as on request; send the changes, or that there are none."""
+        began = time.monotonic()
+        self.look(0, False, self.sender.stamp)  # noqa: FBT003  (as on request)
+        self.schedule(began)
+
+    def schedule(self, began: float) -> None:
+        """Set the time of the next scan by itself, after one that began at `began`."""
+        ended = time.monotonic()
+        self.scan_due = None if self.every is None else ended + max(self.every, REST_PER_LOOK * (ended - began))
+
+    def look(self, number: int, every: bool, stamp: "int | None" = None) -> None:  # noqa: FBT001  (a field of the request)
+        """Scan all trees and send the changes.
+
+        With a `stamp`, the scan is as thorough as a requested one, and its end is always sent. Without one, only what
+        the kernel reported is scanned, and nothing is sent without changes.
+        """
+        started, began = time.monotonic(), int(time.time() * SECOND)
         dirty, lost = self.noticed()
         told = number != 0
         changed = []
         try:
             for tree in self.trees:
                 named = {path for index, path in dirty if index == tree.index}
-                state, new = self.look_at(tree, named, every or lost, asked=number != 0)
+                state, new = self.look_at(tree, named, every or lost, asked=stamp is not None)
                 if state != tree.state:
                     changed.append([tree.index, *state])
                     tree.state = state
@@ -128,8 +153,13 @@ class Watching:
         except Refused as e:
             self.output.json(b"Q", {"id": number, "kind": e.kind, "why": e.why})
         else:
+            end: dict[str, Any] = {"id": number, "now": began, "trees": changed}
+            if stamp is not None:
+                end.update(at=stamp, took=int((time.monotonic() - started) * 1000))
             if told:
-                self.output.json(b"E", {"id": number, "now": began, "trees": changed})
+                self.output.json(b"E", end)
+            elif stamp is not None:
+                self.output.json(b"U", end)
         self.output.flush()
 
     def look_at(
