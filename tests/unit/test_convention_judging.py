@@ -644,3 +644,12 @@ def test_what_could_not_be_looked_through_is_named() -> None:
     assert "/home/a/data" in scene.verdict().reasons[0].detail
     scene.told = replace(told, checkouts=None, unclear="git gave no answer in time on /home/a/code")
     assert "/home/a/code" in scene.verdict().reasons[0].detail
+
+
+def test_records_beside_metrics_that_wait_are_lost() -> None:
+    """What waits to be fetched from a directory does not include the records that a rule leaves out there."""
+    scene = drained()
+    other = LEAF.replace("step_final", "step_20")
+    scene.box.add_leaf(other, marker="", age=scene.now * -1)
+    scene.box.file(f"{other}/records.jsonl.gz", 8, age=scene.now * -1)
+    assert sizes(scene.verdict()) == {L.RECORDS: 8}

@@ -83,6 +83,10 @@ class Coming:
         self._files = files.union(growing, checked, (refile.record.place for refile in plan.refiles))
         self._waiting = frozenset(wait.place for wait in plan.waiting)
 
+    def has_itself(self, place: str) -> bool:
+        """Return whether a file is fetched, or waits by itself: a directory that waits need not hold it for long."""
+        return place in self._files or place in self._waiting
+
     def has(self, place: str) -> bool:
         """Return whether a path is fetched, or waits by itself or as part of a directory."""
         return place in self._files or any(above in self._waiting for above in _ways(place))

@@ -118,15 +118,21 @@ class _Losing:
             yield Loss(kind, f"{run.place}: {names}", size, entries)
 
     def _records(self, eval_dir: EvalDir) -> Iterator[Loss]:
-        wanted = (group for group in eval_dir.groups if group.members[0].kind is Kind.RECORDS)
-        groups = (*wanted, *(each.group for each in eval_dir.on_request))
-        sources = [member.source for group in groups for member in group.members]
-        lost = [each for each in sources if not self._is_outstanding(each) and not self._is_here(each)]
+        groups = (group for group in eval_dir.groups if group.members[0].kind is Kind.RECORDS)
+        wanted = [member.source for group in groups for member in group.members]
+        on_request = [member.source for each in eval_dir.on_request for member in each.group.members]
+        # Metrics that wait bring none of the records beside them that a rule leaves out.
+        lost = [each for each in wanted if not self._is_outstanding(each)]
+        lost += [each for each in on_request if not self._coming.has_itself(each.place) and not self._is_hindered(each)]
+        lost = [each for each in lost if not self._is_here(each)]
         if lost:
             yield Loss(LossKind.RECORDS, eval_dir.place, sum(each.version.size for each in lost), len(lost))
 
+    def _is_hindered(self, source: Source) -> bool:
+        return source.place in self._hindered
+
     def _is_outstanding(self, source: Source) -> bool:
-        return source.place in self._hindered or self._coming.has(source.place)
+        return self._is_hindered(source) or self._coming.has(source.place)
 
     def _is_here(self, source: Source) -> bool:
         return is_here(source, self.storages, self._knowledge)
