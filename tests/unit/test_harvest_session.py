@@ -9,8 +9,11 @@ from pathlib import Path
 
 import anyio
 import pytest
+import structlog
 from msgspec.structs import replace
 
+from harvestd.catalogue.loading import KEPT
+from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.snapshot import Listing, Snapshot, TreeState
 from harvestd.harvest.context import Context
 from harvestd.harvest.host import loop, observer, scan_schedule
@@ -27,7 +30,7 @@ from harvestd.remote.api import Glimpse, OwnScan, unseen
 from harvestd.settings import load
 from harvestd.store.root import DataRoot
 from support.scripted_box import PATHS, Change, Deed, Host, ScriptedBox
-from support.waiting import until
+from support.waiting import events, until
 
 pytestmark = pytest.mark.anyio
 
@@ -305,6 +308,43 @@ async def test_host_that_lost_its_root_leaves_the_storage_to_one_that_sees_it(si
         shared.make(Change(Deed.APPEND, f"training_runs/{RUN}/logs/train_log.jsonl"))
         await until(lambda: arrived(f'{{"line": {shared.ticks}}}'), PATIENCE)
         tasks.cancel_scope.cancel()
+
+
+async def test_host_that_is_back_after_its_records_were_dropped(site: Site) -> None:
+    """Nothing of it is in memory any more by then: only what is new comes, and its log goes on where it ended."""
+    site.poll(SHORT)
+    files = site.context.catalogue.files
+    host, log = written(), f"training_runs/{RUN}/logs/train_log.jsonl"
+
+    def brought() -> list[object]:
+        return [each["path"] for each in events(said, "file.downloaded")]
+
+    with structlog.testing.capture_logs() as said:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(site.session("gpu-a", box := Pushing(host)))
+            await until(lambda: box.scans >= 5 and brought(), PATIENCE)
+            assert site.context.catalogue.knowledge.sections_with_files()
+            tasks.cancel_scope.cancel()
+    before = {file.target: file for each in (*_experiments(site), None) for file in await files.files_of(each)}
+    await files.drop_unused(0.0)
+    await files.drop_unused(KEPT)
+    assert not site.context.catalogue.knowledge.sections_with_files()
+    host.make(Change(Deed.APPEND, log))
+    with structlog.testing.capture_logs() as said:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(site.session("gpu-a", box := Pushing(host)))
+            await until(lambda: box.scans >= 5 and brought(), PATIENCE)
+            tasks.cancel_scope.cancel()
+        assert [str(path).rpartition("/")[2] for path in brought()] == ["train_log.jsonl"]
+    after = {file.target: file for each in (*_experiments(site), None) for file in await files.files_of(each)}
+    assert {target for target in after if after[target] != before.get(target)} == {
+        LocalPath.parse(str(path)) for path in brought()
+    }
+    assert before.keys() == after.keys()
+
+
+def _experiments(site: Site) -> list[str]:
+    return [each.id for each in site.context.catalogue.knowledge.experiments()]
 
 
 async def test_root_that_no_host_sees_changes_no_leader(site: Site) -> None:
