@@ -272,6 +272,7 @@ class Home:
         self._sightings.pop(box.name, None)
         self._snapshots.pop(box.name, None)
         self._planners.pop(box.name, None)
+        self._surveys.pop(box.name, None)
         self._memos.pop(box.name, None)
 
     def plan(self, box: Box, seconds: float = 0.0) -> Plan:
@@ -293,7 +294,10 @@ class Home:
             failing=self.failing,
             showing=self.showing,
         )
-        self._surveys[box.name] = seen = self._surveyors[box.name].survey(snapshot, self.selection)
+        seen = self._surveyors[box.name].survey(snapshot, self.selection)
+        # Of a box on which nothing changed the daemon keeps what it saw.
+        before = self._surveys.get(box.name)
+        self._surveys[box.name] = seen = before if before is not None and before == seen else seen
         plan = self._planners[box.name].plan(seen, situation)
         # What is kept of earlier plans changes nothing.
         assert plan == make_plan(survey(snapshot, self.selection), situation)

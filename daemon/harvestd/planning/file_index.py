@@ -66,7 +66,7 @@ class FileIndex:
 
         A subject is an experiment's id (its record, runs, requests and files; None: `_unfiled`), the directory below
         the data root of some files and links, the key of a run or of an eval_config.yaml, a `named` run name, or
-        `ANY_RUN`. A new step in a run's log changes the run's key only.
+        `ANY_RUN` or `ANY_REQUEST`. A new step in a run's log changes the run's key only.
         """
         changed = self._changed
         return max([changed.get(subject, 0) for subject in subjects], default=0)

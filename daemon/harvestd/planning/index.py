@@ -19,6 +19,8 @@ from harvestd.planning.sections import Section, sections_in
 
 ANY_RUN = ("run",)
 """The subject (see `PlanningIndex.changed_at`) of all runs."""
+ANY_REQUEST = ("request",)
+"""The subject of all requests that concern a plan."""
 
 
 class PlanningIndex(FileIndex):
@@ -122,7 +124,7 @@ class PlanningIndex(FileIndex):
             self._learn_question(request)
             return
         run = self._runs.get(request.run)
-        self._change(request.run, *([] if run is None else [run.experiment]))
+        self._change(ANY_REQUEST, request.run, *([] if run is None else [run.experiment]))
         self._requests[request.run][request.id] = request
         self._wishes[request.run] = wishes_of(self._requests[request.run].values())
 

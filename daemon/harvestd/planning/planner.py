@@ -7,6 +7,7 @@ planned at each scan.
 
 import math
 from collections.abc import Callable, Hashable, Sequence
+from itertools import chain
 
 from harvestd.convention.scan.model import EvalDir, RunDir, ScanResult
 from harvestd.convention.steps import Steps, finished
@@ -14,6 +15,7 @@ from harvestd.convention.structs import Immutable
 from harvestd.planning.destinations import Placing
 from harvestd.planning.draft import Draft, QuietPart
 from harvestd.planning.eval_planner import EvalPlanner
+from harvestd.planning.index import ANY_REQUEST
 from harvestd.planning.liveness import Life
 from harvestd.planning.plan import Plan
 from harvestd.planning.run_filter import belonging, possible
@@ -59,6 +61,8 @@ class HostPlanner:
         """When time alone may change the last plan."""
         self._life: Life | None = None
         """What the last plan depends on; None: it does not."""
+        self._subjects: frozenset[Hashable] = frozenset()
+        """All subjects (see `PlanningIndex.changed_at`) on which the last plan depends."""
 
     def plan(self, survey: ScanResult, situation: Situation) -> Plan:
         """Return the plan of the host; raise `NotLoaded` with all that has to be loaded before."""
@@ -88,7 +92,8 @@ class HostPlanner:
         is_kept = len(self._runs) + len(self._evals) == len(shown.runs) + len(found)
         # Requests are counted in each plan, whatever directories they concern.
         self._last = (survey, version, plan) if is_kept and not plan.asked else None
-        self._note(situation)
+        if self._last is not None:
+            self._note(situation)
         return plan
 
     def last(self, survey: ScanResult, situation: Situation) -> Plan | None:
@@ -135,12 +140,16 @@ class HostPlanner:
         if self._last is None or now.now >= self._due or (self._life is not None and self._life != now.life):
             return None
         seen, version, plan = self._last
-        return plan if seen is survey and version == now.knowledge.version else None
+        if seen is not survey or now.knowledge.changed_at(self._subjects) > version:
+            return None
+        self._last = seen, now.knowledge.version, plan
+        return plan
 
     def _note(self, now: Situation) -> None:
         """Note what the last plan depends on."""
         kept = [*self._runs.values(), *self._evals.values()]
         self._due = min((each.part.due for each in kept), default=math.inf)
+        self._subjects = frozenset(chain([ANY_REQUEST], *(each.subjects for each in kept)))
         self._life = now.life if any(each.life is not None for each in kept) else None
 
 
