@@ -29,12 +29,12 @@ from harvestd.convention.scan.snapshot import (
     Version,
 )
 from harvestd.convention.scan.stability import StabilityTracker
+from harvestd.planning.host_plan.planner import HostPlanner, make_plan
+from harvestd.planning.host_plan.situation import Situation
 from harvestd.planning.index import PlanningIndex
 from harvestd.planning.liveness import Life
 from harvestd.planning.plan import Plan
-from harvestd.planning.planner import HostPlanner, make_plan
 from harvestd.planning.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
-from harvestd.planning.situation import Situation
 from harvestd.safety.memo import DirectoryMemo
 from support.forgetful import evaluated_lazily
 

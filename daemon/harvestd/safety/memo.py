@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 from typing import Protocol, TypeVar, cast
 
 from harvestd.convention.scan.model import EvalDir, RunDir
-from harvestd.planning.planner import HostPlanner
+from harvestd.planning.host_plan.planner import HostPlanner
 
 T = TypeVar("T")
 

@@ -31,8 +31,8 @@ from harvestd.harvest.context import Context
 from harvestd.harvest.experiments.moved_events import MovedEvents
 from harvestd.harvest.experiments.renamed_evals import RenamedEvals
 from harvestd.harvest.host.failures import FailureTracker
-from harvestd.harvest.host.indexed import IndexedDirectories
-from harvestd.harvest.host.learned import (
+from harvestd.harvest.indexing.indexed import IndexedDirectories
+from harvestd.harvest.indexing.learned import (
     LearnedRun,
     backbones_of,
     is_succeeded,

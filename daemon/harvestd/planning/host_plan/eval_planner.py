@@ -6,14 +6,14 @@ from harvestd.convention.kinds import Kind
 from harvestd.convention.paths import RejectedPath
 from harvestd.convention.scan.model import EvalDir, Group, LeftOut
 from harvestd.planning.destinations import Home, Placing, Undecided, named_run
-from harvestd.planning.draft import Draft, Places
+from harvestd.planning.host_plan.draft import Draft, Places
+from harvestd.planning.host_plan.request_status import still_left_out
+from harvestd.planning.host_plan.run_planner import TAKEN_AWAY
 from harvestd.planning.identity.duplicates import bringing
 from harvestd.planning.index import ANY_RUN, named
 from harvestd.planning.plan import Waiting
 from harvestd.planning.records import RunRecord
-from harvestd.planning.request_status import still_left_out
 from harvestd.planning.requests import Request
-from harvestd.planning.run_planner import TAKEN_AWAY
 from harvestd.planning.skipped_directories import whole
 
 

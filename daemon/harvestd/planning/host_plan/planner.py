@@ -13,15 +13,15 @@ from harvestd.convention.scan.model import EvalDir, RunDir, ScanResult
 from harvestd.convention.steps import Steps, finished
 from harvestd.convention.structs import Immutable
 from harvestd.planning.destinations import Placing
-from harvestd.planning.draft import Draft, QuietPart
-from harvestd.planning.eval_planner import EvalPlanner
+from harvestd.planning.host_plan.draft import Draft, QuietPart
+from harvestd.planning.host_plan.eval_planner import EvalPlanner
+from harvestd.planning.host_plan.run_planner import RunPlanner
+from harvestd.planning.host_plan.situation import Situation
 from harvestd.planning.index import ANY_REQUEST
 from harvestd.planning.liveness import Life
 from harvestd.planning.plan import Plan
 from harvestd.planning.run_filter import belonging, possible
-from harvestd.planning.run_planner import RunPlanner
 from harvestd.planning.sections import Missing
-from harvestd.planning.situation import Situation
 
 
 class _Kept(Immutable):

@@ -11,7 +11,7 @@ from harvestd.convention.scan.completeness import Unsealed, unsealed
 from harvestd.convention.scan.model import Group, RunDir, Source, Wanted
 from harvestd.planning import retention
 from harvestd.planning.destinations import Home, experiment_home
-from harvestd.planning.draft import Draft
+from harvestd.planning.host_plan.draft import Draft
 from harvestd.planning.identity.duplicates import is_part, leader, views_of
 from harvestd.planning.liveness import has_died, may_die_in
 from harvestd.planning.local_checkpoints import CheckpointsHere
