@@ -8,6 +8,7 @@ from typing import Self, TypeVar
 
 import anyio
 import anyio.lowlevel
+from msgspec.structs import replace
 
 from harvestd.convention.scan.links import LinkTarget
 from harvestd.convention.scan.model import SymbolicLink
@@ -45,6 +46,7 @@ _UNASKED = 0
 """The number of a scan that the host made by itself."""
 _CIRCUMSTANCES = 3
 _LINKS = 4
+_SHORTEST_BEAT = timedelta(seconds=0.1)
 _AT_A_STRETCH = 0.5
 """Seconds of the thread's time for one scan, before the scan yields more of it to other hosts."""
 _OTHERS = 4
@@ -67,6 +69,9 @@ class ProbeBox:
         self._every = None if every is None else every.total_seconds()
         """The interval in which the program scans by itself, if it pushes at all."""
         self._limits = limits
+        if every is not None:
+            # The age of a scan is counted from the last heartbeat before it.
+            pulse = replace(pulse, interval=min(pulse.interval, max(every, _SHORTEST_BEAT)))
         self._running = Running(connection, limits, pulse)
         self.drifting: set[Tree] = set()
         """Trees whose versions have neither inodes nor change times; further readers of this host share this set."""
