@@ -66,25 +66,37 @@ def _locked_key(path: Path) -> Path:
     return path
 
 
+async def answering(path: Path) -> asyncssh.SSHAgentClient:
+    """Return a client of an agent that was started just now: its socket exists before anything listens there."""
+    with anyio.fail_after(60):
+        while True:
+            try:
+                agent = asyncssh.SSHAgentClient(str(path))
+                await agent.get_keys()
+            except (OSError, ValueError):
+                await anyio.sleep(0.01)
+            else:
+                return agent
+
+
 async def test_agent(openssh_factory: OpenSSHFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An agent's keys are used where they may be, those of the named files first, and never where not."""
     server = openssh_factory()
     path = tmp_path / "agent"
     async with await anyio.open_process(["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL) as process:
-        with anyio.fail_after(60):
-            while not path.exists():  # noqa: ASYNC110  (another process makes it)
-                await anyio.sleep(0.01)
-        agent = asyncssh.SSHAgentClient(str(path))
-        strangers = [asyncssh.generate_private_key("ssh-ed25519") for _ in range(8)]
-        await agent.add_keys([*strangers, str(server.client_key)])
-        agent.close()
-        monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
-        # The file is of no use by itself, but its public half tells which of the agent's nine keys it is.
-        named = tmp_path / "named"
-        named.write_text("not a private key")
-        named.with_name("named.pub").write_text(server.client_key.with_name("client_key.pub").read_text())
-        allowed = await outcome(target_for(server, identity_files=(named,), agent=True))
-        forbidden = await outcome(target_for(server, identity_files=(named,), agent=False))
-        process.terminate()
+        try:
+            agent = await answering(path)
+            strangers = [asyncssh.generate_private_key("ssh-ed25519") for _ in range(8)]
+            await agent.add_keys([*strangers, str(server.client_key)])
+            agent.close()
+            monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
+            # The file is of no use by itself, but its public half tells which of the agent's nine keys it is.
+            named = tmp_path / "named"
+            named.write_text("not a private key")
+            named.with_name("named.pub").write_text(server.client_key.with_name("client_key.pub").read_text())
+            allowed = await outcome(target_for(server, identity_files=(named,), agent=True))
+            forbidden = await outcome(target_for(server, identity_files=(named,), agent=False))
+        finally:
+            process.terminate()
     assert allowed is None
     assert isinstance(forbidden, AuthenticationRefused)
