@@ -12,6 +12,7 @@ from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import EvalWriter, RunWriter, base_evals, evals_of_run
 from harvestd.errors import ExitCode
+from harvestd.harvest.host import loop
 from harvestd.harvest.host.executor import Executor
 from harvestd.harvest.host.loop import HostLoop
 from harvestd.harvest.host.observer import Observer
@@ -395,9 +396,9 @@ async def test_box_that_tells_without_end_is_looked_at_for_its_job(
         looks.append("heard")
         return await hear(looking)
 
-    async def told(_session: HostLoop, _scan_now: object, _asked_before: int, _pause: float) -> bool:
+    async def told(_session: HostLoop, _scan_now: object, _asked_before: int, _plan: Plan) -> loop._News:
         await anyio.sleep(0.01)
-        return True
+        return loop._News.PUSHED
 
     monkeypatch.setattr(Observer, "hear", heard)
     monkeypatch.setattr(HostLoop, "_news", told)

@@ -184,6 +184,8 @@ def _become(request: Request, streams: Sequence[int]) -> NoReturn:
     try:
         os.chdir(request.directory)
         sys.argv = [request.module, *request.arguments]
+        # Otherwise runpy warns that it runs a module that was imported already.
+        sys.modules.pop(request.module, None)
         runpy.run_module(request.module, run_name="__main__", alter_sys=True)
     except SystemExit as ended:
         code = ended.code

@@ -245,7 +245,8 @@ async def test_reports_cost_no_plan_until_something_is_newly_known(site: Site, m
         assert judged is not None
         await until(lambda: state.verdict is not None and state.verdict.at > judged.at, PATIENCE)
         heard = box.heard
-        context.catalogue.knowledge.version += 1
+        (run,) = context.catalogue.knowledge.runs()
+        context.catalogue.knowledge.learn_run(replace(run, base_model="another"))
         await until(lambda: box.heard > heard, PATIENCE)
         assert box.scans == 1
         site.scan_now.ring()
