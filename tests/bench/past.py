@@ -13,7 +13,7 @@ from harvestd.catalogue.engine import open_engine
 def add_past_experiments(home: Path, numbers: Sequence[int]) -> int:
     """Add an experiment for each of `numbers` to the data root in `home`, where one experiment was fetched.
 
-    Return how many files each of them has. Their directories are made, empty: nobody reads what is past.
+    Return how many files each of them has. Their directories stay empty: files of past experiments are not read.
     """
     engine = open_engine(home / ".harvestd")
     try:

@@ -1,4 +1,4 @@
-"""A port behind which nobody answers, as that of a host which is gone: a connection is neither made nor refused."""
+"""A port that neither accepts nor refuses connections, like that of a host which is gone."""
 
 import socket
 from contextlib import AbstractContextManager, ExitStack

@@ -94,7 +94,7 @@ OFTEN = timedelta(milliseconds=50)
 
 @asynccontextmanager
 async def scanning_itself(server: OpenSSHServer, root: Path) -> AsyncIterator[Box]:
-    """Open a box that scans by itself, and hears from here, many times a second."""
+    """Open a host that scans by itself and receives heartbeats many times a second."""
     watch = replace(watching(training(root)), push=True)
     async with (
         connection_to(server) as connection,

@@ -149,7 +149,7 @@ def _import_all() -> None:
 
 
 def _keep(asking: socket.socket) -> NoReturn:
-    """Run one process in a child, and tell its id and its exit code; kill it once nobody asks any more."""
+    """Run one process in a child and send its id and exit code; kill it when the connection is closed."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     size, streams, _, _ = socket.recv_fds(asking, _SIZE.size, 3)
     content = asking.recv(_SIZE.unpack(size)[0], socket.MSG_WAITALL)

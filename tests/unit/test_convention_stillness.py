@@ -58,7 +58,7 @@ def test_scans_that_take_long_are_no_break() -> None:
 
 
 def test_a_report_that_nothing_changed_counts_from_when_it_was_looked() -> None:
-    """What came after that moment nobody knows; a report that is late, or of an older look, adds nothing."""
+    """Time after that moment does not count as observed; a late report, or one of an older scan, adds nothing."""
     stillness = looked((0.0, True), (10.0, False))
     stillness.unchanged(8.0, APART, 0.0)
     assert stillness.quiet == 10.0
@@ -66,7 +66,7 @@ def test_a_report_that_nothing_changed_counts_from_when_it_was_looked() -> None:
     assert stillness.quiet == stillness.watched == 25.0
     assert stillness.since == 0.0
     stillness.unchanged(2000.0, APART, 0.0)
-    assert (stillness.quiet, stillness.since) == (0.0, 2000.0), "nobody looked for too long"
+    assert (stillness.quiet, stillness.since) == (0.0, 2000.0), "the gap between two scans was too long"
 
 
 def test_what_others_write_can_be_left_aside() -> None:

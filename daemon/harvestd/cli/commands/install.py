@@ -55,7 +55,7 @@ def install(run_as: str | None, *, for_user: bool, now: bool, dry_run: bool) -> 
         if changed and not is_first:
             page.line(f"where it runs already: {systemctl} restart {_PROGRAM}")
     if for_user:
-        page.line("to run while nobody is logged in: loginctl enable-linger")
+        page.line("to run without a login session: loginctl enable-linger")
 
 
 @click.command
