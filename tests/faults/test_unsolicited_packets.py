@@ -58,8 +58,8 @@ async def test_flood_is_cut_off(workstation: Workstation, tmp_path: Path, meters
     fired(58)
     assert took < 30  # without a limit: for ever
     (flooded,) = (meter for meter in meters if meter.exceeded)
-    # What no window governs is cut off by its time long before its bytes would be noticed.
-    assert flooded.total < (8 * MIB if kind == "large ignore" else 3 * MIB)
+    # Cut off by its time or, on a fast machine, by its bytes: 4 MiB and one reading of the socket.
+    assert flooded.total < (8 * MIB if kind == "large ignore" else 5 * MIB)
     workstation.audit()
 
 
