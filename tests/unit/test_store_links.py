@@ -9,7 +9,6 @@ import pytest
 
 from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.store.errors import Conflict
-from harvestd.store.ops import links
 from harvestd.store.ops.links import make_link
 from harvestd.store.ops.move import move
 from harvestd.store.ops.replace import write_own
@@ -71,7 +70,7 @@ def test_a_name_that_is_taken_in_the_last_moment(root: DataRoot, monkeypatch: py
     def taken(*_: object) -> None:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
 
-    monkeypatch.setattr(links, "rename_noreplace", taken)
+    monkeypatch.setattr("harvestd.store.ops.links.rename_noreplace", taken)
     assert make_link(root, LATEST, "step_final") == Result.CONFLICT
     assert temporaries(root.path) == []
 

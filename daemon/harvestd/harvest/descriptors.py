@@ -7,7 +7,8 @@ published.
 
 import resource
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import Final
 
 from msgspec.structs import replace
@@ -43,9 +44,9 @@ class Descriptors:
 
     limit: int = 1024
     """Descriptors of the whole process."""
-    bulk: MemoryBudget = field(init=False)
+    bulk: MemoryBudget = dataclass_field(init=False)
     """For the staged files of large groups, over all hosts; a group that needs more than all of it runs alone."""
-    open_logs: int = field(init=False, default=0)
+    open_logs: int = dataclass_field(init=False, default=0)
     """Growing files that may be open now, over all hosts: at least one for each host."""
 
     def __post_init__(self) -> None:

@@ -18,7 +18,9 @@ from harvestd.cli.output.page import Page, print_json
 from harvestd.cli.output.progress import progress_of
 from harvestd.cli.output.tables import Column, Row, Styled
 from harvestd.errors import ExitCode, Fatal
-from harvestd.harvest.audit import repair, verification
+from harvestd.harvest.audit import verification
+from harvestd.harvest.audit.repair import repair as repaired
+from harvestd.harvest.audit.repair import set_catalogue_aside
 from harvestd.harvest.audit.verification import Subject
 from harvestd.planning.records import ExperimentRecord, FileRecord
 from harvestd.settings import Settings
@@ -100,9 +102,9 @@ def _findings(settings: Settings, connection: Connection, subject: Subject) -> l
 
 def _repair(settings: Settings, found: list[Finding]) -> list[Finding]:
     if any(finding.kind is Kind.CATALOGUE for finding in found):
-        aside = repair.set_catalogue_aside(settings)
+        aside = set_catalogue_aside(settings)
         tell_warning(f"the catalogue was set aside: {aside}", "host keys were in it: compare those that are pinned now")
-    return run_interruptible(repair.repair, settings, found)
+    return run_interruptible(repaired, settings, found)
 
 
 def _document(finding: Finding) -> dict[str, object]:

@@ -9,7 +9,7 @@ from typing import TextIO, cast
 from rich.console import Console
 from rich.file_proxy import FileProxy
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Column
+from rich.table import Column as RichColumn
 from rich.text import Text
 
 from harvestd.cli.output import units
@@ -36,9 +36,9 @@ def lines_above(console: Console, stream: TextIO) -> TextIO:
     return cast("TextIO", FileProxy(console, stream))
 
 
-def _whole() -> Column:
+def _whole() -> RichColumn:
     """Return a column that keeps its width: on a narrow terminal only the bar shrinks."""
-    return Column(no_wrap=True)
+    return RichColumn(no_wrap=True)
 
 
 class _Amount(ProgressColumn):

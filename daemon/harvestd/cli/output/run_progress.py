@@ -4,7 +4,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
+from sqlalchemy import Row as TableRow
 
 from harvestd.catalogue import queries
 from harvestd.catalogue.entries import GONE
@@ -27,7 +28,7 @@ class Standings:
     """The standing of every run at one moment."""
 
     def __init__(self, connection: Connection) -> None:
-        self._hosts: Mapping[str, Row[Any]] = {row.name: row for row in queries.hosts(connection)}
+        self._hosts: Mapping[str, TableRow[Any]] = {row.name: row for row in queries.hosts(connection)}
         self._now = time.time()
 
     def of(self, run: RunRecord) -> Standing:

@@ -5,7 +5,8 @@ On a shared file system the host that shows a run may not be the one that wrote 
 
 from collections import defaultdict
 
-from msgspec import Struct, field
+from msgspec import Struct
+from msgspec import field as struct_field
 
 from harvestd.convention.structs import Immutable
 from harvestd.inventory.host import Host
@@ -22,9 +23,9 @@ class Machine(Immutable):
 class Machines(Struct):
     """All machines that were connected."""
 
-    _met: dict[str, Machine] = field(default_factory=dict)
+    _met: dict[str, Machine] = struct_field(default_factory=dict)
     """By the host's identity."""
-    _by_hostname: defaultdict[str, dict[str, Machine]] = field(default_factory=lambda: defaultdict(dict))
+    _by_hostname: defaultdict[str, dict[str, Machine]] = struct_field(default_factory=lambda: defaultdict(dict))
     """By the host name that the machine reports, and by the host's identity."""
 
     def met(self, host: Host, facts: BoxFacts) -> None:
