@@ -1,4 +1,4 @@
-"""Bulkheads: contain unexpected exceptions, so that one failing part does not end the others.
+"""Contain unexpected exceptions, so that one failing part does not end the others; and compute backoffs.
 
 An exception that is none of `errors` is a defect of harvestd, or of a library. It concerns the host or the service in
 whose task it was raised. A bulkhead reports it with its traceback, counts it, and leaves the rest running. Cancellation
@@ -8,14 +8,31 @@ and the errors that concern all hosts (`Fatal`, `HaltedForSafety`) pass through.
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Final
 
 import anyio
 
-from harvestd.backoff import backoff
 from harvestd.errors import DiskFull, HarvestError, concerns_all, leaves, unwrapped
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
+
+_MOST_DOUBLINGS: Final = 16
+"""The limit of the exponent: larger powers exceed every `longest`, and above 1,023 a float overflows."""
+
+
+def backoff(first: float, failures: int, longest: float) -> float:
+    """Return the seconds to wait after `failures` failures in a row, counted from 1.
+
+    `first` seconds after the first one, twice as long after each further one, never more than `longest`.
+    """
+    return min(longest, first * 2.0 ** min(max(failures - 1, 0), _MOST_DOUBLINGS))
+
+
+def backoff_span(first: timedelta, failures: int, longest: timedelta) -> timedelta:
+    """Return the same as `backoff`, as a timedelta."""
+    return timedelta(seconds=backoff(first.total_seconds(), failures, longest.total_seconds()))
+
 
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 300.0

@@ -21,7 +21,7 @@ import anyio.to_thread
 from anyio.abc import TaskStatus
 
 from harvestd import __version__
-from harvestd.api.source import Source
+from harvestd.api.state import Source
 from harvestd.bulkhead import Bulkhead
 from harvestd.errors import ExitCode, unwrapped
 from harvestd.harvest.context import Context
@@ -35,11 +35,10 @@ from harvestd.settings import Settings, load
 from harvestd.settings.reload import Load, Reloading
 from harvestd.store.lock import HolderKind
 from harvestd.store.root import DataRoot
-from harvestd.telemetry import systemd
-from harvestd.telemetry.deadlines import Deadlines
+from harvestd.telemetry import service_manager
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
-from harvestd.telemetry.systemd import ServiceManager
+from harvestd.telemetry.service_manager import Deadlines, ServiceManager
 
 _KILLED_BY = 128
 """Added to a signal's number, as shells do, for the exit code of a process that the signal ended."""
@@ -102,7 +101,7 @@ async def run(
                     tasks.start_soon(keep_running, "memory", partial(trim, tally))
                     tasks.start_soon(keep_running, "records", partial(drop_unused, context))
                     tasks.start_soon(keep_running, "release", partial(_keep_releasing, context))
-                    manager.tell(systemd.READY)
+                    manager.tell(service_manager.READY)
                     ready()
                     tasks.start_soon(keep_running, "configuration", partial(reloading.run, fleet.adopt))
                     tasks.start_soon(keep_running, "jobs", JobWatch(context, scan_now).run)
@@ -153,7 +152,7 @@ async def _ask_for_time(manager: ServiceManager, opening: anyio.CancelScope) -> 
     with opening:
         while manager.listens:
             line = "starts: opens the data root, or waits for a command that holds it"
-            manager.tell(systemd.more_time(_PATIENCE), systemd.status(line))
+            manager.tell(service_manager.more_time(_PATIENCE), service_manager.status(line))
             await anyio.sleep(_BEAT)
 
 
@@ -170,11 +169,11 @@ async def _report(manager: ServiceManager, line: Callable[[], str], deadlines: D
             get_logger().error(Event.SERVICE_STUCK, what=stuck)
         told = stuck
         if stuck:
-            manager.tell(systemd.status(f"stuck, past its deadline: {stuck}"))
+            manager.tell(service_manager.status(f"stuck, past its deadline: {stuck}"))
         elif manager.listens:
-            words = [systemd.ALIVE] if manager.watchdog else []
+            words = [service_manager.ALIVE] if manager.watchdog else []
             with failures.containing("service manager"):
-                words.append(systemd.status(line()))
+                words.append(service_manager.status(line()))
             manager.tell(*words)
         await anyio.sleep(min(half, _BEAT))
 
@@ -196,6 +195,6 @@ async def _obey_signals(
                 os._exit(_KILLED_BY + number)
             else:
                 stopping = True
-                manager.tell(systemd.STOPPING)
+                manager.tell(service_manager.STOPPING)
                 get_logger().info(Event.SERVICE_STOPPING, reason=signal.Signals(number).name)
                 working.cancel()

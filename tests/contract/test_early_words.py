@@ -11,7 +11,7 @@ import asyncssh
 import pytest
 from asyncssh.constants import MSG_CHANNEL_DATA
 
-from harvestd.remote.ssh.early_input import EarlyWords
+from harvestd.remote.ssh.asyncssh_patches import EarlyWords
 from support.lying import listening
 from support.openssh import OpenSSHFactory, OpenSSHServer
 

@@ -4,8 +4,8 @@ import pytest
 
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
-from harvestd.inventory.lambda_cloud import api
-from harvestd.inventory.lambda_cloud.last_good import AGREEING, AGREEING_EMPTY
+from harvestd.inventory import lambda_api
+from harvestd.inventory.lambda_provider import AGREEING, AGREEING_EMPTY
 from support.account import Account
 from support.cloud import FAILURES
 from support.command import harvestd_command
@@ -22,7 +22,7 @@ async def test_every_failure_leaves_the_last_good_set(
     account: Account, planted: Planted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the API does, the boxes stay watched over the same connections, and it is told once each time."""
-    monkeypatch.setattr(api, "_DEADLINE", 0.5)
+    monkeypatch.setattr(lambda_api, "_DEADLINE", 0.5)
     account.rent(A, "gpu-a", "127.0.0.2")
     account.rent(B, "", "127.0.0.3")
     run = RunWriter(account.root, RunSpec(total_steps=200))

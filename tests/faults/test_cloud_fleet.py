@@ -12,7 +12,7 @@ import pytest
 
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
-from harvestd.inventory.lambda_cloud import api, provider
+from harvestd.inventory import lambda_api, lambda_provider
 from support.account import Account
 from support.cloud import FAILURES
 from support.command import command, environment, harvestd_command
@@ -139,7 +139,7 @@ async def test_the_right_boxes_are_watched_at_every_moment(
 
     Nobody loses a connection over a failure, and nothing that is told or written holds a secret.
     """
-    monkeypatch.setattr(api, "_DEADLINE", 2.0)
+    monkeypatch.setattr(lambda_api, "_DEADLINE", 2.0)
     account.cloud.retry_after = "1"
     story = Story(account, 7)
     for _ in range(BOXES):
@@ -177,7 +177,7 @@ async def test_the_right_boxes_are_watched_at_every_moment(
 
 def replacements(said: Said) -> set[tuple[str, str]]:
     """Return who replaced whom, by ids, as it was told."""
-    source = f"{provider.LambdaCloudHosts.name}:"
+    source = f"{lambda_provider.LambdaCloudHosts.name}:"
     told = events(said, "host.replaced")
     return {(str(one["identity"]).removeprefix(source), str(one["old"]).removeprefix(source)) for one in told}
 

@@ -45,7 +45,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
         return meaning(error, doing)
 
     monkeypatch.setattr(store_errors, "_failure", noted)
-    monkeypatch.setattr("harvestd.harvest.room._FIRST_PAUSE", 0.5)
+    monkeypatch.setattr("harvestd.harvest.budgets._FIRST_PAUSE", 0.5)
     return seen
 
 
@@ -168,7 +168,7 @@ async def test_no_space_for_the_catalogue_either(workstation: Workstation, monke
         return refused[-1]
 
     monkeypatch.setattr("harvestd.catalogue.engine.unusable", noted)
-    monkeypatch.setattr("harvestd.harvest.room._FIRST_PAUSE", 0.2)
+    monkeypatch.setattr("harvestd.harvest.budgets._FIRST_PAUSE", 0.2)
     box = workstation.add_box()
     writer = write_checkpoint(box.root, 16)
     with small_disk(workstation.data, 16 * MIB) as disk:

@@ -15,7 +15,7 @@ from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
 from harvestd.errors import ExitCode
 from harvestd.store.lock import HolderKind
-from harvestd.telemetry.systemd import READY
+from harvestd.telemetry.service_manager import READY
 from support.command import command, environment, harvestd_command
 from support.house import Workstation
 from support.manager import Manager, place_in

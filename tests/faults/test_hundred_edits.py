@@ -158,7 +158,7 @@ async def test_no_transfer_restarts_that_need_not(workstation: Workstation, monk
 
     What is torn or wrong is rejected each time, and in the end the daemon is where the last good file says.
     """
-    monkeypatch.setattr("harvestd.settings.file_watch.QUIET", 50)
+    monkeypatch.setattr("harvestd.settings.reload.QUIET", 50)
     writers = {name: started(workstation, name, number) for number, name in enumerate(BOXES)}
     workstation.add_box(GUEST)
     editor = Editor(workstation, random.Random(5))  # noqa: S311  (a test's own dice)

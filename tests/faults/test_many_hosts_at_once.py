@@ -7,7 +7,7 @@ import pytest
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
 from harvestd.errors import HarvestError
-from harvestd.harvest.fleet.reconnect import ReconnectPolicy
+from harvestd.harvest.fleet.supervisor import ReconnectPolicy
 from support.faults import fired
 from support.house import Workstation
 from support.lying import Liar, add_port, listening, settled
@@ -58,9 +58,9 @@ async def test_host_that_comes_and_goes_is_no_stream_of_events(
     workstation: Workstation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its first losses are told, and no more; that it is back is told when it has settled, and nothing is missed."""
-    monkeypatch.setattr("harvestd.harvest.fleet.reconnect._FIRST_PAUSE", 0.05)
-    monkeypatch.setattr("harvestd.harvest.fleet.reconnect._LONGEST_PAUSE", 0.05)
-    monkeypatch.setattr("harvestd.harvest.fleet.reconnect._REMEMBERED", 3.0)
+    monkeypatch.setattr("harvestd.harvest.fleet.supervisor._FIRST_PAUSE", 0.05)
+    monkeypatch.setattr("harvestd.harvest.fleet.supervisor._LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr("harvestd.harvest.fleet.supervisor._REMEMBERED", 3.0)
     honest = Liar(tmp_path / "honest")
     writer = RunWriter(honest.root, RUN)
     writer.start()

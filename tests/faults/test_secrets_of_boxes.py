@@ -13,7 +13,7 @@ from harvestd.remote.ssh.auth import identities
 from harvestd.remote.ssh.config import resolve
 from harvestd.remote.ssh.target import Target
 from harvestd.settings import Settings
-from harvestd.telemetry.masking import HIDDEN
+from harvestd.telemetry.sanitize import HIDDEN
 from support.command import harvestd_command
 from support.faults import fired
 from support.house import GpuBox, Workstation

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harvestd.errors import ExitCode
-from harvestd.telemetry.masking import HIDDEN
+from harvestd.telemetry.sanitize import HIDDEN
 from support.command import environment, harvestd_command
 from support.faults import fired
 from support.planted import Planted

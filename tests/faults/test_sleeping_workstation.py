@@ -96,7 +96,7 @@ async def test_pauses_end_with_the_sleep(
     workstation: Workstation, sleeps: Sleeps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A host that was lost long ago is not waited for any longer: after a sleep it is tried at once."""
-    monkeypatch.setattr("harvestd.harvest.fleet.reconnect._FIRST_PAUSE", 300.0)
+    monkeypatch.setattr("harvestd.harvest.fleet.supervisor._FIRST_PAUSE", 300.0)
     box = workstation.add_box()
     writer = RunWriter(box.root, RUN)
     writer.start()

@@ -20,10 +20,9 @@ from harvestd.errors import Retry
 from harvestd.harvest.host import observer
 from harvestd.remote.api import Glimpse
 from harvestd.remote.probe.client import ProbeBox
-from harvestd.telemetry import deadlines as telemetry_deadlines
-from harvestd.telemetry import systemd
-from harvestd.telemetry.deadlines import GRACE, Deadlines
-from harvestd.telemetry.systemd import ALIVE, READY, STOPPING, ServiceManager
+from harvestd.telemetry import service_manager
+from harvestd.telemetry import service_manager as telemetry_deadlines
+from harvestd.telemetry.service_manager import ALIVE, GRACE, READY, STOPPING, Deadlines, ServiceManager
 from support.faults import fired
 from support.house import Workstation
 from support.manager import Manager, place_in
@@ -126,7 +125,7 @@ async def test_a_task_past_its_deadline_ends_the_signs_of_life(manager: Manager)
             await until(lambda: manager.count(ALIVE) >= 2)
             with deadlines.within(1, "a look at gpu-a"):
                 now = 2 + GRACE
-                stuck = systemd.status("stuck, past its deadline: a look at gpu-a")
+                stuck = service_manager.status("stuck, past its deadline: a look at gpu-a")
                 await until(lambda: manager.count(stuck) >= 1)
                 before = manager.count(ALIVE)
                 await until(lambda: manager.count(stuck) >= 4)
@@ -213,5 +212,5 @@ def test_the_watchdog_is_ours_only_where_it_says_so(env: dict[str, str], watchdo
 
 def test_words_are_one_line_each() -> None:
     """A status can't smuggle in a second word."""
-    assert systemd.status("a\nREADY=1") == "STATUS=a READY=1"
-    assert systemd.more_time(timedelta(seconds=2)) == "EXTEND_TIMEOUT_USEC=2000000"
+    assert service_manager.status("a\nREADY=1") == "STATUS=a READY=1"
+    assert service_manager.more_time(timedelta(seconds=2)) == "EXTEND_TIMEOUT_USEC=2000000"

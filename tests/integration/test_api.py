@@ -20,15 +20,13 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from harvestd.api.connection import MOST
-from harvestd.api.place import socket_path
-from harvestd.cli.daemon.client import Absent, DaemonClient
+from harvestd.cli.client import Absent, DaemonClient
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import EvalWriter, RunWriter
-from harvestd.safety.freshness import document_now
-from harvestd.safety.verdict import Answer, Verdict
+from harvestd.safety.verdict import Answer, Verdict, document_now
 from harvestd.settings import load
-from harvestd.store.sockets import short_path
+from harvestd.store.sockets import short_path, socket_path
 from support.house import Workstation
 from support.waiting import until
 

@@ -55,7 +55,7 @@ def targets(workstation: Workstation) -> Targets:
 
 async def test_boxes_of_a_file_come_change_and_go(targets: Targets, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a file names is watched under its id; labels that only name things leave the connection as it is."""
-    monkeypatch.setattr("harvestd.settings.file_watch.QUIET", 50)
+    monkeypatch.setattr("harvestd.settings.reload.QUIET", 50)
     monkeypatch.setattr("harvestd.inventory.file_sd_watch._SECOND_LOOK", timedelta(seconds=0.2))
     a, b = targets.servers["gpu-a"], targets.servers["gpu-b"]
     run = RunWriter(targets.root, RunSpec(total_steps=64))
@@ -116,7 +116,7 @@ async def test_box_that_gets_another_name_is_not_gone(
     workstation: Workstation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its runs are its own under any name: a silent one is not taken for dead, and its name follows its facts."""
-    monkeypatch.setattr("harvestd.settings.file_watch.QUIET", 50)
+    monkeypatch.setattr("harvestd.settings.reload.QUIET", 50)
     monkeypatch.setattr("harvestd.inventory.file_sd_watch._SECOND_LOOK", timedelta(seconds=0.2))
     smi = tmp_path / "bin" / "nvidia-smi"
     smi.parent.mkdir()

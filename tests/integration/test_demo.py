@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harvestd.demo.expected import TRAINING_HOME
-from harvestd.demo.judging import differences
+from harvestd.demo.expected import TRAINING_HOME, differences
 from harvestd.errors import ExitCode
 from support.command import harvestd_command
 from support.house import is_own

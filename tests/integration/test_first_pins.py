@@ -4,7 +4,7 @@ import asyncssh
 import pytest
 
 from harvestd.harvest.context import Context
-from harvestd.harvest.fleet.pinned_keys import Pins
+from harvestd.harvest.fleet.connections import Pins
 from harvestd.harvest.monitor import NullListener
 from harvestd.harvest.startup.open import open_context
 from harvestd.inventory.host import Host

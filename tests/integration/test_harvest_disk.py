@@ -120,7 +120,7 @@ async def test_full_disk_in_the_middle_of_a_pass(workstation: Workstation, monke
         write(self, data)
 
     monkeypatch.setattr(Staged, "write", limited)
-    monkeypatch.setattr("harvestd.harvest.room._FIRST_PAUSE", 0.5)
+    monkeypatch.setattr("harvestd.harvest.budgets._FIRST_PAUSE", 0.5)
     (result,) = (await workstation.once()).values()
     assert result.disk_full
     assert next(written) > 4, "the disk was never full"
@@ -152,7 +152,7 @@ async def test_full_disk_in_a_large_transfer(workstation: Workstation, monkeypat
         write(self, data)
 
     monkeypatch.setattr(Staged, "write", limited)
-    monkeypatch.setattr("harvestd.harvest.room._FIRST_PAUSE", 0.5)
+    monkeypatch.setattr("harvestd.harvest.budgets._FIRST_PAUSE", 0.5)
     staging = workstation.data / ".harvestd" / "staging"
     async with workstation.running() as said:
         await until(lambda: events(said, "disk.low"))

@@ -12,7 +12,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from harvestd.convention.scan.framing import whole_lines, whole_records
+from harvestd.convention.scan.completeness import whole_lines, whole_records
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run

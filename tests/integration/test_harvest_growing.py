@@ -9,7 +9,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from harvestd.convention.scan.framing import whole_lines
+from harvestd.convention.scan.completeness import whole_lines
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run

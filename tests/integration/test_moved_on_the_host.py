@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harvestd.demo.binary_content import tfrecord
-from harvestd.demo.content import RunSpec
+from harvestd.demo.content import RunSpec, tfrecord
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, base_evals, evals_of_run
 from support.house import Workstation

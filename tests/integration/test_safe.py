@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from harvestd.catalogue import queries
 from harvestd.catalogue.entries import VerdictRecord
 from harvestd.catalogue.tables.requests import ask
-from harvestd.cli.daemon import ask_verdict
-from harvestd.cli.daemon.ask_verdict import attended, subject_of, verdict_now, verdict_when_safe
+from harvestd.cli import ask_verdict
+from harvestd.cli.ask_verdict import attended, subject_of, verdict_now, verdict_when_safe
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
 from harvestd.errors import ExitCode, unwrapped

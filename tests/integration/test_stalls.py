@@ -6,11 +6,11 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from harvestd.convention.metadata import pace
+from harvestd.convention.metadata import progress
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
 from harvestd.harvest.experiments import reports
-from harvestd.harvest.host import idle
+from harvestd.harvest.host import liveness
 from support.command import Ended, harvestd_command
 from support.house import GpuBox, Workstation
 from support.waiting import Said, events, until
@@ -47,7 +47,7 @@ async def step(said: Said, writer: RunWriter, number: int) -> None:
 
 async def test_a_run_that_hangs_is_told(workstation: Workstation, box: GpuBox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its log falls silent while its process lives: told with its last step, and again after it went on and hung."""
-    monkeypatch.setattr(pace, "_LEAST", 1.0)
+    monkeypatch.setattr(progress, "_LEAST", 1.0)
     writer = RunWriter(box.root, RUN)
     writer.start()
     writer.log_until(3)
@@ -78,8 +78,8 @@ async def test_a_run_that_diverges_is_told(workstation: Workstation, box: GpuBox
 
 async def test_a_box_that_does_nothing_is_told(workstation: Workstation, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once, until something moves there."""
-    monkeypatch.setattr(idle, "_ASK_EVERY", 0.2)
-    monkeypatch.setattr(idle, "_IDLE_AFTER", 1.0)
+    monkeypatch.setattr(liveness, "_ASK_EVERY", 0.2)
+    monkeypatch.setattr(liveness, "_IDLE_AFTER", 1.0)
     box = workstation.add_box()
     writer = RunWriter(box.root, RUN)
     writer.start()

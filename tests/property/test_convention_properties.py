@@ -6,10 +6,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from harvestd.convention.kinds import RunName, run_name
 from harvestd.convention.metadata.naming import Evidence, NamingContext, free_name, name_run
 from harvestd.convention.metadata.parse import ConfigFacts, TrainingInfo
 from harvestd.convention.paths import LocalPath, RejectedPath, RemotePath, decoded, encoded
-from harvestd.convention.patterns import RunName, run_name
 from harvestd.convention.rules import CheckpointPolicy, Selection
 from harvestd.convention.scan.classify import Surveyor, survey
 from harvestd.convention.scan.model import Source

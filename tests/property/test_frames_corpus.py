@@ -18,7 +18,7 @@ from harvestd.convention.paths import RemotePath
 from harvestd.convention.scan.snapshot import Tree, TreeKind
 from harvestd.remote.api import Limits, ReadRequest
 from harvestd.remote.probe import decode, reader
-from harvestd.remote.probe.decode_fields import BrokenAnswer
+from harvestd.remote.probe.decode_records import BrokenAnswer
 from harvestd.remote.probe.known_trees import RemoteIndex
 from harvestd.remote.probe.protocol import BrokenStream, Frame, FrameDecoder, Letter
 from support.examples import examples

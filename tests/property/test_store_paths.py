@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harvestd.convention.paths import LocalPath, RejectedPath, decoded
-from harvestd.convention.scan.framing import whole_lines, whole_records
+from harvestd.convention.scan.completeness import whole_lines, whole_records
 from harvestd.store.growing import GrowingFile
 from harvestd.store.publish import Result
 from harvestd.store.root import DataRoot

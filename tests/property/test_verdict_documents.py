@@ -6,8 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harvestd.convention.kinds import LossKind
-from harvestd.safety.documents import document_of, text_of, verdict_of, verdict_of_text
-from harvestd.safety.verdict import Answer, Loss, Reason, ReasonKind, Survival, Verdict
+from harvestd.safety.verdict import (
+    Answer,
+    Loss,
+    Reason,
+    ReasonKind,
+    Survival,
+    Verdict,
+    document_of,
+    text_of,
+    verdict_of,
+    verdict_of_text,
+)
 
 names = st.text() | st.binary(max_size=20).map(lambda raw: raw.decode("utf-8", "surrogateescape"))
 sizes = st.none() | st.integers(min_value=0)

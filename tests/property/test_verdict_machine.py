@@ -22,8 +22,8 @@ from harvestd.convention.metadata.parse import TrainingInfo
 from harvestd.convention.paths import LocalPath, RemotePath
 from harvestd.convention.scan.classify import survey
 from harvestd.convention.scan.links import LinkTarget
-from harvestd.convention.scan.quiet import IdleTimer
 from harvestd.convention.scan.snapshot import Entry, EntryType, Listing, Snapshot, Tree, TreeState, Version
+from harvestd.convention.scan.stability import IdleTimer
 from harvestd.planning.plan import Plan
 from harvestd.safety.circumstances import Carrier, CarrierState, Circumstances, Outside
 from harvestd.safety.inputs import Damaged

@@ -23,7 +23,7 @@ from harvestd.demo.eval_content import EvalSpec, Step
 from harvestd.demo.writers import BatchEvalWriter, RunWriter, base_evals, evals_of_run
 from harvestd.planning.records import ExperimentRecord, FileRecord
 from harvestd.report import configured, copies
-from harvestd.report.known import Known
+from harvestd.report.configured import Known
 from harvestd.report.scripts.experiment import CONFIGURED
 from harvestd.store.root import DataRoot
 

@@ -32,10 +32,10 @@ from harvestd.convention.scan.stability import StabilityTracker
 from harvestd.planning.host_plan.planner import HostPlanner, make_plan
 from harvestd.planning.host_plan.situation import Situation
 from harvestd.planning.index import PlanningIndex
-from harvestd.planning.liveness import Life
 from harvestd.planning.plan import Plan
 from harvestd.planning.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
-from harvestd.safety.memo import DirectoryMemo
+from harvestd.planning.run_status import Life
+from harvestd.safety.inputs import DirectoryMemo
 from support.forgetful import evaluated_lazily
 
 ROOT = "/home/ubuntu/localfs"

@@ -4,8 +4,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from harvestd.planning.index import PlanningIndex
-from harvestd.planning.records import FileRecord
-from harvestd.planning.sections import NotLoaded, Section, section_of
+from harvestd.planning.records import FileRecord, NotLoaded, Section, section_of
 
 _Result = TypeVar("_Result")
 _OF_FILES = ("_files", "_by_target", "_sources", "_large", "_filed_in", "_passing", "_loaded")

@@ -24,14 +24,14 @@ import anyio.lowlevel
 import structlog.testing
 
 from harvestd import failpoints, service
-from harvestd.audit.findings import Finding, Kind
+from harvestd.audit.auditing import Finding, Kind
 from harvestd.catalogue import queries
-from harvestd.convention.report_files import is_report
+from harvestd.convention.paths import is_report
 from harvestd.demo.writers import RunWriter
-from harvestd.harvest.audit import verification
-from harvestd.harvest.fleet import reconnect
+from harvestd.harvest import verification
+from harvestd.harvest.fleet import supervisor
+from harvestd.harvest.host.failures import PassResult
 from harvestd.harvest.host.passes import HostOutcome, hosts_of, once
-from harvestd.harvest.host.results import PassResult
 from harvestd.harvest.monitor import ProgressListener
 from harvestd.settings import Settings, load
 from harvestd.store.ops import rename
@@ -323,7 +323,7 @@ def main(config: str, point: str = "", turn: str = "1", deed: str = "die") -> in
 
     settings = load(Path(config), env={})
     if _QUARANTINE in os.environ:
-        reconnect._QUARANTINE = float(os.environ[_QUARANTINE])
+        supervisor._QUARANTINE = float(os.environ[_QUARANTINE])
     if point == "rename.linked":
         rename._renameat2 = None  # reached only where the file system can't refuse to replace
     if not point:

@@ -12,14 +12,13 @@ from harvestd.convention.scan.classify import survey
 from harvestd.convention.scan.links import LinkTarget, links_out
 from harvestd.convention.scan.snapshot import Tree
 from harvestd.convention.scan.stability import StabilityTracker
-from harvestd.planning.liveness import Life
 from harvestd.planning.requests import Request, RequestKind
+from harvestd.planning.run_status import Life
 from harvestd.safety.accounting import not_here
 from harvestd.safety.check import judge
 from harvestd.safety.circumstances import Circumstances, Outside
-from harvestd.safety.inputs import Damaged, Evidence, Look, run_state
+from harvestd.safety.inputs import Damaged, Evidence, Look, NoMemo, run_state
 from harvestd.safety.losses import link_losses, losses_of
-from harvestd.safety.memo import NoMemo
 from harvestd.safety.verdict import Verdict
 from support.box_trees import EVALS, ROOT, TRAINING, Box, Home, T
 

@@ -5,16 +5,14 @@ import time
 import pytest
 
 from harvestd.api.metrics import metrics
-from harvestd.api.source import Source
-from harvestd.api.state import state
+from harvestd.api.state import Source, state
 from harvestd.convention.kinds import LossKind
 from harvestd.harvest.context import Context
 from harvestd.harvest.fleet.metrics import FleetMetrics
 from harvestd.harvest.sync import Broadcast
-from harvestd.harvest.verdict.latest import Judged
+from harvestd.harvest.verdict.service import Judged
 from harvestd.inventory.host import Host
-from harvestd.safety.freshness import FRESH_FOR, document_now
-from harvestd.safety.verdict import Answer, Loss, Verdict
+from harvestd.safety.verdict import FRESH_FOR, Answer, Loss, Verdict, document_now
 from harvestd.settings import Settings
 from harvestd.store.root import DataRoot
 

@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from harvestd.backoff import backoff, backoff_span
+from harvestd.bulkhead import backoff, backoff_span
 from harvestd.errors import Retry
-from harvestd.harvest.fleet.reconnect import ReconnectPolicy
+from harvestd.harvest.fleet.supervisor import ReconnectPolicy
 from harvestd.harvest.host.failures import FailureTracker
 
 FOR_MONTHS = 5_000

@@ -20,8 +20,7 @@ from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.snapshot import Version
 from harvestd.errors import HaltedForSafety
 from harvestd.planning.index import PlanningIndex
-from harvestd.planning.records import FileRecord
-from harvestd.planning.sections import NotLoaded, section_of, sections_in
+from harvestd.planning.records import FileRecord, NotLoaded, section_of, sections_in
 from support.history import experiment, files, loaded, run, write_history
 
 pytestmark = pytest.mark.anyio

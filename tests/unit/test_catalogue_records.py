@@ -16,11 +16,10 @@ from harvestd.catalogue.entries import HostRecord, Transfer
 from harvestd.catalogue.errors import InconsistentRows
 from harvestd.catalogue.open import open_catalogue
 from harvestd.catalogue.repository import Catalogue
-from harvestd.convention.kinds import Kind
+from harvestd.convention.kinds import Finetuned, Kind
 from harvestd.convention.metadata.naming import ExperimentName, Part
 from harvestd.convention.metadata.parse import ConfigFacts, TrainingInfo
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.patterns import Finetuned
 from harvestd.convention.scan.model import LeftOut
 from harvestd.convention.scan.snapshot import Version
 from harvestd.errors import DiskFull

@@ -9,10 +9,10 @@ from sqlalchemy import Connection
 from harvestd.catalogue import queries
 from harvestd.catalogue.open import open_catalogue
 from harvestd.cli import explain_details, show_details
+from harvestd.cli.explain_details import LocalPlace, RemotePlace
 from harvestd.cli.output import hosts_runs
-from harvestd.cli.output.run_progress import Standings
-from harvestd.cli.output.tables import Styled
-from harvestd.cli.path_arguments import LocalPlace, RemotePlace
+from harvestd.cli.output.hosts_runs import Standings
+from harvestd.cli.output.page import Styled
 from harvestd.convention.kinds import Kind
 from harvestd.convention.metadata.naming import ExperimentName, Part
 from harvestd.convention.metadata.parse import ConfigFacts

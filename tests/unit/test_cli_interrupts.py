@@ -9,11 +9,11 @@ from contextlib import suppress
 import anyio
 import pytest
 
-from harvestd.cli.interrupts import run_interruptible
+from harvestd.cli.errors import run_interruptible
 
 HANGING = """
 import os, signal, anyio
-from harvestd.cli.interrupts import run_interruptible
+from harvestd.cli.errors import run_interruptible
 
 async def hang():
     with anyio.CancelScope(shield=True):

@@ -6,8 +6,7 @@ import pytest
 
 from harvestd.catalogue.entries import VerdictRecord
 from harvestd.cli.output import verdict_page
-from harvestd.cli.output.page import Page
-from harvestd.cli.output.tables import Styled, plain
+from harvestd.cli.output.page import Page, Styled, plain
 from harvestd.convention.kinds import LossKind
 from harvestd.safety.verdict import Answer, Loss, Reason, ReasonKind, Survival, Verdict
 

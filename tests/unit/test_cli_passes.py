@@ -7,15 +7,14 @@ from rich.console import Console
 from rich.progress import Progress
 
 from harvestd.cli.commands.once import exit_code_of
-from harvestd.cli.output import pass_summary, plan_page
-from harvestd.cli.output.bars import Bars
+from harvestd.cli.output import pass_pages
 from harvestd.cli.output.page import Page
 from harvestd.cli.output.progress import progress_of
+from harvestd.cli.output.rich_output import Bars
 from harvestd.convention.scan.model import LeftOut
 from harvestd.errors import ExitCode, HostQuarantined, Retry
-from harvestd.harvest.host.failures import Failure
+from harvestd.harvest.host.failures import Failure, PassResult
 from harvestd.harvest.host.passes import HostOutcome
-from harvestd.harvest.host.results import PassResult
 from harvestd.harvest.monitor import NullListener
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import Plan, Waiting
@@ -66,7 +65,7 @@ def test_exit_code_is_the_gravest_thing(outcomes: list[HostOutcome], code: ExitC
 def test_summary_names_what_failed(capsys: pytest.CaptureFixture[str]) -> None:
     """The page has a row for each host, and every failure and conflict with its reason."""
     outcomes = [outcome(GOOD), outcome(FAILED, name="b"), outcome(IN_THE_WAY, name="c"), outcome(name="d")]
-    pass_summary.write(Page(), outcomes, verbose=False)
+    pass_pages.write_results(Page(), outcomes, verbose=False)
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == ["gpu-a", "3", "2.0", "KiB", "1.5s", "complete"]
     assert lines[4].split()[0] == "d"
@@ -77,9 +76,9 @@ def test_summary_names_what_failed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_summary_lists_what_waits_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
     """What waits is counted, and listed with its reason and time where that is asked for, escaped."""
-    pass_summary.write(Page(), [outcome(WAITS)], verbose=False)
+    pass_pages.write_results(Page(), [outcome(WAITS)], verbose=False)
     assert capsys.readouterr().out.splitlines()[1:] == ["gpu-a      0   0 B  1.5s  ok, 1 waiting"]
-    pass_summary.write(Page(), [outcome(WAITS)], verbose=True)
+    pass_pages.write_results(Page(), [outcome(WAITS)], verbose=True)
     assert capsys.readouterr().out.splitlines()[-1].split() == [
         "gpu-a",
         "10",
@@ -93,7 +92,7 @@ def test_summary_lists_what_waits_when_asked(capsys: pytest.CaptureFixture[str])
 
 def test_document_of_a_pass() -> None:
     """The document has every host, reached or not, with the same keys."""
-    document = pass_summary.document([outcome(GOOD), outcome(error=Retry("lost", hint="wait"), name="b")])
+    document = pass_pages.results_document([outcome(GOOD), outcome(error=Retry("lost", hint="wait"), name="b")])
     hosts = document["hosts"]
     assert isinstance(hosts, list)
     assert (document["files"], document["bytes"]) == (3, 2048)
@@ -104,9 +103,9 @@ def test_document_of_a_pass() -> None:
 
 def test_empty_plan_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     """A plan with nothing in it says that there is nothing to do."""
-    plan_page.write(Page(), [outcome(plan=Plan())])
+    pass_pages.write_plans(Page(), [outcome(plan=Plan())])
     assert capsys.readouterr().out == "gpu-a: nothing to do\n"
-    assert plan_page.document([outcome(plan=Plan())])["bytes_to_fetch"] == 0
+    assert pass_pages.plans_document([outcome(plan=Plan())])["bytes_to_fetch"] == 0
 
 
 def test_plan_counts_what_nobody_measured(capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,7 +113,7 @@ def test_plan_counts_what_nobody_measured(capsys: pytest.CaptureFixture[str]) ->
     left_out: dict[str | None, tuple[LeftOut, ...]] = {
         None: (LeftOut("/box/b", None, 3, "rule: b"), LeftOut("/box/a", 1024, 1, "rule: a"))
     }
-    plan_page.write(Page(), [outcome(plan=Plan(left_out=left_out))])
+    pass_pages.write_plans(Page(), [outcome(plan=Plan(left_out=left_out))])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "gpu-a: nothing to do; 2 left out, at least 1.0 KiB"
     assert [line.split() for line in lines[-2:]] == [
@@ -125,7 +124,7 @@ def test_plan_counts_what_nobody_measured(capsys: pytest.CaptureFixture[str]) ->
 
 def test_document_of_a_plan_for_a_host_that_was_not_reached() -> None:
     """A host that could not be read has not nothing to do: nobody knows."""
-    hosts = plan_page.document([outcome(error=Retry("lost")), outcome(plan=Plan(), name="b")])["hosts"]
+    hosts = pass_pages.plans_document([outcome(error=Retry("lost")), outcome(plan=Plan(), name="b")])["hosts"]
     assert isinstance(hosts, list)
     assert [host["nothing_to_do"] for host in hosts] == [False, True]
 

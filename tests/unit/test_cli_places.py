@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harvestd.cli.path_arguments import LocalPlace, RemotePlace, place_of
+from harvestd.cli.explain_details import LocalPlace, RemotePlace, place_of
 
 
 @pytest.fixture

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from harvestd.cli.output.tables import Styled
-from harvestd.cli.watch.decode import scene_of
-from harvestd.cli.watch.model import EventLine, RunLine, TransferLine
+from harvestd.cli.output.page import Styled
+from harvestd.cli.watch.scene import EventLine, RunLine, TransferLine, scene_of
 
 Document = dict[str, Any]
 

@@ -4,8 +4,8 @@ import io
 
 from rich.console import Console
 
-from harvestd.cli.output import rich_tables
-from harvestd.cli.output.tables import Column, Row, Styled, off_terminal
+from harvestd.cli.output import rich_output
+from harvestd.cli.output.page import Column, Row, Styled, off_terminal
 
 COLUMNS = (Column("SIZE", "right"), Column("HOST"), Column("FROM", wide=True), Column("TO", wide=True, mark="→ "))
 ROWS: list[Row] = [
@@ -17,7 +17,7 @@ ROWS: list[Row] = [
 def shown(rows: list[Row], width: int = 80) -> list[str]:
     """Return the lines of the table on a terminal without colours."""
     stream = io.StringIO()
-    Console(file=stream, width=width, force_terminal=True, color_system=None).print(rich_tables.table(COLUMNS, rows))
+    Console(file=stream, width=width, force_terminal=True, color_system=None).print(rich_output.table(COLUMNS, rows))
     return [line.rstrip() for line in stream.getvalue().splitlines()]
 
 

@@ -13,9 +13,7 @@ from harvestd.catalogue.entries import HostRecord, VerdictRecord
 from harvestd.catalogue.open import open_catalogue
 from harvestd.convention.kinds import LossKind
 from harvestd.errors import ExitCode
-from harvestd.safety.documents import document_of
-from harvestd.safety.freshness import FRESH_FOR, document_now, verdict_now
-from harvestd.safety.verdict import Answer, Loss, Verdict
+from harvestd.safety.verdict import FRESH_FOR, Answer, Loss, Verdict, document_now, document_of, verdict_now
 from harvestd.store.lock import DataRootLock, HolderKind
 from harvestd.store.root import DataRoot
 from support.command import harvestd_command

@@ -6,11 +6,10 @@ from msgspec import structs
 
 from harvestd.convention.scan.classify import survey
 from harvestd.convention.scan.model import LeftOut
-from harvestd.planning.liveness import Life
 from harvestd.planning.plan import Plan
+from harvestd.planning.run_status import Life
 from harvestd.safety.accounting import not_here
-from harvestd.safety.inputs import NotHere
-from harvestd.safety.memo import NoMemo
+from harvestd.safety.inputs import NoMemo, NotHere
 from support.box_trees import ROOT
 from support.judged_boxes import LEAF, RUN, Scene, drained
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harvestd.inventory.cost import cents_for, cents_since, money, rate
+from harvestd.inventory.host import cents_for, cents_since, money, rate
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,13 @@ import time
 import pytest
 from msgspec.structs import replace
 
+from harvestd.convention.kinds import Finetuned
 from harvestd.convention.metadata.parse import ConfigFacts
-from harvestd.convention.patterns import Finetuned
 from harvestd.convention.scan.classify import survey
 from harvestd.convention.scan.snapshot import Tree, TreeKind
 from harvestd.planning.plan import Plan
 from harvestd.safety.accounting import not_here
-from harvestd.safety.memo import NoMemo
+from harvestd.safety.inputs import NoMemo
 from support.box_trees import DIRECTORY, EVALS, QWEN, ROOT, TRAINING, Box, Home, T, reasons, targets
 
 RUN = f"training_runs/{T}"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from harvestd.convention.metadata.naming import Evidence
 from harvestd.convention.metadata.parse import ConfigFacts
 from harvestd.convention.scan.snapshot import Version
-from harvestd.planning.identity.lineage import Lineage, with_parents
+from harvestd.planning.identity import Lineage, with_parents
 from harvestd.planning.records import RunRecord
 
 A, B, C = (f"run_2025-08-{day}_10-00-00" for day in (19, 20, 21))

@@ -3,10 +3,10 @@
 import pytest
 from msgspec.structs import replace
 
+from harvestd.convention.kinds import RunName, run_name
 from harvestd.convention.metadata.naming import Evidence, NamingContext, NamingRule, Part, free_name, name_run
 from harvestd.convention.metadata.parse import ConfigFacts, TrainingInfo
 from harvestd.convention.paths import LocalPath, encoded
-from harvestd.convention.patterns import RunName, run_name
 from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import ExperimentRecord
 

@@ -7,10 +7,10 @@ from harvestd.convention.metadata.parse import TrainingInfo
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.rules import CheckpointPolicy, Selection
 from harvestd.convention.scan.classify import survey
-from harvestd.planning.identity.duplicates import NO_LOG
+from harvestd.planning.identity import NO_LOG
 from harvestd.planning.requests import Request, RequestKind
 from harvestd.safety.accounting import not_here
-from harvestd.safety.memo import NoMemo
+from harvestd.safety.inputs import NoMemo
 from support.box_trees import DIRECTORY, ROOT, Box, Home, T, targets
 
 RUN = f"training_runs/{T}"

@@ -7,11 +7,11 @@ from msgspec.structs import replace
 
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.rules import CheckpointPolicy, Selection
-from harvestd.planning.liveness import Life
 from harvestd.planning.plan import Plan
 from harvestd.planning.records import FileRecord
 from harvestd.planning.requests import Request, RequestKind
 from harvestd.planning.retention import is_passing, rank
+from harvestd.planning.run_status import Life
 from support.box_trees import DIRECTORY, MIB, ROOT, Box, Home, T, reasons, targets
 
 RUN = f"training_runs/{T}"

@@ -3,7 +3,7 @@
 import pytest
 
 from harvestd.convention.eval_names import DATASETS
-from harvestd.convention.patterns import (
+from harvestd.convention.kinds import (
     EvalStep,
     EventsName,
     Finetuned,

@@ -9,8 +9,8 @@ from harvestd.convention.paths import RemotePath
 from harvestd.convention.rules import Selection
 from harvestd.convention.scan.classify import survey
 from harvestd.convention.scan.snapshot import Tree, TreeKind, TreeState
-from harvestd.planning.identity.renamed_evals import EvalsOnHost, RenamedEval, is_gone, moved_evals
 from harvestd.planning.plan import Plan
+from harvestd.planning.renamed import EvalsOnHost, RenamedEval, is_gone, moved_evals
 from support.box_trees import DIRECTORY, EVALS, ROOT, TRAINING, Box, Home, T
 
 OLD = f"eval_runs/{T}"

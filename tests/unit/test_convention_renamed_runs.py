@@ -10,9 +10,9 @@ from harvestd.convention.rules import Selection
 from harvestd.convention.scan.classify import survey
 from harvestd.convention.scan.model import RunDir
 from harvestd.convention.scan.snapshot import Snapshot
-from harvestd.planning.identity.duplicates import Fingerprint
-from harvestd.planning.identity.renamed_runs import moved_events, renamed_from, vanished_runs
+from harvestd.planning.identity import Fingerprint
 from harvestd.planning.records import RunRecord
+from harvestd.planning.renamed import moved_events, renamed_from, vanished_runs
 from support.box_trees import Box, Home, T
 
 SEEN = Fingerprint("config", "head")

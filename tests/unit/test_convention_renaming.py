@@ -3,9 +3,9 @@
 import pytest
 from msgspec.structs import replace
 
+from harvestd.convention.kinds import RunName, run_name
 from harvestd.convention.metadata.naming import UNKNOWN, ExperimentName, Part
-from harvestd.convention.patterns import RunName, run_name
-from harvestd.planning.identity.name_updates import BY_HAND, followed, given
+from harvestd.planning.identity import BY_HAND, followed, given
 from harvestd.planning.records import ExperimentRecord
 
 NAME = ExperimentName(

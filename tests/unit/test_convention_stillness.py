@@ -2,8 +2,7 @@
 
 from msgspec.structs import replace
 
-from harvestd.convention.scan.quiet import IdleTimer
-from harvestd.convention.scan.stability import StabilityTracker
+from harvestd.convention.scan.stability import IdleTimer, StabilityTracker
 from support.box_trees import TRAINING, Box, T
 
 BOX = Box()

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from harvestd.convention.metadata.pace import Reading, StepRate, readings, strode
+from harvestd.convention.metadata.progress import Reading, StepRate, readings, strode
 
 
 def steps(*times: float, first: int = 1) -> StepRate:

@@ -7,7 +7,7 @@ from harvestd.convention.metadata.naming import ExperimentName, Part
 from harvestd.convention.metadata.parse import ConfigFacts
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.snapshot import Version
-from harvestd.planning.identity.duplicates import (
+from harvestd.planning.identity import (
     NO_LOG,
     Fingerprint,
     Undecidable,

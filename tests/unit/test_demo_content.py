@@ -12,10 +12,9 @@ import zipfile
 import pytest
 import yaml
 
-from harvestd.convention.scan.framing import masked_crc32c
-from harvestd.demo import binary_content, content, eval_content
-from harvestd.demo.chance import fraction, made_up_bytes
-from harvestd.demo.content import RunSpec
+from harvestd.convention.scan.completeness import masked_crc32c
+from harvestd.demo import content, eval_content
+from harvestd.demo.content import RunSpec, fraction, made_up_bytes
 from harvestd.demo.eval_content import EvalSpec
 
 RUN = RunSpec()
@@ -25,7 +24,7 @@ EVAL = EvalSpec(RUN, questions=100)
 def test_same_spec_gives_same_bytes() -> None:
     """All contents follow from their specs alone; another run's are different."""
     other = RunSpec(timestamp="2025-08-20_04-00-00")
-    for make in (binary_content.adapter_safetensors, binary_content.optimizer_pt, content.log_line):
+    for make in (content.adapter_safetensors, content.optimizer_pt, content.log_line):
         assert make(RUN, 10) == make(RunSpec(), 10)
         assert make(RUN, 10) != make(other, 10)
         assert make(RUN, 10) != make(RUN, 20)
@@ -96,7 +95,7 @@ def test_checksum_is_crc32c_as_published() -> None:
 
 def test_events_are_framed_records_with_wall_time_and_scalars() -> None:
     """The events file starts with the version record; a step's records carry its wall time, step, tags and values."""
-    head, *records = read_records(binary_content.events_head(RUN) + binary_content.events(RUN, 40))
+    head, *records = read_records(content.events_head(RUN) + content.events(RUN, 40))
     assert head.endswith(b"brain.Event:2")
     tags = [tag.encode() for tag, _ in content.scalars(RUN, 40)]
     assert len(records) == len(tags) > 20
@@ -116,7 +115,7 @@ def test_events_name_carries_start_and_hostname() -> None:
 @pytest.mark.parametrize("size", [64, 64 * 1024, 1_000_000])
 def test_safetensors_header_tells_the_length(size: int) -> None:
     """The header's offsets cover exactly what follows it, about as much as was asked for."""
-    data = binary_content.adapter_safetensors(RunSpec(adapter_bytes=size), 10)
+    data = content.adapter_safetensors(RunSpec(adapter_bytes=size), 10)
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])
     end = max(tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__")
@@ -128,8 +127,8 @@ def test_safetensors_header_tells_the_length(size: int) -> None:
 def test_torch_archives_are_stored_zips_with_a_pickle() -> None:
     """optimizer.pt and scheduler.pt are uncompressed zips as torch.save makes them, with sound checksums."""
     for name, data in (
-        ("optimizer", binary_content.optimizer_pt(RUN, 10)),
-        ("scheduler", binary_content.scheduler_pt(RUN, 10)),
+        ("optimizer", content.optimizer_pt(RUN, 10)),
+        ("scheduler", content.scheduler_pt(RUN, 10)),
     ):
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             assert archive.testzip() is None

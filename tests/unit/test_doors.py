@@ -44,8 +44,6 @@ ALLOWED = {
         "unlink": "the same",
         "write_text": "the same",
     },
-    "installation/packaged.py": {"read_text": "what comes with this package"},
-    "installation/site.py": {"read_text": "a unit's drop-in"},
     "installation/steps.py": {"read_text": "the operator's configuration"},
     "lambda_eval/job_files.py": {
         "iterdir": "the launcher's job files, away from the data root",
@@ -90,7 +88,7 @@ def test_nobody_joins_something_to_the_data_root() -> None:
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and "data_root" in ast.unparse(node.left)
     }
     assert joined == {
-        "cli/daemon/presence.py: settings.data_root / RESERVED",
+        "cli/presence.py: settings.data_root / RESERVED",
         "settings/access.py: settings.data_root / RESERVED",
         "settings/schema.py: self.data_root / '.harvestd'",
     }

@@ -308,7 +308,7 @@ async def test_slow_disk_bounds_what_is_held(root: DataRoot, monkeypatch: pytest
         nonlocal taken
         taken += size
 
-    monkeypatch.setattr("harvestd.harvest.transfer.buffering.anyio.to_thread.run_sync", stuck)
+    monkeypatch.setattr("harvestd.harvest.transfer.reading.anyio.to_thread.run_sync", stuck)
     with root.stage() as staged:
         async with lanes_to(box) as lanes, anyio.create_task_group() as tasks:
             tasks.start_soon(SegmentedDownload(box.file, staged, lanes, Bandwidth(None), came).run)

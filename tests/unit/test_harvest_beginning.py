@@ -5,7 +5,7 @@ from contextlib import suppress
 import anyio
 import pytest
 
-from harvestd.harvest.first_scans import StartGate
+from harvestd.harvest.state import StartGate
 
 pytestmark = pytest.mark.anyio
 

@@ -3,7 +3,7 @@
 import pytest
 
 from harvestd.errors import HostQuarantined, Retry
-from harvestd.harvest.fleet.reconnect import ReconnectPolicy
+from harvestd.harvest.fleet.supervisor import ReconnectPolicy
 from harvestd.remote.ssh.errors import AuthenticationRefused
 
 LOST = Retry("lost")

@@ -17,9 +17,9 @@ from harvestd.convention.paths import LocalPath, RemotePath
 from harvestd.convention.scan.model import Source
 from harvestd.convention.scan.snapshot import Tree, TreeKind, Version
 from harvestd.harvest.context import ChangeFeed, Context
-from harvestd.harvest.directory_lock import DirectoryLock
 from harvestd.harvest.host.failures import FailureTracker
 from harvestd.harvest.monitor import NullListener
+from harvestd.harvest.sync import DirectoryLock
 from harvestd.harvest.transfer import rehash
 from harvestd.harvest.transfer.rehash import check_contents
 from harvestd.planning.plan import Check

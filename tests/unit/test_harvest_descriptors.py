@@ -10,7 +10,7 @@ from harvestd.convention.kinds import Kind
 from harvestd.convention.paths import LocalPath, RemotePath
 from harvestd.convention.scan.model import Source
 from harvestd.convention.scan.snapshot import Tree, TreeKind, Version
-from harvestd.harvest.descriptors import Descriptors, raise_limit, slices_of, staged_files
+from harvestd.harvest.budgets import Descriptors, raise_limit, slices_of, staged_files
 from harvestd.harvest.transfer.open_files import OpenFiles
 from harvestd.planning.plan import FetchFile, FetchGroup, Target
 from harvestd.store.root import DataRoot

@@ -14,7 +14,7 @@ from harvestd.convention.scan.snapshot import Entry, EntryType, Snapshot, Tree, 
 from harvestd.convention.scan.training import run_told_of
 from harvestd.errors import HostQuarantined, Retry
 from harvestd.harvest.host.failures import FailureTracker
-from harvestd.harvest.indexing.early_reads import EarlyReads
+from harvestd.harvest.host.indexed import EarlyReads
 from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import RunRecord
 from harvestd.remote.api import Chunk, Closed, Failed, Glimpse, Opened, ReadEvent, ReadRequest

@@ -9,7 +9,7 @@ import pytest
 
 from harvestd.errors import Retry
 from harvestd.harvest.context import Context
-from harvestd.harvest.fleet import login
+from harvestd.harvest.fleet import connections
 from harvestd.harvest.monitor import NullListener
 from harvestd.inventory.host import Host
 from harvestd.remote.ssh.connect import Connection
@@ -51,7 +51,7 @@ class Network:
         async def link() -> None:
             host = Host(f"static:{name}", name, "192.0.2.1", "static")
             with suppress(Retry):
-                async with login.linked(host, self.context, 1, Hops()):
+                async with connections.linked(host, self.context, 1, Hops()):
                     self.linked.add(name)
 
         return link
@@ -61,7 +61,7 @@ class Network:
 def network(monkeypatch: pytest.MonkeyPatch) -> Network:
     """Return a network in place of the real one."""
     made = Network()
-    monkeypatch.setattr(login, "connect", made.connect)
+    monkeypatch.setattr(connections, "connect", made.connect)
     return made
 
 
@@ -69,7 +69,7 @@ async def test_hosts_that_do_not_answer_keep_no_other_one_waiting(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The slots of those that take long go to the next ones, long before they are given up."""
-    monkeypatch.setattr(login, "_PROMPT", 0.02)
+    monkeypatch.setattr(connections, "_PROMPT", 0.02)
     async with anyio.create_task_group() as tasks:
         for number in range(DEAD):
             tasks.start_soon(network.link(f"dead-{number}"))

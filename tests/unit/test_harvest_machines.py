@@ -4,8 +4,8 @@ import pytest
 from msgspec.structs import replace
 
 from harvestd.harvest.context import Context
-from harvestd.harvest.fleet.machines import Machines
 from harvestd.harvest.monitor import NullListener
+from harvestd.harvest.state import Machines
 from harvestd.inventory.host import Host
 from harvestd.remote.api import BoxFacts
 from harvestd.settings import Settings

@@ -18,13 +18,12 @@ from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.snapshot import Version
 from harvestd.errors import Retry
 from harvestd.harvest.context import ChangeFeed, Context
-from harvestd.harvest.directory_lock import DirectoryLock
 from harvestd.harvest.experiments import manifests
 from harvestd.harvest.experiments.manifests import Manifests
-from harvestd.harvest.sync import Broadcast
+from harvestd.harvest.sync import Broadcast, DirectoryLock
 from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import ExperimentRecord, FileRecord
-from harvestd.store.manifest.file import read_manifest
+from harvestd.store.manifest_file import read_manifest
 from harvestd.store.root import DataRoot
 from support.waiting import DEADLINE, until
 

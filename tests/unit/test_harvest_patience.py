@@ -6,7 +6,7 @@ import pytest
 
 from harvestd.convention.scan.model import ScanResult
 from harvestd.harvest.state import Outlook
-from harvestd.harvest.verdict import time_limits
+from harvestd.harvest.verdict import requests
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import Plan
 from harvestd.remote.api import Limits
@@ -20,10 +20,10 @@ HOST = Host("static:gpu-a", "gpu-a", "127.0.0.1", "static")
 def test_who_asks_waits_longer_than_who_answers(inspect: timedelta, scan: timedelta) -> None:
     """What took too long is known to the daemon alone, so that its answer has to come first."""
     limits = Limits(scan_time=scan, inspect_time=inspect)
-    assert time_limits.to_judge(limits) > (scan + inspect).total_seconds()
+    assert requests.to_judge(limits) > (scan + inspect).total_seconds()
     timeout = timedelta(minutes=2)
-    within = time_limits.to_connect(timeout, limits) + time_limits.to_judge(limits)
-    assert time_limits.to_answer(timeout, limits) > within
+    within = requests.to_connect(timeout, limits) + requests.to_judge(limits)
+    assert requests.to_answer(timeout, limits) > within
 
 
 def test_the_parts_of_a_question_fit_its_time() -> None:

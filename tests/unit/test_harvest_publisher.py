@@ -20,9 +20,9 @@ from harvestd.convention.scan.model import Source
 from harvestd.convention.scan.snapshot import Tree, TreeKind, Version
 from harvestd.errors import HaltedForSafety
 from harvestd.harvest.context import ChangeFeed, Context
-from harvestd.harvest.directory_lock import DirectoryLock
 from harvestd.harvest.monitor import NullListener
 from harvestd.harvest.startup.recovery import recover
+from harvestd.harvest.sync import DirectoryLock
 from harvestd.harvest.transfer.publish import Publisher, StagedFile, StagedGroup
 from harvestd.harvest.transfer.refusals import Refusals
 from harvestd.inventory.host import Host

@@ -17,7 +17,7 @@ from harvestd.convention.metadata.parse import ConfigFacts
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.snapshot import Version
 from harvestd.errors import DiskFull
-from harvestd.harvest.experiments.move_files import Refiling, refile
+from harvestd.harvest.experiments.rename import Refiling, refile
 from harvestd.harvest.startup.recovery import recover
 from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
 from harvestd.store.ops import rename

@@ -23,9 +23,9 @@ from harvestd.harvest.release.policy import (
     why_not_safe,
 )
 from harvestd.harvest.verdict import service
-from harvestd.harvest.verdict.latest import Judged
+from harvestd.harvest.verdict.service import Judged
 from harvestd.inventory.host import Host
-from harvestd.inventory.lambda_cloud.instances import Instance
+from harvestd.inventory.lambda_api import Instance
 from harvestd.safety.verdict import Answer, Loss, Reason, ReasonKind, Verdict
 from harvestd.settings import Settings
 from harvestd.settings.sections import Release

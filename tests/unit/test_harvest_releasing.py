@@ -22,7 +22,7 @@ from harvestd.harvest.monitor import NullListener
 from harvestd.harvest.release import automatic
 from harvestd.harvest.release.automatic import AutoRelease
 from harvestd.harvest.state import Outlook
-from harvestd.harvest.verdict.latest import Judged
+from harvestd.harvest.verdict.service import Judged
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import Plan
 from harvestd.remote.api import Box

@@ -22,18 +22,18 @@ from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.snapshot import Version
 from harvestd.errors import DiskFull
 from harvestd.harvest.context import ChangeFeed, Context
-from harvestd.harvest.directory_lock import DirectoryLock
 from harvestd.harvest.experiments import reports
 from harvestd.harvest.experiments.reports import Reports
+from harvestd.harvest.sync import DirectoryLock
 from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
 from harvestd.report import making, pictures
+from harvestd.report.configured import Known
 from harvestd.report.copies import Placed
 from harvestd.report.eval_memory import Evals
-from harvestd.report.known import Known
 from harvestd.report.making import Drawing, Written
-from harvestd.report.notes import Marks
 from harvestd.report.pictures import Drawn
+from harvestd.report.readme import Marks
 from harvestd.store.root import DataRoot
 from support.waiting import events, until
 

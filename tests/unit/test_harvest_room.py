@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from harvestd.harvest.room import DiskSpace
+from harvestd.harvest.budgets import DiskSpace
 from harvestd.store.root import DataRoot
 
 pytestmark = pytest.mark.anyio
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Return the clock that the room reads; its `now` is in seconds."""
     made = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr("harvestd.harvest.room.time", SimpleNamespace(monotonic=lambda: made.now))
+    monkeypatch.setattr("harvestd.harvest.budgets.time", SimpleNamespace(monotonic=lambda: made.now))
     return made
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from harvestd.harvest.host import scan_schedule
-from harvestd.harvest.host.scan_schedule import ScanSchedule
+from harvestd.harvest.host import loop
+from harvestd.harvest.host.loop import ScanSchedule
 from harvestd.remote.api import REST_PER_SCAN, WHOLE_EVERY
 from harvestd.remote.probe.program import watching
 
@@ -25,7 +25,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Provide the clock that is read."""
     clock = Clock()
-    monkeypatch.setattr(scan_schedule, "time", clock)
+    monkeypatch.setattr(loop, "time", clock)
     return clock
 
 

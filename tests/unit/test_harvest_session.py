@@ -16,14 +16,13 @@ from harvestd.catalogue.loading import KEPT
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.snapshot import Listing, Snapshot, TreeState
 from harvestd.harvest.context import Context
-from harvestd.harvest.host import loop, observer, scan_schedule
+from harvestd.harvest.host import loop, observer
 from harvestd.harvest.host.loop import HostLoop
 from harvestd.harvest.monitor import NullListener
 from harvestd.harvest.startup.open import open_context
-from harvestd.harvest.sync import Broadcast
+from harvestd.harvest.sync import Broadcast, Leases
 from harvestd.harvest.transfer import large
 from harvestd.harvest.transfer.pool import BulkConnection
-from harvestd.harvest.volume_lock import Leases
 from harvestd.inventory.host import Host as Known
 from harvestd.planning.records import FileRecord
 from harvestd.remote.api import Glimpse, OwnScan, unseen
@@ -204,7 +203,7 @@ async def test_host_that_pushes_without_end_and_reports_no_scan_is_scanned(site:
 
 async def test_host_whose_reports_end_is_scanned(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """While it reports its own scans none is requested; without reports one is, after two intervals."""
-    monkeypatch.setattr(scan_schedule, "WHOLE_EVERY", 3600.0)
+    monkeypatch.setattr(loop, "WHOLE_EVERY", 3600.0)
     site.poll(SHORT)
     box, polls = Reporting(written()), Polls()
     site.context.monitor = polls

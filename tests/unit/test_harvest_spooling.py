@@ -7,7 +7,7 @@ import anyio.to_thread
 import pytest
 
 from harvestd.errors import DiskFull
-from harvestd.harvest.transfer.buffering import spooling
+from harvestd.harvest.transfer.reading import spooling
 from support.waiting import until
 
 pytestmark = pytest.mark.anyio

@@ -19,9 +19,8 @@ from harvestd.harvest.host import health
 from harvestd.harvest.host.health import StallDetector
 from harvestd.harvest.monitor import NullListener
 from harvestd.inventory.host import Host
-from harvestd.planning.liveness import Life
 from harvestd.planning.records import RunRecord
-from harvestd.planning.run_status import RunStatus, RunTrouble
+from harvestd.planning.run_status import Life, RunStatus, RunTrouble
 from harvestd.settings import Settings
 from support.box_trees import QWEN, ROOT, Box, T
 from support.waiting import Said, events

@@ -13,13 +13,13 @@ from harvestd.catalogue import queries
 from harvestd.catalogue.entries import VerdictRecord
 from harvestd.catalogue.open import open_catalogue
 from harvestd.catalogue.tables.requests import ask
-from harvestd.cli.daemon import ask_verdict
-from harvestd.cli.daemon.ask_verdict import Subject, verdict_now
-from harvestd.cli.daemon.wait_requests import one_line
+from harvestd.cli import ask_verdict
+from harvestd.cli.ask_verdict import Subject, verdict_now
+from harvestd.cli.wait_requests import one_line
 from harvestd.harvest.context import Context
 from harvestd.harvest.monitor import NullListener
-from harvestd.harvest.verdict.latest import Judged
 from harvestd.harvest.verdict.requests import Verdicts
+from harvestd.harvest.verdict.service import Judged
 from harvestd.inventory.host import Host
 from harvestd.planning.requests import REFUSED, RequestKind
 from harvestd.safety.verdict import Answer, Verdict

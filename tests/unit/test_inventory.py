@@ -7,8 +7,7 @@ import structlog.testing
 from harvestd import bulkhead
 from harvestd.errors import Fatal
 from harvestd.inventory.host import Host, Publish
-from harvestd.inventory.merge import Inventory
-from harvestd.inventory.static import StaticHosts
+from harvestd.inventory.providers import Inventory, StaticHosts
 from harvestd.settings import HostSettings
 from support.waiting import events
 

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from harvestd.inventory.lambda_cloud.instances import Answer, Instance
-from harvestd.inventory.lambda_cloud.last_good import AGREEING, AGREEING_EMPTY, MOST_KNOWN, KnownInstances
-from harvestd.inventory.lambda_cloud.mounts import Mount, storage_of
-from harvestd.inventory.lambda_cloud.parse import NonsensicalAnswer, answer_of, error_code_of
+from harvestd.inventory.host import Mount, storage_of
+from harvestd.inventory.lambda_api import Answer, Instance
+from harvestd.inventory.lambda_parse import NonsensicalAnswer, answer_of, error_code_of
+from harvestd.inventory.lambda_provider import AGREEING, AGREEING_EMPTY, MOST_KNOWN, KnownInstances
 
 ID = "0920582c7ff041399e34823a0be62549"
 FULL = {

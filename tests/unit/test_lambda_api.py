@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harvestd.inventory.lambda_cloud.api import Ending, Outcome, client_of, terminate
+from harvestd.inventory.lambda_api import Ending, Outcome, client_of, terminate
 from harvestd.settings import LambdaCloud
 from support.cloud import FAILURES_TO_END, Cloud
 from support.planted import Planted

@@ -10,11 +10,11 @@ import structlog.testing
 from pydantic import SecretStr
 
 from harvestd.inventory.host import Host
-from harvestd.inventory.lambda_cloud.api import Unanswered
-from harvestd.inventory.lambda_cloud.provider import LambdaCloudHosts
-from harvestd.inventory.merge import merged
+from harvestd.inventory.lambda_api import Unanswered
+from harvestd.inventory.lambda_provider import LambdaCloudHosts
+from harvestd.inventory.providers import merged
 from harvestd.settings import LambdaCloud
-from harvestd.settings.credentials import NoKey, api_key
+from harvestd.settings.access import NoKey, api_key
 from support.cloud import Cloud, cloud_api
 from support.planted import Planted
 from support.waiting import events, until

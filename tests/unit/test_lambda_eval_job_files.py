@@ -9,8 +9,7 @@ import pytest
 
 from harvestd.demo.content import RunSpec
 from harvestd.errors import ExitCode
-from harvestd.lambda_eval.failures import SyncFailed
-from harvestd.lambda_eval.job_files import LONGEST, is_job_id, mark_synced, read_job, stamps
+from harvestd.lambda_eval.job_files import LONGEST, SyncFailed, is_job_id, mark_synced, read_job, stamps
 from support.command import environment
 from support.jobs import JOB, read_document, write_job
 

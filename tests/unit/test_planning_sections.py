@@ -3,7 +3,7 @@
 import pytest
 
 from harvestd.convention.metadata.parse import ConfigFacts
-from harvestd.planning.sections import NotLoaded, section_of, sections_in
+from harvestd.planning.records import NotLoaded, section_of, sections_in
 from support.box_trees import MIB, Box, Home
 
 RUNS = [f"run_2025-08-20_03-31-{second:02}" for second in range(30)]

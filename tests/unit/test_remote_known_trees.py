@@ -8,7 +8,7 @@ from harvestd.convention.paths import RemotePath
 from harvestd.convention.scan.snapshot import Entry, EntryType, Snapshot, Tree, TreeKind, TreeState, Version
 from harvestd.remote.api import Limits
 from harvestd.remote.probe.decode import ScanEnd, ScanPart, TreeNews
-from harvestd.remote.probe.decode_fields import BrokenAnswer
+from harvestd.remote.probe.decode_records import BrokenAnswer
 from harvestd.remote.probe.known_trees import RemoteIndex
 
 TREES = (Tree("/r", "training_runs", TreeKind.TRAINING), Tree("/r", "eval_runs", TreeKind.EVAL))

@@ -9,8 +9,7 @@ from harvestd.convention.paths import RemotePath
 from harvestd.convention.scan.links import LinkTarget
 from harvestd.convention.scan.model import SymbolicLink
 from harvestd.convention.scan.snapshot import Tree, TreeKind
-from harvestd.remote.probe.decode_circumstances import circumstances, link_targets
-from harvestd.remote.probe.decode_fields import BrokenAnswer
+from harvestd.remote.probe.decode_records import BrokenAnswer, circumstances, link_targets
 from harvestd.safety.circumstances import Carrier, CarrierState, Checkout, Circumstances, Outside
 
 ROOTS = ("/home/ubuntu/localfs", "/gone")

@@ -21,18 +21,16 @@ from harvestd.convention.scan.snapshot import Version
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.harvest.context import Context
-from harvestd.harvest.host.health import StallDetector
-from harvestd.harvest.host.run_progress import RunProgress
+from harvestd.harvest.host.health import RunProgress, StallDetector
 from harvestd.inventory.host import Host
 from harvestd.planning.records import FileRecord, RunRecord
 from harvestd.report import copies
 from harvestd.report.eval_memory import Evals
-from harvestd.report.facts import Facts, gather
+from harvestd.report.facts import Facts, figures_of, gather
 from harvestd.report.readme import rendered
 from harvestd.report.scripts.evals import Setting, read_evals
 from harvestd.report.scripts.experiment import read_experiment, read_log
 from harvestd.report.scripts.lines import lines_of
-from harvestd.report.training import figures_of
 from harvestd.store.root import DataRoot
 from support.analysed import Analysed
 

@@ -13,15 +13,12 @@ from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.model import LeftOut
 from harvestd.convention.scan.snapshot import Version
 from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
-from harvestd.report import training
+from harvestd.report import facts as training
+from harvestd.report.configured import Known
 from harvestd.report.eval_memory import EvalsHere
-from harvestd.report.facts import Facts
-from harvestd.report.known import Known
-from harvestd.report.markdown import cell, code
-from harvestd.report.notes import Marks, marks_in, with_part
-from harvestd.report.readme import rendered
+from harvestd.report.facts import Facts, TrainingFigures
+from harvestd.report.readme import Marks, cell, code, marks_in, rendered, with_part
 from harvestd.report.scripts.evals import Eval, Mean, Setting, means_of
-from harvestd.report.training import TrainingFigures
 
 NAME = ExperimentName(
     Part("gns_test", "config.yaml gns_probe.enabled"),

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from harvestd.settings import HostSettings, Settings
-from harvestd.settings.differences import Differences, differences
+from harvestd.settings.reload import Differences, differences
 
 SECRET = "hunter2-hunter2"  # noqa: S105  (the test looks for it)
 

@@ -16,7 +16,7 @@ from watchfiles.main import FileChange
 
 from harvestd.settings import InvalidSettings, Poll, Problem, Settings
 from harvestd.settings.reload import Reloading
-from harvestd.telemetry.systemd import ServiceManager
+from harvestd.telemetry.service_manager import ServiceManager
 from support.waiting import events, until
 
 pytestmark = pytest.mark.anyio

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harvestd.settings.units import at_least, duration_from, rate_from, size_from, within
+from harvestd.settings.types import at_least, duration_from, rate_from, size_from, within
 
 
 @pytest.mark.parametrize(

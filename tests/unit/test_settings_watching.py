@@ -6,7 +6,7 @@ import anyio
 import pytest
 from watchfiles._rust_notify import WatchfilesRustInternalError
 
-from harvestd.settings import file_watch
+from harvestd.settings import reload
 from support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -31,8 +31,8 @@ async def test_what_can_not_be_watched_is_told_every_now_and_then(
         raise error
 
     monkeypatch.setattr("watchfiles.awatch", refused)
-    monkeypatch.setattr(file_watch, "_ASK_EVERY", 0.01)
+    monkeypatch.setattr(reload, "_ASK_EVERY", 0.01)
     async with anyio.create_task_group() as tasks:
-        await tasks.start(file_watch.watch, [tmp_path / "file"], lambda: told.append(1))
+        await tasks.start(reload.watch, [tmp_path / "file"], lambda: told.append(1))
         await until(lambda: len(told) >= 3)
         tasks.cancel_scope.cancel()

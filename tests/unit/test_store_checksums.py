@@ -11,8 +11,8 @@ import zlib
 import pytest
 
 from harvestd.convention.metadata.parse import InvalidFacts
-from harvestd.store.verify import checksums
-from harvestd.store.verify.checksums import verified
+from harvestd.store import checksums
+from harvestd.store.checksums import verified
 
 MIB = 1024 * 1024
 

@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from harvestd.convention.scan.framing import MAX_RECORD_BYTES, masked_crc32c, whole_lines, whole_records
+from harvestd.convention.scan.completeness import MAX_RECORD_BYTES, masked_crc32c, whole_lines, whole_records
 
 
 def record(data: bytes) -> bytes:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from harvestd.convention.paths import LocalPath
+from harvestd.store.checksums import not_intact
 from harvestd.store.root import DataRoot
-from harvestd.store.verify.sizes import not_intact
 
 
 def test_only_what_is_as_long_as_recorded_is_intact(tmp_path: Path) -> None:

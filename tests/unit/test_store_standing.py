@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from harvestd.convention.paths import LocalPath
+from harvestd.store.checksums import standing
 from harvestd.store.root import DataRoot
-from harvestd.store.verify.expected import standing
 from support.data_root import watch_syncs
 
 

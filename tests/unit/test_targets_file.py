@@ -26,7 +26,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look again sooner than anybody has to."""
-    monkeypatch.setattr("harvestd.settings.file_watch.QUIET", 50)
+    monkeypatch.setattr("harvestd.settings.reload.QUIET", 50)
     monkeypatch.setattr(file_sd_watch, "_SECOND_LOOK", timedelta(seconds=0.2))
 
 
@@ -101,7 +101,7 @@ async def test_a_file_is_followed_however_it_is_written(tmp_path: Path) -> None:
 
 async def test_a_directory_may_come_later_go_and_come_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until it is there the provider has nothing to publish; while it is gone, what it held is believed."""
-    monkeypatch.setattr("harvestd.settings.file_watch._ASK_EVERY", 0.1)
+    monkeypatch.setattr("harvestd.settings.reload._ASK_EVERY", 0.1)
     file = tmp_path / "a" / "b" / "targets.json"
     async with followed(file) as following:
         await following.told("inventory.failed", 1)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harvestd.telemetry.deadlines import GRACE, Deadlines
+from harvestd.telemetry.service_manager import GRACE, Deadlines
 
 
 def test_a_task_past_its_deadline_is_named() -> None:

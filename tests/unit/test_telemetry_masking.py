@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from harvestd.telemetry.masking import HIDDEN, masked
+from harvestd.telemetry.sanitize import HIDDEN, masked
 
 VALUE = "Zq7xW2mN9pL4vB8k"
 KEY = f"-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNz\n{VALUE}\n-----END OPENSSH PRIVATE KEY-----"

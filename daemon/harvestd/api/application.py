@@ -15,9 +15,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from harvestd.api import metrics
-from harvestd.api.doors import Door, error
-from harvestd.api.source import Source
-from harvestd.api.state import state
+from harvestd.api.connection import Door, error
+from harvestd.api.state import Source, state
 from harvestd.api.streaming import EventStream, Filter
 
 _NUMBER: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
@@ -107,7 +106,7 @@ async def _told(_request: Request, wrong: Exception) -> Response:
 
 
 class _AtTheDoor:
-    """Middleware that refuses requests that the rules of `doors` do not allow."""
+    """Middleware that refuses requests that the rules of `connection` do not allow."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

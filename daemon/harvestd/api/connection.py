@@ -3,17 +3,28 @@
 A connection serves one request, so its deadline is also the request's: a client that sends slowly, or nothing, is cut
 off. A connection of another user to the Unix socket is dropped without an answer. Invalid input ends the connection,
 never the daemon.
+
+Only the daemon's own user can connect to the Unix socket. Any user of this machine, and any web page in their browser,
+can connect to loopback: the Host header must name this machine, or a page could use a name of its own (DNS rebinding);
+without a token only reading is allowed; and no answer permits other origins.
 """
 
 import asyncio
+import hmac
 import os
+import re
 import socket
 import struct
 from typing import Any, Final
 
 import h11
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from harvestd.convention.structs import Immutable
 
 PATIENCE: Final = 10.0
 """Seconds for the complete head of a request to arrive."""
@@ -86,3 +97,46 @@ def _is_own(peer: socket.socket) -> bool:
         return True
     _, user, _ = _UCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
     return user in {os.geteuid(), 0}
+
+
+_HERE: Final = re.compile(r"(?:127(?:\.[0-9]{1,3}){3}|localhost|\[::1\])(?::[0-9]{1,5})?", re.ASCII)
+_READING: Final = frozenset({"GET", "HEAD"})
+
+
+class OwnDoor(Immutable):
+    """The Unix socket."""
+
+    def refusal(self, request: Request) -> Response | None:  # noqa: ARG002  (as the other door's)
+        """Refuse nothing."""
+        return None
+
+
+class LoopbackDoor(Immutable):
+    """The address on loopback."""
+
+    token: bytes | None = None
+
+    def refusal(self, request: Request) -> Response | None:
+        """Return the answer to a request that is not allowed; None: it is allowed."""
+        if not _HERE.fullmatch(request.headers.get("host", "")):
+            return error(421, "the Host header must name this machine")
+        if self.token is None:
+            if request.method in _READING:
+                return None
+            return error(403, "only reading is allowed here: set api.token_file, or use the socket")
+        if not hmac.compare_digest(_shown(request.headers), self.token):
+            return error(401, "a token is needed: `Authorization: Bearer …`")
+        return None
+
+
+Door = OwnDoor | LoopbackDoor
+
+
+def error(status: int, why: str) -> Response:
+    """Return an answer with an error's text."""
+    return JSONResponse({"error": why}, status)
+
+
+def _shown(headers: Headers) -> bytes:
+    kind, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip().encode("utf-8", "surrogateescape") if kind.lower() == "bearer" else b""

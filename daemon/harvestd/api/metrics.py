@@ -15,11 +15,10 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
 from harvestd import __version__
-from harvestd.api.source import Source
-from harvestd.api.standings import standing_of_run
+from harvestd.api.state import Source, standing_of_run
 from harvestd.harvest.fleet.metrics import POLL_BOUNDS
 from harvestd.planning.run_status import RunStatus
-from harvestd.safety.freshness import is_fresh
+from harvestd.safety.verdict import is_fresh
 from harvestd.telemetry.sanitize import escaped
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4

@@ -17,14 +17,12 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from harvestd.api.application import application
-from harvestd.api.connection import MOST, Connection
-from harvestd.api.doors import Door, LoopbackDoor, OwnDoor
-from harvestd.api.place import socket_path
-from harvestd.api.source import Source
+from harvestd.api.connection import MOST, Connection, Door, LoopbackDoor, OwnDoor
+from harvestd.api.state import Source
 from harvestd.errors import ExitCode, Fatal
 from harvestd.settings.sections import Api
 from harvestd.settings.types import address_and_port
-from harvestd.store.sockets import listening
+from harvestd.store.sockets import listening, socket_path
 from harvestd.telemetry.event_buffer import RECENT
 
 _LARGEST_HEAD: Final = 16 * 1024

@@ -3,27 +3,75 @@
 It is made from memory, without access to a host or a disk. Its length grows with the hosts, not with the runs.
 """
 
+import os
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from itertools import islice
 from typing import Any, Final
 
+import anyio
 from msgspec.structs import replace
 
 from harvestd import __version__
-from harvestd.api.source import Source
-from harvestd.api.standings import standing_of_run
 from harvestd.harvest.context import Context
-from harvestd.harvest.fleet.metrics import HostTally
-from harvestd.harvest.transfer.progress import TransferProgress
-from harvestd.harvest.verdict.latest import Judged
+from harvestd.harvest.fleet.metrics import FleetMetrics, HostTally
+from harvestd.harvest.sync import Broadcast
+from harvestd.harvest.transfer.pool import TransferProgress
+from harvestd.harvest.verdict.service import Judged
 from harvestd.inventory.host import Host
 from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import RunRecord
-from harvestd.planning.run_status import Standing
-from harvestd.safety.freshness import document_now
+from harvestd.planning.run_status import Standing, standing
+from harvestd.safety.verdict import document_now
+from harvestd.store.root import DataRoot
 from harvestd.telemetry.serialize import plain
+
+
+@dataclass(frozen=True)
+class Source:
+    """One running daemon. Read only, except for its three commands."""
+
+    context: Context
+    root: DataRoot
+    tally: FleetMetrics
+    scan_now: Broadcast
+    reload: Callable[[], None]
+    """Reloads the configuration."""
+    ready: anyio.Event = field(default_factory=anyio.Event)
+    """Set once the hosts are being watched."""
+    stopping: anyio.Event = field(default_factory=anyio.Event)
+    """Set when streams of events should end."""
+    started: float = field(default_factory=time.time)
+    """Unix time."""
+    pid: int = field(default_factory=os.getpid)
+
+    def pause(self) -> None:
+        """Stop fetching; partial files stay."""
+        self.context.fleet.is_paused = True
+        self.scan_now.ring()
+
+    def resume(self) -> None:
+        """Fetch again."""
+        self.context.fleet.is_paused = False
+        self.scan_now.ring()
+
+
+def standing_of_run(run: RunRecord, source: Source, now: float) -> Standing:
+    """Return the standing of a run at `now` (Unix time), from its record and the host that showed it first."""
+    hosts, tally = source.context.fleet.hosts, source.tally.hosts.get(run.host)
+    seen_at = None if tally is None else tally.last_success
+    return standing(
+        finished=run.finished,
+        trouble=run.trouble,
+        step_at=run.step_at,
+        host_seen_at=None if seen_at is None else seen_at.timestamp(),
+        host_is_gone=hosts is not None and run.host not in hosts,
+        now=now,
+    )
+
 
 VERSION: Final = 1
 _MOST_RUNS: Final = 500

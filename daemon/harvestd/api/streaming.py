@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from harvestd.api.connection import abort
-from harvestd.api.source import Source
+from harvestd.api.state import Source
 from harvestd.convention.structs import Immutable
 from harvestd.telemetry.event_buffer import RECENT, Reader, Remembered
 

@@ -8,19 +8,63 @@ about work in progress.
 import hashlib
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from enum import StrEnum
 from io import BufferedReader
 
-from harvestd.audit.findings import Finding, Kind
 from harvestd.convention.kinds import GROWING
-from harvestd.convention.paths import LocalPath, RejectedPath
-from harvestd.convention.report_files import is_report
+from harvestd.convention.paths import LocalPath, RejectedPath, is_report
+from harvestd.convention.structs import Immutable
 from harvestd.errors import Fatal
-from harvestd.planning.records import ExperimentRecord, FileRecord
-from harvestd.planning.sections import UNFILED
+from harvestd.planning.records import UNFILED, ExperimentRecord, FileRecord
 from harvestd.store.errors import Conflict, Damaged, Refused, shown
-from harvestd.store.manifest.file import NAME as MANIFEST
-from harvestd.store.manifest.file import read_manifest
+from harvestd.store.manifest_file import NAME as MANIFEST
+from harvestd.store.manifest_file import read_manifest
 from harvestd.store.root import DataRoot
+
+
+class Kind(StrEnum):
+    """The kind of a finding."""
+
+    CATALOGUE = "catalogue"
+    """The catalogue can't be read, or is gone."""
+    MISSING = "missing"
+    """Recorded, but absent."""
+    CHANGED = "changed"
+    """Its content differs from what was published: damage, or a person's edit."""
+    IN_THE_WAY = "in the way"
+    """A link, a directory or something unreadable is in place of a file."""
+    LAX = "lax"
+    """It is executable, or has special bits: modes that harvestd never sets."""
+    TEMPORARY = "temporary"
+    """Left in staging without a transfer that resumes it."""
+    UNSETTLED = "unsettled"
+    """Was about to be published or removed when a process ended; the next start completes that."""
+    MANIFEST = "manifest"
+    """An experiment's manifest.json can't be read."""
+    BEHIND = "behind"
+    """An experiment's manifest.json lacks entries of the catalogue; it is written with a delay."""
+    LONGER = "longer"
+    """It is longer than recorded; the next start checks whether the rest belongs to its source."""
+    FOREIGN = "foreign"
+    """A person's own file or link in an experiment's directory."""
+
+
+_HARMLESS = frozenset({Kind.BEHIND, Kind.LONGER, Kind.FOREIGN, Kind.UNSETTLED, Kind.LAX})
+
+
+class Finding(Immutable):
+    """One difference from the records."""
+
+    kind: Kind
+    path: str
+    """Relative to the data root."""
+    detail: str = ""
+
+    @property
+    def is_damage(self) -> bool:
+        """Whether a repair is required."""
+        return self.kind not in _HARMLESS
+
 
 _PIECE = 1 << 20
 _LAX = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH | stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX

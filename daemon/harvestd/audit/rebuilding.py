@@ -4,11 +4,14 @@ A manifest's entry counts only if a file with its hash exists. A growing file ma
 written: if it still begins with the recorded content, all of it counts, so that nothing is cut off; before anything is
 appended, its whole content is compared with the host's. Nothing is written here. Information that is only on hosts or
 from people (host keys, facts of runs, waiting files) is collected from them again.
+
+A request without any result is in no manifest, and is lost with the catalogue.
 """
 
 import hashlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 
 from msgspec import field
 from msgspec.structs import replace
@@ -31,15 +34,15 @@ from harvestd.convention.scan.model import LeftOut
 from harvestd.convention.scan.snapshot import Version
 from harvestd.convention.structs import Immutable
 from harvestd.errors import Fatal
-from harvestd.planning.identity.duplicates import head_of
-from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
-from harvestd.planning.sections import UNFILED
+from harvestd.planning.identity import head_of
+from harvestd.planning.records import UNFILED, ExperimentRecord, FileRecord, RunRecord
+from harvestd.planning.requests import BY_HAND, IGNORED, RECORDS, Request, RequestKind
+from harvestd.store.checksums import standing
 from harvestd.store.errors import Conflict, Damaged, Refused
-from harvestd.store.manifest.file import read_manifest
-from harvestd.store.manifest.model import FiledFile, FileState, Manifest
-from harvestd.store.manifest.model import LeftOut as NotFetched
+from harvestd.store.manifest_file import read_manifest
+from harvestd.store.manifest_model import FiledFile, FileState, Manifest
+from harvestd.store.manifest_model import LeftOut as NotFetched
 from harvestd.store.root import DataRoot
-from harvestd.store.verify.expected import standing
 
 _PIECE = 1 << 20
 _END = 256 << 10
@@ -243,3 +246,41 @@ def _grown(root: DataRoot, record: FileRecord) -> FileRecord | None:
     if size < record.size or beginning.hexdigest() != record.sha256:
         return None
     return replace(record, size=size, sha256=whole.hexdigest())
+
+
+_OUTCOME = "read back from the manifest"
+
+
+def remembered(run: RunRecord, files: Iterable[FileRecord], left_out: Iterable[LeftOut]) -> list[Request]:
+    """Return the requests for a run; settled, and without ids."""
+    found: dict[str, Request] = {}
+    for file in files:
+        thing, moment = _thing(run, file), _day(file.reason, BY_HAND)
+        if thing and moment is not None:
+            found.setdefault(thing, _request(run, RequestKind.FETCH, moment, {"thing": thing}))
+    for each in left_out:
+        moment = _day(each.reason, IGNORED)
+        if moment is not None:
+            found.setdefault("", _request(run, RequestKind.IGNORE, moment, {}))
+    return list(found.values())
+
+
+def _request(run: RunRecord, kind: RequestKind, moment: float, detail: dict[str, object]) -> Request:
+    return Request(0, kind, run.storage, run.place, moment, detail, moment, moment, _OUTCOME)
+
+
+def _thing(run: RunRecord, file: FileRecord) -> str:
+    if file.kind is Kind.RECORDS:
+        return RECORDS
+    above = f"{run.place}/training_state/"
+    return file.place.removeprefix(above).partition("/")[0] if file.place.startswith(above) else ""
+
+
+def _day(reason: str, beginning: str) -> float | None:
+    """Return the start of the day in a reason, as Unix time; None for any other reason."""
+    if not reason.startswith(beginning):
+        return None
+    try:
+        return datetime.strptime(reason.removeprefix(beginning), "%Y-%m-%d").replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return None

@@ -16,8 +16,7 @@ from harvestd.catalogue import stored_files
 from harvestd.catalogue.engine import Database
 from harvestd.convention.paths import LocalPath
 from harvestd.planning.index import PlanningIndex
-from harvestd.planning.records import FileRecord
-from harvestd.planning.sections import NotLoaded, Section
+from harvestd.planning.records import FileRecord, NotLoaded, Section
 
 KEPT: Final = 600.0
 """Seconds for which a section that nothing needs stays in memory: a host that was lost is often back soon."""

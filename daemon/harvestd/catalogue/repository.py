@@ -28,11 +28,10 @@ from harvestd.catalogue.tables.transfers import Transfers
 from harvestd.catalogue.tables.verdicts import Verdicts
 from harvestd.convention.metadata.naming import ExperimentName
 from harvestd.convention.paths import LocalPath
-from harvestd.planning.identity.renamed_runs import moved_files
 from harvestd.planning.index import PlanningIndex
-from harvestd.planning.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
+from harvestd.planning.records import EvalLink, ExperimentRecord, FileRecord, RunRecord, sections_in, sections_of
+from harvestd.planning.renamed import moved_files
 from harvestd.planning.requests import Request
-from harvestd.planning.sections import sections_in, sections_of
 
 
 class Catalogue:

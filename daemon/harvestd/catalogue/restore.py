@@ -16,9 +16,8 @@ from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.model import LeftOut
 from harvestd.convention.structs import Immutable
 from harvestd.planning.index import PlanningIndex
-from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
+from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord, sections_of
 from harvestd.planning.requests import Request
-from harvestd.planning.sections import sections_of
 
 
 class ReadBack(Immutable):

@@ -13,18 +13,17 @@ from sqlalchemy.dialects.sqlite import dialect, insert
 
 from harvestd.catalogue import schema
 from harvestd.catalogue.entries import VerdictRecord
-from harvestd.convention.kinds import Kind
+from harvestd.convention.kinds import Finetuned, Kind
 from harvestd.convention.metadata.naming import ExperimentName, Part
 from harvestd.convention.metadata.parse import ConfigFacts, TrainingInfo
 from harvestd.convention.paths import LocalPath, decoded
-from harvestd.convention.patterns import Finetuned
 from harvestd.convention.scan.model import LeftOut
 from harvestd.convention.scan.snapshot import Version
 from harvestd.json_text import json_text
 from harvestd.planning.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
 from harvestd.planning.requests import Request, RequestKind
 from harvestd.planning.run_status import RunStatus, RunTrouble
-from harvestd.safety.documents import text_of, verdict_of_text
+from harvestd.safety.verdict import text_of, verdict_of_text
 
 
 def experiment_row(experiment: ExperimentRecord) -> dict[str, Any]:

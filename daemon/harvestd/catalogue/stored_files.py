@@ -15,8 +15,7 @@ from harvestd.catalogue.errors import REPAIR
 from harvestd.catalogue.schema import stored, stored_bytes
 from harvestd.convention.paths import LocalPath, decoded
 from harvestd.errors import HaltedForSafety
-from harvestd.planning.records import FileRecord
-from harvestd.planning.sections import BASE_EVAL, UNFILED, Section, section_of, sections_in
+from harvestd.planning.records import BASE_EVAL, UNFILED, FileRecord, Section, section_of, sections_in
 
 Position = tuple[str | bytes, int]
 """A remote path as stored, and a row number."""

@@ -1,9 +1,21 @@
-"""`harvestd completion`: the script with which a shell completes commands, options and their values."""
+"""Complete commands, options and their values in a shell: the script for it, and the values.
 
+The answer is immediate or empty: there is no network access, and a catalogue that can't be read suggests nothing. The
+catalogue is imported only when a shell completes: nearly every command refers to this module, and `once` imports the
+catalogue while it waits.
+"""
+
+import re
 import sys
+from collections.abc import Callable, Iterable
 
 import click
 from click.shell_completion import get_completion_class
+
+from harvestd.cli.flags import Flags
+from harvestd.cli.load_settings import settings_of
+from harvestd.errors import HarvestError
+from harvestd.settings import Settings
 
 _USE = {
     "bash": 'eval "$(harvestd completion bash)"   # in ~/.bashrc',
@@ -23,3 +35,36 @@ def completion(context: click.Context, shell: str) -> None:
     # A line before the script would hide the `#compdef` that zsh expects in the first line.
     script = made(context.find_root().command, {}, "harvestd", "_HARVESTD_COMPLETE").source()
     sys.stdout.write(f"{script.strip()}\n# {_USE[shell]}\n")
+
+
+_HARMLESS = re.compile(r"[\w.,+:@%=-]+")
+"""Other names are not suggested: a shell would have to quote them, and a host may have chosen them (promise I6)."""
+
+
+def hosts(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return hosts that complete the word."""
+    from harvestd.cli import known_names  # noqa: PLC0415  (see above)
+
+    return _sieved(known_names.hosts, context, incomplete)
+
+
+def runs(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return runs that complete the word, the newest first."""
+    from harvestd.cli import known_names  # noqa: PLC0415  (see above)
+
+    return _sieved(known_names.runs, context, incomplete)
+
+
+def runs_and_experiments(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return runs and directories of experiments that complete the word."""
+    from harvestd.cli import known_names  # noqa: PLC0415  (see above)
+
+    return _sieved(known_names.runs_and_experiments, context, incomplete)
+
+
+def _sieved(known: Callable[[Settings], Iterable[str]], context: click.Context, incomplete: str) -> list[str]:
+    try:
+        names = known(settings_of(context.ensure_object(Flags)))
+    except HarvestError:
+        return []
+    return list(dict.fromkeys(name for name in names if name.startswith(incomplete) and _HARMLESS.fullmatch(name)))

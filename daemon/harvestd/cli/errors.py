@@ -1,22 +1,25 @@
-"""End a command: print errors as `error: …` and `hint: …` on standard error, and set the exit code for scripts.
+"""End a command: print errors as `error: …` and `hint: …` on standard error, set the exit code, and handle Ctrl-C.
 
 A traceback is printed for bugs only. An error's text may quote a host or a file, so all of it is escaped, and what
 looks like a secret is hidden.
 """
 
+import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
-from typing import Final
+from typing import Final, TypeVar
 
+import anyio
 import click
 
 from harvestd.errors import DiskFull, ExitCode, Fatal, HaltedForSafety, HarvestError
-from harvestd.telemetry.masking import masked
-from harvestd.telemetry.sanitize import escaped
+from harvestd.telemetry.sanitize import escaped, masked
 
 INTERRUPTED: Final = 128 + signal.SIGINT
 """The exit code that a shell uses for a process ended by SIGINT."""
@@ -119,3 +122,33 @@ def _tell(kind: str, lines: list[str]) -> None:
         encoding = sys.stderr.encoding or "utf-8"
         sys.stderr.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
     sys.stderr.flush()
+
+
+_Result = TypeVar("_Result")
+
+
+def run_interruptible(work: Callable[..., Awaitable[_Result]], *arguments: object) -> _Result:
+    """Run `work` in an event loop and return its result; raise `KeyboardInterrupt` where Ctrl-C cancelled it.
+
+    An event loop cancels its main task once, and a library that swallows this cancellation would run on; a cancel scope
+    cancels until the work has ended. A second Ctrl-C ends the process at once.
+    """
+    ended = anyio.run(_run, partial(work, *arguments))
+    if ended is None:
+        raise KeyboardInterrupt
+    return ended[0]
+
+
+async def _run(work: Callable[[], Awaitable[_Result]]) -> tuple[_Result] | None:
+    working = anyio.CancelScope()
+
+    def cancel() -> None:
+        if working.cancel_called:
+            os._exit(INTERRUPTED)
+        working.cancel()
+
+    if threading.current_thread() is threading.main_thread():  # only the main thread receives signals
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, cancel)
+    with working:
+        return (await work(),)
+    return None

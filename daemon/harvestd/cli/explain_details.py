@@ -1,20 +1,75 @@
 """Explain where a local file came from, and why something on a host is not here, from the catalogue alone."""
 
-from collections.abc import Sequence
+import os
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from sqlalchemy import Connection
 
 from harvestd.catalogue import queries
-from harvestd.cli.output import left_out, units
+from harvestd.cli.output import lists, units
 from harvestd.cli.output.page import Page
-from harvestd.cli.path_arguments import LocalPlace, RemotePlace
 from harvestd.cli.show_details import file_document
-from harvestd.convention.paths import RESERVED
-from harvestd.convention.report_files import is_report
+from harvestd.convention.paths import RESERVED, is_report
 from harvestd.convention.scan.model import LeftOut
 from harvestd.convention.structs import Immutable
 from harvestd.errors import ExitCode, Fatal
 from harvestd.planning.records import FileRecord
+
+_REMOTE = re.compile(r"(?P<host>[^/:]+):(?P<place>/.*)", re.DOTALL)
+
+
+class RemotePlace(Immutable):
+    """A path on a host."""
+
+    place: str
+    """An absolute path."""
+    host: str | None = None
+    """None: on any host that has it."""
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.place}" if self.host else self.place
+
+
+class LocalPlace(Immutable):
+    """A path below the data root."""
+
+    path: str
+    """Relative to it; empty for the data root itself."""
+    exists: bool
+
+
+def place_of(text: str, data_root: Path) -> RemotePlace | LocalPlace:
+    """Return the meaning of `text`: `HOST:/PATH`, an absolute path here or on a host, or a relative one.
+
+    A relative path starts in the working directory where that is below the data root, otherwise in the data root
+    itself.
+    """
+    remote = _REMOTE.fullmatch(text)
+    if remote:
+        return RemotePlace(posixpath.normpath(remote["place"]), remote["host"])
+    found = list(_local(text, data_root, (Path.cwd(), data_root)))
+    if not found:
+        return RemotePlace(posixpath.normpath(text))
+    return next((place for place in found if place.exists), found[0])
+
+
+def local_place(path: str, data_root: Path) -> LocalPlace:
+    """Return the place at `path`, which is relative to the data root."""
+    return next(_local(path, data_root, (data_root,)))
+
+
+def _local(text: str, data_root: Path, starts: Iterable[Path]) -> Iterator[LocalPlace]:
+    for start in starts:
+        path = Path(os.path.normpath(start / text))
+        # For a link the link itself is meant, so only its parent is resolved.
+        for candidate, root in ((path, data_root), (path.parent.resolve() / path.name, data_root.resolve())):
+            if candidate.is_relative_to(root):
+                relative = candidate.relative_to(root).as_posix()
+                yield LocalPlace("" if relative == "." else relative, os.path.lexists(candidate))
+
 
 _MANIFEST = "manifest.json"
 
@@ -120,7 +175,7 @@ def write(page: Page, found: Explanation) -> None:
         page.line(f"  because    {file.reason}")
     for host, each in found.left_out:
         page.line(f"  left out   {host}:{each.place}, {units.size(each.size)}")
-        page.line(f"  because    {left_out.reason(each)}")
+        page.line(f"  because    {lists.left_out_reason(each)}")
 
 
 def _write_directory(page: Page, found: Explanation) -> None:
@@ -133,7 +188,7 @@ def _write_directory(page: Page, found: Explanation) -> None:
             page.line(f"  in {place}")
     if found.left_out:
         omitted = [each for _, each in found.left_out]
-        page.line(f"  {len(omitted)} left out, {left_out.total(omitted)}")
+        page.line(f"  {len(omitted)} left out, {lists.left_out_total(omitted)}")
         for reason in sorted({each.reason for each in omitted}):
             page.line(f"  because    {reason}")
 
@@ -145,5 +200,5 @@ def document(found: Explanation) -> dict[str, object]:
         "directory": found.is_directory,
         "note": found.note or None,
         "files": [file_document(file) for file in found.files],
-        "left_out": [{"host": host, **left_out.documents([each])[0]} for host, each in found.left_out],
+        "left_out": [{"host": host, **lists.left_out_documents([each])[0]} for host, each in found.left_out],
     }

@@ -1,10 +1,14 @@
 """Load valid settings from a call's flags; raise `Fatal`, which `errors` prints."""
 
+from datetime import timedelta
 from pathlib import Path
+
+import click
 
 from harvestd.cli.flags import Flags
 from harvestd.settings import Settings, find_config, load
 from harvestd.settings.access import require_access, require_account
+from harvestd.settings.types import duration_from
 
 
 def config_of(flags: Flags) -> Path:
@@ -34,3 +38,11 @@ def settings_of(flags: Flags) -> Settings:
     settings = written_settings(flags)
     require_access(settings)
     return settings
+
+
+def span(_context: click.Context, _parameter: click.Parameter, value: str) -> timedelta:
+    """Parse "90s", "10m" or "1h30m" (an option's callback); raise a usage error for anything else."""
+    try:
+        return duration_from(value)
+    except ValueError as e:
+        raise click.BadParameter(str(e)) from e

@@ -6,9 +6,8 @@ from sqlalchemy import Connection
 
 from harvestd.cli import show_details
 from harvestd.cli.output import units
-from harvestd.cli.output.tables import Column, Row
-from harvestd.convention.kinds import Kind
-from harvestd.convention.patterns import checkpoint_step
+from harvestd.cli.output.page import Column, Row
+from harvestd.convention.kinds import Kind, checkpoint_step
 from harvestd.convention.scan.evals import NO_RECORDS
 from harvestd.convention.scan.model import LeftOut
 from harvestd.convention.structs import Immutable

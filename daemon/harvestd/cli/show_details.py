@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from sqlalchemy import Connection
 
 from harvestd.catalogue import queries
-from harvestd.cli.output import hosts_runs, left_out, requests, units
-from harvestd.cli.output.page import Page
-from harvestd.cli.output.run_progress import Standings
-from harvestd.cli.output.tables import Column, Row
+from harvestd.cli.output import hosts_runs, lists, units
+from harvestd.cli.output.hosts_runs import Standings
+from harvestd.cli.output.page import Column, Page, Row
 from harvestd.convention.scan.model import LeftOut
 from harvestd.convention.structs import Immutable
 from harvestd.errors import ExitCode, Fatal
@@ -148,15 +147,15 @@ def write(page: Page, shown: Shown) -> None:
         page.line(f"{run.host}:{run.place}")
     if shown.requests:
         page.heading("asked for by hand")
-        page.table(requests.COLUMNS, requests.rows(shown.requests))
+        page.table(lists.REQUEST_COLUMNS, lists.request_rows(shown.requests))
     if shown.files:
         size = units.size(sum(file.size for file in shown.files))
         page.heading(f"{units.count(len(shown.files), 'file')}, {size}")
         page.table(_FILES, [_file_row(file) for file in shown.files])
     if shown.left_out:
         omitted = [each for _, each in shown.left_out]
-        page.heading(f"{len(omitted)} left out, {left_out.total(omitted)}")
-        page.table(left_out.COLUMNS, left_out.rows(omitted))
+        page.heading(f"{len(omitted)} left out, {lists.left_out_total(omitted)}")
+        page.table(lists.LEFT_OUT_COLUMNS, lists.left_out_rows(omitted))
 
 
 def _file_row(file: FileRecord) -> Row:
@@ -182,12 +181,12 @@ def document(shown: Shown) -> dict[str, object]:
         "gone": experiment.gone if experiment else False,
         "name": {name: {"value": part.value, "source": part.source} for name, part in parts.items()},
         "runs": hosts_runs.run_documents(shown.runs, experiments, shown.standings),
-        "requests": requests.documents(shown.requests),
+        "requests": lists.request_documents(shown.requests),
         "files": [file_document(file) for file in shown.files],
         "left_out": [
             {"host": host, **entry}
             for (host, _), entry in zip(
-                shown.left_out, left_out.documents([each for _, each in shown.left_out]), strict=True
+                shown.left_out, lists.left_out_documents([each for _, each in shown.left_out]), strict=True
             )
         ],
     }

@@ -3,10 +3,12 @@
 Every name from a host enters the program as part of a `RemotePath`; the store accepts places below the data root only
 as `LocalPath`. Both are tuples of single components, so no later code joins or splits strings. Names are `str` decoded
 with surrogateescape: any bytes that a Linux host can hold are restored exactly.
+
+No host can put anything there: no rule of the convention maps a remote path to these places.
 """
 
-from collections.abc import Iterable
-from typing import Self
+from collections.abc import Iterable, Sequence
+from typing import Final, Self
 
 MAX_COMPONENT_BYTES = 255
 MAX_DEPTH = 64
@@ -136,3 +138,15 @@ class LocalPath(_Path):
         if made[0].casefold() == RESERVED:
             raise RejectedPath(f"a path into {RESERVED}, which is harvestd's own")
         return made
+
+
+README: Final = "README.md"
+ANALYSIS: Final = "analysis"
+
+
+def is_report(rest: Sequence[str]) -> bool:
+    """Return whether `rest`, a path below an experiment's directory, is part of the report.
+
+    Everything in `analysis/` is: people work there, and Python leaves caches.
+    """
+    return tuple(rest) == (README,) or tuple(rest[:1]) == (ANALYSIS,)

@@ -1,5 +1,6 @@
-"""Base classes for values: small immutable objects of which hundreds of thousands are made."""
+"""Base classes for values, and computations that can be interrupted."""
 
+from collections.abc import Generator
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from typing import TypeVar, dataclass_transform
@@ -27,3 +28,17 @@ def value(cls: type[ValueT]) -> type[ValueT]:
     enforcement at run time makes each object five times as expensive to create.
     """
     return dataclass(slots=True, unsafe_hash=True)(cls)
+
+
+T = TypeVar("T")
+Steps = Generator[None, None, T]
+
+
+def finished(steps: Steps[T]) -> T:
+    """Return the result of a computation without interrupting it."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result

@@ -13,8 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import yaml
 
 from harvestd.convention.structs import Immutable
-from harvestd.demo.chance import fraction, wobble
-from harvestd.demo.content import RunSpec
+from harvestd.demo.content import RunSpec, fraction, wobble
 
 Step = int | str
 """A checkpoint's number, "final", "base" or "base_full"."""

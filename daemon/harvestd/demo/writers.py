@@ -7,7 +7,7 @@ can be written up to its marker (`begin_…`) and sealed later (`seal_…`).
 
 from pathlib import Path
 
-from harvestd.demo import binary_content, content, eval_content
+from harvestd.demo import content, eval_content
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec, Step
 
@@ -38,12 +38,12 @@ class RunWriter:
         for name in ("logs", "tensorboard", "training_state"):
             (self.directory / name).mkdir(parents=True)
         (self.directory / "config.yaml").write_bytes(content.config_yaml(self.run))
-        self.events.write_bytes(binary_content.events_head(self.run))
+        self.events.write_bytes(content.events_head(self.run))
 
     def log_step(self, step: int) -> None:
         """Append `step` to the log and to TensorBoard."""
         _append(self.train_log, content.log_line(self.run, step))
-        _append(self.events, binary_content.events(self.run, step))
+        _append(self.events, content.events(self.run, step))
         self.last_step = step
 
     def log_until(self, step: int) -> None:
@@ -59,9 +59,9 @@ class RunWriter:
         model.mkdir(parents=True, exist_ok=True)
         (model / "README.md").write_bytes(content.model_card(self.run))
         (model / "adapter_config.json").write_bytes(content.adapter_config(self.run))
-        (model / "adapter_model.safetensors").write_bytes(binary_content.adapter_safetensors(self.run, number))
-        (directory / "optimizer.pt").write_bytes(binary_content.optimizer_pt(self.run, number))
-        (directory / "scheduler.pt").write_bytes(binary_content.scheduler_pt(self.run, number))
+        (model / "adapter_model.safetensors").write_bytes(content.adapter_safetensors(self.run, number))
+        (directory / "optimizer.pt").write_bytes(content.optimizer_pt(self.run, number))
+        (directory / "scheduler.pt").write_bytes(content.scheduler_pt(self.run, number))
         return directory
 
     def seal_checkpoint(self, step: Step) -> None:

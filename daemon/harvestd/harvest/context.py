@@ -13,30 +13,25 @@ from harvestd.bulkhead import Bulkhead
 from harvestd.convention.eval_names import DATASETS
 from harvestd.convention.kinds import PRUNED_DIRECTORIES
 from harvestd.convention.metadata.naming import NamingContext, NamingRule
-from harvestd.convention.metadata.pace import StepRate
+from harvestd.convention.metadata.progress import StepRate
 from harvestd.convention.rules import CheckpointPolicy, Selection
 from harvestd.convention.scan.snapshot import Tree, TreeKind
 from harvestd.convention.scan.stability import NO_TIME
-from harvestd.harvest.budgets import Bandwidth, MemoryBudget
-from harvestd.harvest.descriptors import BATCHES, Descriptors
-from harvestd.harvest.directory_lock import DirectoryLock
-from harvestd.harvest.first_scans import StartGate
+from harvestd.harvest.budgets import BATCHES, Bandwidth, Descriptors, DiskSpace, MemoryBudget
 from harvestd.harvest.fleet.suspend import SuspendDetector
 from harvestd.harvest.monitor import NullListener, ProgressListener
 from harvestd.harvest.requests import RequestTracker
-from harvestd.harvest.room import DiskSpace
-from harvestd.harvest.state import FleetState, HostStates
-from harvestd.harvest.sync import Broadcast
-from harvestd.harvest.transfer.progress import ActiveTransfers
-from harvestd.harvest.volume_lock import Leases
+from harvestd.harvest.state import FleetState, HostStates, StartGate
+from harvestd.harvest.sync import Broadcast, DirectoryLock, Leases
+from harvestd.harvest.transfer.pool import ActiveTransfers
 from harvestd.inventory.host import Host
 from harvestd.remote.api import Limits, WatchList
 from harvestd.remote.ssh.connect import CONTROL_WINDOW
 from harvestd.remote.ssh.jump_hosts import Hops
 from harvestd.remote.ssh.target import Target
 from harvestd.settings import DEFAULT_USER, Settings, default_identity_files
-from harvestd.telemetry.deadlines import Deadlines
 from harvestd.telemetry.events import Event
+from harvestd.telemetry.service_manager import Deadlines
 
 _LEAST_WINDOW = 64 * 1024
 _BULK_HOPS = 4

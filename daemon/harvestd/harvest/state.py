@@ -1,23 +1,84 @@
-"""What is known of the hosts now, by host identity; nothing of it is recorded. Changed only between two awaits."""
+"""What is known of the hosts now, by host identity; nothing of it is recorded. Changed only between two awaits.
 
+The first scan of a host finds more than any later one, and when a daemon starts, or a network comes back, all hosts are
+new at once. If all were served in parallel, all would finish at the end, and everything that each shows and sends would
+be in memory until then. One after the other, most finish early. A host that takes long gives its slot back and goes on
+beside the next one.
+
+On a shared file system the host that shows a run may not be the one that wrote it.
+"""
+
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+import anyio
 from msgspec import Struct
+from msgspec import field as struct_field
 
-from harvestd.convention.scan.model import ScanResult
-from harvestd.convention.scan.views import View
+from harvestd.convention.scan.model import ScanResult, View
 from harvestd.convention.structs import Immutable
-from harvestd.harvest.fleet.machines import Machines
+from harvestd.harvest.budgets import slot
 from harvestd.harvest.fleet.preemption import Preemption
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import Plan
-from harvestd.remote.api import Box
+from harvestd.remote.api import Box, BoxFacts
 
 if TYPE_CHECKING:
-    from harvestd.harvest.verdict.latest import Judged
-    from harvestd.harvest.verdict.service import VerdictService
+    from harvestd.harvest.verdict.service import Judged, VerdictService
+
+_AT_ONCE: Final = 8
+"""Enough to keep one processor busy with distant hosts."""
+_LONGEST: Final = 2.0
+"""Seconds: a hundred slow hosts have all begun within half a minute."""
+
+
+class StartGate:
+    """Limits how many hosts begin at the same time."""
+
+    def __init__(self, at_once: int = _AT_ONCE, longest: float = _LONGEST) -> None:
+        self._free = anyio.CapacityLimiter(at_once)
+        self._longest = longest
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """Return a context manager for a slot, acquired in order and given back early if the body takes long."""
+        return slot(self._free, self._longest)
+
+
+class Machine(Immutable):
+    """A host, and the facts that its machine reported."""
+
+    host: Host
+    facts: BoxFacts
+
+
+class Machines(Struct):
+    """All machines that were connected."""
+
+    _met: dict[str, Machine] = struct_field(default_factory=dict)
+    """By the host's identity."""
+    _by_hostname: defaultdict[str, dict[str, Machine]] = struct_field(default_factory=lambda: defaultdict(dict))
+    """By the host name that the machine reports, and by the host's identity."""
+
+    def met(self, host: Host, facts: BoxFacts) -> None:
+        """Record the facts that a host's machine reports now."""
+        before = self._met.get(host.identity)
+        if before is not None:
+            del self._by_hostname[before.facts.hostname][host.identity]
+        self._met[host.identity] = self._by_hostname[facts.hostname][host.identity] = Machine(host, facts)
+
+    def writing(self, writer: str | None, shown_by: Host) -> Machine | None:
+        """Return the other machine that calls itself `writer`, of a run that `shown_by` shows.
+
+        None if it is that host itself, if it is unknown, or if several machines call themselves so.
+        """
+        found = self._by_hostname.get(writer, {}) if writer else {}
+        if len(found) != 1 or shown_by.identity in found:
+            return None
+        return next(iter(found.values()))
+
 
 _SHOWN_LATELY = 300.0
 """Seconds for which the last scan of a host counts as current, at least."""

@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from harvestd.errors import ExitCode, Fatal
-from harvestd.installation import drop_in
-from harvestd.installation.files import Standing, holds, put, stamped, standing, take_away
-from harvestd.installation.packaged import packaged
-from harvestd.installation.site import Site
+from harvestd.installation import files
+from harvestd.installation.files import Site, Standing, holds, packaged, put, stamped, standing, take_away
 
 Run = Callable[[Sequence[str], str], None]
 """Runs a program as the account of that name (empty: as the caller); raises `Fatal` where it fails."""
@@ -77,14 +75,14 @@ def installing(site: Site, executable: Path, call: Run = run) -> Iterator[Step]:
     else:
         yield Step(f"written: {site.config}", partial(put, site.config, first))
         config = first
-    places = drop_in.places(config, site.config, site.home) if site.account else ()
+    places = files.drop_in_places(config, site.config, site.home) if site.account else ()
     for place in places:
         # Created by its owner: root must not follow that account's links. All of them: the unit opens only paths that
         # exist when it starts, and a launcher may create its directory later.
         make = partial(call, ("mkdir", "-p", "--", str(place)), site.account)
         yield Step(f"as it was: {place}") if place.is_dir() else Step(f"made, for {site.account}: {place}", make)
     yield _written(site.unit, packaged("systemd", site.source))
-    yield _written(site.drop_in, drop_in.text_of(site, executable, places))
+    yield _written(site.drop_in, files.drop_in_text(site, executable, places))
 
 
 def first_configuration(home: Path | None) -> str:

@@ -19,7 +19,7 @@ from harvestd.convention.structs import Immutable
 from harvestd.errors import Retry
 from harvestd.inventory.host import Host, Publish
 from harvestd.settings import Problem, Targets
-from harvestd.settings.file_watch import watch
+from harvestd.settings.reload import watch
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
 

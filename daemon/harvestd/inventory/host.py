@@ -7,11 +7,68 @@ empty set. `run` ends by cancellation alone. After an unexpected exception it is
 (`HaltedForSafety`, `Fatal`) ends the process.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+from pathlib import PurePosixPath
 from typing import Protocol
 
 from harvestd.convention.structs import Immutable
-from harvestd.inventory.lambda_cloud.mounts import Mount
+
+_HOUR = 3_600
+_HUNDRED = 100
+
+
+def cents_for(cents_per_hour: int | None, seconds: float | None) -> int | None:
+    """Return the cost of a host for a number of seconds, rounded to whole cents, half a cent up.
+
+    None where price or time is unknown; a negative time costs nothing.
+    """
+    if cents_per_hour is None or seconds is None:
+        return None
+    exact = Fraction(cents_per_hour) * Fraction(max(0.0, seconds)) / _HOUR
+    return int(exact + Fraction(1, 2))
+
+
+def cents_since(cents_per_hour: int | None, since: float | None, now: float) -> int | None:
+    """Return the cost since a moment; both moments in Unix time, None where there is no such moment."""
+    return cents_for(cents_per_hour, None if since is None else now - since)
+
+
+def money(cents: int) -> str:
+    """Return an amount as text, such as "$2.49"."""
+    return f"${cents // _HUNDRED:,}.{cents % _HUNDRED:02}"
+
+
+def rate(cents_per_hour: int) -> str:
+    """Return a price as text, such as "$2.49/h"."""
+    return f"{money(cents_per_hour)}/h"
+
+
+class Mount(Immutable, order=True):
+    """One of the cloud's file systems on a host."""
+
+    point: str
+    """Where it is mounted: an absolute path."""
+    storage: str
+    """The cloud's id of the file system."""
+
+
+def storage_of(mounts: Iterable[Mount], roots: Iterable[str], user: str) -> str | None:
+    """Return the one file system that holds all `roots`; None where there are several, or where it is unknown.
+
+    Treating two disks as one would mix their runs, while treating one as two costs a second copy: in doubt it is None.
+    """
+    at = {PurePosixPath(mount.point): mount.storage for mount in mounts}
+    # The cloud's images also link each file system in the user's home directory; the operator's roots may use either
+    # path.
+    at |= {PurePosixPath("/home", user, point.name): storage for point, storage in at.items()}
+    found = {_below(PurePosixPath(root), at) for root in roots}
+    return found.pop() if len(found) == 1 else None
+
+
+def _below(root: PurePosixPath, at: dict[PurePosixPath, str]) -> str | None:
+    """Return the file system that is mounted nearest above `root`."""
+    return next((at[path] for path in (root, *root.parents) if path in at), None)
 
 
 class Host(Immutable):

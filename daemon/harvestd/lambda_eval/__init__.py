@@ -5,7 +5,7 @@ The launcher's files are untrusted input: bounded in size, never used as a path,
 keys that locate the results.
 """
 
-from harvestd.lambda_eval.failures import SyncFailed
-from harvestd.lambda_eval.manager import LambdaEvaluationManager
+from harvestd.lambda_eval.job_files import SyncFailed
+from harvestd.lambda_eval.syncing import LambdaEvaluationManager
 
 __all__ = ["LambdaEvaluationManager", "SyncFailed"]

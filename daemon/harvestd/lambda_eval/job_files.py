@@ -15,11 +15,20 @@ from datetime import UTC, datetime
 from heapq import nlargest
 from pathlib import Path
 
-from harvestd.convention.patterns import run_name
+from harvestd.convention.kinds import run_name
 from harvestd.convention.structs import Immutable
-from harvestd.errors import ExitCode
-from harvestd.lambda_eval.failures import SyncFailed
+from harvestd.errors import ExitCode, Fatal
 from harvestd.telemetry.sanitize import escaped
+
+
+class SyncFailed(Fatal):
+    """Not all results of a job are here; `exit_code` identifies the reason.
+
+    UNKNOWN_NAME: no such job, or a file that can't be used. NO_HOST: its host does not answer, or is unknown. PARTIAL:
+    something is still missing. DISK_FULL: no space. LOCKED: another harvestd holds the data root, and has not fetched
+    the results so far. CONFIGURATION: the request or the configuration is invalid.
+    """
+
 
 FINISHED = "FINISHED"
 """The status of a job whose evals have ended."""

@@ -3,19 +3,24 @@
 Only scanned files count as present. The same rules apply to a single pass and to the daemon.
 """
 
+import ipaddress
 from collections.abc import Collection, Iterable, Iterator
 
 from harvestd.convention.eval_names import DATASETS
-from harvestd.convention.kinds import Kind
-from harvestd.convention.patterns import eval_step, run_name
+from harvestd.convention.kinds import Kind, eval_step, run_name
 from harvestd.convention.scan.model import EvalDir, Group, RunDir
+from harvestd.errors import ExitCode
 from harvestd.harvest.context import Context
+from harvestd.harvest.host.passes import find_hosts
 from harvestd.harvest.state import Outlook
-from harvestd.lambda_eval.job_files import Job
+from harvestd.inventory.host import Host
+from harvestd.lambda_eval.job_files import Job, SyncFailed
 from harvestd.planning.destinations import Placing, beside
 from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import ExperimentRecord
 from harvestd.planning.run_filter import Belonging, belonging
+from harvestd.settings import Settings
+from harvestd.telemetry.sanitize import escaped
 
 _Targets = Collection[tuple[str, ...]]
 """The files of an experiment, each as the path components below its directory."""
@@ -137,3 +142,34 @@ def _is_of(leaf: tuple[str, ...], dataset: str) -> bool:
         if dataset in {part, run.dataset if run else None, step.dataset if step else None}:
             return True
     return False
+
+
+SOURCE = "job"
+"""The provider name of a host that only a job names."""
+
+
+async def boxes_of(settings: Settings, job: Job) -> tuple[Host, ...]:
+    """Return the hosts at a job's address: one, unless several answer there at different ports.
+
+    Raise `SyncFailed` (5) where the job names no usable address.
+    """
+    written = [table.name for table in settings.hosts if table.address == job.address]
+    found = await find_hosts(settings, written)
+    known = tuple(host for host in found.hosts if host.address == job.address)
+    return known or (_made_up(job),)
+
+
+def _made_up(job: Job) -> Host:
+    try:
+        address = str(ipaddress.ip_address(job.address or ""))
+    except ValueError:
+        told = f"its lambda_ip is {escaped(job.address[:100])}" if job.address else "it has no lambda_ip"
+        raise SyncFailed(f"the box of {job.id} is not known: {told}", exit_code=ExitCode.NO_HOST) from None
+    # The cloud reuses addresses, so a host key is pinned for the job only; the address identifies the trees.
+    return Host(
+        identity=f"{SOURCE}:{job.id}",
+        name=address.replace(":", "-").strip("-"),
+        address=address,
+        source=SOURCE,
+        storage=f"address:{address}",
+    )

@@ -9,16 +9,15 @@ from functools import cached_property
 
 from msgspec.structs import replace
 
+from harvestd.convention.kinds import RunName, run_name
 from harvestd.convention.metadata.models import model_in_names, run_of_reference
 from harvestd.convention.paths import LocalPath, RejectedPath
-from harvestd.convention.patterns import RunName, run_name
 from harvestd.convention.rules import Selection
 from harvestd.convention.scan.model import EvalDir, Group, ScanResult
 from harvestd.convention.structs import Immutable
-from harvestd.planning.identity.lineage import Lineage
+from harvestd.planning.identity import Lineage
 from harvestd.planning.index import PlanningIndex
-from harvestd.planning.records import ExperimentRecord, RunRecord
-from harvestd.planning.sections import BASE_EVAL, UNFILED, Section, section_of
+from harvestd.planning.records import BASE_EVAL, UNFILED, ExperimentRecord, RunRecord, Section, section_of
 
 _Tuning = tuple[str, str]
 """A model in the form for names, and its fine-tuning dataset."""

@@ -10,11 +10,10 @@ from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.scan.model import Group, LeftOut, Source, Wanted
 from harvestd.convention.scan.snapshot import Version
 from harvestd.planning.destinations import Home
-from harvestd.planning.identity.duplicates import views_of
+from harvestd.planning.identity import views_of
 from harvestd.planning.index import PlanningIndex
 from harvestd.planning.plan import Check, FileMove, Target
-from harvestd.planning.records import FileRecord
-from harvestd.planning.sections import UNFILED
+from harvestd.planning.records import UNFILED, FileRecord
 
 CHECK_FROM = 1024 * 1024
 """Bytes: a file at least this large with unchanged size is hashed on the host before it is fetched again."""
@@ -248,7 +247,7 @@ class Targets:
 def _moves(copy: FileRecord, home: Home) -> bool:
     if copy.target.parts[0] == UNFILED or home.experiment is None:
         return True
-    # The record of a file that was renamed on its host has no change time (`renamed_evals`).
+    # The record of a file that was renamed on its host has no change time (`renamed`).
     return copy.version.ctime_ns == 0 and (not home.is_shared or copy.experiment == home.experiment)
 
 

@@ -12,9 +12,8 @@ from itertools import islice
 from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.scan.snapshot import Version
 from harvestd.convention.structs import Immutable
-from harvestd.planning.records import FileRecord
+from harvestd.planning.records import UNFILED, FileRecord, Loaded, NotLoaded, Section, section_of, sections_in
 from harvestd.planning.retention import is_passing
-from harvestd.planning.sections import UNFILED, Loaded, NotLoaded, Section, section_of, sections_in
 
 _Parts = tuple[str, ...]
 LARGE = 1024 * 1024

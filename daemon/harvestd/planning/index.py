@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from msgspec.structs import replace
 
 from harvestd.convention.paths import LocalPath
+from harvestd.convention.scan.model import RunDir, Source
 from harvestd.planning.file_index import FileIndex
-from harvestd.planning.records import EvalLink, ExperimentRecord, RunRecord
+from harvestd.planning.records import EvalLink, ExperimentRecord, RunRecord, Section, sections_in
 from harvestd.planning.requests import NO_WISHES, Request, RequestKind, Wishes, wishes_of
-from harvestd.planning.sections import Section, sections_in
 
 ANY_RUN = ("run",)
 """The subject (see `PlanningIndex.changed_at`) of all runs."""
@@ -220,3 +220,14 @@ def _differ_in_progress(before: RunRecord, after: RunRecord) -> bool:
     return before == replace(
         after, step=before.step, seconds_left=before.seconds_left, step_at=before.step_at, trouble=before.trouble
     )
+
+
+def is_torn(run: RunDir, storage: str, knowledge: PlanningIndex) -> bool:
+    """Return whether a growing file of a run continues on the host after the last stored complete line."""
+    return any(unread_bytes(wanted.source, (storage,), knowledge) for wanted in run.growing)
+
+
+def unread_bytes(source: Source, storages: Collection[str], knowledge: PlanningIndex) -> int:
+    """Return the bytes of a file that are not local although this version was read; 0 if it was not read."""
+    copies = (copy for storage in storages for copy in knowledge.copies(storage, source.place))
+    return min((source.version.size - each.size for each in copies if each.version == source.version), default=0)

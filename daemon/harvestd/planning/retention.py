@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from harvestd.convention.patterns import checkpoint_step
+from harvestd.convention.kinds import checkpoint_step
 from harvestd.convention.rules import CheckpointPolicy
 from harvestd.convention.scan.completeness import missing_shards
 from harvestd.convention.scan.model import Group, RunDir

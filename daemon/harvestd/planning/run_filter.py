@@ -6,8 +6,8 @@ once every eval_config.yaml was read. If a run with exactly that name exists, `r
 
 from collections.abc import Callable, Iterable
 
+from harvestd.convention.kinds import run_name
 from harvestd.convention.paths import RejectedPath
-from harvestd.convention.patterns import run_name
 from harvestd.convention.scan.model import EvalDir, RunDir, ScanResult
 from harvestd.convention.structs import Immutable
 from harvestd.planning.destinations import Placing, Undecided, named_run

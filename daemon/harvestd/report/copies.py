@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Final
 
-from harvestd.convention.paths import LocalPath
-from harvestd.convention.report_files import ANALYSIS
+from harvestd.convention.paths import ANALYSIS, LocalPath
 from harvestd.convention.structs import Immutable
 from harvestd.store.errors import Conflict, Damaged, Refused
-from harvestd.store.ops.replace import write_inside
+from harvestd.store.ops.remove import write_inside
 from harvestd.store.root import DataRoot
 
 SOURCE: Final = files("harvestd.report") / "scripts"

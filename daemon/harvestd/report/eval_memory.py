@@ -30,8 +30,8 @@ from harvestd.report.scripts.evals import (
     meta_of,
 )
 from harvestd.report.scripts.experiment import mapping_of
-from harvestd.store.read_many import Neighbours
 from harvestd.store.root import DataRoot
+from harvestd.store.walking import Neighbours
 
 _SMALL: Final = 64 * 1024
 """Bytes. Larger files are read locally when they are needed, so that their publication is not delayed."""

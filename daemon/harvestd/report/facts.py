@@ -3,21 +3,43 @@
 Blocks: call it in a thread. What can't be read is left out of the README; `harvestd verify` reports it.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 from msgspec import field
 
 from harvestd.convention.kinds import Kind
-from harvestd.convention.paths import LocalPath, RejectedPath
-from harvestd.convention.report_files import ANALYSIS
+from harvestd.convention.log_rows import lines_of
+from harvestd.convention.paths import ANALYSIS, LocalPath, RejectedPath
 from harvestd.convention.structs import Immutable
-from harvestd.report.configured import UNREADABLE, Document
+from harvestd.report.configured import UNREADABLE, Document, Known
 from harvestd.report.eval_memory import Evals, EvalsHere
-from harvestd.report.known import Known
-from harvestd.report.scripts.experiment import last_step_of, section
-from harvestd.report.training import PIECE, WHOLE, TrainingFigures, figures_of
+from harvestd.report.scripts.experiment import last_step_of, log_of, section
 from harvestd.store.errors import Conflict, Refused, translating
 from harvestd.store.root import DataRoot
+
+WHOLE: Final = 2 << 20
+"""Bytes up to which a log is read completely."""
+PIECE: Final = 256 << 10
+"""Bytes that are read of a longer one's beginning, and of its end."""
+KEYS: Final = ("loss", "r_mean", "entropy")
+
+
+class TrainingFigures(Immutable):
+    """The progress of a training."""
+
+    first_step: int | None = None
+    last_step: int | None = None
+    last: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+    """By key: the value of the greatest step that has a finite one, and that step."""
+
+
+def figures_of(*pieces: bytes) -> TrainingFigures:
+    """Return the figures of a log; its pieces may be cut anywhere."""
+    log = log_of(line for piece in pieces for line in lines_of(piece))
+    last = {key: (series.values[-1], series.steps[-1]) for key in KEYS if (series := log.series(key)).steps}
+    return TrainingFigures(int(log.rows[0]["step"]) if log.rows else None, log.last_step, last)
+
 
 _MOST_PICTURES: Final = 20
 

@@ -8,19 +8,18 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from harvestd.convention.paths import LocalPath
-from harvestd.convention.report_files import ANALYSIS, README
+from harvestd.convention.paths import ANALYSIS, README, LocalPath
 from harvestd.convention.structs import Immutable
-from harvestd.report import configured, copies, notes, pictures, readme
+from harvestd.report import configured, copies, pictures, readme
+from harvestd.report.configured import Known
 from harvestd.report.copies import Placed
 from harvestd.report.eval_memory import Evals
 from harvestd.report.facts import Facts, gather
-from harvestd.report.known import Known
-from harvestd.report.notes import Marks
 from harvestd.report.pictures import Drawn
+from harvestd.report.readme import Marks
 from harvestd.report.scripts.experiment import CONFIGURED
 from harvestd.store import workshop
-from harvestd.store.ops.replace import write_inside
+from harvestd.store.ops.remove import write_inside
 from harvestd.store.root import DataRoot
 
 _LARGEST = 8 << 20
@@ -61,7 +60,7 @@ def write(root: DataRoot, known: Known, reader: Evals) -> Written:
     given = copies.scripts()
     placed = copies.place(root, known.directory, given)
     before = _standing(root, known.directory / README)
-    had = notes.marks_in(before)
+    had = readme.marks_in(before)
     of_scripts = copies.mark(given)
     marks = Marks(known.mark(of_scripts), had.pictures if had else Marks().pictures)
     if marks == had and _standing(root, known.directory.child(*CONFIGURED)):
@@ -93,7 +92,7 @@ def hang(root: DataRoot, known: Known, drawing: Drawing, reader: Evals) -> None:
             write_inside(root, known.directory, (ANALYSIS, name), content)
     given = copies.scripts()
     before = _standing(root, known.directory / README)
-    had = notes.marks_in(before) or Marks()
+    had = readme.marks_in(before) or Marks()
     # Pictures that were late are drawn again, although nothing changed.
     marks = Marks(known.mark(copies.mark(given)), had.pictures if drawing.drawn.late else drawing.mark)
     _put(root, known, before, marks, _facts(root, known, given, reader))
@@ -129,7 +128,7 @@ def _put(root: DataRoot, known: Known, before: bytes, marks: Marks, facts: Facts
     changed = _standing(root, known.directory.child(*CONFIGURED)) != document
     if changed:
         write_inside(root, known.directory, CONFIGURED, document)
-    after = notes.with_part(before, marks, readme.rendered(facts))
+    after = readme.with_part(before, marks, readme.rendered(facts))
     if after == before:
         return changed
     write_inside(root, known.directory, (README,), after)

@@ -1,22 +1,102 @@
 """Render the generated part of an experiment's README.md from facts. Pure: the same facts give the same text.
 
-Every name from a host or an operator is a code span (`markdown.code`): it is displayed and never interpreted.
+Every name from a host or an operator is a code span (`code`): it is displayed and never interpreted.
+
+The text before and after it is a person's and is kept byte for byte. To a README without a generated part, the part is
+appended once, and replaced there from then on. A comment without its partner is treated as a note. A generated part
+that a person removed is appended again with the next change of the experiment.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Final
 
-from harvestd.convention.kinds import Kind
-from harvestd.convention.patterns import run_name
-from harvestd.convention.report_files import ANALYSIS
+from harvestd.convention.kinds import Kind, run_name
+from harvestd.convention.paths import ANALYSIS
 from harvestd.convention.scan.model import LeftOut
+from harvestd.convention.structs import Immutable
 from harvestd.planning.records import FileRecord, RunRecord
 from harvestd.report.facts import Facts
-from harvestd.report.markdown import cell, code, table
 from harvestd.report.scripts.evals import Eval, Setting
 from harvestd.report.scripts.lines import Line, lines_of, powers_first
+from harvestd.telemetry.sanitize import escaped
+
+_END: Final = "<!-- harvestd ends -->"
+_PART: Final = re.compile(
+    rb"<!-- harvestd begins: facts (?P<facts>[0-9a-f-]+), pictures (?P<pictures>[0-9a-f-]+) -->"
+    rb"(?:(?!<!-- harvestd begins).)*?" + re.escape(_END.encode()),
+    re.DOTALL,
+)
+
+
+class Marks(Immutable):
+    """Hashes of the generated part's inputs; it is up to date while they are the same."""
+
+    facts: str = "-"
+    """Of everything that is recorded."""
+    pictures: str = "-"
+    """Of the inputs of the pictures beside it."""
+
+
+def marks_in(readme: bytes) -> Marks | None:
+    """Return the marks of the generated part; None where there is none."""
+    found = _found(readme)
+    return Marks(found["facts"].decode(), found["pictures"].decode()) if found else None
+
+
+def with_part(readme: bytes, marks: Marks, text: str) -> bytes:
+    """Return `readme` with a new generated part.
+
+    `text` ends in a line break and contains none of harvestd's comments.
+    """
+    part = f"<!-- harvestd begins: facts {marks.facts}, pictures {marks.pictures} -->\n{text}{_END}".encode()
+    found = _found(readme)
+    if found:
+        return readme[: found.start()] + part + readme[found.end() :]
+    if not readme:
+        return part + b"\n"
+    gap = b"\n" if readme.endswith(b"\n") else b"\n\n"
+    return readme + gap + part + b"\n"
+
+
+def _found(readme: bytes) -> re.Match[bytes] | None:
+    """Return the last match: an earlier one may be a person's copy of it."""
+    return max(_PART.finditer(readme), key=lambda match: match.start(), default=None)
+
+
+LONGEST: Final = 300
+"""Characters that are shown of one text."""
+_BACKTICKS: Final = re.compile("`+")
+
+
+def code(text: str) -> str:
+    """Return `text` as a code span on one line: no HTML, link, control character, or end of harvestd's comments."""
+    shown = escaped(text)
+    if len(shown) > LONGEST:
+        shown = f"{shown[:LONGEST]}…"
+    # Programs that read the file as bytes, as harvestd does, ignore code spans: there must be no comment in it.
+    shown = shown.replace("<!--", "<! --").replace("-->", "-- >")
+    fence = "`" * (1 + max(map(len, _BACKTICKS.findall(shown)), default=0))
+    edge = " " if len(fence) > 1 or not shown.strip() else ""
+    return f"{fence}{edge}{shown or ' '}{edge}{fence}"
+
+
+def cell(text: str) -> str:
+    """Return `text` as a code span in a table, where even within one a bar would end the cell."""
+    return code(text).replace("|", r"\|")
+
+
+def row(cells: list[str]) -> str:
+    """Return one line of a table; its cells are Markdown already."""
+    return f"| {' | '.join(cells)} |"
+
+
+def table(head: list[str], rows: list[list[str]]) -> list[str]:
+    """Return the lines of a table."""
+    return [row(head), row(["---"] * len(head)), *map(row, rows)]
+
 
 _MOST_LINES: Final = 20
 _MOST_REASONS: Final = 30

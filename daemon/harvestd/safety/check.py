@@ -11,10 +11,10 @@ from typing import Final
 from harvestd.convention.kinds import LossKind
 from harvestd.convention.scan.snapshot import EntryType, Listing, TreeState
 from harvestd.convention.scan.stability import NETWORK_SETTLE, is_network
+from harvestd.safety.accounting import obstacles
 from harvestd.safety.circumstances import Circumstances, carriers_named
 from harvestd.safety.inputs import Evidence, Look
 from harvestd.safety.losses import losses_beside
-from harvestd.safety.obstacles import obstacles
 from harvestd.safety.verdict import Answer, Reason, ReasonKind, Survival, Verdict
 
 FRESH: Final = 120.0

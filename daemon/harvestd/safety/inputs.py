@@ -1,21 +1,25 @@
 """The inputs of a verdict on one host, as one value. Whatever is unknown is marked so, and counts against the host.
 
 They are gathered from one full scan, the host's report about itself and the data root; `check` uses nothing else.
+
+A directory whose part of the plan is kept (`HostPlanner.kept`: the same object) has the same evidence as before.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
+from typing import Protocol, TypeVar, cast
 
 from msgspec import field
 
 from harvestd.convention.kinds import LossKind
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.scan.model import RunDir
+from harvestd.convention.scan.model import EvalDir, RunDir
 from harvestd.convention.scan.snapshot import Listing
 from harvestd.convention.scan.stability import StabilityTracker
 from harvestd.convention.structs import Immutable
-from harvestd.planning.liveness import Life, has_died, quiet_for
+from harvestd.planning.host_plan.planner import HostPlanner
 from harvestd.planning.plan import Plan
 from harvestd.planning.records import RunRecord
+from harvestd.planning.run_status import Life, has_died, quiet_for
 from harvestd.safety.circumstances import Circumstances
 from harvestd.safety.verdict import Loss
 
@@ -122,3 +126,52 @@ class Evidence(Immutable):
     """None: the host was not queried."""
     accepted: frozenset[LossKind] = field(default_factory=frozenset)
     """Kinds of losses that the operator accepts."""
+
+
+T = TypeVar("T")
+
+
+class Memo(Protocol):
+    """Returns a kept value, or computes it."""
+
+    def of(self, what: str, directory: RunDir | EvalDir, basis: Hashable, compute: Callable[[], T]) -> T:
+        """Return `compute()`, or its earlier result for the same directory and `basis`; `what` names the value."""
+        ...
+
+
+class NoMemo:
+    """Computes every value."""
+
+    def of(self, _what: str, _directory: RunDir | EvalDir, _basis: Hashable, compute: Callable[[], T]) -> T:
+        """Return `compute()`."""
+        return compute()
+
+
+_Value = tuple[object, Hashable, object]
+"""The kept part and the basis with which a value was computed, and the value."""
+
+
+class DirectoryMemo:
+    """Keeps the values of one host's directories from one verdict to the next."""
+
+    def __init__(self, planner: HostPlanner) -> None:
+        self._planner = planner
+        self._before: dict[tuple[str, int], _Value] = {}
+        """By the kind of value and the directory's id."""
+        self._values: dict[tuple[str, int], _Value] = {}
+
+    def begin(self) -> None:
+        """Begin another verdict: what it does not ask for is dropped."""
+        self._before, self._values = self._values, {}
+
+    def of(self, what: str, directory: RunDir | EvalDir, basis: Hashable, compute: Callable[[], T]) -> T:
+        """Return a value; see `Memo.of`."""
+        kept = self._planner.kept(directory)
+        if kept is None:
+            return compute()
+        key = what, id(directory)
+        known = self._before.get(key)
+        if known is None or known[0] is not kept or known[1] != basis:
+            known = kept, basis, compute()
+        self._values[key] = known
+        return cast("T", known[2])

@@ -9,9 +9,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
 
-from harvestd.convention.kinds import Kind, LossKind
+from harvestd.convention.kinds import Kind, LossKind, checkpoint_step, eval_step
 from harvestd.convention.paths import RejectedPath
-from harvestd.convention.patterns import checkpoint_step, eval_step
 from harvestd.convention.scan.links import LinkTarget
 from harvestd.convention.scan.model import EvalDir, Group, RunDir, ScanResult, Source, SymbolicLink
 from harvestd.planning.destinations import experiment_home
@@ -20,7 +19,7 @@ from harvestd.planning.local_checkpoints import CheckpointsHere
 from harvestd.planning.plan import Plan
 from harvestd.safety.accounting import Coming, is_here, storages_of
 from harvestd.safety.circumstances import Circumstances
-from harvestd.safety.memo import Memo
+from harvestd.safety.inputs import Memo
 from harvestd.safety.verdict import Loss
 
 MOST: Final = 64

@@ -2,12 +2,23 @@
 
 There are three answers: *safe*; *safe except* for losses that are listed; *not safe*, with reasons. Unknown facts count
 against a host: *safe* requires proofs, not just the absence of objections.
+
+`verdict_of(document_of(verdict)) == verdict` for every verdict. Texts are not escaped: whatever displays them does
+that.
+
+A verdict is a proof for the time at which it was made. Unless a daemon renews it, it proves nothing about the present,
+and what is unknown is not safe. Every output of a verdict (table, `--json`, HTTP, metric) uses this module, so that
+none shows an old *safe* as a present one.
 """
 
+import json
+from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
+from typing import Any, Final
 
 from msgspec import field
+from msgspec.structs import replace
 
 from harvestd.convention.kinds import LossKind
 from harvestd.convention.structs import Immutable
@@ -129,3 +140,91 @@ class Verdict(Immutable):
         if any(reason.seconds is None for reason in self.reasons):
             return None
         return timedelta(seconds=max((reason.seconds or 0.0 for reason in self.reasons), default=0.0))
+
+
+def document_of(verdict: Verdict) -> dict[str, Any]:
+    """Return a verdict as a JSON document; sizes in bytes, times in seconds, null for unknown values.
+
+    `safe`, `bytes_outstanding` and `seconds_left` are derived from the rest, for the reader's convenience.
+    """
+    return {
+        "answer": verdict.answer.value,
+        "safe": verdict.is_safe,
+        "reasons": [
+            {"kind": each.kind.value, "detail": each.detail, "bytes": each.size, "seconds": each.seconds}
+            for each in verdict.reasons
+        ],
+        "losses": [_loss_document(each) for each in verdict.losses],
+        "survives": [_loss_document(each.loss) | {"through": each.through} for each in verdict.survives],
+        "accepted": sorted(each.value for each in verdict.accepted),
+        "bytes_outstanding": verdict.outstanding,
+        "seconds_left": None if verdict.left is None else verdict.left.total_seconds(),
+    }
+
+
+def verdict_of(document: Mapping[str, Any]) -> Verdict:
+    """Return the verdict in a document; raise `KeyError`, `TypeError` or `ValueError` if it is invalid."""
+    return Verdict(
+        Answer(document["answer"]),
+        reasons=tuple(
+            Reason(ReasonKind(each["kind"]), each["detail"], each["bytes"], each["seconds"])
+            for each in document["reasons"]
+        ),
+        losses=tuple(_loss_of(each) for each in document["losses"]),
+        survives=tuple(Survival(_loss_of(each), each["through"]) for each in document["survives"]),
+        accepted=frozenset(LossKind(each) for each in document["accepted"]),
+    )
+
+
+def text_of(verdict: Verdict) -> str:
+    """Return the document as ASCII text, also for names that are not UTF-8; raise `ValueError` for infinite times."""
+    return json.dumps(document_of(verdict), allow_nan=False)
+
+
+def verdict_of_text(text: str) -> Verdict:
+    """Return the verdict in such a text; raise errors as `verdict_of` does."""
+    return verdict_of(json.loads(text))
+
+
+def _loss_document(loss: Loss) -> dict[str, Any]:
+    return {"kind": loss.kind.value, "what": loss.what, "bytes": loss.size, "entries": loss.entries}
+
+
+def _loss_of(document: Mapping[str, Any]) -> Loss:
+    return Loss(LossKind(document["kind"]), document["what"], document["bytes"], document["entries"])
+
+
+FRESH_FOR: Final = 900.0
+"""Seconds for which a verdict counts as present while a daemon watches its host: it is renewed within 600."""
+
+
+def is_fresh(age: float, *, watched: bool) -> bool:
+    """Return whether a verdict of this age (seconds) counts as present; `watched`: a daemon renews it."""
+    return watched and age <= FRESH_FOR
+
+
+def verdict_now(verdict: Verdict, age: float, *, watched: bool) -> Verdict:
+    """Return the present verdict: `verdict` itself while fresh, else *not safe* with its age as the first reason."""
+    if is_fresh(age, watched=watched):
+        return verdict
+    why = "no daemon has renewed it since" if not watched else "it was not renewed since"
+    detail = f"the newest verdict ({_words(verdict.answer)}) is {age:.0f} s old, and {why}"
+    outdated = Reason(ReasonKind.NOT_LOOKED_AT, detail)
+    return replace(verdict, answer=Answer.NOT_SAFE, reasons=(outdated, *verdict.reasons))
+
+
+def document_now(verdict: Verdict, age: float, *, watched: bool) -> dict[str, Any]:
+    """Return the present verdict as a JSON document: that of `document_of`, with three keys about its age.
+
+    They are `fresh`, `age_seconds`, and `answer_then`: the answer when it was made, equal to `answer` while it is
+    fresh.
+    """
+    return document_of(verdict_now(verdict, age, watched=watched)) | {
+        "fresh": is_fresh(age, watched=watched),
+        "age_seconds": round(age, 3),
+        "answer_then": verdict.answer.value,
+    }
+
+
+def _words(answer: Answer) -> str:
+    return answer.value.replace("_", " ")

@@ -3,9 +3,8 @@
 Of the other packages only basic ones are imported, so that importing this one loads neither SSH nor a database.
 """
 
-from harvestd.settings.lint import warnings_for
 from harvestd.settings.load import find_config, load
-from harvestd.settings.problems import InvalidSettings, Problem
+from harvestd.settings.problems import InvalidSettings, Problem, warnings_for
 from harvestd.settings.schema import HostSettings, Named, Settings
 from harvestd.settings.sections import (
     DEFAULT_USER,

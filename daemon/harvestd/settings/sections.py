@@ -13,16 +13,23 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, mo
 
 from harvestd.settings.types import (
     BaseUrl,
+    Deadline,
     Directory,
     ExperimentName,
     Loopback,
     OwnPath,
+    Patience,
+    Pause,
     Plain,
     ProxyJump,
+    Rate,
     Roots,
+    Size,
+    Span,
     UserName,
+    at_least,
+    within,
 )
-from harvestd.settings.units import Deadline, Patience, Pause, Rate, Size, Span, at_least, within
 
 MIB = 1024 * 1024
 DEFAULT_USER = "ubuntu"

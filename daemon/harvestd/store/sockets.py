@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from harvestd.settings import Settings
 from harvestd.store.errors import translating
 
 _BACKLOG: Final = 64
@@ -47,3 +48,11 @@ def listening(path: Path) -> Iterator[socket.socket]:
                 yield listener
             finally:
                 place.unlink(missing_ok=True)
+
+
+NAME: Final = "api.sock"
+
+
+def socket_path(settings: Settings) -> Path:
+    """Return the socket's path; it may be longer than a socket's path can be, see `store.sockets.short_path`."""
+    return settings.state / NAME

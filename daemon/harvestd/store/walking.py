@@ -3,6 +3,9 @@
 With path strings, a directory could be swapped for a link between check and use. Here each component is opened relative
 to the one before it with O_NOFOLLOW and O_DIRECTORY. Names are passed to the kernel as bytes, so the locale does not
 matter. Errors are plain `OSError`; the callers convert them.
+
+For reading hundreds of evals. A directory that is renamed meanwhile is still read through its open descriptor, so
+callers must prevent renames.
 """
 
 import errno
@@ -14,11 +17,15 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from io import BufferedReader
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from harvestd.convention.paths import decoded, encoded
-from harvestd.store.errors import Conflict
+from harvestd.store.errors import Conflict, Damaged, shown, translating
 from harvestd.store.sync import sync_together
+
+if TYPE_CHECKING:
+    from harvestd.convention.paths import LocalPath
+    from harvestd.store.root import DataRoot
 
 Parts = tuple[str, ...]
 """A directory below some base, as components; the empty tuple is the base itself."""
@@ -229,3 +236,42 @@ def copy_piece(source: int, target: int, offset: int, length: int) -> int:
         if error.errno not in _NO_COPYING:
             raise
     return sum(map(len, write_all(target, os.pread(source, min(CHUNK, length), offset), offset)))
+
+
+_PIECE = 64 * 1024
+
+
+class Neighbours:
+    """Reader for one thread; a context manager with one descriptor for each level of the last file's path."""
+
+    def __init__(self, root: "DataRoot") -> None:
+        self._way: Way = root.way()
+
+    def read(self, path: "LocalPath", limit: int) -> bytes:
+        """Return the file's content; raise errors as `DataRoot.read` does."""
+        with translating(path):
+            file = open_regular(self._way.opened(path.parts[:-1]), path.name)
+            try:
+                content = _up_to(file, limit + 1)
+            finally:
+                os.close(file)
+        if len(content) > limit:
+            raise Damaged(f"{shown(path)} has more than {limit} bytes")
+        return content
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: "type[BaseException] | None", error: "BaseException | None", trace: "TracebackType | None"
+    ) -> None:
+        self._way.close()
+
+
+def _up_to(file: int, count: int) -> bytes:
+    """Return up to `count` bytes, unbuffered: nearly all of these files are read in one piece."""
+    pieces = []
+    while count and (piece := os.read(file, min(count, _PIECE))):
+        pieces.append(piece)
+        count -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)

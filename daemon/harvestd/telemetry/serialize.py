@@ -19,8 +19,7 @@ from msgspec import Struct
 from structlog.processors import ExceptionRenderer, add_log_level
 from structlog.typing import EventDict, WrappedLogger
 
-from harvestd.telemetry.masking import HIDDEN, masked
-from harvestd.telemetry.sanitize import escaped
+from harvestd.telemetry.sanitize import HIDDEN, escaped, masked
 
 LONGEST_TEXT = 8_192
 """Characters of one text; a longer one is cut. Longer than any path can be."""

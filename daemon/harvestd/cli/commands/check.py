@@ -1,26 +1,107 @@
 """`harvestd check`, `forget-key` and `accept-root`: check the configuration, and two repairs on request."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
 import click
 
 from harvestd.catalogue import queries
 from harvestd.catalogue.state_dir import problem_with
-from harvestd.cli import completion_values
-from harvestd.cli.daemon.presence import daemon_pid
-from harvestd.cli.errors import tell_warning
+from harvestd.cli import completion
+from harvestd.cli.errors import run_interruptible, tell_warning
 from harvestd.cli.flags import Flags, with_flags, with_json
-from harvestd.cli.interrupts import run_interruptible
 from harvestd.cli.load_settings import config_of, settings_of, written_settings
 from harvestd.cli.output.page import Page, print_json
 from harvestd.cli.output.units import count
-from harvestd.cli.ssh_warnings import about_ssh
-from harvestd.errors import ExitCode, Fatal
+from harvestd.cli.presence import daemon_pid
+from harvestd.errors import ExitCode, Fatal, HarvestError
+from harvestd.harvest.context import target_of
 from harvestd.inventory.file_sd_watch import BadTargets, TargetsFiles
-from harvestd.inventory.merge import merged
-from harvestd.inventory.static import StaticHosts
+from harvestd.inventory.host import Host
+from harvestd.inventory.providers import StaticHosts, merged
+from harvestd.remote.ssh.auth import read_certificates, read_key_file
+from harvestd.remote.ssh.config import ResolvedConfig, described, resolve
+from harvestd.remote.ssh.target import Target
 from harvestd.settings import InvalidSettings, Problem, Settings, warnings_for
+
+_AT_ONCE = 8
+"""Hosts whose configuration is resolved at the same time."""
+_MOST_HOPS = 8
+
+
+class _Findings:
+    """The findings, each with the names of its hosts."""
+
+    def __init__(self) -> None:
+        self.hosts: dict[tuple[str, str, str], list[str]] = {}
+        self.stale: dict[tuple[tuple[Path, ...], tuple[Path, ...]], tuple[str, ...]] = {}
+        """Warnings about key files, by their paths and those of certificates: each is read once for all hosts."""
+
+    def add(self, host: str, where: str, message: str, hint: str = "") -> None:
+        """Add one finding about a host."""
+        names = self.hosts.setdefault((where, message, hint), [])
+        if host not in names:
+            names.append(host)
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Return each finding once."""
+        return tuple(
+            Problem(where, f"hosts[{','.join(sorted(names))}]", message, hint)
+            for (where, message, hint), names in self.hosts.items()
+        )
+
+
+async def about_ssh(settings: Settings, hosts: Sequence[Host]) -> tuple[Problem, ...]:
+    """Return problems of connecting to these hosts; no connection is made.
+
+    The configuration files are read as for a connection, so commands of `Match exec` are run.
+    """
+    findings = _Findings()
+    limiter = anyio.CapacityLimiter(_AT_ONCE)
+
+    async def examine(host: Host) -> None:
+        async with limiter:
+            await _examine(target_of(host, settings), findings)
+
+    async with anyio.create_task_group() as tasks:
+        for host in hosts:
+            tasks.start_soon(examine, host)
+    return findings.problems()
+
+
+async def _examine(target: Target, findings: _Findings) -> None:
+    name, files = target.called, ", ".join(map(str, target.config_files))
+    for _ in range(_MOST_HOPS):
+        try:
+            with anyio.fail_after(target.connect_timeout.total_seconds()):
+                config = await resolve(target)
+                if config.ignored:
+                    message = f"options that harvestd ignores: {described(sorted(config.ignored))}"
+                    findings.add(name, files, message)
+                files_of_keys = (config.identity_files or (), config.certificate_files)
+                if files_of_keys not in findings.stale:
+                    findings.stale[files_of_keys] = await anyio.to_thread.run_sync(_stale, target, config)
+                for message in findings.stale[files_of_keys]:
+                    findings.add(name, "", message)
+                if not config.jump:
+                    return
+                target = target.jump(config.jump)
+        except TimeoutError:
+            findings.add(name, files, f"was not resolved within {target.connect_timeout.total_seconds():g} s")
+            return
+        except HarvestError as e:
+            findings.add(name, "", str(e), e.hint)
+            return
+
+
+def _stale(target: Target, config: ResolvedConfig) -> tuple[str, ...]:
+    """Return the warnings that using the key files would log."""
+    certificates, warnings = read_certificates(target, config.certificate_files)
+    files = (read_key_file(target, path, certificates) for path in config.identity_files or ())
+    return (*warnings, *(warning for file in files for warning in file.warnings))
+
 
 _CHECK = """\b
 Exit codes: 0, 2 the configuration can't be used.
@@ -109,7 +190,7 @@ def _problem_document(problem: Problem) -> dict[str, str]:
 
 
 @click.command("forget-key", epilog=_FORGET_KEY)
-@click.argument("host", shell_complete=completion_values.hosts)
+@click.argument("host", shell_complete=completion.hosts)
 @with_json
 @with_flags
 @click.pass_obj
@@ -144,7 +225,7 @@ def forget_key(flags: Flags, host: str, *, as_json: bool) -> None:
 
 
 @click.command("accept-root", epilog=_ACCEPT_ROOT)
-@click.argument("host", shell_complete=completion_values.hosts)
+@click.argument("host", shell_complete=completion.hosts)
 @with_json
 @with_flags
 @click.pass_obj

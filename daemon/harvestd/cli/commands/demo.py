@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from harvestd.cli.interrupts import run_interruptible
+from harvestd.cli.errors import run_interruptible
 from harvestd.demo.show import show
 from harvestd.errors import Fatal
 

@@ -13,12 +13,11 @@ from typing import Any, Final, Protocol
 
 import click
 
-from harvestd.cli.completion_values import hosts
-from harvestd.cli.daemon.client import Absent, DaemonClient
-from harvestd.cli.durations import span
+from harvestd.cli.client import Absent, DaemonClient
+from harvestd.cli.completion import hosts
 from harvestd.cli.errors import answering, tell_warning
 from harvestd.cli.flags import Flags, with_flags
-from harvestd.cli.load_settings import settings_of
+from harvestd.cli.load_settings import settings_of, span
 from harvestd.errors import ExitCode, Fatal
 from harvestd.telemetry.log import renderer_for
 

@@ -9,9 +9,8 @@ from harvestd.catalogue import queries
 from harvestd.cli.flags import Flags, with_flags, with_json
 from harvestd.cli.load_settings import settings_of
 from harvestd.cli.output import units
-from harvestd.cli.output.page import Page, print_json
-from harvestd.cli.output.run_progress import Standings, cell_of
-from harvestd.cli.output.tables import Column, Row, Styled
+from harvestd.cli.output.hosts_runs import Standings, cell_of
+from harvestd.cli.output.page import Column, Page, Row, Styled, print_json
 from harvestd.convention.structs import Immutable
 from harvestd.planning.records import ExperimentRecord, RunRecord
 from harvestd.planning.run_status import ORDER, RunStatus, Standing

@@ -10,7 +10,7 @@ import click
 
 from harvestd.cli.output.page import Page
 from harvestd.errors import ExitCode, Fatal
-from harvestd.installation.site import OWN_ACCOUNT, Site, account_in, of_system, of_user
+from harvestd.installation.files import OWN_ACCOUNT, Site, account_in, of_system, of_user
 from harvestd.installation.steps import Step, installing, managing, uninstalling
 
 _BOOTED: Final = Path("/run/systemd/system")

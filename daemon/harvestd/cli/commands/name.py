@@ -7,16 +7,16 @@ import click
 
 from harvestd.catalogue import queries
 from harvestd.catalogue.tables.requests import ask
-from harvestd.cli import completion_values, show_details
-from harvestd.cli.daemon.presence import daemon_pid
-from harvestd.cli.daemon.wait_requests import answers
+from harvestd.cli import completion, show_details
+from harvestd.cli.errors import run_interruptible
 from harvestd.cli.flags import Flags, with_flags, with_json
-from harvestd.cli.interrupts import run_interruptible
 from harvestd.cli.load_settings import settings_of
 from harvestd.cli.output.page import Page, print_json
+from harvestd.cli.presence import daemon_pid
+from harvestd.cli.wait_requests import answers
 from harvestd.convention.metadata.naming import is_plain
 from harvestd.errors import ExitCode, Fatal, unwrapped
-from harvestd.harvest.experiments.manual_names import Waiting, waiting_evals
+from harvestd.harvest.experiments.names import Waiting, waiting_evals
 from harvestd.harvest.experiments.reports import Reports
 from harvestd.harvest.monitor import NullListener
 from harvestd.harvest.startup.open import open_context
@@ -37,7 +37,7 @@ Exit codes: 0, 2 a name that can't be used, 3 it could not be done,
 
 
 @click.command(epilog=_NAME)
-@click.argument("run", shell_complete=completion_values.runs)
+@click.argument("run", shell_complete=completion.runs)
 @click.argument("experiment_name")
 @with_json
 @with_flags

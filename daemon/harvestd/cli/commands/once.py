@@ -8,12 +8,11 @@ from collections.abc import Sequence
 
 import click
 
-from harvestd.cli import completion_values
-from harvestd.cli.errors import tell_error, tell_warning
+from harvestd.cli import completion
+from harvestd.cli.errors import run_interruptible, tell_error, tell_warning
 from harvestd.cli.flags import Flags, with_flags, with_json
-from harvestd.cli.interrupts import run_interruptible
 from harvestd.cli.load_settings import settings_of
-from harvestd.cli.output import pass_summary, plan_page, units
+from harvestd.cli.output import pass_pages, units
 from harvestd.cli.output.page import Page, print_json
 from harvestd.cli.output.progress import progress_of
 from harvestd.errors import DiskFull, ExitCode, HarvestError, Retry
@@ -48,7 +47,7 @@ Exit codes: 0, 3 some hosts failed, 4 unknown host, 5 no host reachable.
 
 
 @click.command(epilog=_ONCE)
-@click.argument("hosts", metavar="[HOST]...", nargs=-1, shell_complete=completion_values.hosts)
+@click.argument("hosts", metavar="[HOST]...", nargs=-1, shell_complete=completion.hosts)
 @click.option("-v", "--verbose", is_flag=True, help="List what still waits, too.")
 @with_json
 @with_flags
@@ -62,9 +61,9 @@ def once(flags: Flags, hosts: tuple[str, ...], *, verbose: bool, as_json: bool) 
     outcomes, failures = run_interruptible(_pass, settings, flags, hosts)
     tell_troubles(settings, outcomes, failures)
     if as_json:
-        print_json(pass_summary.document(outcomes) | _failed_document(failures))
+        print_json(pass_pages.results_document(outcomes) | _failed_document(failures))
     else:
-        pass_summary.write(Page(), outcomes, verbose=verbose)
+        pass_pages.write_results(Page(), outcomes, verbose=verbose)
     return exit_code_of(outcomes, failures)
 
 
@@ -81,7 +80,7 @@ async def visit(settings: Settings, flags: Flags, hosts: Sequence[Host]) -> list
 
 
 @click.command(epilog=_PLAN)
-@click.argument("hosts", metavar="[HOST]...", nargs=-1, shell_complete=completion_values.hosts)
+@click.argument("hosts", metavar="[HOST]...", nargs=-1, shell_complete=completion.hosts)
 @with_json
 @with_flags
 @click.pass_obj
@@ -95,9 +94,9 @@ def plan(flags: Flags, hosts: tuple[str, ...], *, as_json: bool) -> ExitCode:
     outcomes, failures = run_interruptible(_plan, settings, hosts)
     tell_troubles(settings, outcomes, failures)
     if as_json:
-        print_json(plan_page.document(outcomes) | _failed_document(failures))
+        print_json(pass_pages.plans_document(outcomes) | _failed_document(failures))
     else:
-        plan_page.write(Page(), outcomes)
+        pass_pages.write_plans(Page(), outcomes)
     return exit_code_of(outcomes, failures)
 
 
@@ -128,7 +127,7 @@ def _no_room(settings: Settings) -> HarvestError:
 
 
 def _failed_document(failures: Sequence[Retry]) -> dict[str, object]:
-    return {"providers_failed": [pass_summary.error_document(failure) for failure in failures]}
+    return {"providers_failed": [pass_pages.error_document(failure) for failure in failures]}
 
 
 def tell_troubles(settings: Settings, outcomes: Sequence[HostOutcome], failures: Sequence[Retry]) -> None:

@@ -5,17 +5,15 @@ import sys
 import click
 
 from harvestd.catalogue import queries
-from harvestd.cli import completion_values, explain_details, show_details
-from harvestd.cli.daemon.condition import condition_of
-from harvestd.cli.daemon.presence import daemon_document, watcher_of
+from harvestd.cli import completion, explain_details, show_details
 from harvestd.cli.errors import tell_warning
+from harvestd.cli.explain_details import LocalPlace, local_place, place_of
 from harvestd.cli.flags import Flags, with_flags, with_json
 from harvestd.cli.load_settings import settings_of
 from harvestd.cli.output import hosts_runs
-from harvestd.cli.output.page import Page, print_json
-from harvestd.cli.output.run_progress import Standings
-from harvestd.cli.output.terminal import console_on
-from harvestd.cli.path_arguments import LocalPlace, local_place, place_of
+from harvestd.cli.output.hosts_runs import Standings
+from harvestd.cli.output.page import Page, console_on, print_json
+from harvestd.cli.presence import condition_of, daemon_document, watcher_of
 from harvestd.errors import ExitCode, Fatal
 from harvestd.planning.requests import RequestKind
 
@@ -139,7 +137,7 @@ def status(flags: Flags, *, watch: bool, as_json: bool) -> ExitCode:
 
 
 @click.command(epilog=_HOSTS)
-@click.argument("names", metavar="[HOST]...", nargs=-1, shell_complete=completion_values.hosts)
+@click.argument("names", metavar="[HOST]...", nargs=-1, shell_complete=completion.hosts)
 @with_json
 @with_flags
 @click.pass_obj
@@ -186,7 +184,7 @@ def runs(flags: Flags, *, as_json: bool) -> None:
 
 
 @click.command(epilog=_SHOW)
-@click.argument("name", shell_complete=completion_values.runs_and_experiments)
+@click.argument("name", shell_complete=completion.runs_and_experiments)
 @with_json
 @with_flags
 @click.pass_obj

@@ -10,21 +10,21 @@ from functools import partial
 import click
 
 from harvestd.catalogue.entries import Decision, ReleaseOutcome, VerdictRecord
-from harvestd.cli import completion_values
-from harvestd.cli.daemon.ask_verdict import Subject, verdict_alone, verdict_now
-from harvestd.cli.daemon.presence import daemon_pid
-from harvestd.cli.daemon.wait_requests import Line, one_line
+from harvestd.cli import completion
+from harvestd.cli.ask_verdict import Subject, verdict_alone, verdict_now
+from harvestd.cli.errors import run_interruptible
 from harvestd.cli.flags import Flags, with_flags, with_json
-from harvestd.cli.interrupts import run_interruptible
 from harvestd.cli.load_settings import settings_of
 from harvestd.cli.output import verdict_page
 from harvestd.cli.output.page import Page, print_json
+from harvestd.cli.presence import daemon_pid
+from harvestd.cli.wait_requests import Line, one_line
 from harvestd.convention.structs import Immutable
 from harvestd.errors import ExitCode, Fatal, unwrapped
 from harvestd.harvest.host import passes
 from harvestd.harvest.release.manual import examined, release
 from harvestd.inventory.host import Host
-from harvestd.inventory.lambda_cloud.provider import is_rented
+from harvestd.inventory.lambda_provider import is_rented
 from harvestd.safety.verdict import Verdict
 from harvestd.settings import Settings
 from harvestd.telemetry.log import configure
@@ -61,7 +61,7 @@ class _Answer(Immutable):
 
 
 @click.command("release", epilog=_RELEASE)
-@click.argument("host", shell_complete=completion_values.hosts)
+@click.argument("host", shell_complete=completion.hosts)
 @click.option("--yes", "confirmed", is_flag=True, help="Don't ask; needed off a terminal.")
 @click.option("--dry-run", is_flag=True, help="Check everything, and terminate nothing.")
 @with_json

@@ -7,18 +7,17 @@ import anyio.to_thread
 import click
 
 from harvestd.catalogue import queries
-from harvestd.cli import completion_values, show_details
-from harvestd.cli.errors import tell_warning
+from harvestd.cli import completion, show_details
+from harvestd.cli.errors import run_interruptible, tell_warning
 from harvestd.cli.flags import Flags, with_flags, with_json
-from harvestd.cli.interrupts import run_interruptible
 from harvestd.cli.load_settings import settings_of
 from harvestd.cli.output.page import Page, print_json
 from harvestd.cli.show_details import Shown
-from harvestd.convention.report_files import ANALYSIS, README
+from harvestd.convention.paths import ANALYSIS, README
 from harvestd.errors import ExitCode, Fatal
 from harvestd.report import making, pictures
+from harvestd.report.configured import Known
 from harvestd.report.eval_memory import Evals
-from harvestd.report.known import Known
 from harvestd.report.making import Drawing, Written
 from harvestd.settings import Settings
 from harvestd.store.root import DataRoot
@@ -33,7 +32,7 @@ pictures[], drawn, failed[] {script, error}
 
 
 @click.command(epilog=_REPORT)
-@click.argument("name", shell_complete=completion_values.runs_and_experiments)
+@click.argument("name", shell_complete=completion.runs_and_experiments)
 @with_json
 @with_flags
 @click.pass_obj

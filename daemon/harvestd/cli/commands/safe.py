@@ -11,8 +11,8 @@ from datetime import timedelta
 import click
 
 from harvestd.catalogue.entries import VerdictRecord
-from harvestd.cli import completion_values
-from harvestd.cli.daemon.ask_verdict import (
+from harvestd.cli import completion
+from harvestd.cli.ask_verdict import (
     Subject,
     attended,
     subject_of,
@@ -21,14 +21,13 @@ from harvestd.cli.daemon.ask_verdict import (
     verdict_now,
     verdict_when_safe,
 )
-from harvestd.cli.daemon.presence import daemon_document, daemon_pid, holder_of
-from harvestd.cli.daemon.wait_requests import Line, one_line
-from harvestd.cli.durations import span
+from harvestd.cli.errors import run_interruptible
 from harvestd.cli.flags import Flags, with_flags, with_json
-from harvestd.cli.interrupts import run_interruptible
-from harvestd.cli.load_settings import settings_of
+from harvestd.cli.load_settings import settings_of, span
 from harvestd.cli.output import verdict_page
 from harvestd.cli.output.page import Page, print_json
+from harvestd.cli.presence import daemon_document, daemon_pid, holder_of
+from harvestd.cli.wait_requests import Line, one_line
 from harvestd.errors import ExitCode, unwrapped
 from harvestd.store.lock import Held
 from harvestd.telemetry.log import configure
@@ -52,7 +51,7 @@ _Question = Callable[[Subject, Line], Awaitable[VerdictRecord]]
 
 
 @click.command(epilog=_SAFE)
-@click.argument("host", shell_complete=completion_values.hosts)
+@click.argument("host", shell_complete=completion.hosts)
 @with_json
 @with_flags
 @click.pass_obj
@@ -71,7 +70,7 @@ def safe(flags: Flags, host: str, *, as_json: bool) -> ExitCode:
 
 
 @click.command(epilog=_WAIT)
-@click.argument("host", shell_complete=completion_values.hosts)
+@click.argument("host", shell_complete=completion.hosts)
 @click.option("--timeout", metavar="TIME", default="1d", show_default=True, callback=span, help="Wait no longer.")
 @with_json
 @with_flags

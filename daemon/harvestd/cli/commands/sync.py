@@ -4,8 +4,8 @@ import sys
 
 import click
 
+from harvestd.cli.errors import run_interruptible
 from harvestd.cli.flags import Flags, with_flags, with_json
-from harvestd.cli.interrupts import run_interruptible
 from harvestd.cli.load_settings import settings_of
 from harvestd.cli.output import units
 from harvestd.cli.output.page import Page, print_json

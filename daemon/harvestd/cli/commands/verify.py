@@ -5,23 +5,20 @@ import sys
 import click
 from sqlalchemy import Connection
 
-from harvestd.audit.findings import Finding, Kind
+from harvestd.audit.auditing import Finding, Kind
 from harvestd.catalogue import queries
 from harvestd.cli import show_details
-from harvestd.cli.daemon.presence import daemon_pid
-from harvestd.cli.errors import tell_warning
+from harvestd.cli.errors import run_interruptible, tell_warning
 from harvestd.cli.flags import Flags, with_flags, with_json
-from harvestd.cli.interrupts import run_interruptible
 from harvestd.cli.load_settings import settings_of
 from harvestd.cli.output import units
-from harvestd.cli.output.page import Page, print_json
+from harvestd.cli.output.page import Column, Page, Row, Styled, print_json
 from harvestd.cli.output.progress import progress_of
-from harvestd.cli.output.tables import Column, Row, Styled
+from harvestd.cli.presence import daemon_pid
 from harvestd.errors import ExitCode, Fatal
-from harvestd.harvest.audit import verification
-from harvestd.harvest.audit.repair import repair as repaired
-from harvestd.harvest.audit.repair import set_catalogue_aside
-from harvestd.harvest.audit.verification import Subject
+from harvestd.harvest import verification
+from harvestd.harvest.verification import Subject, set_catalogue_aside
+from harvestd.harvest.verification import repair as repaired
 from harvestd.planning.records import ExperimentRecord, FileRecord
 from harvestd.settings import Settings
 from harvestd.telemetry.log import configure

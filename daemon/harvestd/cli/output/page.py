@@ -1,19 +1,93 @@
-"""The answer on standard output: one JSON document, or a page of lines and tables.
+"""The answer on standard output: one JSON document, or a page of lines and tables, drawn by rich on a terminal.
 
 A page on a terminal has colours and fits its width; off a terminal it is plain aligned text, one row a line, nothing
 cut. All text is escaped here and never interpreted as markup, so that a name from a host is only displayed (promise
 I6).
+
+Off a terminal every row is one line and every column is aligned, which is done here. On a terminal `rich_tables` draws
+them.
+
+rich takes a twentieth of a second to import. Scripts, services and timers avoid that: off a terminal rich is not used.
 """
 
 import json
+import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final, Literal, TextIO
 
 from harvestd.cli.errors import answering
-from harvestd.cli.output import tables
-from harvestd.cli.output.tables import Column, Row
-from harvestd.cli.output.terminal import console_on
+from harvestd.convention.structs import Immutable
 from harvestd.telemetry.sanitize import escaped
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Column(Immutable):
+    """One column."""
+
+    title: str
+    justify: Literal["left", "right"] = "left"
+    wide: bool = False
+    """Holds paths or sentences: on a terminal it shares the last column with the other wide ones."""
+    mark: str = ""
+    """Text before a value of a wide column that is stacked below another, such as an arrow."""
+
+
+class Styled(Immutable):
+    """A value with a style of rich's, such as "green"."""
+
+    text: str
+    style: str
+
+
+Cell = str | Styled
+Row = Sequence[Cell]
+
+_GAP: Final = "  "
+
+
+def off_terminal(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[str]:
+    """Yield the table's lines, without borders and without trailing blanks."""
+    lines = [[column.title for column in columns], *([plain(cell) for cell in row] for row in rows)]
+    widths = [max(_width(line[index]) for line in lines) for index in range(len(columns))]
+    for line in lines:
+        padded = (_padded(text, width, column) for text, width, column in zip(line, widths, columns, strict=True))
+        yield _GAP.join(padded).rstrip()
+
+
+def _padded(text: str, width: int, column: Column) -> str:
+    blanks = " " * (width - _width(text))
+    return blanks + text if column.justify == "right" else text + blanks
+
+
+def _width(text: str) -> int:
+    """Return the number of terminal columns of `text`."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len  # noqa: PLC0415  (its tables of characters; most names need none)
+
+    return cell_len(text)
+
+
+def plain(cell: Cell) -> str:
+    """Return a cell's text, escaped."""
+    return escaped(cell.text if isinstance(cell, Styled) else cell)
+
+
+_SAYS_SO: Final = ("FORCE_COLOR", "TTY_COMPATIBLE")
+"""Variables that make rich treat a stream as a terminal which is none, such as the log of a CI job."""
+
+
+def console_on(stream: TextIO) -> "Console | None":
+    """Return the console for `stream`; None where it is no terminal. Text is never interpreted as markup."""
+    if not stream.isatty() and not any(os.environ.get(name) for name in _SAYS_SO):
+        return None
+    from rich.console import Console  # noqa: PLC0415  (only a terminal needs it; see above)
+
+    console = Console(file=stream, markup=False, emoji=False, highlight=False)
+    return console if console.is_terminal else None
 
 
 def print_json(document: object) -> None:
@@ -45,21 +119,21 @@ class Page:
             return
         self._empty = False
         if self._console is None:
-            for line in tables.off_terminal(columns, found):
+            for line in off_terminal(columns, found):
                 _write(line)
         else:
-            from harvestd.cli.output import rich_tables  # noqa: PLC0415  (rich: only a terminal needs it)
+            from harvestd.cli.output import rich_output  # noqa: PLC0415  (rich: only a terminal needs it)
 
-            self._console.print(rich_tables.table(columns, found))
+            self._console.print(rich_output.table(columns, found))
 
     def _print(self, text: str, style: str) -> None:
         self._empty = False
         if self._console is None:
             _write(escaped(text))
         else:
-            from harvestd.cli.output import rich_tables  # noqa: PLC0415  (the same)
+            from harvestd.cli.output import rich_output  # noqa: PLC0415  (the same)
 
-            self._console.print(rich_tables.paragraph(text, style), soft_wrap=True)
+            self._console.print(rich_output.paragraph(text, style), soft_wrap=True)
 
 
 def _write(line: str) -> None:

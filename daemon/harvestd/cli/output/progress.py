@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
-from harvestd.cli.output.terminal import console_on
+from harvestd.cli.output.page import console_on
 from harvestd.harvest.monitor import NullListener, ProgressListener
 
 
@@ -21,7 +21,7 @@ def progress_of(hosts: Sequence[str], stream: TextIO) -> Iterator[tuple[Progress
     if console is None or console.is_dumb_terminal:
         yield NullListener(), stream
         return
-    from harvestd.cli.output.bars import Bars, lines_above, progress_on  # noqa: PLC0415  (rich: only a terminal needs it)
+    from harvestd.cli.output.rich_output import Bars, lines_above, progress_on  # noqa: PLC0415  (rich: only a terminal needs it)
 
     with progress_on(console) as progress:
         yield Bars(progress, hosts), lines_above(console, stream)

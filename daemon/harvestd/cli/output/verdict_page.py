@@ -6,11 +6,9 @@ from typing import Any, Final
 
 from harvestd.catalogue.entries import VerdictRecord
 from harvestd.cli.output import units
-from harvestd.cli.output.page import Page
-from harvestd.cli.output.tables import Cell, Column, Row, Styled
-from harvestd.inventory.cost import cents_since, money, rate
-from harvestd.safety.freshness import document_now, is_fresh
-from harvestd.safety.verdict import Answer, Loss, Verdict
+from harvestd.cli.output.page import Cell, Column, Page, Row, Styled
+from harvestd.inventory.host import cents_since, money, rate
+from harvestd.safety.verdict import Answer, Loss, Verdict, document_now, is_fresh
 
 KEYS: Final = """verdict {answer, safe, fresh, age_seconds, answer_then,
   reasons[] {kind, detail, bytes, seconds},

@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.segment import Segment
 
-from harvestd.cli.output.tables import Styled
+from harvestd.cli.output.page import Styled
 from harvestd.cli.output.units import duration
-from harvestd.cli.watch.model import Scene
+from harvestd.cli.watch.scene import Scene
 from harvestd.cli.watch.screen import drawn
 from harvestd.cli.watch.sources import Scenes
 from harvestd.settings import Settings

@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from harvestd.cli.output import units
-from harvestd.cli.output.tables import Cell, Styled
-from harvestd.cli.watch.model import EventLine, HostLine, RunLine, Scene, TransferLine, end_of
+from harvestd.cli.output.page import Cell, Styled
+from harvestd.cli.watch.scene import EventLine, HostLine, RunLine, Scene, TransferLine, end_of
 from harvestd.telemetry.sanitize import escaped
 
 LineT = TypeVar("LineT")

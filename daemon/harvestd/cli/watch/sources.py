@@ -12,16 +12,14 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from harvestd.catalogue import queries
-from harvestd.cli.daemon.client import Absent, DaemonClient
-from harvestd.cli.daemon.presence import found_holder
+from harvestd.cli.client import Absent, DaemonClient
 from harvestd.cli.output import hosts_runs, verdict_page
-from harvestd.cli.output.hosts_runs import HostView
-from harvestd.cli.output.run_progress import Standings, cell_of, is_news
-from harvestd.cli.output.tables import Styled
-from harvestd.cli.watch.decode import scene_of
-from harvestd.cli.watch.model import HostLine, RunLine, Scene
+from harvestd.cli.output.hosts_runs import HostView, Standings, cell_of, is_news
+from harvestd.cli.output.page import Styled
+from harvestd.cli.presence import found_holder
+from harvestd.cli.watch.scene import HostLine, RunLine, Scene, scene_of
 from harvestd.errors import HarvestError
-from harvestd.inventory.cost import rate
+from harvestd.inventory.host import rate
 from harvestd.planning.records import RunRecord
 from harvestd.settings import Settings
 from harvestd.store.lock import Holder, HolderKind

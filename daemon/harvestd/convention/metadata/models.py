@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from harvestd.convention.patterns import run_name
+from harvestd.convention.kinds import run_name
 
 ALIASES: dict[str, str] = {
     "qwen2_5_15": "Qwen/Qwen2.5-1.5B",

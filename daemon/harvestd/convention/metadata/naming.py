@@ -14,6 +14,7 @@ from fnmatch import fnmatchcase
 from msgspec import field
 from msgspec.structs import replace
 
+from harvestd.convention.kinds import RunName
 from harvestd.convention.metadata.models import (
     hardware_of_gpus,
     hardware_of_instance_type,
@@ -22,7 +23,6 @@ from harvestd.convention.metadata.models import (
     run_of_reference,
 )
 from harvestd.convention.metadata.parse import ConfigFacts, TrainingInfo
-from harvestd.convention.patterns import RunName
 from harvestd.convention.structs import Immutable
 
 UNKNOWN = "unknown"

@@ -1,9 +1,106 @@
-"""The progress of a run from the lines of its train_log.jsonl. Incomplete lines and NaN tokens are normal there."""
+"""The progress of a run from its train_log.jsonl: steps and times, and detection of stalls and of divergence.
 
-from collections.abc import Iterable
+Pure. Input is the lines of the log and the times at which they were read. Times are seconds on our clock, so a wrong
+clock on the host has no effect. Incomplete lines are normal, and so are NaN tokens in healthy logs: only `loss` counts,
+and only if it was finite before.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from statistics import median
+from typing import Final
+
+from msgspec.structs import replace
 
 from harvestd.convention.log_rows import row_of, step_of
+from harvestd.convention.structs import Immutable
+
+_GAPS: Final = 16
+"""The number of latest gaps from which the usual gap is computed."""
+_LEAST_GAPS: Final = 3
+_TIMES: Final = 10
+"""The multiple of its usual gap for which a run may be silent: checkpoints and evals in between take a few gaps."""
+_LEAST: Final = 300.0
+"""Seconds for which any run may be silent."""
+
+
+class Reading(Immutable):
+    """The step and the loss in one line of a log."""
+
+    step: int
+    loss: float | None
+    """None if the line has none; 0.0 for any integer."""
+
+
+class StepRate(Immutable):
+    """The tracked progress of one run."""
+
+    began: float
+    """When its first line was read."""
+    step: int | None = None
+    """The newest step."""
+    at: float = 0.0
+    """When the newest step was read."""
+    gaps: tuple[float, ...] = ()
+    """Observed seconds per step, the newest last."""
+    finite: bool = False
+    """Whether a finite loss was read."""
+    diverged: Reading | None = None
+    """The first reading with a loss that is not finite after finite ones; None again after a finite loss."""
+    settled: bool = False
+    """Whether its silence was examined; it is not reported again before the next step."""
+
+    @property
+    def usual(self) -> float | None:
+        """Median seconds per step; None if too few gaps were observed."""
+        return median(self.gaps) if len(self.gaps) >= _LEAST_GAPS else None
+
+    def is_stalled(self, silent: float) -> bool:
+        """Return whether `silent` seconds without a step are a stall, compared with the usual gap."""
+        return self.usual is not None and silent > max(_LEAST, _TIMES * self.usual)
+
+
+def readings(lines: Iterable[bytes]) -> list[Reading]:
+    """Return the readings in these lines; lines that do not parse or have no step are skipped."""
+    found: list[Reading] = []
+    for row in filter(None, map(row_of, lines)):
+        step, loss = step_of(row["step"]), row.get("loss")
+        if step is not None:
+            # An integer is always finite, but may be too large for a float.
+            found.append(Reading(step, loss if isinstance(loss, float) else 0.0 if type(loss) is int else None))
+    return found
+
+
+def strode(stride: StepRate | None, heard: Sequence[Reading], now: float, *, live: bool) -> StepRate:
+    """Return the progress of a run after these readings, which were read at `now`.
+
+    `live`: the readings follow the previous ones directly, so the time between them is a valid gap. A smaller step
+    means that the run was resumed: tracking starts anew.
+    """
+    newest = max((reading.step for reading in heard), default=None)
+    if stride is None or (newest is not None and stride.step is not None and newest < stride.step):
+        stride = StepRate(began=now)
+    for reading in heard:
+        stride = _with_loss(stride, reading)
+    if newest is None or newest == stride.step:
+        return stride
+    gaps = stride.gaps
+    if live and stride.step is not None:
+        gaps = (*gaps, (now - stride.at) / (newest - stride.step))[-_GAPS:]
+    return replace(stride, step=newest, at=now, gaps=gaps, settled=False)
+
+
+def _with_loss(stride: StepRate, reading: Reading) -> StepRate:
+    if reading.loss is None:
+        return stride
+    if math.isfinite(reading.loss):
+        known = stride.finite and stride.diverged is None
+        return stride if known else replace(stride, finite=True, diverged=None)
+    if stride.finite and stride.diverged is None:
+        return replace(stride, diverged=reading)
+    return stride
+
 
 _LONGEST = 30 * 86_400
 """Seconds: a longer estimate means that the pace is unknown, for example after a late resumption."""

@@ -8,8 +8,8 @@ result always equals that of `survey`, which starts from nothing.
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
+from harvestd.convention.kinds import RunName, run_name
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.patterns import RunName, run_name
 from harvestd.convention.rules import Selection
 from harvestd.convention.scan.evals import EvalHome, eval_home, understand_eval
 from harvestd.convention.scan.model import EvalDir, LeftOut, RunDir, ScanResult, SymbolicLink
@@ -17,8 +17,7 @@ from harvestd.convention.scan.skipped import BROKEN_LINK, NO_EVAL, NO_RUN, UNLIS
 from harvestd.convention.scan.snapshot import Listing, Snapshot, Tree, TreeKind, TreeState
 from harvestd.convention.scan.split import Below, Changed, HomeT, SortedTree
 from harvestd.convention.scan.training import understand_run
-from harvestd.convention.steps import Steps, finished
-from harvestd.convention.structs import Immutable
+from harvestd.convention.structs import Immutable, Steps, finished
 
 DirT = TypeVar("DirT")
 

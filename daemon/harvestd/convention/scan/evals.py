@@ -6,9 +6,19 @@ A leaf is a directory with a metrics.csv.
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
-from harvestd.convention.kinds import RECORDS_FILES, Kind, LossKind
+from harvestd.convention.kinds import (
+    RECORDS_FILES,
+    EvalStep,
+    Finetuned,
+    Kind,
+    LossKind,
+    RunName,
+    eval_step,
+    finetuned,
+    is_finetuned,
+    run_name,
+)
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.patterns import EvalStep, Finetuned, RunName, eval_step, finetuned, is_finetuned, run_name
 from harvestd.convention.rules import INCLUDED, Exclusion, Exclusions, Selection
 from harvestd.convention.scan.model import EvalDir, Group, OnRequest, Source, Wanted, marker_last
 from harvestd.convention.scan.skipped import NO_METRICS, UNKNOWN, Leftovers

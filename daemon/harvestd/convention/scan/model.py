@@ -1,4 +1,8 @@
-"""The classified parts of a snapshot: sources, groups, runs, evals, skipped entries."""
+"""The classified parts of a snapshot: sources, groups, runs, evals, skipped entries.
+
+A host with a working connection may have lost its file system: a mount that failed after a reboot, or a directory that
+its user may no longer list. Then another host of the same storage that shows more is the one to fetch from.
+"""
 
 from collections.abc import Iterable
 from dataclasses import field
@@ -6,10 +10,9 @@ from typing import Self
 
 from msgspec.structs import force_setattr
 
-from harvestd.convention.kinds import Kind, LossKind
+from harvestd.convention.kinds import EvalStep, Finetuned, Kind, LossKind, RunName
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.patterns import EvalStep, Finetuned, RunName
-from harvestd.convention.scan.snapshot import Tree, Version
+from harvestd.convention.scan.snapshot import Snapshot, Tree, TreeState, Version
 from harvestd.convention.structs import Immutable, value
 
 
@@ -203,3 +206,33 @@ class ScanResult(Immutable):
     """Entries that belong to no run and no eval."""
     links: tuple[SymbolicLink, ...] = ()
     """Links that belong to no run and no eval, and that the operator did not exclude."""
+
+
+_CLOSED = frozenset({TreeState.NO_ROOT, TreeState.DENIED})
+
+
+class View(Immutable):
+    """The trees of which one host shows nothing, by absolute path."""
+
+    closed: frozenset[str] = frozenset()
+    """Trees whose root does not exist, or that may not be listed."""
+    bare: frozenset[str] = frozenset()
+    """Trees without content for any reason; a superset of `closed`."""
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> Self:
+        """Return the view of a snapshot."""
+        listings = [each for each in snapshot.listings if each.state is not TreeState.TWIN]
+        bare = frozenset(str(each.tree) for each in listings if not each.entries and not each.unreadable)
+        closed = frozenset(str(each.tree) for each in listings if each.state in _CLOSED)
+        return cls(closed & bare, bare)
+
+
+def sees_more(other: View, own: View) -> bool:
+    """Return whether `other` shows trees that are closed in `own`, and everything that `own` shows."""
+    return other.closed < own.closed and other.bare <= own.bare
+
+
+def may_see_more(other: View, own: View) -> bool:
+    """Return whether `other` shows trees in which `own` shows nothing; a network file system may just be slow."""
+    return other.bare < own.bare

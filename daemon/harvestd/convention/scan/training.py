@@ -3,9 +3,17 @@
 from collections.abc import Iterable, Mapping
 from operator import itemgetter
 
-from harvestd.convention.kinds import GROWING, Kind, LossKind
+from harvestd.convention.kinds import (
+    GROWING,
+    EventsName,
+    Kind,
+    LossKind,
+    RunName,
+    checkpoint_step,
+    events_name,
+    run_name,
+)
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.patterns import EventsName, RunName, checkpoint_step, events_name, run_name
 from harvestd.convention.rules import INCLUDED, Exclusion, Exclusions, Selection
 from harvestd.convention.scan.links import leads_to, places_not_walked
 from harvestd.convention.scan.model import Group, RunDir, Source, Wanted, marker_last

@@ -13,11 +13,10 @@ from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.model import LeftOut as NotFetched
 from harvestd.errors import DiskFull, Fatal, Retry
 from harvestd.harvest.context import Context
-from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
-from harvestd.planning.sections import UNFILED
+from harvestd.planning.records import UNFILED, ExperimentRecord, FileRecord, RunRecord
 from harvestd.store.errors import Conflict, Damaged, Refused
-from harvestd.store.manifest.file import manifest_owner, write_manifest
-from harvestd.store.manifest.model import Experiment, FiledFile, FileState, LeftOut, MadeLink, Manifest, NamePart, Run
+from harvestd.store.manifest_file import manifest_owner, write_manifest
+from harvestd.store.manifest_model import Experiment, FiledFile, FileState, LeftOut, MadeLink, Manifest, NamePart, Run
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger

@@ -1,9 +1,17 @@
-"""Renames an experiment's directory on disk, in the catalogue and in its manifest, safely across crashes.
+"""Rename the directory of an experiment or an eval, move its files, and log the change.
 
 The rename is recorded first, so that the next start completes an interrupted one. Nothing is copied or fetched again;
 an existing directory is never replaced.
+
+A process that ends in between leaves each file at one of its two paths, and the intent names them.
+
+Their local files are then moved as well and continue to grow there; the next append first compares all of it with the
+host's file.
+
+Their local files are then moved as well, so that an eval exists here once, under the name that it has on its host.
 """
 
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import anyio
@@ -13,8 +21,19 @@ from msgspec.structs import replace
 from harvestd import failpoints
 from harvestd.convention.metadata.naming import ExperimentName
 from harvestd.convention.paths import LocalPath, RejectedPath
+from harvestd.convention.scan.model import EvalDir, RunDir, ScanResult
+from harvestd.convention.scan.snapshot import Snapshot
+from harvestd.convention.scan.stability import NETWORK_SETTLE
+from harvestd.convention.structs import Immutable
+from harvestd.errors import HarvestError
 from harvestd.harvest.context import Context
-from harvestd.planning.records import ExperimentRecord
+from harvestd.harvest.host.failures import FailureTracker
+from harvestd.harvest.startup.recovery import settle
+from harvestd.harvest.transfer.rehash import Hashed, hash_there
+from harvestd.inventory.host import Host
+from harvestd.planning.records import ExperimentRecord, FileRecord
+from harvestd.planning.renamed import EvalsOnHost, RenamedEval, moved_evals, moved_events
+from harvestd.remote.api import Reader
 from harvestd.store.ops.move import move
 from harvestd.store.publish import Result
 from harvestd.store.root import DataRoot
@@ -119,3 +138,125 @@ def _tell(
             path=after.directory,
             sources={part: found.source for part, found in name.parts.items()},
         )
+
+
+_MOVED = frozenset({Result.PUBLISHED, Result.ADOPTED})
+
+
+class Refiling(Immutable):
+    """One file, with its present and its future record."""
+
+    before: FileRecord
+    after: FileRecord
+
+
+async def refile(catalogue: "Catalogue", root: DataRoot, files: Sequence[Refiling]) -> list[Result]:
+    """Move files to their new paths; return the results in the same order.
+
+    The caller holds the directory lock. Files that are not moved keep their records. Raise `HaltedForSafety`,
+    `DiskFull` and `Retry` if the disk fails; what was moved by then is on record.
+    """
+    if not files:
+        return []
+    with anyio.CancelScope(shield=True):
+        intent = await catalogue.intend([each.after for each in files], [each.before.target for each in files])
+        failpoints.reach("refile.intended")
+        try:
+            results = await anyio.to_thread.run_sync(_move_all, root, files)
+        except HarvestError:
+            await settle(catalogue, root, [intent])
+            raise
+        moved = [each for each, result in zip(files, results, strict=True) if result in _MOVED]
+        await catalogue.save_files([each.after for each in moved], [intent], [each.before for each in moved])
+    return results
+
+
+def _move_all(root: DataRoot, files: Sequence[Refiling]) -> list[Result]:
+    return [move(root, each.before.target, each.after.target) for each in files]
+
+
+class MovedEvents:
+    """Recognises moved TensorBoard files of one connected host."""
+
+    def __init__(self, host: Host, context: Context) -> None:
+        self._context = context
+        self._storage = context.storage_of(host)
+        self._seen: Sequence[RunDir] = ()
+        """The runs of the last call; a run in which nothing changed is the same object."""
+
+    async def record(self, runs: Sequence[RunDir]) -> None:
+        """Record the new paths of moved files; the caller holds `Context.learning`."""
+        catalogue = self._context.catalogue
+        known = set(map(id, self._seen))
+        changed = [run for run in runs if id(run) not in known]
+        self._seen = runs
+        for run in changed:
+            record = catalogue.knowledge.run_at(self._storage, run.place)
+            files = moved_events(run, record, catalogue.knowledge) if record is not None else []
+            if files:
+                await catalogue.save_files(files)
+                self._context.changes.touch({file.experiment for file in files})
+
+
+class RenamedEvals:
+    """Recognises renamed evals of one connected host."""
+
+    def __init__(self, host: Host, context: Context, troubles: FailureTracker, undecided: dict[str, str]) -> None:
+        """`undecided` receives the reason why an eval waits, by its remote path."""
+        self._host = host
+        self._context = context
+        self._troubles = troubles
+        self._undecided = undecided
+        self._storage = context.storage_of(host)
+        self._evals = EvalsOnHost(self._storage, context.catalogue.knowledge)
+        self._held: dict[RenamedEval, float] = {}
+        """Proven renames that another host still shows under the old name: since when, in monotonic seconds."""
+
+    async def prove(self, whole: tuple[ScanResult, Snapshot], reader: Reader, now: float) -> None:
+        """Note the renames that the newest scan proves. Raise `Retry` when the link is lost."""
+        shown, snapshot = whole
+        candidates = {each.proof: each for each in self._evals.looked(shown.evals, snapshot)}
+
+        async def conclude(hashed: Hashed) -> None:
+            for item, opened in hashed:
+                if opened.verified == item.record.sha256:
+                    self._held[candidates[item]] = now
+
+        if candidates:
+            await hash_there(list(candidates), reader, self._troubles, conclude)
+
+    async def record(self, whole: tuple[ScanResult, Snapshot], now: float) -> None:
+        """Record the new paths of the files of proven renames; the caller holds `Context.learning`."""
+        if not self._held:
+            return
+        shown, snapshot = whole
+        others = self._shown_by_others()
+        due: list[RenamedEval] = []
+        for each, since in list(self._held.items()):
+            self._undecided.pop(each.eval_dir, None)
+            if each.proof.record.place in others and now - since < NETWORK_SETTLE:
+                self._undecided[each.eval_dir] = f"another host still shows it as {each.before}"
+            else:
+                due.append(each)
+                del self._held[each]
+        if due:
+            await self._move(due, shown.evals, snapshot)
+
+    def _shown_by_others(self) -> Collection[str]:
+        """Return the remote paths of eval files that other hosts show on this file system, by their newest scans."""
+        return {
+            member.source.place
+            for outlook in self._context.states.outlooks()
+            if outlook.host.identity != self._host.identity and self._context.storage_of(outlook.host) == self._storage
+            for eval_dir in outlook.seen.evals
+            for group in eval_dir.groups
+            for member in group.members
+        }
+
+    async def _move(self, due: Sequence[RenamedEval], evals: Sequence[EvalDir], snapshot: Snapshot) -> None:
+        catalogue = self._context.catalogue
+        files = moved_evals(due, evals, snapshot, self._storage, catalogue.knowledge)
+        await catalogue.save_files(files)
+        self._context.changes.touch({file.experiment for file in files})
+        for each in due:
+            get_logger().info(Event.EVAL_RENAMED, host=self._host.name, path=each.after, old=each.before)

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 import anyio
 import anyio.to_thread
 
-from harvestd.backoff import backoff
+from harvestd.bulkhead import backoff
 from harvestd.errors import DiskFull, HarvestError, Retry
 from harvestd.harvest.context import Context
 from harvestd.planning.index import PlanningIndex
 from harvestd.report import making, pictures
+from harvestd.report.configured import Known
 from harvestd.report.copies import Placed
-from harvestd.report.known import Known
 from harvestd.store.errors import Conflict, Damaged, Refused
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event

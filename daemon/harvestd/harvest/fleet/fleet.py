@@ -23,8 +23,7 @@ from harvestd.harvest.fleet.supervisor import HostSupervisor
 from harvestd.harvest.sync import Broadcast
 from harvestd.harvest.verdict.requests import Verdicts
 from harvestd.inventory.host import Host
-from harvestd.inventory.merge import Inventory
-from harvestd.inventory.providers import Providers, placed
+from harvestd.inventory.providers import Inventory, Providers, placed
 from harvestd.remote.api import WatchList
 from harvestd.remote.ssh.target import Target
 from harvestd.settings import Settings

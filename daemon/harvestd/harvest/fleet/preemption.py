@@ -11,9 +11,9 @@ from msgspec import Struct, field
 
 from harvestd.convention.structs import Immutable
 from harvestd.inventory.host import Host
-from harvestd.inventory.lambda_cloud.provider import is_rented
+from harvestd.inventory.lambda_provider import is_rented
 from harvestd.planning.plan import FetchGroup, Follow, Plan
-from harvestd.planning.sections import NotLoaded
+from harvestd.planning.records import NotLoaded
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
 

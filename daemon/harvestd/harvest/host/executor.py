@@ -10,7 +10,7 @@ import anyio
 
 from harvestd.errors import DiskFull, unwrapped
 from harvestd.harvest.context import Context
-from harvestd.harvest.experiments.name_updates import AutomaticNames
+from harvestd.harvest.experiments.names import AutomaticNames
 from harvestd.harvest.host.health import StallDetector
 from harvestd.harvest.host.local_actions import LocalActions
 from harvestd.harvest.host.observer import Observer

@@ -3,9 +3,10 @@
 import time
 from collections.abc import Iterable
 
-from harvestd.backoff import backoff
+from harvestd.bulkhead import backoff
 from harvestd.convention.structs import Immutable
 from harvestd.harvest.monitor import NullListener, ProgressListener
+from harvestd.planning.plan import Waiting
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
 
@@ -87,3 +88,17 @@ class FailureTracker:
     def all(self) -> dict[str, Failure]:
         """Return all present failures by remote path."""
         return dict(self._found)
+
+
+class PassResult(Immutable):
+    """The result of one whole pass over a host."""
+
+    files: int
+    bytes: int
+    failed: dict[str, Failure]
+    """By remote path."""
+    conflicts: dict[str, str]
+    """By local path."""
+    waiting: tuple[Waiting, ...]
+    disk_full: bool
+    missing_roots: frozenset[str]

@@ -2,6 +2,9 @@
 
 A host that scans by itself sends a small report where nothing changed. While the plan holds, this costs next to nothing
 here: what time alone requires is done rarely. The loop ends with the connection.
+
+What a host reports may be incomplete or invented, and its program may fail. So a scan is requested from time to time
+whatever it reports, and as soon as the reports of its own scans are overdue.
 """
 
 import time
@@ -9,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from enum import Enum, auto
 from functools import partial
+from typing import Final
 
 import anyio
 
@@ -16,17 +20,62 @@ from harvestd.convention.kinds import Value
 from harvestd.errors import unwrapped
 from harvestd.harvest.context import Context
 from harvestd.harvest.host.executor import Executor
-from harvestd.harvest.host.idle import IdleDetector
-from harvestd.harvest.host.scan_schedule import ScanSchedule
+from harvestd.harvest.host.liveness import IdleDetector
 from harvestd.harvest.sync import Broadcast, first_of
 from harvestd.harvest.verdict.evidence import EvidenceCollector
 from harvestd.harvest.verdict.service import VerdictService
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import Plan
-from harvestd.remote.api import Box, BoxFacts
+from harvestd.remote.api import REST_PER_SCAN, WHOLE_EVERY, Box, BoxFacts
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
+
+_INTERVALS: Final = 2
+"""Intervals without a report after which a scan is requested, beyond the time in which the host may rest."""
+_SCANS: Final = REST_PER_SCAN + 2
+"""The same in durations of the last scan."""
+
+
+class ScanSchedule:
+    """Tracks the scans of one connected host; all times are monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._requested = 0.0
+        """When the last requested scan ended."""
+        self._reported = 0.0
+        """When the host last reported a scan of all trees, or that it goes on."""
+        self._took = 0.0
+        self._looked = 0.0
+        self.interval = 0.0
+        """Seconds between two scans."""
+        self.scans_itself = False
+        """Whether the host scans by itself in each interval."""
+
+    def requested(self, looked: float, took: float) -> None:
+        """Note the end of a requested scan that took so many seconds; `looked`: see `Box.looked`."""
+        self._requested = self._reported = time.monotonic()
+        self._looked, self._took = looked, took
+
+    def pushed(self, looked: float) -> None:
+        """Note what the host pushed: only a scan of all its trees counts."""
+        if looked > self._looked:
+            self._looked, self._reported = looked, time.monotonic()
+
+    def reported(self, took: float | None = None) -> None:
+        """Note that the host scanned by itself and found nothing, or (without `took`) that it is still scanning."""
+        self._reported = time.monotonic()
+        if took is not None:
+            self._took = took
+
+    @property
+    def due(self) -> float:
+        """When the next scan must be requested."""
+        if not self.scans_itself:
+            return self._requested + self.interval
+        overdue = self._reported + _INTERVALS * self.interval + _SCANS * self._took
+        return min(overdue, self._requested + max(self.interval, WHOLE_EVERY))
+
 
 Look = Callable[[], Awaitable[Plan]]
 Passed = Callable[[int], Awaitable[None]]

@@ -9,28 +9,26 @@ import anyio
 from msgspec.structs import replace
 
 from harvestd.convention.scan.classify import Surveyor
-from harvestd.convention.scan.model import EvalDir, LeftOut, ScanResult
-from harvestd.convention.scan.quiet import IdleTimer
+from harvestd.convention.scan.model import EvalDir, LeftOut, ScanResult, View, may_see_more, sees_more
 from harvestd.convention.scan.snapshot import Snapshot, TreeState
-from harvestd.convention.scan.stability import NETWORK_SETTLE, StabilityTracker
-from harvestd.convention.scan.views import View, may_see_more, sees_more
+from harvestd.convention.scan.stability import NETWORK_SETTLE, IdleTimer, StabilityTracker
 from harvestd.errors import unwrapped
 from harvestd.harvest.context import Context
 from harvestd.harvest.host.failures import FailureTracker
+from harvestd.harvest.host.indexed import EarlyReads
+from harvestd.harvest.host.indexer import RunIndexer
 from harvestd.harvest.host.liveness import LivenessMonitor
-from harvestd.harvest.indexing.early_reads import EarlyReads
-from harvestd.harvest.indexing.indexer import RunIndexer
-from harvestd.harvest.slices import in_slices
 from harvestd.harvest.state import Outlook, Showing
+from harvestd.harvest.sync import in_slices
 from harvestd.harvest.transfer.refusals import Refusals
 from harvestd.inventory.host import Host
 from harvestd.planning.host_plan.planner import HostPlanner
 from harvestd.planning.host_plan.situation import Situation
 from harvestd.planning.left_behind import Fates
-from harvestd.planning.liveness import Life
 from harvestd.planning.plan import Plan
+from harvestd.planning.records import NotLoaded, Section
 from harvestd.planning.run_filter import possible
-from harvestd.planning.sections import NotLoaded, Section
+from harvestd.planning.run_status import Life
 from harvestd.remote.api import REST_PER_SCAN, Box, BoxFacts, OwnScan
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger

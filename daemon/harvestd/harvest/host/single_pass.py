@@ -5,7 +5,7 @@ import anyio
 from harvestd.errors import unwrapped
 from harvestd.harvest.context import Context
 from harvestd.harvest.host.executor import Executor
-from harvestd.harvest.host.results import PassResult
+from harvestd.harvest.host.failures import PassResult
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import Plan
 from harvestd.remote.api import Box, BoxFacts

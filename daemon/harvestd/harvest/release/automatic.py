@@ -17,9 +17,8 @@ from harvestd.catalogue.entries import Decision, ReleaseOutcome
 from harvestd.convention.structs import Immutable
 from harvestd.errors import DiskFull, HarvestError, HostQuarantined, Retry, concerns_all, unwrapped
 from harvestd.harvest.context import Context
-from harvestd.harvest.fleet.identify import who_is
-from harvestd.harvest.release.cloud import end, listed, named_in
-from harvestd.harvest.release.pending import Unclear
+from harvestd.harvest.fleet.connections import who_is
+from harvestd.harvest.release.cloud import Unclear, end, listed, named_in
 from harvestd.harvest.release.policy import (
     Safe,
     Turn,
@@ -33,9 +32,8 @@ from harvestd.harvest.release.policy import (
     why_not_named,
     why_not_safe,
 )
-from harvestd.harvest.verdict import time_limits
-from harvestd.inventory.cost import cents_since
-from harvestd.inventory.host import Host
+from harvestd.harvest.verdict import requests
+from harvestd.inventory.host import Host, cents_since
 from harvestd.safety.check import FRESH
 from harvestd.safety.verdict import Verdict
 from harvestd.telemetry.events import Event
@@ -204,7 +202,7 @@ class AutoRelease:
 
         Raise `NotNow` and what scans and queries raise.
         """
-        with anyio.fail_after(_FULL_CHECK + time_limits.to_judge(self._context.limits)):
+        with anyio.fail_after(_FULL_CHECK + requests.to_judge(self._context.limits)):
             verdict = await self._judge(host, self._context)
         if not verdict.is_safe:
             why, key = why_not_safe(verdict)

@@ -1,8 +1,14 @@
 """Asks the cloud to terminate one instance; the request is recorded before it is sent, and the answer after that.
 
 Decides nothing: the caller has proved that the host may be terminated. An unclear answer never counts as no effect.
+
+An instance that is listed as ending has ended. One that is not listed has ended after several complete answers without
+it.
 """
 
+import time
+from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import timedelta
 
@@ -11,10 +17,10 @@ from msgspec.structs import replace
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
 from harvestd.catalogue.tables.releases import Releases
 from harvestd.convention.structs import Immutable
-from harvestd.errors import DiskFull
+from harvestd.errors import DiskFull, Retry
 from harvestd.inventory.host import Host
-from harvestd.inventory.lambda_cloud.api import Ending, client_of, instances_of, terminate
-from harvestd.inventory.lambda_cloud.instances import Answer, Instance
+from harvestd.inventory.lambda_api import Answer, Ending, Instance, client_of, instances_of, terminate
+from harvestd.inventory.lambda_provider import AGREEING
 from harvestd.settings import LambdaCloud
 
 _OUTCOMES = {
@@ -57,3 +63,48 @@ async def end(host: Host, why: str, settings: LambdaCloud, releases: Releases, *
     with suppress(DiskFull):  # it stays on record as asked: the next process finds the result in the cloud's list
         await releases.settle(decision)
     return Ended(decision, outcome.wait)
+
+
+class Unclear:
+    """Decisions whose result is unknown."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, Decision] = {}
+        """By identity: the last decision about each host."""
+        self._absent: Counter[str] = Counter()
+        """How many answers in a row did not list it."""
+        self._asked_at: float | None = None
+
+    def take(self, decision: Decision) -> None:
+        """Track the results of decisions, which are passed in order."""
+        if decision.outcome in {ReleaseOutcome.ASKED, ReleaseOutcome.UNCLEAR}:
+            self._open[decision.identity] = decision
+        elif decision.outcome is ReleaseOutcome.RELEASED:
+            self._open.pop(decision.identity, None)
+
+    async def settled(self, cloud: LambdaCloud) -> Iterable[Decision]:
+        """Return the decisions that turned out as released, by the cloud's list.
+
+        The list is queried no more often than the inventory's interval.
+        """
+        now = time.monotonic()
+        if not self._open or (self._asked_at is not None and now - self._asked_at < cloud.interval.total_seconds()):
+            return []
+        self._asked_at = now
+        try:
+            answer = await listed(cloud)
+        except Retry:  # the inventory reports it; the query is repeated
+            return []
+        return [
+            replace(decision, outcome=ReleaseOutcome.RELEASED)
+            for identity, decision in self._open.items()
+            if self._has_ended(identity, answer)
+        ]
+
+    def _has_ended(self, identity: str, answer: Answer) -> bool:
+        named = named_in(answer, identity)
+        if named is not None or not answer.whole:
+            self._absent.pop(identity, None)
+            return named is not None and named.is_ending
+        self._absent[identity] += 1
+        return self._absent[identity] >= AGREEING

@@ -12,8 +12,7 @@ from harvestd.catalogue.entries import Decision
 from harvestd.catalogue.tables.releases import Releases
 from harvestd.convention.structs import Immutable
 from harvestd.errors import HostQuarantined, Retry, unwrapped
-from harvestd.harvest.fleet.connections import connected
-from harvestd.harvest.fleet.identify import who_is
+from harvestd.harvest.fleet.connections import connected, who_is
 from harvestd.harvest.release.cloud import end, listed, named_in
 from harvestd.harvest.release.policy import Who, reason_for, why_another, why_not_named, why_not_safe
 from harvestd.harvest.startup.open import open_read_only_context

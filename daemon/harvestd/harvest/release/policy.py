@@ -11,10 +11,10 @@ from enum import StrEnum
 
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
 from harvestd.convention.structs import Immutable, value
-from harvestd.harvest.verdict.latest import Judged
+from harvestd.harvest.verdict.service import Judged
 from harvestd.inventory.host import Host
-from harvestd.inventory.lambda_cloud.instances import Instance
-from harvestd.inventory.lambda_cloud.provider import is_rented
+from harvestd.inventory.lambda_api import Instance
+from harvestd.inventory.lambda_provider import is_rented
 from harvestd.safety.check import company_of
 from harvestd.safety.circumstances import Circumstances
 from harvestd.safety.verdict import Verdict

@@ -14,16 +14,14 @@ import anyio
 import anyio.to_thread
 
 from harvestd.cycles import uncollected
+from harvestd.harvest.budgets import Descriptors, raise_limit
 from harvestd.harvest.context import Context
-from harvestd.harvest.descriptors import Descriptors, raise_limit
 from harvestd.harvest.experiments.directories import ExperimentDirectories
 from harvestd.harvest.experiments.manifests import Manifests
-from harvestd.harvest.experiments.manual_names import name_as_asked
+from harvestd.harvest.experiments.names import name_as_asked
 from harvestd.harvest.experiments.rename import finish_renames
 from harvestd.harvest.monitor import NullListener, ProgressListener
-from harvestd.harvest.startup.orphans import adopt_orphans
-from harvestd.harvest.startup.rebuild import rebuild
-from harvestd.harvest.startup.recovery import recover
+from harvestd.harvest.startup.recovery import adopt_orphans, rebuild, recover
 from harvestd.remote.probe import bootstrap
 from harvestd.settings import Settings
 from harvestd.store.lock import DataRootLock, Held, HolderKind

@@ -13,17 +13,15 @@ from anyio.abc import TaskGroup
 
 from harvestd.convention.scan.snapshot import Snapshot
 from harvestd.errors import DiskFull, Retry, unwrapped
+from harvestd.harvest.budgets import staged_files
 from harvestd.harvest.context import Context
-from harvestd.harvest.descriptors import staged_files
-from harvestd.harvest.fleet.login import linked
+from harvestd.harvest.fleet.connections import linked
 from harvestd.harvest.host.failures import FailureTracker
 from harvestd.harvest.sync import Broadcast
 from harvestd.harvest.transfer.download import ReadMismatch
-from harvestd.harvest.transfer.large_parts import PART, Parts
-from harvestd.harvest.transfer.pool import BulkConnection, ConnectionPool
-from harvestd.harvest.transfer.progress import TransferProgress
+from harvestd.harvest.transfer.pool import BulkConnection, ConnectionPool, TransferProgress
 from harvestd.harvest.transfer.publish import Publisher, StagedFile, StagedGroup
-from harvestd.harvest.transfer.resume import ResumeJournal
+from harvestd.harvest.transfer.resume import PART, Parts, ResumeJournal
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import FetchFile, FetchGroup
 from harvestd.remote.api import Box

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import anyio.to_thread
 
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.scan.framing import whole_records
+from harvestd.convention.scan.completeness import whole_records
 from harvestd.convention.structs import Immutable
-from harvestd.harvest.descriptors import Descriptors
+from harvestd.harvest.budgets import Descriptors
 from harvestd.planning.records import FileRecord
 from harvestd.store.errors import Conflict, Damaged
 from harvestd.store.growing import GrowingFile

@@ -26,9 +26,8 @@ from harvestd.harvest.startup.recovery import settle
 from harvestd.harvest.transfer.refusals import Refusals
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import FetchFile, FetchGroup
-from harvestd.planning.records import FileRecord
+from harvestd.planning.records import FileRecord, sections_of
 from harvestd.planning.retention import is_provisional
-from harvestd.planning.sections import sections_of
 from harvestd.store.publish import Outcome, Publication, Result, publish
 from harvestd.store.root import DataRoot
 from harvestd.store.staging import Staged
@@ -235,7 +234,7 @@ def reason_to_doubt(file: FetchFile, opened: Version, closed: Version, head: byt
     if opened != planned or closed != planned:
         return "it changed on the box while it was read"
     try:
-        # For a file that is taken as it is, `held_back` checks the form and adds a remark.
+        # For a file that is taken as it is, `refusals` checks the form and adds a remark.
         check = check_part if file.as_is else check_content
         check(file.source.path.name, head, planned.size, file.beside)
     except InvalidFacts as e:

@@ -2,6 +2,9 @@
 
 A refused file is not fetched again in vain. As soon as the operator moves or changes the obstacle, the file is planned
 again, without waiting for another connection.
+
+Reading and hashing block, and take seconds for gigabytes: a large file is inspected in slices, between which the
+inspection can be cancelled.
 """
 
 import time
@@ -9,11 +12,15 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import anyio.to_thread
 
-from harvestd.backoff import backoff
+from harvestd.bulkhead import backoff
+from harvestd.convention.metadata.parse import InvalidFacts
 from harvestd.convention.paths import LocalPath
+from harvestd.convention.scan.completeness import CHECKED, HEAD_BYTES, check_form
 from harvestd.convention.scan.snapshot import Version
+from harvestd.planning.plan import FetchFile
+from harvestd.store.checksums import Fingerprint, fingerprints, is_absent, verified
 from harvestd.store.root import DataRoot
-from harvestd.store.verify.fingerprints import Fingerprint, fingerprints, is_absent
+from harvestd.store.staging import Staged
 
 _Key = tuple[str, LocalPath]
 _FIRST_PAUSE = 0.5
@@ -88,3 +95,45 @@ class Refusals(Mapping[_Key, tuple[Version, str]]):
             self._absent.add(key)
             return True
         return False
+
+
+def inspect(file: FetchFile, staged: Staged) -> str | None:
+    """Return why the content of a whole staged file must not be published; None if it may be. Blocks."""
+    try:
+        for _ in _slices(file, staged):
+            pass
+    except InvalidFacts as e:
+        return _doubt(file, staged, str(e))
+    return None
+
+
+async def inspected(file: FetchFile, staged: Staged) -> str | None:
+    """Return the same as `inspect`, computed in worker threads."""
+    if not file.as_is and not file.source.path.name.endswith(CHECKED):
+        return None
+    slices = _slices(file, staged)
+    try:
+        while await anyio.to_thread.run_sync(_next, slices):
+            pass
+    except InvalidFacts as e:
+        return _doubt(file, staged, str(e))
+    return None
+
+
+def _slices(file: FetchFile, staged: Staged) -> Iterator[None]:
+    name = file.source.path.name
+    if file.as_is:
+        check_form(name, staged.read(0, HEAD_BYTES), staged.size)
+    yield from verified(name, staged.size, staged.read)
+
+
+def _next(slices: Iterator[None]) -> bool:
+    """Inspect one slice; return whether there is another."""
+    return next(slices, StopIteration) is not StopIteration
+
+
+def _doubt(file: FetchFile, staged: Staged, flaw: str) -> str | None:
+    if not file.as_is:
+        return flaw
+    staged.remark = f"it was so on the host for long: {flaw}"
+    return None

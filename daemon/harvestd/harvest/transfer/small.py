@@ -19,12 +19,11 @@ from msgspec import Struct, field
 from harvestd.convention.scan.completeness import HEAD_BYTES
 from harvestd.convention.scan.snapshot import Version
 from harvestd.errors import unwrapped
-from harvestd.harvest.budgets import MemoryBudget
+from harvestd.harvest.budgets import MemoryBudget, slices_of, staged_files
 from harvestd.harvest.context import Context
-from harvestd.harvest.descriptors import slices_of, staged_files
 from harvestd.harvest.host.failures import FailureTracker
-from harvestd.harvest.transfer.held_back import inspect
 from harvestd.harvest.transfer.publish import Publisher, StagedFile, StagedGroup, reason_to_doubt
+from harvestd.harvest.transfer.refusals import inspect
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import FetchFile, FetchGroup
 from harvestd.remote.api import Chunk, Closed, Failed, Opened, Reader, ReadRequest, Whole

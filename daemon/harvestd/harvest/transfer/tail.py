@@ -17,14 +17,13 @@ from msgspec.structs import replace
 from harvestd import failpoints
 from harvestd.convention.kinds import Kind
 from harvestd.convention.paths import LocalPath
-from harvestd.convention.scan.framing import whole_lines, whole_records
+from harvestd.convention.scan.completeness import whole_lines, whole_records
 from harvestd.convention.scan.snapshot import Version
 from harvestd.convention.structs import Immutable
 from harvestd.errors import HarvestError
 from harvestd.harvest.context import Context
 from harvestd.harvest.host.failures import FailureTracker
-from harvestd.harvest.host.health import StallDetector
-from harvestd.harvest.host.run_progress import RunProgress
+from harvestd.harvest.host.health import RunProgress, StallDetector
 from harvestd.harvest.transfer.open_files import OpenFiles
 from harvestd.harvest.transfer.refusals import Refusals
 from harvestd.inventory.host import Host

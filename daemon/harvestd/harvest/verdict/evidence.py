@@ -22,18 +22,17 @@ from harvestd.convention.scan.snapshot import Snapshot, TreeState
 from harvestd.harvest.context import Context
 from harvestd.harvest.host.observer import Observer
 from harvestd.inventory.host import Host
-from harvestd.planning.liveness import Life
 from harvestd.planning.plan import Plan
 from harvestd.planning.records import FileRecord
+from harvestd.planning.run_status import Life
 from harvestd.remote.api import Box
 from harvestd.safety.accounting import not_here, storages_of
-from harvestd.safety.filesystems import renumbered, renumbered_roots
-from harvestd.safety.inputs import Damaged, Evidence, Look, NotHere, RunState, run_state
+from harvestd.safety.circumstances import renumbered, renumbered_roots
+from harvestd.safety.inputs import Damaged, DirectoryMemo, Evidence, Look, NotHere, RunState, run_state
 from harvestd.safety.losses import link_losses, losses_of
-from harvestd.safety.memo import DirectoryMemo
 from harvestd.safety.verdict import Loss
+from harvestd.store.checksums import not_intact
 from harvestd.store.root import DataRoot
-from harvestd.store.verify.sizes import not_intact
 
 _LATELY: Final = timedelta(days=1)
 """Files outside the roots that changed in this time are a loss; `verdict.idle_for` is used if it is longer."""

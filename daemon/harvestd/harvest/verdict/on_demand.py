@@ -8,7 +8,7 @@ import anyio
 from harvestd.harvest.context import Context
 from harvestd.harvest.fleet.connections import connected
 from harvestd.harvest.host.observer import Observer
-from harvestd.harvest.verdict import time_limits
+from harvestd.harvest.verdict import requests
 from harvestd.harvest.verdict.evidence import EvidenceCollector, accepted
 from harvestd.harvest.verdict.service import not_watched, record
 from harvestd.inventory.host import Host
@@ -20,13 +20,13 @@ from harvestd.store.root import DataRoot
 async def judged(host: Host, context: Context) -> Verdict:
     """Make a full scan of a host, connected or not, and return its verdict, which is also stored in `Context.verdicts`.
 
-    A host that is not being watched is not safe, nor is one that can't be scanned within `time_limits.to_judge`.
+    A host that is not being watched is not safe, nor is one that can't be scanned within `requests.to_judge`.
     """
     judging = context.states.of(host.identity).judging
     if judging is None:
         verdict = not_watched(context, host.identity)
     else:
-        seconds = time_limits.to_judge(context.limits)
+        seconds = requests.to_judge(context.limits)
         with anyio.move_on_after(seconds):
             return await judging.ask()
         detail = (

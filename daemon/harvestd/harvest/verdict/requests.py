@@ -2,11 +2,16 @@
 
 The verdicts are computed elsewhere (`on_demand`, and each host's own task). A stored verdict contains its time; an old
 one says nothing about the present.
+
+The daemon names the part that took too long; a command that requests a verdict waits a little longer, so that it gets
+this answer.
 """
 
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
+from typing import Final
 
 import anyio
 from msgspec.structs import replace
@@ -14,10 +19,35 @@ from msgspec.structs import replace
 from harvestd.catalogue.entries import VerdictRecord
 from harvestd.errors import DiskFull
 from harvestd.harvest.context import Context
-from harvestd.harvest.verdict import time_limits
 from harvestd.inventory.host import Host
 from harvestd.planning.requests import REFUSED, Request, RequestKind
+from harvestd.remote.api import Limits
 from harvestd.safety.verdict import Verdict
+
+_WAYS: Final = 2
+"""Connect time-outs on the way to a host: its own, and one for a jump host."""
+_BEGINNING: Final = 180.0
+"""Seconds until a full scan can begin, behind the transfer that is in progress."""
+_QUESTIONS: Final = 2
+"""Queries of a verdict besides the trees, each at most `Limits.inspect_time`: circumstances, and targets of links."""
+_MARGIN: Final = 30.0
+"""Seconds for noticing a request, and for recording the answer."""
+
+
+def to_connect(connect_timeout: timedelta, limits: Limits) -> float:
+    """Return the seconds until a host is connected and read, or is known not to be."""
+    return _WAYS * connect_timeout.total_seconds() + limits.answer_time.total_seconds()
+
+
+def to_judge(limits: Limits) -> float:
+    """Return the seconds for a full verdict on a connected host."""
+    return _BEGINNING + _QUESTIONS * limits.inspect_time.total_seconds() + limits.scan_time.total_seconds()
+
+
+def to_answer(connect_timeout: timedelta, limits: Limits) -> float:
+    """Return the seconds after which the daemon has answered a request for a verdict, whatever the host does."""
+    return to_connect(connect_timeout, limits) + to_judge(limits) + _MARGIN
+
 
 _KEEP_EVERY = 1.0
 """Seconds between two rounds of storing what changed."""
@@ -83,7 +113,7 @@ class Verdicts:
         """
         context = self._context
         state = context.states.of(host.identity)
-        with anyio.move_on_after(time_limits.to_connect(context.target_of(host).connect_timeout, context.limits)):
+        with anyio.move_on_after(to_connect(context.target_of(host).connect_timeout, context.limits)):
             while state.judging is None and state.verdict is None and state.unreadable is None:
                 await context.looked.rung()
 

@@ -2,6 +2,8 @@
 
 A full verdict costs the host a scan of every entry. So it is only computed when nothing else speaks against safety, or
 on request; in between, the regular scans show why the host is not safe.
+
+A plain value: display its age along with it, and check it before acting.
 """
 
 import time
@@ -11,18 +13,33 @@ from typing import Final
 
 import anyio
 
+from harvestd.convention.structs import Immutable
 from harvestd.harvest.context import Context
 from harvestd.harvest.sync import Broadcast
 from harvestd.harvest.verdict.evidence import EvidenceCollector, Looked, accepted
-from harvestd.harvest.verdict.latest import Judged
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import Plan
 from harvestd.safety.check import judge
-from harvestd.safety.documents import document_of
 from harvestd.safety.inputs import Evidence
-from harvestd.safety.verdict import Answer, Loss, ReasonKind, Verdict
+from harvestd.safety.verdict import Answer, Loss, ReasonKind, Verdict, document_of
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
+
+
+class Judged(Immutable):
+    """A verdict on one host."""
+
+    verdict: Verdict
+    at: float
+    """When it was made, in Unix time by the local clock."""
+    idle_since: float | None = None
+    """Since when nothing has changed and nothing runs there, as far as observed, in Unix time.
+
+    None: the host is at work, or this is unknown.
+    """
+    still_since: float | None = None
+    """The same moment in monotonic seconds. It stays the same until something changes."""
+
 
 _AT_LEAST: Final = 60.0
 _AT_MOST: Final = 600.0

@@ -10,12 +10,11 @@ from harvestd.convention.scan.snapshot import Version
 from harvestd.convention.structs import Immutable
 from harvestd.planning.destinations import Home
 from harvestd.planning.diff import Targets
-from harvestd.planning.host_plan.request_status import Asking, by_hand
-from harvestd.planning.host_plan.situation import Situation
+from harvestd.planning.host_plan.situation import Asking, Situation, by_hand
+from harvestd.planning.left_behind import hindered, rest
 from harvestd.planning.plan import FetchFile, FetchGroup, Follow, Link, Plan, Removal, UpdateReason, Waiting
 from harvestd.planning.records import FileRecord
 from harvestd.planning.requests import Request
-from harvestd.planning.skipped_directories import hindered, rest
 
 Places = Sequence[tuple[Home, tuple[str, ...]]]
 """The local directories of a group, each with the components between it and the group's files."""

@@ -7,14 +7,14 @@ from harvestd.convention.paths import RejectedPath
 from harvestd.convention.scan.model import EvalDir, Group, LeftOut
 from harvestd.planning.destinations import Home, Placing, Undecided, named_run
 from harvestd.planning.host_plan.draft import Draft, Places
-from harvestd.planning.host_plan.request_status import still_left_out
 from harvestd.planning.host_plan.run_planner import TAKEN_AWAY
-from harvestd.planning.identity.duplicates import bringing
+from harvestd.planning.host_plan.situation import still_left_out
+from harvestd.planning.identity import bringing
 from harvestd.planning.index import ANY_RUN, named
+from harvestd.planning.left_behind import whole
 from harvestd.planning.plan import Waiting
 from harvestd.planning.records import RunRecord
 from harvestd.planning.requests import Request
-from harvestd.planning.skipped_directories import whole
 
 
 class EvalPlanner:

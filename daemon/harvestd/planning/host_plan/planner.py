@@ -10,18 +10,17 @@ from collections.abc import Callable, Hashable, Sequence
 from itertools import chain
 
 from harvestd.convention.scan.model import EvalDir, RunDir, ScanResult
-from harvestd.convention.steps import Steps, finished
-from harvestd.convention.structs import Immutable
+from harvestd.convention.structs import Immutable, Steps, finished
 from harvestd.planning.destinations import Placing
 from harvestd.planning.host_plan.draft import Draft, QuietPart
 from harvestd.planning.host_plan.eval_planner import EvalPlanner
 from harvestd.planning.host_plan.run_planner import RunPlanner
 from harvestd.planning.host_plan.situation import Situation
 from harvestd.planning.index import ANY_REQUEST
-from harvestd.planning.liveness import Life
 from harvestd.planning.plan import Plan
+from harvestd.planning.records import Missing
 from harvestd.planning.run_filter import belonging, possible
-from harvestd.planning.sections import Missing
+from harvestd.planning.run_status import Life
 
 
 class _Kept(Immutable):

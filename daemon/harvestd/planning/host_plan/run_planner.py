@@ -12,14 +12,14 @@ from harvestd.convention.scan.model import Group, RunDir, Source, Wanted
 from harvestd.planning import retention
 from harvestd.planning.destinations import Home, experiment_home
 from harvestd.planning.host_plan.draft import Draft
-from harvestd.planning.identity.duplicates import is_part, leader, views_of
-from harvestd.planning.liveness import has_died, may_die_in
+from harvestd.planning.identity import is_part, leader, views_of
+from harvestd.planning.index import is_torn
+from harvestd.planning.left_behind import whole
 from harvestd.planning.local_checkpoints import CheckpointsHere
 from harvestd.planning.plan import Waiting
 from harvestd.planning.records import RunRecord
 from harvestd.planning.requests import NO_WISHES, RECORDS, Request, Wishes
-from harvestd.planning.skipped_directories import whole
-from harvestd.planning.tails import is_torn
+from harvestd.planning.run_status import has_died, may_die_in
 
 TAKEN_AWAY = "its experiment's directory was taken away here"
 

@@ -30,8 +30,7 @@ from harvestd.remote.api import (
 from harvestd.remote.probe import bootstrap, decode
 from harvestd.remote.probe.bootstrap import Pulse
 from harvestd.remote.probe.decode import ScanEnd
-from harvestd.remote.probe.decode_circumstances import circumstances, link_targets
-from harvestd.remote.probe.decode_fields import BrokenAnswer
+from harvestd.remote.probe.decode_records import BrokenAnswer, circumstances, link_targets
 from harvestd.remote.probe.known_trees import RemoteIndex
 from harvestd.remote.probe.process import ProbeProcess, broken, stamp_of
 from harvestd.remote.probe.protocol import Frame, Letter

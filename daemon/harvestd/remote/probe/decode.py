@@ -14,7 +14,7 @@ from harvestd.convention.paths import RejectedPath, RemotePath
 from harvestd.convention.scan.snapshot import Entry, EntryType, TreeState, Version
 from harvestd.convention.structs import Immutable
 from harvestd.remote.api import BoxFacts, Closed, Failed, Opened, ReadRequest, Whole
-from harvestd.remote.probe.decode_fields import (
+from harvestd.remote.probe.decode_records import (
     MOST,
     MOST_TEXT,
     BrokenAnswer,

@@ -13,7 +13,7 @@ from harvestd.convention.paths import RemotePath
 from harvestd.convention.scan.snapshot import Delta, Entry, Listing, Snapshot, Tree, TreeState
 from harvestd.remote.api import Limits
 from harvestd.remote.probe.decode import ScanEnd, ScanPart
-from harvestd.remote.probe.decode_fields import BrokenAnswer
+from harvestd.remote.probe.decode_records import BrokenAnswer
 
 _NAME_BYTES_PER_ENTRY = 200
 """On average, over all entries that `Limits` allows: the memory for names is bounded, too."""

@@ -11,7 +11,7 @@ from harvestd.convention.scan.snapshot import Tree
 from harvestd.errors import HarvestError
 from harvestd.remote.api import Chunk, Closed, Failed, Opened, ReadEvent, ReadRequest, Whole
 from harvestd.remote.probe import decode
-from harvestd.remote.probe.decode_fields import BrokenAnswer
+from harvestd.remote.probe.decode_records import BrokenAnswer
 from harvestd.remote.probe.process import ProbeProcess, broken
 from harvestd.remote.probe.protocol import Frame, Letter
 from harvestd.remote.probe.restart import Running

@@ -27,9 +27,8 @@ from harvestd.remote.api import (
     WithoutProbe,
     unseen,
 )
-from harvestd.remote.sftp.links import resolved_links
 from harvestd.remote.sftp.reading import SftpReader
-from harvestd.remote.sftp.scanning import Counts, look_at
+from harvestd.remote.sftp.scanning import Counts, look_at, resolved_links
 from harvestd.remote.sftp.session import NoSftp, SftpSession
 from harvestd.remote.ssh.connect import Connection
 from harvestd.remote.ssh.errors import LinkLost

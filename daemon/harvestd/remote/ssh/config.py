@@ -7,6 +7,8 @@ the last lines of the file. So tokens, `Match` and `Include` have their ssh mean
 An answer is cached while the files that ssh read are unchanged, for at most a minute: a new file may match an
 `Include`, and a `Match` may depend on the network. An answer for which ssh ran a command (`Match exec`) is never
 cached.
+
+`harvestd check` names every option that is in neither set and differs from ssh's own default.
 """
 
 import getpass
@@ -21,11 +23,40 @@ from pathlib import Path
 
 from harvestd.convention.structs import Immutable
 from harvestd.errors import HostQuarantined
-from harvestd.remote.ssh.config_options import HONOURED, OF_NO_CONSEQUENCE
 from harvestd.remote.ssh.errors import quoted, raise_if_short
-from harvestd.remote.ssh.run_ssh import STANDARD_INPUT, Answer, run_ssh
+from harvestd.remote.ssh.run_ssh import STANDARD_INPUT, Answer, in_thread, run_ssh
 from harvestd.remote.ssh.target import Target
-from harvestd.remote.ssh.threads import in_thread
+
+HONOURED = frozenset({
+    "host", "hostname", "port", "user", "identityfile", "identitiesonly", "identityagent", "certificatefile",
+    "proxyjump", "proxycommand", "hostkeyalias", "userknownhostsfile", "globalknownhostsfile", "addressfamily",
+    "bindaddress", "kexalgorithms", "macs", "hostkeyalgorithms",
+    # These control how the others are read, and ssh -G has applied them.
+    "canonicaldomains", "canonicalizehostname", "canonicalizefallbacklocal", "canonicalizemaxdots",
+    "canonicalizepermittedcnames", "ignoreunknown", "tag",
+})  # fmt: skip
+OF_NO_CONSEQUENCE = frozenset({
+    # harvestd already behaves as the option asks, or the feature that it controls is not used here.
+    "addkeystoagent", "batchmode", "checkhostip", "enableescapecommandline", "escapechar", "fingerprinthash",
+    "hashknownhosts", "loglevel", "logverbose", "numberofpasswordprompts", "stdinnull", "syslogfacility",
+    "updatehostkeys", "visualhostkey", "xauthlocation", "forwardx11timeout", "forwardx11trusted",
+})  # fmt: skip
+REPLACED = {
+    "connecttimeout": "ssh.connect_timeout holds",
+    "controlmaster": "harvestd shares its own connections",
+    "controlpath": "harvestd shares its own connections",
+    "controlpersist": "harvestd shares its own connections",
+    "serveralivecountmax": "ssh.keepalive holds",
+    "serveraliveinterval": "ssh.keepalive holds",
+    "stricthostkeychecking": "ssh.host_keys holds",
+}
+"""What applies instead of an ignored option."""
+
+
+def described(options: Iterable[str]) -> str:
+    """Return ignored options as text, each with what applies instead."""
+    return ", ".join(f"{name} ({REPLACED[name]})" if name in REPLACED else name for name in options)
+
 
 AGENT_VARIABLE = "SSH_AUTH_SOCK"
 _KEEP = 60.0

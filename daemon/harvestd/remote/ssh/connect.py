@@ -38,10 +38,9 @@ from harvestd.remote.ssh.errors import (
 from harvestd.remote.ssh.flood_guard import Meter
 from harvestd.remote.ssh.host_keys import HostKey, PinCheck, PinStore
 from harvestd.remote.ssh.jump_hosts import Hops
-from harvestd.remote.ssh.proxy_command import ProxyCommand
+from harvestd.remote.ssh.run_ssh import in_thread
 from harvestd.remote.ssh.target import Target
-from harvestd.remote.ssh.threads import in_thread
-from harvestd.remote.ssh.transport import JUMP_HOST, Dialer
+from harvestd.remote.ssh.transport import JUMP_HOST, Dialer, ProxyCommand
 
 CONTROL_WINDOW = 2 * 1024 * 1024
 """Bytes in flight on a channel of a connection for scans and small files."""

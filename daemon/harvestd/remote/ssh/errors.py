@@ -13,7 +13,7 @@ import asyncssh
 
 from harvestd.errors import HarvestError, HostQuarantined, Retry
 from harvestd.remote.ssh.target import Target
-from harvestd.telemetry.masking import masked
+from harvestd.telemetry.sanitize import masked
 
 _FOREIGN_TEXT = 300
 

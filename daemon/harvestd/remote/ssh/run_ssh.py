@@ -1,14 +1,21 @@
-"""Run `ssh -G` once: bounded output, no terminal, and no process left behind after cancellation."""
+"""Run blocking calls and `ssh -G` on the way to a host: bounded, and nothing left behind after cancellation.
 
+Each may hang (a dead name server, a network file system); then only the host that needs it waits, until its deadline.
+They have a thread limiter of their own, so that the threads for everything else are never used up.
+"""
+
+import asyncio
 import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar, TypeVarTuple
 
 import anyio
+import anyio.to_thread
 from anyio.abc import ByteReceiveStream, Process
 
 from harvestd.convention.structs import Immutable
@@ -98,3 +105,22 @@ def _answer(status: int, output: str, complaints: str) -> Answer:
         ),
         ran_commands=any(line.startswith(_RUNS) for line in lines),
     )
+
+
+Result = TypeVar("Result")
+Arguments = TypeVarTuple("Arguments")
+
+_AT_ONCE = 256
+"""Most simultaneous calls; each host that is being connected to makes one call at a time."""
+
+_limiters: dict[int, anyio.CapacityLimiter] = {}
+"""The limiter of the running event loop, by the loop's id."""
+
+
+async def in_thread(call: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+    """Return the result of a blocking call. When cancelled, abandon it: its thread ends when the call returns."""
+    loop = id(asyncio.get_running_loop())
+    if loop not in _limiters:
+        _limiters.clear()
+        _limiters[loop] = anyio.CapacityLimiter(_AT_ONCE)
+    return await anyio.to_thread.run_sync(call, *arguments, abandon_on_cancel=True, limiter=_limiters[loop])

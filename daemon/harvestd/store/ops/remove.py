@@ -2,6 +2,8 @@
 
 A file is removed only if it is byte for byte what was published; files that a person changed or added stay. The caller
 must have removed the files' records first, so that a record always has its file.
+
+Only for names that harvestd owns: existing content is replaced without a check. Files from a host always use `publish`.
 """
 
 import os
@@ -13,7 +15,7 @@ from harvestd import failpoints
 from harvestd.convention.paths import LocalPath, encoded
 from harvestd.store.errors import Conflict, Refused, translating
 from harvestd.store.root import DataRoot
-from harvestd.store.walking import Touched, reading, sha256_of
+from harvestd.store.walking import Touched, made, reading, sha256_of, sync_touched
 
 _CHANGED: Final = "it was changed here"
 
@@ -77,3 +79,37 @@ def remove_empty(root: DataRoot, directory: LocalPath, paths: Sequence[LocalPath
                 os.rmdir(encoded(empty.name), dir_fd=parent)
             touched.add(parts[:-1])
     root.sync(touched)
+
+
+def write_own(root: DataRoot, path: LocalPath, data: bytes) -> None:
+    """Write `data` to `path`; it is synced when this returns, and a crash leaves the old or the new content.
+
+    A link at `path` is replaced, not followed. Raise `Conflict` for a directory there, `Refused`, `DiskFull` and
+    `HaltedForSafety`.
+    """
+    touched = {path.parts[:-1]}
+    with root.stage() as staged:
+        staged.write(data)
+        staged.sync()
+        failpoints.reach("own.staged")
+        with root.made_parent(path, touched) as parent:
+            os.rename(encoded(staged.name), encoded(path.name), src_dir_fd=root.staging.directory, dst_dir_fd=parent)
+    failpoints.reach("own.renamed")
+    root.sync(touched)
+
+
+def write_inside(root: DataRoot, directory: LocalPath, rest: Sequence[str], data: bytes) -> None:
+    """Write as `write_own` does, at `rest` inside an existing directory, which is not created if it is gone.
+
+    If the directory is renamed meanwhile, the file is in the renamed one. Raise FileNotFoundError if there is none.
+    """
+    path = directory.child(*rest)
+    parent = tuple(rest[:-1])
+    touched: Touched = {parent}
+    with root.directory(directory) as base, root.stage() as staged:
+        staged.write(data)
+        staged.sync()
+        with translating(path):
+            with made(base, parent, touched) as there:
+                os.rename(encoded(staged.name), encoded(path.name), src_dir_fd=root.staging.directory, dst_dir_fd=there)
+            sync_touched(base, touched)

@@ -1,1 +1,0 @@
-"""The instances of a Lambda Cloud account."""

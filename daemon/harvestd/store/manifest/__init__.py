@@ -1,1 +1,0 @@
-"""`manifest.json` of an experiment: its model, and reading and writing the file."""

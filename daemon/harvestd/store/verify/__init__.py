@@ -1,1 +1,0 @@
-"""Checks of local files against their records and formats."""
