@@ -80,8 +80,8 @@ async def run(
                 # A command that holds the data root ends by itself; exiting here instead would leave the unit down.
                 waiting = open_context(settings, tally, kind=HolderKind.DAEMON, patience=math.inf)
                 async with waiting as (context, root), anyio.create_task_group() as tasks:
-                    context.retry_now = retry_now
-                    await context.knows.wait()
+                    context.signals.scan_now = retry_now
+                    await context.catalogue_opened.wait()
                     opening.cancel()
                     log.info(
                         Event.SERVICE_STARTED,

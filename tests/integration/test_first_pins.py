@@ -43,5 +43,5 @@ async def test_before_the_catalogue_is_open(workstation: Workstation) -> None:
 async def test_once_the_catalogue_is_open(workstation: Workstation) -> None:
     """Two first connections that saw different keys are not both let through."""
     async with open_context(workstation.settings(), NullListener()) as (context, _):
-        await context.knows.wait()
+        await context.catalogue_opened.wait()
         await _trusts_one(context)

@@ -114,7 +114,7 @@ async def _pass(task: Task, made: int) -> Ending:
     known = Known("static:gpu-a", "gpu-a", "127.0.0.1", "static", hardware="h100")
     with unwrapped(), mock.patch.object(large.LargeFileFetcher, "_line", line):
         async with open_context(settings, NullListener()) as (context, root):
-            await context.knows.wait()
+            await context.catalogue_opened.wait()
             result = await single_pass.SinglePass(known, context, root, box, await box.facts()).make()
     left = [f"{place}: {trouble}" for place, trouble in {**result.failed, **result.conflicts}.items()]
     return Ending(0, files=result.files, troubles=tuple(left))

@@ -116,7 +116,7 @@ async def watching(settings: Settings) -> AsyncIterator[Watch]:
         said = stack.enter_context(structlog.testing.capture_logs())
         tally = FleetMetrics()
         async with open_context(quick, tally) as (context, root), anyio.create_task_group() as tasks:
-            await context.knows.wait()
+            await context.catalogue_opened.wait()
             await tasks.start(Fleet(context, root, Broadcast(), tally).run)
             yield Watch(context, said)
             tasks.cancel_scope.cancel()

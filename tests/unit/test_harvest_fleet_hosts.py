@@ -66,8 +66,8 @@ async def test_a_host_that_goes_while_the_disk_is_full_is_recorded_later(
             recorded.append((record.name, record.state))
 
         monkeypatch.setattr(catalogue, "save_host", save_where_there_is_room)
-        await context.attending.learn(catalogue)
-        await context.learn(catalogue)
+        await context.requests.learn(catalogue)
+        await context.open_catalogue(catalogue)
         fleet = Fleet(context, root, Broadcast(), FleetMetrics())
         async with anyio.create_task_group() as tasks:
             await tasks.start(fleet.run)

@@ -118,7 +118,7 @@ class Site:
     def judge(self, name: str, verdict: Verdict, still_since: float = 1_000.0) -> None:
         """Let the daemon's verdict on a host be this one from now on."""
         self.context.states.of(self.hosts[name].identity).verdict = Judged(verdict, 0.0, still_since, still_since)
-        self.context.looked.ring()
+        self.context.signals.scanned.ring()
 
     async def _judged(self, host: Host, context: Context) -> Verdict:
         assert context is self.context
@@ -158,7 +158,7 @@ class Site:
     async def passes(self, rounds: int = 5) -> None:
         """Let whoever releases attend to everything several times."""
         for _ in range(rounds):
-            self.context.looked.ring()
+            self.context.signals.scanned.ring()
             await anyio.wait_all_tasks_blocked()
 
 

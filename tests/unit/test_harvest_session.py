@@ -166,7 +166,7 @@ async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 
     monkeypatch.setattr(large.LargeFileFetcher, "_line", line)
     async with open_context(load(config, env={}), NullListener()) as (context, root):
-        await context.knows.wait()
+        await context.catalogue_opened.wait()
         context.fleet.follows = True
         yield Site(context, root, Broadcast())
 
@@ -295,7 +295,7 @@ async def test_host_that_lost_its_root_leaves_the_storage_to_one_that_sees_it(si
         tasks.start_soon(site.session("gpu-b", second))
         await until(lambda: second.scans >= 2, PATIENCE)
         first.blind = True
-        await until(lambda: not site.context.harvesting.is_free("shared") and first.scans, PATIENCE)
+        await until(lambda: not site.context.leases.is_free("shared") and first.scans, PATIENCE)
         shared.make(Change(Deed.APPEND, f"training_runs/{RUN}/logs/train_log.jsonl"))
         await until(lambda: arrived(f'{{"line": {shared.ticks}}}'), PATIENCE)
         await until(
@@ -352,7 +352,7 @@ async def test_root_that_no_host_sees_changes_no_leader(site: Site) -> None:
     site.poll(SHORT)
     shared = written()
     first, second = Pushing(shared), Pushing(shared)
-    released = site.context.harvesting.released
+    released = site.context.leases.released
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(site.session("gpu-a", first))
         await until(lambda: first.scans >= 1, PATIENCE)

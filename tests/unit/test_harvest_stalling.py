@@ -208,7 +208,7 @@ async def test_a_finished_run_never_stalls(watched: Watched) -> None:
     watched.goes(1, 2, 3, 4, 5)
     await watched.context.catalogue.save_run(replace(record(T), final=TrainingInfo(step=5)))
     assert await watched.silent(5000) == 0
-    assert not watched.context.strides
+    assert not watched.context.step_rates
 
 
 async def test_the_next_run_of_a_sweep_ends_the_one_before(watched: Watched) -> None:
@@ -228,7 +228,7 @@ async def test_a_time_in_which_nobody_listened_is_no_silence(watched: Watched) -
     watched.stalling = StallDetector(HOST, watched.context)
     assert await watched.silent(500) == 0
     watched.goes(6)
-    assert watched.context.strides[record(T).key].gaps == (60.0,) * 4
+    assert watched.context.step_rates[record(T).key].gaps == (60.0,) * 4
     assert await watched.silent(700) == 1
 
 
@@ -237,7 +237,7 @@ async def test_a_log_that_is_still_coming_shows_no_pace(watched: Watched) -> Non
     for step in range(1, 9):
         watched.clock.now += 0.01
         watched.stalling.heard(record(T), [b'{"step": %d}' % step], behind=(8 - step) * 10**6)
-    assert watched.context.strides[record(T).key].gaps == ()
+    assert watched.context.step_rates[record(T).key].gaps == ()
 
 
 async def test_a_run_that_diverges_is_told_once(watched: Watched) -> None:

@@ -82,8 +82,8 @@ async def test_a_verdict_that_fails_is_answered(context: Context, monkeypatch: p
 
     monkeypatch.setattr("harvestd.harvest.verdict.on_demand.judged", fail)
     context.states.of(HOST.identity).verdict = Judged(Verdict(Answer.SAFE), 10.0)
-    context.knows.set()
-    await context.attending.learn(context.catalogue)
+    context.catalogue_opened.set()
+    await context.requests.learn(context.catalogue)
 
     async def answer_to_request() -> str:
         async def asked() -> int:
@@ -92,8 +92,8 @@ async def test_a_verdict_that_fails_is_answered(context: Context, monkeypatch: p
             )
 
         number = await asked()
-        await context.attending.take()
-        context.attending.judging.ring()
+        await context.requests.take()
+        context.requests.judging.ring()
         await until(lambda: all(each.id != number for each in context.catalogue.knowledge.open_requests()))
         with queries.questions(context.settings.state) as connection:
             request = queries.request(connection, number)

@@ -73,7 +73,7 @@ async def test_only_the_operator_cuts_the_pause_of_a_lost_host(site: Site) -> No
                 site.scan_now.ring()
                 await anyio.wait_all_tasks_blocked()
             assert site.attempts == attempt
-            site.context.retry_now.ring()
+            site.context.signals.scan_now.ring()
         await until(lambda: site.attempts == 3, PATIENCE)
         tasks.cancel_scope.cancel()
 
@@ -87,7 +87,7 @@ async def test_nothing_cuts_the_pause_of_a_quarantined_host(site: Site) -> None:
         for _ in range(3):
             await anyio.wait_all_tasks_blocked()
             site.scan_now.ring()
-            site.context.retry_now.ring()
+            site.context.signals.scan_now.ring()
         await anyio.wait_all_tasks_blocked()
         assert site.attempts == 1
         tasks.cancel_scope.cancel()
@@ -117,5 +117,5 @@ async def test_only_the_first_attempt_is_awaited_by_requests(site: Site, monkeyp
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(site.watcher.run)
         await until(lambda: site.attempts == 2, PATIENCE)
-        assert not site.context.attending._awaited
+        assert not site.context.requests._awaited
         tasks.cancel_scope.cancel()

@@ -127,7 +127,7 @@ class _Daemon(Collector):
 
     def _of_runs(self) -> Metric:
         context, now = self._source.context, time.time()
-        runs = context.catalogue.knowledge.runs() if context.knows.is_set() else []
+        runs = context.catalogue.knowledge.runs() if context.catalogue_opened.is_set() else []
         counts = Counter(standing_of_run(run, self._source, now).status for run in runs)
         family = GaugeMetricFamily("harvestd_runs", "Training runs that were ever seen, by state.", labels=["state"])
         for status in RunStatus:

@@ -85,7 +85,7 @@ Document = dict[str, Any]
 def state(source: Source, free_bytes: int) -> Document:
     """Return the document; its keys are described in `README.md`."""
     context, tally = source.context, source.tally
-    knowledge = context.catalogue.knowledge if context.knows.is_set() else PlanningIndex()
+    knowledge = context.catalogue.knowledge if context.catalogue_opened.is_set() else PlanningIndex()
     present = sorted(context.fleet.present.values(), key=lambda host: host.name)
     runs = knowledge.runs()
     standing_of = partial(standing_of_run, source=source, now=time.time())
@@ -101,7 +101,7 @@ def state(source: Source, free_bytes: int) -> Document:
             "free_bytes": free_bytes,
         },
         "hosts": [_host(host, context, tally.of(host.name)) for host in present],
-        "transfers": [_transfer(way) for way in context.under_way.all()],
+        "transfers": [_transfer(way) for way in context.transfers.all()],
         "runs": [_run(run, knowledge, standing_of(run)) for run in islice(sorted(runs, key=_order), _MOST_RUNS)],
         "counts": {
             "hosts": len(present),

@@ -114,6 +114,21 @@ class Links:
 
 
 @dataclass
+class Signals:
+    """What wakes the tasks that wait for something to happen at any host."""
+
+    scanned: Broadcast = field(default_factory=Broadcast)
+    """Rung after each scan of a host."""
+    idle: Broadcast = field(default_factory=Broadcast)
+    """Rung when everything that a host showed is here.
+
+    A good moment for work that can wait, while the host is scanned again.
+    """
+    scan_now: Broadcast = field(default_factory=Broadcast)
+    """Rung when the operator requests a scan of all hosts: lost hosts are tried again at once."""
+
+
+@dataclass
 class ChangeFeed:
     """The experiments that changed, for what is made from them."""
 
@@ -148,42 +163,34 @@ class Context:
     """What is known of the hosts together."""
     links: Links = field(default_factory=Links)
     changes: ChangeFeed = field(default_factory=ChangeFeed)
-    harvesting: Leases = field(default_factory=Leases)
+    leases: Leases = field(default_factory=Leases)
     """The lease of each storage: the host that it is fetched from."""
-    learning: anyio.Lock = field(default_factory=anyio.Lock)
+    indexing: anyio.Lock = field(default_factory=anyio.Lock)
     """Held while runs are assigned to experiments; never during a wait for the network."""
-    looked: Broadcast = field(default_factory=Broadcast)
-    """Rung after each scan of a host."""
-    retry_now: Broadcast = field(default_factory=Broadcast)
-    """Rung when the operator requests a scan of all hosts: lost hosts are tried again at once."""
-    strides: dict[tuple[str, str], StepRate] = field(default_factory=dict)
+    signals: Signals = field(default_factory=Signals)
+    step_rates: dict[tuple[str, str], StepRate] = field(default_factory=dict)
     """The step rate of each run whose log was read, by run key; kept over connections."""
-    knows: anyio.Event = field(default_factory=anyio.Event)
+    catalogue_opened: anyio.Event = field(default_factory=anyio.Event)
     """Set once the catalogue is open. Hosts are connected meanwhile; nothing else uses the catalogue before."""
     catalogue: "Catalogue" = field(init=False)
     evals: "Evals" = field(init=False)
     """The results of the newest evals, for reports; set together with the catalogue."""
-    attending: RequestTracker = field(default_factory=RequestTracker)
+    requests: RequestTracker = field(default_factory=RequestTracker)
     """Tracks the requests that people make."""
-    under_way: ActiveTransfers = field(default_factory=ActiveTransfers)
+    transfers: ActiveTransfers = field(default_factory=ActiveTransfers)
     """The large files that are being fetched."""
     deadlines: Deadlines = field(default_factory=Deadlines)
     """The deadline of each host's task."""
-    unsettled: "list[Intent]" = field(default_factory=list)
+    unsettled_intents: "list[Intent]" = field(default_factory=list)
     """Intents whose publishing failed; they are settled before anything else is published."""
-    places: DirectoryLock = field(default_factory=DirectoryLock)
+    directory_lock: DirectoryLock = field(default_factory=DirectoryLock)
     """Keeps directories from being moved while files are published into them."""
-    rested: Broadcast = field(default_factory=Broadcast)
-    """Rung when everything that a host showed is here.
-
-    A good moment for work that can wait, while the host is scanned again.
-    """
-    homes: "ExperimentDirectories | None" = None
+    directories: "ExperimentDirectories | None" = None
     """Detects what the operator does to experiment directories; None without a data root."""
 
     @classmethod
     def of(cls, settings: Settings, monitor: ProgressListener) -> "Context":
-        """Return a context for validated settings; `learn` completes it."""
+        """Return a context for validated settings; `open_catalogue` completes it."""
         return cls(
             settings=settings,
             budgets=Budgets.of(settings),
@@ -204,12 +211,12 @@ class Context:
         if selection != self.selection:
             self.selection = selection
 
-    async def learn(self, catalogue: "Catalogue") -> None:
+    async def open_catalogue(self, catalogue: "Catalogue") -> None:
         """Set the open catalogue, and record in it the host keys that were learned before."""
         from harvestd.report.eval_memory import Evals  # noqa: PLC0415  (imported by a thread of `startup.open`)
 
         self.catalogue, self.evals = catalogue, Evals()
-        self.knows.set()
+        self.catalogue_opened.set()
         for identity, key_line in self.links.new_pins.items():
             await catalogue.put(identity, key_line)
 
@@ -270,10 +277,10 @@ class Context:
             models=naming.models,
         )
 
-    async def look_around(self) -> None:
+    async def check_directories(self) -> None:
         """Apply what the operator did to experiment directories. Raise `HaltedForSafety`."""
-        if self.homes is not None:
-            await self.homes.look()
+        if self.directories is not None:
+            await self.directories.look()
 
 
 def _reconnecting(settings: Settings) -> int:

@@ -40,7 +40,7 @@ async def trim(tally: FleetMetrics) -> None:
 
 async def drop_unused(context: Context) -> None:
     """Drop records that nothing has needed for some time, until cancelled. Raise `HaltedForSafety`."""
-    await context.knows.wait()
+    await context.catalogue_opened.wait()
     while True:
         await anyio.sleep(_EVERY)
         await context.catalogue.files.drop_unused(time.monotonic())

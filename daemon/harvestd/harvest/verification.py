@@ -193,7 +193,7 @@ async def repair(settings: Settings, found: Sequence[Finding]) -> list[Finding]:
     """
     with unwrapped():
         async with open_context(settings, NullListener()) as (context, root):
-            await context.knows.wait()
+            await context.catalogue_opened.wait()
             damaged = [finding for finding in found if finding.is_damage]
             strangers = await anyio.to_thread.run_sync(Strangers, root, found if damaged else ())
             return [finding for finding in damaged if not await _repaired(context, root, strangers, finding)]

@@ -154,7 +154,7 @@ class JobWatch:
 
     async def _judge_on(self) -> None:
         while True:
-            started, looked_before = time.monotonic(), self._context.looked.version
+            started, looked_before = time.monotonic(), self._context.signals.scanned.version
             for due in list(self._due.values()):
                 own = [each for each in self._context.states.outlooks() if each.host.address == due.job.address]
                 if any(each.scanned >= due.since for each in own):
@@ -163,7 +163,7 @@ class JobWatch:
                 elif time.monotonic() - due.since >= _UNSEEN:
                     self._wait(due, self._unseen(due.job))
             took = time.monotonic() - started
-            await self._context.looked.wait(looked_before)
+            await self._context.signals.scanned.wait(looked_before)
             # Old jobs whose results never come must cost only a small part of the time.
             await anyio.sleep(_REST * took)
 

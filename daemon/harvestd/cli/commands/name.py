@@ -95,7 +95,7 @@ def _key(waiting: Waiting) -> tuple[str, str]:
 async def _take(settings: Settings) -> None:
     """Apply the request where no daemon runs: opening the context processes it."""
     async with open_context(settings, NullListener()) as (context, root):
-        await context.knows.wait()
+        await context.catalogue_opened.wait()
         # README and pictures show the directory's name.
         await Reports(context, root).finish()
 

@@ -51,7 +51,7 @@ class ExperimentDirectories:
         now = await anyio.to_thread.run_sync(self._times)
         if now == self._seen:
             return
-        async with self._context.places.moving():
+        async with self._context.directory_lock.moving():
             now = await anyio.to_thread.run_sync(self._times)
             if now == self._seen:
                 return  # another host's scan came first

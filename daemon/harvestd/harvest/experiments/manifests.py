@@ -32,7 +32,7 @@ class Manifests:
     def __init__(self, context: Context, root: DataRoot) -> None:
         self._context = context
         self._root = root
-        self._heard = context.rested.version
+        self._heard = context.signals.idle.version
         self._written: dict[str | None, float] = {}
         self._behind: dict[str | None, float] = {}
         """Since when each unwritten manifest is behind; None means `_unfiled`."""
@@ -59,7 +59,7 @@ class Manifests:
         They are due when everything that a host showed is here.
         """
         with anyio.move_on_after(_LOOK):
-            self._heard = await self._context.rested.wait(self._heard)
+            self._heard = await self._context.signals.idle.wait(self._heard)
             return True
         return False
 
@@ -86,7 +86,7 @@ class Manifests:
         """Write one manifest; after an unexpected failure it is tried again, and does not delay others."""
         with self._context.service_failures.containing("manifests", experiment=identifier):
             try:
-                async with self._context.places.still():
+                async with self._context.directory_lock.still():
                     await self._write_there(identifier)
             except BaseException:
                 # It is still behind: the task may be cancelled before the thread began, and the last flush writes it

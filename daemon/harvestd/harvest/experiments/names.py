@@ -108,7 +108,7 @@ async def file_waiting(context: Context, root: DataRoot, waiting: Waiting, exper
 
     If the run appears after all, its files go there too. A call after a crash continues the work.
     """
-    async with context.places.still():
+    async with context.directory_lock.still():
         async with context.catalogue.discovering.hold(waiting.run.name):
             experiment = await _experiment_for(context, waiting, experiment_name)
         files = [each for file in waiting.files if (each := _refiled(file, experiment)) is not None]

@@ -49,7 +49,7 @@ async def rename(context: Context, root: DataRoot, experiment: ExperimentRecord,
 
     If the new path exists, or the file system refuses, return False and leave everything as it was.
     """
-    async with context.places.moving():
+    async with context.directory_lock.moving():
         with anyio.CancelScope(shield=True):
             before = context.catalogue.knowledge.experiment(experiment.id)
             done = await _renamed(context.catalogue, root, before, name)

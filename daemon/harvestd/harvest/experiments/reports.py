@@ -71,7 +71,7 @@ class Reports:
 
     async def run(self) -> None:
         """Make due reports until cancelled. Raise `HaltedForSafety`."""
-        await self._context.knows.wait()
+        await self._context.catalogue_opened.wait()
         self._check_from = time.monotonic() + _QUIET
         self._unchecked = [each.id for each in self._context.catalogue.knowledge.experiments() if not each.gone]
         while True:
@@ -156,7 +156,7 @@ class Reports:
             await self._write_known(identifier)
 
     async def _write_known(self, identifier: str) -> None:
-        async with self._context.places.still():
+        async with self._context.directory_lock.still():
             known = await self._known(identifier)
             if known.experiment.gone or not known.files:
                 return
@@ -200,7 +200,7 @@ class Reports:
         try:
             drawing = await making.draw(self._root, known, placed, pictures.cache_in(self._context.settings.state))
             self._may_draw = time.monotonic() + _REST * (time.monotonic() - began)
-            async with self._context.places.still():
+            async with self._context.directory_lock.still():
                 known = await self._known(identifier)
                 await anyio.to_thread.run_sync(making.hang, self._root, known, drawing, self._context.evals)
         except FileNotFoundError:

@@ -38,15 +38,15 @@ class Pins:
 
     async def get(self, identity: str) -> str | None:
         """Return the key pinned under `identity`."""
-        if not self._context.knows.is_set() and identity in self._context.links.new_pins:
+        if not self._context.catalogue_opened.is_set() and identity in self._context.links.new_pins:
             return self._context.links.new_pins[identity]
-        if self._context.knows.is_set():
+        if self._context.catalogue_opened.is_set():
             return await self._context.catalogue.get(identity)
         return await anyio.to_thread.run_sync(kept_pin, self._context.settings.state, identity)
 
     async def put(self, identity: str, key_line: str) -> None:
         """Pin a key under `identity`, and log it. Raise `HostKeyChanged` if another one was pinned meanwhile."""
-        if self._context.knows.is_set():
+        if self._context.catalogue_opened.is_set():
             await self._context.catalogue.put(identity, key_line)
         else:
             self._context.links.new_pins.setdefault(identity, key_line)

@@ -108,12 +108,12 @@ class Fleet:
             task_status.started()
 
     async def _attend(self) -> None:
-        await self._context.knows.wait()
-        await self._context.attending.run(self._scan_now)
+        await self._context.catalogue_opened.wait()
+        await self._context.requests.run(self._scan_now)
 
     async def _record_successes(self) -> None:
         """Record from time to time when each connected host was last read completely, all in one transaction."""
-        await self._context.knows.wait()
+        await self._context.catalogue_opened.wait()
         while True:
             await anyio.sleep(_RECORD_EVERY)
             tallies = ((name, self._tally.of(name)) for name in self._tally.connected)
@@ -123,10 +123,10 @@ class Fleet:
 
     async def _look_around(self) -> None:
         """Detect in each interval what the operator did to experiment directories, also if nothing changes on hosts."""
-        await self._context.knows.wait()
+        await self._context.catalogue_opened.wait()
         while True:
             await anyio.sleep(self._context.settings.poll.interval.total_seconds())
-            await self._context.look_around()
+            await self._context.check_directories()
 
     async def _keep_following(self, tasks: TaskGroup) -> None:
         while True:
@@ -151,7 +151,7 @@ class Fleet:
         self._context.fleet.hosts = _names_and_identities(hosts) if self._inventory.is_complete else None
         self._tally.keep({host.name for host in hosts})
         self._context.fleet.ending = _names_and_identities(host for host in hosts if host.ending)
-        known = self._context.catalogue.knowledge if self._context.knows.is_set() else None
+        known = self._context.catalogue.knowledge if self._context.catalogue_opened.is_set() else None
         if self._context.fleet.rescue.take(hosts, known):
             self._scan_now.ring()
         self._changed.ring()
@@ -180,13 +180,13 @@ class Fleet:
 
     async def _record_gone(self, host: Host) -> None:
         """Record that a host is gone, as soon as there is room for the record."""
-        await self._context.knows.wait()
+        await self._context.catalogue_opened.wait()
         await self._context.service_failures.keep_running("host records", partial(self._save_gone, host))
 
     async def _record_absent(self) -> None:
         """Record the hosts that left the inventory while no daemon ran, once every provider has answered."""
         await self._inventory.wait_complete()
-        await self._context.knows.wait()
+        await self._context.catalogue_opened.wait()
         await self._context.catalogue.record_absent_hosts({host.name for host in self._context.fleet.present.values()})
 
     async def _save_gone(self, host: Host) -> None:
@@ -212,7 +212,7 @@ class Fleet:
         if host.identity not in self._context.fleet.present:
             with self._context.host_failures.containing(host.name):
                 self._context.states.drop(host.identity)
-                if self._context.knows.is_set():
+                if self._context.catalogue_opened.is_set():
                     catalogue = self._context.catalogue
                     async with catalogue.files.loaded(()) as lease:
                         await lease.evaluated(partial(self._context.fleet.rescue.gone, host, catalogue.knowledge))

@@ -147,12 +147,12 @@ class HostSupervisor:
         try:
             if self._breaker.attempt == 1:
                 # A host that failed may never be back: requests are settled without it.
-                self._context.attending.awaits(self._host.name)
+                self._context.requests.awaits(self._host.name)
             try:
                 with unwrapped():
                     await self._connect_and_watch()
             finally:
-                self._context.attending.left(self._host.name)
+                self._context.requests.left(self._host.name)
         except (Retry, HostQuarantined) as e:
             # A link that ended because the workstation was suspended was not lost.
             if not woken.cancel_called:
@@ -177,7 +177,7 @@ class HostSupervisor:
     def _note_unreadable(self, why: str) -> None:
         """Note why the host can't be read now, and wake the tasks that wait for a scan of it."""
         self._context.states.of(self._host.identity).unreadable = why
-        self._context.looked.ring()
+        self._context.signals.scanned.ring()
 
     async def _recover(self) -> None:
         """After an unexpected exception: record it, and pause."""
@@ -204,7 +204,7 @@ class HostSupervisor:
         """
         if isinstance(error, HostQuarantined):
             await anyio.sleep_forever()
-        retry_now = self._context.retry_now
+        retry_now = self._context.signals.scan_now
         await first_of(partial(retry_now.wait, retry_now.version), self._ending)
 
     async def _ending(self) -> None:

@@ -100,7 +100,7 @@ class Executor:
         """Scan by `look`, update everything that depends on the scan, and return the plan; raise what `look` raises."""
         await self.looking.refused.heal(self._root)
         plan = await look()
-        await self._context.attending.looked(self._host.name, plan.asked)
+        await self._context.requests.looked(self._host.name, plan.asked)
         if plan.ignored:
             await self.bulk.drop_below(plan.ignored)
         if self.looking.snapshot is not None and self.looking.snapshot.changed:

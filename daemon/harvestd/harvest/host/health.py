@@ -67,9 +67,9 @@ class StallDetector:
         live = self._caught_up.get(run.key, False)
         self._caught_up[run.key] = behind <= _BEHIND
         self._asked.pop(run.key, None)
-        before = self._context.strides.get(run.key)
+        before = self._context.step_rates.get(run.key)
         now = strode(before, readings(lines), time.monotonic(), live=live)
-        self._context.strides[run.key] = now
+        self._context.step_rates[run.key] = now
         known = before is not None and before.diverged is not None and before.began == now.began
         if now.diverged is not None and not known and not run.finished:
             get_logger().warning(
@@ -91,12 +91,12 @@ class StallDetector:
         for run in looking.seen.runs if looking.seen is not None else ():
             record = self._context.catalogue.knowledge.run_at(self._storage, run.place)
             if record is not None and record.finished:
-                self._context.strides.pop(record.key, None)
+                self._context.step_rates.pop(record.key, None)
             elif record is not None:
                 await self._look_at(run, record, looking, now)
 
     async def _look_at(self, run: RunDir, record: RunRecord, looking: Look, now: float) -> None:
-        stride = self._context.strides.get(record.key)
+        stride = self._context.step_rates.get(record.key)
         silent = quiet_for(run, looking.sightings, now)
         if stride is not None:
             silent = min(silent, self._silence(run, looking.sightings, stride.at, now))
@@ -107,7 +107,7 @@ class StallDetector:
         self._asked[record.key] = now
         life = await looking.life()
         present = self._context.catalogue.knowledge.run_at(self._storage, run.place)
-        if self._context.strides.get(record.key) is not stride or present is None or present.is_over:
+        if self._context.step_rates.get(record.key) is not stride or present is None or present.is_over:
             return  # it went on meanwhile, or another host that shows it has examined it
         # Without a process it has died, even if it has not been quiet long enough to be presumed dead.
         has_died_now = has_died(run, record.shown_by, life, looking.sightings, now)
@@ -131,7 +131,7 @@ class StallDetector:
     def _tell_stalled(self, run: RunRecord, stride: StepRate | None, silent: float) -> None:
         if stride is None or stride.settled:
             return
-        self._context.strides[run.key] = replace(stride, settled=True)
+        self._context.step_rates[run.key] = replace(stride, settled=True)
         get_logger().warning(
             Event.RUN_STALLED,
             host=self._host.name,
@@ -156,7 +156,7 @@ class StallDetector:
     def _was_followed(self, run: RunRecord, stride: StepRate | None, is_quiet: bool) -> bool:  # noqa: FBT001
         """Return whether another run began on this storage since: then this one no longer runs."""
         others = {
-            key: each for key, each in self._context.strides.items() if key[0] == self._storage and key != run.key
+            key: each for key, each in self._context.step_rates.items() if key[0] == self._storage and key != run.key
         }
         if stride is not None:
             return any(other.began > stride.at for other in others.values())

@@ -112,7 +112,7 @@ class RunIndexer:
         unknown = any(self._knowledge.run_at(self._storage, run.place) is None for run in runs)
         backbones = backbones_of(seen.evals) if unknown else {}
         # Everything is read: nothing below waits for a host, so that a file that hangs on one host delays no other.
-        async with self._context.learning:
+        async with self._context.indexing:
             for eval_dir in evals:
                 await self._learn_link(eval_dir, contents)
             if unknown:

@@ -110,16 +110,16 @@ class LocalActions:
         Raise as the catalogue does.
         """
         for link in plan.links:
-            async with self._context.places.still():
+            async with self._context.directory_lock.still():
                 await self._link(link)
         for start in range(0, len(plan.refiles), _TOGETHER):
-            async with self._context.places.still():
+            async with self._context.directory_lock.still():
                 await self._refile(plan.refiles[start : start + _TOGETHER])
         for removal in plan.removals:
-            async with self._context.places.still():
+            async with self._context.directory_lock.still():
                 await self._superseding.remove(removal)
         if plan.remarks:
-            async with self._context.places.still():
+            async with self._context.directory_lock.still():
                 await self._remark(plan.remarks)
 
     async def _remark(self, remarks: Sequence[UpdateReason]) -> None:

@@ -130,7 +130,7 @@ class HostLoop:
             beginning = self._work.begins()
             while True:
                 await self._wait_for_lease(scan_now)
-                with self._context.harvesting.held(self._storage, self._host.identity):
+                with self._context.leases.held(self._storage, self._host.identity):
                     async with self._work.under_way():
                         await self._lead(scan_now, passed, beginning)
                 beginning = nullcontext()
@@ -198,7 +198,7 @@ class HostLoop:
 
         The lease stays free until the next await.
         """
-        released = self._context.harvesting.released
+        released = self._context.leases.released
         # Each of the storage's hosts that waits is scanned on request.
         self._box.scan_every(None)
         while not self._may_lead():
@@ -210,11 +210,11 @@ class HostLoop:
             if self._may_lead():
                 return
             plan = await self._looking.look()
-            await self._context.attending.looked(self._host.name, plan.asked)
+            await self._context.requests.looked(self._host.name, plan.asked)
             await self._judging.consider(plan, self._looking.look_whole)
 
     def _may_lead(self) -> bool:
-        return self._context.harvesting.is_free(self._storage) and not self._looking.is_outseen
+        return self._context.leases.is_free(self._storage) and not self._looking.is_outseen
 
     def _pause(self, plan: Plan) -> float:
         """Return the seconds until the next scan, if there is no news before."""

@@ -193,7 +193,7 @@ class Observer:
 
     async def _understood(self, snapshot: Snapshot) -> Plan:
         now = self._understood_at = time.monotonic()
-        await self._context.look_around()
+        await self._context.check_directories()
         self.snapshot = snapshot
         self.sightings.update(snapshot, now)
         await self.lease.load((), [self._context.storage_of(self._host)])
@@ -217,7 +217,7 @@ class Observer:
             self._host, seen, plan, refused, self._scanned, self.scan_took
         )
         self._context.fleet.rescue.saw(self._host, plan)
-        self._context.looked.ring()
+        self._context.signals.scanned.ring()
         return plan
 
     async def _planned(self, seen: ScanResult, situation: Situation) -> Plan:

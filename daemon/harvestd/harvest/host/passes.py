@@ -105,18 +105,18 @@ async def visited(hosts: Sequence[Host], context: Context, root: DataRoot) -> li
     context.fleet.known = len(hosts)
     context.fleet.rescue.take(hosts, None)
     for host in hosts:
-        context.attending.awaits(host.name)
+        context.requests.awaits(host.name)
 
     async def visit(host: Host) -> HostOutcome:
         try:
             result = await _single_pass(host, context, root)
         except BaseException:
-            context.attending.left(host.name)
+            context.requests.left(host.name)
             raise
         return HostOutcome(host, result=result, missing_roots=result.missing_roots)
 
     outcomes = await _side_by_side(hosts, context, visit)
-    await context.knows.wait()
+    await context.catalogue_opened.wait()
     for outcome in outcomes:
         await context.catalogue.save_host(_record(outcome))
     from harvestd.harvest.experiments.reports import Reports  # noqa: PLC0415  (imported by a thread of `startup.open`)
@@ -127,7 +127,7 @@ async def visited(hosts: Sequence[Host], context: Context, root: DataRoot) -> li
 
 async def _single_pass(host: Host, context: Context, root: DataRoot) -> PassResult:
     async with connected(host, context) as (box, facts):
-        await context.knows.wait()
+        await context.catalogue_opened.wait()
         from harvestd.harvest.host.single_pass import SinglePass  # noqa: PLC0415  (imported by a thread of `startup.open`)
 
         return await SinglePass(host, context, root, box, facts).make()
@@ -141,7 +141,7 @@ async def plan(settings: Settings, hosts: Sequence[Host]) -> list[HostOutcome]:
 
             async def look(host: Host) -> HostOutcome:
                 async with connected(host, context) as (box, facts):
-                    await context.knows.wait()
+                    await context.catalogue_opened.wait()
                     from harvestd.harvest.host.observer import Observer  # noqa: PLC0415  (imported by a thread of `startup.open`)
 
                     looking = Observer(host, context, box, facts)
@@ -149,7 +149,7 @@ async def plan(settings: Settings, hosts: Sequence[Host]) -> list[HostOutcome]:
                     return HostOutcome(host, plan=found, missing_roots=looking.missing_roots)
 
             outcomes = await _side_by_side(hosts, context, look)
-            await context.knows.wait()
+            await context.catalogue_opened.wait()
     return outcomes
 
 
@@ -209,7 +209,7 @@ async def watching_alone(settings: Settings, name: str) -> AsyncIterator[None]:
     tally = FleetMetrics()
     opening = open_context(settings, tally, kind=HolderKind.ATTENDANT)
     async with opening as (context, root), anyio.create_task_group() as tasks:
-        await context.knows.wait()
+        await context.catalogue_opened.wait()
         from harvestd.harvest.experiments.reports import Reports  # noqa: PLC0415  (imported by a thread of `startup.open`)
 
         await tasks.start(Fleet(context, root, Broadcast(), tally, only=frozenset({name})).run)
@@ -225,7 +225,7 @@ async def looked_at_once(settings: Settings, host: Host) -> Verdict:
     """
     async with open_context(settings, NullListener()) as (context, root):
         context.fleet.known = 1
-        await context.knows.wait()
+        await context.catalogue_opened.wait()
         from harvestd.harvest.verdict.on_demand import judged_alone  # noqa: PLC0415  (the same)
 
         try:

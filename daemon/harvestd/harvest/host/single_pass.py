@@ -32,7 +32,7 @@ class SinglePass:
         A file that is written again and again is waited for twice as long as it would need if it were quiet, no longer.
         Raise `Retry` when the link is lost, `HostQuarantined`, `HaltedForSafety`.
         """
-        work, leases, storage = self._work, self._context.harvesting, self._context.storage_of(self._host)
+        work, leases, storage = self._work, self._context.leases, self._context.storage_of(self._host)
         with unwrapped(), work.shown():
             await leases.wait_free(storage)
             with leases.held(storage, self._host.identity):
@@ -62,7 +62,7 @@ class SinglePass:
             await work.do(plan, self._ask_ahead)
         while True:
             await self._wait_for_bulk()
-            self._context.rested.ring()
+            self._context.signals.idle.ring()
             plan = await work.look()
             tryable = self._tryable(plan)
             if tryable or plan.tidies:

@@ -92,7 +92,7 @@ class AutoRelease:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep_hearing)
             while True:
-                looked_before = self._context.looked.version
+                looked_before = self._context.signals.scanned.version
                 await self._settle()
                 self._hear()
                 safe = [host for host in self._context.fleet.present.values() if host.identity in self._safe]
@@ -107,11 +107,11 @@ class AutoRelease:
 
     async def _pause(self, looked_before: int) -> None:
         with anyio.move_on_after(_EVERY):
-            await self._context.looked.wait(looked_before)
+            await self._context.signals.scanned.wait(looked_before)
 
     async def _keep_hearing(self) -> None:
         while True:
-            looked_before = self._context.looked.version
+            looked_before = self._context.signals.scanned.version
             self._hear()
             await self._pause(looked_before)
 

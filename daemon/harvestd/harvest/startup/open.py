@@ -56,7 +56,7 @@ async def open_context(
         lock = await _locked(root, stack, kind, patience)
         context = Context.of(settings, monitor)
         context.budgets.descriptors = Descriptors(raise_limit())
-        context.homes = ExperimentDirectories(context, root)
+        context.directories = ExperimentDirectories(context, root)
         manifests = Manifests(context, root)
 
         async def learn() -> None:
@@ -67,10 +67,10 @@ async def open_context(
             renamed = await finish_renames(catalogue, root)
             recorded = await recover(catalogue, root)
             context.catalogue = catalogue
-            await context.look_around()
-            context.attending.names = partial(name_as_asked, context, root)
-            await context.attending.learn(catalogue)
-            await context.learn(catalogue)
+            await context.check_directories()
+            context.requests.names = partial(name_as_asked, context, root)
+            await context.requests.learn(catalogue)
+            await context.open_catalogue(catalogue)
             context.changes.touch([*adopted, *renamed, *(record.experiment for record in recorded)])
             if not lock.found_in_order:
                 # The last process ended without recording which manifests were behind.
@@ -83,7 +83,7 @@ async def open_context(
                 yield context, root
                 tasks.cancel_scope.cancel()
         finally:
-            if context.knows.is_set():
+            if context.catalogue_opened.is_set():
                 with anyio.move_on_after(_LAST_WORDS, shield=True):
                     await manifests.flush()
                     if manifests.are_level:
@@ -100,7 +100,7 @@ async def open_read_only_context(settings: Settings) -> AsyncIterator[Context]:
         context = Context.of(settings, NullListener())
 
         async def learn() -> None:
-            await context.learn(await anyio.to_thread.run_sync(_open_scratch, settings, stack))
+            await context.open_catalogue(await anyio.to_thread.run_sync(_open_scratch, settings, stack))
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(learn)

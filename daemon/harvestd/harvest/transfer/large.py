@@ -152,7 +152,7 @@ class LargeFileFetcher:
                     return
                 # Each staged file holds a descriptor from its first byte until all are published.
                 held = self._context.budgets.descriptors.bulk.hold(staged_files(group))
-                with self._context.under_way.of(self._way):
+                with self._context.transfers.of(self._way):
                     async with held, self._context.budgets.room.above_floor(self._root):
                         await self._fetch(group, lanes)
         except (ReadMismatch, Retry, Conflict, Refused) as e:

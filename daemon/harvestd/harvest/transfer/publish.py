@@ -87,8 +87,8 @@ class Publisher:
                     copy.close()
 
     async def _publish(self, groups: Sequence[StagedGroup]) -> None:
-        await self._context.look_around()
-        async with self._context.places.still():
+        await self._context.check_directories()
+        async with self._context.directory_lock.still():
             await self._settle_failed()
             publications, records = self._prepared(groups)
             async with self._context.catalogue.files.loaded(sections_of(records)):
@@ -98,19 +98,19 @@ class Publisher:
                         outcomes = await anyio.to_thread.run_sync(publish, self._root, publications)
                         await self._settle(intent, outcomes)
                     except Exception:
-                        self._context.unsettled.append(intent)
+                        self._context.unsettled_intents.append(intent)
                         raise
         with told_together():
             self._tell(groups, outcomes)
 
     async def _settle_failed(self) -> None:
         """Record what earlier calls, on any connection, had published before they failed."""
-        failed, self._context.unsettled = self._context.unsettled, []
+        failed, self._context.unsettled_intents = self._context.unsettled_intents, []
         if failed:
             try:
                 recorded = await settle(self._context.catalogue, self._root, failed)
             except Exception:
-                self._context.unsettled += failed
+                self._context.unsettled_intents += failed
                 raise
             self._context.changes.touch({record.experiment for record in recorded})
 

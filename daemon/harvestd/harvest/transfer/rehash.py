@@ -89,7 +89,7 @@ async def _conclude(context: Context, hashed: Hashed) -> None:
 
     Hashing takes minutes: the directory may be renamed by now, or the file was fetched again, moved or removed.
     """
-    async with context.places.still():
+    async with context.directory_lock.still():
         knowledge = context.catalogue.knowledge
         paths = [knowledge.placed(item.record.target, item.record.experiment) for item, _ in hashed]
         async with context.catalogue.files.loaded(set(map(section_of, paths))):
@@ -150,7 +150,7 @@ class Copying:
         with ExitStack() as stack:
             try:
                 # Once open, the file may be moved or removed: its bytes stay the same.
-                async with self._context.places.still():
+                async with self._context.directory_lock.still():
                     path = self._context.catalogue.knowledge.placed(record.target, record.experiment)
                     source = stack.enter_context(self._root.reading(path))
             except (FileNotFoundError, Conflict, RejectedPath):

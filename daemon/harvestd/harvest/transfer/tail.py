@@ -137,7 +137,7 @@ class LogTailer:
         return found
 
     async def _opened(self, follow: Follow) -> GrowingFile | None:
-        async with self._context.places.still():
+        async with self._context.directory_lock.still():
             return await self._opened_there(follow) if self._is_there(follow) else None
 
     def _is_there(self, follow: Follow) -> bool:
@@ -174,7 +174,7 @@ class LogTailer:
     async def _take(
         self, follow: Follow, growing: GrowingFile | None, content: bytes, start: Opened | None, end: Closed
     ) -> Follow | None:
-        async with self._context.places.still():
+        async with self._context.directory_lock.still():
             if not self._is_there(follow):
                 return None
             if (growing := growing or await self._opened_there(follow)) is None:

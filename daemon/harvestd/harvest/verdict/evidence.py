@@ -65,7 +65,7 @@ class EvidenceCollector:
     async def whole(self, look: Looked, transfers: Callable[[], int]) -> Evidence:
         """Return the complete, present evidence. Raise `Retry` and `HostQuarantined` as a scan does."""
         context = self._context
-        await context.attending.take()
+        await context.requests.take()
         rules = context.settings.verdict
         circumstances = await self._box.circumstances(max(_LATELY, rules.idle_for))
         circumstances = circumstances.without(rules.ignore_programs)
@@ -240,7 +240,7 @@ class EvidenceCollector:
         await self._looking.lease.load((), storages)
         mine = (knowledge.run_at(self._storage, run.place) for run in seen.runs)
         experiments = {run.experiment for run in mine if run is not None}
-        async with self._context.places.still():
+        async with self._context.directory_lock.still():
             # Files that are here only from another host, since they have the same content.
             same = await self._looking.lease.evaluated(lambda: list(knowledge.same_from(self._storage)))
             own = knowledge.files_from(self._storage)

@@ -45,7 +45,7 @@ async def judged_alone(host: Host, context: Context, root: DataRoot) -> Verdict:
     Fetches nothing. Raise `Retry` and `HostQuarantined` if the host can't be read.
     """
     async with connected(host, context) as (box, facts):
-        await context.knows.wait()
+        await context.catalogue_opened.wait()
         looking = Observer(host, context, box, facts)
         await looking.look()
         gathering = EvidenceCollector(host, context, root, box, looking)

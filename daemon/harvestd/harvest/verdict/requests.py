@@ -67,10 +67,10 @@ class Verdicts:
 
     async def run(self) -> None:
         """Answer and store until cancelled. Raise `HaltedForSafety` if nothing can be stored."""
-        await self._context.knows.wait()
+        await self._context.catalogue_opened.wait()
         async with anyio.create_task_group() as tasks:
             while True:
-                asked_before = self._context.attending.judging.version
+                asked_before = self._context.requests.judging.version
                 for request in self._context.catalogue.knowledge.open_requests():
                     if request.kind is RequestKind.JUDGE and request.id not in self._answering:
                         self._answering.add(request.id)
@@ -78,7 +78,7 @@ class Verdicts:
                 with self._context.service_failures.containing("verdicts"):
                     await self._keep(self._due())
                 with anyio.move_on_after(_KEEP_EVERY):
-                    await self._context.attending.judging.wait(asked_before)
+                    await self._context.requests.judging.wait(asked_before)
 
     async def _answer(self, request: Request) -> None:
         outcome = f"{REFUSED}it failed, and the daemon's events say how"
@@ -87,7 +87,7 @@ class Verdicts:
                 outcome = await self._outcome(request.storage)
             # If there is no room to record the answer, the request stays open and is answered again.
             with self._context.service_failures.containing("verdicts", host=request.place):
-                await self._context.attending.settle(request, outcome)
+                await self._context.requests.settle(request, outcome)
         finally:
             self._answering.discard(request.id)
 
@@ -115,7 +115,7 @@ class Verdicts:
         state = context.states.of(host.identity)
         with anyio.move_on_after(to_connect(context.target_of(host).connect_timeout, context.limits)):
             while state.judging is None and state.verdict is None and state.unreadable is None:
-                await context.looked.rung()
+                await context.signals.scanned.rung()
 
     def _due(self) -> list[str]:
         """Return the identities of the hosts whose stored verdict is out of date.
