@@ -188,7 +188,7 @@ async def test_a_defect_at_one_box_costs_that_box_alone(
         writer.start()
         writer.log_until(3)
         writer.finish()
-    look = Observer.look
+    look = Observer.scan
 
     async def fail(self: Observer) -> Plan:
         plan = await look(self)
@@ -196,7 +196,7 @@ async def test_a_defect_at_one_box_costs_that_box_alone(
             raise KeyError("a defect")
         return plan
 
-    monkeypatch.setattr(Observer, "look", fail)
+    monkeypatch.setattr(Observer, "scan", fail)
     with structlog.testing.capture_logs() as said:
         outcomes = await workstation.outcomes()
         settings = workstation.settings()

@@ -339,11 +339,11 @@ async def test_daemon_does_not_go_by_what_it_saw_before(
     may_look, may_work = anyio.Event(), anyio.Event()
     may_look.set()
     may_work.set()
-    look, work = Observer.look, Executor.do
+    look, work = Observer.scan, Executor.do
 
-    async def held(looking: Observer) -> Plan:
+    async def held(observer: Observer) -> Plan:
         await may_look.wait()
-        return await look(looking)
+        return await look(observer)
 
     async def work_held(working: Executor, plan: Plan) -> None:
         await may_work.wait()
@@ -353,7 +353,7 @@ async def test_daemon_does_not_go_by_what_it_saw_before(
         (workstation.jobs / f"{marker}.json").write_text("no job")
         await until(lambda: events(said, "job.rejected", job_id=marker))
 
-    monkeypatch.setattr(Observer, "look", held)
+    monkeypatch.setattr(Observer, "scan", held)
     monkeypatch.setattr(Executor, "do", work_held)
     async with workstation.running(poll={"push": False}) as said:
         first = write_job(workstation.jobs, RUN)
@@ -390,17 +390,17 @@ async def test_box_that_tells_without_end_is_looked_at_for_its_job(
     """What a box tells by itself may not be all: however often it does, a finished job has it looked at as a whole."""
     evaluated(workstation.add_box().root, RUN)
     looks: list[str] = []
-    hear = Observer.hear
+    hear = Observer.take_reports
 
-    async def heard(looking: Observer) -> Plan:
+    async def heard(observer: Observer) -> Plan:
         looks.append("heard")
-        return await hear(looking)
+        return await hear(observer)
 
     async def told(_session: HostLoop, _scan_now: object, _asked_before: int, _plan: Plan) -> loop._News:
         await anyio.sleep(0.01)
         return loop._News.PUSHED
 
-    monkeypatch.setattr(Observer, "hear", heard)
+    monkeypatch.setattr(Observer, "take_reports", heard)
     monkeypatch.setattr(HostLoop, "_news", told)
     async with workstation.running():
         await until(lambda: len(looks) > 3)

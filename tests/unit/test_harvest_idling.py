@@ -51,7 +51,7 @@ class Watched:
         """Look once a minute; the first shows something new if so."""
         for minute in range(minutes):
             self.now += MINUTE
-            await self.idling.look(self.snapshot(changed=changed and minute == 0))
+            await self.idling.update(self.snapshot(changed=changed and minute == 0))
 
     def snapshot(self, *, changed: bool) -> Snapshot:
         """Return a look at one file."""

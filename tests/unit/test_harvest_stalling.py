@@ -101,7 +101,7 @@ class Watched:
     async def silent(self, seconds: float) -> int:
         """Let time pass and look; gives how many stalled runs were told so far."""
         self.clock.now += seconds
-        await self.stalling.look(self.shown)
+        await self.stalling.check(self.shown)
         return len(events(self.said, "run.stalled"))
 
 

@@ -32,11 +32,11 @@ COMMANDS = {
     "runs": _Entry("commands.overview", "runs", "List all training runs that were seen."),
     "show": _Entry("commands.overview", "show", "Show all of an experiment or a run."),
     "experiments": _Entry("commands.experiments", "experiments", "List all experiments, with what is here of them."),
-    "safe": _Entry("commands.safe", "safe", "Say whether HOST may be switched off, and why not."),
+    "safe": _Entry("commands.safe", "safe", "Check whether HOST may be switched off, and why not."),
     "wait": _Entry("commands.safe", "wait", "Return when HOST may be switched off."),
     "fetch": _Entry("commands.fetch", "fetch", "Bring what the rules leave out of RUN, as long as its box lives."),
     "ignore": _Entry("commands.fetch", "ignore", "Fetch nothing more of RUN; what is here stays."),
-    "explain": _Entry("commands.overview", "explain", "Say where a file came from, or why one is not here."),
+    "explain": _Entry("commands.overview", "explain", "Explain where a file came from, or why one is not here."),
     "name": _Entry("commands.name", "name", "Call the experiment of RUN so; its directory follows."),
     "report": _Entry("commands.report", "report", "Make an experiment's README and pictures anew."),
     "sync": _Entry("commands.sync", "sync", "Bring the run and the evals of a remote eval job home."),
@@ -103,7 +103,7 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
 
 
-def _tell_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:  # noqa: FBT001  (click's)
+def _log_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:  # noqa: FBT001  (click's)
     if not wanted or context.resilient_parsing:
         return
     from harvestd.commit import commit  # noqa: PLC0415  (may start git)
@@ -124,7 +124,7 @@ def _tell_version(context: click.Context, _parameter: click.Parameter, wanted: b
     is_flag=True,
     is_eager=True,
     expose_value=False,
-    callback=_tell_version,
+    callback=_log_version,
     help="Show version and commit.",
 )
 def app() -> None:

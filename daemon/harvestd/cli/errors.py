@@ -38,7 +38,7 @@ def ended(work: Callable[[], object]) -> int:
         tell_error(error)
         return exit_code_of(error)
     except click.ClickException as error:
-        _tell_usage(error)
+        _log_usage(error)
         return ExitCode.CONFIGURATION
     except click.Abort:
         return INTERRUPTED
@@ -102,7 +102,7 @@ def tell_warning(sentence: str, hint: str = "") -> None:
         _tell("hint", [hint])
 
 
-def _tell_usage(error: click.ClickException) -> None:
+def _log_usage(error: click.ClickException) -> None:
     context = getattr(error, "ctx", None)
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         click.echo(error.format_message(), err=True)

@@ -136,7 +136,7 @@ class TargetsFiles:
             while True:
                 self._due = anyio.Event()
                 await self._look(files)
-                self._tell_problems()
+                self._log_problems()
                 tell()
                 soon = any(file.is_doubted for file in files)
                 with anyio.move_on_after((_SECOND_LOOK if soon else _LOOK_EVERY).total_seconds()):
@@ -149,7 +149,7 @@ class TargetsFiles:
         for file in files:
             file.take(await anyio.to_thread.run_sync(_read, file.path))
 
-    def _tell_problems(self) -> None:
+    def _log_problems(self) -> None:
         hosts, problems = _together(self._files)
         log = get_logger()
         if problems and problems != self._told:

@@ -168,17 +168,17 @@ class LambdaCloudHosts:
                     await self._ask(client, settings)
                 except Doubtful as e:
                     failures, pause = 0, settings.interval
-                    self._tell_failed(e)
+                    self._log_failed(e)
                     tell()
                 except Retry as e:
                     failures += 1
                     wait = e.wait if isinstance(e, Unanswered) else timedelta()
                     slower = backoff_span(settings.interval, failures, _LONGEST_PAUSE)
                     pause = max(settings.interval, slower, min(wait, _LONGEST_WAIT))
-                    self._tell_failed(e)
+                    self._log_failed(e)
                 else:
                     failures, pause = 0, settings.interval
-                    self._tell_recovered()
+                    self._log_recovered()
                     tell()
                 await anyio.sleep(pause.total_seconds())
 
@@ -187,14 +187,14 @@ class LambdaCloudHosts:
         if doubt:
             raise Doubtful(doubt)
 
-    def _tell_failed(self, error: Retry) -> None:
+    def _log_failed(self, error: Retry) -> None:
         log = get_logger()
         (log.debug if self._failing else log.warning)(
             Event.INVENTORY_FAILED, source=self.name, error=str(error), hint=error.hint, hosts=len(self.hosts)
         )
         self._failing = True
 
-    def _tell_recovered(self) -> None:
+    def _log_recovered(self) -> None:
         if self._failing:
             get_logger().info(Event.INVENTORY_RECOVERED, source=self.name, hosts=len(self.hosts))
         self._failing = False

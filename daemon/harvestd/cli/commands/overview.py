@@ -208,7 +208,7 @@ def show(flags: Flags, name: str, *, as_json: bool) -> None:
 @with_flags
 @click.pass_obj
 def explain(flags: Flags, path: str, *, as_json: bool) -> None:
-    """Say where a file came from, or why one is not here."""
+    """Explain where a file came from, or why one is not here."""
     settings = settings_of(flags)
     place = place_of(path, settings.data_root)
     with queries.questions(settings.state) as connection:

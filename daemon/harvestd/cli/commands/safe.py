@@ -56,7 +56,7 @@ _Question = Callable[[Subject, Line], Awaitable[VerdictRecord]]
 @with_flags
 @click.pass_obj
 def safe(flags: Flags, host: str, *, as_json: bool) -> ExitCode:
-    """Say whether HOST may be switched off, and why not.
+    """Check whether HOST may be switched off, and why not.
 
     Also what would be lost, and what waiting costs. A running daemon makes a whole look for it now. Where none runs,
     this command makes one and fetches nothing: it can't know how long the box has been quiet, so that is not safe.

@@ -52,10 +52,10 @@ class HostChanges:
         for identity, each in hosts.items():
             before = self._named.get(each.host.name, identity)
             if before == identity and identity not in self._told:
-                _tell_appeared(each.host)
+                _log_appeared(each.host)
             old = before if before != identity else self._left(each, hosts)
             if old is not None:
-                _tell_replaced(each.host, old)
+                _log_replaced(each.host, old)
         for identity, each in hosts.items():
             _hold(self._named, each.host.name, identity)
             holder = hosts.get(self._placed.get(each.place, ""))
@@ -89,7 +89,7 @@ def _forget(held: dict[T, str], most: int) -> None:
         del held[next(iter(held))]
 
 
-def _tell_appeared(host: Host) -> None:
+def _log_appeared(host: Host) -> None:
     get_logger().info(
         Event.HOST_APPEARED,
         host=host.name,
@@ -99,7 +99,7 @@ def _tell_appeared(host: Host) -> None:
     )
 
 
-def _tell_replaced(host: Host, old: str) -> None:
+def _log_replaced(host: Host, old: str) -> None:
     get_logger().info(
         Event.HOST_REPLACED, host=host.name, address=host.address, source=host.source, identity=host.identity, old=old
     )

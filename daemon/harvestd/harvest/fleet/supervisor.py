@@ -156,7 +156,7 @@ class HostSupervisor:
         except (Retry, HostQuarantined) as e:
             # A link that ended because the workstation was suspended was not lost.
             if not woken.cancel_called:
-                await self._tell_failed(e)
+                await self._log_failed(e)
                 await self._rest(self._breaker.failed(e), e)
         except DiskFull:
             # Not even the scan can be recorded. Only the link is given up meanwhile: other hosts may have nothing to
@@ -220,7 +220,7 @@ class HostSupervisor:
             duration = round(time.monotonic() - started, 3)
 
             def tell() -> None:
-                self._tell_connected(box, duration)
+                self._log_connected(box, duration)
 
             self._breaker.connected()
             self._context.states.of(self._host.identity).unreadable = None
@@ -251,7 +251,7 @@ class HostSupervisor:
         """Return the state of a host that is connected."""
         return ENDING if self._host.name in self._context.fleet.rescue.perils else "connected"
 
-    def _tell_connected(self, box: Box, duration: float) -> None:
+    def _log_connected(self, box: Box, duration: float) -> None:
         if self._breaker.settled and self._breaker.is_news("connected"):
             attempt = self._breaker.attempt
             self._log.info(
@@ -263,7 +263,7 @@ class HostSupervisor:
                 **({"probe_error": box.without_probe.reason} if box.without_probe else {}),
             )
 
-    async def _tell_failed(self, error: Retry | HostQuarantined) -> None:
+    async def _log_failed(self, error: Retry | HostQuarantined) -> None:
         """Log a change of state once, and repetitions for debugging only.
 
         A host that goes down fails in several ways, one after the other, which counts as one loss. The reason of a

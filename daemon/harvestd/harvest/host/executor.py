@@ -39,15 +39,15 @@ class Executor:
         self._host = host
         self._root = root
         self._box = box
-        self.looking = Observer(host, context, box, facts)
-        self.troubles = self.looking.troubles
-        self.publisher = Publisher(host, context, root, self.looking.refused)
+        self.observer = Observer(host, context, box, facts)
+        self.troubles = self.observer.troubles
+        self.publisher = Publisher(host, context, root, self.observer.refused)
         self.stalling = StallDetector(host, context)
-        self.following = LogTailer(host, context, root, self.troubles, self.looking.refused, self.stalling)
+        self.following = LogTailer(host, context, root, self.troubles, self.observer.refused, self.stalling)
         self.bulk = LargeFileFetcher(host, context, root, box, self.publisher, self.troubles)
         self._collecting = SmallFileFetcher(host, context, root, self.publisher, self.troubles)
         self._names = AutomaticNames(host, context, root, facts)
-        self._tidying = LocalActions(host, context, root, self.looking.refused)
+        self._tidying = LocalActions(host, context, root, self.observer.refused)
         self._planned: set[str] = set()
         self._without_room: set[str] = set()
 
@@ -64,7 +64,7 @@ class Executor:
             yield
         finally:
             self._context.states.of(self._host.identity).showing = None
-            self.looking.lease.release()
+            self.observer.lease.release()
             # A command that works on a single run reads the result afterwards.
             if self._context.selection.only is None:
                 self._context.states.of(self._host.identity).outlook = None
@@ -88,23 +88,23 @@ class Executor:
             else self._context.budgets.beginning.turn()
         )
 
-    async def look(self) -> Plan:
+    async def scan(self) -> Plan:
         """Scan the host and return its plan. Raise `Retry` and `HostQuarantined`."""
-        return await self.seen(self.looking.look)
+        return await self.seen(self.observer.scan)
 
-    async def look_whole(self) -> Plan:
+    async def scan_all(self) -> Plan:
         """Do the same as `look`, but with a full scan of every entry."""
-        return await self.seen(self.looking.look_whole)
+        return await self.seen(self.observer.scan_all)
 
     async def seen(self, look: Callable[[], Awaitable[Plan]]) -> Plan:
         """Scan by `look`, update everything that depends on the scan, and return the plan; raise what `look` raises."""
-        await self.looking.refused.heal(self._root)
+        await self.observer.refused.heal(self._root)
         plan = await look()
         await self._context.requests.looked(self._host.name, plan.asked)
         if plan.ignored:
             await self.bulk.drop_below(plan.ignored)
-        if self.looking.snapshot is not None and self.looking.snapshot.changed:
-            await self.bulk.drop_gone(self.looking.snapshot)
+        if self.observer.snapshot is not None and self.observer.snapshot.changed:
+            await self.bulk.drop_gone(self.observer.snapshot)
         fresh = [group for group in plan.groups if group.place not in self._planned]
         self._planned = {group.place for group in plan.groups}
         files = sum(len(group.files) for group in fresh)
@@ -178,5 +178,5 @@ class Executor:
 
         Their names follow from what is known of them by then.
         """
-        if self.looking.seen is not None:
-            await self._names.follow(self.looking.seen, plan, self.looking.sightings, quiet)
+        if self.observer.seen is not None:
+            await self._names.follow(self.observer.seen, plan, self.observer.sightings, quiet)

@@ -85,37 +85,37 @@ class StallDetector:
             return run.trouble
         return None if now.diverged is None else RunTrouble(RunStatus.DIVERGED, time.time())
 
-    async def look(self, looking: Look) -> None:
+    async def check(self, observer: Look) -> None:
         """Detect runs that fell silent, by the last scan. Raise `Retry`, `HostQuarantined`."""
         now = time.monotonic()
-        for run in looking.seen.runs if looking.seen is not None else ():
+        for run in observer.seen.runs if observer.seen is not None else ():
             record = self._context.catalogue.knowledge.run_at(self._storage, run.place)
             if record is not None and record.finished:
                 self._context.step_rates.pop(record.key, None)
             elif record is not None:
-                await self._look_at(run, record, looking, now)
+                await self._look_at(run, record, observer, now)
 
-    async def _look_at(self, run: RunDir, record: RunRecord, looking: Look, now: float) -> None:
+    async def _look_at(self, run: RunDir, record: RunRecord, observer: Look, now: float) -> None:
         stride = self._context.step_rates.get(record.key)
-        silent = quiet_for(run, looking.sightings, now)
+        silent = quiet_for(run, observer.sightings, now)
         if stride is not None:
-            silent = min(silent, self._silence(run, looking.sightings, stride.at, now))
+            silent = min(silent, self._silence(run, observer.sightings, stride.at, now))
         is_stalled = stride is not None and stride.is_stalled(silent)
         is_quiet = math.isfinite(silent) and silent >= self._context.settings.verdict.idle_for.total_seconds()
         if record.is_over or not (is_stalled or is_quiet) or now < self._asked.get(record.key, -math.inf) + _ASK_AGAIN:
             return
         self._asked[record.key] = now
-        life = await looking.life()
+        life = await observer.life()
         present = self._context.catalogue.knowledge.run_at(self._storage, run.place)
         if self._context.step_rates.get(record.key) is not stride or present is None or present.is_over:
             return  # it went on meanwhile, or another host that shows it has examined it
         # Without a process it has died, even if it has not been quiet long enough to be presumed dead.
-        has_died_now = has_died(run, record.shown_by, life, looking.sightings, now)
+        has_died_now = has_died(run, record.shown_by, life, observer.sightings, now)
         if (is_stalled and life.gpu_processes == 0) or has_died_now or self._was_followed(record, stride, is_quiet):
             await self._note(present, RunStatus.DIED, silent)
         elif is_stalled or (has_died_now is None and silent >= _SILENT_FOR_GOOD):
             await self._note(present, RunStatus.STALLED, silent)
-            self._tell_stalled(present, stride, silent)
+            self._log_stalled(present, stride, silent)
 
     async def _note(self, run: RunRecord, status: RunStatus, silent: float) -> None:
         """Record the trouble of a run; log if it died."""
@@ -128,7 +128,7 @@ class StallDetector:
                 Event.RUN_DIED, host=self._host.name, run_id=run.name, step=run.step, seconds=round(silent)
             )
 
-    def _tell_stalled(self, run: RunRecord, stride: StepRate | None, silent: float) -> None:
+    def _log_stalled(self, run: RunRecord, stride: StepRate | None, silent: float) -> None:
         if stride is None or stride.settled:
             return
         self._context.step_rates[run.key] = replace(stride, settled=True)

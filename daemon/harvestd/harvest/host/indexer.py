@@ -273,7 +273,7 @@ class RunIndexer:
 
         after = await self._context.catalogue.change_run(before.key, updated)
         if after is not None and after.finished and not was_finished and not is_part(after, self._knowledge):
-            self._tell_finished(after)
+            self._log_finished(after)
 
     def _completed(self, record: RunRecord) -> RunRecord:
         """Return the record of a part of a run, with the end of the run as only the disk with the log shows it."""
@@ -384,9 +384,9 @@ class RunIndexer:
         sources = {part: found.source for part, found in name.parts.items()}
         log.info(Event.EXPERIMENT_NAMED, path=experiment.directory, sources=sources)
         if record.finished:
-            self._tell_finished(record)
+            self._log_finished(record)
 
-    def _tell_finished(self, run: RunRecord) -> None:
+    def _log_finished(self, run: RunRecord) -> None:
         steps = run.final.step if run.final else None
         directory = self._knowledge.experiment(run.experiment).directory if run.experiment else None
         get_logger().info(

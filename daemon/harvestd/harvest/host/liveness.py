@@ -108,7 +108,7 @@ class IdleDetector:
         self._box = box
         self._is_first = True
 
-    async def look(self, snapshot: Snapshot | None) -> None:
+    async def update(self, snapshot: Snapshot | None) -> None:
         """Process a scan, and do what `query` does. Raise `Retry`."""
         now = time.monotonic()
         state = self._context.states.of(self._host.identity)

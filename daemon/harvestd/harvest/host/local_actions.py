@@ -48,7 +48,7 @@ class CheckpointPruner:
             why = f"{removal.newer}, which is newer, is not here as it was filed"
             for file in removal.files:
                 self._refused.note(file.place, file.target, file.version, why, [each for each, _ in kept])
-            self._tell_left(removal.directory, why)
+            self._log_left(removal.directory, why)
             return
         # Shielded: only the end of the process may come between giving up and settling.
         with anyio.CancelScope(shield=True):
@@ -60,7 +60,7 @@ class CheckpointPruner:
             await self._context.catalogue.save_files([], [intent])
         self._context.changes.touch([experiment])
         for path, why in left.items():
-            self._tell_left(path, why)
+            self._log_left(path, why)
         get_logger().info(
             Event.CHECKPOINT_REMOVED,
             host=self._host.name,
@@ -80,7 +80,7 @@ class CheckpointPruner:
             failpoints.reach("link.made")
             await self._context.catalogue.save_link(path, removal.newer)
 
-    def _tell_left(self, path: LocalPath, why: str) -> None:
+    def _log_left(self, path: LocalPath, why: str) -> None:
         get_logger().warning(
             Event.FILE_CONFLICT, host=self._host.name, path=path, error=f"superseded by a newer one, and left: {why}"
         )
@@ -161,7 +161,7 @@ class LocalActions:
         results = await refile(self._context.catalogue, self._root, files)
         await anyio.to_thread.run_sync(self._remove_empty, files)
         for file, result in zip(files, results, strict=True):
-            self._tell_refiled(file, result)
+            self._log_refiled(file, result)
 
     def _remove_empty(self, files: Sequence[Refiling]) -> None:
         """Remove the directories that these files were in, if they are empty now."""
@@ -170,7 +170,7 @@ class LocalActions:
             if all(len(path.parts) > _EVAL_DEPTH for path in inside):
                 remove_empty(self._root, LocalPath(directory), inside)
 
-    def _tell_refiled(self, file: Refiling, result: Result) -> None:
+    def _log_refiled(self, file: Refiling, result: Result) -> None:
         before, after = file.before, file.after
         if result in {Result.PUBLISHED, Result.ADOPTED}:
             self._context.changes.touch([before.experiment, after.experiment])

@@ -110,10 +110,10 @@ class HostLoop:
         self._box = box
         self._storage = context.storage_of(host)
         self._work = Executor(host, context, root, box, facts)
-        self._looking = self._work.looking
+        self._observer = self._work.observer
         self._idling = IdleDetector(host, context, box)
         self._judging = VerdictService(
-            host, context, EvidenceCollector(host, context, root, box, self._looking), self._transfers
+            host, context, EvidenceCollector(host, context, root, box, self._observer), self._transfers
         )
         self._schedule = ScanSchedule()
         self._was_busy = False
@@ -137,7 +137,7 @@ class HostLoop:
 
     async def _lead(self, scan_now: Broadcast, passed: Passed, beginning: AbstractAsyncContextManager[None]) -> None:
         """Scan and execute the plans, until another host of the storage shows more than this one."""
-        look: Look = self._looking.look
+        look: Look = self._observer.scan
         while True:
             asked_before = scan_now.version
             self._schedule.interval = self._interval
@@ -145,20 +145,20 @@ class HostLoop:
             async with beginning:
                 started, self._was_busy = time.monotonic(), self._work.bulk.busy
                 plan = await self._work.seen(look)
-                if self._looking.is_outseen:
+                if self._observer.shared.is_outseen:
                     return
-                await self._judging.before_work(plan, self._work.look_whole)
+                await self._judging.before_work(plan, self._work.scan_all)
                 await self._work.do(plan)
             beginning = nullcontext()
             await self._work.follow_names(plan, self._context.settings.poll.settle.total_seconds())
-            self._tell_polled(time.monotonic() - started)
+            self._log_polled(time.monotonic() - started)
             await passed(_pending(plan))
-            await self._judging.consider(plan, self._work.look_whole)
-            await self._work.stalling.look(self._looking)
-            await self._idling.look(self._looking.snapshot)
+            await self._judging.consider(plan, self._work.scan_all)
+            await self._work.stalling.check(self._observer)
+            await self._idling.update(self._observer.snapshot)
             self._reviewed = time.monotonic()
-            if look == self._looking.look:
-                self._schedule.requested(self._box.looked, self._looking.scan_took)
+            if look == self._observer.scan:
+                self._schedule.requested(self._box.looked, self._observer.scan_took)
             else:
                 self._schedule.pushed(self._box.looked)
             look = await self._next(scan_now, asked_before, plan, passed)
@@ -171,21 +171,21 @@ class HostLoop:
             asked, state.wants_scan = state.wants_scan, False
             # Pushes may be incomplete: they do not postpone a scan.
             if news is _News.NONE or asked or time.monotonic() >= self._schedule.due:
-                return self._looking.look
+                return self._observer.scan
             if news is _News.PUSHED:
-                return self._looking.hear
+                return self._observer.take_reports
             await self._review(plan, passed)
 
     async def _review(self, plan: Plan, passed: Passed) -> None:
         """Do what time alone requires while nothing changes and the plan holds."""
-        snapshot = self._looking.snapshot
+        snapshot = self._observer.snapshot
         await passed(_pending(plan))
-        await self._judging.consider(plan, self._work.look_whole)
-        await self._work.stalling.look(self._looking)
-        if self._looking.snapshot is snapshot:
+        await self._judging.consider(plan, self._work.scan_all)
+        await self._work.stalling.check(self._observer)
+        if self._observer.snapshot is snapshot:
             await self._idling.query()
         else:
-            await self._idling.look(self._looking.snapshot)
+            await self._idling.update(self._observer.snapshot)
         self._reviewed = time.monotonic()
 
     @property
@@ -209,12 +209,12 @@ class HostLoop:
                 )
             if self._may_lead():
                 return
-            plan = await self._looking.look()
+            plan = await self._observer.scan()
             await self._context.requests.looked(self._host.name, plan.asked)
-            await self._judging.consider(plan, self._looking.look_whole)
+            await self._judging.consider(plan, self._observer.scan_all)
 
     def _may_lead(self) -> bool:
-        return self._context.leases.is_free(self._storage) and not self._looking.is_outseen
+        return self._context.leases.is_free(self._storage) and not self._observer.shared.is_outseen
 
     def _pause(self, plan: Plan) -> float:
         """Return the seconds until the next scan, if there is no news before."""
@@ -236,7 +236,7 @@ class HostLoop:
             async def listen() -> None:
                 nonlocal news
                 # Pushes use at most half of the time: wait for as long as the last one took to process.
-                await anyio.sleep(self._looking.took)
+                await anyio.sleep(self._observer.took)
                 await self._box.changed()
                 while self._holds():
                     if time.monotonic() - self._reviewed >= _REVIEW_EVERY * self._interval:
@@ -262,11 +262,11 @@ class HostLoop:
             return True
         for scan in scans:
             self._schedule.reported(scan.took)
-            self._tell_polled(scan.took)
-        holds = self._looking.still(scans) is not None
+            self._log_polled(scan.took)
+        holds = self._observer.plan_unchanged(scans) is not None
         return holds and not (self._was_busy or self._work.bulk.busy)
 
-    def _tell_polled(self, seconds: float) -> None:
+    def _log_polled(self, seconds: float) -> None:
         self._context.monitor.polled(self._host.name, seconds)
         get_logger().debug(Event.HOST_POLLED, host=self._host.name, duration_seconds=round(seconds, 4))
 

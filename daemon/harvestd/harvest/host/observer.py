@@ -2,23 +2,23 @@
 
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from collections.abc import Set as AbstractSet
 from functools import partial
 
 import anyio
 from msgspec.structs import replace
 
 from harvestd.convention.scan.classify import Surveyor
-from harvestd.convention.scan.model import EvalDir, LeftOut, ScanResult, View, may_see_more, sees_more
-from harvestd.convention.scan.snapshot import Snapshot, TreeState
-from harvestd.convention.scan.stability import NETWORK_SETTLE, IdleTimer, StabilityTracker
+from harvestd.convention.scan.model import LeftOut, ScanResult
+from harvestd.convention.scan.snapshot import Snapshot
+from harvestd.convention.scan.stability import IdleTimer, StabilityTracker
 from harvestd.errors import unwrapped
 from harvestd.harvest.context import Context
 from harvestd.harvest.host.failures import FailureTracker
 from harvestd.harvest.host.indexed import EarlyReads
 from harvestd.harvest.host.indexer import RunIndexer
 from harvestd.harvest.host.liveness import LivenessMonitor
-from harvestd.harvest.state import Outlook, Showing
+from harvestd.harvest.host.scan_events import ScanEvents, SharedView
+from harvestd.harvest.state import Outlook
 from harvestd.harvest.sync import in_slices
 from harvestd.harvest.transfer.refusals import Refusals
 from harvestd.inventory.host import Host
@@ -30,8 +30,6 @@ from harvestd.planning.records import NotLoaded, Section
 from harvestd.planning.run_filter import possible
 from harvestd.planning.run_status import Life
 from harvestd.remote.api import REST_PER_SCAN, Box, BoxFacts, OwnScan
-from harvestd.telemetry.events import Event
-from harvestd.telemetry.log import get_logger
 
 _LOOKS = 5
 """The deadline of a scan, as a multiple of `limits.scan_time`: the program that scans may have to be started first.
@@ -66,21 +64,11 @@ class Observer:
         """The selection that the surveyor applied so far."""
         self.seen: ScanResult | None = None
         """The classified newest snapshot."""
-        self._shown: ScanResult | None = None
-        """The survey that is registered for the planners of other hosts."""
-        self._places: frozenset[str] = frozenset()
-        """The remote paths of its evals."""
-        self.is_outseen = False
-        """Whether another connected host of the storage shows trees that this one does not show, or no longer shows."""
-        self._outseen_since: float | None = None
-        """Since when that may be so, in monotonic seconds."""
-        self._seen_evals: set[str] = set()
-        self._missing_roots: set[str] = set()
-        self._drifting: set[str] = set()
-        self._emptied_roots: set[str] = set()
+        self.shared = SharedView(host, context)
+        """What it shows, for hosts that may share its file system."""
+        self._events = ScanEvents(host, context)
         self.lease = context.catalogue.files.lease()
         """The files that must be in memory while this host is connected."""
-        self._rejected = 0
         self.refused = Refusals()
         """Files that could not be published locally, so that they are not fetched again in vain."""
         self.snapshot: Snapshot | None = None
@@ -89,20 +77,20 @@ class Observer:
         """When the last scan of all trees began, by the local clock; other pushes are newer, but may be incomplete."""
         self.scan_took = 0.0
         """Seconds from the request for the last scan to its end."""
-        self._understood_at = 0.0
+        self._planned_at = 0.0
         """When the last plan was begun, in monotonic seconds."""
         self.took = 0.0
         """Seconds that processing the last scan took; other hosts wait for a part of it."""
 
-    async def look(self) -> Plan:
+    async def scan(self) -> Plan:
         """Scan, index what the scan shows, and return the plan. Raise `Retry` and `HostQuarantined`."""
         if self.seen is not None:
-            return await self._seen_by(self._box.scan)
-        return await self._seen_by(partial(self._beside_loading, partial(self._glimpses.beside, self._box.scan)))
+            return await self._plan_after(self._box.scan)
+        return await self._plan_after(partial(self._beside_loading, partial(self._glimpses.beside, self._box.scan)))
 
-    async def look_whole(self) -> Plan:
-        """Do the same as `look`, but scan every entry, also those that have not changed for long."""
-        return await self._seen_by(self._box.scan_whole)
+    async def scan_all(self) -> Plan:
+        """Do the same as `scan`, but scan every entry, also those that have not changed for long."""
+        return await self._plan_after(self._box.scan_whole)
 
     async def _beside_loading(self, scan: Callable[[], Awaitable[Snapshot]]) -> Snapshot:
         """Scan, and load what came from this storage meanwhile. Raise what either of them raises."""
@@ -112,7 +100,7 @@ class Observer:
                 snapshot = await scan()
         return snapshot
 
-    async def _seen_by(self, scan: Callable[[], Awaitable[Snapshot]]) -> Plan:
+    async def _plan_after(self, scan: Callable[[], Awaitable[Snapshot]]) -> Plan:
         scanned = time.monotonic()
         longest = _LOOKS * self._context.limits.scan_time.total_seconds()
         with self._context.deadlines.within(longest, f"a look at {self._host.name}"):
@@ -120,9 +108,9 @@ class Observer:
         self._scanned = scanned
         self.scan_took = time.monotonic() - scanned
         self.stillness.looked(snapshot, time.monotonic(), self._interval, self.scan_took)
-        return await self._understood(snapshot)
+        return await self._planned_for(snapshot)
 
-    def alone(self) -> Plan:
+    def plan_alone(self) -> Plan:
         """Return a plan by the last scan as if no other host showed anything: what this host holds that is not here.
 
         Raise `RuntimeError` if there was no scan yet, and `NotLoaded` as `HostPlanner.plan` does.
@@ -145,8 +133,8 @@ class Observer:
         """When the last scan of all trees began, in monotonic seconds."""
         return self._scanned
 
-    async def hear(self) -> Plan:
-        """Do the same as `look`, with what the host pushed instead of a scan."""
+    async def take_reports(self) -> Plan:
+        """Do the same as `scan`, with what the host pushed instead of a scan."""
         snapshot = await self._box.pushed()
         # The host may have scanned all of its trees by itself; otherwise only a change is certain.
         self._scanned = max(self._scanned, self._box.looked)
@@ -154,12 +142,12 @@ class Observer:
             self.stillness.looked(snapshot, time.monotonic(), self._interval, self.scan_took)
         else:
             self._note_unchanged(self._scanned)
-        return await self._understood(snapshot)
+        return await self._planned_for(snapshot)
 
-    def still(self, scans: Iterable[OwnScan]) -> Plan | None:
+    def plan_unchanged(self, scans: Iterable[OwnScan]) -> Plan | None:
         """Record scans of the host's own that found nothing new; return the last plan if it is certainly still right.
 
-        None if it must be made anew, as `hear` does.
+        None if it must be made anew, as `take_reports` does.
         """
         for scan in scans:
             self._scanned = max(self._scanned, scan.looked)
@@ -176,7 +164,7 @@ class Observer:
         """Return whether nothing had changed for so long at the last turn that time alone hardly has an effect."""
         settle = self._context.settle_of(self._host)
         longest = max((self.sightings.settle(each.tree, settle) for each in snapshot.listings), default=settle)
-        return self._understood_at - self.stillness.since >= longest + _MARGIN
+        return self._planned_at - self.stillness.since >= longest + _MARGIN
 
     def _note_unchanged(self, at: float) -> None:
         """Note that a scan of the host's own, which began at `at`, found nothing new."""
@@ -191,13 +179,13 @@ class Observer:
     def _interval(self) -> float:
         return self._context.settings.poll.interval.total_seconds()
 
-    async def _understood(self, snapshot: Snapshot) -> Plan:
-        now = self._understood_at = time.monotonic()
+    async def _planned_for(self, snapshot: Snapshot) -> Plan:
+        now = self._planned_at = time.monotonic()
         await self._context.check_directories()
         self.snapshot = snapshot
         self.sightings.update(snapshot, now)
         await self.lease.load((), [self._context.storage_of(self._host)])
-        self._tell_roots(snapshot)
+        self._events.log_trees(snapshot, is_new=snapshot.changed or self.seen is None)
         if self._selection is not self._context.selection:
             self._selection = self._context.selection
             self._surveyor, self.seen = Surveyor(), None
@@ -208,7 +196,7 @@ class Observer:
         whole = (self.seen, snapshot)
         await self.lease.load(self._sections_of_runs(seen))
         await self._learning.learn(seen, whole, self._box, self.sightings, now, self._glimpses.taken())
-        self._show(seen, snapshot)
+        self.shared.register(seen, snapshot)
         situation = self._situation(now)
         plan = await self._planned(seen, situation)
         self.took = time.monotonic() - now
@@ -227,7 +215,7 @@ class Observer:
             plan = await self._plan(seen, replace(situation, life=life))
         if plan is self._recorded:
             return plan
-        self._tell_evals(seen.evals)
+        self._events.log_evals(seen.evals)
         left_out = plan.left_out if self._context.selection.only is None else self._beside_others(seen, plan)
         fates = Fates(self.snapshot) if self.snapshot is not None else None
         records = self._context.catalogue.left_out
@@ -264,28 +252,6 @@ class Observer:
         # A base eval is listed under one of its experiments, which may be another run's.
         return found | {key: (*found.get(key, ()), *entries) for key, entries in plan.left_out.items()}
 
-    def _show(self, seen: ScanResult, snapshot: Snapshot) -> None:
-        """Register what this host shows, for the planners of hosts that may share its file system."""
-        state = self._context.states.of(self._host.identity)
-        if self._shown is not seen and state.showing is not None:
-            self._shown, self._places = seen, frozenset(each.place for each in seen.evals if each.run is not None)
-        view = View.of(snapshot)
-        if state.showing is not None:
-            state.showing = Showing(self._context.storage_of(self._host), self._places, view)
-        self.is_outseen = self._is_outseen(view, time.monotonic())
-
-    def _is_outseen(self, view: View, now: float) -> bool:
-        others = self._context.states.views_beside(self._host.identity, self._context.storage_of(self._host))
-        if any(sees_more(other, view) for other in others):
-            return True
-        if not any(may_see_more(other, view) for other in others):
-            self._outseen_since = None
-            return False
-        # What another host wrote a moment ago may just not be visible here yet.
-        if self._outseen_since is None:
-            self._outseen_since = now
-        return now - self._outseen_since > NETWORK_SETTLE
-
     def _situation(self, now: float) -> Situation:
         return Situation(
             host=self._host.name,
@@ -302,65 +268,7 @@ class Observer:
             failing=self.troubles.lasting(),
         )
 
-    def _tell_roots(self, snapshot: Snapshot) -> None:
-        missing = {listing.tree.root for listing in snapshot.listings if listing.state is TreeState.NO_ROOT}
-        for root in sorted(missing - self._missing_roots):
-            get_logger().warning(
-                Event.HOST_ROOT_MISSING,
-                host=self._host.name,
-                path=root,
-                error="the root does not exist on the box",
-                hint="is its file system mounted? Otherwise set remote.roots, or roots in the host's table",
-            )
-        self._missing_roots = missing
-        drifting = {str(each.tree): each.filesystem for each in snapshot.listings if each.drifts}
-        for place in sorted(drifting.keys() - self._drifting):
-            get_logger().info(
-                Event.HOST_INODES_IGNORED, host=self._host.name, path=place, filesystem=drifting[place] or "unknown"
-            )
-        self._drifting |= drifting.keys()
-        if snapshot.changed or self.seen is None:
-            self._tell_emptied(snapshot, missing)
-        if snapshot.rejected > self._rejected:
-            get_logger().warning(
-                Event.FILE_REJECTED, host=self._host.name, error=f"{snapshot.rejected} names that can't be used"
-            )
-        self._rejected = snapshot.rejected
-
-    def _tell_emptied(self, snapshot: Snapshot, missing: AbstractSet[str]) -> None:
-        """Warn once of a root that is empty although files came from it; nothing is removed here."""
-        full = {listing.tree.root for listing in snapshot.listings if listing.entries or listing.unreadable}
-        elsewhere = {TreeState.DENIED, TreeState.TWIN}
-        unseen = {listing.tree.root for listing in snapshot.listings if listing.state in elsewhere}
-        bare = {listing.tree.root for listing in snapshot.listings} - full - unseen - missing
-        storage = self._context.storage_of(self._host)
-        emptied = {
-            root
-            for root in bare
-            if root in self._emptied_roots or self._context.catalogue.knowledge.any_below(storage, root)
-        }
-        for root in sorted(emptied - self._emptied_roots):
-            get_logger().warning(
-                Event.HOST_ROOT_MISSING,
-                host=self._host.name,
-                path=root,
-                error="nothing is left in the root, though files came from it",
-                hint="is its file system mounted? What came from it stays here",
-            )
-        self._emptied_roots = emptied
-
-    def _tell_evals(self, evals: Iterable[EvalDir]) -> None:
-        """Log evals that are new to this process and, judging by the records, to earlier ones."""
-        for eval_dir in evals:
-            if eval_dir.place in self._seen_evals:
-                continue
-            self._seen_evals.add(eval_dir.place)
-            sources = (member.source for group in eval_dir.groups for member in group.members)
-            storage = self._context.storage_of(self._host)
-            if not any(self._context.catalogue.knowledge.copies(storage, source.place) for source in sources):
-                get_logger().info(Event.EVAL_DISCOVERED, host=self._host.name, path=eval_dir.place)
-
     @property
     def missing_roots(self) -> frozenset[str]:
         """Configured roots that the last scan did not find."""
-        return frozenset(self._missing_roots)
+        return frozenset(self._events.missing_roots)

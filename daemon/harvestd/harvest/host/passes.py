@@ -144,9 +144,9 @@ async def plan(settings: Settings, hosts: Sequence[Host]) -> list[HostOutcome]:
                     await context.catalogue_opened.wait()
                     from harvestd.harvest.host.observer import Observer  # noqa: PLC0415  (imported by a thread of `startup.open`)
 
-                    looking = Observer(host, context, box, facts)
-                    found = await looking.look()
-                    return HostOutcome(host, plan=found, missing_roots=looking.missing_roots)
+                    observer = Observer(host, context, box, facts)
+                    found = await observer.scan()
+                    return HostOutcome(host, plan=found, missing_roots=observer.missing_roots)
 
             outcomes = await _side_by_side(hosts, context, look)
             await context.catalogue_opened.wait()

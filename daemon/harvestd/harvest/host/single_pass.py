@@ -50,7 +50,7 @@ class SinglePass:
             },
             waiting=plan.waiting,
             disk_full=bool(work.without_room),
-            missing_roots=work.looking.missing_roots,
+            missing_roots=work.observer.missing_roots,
         )
 
     async def _until_nothing_comes(self) -> Plan:
@@ -58,12 +58,12 @@ class SinglePass:
         work = self._work
         waited = patience = 0.0
         async with work.begins():
-            plan = await work.look()
+            plan = await work.scan()
             await work.do(plan, self._ask_ahead)
         while True:
             await self._wait_for_bulk()
             self._context.signals.idle.ring()
-            plan = await work.look()
+            plan = await work.scan()
             tryable = self._tryable(plan)
             if tryable or plan.tidies:
                 await anyio.sleep(work.troubles.pause(tryable))
@@ -75,7 +75,7 @@ class SinglePass:
                 return plan
             await anyio.sleep(min(due))
             waited += min(due)
-            await work.do(await work.look(), self._ask_ahead)
+            await work.do(await work.scan(), self._ask_ahead)
 
     def _ask_ahead(self) -> None:
         """Request the next scan while the last small files are being published, if nothing else is outstanding."""

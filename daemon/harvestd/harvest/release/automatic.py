@@ -173,7 +173,7 @@ class AutoRelease:
             gone = gone_within_hour(self._decisions.values(), time.time())
             turn = turn_of(host, max(safe.since, met.at), self._context.settings.release, gone, time.monotonic())
             if turn is Turn.HELD_BACK:
-                self._tell_refused(host, f"{gone} were released within the last hour, and no more may be", "rate")
+                self._log_refused(host, f"{gone} were released within the last hour, and no more may be", "rate")
             elif turn is Turn.DUE:
                 await self._release(host, safe, met)
         except NotNow as e:
@@ -259,12 +259,12 @@ class AutoRelease:
     async def _refuse(self, host: Host, error: NotNow) -> None:
         self._forget(host.identity)
         self._not_before[host.identity] = time.monotonic() + error.wait.total_seconds()
-        if self._tell_refused(host, str(error), error.key):
+        if self._log_refused(host, str(error), error.key):
             refused = Decision(host.name, host.identity, "", ReleaseOutcome.REFUSED, detail=str(error))
             with suppress(DiskFull):  # the transfers report the lack of room
                 await self._context.catalogue.releases.keep(refused)
 
-    def _tell_refused(self, host: Host, reason: str, key: str) -> bool:
+    def _log_refused(self, host: Host, reason: str, key: str) -> bool:
         """Log a refusal once; return whether it was logged now."""
         if (host.identity, key) in self._told:
             return False

@@ -202,9 +202,9 @@ class Publisher:
                             **flag,
                         )
             if group.is_last and any(staged.file.marker or staged.file.kind is Kind.METRICS for staged in group.files):
-                self._tell_completed(log, group, duration)
+                self._log_completed(log, group, duration)
 
-    def _tell_completed(self, log: FilteringBoundLogger, group: StagedGroup, duration: float) -> None:
+    def _log_completed(self, log: FilteringBoundLogger, group: StagedGroup, duration: float) -> None:
         first = group.files[0].file
         experiment = first.targets[0].experiment
         log.info(

@@ -44,14 +44,14 @@ Looked = Callable[[], Awaitable[Plan]]
 class EvidenceCollector:
     """Collects evidence for one connected host; created anew for each connection, as its `Observer` is."""
 
-    def __init__(self, host: Host, context: Context, root: DataRoot, box: Box, looking: Observer) -> None:
+    def __init__(self, host: Host, context: Context, root: DataRoot, box: Box, observer: Observer) -> None:
         self._host = host
         self._context = context
         self._root = root
         self._box = box
-        self._looking = looking
+        self._observer = observer
         self._storage = context.storage_of(host)
-        self._memo = DirectoryMemo(looking.planner)
+        self._memo = DirectoryMemo(observer.planner)
         self._devices: dict[str, int] | None = None
         self._root_devices: Mapping[str, int] = {}
         """By root: its device when the host was last queried."""
@@ -60,7 +60,7 @@ class EvidenceCollector:
         """Return the evidence of the last scan alone, which can never make a host safe."""
         seen, snapshot = self._last()
         await self._note_devices(seen, snapshot, {})
-        return self._evidence(plan, transfers, self._looking.known_life, hoping=0.0)
+        return self._evidence(plan, transfers, self._observer.known_life, hoping=0.0)
 
     async def whole(self, look: Looked, transfers: Callable[[], int]) -> Evidence:
         """Return the complete, present evidence. Raise `Retry` and `HostQuarantined` as a scan does."""
@@ -70,7 +70,7 @@ class EvidenceCollector:
         circumstances = await self._box.circumstances(max(_LATELY, rules.idle_for))
         circumstances = circumstances.without(rules.ignore_programs)
         self._root_devices = circumstances.devices
-        life = await self._looking.life()
+        life = await self._observer.life()
         damaged = await self._damaged()
         # Resolving links may take long, and the scan must be the newest evidence.
         before = self._links()
@@ -82,7 +82,7 @@ class EvidenceCollector:
         targets = {**targets, **(await self._box.link_targets(new) if new else {})}
         self._devices = None  # the operator may have had them forgotten
         await self._note_devices(seen, snapshot, circumstances.devices)
-        plan, missing, losses = await self._looking.lease.evaluated(partial(self._missing, seen))
+        plan, missing, losses = await self._observer.lease.evaluated(partial(self._missing, seen))
         return replace(
             self._evidence(plan, transfers(), life, hoping=None),
             look=self._look(plan, snapshot, whole=True),
@@ -97,7 +97,7 @@ class EvidenceCollector:
 
         Raise `NotLoaded` if these are not all in memory.
         """
-        plan, knowledge = self._looking.alone(), self._context.catalogue.knowledge
+        plan, knowledge = self._observer.plan_alone(), self._context.catalogue.knowledge
         self._memo.begin()
         losses = losses_of(seen, plan, self._storage, knowledge, self._context.selection.datasets, self._memo)
         return plan, not_here(seen, plan, self._storage, knowledge, self._memo), losses
@@ -108,14 +108,14 @@ class EvidenceCollector:
         return links_out(seen, snapshot.listings)
 
     def _last(self) -> tuple[ScanResult, Snapshot]:
-        seen, snapshot = self._looking.seen, self._looking.snapshot
+        seen, snapshot = self._observer.seen, self._observer.snapshot
         if seen is None or snapshot is None:
             raise RuntimeError("nothing was looked at yet")
         return seen, snapshot
 
     def _look(self, plan: Plan, snapshot: Snapshot, *, whole: bool) -> Look:
         # Counted from the end of the scan: one that takes minutes on a slow file system would otherwise never be fresh.
-        age = max(0.0, time.monotonic() - self._looking.scanned - self._looking.scan_took)
+        age = max(0.0, time.monotonic() - self._observer.scanned - self._observer.scan_took)
         waived = waived_places(snapshot.listings, self._context.selection)
         return Look(snapshot.listings, plan, age, whole=whole, rejected=snapshot.rejected, waived=waived)
 
@@ -148,12 +148,12 @@ class EvidenceCollector:
         `hoping`: the seconds left to a run of which only its processes could prove the end, and which were not queried.
         """
         record = self._context.catalogue.knowledge.run_at(self._storage, run.place)
-        state = run_state(run, record, self._host.name, life, self._looking.sightings, time.monotonic(), hoping)
+        state = run_state(run, record, self._host.name, life, self._observer.sightings, time.monotonic(), hoping)
         writer = self._context.fleet.machines.writing(run.writer, self._host)
         return replace(state, elsewhere=writer is not None and self._context.storage_of(writer.host) == self._storage)
 
     def _failing(self) -> dict[str, str]:
-        troubles, lasting = self._looking.troubles, self._looking.troubles.lasting()
+        troubles, lasting = self._observer.troubles, self._observer.troubles.lasting()
         return {place: found.reason for place, found in troubles.all().items() if place in lasting}
 
     def _was_seen(self, seen: ScanResult, states: list[RunState]) -> bool:
@@ -167,18 +167,18 @@ class EvidenceCollector:
 
     def _quiet(self, others: list[RunDir]) -> float:
         """Return the seconds without a change, other than changes by other machines on the same storage."""
-        stillness = self._looking.stillness
+        stillness = self._observer.stillness
         if not others:
             return stillness.quiet
         return min(stillness.watched, time.monotonic() - self._still_since(others))
 
     def _still_since(self, others: list[RunDir]) -> float:
         """Return the moment from which `_quiet` counts, in monotonic seconds."""
-        stillness = self._looking.stillness
+        stillness = self._observer.stillness
         if not others:
             return stillness.since
         without = [(run.tree, run.path) for run in others]
-        return max(stillness.began, self._looking.sightings.unchanged_since(time.monotonic(), without))
+        return max(stillness.began, self._observer.sightings.unchanged_since(time.monotonic(), without))
 
     def _through(self, seen: ScanResult, snapshot: Snapshot) -> str | None:
         """Return another connected host that shows all of this on the same storage, which outlives both.
@@ -237,12 +237,12 @@ class EvidenceCollector:
         seen, _ = self._last()
         knowledge = self._context.catalogue.knowledge
         storages = storages_of(seen, self._storage, knowledge)
-        await self._looking.lease.load((), storages)
+        await self._observer.lease.load((), storages)
         mine = (knowledge.run_at(self._storage, run.place) for run in seen.runs)
         experiments = {run.experiment for run in mine if run is not None}
         async with self._context.directory_lock.still():
             # Files that are here only from another host, since they have the same content.
-            same = await self._looking.lease.evaluated(lambda: list(knowledge.same_from(self._storage)))
+            same = await self._observer.lease.evaluated(lambda: list(knowledge.same_from(self._storage)))
             own = knowledge.files_from(self._storage)
             shared = [knowledge.files_from(storage) for storage in storages if storage != self._storage]
             ignored = knowledge.ignored_experiments()

@@ -46,7 +46,7 @@ async def judged_alone(host: Host, context: Context, root: DataRoot) -> Verdict:
     """
     async with connected(host, context) as (box, facts):
         await context.catalogue_opened.wait()
-        looking = Observer(host, context, box, facts)
-        await looking.look()
-        gathering = EvidenceCollector(host, context, root, box, looking)
-        return judge(await gathering.whole(looking.look_whole, lambda: 0))
+        observer = Observer(host, context, box, facts)
+        await observer.scan()
+        gathering = EvidenceCollector(host, context, root, box, observer)
+        return judge(await gathering.whole(observer.scan_all, lambda: 0))
