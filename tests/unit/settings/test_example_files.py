@@ -12,7 +12,7 @@ from harvestd.settings.problems import model_in
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-CONFIG = Path(__file__).parents[2] / "config"
+CONFIG = Path(__file__).parents[3] / "config"
 EXAMPLES = sorted((CONFIG / "examples").glob("*.toml"))
 
 

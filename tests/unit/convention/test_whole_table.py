@@ -13,7 +13,7 @@ from harvestd.convention.scan.snapshot import Tree, TreeKind
 from harvestd.planning.plan import Plan
 from support.box_trees import EVALS, ROOT, TRAINING, Box, Home, reasons, targets
 
-TABLE: dict[str, Any] = tomllib.loads((Path(__file__).parents[1] / "data" / "convention.toml").read_text("utf-8"))
+TABLE: dict[str, Any] = tomllib.loads((Path(__file__).parents[2] / "data" / "convention.toml").read_text("utf-8"))
 CASES: list[tuple[str, str, str]] = [tuple(case) for cases in TABLE["tables"].values() for case in cases]
 
 

@@ -9,7 +9,7 @@ import pytest
 from harvestd.remote.probe.program import carriers
 from harvestd.remote.probe.program.carriers import at_work, carriers_now
 from harvestd.remote.probe.program.sessions import processes_now
-from unit.test_program_sessions import OUR_CONNECTION, QUIET, proc
+from unit.remote.test_program_sessions import OUR_CONNECTION, QUIET, proc
 
 
 class Host:

@@ -3,7 +3,7 @@
 import ast
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 BANNED = ("Give", "Gives", "Tell", "Tells", "Hear", "Hears", "Say", "Says")
 """First words that say nothing of what is returned, raised or written."""
 COMMANDS = {"cli/commands"}

@@ -144,7 +144,7 @@ def test_fits_the_first_round_trip() -> None:
 
 def test_security_page_states_the_size_of_the_program() -> None:
     """Both parts, within a tenth; whoever reviews what runs on a host reads that page first."""
-    page = Path(__file__).parents[2].joinpath("SECURITY.md").read_text("utf-8")
+    page = Path(__file__).parents[3].joinpath("SECURITY.md").read_text("utf-8")
     stated = re.search(r"some\s+([\d,]+) lines that travel with each\s+connection and some ([\d,]+) more", page)
     assert stated is not None
     for number, names in zip(stated.groups(), (FILES, LATER), strict=True):
@@ -154,7 +154,7 @@ def test_security_page_states_the_size_of_the_program() -> None:
 
 def test_security_page_names_every_program_that_is_started() -> None:
     """Nothing but nvidia-smi and git, with the commands that are listed there."""
-    page = Path(__file__).parents[2].joinpath("SECURITY.md").read_text("utf-8")
+    page = Path(__file__).parents[3].joinpath("SECURITY.md").read_text("utf-8")
     assert PROGRAM.count("subprocess.Popen(") == 2
     for question in re.findall(r'"(--query-[^"]+)"', PROGRAM):
         assert f"nvidia-smi {question}" in page
