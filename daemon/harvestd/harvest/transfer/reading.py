@@ -6,8 +6,9 @@ the disk, which in turn throttles the host.
 
 import hashlib
 import itertools
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import anyio
 import anyio.to_thread
@@ -15,13 +16,69 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from harvestd.convention.metadata.parse import BEGINNING
 from harvestd.convention.scan.model import Source
+from harvestd.convention.structs import Immutable
 from harvestd.errors import unwrapped
 from harvestd.harvest.host.failures import FailureTracker
-from harvestd.remote.api import Chunk, Closed, Failed, Reader, ReadRequest
+from harvestd.remote.api import Chunk, Closed, Failed, Opened, Reader, ReadRequest
 from harvestd.remote.ssh.errors import Stuck
 
 _READINGS = 3
 """The most readings of a file in one scan, until it matches the host's hash."""
+
+
+Item = TypeVar("Item")
+
+
+class Answer(Immutable):
+    """The answer to one request, complete."""
+
+    opened: Opened | None
+    closed: Closed
+    content: bytes
+
+
+async def _uncounted(_size: int) -> None:
+    pass
+
+
+async def read_each(
+    reader: Reader,
+    requests: Sequence[tuple[Item, ReadRequest]],
+    take: Callable[[Item, Answer], Awaitable[None]],
+    failed: Callable[[Item, str], None],
+    stuck: Callable[[Item, Stuck], None],
+    received: Callable[[int], Awaitable[None]] = _uncounted,
+) -> None:
+    """Read files in their order, and call `take` with the answer of each, or `failed` with the reason for none.
+
+    `received` is called with the size of each piece as it arrives. If the reading of a file hangs, `stuck` is called
+    with it, and the files after it are not read. Raise `Retry` when the link is lost, and what the callbacks raise.
+    """
+    waiting = iter(requests)
+    opened: Opened | None = None
+    content = bytearray()
+    try:
+        async with reader.reading([request for _, request in requests]) as events:
+            async for event in events:
+                match event:
+                    case Opened():
+                        opened = event
+                        continue
+                    case Chunk(data):
+                        content += data
+                        await received(len(data))
+                        continue
+                    case Closed():
+                        await take(next(waiting)[0], Answer(opened, event, bytes(content)))
+                    case Failed(_, reason):
+                        failed(next(waiting)[0], reason)
+                    case _:
+                        continue
+                opened = None
+                content.clear()
+    except Stuck as e:
+        for item, _ in itertools.islice(waiting, 1):
+            stuck(item, e)
 
 
 async def read_small(reader: Reader, sources: Sequence[Source], troubles: FailureTracker) -> dict[Source, bytes]:
@@ -44,34 +101,27 @@ async def _read(
     reader: Reader, sources: Sequence[Source], found: dict[Source, bytes], troubles: FailureTracker
 ) -> list[Source]:
     """Read these files into `found`; return those that must be read again."""
-    requests = [ReadRequest(each.tree, each.path, length=BEGINNING) for each in sources]
     again: list[Source] = []
-    waiting = iter(sources)
-    content = bytearray()
-    try:
-        async with reader.reading(requests) as events:
-            async for event in events:
-                match event:
-                    case Chunk(data):
-                        content += data
-                        continue
-                    case Closed(_, version, sha256):
-                        source = next(waiting)
-                        if sha256 not in {None, hashlib.sha256(content).hexdigest()}:
-                            again.append(source)
-                        elif version == source.version and len(content) == min(version.size, BEGINNING):
-                            found[source] = bytes(content)
-                            troubles.cleared(source.place)
-                    case Failed():
-                        next(waiting)
-                    case _:
-                        pass
-                content.clear()
-    except Stuck as e:
-        for source in itertools.islice(waiting, 1):
-            troubles.stuck(source.place, str(e))
-        return []
+
+    async def take(source: Source, answer: Answer) -> None:
+        closed, content = answer.closed, answer.content
+        if closed.sha256 not in {None, hashlib.sha256(content).hexdigest()}:
+            again.append(source)
+        elif closed.version == source.version and len(content) == min(closed.version.size, BEGINNING):
+            found[source] = content
+            troubles.cleared(source.place)
+
+    def stuck(source: Source, error: Stuck) -> None:
+        troubles.stuck(source.place, str(error))
+        again.clear()
+
+    requests = [(each, ReadRequest(each.tree, each.path, length=BEGINNING)) for each in sources]
+    await read_each(reader, requests, take, _skipped, stuck)
     return again
+
+
+def _skipped(_source: Source, _reason: str) -> None:
+    """Read the files after one that can't be read."""
 
 
 Write = Callable[[memoryview], None]

@@ -7,7 +7,6 @@ Neither a name nor an inode proves anything. The copy is staged and published as
 original stays: both paths may exist on the host, as with a hard link.
 """
 
-import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -19,11 +18,11 @@ from msgspec.structs import replace
 from harvestd.convention.paths import RejectedPath
 from harvestd.harvest.context import Context
 from harvestd.harvest.host.failures import FailureTracker
+from harvestd.harvest.transfer.reading import Answer, read_each
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import Check, FetchFile
 from harvestd.planning.records import FileRecord, section_of
-from harvestd.remote.api import Closed, Failed, Opened, Reader, ReadRequest
-from harvestd.remote.ssh.errors import Stuck
+from harvestd.remote.api import Opened, Reader, ReadRequest
 from harvestd.store.errors import Conflict
 from harvestd.store.root import DataRoot
 from harvestd.store.staging import Staged
@@ -52,34 +51,31 @@ async def hash_there(
 
     Files that change, or can't be read, are noted in `troubles`. Raise `Retry` when the link is lost.
     """
+    hashed: list[tuple[Check, Opened]] = []
+
+    async def take(item: Check, answer: Answer) -> None:
+        opened = answer.opened
+        if opened is None or not opened.version == answer.closed.version == item.source.version:
+            troubles.failed(item.place, "it changed on the box while it was hashed")
+            return
+        troubles.cleared(item.place)
+        hashed.append((item, opened))
+        if len(hashed) == _AT_ONCE:
+            full = hashed[:]
+            hashed.clear()
+            await conclude(full)
+
     requests = [
-        ReadRequest(each.source.tree, each.source.path, each.source.version.size, length=0, verify_from=0)
+        (each, ReadRequest(each.source.tree, each.source.path, each.source.version.size, length=0, verify_from=0))
         for each in checks
     ]
-    waiting = iter(checks)
-    opened: Opened | None = None
-    hashed: list[tuple[Check, Opened]] = []
-    try:
-        async with reader.reading(requests) as events:
-            async for event in events:
-                match event:
-                    case Opened():
-                        opened = event
-                    case Failed(_, reason):
-                        troubles.failed(next(waiting).place, reason)
-                    case Closed(_, version):
-                        item = next(waiting)
-                        if opened is None or not opened.version == version == item.source.version:
-                            troubles.failed(item.place, "it changed on the box while it was hashed")
-                            continue
-                        troubles.cleared(item.place)
-                        hashed.append((item, opened))
-                        if len(hashed) == _AT_ONCE:
-                            full, hashed = hashed, []
-                            await conclude(full)
-    except Stuck as e:
-        for item in itertools.islice(waiting, 1):
-            troubles.stuck(item.place, str(e))
+    await read_each(
+        reader,
+        requests,
+        take,
+        failed=lambda item, reason: troubles.failed(item.place, reason),
+        stuck=lambda item, error: troubles.stuck(item.place, str(error)),
+    )
     if hashed:
         await conclude(hashed)
 

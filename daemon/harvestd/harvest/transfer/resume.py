@@ -28,11 +28,13 @@ from harvestd.harvest.sync import Broadcast
 from harvestd.harvest.transfer.download import ReadMismatch, RestartDownload, SegmentedDownload
 from harvestd.harvest.transfer.pool import ConnectionPool
 from harvestd.harvest.transfer.publish import reason_to_doubt
+from harvestd.harvest.transfer.reading import Answer, read_each
 from harvestd.harvest.transfer.refusals import inspected
 from harvestd.harvest.transfer.rehash import Copying
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import FetchFile
-from harvestd.remote.api import Chunk, Closed, Failed, Opened, Reader, ReadRequest
+from harvestd.remote.api import Reader, ReadRequest
+from harvestd.remote.ssh.errors import Stuck
 from harvestd.store.root import DataRoot
 from harvestd.store.staging import Staged
 
@@ -61,27 +63,15 @@ class Parts:
             await self._read(files, lane.reader)
 
     async def _read(self, files: Sequence[FetchFile], reader: Reader) -> None:
-        requests = [ReadRequest(f.source.tree, f.source.path, length=f.source.version.size) for f in files]
-        waiting = iter(files)
-        opened: Opened | None = None
-        content = bytearray()
-        async with reader.reading(requests) as events:
-            async for event in events:
-                match event:
-                    case Opened():
-                        opened = event
-                    case Chunk(data):
-                        content += data
-                        self._came(len(data))
-                        await self._bandwidth.spend(len(data))
-                    case Failed():
-                        raise ReadMismatch(f"{event.request.path.name}: {event.reason}")
-                    case Closed():
-                        await self._take(next(waiting), bytes(content), opened, event)
-                        content.clear()
-                        opened = None
+        requests = [(f, ReadRequest(f.source.tree, f.source.path, length=f.source.version.size)) for f in files]
+        await read_each(reader, requests, self._take, _failed, _stuck, self._received)
 
-    async def _take(self, file: FetchFile, content: bytes, opened: Opened | None, closed: Closed) -> None:
+    async def _received(self, size: int) -> None:
+        self._came(size)
+        await self._bandwidth.spend(size)
+
+    async def _take(self, file: FetchFile, answer: Answer) -> None:
+        opened, closed, content = answer.opened, answer.closed, answer.content
         doubt: str | None = "no answer"
         if opened is not None:
             doubt = reason_to_doubt(file, opened.version, closed.version, content[:HEAD_BYTES])
@@ -100,6 +90,14 @@ class Parts:
         staged = self._staged[file] = self._root.stage()
         staged.write(content)
         return staged
+
+
+def _failed(file: FetchFile, reason: str) -> None:
+    raise ReadMismatch(f"{file.source.path.name}: {reason}")
+
+
+def _stuck(_file: FetchFile, error: Stuck) -> None:
+    raise error
 
 
 JOURNAL = 64 * 1024 * 1024

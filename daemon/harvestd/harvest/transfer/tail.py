@@ -6,7 +6,6 @@ starts.
 """
 
 import hashlib
-import itertools
 import time
 from collections.abc import Sequence
 
@@ -25,12 +24,12 @@ from harvestd.harvest.context import Context
 from harvestd.harvest.host.failures import FailureTracker
 from harvestd.harvest.host.health import RunProgress, StallDetector
 from harvestd.harvest.transfer.open_files import OpenFiles
+from harvestd.harvest.transfer.reading import Answer, read_each
 from harvestd.harvest.transfer.refusals import Refusals
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import Follow
 from harvestd.planning.records import FileRecord
-from harvestd.remote.api import Chunk, Closed, Failed, Opened, Reader, ReadRequest
-from harvestd.remote.ssh.errors import Stuck
+from harvestd.remote.api import Closed, Opened, Reader, ReadRequest
 from harvestd.store.errors import Conflict, Damaged, Refused
 from harvestd.store.growing import GrowingFile
 from harvestd.store.root import DataRoot
@@ -93,34 +92,26 @@ class LogTailer:
 
     async def _step(self, follows: Sequence[Follow], reader: Reader) -> list[Follow]:
         """Take one step with each file; return those that need another step, with their new records."""
-        found = await self._here(follows)
         further: list[Follow] = []
-        waiting = iter(found)
-        content = bytearray()
-        start: Opened | None = None
-        try:
-            async with reader.reading([self._request(*each) for each in found]) as events:
-                async for event in events:
-                    match event:
-                        case Opened():
-                            start = event
-                        case Chunk(data):
-                            content += data
-                            self._context.monitor.moved(self._host.name, len(data))
-                            await self._context.budgets.bandwidth.spend_first(len(data))
-                        case Failed(_, reason):
-                            follow, _ = next(waiting)
-                            content.clear()
-                            self._troubles.delayed(follow.place, reason)
-                        case Closed():
-                            more = await self._take(*next(waiting), bytes(content), start, event)
-                            content.clear()
-                            if more is not None:
-                                further.append(more)
-        except Stuck as e:
-            for follow, _ in itertools.islice(waiting, 1):
-                self._troubles.stuck(follow.place, str(e))
+
+        async def take(item: tuple[Follow, GrowingFile | None], answer: Answer) -> None:
+            more = await self._take(*item, answer.content, answer.opened, answer.closed)
+            if more is not None:
+                further.append(more)
+
+        await read_each(
+            reader,
+            [(item, self._request(*item)) for item in await self._here(follows)],
+            take,
+            failed=lambda item, reason: self._troubles.delayed(item[0].place, reason),
+            stuck=lambda item, error: self._troubles.stuck(item[0].place, str(error)),
+            received=self._received,
+        )
         return further
+
+    async def _received(self, size: int) -> None:
+        self._context.monitor.moved(self._host.name, size)
+        await self._context.budgets.bandwidth.spend_first(size)
 
     async def _here(self, follows: Sequence[Follow]) -> list[tuple[Follow, GrowingFile | None]]:
         """Return the files that can be appended to; None: it is made as soon as the host sent something of it.
