@@ -51,7 +51,7 @@ test-systemd: .venv/installed  ## boot a bare Debian under systemd and use harve
 	PYTHONPATH=tests $(BIN)/python -m systemd $(if $(IF_POSSIBLE),--if-possible)
 
 crash: .venv/installed  ## kill -9 the daemon at random moments while eight boxes write; KILLS=500 SEED=1
-	KILLS=$(or $(KILLS),500) SEED=$(SEED) $(BIN)/python -m pytest -m slow tests/faults/test_random_kills.py
+	KILLS=$(or $(KILLS),500) SEED=$(SEED) $(BIN)/python -m pytest --timeout 0 -m slow tests/faults/test_random_kills.py
 
 faults: .venv/installed  ## say which faults really happened in the test runs since the last `make test`
 	PYTHONPATH=tests $(BIN)/python -m support.faults
