@@ -3,7 +3,6 @@
 A reload replaces the settings: read them from the context at each scan, and keep no copy.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from harvestd.convention.rules import CheckpointPolicy, Selection
 from harvestd.convention.scan.snapshot import Tree, TreeKind
 from harvestd.convention.scan.stability import NO_TIME
 from harvestd.harvest.budgets import BATCHES, Bandwidth, Descriptors, DiskSpace, MemoryBudget
+from harvestd.harvest.change_feed import ChangeFeed
 from harvestd.harvest.fleet.suspend import SuspendDetector
 from harvestd.harvest.monitor import NullListener, ProgressListener
 from harvestd.harvest.requests import RequestTracker
@@ -126,22 +126,6 @@ class Signals:
     """
     scan_now: Broadcast = field(default_factory=Broadcast)
     """Rung when the operator requests a scan of all hosts: lost hosts are tried again at once."""
-
-
-@dataclass
-class ChangeFeed:
-    """The experiments that changed, for what is made from them."""
-
-    manifests: set[str | None] = field(default_factory=set)
-    """Those whose manifest is behind the catalogue; None means `_unfiled`, which has a manifest too."""
-    reports: set[str] = field(default_factory=set)
-    """Those that changed since their report was last checked."""
-
-    def touch(self, experiments: Iterable[str | None]) -> None:
-        """Mark experiments as changed; None means `_unfiled`."""
-        changed = set(experiments)
-        self.manifests |= changed
-        self.reports.update(each for each in changed if each is not None)
 
 
 @dataclass

@@ -17,7 +17,8 @@ from harvestd.convention.metadata.naming import ExperimentName, Part
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.snapshot import Version
 from harvestd.errors import Retry
-from harvestd.harvest.context import ChangeFeed, Context
+from harvestd.harvest.change_feed import ChangeFeed
+from harvestd.harvest.context import Context
 from harvestd.harvest.experiments import manifests
 from harvestd.harvest.experiments.manifests import Manifests
 from harvestd.harvest.sync import Broadcast, DirectoryLock

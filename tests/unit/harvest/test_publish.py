@@ -19,7 +19,8 @@ from harvestd.convention.paths import LocalPath, RemotePath
 from harvestd.convention.scan.model import Source
 from harvestd.convention.scan.snapshot import Tree, TreeKind, Version
 from harvestd.errors import HaltedForSafety
-from harvestd.harvest.context import ChangeFeed, Context
+from harvestd.harvest.change_feed import ChangeFeed
+from harvestd.harvest.context import Context
 from harvestd.harvest.monitor import NullListener
 from harvestd.harvest.startup.recovery import recover
 from harvestd.harvest.sync import DirectoryLock

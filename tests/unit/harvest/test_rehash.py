@@ -16,7 +16,8 @@ from harvestd.convention.metadata.parse import ConfigFacts
 from harvestd.convention.paths import LocalPath, RemotePath
 from harvestd.convention.scan.model import Source
 from harvestd.convention.scan.snapshot import Tree, TreeKind, Version
-from harvestd.harvest.context import ChangeFeed, Context
+from harvestd.harvest.change_feed import ChangeFeed
+from harvestd.harvest.context import Context
 from harvestd.harvest.host.failures import FailureTracker
 from harvestd.harvest.monitor import NullListener
 from harvestd.harvest.sync import DirectoryLock

@@ -21,7 +21,8 @@ from harvestd.convention.metadata.parse import ConfigFacts
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.snapshot import Version
 from harvestd.errors import DiskFull
-from harvestd.harvest.context import ChangeFeed, Context
+from harvestd.harvest.change_feed import ChangeFeed
+from harvestd.harvest.context import Context
 from harvestd.harvest.experiments import reports
 from harvestd.harvest.experiments.reports import Reports
 from harvestd.harvest.sync import DirectoryLock

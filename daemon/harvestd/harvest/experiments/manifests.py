@@ -12,6 +12,7 @@ from harvestd.convention.kinds import GROWING
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.model import LeftOut as NotFetched
 from harvestd.errors import DiskFull, Fatal, Retry
+from harvestd.harvest.change_feed import Debouncer
 from harvestd.harvest.context import Context
 from harvestd.planning.records import UNFILED, ExperimentRecord, FileRecord, RunRecord
 from harvestd.store.errors import Conflict, Damaged, Refused
@@ -24,6 +25,8 @@ from harvestd.telemetry.log import get_logger
 EVERY = 30.0
 """The least seconds between two writes of one manifest."""
 _LOOK = 1.0
+_QUIET = 0.5
+"""Seconds without a change: while files arrive, a manifest that is about to change again is not written needlessly."""
 
 
 class Manifests:
@@ -33,9 +36,8 @@ class Manifests:
         self._context = context
         self._root = root
         self._heard = context.signals.idle.version
-        self._written: dict[str | None, float] = {}
-        self._behind: dict[str | None, float] = {}
-        """Since when each unwritten manifest is behind; None means `_unfiled`."""
+        self._behind: Debouncer[str | None] = Debouncer(_QUIET, EVERY)
+        """The manifests to write; None means `_unfiled`."""
         self._held: set[str | None] = set()
         """Experiments whose manifest names files: it is written once more when none of them is left."""
 
@@ -46,12 +48,9 @@ class Manifests:
                 await self.flush()
                 continue
             now = time.monotonic()
-            changed = self._noted(now)
-            for identifier, since in list(self._behind.items()):
-                # While files arrive, a manifest that is about to change again is not written needlessly.
-                waits = identifier in changed and now - since < EVERY
-                if not waits and now - self._written.get(identifier, -EVERY) >= EVERY:
-                    await self._write(identifier)
+            self._behind.note(self._context.changes.manifests, now)
+            for identifier in self._behind.due(now):
+                await self._write(identifier)
 
     async def _rested(self) -> bool:
         """Wait until the next check is due; return whether all manifests are due.
@@ -65,22 +64,14 @@ class Manifests:
 
     async def flush(self) -> None:
         """Write all manifests that are behind, as far as there is room."""
-        self._noted(time.monotonic())
-        for identifier in list(self._behind):
+        self._behind.note(self._context.changes.manifests, time.monotonic())
+        for identifier in self._behind.waiting():
             await self._write(identifier)
 
     @property
     def are_level(self) -> bool:
         """Whether no manifest is behind the catalogue."""
         return not self._behind and not self._context.changes.manifests
-
-    def _noted(self, now: float) -> set[str | None]:
-        """Take over and return the experiments that changed since the last call."""
-        changed = set(self._context.changes.manifests)
-        self._context.changes.manifests.clear()
-        for identifier in changed:
-            self._behind.setdefault(identifier, now)
-        return changed
 
     async def _write(self, identifier: str | None) -> None:
         """Write one manifest; after an unexpected failure it is tried again, and does not delay others."""
@@ -96,9 +87,9 @@ class Manifests:
 
     async def _write_there(self, identifier: str | None) -> None:
         knowledge = self._context.catalogue.knowledge
-        self._written[identifier] = time.monotonic()
-        # Removed before the first await: what changes from here on makes it behind again.
-        self._behind.pop(identifier, None)
+        self._behind.worked(identifier, time.monotonic())
+        # Before the first await: what changes from here on makes it behind again.
+        self._behind.begin(identifier)
         files = await self._context.catalogue.files.files_of(identifier)
         if not files and (identifier not in self._held or knowledge.is_gone(identifier)):
             return

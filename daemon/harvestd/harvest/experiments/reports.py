@@ -13,6 +13,7 @@ import anyio.to_thread
 
 from harvestd.bulkhead import backoff
 from harvestd.errors import DiskFull, HarvestError, Retry
+from harvestd.harvest.change_feed import Debouncer
 from harvestd.harvest.context import Context
 from harvestd.planning.index import PlanningIndex
 from harvestd.report import making, pictures
@@ -46,10 +47,8 @@ class Reports:
     def __init__(self, context: Context, root: DataRoot) -> None:
         self._context = context
         self._root = root
-        self._behind: dict[str, tuple[float, float]] = {}
-        """When each changed experiment changed first, and last."""
-        self._not_before: dict[str, float] = {}
-        """When the next update of each report is due at the earliest."""
+        self._behind: Debouncer[str] = Debouncer(_QUIET, EVERY)
+        """The experiments whose reports are to be updated."""
         self._failures: dict[str, int] = {}
         """How often in a row each report failed unexpectedly."""
         self._undrawn: dict[str, Placed] = {}
@@ -76,11 +75,8 @@ class Reports:
         self._unchecked = [each.id for each in self._context.catalogue.knowledge.experiments() if not each.gone]
         while True:
             self._note()
-            now = time.monotonic()
-            for identifier, (first, last) in list(self._behind.items()):
-                rested = now - last >= _QUIET or now - first >= EVERY
-                if rested and now >= self._not_before.get(identifier, 0.0):
-                    await self._write(identifier)
+            for identifier in self._behind.due(time.monotonic()):
+                await self._write(identifier)
             await self._check_some()
             if self._undrawn and time.monotonic() >= self._may_draw:
                 await self._draw(next(iter(self._undrawn)))
@@ -102,7 +98,7 @@ class Reports:
     async def finish(self) -> None:
         """Make all due reports, at the end of a single pass. Raise `HaltedForSafety`."""
         self._note()
-        for identifier in list(self._behind):
+        for identifier in self._behind.waiting():
             await self._write(identifier)
         with anyio.move_on_after(_END):
             while self._undrawn:
@@ -114,11 +110,7 @@ class Reports:
         if self._noted != knowledge.version:
             self._noted = knowledge.version
             self._note_runs(knowledge)
-        now = time.monotonic()
-        for identifier in self._context.changes.reports:
-            first, _ = self._behind.get(identifier, (now, now))
-            self._behind[identifier] = first, now
-        self._context.changes.reports.clear()
+        self._behind.note(self._context.changes.reports, time.monotonic())
 
     def _note_runs(self, knowledge: PlanningIndex) -> None:
         for run in knowledge.runs():
@@ -145,13 +137,13 @@ class Reports:
                 yield
             except Exception:
                 self._failures[identifier] = failures = self._failures.get(identifier, 0) + 1
-                self._not_before[identifier] = time.monotonic() + backoff(EVERY, failures, _LONGEST_PAUSE)
+                self._behind.postpone(identifier, time.monotonic() + backoff(EVERY, failures, _LONGEST_PAUSE))
                 self._context.changes.reports.add(identifier)
                 raise
             self._failures.pop(identifier, None)
 
     async def _write(self, identifier: str) -> None:
-        self._behind.pop(identifier, None)
+        self._behind.begin(identifier)
         with self._containing(identifier):
             await self._write_known(identifier)
 
@@ -160,7 +152,7 @@ class Reports:
             known = await self._known(identifier)
             if known.experiment.gone or not known.files:
                 return
-            self._not_before[identifier] = time.monotonic() + EVERY
+            self._behind.worked(identifier, time.monotonic())
             try:
                 written = await anyio.to_thread.run_sync(making.write, self._root, known, self._context.evals)
             except FileNotFoundError:
@@ -226,7 +218,7 @@ class Reports:
     def _draw_later(self, identifier: str) -> None:
         """Retry an experiment's pictures after a pause that doubles: this machine was too busy, or its disk full."""
         self._undone[identifier] = times = self._undone.get(identifier, 0) + 1
-        self._not_before[identifier] = time.monotonic() + backoff(EVERY, times, _LONGEST_PAUSE)
+        self._behind.postpone(identifier, time.monotonic() + backoff(EVERY, times, _LONGEST_PAUSE))
         self._context.changes.reports.add(identifier)
 
     def _say_written(self, known: Known) -> None:
