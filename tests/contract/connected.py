@@ -14,7 +14,8 @@ from harvestd.convention.scan.snapshot import Entry, Listing, Snapshot, Tree, Tr
 from harvestd.errors import HarvestError
 from harvestd.remote.api import Box, Chunk, Closed, Failed, Limits, Opened, Reader, ReadRequest, WatchList
 from harvestd.remote.open import open_box
-from harvestd.remote.ssh.connect import Connection, connect
+from harvestd.remote.ssh.connect import connect
+from harvestd.remote.ssh.connection import Connection
 from harvestd.remote.ssh.target import Target
 from support.openssh import OpenSSHServer
 

@@ -26,7 +26,7 @@ from harvestd.harvest.sync import Broadcast, DirectoryLock, Leases
 from harvestd.harvest.transfer.pool import ActiveTransfers
 from harvestd.inventory.host import Host
 from harvestd.remote.api import Limits, WatchList
-from harvestd.remote.ssh.connect import CONTROL_WINDOW
+from harvestd.remote.ssh.connection import CONTROL_WINDOW
 from harvestd.remote.ssh.jump_hosts import Hops
 from harvestd.remote.ssh.target import Target
 from harvestd.settings import DEFAULT_USER, Settings, default_identity_files

@@ -13,7 +13,7 @@ from harvestd.remote.probe.client import ProbeBox
 from harvestd.remote.probe.process import NoProbe
 from harvestd.remote.probe.reader import ProbeReader
 from harvestd.remote.probe.restart import Running
-from harvestd.remote.ssh.connect import Connection
+from harvestd.remote.ssh.connection import Connection
 
 if TYPE_CHECKING:
     from harvestd.remote.sftp.client import SftpBox

@@ -12,7 +12,7 @@ from harvestd.harvest.context import Context
 from harvestd.harvest.fleet import connections
 from harvestd.harvest.monitor import NullListener
 from harvestd.inventory.host import Host
-from harvestd.remote.ssh.connect import Connection
+from harvestd.remote.ssh.connection import Connection
 from harvestd.remote.ssh.jump_hosts import Hops
 from harvestd.settings import Settings
 from support.waiting import until

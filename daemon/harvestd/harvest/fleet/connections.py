@@ -21,7 +21,8 @@ from harvestd.harvest.release.policy import Who
 from harvestd.inventory.host import Host
 from harvestd.remote.api import Box, BoxFacts, Limits
 from harvestd.remote.open import open_box
-from harvestd.remote.ssh.connect import Connection, connect
+from harvestd.remote.ssh.connect import connect
+from harvestd.remote.ssh.connection import Connection
 from harvestd.remote.ssh.errors import HostKeyChanged
 from harvestd.remote.ssh.host_keys import HostKey
 from harvestd.remote.ssh.jump_hosts import Hops

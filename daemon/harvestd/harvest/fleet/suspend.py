@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import anyio
 from msgspec import Struct, field
 
-from harvestd.remote.ssh.connect import Connection
+from harvestd.remote.ssh.connection import Connection
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
 

@@ -36,7 +36,7 @@ from harvestd.remote.probe.process import ProbeProcess, broken, stamp_of
 from harvestd.remote.probe.protocol import Frame, Letter
 from harvestd.remote.probe.reader import ProbeReader
 from harvestd.remote.probe.restart import Running
-from harvestd.remote.ssh.connect import Connection
+from harvestd.remote.ssh.connection import Connection
 from harvestd.remote.ssh.errors import LinkLost, quoted
 from harvestd.safety.circumstances import Circumstances
 

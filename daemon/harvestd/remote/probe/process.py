@@ -24,7 +24,7 @@ from harvestd.remote.probe.bootstrap import Pulse
 from harvestd.remote.probe.decode_records import BrokenAnswer
 from harvestd.remote.probe.protocol import MARKER_BYTES, BrokenStream, Frame, FrameDecoder, Letter
 from harvestd.remote.ssh.asyncssh_patches import EarlyWords
-from harvestd.remote.ssh.connect import Connection
+from harvestd.remote.ssh.connection import Connection
 from harvestd.remote.ssh.errors import LinkLost, Stuck, quoted
 
 _GRANTS = 4

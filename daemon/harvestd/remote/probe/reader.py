@@ -15,7 +15,7 @@ from harvestd.remote.probe.decode_records import BrokenAnswer
 from harvestd.remote.probe.process import ProbeProcess, broken
 from harvestd.remote.probe.protocol import Frame, Letter
 from harvestd.remote.probe.restart import Running
-from harvestd.remote.ssh.connect import Connection
+from harvestd.remote.ssh.connection import Connection
 
 _AT_ONCE = 256
 """Files in one request."""

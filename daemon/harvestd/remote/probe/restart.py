@@ -7,7 +7,7 @@ import anyio
 from harvestd.remote.api import Limits
 from harvestd.remote.probe.bootstrap import Pulse
 from harvestd.remote.probe.process import NoProbe, ProbeProcess
-from harvestd.remote.ssh.connect import Connection
+from harvestd.remote.ssh.connection import Connection
 from harvestd.remote.ssh.errors import LinkLost
 
 

@@ -19,7 +19,7 @@ from harvestd.errors import HarvestError
 from harvestd.remote.api import Chunk, Closed, Failed, Limits, Opened, ReadEvent, ReadRequest
 from harvestd.remote.sftp.scanning import place_of, tree_place
 from harvestd.remote.sftp.session import VANISHED, BadAnswer, NoSftp, SftpSession, mode_of, version_of
-from harvestd.remote.ssh.connect import Connection
+from harvestd.remote.ssh.connection import Connection
 from harvestd.remote.ssh.errors import LinkLost, quoted
 
 _FILES_AHEAD = 8

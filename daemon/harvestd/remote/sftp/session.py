@@ -14,7 +14,7 @@ import asyncssh
 from harvestd.convention.scan.snapshot import Version
 from harvestd.errors import HarvestError, HostQuarantined
 from harvestd.remote.api import Limits
-from harvestd.remote.ssh.connect import Connection
+from harvestd.remote.ssh.connection import Connection
 from harvestd.remote.ssh.errors import LinkLost, quoted
 
 Result = TypeVar("Result")

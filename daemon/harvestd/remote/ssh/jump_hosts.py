@@ -13,7 +13,7 @@ import anyio
 from harvestd.errors import HarvestError
 
 if TYPE_CHECKING:
-    from harvestd.remote.ssh.connect import Connection
+    from harvestd.remote.ssh.connection import Connection
 
 Opening = Callable[[], AbstractAsyncContextManager["Connection"]]
 
