@@ -1,6 +1,6 @@
 """How much a host may send unasked."""
 
-from harvestd.remote.ssh.flood_guard import Meter
+from harvestd.remote.ssh.flood_guard import MessageRate, Meter
 
 KIB = 1024
 
@@ -120,3 +120,16 @@ def test_host_that_does_not_read_is_cut_off() -> None:
     assert account.cuts == 0
     account.meter.unread(16 * KIB * KIB + 1)
     assert account.cuts == 1
+
+
+def test_messages_that_nobody_asked_for_are_limited_by_their_number() -> None:
+    """Whatever they cost: a machine under load processes few in a second, each of which counts."""
+    cut: list[bool] = []
+    rate = MessageRate(Meter(lambda: cut.append(True), clock=lambda: 0.0))
+    for second in range(10_000):
+        for _ in range(30):
+            rate.count(float(second))
+    assert not cut
+    for _ in range(5_001):
+        rate.count(10_000.0)
+    assert cut

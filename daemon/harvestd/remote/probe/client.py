@@ -38,6 +38,7 @@ from harvestd.remote.probe.reader import ProbeReader
 from harvestd.remote.probe.restart import Running
 from harvestd.remote.ssh.connection import Connection
 from harvestd.remote.ssh.errors import LinkLost, quoted
+from harvestd.remote.ssh.flood_guard import MessageRate
 from harvestd.safety.circumstances import Circumstances
 
 _T = TypeVar("_T")
@@ -91,6 +92,8 @@ class ProbeBox:
         self._ahead: int | None = None
         """The number of a scan that was requested and is not waited for yet."""
         self._whole_at = NEVER
+        self._reports = MessageRate(connection.meter)
+        """Scans of the host's own that were reported lately."""
         self._looking = anyio.Lock()
         self._asking = anyio.Lock()
 
@@ -244,6 +247,8 @@ class ProbeBox:
 
     def _complete(self, end: ScanEnd) -> None:
         """Apply the end of a scan, and note when the scan began at the earliest, by our clock."""
+        if end.scan == _UNASKED:
+            self._reports.count(time.monotonic())
         asked_at = self._awaited.pop(end.scan, NEVER)
         stamp = NEVER if end.stamp is None else end.stamp / 1000
         # No scan began later than now, whatever the host says.

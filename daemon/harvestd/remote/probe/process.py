@@ -26,6 +26,7 @@ from harvestd.remote.probe.protocol import MARKER_BYTES, BrokenStream, Frame, Fr
 from harvestd.remote.ssh.asyncssh_patches import EarlyWords
 from harvestd.remote.ssh.connection import Connection
 from harvestd.remote.ssh.errors import LinkLost, Stuck, quoted
+from harvestd.remote.ssh.flood_guard import MessageRate
 
 _GRANTS = 4
 """A new grant is sent when this part of the credit was used up: few messages, and the host never has to wait."""
@@ -128,6 +129,8 @@ class _Session(asyncssh.SSHClientSession[bytes]):
         self._pulse = pulse
         self._opening = opening
         self._timer: asyncio.TimerHandle | None = None
+        self._waits = MessageRate(connection.meter)
+        """Keep-alive frames that came lately."""
         self.decoder = decoder
         self.channel: asyncssh.SSHClientChannel[bytes] | None = None
         self._early: EarlyWords | None = None
@@ -214,6 +217,7 @@ class _Session(asyncssh.SSHClientSession[bytes]):
         if frame.letter is not Letter.WAIT:
             self._boxes[frame.letter].put(frame)
         elif frame.payload[:1] in _WAITING and len(frame.payload) <= _LONGEST_PLACE:
+            self._waits.count(time.monotonic())
             getattr(self, _WAITING[frame.payload[:1]]).put(frame)
             self.place = frame.payload[1:]
         else:

@@ -138,6 +138,31 @@ class Meter:
         self._windows += window
 
 
+_MESSAGES_PER_SECOND = 50.0
+_MESSAGES_AT_ONCE = 5_000
+"""Those that may arrive together, after a link or this machine was stuck for a minute or two."""
+
+
+class MessageRate:
+    """Limits one kind of message that a host may send unrequested, like reports of its scans.
+
+    An honest host sends a few in a second, and gathers what happens for 30 ms at least. Their bytes are credited, and
+    most of the work for them is done outside `Metered.data_received`, so neither of its limits applies.
+    """
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self._count = 0.0
+        self._at = 0.0
+
+    def count(self, now: float) -> None:
+        """Count a message at `now`, in monotonic seconds; cut the host off if it sends far too many."""
+        self._count = max(0.0, self._count - (now - self._at) * _MESSAGES_PER_SECOND) + 1
+        self._at = now
+        if self._count > _MESSAGES_AT_ONCE:
+            self._meter.exceed()
+
+
 class Session(Protocol):
     """The interface of asyncssh's connection to its transport (TCP or a channel of another connection)."""
 
