@@ -1,8 +1,9 @@
 """Contain unexpected exceptions, so that one failing part does not end the others; and compute backoffs.
 
-An exception that is none of `errors` is a defect of harvestd, or of a library. It concerns the host or the service in
-whose task it was raised. A bulkhead reports it with its traceback, counts it, and leaves the rest running. Cancellation
-and the errors that concern all hosts (`Fatal`, `HaltedForSafety`) pass through.
+Bulkheads: contain unexpected exceptions, so that one failing part does not end the others. An exception that is none
+of `errors` is a defect of harvestd, or of a library. It concerns the host or the service in whose task it was raised.
+A bulkhead reports it with its traceback, counts it, and leaves the rest running. Cancellation and the errors that
+concern all hosts (`Fatal`, `HaltedForSafety`) pass through.
 """
 
 import time

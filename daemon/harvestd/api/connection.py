@@ -4,9 +4,10 @@ A connection serves one request, so its deadline is also the request's: a client
 off. A connection of another user to the Unix socket is dropped without an answer. Invalid input ends the connection,
 never the daemon.
 
-Only the daemon's own user can connect to the Unix socket. Any user of this machine, and any web page in their browser,
-can connect to loopback: the Host header must name this machine, or a page could use a name of its own (DNS rebinding);
-without a token only reading is allowed; and no answer permits other origins.
+Access rules of the API, by the kind of socket. Only the daemon's own user can connect to the Unix socket. Any user of
+this machine, and any web page in their browser, can connect to loopback: the Host header must name this machine, or a
+page could use a name of its own (DNS rebinding); without a token only reading is allowed; and no answer permits other
+origins.
 """
 
 import asyncio

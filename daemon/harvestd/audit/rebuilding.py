@@ -5,7 +5,8 @@ written: if it still begins with the recorded content, all of it counts, so that
 appended, its whole content is compared with the host's. Nothing is written here. Information that is only on hosts or
 from people (host keys, facts of runs, waiting files) is collected from them again.
 
-A request without any result is in no manifest, and is lost with the catalogue.
+Restores requests by hand from manifests: from the reasons of fetched files and of skipped entries. A request without
+any result is in no manifest, and is lost with the catalogue.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
 """Complete commands, options and their values in a shell: the script for it, and the values.
 
-The answer is immediate or empty: there is no network access, and a catalogue that can't be read suggests nothing. The
-catalogue is imported only when a shell completes: nearly every command refers to this module, and `once` imports the
-catalogue while it waits.
+Names that a shell may complete: hosts, runs and experiments. The answer is immediate or empty: there is no network
+access, and a catalogue that can't be read suggests nothing. The catalogue is imported only when a shell completes:
+nearly every command refers to this module, and `once` imports the catalogue while it waits.
 """
 
 import re

@@ -1,6 +1,7 @@
 """End a command: print errors as `error: …` and `hint: …` on standard error, set the exit code, and handle Ctrl-C.
 
-A traceback is printed for bugs only. An error's text may quote a host or a file, so all of it is escaped, and what
+End a command: print errors as `error: …` and `hint: …` on standard error, and set the exit code for scripts. A
+traceback is printed for bugs only. An error's text may quote a host or a file, so all of it is escaped, and what
 looks like a secret is hidden.
 """
 

@@ -4,7 +4,8 @@ Every name from a host enters the program as part of a `RemotePath`; the store a
 as `LocalPath`. Both are tuples of single components, so no later code joins or splits strings. Names are `str` decoded
 with surrogateescape: any bytes that a Linux host can hold are restored exactly.
 
-No host can put anything there: no rule of the convention maps a remote path to these places.
+The places of an experiment's report: its README and `analysis/`, which harvestd writes and people may add to. No host
+can put anything there: no rule of the convention maps a remote path to these places.
 """
 
 from collections.abc import Iterable, Sequence

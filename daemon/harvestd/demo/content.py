@@ -3,11 +3,13 @@
 The forms are those of real training software with their peculiarities: a duplicate key, keys that are no identifiers,
 NaN tokens, columns that are absent in the first steps. No I/O, no clock; the same run gives the same bytes.
 
-Each is built from its published format, so that the demo needs neither TensorFlow nor PyTorch: TFRecord (length, masked
-CRC-32C, data, masked CRC-32C), safetensors (length of a JSON header, header, tensors) and torch.save's uncompressed zip
-archive. No I/O, no clock.
+The binary files of a training run, valid in their framing: TensorBoard events, safetensors, PyTorch archives. Each is
+built from its published format, so that the demo needs neither TensorFlow nor PyTorch: TFRecord (length, masked
+CRC-32C, data, masked CRC-32C), safetensors (length of a JSON header, header, tensors) and torch.save's uncompressed
+zip archive. No I/O, no clock.
 
-They are not random: two demos write the same bytes, so that a test can compare the results.
+Made-up numbers that are the same on every machine and in every order of calls: hashes of their purpose. They are not
+random: two demos write the same bytes, so that a test can compare the results.
 """
 
 import hashlib

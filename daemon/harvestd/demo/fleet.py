@@ -4,8 +4,9 @@ Two of every three hosts run commands, so that harvestd's probe really runs ther
 alone. The fleet listens on 127.0.0.1 only, creates its keys below its own directory, and leaves no process behind.
 Leaving its context stops it; `stop_box` stops one host and drops its connections.
 
-The process gets the channel's bytes and returns its own, both unchanged. It runs in a process group of its own, which
-is killed when the channel closes or the host stops: a demo leaves no process behind.
+Run the commands of a demo host's clients as local processes, as sshd does. The process gets the channel's bytes and
+returns its own, both unchanged. It runs in a process group of its own, which is killed when the channel closes or the
+host stops: a demo leaves no process behind.
 """
 
 import os

@@ -1,11 +1,12 @@
 """Limits of what all hosts share: descriptors, memory, transfers, turns, and room on the disk.
 
-The rest is for connections, the catalogue and the API. A batch that would hold more is published in slices: a file may
-have a target in each experiment that an eval belongs to, and each target is a separate file that stays open until it is
-published.
+The budget of file descriptors for staged and followed files, as a part of the process's limit. The rest is for
+connections, the catalogue and the API. A batch that would hold more is published in slices: a file may have a target
+in each experiment that an eval belongs to, and each target is a separate file that stays open until it is published.
 
-Space for transfers in progress is reserved, so that several large ones don't count the same bytes. Logs `disk.low` once
-when the floor is reached, and `disk.recovered` once the refused size fits again.
+Free space on the data root's disk, over all hosts: how much may be fetched above the floor. Space for transfers in
+progress is reserved, so that several large ones don't count the same bytes. Logs `disk.low` once when the floor is
+reached, and `disk.recovered` once the refused size fits again.
 """
 
 import asyncio

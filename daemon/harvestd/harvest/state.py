@@ -1,11 +1,13 @@
 """What is known of the hosts now, by host identity; nothing of it is recorded. Changed only between two awaits.
 
-The first scan of a host finds more than any later one, and when a daemon starts, or a network comes back, all hosts are
-new at once. If all were served in parallel, all would finish at the end, and everything that each shows and sends would
-be in memory until then. One after the other, most finish early. A host that takes long gives its slot back and goes on
-beside the next one.
+Limits how many hosts are in their first scan, and in the transfers that follow from it, at once. The first scan of a
+host finds more than any later one, and when a daemon starts, or a network comes back, all hosts are new at once. If
+all were served in parallel, all would finish at the end, and everything that each shows and sends would be in memory
+until then. One after the other, most finish early. A host that takes long gives its slot back and goes on beside the
+next one.
 
-On a shared file system the host that shows a run may not be the one that wrote it.
+The machines behind the hosts, by the host names that they report; known from the first connection of this process. On
+a shared file system the host that shows a run may not be the one that wrote it.
 """
 
 from collections import defaultdict

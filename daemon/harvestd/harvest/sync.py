@@ -1,6 +1,7 @@
 """Synchronisation of tasks: a versioned broadcast, locks of directories and volumes, work in slices.
 
-The lease is taken without an await in between, so that a cancellation can't leave one behind.
+One lease a storage: hosts that show the same file system must not fetch the same files at the same time. The lease is
+taken without an await in between, so that a cancellation can't leave one behind.
 """
 
 import time

@@ -1,10 +1,12 @@
 """Verify the local files of a data root, and repair them on request.
 
-A damaged file moves to `.harvestd/versions/` and its record is removed: the next pass fetches it again if a host still
-has it. A missing one is copied from where the operator moved it within an experiment, and fetched again only if it is
-nowhere. A catalogue that can't be read is set aside and rebuilt from the manifests. The operator's own files stay.
+Repairs what an audit found, without deleting any of the operator's files. A damaged file moves to
+`.harvestd/versions/` and its record is removed: the next pass fetches it again if a host still has it. A missing one
+is copied from where the operator moved it within an experiment, and fetched again only if it is nowhere. A catalogue
+that can't be read is set aside and rebuilt from the manifests. The operator's own files stay.
 
-A renamed directory inside an experiment is not tracked, unlike the experiment's own directory: the remote path decides
+Copies back missing files whose content exists elsewhere in an experiment, because the operator renamed a directory. A
+renamed directory inside an experiment is not tracked, unlike the experiment's own directory: the remote path decides
 where each file belongs. A missing file is copied back when a repair is requested, so that it is not downloaded again.
 The operator's files stay as they are.
 """

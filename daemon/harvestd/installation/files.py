@@ -1,6 +1,7 @@
 """The files of an installation: the packaged unit, its drop-in, and how each is written or removed.
 
-So a file that a person edited, or wrote, is distinguished from harvestd's, whichever version wrote it.
+Files with a first line that identifies their writer and holds the hash of the rest. So a file that a person edited,
+or wrote, is distinguished from harvestd's, whichever version wrote it.
 """
 
 import hashlib

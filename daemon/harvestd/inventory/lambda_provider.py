@@ -4,9 +4,10 @@ A failure keeps the last good set.
 
 `lambda_api` sends the requests and keeps the key secret; `KnownInstances` decides when an instance is gone.
 
-An answer adds and changes instances at once. An instance is removed only after several answers in a row without it,
-since a failing cloud returns incomplete lists, and a host that is given up too early is not read any more. Fields that
-an answer omits keep their last value.
+The known instances, updated answer by answer. Pure: the same answers give the same set. An answer adds and changes
+instances at once. An instance is removed only after several answers in a row without it, since a failing cloud
+returns incomplete lists, and a host that is given up too early is not read any more. Fields that an answer omits keep
+their last value.
 """
 
 import ipaddress

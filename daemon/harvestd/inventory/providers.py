@@ -1,8 +1,9 @@
 """Providers of hosts and their merge: which hosts exist now, by every inventory.
 
-Where two providers have the same identity, or a host of the same name and address, the earlier provider has precedence.
-A name belongs to one host: a later host's name is extended by a part of its identity until the name is unique. A
-provider without a set yet counts as empty, so a caller that relies on absence waits for `wait_complete` first.
+Merge the newest full sets of several providers into one, by identity. Where two providers have the same identity, or
+a host of the same name and address, the earlier provider has precedence. A name belongs to one host: a later host's
+name is extended by a part of its identity until the name is unique. A provider without a set yet counts as empty, so
+a caller that relies on absence waits for `wait_complete` first.
 """
 
 from collections.abc import Container, Iterable, Mapping, Sequence

@@ -3,8 +3,9 @@
 It needs no event loop of the caller's and leaves none behind. Events go to the logger "harvestd" of `logging`, unless
 the program has configured structlog itself.
 
-Where a daemon holds the data root it does the work, since it watches the same files; where another job is being synced,
-this one waits.
+Sync one job: scan its host for its run alone, check what is here, and record it in the job's file. Where a daemon
+holds the data root it does the work, since it watches the same files; where another job is being synced, this one
+waits.
 """
 
 import asyncio

@@ -4,7 +4,8 @@ The hosts are watched anyway: nothing is fetched for a job. The job's host gets 
 written when a scan that began after the end of the job shows nothing that is not here. A directory that does not exist
 yet is waited for; a file that can't be used is logged once, and never ends the daemon.
 
-The directory may appear, vanish, or be another one after a reload: it is checked again every few seconds.
+Watch the directory of job files with the kernel's notices; without notices the caller polls. The directory may
+appear, vanish, or be another one after a reload: it is checked again every few seconds.
 """
 
 import time

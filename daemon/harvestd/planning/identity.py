@@ -1,14 +1,16 @@
 """Identity of runs: one run on several storages, and the run that an eval belongs to. Pure.
 
+Detects one run on several storages: seen through a shared file system, or written in parts to several disks. Pure.
 Two keys are views of one run only if their config.yaml *and* the first lines of their logs are identical; equal runs
-that two hosts started in the same second differ in the second. Until there is a line, the later one waits.
-A directory with checkpoints and without a log is a part of the one run with its name and config.yaml that has a log. If
+that two hosts started in the same second differ in the second. Until there is a line, the later one waits. A
+directory with checkpoints and without a log is a part of the one run with its name and config.yaml that has a log. If
 there are several such runs, or none, it is not assigned: then a later scan or the operator decides.
 
-Runs are found by directory name, on any storage; if runs of one name were trained from different models, none is used.
+Finds the model of a run that was trained from a checkpoint of another run: the other run's own model. Pure. Runs are
+found by directory name, on any storage; if runs of one name were trained from different models, none is used.
 
-The parts that a person or a rule chose, and the day, do not change; model, hardware and steps take their present
-values, but a known value never becomes unknown again.
+Updates an experiment's name from newer facts. Pure. The parts that a person or a rule chose, and the day, do not
+change; model, hardware and steps take their present values, but a known value never becomes unknown again.
 """
 
 import hashlib

@@ -1,8 +1,9 @@
 """Records of runs, experiments and files: the catalogue's rows as frozen values.
 
-The records of files are too many to be all in memory. Those of one section are loaded and dropped together: an
-experiment's directory without its base evals, its base evals, or the directory of one host in `_unfiled`. Base evals
-are a section of their own because one has a copy in each experiment of its model.
+Sections of the data root, and what of them is in memory. Pure. The records of files are too many to be all in memory.
+Those of one section are loaded and dropped together: an experiment's directory without its base evals, its base
+evals, or the directory of one host in `_unfiled`. Base evals are a section of their own because one has a copy in
+each experiment of its model.
 """
 
 from collections.abc import Collection, Iterable, Iterator

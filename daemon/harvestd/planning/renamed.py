@@ -1,10 +1,12 @@
 """Recognise runs and evals that were renamed on their host.
 
-A candidate is missing in the scan that shows the new path, and has the same config.yaml. The inode of that file, or the
-first line of the log, distinguishes it from an equal run. All files are hashed on the host before they count as equal.
+Recognises runs whose directory was renamed or moved on its host, by content instead of name. Pure. A candidate is
+missing in the scan that shows the new path, and has the same config.yaml. The inode of that file, or the first line
+of the log, distinguishes it from an equal run. All files are hashed on the host before they count as equal.
 
-A metrics.csv that is new on the host is a candidate if it has the size and time of a recorded one that a complete
-listing no longer contains. The host's hash of the file decides; all other files are hashed before they count as equal.
+Recognises renamed or moved eval directories, and leaves in them, by their metrics. Pure. A metrics.csv that is new on
+the host is a candidate if it has the size and time of a recorded one that a complete listing no longer contains. The
+host's hash of the file decides; all other files are hashed before they count as equal.
 """
 
 from collections import Counter, defaultdict

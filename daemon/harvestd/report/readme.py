@@ -2,7 +2,8 @@
 
 Every name from a host or an operator is a code span (`code`): it is displayed and never interpreted.
 
-The text before and after it is a person's and is kept byte for byte. To a README without a generated part, the part is
+The generated part of a README.md between a person's notes: found by its two comments, and only it is replaced. The
+text before and after it is a person's and is kept byte for byte. To a README without a generated part, the part is
 appended once, and replaced there from then on. A comment without its partner is treated as a note. A generated part
 that a person removed is appended again with the next change of the experiment.
 """

@@ -1,10 +1,11 @@
 """Accounts for every wanted file of a host: here, or why not. Pure. Only its record makes a file local.
 
-A file is never counted as local because no plan contains it. The plan lists what will be fetched; this module lists
-what would still be missing then: files that something local blocks, and files that nothing fetches, of which there
-should be none.
+Accounts for every wanted file of a host. Pure. A file counts as local only if its record says so. A file is never
+counted as local because no plan contains it. The plan lists what will be fetched; this module lists what would still
+be missing then: files that something local blocks, and files that nothing fetches, of which there should be none.
 
-A run that another machine writes is ignored if it is on storage that outlives this host and stays reachable.
+Finds which results of a host are not safely stored locally: one reason for each way of missing. Pure. A run that
+another machine writes is ignored if it is on storage that outlives this host and stays reachable.
 """
 
 from collections.abc import Collection, Iterator, Sequence

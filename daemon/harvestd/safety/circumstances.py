@@ -2,8 +2,9 @@
 
 `Box.circumstances` returns it. Everything is untrusted: counted, bounded, and escaped for display.
 
-The kernel assigns new device numbers at each mount of NFS, virtiofs or btrfs. Files prove that the file system is the
-same: another one can't reproduce the inode, change time, modification time and size of a file that was read before.
+Recognises a tree's file system after its device number has changed. Pure. The kernel assigns new device numbers at
+each mount of NFS, virtiofs or btrfs. Files prove that the file system is the same: another one can't reproduce the
+inode, change time, modification time and size of a file that was read before.
 """
 
 from collections.abc import Collection, Iterable, Mapping

@@ -2,7 +2,8 @@
 
 They are gathered from one full scan, the host's report about itself and the data root; `check` uses nothing else.
 
-A directory whose part of the plan is kept (`HostPlanner.kept`: the same object) has the same evidence as before.
+Keeps what was found out about each directory until one of its inputs changes. Pure. A directory whose part of the
+plan is kept (`HostPlanner.kept`: the same object) has the same evidence as before.
 """
 
 from collections.abc import Callable, Hashable, Mapping

@@ -3,12 +3,14 @@
 There are three answers: *safe*; *safe except* for losses that are listed; *not safe*, with reasons. Unknown facts count
 against a host: *safe* requires proofs, not just the absence of objections.
 
+Conversion between verdicts and JSON documents, which `--json`, the catalogue, events and HTTP share. Pure.
 `verdict_of(document_of(verdict)) == verdict` for every verdict. Texts are not escaped: whatever displays them does
 that.
 
-A verdict is a proof for the time at which it was made. Unless a daemon renews it, it proves nothing about the present,
-and what is unknown is not safe. Every output of a verdict (table, `--json`, HTTP, metric) uses this module, so that
-none shows an old *safe* as a present one.
+Converts a verdict made earlier to one that is valid now. Pure: the caller measures its age. A verdict is a proof for
+the time at which it was made. Unless a daemon renews it, it proves nothing about the present, and what is unknown is
+not safe. Every output of a verdict (table, `--json`, HTTP, metric) uses this module, so that none shows an old *safe*
+as a present one.
 """
 
 import json

@@ -1,11 +1,13 @@
 """Check the account of this process, and find the key of the cloud's API.
 
-The machine's daemon runs as an account of its own: `~` in its configuration is that account's home directory, and only
-that account can read its files. Another account with the same file would use another data root, or create one. So it
-gets an error with the right command.
+Check that this process runs as the account of its configuration; otherwise name the right command. The machine's
+daemon runs as an account of its own: `~` in its configuration is that account's home directory, and only that account
+can read its files. Another account with the same file would use another data root, or create one. So it gets an error
+with the right command.
 
-It is read each time that it is needed, so that a changed key is used without a restart. The content of a file is never
-quoted, not even where it can't be a key.
+Find the key of the cloud's API: the possible places, in their order. It is returned as a `SecretStr` only. It is read
+each time that it is needed, so that a changed key is used without a restart. The content of a file is never quoted,
+not even where it can't be a key.
 """
 
 import os

@@ -3,7 +3,7 @@
 `load` returns valid settings or raises `InvalidSettings` with every problem. A reload calls it again and keeps the old
 value when it raises.
 
-Each is read alone and identifiable after the merge.
+The sources of settings: the file, the environment, the flags. Each is read alone and identifiable after the merge.
 
 A source holds raw, nested tables; nothing is validated here. What can't be read at all becomes a problem, not an
 exception, so that the other sources are still read. Only the environment that is passed is used.

@@ -3,9 +3,10 @@
 The new settings are passed to `adopt`, which applies them without waiting. They are never applied in part, nor when
 nothing changed, and their values are never logged. A rejection is logged once, and again after `ask`.
 
-Every way of change is covered: written in place, renamed over the old file, behind a link, in a directory that does not
-exist yet or is created again. Nothing is read here. Where the kernel offers no notices the directories are polled;
-where they can't even be listed, the callback runs every few seconds.
+Watch files that other programs write, and call back whenever one of them may have changed. Every way of change is
+covered: written in place, renamed over the old file, behind a link, in a directory that does not exist yet or is
+created again. Nothing is read here. Where the kernel offers no notices the directories are polled; where they can't
+even be listed, the callback runs every few seconds.
 """
 
 import stat

@@ -3,8 +3,9 @@
 A checked text can go into a directory's name, a log line or an SSH call unchanged. The checks raise `ValueError` with a
 plain sentence; none of them accesses the file system.
 
-Each function takes a value of a file or a variable and raises `ValueError` with a plain sentence. A value without a
-unit is refused where several units would make sense: "10" is no duration.
+Parse durations, sizes and rates in the operator's form: "1h30m", "5GiB", "50MiB/s". Each function takes a value of a
+file or a variable and raises `ValueError` with a plain sentence. A value without a unit is refused where several
+units would make sense: "10" is no duration.
 """
 
 import ipaddress

@@ -1,8 +1,9 @@
 """Checks the content of files against their formats, and their presence against the records.
 
-A file system that lost power, or that shows a length before the bytes, has zero bytes in place of content. Gzip, zip
-(torch.save writes one) and the history of a W&B run have checksums; other tensors must not consist of zero bytes only.
-Everything is read in pieces: memory is bounded for any file.
+Checks the content of a file of correct length against its format. A file system that lost power, or that shows a
+length before the bytes, has zero bytes in place of content. Gzip, zip (torch.save writes one) and the history of a
+W&B run have checksums; other tensors must not consist of zero bytes only. Everything is read in pieces: memory is
+bounded for any file.
 """
 
 import io

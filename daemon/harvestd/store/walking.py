@@ -4,8 +4,9 @@ With path strings, a directory could be swapped for a link between check and use
 to the one before it with O_NOFOLLOW and O_DIRECTORY. Names are passed to the kernel as bytes, so the locale does not
 matter. Errors are plain `OSError`; the callers convert them.
 
-For reading hundreds of evals. A directory that is renamed meanwhile is still read through its open descriptor, so
-callers must prevent renames.
+Reads many small files below the data root in sequence; each directory is opened once for all files in it. For reading
+hundreds of evals. A directory that is renamed meanwhile is still read through its open descriptor, so callers must
+prevent renames.
 """
 
 import errno

@@ -3,14 +3,17 @@
 `configure` is called once, by the command that starts; other packages call `get_logger` and report `Event`s. Messages
 of libraries through `logging` and `warnings` go to the same stream in the same form, at warning and above.
 
-One event is one line; a traceback follows on lines of its own. The fields have been made plain and escaped by
-`serialize`; the only control characters added here are colours.
+Render events for a terminal: time, level, event, and the rest as key=value. One event is one line; a traceback
+follows on lines of its own. The fields have been made plain and escaped by `serialize`; the only control characters
+added here are colours.
 
+Prefix lines with levels for systemd's journal: `<N>`, which the journal removes and stores as the priority.
 sd-daemon(3) defines the form, systemd.exec(5) `JOURNAL_STREAM`. Nothing here connects to the journal: it receives a
 unit's output by itself.
 
-A daemon must outlive the reader of its output: a full disk, a closed pipe or a reader that pauses loses lines, never
-raises an error in the code that logs, and is reported once writing works again. Nothing else writes to the stream.
+The stream that events are written to, by lines. A daemon must outlive the reader of its output: a full disk, a closed
+pipe or a reader that pauses loses lines, never raises an error in the code that logs, and is reported once writing
+works again. Nothing else writes to the stream.
 """
 
 import json

@@ -1,11 +1,13 @@
 """Make text safe: escape that of hosts (promise I6), and remove secrets.
 
-Only this module decides which characters are dangerous to display: those that move a cursor, end a line, change the
-reading direction or can't be encoded. All others, in any script, are kept.
+Make text from a host safe for a terminal, a log line or a table (promise I6). Only this module decides which
+characters are dangerous to display: those that move a cursor, end a line, change the reading direction or can't be
+encoded. All others, in any script, are kept.
 
-No code relies on this alone: secrets are `SecretStr`, files of a run are never quoted, and a value of a configuration
-is not repeated. But a host's start files may print an exported token, a tool may put a notebook's URL into an error,
-and a traceback may hold anything. Only known forms are found: a secret of no known form passes.
+The last protection for secrets: text that looks like one is removed from everything that is logged. No code relies on
+this alone: secrets are `SecretStr`, files of a run are never quoted, and a value of a configuration is not repeated.
+But a host's start files may print an exported token, a tool may put a notebook's URL into an error, and a traceback
+may hold anything. Only known forms are found: a secret of no known form passes.
 """
 
 import re

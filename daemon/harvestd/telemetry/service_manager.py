@@ -1,12 +1,12 @@
 """Register the deadlines of waiting tasks, and notify a service manager; see sd_notify(3).
 
-A deadline that passed while its task still waits means that the task is stuck: it could not be interrupted, or one of
-its threads hangs. A watchdog checks `overdue` first. A host that does not answer is no such case: waiting for it ends
-at its deadline, with an error.
+Register the deadlines of waiting tasks, to detect stuck ones. A deadline that passed while its task still waits means
+that the task is stuck: it could not be interrupted, or one of its threads hangs. A watchdog checks `overdue` first. A
+host that does not answer is no such case: waiting for it ends at its deadline, with an error.
 
-Without `NOTIFY_SOCKET` nothing happens. A message that can't be delivered is dropped: a service manager must never
-block the daemon or make it fail. `WATCHDOG=1` is sent by the caller that is being watched, never by a thread of its
-own.
+Notify a service manager: ready, reloading, stopping, alive, and one line of status; see sd_notify(3). Without
+`NOTIFY_SOCKET` nothing happens. A message that can't be delivered is dropped: a service manager must never block the
+daemon or make it fail. `WATCHDOG=1` is sent by the caller that is being watched, never by a thread of its own.
 """
 
 import os

@@ -1,6 +1,7 @@
 """`harvestd doctor`: test everything that a pass needs, and show a page or a document.
 
-A pin of a first connection is stored only in a copy of the catalogue.
+The tests of `harvestd doctor`: this machine first, then each host. Nothing is changed anywhere. A pin of a first
+connection is stored only in a copy of the catalogue.
 """
 
 import os

@@ -1,9 +1,10 @@
 """Output on a terminal, drawn by rich: tables, paragraphs, and a progress bar for each host.
 
-`progress` imports this only where there is a terminal.
+The progress bars of a pass on a terminal, one for each host, drawn by rich. `progress` imports this only where there
+is a terminal.
 
-Paths are often longer than a terminal is wide. So the wide columns of a row are stacked at its end, each on lines of
-its own. `page` imports this only where there is a terminal.
+Tables and paragraphs on a terminal, drawn by rich. Paths are often longer than a terminal is wide. So the wide
+columns of a row are stacked at its end, each on lines of its own. `page` imports this only where there is a terminal.
 """
 
 from collections.abc import Sequence

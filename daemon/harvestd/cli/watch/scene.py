@@ -1,6 +1,7 @@
 """The content of the status screen at one moment, from the catalogue or from the daemon's state document.
 
-Texts are unchanged from a host or a file: `screen` escapes what it draws. Times are Unix times, sizes bytes.
+The content of the status screen at one moment, as plain values of any source. Texts are unchanged from a host or a
+file: `screen` escapes what it draws. Times are Unix times, sizes bytes.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -5,7 +5,8 @@ be unbounded. A value of the wrong type counts as absent, and so does a placehol
 does not resolve. YAML values are constructed only as text, numbers and booleans: constructors of tags and timestamps
 can raise any exception, and one invalid date must not make the rest of a file unreadable.
 
-A dotted key is absolute; a key with leading dots is relative to the mapping that holds the placeholder, as in
+Resolves Hydra and OmegaConf placeholders (`${model.path}`) in a configuration from the same file. Pure, bounded. A
+dotted key is absolute; a key with leading dots is relative to the mapping that holds the placeholder, as in
 OmegaConf. A placeholder that needs a resolver (`${oc.env:HOME}`), has no target or refers back to itself counts as
 absent.
 """

@@ -1,8 +1,9 @@
 """The progress of a run from its train_log.jsonl: steps and times, and detection of stalls and of divergence.
 
-Pure. Input is the lines of the log and the times at which they were read. Times are seconds on our clock, so a wrong
-clock on the host has no effect. Incomplete lines are normal, and so are NaN tokens in healthy logs: only `loss` counts,
-and only if it was finite before.
+Progress tracking of one run: its usual time per step, and detection of stalls and of divergence. Pure. Input is the
+lines of the log and the times at which they were read. Times are seconds on our clock, so a wrong clock on the host
+has no effect. Incomplete lines are normal, and so are NaN tokens in healthy logs: only `loss` counts, and only if it
+was finite before.
 """
 
 import math

@@ -1,12 +1,14 @@
 """Checks whether an artifact, or a growing file's new part, is complete.
 
-A marker completes its group if it is not older than any sibling. Whether it parses, and whether the group did not
-change meanwhile, is checked after it is read (`check_content`). Without a marker, or with one that is older (a
-re-evaluation rewrites files below it), a group is complete after being unchanged for the settling time. Safetensors
-format: an 8-byte little-endian header length, then a JSON header whose `data_offsets` end at the end of the file.
+Checks whether an artifact is complete: first by the metadata of the last scan, then by the content. A marker
+completes its group if it is not older than any sibling. Whether it parses, and whether the group did not change
+meanwhile, is checked after it is read (`check_content`). Without a marker, or with one that is older (a re-evaluation
+rewrites files below it), a group is complete after being unchanged for the settling time. Safetensors format: an
+8-byte little-endian header length, then a JSON header whose `data_offsets` end at the end of the file.
 
-Takes bytes and returns a length. A caller that appends only that prefix never stores an incomplete line or record. The
-rest follows with the next scan; once the source is finished or dead, the caller appends the remaining bytes unchecked.
+Finds the complete part of a growing file's new bytes: lines of a log, records of a TensorBoard event file. Takes
+bytes and returns a length. A caller that appends only that prefix never stores an incomplete line or record. The rest
+follows with the next scan; once the source is finished or dead, the caller appends the remaining bytes unchecked.
 """
 
 import json

@@ -1,7 +1,8 @@
 """The classified parts of a snapshot: sources, groups, runs, evals, skipped entries.
 
-A host with a working connection may have lost its file system: a mount that failed after a reboot, or a directory that
-its user may no longer list. Then another host of the same storage that shows more is the one to fetch from.
+Compares which trees the hosts of one storage show. Pure. A host with a working connection may have lost its file
+system: a mount that failed after a reboot, or a directory that its user may no longer list. Then another host of the
+same storage that shows more is the one to fetch from.
 """
 
 from collections.abc import Iterable

@@ -4,7 +4,8 @@ The state is kept across the scans of one host and uses our clock. The host's cl
 between two of its own timestamps (its present time and a file's last change), so a host whose clock is wrong by hours
 makes no difference.
 
-The host's clock and the times of its files are not used: time without scans does not count as quiet.
+Measures for how long nothing has changed on one host, by our own scans and clock; pure, with state. The host's clock
+and the times of its files are not used: time without scans does not count as quiet.
 """
 
 from collections.abc import Collection, Mapping

@@ -1,14 +1,17 @@
 """Rename the directory of an experiment or an eval, move its files, and log the change.
 
-The rename is recorded first, so that the next start completes an interrupted one. Nothing is copied or fetched again;
-an existing directory is never replaced.
+Renames an experiment's directory on disk, in the catalogue and in its manifest, safely across crashes. The rename is
+recorded first, so that the next start completes an interrupted one. Nothing is copied or fetched again; an existing
+directory is never replaced.
 
-A process that ends in between leaves each file at one of its two paths, and the intent names them.
+Moves files within the data root, consistently with the catalogue: intent, move, record. A process that ends in
+between leaves each file at one of its two paths, and the intent names them.
 
-Their local files are then moved as well and continue to grow there; the next append first compares all of it with the
-host's file.
+Records the new paths of TensorBoard files that were moved within their run on one host. Their local files are then
+moved as well and continue to grow there; the next append first compares all of it with the host's file.
 
-Their local files are then moved as well, so that an eval exists here once, under the name that it has on its host.
+Records the new paths of evals that were renamed on one host, once the host's hash proves it. Their local files are
+then moved as well, so that an eval exists here once, under the name that it has on its host.
 """
 
 from collections.abc import Collection, Sequence

@@ -1,6 +1,7 @@
 """Open a host's connections: log in, compare pinned keys, identify the machine.
 
-A login costs processor time on both sides, so the number of concurrent logins is limited. A host that does not answer
+Opens the connection to a host: limits concurrent logins, and ends connections after a suspend of the workstation. A
+login costs processor time on both sides, so the number of concurrent logins is limited. A host that does not answer
 costs none, and must not delay others until its deadline: its slot is released early, and after a failure it uses the
 separate slots for failed hosts.
 """

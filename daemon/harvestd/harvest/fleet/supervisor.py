@@ -3,8 +3,9 @@
 This is the bulkhead between hosts: every exception in one host's task that does not concern all hosts is reported,
 counted and followed by a pause, and affects nothing else.
 
-Every pause is shortened at random, so that hosts that were lost together do not reconnect together. A host that stays
-down is logged once. One that goes up and down is logged a few times, and after that only once it is stable again.
+Computes the reconnect delays of one host, and suppresses repeated state-change events. Every pause is shortened at
+random, so that hosts that were lost together do not reconnect together. A host that stays down is logged once. One
+that goes up and down is logged a few times, and after that only once it is stable again.
 """
 
 import random

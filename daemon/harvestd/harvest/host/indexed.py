@@ -1,8 +1,9 @@
 """What indexing finds in a directory, and small files that are read before they are planned.
 
-A run's local paths depend on its config.yaml, so a first scan is followed by reading those files, and only then by
-fetching. Read as soon as the first piece of the scan shows them, they cost no extra round trip. `Learning` uses an
-entry only if its version matches the completed scan; nothing else depends on what was read early.
+Prefetches the small files that describe runs while the scan that shows them is still arriving. A run's local paths
+depend on its config.yaml, so a first scan is followed by reading those files, and only then by fetching. Read as soon
+as the first piece of the scan shows them, they cost no extra round trip. `Learning` uses an entry only if its version
+matches the completed scan; nothing else depends on what was read early.
 """
 
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence

@@ -2,7 +2,8 @@
 
 A run that several hosts show may be written by any of them, so all of these that are connected are queried.
 
-Based on observations by the local clock. A host that can't report its GPU processes is never called idle.
+Detects idle hosts, which cost money: no changes in their trees and no GPU processes for hours. Based on observations
+by the local clock. A host that can't report its GPU processes is never called idle.
 """
 
 import time

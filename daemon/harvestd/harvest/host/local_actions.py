@@ -1,7 +1,8 @@
 """The actions of a plan that transfer no bytes: making links, moving evals to their run, removing superseded files.
 
-If a process ends in between, the files that still exist are on record again after the next start, and are removed then.
-A file that the operator changed is kept, and logged; from then on it is the operator's.
+Removes local checkpoints that a newer one supersedes, consistently with the catalogue: give up, remove, settle. If a
+process ends in between, the files that still exist are on record again after the next start, and are removed then. A
+file that the operator changed is kept, and logged; from then on it is the operator's.
 """
 
 from collections.abc import Sequence

@@ -3,8 +3,9 @@
 A host that scans by itself sends a small report where nothing changed. While the plan holds, this costs next to nothing
 here: what time alone requires is done rarely. The loop ends with the connection.
 
-What a host reports may be incomplete or invented, and its program may fail. So a scan is requested from time to time
-whatever it reports, and as soon as the reports of its own scans are overdue.
+Decides when a scan of a host must be requested: rarely, while the host scans by itself and reports it. What a host
+reports may be incomplete or invented, and its program may fail. So a scan is requested from time to time whatever it
+reports, and as soon as the reports of its own scans are overdue.
 """
 
 import time

@@ -1,7 +1,8 @@
 """One pass over some hosts in parallel: with fetching (`once`), or only planning (`plan`).
 
-Both use the daemon's own parts. Watching holds the data root, fetches what the host shows, and handles the requests
-that are made meanwhile.
+Work on one host without a daemon: watched for as long as a command needs it, or scanned once. Both use the daemon's
+own parts. Watching holds the data root, fetches what the host shows, and handles the requests that are made
+meanwhile.
 """
 
 import time

@@ -2,8 +2,8 @@
 
 Decides nothing: the caller has proved that the host may be terminated. An unclear answer never counts as no effect.
 
-An instance that is listed as ending has ended. One that is not listed has ended after several complete answers without
-it.
+Termination requests without a clear answer: the cloud's list shows the result in the end. An instance that is listed
+as ending has ended. One that is not listed has ended after several complete answers without it.
 """
 
 import time

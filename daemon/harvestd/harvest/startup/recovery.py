@@ -1,7 +1,8 @@
 """Recovery at start: unfinished intents, a lost catalogue, and rows without an experiment.
 
-Earlier versions left such rows when the catalogue's disk was full while a run was found. Their files are here: they are
-assigned to the experiment whose directory they are in, which is created from its manifest if it is not on record.
+Repairs rows whose experiment was never recorded, at start-up, before anything is planned. Earlier versions left such
+rows when the catalogue's disk was full while a run was found. Their files are here: they are assigned to the
+experiment whose directory they are in, which is created from its manifest if it is not on record.
 """
 
 from collections import Counter

@@ -1,7 +1,8 @@
 """Read files from a host in requests, buffered and with a deadline.
 
-One buffer is filled while the other is written. There are never more than two buffers: adding to a full one waits for
-the disk, which in turn throttles the host.
+Double buffering: small pieces become large writes in a worker thread. One buffer is filled while the other is
+written. There are never more than two buffers: adding to a full one waits for the disk, which in turn throttles the
+host.
 """
 
 import hashlib

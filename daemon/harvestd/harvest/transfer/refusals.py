@@ -3,6 +3,7 @@
 A refused file is not fetched again in vain. As soon as the operator moves or changes the obstacle, the file is planned
 again, without waiting for another connection.
 
+Holds back content that may be incomplete, and adds a remark when it is published because it no longer changes.
 Reading and hashing block, and take seconds for gigabytes: a large file is inspected in slices, between which the
 inspection can be cancelled.
 """

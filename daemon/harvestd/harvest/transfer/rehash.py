@@ -2,9 +2,10 @@
 
 After a `chown -R` these are all files of a host, so they are recorded in batches.
 
-Size and modification time select the candidates among the local files; the host's hash of the whole file decides.
-Neither a name nor an inode proves anything. The copy is staged and published as a downloaded file is, and the local
-original stays: both paths may exist on the host, as with a hard link.
+Copies a large file that moved on its host from a local file with the same content, instead of downloading it. Size
+and modification time select the candidates among the local files; the host's hash of the whole file decides. Neither
+a name nor an inode proves anything. The copy is staged and published as a downloaded file is, and the local original
+stays: both paths may exist on the host, as with a hard link.
 """
 
 from collections.abc import Awaitable, Callable, Sequence

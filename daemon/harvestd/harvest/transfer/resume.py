@@ -3,8 +3,8 @@
 Staged bytes are kept only once the host has hashed the same bytes; a transfer whose source is gone or changed is
 dropped with its bytes.
 
-They are not journalled, since a crash loses little. Only verified files are left in `staged`, unless `ReadMismatch` is
-raised.
+The small files of a large group: requested at once, so that they cost one round trip in all, not one each. They are
+not journalled, since a crash loses little. Only verified files are left in `staged`, unless `ReadMismatch` is raised.
 """
 
 import hashlib

@@ -3,7 +3,8 @@
 The verdicts are computed elsewhere (`on_demand`, and each host's own task). A stored verdict contains its time; an old
 one says nothing about the present.
 
-The daemon names the part that took too long; a command that requests a verdict waits a little longer, so that it gets
+How long a verdict may take, by the configured limits: no waiting task gives up before one of its parts does. The
+daemon names the part that took too long; a command that requests a verdict waits a little longer, so that it gets
 this answer.
 """
 

@@ -3,7 +3,7 @@
 A full verdict costs the host a scan of every entry. So it is only computed when nothing else speaks against safety, or
 on request; in between, the regular scans show why the host is not safe.
 
-A plain value: display its age along with it, and check it before acting.
+The newest verdict on a host and its age. A plain value: display its age along with it, and check it before acting.
 """
 
 import time

@@ -10,6 +10,7 @@ between the server's NEWKEYS and its SERVICE_ACCEPT. Without it asyncssh signs w
 asyncssh has no option for any of this. The methods of one connection are wrapped, never those of a class: the process
 may use asyncssh for other purposes. Where a later asyncssh lacks these methods, it logs in without the changes.
 
+Send a command's first input directly behind the request to execute it, which saves a round trip a connection.
 OpenSSH's server opens a session's channel with a window of zero, and grants 2 MiB when it executes the command. Data
 that arrives behind that request finds the window open, though the grant is still on its way to the client. Where the
 command is refused, the data is dropped.

@@ -1,13 +1,16 @@
 """Choose and read the keys to log in with: identity files with their certificates, and those of an ssh-agent.
 
-Key material never appears in an error or a log: only paths and fingerprints do.
+Choose the keys to log in with: those of the named files, in their order, then those of the agent. Key material never
+appears in an error or a log: only paths and fingerprints do.
 
-A file beside a key that belongs to another key (a stale `KEY.pub` or `KEY-cert.pub`) never keeps the key from being
-offered: it is left out with a warning. Key material never appears in an error or a log: only paths and fingerprints do.
+Read identity files: a private key with its certificates, or the public half of an agent's key. A file beside a key
+that belongs to another key (a stale `KEY.pub` or `KEY-cert.pub`) never keeps the key from being offered: it is left
+out with a warning. Key material never appears in an error or a log: only paths and fingerprints do.
 
-An agent may wait for a person (a locked keyring, a confirmation) or be the forwarded agent of a dead session. It is
-queried again only after a pause, so that not every connection attempt spends its time on it. The failure is logged once
-until the agent answers.
+Read the keys of an ssh-agent within a deadline; an agent that does not answer is treated as having no keys. An agent
+may wait for a person (a locked keyring, a confirmation) or be the forwarded agent of a dead session. It is queried
+again only after a pause, so that not every connection attempt spends its time on it. The failure is logged once until
+the agent answers.
 """
 
 import base64

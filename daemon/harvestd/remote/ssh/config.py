@@ -8,7 +8,8 @@ An answer is cached while the files that ssh read are unchanged, for at most a m
 `Include`, and a `Match` may depend on the network. An answer for which ssh ran a command (`Match exec`) is never
 cached.
 
-`harvestd check` names every option that is in neither set and differs from ssh's own default.
+Which options of ssh_config harvestd honours, and which it may ignore without a warning. `harvestd check` names every
+option that is in neither set and differs from ssh's own default.
 """
 
 import getpass

@@ -1,7 +1,8 @@
 """Run blocking calls and `ssh -G` on the way to a host: bounded, and nothing left behind after cancellation.
 
-Each may hang (a dead name server, a network file system); then only the host that needs it waits, until its deadline.
-They have a thread limiter of their own, so that the threads for everything else are never used up.
+Run blocking local calls on the way to a host: name resolution, key files, configuration files. Each may hang (a dead
+name server, a network file system); then only the host that needs it waits, until its deadline. They have a thread
+limiter of their own, so that the threads for everything else are never used up.
 """
 
 import asyncio

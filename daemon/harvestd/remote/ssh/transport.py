@@ -3,8 +3,9 @@
 Names are resolved in threads of their own. asyncio's resolver shares its few threads with everything else in the
 default executor, so that a few hosts with a dead name server would delay all others.
 
-Its standard input and output are one socket, which is read and metered as a TCP connection is. Its standard error is
-separate: it is drained into a bounded buffer, for the text of an error.
+Run a ProxyCommand as ssh does, with the user's shell, and keep its standard error. Its standard input and output are
+one socket, which is read and metered as a TCP connection is. Its standard error is separate: it is drained into a
+bounded buffer, for the text of an error.
 """
 
 import asyncio

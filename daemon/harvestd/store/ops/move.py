@@ -1,10 +1,12 @@
 """Moves published files and makes links, replacing nothing.
 
-A move is one rename: nothing is copied, nothing is replaced, and the kept versions are moved along. It must never be
-called for a directory in which a file still grows; the store can't check that.
+Moves published files: an experiment whose name is updated, or an eval whose run is known now. A move is one rename:
+nothing is copied, nothing is replaced, and the kept versions are moved along. It must never be called for a directory
+in which a file still grows; the store can't check that.
 
-A link is relative and its target is a single name in the same directory, so it can't lead anywhere else, and it moves
-with its directory. A link must never replace anything but a link.
+Makes the links of the convention (`step_latest -> step_final`) by name, without following any. A link is relative and
+its target is a single name in the same directory, so it can't lead anywhere else, and it moves with its directory. A
+link must never replace anything but a link.
 """
 
 import os

@@ -3,7 +3,8 @@
 A file is removed only if it is byte for byte what was published; files that a person changed or added stay. The caller
 must have removed the files' records first, so that a record always has its file.
 
-Only for names that harvestd owns: existing content is replaced without a check. Files from a host always use `publish`.
+Replaces harvestd's own files beside the results (manifest.json, README.md) in one atomic step. Only for names that
+harvestd owns: existing content is replaced without a check. Files from a host always use `publish`.
 """
 
 import os
