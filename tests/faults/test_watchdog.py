@@ -21,7 +21,7 @@ from harvestd.harvest.host import observer
 from harvestd.remote.api import Glimpse
 from harvestd.remote.probe.client import ProbeBox
 from harvestd.telemetry import service_manager
-from harvestd.telemetry import service_manager as telemetry_deadlines
+from harvestd.telemetry import service_manager
 from harvestd.telemetry.service_manager import ALIVE, GRACE, READY, STOPPING, Deadlines, ServiceManager
 from support.faults import fired
 from support.house import Workstation
@@ -167,7 +167,7 @@ async def test_a_look_that_can_not_be_interrupted_is_stuck(
     announce(manager, monkeypatch)
     monkeypatch.setattr(ProbeBox, "scan", scan)
     monkeypatch.setattr(observer, "_LOOKS", 0.001)
-    monkeypatch.setattr(telemetry_deadlines, "GRACE", 0.1)
+    monkeypatch.setattr(service_manager, "GRACE", 0.1)
     async with workstation.running() as said:
         await until(hanging.is_set)
         await until(lambda: manager.status() == "stuck, past its deadline: a look at gpu-a")

@@ -13,10 +13,9 @@ from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.model import LeftOut
 from harvestd.convention.scan.snapshot import Version
 from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
-from harvestd.report import facts as training
 from harvestd.report.configured import Known
 from harvestd.report.eval_memory import EvalsHere
-from harvestd.report.facts import Facts, TrainingFigures
+from harvestd.report.facts import Facts, TrainingFigures, figures_of
 from harvestd.report.readme import Marks, cell, code, marks_in, rendered, with_part
 from harvestd.report.scripts.evals import Eval, Mean, Setting, means_of
 
@@ -264,5 +263,5 @@ def test_a_training_log_is_read_at_its_ends() -> None:
     end = (
         b'oss": 3}\n{"step": 8, "loss": 0.25, "r_mean": 1}\n{"step": 9, "loss": NaN, "entropy": Infinity}\n{"step": 10'
     )
-    found = training.figures_of(head, end)
+    found = figures_of(head, end)
     assert found == TrainingFigures(1, 9, {"loss": (0.25, 8), "r_mean": (1.0, 8)})
