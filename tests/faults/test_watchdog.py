@@ -21,7 +21,6 @@ from harvestd.harvest.host import observer
 from harvestd.remote.api import Glimpse
 from harvestd.remote.probe.client import ProbeBox
 from harvestd.telemetry import service_manager
-from harvestd.telemetry import service_manager
 from harvestd.telemetry.service_manager import ALIVE, GRACE, READY, STOPPING, Deadlines, ServiceManager
 from support.faults import fired
 from support.house import Workstation
