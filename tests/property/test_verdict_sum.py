@@ -258,7 +258,9 @@ def lost_by_names(scene: Scene, evidence: Evidence, plan: Plan) -> tuple[int, in
 @given(scenes())
 def test_every_entry_is_in_exactly_one_list(scene: Scene) -> None:
     """What is neither here nor outstanding nor given up is lost, once, with its bytes; else the host is not safe."""
-    plan, evidence = scene.home.plan(scene.box, NOW), scene.evidence()
+    # In this order: a plan may need what the evidence says of the processes on the host.
+    evidence = scene.evidence()
+    plan = scene.home.plan(scene.box, NOW)
     size, unknown = lost_by_names(scene, evidence, plan)
     verdict = judge(evidence)
     assert sum(loss.size or 0 for loss in verdict.losses) == size, verdict.losses

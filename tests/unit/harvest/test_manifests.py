@@ -18,10 +18,10 @@ from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.snapshot import Version
 from harvestd.errors import Retry
 from harvestd.harvest.change_feed import ChangeFeed
-from harvestd.harvest.context import Context
+from harvestd.harvest.context import Context, Signals
 from harvestd.harvest.experiments import manifests
 from harvestd.harvest.experiments.manifests import Manifests
-from harvestd.harvest.sync import Broadcast, DirectoryLock
+from harvestd.harvest.sync import DirectoryLock
 from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import ExperimentRecord, FileRecord
 from harvestd.store.manifest_file import read_manifest
@@ -62,8 +62,8 @@ class OneHouse:
 
     catalogue: KnownThings = field(default_factory=KnownThings)
     changes: ChangeFeed = field(default_factory=ChangeFeed)
-    rested: Broadcast = field(default_factory=Broadcast)
-    places: DirectoryLock = field(default_factory=DirectoryLock)
+    signals: Signals = field(default_factory=Signals)
+    directory_lock: DirectoryLock = field(default_factory=DirectoryLock)
     service_failures: Bulkhead = field(default_factory=Bulkhead)
 
     def add(self, name: str) -> None:

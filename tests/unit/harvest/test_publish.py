@@ -42,11 +42,11 @@ class OneCatalogue:
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
         self.monitor = NullListener()
-        self.places = DirectoryLock()
+        self.directory_lock = DirectoryLock()
         self.changes = ChangeFeed()
         self.unsettled: list[Intent] = []
 
-    async def look_around(self) -> None:
+    async def check_directories(self) -> None:
         """Nobody moves anything here."""
 
     def storage_of(self, host: Host) -> str:

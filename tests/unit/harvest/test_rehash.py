@@ -54,7 +54,7 @@ class OneCatalogue:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
-        self.places = DirectoryLock()
+        self.directory_lock = DirectoryLock()
         self.changes = ChangeFeed()
 
 

@@ -50,8 +50,8 @@ class Scene:
 
     knowledge: PlanningIndex = field(default_factory=PlanningIndex)
     changes: ChangeFeed = field(default_factory=ChangeFeed)
-    knows: anyio.Event = field(default_factory=anyio.Event)
-    places: DirectoryLock = field(default_factory=DirectoryLock)
+    catalogue_opened: anyio.Event = field(default_factory=anyio.Event)
+    directory_lock: DirectoryLock = field(default_factory=DirectoryLock)
     evals: Evals = field(default_factory=Evals)
     now: float = START
     written: list[tuple[str, float]] = field(default_factory=list)
@@ -147,7 +147,7 @@ class _Watched(Reports):
 def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     """Return a scene with nothing in it."""
     made = Scene()
-    made.knows.set()
+    made.catalogue_opened.set()
     monkeypatch.setattr(reports, "time", SimpleNamespace(monotonic=lambda: made.now))
     monkeypatch.setattr(reports, "_LOOK", 0.0)
     monkeypatch.setattr(making, "write", made.write)

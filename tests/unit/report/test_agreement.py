@@ -152,7 +152,7 @@ class OneRun:
 async def step_heard(log: bytes) -> int | None:
     """Return what status says of a run after these bytes of its log arrived."""
     catalogue = OneRun()
-    context = SimpleNamespace(storage_of=lambda _: "fs-1", catalogue=catalogue, strides={})
+    context = SimpleNamespace(storage_of=lambda _: "fs-1", catalogue=catalogue, step_rates={})
     host = Host("static:gpu-a", "gpu-a", "127.0.0.1", "static")
     stepping = RunProgress(host, cast("Context", context), StallDetector(host, cast("Context", context)))
     target, version = LocalPath(("e", "training_run", "logs", "train_log.jsonl")), Version(len(log), 1)
