@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Insert, Table, func, insert, l
 
 from harvestd.catalogue import schema
 from harvestd.catalogue.engine import open_engine
+from harvestd.catalogue.references import volume_ids
 
 
 def add_past_experiments(home: Path, numbers: Sequence[int]) -> int:
@@ -22,32 +23,39 @@ def add_past_experiments(home: Path, numbers: Sequence[int]) -> int:
             template = connection.execute(fetched).one()
             for number in numbers:
                 directory = f"past_{number:06}"
-                _copy(connection, template.id, template.directory, number, directory)
+                _copy(connection, template.id, number, directory)
                 (home / directory).mkdir()
-            files = select(func.count()).select_from(schema.files).where(schema.files.c.experiment == template.id)
+            files = select(func.count()).select_from(schema.files).where(schema.files.c.experiment_id == template.id)
             return int(connection.execute(files).scalar_one())
     finally:
         engine.dispose()
 
 
-def _copy(connection: Connection, experiment: str, before: str, number: int, after: str) -> None:
-    """Copy the rows of an experiment in the directory `before` for one in the directory `after`."""
+def _copy(connection: Connection, experiment: str, number: int, after: str) -> None:
+    """Copy the rows of an experiment for one in the directory `after`."""
     copy = f"{number:08x}{experiment[8:]}"
+    volume = volume_ids(connection, [f"past-{number}"])[f"past-{number}"]
     gone: dict[str, ColumnElement[Any]] = {
-        "storage": literal(f"past-{number}"),
+        "volume_id": literal(volume),
         "host": literal(f"gone-{number}"),
-        "experiment": literal(copy),
+        "experiment_id": literal(copy),
     }
     experiments, runs, files = schema.experiments, schema.runs, schema.files
-    own: dict[str, ColumnElement[Any]] = {"id": literal(copy), "directory": literal(after), "moved_to": literal(after)}
+    own: dict[str, ColumnElement[Any]] = {
+        "id": literal(copy),
+        "directory": literal(after),
+        "claimed": literal(after),
+        "moved_to": literal(after),
+    }
     connection.execute(_copied(experiments, experiments.c.id == experiment, own))
     own = {"id": literal(f"{number:08x}") + func.substr(runs.c.id, 9)}
-    connection.execute(_copied(runs, runs.c.experiment == experiment, gone | own))
-    target = literal(after) + func.substr(files.c.target, len(before) + 1)
-    connection.execute(_copied(files, files.c.experiment == experiment, gone | {"target": target}))
+    connection.execute(_copied(runs, runs.c.experiment_id == experiment, gone | own))
+    connection.execute(_copied(files, files.c.experiment_id == experiment, gone))
 
 
 def _copied(table: Table, which: ColumnElement[bool], changed: Mapping[str, ColumnElement[Any]]) -> Insert:
     """Return the statement that inserts rows of a table once more, with some columns changed."""
-    columns = [changed.get(column.name, column) for column in table.columns]
-    return insert(table).from_select([column.name for column in table.columns], select(*columns).where(which))
+    # A number that the database assigns is not copied.
+    copied = [column for column in table.columns if column.name != "id" or "id" in changed]
+    columns = [changed.get(column.name, column) for column in copied]
+    return insert(table).from_select([column.name for column in copied], select(*columns).where(which))

@@ -13,6 +13,7 @@ from harvestd.demo.writers import RunWriter
 from harvestd.errors import DiskFull
 from harvestd.planning.records import ExperimentRecord, RunRecord
 from support.house import Workstation
+from support.older import write_as
 from support.waiting import events, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
@@ -30,7 +31,8 @@ async def begun(workstation: Workstation) -> RunWriter:
 
 
 def change(workstation: Workstation, *statements: str) -> None:
-    """Change the catalogue's file by hand."""
+    """Change the catalogue as an earlier version left it: the present one's tables refuse such rows."""
+    write_as(workstation.state, "0008")
     with closing(sqlite3.connect(workstation.state / "catalogue.sqlite")) as database, database:
         for statement in statements:
             assert database.execute(statement).rowcount > 0, statement

@@ -314,8 +314,9 @@ async def test_directory_gets_the_name_of_one_of_which_nothing_is_here(workstati
     # As after a crash between the discovery and the first file.
     shutil.rmtree(workstation.data / SECOND)
     with closing(sqlite3.connect(workstation.state / "catalogue.sqlite")) as database, database:
-        database.execute("DELETE FROM files WHERE target LIKE ?", (f"{SECOND}/%",))
-        database.execute("DELETE FROM links WHERE path LIKE ?", (f"{SECOND}/%",))
+        ((identifier,),) = database.execute("SELECT id FROM experiments WHERE directory = ?", (SECOND,))
+        database.execute("DELETE FROM files WHERE experiment_id = ?", (identifier,))
+        database.execute("DELETE FROM links WHERE experiment_id = ?", (identifier,))
     (workstation.data / PLANNED).rename(workstation.data / SECOND)
     for writer in (first, second):
         writer.log_until(6)

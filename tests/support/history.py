@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from harvestd.catalogue import rows, schema
-from harvestd.catalogue.host_keys import FILE_NAME
+from sqlalchemy import delete
+
+from harvestd.catalogue import schema, stored_files, stored_records
+from harvestd.catalogue.engine import open_engine
 from harvestd.catalogue.open import open_catalogue
 from harvestd.catalogue.repository import Catalogue
 from harvestd.convention.kinds import Kind
@@ -24,7 +26,7 @@ _BASE = 10
 async def loaded(catalogue: Catalogue) -> PlanningIndex:
     """Load all files of a catalogue; return the index."""
     with closing(sqlite3.connect(f"file:{_file_of(catalogue)}?mode=ro", uri=True)) as database:
-        storages = [storage for (storage,) in database.execute("SELECT DISTINCT storage FROM files")]
+        storages = [storage for (storage,) in database.execute("SELECT storage FROM volumes")]
     await catalogue.files.lease().load((), storages)
     return catalogue.knowledge
 
@@ -85,20 +87,13 @@ def write_history(state_dir: Path, data_root_id: str, experiments: int, files_of
 
 def add_history(state_dir: Path, experiments: int, files_of_each: int) -> None:
     """Add so many past experiments to a catalogue that no process has open."""
-    with closing(sqlite3.connect(state_dir / FILE_NAME)) as database, database:
-        for number in range(experiments):
-            record = experiment(number)
-            values = rows.experiment_row(record) | {"created": 1.0}
-            _insert(database, schema.experiments.name, values)
-            _insert(database, schema.runs.name, rows.run_row(run(number)))
-            marks = ", ".join("?" * len(rows.FILE_COLUMNS))
-            database.executemany(
-                f"INSERT INTO files VALUES ({marks})",  # noqa: S608
-                [rows.file_row(file) for file in files(number, files_of_each)],
-            )
-        database.execute("DELETE FROM meta WHERE key = ?", (schema.REBUILD,))
-
-
-def _insert(database: sqlite3.Connection, table: str, values: dict[str, object]) -> None:
-    names, marks = ", ".join(values), ", ".join("?" * len(values))
-    database.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(values.values()))  # noqa: S608
+    engine = open_engine(state_dir)
+    try:
+        with engine.begin() as connection:
+            for number in range(experiments):
+                stored_records.add_experiments(connection, [experiment(number)])
+                stored_records.add_runs(connection, [run(number)])
+                stored_files.save(connection, list(files(number, files_of_each)))
+            connection.execute(delete(schema.meta).where(schema.meta.c.key == schema.REBUILD))
+    finally:
+        engine.dispose()

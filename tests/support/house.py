@@ -39,6 +39,7 @@ from harvestd.telemetry.log import configure
 from support.data_root import tree
 from support.forking import Forked, Request
 from support.openssh import OpenSSHFactory, OpenSSHServer
+from support.tables import joined
 from support.waiting import DEADLINE, Said, until
 
 __all__ = ["GpuBox", "Moved", "Workstation", "main", "until"]
@@ -202,6 +203,8 @@ class Workstation:
             return []
         with closing(sqlite3.connect(self.state / "catalogue.sqlite")) as database:
             made = database.execute("SELECT name FROM sqlite_master WHERE name = 'alembic_version'").fetchall()
+            if made:
+                joined(database)
             return list(database.execute(question)) if made else []
 
     @contextmanager

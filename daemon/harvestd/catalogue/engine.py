@@ -2,15 +2,16 @@
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import anyio
 import anyio.to_thread
 from msgspec import Struct
-from sqlalchemy import Connection, Engine, Update, create_engine, event, insert
+from sqlalchemy import Connection, Engine, Table, Update, create_engine, event, update
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
@@ -20,6 +21,9 @@ from harvestd.catalogue.host_keys import FILE_NAME
 from harvestd.catalogue.schema import HEAD, REBUILD, meta, metadata
 from harvestd.convention.scan.stability import NETWORK_FILESYSTEMS
 from harvestd.errors import Fatal, HaltedForSafety
+
+insert: Final = sqlite.insert
+"""The dialect's own, with ON CONFLICT: other modules import it from here."""
 
 _BUSY_SECONDS = 10.0
 _VERSION_TABLE = """
@@ -308,6 +312,17 @@ def update_one(connection: Connection, statement: Update) -> None:
     found = connection.execute(statement).rowcount
     if found != 1:
         raise InconsistentRows(f"{found} rows of `{statement.table}` were found where one was to be changed")
+
+
+def replace_version(connection: Connection, table: Table, row: Mapping[str, Any]) -> None:
+    """Update a record with an `id` and a `row_version`, which is the version on which `row` is based.
+
+    Raise `InconsistentRows` if it was changed or deleted since.
+    """
+    based_on = (table.c.id == row["id"], table.c.row_version == row["row_version"])
+    values = {**row, "row_version": row["row_version"] + 1}
+    if connection.execute(update(table).where(*based_on).values(values)).rowcount != 1:
+        raise InconsistentRows(f"a record in `{table}` was changed since it was read")
 
 
 def sliced(values: Sequence[_Value]) -> Iterator[Sequence[_Value]]:

@@ -10,6 +10,9 @@ from harvestd.safety.verdict import Verdict
 GONE = "gone"
 ENDING = "ending"
 FAILED = "failed"
+HOST_STATES = ("connected", ENDING, "lost", "quarantined", FAILED, "visited", GONE)
+METHODS = ("", "probe", "sftp")
+"""How a host is read; empty if it was never connected."""
 
 
 class HostRecord(Immutable):
@@ -19,10 +22,10 @@ class HostRecord(Immutable):
     identity: str
     address: str
     state: str
-    """connected, ending (also connected), lost, quarantined, failed (by a defect of harvestd), visited (by a single
-    pass), or gone: no provider lists it any more."""
+    """One of `HOST_STATES`: ending is also connected, failed is due to a defect of harvestd, visited by a single pass,
+    and gone means that no provider lists it any more."""
     method: str = ""
-    """probe or sftp."""
+    """One of `METHODS`."""
     last_success: float | None = None
     """Unix time of the last complete pass."""
     error: str = ""

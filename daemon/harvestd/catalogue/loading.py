@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 
 import anyio
 import anyio.lowlevel
+from sqlalchemy import Connection
 
 from harvestd.catalogue import stored_files
 from harvestd.catalogue.engine import Database
@@ -114,20 +115,13 @@ class FileLoader:
                 batch = sorted(self._knowledge.unloaded(wanted))[:_SECTIONS]
                 if not batch:
                     return
-                ranges: Sequence[stored_files.Range] = [
-                    each for section in batch for each in stored_files.ranges(section)
-                ]
+                ranges: Sequence[stored_files.Range] = await self._database.read(partial(_ranges, sections=batch))
                 while ranges:
                     files, ranges = await self._database.read(partial(stored_files.read, ranges=ranges, most=_AT_ONCE))
-                    for file in self._of_known(files):
+                    for file in files:
                         self._knowledge.load_file(file)
                 for section in batch:
                     self._knowledge.mark_loaded(section)
-
-    def _of_known(self, files: Iterable[FileRecord]) -> list[FileRecord]:
-        """Return the files without orphans: those whose experiment is not on record."""
-        known = self._knowledge.has_experiment
-        return [file for file in files if file.experiment is None or known(file.experiment)]
 
     async def drop_unused(self, now: float) -> None:
         """Drop the sections that have not been needed for `KEPT` seconds; `now` is in monotonic seconds."""
@@ -154,27 +148,28 @@ class FileLoader:
             return self._knowledge.files_of(experiment)
         except NotLoaded:
             found: list[FileRecord] = []
-            after: int | None = -1
-            while after is not None:
-                query = partial(stored_files.files_of, experiment=experiment, after=after, most=_AT_ONCE)
-                files, after = await self._database.read(query)
+            ranges: Sequence[stored_files.Range] = stored_files.all_of(experiment)
+            while ranges:
+                files, ranges = await self._database.read(partial(stored_files.read, ranges=ranges, most=_AT_ONCE))
                 found += files
-            return self._of_known(found)
+            return found
 
     async def holder(self, target: LocalPath) -> FileRecord | None:
         """Return the record of the file at `target`, which need not be loaded; None if there is none."""
         try:
             return self._knowledge.holder(target)
         except NotLoaded:
-            found = self._of_known(await self._database.read(partial(stored_files.file_at, target=target)))
-            return found[0] if found else None
+            return await self._database.read(partial(stored_files.file_at, target=target))
 
     async def experiment_below(self, storage: str, place: str) -> str | None:
         """Return an experiment with files from below an absolute path on a storage; None if there is none."""
         query = partial(stored_files.experiments_below, storage=storage, place=place)
-        found = await self._database.read(query)
-        return next((each for each in found if self._knowledge.has_experiment(each)), None)
+        return next(iter(await self._database.read(query)), None)
 
     async def experiments_with_files(self) -> set[str]:
         """Return the experiments that have any file."""
         return set(await self._database.read(stored_files.experiments))
+
+
+def _ranges(connection: Connection, sections: Iterable[Section]) -> list[stored_files.Range]:
+    return [each for section in sections for each in stored_files.ranges(connection, section)]

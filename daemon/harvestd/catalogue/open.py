@@ -5,18 +5,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, select
-from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.pool import StaticPool
 
 from harvestd.catalogue import rows, schema, stored_files
-from harvestd.catalogue.engine import Database, driver_of, migrate, open_engine, reading, translated
-from harvestd.catalogue.entries import Orphans
+from harvestd.catalogue.engine import Database, driver_of, insert, migrate, open_engine, reading, translated
 from harvestd.catalogue.repository import Catalogue
 from harvestd.catalogue.state_dir import make_state_dir
-from harvestd.convention.paths import LocalPath
+from harvestd.catalogue.stored_records import experiments, links
 from harvestd.errors import Fatal
 from harvestd.planning.index import PlanningIndex
-from harvestd.planning.records import RunRecord
 
 
 def open_catalogue(state_dir: Path, data_root_id: str) -> Catalogue:
@@ -72,36 +69,27 @@ def open_scratch(state_dir: Path) -> Catalogue:
 
 def _loaded(engine: Engine) -> Catalogue:
     with stored_files.own_rows(), translated(), engine.connect() as connection:
-        knowledge, orphans = load_knowledge(connection)
-        catalogue = Catalogue(Database(engine), knowledge)
-        catalogue.orphans = orphans
+        catalogue = Catalogue(Database(engine), load_knowledge(connection))
         catalogue.left_out.load(connection)
         catalogue.restoring.load(connection)
     return catalogue
 
 
-def load_knowledge(connection: Connection) -> tuple[PlanningIndex, Orphans]:
-    """Return the index for planners, and separately the rows whose experiment is not recorded.
-
-    Planners require the experiment of each run and file in the index. Files are not loaded yet.
-    """
+def load_knowledge(connection: Connection) -> PlanningIndex:
+    """Return the index for planners. Files are not loaded yet."""
     knowledge = PlanningIndex()
-    runs: list[RunRecord] = []
-    for row in connection.execute(select(schema.experiments)):
-        knowledge.learn_experiment(rows.experiment_of(row))
-    for row in connection.execute(select(schema.runs)):
+    for experiment in experiments(connection):
+        knowledge.learn_experiment(experiment)
+    for row in connection.execute(rows.runs()):
         run = rows.run_of(row)
-        if run.experiment is None or knowledge.has_experiment(run.experiment):
-            knowledge.learn_run(run)
-        else:
-            runs.append(run)
+        if run.experiment is not None:
+            knowledge.experiment(run.experiment)  # an unknown one is an error
+        knowledge.learn_run(run)
     knowledge.mark_unloaded(stored_files.sections(connection), stored_files.storages(connection))
-    unknown = [each for each in stored_files.experiments(connection) if not knowledge.has_experiment(each)]
-    files = [file for each in unknown for file in stored_files.of_experiment(connection, each)]
-    for row in connection.execute(select(schema.eval_configs)):
+    for row in connection.execute(rows.eval_links()):
         knowledge.learn_eval_link(rows.eval_link_of(row))
-    for row in connection.execute(select(schema.links)):
-        knowledge.learn_link(LocalPath.parse(row.path), row.target)
-    for row in connection.execute(select(schema.requests)):
+    for path, target in links(connection).items():
+        knowledge.learn_link(path, target)
+    for row in connection.execute(rows.requests()):
         knowledge.learn_request(rows.request_of(row))
-    return knowledge, Orphans(tuple(runs), tuple(files))
+    return knowledge

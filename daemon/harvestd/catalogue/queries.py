@@ -7,13 +7,13 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Row, and_, create_engine, delete, func, or_, select
 
-from harvestd.catalogue import rows, schema
+from harvestd.catalogue import intents, rows, schema, stored_files, stored_records
 from harvestd.catalogue.engine import open_engine, reading, translated, writing
 from harvestd.catalogue.entries import VerdictRecord
 from harvestd.catalogue.host_keys import FILE_NAME
 from harvestd.catalogue.tables.devices import forget_devices
 from harvestd.convention.kinds import Kind
-from harvestd.convention.paths import LocalPath
+from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.scan.model import LeftOut
 from harvestd.convention.structs import Immutable
 from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
@@ -79,34 +79,35 @@ def accept_root(state_dir: Path, identity: str) -> bool:
 
 def hosts(connection: Connection) -> Sequence[Row[Any]]:
     """Return the rows of all hosts ever seen."""
-    return connection.execute(select(schema.hosts).order_by(schema.hosts.c.name)).all()
+    return connection.execute(select(schema.hosts).where(schema.hosts.c.listed).order_by(schema.hosts.c.name)).all()
 
 
 def runs(connection: Connection) -> list[RunRecord]:
     """Return all runs, newest first."""
-    statement = select(schema.runs).order_by(schema.runs.c.name.desc(), schema.runs.c.host)
+    statement = rows.runs().order_by(schema.runs.c.name.desc(), schema.runs.c.host)
     return [rows.run_of(row) for row in connection.execute(statement)]
 
 
 def experiments(connection: Connection) -> dict[str, ExperimentRecord]:
     """Return all experiments by id."""
-    return {row.id: rows.experiment_of(row) for row in connection.execute(select(schema.experiments))}
+    return {each.id: each for each in stored_records.experiments(connection)}
 
 
 def requests(connection: Connection) -> list[Request]:
     """Return all requests by hand, oldest first."""
-    return [rows.request_of(row) for row in connection.execute(select(schema.requests).order_by(schema.requests.c.id))]
+    return [rows.request_of(row) for row in connection.execute(rows.requests().order_by(schema.requests.c.id))]
 
 
 def verdicts(connection: Connection) -> dict[str, VerdictRecord]:
     """Return the newest verdict on each host that has one, by identity."""
-    found = {row.identity: _verdict(row) for row in connection.execute(select(schema.verdicts))}
+    found = {row.identity: _verdict(row) for row in connection.execute(rows.verdicts())}
     return {identity: record for identity, record in found.items() if record is not None}
 
 
 def verdict_on(connection: Connection, identity: str) -> VerdictRecord | None:
     """Return the newest verdict on one host; None if there is none."""
-    row = connection.execute(select(schema.verdicts).where(schema.verdicts.c.identity == identity)).first()
+    found = rows.verdicts().join(schema.hosts).where(schema.hosts.c.identity == identity)
+    row = connection.execute(found).first()
     return _verdict(row) if row else None
 
 
@@ -120,7 +121,7 @@ def _verdict(row: Row[Any]) -> VerdictRecord | None:
 
 def request(connection: Connection, number: int) -> Request | None:
     """Return the request with this id; None if there is none, or if it was deleted."""
-    row = connection.execute(select(schema.requests).where(schema.requests.c.id == number)).first()
+    row = connection.execute(rows.requests().where(schema.requests.c.id == number)).first()
     return rows.request_of(row) if row else None
 
 
@@ -139,41 +140,43 @@ def holdings(connection: Connection) -> dict[str | None, Holding]:
     """Return the local content by experiment; None: `_unfiled`."""
     files = schema.files.c
     # The consolidated_metrics.csv of a batch eval repeats the content of each step's own file.
-    evals = func.count().filter(files.kind == Kind.METRICS, files.target.not_like("%/consolidated_metrics.csv"))
-    columns = (files.experiment, func.count(), func.sum(files.size), evals, func.max(files.fetched_at))
-    statement = select(*columns).group_by(files.experiment)
+    evals = func.count().filter(files.kind == Kind.METRICS, files.path.not_like("%/consolidated_metrics.csv"))
+    columns = (files.experiment_id, func.count(), func.sum(files.size), evals, func.max(files.fetched_at))
+    statement = select(*columns).group_by(files.experiment_id)
     return {experiment: Holding(*found) for experiment, *found in connection.execute(statement)}
 
 
 def files_of(connection: Connection, experiment: str | None) -> list[FileRecord]:
     """Return the files of an experiment (None: those in `_unfiled`) ordered by local path."""
-    statement = select(schema.files).where(schema.files.c.experiment == experiment).order_by(schema.files.c.target)
+    statement = rows.files().where(schema.files.c.experiment_id == experiment).order_by(schema.files.c.path)
     return [rows.file_of(row) for row in connection.execute(statement)]
 
 
 def left_out_of(connection: Connection, experiment: str) -> list[tuple[str, LeftOut]]:
     """Return what is left out of an experiment, as (host, entry)."""
-    statement = select(schema.left_out).where(schema.left_out.c.experiment == experiment)
+    statement = select(schema.left_out).where(schema.left_out.c.experiment_id == experiment)
     found = connection.execute(statement.order_by(schema.left_out.c.place))
     return [(row.host, rows.left_out_of(row)) for row in found]
 
 
 def left_out_elsewhere(connection: Connection) -> list[tuple[str, LeftOut]]:
     """Return what is left out and belongs to no experiment, as (host, entry)."""
-    statement = select(schema.left_out).where(schema.left_out.c.experiment.is_(None))
+    statement = select(schema.left_out).where(schema.left_out.c.experiment_id.is_(None))
     found = connection.execute(statement.order_by(schema.left_out.c.host, schema.left_out.c.place))
     return [(row.host, rows.left_out_of(row)) for row in found]
 
 
 def file_at(connection: Connection, target: str) -> FileRecord | None:
     """Return the file at `target` below the data root; None if there is none."""
-    row = connection.execute(select(schema.files).where(schema.files.c.target == target)).first()
-    return rows.file_of(row) if row else None
+    try:
+        return stored_files.file_at(connection, LocalPath.parse(target))
+    except RejectedPath:
+        return None
 
 
 def files_from(connection: Connection, place: str) -> list[FileRecord]:
     """Return the files that came from this absolute path on any host."""
-    return [rows.file_of(row) for row in connection.execute(select(schema.files).where(schema.files.c.place == place))]
+    return [rows.file_of(row) for row in connection.execute(rows.files().where(schema.files.c.place == place))]
 
 
 def left_out_at(connection: Connection, place: str) -> list[tuple[str, LeftOut]]:
@@ -187,12 +190,12 @@ def left_out_at(connection: Connection, place: str) -> list[tuple[str, LeftOut]]
 
 def link_at(connection: Connection, path: str) -> str | None:
     """Return the target of the local link at `path` below the data root; None if there is none."""
-    return connection.execute(select(schema.links.c.target).where(schema.links.c.path == path)).scalar()
+    return next((target for each, target in links(connection).items() if str(each) == path), None)
 
 
 def links(connection: Connection) -> dict[LocalPath, str]:
     """Return the local links with their targets."""
-    return {LocalPath.parse(row.path): row.target for row in connection.execute(select(schema.links))}
+    return stored_records.links(connection)
 
 
 def journalled(connection: Connection) -> frozenset[str]:
@@ -203,43 +206,48 @@ def journalled(connection: Connection) -> frozenset[str]:
 def file_from(connection: Connection, storage: str, place: str, experiment: str | None) -> FileRecord | None:
     """Return the file of an experiment that came from this path; of several, the first by local path."""
     table = schema.files.c
-    same = (table.storage == storage, table.place == place, table.experiment == experiment)
-    row = connection.execute(select(schema.files).where(*same).order_by(table.target)).first()
+    same = (schema.volumes.c.storage == storage, table.place == place, table.experiment_id == experiment)
+    row = connection.execute(rows.files().join(schema.volumes).where(*same).order_by(table.path)).first()
     return rows.file_of(row) if row else None
 
 
 def is_under_way(connection: Connection, file: FileRecord) -> bool:
     """Return whether a process is publishing, moving or renaming this record's file, or was interrupted doing so."""
-    for text in connection.execute(select(schema.intents.c.files)).scalars():
-        if file.target in {each.target for each in rows.files_of_intent(text)}:
-            return True
-        if file.target in rows.moved_from_of_intent(text):
-            return True
-    renaming = select(schema.experiments.c.renaming).where(schema.experiments.c.id == file.experiment)
+    table, experiments = schema.intent_files.c, schema.experiments.c
+    intended = or_(table.target == str(file.target), table.moved_from == str(file.target))
+    if connection.execute(select(table.number).where(intended)).first() is not None:
+        return True
+    renaming = select(experiments.renaming).where(experiments.id == file.experiment)
     return connection.execute(renaming).scalar() is not None
 
 
 def intended(connection: Connection) -> list[FileRecord]:
     """Return the files that are about to be published, or were when a process ended."""
-    texts = connection.execute(select(schema.intents.c.files)).scalars()
-    return [file for text in texts for file in rows.files_of_intent(text)]
+    return [file for intent in intents.all_open(connection) for file in intent.files]
 
 
 def all_files(connection: Connection) -> list[FileRecord]:
-    """Return all files ordered by local path."""
-    return [rows.file_of(row) for row in connection.execute(select(schema.files).order_by(schema.files.c.target))]
+    """Return all files ordered by directory and path."""
+    statement = rows.files().order_by("directory", schema.files.c.path)
+    return [rows.file_of(row) for row in connection.execute(statement)]
 
 
 def files_below(connection: Connection, directory: str) -> list[FileRecord]:
-    """Return the files at any depth below `directory`, which is relative to the data root."""
-    statement = select(schema.files).where(_below(schema.files.c.target, directory)).order_by(schema.files.c.target)
-    found = [rows.file_of(row) for row in connection.execute(statement)]
-    return [file for file in found if str(file.target).startswith(f"{directory}/")]
+    """Return the files at any depth below `directory`, which is relative to the data root, ordered by local path."""
+    top, _, below = directory.partition("/")
+    files, experiments = schema.files.c, schema.experiments.c
+    inside = [experiments.directory == top, *([_below(files.path, below)] if below else [])]
+    filed = rows.files().join(schema.experiments).where(*inside)
+    unfiled = rows.files().where(files.experiment_id.is_(None), _below(files.path, directory))
+    found = [rows.file_of(row) for statement in (filed, unfiled) for row in connection.execute(statement)]
+    return sorted(
+        (file for file in found if str(file.target).startswith(f"{directory}/")), key=lambda each: each.target
+    )
 
 
 def files_from_below(connection: Connection, place: str) -> list[FileRecord]:
     """Return the files that came from below this absolute path on any host."""
-    statement = select(schema.files).where(_below(schema.files.c.place, place)).order_by(schema.files.c.place)
+    statement = rows.files().where(_below(schema.files.c.place, place)).order_by(schema.files.c.place)
     found = [rows.file_of(row) for row in connection.execute(statement)]
     return [file for file in found if file.place.startswith(f"{place}/")]
 

@@ -7,19 +7,29 @@ on disk. Methods raise `HaltedForSafety` if the database can't be written: then 
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from msgspec.structs import replace
 from sqlalchemy import Connection, Update, delete, select, update
-from sqlalchemy.dialects.sqlite import insert
 
-from harvestd.catalogue import rows, schema
-from harvestd.catalogue.engine import Database, sliced, update_one
-from harvestd.catalogue.entries import GONE, HostRecord, Intent, Orphans
+from harvestd.catalogue import intents, rows, schema, stored_files
+from harvestd.catalogue.engine import Database, insert, sliced, update_one
+from harvestd.catalogue.entries import GONE, HostRecord, Intent
 from harvestd.catalogue.errors import InconsistentRows
 from harvestd.catalogue.keyed_locks import KeyedLocks
 from harvestd.catalogue.loading import FileLoader
+from harvestd.catalogue.references import volume_id
 from harvestd.catalogue.restore import Restoring
+from harvestd.catalogue.stored_records import (
+    add_experiments,
+    add_links,
+    add_runs,
+    forget_links,
+    replace_experiment,
+    replace_run,
+)
 from harvestd.catalogue.tables.devices import Devices
 from harvestd.catalogue.tables.left_out import LeftOutRecords
 from harvestd.catalogue.tables.releases import Releases
@@ -32,6 +42,8 @@ from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import EvalLink, ExperimentRecord, FileRecord, RunRecord, sections_in, sections_of
 from harvestd.planning.renamed import moved_files
 from harvestd.planning.requests import Request
+
+_Record = TypeVar("_Record", ExperimentRecord, RunRecord)
 
 
 class Catalogue:
@@ -50,8 +62,6 @@ class Catalogue:
         """Decisions about releasing hosts."""
         self.left_out = LeftOutRecords(database)
         self.restoring = Restoring(database, knowledge, self.left_out)
-        self.orphans = Orphans()
-        """Rows of unrecorded experiments; `knowledge` does not have them."""
         self.discovering = KeyedLocks()
         """By a run's directory name: held from the check whether a run is new until it is recorded."""
         self._changing = KeyedLocks()
@@ -64,11 +74,10 @@ class Catalogue:
         host that shows the same run does not name it again. The directory name counts as taken from the start of this
         call.
         """
-        row = {**rows.experiment_row(experiment), "created": time.time()}
 
         def change(connection: Connection) -> None:
-            connection.execute(insert(schema.experiments).values(row))
-            connection.execute(insert(schema.runs).values(rows.run_row(run)))
+            add_experiments(connection, [experiment])
+            add_runs(connection, [run])
 
         with self.knowledge.reserved(experiment.directory):
             await self._database.write(change)
@@ -76,10 +85,12 @@ class Catalogue:
             self.knowledge.learn_run(run)
 
     async def save_experiment(self, experiment: ExperimentRecord) -> None:
-        """Record changes to an experiment whose directory stays the same."""
-        statement = _experiment(experiment).values(rows.experiment_row(experiment))
-        await self._database.write(lambda connection: update_one(connection, statement))
-        self.knowledge.learn_experiment(experiment)
+        """Record changes to an experiment whose directory stays the same.
+
+        Raise `InconsistentRows` if it was changed since the record was read.
+        """
+        await self._database.write(partial(replace_experiment, experiment=experiment))
+        self.knowledge.learn_experiment(_next_version(experiment))
 
     async def intend_rename(self, experiment: ExperimentRecord, name: ExperimentName | None) -> None:
         """Record the name to which an experiment's directory is about to be renamed; None: no rename."""
@@ -97,7 +108,10 @@ class Catalogue:
         return await self._database.read(query)
 
     async def move_experiment(self, after: ExperimentRecord) -> None:
-        """Record the new directory name of an experiment and its files; raise `RejectedPath` for an invalid path."""
+        """Record the new directory name of an experiment; raise `RejectedPath` for an invalid path of a file or link.
+
+        The rows of its files and links have paths below the directory, and stay.
+        """
         sections = {*self.knowledge.sections_of(after.id), *sections_in(after.directory)}
         async with self.files.loaded(sections):
             await self._move_experiment(after)
@@ -109,22 +123,15 @@ class Catalogue:
         moved = {_inside(after, path): target for path, target in links.items()}
 
         def change(connection: Connection) -> None:
-            values = {**rows.experiment_row(after), "renaming": None}
-            update_one(connection, _experiment(after).values(values))
-            connection.execute(delete(schema.files).where(schema.files.c.experiment == after.id))
-            if files:
-                connection.exec_driver_sql(rows.upsert_of_files(), [rows.file_row(file) for file in files])
-            _forget_links(connection, list(links))
-            if moved:
-                values_of = [{"path": str(path), "target": target} for path, target in moved.items()]
-                connection.execute(insert(schema.links), values_of)
+            replace_experiment(connection, after)
+            update_one(connection, _experiment(after).values(renaming=None))
 
         await self._database.write(change)
         for file in before:
             self.knowledge.forget_file(file)
         for path in links:
             self.knowledge.forget_link(path)
-        self.knowledge.learn_experiment(after)
+        self.knowledge.learn_experiment(_next_version(after))
         for file in files:
             self.knowledge.learn_file(file)
         for path, target in moved.items():
@@ -141,16 +148,17 @@ class Catalogue:
         links = list(self.knowledge.links_in(experiment.directory))
 
         def change(connection: Connection) -> None:
-            _forget(connection, files)
-            _forget_links(connection, links)
-            update_one(connection, _experiment(after).values({**rows.experiment_row(after), "renaming": None}))
+            for table in (schema.files, schema.links):
+                connection.execute(delete(table).where(table.c.experiment_id == experiment.id))
+            replace_experiment(connection, after)
+            update_one(connection, _experiment(after).values(renaming=None))
 
         await self._database.write(change)
         for file in files:
             self.knowledge.forget_file(file)
         for path in links:
             self.knowledge.forget_link(path)
-        self.knowledge.learn_experiment(after)
+        self.knowledge.learn_experiment(_next_version(after))
 
     async def change_run(self, key: tuple[str, str], change: Callable[[RunRecord], RunRecord]) -> RunRecord | None:
         """Replace a run's record by the result of `change`; return it, None if the run is unknown.
@@ -162,18 +170,16 @@ class Catalogue:
             if before is None:
                 return None
             after = change(before)
-            if after != before:
-                await self.save_run(after)
-            return after
+            if after == before:
+                return before
+            await self._database.write(partial(replace_run, run=after))
+            learned = _next_version(after)
+            self.knowledge.learn_run(learned)
+            return learned
 
-    async def save_run(self, run: RunRecord) -> None:
-        """Insert or replace a run; use `change_run` for a run that several tasks may change at a time."""
-        if run.experiment is not None:
-            self._require([run.experiment])
-        row = rows.run_row(run)
-        statement = insert(schema.runs).values(row)
-        statement = statement.on_conflict_do_update(index_elements=["id"], set_=row)
-        await self._database.write(lambda connection: connection.execute(statement))
+    async def add_run(self, run: RunRecord) -> None:
+        """Record a new run of an experiment on record, or of none; use `change_run` for one that is on record."""
+        await self._database.write(partial(add_runs, runs=[run]))
         self.knowledge.learn_run(run)
 
     async def move_run(self, key: tuple[str, str], change: Callable[[RunRecord], RunRecord]) -> RunRecord | None:
@@ -189,31 +195,33 @@ class Catalogue:
                 return None
             files = moved_files(before, after, self.knowledge)
             async with self.files.loaded(sections_of(files)):
-                await self._move_run(before, after, files)
-            return after
+                return await self._move_run(before, after, files)
 
-    async def _move_run(self, before: RunRecord, after: RunRecord, files: Sequence[FileRecord]) -> None:
-        asked = schema.requests.c
-        requests = update(schema.requests).where(asked.storage == before.storage, asked.place == before.place)
-        run = update(schema.runs).where(schema.runs.c.id == before.id).values(rows.run_row(after))
+    async def _move_run(self, before: RunRecord, after: RunRecord, files: Sequence[FileRecord]) -> RunRecord:
+        table = schema.requests.c
 
         def change(connection: Connection) -> None:
-            update_one(connection, run)
-            connection.execute(requests.values(place=after.place))
-            if files:
-                connection.exec_driver_sql(rows.upsert_of_files(), [rows.file_row(file) for file in files])
+            replace_run(connection, after)
+            asked = (table.volume_id == volume_id(connection, before.storage), table.place == before.place)
+            connection.execute(update(schema.requests).where(*asked).values(place=after.place))
+            stored_files.save(connection, files)
 
         await self._database.write(change)
-        self.knowledge.move_run(before, after)
+        learned = _next_version(after)
+        self.knowledge.move_run(before, learned)
         for file in files:
             self.knowledge.learn_file(file)
+        return learned
 
     async def save_eval_link(self, link: EvalLink) -> None:
         """Record the content of an eval_config.yaml."""
-        row = rows.eval_link_row(link)
-        statement = insert(schema.eval_configs).values(row)
-        statement = statement.on_conflict_do_update(index_elements=["storage", "place"], set_=row)
-        await self._database.write(lambda connection: connection.execute(statement))
+
+        def change(connection: Connection) -> None:
+            row = rows.eval_link_row(link, volume_id(connection, link.storage))
+            statement = insert(schema.eval_configs).values(row)
+            connection.execute(statement.on_conflict_do_update(index_elements=["volume_id", "place"], set_=row))
+
+        await self._database.write(change)
         self.knowledge.learn_eval_link(link)
 
     async def intend(self, files: Sequence[FileRecord], moved_from: Sequence[LocalPath] = ()) -> Intent:
@@ -222,12 +230,7 @@ class Catalogue:
         `moved_from`: the present local path of each file, if they are about to be moved.
         """
         made: list[int] = []
-
-        def change(connection: Connection) -> None:
-            statement = insert(schema.intents).values(files=rows.intent_text(files, moved_from))
-            made.extend(connection.execute(statement.returning(schema.intents.c.id)).scalars())
-
-        await self._database.write(change)
+        await self._database.write(lambda connection: made.append(intents.add(connection, files, moved_from)))
         return Intent(made[0], tuple(files), tuple(moved_from))
 
     async def save_files(
@@ -237,23 +240,27 @@ class Catalogue:
 
         It is one transaction.
         """
-
-        def change(connection: Connection) -> None:
-            _forget(connection, gone)
-            if files:
-                connection.exec_driver_sql(rows.upsert_of_files(), [rows.file_row(file) for file in files])
-            for some in sliced([intent.id for intent in fulfilled]):
-                connection.execute(delete(schema.intents).where(schema.intents.c.id.in_(some)))
-
-        self._require({file.experiment for file in files} - {None})
         if not (files or fulfilled or gone):
             return
+        self._require_directories(files)
         async with self.files.loaded(sections_of((*files, *gone))):
+            replaced = [holder for file in files if (holder := self._replaced_by(file)) is not None]
+
+            def change(connection: Connection) -> None:
+                stored_files.forget(connection, (*gone, *replaced))
+                stored_files.save(connection, files)
+                intents.drop(connection, fulfilled)
+
             await self._database.write(change)
             for file in gone:
                 self.knowledge.forget_file(file)
             for file in files:
                 self.knowledge.learn_file(file)
+
+    def _replaced_by(self, file: FileRecord) -> FileRecord | None:
+        """Return the record at a file's local path if it belongs to another experiment, so that its row is another."""
+        holder = self.knowledge.holder_at(file.target)
+        return holder if holder is not None and holder.experiment != file.experiment else None
 
     async def give_up(self, files: Sequence[FileRecord]) -> Intent:
         """Delete the records of files that are about to be removed, and record this as an intent.
@@ -263,9 +270,8 @@ class Catalogue:
         made: list[int] = []
 
         def change(connection: Connection) -> None:
-            _forget(connection, files)
-            statement = insert(schema.intents).values(files=rows.intent_text(files))
-            made.extend(connection.execute(statement.returning(schema.intents.c.id)).scalars())
+            stored_files.forget(connection, files)
+            made.append(intents.add(connection, files))
 
         async with self.files.loaded(sections_of(files)):
             await self._database.write(change)
@@ -276,21 +282,24 @@ class Catalogue:
     async def forget_files(self, files: Sequence[FileRecord]) -> None:
         """Delete the records of files that are no longer local: if a host still has them, they are wanted again."""
         async with self.files.loaded(sections_of(files)):
-            await self._database.write(lambda connection: _forget(connection, files))
+            await self._database.write(partial(stored_files.forget, files=files))
             for file in files:
                 self.knowledge.forget_file(file)
 
     async def forget_links(self, paths: Sequence[LocalPath]) -> None:
         """Delete the records of links that no longer exist."""
-        await self._database.write(lambda connection: _forget_links(connection, paths))
+        await self._database.write(lambda connection: forget_links(connection, paths))
         for path in paths:
             self.knowledge.forget_link(path)
 
     async def save_link(self, path: LocalPath, target: str) -> None:
         """Record a local link."""
-        row = {"path": str(path), "target": target}
-        statement = insert(schema.links).values(row).on_conflict_do_update(index_elements=["path"], set_=row)
-        await self._database.write(lambda connection: connection.execute(statement))
+
+        def change(connection: Connection) -> None:
+            forget_links(connection, [path])
+            add_links(connection, {path: target})
+
+        await self._database.write(change)
         self.knowledge.learn_link(path, target)
 
     def changes(self) -> Changes:
@@ -302,7 +311,7 @@ class Catalogue:
         table = schema.requests.c
 
         def query(connection: Connection) -> list[Request]:
-            found = connection.execute(select(schema.requests).where(table.taken_at.is_(None)).order_by(table.id))
+            found = connection.execute(rows.requests().where(table.taken_at.is_(None)).order_by(table.id))
             return [rows.request_of(row) for row in found]
 
         now = time.time()
@@ -338,16 +347,17 @@ class Catalogue:
         table = schema.hosts.c
 
         def change(connection: Connection) -> None:
-            known = connection.execute(select(table.name).where(table.state != GONE)).scalars().all()
+            known = connection.execute(select(table.name).where(table.listed, table.state != GONE)).scalars().all()
             for name in set(known) - set(present):
-                connection.execute(update(schema.hosts).where(table.name == name).values(state=GONE))
+                connection.execute(update(schema.hosts).where(table.listed, table.name == name).values(state=GONE))
 
         await self._database.write(change)
 
     async def save_host(self, host: HostRecord) -> None:
-        """Record the last known state of a host."""
+        """Record the last known state of a host; another host that had its name is no longer listed."""
         columns = {
-            "identity": host.identity,
+            "name": host.name,
+            "listed": True,
             "address": host.address,
             "state": host.state,
             "error": host.error,
@@ -357,18 +367,16 @@ class Catalogue:
             columns["method"] = host.method
         if host.last_success is not None:
             columns["last_success"] = host.last_success
-        first = {"name": host.name, "first_seen": time.time(), "method": host.method, **columns}
+        first = {"identity": host.identity, "first_seen": time.time(), "method": host.method, **columns}
         table = schema.hosts.c
-        # A renamed host is the same host: the times under its earlier name count.
-        former = (table.identity == host.identity, table.name != host.name)
+        others = (table.name == host.name, table.identity != host.identity)
+        replaced = update(schema.hosts).where(*others).values(listed=False, state=GONE)
+        statement = insert(schema.hosts).values(first)
+        statement = statement.on_conflict_do_update(index_elements=["identity"], set_=columns)
 
         def change(connection: Connection) -> None:
-            known = select(table.first_seen, table.last_success, table.method).where(*former)
-            before = connection.execute(known).mappings().first()
-            kept = {key: value for key, value in before.items() if value} if before is not None else {}
-            statement = insert(schema.hosts).values({**first, **kept, **columns})
-            connection.execute(delete(schema.hosts).where(*former))
-            connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=columns))
+            connection.execute(replaced)
+            connection.execute(statement)
 
         await self._database.write(change)
 
@@ -377,21 +385,14 @@ class Catalogue:
         values = [(at, name) for name, at in times.items()]
 
         def change(connection: Connection) -> None:
-            connection.exec_driver_sql("UPDATE hosts SET last_success = ? WHERE name = ?", values)
+            connection.exec_driver_sql("UPDATE hosts SET last_success = ? WHERE listed AND name = ?", values)
 
         if values:
             await self._database.write(change)
 
     async def intents(self) -> list[Intent]:
         """Return the intents that the last process left open, oldest first."""
-
-        def query(connection: Connection) -> list[Intent]:
-            found = connection.execute(select(schema.intents).order_by(schema.intents.c.id))
-            return [
-                Intent(row.id, rows.files_of_intent(row.files), rows.moved_from_of_intent(row.files)) for row in found
-            ]
-
-        return await self._database.read(query)
+        return await self._database.read(intents.all_open)
 
     async def get(self, identity: str) -> str | None:
         """Return the host key pinned under `identity`; None if there is none (for the pin store of `remote`)."""
@@ -408,11 +409,15 @@ class Catalogue:
         statement = insert(schema.pins).values(row).on_conflict_do_nothing()
         await self._database.write(lambda connection: connection.execute(statement))
 
-    def _require(self, experiments: Collection[str | None]) -> None:
-        """Raise `InconsistentRows` if any of the experiments is not recorded."""
-        unknown = [each for each in experiments if each is not None and not self.knowledge.has_experiment(each)]
-        if unknown:
-            raise InconsistentRows(f"a row names the experiment {unknown[0]}, which is not on record")
+    def _require_directories(self, files: Sequence[FileRecord]) -> None:
+        """Raise `InconsistentRows` for a file outside of the directory of its experiment."""
+        for file in files:
+            if file.experiment is None:
+                continue
+            if not self.knowledge.has_experiment(file.experiment):
+                raise InconsistentRows(f"a row names the experiment {file.experiment}, which is not on record")
+            if self.knowledge.experiment(file.experiment).directory != file.target[0]:
+                raise InconsistentRows(f"{file.target} is not in the directory of its experiment")
 
     def close(self) -> None:
         """Close the database."""
@@ -427,11 +432,5 @@ def _inside(experiment: ExperimentRecord, path: LocalPath) -> LocalPath:
     return LocalPath((experiment.directory, *path.parts[1:]))
 
 
-def _forget(connection: Connection, files: Sequence[FileRecord]) -> None:
-    for some in sliced([str(file.target) for file in files]):
-        connection.execute(delete(schema.files).where(schema.files.c.target.in_(some)))
-
-
-def _forget_links(connection: Connection, paths: Sequence[LocalPath]) -> None:
-    for some in sliced([str(path) for path in paths]):
-        connection.execute(delete(schema.links).where(schema.links.c.path.in_(some)))
+def _next_version(record: _Record) -> _Record:
+    return replace(record, row_version=record.row_version + 1)

@@ -1,17 +1,17 @@
 """Restores rows in one transaction: all of a lost catalogue, or those whose experiment was never recorded."""
 
-import time
 from collections.abc import Mapping, Sequence
 
 from msgspec import field
 from msgspec.structs import replace
 from sqlalchemy import Connection, delete, select
-from sqlalchemy.dialects.sqlite import insert
 
-from harvestd.catalogue import rows, schema
-from harvestd.catalogue.engine import Database, sliced
+from harvestd.catalogue import rows, schema, stored_files
+from harvestd.catalogue.engine import Database, insert
 from harvestd.catalogue.entries import Orphans
+from harvestd.catalogue.stored_records import add_experiments, add_links, add_runs
 from harvestd.catalogue.tables.left_out import LeftOutRecords, row_of
+from harvestd.catalogue.tables.requests import add_request
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.model import LeftOut
 from harvestd.convention.structs import Immutable
@@ -43,27 +43,28 @@ class Restoring:
         self.is_pending = False
         """Whether the content of the data root is not in the catalogue yet."""
 
+        self.orphans = Orphans()
+        """Rows of an earlier version whose experiment is not on record; the index does not have them."""
+
     def load(self, connection: Connection) -> None:
-        """Read whether an earlier process was interrupted before the restoration."""
-        noted = connection.execute(select(schema.meta.c.value).where(schema.meta.c.key == schema.REBUILD))
+        """Read whether an earlier process was interrupted before the restoration, and the orphans."""
+        table = schema.meta.c
+        noted = connection.execute(select(table.value).where(table.key == schema.REBUILD))
         self.is_pending = noted.scalar() is not None
+        kept = connection.execute(select(table.value).where(table.key == schema.ORPHANS)).scalar()
+        self.orphans = Orphans() if kept is None else rows.orphans_of(kept)
 
     async def restore(self, found: ReadBack) -> None:
         """Record everything, and that nothing is pending any more. Raise `HaltedForSafety` if that fails."""
-        new = _new_rows(found.experiments)
         left_out = [row_of(host, None, experiment, entry) for host, experiment, entry in found.left_out]
         numbers: list[int] = []
 
         def change(connection: Connection) -> None:
-            if new:
-                connection.execute(insert(schema.experiments), new)
-            _insert_runs_and_files(connection, found.runs, found.files)
-            if found.links:
-                values = [{"path": str(path), "target": target} for path, target in found.links.items()]
-                connection.execute(insert(schema.links), values)
-            for request in found.requests:
-                statement = insert(schema.requests).values(rows.request_row(request)).returning(schema.requests.c.id)
-                numbers.append(connection.execute(statement).scalar_one())
+            add_experiments(connection, found.experiments)
+            add_runs(connection, found.runs)
+            stored_files.save(connection, found.files)
+            add_links(connection, found.links)
+            numbers.extend(add_request(connection, request) for request in found.requests)
             if left_out:
                 connection.execute(insert(schema.left_out), left_out)
             connection.execute(delete(schema.meta).where(schema.meta.c.key == schema.REBUILD))
@@ -77,23 +78,20 @@ class Restoring:
             self._knowledge.learn_request(replace(request, id=number))
         self._left_out.learn(found.left_out)
 
-    async def adopt(self, orphans: Orphans, adopted: Orphans, experiments: Sequence[ExperimentRecord]) -> None:
-        """Replace `orphans` by `adopted`, with the new experiments to which these belong.
+    async def adopt(self, adopted: Orphans, experiments: Sequence[ExperimentRecord]) -> None:
+        """Record `adopted`, with the new experiments to which they belong, and delete all orphans.
 
-        Rows of orphans that are not in `adopted` are deleted. Raise `HaltedForSafety` if that fails.
+        Raise `HaltedForSafety` if that fails.
         """
-        new = _new_rows(experiments)
 
         def change(connection: Connection) -> None:
-            if new:
-                connection.execute(insert(schema.experiments), new)
-            for some in sliced([run.id for run in orphans.runs]):
-                connection.execute(delete(schema.runs).where(schema.runs.c.id.in_(some)))
-            for some in sliced([str(file.target) for file in orphans.files]):
-                connection.execute(delete(schema.files).where(schema.files.c.target.in_(some)))
-            _insert_runs_and_files(connection, adopted.runs, adopted.files)
+            add_experiments(connection, experiments)
+            add_runs(connection, adopted.runs)
+            stored_files.save(connection, adopted.files)
+            connection.execute(delete(schema.meta).where(schema.meta.c.key == schema.ORPHANS))
 
         await self._database.write(change)
+        self.orphans = Orphans()
         self._learn(experiments, adopted.runs, adopted.files)
 
     def _learn(
@@ -105,15 +103,3 @@ class Restoring:
             self._knowledge.learn_run(run)
         # The files stay in the database until they are needed.
         self._knowledge.mark_unloaded(sections_of(files), {file.storage for file in files})
-
-
-def _new_rows(experiments: Sequence[ExperimentRecord]) -> list[dict[str, object]]:
-    now = time.time()
-    return [{**rows.experiment_row(each), "created": now} for each in experiments]
-
-
-def _insert_runs_and_files(connection: Connection, runs: Sequence[RunRecord], files: Sequence[FileRecord]) -> None:
-    if runs:
-        connection.execute(insert(schema.runs), [rows.run_row(run) for run in runs])
-    if files:
-        connection.exec_driver_sql(rows.upsert_of_files(), [rows.file_row(file) for file in files])

@@ -1,25 +1,22 @@
 """Conversion between records and rows: one pair of functions for each table."""
 
 import json
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
 from sys import intern
 from types import SimpleNamespace
 from typing import Any, Final
 
 from msgspec.structs import asdict
-from sqlalchemy import Row
-from sqlalchemy.dialects.sqlite import dialect, insert
+from sqlalchemy import FromClause, Label, Row, Select, select
 
 from harvestd.catalogue import schema
-from harvestd.catalogue.entries import VerdictRecord
+from harvestd.catalogue.entries import Orphans, VerdictRecord
 from harvestd.convention.kinds import Finetuned, Kind
 from harvestd.convention.metadata.naming import ExperimentName, Part
 from harvestd.convention.metadata.parse import ConfigFacts, TrainingInfo
 from harvestd.convention.paths import LocalPath, decoded
 from harvestd.convention.scan.model import LeftOut
 from harvestd.convention.scan.snapshot import Version
-from harvestd.json_text import json_text
 from harvestd.planning.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
 from harvestd.planning.requests import Request, RequestKind
 from harvestd.planning.run_status import RunStatus, RunTrouble
@@ -27,21 +24,21 @@ from harvestd.safety.verdict import text_of, verdict_of_text
 
 
 def experiment_row(experiment: ExperimentRecord) -> dict[str, Any]:
-    """Return the columns of `experiments`, except the creation time."""
+    """Return the columns of `experiments`, except the creation time and the claimed name."""
     return {
         "id": experiment.id,
         "directory": experiment.directory,
         "name": name_text(experiment.name),
         "moved_to": experiment.moved_to,
-        "aliases": json.dumps(experiment.aliases),
         "gone": experiment.gone,
+        "row_version": experiment.row_version,
     }
 
 
-def experiment_of(row: Row[Any]) -> ExperimentRecord:
-    """Return the record in a row of `experiments`."""
-    aliases = tuple(json.loads(row.aliases))
-    return ExperimentRecord(row.id, name_of(row.name), row.moved_to, aliases, gone=row.gone)
+def experiment_of(row: Row[Any], aliases: Sequence[str]) -> ExperimentRecord:
+    """Return the record in a row of `experiments`, with the names in its rows of `aliases`."""
+    name = name_of(row.name)
+    return ExperimentRecord(row.id, name, row.moved_to, tuple(aliases), gone=row.gone, row_version=row.row_version)
 
 
 def name_text(name: ExperimentName) -> str:
@@ -54,7 +51,7 @@ def name_of(text: str) -> ExperimentName:
     return ExperimentName(**{part: Part(**value) for part, value in json.loads(text).items()})
 
 
-def run_row(run: RunRecord) -> dict[str, Any]:
+def run_row(run: RunRecord, volume_id: int) -> dict[str, Any]:
     """Return the columns of `runs`."""
     facts = {
         "config": asdict(run.config),
@@ -72,18 +69,24 @@ def run_row(run: RunRecord) -> dict[str, Any]:
     }
     return {
         "id": run.id,
-        "storage": run.storage,
+        "volume_id": volume_id,
         "place": run.place,
         "host": run.host,
         "name": run.name,
-        "experiment": run.experiment,
+        "experiment_id": run.experiment,
         "facts": json.dumps(facts),
         "step": run.step,
         "seconds_left": run.seconds_left,
+        "row_version": run.row_version,
     }
 
 
-def run_of(row: Row[Any]) -> RunRecord:
+def runs() -> Select[Any]:
+    """Return the query of all runs; `run_of` converts its rows."""
+    return select(schema.runs, _storage(schema.runs))
+
+
+def run_of(row: Any) -> RunRecord:  # noqa: ANN401  (a row of the query above, or a copy of one)
     """Return the record in a row of `runs`."""
     facts = json.loads(row.facts)
     return RunRecord(
@@ -92,7 +95,7 @@ def run_of(row: Row[Any]) -> RunRecord:
         place=row.place,
         host=row.host,
         name=row.name,
-        experiment=row.experiment,
+        experiment=row.experiment_id,
         config=ConfigFacts(**facts["config"]),
         config_version=Version(**facts["config_version"]),
         final=TrainingInfo(**facts["final"]) if facts["final"] else None,
@@ -108,6 +111,7 @@ def run_of(row: Row[Any]) -> RunRecord:
         identity=facts.get("identity"),
         step_at=facts.get("step_at"),
         trouble=_trouble_of(facts.get("trouble")),
+        row_version=row.row_version,
     )
 
 
@@ -115,14 +119,19 @@ def _trouble_of(facts: dict[str, Any] | None) -> RunTrouble | None:
     return RunTrouble(RunStatus(facts["status"]), facts["since"]) if facts else None
 
 
-def eval_link_row(link: EvalLink) -> dict[str, Any]:
+def eval_link_row(link: EvalLink, volume_id: int) -> dict[str, Any]:
     """Return the columns of `eval_configs`."""
     return {
-        "storage": link.storage,
+        "volume_id": volume_id,
         "place": link.place,
         "version": json.dumps(asdict(link.version)),
         "training_run": link.training_run,
     }
+
+
+def eval_links() -> Select[Any]:
+    """Return the query of all rows of `eval_configs`; `eval_link_of` converts them."""
+    return select(schema.eval_configs, _storage(schema.eval_configs))
 
 
 def eval_link_of(row: Row[Any]) -> EvalLink:
@@ -135,12 +144,15 @@ def left_out_of(row: Row[Any]) -> LeftOut:
     return LeftOut(row.place, row.size, row.entries, row.reason, gone_at=row.gone_at)
 
 
-def request_row(request: Request) -> dict[str, Any]:
-    """Return the columns of `requests`, except the id, which the database assigns."""
+def request_row(request: Request, subject: Mapping[str, int]) -> dict[str, Any]:
+    """Return the columns of `requests`, except the id, which the database assigns.
+
+    `subject`: the column `volume_id` of a run's request, or `host_id` of one for a verdict.
+    """
     return {
         "asked_at": request.asked_at,
         "kind": request.kind.value,
-        "storage": request.storage,
+        **subject,
         "place": request.place,
         "detail": json.dumps(dict(request.detail)),
         "taken_at": request.taken_at,
@@ -149,12 +161,17 @@ def request_row(request: Request) -> dict[str, Any]:
     }
 
 
+def requests() -> Select[Any]:
+    """Return the query of all requests; `request_of` converts its rows."""
+    return select(schema.requests, _storage(schema.requests), _identity(schema.requests))
+
+
 def request_of(row: Row[Any]) -> Request:
     """Return the record in a row of `requests`."""
     return Request(
         id=row.id,
         kind=RequestKind(row.kind),
-        storage=row.storage,
+        storage=row.identity if row.host_id is not None else row.storage,
         place=row.place,
         asked_at=row.asked_at,
         detail=json.loads(row.detail),
@@ -164,16 +181,21 @@ def request_of(row: Row[Any]) -> Request:
     )
 
 
-def verdict_row(record: VerdictRecord) -> dict[str, Any]:
+def verdict_row(record: VerdictRecord, host_id: int) -> dict[str, Any]:
     """Return the columns of `verdicts`."""
     return {
-        "identity": record.identity,
+        "host_id": host_id,
         "name": record.name,
         "verdict": text_of(record.verdict),
         "judged_at": record.judged_at,
         "idle_since": record.idle_since,
         "cents_per_hour": None if record.cents_per_hour is None else fitting(record.cents_per_hour),
     }
+
+
+def verdicts() -> Select[Any]:
+    """Return the query of all verdicts; `verdict_record_of` converts its rows."""
+    return select(schema.verdicts, _identity(schema.verdicts))
 
 
 def verdict_record_of(row: Row[Any]) -> VerdictRecord:
@@ -183,35 +205,75 @@ def verdict_record_of(row: Row[Any]) -> VerdictRecord:
     )
 
 
-FILE_COLUMNS: Final = tuple(f"{column.name}" for column in schema.files.columns)
-"""The column names in the order of `file_row`, as plain strings."""
+def releases() -> Select[Any]:
+    """Return the query of all decisions about releasing hosts, with `identity`."""
+    return select(schema.releases, _identity(schema.releases))
 
 
-@cache
-def upsert_of_files() -> str:
-    """Return the SQL text that inserts or replaces rows of `files`.
-
-    SQLAlchemy would take longer for each row than SQLite does.
-    """
-    statement = insert(schema.files)
-    columns = {name: statement.excluded[name] for name in FILE_COLUMNS if name != "target"}
-    return str(statement.on_conflict_do_update(index_elements=["target"], set_=columns).compile(dialect=dialect()))
+def transfers() -> Select[Any]:
+    """Return the query of all journalled transfers, with `storage`."""
+    return select(schema.transfers, _storage(schema.transfers))
 
 
-def file_row(file: FileRecord) -> tuple[str | bytes | float | None, ...]:
-    """Return the values of a row of `files`, in the order of `FILE_COLUMNS` and in the driver's types."""
-    return _file_values(file, schema.stored)
+def left_out() -> Select[Any]:
+    """Return the query of all skipped entries, with `identity`; `left_out_of` converts its rows."""
+    return select(schema.left_out, _identity(schema.left_out))
 
 
-def _file_values(file: FileRecord, named: Callable[[str], str | bytes]) -> tuple[str | bytes | float | None, ...]:
+def links() -> Select[Any]:
+    """Return the query of all local links; `local_path_of` returns the path in one of its rows."""
+    return select(schema.links, directory_of(schema.links))
+
+
+def files() -> Select[Any]:
+    """Return the query of all files; `file_of` converts its rows."""
+    return select(schema.files, directory_of(schema.files), _storage(schema.files))
+
+
+def file_of(row: Row[Any]) -> FileRecord:
+    """Return the record in a row of `files`."""
+    target = local_text(row.directory, row.path)
+    return file_of_values(target, row.experiment_id, row.storage, [getattr(row, name) for name in SOURCE_COLUMNS[1:]])
+
+
+def local_path_of(row: Row[Any]) -> LocalPath:
+    """Return the local path of a file or link."""
+    return LocalPath.parse(local_text(row.directory, row.path))
+
+
+def directory_of(table: FromClause) -> Label[str | None]:
+    """Return the column `directory` of the experiment of a table's rows."""
+    experiments = schema.experiments.c
+    found = select(experiments.directory).where(experiments.id == table.c.experiment_id).correlate(table)
+    return found.scalar_subquery().label("directory")
+
+
+def _storage(table: FromClause) -> Label[str]:
+    """Return the column `storage` of a table's volume. A subquery keeps the order in which SQLite reads the table."""
+    volumes = schema.volumes.c
+    found = select(volumes.storage).where(volumes.id == table.c.volume_id).correlate(table)
+    return found.scalar_subquery().label("storage")
+
+
+def _identity(table: FromClause) -> Label[str]:
+    """Return the column `identity` of a table's host."""
+    hosts = schema.hosts.c
+    found = select(hosts.identity).where(hosts.id == table.c.host_id).correlate(table)
+    return found.scalar_subquery().label("identity")
+
+
+SOURCE_COLUMNS: Final = tuple(f"{column.name}" for column in schema.files.columns)[3:]
+"""The columns of `files` and `intent_files` that `source_values` returns, as plain strings."""
+
+
+def source_values(file: FileRecord, volume_id: int) -> tuple[str | bytes | float | None, ...]:
+    """Return the values of `SOURCE_COLUMNS`, in the driver's types."""
     # Thousands are written at a time, so names and types are bypassed.
     version = file.version
     return (
-        named(str(file.target)),
-        file.storage,
-        named(file.place),
+        volume_id,
+        schema.stored(file.place),
         file.host,
-        file.experiment,
         file.kind.value,
         fitting(version.size),
         fitting(version.mtime_ns),
@@ -220,37 +282,19 @@ def _file_values(file: FileRecord, named: Callable[[str], str | bytes]) -> tuple
         file.size,
         file.sha256,
         file.fetched_at,
-        named(file.reason),
+        schema.stored(file.reason),
         file.marker,
     )
 
 
-def file_of(row: Any) -> FileRecord:  # noqa: ANN401  (a row, or an intent's copy of one)
-    """Return the record in a row of `files`."""
-    return FileRecord(
-        storage=row.storage,
-        place=row.place,
-        target=LocalPath.parse(row.target),
-        host=row.host,
-        experiment=row.experiment,
-        kind=Kind(row.kind),
-        version=Version(row.remote_size, row.mtime_ns, row.ctime_ns, _unsigned(row.inode)),
-        size=row.size,
-        sha256=row.sha256,
-        fetched_at=row.fetched_at,
-        reason=row.reason,
-        marker=bool(row.marker),
-    )
-
-
-def file_of_values(values: Sequence[Any]) -> FileRecord:
-    """Return the record in a row of `files` as the driver returns it, in the order of `FILE_COLUMNS`."""
-    target, storage, place, host, experiment, kind, *numbers, size, sha256, fetched_at, reason, marker = values
+def file_of_values(target: str, experiment: str | None, storage: str, source: Sequence[Any]) -> FileRecord:
+    """Return a record of a file from the driver's values; `source`: `SOURCE_COLUMNS` without the volume."""
+    place, host, kind, *numbers, size, sha256, fetched_at, reason, marker = source
     remote_size, mtime_ns, ctime_ns, inode = numbers
     return FileRecord(
         storage=intern(storage),
-        place=_path_text(place),
-        target=LocalPath.parse(_path_text(target)),
+        place=path_text(place),
+        target=LocalPath.parse(target),
         host=intern(host),
         experiment=None if experiment is None else intern(experiment),
         kind=Kind(kind),
@@ -258,34 +302,36 @@ def file_of_values(values: Sequence[Any]) -> FileRecord:
         size=size,
         sha256=sha256,
         fetched_at=fetched_at,
-        reason=_path_text(reason),
+        reason=path_text(reason),
         marker=bool(marker),
     )
 
 
-def _path_text(value: str | bytes) -> str:
+def path_text(value: str | bytes) -> str:
+    """Return the `str` form of a stored path (see `schema.stored`)."""
     return decoded(value) if isinstance(value, bytes) else value
 
 
-def intent_text(files: Sequence[FileRecord], moved_from: Sequence[LocalPath] = ()) -> str:
-    """Return the text of one intent: the columns, and a row for each file, all ASCII."""
-    # A name that is not UTF-8 is bytes in a row, and lone surrogates in JSON.
-    content: dict[str, object] = {"columns": FILE_COLUMNS, "rows": [_file_values(file, str) for file in files]}
-    if moved_from:
-        content["moved_from"] = [str(path) for path in moved_from]
-    return json_text(content)
+def local_text(directory: str | bytes | None, path: str | bytes) -> str:
+    """Return the path below the data root of a file or link of the experiment with this directory; None: of none."""
+    if directory is None:
+        return path_text(path)
+    return f"{path_text(directory)}/{path_text(path)}" if path else path_text(directory)
 
 
-def moved_from_of_intent(content: str) -> tuple[LocalPath, ...]:
-    """Return the previous paths of the files of one intent, if they were about to be moved."""
-    return tuple(LocalPath.parse(path) for path in json.loads(content).get("moved_from", ()))
+def relative_text(target: LocalPath, experiment: str | None) -> str | bytes:
+    """Return the column `path` of a file or link: below its experiment's directory, or below the data root."""
+    return schema.stored(str(target) if experiment is None else "/".join(target[1:]))
 
 
-def files_of_intent(content: str) -> tuple[FileRecord, ...]:
-    """Return the files in the text of one intent."""
-    found = json.loads(content)
-    columns = found["columns"]
-    return tuple(file_of(SimpleNamespace(**dict(zip(columns, row, strict=True)))) for row in found["rows"])
+def orphans_of(text: str) -> Orphans:
+    """Return the rows of an earlier version that migration 0009 kept apart as JSON."""
+    found = json.loads(text)
+    files = (
+        file_of_values(row["target"], row["experiment_id"], row["storage"], [row[name] for name in SOURCE_COLUMNS[1:]])
+        for row in found["files"]
+    )
+    return Orphans(tuple(run_of(SimpleNamespace(**row)) for row in found["runs"]), tuple(files))
 
 
 _WORD = 1 << 64

@@ -1,12 +1,20 @@
-"""The tables. Times are Unix seconds, sizes bytes, remote times nanoseconds; structured values are JSON text."""
+"""The tables. Times are Unix seconds, sizes bytes, remote times nanoseconds; structured values are JSON text.
 
+The path of a file or link is relative to its experiment's directory, so renaming the directory changes one row. Where
+the experiment is NULL, the path is relative to the data root. `row_version` increases with each change of a record: a
+write that is based on an older version is refused.
+"""
+
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    CheckConstraint,
     Column,
     Float,
+    ForeignKey,
     Index,
     Integer,
     MetaData,
@@ -17,9 +25,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
+from harvestd.catalogue.entries import HOST_STATES, METHODS, ReleaseOutcome
+from harvestd.convention.kinds import Kind
 from harvestd.convention.paths import decoded, encoded
+from harvestd.planning.requests import RequestKind
 
-HEAD = "0008"
+HEAD = "0009"
 """The migration that creates exactly these tables."""
 
 metadata = MetaData()
@@ -67,16 +78,45 @@ class PathText(TypeDecorator[str]):
         return decoded(value) if isinstance(value, bytes) else value
 
 
+def _one_of(column: str, values: Iterable[str]) -> CheckConstraint:
+    known = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({known})", name=f"known_{column}")
+
+
+def _source() -> list[Column[Any]]:
+    """Return the columns of the remote file from which a local one came, and of the content that came."""
+    return [
+        Column("volume_id", Integer, ForeignKey("volumes.id"), nullable=False),
+        Column("place", PathText, nullable=False),
+        Column("host", String, nullable=False),
+        Column("kind", String, nullable=False),
+        Column("remote_size", BigInteger, nullable=False),
+        Column("mtime_ns", BigInteger, nullable=False),
+        Column("ctime_ns", BigInteger, nullable=False),
+        Column("inode", BigInteger, nullable=False),
+        Column("size", BigInteger, nullable=False),
+        Column("sha256", String, nullable=False),
+        Column("fetched_at", Float, nullable=False),
+        Column("reason", PathText, nullable=False),
+        Column("marker", Boolean, nullable=False),
+    ]
+
+
 REBUILD = "rebuild"
 """The key in `meta` of the note that the content of the data root is not in the catalogue yet."""
+ORPHANS = "orphans"
+"""The key in `meta` of the rows of earlier versions whose experiment was not on record."""
 
 meta = Table("meta", metadata, Column("key", String, primary_key=True), Column("value", String, nullable=False))
 
 hosts = Table(
     "hosts",
     metadata,
-    Column("name", String, primary_key=True),
-    Column("identity", String, nullable=False),
+    Column("id", Integer, primary_key=True),
+    Column("identity", String, nullable=False, unique=True),
+    Column("name", String, nullable=False),
+    # False: it was never connected to, or another host has its name now.
+    Column("listed", Boolean, nullable=False),
     Column("address", String, nullable=False),
     Column("state", String, nullable=False),
     Column("method", String, nullable=False),
@@ -84,8 +124,12 @@ hosts = Table(
     Column("last_success", Float),
     Column("error", PathText, nullable=False),
     Column("pending_bytes", BigInteger, nullable=False),
+    _one_of("state", HOST_STATES),
+    _one_of("method", METHODS),
+    Index("hosts_by_name", "name", unique=True, sqlite_where=text("listed")),
 )
 
+# By identity, not by host: a key is pinned before anything of the host is on record.
 pins = Table(
     "pins",
     metadata,
@@ -94,70 +138,89 @@ pins = Table(
     Column("first_used", Float, nullable=False),
 )
 
+# The file systems of hosts; several hosts may show one.
+volumes = Table(
+    "volumes", metadata, Column("id", Integer, primary_key=True), Column("storage", String, nullable=False, unique=True)
+)
+
 experiments = Table(
     "experiments",
     metadata,
     Column("id", String, primary_key=True),
     Column("directory", PathText, nullable=False),
+    # The casefolded directory name, which no other experiment gets. NULL: its directory was removed, or a person gave
+    # it a name that differs from another one's in case only.
+    Column("claimed", PathText, unique=True),
     Column("name", String, nullable=False),
     Column("created", Float, nullable=False),
     Column("moved_to", PathText),
-    Column("aliases", String, nullable=False, server_default="[]"),
-    Column("gone", Boolean, nullable=False, server_default="0"),
+    Column("gone", Boolean, nullable=False),
     Column("renaming", String),
+    Column("row_version", Integer, nullable=False),
+    CheckConstraint("claimed IS NULL OR NOT gone", name="released_name"),
+    Index("experiments_by_directory", "directory"),
     # A removed experiment releases its name: a person may give it to another one.
-    Index("experiments_by_directory", "directory", unique=True, sqlite_where=text("gone = 0")),
+    Index("experiments_here", "directory", unique=True, sqlite_where=text("NOT gone")),
+)
+
+# Earlier names of experiments' directories, oldest first.
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("experiment_id", String, ForeignKey("experiments.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("name", PathText, nullable=False),
 )
 
 runs = Table(
     "runs",
     metadata,
     Column("id", String, primary_key=True),
-    Column("storage", String, nullable=False),
+    Column("volume_id", Integer, ForeignKey("volumes.id"), nullable=False),
     Column("place", PathText, nullable=False),
     Column("host", String, nullable=False),
     Column("name", String, nullable=False),
-    Column("experiment", String),
+    Column("experiment_id", String, ForeignKey("experiments.id")),
     Column("facts", String, nullable=False),
     Column("step", Integer),
     Column("seconds_left", Float),
-    UniqueConstraint("storage", "place"),
+    Column("row_version", Integer, nullable=False),
+    UniqueConstraint("volume_id", "place"),
 )
 
 files = Table(
     "files",
     metadata,
-    Column("target", PathText, primary_key=True),
-    Column("storage", String, nullable=False),
-    Column("place", PathText, nullable=False),
-    Column("host", String, nullable=False),
-    Column("experiment", String),
-    Column("kind", String, nullable=False),
-    Column("remote_size", BigInteger, nullable=False),
-    Column("mtime_ns", BigInteger, nullable=False),
-    Column("ctime_ns", BigInteger, nullable=False),
-    Column("inode", BigInteger, nullable=False),
-    Column("size", BigInteger, nullable=False),
-    Column("sha256", String, nullable=False),
-    Column("fetched_at", Float, nullable=False),
-    Column("reason", PathText, nullable=False),
-    Column("marker", Boolean, nullable=False),
-    Index("files_by_source", "storage", "place"),
-    Index("files_by_experiment", "experiment"),
+    Column("id", Integer, primary_key=True),
+    Column("experiment_id", String, ForeignKey("experiments.id")),
+    Column("path", PathText, nullable=False),
+    *_source(),
+    _one_of("kind", Kind),
+    UniqueConstraint("experiment_id", "path"),
+    Index("unfiled_files", "path", unique=True, sqlite_where=text("experiment_id IS NULL")),
+    Index("files_by_source", "volume_id", "place"),
 )
 
-intents = Table(
-    "intents",
+intents = Table("intents", metadata, Column("id", Integer, primary_key=True), Column("at", Float, nullable=False))
+
+# The files of intents. Both paths are relative to the data root: an intent may move a file between experiments.
+intent_files = Table(
+    "intent_files",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("files", String, nullable=False),
+    Column("intent_id", Integer, ForeignKey("intents.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("target", PathText, nullable=False),
+    Column("moved_from", PathText),
+    Column("experiment_id", String, ForeignKey("experiments.id")),
+    *_source(),
+    _one_of("kind", Kind),
 )
 
 transfers = Table(
     "transfers",
     metadata,
     Column("name", String, primary_key=True),
-    Column("storage", String, nullable=False),
+    Column("volume_id", Integer, ForeignKey("volumes.id"), nullable=False),
     Column("place", PathText, nullable=False),
     Column("synced", BigInteger, nullable=False),
 )
@@ -165,37 +228,47 @@ transfers = Table(
 links = Table(
     "links",
     metadata,
-    Column("path", PathText, primary_key=True),
+    Column("id", Integer, primary_key=True),
+    Column("experiment_id", String, ForeignKey("experiments.id")),
+    Column("path", PathText, nullable=False),
     Column("target", PathText, nullable=False),
+    UniqueConstraint("experiment_id", "path"),
+    Index("unfiled_links", "path", unique=True, sqlite_where=text("experiment_id IS NULL")),
 )
 
 eval_configs = Table(
     "eval_configs",
     metadata,
-    Column("storage", String, primary_key=True),
+    Column("volume_id", Integer, ForeignKey("volumes.id"), primary_key=True),
     Column("place", PathText, primary_key=True),
     Column("version", String, nullable=False),
     Column("training_run", PathText),
 )
 
+# A request concerns a run, which has the volume and the place; or the verdict on a host, whose name is the place.
 requests = Table(
     "requests",
     metadata,
     Column("id", Integer, primary_key=True),
     Column("asked_at", Float, nullable=False),
     Column("kind", String, nullable=False),
-    Column("storage", String, nullable=False),
+    Column("volume_id", Integer, ForeignKey("volumes.id")),
+    Column("host_id", Integer, ForeignKey("hosts.id")),
     Column("place", PathText, nullable=False),
     Column("detail", String, nullable=False),
     Column("taken_at", Float),
     Column("settled_at", Float),
     Column("outcome", PathText, nullable=False),
+    _one_of("kind", RequestKind),
+    CheckConstraint("(kind = 'judge') = (host_id IS NOT NULL)", name="host_of_verdict"),
+    CheckConstraint("(kind = 'judge') = (volume_id IS NULL)", name="volume_of_run"),
 )
 
+# `name` here, and `host` in the tables below: the name that the host had then.
 verdicts = Table(
     "verdicts",
     metadata,
-    Column("identity", String, primary_key=True),
+    Column("host_id", Integer, ForeignKey("hosts.id"), primary_key=True, autoincrement=False),
     Column("name", String, nullable=False),
     Column("verdict", String, nullable=False),
     Column("judged_at", Float, nullable=False),
@@ -208,26 +281,28 @@ releases = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("at", Float, nullable=False),
+    Column("host_id", Integer, ForeignKey("hosts.id"), nullable=False),
     Column("host", String, nullable=False),
-    Column("identity", String, nullable=False),
     Column("why", PathText, nullable=False),
     Column("outcome", String, nullable=False),
     Column("detail", PathText, nullable=False),
     Column("by_hand", Boolean, nullable=False),
+    _one_of("outcome", ReleaseOutcome),
 )
 
 left_out = Table(
     "left_out",
     metadata,
     Column("id", Integer, primary_key=True),
+    # NULL: a line of an earlier version or of a manifest, which has no identity.
+    Column("host_id", Integer, ForeignKey("hosts.id")),
     Column("host", String, nullable=False),
-    Column("experiment", String),
+    Column("experiment_id", String, ForeignKey("experiments.id")),
     Column("place", PathText, nullable=False),
     Column("size", BigInteger),
     Column("entries", Integer, nullable=False),
     Column("reason", PathText, nullable=False),
-    Column("identity", String),
     Column("gone_at", Float),
-    Index("left_out_by_experiment", "experiment"),
-    Index("left_out_by_identity", "identity"),
+    Index("left_out_by_experiment", "experiment_id"),
+    Index("left_out_by_host", "host_id"),
 )

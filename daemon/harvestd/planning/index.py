@@ -218,7 +218,12 @@ def named(name: str) -> Hashable:
 def _differ_in_progress(before: RunRecord, after: RunRecord) -> bool:
     """Return whether two records of a run differ at most in what its log says, which affects no other plan."""
     return before == replace(
-        after, step=before.step, seconds_left=before.seconds_left, step_at=before.step_at, trouble=before.trouble
+        after,
+        step=before.step,
+        seconds_left=before.seconds_left,
+        step_at=before.step_at,
+        trouble=before.trouble,
+        row_version=before.row_version,
     )
 
 

@@ -55,6 +55,8 @@ class RunRecord(Immutable):
     """When `step` was read, Unix time on our clock."""
     trouble: RunTrouble | None = None
     """Its problem as of the last scan; None if it has none."""
+    row_version: int = 0
+    """The number of changes of its row in the catalogue: a change that is based on an older version is refused."""
 
     @property
     def evidence(self) -> Evidence:
@@ -103,6 +105,8 @@ class ExperimentRecord(Immutable):
     """Earlier names of its directory, oldest first: commands accept them, and no other experiment gets them."""
     gone: bool = False
     """Whether a person removed its directory: then nothing of it is fetched."""
+    row_version: int = 0
+    """The number of changes of its row in the catalogue: a change that is based on an older version is refused."""
 
     @property
     def directory(self) -> str:

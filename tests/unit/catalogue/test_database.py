@@ -265,7 +265,7 @@ def test_an_older_catalogue_is_copied_before_it_is_migrated(tmp_path: Path, monk
         reader.execute("BEGIN")
         assert reader.execute("SELECT count(*) FROM links").fetchone() == (0,)
         with engine.begin() as connection:
-            connection.execute(text("INSERT INTO links VALUES ('a', 'b')"))
+            connection.execute(text("INSERT INTO links (path, target) VALUES ('a', 'b')"))
             connection.execute(text("UPDATE alembic_version SET version_num = '0000'"))
         migrated: list[Path] = []
         monkeypatch.setattr("alembic.command.upgrade", lambda *_: migrated.append(tmp_path))
@@ -273,7 +273,7 @@ def test_an_older_catalogue_is_copied_before_it_is_migrated(tmp_path: Path, monk
     engine.dispose()
     assert migrated
     with closing(sqlite3.connect(tmp_path / f"{FILE_NAME}.before-{schema.HEAD}")) as copy:
-        assert copy.execute("SELECT * FROM links").fetchall() == [("a", "b")]
+        assert copy.execute("SELECT path, target FROM links").fetchall() == [("a", "b")]
         assert copy.execute("SELECT version_num FROM alembic_version").fetchall() == [("0000",)]
 
 
@@ -397,10 +397,10 @@ def test_a_damaged_file_halts_and_is_not_overwritten(tmp_path: Path, content: by
 @pytest.mark.parametrize(
     "damage",
     [
-        "INSERT INTO links VALUES ('../../etc', 'x')",
-        "INSERT INTO experiments (id, directory, name, created) VALUES ('e', 'd', '{}', 0)",
-        "INSERT INTO experiments (id, directory, name, created) VALUES ('e', 'd', 'no json', 0)",
-        "INSERT INTO runs VALUES ('r', 's', 'p', 'h', 'n', NULL, '{}', NULL, NULL)",
+        "INSERT INTO links (path, target) VALUES ('../../etc', 'x')",
+        "INSERT INTO experiments VALUES ('e', 'd', 'd', '{}', 0, NULL, 0, NULL, 0)",
+        "INSERT INTO experiments VALUES ('e', 'd', 'd', 'no json', 0, NULL, 0, NULL, 0)",
+        "INSERT INTO runs VALUES ('r', 1, 'p', 'h', 'n', NULL, '{}', NULL, NULL, 0)",
     ],
 )
 def test_a_row_that_nobody_wrote_halts(tmp_path: Path, damage: str) -> None:

@@ -1,7 +1,8 @@
 """Everything that is known goes to disk and comes back, whatever bytes and numbers a box made it of."""
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -35,7 +36,7 @@ NAME = ExperimentName(
     Part("h100", "host entry gpu-a"),
     Part("64", "config.yaml total_steps (provisional)"),
 )
-EXPERIMENT = ExperimentRecord("e1", NAME)
+EXPERIMENT = ExperimentRecord("e1", NAME, moved_to="exp")
 ODD = "caf\udcff\udce9\n\x1b[31mé😀"
 """A name with bytes that are no UTF-8, beside a newline, an escape and more than one plane."""
 RUN = RunRecord(
@@ -98,13 +99,14 @@ async def test_a_run_comes_back(tmp_path: Path, run: RunRecord) -> None:
     """With its facts, its place in any bytes, and numbers of 64 bits."""
     with opened(tmp_path) as catalogue:
         await catalogue.save_discovery(EXPERIMENT, replace(RUN, id="r0", place="/elsewhere"))
-        await catalogue.save_run(run)
-        await catalogue.save_run(replace(run, step=64))
+        await catalogue.add_run(run)
+        changed = await catalogue.change_run(run.key, lambda now: replace(now, step=64))
+        assert changed == replace(run, step=64, row_version=1)
     with opened(tmp_path) as catalogue:
-        assert catalogue.knowledge.run_at(run.storage, run.place) == replace(run, step=64)
+        assert catalogue.knowledge.run_at(run.storage, run.place) == changed
     with stored(tmp_path) as connection:
         assert connection is not None
-        assert replace(run, step=64) in queries.runs(connection)
+        assert changed in queries.runs(connection)
 
 
 async def test_a_discovery_is_known_once_it_is_written(tmp_path: Path) -> None:
@@ -134,7 +136,7 @@ async def test_a_discovery_that_can_not_be_written_is_none(tmp_path: Path) -> No
         assert not catalogue.knowledge.experiments()
         assert not catalogue.knowledge.is_directory_taken(EXPERIMENT.directory)
         with pytest.raises(InconsistentRows):
-            await catalogue.save_run(RUN)
+            await catalogue.add_run(RUN)
         with pytest.raises(InconsistentRows):
             await catalogue.save_files([FILE])
         with pytest.raises(InconsistentRows):
@@ -153,11 +155,38 @@ async def test_two_changes_of_a_run_at_a_time_are_both_made(tmp_path: Path) -> N
             tasks.start_soon(catalogue.change_run, RUN.key, lambda run: replace(run, step=70))
             tasks.start_soon(catalogue.change_run, RUN.key, lambda run: replace(run, writer="node-1"))
             tasks.start_soon(catalogue.change_run, RUN.key, lambda run: replace(run, head="1" * 64))
-        expected = replace(RUN, step=70, writer="node-1", head="1" * 64)
+        expected = replace(RUN, step=70, writer="node-1", head="1" * 64, row_version=3)
         assert catalogue.knowledge.runs() == [expected]
         assert await catalogue.change_run(("fs-9", "/nowhere"), lambda run: run) is None
     with opened(tmp_path) as catalogue:
         assert catalogue.knowledge.runs() == [expected]
+
+
+async def test_a_change_of_an_old_record_is_refused(tmp_path: Path) -> None:
+    """Two processes read one row: the second one that writes it back does not undo the first one's change."""
+    with opened(tmp_path) as catalogue:
+        await catalogue.save_discovery(EXPERIMENT, RUN)
+    with opened(tmp_path) as catalogue, opened(tmp_path) as other:
+        changed = replace(EXPERIMENT, aliases=("a",))
+        await catalogue.save_experiment(changed)
+        await catalogue.change_run(RUN.key, lambda run: replace(run, step=70))
+        newest = catalogue.knowledge.experiment("e1")
+        late: list[Callable[[], Awaitable[object]]] = [
+            partial(other.save_experiment, EXPERIMENT),
+            partial(other.move_experiment, replace(EXPERIMENT, moved_to="b")),
+            partial(other.record_gone, EXPERIMENT),
+            partial(other.change_run, RUN.key, partial(replace, writer="node-1")),
+            partial(other.move_run, RUN.key, partial(replace, place="/elsewhere")),
+            partial(catalogue.save_experiment, changed),
+        ]
+        for each in late:
+            with pytest.raises(InconsistentRows):
+                await each()
+        assert other.knowledge.experiments() == [EXPERIMENT]
+        assert other.knowledge.runs() == [RUN]
+    with opened(tmp_path) as catalogue:
+        assert catalogue.knowledge.experiments() == [newest] == [replace(changed, row_version=1)]
+        assert catalogue.knowledge.runs() == [replace(RUN, step=70, row_version=1)]
 
 
 async def test_a_discovery_is_written_as_one(tmp_path: Path) -> None:
@@ -201,7 +230,7 @@ async def test_numbers_beyond_64_bits_do_not_stop_the_catalogue(tmp_path: Path) 
 
 async def test_a_moved_file_stands_elsewhere(tmp_path: Path) -> None:
     """The old place is free, the new one is taken; in memory and on disk."""
-    moved = replace(FILE, target=LocalPath(("exp2", "metrics.csv")))
+    moved = replace(FILE, target=LocalPath(("exp", "metrics.csv")))
     with opened(tmp_path) as catalogue:
         await catalogue.save_discovery(EXPERIMENT, RUN)
         await catalogue.save_files([FILE])
@@ -327,6 +356,7 @@ LINES = {
 async def test_what_is_left_out_is_remembered(tmp_path: Path) -> None:
     """By host and experiment, in its order, after a restart as well: a host that is gone stays in its manifests."""
     with opened(tmp_path) as catalogue:
+        await catalogue.save_discovery(EXPERIMENT, RUN)
         assert await catalogue.left_out.save("gpu-a", "i-gpu-a", LINES)
         assert not await catalogue.left_out.save("gpu-a", "i-gpu-a", dict(LINES))
     with opened(tmp_path) as catalogue:
@@ -344,6 +374,9 @@ async def test_what_is_left_out_is_remembered(tmp_path: Path) -> None:
 async def test_what_is_left_out_is_replaced_by_experiment(tmp_path: Path) -> None:
     """Only the lines of what changed are written anew; other hosts and experiments keep theirs."""
     with opened(tmp_path) as catalogue:
+        await catalogue.save_discovery(EXPERIMENT, RUN)
+        other = replace(RUN, id="r2", place="/2", experiment="e2")
+        await catalogue.save_discovery(ExperimentRecord("e2", NAME), other)
         await catalogue.left_out.save("gpu-a", "i-gpu-a", {**LINES, "e2": LINES["e1"]})
         await catalogue.left_out.save("gpu-b", "i-gpu-b", LINES)
         assert await catalogue.left_out.save("gpu-a", "i-gpu-a", {"e1": LINES["e1"][:1], "e2": LINES["e1"]})
@@ -354,5 +387,5 @@ async def test_what_is_left_out_is_replaced_by_experiment(tmp_path: Path) -> Non
         ]
         assert len(catalogue.left_out.of("e2")) == 2
         with catalogue._database.engine.connect() as connection:
-            rows = connection.execute(text("SELECT host FROM left_out WHERE experiment IS NULL")).scalars().all()
+            rows = connection.execute(text("SELECT host FROM left_out WHERE experiment_id IS NULL")).scalars().all()
         assert rows == ["gpu-b"]

@@ -51,7 +51,7 @@ async def test_a_verdict_in_other_words_says_nothing(tmp_path: Path, catalogue: 
     """What another harvestd wrote there and this one can't read is no verdict; others are read."""
     await catalogue.verdicts.save([VerdictRecord(each, each, SAFE, 1.0) for each in ("gpu-a", "gpu-b")], 1.0)
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as database, database:
-        database.execute("UPDATE verdicts SET verdict = ? WHERE identity = 'gpu-a'", (words,))
+        database.execute("UPDATE verdicts SET verdict = ? WHERE name = 'gpu-a'", (words,))
     with queries.questions(tmp_path) as connection:
         assert queries.verdict_on(connection, "gpu-a") is None
         assert queries.verdicts(connection).keys() == {"gpu-b"}

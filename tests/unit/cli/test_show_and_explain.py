@@ -57,8 +57,8 @@ async def state(tmp_path: Path) -> Path:
     catalogue = open_catalogue(tmp_path, "root")
     await catalogue.save_discovery(ONE, run("1", "gpu-a", "run_1", ONE))
     await catalogue.save_discovery(TWO, run("2", "gpu-b", "run_2", TWO))
-    await catalogue.save_run(run("3", "gpu-c", "run_2", None))
-    await catalogue.save_run(run("4", "gpu-c", "run_3", None))
+    await catalogue.add_run(run("3", "gpu-c", "run_2", None))
+    await catalogue.add_run(run("4", "gpu-c", "run_3", None))
     await catalogue.save_files(
         [
             file(f"{ONE.directory}/a", "/box/r/a"),

@@ -1,6 +1,7 @@
 """Runs that fall silent, as they are told: once, and only of those that should go on. On a clock of the tests' own."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,10 @@ class Watched:
         await self.stalling.check(self.shown)
         return len(events(self.said, "run.stalled"))
 
+    async def finishes(self, name: str, final: TrainingInfo | None) -> None:
+        """Record how a run ended; None: it goes on."""
+        await self.context.catalogue.change_run(record(name).key, partial(replace, final=final))
+
 
 @pytest.fixture
 async def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
@@ -112,8 +117,8 @@ async def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
     monkeypatch.setattr(health, "time", clock)
     context = Context.of(Settings(), NullListener())
     context.catalogue = open_catalogue(tmp_path, "root")
-    await context.catalogue.save_run(record(T))
-    await context.catalogue.save_run(replace(record(OTHER), final=TrainingInfo(step=5)))
+    await context.catalogue.add_run(record(T))
+    await context.catalogue.add_run(replace(record(OTHER), final=TrainingInfo(step=5)))
     return Watched(context, clock, [])
 
 
@@ -179,7 +184,7 @@ async def test_a_stalled_run_whose_process_ends_has_died(watched: Watched) -> No
 
 async def test_a_run_that_was_dead_before_anybody_listened_is_found(watched: Watched) -> None:
     """Nothing of it moves, and no process is left: it has died, whatever its pace was."""
-    await watched.context.catalogue.save_run(record(OTHER))
+    await watched.finishes(OTHER, None)
     watched.shown.known = replace(BUSY, gpu_processes=0)
     await watched.silent(20)
     assert {str(each["run_id"]) for each in events(watched.said, "run.died")} == {T, OTHER}
@@ -206,14 +211,14 @@ async def test_a_run_of_a_host_that_ends_has_not_stalled(watched: Watched) -> No
 async def test_a_finished_run_never_stalls(watched: Watched) -> None:
     """Nor does anybody keep its pace."""
     watched.goes(1, 2, 3, 4, 5)
-    await watched.context.catalogue.save_run(replace(record(T), final=TrainingInfo(step=5)))
+    await watched.finishes(T, TrainingInfo(step=5))
     assert await watched.silent(5000) == 0
     assert not watched.context.step_rates
 
 
 async def test_the_next_run_of_a_sweep_ends_the_one_before(watched: Watched) -> None:
     """What works on the GPUs then is the next; one beside it that began earlier proves nothing."""
-    await watched.context.catalogue.save_run(record(OTHER))
+    await watched.finishes(OTHER, None)
     watched.goes(1, 2, 3, 4, 5)
     watched.goes(1, 2, 3, 4, 5, name=OTHER)
     assert await watched.silent(590) == 0

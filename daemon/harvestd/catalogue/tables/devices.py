@@ -7,10 +7,9 @@ import json
 from collections.abc import Mapping
 
 from sqlalchemy import ColumnElement, Connection, delete, select
-from sqlalchemy.dialects.sqlite import insert
 
 from harvestd.catalogue import schema
-from harvestd.catalogue.engine import Database
+from harvestd.catalogue.engine import Database, insert
 
 _KEY = "devices of {}"
 

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Connection, and_, delete, or_, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection, and_, delete, or_
 
 from harvestd.catalogue import rows, schema
-from harvestd.catalogue.engine import Database
+from harvestd.catalogue.engine import Database, insert
+from harvestd.catalogue.references import host_id
 from harvestd.convention.scan.model import LeftOut
 from harvestd.planning.left_behind import Fates, Lines, kept_on_record
 
@@ -32,9 +32,9 @@ class LeftOutRecords:
     def load(self, connection: Connection) -> None:
         """Load the recorded lines, so that manifests keep those of hosts that are gone."""
         found: dict[tuple[str | None, str], dict[str | None, list[LeftOut]]] = {}
-        for row in connection.execute(select(schema.left_out).order_by(schema.left_out.c.id)):
+        for row in connection.execute(rows.left_out().order_by(schema.left_out.c.id)):
             of_host = found.setdefault((row.identity, row.host), {})
-            of_host.setdefault(row.experiment, []).append(rows.left_out_of(row))
+            of_host.setdefault(row.experiment_id, []).append(rows.left_out_of(row))
         for (identity, host), groups in found.items():
             self._learn(identity, host, groups)
 
@@ -73,16 +73,17 @@ class LeftOutRecords:
         written = set(before.keys() | now.keys()) if is_renamed or unidentified is not None else changed
         if not written:
             return set()
-        values = [
-            row_of(host, identity, experiment, each) for experiment in written for each in now.get(experiment, ())
-        ]
         table = schema.left_out.c
-        this_one = or_(table.identity == identity, and_(table.identity.is_(None), table.host == host))
 
         def change(connection: Connection) -> None:
+            number = host_id(connection, identity, host)
+            this_one = or_(table.host_id == number, and_(table.host_id.is_(None), table.host == host))
             for experiment in written:
-                same = table.experiment.is_(None) if experiment is None else table.experiment == experiment
+                same = table.experiment_id.is_not_distinct_from(experiment)
                 connection.execute(delete(schema.left_out).where(this_one, same))
+            values = [
+                row_of(host, number, experiment, each) for experiment in written for each in now.get(experiment, ())
+            ]
             if values:
                 connection.execute(insert(schema.left_out), values)
 
@@ -97,12 +98,12 @@ class LeftOutRecords:
             self._learn(None, host, {experiment: (entry,)})
 
 
-def row_of(host: str, identity: str | None, experiment: str | None, entry: LeftOut) -> dict[str, Any]:
-    """Return the columns of `left_out` for one line."""
+def row_of(host: str, number: int | None, experiment: str | None, entry: LeftOut) -> dict[str, Any]:
+    """Return the columns of `left_out` for one line; `number` is the id of the host, None if it is unknown."""
     return {
         "host": host,
-        "identity": identity,
-        "experiment": experiment,
+        "host_id": number,
+        "experiment_id": experiment,
         "place": entry.place,
         "size": None if entry.size is None else rows.fitting(entry.size),
         "entries": entry.entries,

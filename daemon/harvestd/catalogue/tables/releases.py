@@ -6,11 +6,13 @@ A row that is still *asked* belongs to a process that ended in between: the requ
 import time
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from msgspec.structs import replace
+from sqlalchemy import Connection, Row, update
 
-from harvestd.catalogue import schema
-from harvestd.catalogue.engine import Database, update_one
+from harvestd.catalogue import rows, schema
+from harvestd.catalogue.engine import Database, insert, update_one
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
+from harvestd.catalogue.references import host_id
 
 
 class Releases:
@@ -21,10 +23,10 @@ class Releases:
 
     async def keep(self, decision: Decision) -> Decision:
         """Record a new decision; return it with its time and id. Raise `HaltedForSafety` if that fails."""
+        at = time.time()
         row = {
-            "at": time.time(),
+            "at": at,
             "host": decision.host,
-            "identity": decision.identity,
             "why": decision.why,
             "outcome": str(decision.outcome),
             "detail": decision.detail,
@@ -33,8 +35,10 @@ class Releases:
         made: list[Decision] = []
 
         def change(connection: Connection) -> None:
-            statement = insert(schema.releases).values(row).returning(schema.releases)
-            made.append(_decision(connection.execute(statement).one()))
+            host = host_id(connection, decision.identity, decision.host)
+            statement = insert(schema.releases).values({**row, "host_id": host}).returning(schema.releases.c.id)
+            number = connection.execute(statement).scalar_one()
+            made.append(replace(decision, at=at, id=int(number)))
 
         await self._database.write(change)
         return made[0]
@@ -49,7 +53,7 @@ class Releases:
         """Return all decisions, oldest first."""
 
         def query(connection: Connection) -> list[Decision]:
-            return [_decision(row) for row in connection.execute(select(schema.releases).order_by(_ID))]
+            return [_decision(row) for row in connection.execute(rows.releases().order_by(_ID))]
 
         return await self._database.read(query)
 

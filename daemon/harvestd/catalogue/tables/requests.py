@@ -13,11 +13,12 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
-from sqlalchemy import insert
+from sqlalchemy import Connection
 
 from harvestd.catalogue import rows, schema
-from harvestd.catalogue.engine import open_engine, translated, writing
+from harvestd.catalogue.engine import insert, open_engine, translated, writing
 from harvestd.catalogue.errors import unusable
+from harvestd.catalogue.references import host_id, volume_id
 from harvestd.planning.requests import Request, RequestKind
 
 _PATIENCE = 60.0
@@ -29,14 +30,24 @@ def ask(state_dir: Path, kind: RequestKind, run: tuple[str, str], detail: Mappin
 
     Blocks until it is on disk. Raise `HaltedForSafety` if it can't be written.
     """
-    row = rows.request_row(Request(0, kind, *run, asked_at=time.time(), detail=detail))
+    request = Request(0, kind, *run, asked_at=time.time(), detail=detail)
     engine = open_engine(state_dir, patience=_PATIENCE)
     try:
         with translated(), writing(engine) as connection:
-            made = connection.execute(insert(schema.requests).values(row).returning(schema.requests.c.id))
-            return int(made.scalar_one())
+            return add_request(connection, request)
     finally:
         engine.dispose()
+
+
+def add_request(connection: Connection, request: Request) -> int:
+    """Insert a request; return its id, which the database assigns."""
+    if request.kind is RequestKind.JUDGE:
+        subject = {"host_id": host_id(connection, request.storage, request.place)}
+    else:
+        subject = {"volume_id": volume_id(connection, request.storage)}
+    row = rows.request_row(request, subject)
+    made = connection.execute(insert(schema.requests).values(row).returning(schema.requests.c.id))
+    return int(made.scalar_one())
 
 
 class Changes:

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 
-from msgspec.structs import asdict
-from sqlalchemy import Connection, delete, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection, delete
 
-from harvestd.catalogue import schema
-from harvestd.catalogue.engine import Database, sliced
+from harvestd.catalogue import rows, schema
+from harvestd.catalogue.engine import Database, insert, sliced
 from harvestd.catalogue.entries import Transfer
+from harvestd.catalogue.references import volume_id
 
 
 class Transfers:
@@ -19,9 +18,18 @@ class Transfers:
 
     async def save(self, transfer: Transfer) -> None:
         """Record how many bytes of a staged file are on disk."""
-        row = asdict(transfer)
-        statement = insert(schema.transfers).values(row).on_conflict_do_update(index_elements=["name"], set_=row)
-        await self._database.write(lambda connection: connection.execute(statement))
+
+        def change(connection: Connection) -> None:
+            row = {
+                "name": transfer.name,
+                "volume_id": volume_id(connection, transfer.storage),
+                "place": transfer.place,
+                "synced": transfer.synced,
+            }
+            statement = insert(schema.transfers).values(row)
+            connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=row))
+
+        await self._database.write(change)
 
     async def drop(self, names: Sequence[str]) -> None:
         """Delete transfers that are done or abandoned."""
@@ -37,6 +45,7 @@ class Transfers:
         """Return all transfers."""
 
         def query(connection: Connection) -> list[Transfer]:
-            return [Transfer(**row) for row in connection.execute(select(schema.transfers)).mappings()]
+            found = connection.execute(rows.transfers())
+            return [Transfer(row.name, row.storage, row.place, row.synced) for row in found]
 
         return await self._database.read(query)

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from sqlalchemy import Connection, delete
-from sqlalchemy.dialects.sqlite import insert
 
 from harvestd.catalogue import rows, schema
-from harvestd.catalogue.engine import Database
+from harvestd.catalogue.engine import Database, insert
 from harvestd.catalogue.entries import VerdictRecord
+from harvestd.catalogue.references import host_id
 from harvestd.planning.requests import RequestKind
 
 _KEPT = 3_600.0
@@ -25,15 +25,15 @@ class Verdicts:
 
         Raise `HaltedForSafety` if that can't be written.
         """
-        values = [rows.verdict_row(each) for each in records]
         asked = schema.requests.c
         old = delete(schema.requests).where(asked.kind == RequestKind.JUDGE, asked.settled_at < now - _KEPT)
 
         def change(connection: Connection) -> None:
-            for row in values:
+            for each in records:
+                row = rows.verdict_row(each, host_id(connection, each.identity, each.name))
                 statement = insert(schema.verdicts).values(row)
-                connection.execute(statement.on_conflict_do_update(index_elements=["identity"], set_=row))
+                connection.execute(statement.on_conflict_do_update(index_elements=["host_id"], set_=row))
             connection.execute(old)
 
-        if values:
+        if records:
             await self._database.write(change)

@@ -142,7 +142,7 @@ class ExperimentDirectories:
         place = LocalPath((experiment.directory,))
         if experiment.directory not in standing and await anyio.to_thread.run_sync(self._root.stat, place) is not None:
             return  # the listing is out of date
-        await self._context.catalogue.record_gone(experiment)
+        await self._context.catalogue.record_gone(self._of_newest_version(experiment))
         get_logger().warning(
             Event.EXPERIMENT_GONE,
             experiment=experiment.directory,
@@ -156,7 +156,8 @@ class ExperimentDirectories:
         if directory != experiment.directory:
             aliases.append(experiment.directory)
         moved_to = None if directory == experiment.name.directory else directory
-        after = replace(experiment, moved_to=moved_to, aliases=tuple(aliases), gone=False)
+        newest = self._of_newest_version(experiment)
+        after = replace(newest, moved_to=moved_to, aliases=tuple(aliases), gone=False)
         try:
             await self._make_room(after)
             await self._context.catalogue.move_experiment(after)
@@ -174,6 +175,10 @@ class ExperimentDirectories:
         self._context.changes.touch([after.id])
         log = get_logger().bind(experiment=after.directory, path=after.directory, old=experiment.directory)
         log.info(Event.EXPERIMENT_RENAMED, sources={"directory": "a person moved it"})
+
+    def _of_newest_version(self, experiment: ExperimentRecord) -> ExperimentRecord:
+        """Return a record as it was before `_make_room` changed its name, to be written over that change."""
+        return replace(experiment, row_version=self._knowledge.experiment(experiment.id).row_version)
 
     async def _make_room(self, after: ExperimentRecord) -> None:
         """Record another name for the experiment that has this directory on record, since it is not its own any more.

@@ -342,7 +342,7 @@ class RunIndexer:
             record = self._record(run, run.config, config, learned, twin.experiment)
             async with self._context.catalogue.files.loaded(self._knowledge.sections_of(twin.experiment)):
                 record = self._completed(record)
-            await self._context.catalogue.save_run(record)
+            await self._context.catalogue.add_run(record)
             self._context.changes.touch([twin.experiment])
             log = get_logger().bind(host=self._host.name, run_id=record.name, path=run.place)
             log.info(Event.RUN_DISCOVERED, same_as=f"{twin.host}:{twin.place}")

@@ -146,7 +146,7 @@ async def adopt_orphans(catalogue: "Catalogue", root: DataRoot) -> list[str]:
     The rows of an experiment whose run is not on record are dropped, and so are those of a run without any file here:
     they are found again as soon as a host shows them, and their files are adopted. Raise `HaltedForSafety`.
     """
-    orphans = catalogue.orphans
+    orphans = catalogue.restoring.orphans
     if not orphans.runs and not orphans.files:
         return []
     at_home = {each.directory: each.id for each in catalogue.knowledge.experiments() if not each.gone}
@@ -176,8 +176,7 @@ async def adopt_orphans(catalogue: "Catalogue", root: DataRoot) -> list[str]:
         for file in orphans.files
         if file.experiment in whose and file.target.parts[0] == homes[whose[file.experiment]]
     )
-    await catalogue.restoring.adopt(orphans, Orphans(tuple(runs), files), made)
-    catalogue.orphans = Orphans()
+    await catalogue.restoring.adopt(Orphans(tuple(runs), files), made)
     get_logger().warning(
         Event.CATALOGUE_REPAIRED,
         path=root.path,

@@ -1,0 +1,63 @@
+"""Intents: files about to be published, moved or removed, one row for each file."""
+
+import time
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Final
+
+from sqlalchemy import Connection, delete
+
+from harvestd.catalogue import schema
+from harvestd.catalogue.engine import insert, sliced
+from harvestd.catalogue.entries import Intent
+from harvestd.catalogue.references import volume_ids
+from harvestd.catalogue.rows import SOURCE_COLUMNS, file_of_values, path_text, source_values
+from harvestd.catalogue.schema import stored
+from harvestd.convention.paths import LocalPath
+from harvestd.planning.records import FileRecord
+
+_COLUMNS: Final = ("intent_id", "number", "target", "moved_from", "experiment_id", *SOURCE_COLUMNS)
+# Plain SQL: each published file has a row.
+_ADD: Final = f"INSERT INTO intent_files ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
+_STORAGE: Final = "(SELECT storage FROM volumes WHERE volumes.id = intent_files.volume_id)"
+_ALL: Final = (
+    "SELECT intents.id, target, moved_from, experiment_id, "  # noqa: S608
+    f"{_STORAGE}, {', '.join(SOURCE_COLUMNS[1:])}"
+    " FROM intents LEFT JOIN intent_files ON intent_id = intents.id ORDER BY intents.id, number"
+)
+
+
+def add(connection: Connection, files: Sequence[FileRecord], moved_from: Sequence[LocalPath] = ()) -> int:
+    """Record an intent for files; return its id. `moved_from`: the present path of each, if they are to be moved."""
+    made = connection.execute(insert(schema.intents).values(at=time.time()).returning(schema.intents.c.id))
+    number = int(made.scalar_one())
+    volumes = volume_ids(connection, {file.storage for file in files})
+    before: Sequence[str | bytes | None] = [stored(str(path)) for path in moved_from] or [None] * len(files)
+    values = [
+        (number, at, stored(str(file.target)), old, file.experiment, *source_values(file, volumes[file.storage]))
+        for at, (file, old) in enumerate(zip(files, before, strict=True))
+    ]
+    if values:
+        connection.exec_driver_sql(_ADD, values)
+    return number
+
+
+def drop(connection: Connection, intents: Sequence[Intent]) -> None:
+    """Delete intents."""
+    for some in sliced([intent.id for intent in intents]):
+        connection.execute(delete(schema.intent_files).where(schema.intent_files.c.intent_id.in_(some)))
+        connection.execute(delete(schema.intents).where(schema.intents.c.id.in_(some)))
+
+
+def all_open(connection: Connection) -> list[Intent]:
+    """Return all intents, oldest first."""
+    found: list[Intent] = []
+    for number, rows in groupby(connection.exec_driver_sql(_ALL), key=lambda row: row[0]):
+        own = [row for row in rows if row[1] is not None]
+        files = tuple(
+            file_of_values(path_text(target), experiment, storage, source)
+            for _, target, _, experiment, storage, *source in own
+        )
+        moved_from = tuple(LocalPath.parse(path_text(row[2])) for row in own if row[2] is not None)
+        found.append(Intent(int(number), files, moved_from))
+    return found

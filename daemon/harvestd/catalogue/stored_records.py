@@ -1,0 +1,99 @@
+"""Experiments, runs and local links: functions for the transaction of their caller."""
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import Connection, delete, func, select
+
+from harvestd.catalogue import rows, schema
+from harvestd.catalogue.engine import insert, replace_version
+from harvestd.catalogue.references import volume_id, volume_ids
+from harvestd.convention.paths import LocalPath
+from harvestd.planning.records import ExperimentRecord, RunRecord
+
+
+def experiments(connection: Connection) -> list[ExperimentRecord]:
+    """Return all experiments."""
+    named: defaultdict[str, list[str]] = defaultdict(list)
+    aliases = schema.aliases
+    for row in connection.execute(select(aliases).order_by(aliases.c.experiment_id, aliases.c.number)):
+        named[row.experiment_id].append(row.name)
+    found = connection.execute(select(schema.experiments))
+    return [rows.experiment_of(row, named.get(row.id, ())) for row in found]
+
+
+def links(connection: Connection) -> dict[LocalPath, str]:
+    """Return the local links with their targets."""
+    return {rows.local_path_of(row): row.target for row in connection.execute(rows.links())}
+
+
+def add_experiments(connection: Connection, experiments: Sequence[ExperimentRecord]) -> None:
+    """Insert experiments, and claim the names of their directories; raise an error for a name that is taken."""
+    now = time.time()
+    for each in experiments:
+        row = {**rows.experiment_row(each), "created": now, "claimed": _claim(connection, each)}
+        connection.execute(insert(schema.experiments).values(row))
+        _add_aliases(connection, each)
+
+
+def add_runs(connection: Connection, runs: Sequence[RunRecord]) -> None:
+    """Insert runs; raise an error for one whose key another run has, or whose experiment is not on record."""
+    volumes = volume_ids(connection, {run.storage for run in runs})
+    if runs:
+        connection.execute(insert(schema.runs), [rows.run_row(run, volumes[run.storage]) for run in runs])
+
+
+def add_links(connection: Connection, links: Mapping[LocalPath, str]) -> None:
+    """Insert local links with their targets."""
+    for path, target in links.items():
+        connection.execute(insert(schema.links).values({**_link_key(connection, path), "target": target}))
+
+
+def replace_experiment(connection: Connection, experiment: ExperimentRecord) -> None:
+    """Replace the row of an experiment; raise `InconsistentRows` if it was changed since the record was read."""
+    row = {**rows.experiment_row(experiment), "claimed": _claim(connection, experiment)}
+    replace_version(connection, schema.experiments, row)
+    connection.execute(delete(schema.aliases).where(schema.aliases.c.experiment_id == experiment.id))
+    _add_aliases(connection, experiment)
+
+
+def _add_aliases(connection: Connection, experiment: ExperimentRecord) -> None:
+    values = [
+        {"experiment_id": experiment.id, "number": number, "name": name}
+        for number, name in enumerate(experiment.aliases)
+    ]
+    if values:
+        connection.execute(insert(schema.aliases), values)
+
+
+def _claim(connection: Connection, experiment: ExperimentRecord) -> str | None:
+    """Return the column `claimed` of an experiment: a person may give directories names that differ in case only."""
+    if experiment.gone:
+        return None
+    name, table = experiment.directory.casefold(), schema.experiments.c
+    taken = select(func.count()).where(table.claimed == name, table.id != experiment.id)
+    is_by_hand = experiment.moved_to is not None
+    return None if is_by_hand and connection.execute(taken).scalar_one() else name
+
+
+def replace_run(connection: Connection, run: RunRecord) -> None:
+    """Replace the row of a run; raise `InconsistentRows` if it was changed since the record was read."""
+    replace_version(connection, schema.runs, rows.run_row(run, volume_id(connection, run.storage)))
+
+
+def _link_key(connection: Connection, path: LocalPath) -> dict[str, str | None]:
+    """Return the columns that identify the row of the link at a local path."""
+    table = schema.experiments.c
+    here = select(table.id).where(table.directory == path[0], table.gone.is_(False))
+    experiment = connection.execute(here).scalar()
+    return {"experiment_id": experiment, "path": "/".join(path if experiment is None else path[1:])}
+
+
+def forget_links(connection: Connection, paths: Sequence[LocalPath]) -> None:
+    """Delete the rows of local links, as far as there are any."""
+    table = schema.links.c
+    for path in paths:
+        key = _link_key(connection, path)
+        same = (table.experiment_id.is_not_distinct_from(key["experiment_id"]), table.path == key["path"])
+        connection.execute(delete(schema.links).where(*same))

@@ -1,0 +1,86 @@
+"""A data root of 550975c under this version: no file of it changes, nothing is lost, every documented name stays."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harvestd.errors import ExitCode
+from support.command import Ended, harvestd_command
+from support.upgrade import answers, write_catalogue, write_tree
+
+OWN = ("catalogue.sqlite", "lock")
+"""Files of `.harvestd` that each start writes."""
+CHANGED = ("connected", "not_watched")
+"""The state of a host when no daemon runs, then and now."""
+CONFIG = """\
+version = 1
+data_root = "{data}"
+[naming]
+default_experiment = "trial"
+[report]
+pictures = false
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Provide the configuration of the data root as it was, without a host, in `data` beside it."""
+    write_tree(tmp_path / "data")
+    write_catalogue(tmp_path / "data" / ".harvestd")
+    path = tmp_path / "harvestd.toml"
+    path.write_text(CONFIG.format(data=tmp_path / "data"))
+    return path
+
+
+def command(config: Path, *arguments: str) -> Ended:
+    """Run a command on the data root."""
+    return harvestd_command("-c", config, *arguments)
+
+
+def everything(data: Path) -> dict[str, tuple[object, ...]]:
+    """Return what can be seen of each entry below the data root."""
+    found: dict[str, tuple[object, ...]] = {}
+    for path in data.rglob("*"):
+        if path.parent == data / ".harvestd" and path.name.startswith(OWN):
+            continue
+        info = path.lstat()
+        content = str(path.readlink()) if path.is_symlink() else None
+        if path.is_file() and not path.is_symlink():
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+        times = None if path in {data / ".harvestd", data / ".harvestd" / "staging"} else info.st_mtime_ns
+        found[str(path.relative_to(data))] = (info.st_mode, info.st_ino, times, content)
+    return found
+
+
+def lost(before: Any, after: Any, where: str = "") -> Iterator[str]:  # noqa: ANN401  (JSON may be anything)
+    """Yield what an earlier document has and one of now has not; more than before may be there, in another order."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key, value in before.items():
+            if key not in after:
+                yield f"{where}.{key} is missing"
+            else:
+                yield from lost(value, after[key], f"{where}.{key}")
+    elif isinstance(before, list) and isinstance(after, list):
+        for old in before:
+            if all(any(lost(old, new)) for new in after):
+                yield f"{where} has no {old!r}"
+    elif before != after and (before, after) != CHANGED:
+        yield f"{where} was {before!r}, is {after!r}"
+
+
+def test_an_upgrade_moves_no_byte_and_loses_nothing(config: Path) -> None:
+    """The first start migrates; then each command says of everything what the earlier version said."""
+    data = config.with_name("data")
+    before = everything(data)
+    started = command(config, "once")
+    assert started.code == ExitCode.OK, started.err
+    differences = []
+    for arguments, code, document in answers(data):
+        now = command(config, *arguments)
+        assert now.code == code, now.err
+        differences += [f"{' '.join(arguments)}: {each}" for each in lost(document, now.document)]
+    assert differences == []
+    assert everything(data) == before
