@@ -26,7 +26,7 @@ from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import ExperimentRecord, FileRecord
 from harvestd.store.manifest_file import read_manifest
 from harvestd.store.root import DataRoot
-from support.waiting import DEADLINE, until
+from support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -110,6 +110,7 @@ async def test_a_quiet_experiment_is_written_soon_and_then_seldom(
 ) -> None:
     """The first manifest comes as soon as nothing changes any more, the next one not before its time."""
     monkeypatch.setattr(manifests, "_LOOK", 0.01)
+    monkeypatch.setattr(manifests, "EVERY", 1.0)
     writer = Manifests(cast("Context", context), root)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(writer.run)
@@ -118,39 +119,8 @@ async def test_a_quiet_experiment_is_written_soon_and_then_seldom(
         context.add("f2")
         await until(lambda: not context.changes.manifests)
         assert listed(root) == 1
-        monkeypatch.setattr(manifests, "EVERY", 0.0)
         await until(lambda: listed(root) == 2)
         tasks.cancel_scope.cancel()
-
-
-async def test_an_experiment_that_is_filling_is_written_when_its_time_is_up(
-    context: OneHouse, root: DataRoot, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While each look finds new files nothing is written, until the manifest is as far behind as it may be."""
-    written: list[int] = []
-    looks = 0
-
-    async def look(_self: Manifests) -> bool:
-        nonlocal looks
-        looks += 1
-        written.append(listed(root))
-        context.add(f"f{looks}")
-        if looks == 10:
-            monkeypatch.setattr(manifests, "EVERY", 0.0)
-        await anyio.lowlevel.checkpoint()
-        return False
-
-    writer = Manifests(cast("Context", context), root)
-    with monkeypatch.context() as patch:
-        patch.setattr(Manifests, "_rested", look)
-        with anyio.move_on_after(DEADLINE):
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(writer.run)
-                while looks < 12:
-                    await anyio.lowlevel.checkpoint()
-                tasks.cancel_scope.cancel()
-    assert written[:10] == [0] * 10
-    assert written[11] >= 10
 
 
 async def test_a_writing_that_was_cancelled_is_made_up_for_at_the_end(context: OneHouse, root: DataRoot) -> None:

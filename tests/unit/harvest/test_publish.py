@@ -44,7 +44,7 @@ class OneCatalogue:
         self.monitor = NullListener()
         self.directory_lock = DirectoryLock()
         self.changes = ChangeFeed()
-        self.unsettled: list[Intent] = []
+        self.unsettled_intents: list[Intent] = []
 
     async def check_directories(self) -> None:
         """Nobody moves anything here."""
