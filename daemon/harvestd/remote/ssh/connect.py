@@ -48,7 +48,11 @@ CONTROL_WINDOW = 2 * 1024 * 1024
 _PACKET = 128 * 1024
 _CLOSING = 2.0
 """Seconds for a clean disconnect, before the socket is dropped."""
-_UNANSWERED_KEEPALIVES = 3
+_DEAD_AFTER = 4
+"""A link is dead after this many times `Target.keepalive` without an answer to a keepalive."""
+_UNANSWERED_KEEPALIVES = 2
+"""Keepalives that get no answer until then. They are sent a third less often than `Target.keepalive`: a host that scans
+and reports in the same interval keeps its link alive without them."""
 _MOST_HOPS = 8
 """Most jump hosts on the way to one host."""
 _MOST_SAID = 2048
@@ -273,7 +277,7 @@ class _Attempt:
             "known_hosts": trusted,
             "client_keys": pairs,
             "encryption_algs": _ENCRYPTION,
-            "keepalive_interval": target.keepalive.total_seconds(),
+            "keepalive_interval": target.keepalive.total_seconds() * _DEAD_AFTER / (_UNANSWERED_KEEPALIVES + 1),
             "window": window,
             **({"username": config.user} if config.user else {}),
             **({"host_key_alias": config.host_key_alias} if config.host_key_alias else {}),
