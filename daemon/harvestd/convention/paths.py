@@ -23,6 +23,20 @@ RESERVED = ".harvestd"
 """harvestd's own directory in the data root; no remote name may refer to it."""
 
 
+_SHARED: dict[str, str] = {}
+_MOST_SHARED = 20_000
+
+
+def shared(name: str) -> str:
+    """Return one object for equal names: the same few names occur in thousands of directories.
+
+    `sys.intern` would keep each name for good on Python 3.12; here the number of kept names is bounded.
+    """
+    if len(_SHARED) >= _MOST_SHARED:
+        _SHARED.clear()
+    return _SHARED.setdefault(name, name)
+
+
 class RejectedPath(ValueError):
     """A path that harvestd does not use; the message is the violated rule, without the path."""
 
@@ -93,7 +107,7 @@ class _Path(tuple[str, ...]):
     @classmethod
     def parse(cls, text: str) -> Self:
         """Return the path of a text with slashes; raise `RejectedPath` if it is invalid."""
-        return cls(text.split("/"))
+        return cls(map(shared, text.split("/")))
 
     @property
     def name(self) -> str:

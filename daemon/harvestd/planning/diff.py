@@ -6,6 +6,8 @@ A plan claims a path only once. Whatever is not fetched is left out with a reaso
 from collections.abc import Collection, Iterable, Mapping
 from enum import Enum, auto
 
+from msgspec.structs import force_setattr
+
 from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.scan.model import Group, LeftOut, Source, Wanted
 from harvestd.convention.scan.snapshot import Version
@@ -62,6 +64,21 @@ class Targets:
         """Record what is not fetched; `experiment` is the one whose manifest lists it."""
         self.left_out.setdefault(experiment, []).extend(entries)
 
+    def here(self, group: Group, home: Home, between: tuple[str, ...]) -> list[FileRecord] | None:
+        """Return the records of a group's files if all are local at their paths in `home`, in any version; else None.
+
+        Then `home_for` returns `home`, and `changed` what `sealed` does, at a fraction of the cost.
+        """
+        above, file_at = home.directory.parts + between, self._knowledge.file_at
+        found: list[FileRecord] = []
+        for member in group.members:
+            source = member.source
+            record = file_at(self._storage, source.place, above + member.rest)
+            if record is None or source.place in self._refused_places:
+                return None
+            found.append(record)
+        return found
+
     def sealed(self, wanted: Wanted, home: Home, rest: tuple[str, ...]) -> Target | None:
         """Return the target for fetching this complete file now; None if it is local, moved, checked or left out."""
         source = wanted.source
@@ -82,7 +99,7 @@ class Targets:
             # Another host of the same storage fetched it: it is in that host's `_unfiled` directory, or already placed.
             record = waiting
         if record is not None:
-            return self._changed(source, record, home)
+            return self.changed(source, record, home)
         if not self._claim(source, home, path):
             return None
         target = Target(path, home.experiment)
@@ -223,8 +240,12 @@ class Targets:
         elsewhere = (each for each in copies if each.key not in self._moved and _moves(each, home))
         return min(elsewhere, key=lambda each: each.target, default=None)
 
-    def _changed(self, source: Source, record: FileRecord, home: Home) -> Target | None:
+    def changed(self, source: Source, record: FileRecord, home: Home) -> Target | None:
+        """Return the target for fetching a local file again; None if it is up to date, or to be checked before."""
+        if record.version is source.version:
+            return None
         if record.version == source.version:
+            _share(source, record)
             return None
         same_size = record.version.size == source.version.size
         same_time = record.version.mtime_ns == source.version.mtime_ns
@@ -242,6 +263,12 @@ class Targets:
     def _leave_out(self, home: Home, entry: LeftOut) -> None:
         self.refusals[entry.place] = entry.reason
         self.leave_out(home.experiment, [entry])
+
+
+def _share(source: Source, record: FileRecord) -> None:
+    """Make both hold the same objects for their equal values: a record from the database has its own, 350 bytes."""
+    force_setattr(record, "version", source.version)
+    force_setattr(source, "place", record.place)
 
 
 def _moves(copy: FileRecord, home: Home) -> bool:

@@ -88,7 +88,7 @@ class Ssh(Section):
     connect_timeout: Deadline = timedelta(seconds=15)
     """For everything from the configuration files to the end of authentication together, for each jump host as well."""
     keepalive: Deadline = timedelta(seconds=10)
-    """Interval of keepalives; a link without an answer to a few of them is dead."""
+    """A link without an answer to keepalives for a few times this time is dead."""
 
 
 def default_identity_files(ssh: Ssh) -> tuple[Path, ...]:

@@ -155,11 +155,12 @@ class RunDir(Immutable):
     """Links that lead out of the directory and that the operator did not exclude."""
     lacks_log: bool = False
     """Whether it was listed completely, has no log, and the operator's patterns do not exclude one."""
+    place: str = ""
+    """The absolute path on the host; computed once, since each pass looks up every directory by it."""
 
-    @property
-    def place(self) -> str:
-        """The absolute path on the host."""
-        return place_of(self.tree, self.path)
+    def __post_init__(self) -> None:
+        """Compute the absolute path."""
+        force_setattr(self, "place", place_of(self.tree, self.path))
 
     @property
     def may_be_part(self) -> bool:
@@ -186,11 +187,12 @@ class EvalDir(Immutable):
     """Records."""
     links: tuple[SymbolicLink, ...] = ()
     """Links that lead out of the directory and that the operator did not exclude."""
+    place: str = ""
+    """The absolute path on the host; computed once, since each pass looks up every directory by it."""
 
-    @property
-    def place(self) -> str:
-        """The absolute path on the host."""
-        return place_of(self.tree, self.path)
+    def __post_init__(self) -> None:
+        """Compute the absolute path."""
+        force_setattr(self, "place", place_of(self.tree, self.path))
 
     @property
     def is_base(self) -> bool:

@@ -87,6 +87,9 @@ class SortedTree(Generic[HomeT]):
         self._outside = [self._strangers]
         self._found: list[Below[HomeT]] = []
         self._directories: dict[_Parts, Below[HomeT] | _Outside] = {(): self._strangers}
+        """Run and eval directories, and those in none; most are below one of the former, and are not kept."""
+        self._latest: tuple[_Parts, Below[HomeT] | _Outside] = (), self._strangers
+        """The directory that was looked up last: the entries of one come one after the other."""
         self._unlisted = frozenset(path.parts for path in listing.unreadable)
 
     def fill(self) -> Iterator[None]:
@@ -166,6 +169,7 @@ class SortedTree(Generic[HomeT]):
         for each in vanished:
             self._found.remove(each)
             self._directories = {parts: place for parts, place in self._directories.items() if place is not each}
+            self._latest = (), self._strangers
         return vanished
 
     def _has_directory(self, home: RemotePath) -> bool:
@@ -174,12 +178,15 @@ class SortedTree(Generic[HomeT]):
         return any(path == home or path.below(home) for path in directories)
 
     def _place_of(self, inside: _Parts) -> "Below[HomeT] | _Outside":
+        if inside == self._latest[0]:
+            return self._latest[1]
         place = self._directories.get(inside)
         if place is None:
-            # Most directories are below a run or eval directory: their own names need not be parsed.
-            above = self._directories.get(inside[:-1]) or self._place_of(inside[:-1])
-            place = self._opened(inside) if above is self._strangers else above
-            self._directories[inside] = place
+            place = self._place_of(inside[:-1])
+            # The names of directories below a run or eval directory need not be parsed.
+            if place is self._strangers:
+                place = self._directories[inside] = self._opened(inside)
+        self._latest = inside, place
         return place
 
     def _opened(self, inside: _Parts) -> "Below[HomeT] | _Outside":

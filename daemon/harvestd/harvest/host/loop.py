@@ -86,6 +86,9 @@ _IMPATIENCE = 1.0
 """Seconds between two scans while a person waits for a request."""
 _BREATH = 0.05
 """Seconds added to a waiting time, so that it is certainly over; the least time between two reports of a host."""
+_SPACING = 0.1
+"""Seconds from the beginning of the work on one push to that on the next, so that what a busy writer adds meanwhile is
+worked on together. A host on which nothing happened just before does not wait."""
 _REVIEW_EVERY = 3
 """Intervals between two reviews of a host on which nothing changes."""
 
@@ -121,6 +124,8 @@ class HostLoop:
         """Whether large files were being fetched when the last plan was made: what they leave may have to go."""
         self._reviewed = 0.0
         """When everything that depends on time was last computed, in monotonic seconds."""
+        self._begun = 0.0
+        """When the last plan was begun, in monotonic seconds."""
 
     def _transfers(self) -> int:
         return int(self._work.bulk.busy)
@@ -144,7 +149,7 @@ class HostLoop:
             self._schedule.interval = self._interval
             self._schedule.scans_itself = self._box.scan_every(self._interval)
             async with beginning:
-                started, self._was_busy = time.monotonic(), self._work.bulk.busy
+                self._begun, self._was_busy = time.monotonic(), self._work.bulk.busy
                 plan = await self._work.seen(look)
                 if self._observer.shared.is_outseen:
                     return
@@ -152,7 +157,7 @@ class HostLoop:
                 await self._work.do(plan)
             beginning = nullcontext()
             await self._work.follow_names(plan, self._context.settings.poll.settle.total_seconds())
-            self._log_polled(time.monotonic() - started)
+            self._log_polled(time.monotonic() - self._begun)
             await passed(_pending(plan))
             await self._judging.consider(plan, self._work.scan_all)
             await self._work.stalling.check(self._observer)
@@ -237,8 +242,9 @@ class HostLoop:
             async def listen() -> None:
                 nonlocal news
                 # Pushes use at most half of the time: wait for as long as the last one took to process.
-                await anyio.sleep(self._observer.took)
+                await anyio.sleep(max(self._observer.took, self._begun + _SPACING - time.monotonic()))
                 await self._box.changed()
+                heard = 0.0
                 while self._holds():
                     if time.monotonic() - self._reviewed >= _REVIEW_EVERY * self._interval:
                         news = _News.STILL
@@ -246,7 +252,9 @@ class HostLoop:
                     pause = self._pause(plan)
                     renew(pause)
                     waiting.deadline = anyio.current_time() + pause
-                    await anyio.sleep(_BREATH)
+                    last, heard = heard, time.monotonic()
+                    if heard - last < _BREATH:
+                        await anyio.sleep(_BREATH)
                     await self._box.changed()
                 news = _News.PUSHED
 

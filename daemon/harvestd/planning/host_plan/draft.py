@@ -12,7 +12,7 @@ from harvestd.planning.destinations import Home
 from harvestd.planning.diff import Targets
 from harvestd.planning.host_plan.situation import Asking, Situation, by_hand
 from harvestd.planning.left_behind import hindered, rest
-from harvestd.planning.plan import FetchFile, FetchGroup, Follow, Link, Plan, Removal, UpdateReason, Waiting
+from harvestd.planning.plan import FetchFile, FetchGroup, Follow, Link, Plan, Removal, Target, UpdateReason, Waiting
 from harvestd.planning.records import FileRecord
 from harvestd.planning.requests import Request
 
@@ -180,15 +180,14 @@ class Draft:
 
     def plan_group(self, group: Group, places: Places, *, not_before: Value = Value.CONFIG) -> int:
         """Plan a group; return the number of its files that are not local yet and can be fetched."""
-        settled = self._settled(group, places)
-        if settled is None:
+        all_targets = self._targets(group, places)
+        if all_targets is None:
             self.wait(Waiting(group.place, group.size, "its place is taken: it is compared with what is here", None))
             return len(group.members)
         files: list[FetchFile] = []
         now = self.now
         final: bool | None = None
-        for member, homes in zip(group.members, settled, strict=True):
-            found = [self.targets.sealed(member, home, between + member.rest) for home, between in homes]
+        for member, found in zip(group.members, all_targets, strict=True):
             targets = tuple([target for target in found if target is not None])
             if targets:
                 marker, beside = group.marker is member.source, self._beside(group, member)
@@ -206,6 +205,24 @@ class Draft:
         else:
             self.wait(Waiting(group.place, needed.size, why.reason, why.seconds))
         return len(files)
+
+    def _targets(self, group: Group, places: Places) -> Sequence[Sequence[Target | None]] | None:
+        """Return the targets for each member of a group, by local directory; None while its files are compared."""
+        here = [self.targets.here(group, home, between) for home, between in places]
+        if None not in here:
+            known = [(home, records) for (home, _), records in zip(places, here, strict=True) if records is not None]
+            changed = self.targets.changed
+            return [
+                [changed(member.source, records[number], home) for home, records in known]
+                for number, member in enumerate(group.members)
+            ]
+        settled = self._settled(group, places)
+        if settled is None:
+            return None
+        return [
+            [self.targets.sealed(member, home, between + member.rest) for home, between in homes]
+            for member, homes in zip(group.members, settled, strict=True)
+        ]
 
     def _settled(self, group: Group, places: Places) -> Sequence[Places] | None:
         """Return the directories for each member of a group; None while its files are compared."""

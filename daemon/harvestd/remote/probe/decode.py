@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 
-from harvestd.convention.paths import RejectedPath, RemotePath
+from harvestd.convention.paths import RejectedPath, RemotePath, shared
 from harvestd.convention.scan.snapshot import Entry, EntryType, TreeState, Version
 from harvestd.convention.structs import Immutable
 from harvestd.remote.api import BoxFacts, Closed, Failed, Opened, ReadRequest, Whole
@@ -22,7 +22,6 @@ from harvestd.remote.probe.decode_records import (
     items,
     link_target,
     object_in,
-    shared,
     text,
     words,
 )

@@ -69,20 +69,6 @@ def items(value: object) -> list[object]:
     return value
 
 
-_SHARED: dict[str, str] = {}
-_MOST_SHARED = 20_000
-
-
-def shared(name: str) -> str:
-    """Return one object for equal names: the same few names occur in thousands of directories.
-
-    `sys.intern` would keep each name for good on Python 3.12; here the number of kept names is bounded.
-    """
-    if len(_SHARED) >= _MOST_SHARED:
-        _SHARED.clear()
-    return _SHARED.setdefault(name, name)
-
-
 _MOST_NEWEST = 20
 _MOST_CHECKOUTS = 50
 _MOST_CARRIERS = 32

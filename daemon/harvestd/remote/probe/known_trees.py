@@ -1,7 +1,7 @@
 """Maintain the content of a host's trees from a probe's changes; pure but for the state of the last scan.
 
-A scan counts only when it is complete: changes are collected apart and applied at its end. A link that breaks within a
-scan therefore leaves no partial state; the owner then discards this object.
+A scan counts only when it is complete: a snapshot is made after the end of one. Where a link breaks within a scan, the
+owner discards this object.
 """
 
 from itertools import count
@@ -29,7 +29,8 @@ class _Tree(Struct):
 
     listing: Listing
     entries: dict[RemotePath, Entry] | None = None
-    """The next listing's entries, from the first change of a scan until its end."""
+    """The next listing's entries, from the first change until the listing is returned: copying all of them for each of
+    many small scans costs more than the scans."""
     unreadable: dict[RemotePath, None] = field(default_factory=dict)
     """In the order of the answer: a probe sends them sorted, and sorting 100,000s again takes too long."""
     is_stale: bool = False
@@ -62,15 +63,13 @@ class _Tree(Struct):
     def count(self) -> int:
         return len(self.listing.entries if self.entries is None else self.entries) + len(self.unreadable)
 
-    def complete(self) -> None:
+    def returned(self) -> Listing:
+        """Return the listing, with how it differs from the one that was returned last."""
         if self.entries is not None:
             unreadable = tuple(self.unreadable) if self.is_stale else self.listing.unreadable
             self.listing = replace(self.listing, entries=self.entries, unreadable=unreadable)
             self.entries = None
             self.is_stale = False
-
-    def returned(self) -> Listing:
-        """Return the listing, with how it differs from the one that was returned last."""
         if self.gone or self.changed:
             delta = Delta(self.listing.stamp, tuple(self.gone), tuple(self.changed))
             self.listing = replace(self.listing, stamp=next(_stamps), delta=delta if delta.since else None)
@@ -103,7 +102,7 @@ class RemoteIndex:
         """How many names the current scan has sent."""
 
     def take(self, part: ScanPart) -> None:
-        """Collect changes until the scan is complete; raise `BrokenAnswer` beyond a limit."""
+        """Collect changes of a scan; raise `BrokenAnswer` beyond a limit."""
         self._told += len(part.changed) + len(part.gone) + len(part.unreadable) + len(part.readable)
         if self._told > _TOLD_PER_ENTRY * self._limits.entries:
             raise BrokenAnswer("a look without end")
@@ -116,7 +115,7 @@ class RemoteIndex:
             raise BrokenAnswer("names that are longer than memory was set aside for")
 
     def complete(self, end: ScanEnd) -> None:
-        """Apply the collected changes at the end of a scan."""
+        """Note the end of a scan: its changes belong to the next snapshot."""
         self._told = 0
         for news in end.trees:
             tree = self._trees[news.tree]
@@ -125,12 +124,10 @@ class RemoteIndex:
             )
             if news.state is not TreeState.PRESENT:
                 tree.empty()
-        for tree in self._trees:
-            tree.complete()
         self._box_time_ns = end.box_time_ns
 
     def snapshot(self) -> Snapshot:
-        """Return the snapshot after all complete scans.
+        """Return the snapshot after all scans, the last of which must be complete.
 
         It is marked as changed if it differs from the one returned last.
         """

@@ -21,7 +21,16 @@ from harvestd.remote.ssh import host_keys
 from harvestd.remote.ssh.asyncssh_patches import is_signing, speed_up, takes_no_keys, with_fallbacks
 from harvestd.remote.ssh.auth import Identities, identities
 from harvestd.remote.ssh.config import ResolvedConfig, resolve
-from harvestd.remote.ssh.connection import CONTROL_WINDOW, ENCRYPTION, NEVER, Connection, Ending, algorithms_of
+from harvestd.remote.ssh.connection import (
+    CONTROL_WINDOW,
+    DEAD_AFTER,
+    ENCRYPTION,
+    NEVER,
+    UNANSWERED_KEEPALIVES,
+    Connection,
+    Ending,
+    algorithms_of,
+)
 from harvestd.remote.ssh.errors import (
     HostKeyUnknown,
     Unreachable,
@@ -187,7 +196,7 @@ class _Attempt:
             "known_hosts": trusted,
             "client_keys": pairs,
             "encryption_algs": ENCRYPTION,
-            "keepalive_interval": target.keepalive.total_seconds(),
+            "keepalive_interval": target.keepalive.total_seconds() * DEAD_AFTER / (UNANSWERED_KEEPALIVES + 1),
             "window": window,
             **({"username": config.user} if config.user else {}),
             **({"host_key_alias": config.host_key_alias} if config.host_key_alias else {}),

@@ -22,7 +22,11 @@ CONTROL_WINDOW = 2 * 1024 * 1024
 _PACKET = 128 * 1024
 _CLOSING = 2.0
 """Seconds for a clean disconnect, before the socket is dropped."""
-_UNANSWERED_KEEPALIVES = 3
+DEAD_AFTER = 4
+"""A link is dead after this many times `Target.keepalive` without an answer to a keepalive."""
+UNANSWERED_KEEPALIVES = 2
+"""Keepalives that get no answer until then. They are sent a third less often than `Target.keepalive`: a host that scans
+and reports in the same interval keeps its link alive without them."""
 ENCRYPTION = [
     # Measured: AES-GCM is three to five times as fast here as OpenSSH's own first choice.
     "aes128-gcm@openssh.com",
@@ -142,6 +146,6 @@ NEVER: dict[str, object] = {
     "request_pty": False,
     "connect_timeout": None,
     "login_timeout": 0,
-    "keepalive_count_max": _UNANSWERED_KEEPALIVES,
+    "keepalive_count_max": UNANSWERED_KEEPALIVES,
     "max_pktsize": _PACKET,
 }

@@ -36,7 +36,7 @@ class Target(Immutable):
     connect_timeout: timedelta = timedelta(seconds=15)
     """For everything from the configuration files to the end of authentication, even while data arrives."""
     keepalive: timedelta = timedelta(seconds=10)
-    """Between two keepalives on a silent link; it is dead when three of them got no answer."""
+    """A silent link is dead after four times this time: keepalives that it sent meanwhile got no answer."""
     config_files: tuple[Path, ...] = ()
     """OpenSSH client configurations to read; empty: none, not even ~/.ssh/config."""
     proxy_jump: str = ""

@@ -48,15 +48,17 @@ class News:
     def send(self) -> None:
         """Send the changes so far."""
         part = {"set": self.changed, "gone": self.gone}
+        many = self.waiting >= PART_ENTRIES
         self.changed, self.gone, self.waiting = [], [], 0
         self.put(part)
+        if many:
+            self.output.flush()
 
     def put(self, part: "dict[str, Any]") -> None:
-        """Send one part."""
+        """Add one part to the output."""
         self.told = True
         text = json.dumps(dict(part, tree=self.tree.index), separators=(",", ":"))
         self.output.frame(b"S", zlib.compress(text.encode("ascii"), 1))
-        self.output.flush()
 
     def finish(self) -> bool:
         """Send the rest; return whether there were any changes."""
