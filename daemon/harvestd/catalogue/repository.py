@@ -412,12 +412,13 @@ class Catalogue:
 
     def _require_directories(self, files: Sequence[FileRecord]) -> None:
         """Raise `InconsistentRows` for a file outside of the directory of its experiment."""
+        directories: dict[str | None, str] = {}
+        for experiment in {file.experiment for file in files if file.experiment is not None}:
+            if not self.knowledge.has_experiment(experiment):
+                raise InconsistentRows(f"a row names the experiment {experiment}, which is not on record")
+            directories[experiment] = self.knowledge.experiment(experiment).directory
         for file in files:
-            if file.experiment is None:
-                continue
-            if not self.knowledge.has_experiment(file.experiment):
-                raise InconsistentRows(f"a row names the experiment {file.experiment}, which is not on record")
-            if self.knowledge.experiment(file.experiment).directory != file.target[0]:
+            if file.experiment is not None and directories[file.experiment] != file.target[0]:
                 raise InconsistentRows(f"{file.target} is not in the directory of its experiment")
 
     def close(self) -> None:

@@ -60,13 +60,13 @@ _FORGET: Final = "DELETE FROM files WHERE experiment_id IS ? AND path = ?"
 def save(connection: Connection, files: Sequence[FileRecord]) -> None:
     """Insert or replace the rows of files."""
     volumes = volume_ids(connection, {file.storage for file in files})
-    for statement, is_filed in ((_SAVE_FILED, True), (_SAVE_UNFILED, False)):
-        values = [
-            (*_key(file), *source_values(file, volumes[file.storage]))
-            for file in files
-            if (file.experiment is not None) == is_filed
-        ]
-        if values and connection.exec_driver_sql(statement, values).rowcount != len(values):
+    filed: list[tuple[object, ...]] = []
+    unfiled: list[tuple[object, ...]] = []
+    for file in files:
+        row = (*_key(file), *source_values(file, volumes[file.storage]))
+        (unfiled if file.experiment is None else filed).append(row)
+    for statement, rows in ((_SAVE_FILED, filed), (_SAVE_UNFILED, unfiled)):
+        if rows and connection.exec_driver_sql(statement, rows).rowcount != len(rows):
             raise InconsistentRows("not all of the files could be recorded")
 
 
