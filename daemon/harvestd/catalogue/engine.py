@@ -16,9 +16,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
 from harvestd import failpoints
-from harvestd.catalogue.errors import InconsistentRows, refuses_rows, unusable
-from harvestd.catalogue.host_keys import FILE_NAME
 from harvestd.catalogue.schema import HEAD, REBUILD, meta, metadata
+from harvestd.catalogue.state_dir import FILE_NAME, InconsistentRows, refuses_rows, unusable
 from harvestd.convention.scan.stability import NETWORK_FILESYSTEMS
 from harvestd.errors import Fatal, HaltedForSafety
 

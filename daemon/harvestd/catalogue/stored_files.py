@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from harvestd.catalogue.errors import REPAIR, InconsistentRows
-from harvestd.catalogue.references import volume_ids
 from harvestd.catalogue.rows import SOURCE_COLUMNS, file_of_values, local_text, path_text, relative_text, source_values
 from harvestd.catalogue.schema import stored, stored_bytes
+from harvestd.catalogue.state_dir import REPAIR, InconsistentRows
+from harvestd.catalogue.stored_records import volume_ids
 from harvestd.convention.paths import LocalPath
 from harvestd.errors import HaltedForSafety
 from harvestd.planning.records import FileRecord

@@ -9,7 +9,7 @@ from datetime import timedelta
 import click
 
 from harvestd.catalogue import queries
-from harvestd.catalogue.tables.requests import ask
+from harvestd.catalogue.requests import ask
 from harvestd.cli import completion_values, offers
 from harvestd.cli.daemon.presence import holder_of
 from harvestd.cli.daemon.wait_requests import wait_until_settled

@@ -6,7 +6,7 @@ import time
 import click
 
 from harvestd.catalogue import queries
-from harvestd.catalogue.tables.requests import ask
+from harvestd.catalogue.requests import ask
 from harvestd.cli import completion_values, show_details
 from harvestd.cli.daemon.presence import daemon_pid
 from harvestd.cli.daemon.wait_requests import answers

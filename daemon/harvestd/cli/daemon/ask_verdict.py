@@ -16,7 +16,7 @@ import anyio.to_thread
 
 from harvestd.catalogue import queries
 from harvestd.catalogue.entries import VerdictRecord
-from harvestd.catalogue.tables.requests import ask
+from harvestd.catalogue.requests import ask
 from harvestd.cli.daemon.presence import daemon_pid, holder_of
 from harvestd.cli.daemon.wait_requests import Line
 from harvestd.cli.output import units, verdict_page

@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio.to_thread
 
 from harvestd.audit.findings import Finding, Kind
-from harvestd.catalogue import damage
+from harvestd.catalogue.open import move_aside
 from harvestd.convention.paths import LocalPath
 from harvestd.errors import unwrapped
 from harvestd.harvest.audit.copy_back import Strangers
@@ -31,7 +31,7 @@ _SETTLED_AT_START = frozenset({Kind.TEMPORARY, Kind.CATALOGUE})
 def set_catalogue_aside(settings: Settings) -> Path:
     """Move a damaged catalogue out of the way; return its new path. Raise `Fatal` (exit code 7) while a daemon runs."""
     with DataRoot.open(settings.data_root) as root, DataRootLock.take(root):
-        return damage.set_aside(settings.state)
+        return move_aside(settings.state)
 
 
 async def repair(settings: Settings, found: Sequence[Finding]) -> list[Finding]:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from harvestd.audit import auditing
 from harvestd.audit.findings import Finding, Kind
 from harvestd.catalogue import queries
-from harvestd.catalogue.damage import damage_of
+from harvestd.catalogue.open import damage_of
 from harvestd.convention.structs import Immutable
 from harvestd.planning.records import ExperimentRecord, FileRecord
 from harvestd.planning.sections import UNFILED

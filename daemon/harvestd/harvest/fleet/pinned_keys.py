@@ -2,7 +2,7 @@
 
 import anyio.to_thread
 
-from harvestd.catalogue.host_keys import kept_pin
+from harvestd.catalogue.state_dir import kept_pin
 from harvestd.harvest.context import Context
 from harvestd.inventory.host import Host
 from harvestd.remote.ssh.errors import HostKeyChanged
