@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Insert, Table, func, insert, l
 
 from harvestd.catalogue import schema
 from harvestd.catalogue.engine import open_engine
-from harvestd.catalogue.references import volume_ids
+from harvestd.catalogue.stored_records import volume_ids
 
 
 def add_past_experiments(home: Path, numbers: Sequence[int]) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harvestd.catalogue import errors as catalogue_errors
+from harvestd.catalogue import state_dir
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
@@ -164,7 +164,7 @@ async def test_no_space_for_the_catalogue_either(workstation: Workstation, monke
     refused: list[HarvestError] = []
 
     def noted(error: BaseException | None) -> HarvestError:
-        refused.append(catalogue_errors.unusable(error))
+        refused.append(state_dir.unusable(error))
         return refused[-1]
 
     monkeypatch.setattr("harvestd.catalogue.engine.unusable", noted)

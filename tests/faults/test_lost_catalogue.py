@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import asdict
 
 from harvestd.audit.rebuilding import read_back
-from harvestd.catalogue.host_keys import FILE_NAME
+from harvestd.catalogue.state_dir import FILE_NAME
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run, write_convention_example

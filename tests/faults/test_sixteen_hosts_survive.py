@@ -18,8 +18,8 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from harvestd.catalogue.host_keys import FILE_NAME
 from harvestd.catalogue.repository import Catalogue
+from harvestd.catalogue.state_dir import FILE_NAME
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
 from harvestd.errors import DiskFull

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from harvestd.catalogue.errors import InconsistentRows
 from harvestd.catalogue.repository import Catalogue
+from harvestd.catalogue.state_dir import InconsistentRows
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harvestd.catalogue.host_keys import FILE_NAME
+from harvestd.catalogue.state_dir import FILE_NAME
 from harvestd.demo import content
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from harvestd.catalogue import queries
 from harvestd.catalogue.entries import VerdictRecord
-from harvestd.catalogue.tables.requests import ask
+from harvestd.catalogue.requests import ask
 from harvestd.cli import ask_verdict
 from harvestd.cli.ask_verdict import attended, subject_of, verdict_now, verdict_when_safe
 from harvestd.demo.content import RunSpec

@@ -9,7 +9,7 @@ from alembic import command
 from alembic.config import Config
 
 from harvestd.catalogue.engine import open_engine
-from harvestd.catalogue.host_keys import FILE_NAME
+from harvestd.catalogue.state_dir import FILE_NAME
 from support.tables import joined
 
 Columns = Mapping[str, Sequence[str]]

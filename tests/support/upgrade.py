@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harvestd.catalogue.host_keys import FILE_NAME
+from harvestd.catalogue.state_dir import FILE_NAME
 
 _STORED = Path(__file__).parents[1] / "data" / "upgrade"
 _PLACE = "{DATA}"

@@ -1,18 +1,22 @@
-"""Opens a catalogue: that of a data root, created or migrated, or an in-memory copy whose changes are discarded."""
+"""Opens a catalogue: that of a data root, or an in-memory copy whose changes are discarded.
+
+Detects an unreadable one, and sets it aside without losing it.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, select
 from sqlalchemy.pool import StaticPool
 
 from harvestd.catalogue import rows, schema, stored_files
-from harvestd.catalogue.engine import Database, driver_of, insert, migrate, open_engine, reading, translated
+from harvestd.catalogue.engine import Database, driver_of, insert, migrate, open_engine, reading, revision, translated
 from harvestd.catalogue.repository import Catalogue
-from harvestd.catalogue.state_dir import make_state_dir
+from harvestd.catalogue.state_dir import FILE_NAME, make_state_dir
 from harvestd.catalogue.stored_records import experiments, links
-from harvestd.errors import Fatal
+from harvestd.errors import Fatal, HaltedForSafety
 from harvestd.planning.index import PlanningIndex
 
 
@@ -93,3 +97,36 @@ def load_knowledge(connection: Connection) -> PlanningIndex:
     for row in connection.execute(rows.requests()):
         knowledge.learn_request(rows.request_of(row))
     return knowledge
+
+
+_FINE = "ok"
+_BESIDE = ("", "-wal", "-shm")
+"""Suffixes of the files of one SQLite database; its log must never be used with another database."""
+
+
+def damage_of(state_dir: Path) -> str | None:
+    """Return a description of the damage to the file below `state_dir`; None if it is intact or absent. Blocks."""
+    if not (state_dir / FILE_NAME).exists():
+        return None
+    engine = open_engine(state_dir)
+    try:
+        with translated(), engine.connect() as connection:
+            found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
+            if revision(engine) is None:
+                return "it holds no tables"
+    except HaltedForSafety as error:
+        return str(error)
+    finally:
+        engine.dispose()
+    return None if found == _FINE else f"its file is damaged: {found}"
+
+
+def move_aside(state_dir: Path) -> Path:
+    """Rename the catalogue below `state_dir`; return its new path. The caller holds the data root's lock."""
+    places = (state_dir / f"{FILE_NAME}.damaged-{number}" for number in count(1))
+    aside = next(place for place in places if not place.exists())
+    for end in reversed(_BESIDE):
+        part = state_dir / (FILE_NAME + end)
+        if part.exists():
+            part.rename(f"{aside}{end}")
+    return aside

@@ -7,11 +7,12 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Row, and_, create_engine, delete, func, or_, select
 
-from harvestd.catalogue import intents, rows, schema, stored_files, stored_records
+from harvestd.catalogue import rows, schema, stored_files, stored_records
 from harvestd.catalogue.engine import open_engine, reading, translated, writing
 from harvestd.catalogue.entries import VerdictRecord
-from harvestd.catalogue.host_keys import FILE_NAME
-from harvestd.catalogue.tables.devices import forget_devices
+from harvestd.catalogue.hosts import forget_devices
+from harvestd.catalogue.journal import open_intents
+from harvestd.catalogue.state_dir import FILE_NAME
 from harvestd.convention.kinds import Kind
 from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.scan.model import LeftOut
@@ -223,7 +224,7 @@ def is_under_way(connection: Connection, file: FileRecord) -> bool:
 
 def intended(connection: Connection) -> list[FileRecord]:
     """Return the files that are about to be published, or were when a process ended."""
-    return [file for intent in intents.all_open(connection) for file in intent.files]
+    return [file for intent in open_intents(connection) for file in intent.files]
 
 
 def all_files(connection: Connection) -> list[FileRecord]:

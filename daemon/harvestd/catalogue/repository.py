@@ -6,22 +6,24 @@ on disk. Methods raise `HaltedForSafety` if the database can't be written: then 
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
+import anyio
 from msgspec.structs import replace
 from sqlalchemy import Connection, Update, delete, select, update
 
-from harvestd.catalogue import intents, rows, schema, stored_files
-from harvestd.catalogue.engine import Database, insert, sliced, update_one
-from harvestd.catalogue.entries import GONE, HostRecord, Intent
-from harvestd.catalogue.errors import InconsistentRows
-from harvestd.catalogue.keyed_locks import KeyedLocks
+from harvestd.catalogue import rows, schema, stored_files
+from harvestd.catalogue.engine import Database, insert, update_one
+from harvestd.catalogue.entries import Intent
+from harvestd.catalogue.hosts import Devices, Hosts, LeftOutRecords, Releases, Verdicts
+from harvestd.catalogue.journal import Transfers, add_intent, drop_intents, open_intents
 from harvestd.catalogue.loading import FileLoader
-from harvestd.catalogue.references import volume_id
+from harvestd.catalogue.requests import Requests
 from harvestd.catalogue.restore import Restoring
+from harvestd.catalogue.state_dir import InconsistentRows
 from harvestd.catalogue.stored_records import (
     add_experiments,
     add_links,
@@ -29,21 +31,41 @@ from harvestd.catalogue.stored_records import (
     forget_links,
     replace_experiment,
     replace_run,
+    volume_id,
 )
-from harvestd.catalogue.tables.devices import Devices
-from harvestd.catalogue.tables.left_out import LeftOutRecords
-from harvestd.catalogue.tables.releases import Releases
-from harvestd.catalogue.tables.requests import Changes
-from harvestd.catalogue.tables.transfers import Transfers
-from harvestd.catalogue.tables.verdicts import Verdicts
 from harvestd.convention.metadata.naming import ExperimentName
 from harvestd.convention.paths import LocalPath
 from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import EvalLink, ExperimentRecord, FileRecord, RunRecord, sections_in, sections_of
 from harvestd.planning.renamed import moved_files
-from harvestd.planning.requests import Request
 
 _Record = TypeVar("_Record", ExperimentRecord, RunRecord)
+
+
+class _Counted:
+    def __init__(self) -> None:
+        self.lock = anyio.Lock()
+        self.users = 0
+
+
+class KeyedLocks:
+    """Locks by key: work on one key is serialised. A key without users takes no memory."""
+
+    def __init__(self) -> None:
+        self._locks: dict[Hashable, _Counted] = {}
+
+    @asynccontextmanager
+    async def hold(self, key: Hashable) -> AsyncIterator[None]:
+        """Hold the lock of `key` during the body. It is not reentrant."""
+        counted = self._locks.setdefault(key, _Counted())
+        counted.users += 1
+        try:
+            async with counted.lock:
+                yield
+        finally:
+            counted.users -= 1
+            if not counted.users:
+                del self._locks[key]
 
 
 class Catalogue:
@@ -55,11 +77,13 @@ class Catalogue:
         self.knowledge = knowledge
         self.files = FileLoader(database, knowledge)
         """The files that are in memory."""
+        self.hosts = Hosts(database)
         self.devices = Devices(database)
         self.verdicts = Verdicts(database)
         self.transfers = Transfers(database)
         self.releases = Releases(database)
         """Decisions about releasing hosts."""
+        self.requests = Requests(database, knowledge)
         self.left_out = LeftOutRecords(database)
         self.restoring = Restoring(database, knowledge, self.left_out)
         self.discovering = KeyedLocks()
@@ -230,7 +254,7 @@ class Catalogue:
         `moved_from`: the present local path of each file, if they are about to be moved.
         """
         made: list[int] = []
-        await self._database.write(lambda connection: made.append(intents.add(connection, files, moved_from)))
+        await self._database.write(lambda connection: made.append(add_intent(connection, files, moved_from)))
         return Intent(made[0], tuple(files), tuple(moved_from))
 
     async def save_files(
@@ -249,7 +273,7 @@ class Catalogue:
             def change(connection: Connection) -> None:
                 stored_files.forget(connection, (*gone, *replaced))
                 stored_files.save(connection, files)
-                intents.drop(connection, fulfilled)
+                drop_intents(connection, fulfilled)
 
             await self._database.write(change)
             for file in gone:
@@ -271,7 +295,7 @@ class Catalogue:
 
         def change(connection: Connection) -> None:
             stored_files.forget(connection, files)
-            made.append(intents.add(connection, files))
+            made.append(add_intent(connection, files))
 
         async with self.files.loaded(sections_of(files)):
             await self._database.write(change)
@@ -302,97 +326,9 @@ class Catalogue:
         await self._database.write(change)
         self.knowledge.learn_link(path, target)
 
-    def changes(self) -> Changes:
-        """Return a detector of writes to the database by any process."""
-        return Changes(Path(self._database.engine.url.database or ""))
-
-    async def take_requests(self) -> list[Request]:
-        """Return the new requests by hand, and record that they were taken."""
-        table = schema.requests.c
-
-        def query(connection: Connection) -> list[Request]:
-            found = connection.execute(rows.requests().where(table.taken_at.is_(None)).order_by(table.id))
-            return [rows.request_of(row) for row in found]
-
-        now = time.time()
-        taken = [replace(request, taken_at=now) for request in await self._database.read(query)]
-        if taken:
-            identifiers = [request.id for request in taken]
-
-            def change(connection: Connection) -> None:
-                for some in sliced(identifiers):
-                    noticed = update(schema.requests).where(table.taken_at.is_(None), table.id.in_(some))
-                    connection.execute(noticed.values(taken_at=now))
-
-            await self._database.write(change)
-        for request in taken:
-            self.knowledge.learn_request(request)
-        return taken
-
-    async def settle_request(self, request: Request, outcome: str) -> bool:
-        """Record the outcome of a request, which settles it. Return whether it was open until now."""
-        settled = replace(request, settled_at=time.time(), outcome=outcome)
-        table = schema.requests.c
-        statement = update(schema.requests).where(table.id == request.id, table.settled_at.is_(None))
-        statement = statement.values(settled_at=settled.settled_at, outcome=outcome)
-        changed: list[int] = []
-        await self._database.write(lambda connection: changed.append(connection.execute(statement).rowcount))
-        if changed != [1]:
-            return False
-        self.knowledge.learn_request(settled)
-        return True
-
-    async def record_absent_hosts(self, present: Collection[str]) -> None:
-        """Record as gone each host whose name is not among `present`, the names of all hosts that there are."""
-        table = schema.hosts.c
-
-        def change(connection: Connection) -> None:
-            known = connection.execute(select(table.name).where(table.listed, table.state != GONE)).scalars().all()
-            for name in set(known) - set(present):
-                connection.execute(update(schema.hosts).where(table.listed, table.name == name).values(state=GONE))
-
-        await self._database.write(change)
-
-    async def save_host(self, host: HostRecord) -> None:
-        """Record the last known state of a host; another host that had its name is no longer listed."""
-        columns = {
-            "name": host.name,
-            "listed": True,
-            "address": host.address,
-            "state": host.state,
-            "error": host.error,
-            "pending_bytes": host.pending_bytes,
-        }
-        if host.method:
-            columns["method"] = host.method
-        if host.last_success is not None:
-            columns["last_success"] = host.last_success
-        first = {"identity": host.identity, "first_seen": time.time(), "method": host.method, **columns}
-        table = schema.hosts.c
-        others = (table.name == host.name, table.identity != host.identity)
-        replaced = update(schema.hosts).where(*others).values(listed=False, state=GONE)
-        statement = insert(schema.hosts).values(first)
-        statement = statement.on_conflict_do_update(index_elements=["identity"], set_=columns)
-
-        def change(connection: Connection) -> None:
-            connection.execute(replaced)
-            connection.execute(statement)
-
-        await self._database.write(change)
-
-    async def save_last_successes(self, times: Mapping[str, float]) -> None:
-        """Record when hosts, by name, were last read completely (Unix time)."""
-        values = [(at, name) for name, at in times.items()]
-
-        def change(connection: Connection) -> None:
-            connection.exec_driver_sql("UPDATE hosts SET last_success = ? WHERE listed AND name = ?", values)
-
-        if values:
-            await self._database.write(change)
-
     async def intents(self) -> list[Intent]:
         """Return the intents that the last process left open, oldest first."""
-        return await self._database.read(intents.all_open)
+        return await self._database.read(open_intents)
 
     async def get(self, identity: str) -> str | None:
         """Return the host key pinned under `identity`; None if there is none (for the pin store of `remote`)."""
@@ -411,12 +347,13 @@ class Catalogue:
 
     def _require_directories(self, files: Sequence[FileRecord]) -> None:
         """Raise `InconsistentRows` for a file outside of the directory of its experiment."""
+        directories: dict[str | None, str] = {}
+        for experiment in {file.experiment for file in files if file.experiment is not None}:
+            if not self.knowledge.has_experiment(experiment):
+                raise InconsistentRows(f"a row names the experiment {experiment}, which is not on record")
+            directories[experiment] = self.knowledge.experiment(experiment).directory
         for file in files:
-            if file.experiment is None:
-                continue
-            if not self.knowledge.has_experiment(file.experiment):
-                raise InconsistentRows(f"a row names the experiment {file.experiment}, which is not on record")
-            if self.knowledge.experiment(file.experiment).directory != file.target[0]:
+            if file.experiment is not None and directories[file.experiment] != file.target[0]:
                 raise InconsistentRows(f"{file.target} is not in the directory of its experiment")
 
     def close(self) -> None:

@@ -9,9 +9,9 @@ from sqlalchemy import Connection, delete, select
 from harvestd.catalogue import rows, schema, stored_files
 from harvestd.catalogue.engine import Database, insert
 from harvestd.catalogue.entries import Orphans
+from harvestd.catalogue.hosts import LeftOutRecords, row_of
+from harvestd.catalogue.requests import add_request
 from harvestd.catalogue.stored_records import add_experiments, add_links, add_runs
-from harvestd.catalogue.tables.left_out import LeftOutRecords, row_of
-from harvestd.catalogue.tables.requests import add_request
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.model import LeftOut
 from harvestd.convention.structs import Immutable

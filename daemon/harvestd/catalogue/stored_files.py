@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from harvestd.catalogue.errors import REPAIR, InconsistentRows
-from harvestd.catalogue.references import volume_ids
 from harvestd.catalogue.rows import SOURCE_COLUMNS, file_of_values, local_text, path_text, relative_text, source_values
 from harvestd.catalogue.schema import stored, stored_bytes
+from harvestd.catalogue.state_dir import REPAIR, InconsistentRows
+from harvestd.catalogue.stored_records import volume_ids
 from harvestd.convention.paths import LocalPath
 from harvestd.errors import HaltedForSafety
 from harvestd.planning.records import BASE_EVAL, UNFILED, FileRecord, Section, section_of, sections_in
@@ -59,13 +59,13 @@ _FORGET: Final = "DELETE FROM files WHERE experiment_id IS ? AND path = ?"
 def save(connection: Connection, files: Sequence[FileRecord]) -> None:
     """Insert or replace the rows of files."""
     volumes = volume_ids(connection, {file.storage for file in files})
-    for statement, is_filed in ((_SAVE_FILED, True), (_SAVE_UNFILED, False)):
-        values = [
-            (*_key(file), *source_values(file, volumes[file.storage]))
-            for file in files
-            if (file.experiment is not None) == is_filed
-        ]
-        if values and connection.exec_driver_sql(statement, values).rowcount != len(values):
+    filed: list[tuple[object, ...]] = []
+    unfiled: list[tuple[object, ...]] = []
+    for file in files:
+        row = (*_key(file), *source_values(file, volumes[file.storage]))
+        (unfiled if file.experiment is None else filed).append(row)
+    for statement, rows in ((_SAVE_FILED, filed), (_SAVE_UNFILED, unfiled)):
+        if rows and connection.exec_driver_sql(statement, rows).rowcount != len(rows):
             raise InconsistentRows("not all of the files could be recorded")
 
 

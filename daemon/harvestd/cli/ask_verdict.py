@@ -16,7 +16,7 @@ import anyio.to_thread
 
 from harvestd.catalogue import queries
 from harvestd.catalogue.entries import VerdictRecord
-from harvestd.catalogue.tables.requests import ask
+from harvestd.catalogue.requests import ask
 from harvestd.cli.output import units, verdict_page
 from harvestd.cli.presence import daemon_pid, holder_of
 from harvestd.cli.wait_requests import Line

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
-from harvestd.catalogue.errors import InconsistentRows
+from harvestd.catalogue.state_dir import InconsistentRows
 from harvestd.errors import DiskFull, Retry
 from harvestd.harvest.sync import Broadcast
 from harvestd.planning.plan import Asked
@@ -57,7 +57,7 @@ class RequestTracker:
 
     async def run(self, scan_now: Broadcast) -> None:
         """Take new requests until cancelled, and ring `scan_now` for those that need a scan."""
-        with closing(self._catalogue.changes()) as changes:
+        with closing(self._catalogue.requests.changes()) as changes:
             due = True
             while True:
                 due = await anyio.to_thread.run_sync(changes.seen) or due
@@ -78,7 +78,7 @@ class RequestTracker:
             return await self._take()
 
     async def _take(self) -> bool:
-        taken = await self._catalogue.take_requests()
+        taken = await self._catalogue.requests.take()
         for request in taken:
             get_logger().info(Event.REQUEST_TAKEN, **self._fields(request))
         for request in self._catalogue.knowledge.open_requests():
@@ -130,7 +130,7 @@ class RequestTracker:
 
     async def settle(self, request: Request, outcome: str) -> None:
         """Record and log the outcome of a request; do nothing if it was settled meanwhile."""
-        if await self._catalogue.settle_request(request, outcome):
+        if await self._catalogue.requests.settle(request, outcome):
             get_logger().info(Event.REQUEST_SETTLED, **self._fields(request), reason=outcome)
 
     def _fields(self, request: Request) -> dict[str, object]:

@@ -21,8 +21,8 @@ from sqlalchemy import Connection
 
 from harvestd.audit import auditing
 from harvestd.audit.auditing import Finding, Kind
-from harvestd.catalogue import damage, queries
-from harvestd.catalogue.damage import damage_of
+from harvestd.catalogue import queries
+from harvestd.catalogue.open import damage_of, move_aside
 from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.structs import Immutable
 from harvestd.errors import unwrapped
@@ -184,7 +184,7 @@ _SETTLED_AT_START = frozenset({Kind.TEMPORARY, Kind.CATALOGUE})
 def set_catalogue_aside(settings: Settings) -> Path:
     """Move a damaged catalogue out of the way; return its new path. Raise `Fatal` (exit code 7) while a daemon runs."""
     with DataRoot.open(settings.data_root) as root, DataRootLock.take(root):
-        return damage.set_aside(settings.state)
+        return move_aside(settings.state)
 
 
 async def repair(settings: Settings, found: Sequence[Finding]) -> list[Finding]:

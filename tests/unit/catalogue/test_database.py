@@ -19,9 +19,8 @@ from sqlalchemy import Connection, Engine, event, text
 from harvestd.catalogue import engine as database_module
 from harvestd.catalogue import schema
 from harvestd.catalogue.engine import Database, open_engine, reading
-from harvestd.catalogue.errors import InconsistentRows
-from harvestd.catalogue.host_keys import FILE_NAME
 from harvestd.catalogue.open import open_catalogue, open_scratch
+from harvestd.catalogue.state_dir import FILE_NAME, InconsistentRows
 from harvestd.convention.metadata.naming import ExperimentName, Part
 from harvestd.convention.metadata.parse import ConfigFacts
 from harvestd.convention.scan.snapshot import Version

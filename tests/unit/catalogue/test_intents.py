@@ -11,9 +11,9 @@ from alembic import command
 from alembic.config import Config
 
 from harvestd.catalogue.engine import open_engine
-from harvestd.catalogue.host_keys import FILE_NAME
 from harvestd.catalogue.open import open_catalogue
 from harvestd.catalogue.repository import Catalogue
+from harvestd.catalogue.state_dir import FILE_NAME
 from harvestd.convention.kinds import Kind
 from harvestd.convention.paths import LocalPath, decoded
 from harvestd.convention.scan.snapshot import Version

@@ -12,10 +12,10 @@ import pytest
 from msgspec.structs import replace
 
 from harvestd.catalogue import stored_files
-from harvestd.catalogue.host_keys import FILE_NAME
 from harvestd.catalogue.loading import KEPT
 from harvestd.catalogue.open import open_catalogue
 from harvestd.catalogue.repository import Catalogue
+from harvestd.catalogue.state_dir import FILE_NAME
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.snapshot import Version
 from harvestd.errors import HaltedForSafety

@@ -11,10 +11,9 @@ from msgspec.structs import replace
 from harvestd.catalogue import queries
 from harvestd.catalogue.engine import reading
 from harvestd.catalogue.entries import Orphans
-from harvestd.catalogue.errors import InconsistentRows
-from harvestd.catalogue.host_keys import FILE_NAME
 from harvestd.catalogue.open import open_catalogue
 from harvestd.catalogue.schema import HEAD
+from harvestd.catalogue.state_dir import FILE_NAME, InconsistentRows
 from harvestd.convention.paths import decoded
 from harvestd.convention.scan.model import LeftOut
 from support.older import make_empty

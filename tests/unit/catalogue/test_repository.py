@@ -14,9 +14,9 @@ from harvestd import failpoints
 from harvestd.catalogue import queries
 from harvestd.catalogue.engine import reading as stored
 from harvestd.catalogue.entries import HostRecord, Transfer
-from harvestd.catalogue.errors import InconsistentRows
 from harvestd.catalogue.open import open_catalogue
 from harvestd.catalogue.repository import Catalogue
+from harvestd.catalogue.state_dir import InconsistentRows
 from harvestd.convention.kinds import Finetuned, Kind
 from harvestd.convention.metadata.naming import ExperimentName, Part
 from harvestd.convention.metadata.parse import ConfigFacts, TrainingInfo
@@ -312,8 +312,8 @@ async def test_a_transfer_goes_on_after_a_restart(tmp_path: Path) -> None:
 async def test_a_host_is_remembered_as_it_was_last_seen(tmp_path: Path) -> None:
     """What a new sight does not say stays: the method, and when it last went well."""
     with opened(tmp_path) as catalogue:
-        await catalogue.save_host(HostRecord("gpu-a", "i-1", "192.0.2.1", "connected", "probe", 1000.0))
-        await catalogue.save_host(HostRecord("gpu-a", "i-1", "192.0.2.9", "lost", error=f"no answer {ODD}"))
+        await catalogue.hosts.save(HostRecord("gpu-a", "i-1", "192.0.2.1", "connected", "probe", 1000.0))
+        await catalogue.hosts.save(HostRecord("gpu-a", "i-1", "192.0.2.9", "lost", error=f"no answer {ODD}"))
     with stored(tmp_path) as connection:
         assert connection is not None
         (host,) = queries.hosts(connection)
@@ -324,9 +324,9 @@ async def test_a_host_is_remembered_as_it_was_last_seen(tmp_path: Path) -> None:
 async def test_a_host_that_gets_another_name_is_one_host(tmp_path: Path) -> None:
     """What was known of it under the old name goes on under the new one; a namesake takes nothing over."""
     with opened(tmp_path) as catalogue:
-        await catalogue.save_host(HostRecord("gpu-a", "i-1", "192.0.2.1", "connected", "probe", 1000.0))
-        await catalogue.save_host(HostRecord("trainer", "i-1", "192.0.2.1", "lost"))
-        await catalogue.save_host(HostRecord("gpu-a", "i-2", "192.0.2.2", "connected"))
+        await catalogue.hosts.save(HostRecord("gpu-a", "i-1", "192.0.2.1", "connected", "probe", 1000.0))
+        await catalogue.hosts.save(HostRecord("trainer", "i-1", "192.0.2.1", "lost"))
+        await catalogue.hosts.save(HostRecord("gpu-a", "i-2", "192.0.2.2", "connected"))
     with stored(tmp_path) as connection:
         assert connection is not None
         first, second = queries.hosts(connection)

@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import Connection, text
 
 from harvestd.catalogue import queries
-from harvestd.catalogue.host_keys import FILE_NAME
 from harvestd.catalogue.open import open_catalogue
 from harvestd.catalogue.repository import Catalogue
-from harvestd.catalogue.tables.requests import ask
+from harvestd.catalogue.requests import ask
+from harvestd.catalogue.state_dir import FILE_NAME
 from harvestd.convention.scan.model import LeftOut
 from harvestd.planning.requests import Request, RequestKind
 from support.command import environment
@@ -30,7 +30,7 @@ _MANY = 40
 _ASKING = """
 import sys
 from pathlib import Path
-from harvestd.catalogue.tables.requests import ask
+from harvestd.catalogue.requests import ask
 from harvestd.planning.requests import RequestKind
 for number in range(int(sys.argv[2])):
     ask(Path(sys.argv[1]), RequestKind.FETCH, ("fs-1", f"/data/{number}"), {"thing": "records"})
@@ -47,11 +47,11 @@ async def test_a_request_is_taken_once_and_settled(tmp_path: Path) -> None:
     """What a command wrote is learned by who has the catalogue open, and stays in force after it is settled."""
     with closing(open_catalogue(tmp_path, "root-1")) as catalogue:
         number = ask(tmp_path, RequestKind.FETCH, RUN, RECORDS)
-        (taken,) = await catalogue.take_requests()
+        (taken,) = await catalogue.requests.take()
         assert (taken.id, taken.run, taken.thing, taken.is_open) == (number, RUN, "records", True)
-        assert await catalogue.take_requests() == []
+        assert await catalogue.requests.take() == []
         assert catalogue.knowledge.open_requests() == [taken]
-        await catalogue.settle_request(taken, "1 file is here")
+        await catalogue.requests.settle(taken, "1 file is here")
         assert catalogue.knowledge.open_requests() == []
         assert catalogue.knowledge.wishes_for(*RUN).records is not None
     (kept,) = requests(tmp_path)
@@ -64,18 +64,18 @@ async def test_requests_are_there_after_a_restart(tmp_path: Path) -> None:
     with closing(open_catalogue(tmp_path, "root-1")) as catalogue:
         ask(tmp_path, RequestKind.IGNORE, OTHER, {})
         ask(tmp_path, RequestKind.FETCH, RUN, RECORDS)
-        ignored, _ = await catalogue.take_requests()
-        await catalogue.settle_request(ignored, "done")
+        ignored, _ = await catalogue.requests.take()
+        await catalogue.requests.settle(ignored, "done")
     ask(tmp_path, RequestKind.FETCH, RUN, {"thing": "step_40"})
     with closing(open_catalogue(tmp_path, "root-1")) as catalogue:
         assert catalogue.knowledge.wishes_for(*OTHER).ignored is not None
         assert set(catalogue.knowledge.wishes_for(*RUN).things) == {"records", "step_40"}
-        assert [each.thing for each in await catalogue.take_requests()] == ["step_40"]
+        assert [each.thing for each in await catalogue.requests.take()] == ["step_40"]
 
 
 async def test_changes_of_others_are_noticed(tmp_path: Path) -> None:
     """Who listens hears once of each time that anybody wrote, and of nothing while nobody does."""
-    with closing(open_catalogue(tmp_path, "root-1")) as catalogue, closing(catalogue.changes()) as changes:
+    with closing(open_catalogue(tmp_path, "root-1")) as catalogue, closing(catalogue.requests.changes()) as changes:
         assert changes.seen()
         assert not changes.seen()
         ask(tmp_path, RequestKind.FETCH, RUN, RECORDS)
@@ -114,7 +114,7 @@ async def test_two_processes_write_at_once(tmp_path: Path) -> None:
             scope.cancel()
         assert (done.returncode, done.stderr) == (0, "")
         assert written[0] > _MANY
-        assert len(await catalogue.take_requests()) == _MANY
+        assert len(await catalogue.requests.take()) == _MANY
     assert {each.place for each in requests(tmp_path)} == {f"/data/{number}" for number in range(_MANY)}
 
 

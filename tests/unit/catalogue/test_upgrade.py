@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harvestd.catalogue.host_keys import FILE_NAME
 from harvestd.catalogue.open import open_catalogue
+from harvestd.catalogue.state_dir import FILE_NAME
 from support.older import content, table_columns, write_as
 from support.upgrade import write_catalogue
 

@@ -10,10 +10,10 @@ import pytest
 
 from harvestd.catalogue import queries
 from harvestd.catalogue.entries import VerdictRecord
-from harvestd.catalogue.host_keys import FILE_NAME
 from harvestd.catalogue.open import open_catalogue
 from harvestd.catalogue.repository import Catalogue
-from harvestd.catalogue.tables.requests import ask
+from harvestd.catalogue.requests import ask
+from harvestd.catalogue.state_dir import FILE_NAME
 from harvestd.convention.kinds import LossKind
 from harvestd.planning.requests import RequestKind
 from harvestd.safety.verdict import Answer, Loss, Reason, ReasonKind, Verdict
@@ -61,10 +61,10 @@ async def test_answered_questions_are_forgotten(tmp_path: Path, catalogue: Catal
     """One that was answered long ago leaves the catalogue, and memory at once; one that is open stays."""
     answered = ask(tmp_path, RequestKind.JUDGE, ("static:gpu-a", "gpu-a"), {})
     fetched = ask(tmp_path, RequestKind.FETCH, ("static:gpu-a", "/r/run_1"), {"thing": "records"})
-    for request in await catalogue.take_requests():
-        await catalogue.settle_request(request, "safe")
+    for request in await catalogue.requests.take():
+        await catalogue.requests.settle(request, "safe")
     waiting = ask(tmp_path, RequestKind.JUDGE, ("static:gpu-a", "gpu-a"), {})
-    await catalogue.take_requests()
+    await catalogue.requests.take()
     assert [request.id for request in catalogue.knowledge.open_requests()] == [waiting]
     assert catalogue.knowledge.wishes_for("static:gpu-a", "gpu-a").things == {}
     record = VerdictRecord("static:gpu-a", "gpu-a", SAFE, 20.0)

@@ -38,7 +38,7 @@ async def _judged(tmp_path: Path, verdict: Verdict, ago: float) -> None:
         closing(open_catalogue(tmp_path / "data/.harvestd", root.id)) as kept,
     ):
         now = time.time()
-        await kept.save_host(HostRecord("gpu-a", "static:gpu-a", "192.0.2.1", "connected", "probe", now - ago))
+        await kept.hosts.save(HostRecord("gpu-a", "static:gpu-a", "192.0.2.1", "connected", "probe", now - ago))
         await kept.verdicts.save([VerdictRecord("static:gpu-a", "gpu-a", verdict, now - ago, now - ago, 249)], now)
 
 

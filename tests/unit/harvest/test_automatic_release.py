@@ -13,8 +13,8 @@ import structlog.testing
 from msgspec.structs import replace
 
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
+from harvestd.catalogue.hosts import Releases
 from harvestd.catalogue.open import open_catalogue
-from harvestd.catalogue.tables.releases import Releases
 from harvestd.convention.scan.model import ScanResult
 from harvestd.errors import DiskFull, Retry
 from harvestd.harvest.context import Context

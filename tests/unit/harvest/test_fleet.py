@@ -55,7 +55,7 @@ async def test_a_host_that_goes_while_the_disk_is_full_is_recorded_later(
     refused = 0
 
     with DataRoot.open(settings.data_root) as root, closing(open_catalogue(tmp_path, "root")) as catalogue:
-        save = catalogue.save_host
+        save = catalogue.hosts.save
 
         async def save_where_there_is_room(record: HostRecord) -> None:
             nonlocal refused
@@ -65,7 +65,7 @@ async def test_a_host_that_goes_while_the_disk_is_full_is_recorded_later(
             await save(record)
             recorded.append((record.name, record.state))
 
-        monkeypatch.setattr(catalogue, "save_host", save_where_there_is_room)
+        monkeypatch.setattr(catalogue.hosts, "save", save_where_there_is_room)
         await context.requests.learn(catalogue)
         await context.open_catalogue(catalogue)
         fleet = Fleet(context, root, Broadcast(), FleetMetrics())

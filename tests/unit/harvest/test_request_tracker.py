@@ -10,10 +10,10 @@ import pytest
 import structlog.testing
 
 from harvestd.catalogue import queries
-from harvestd.catalogue.errors import InconsistentRows
 from harvestd.catalogue.open import open_catalogue
 from harvestd.catalogue.repository import Catalogue
-from harvestd.catalogue.tables.requests import ask
+from harvestd.catalogue.requests import ask
+from harvestd.catalogue.state_dir import InconsistentRows
 from harvestd.errors import DiskFull, HarvestError, Retry
 from harvestd.harvest.requests import RequestTracker
 from harvestd.harvest.sync import Broadcast

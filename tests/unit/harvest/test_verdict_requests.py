@@ -12,7 +12,7 @@ import structlog.testing
 from harvestd.catalogue import queries
 from harvestd.catalogue.entries import VerdictRecord
 from harvestd.catalogue.open import open_catalogue
-from harvestd.catalogue.tables.requests import ask
+from harvestd.catalogue.requests import ask
 from harvestd.cli import ask_verdict
 from harvestd.cli.ask_verdict import Subject, verdict_now
 from harvestd.cli.wait_requests import one_line
@@ -60,8 +60,8 @@ async def test_who_asks_takes_no_verdict_of_before(
     async def answer() -> None:
         with anyio.fail_after(30):
             while True:
-                for request in await context.catalogue.take_requests():
-                    await context.catalogue.settle_request(request, "not_safe")
+                for request in await context.catalogue.requests.take():
+                    await context.catalogue.requests.settle(request, "not_safe")
                     return
                 await anyio.sleep(0.01)
 

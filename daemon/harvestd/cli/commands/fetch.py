@@ -10,7 +10,7 @@ from datetime import timedelta
 import click
 
 from harvestd.catalogue import queries
-from harvestd.catalogue.tables.requests import ask
+from harvestd.catalogue.requests import ask
 from harvestd.cli import completion, offers
 from harvestd.cli.commands.once import exit_code_of, tell_troubles, visit
 from harvestd.cli.errors import run_interruptible, tell_warning

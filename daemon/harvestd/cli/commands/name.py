@@ -6,7 +6,7 @@ import time
 import click
 
 from harvestd.catalogue import queries
-from harvestd.catalogue.tables.requests import ask
+from harvestd.catalogue.requests import ask
 from harvestd.cli import completion, show_details
 from harvestd.cli.errors import run_interruptible
 from harvestd.cli.flags import Flags, with_flags, with_json

@@ -15,7 +15,7 @@ import anyio
 import anyio.to_thread
 from msgspec.structs import replace
 
-from harvestd.catalogue.errors import InconsistentRows
+from harvestd.catalogue.state_dir import InconsistentRows
 from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.errors import Fatal
 from harvestd.planning.index import PlanningIndex

@@ -13,7 +13,7 @@ from datetime import timedelta
 import anyio
 import anyio.to_thread
 
-from harvestd.catalogue.host_keys import kept_pin
+from harvestd.catalogue.state_dir import kept_pin
 from harvestd.errors import HarvestError, Retry
 from harvestd.harvest.budgets import slot
 from harvestd.harvest.context import Context

@@ -119,7 +119,7 @@ class Fleet:
             tallies = ((name, self._tally.of(name)) for name in self._tally.connected)
             times = {name: each.last_success.timestamp() for name, each in tallies if each.last_success is not None}
             with suppress(DiskFull):  # the transfers report the lack of room
-                await self._context.catalogue.save_last_successes(times)
+                await self._context.catalogue.hosts.save_last_successes(times)
 
     async def _look_around(self) -> None:
         """Detect in each interval what the operator did to experiment directories, also if nothing changes on hosts."""
@@ -187,12 +187,12 @@ class Fleet:
         """Record the hosts that left the inventory while no daemon ran, once every provider has answered."""
         await self._inventory.wait_complete()
         await self._context.catalogue_opened.wait()
-        await self._context.catalogue.record_absent_hosts({host.name for host in self._context.fleet.present.values()})
+        await self._context.catalogue.hosts.record_absent({host.name for host in self._context.fleet.present.values()})
 
     async def _save_gone(self, host: Host) -> None:
         if self._roll.is_last(host):
             record = HostRecord(host.name, host.identity, host.address, state=GONE)
-            await self._context.catalogue.save_host(record)
+            await self._context.catalogue.hosts.save(record)
 
     def _way(self, host: Host) -> _Way:
         host = placed(host, self._context.settings)

@@ -295,4 +295,4 @@ class HostSupervisor:
             pending_bytes=pending,
         )
         with suppress(DiskFull):  # the transfers report the lack of room; the state is recorded again periodically
-            await self._context.catalogue.save_host(record)
+            await self._context.catalogue.hosts.save(record)

@@ -119,7 +119,7 @@ async def visited(hosts: Sequence[Host], context: Context, root: DataRoot) -> li
     outcomes = await _side_by_side(hosts, context, visit)
     await context.catalogue_opened.wait()
     for outcome in outcomes:
-        await context.catalogue.save_host(_record(outcome))
+        await context.catalogue.hosts.save(_record(outcome))
     from harvestd.harvest.experiments.reports import Reports  # noqa: PLC0415  (imported by a thread of `startup.open`)
 
     await Reports(context, root).finish()

@@ -15,7 +15,7 @@ from datetime import timedelta
 from msgspec.structs import replace
 
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
-from harvestd.catalogue.tables.releases import Releases
+from harvestd.catalogue.hosts import Releases
 from harvestd.convention.structs import Immutable
 from harvestd.errors import DiskFull, Retry
 from harvestd.inventory.host import Host

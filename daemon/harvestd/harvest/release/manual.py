@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from harvestd.catalogue.engine import Database, open_engine
 from harvestd.catalogue.entries import Decision
-from harvestd.catalogue.tables.releases import Releases
+from harvestd.catalogue.hosts import Releases
 from harvestd.convention.structs import Immutable
 from harvestd.errors import HostQuarantined, Retry, unwrapped
 from harvestd.harvest.fleet.connections import connected, who_is

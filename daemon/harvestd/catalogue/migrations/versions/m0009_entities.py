@@ -66,8 +66,8 @@ def upgrade() -> None:
 
 
 def _one_of(column: str, values: Iterable[str]) -> sa.CheckConstraint:
-    known = ", ".join(f"'{value}'" for value in values)
-    return sa.CheckConstraint(f"{column} IN ({known})", name=f"known_{column}")
+    known = " OR ".join(f"{column} = '{value}'" for value in values)
+    return sa.CheckConstraint(known, name=f"known_{column}")
 
 
 def _source() -> "list[sa.Column[Any]]":
@@ -162,6 +162,7 @@ def _make_tables() -> None:
         sa.Column("experiment_id", sa.String, sa.ForeignKey("experiments.id")),
         *_source(),
         _one_of("kind", _KINDS),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "transfers",

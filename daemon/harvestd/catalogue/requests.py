@@ -13,12 +13,14 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
-from sqlalchemy import Connection
+from msgspec.structs import replace
+from sqlalchemy import Connection, update
 
 from harvestd.catalogue import rows, schema
-from harvestd.catalogue.engine import insert, open_engine, translated, writing
-from harvestd.catalogue.errors import unusable
-from harvestd.catalogue.references import host_id, volume_id
+from harvestd.catalogue.engine import Database, insert, open_engine, sliced, translated, writing
+from harvestd.catalogue.state_dir import unusable
+from harvestd.catalogue.stored_records import host_id, volume_id
+from harvestd.planning.index import PlanningIndex
 from harvestd.planning.requests import Request, RequestKind
 
 _PATIENCE = 60.0
@@ -79,3 +81,51 @@ class Changes:
         """Close the file."""
         if self._connection is not None:
             self._connection.close()
+
+
+class Requests:
+    """Requests as a fetching process handles them."""
+
+    def __init__(self, database: Database, knowledge: PlanningIndex) -> None:
+        self._database = database
+        self._knowledge = knowledge
+
+    def changes(self) -> Changes:
+        """Return a detector of writes to the database by any process."""
+        return Changes(Path(self._database.engine.url.database or ""))
+
+    async def take(self) -> list[Request]:
+        """Return the new requests by hand, and record that they were taken."""
+        table = schema.requests.c
+
+        def query(connection: Connection) -> list[Request]:
+            found = connection.execute(rows.requests().where(table.taken_at.is_(None)).order_by(table.id))
+            return [rows.request_of(row) for row in found]
+
+        now = time.time()
+        taken = [replace(request, taken_at=now) for request in await self._database.read(query)]
+        if taken:
+            identifiers = [request.id for request in taken]
+
+            def change(connection: Connection) -> None:
+                for some in sliced(identifiers):
+                    noticed = update(schema.requests).where(table.taken_at.is_(None), table.id.in_(some))
+                    connection.execute(noticed.values(taken_at=now))
+
+            await self._database.write(change)
+        for request in taken:
+            self._knowledge.learn_request(request)
+        return taken
+
+    async def settle(self, request: Request, outcome: str) -> bool:
+        """Record the outcome of a request, which settles it. Return whether it was open until now."""
+        settled = replace(request, settled_at=time.time(), outcome=outcome)
+        table = schema.requests.c
+        statement = update(schema.requests).where(table.id == request.id, table.settled_at.is_(None))
+        statement = statement.values(settled_at=settled.settled_at, outcome=outcome)
+        changed: list[int] = []
+        await self._database.write(lambda connection: changed.append(connection.execute(statement).rowcount))
+        if changed != [1]:
+            return False
+        self._knowledge.learn_request(settled)
+        return True

@@ -1,4 +1,4 @@
-"""Intents: files about to be published, moved or removed, one row for each file."""
+"""Work that a process may leave unfinished: intents about local files, and partly staged transfers."""
 
 import time
 from collections.abc import Sequence
@@ -7,12 +7,12 @@ from typing import Final
 
 from sqlalchemy import Connection, delete
 
-from harvestd.catalogue import schema
-from harvestd.catalogue.engine import insert, sliced
-from harvestd.catalogue.entries import Intent
-from harvestd.catalogue.references import volume_ids
+from harvestd.catalogue import rows, schema
+from harvestd.catalogue.engine import Database, insert, sliced
+from harvestd.catalogue.entries import Intent, Transfer
 from harvestd.catalogue.rows import SOURCE_COLUMNS, file_of_values, path_text, source_values
 from harvestd.catalogue.schema import stored
+from harvestd.catalogue.stored_records import volume_id, volume_ids
 from harvestd.convention.paths import LocalPath
 from harvestd.planning.records import FileRecord
 
@@ -27,7 +27,7 @@ _ALL: Final = (
 )
 
 
-def add(connection: Connection, files: Sequence[FileRecord], moved_from: Sequence[LocalPath] = ()) -> int:
+def add_intent(connection: Connection, files: Sequence[FileRecord], moved_from: Sequence[LocalPath] = ()) -> int:
     """Record an intent for files; return its id. `moved_from`: the present path of each, if they are to be moved."""
     made = connection.execute(insert(schema.intents).values(at=time.time()).returning(schema.intents.c.id))
     number = int(made.scalar_one())
@@ -42,18 +42,18 @@ def add(connection: Connection, files: Sequence[FileRecord], moved_from: Sequenc
     return number
 
 
-def drop(connection: Connection, intents: Sequence[Intent]) -> None:
+def drop_intents(connection: Connection, intents: Sequence[Intent]) -> None:
     """Delete intents."""
     for some in sliced([intent.id for intent in intents]):
         connection.execute(delete(schema.intent_files).where(schema.intent_files.c.intent_id.in_(some)))
         connection.execute(delete(schema.intents).where(schema.intents.c.id.in_(some)))
 
 
-def all_open(connection: Connection) -> list[Intent]:
+def open_intents(connection: Connection) -> list[Intent]:
     """Return all intents, oldest first."""
     found: list[Intent] = []
-    for number, rows in groupby(connection.exec_driver_sql(_ALL), key=lambda row: row[0]):
-        own = [row for row in rows if row[1] is not None]
+    for number, group in groupby(connection.exec_driver_sql(_ALL), key=lambda row: row[0]):
+        own = [row for row in group if row[1] is not None]
         files = tuple(
             file_of_values(path_text(target), experiment, storage, source)
             for _, target, _, experiment, storage, *source in own
@@ -61,3 +61,44 @@ def all_open(connection: Connection) -> list[Intent]:
         moved_from = tuple(LocalPath.parse(path_text(row[2])) for row in own if row[2] is not None)
         found.append(Intent(int(number), files, moved_from))
     return found
+
+
+class Transfers:
+    """All journalled transfers; every method raises `DiskFull` or `HaltedForSafety` as the database does."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def save(self, transfer: Transfer) -> None:
+        """Record how many bytes of a staged file are on disk."""
+
+        def change(connection: Connection) -> None:
+            row = {
+                "name": transfer.name,
+                "volume_id": volume_id(connection, transfer.storage),
+                "place": transfer.place,
+                "synced": transfer.synced,
+            }
+            statement = insert(schema.transfers).values(row)
+            connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=row))
+
+        await self._database.write(change)
+
+    async def drop(self, names: Sequence[str]) -> None:
+        """Delete transfers that are done or abandoned."""
+
+        def change(connection: Connection) -> None:
+            for some in sliced(names):
+                connection.execute(delete(schema.transfers).where(schema.transfers.c.name.in_(some)))
+
+        if names:
+            await self._database.write(change)
+
+    async def all(self) -> list[Transfer]:
+        """Return all transfers."""
+
+        def query(connection: Connection) -> list[Transfer]:
+            found = connection.execute(rows.transfers())
+            return [Transfer(row.name, row.storage, row.place, row.synced) for row in found]
+
+        return await self._database.read(query)
