@@ -91,7 +91,7 @@ def add_history(state_dir: Path, experiments: int, files_of_each: int) -> None:
     try:
         with engine.begin() as connection:
             for number in range(experiments):
-                stored_records.add_experiments(connection, [experiment(number)])
+                stored_records.add_experiment(connection, experiment(number))
                 stored_records.add_runs(connection, [run(number)])
                 stored_files.save(connection, list(files(number, files_of_each)))
             connection.execute(delete(schema.meta).where(schema.meta.c.key == schema.REBUILD))

@@ -25,7 +25,7 @@ from harvestd.catalogue.requests import Requests
 from harvestd.catalogue.restore import Restoring
 from harvestd.catalogue.state_dir import InconsistentRows
 from harvestd.catalogue.stored_records import (
-    add_experiments,
+    add_experiment,
     add_links,
     add_runs,
     forget_links,
@@ -100,7 +100,7 @@ class Catalogue:
         """
 
         def change(connection: Connection) -> None:
-            add_experiments(connection, [experiment])
+            add_experiment(connection, experiment)
             add_runs(connection, [run])
 
         with self.knowledge.reserved(experiment.directory):

@@ -1,7 +1,7 @@
-"""Requests by hand: the only row that a command writes beside a running daemon.
+"""Requests by hand, which a command records beside a running daemon, and the detection of them.
 
-It is a separate transaction that takes the write lock at its beginning, and waits for it as long as a person would: the
-daemon commits often and briefly. Nothing else is written by two processes.
+The command's transaction takes the write lock at its beginning, and waits for it as long as a person would: the daemon
+commits often and briefly.
 
 A daemon detects requests by querying SQLite instead of watching a file: `PRAGMA data_version` reads memory that is
 mapped anyway, takes some microseconds, and can't be missed or limited by a quota, unlike notifications of the kernel.

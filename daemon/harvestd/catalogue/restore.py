@@ -11,7 +11,7 @@ from harvestd.catalogue.engine import Database, insert
 from harvestd.catalogue.entries import Orphans
 from harvestd.catalogue.hosts import LeftOutRecords, row_of
 from harvestd.catalogue.requests import add_request
-from harvestd.catalogue.stored_records import add_experiments, add_links, add_runs
+from harvestd.catalogue.stored_records import add_links, add_runs, restore_experiments
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.model import LeftOut
 from harvestd.convention.structs import Immutable
@@ -60,7 +60,7 @@ class Restoring:
         numbers: list[int] = []
 
         def change(connection: Connection) -> None:
-            add_experiments(connection, found.experiments)
+            restore_experiments(connection, found.experiments)
             add_runs(connection, found.runs)
             stored_files.save(connection, found.files)
             add_links(connection, found.links)
@@ -85,7 +85,7 @@ class Restoring:
         """
 
         def change(connection: Connection) -> None:
-            add_experiments(connection, experiments)
+            restore_experiments(connection, experiments)
             add_runs(connection, adopted.runs)
             stored_files.save(connection, adopted.files)
             connection.execute(delete(schema.meta).where(schema.meta.c.key == schema.ORPHANS))

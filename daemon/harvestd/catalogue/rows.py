@@ -222,12 +222,12 @@ def left_out() -> Select[Any]:
 
 def links() -> Select[Any]:
     """Return the query of all local links; `local_path_of` returns the path in one of its rows."""
-    return select(schema.links, directory_of(schema.links))
+    return select(schema.links, _directory(schema.links))
 
 
 def files() -> Select[Any]:
     """Return the query of all files; `file_of` converts its rows."""
-    return select(schema.files, directory_of(schema.files), _storage(schema.files))
+    return select(schema.files, _directory(schema.files), _storage(schema.files))
 
 
 def file_of(row: Row[Any]) -> FileRecord:
@@ -241,7 +241,7 @@ def local_path_of(row: Row[Any]) -> LocalPath:
     return LocalPath.parse(local_text(row.directory, row.path))
 
 
-def directory_of(table: FromClause) -> Label[str | None]:
+def _directory(table: FromClause) -> Label[str | None]:
     """Return the column `directory` of the experiment of a table's rows."""
     experiments = schema.experiments.c
     found = select(experiments.directory).where(experiments.id == table.c.experiment_id).correlate(table)

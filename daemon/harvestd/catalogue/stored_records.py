@@ -70,13 +70,21 @@ def links(connection: Connection) -> dict[LocalPath, str]:
     return {rows.local_path_of(row): row.target for row in connection.execute(rows.links())}
 
 
-def add_experiments(connection: Connection, experiments: Sequence[ExperimentRecord]) -> None:
-    """Insert experiments, and claim the names of their directories; raise an error for a name that is taken."""
-    now = time.time()
+def add_experiment(connection: Connection, experiment: ExperimentRecord) -> None:
+    """Insert a new experiment; raise an error if another one has its directory's name, in any case of letters."""
+    _insert(connection, experiment, experiment.directory.casefold())
+
+
+def restore_experiments(connection: Connection, experiments: Sequence[ExperimentRecord]) -> None:
+    """Insert experiments whose directories exist; of names that differ in case only, the first one is claimed."""
     for each in experiments:
-        row = {**rows.experiment_row(each), "created": now, "claimed": _claim(connection, each)}
-        connection.execute(insert(schema.experiments).values(row))
-        _add_aliases(connection, each)
+        _insert(connection, each, _unclaimed(connection, each))
+
+
+def _insert(connection: Connection, experiment: ExperimentRecord, claimed: str | None) -> None:
+    row = {**rows.experiment_row(experiment), "created": time.time(), "claimed": claimed}
+    connection.execute(insert(schema.experiments).values(row))
+    _add_aliases(connection, experiment)
 
 
 def add_runs(connection: Connection, runs: Sequence[RunRecord]) -> None:
@@ -94,8 +102,12 @@ def add_links(connection: Connection, links: Mapping[LocalPath, str]) -> None:
 
 def replace_experiment(connection: Connection, experiment: ExperimentRecord) -> None:
     """Replace the row of an experiment; raise `InconsistentRows` if it was changed since the record was read."""
-    row = {**rows.experiment_row(experiment), "claimed": _claim(connection, experiment)}
-    replace_version(connection, schema.experiments, row)
+    claimed: str | None = experiment.directory.casefold()
+    if experiment.gone:
+        claimed = None
+    elif experiment.moved_to is not None:
+        claimed = _unclaimed(connection, experiment)
+    replace_version(connection, schema.experiments, {**rows.experiment_row(experiment), "claimed": claimed})
     connection.execute(delete(schema.aliases).where(schema.aliases.c.experiment_id == experiment.id))
     _add_aliases(connection, experiment)
 
@@ -109,14 +121,11 @@ def _add_aliases(connection: Connection, experiment: ExperimentRecord) -> None:
         connection.execute(insert(schema.aliases), values)
 
 
-def _claim(connection: Connection, experiment: ExperimentRecord) -> str | None:
-    """Return the column `claimed` of an experiment: a person may give directories names that differ in case only."""
-    if experiment.gone:
-        return None
+def _unclaimed(connection: Connection, experiment: ExperimentRecord) -> str | None:
+    """Return the casefolded name of a directory that a person named; None if another experiment claims it."""
     name, table = experiment.directory.casefold(), schema.experiments.c
     taken = select(func.count()).where(table.claimed == name, table.id != experiment.id)
-    is_by_hand = experiment.moved_to is not None
-    return None if is_by_hand and connection.execute(taken).scalar_one() else name
+    return None if connection.execute(taken).scalar_one() else name
 
 
 def replace_run(connection: Connection, run: RunRecord) -> None:

@@ -16,6 +16,7 @@ from harvestd.catalogue.engine import reading as stored
 from harvestd.catalogue.entries import HostRecord, Transfer
 from harvestd.catalogue.open import open_catalogue
 from harvestd.catalogue.repository import Catalogue
+from harvestd.catalogue.restore import ReadBack
 from harvestd.catalogue.state_dir import InconsistentRows
 from harvestd.convention.kinds import Finetuned, Kind
 from harvestd.convention.metadata.naming import ExperimentName, Part
@@ -187,6 +188,19 @@ async def test_a_change_of_an_old_record_is_refused(tmp_path: Path) -> None:
     with opened(tmp_path) as catalogue:
         assert catalogue.knowledge.experiments() == [newest] == [replace(changed, row_version=1)]
         assert catalogue.knowledge.runs() == [replace(RUN, step=70, row_version=1)]
+
+
+async def test_directories_that_differ_in_case_only_are_restored(tmp_path: Path) -> None:
+    """A person made the first of them; a new experiment gets neither name."""
+    by_hand = ExperimentRecord("e0", NAME, moved_to=EXPERIMENT.directory.upper())
+    with opened(tmp_path) as catalogue:
+        await catalogue.restoring.restore(ReadBack([by_hand, EXPERIMENT], [RUN]))
+        twin = replace(RUN, id="r2", place="/2", experiment="e2")
+        with pytest.raises(InconsistentRows):
+            await catalogue.save_discovery(replace(EXPERIMENT, id="e2", moved_to="Exp"), twin)
+    with opened(tmp_path) as catalogue:
+        assert {each.directory for each in catalogue.knowledge.experiments()} == {"exp", "EXP"}
+        assert not catalogue.restoring.is_pending
 
 
 async def test_a_discovery_is_written_as_one(tmp_path: Path) -> None:
