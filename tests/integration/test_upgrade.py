@@ -7,8 +7,13 @@ from typing import Any
 
 import pytest
 
+from harvestd.demo.content import RunSpec
+from harvestd.demo.eval_content import EvalSpec
+from harvestd.demo.writers import RunWriter, evals_of_run
 from harvestd.errors import ExitCode
 from support.command import Ended, harvestd_command
+from support.house import Workstation
+from support.older import write_as
 from support.upgrade import answers, write_catalogue, write_tree
 
 OWN = ("catalogue.sqlite", "lock")
@@ -84,3 +89,27 @@ def test_an_upgrade_moves_no_byte_and_loses_nothing(config: Path) -> None:
         differences += [f"{' '.join(arguments)}: {each}" for each in lost(document, now.document)]
     assert differences == []
     assert everything(data) == before
+
+
+@pytest.mark.anyio
+@pytest.mark.openssh
+@pytest.mark.parametrize("revision", ["0001", "0006", "0008"])
+async def test_nothing_is_fetched_again_after_an_upgrade(workstation: Workstation, revision: str) -> None:
+    """A host that still shows what an earlier version fetched has nothing new; its run goes on where it was."""
+    writer = RunWriter(workstation.add_box().root, RunSpec(total_steps=8))
+    writer.start()
+    writer.log_until(4)
+    writer.checkpoint(2)
+    evals = evals_of_run(workstation.boxes["gpu-a"].root, EvalSpec(writer.run, questions=2))
+    evals.write_config()
+    evals.evaluate(2)
+    await workstation.once()
+    before = workstation.filed()
+    write_as(workstation.state, revision)
+    (again,) = (await workstation.once()).values()
+    assert again.files == 0
+    assert workstation.filed() == before
+    writer.log_until(6)
+    await workstation.once()
+    assert workstation.follows(writer)()
+    workstation.audit()

@@ -235,6 +235,7 @@ class Workstation:
         """Check what must hold at any rest: the audit of `harvestd verify` finds nothing but a person's own files."""
         wrong = [finding for finding in self.findings() if finding.kind is not Kind.FOREIGN]
         assert not wrong, "\n".join(f"{finding.kind}: {finding.path} {finding.detail}" for finding in wrong)
+        assert not self.catalogue("PRAGMA main.foreign_key_check"), "a row refers to one that is not there"
 
     def findings(self) -> list[Finding]:
         """Return all that the audit of `harvestd verify` finds; nothing while there is no data root yet."""

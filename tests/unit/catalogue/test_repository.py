@@ -242,6 +242,31 @@ async def test_numbers_beyond_64_bits_do_not_stop_the_catalogue(tmp_path: Path) 
         assert (found.version.size, found.version.mtime_ns) == (2**63 - 1, 2**63 - 1)
 
 
+async def test_a_rename_of_a_directory_changes_no_row_of_a_file(tmp_path: Path) -> None:
+    """However many files and links are in it: they are recorded below it."""
+
+    def rows(catalogue: Catalogue) -> list[object]:
+        with catalogue._database.engine.connect() as connection:
+            return [connection.execute(text(f"SELECT * FROM {table}")).all() for table in ("files", "links")]  # noqa: S608
+
+    link = LocalPath(("exp", "training_run", "step_latest"))
+    with opened(tmp_path) as catalogue:
+        await catalogue.save_discovery(EXPERIMENT, RUN)
+        await catalogue.save_files([FILE])
+        await catalogue.save_link(link, "step_40")
+        before = rows(catalogue)
+        await catalogue.move_experiment(replace(EXPERIMENT, moved_to=ODD))
+        assert rows(catalogue) == before
+        moved = replace(FILE, target=LocalPath((ODD, *FILE.target[1:])))
+        assert catalogue.knowledge.files_of("e1") == [moved]
+    with opened(tmp_path) as catalogue:
+        assert await catalogue.files.files_of("e1") == [moved]
+        assert await catalogue.files.holder(moved.target) == moved
+        assert await catalogue.files.holder(FILE.target) is None
+        assert catalogue.knowledge.link_at(LocalPath((ODD, *link[1:]))) == "step_40"
+        assert catalogue.knowledge.link_at(link) is None
+
+
 async def test_a_moved_file_stands_elsewhere(tmp_path: Path) -> None:
     """The old place is free, the new one is taken; in memory and on disk."""
     moved = replace(FILE, target=LocalPath(("exp", "metrics.csv")))
