@@ -1,7 +1,7 @@
 """One scan of a host and its plan, the same for the daemon, a single pass and `plan`; fetches nothing."""
 
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 
 import anyio
@@ -158,7 +158,8 @@ class Observer:
         state.outlook = replace(state.outlook, scanned=self._scanned)
         if self.refused or not self._has_settled(self.snapshot) or self._shares():
             return None
-        return self.planner.last(state.outlook.seen, self._situation(now))
+        # A plan that depends on what other hosts show is not kept.
+        return self.planner.last(state.outlook.seen, self._situation(now, showing={}))
 
     def _has_settled(self, snapshot: Snapshot) -> bool:
         """Return whether nothing had changed for so long at the last turn that time alone hardly has an effect."""
@@ -252,16 +253,17 @@ class Observer:
         # A base eval is listed under one of its experiments, which may be another run's.
         return found | {key: (*found.get(key, ()), *entries) for key, entries in plan.left_out.items()}
 
-    def _situation(self, now: float) -> Situation:
+    def _situation(self, now: float, showing: Mapping[str, frozenset[str]] | None = None) -> Situation:
+        storage = self._context.storage_of(self._host)
         return Situation(
             host=self._host.name,
-            storage=self._context.storage_of(self._host),
+            storage=storage,
             knowledge=self._context.catalogue.knowledge,
             selection=self._context.selection,
             sightings=self.sightings,
             settle=self._context.settle_of(self._host),
             now=now,
-            showing=self._context.states.evals_of_others(self._context.storage_of(self._host)),
+            showing=self._context.states.evals_of_others(storage) if showing is None else showing,
             undecided=self._learning.undecided,
             refused=self.refused,
             life=self._lives.known(),
