@@ -1,7 +1,7 @@
 """Request a verdict from the process that holds the data root, and wait for a safe one.
 
 It reads the catalogue and writes one request. The answer comes from a daemon, or from this process itself where
-`harvest.alone` makes it one; the protocol is the same.
+`harvest.host.passes` makes it one; the protocol is the same.
 """
 
 import math

@@ -44,7 +44,7 @@ class RunRecord(Immutable):
     config_hash: str | None = None
     """SHA-256 of the config.yaml; with `head` it identifies a run that two storages show."""
     head: str | None = None
-    """SHA-256 of the log's first line; empty if it has checkpoints and no log (`duplicates.NO_LOG`)."""
+    """SHA-256 of the log's first line; empty if it has checkpoints and no log (`identity.NO_LOG`)."""
     base_model: str | None = None
     """The base model from an adapter_config.json of its checkpoints; read only if nothing else names the model."""
     writer: str | None = None

@@ -1,6 +1,6 @@
 """Write an experiment's report: scripts and README in one step, the pictures in another.
 
-The hashes in the README (`notes.Marks`) show what is up to date, so that an unchanged experiment costs only reading
+The hashes in the README (`readme.Marks`) show what is up to date, so that an unchanged experiment costs only reading
 some small files. Nothing is created in place of a directory that a person removed.
 """
 

@@ -1,7 +1,7 @@
 """The model of `manifest.json`: the origin of each file, and what is not here and why. Format 1.
 
 A lost catalogue is rebuilt from it, so it is self-contained. The text is ASCII (names that are not UTF-8 are escaped
-lone surrogates), indented, and equal for equal content. `manifest.file` reads and writes it.
+lone surrogates), indented, and equal for equal content. `manifest_file` reads and writes it.
 
 Typed access to parsed JSON; an error contains the place of the invalid field. Validation libraries are not used,
 since they reject the lone surrogates that represent names which are not UTF-8.

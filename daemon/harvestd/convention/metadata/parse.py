@@ -110,7 +110,7 @@ MAX_FACT_BYTES = 64 * 1024
 """A config is a few KiB; a larger one is not read."""
 BEGINNING = MAX_FACT_BYTES + 1
 """Bytes read from the beginning of a file: enough to detect one that is too large. The identity of a run
-(`duplicates.Fingerprint`) is computed from as many."""
+(`identity.Fingerprint`) is computed from as many."""
 MAX_MARKER_BYTES = 1024 * 1024
 """A larger marker is not read as a whole, so whether it parses is not checked."""
 _MAX_TEXT = 200

@@ -188,7 +188,7 @@ class MovedEvents:
         """The runs of the last call; a run in which nothing changed is the same object."""
 
     async def record(self, runs: Sequence[RunDir]) -> None:
-        """Record the new paths of moved files; the caller holds `Context.learning`."""
+        """Record the new paths of moved files; the caller holds `Context.indexing`."""
         catalogue = self._context.catalogue
         known = set(map(id, self._seen))
         changed = [run for run in runs if id(run) not in known]
@@ -229,7 +229,7 @@ class RenamedEvals:
             await hash_there(list(candidates), reader, self._troubles, conclude)
 
     async def record(self, whole: tuple[ScanResult, Snapshot], now: float) -> None:
-        """Record the new paths of the files of proven renames; the caller holds `Context.learning`."""
+        """Record the new paths of the files of proven renames; the caller holds `Context.indexing`."""
         if not self._held:
             return
         shown, snapshot = whole

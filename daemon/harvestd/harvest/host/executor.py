@@ -93,7 +93,7 @@ class Executor:
         return await self.seen(self.observer.scan)
 
     async def scan_all(self) -> Plan:
-        """Do the same as `look`, but with a full scan of every entry."""
+        """Do the same as `scan`, but with a full scan of every entry."""
         return await self.seen(self.observer.scan_all)
 
     async def seen(self, look: Callable[[], Awaitable[Plan]]) -> Plan:

@@ -2,7 +2,7 @@
 
 Prefetches the small files that describe runs while the scan that shows them is still arriving. A run's local paths
 depend on its config.yaml, so a first scan is followed by reading those files, and only then by fetching. Read as soon
-as the first piece of the scan shows them, they cost no extra round trip. `Learning` uses an entry only if its version
+as the first piece of the scan shows them, they cost no extra round trip. `RunIndexer` uses an entry only if its version
 matches the completed scan; nothing else depends on what was read early.
 """
 

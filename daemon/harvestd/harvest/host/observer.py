@@ -49,8 +49,8 @@ class Observer:
         self._box = box
         self.troubles = FailureTracker(host.name, context.monitor)
         """Files that could not be fetched, and how often that was tried."""
-        self._learning = RunIndexer(host, context, facts, self.troubles)
-        self._glimpses = EarlyReads(box, context.catalogue.knowledge, context.storage_of(host), self.troubles)
+        self._indexer = RunIndexer(host, context, facts, self.troubles)
+        self._early_reads = EarlyReads(box, context.catalogue.knowledge, context.storage_of(host), self.troubles)
         self._lives = LivenessMonitor(host, context, box)
         self.sightings = StabilityTracker()
         """How long each file has been unchanged."""
@@ -86,7 +86,7 @@ class Observer:
         """Scan, index what the scan shows, and return the plan. Raise `Retry` and `HostQuarantined`."""
         if self.seen is not None:
             return await self._plan_after(self._box.scan)
-        return await self._plan_after(partial(self._beside_loading, partial(self._glimpses.beside, self._box.scan)))
+        return await self._plan_after(partial(self._beside_loading, partial(self._early_reads.beside, self._box.scan)))
 
     async def scan_all(self) -> Plan:
         """Do the same as `scan`, but scan every entry, also those that have not changed for long."""
@@ -196,7 +196,7 @@ class Observer:
         seen = possible(self.seen, only) if only else self.seen
         whole = (self.seen, snapshot)
         await self.lease.load(self._sections_of_runs(seen))
-        await self._learning.learn(seen, whole, self._box, self.sightings, now, self._glimpses.taken())
+        await self._indexer.learn(seen, whole, self._box, self.sightings, now, self._early_reads.taken())
         self.shared.register(seen, snapshot)
         situation = self._situation(now)
         plan = await self._planned(seen, situation)
@@ -264,7 +264,7 @@ class Observer:
             settle=self._context.settle_of(self._host),
             now=now,
             showing=self._context.states.evals_of_others(storage) if showing is None else showing,
-            undecided=self._learning.undecided,
+            undecided=self._indexer.undecided,
             refused=self.refused,
             life=self._lives.known(),
             failing=self.troubles.lasting(),

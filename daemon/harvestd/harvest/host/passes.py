@@ -205,7 +205,7 @@ def _record(outcome: HostOutcome) -> HostRecord:
 async def watching_alone(settings: Settings, name: str) -> AsyncIterator[None]:
     """Watch the host called `name` for the duration of the body.
 
-    Raise as `opened_house` (`Held`: another process holds the data root); errors may come in a group.
+    Raise as `open_context` (`Held`: another process holds the data root); errors may come in a group.
     """
     tally = FleetMetrics()
     opening = open_context(settings, tally, kind=HolderKind.ATTENDANT)

@@ -1,7 +1,7 @@
 """Opens the context with its data root, lock and catalogue, and writes outstanding manifests at the end.
 
 Importing the catalogue and the code that works with it takes 0.2 s. A thread does that while the hosts are being
-connected, which waits for the network anyway; `Context.knows` is set when it is done.
+connected, which waits for the network anyway; `Context.catalogue_opened` is set when it is done.
 """
 
 from collections.abc import AsyncIterator
@@ -94,7 +94,7 @@ async def open_context(
 async def open_read_only_context(settings: Settings) -> AsyncIterator[Context]:
     """Open a context with a copy of the catalogue in memory, for reading only; works beside a running daemon.
 
-    Raise as `opened_house`, but without a data root or a lock.
+    Raise as `open_context`, but without a data root or a lock.
     """
     with ExitStack() as stack:
         context = Context.of(settings, NullListener())

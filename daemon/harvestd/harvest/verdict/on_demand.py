@@ -1,6 +1,6 @@
 """Verdicts on demand: computed in full, now, by the task that watches the host.
 
-`Context.verdicts` holds the newest verdict on each host and its age; `verdict.service` updates it.
+`HostState.verdict` is the newest verdict on a host with its age; `verdict.service` updates it.
 """
 
 import anyio
@@ -18,7 +18,7 @@ from harvestd.store.root import DataRoot
 
 
 async def judged(host: Host, context: Context) -> Verdict:
-    """Make a full scan of a host, connected or not, and return its verdict, which is also stored in `Context.verdicts`.
+    """Make a full scan of a host, connected or not, and return its verdict, which is also stored in its `HostState`.
 
     A host that is not being watched is not safe, nor is one that can't be scanned within `requests.to_judge`.
     """
