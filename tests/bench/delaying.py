@@ -396,7 +396,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _say(json.dumps([asdict(gate.carried) for gate in gates]))
 
     signal.signal(signal.SIGUSR1, tell)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     _say(*(gate.port for gate in gates))
     with suppress(KeyboardInterrupt):
         loop.run()
