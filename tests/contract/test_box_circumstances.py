@@ -19,7 +19,7 @@ from contract.connected import box_at, fill, probes, sftp_program, training, wat
 from harvestd.convention.scan.snapshot import Tree, TreeKind
 from harvestd.remote.api import Box, Limits
 from harvestd.safety.check import company_of
-from harvestd.safety.circumstances import Carrier, CarrierState, Checkout, Circumstances
+from harvestd.safety.inputs import Carrier, CarrierState, Checkout, Circumstances
 from harvestd.safety.verdict import ReasonKind
 from support.openssh import OpenSSHFactory, OpenSSHServer
 from support.waiting import until

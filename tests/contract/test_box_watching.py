@@ -27,7 +27,7 @@ from contract.connected import (
 from harvestd.errors import Retry
 from harvestd.remote.api import Box, Chunk, Limits, OwnScan, Whole
 from harvestd.remote.open import open_box
-from harvestd.remote.probe.bootstrap import Pulse
+from harvestd.remote.probe.protocol import Pulse
 from harvestd.remote.ssh.connect import connect
 from support.openssh import OpenSSHFactory, OpenSSHServer
 from support.waiting import DEADLINE

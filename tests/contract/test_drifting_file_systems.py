@@ -9,7 +9,7 @@ import pytest
 from contract.connected import box_at, connection_to, entry, fill, listing, read, training, wanted, watching
 from harvestd.remote.api import Closed, Limits
 from harvestd.remote.open import open_reader
-from harvestd.remote.probe import bootstrap
+from harvestd.remote.probe import protocol
 from support.openssh import OpenSSHFactory
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
@@ -19,12 +19,12 @@ pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 def _drifts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Have the program take every file system for one of these."""
     by_kind = 'filesystem.startswith("fuse")'
-    text = bootstrap.program()
+    text = protocol.program()
     assert by_kind in text
-    monkeypatch.setattr(bootstrap, "program", lambda: text.replace(by_kind, "True"))
-    bootstrap._packed.cache_clear()
+    monkeypatch.setattr(protocol, "program", lambda: text.replace(by_kind, "True"))
+    protocol._packed.cache_clear()
     yield
-    bootstrap._packed.cache_clear()
+    protocol._packed.cache_clear()
 
 
 async def test_read_and_scanned_versions_agree(openssh_factory: OpenSSHFactory, root: Path) -> None:

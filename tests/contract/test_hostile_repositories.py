@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from contract.connected import box_at, training, watching
-from harvestd.safety.circumstances import Checkout
+from harvestd.safety.inputs import Checkout
 from support.openssh import OpenSSHFactory
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]

@@ -34,7 +34,7 @@ from harvestd.convention.scan.snapshot import Entry, Tree
 from harvestd.errors import HostQuarantined, Retry
 from harvestd.remote.api import Chunk, Closed, Failed, Limits, ReadRequest
 from harvestd.remote.open import open_box
-from harvestd.remote.probe.bootstrap import Pulse
+from harvestd.remote.probe.protocol import Pulse
 from harvestd.remote.ssh.connect import connect
 from support.faults import fired
 from support.openssh import OpenSSHFactory

@@ -6,7 +6,7 @@ import pytest
 
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
-from harvestd.harvest.fleet.suspend import SuspendDetector, slept
+from harvestd.harvest.fleet.interruptions import SuspendDetector, slept
 from support.house import Workstation
 from support.large_checkpoints import (
     LARGE,
@@ -42,7 +42,7 @@ class Sleeps:
 def sleeps(monkeypatch: pytest.MonkeyPatch) -> Sleeps:
     """Put a clock that jumps when a test says so in place of the machine's."""
     clock = Sleeps()
-    monkeypatch.setattr("harvestd.harvest.fleet.suspend.slept", clock)
+    monkeypatch.setattr("harvestd.harvest.fleet.interruptions.slept", clock)
     return clock
 
 
@@ -133,7 +133,7 @@ async def test_attempts_to_log_in_are_begun_anew(workstation: Workstation, sleep
 
 async def test_nothing_happens_while_it_is_awake(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clocks that go on together, and differ by less than a look takes, interrupt nobody."""
-    monkeypatch.setattr("harvestd.harvest.fleet.suspend._LOOK_EVERY", 0.01)
+    monkeypatch.setattr("harvestd.harvest.fleet.interruptions._LOOK_EVERY", 0.01)
     looks = 0
 
     def clock() -> float:

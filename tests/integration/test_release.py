@@ -11,7 +11,7 @@ from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
 from harvestd.errors import ExitCode
 from harvestd.remote.probe.client import ProbeBox
-from harvestd.safety.circumstances import Circumstances, Outside
+from harvestd.safety.inputs import Circumstances, Outside
 from support.account import Account
 from support.command import Ended, harvestd_command
 from support.waiting import Said, events, until

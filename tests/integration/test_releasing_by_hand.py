@@ -14,7 +14,7 @@ from harvestd.harvest.host.passes import hosts_of
 from harvestd.harvest.release.manual import Examined, examined, release
 from harvestd.inventory.host import Host
 from harvestd.remote.probe.client import ProbeBox
-from harvestd.safety.circumstances import Circumstances
+from harvestd.safety.inputs import Circumstances
 from harvestd.safety.verdict import Answer, Loss, Reason, ReasonKind, Verdict
 from harvestd.settings import Settings
 from support.account import Account

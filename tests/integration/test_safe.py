@@ -20,7 +20,7 @@ from harvestd.demo.writers import RunWriter
 from harvestd.errors import ExitCode, unwrapped
 from harvestd.planning.requests import RequestKind
 from harvestd.remote.probe.client import ProbeBox
-from harvestd.safety.circumstances import Checkout, Circumstances
+from harvestd.safety.inputs import Checkout, Circumstances
 from harvestd.safety.verdict import ReasonKind
 from support.command import Ended, harvestd_command, on_terminal
 from support.house import Workstation, until

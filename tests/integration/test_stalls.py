@@ -10,7 +10,7 @@ from harvestd.convention.metadata import progress
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
 from harvestd.harvest.experiments import reports
-from harvestd.harvest.host import liveness
+from harvestd.harvest.host import health
 from support.command import Ended, harvestd_command
 from support.house import GpuBox, Workstation
 from support.waiting import Said, events, until
@@ -78,8 +78,8 @@ async def test_a_run_that_diverges_is_told(workstation: Workstation, box: GpuBox
 
 async def test_a_box_that_does_nothing_is_told(workstation: Workstation, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once, until something moves there."""
-    monkeypatch.setattr(liveness, "_ASK_EVERY", 0.2)
-    monkeypatch.setattr(liveness, "_IDLE_AFTER", 1.0)
+    monkeypatch.setattr(health, "_ASK_EVERY", 0.2)
+    monkeypatch.setattr(health, "_IDLE_AFTER", 1.0)
     box = workstation.add_box()
     writer = RunWriter(box.root, RUN)
     writer.start()

@@ -17,7 +17,7 @@ from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
 from harvestd.remote.probe.client import ProbeBox
-from harvestd.safety.circumstances import Carrier, CarrierState, Checkout, Outside
+from harvestd.safety.inputs import Carrier, CarrierState, Checkout, Outside
 from harvestd.safety.verdict import Answer, ReasonKind
 from support.account import Account
 from support.command import harvestd_command

@@ -25,8 +25,7 @@ from harvestd.convention.scan.links import LinkTarget
 from harvestd.convention.scan.snapshot import Entry, EntryType, Listing, Snapshot, Tree, TreeState, Version
 from harvestd.convention.scan.stability import IdleTimer
 from harvestd.planning.plan import Plan
-from harvestd.safety.circumstances import Carrier, CarrierState, Circumstances, Outside
-from harvestd.safety.inputs import Damaged
+from harvestd.safety.inputs import Carrier, CarrierState, Circumstances, Damaged, Outside
 from harvestd.safety.verdict import Answer, Verdict
 from support.box_trees import EVALS, ROOT, TRAINING, Box, Home
 from support.judged_boxes import DISK, IDLE, NOBODY, Scene

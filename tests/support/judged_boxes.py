@@ -16,8 +16,7 @@ from harvestd.planning.requests import Request, RequestKind
 from harvestd.planning.run_status import Life
 from harvestd.safety.accounting import not_here
 from harvestd.safety.check import judge
-from harvestd.safety.circumstances import Circumstances, Outside
-from harvestd.safety.inputs import Damaged, Evidence, Look, NoMemo, run_state
+from harvestd.safety.inputs import Circumstances, Damaged, Evidence, Look, NoMemo, Outside, run_state
 from harvestd.safety.losses import link_losses, losses_of
 from harvestd.safety.verdict import Verdict
 from support.box_trees import EVALS, ROOT, TRAINING, Box, Home, T

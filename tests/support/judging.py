@@ -23,7 +23,7 @@ from harvestd.harvest.verdict.on_demand import judged
 from harvestd.inventory.host import Host
 from harvestd.remote.api import BoxFacts
 from harvestd.remote.probe.client import ProbeBox
-from harvestd.safety.circumstances import Circumstances, Outside
+from harvestd.safety.inputs import Circumstances, Outside
 from harvestd.safety.verdict import ReasonKind, Verdict
 from harvestd.settings import Settings
 from support.waiting import DEADLINE, Said

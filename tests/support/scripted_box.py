@@ -36,7 +36,7 @@ from harvestd.remote.api import (
     Whole,
     unseen,
 )
-from harvestd.safety.circumstances import Circumstances
+from harvestd.safety.inputs import Circumstances
 
 ROOT: Final = "/scripted"
 TREES: Final = (Tree(ROOT, "training_runs", TreeKind.TRAINING), Tree(ROOT, "eval_runs", TreeKind.EVAL))

@@ -40,7 +40,7 @@ COMMANDS = {
     "name": _Entry("commands.name", "name", "Call the experiment of RUN so; its directory follows."),
     "report": _Entry("commands.report", "report", "Make an experiment's README and pictures anew."),
     "sync": _Entry("commands.sync", "sync", "Bring the run and the evals of a remote eval job home."),
-    "release": _Entry("commands.release", "release_command", "Terminate HOST, a box of the cloud, if it is safe."),
+    "release": _Entry("commands.safe", "release_command", "Terminate HOST, a box of the cloud, if it is safe."),
     "verify": _Entry("commands.verify", "verify", "Hash all that is here again; --repair sets aside what is damaged."),
     "check": _Entry("commands.check", "check", "Check the configuration; every problem at once."),
     "doctor": _Entry("commands.doctor", "doctor", "Try all that a pass over HOSTs (all) needs; changes nothing."),

@@ -18,7 +18,7 @@ from harvestd.convention.scan.snapshot import Tree, TreeKind
 from harvestd.convention.scan.stability import NO_TIME
 from harvestd.harvest.budgets import BATCHES, Bandwidth, Descriptors, DiskSpace, MemoryBudget
 from harvestd.harvest.change_feed import ChangeFeed
-from harvestd.harvest.fleet.suspend import SuspendDetector
+from harvestd.harvest.fleet.interruptions import SuspendDetector
 from harvestd.harvest.monitor import NullListener, ProgressListener
 from harvestd.harvest.requests import RequestTracker
 from harvestd.harvest.state import FleetState, HostStates, StartGate

@@ -23,7 +23,7 @@ from msgspec import field as struct_field
 from harvestd.convention.scan.model import ScanResult, View
 from harvestd.convention.structs import Immutable
 from harvestd.harvest.budgets import slot
-from harvestd.harvest.fleet.preemption import Preemption
+from harvestd.harvest.fleet.interruptions import Preemption
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import Plan
 from harvestd.remote.api import Box, BoxFacts

@@ -16,7 +16,7 @@ from harvestd.convention.scan.links import LinkTarget
 from harvestd.convention.scan.model import SymbolicLink
 from harvestd.convention.scan.snapshot import Entry, Snapshot, Tree, Version
 from harvestd.convention.structs import Immutable
-from harvestd.safety.circumstances import Circumstances
+from harvestd.safety.inputs import Circumstances
 
 
 class WithoutProbe(Immutable):

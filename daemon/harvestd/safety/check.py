@@ -12,8 +12,7 @@ from harvestd.convention.kinds import LossKind
 from harvestd.convention.scan.snapshot import EntryType, Listing, TreeState
 from harvestd.convention.scan.stability import NETWORK_SETTLE, is_network
 from harvestd.safety.accounting import obstacles
-from harvestd.safety.circumstances import Circumstances, carriers_named
-from harvestd.safety.inputs import Evidence, Look
+from harvestd.safety.inputs import Circumstances, Evidence, Look, carriers_named
 from harvestd.safety.losses import losses_beside
 from harvestd.safety.verdict import Answer, Reason, ReasonKind, Survival, Verdict
 

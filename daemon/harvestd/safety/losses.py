@@ -18,8 +18,7 @@ from harvestd.planning.index import PlanningIndex
 from harvestd.planning.local_checkpoints import CheckpointsHere
 from harvestd.planning.plan import Plan
 from harvestd.safety.accounting import Coming, is_here, storages_of
-from harvestd.safety.circumstances import Circumstances
-from harvestd.safety.inputs import Memo
+from harvestd.safety.inputs import Circumstances, Memo
 from harvestd.safety.verdict import Loss
 
 MOST: Final = 64

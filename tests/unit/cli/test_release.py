@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from harvestd.cli.commands import release
+from harvestd.cli.commands import safe
 from harvestd.cli.flags import Flags
 from harvestd.errors import ExitCode, Fatal
 from harvestd.harvest.host import passes
@@ -40,15 +40,15 @@ def examined(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return Examined(hindrance="it is \x1b[31m not safe")
 
     monkeypatch.setattr(passes, "hosts_of", hosts_of)
-    monkeypatch.setattr(release, "examined", examine)
-    monkeypatch.setattr(release, "configure", lambda *_, **__: None)  # it is for a whole process
+    monkeypatch.setattr(safe, "examined", examine)
+    monkeypatch.setattr(safe, "configure", lambda *_, **__: None)  # it is for a whole process
     return seen
 
 
 def _release(tmp_path: Path, *arguments: str) -> object:
     config = tmp_path / "harvestd.toml"
     config.write_text(f'version = 1\ndata_root = "{tmp_path / "data"}"\n')
-    return release.release_command.main(
+    return safe.release_command.main(
         [RENTED.name, *arguments], standalone_mode=False, obj=Flags(config=config, log_level="error")
     )
 

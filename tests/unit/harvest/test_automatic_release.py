@@ -26,7 +26,7 @@ from harvestd.harvest.verdict.service import Judged
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import Plan
 from harvestd.remote.api import Box
-from harvestd.safety.circumstances import Circumstances
+from harvestd.safety.inputs import Circumstances
 from harvestd.safety.verdict import Answer, Reason, ReasonKind, Verdict
 from harvestd.settings import Settings
 from support.cloud import Cloud

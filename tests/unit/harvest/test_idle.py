@@ -8,8 +8,8 @@ import structlog.testing
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.scan.snapshot import Entry, EntryType, Listing, Snapshot, Tree, TreeKind, TreeState, Version
 from harvestd.harvest.context import Context
-from harvestd.harvest.host import liveness
-from harvestd.harvest.host.liveness import IdleDetector
+from harvestd.harvest.host import health
+from harvestd.harvest.host.health import IdleDetector
 from harvestd.harvest.monitor import NullListener
 from harvestd.inventory.host import Host
 from harvestd.remote.api import Box
@@ -66,7 +66,7 @@ class Watched:
 def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
     """Return a box that is watched."""
     watched = Watched()
-    monkeypatch.setattr(liveness, "time", watched)
+    monkeypatch.setattr(health, "time", watched)
     return watched
 
 

@@ -17,8 +17,7 @@ from harvestd.convention.scan.snapshot import Tree, TreeKind, Version
 from harvestd.errors import Retry
 from harvestd.harvest.budgets import Bandwidth, MemoryBudget
 from harvestd.harvest.transfer.download import ReadMismatch, RestartDownload, SegmentedDownload
-from harvestd.harvest.transfer.pool import BulkConnection, ConnectionPool
-from harvestd.harvest.transfer.segments import FIRST
+from harvestd.harvest.transfer.pool import FIRST, BulkConnection, ConnectionPool
 from harvestd.planning.plan import FetchFile
 from harvestd.remote.api import Chunk, Closed, Opened, ReadEvent, ReadRequest
 from harvestd.store.root import DataRoot

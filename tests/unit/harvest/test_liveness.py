@@ -11,8 +11,8 @@ from harvestd.catalogue.open import open_catalogue
 from harvestd.convention.scan.model import ScanResult
 from harvestd.errors import HostQuarantined, Retry
 from harvestd.harvest.context import Context
-from harvestd.harvest.host import liveness
-from harvestd.harvest.host.liveness import LivenessMonitor, shown
+from harvestd.harvest.host import health
+from harvestd.harvest.host.health import LivenessMonitor, shown
 from harvestd.harvest.monitor import NullListener
 from harvestd.inventory.host import Host
 from harvestd.remote.api import Box
@@ -97,7 +97,7 @@ async def test_nobody_is_asked_again_at_once(tmp_path: Path, monkeypatch: pytest
         assert known.known().gpu_processes == 3
         assert await known.asked(NOTHING) is None
         assert box.asked == 1
-        monkeypatch.setattr(liveness, "_GOOD_FOR", 0.0)
+        monkeypatch.setattr(health, "_GOOD_FOR", 0.0)
         assert known.known().gpu_processes is None
         assert await known.asked(NOTHING) is not None
         assert box.asked == 2

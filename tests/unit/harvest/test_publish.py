@@ -24,8 +24,7 @@ from harvestd.harvest.context import Context
 from harvestd.harvest.monitor import NullListener
 from harvestd.harvest.startup.recovery import recover
 from harvestd.harvest.sync import DirectoryLock
-from harvestd.harvest.transfer.publish import Publisher, StagedFile, StagedGroup
-from harvestd.harvest.transfer.refusals import Refusals
+from harvestd.harvest.transfer.publish import Publisher, Refusals, StagedFile, StagedGroup
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import FetchFile, FetchGroup, Target
 from harvestd.store.root import DataRoot

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harvestd.harvest.transfer.segments import FIRST, LARGEST, LAST, SMALLEST, Segment, Segments
+from harvestd.harvest.transfer.pool import FIRST, LARGEST, LAST, SMALLEST, Segment, Segments
 
 MIB = 1024 * 1024
 

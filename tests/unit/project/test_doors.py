@@ -50,7 +50,7 @@ ALLOWED = {
         "unlink": "our own half-written file beside one of them",
     },
     "settings/access.py": {"glob": "the drop-ins of systemd's unit", "read_text": "the unit and its drop-ins"},
-    "remote/probe/bootstrap.py": {"read_text": "the box's program, a resource of this package"},
+    "remote/probe/protocol.py": {"read_text": "the box's program, a resource of this package"},
     "remote/ssh/config.py": {"read_text": "the operator's OpenSSH files"},
 }
 

@@ -10,7 +10,7 @@ from harvestd.convention.scan.links import LinkTarget
 from harvestd.convention.scan.model import SymbolicLink
 from harvestd.convention.scan.snapshot import Tree, TreeKind
 from harvestd.remote.probe.decode_records import BrokenAnswer, circumstances, link_targets
-from harvestd.safety.circumstances import Carrier, CarrierState, Checkout, Circumstances, Outside
+from harvestd.safety.inputs import Carrier, CarrierState, Checkout, Circumstances, Outside
 
 ROOTS = ("/home/ubuntu/localfs", "/gone")
 HONEST: dict[str, Any] = {

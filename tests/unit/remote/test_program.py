@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from harvestd.remote.probe import bootstrap
+from harvestd.remote.probe import protocol
 from harvestd.remote.probe.program import FILES, LATER
 
 SOURCES = {
     name: resources.files("harvestd.remote.probe.program").joinpath(f"{name}.py").read_text("utf-8")
     for name in (*FILES, *LATER)
 }
-PROGRAM = bootstrap.program() + bootstrap.later()
+PROGRAM = protocol.program() + protocol.later()
 """With what is sent later, which works in the same place."""
 TREE = ast.parse(PROGRAM)
 
@@ -120,7 +120,7 @@ def test_never_writes() -> None:
 
 def test_command_survives_any_shell() -> None:
     """The command is three plain words for the log-in shell, with nothing that bash, fish or csh would expand."""
-    command = bootstrap.command()
+    command = protocol.command()
     shell, flag, script = shlex.split(command)
     assert (shell, flag) == ("/bin/sh", "-c")
     assert command == f"/bin/sh -c '{script}'"
@@ -130,16 +130,16 @@ def test_command_survives_any_shell() -> None:
 
 def test_opening_holds_the_program_and_then_the_greeting() -> None:
     """The length in the command is exactly the program's."""
-    (size,) = map(int, re.findall(r"read\((\d+)\)", bootstrap.command()))
-    opening = bootstrap.opening("marker", bootstrap.Pulse(), {"s": 1000})
+    (size,) = map(int, re.findall(r"read\((\d+)\)", protocol.command()))
+    opening = protocol.opening("marker", protocol.Pulse(), {"s": 1000})
     greeting = {"do": "hello", "marker": "marker", "silence": 60.0, "credit": {"s": 1000}}
-    assert opening[size:] == bootstrap.message(greeting)
+    assert opening[size:] == protocol.message(greeting)
 
 
 def test_fits_the_first_round_trip() -> None:
     """Program and greeting are no more than a new TCP connection may send at once."""
     ten_segments = 10 * 1460
-    assert len(bootstrap.opening("m" * 32, bootstrap.Pulse(), {"s": 1000})) < ten_segments
+    assert len(protocol.opening("m" * 32, protocol.Pulse(), {"s": 1000})) < ten_segments
 
 
 def test_security_page_states_the_size_of_the_program() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harvestd.remote.probe import bootstrap
+from harvestd.remote.probe import protocol
 from harvestd.remote.probe.program.sessions import Processes, gpu_users, log_ins, processes_now
 
 OURS = os.getpid()
@@ -16,7 +16,7 @@ TTY = 34816
 _Row = tuple[int, int, int, str]
 """Number, parent, terminal, name."""
 
-PROBE_COMMAND = "\0".join(shlex.split(shlex.split(bootstrap.command())[2].rpartition("; exec ")[2])).encode()
+PROBE_COMMAND = "\0".join(shlex.split(shlex.split(protocol.command())[2].rpartition("; exec ")[2])).encode()
 QUIET: list[_Row] = [(1, 0, 0, "systemd"), (50, 1, 0, "sshd")]
 OUR_CONNECTION: list[_Row] = [
     (60, 50, 0, "sshd"),

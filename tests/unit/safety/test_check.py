@@ -13,8 +13,7 @@ from harvestd.convention.scan.links import LinkTarget
 from harvestd.convention.scan.snapshot import TreeState
 from harvestd.planning.requests import RequestKind
 from harvestd.safety.check import judge
-from harvestd.safety.circumstances import Carrier, CarrierState, Checkout, Circumstances, Outside
-from harvestd.safety.inputs import Damaged, Evidence
+from harvestd.safety.inputs import Carrier, CarrierState, Checkout, Circumstances, Damaged, Evidence, Outside
 from harvestd.safety.verdict import Answer, ReasonKind
 from support.box_trees import EVALS, MIB, ROOT, TRAINING, T
 from support.judged_boxes import DISK, EVAL, LEAF, NOBODY, RUN, Scene, drained, sizes

@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from harvestd.convention.scan.snapshot import Listing
 from harvestd.planning.records import FileRecord
-from harvestd.safety.circumstances import renumbered, renumbered_roots
+from harvestd.safety.inputs import renumbered, renumbered_roots
 from support.box_trees import EVALS, ROOT, TRAINING
 from support.judged_boxes import DISK, drained
 

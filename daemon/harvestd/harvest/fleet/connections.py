@@ -17,7 +17,7 @@ from harvestd.catalogue.state_dir import kept_pin
 from harvestd.errors import HarvestError, Retry
 from harvestd.harvest.budgets import slot
 from harvestd.harvest.context import Context
-from harvestd.harvest.host.liveness import shown
+from harvestd.harvest.host.health import shown
 from harvestd.harvest.release.policy import Who
 from harvestd.inventory.host import Host
 from harvestd.remote.api import Box, BoxFacts, Limits

@@ -15,7 +15,7 @@ from harvestd import failpoints
 from harvestd.convention.paths import LocalPath
 from harvestd.harvest.context import Context
 from harvestd.harvest.experiments.rename import Refiling, refile
-from harvestd.harvest.transfer.refusals import Refusals
+from harvestd.harvest.transfer.publish import Refusals
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import FileMove, Link, Plan, Removal, UpdateReason
 from harvestd.planning.records import sections_of

@@ -21,7 +21,7 @@ from harvestd.convention.kinds import Value
 from harvestd.errors import unwrapped
 from harvestd.harvest.context import Context
 from harvestd.harvest.host.executor import Executor
-from harvestd.harvest.host.liveness import IdleDetector
+from harvestd.harvest.host.health import IdleDetector
 from harvestd.harvest.sync import Broadcast, first_of
 from harvestd.harvest.verdict.evidence import EvidenceCollector
 from harvestd.harvest.verdict.service import VerdictService

@@ -14,13 +14,13 @@ from harvestd.convention.scan.stability import IdleTimer, StabilityTracker
 from harvestd.errors import unwrapped
 from harvestd.harvest.context import Context
 from harvestd.harvest.host.failures import FailureTracker
+from harvestd.harvest.host.health import LivenessMonitor
 from harvestd.harvest.host.indexed import EarlyReads
 from harvestd.harvest.host.indexer import RunIndexer
-from harvestd.harvest.host.liveness import LivenessMonitor
 from harvestd.harvest.host.scan_events import ScanEvents, SharedView
 from harvestd.harvest.state import Outlook
 from harvestd.harvest.sync import in_slices
-from harvestd.harvest.transfer.refusals import Refusals
+from harvestd.harvest.transfer.publish import Refusals
 from harvestd.inventory.host import Host
 from harvestd.planning.host_plan.planner import HostPlanner
 from harvestd.planning.host_plan.situation import Situation

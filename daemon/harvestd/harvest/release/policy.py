@@ -16,7 +16,7 @@ from harvestd.inventory.host import Host
 from harvestd.inventory.lambda_api import Instance
 from harvestd.inventory.lambda_provider import is_rented
 from harvestd.safety.check import company_of
-from harvestd.safety.circumstances import Circumstances
+from harvestd.safety.inputs import Circumstances
 from harvestd.safety.verdict import Verdict
 from harvestd.settings.sections import Release
 

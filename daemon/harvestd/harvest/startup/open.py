@@ -22,7 +22,7 @@ from harvestd.harvest.experiments.names import name_as_asked
 from harvestd.harvest.experiments.rename import finish_renames
 from harvestd.harvest.monitor import NullListener, ProgressListener
 from harvestd.harvest.startup.recovery import adopt_orphans, rebuild, recover
-from harvestd.remote.probe import bootstrap
+from harvestd.remote.probe import protocol
 from harvestd.settings import Settings
 from harvestd.store.lock import DataRootLock, Held, HolderKind
 from harvestd.store.root import DataRoot
@@ -157,7 +157,7 @@ def _open_scratch(settings: Settings, stack: ExitStack) -> "Catalogue":
 
 def _import_work() -> None:
     """Import in this thread what is needed once a host is connected, so that the event loop does not wait for it."""
-    bootstrap.command()  # packs the probe program
+    protocol.command()  # packs the probe program
     for module in _WORK:
         import_module(module)
 

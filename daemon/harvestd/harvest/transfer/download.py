@@ -16,11 +16,9 @@ from harvestd.convention.scan.completeness import HEAD_BYTES
 from harvestd.errors import HarvestError, Retry, unwrapped
 from harvestd.harvest.budgets import Bandwidth
 from harvestd.harvest.sync import Broadcast
-from harvestd.harvest.transfer.pool import ConnectionPool, PooledConnection
-from harvestd.harvest.transfer.publish import reason_to_doubt
+from harvestd.harvest.transfer.pool import ConnectionPool, PooledConnection, Segment, Segments
+from harvestd.harvest.transfer.publish import inspected, reason_to_doubt
 from harvestd.harvest.transfer.reading import DoubleBuffer, spooling
-from harvestd.harvest.transfer.refusals import inspected
-from harvestd.harvest.transfer.segments import Segment, Segments
 from harvestd.planning.plan import FetchFile
 from harvestd.remote.api import Chunk, Closed, Failed, Opened, Reader, ReadEvent, ReadRequest
 from harvestd.store.staging import Staged

@@ -27,9 +27,8 @@ from harvestd.harvest.context import Context
 from harvestd.harvest.sync import Broadcast
 from harvestd.harvest.transfer.download import ReadMismatch, RestartDownload, SegmentedDownload
 from harvestd.harvest.transfer.pool import ConnectionPool
-from harvestd.harvest.transfer.publish import reason_to_doubt
+from harvestd.harvest.transfer.publish import inspected, reason_to_doubt
 from harvestd.harvest.transfer.reading import Answer, read_each
-from harvestd.harvest.transfer.refusals import inspected
 from harvestd.harvest.transfer.rehash import Copying
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import FetchFile

@@ -22,8 +22,7 @@ from harvestd.errors import unwrapped
 from harvestd.harvest.budgets import MemoryBudget, slices_of, staged_files
 from harvestd.harvest.context import Context
 from harvestd.harvest.host.failures import FailureTracker
-from harvestd.harvest.transfer.publish import Publisher, StagedFile, StagedGroup, reason_to_doubt
-from harvestd.harvest.transfer.refusals import inspect
+from harvestd.harvest.transfer.publish import Publisher, StagedFile, StagedGroup, inspect, reason_to_doubt
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import FetchFile, FetchGroup
 from harvestd.remote.api import Chunk, Closed, Failed, Opened, Reader, ReadRequest, Whole

@@ -24,8 +24,8 @@ from harvestd.harvest.context import Context
 from harvestd.harvest.host.failures import FailureTracker
 from harvestd.harvest.host.health import RunProgress, StallDetector
 from harvestd.harvest.transfer.open_files import OpenFiles
+from harvestd.harvest.transfer.publish import Refusals
 from harvestd.harvest.transfer.reading import Answer, read_each
-from harvestd.harvest.transfer.refusals import Refusals
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import Follow
 from harvestd.planning.records import FileRecord

@@ -27,8 +27,17 @@ from harvestd.planning.records import FileRecord
 from harvestd.planning.run_status import Life
 from harvestd.remote.api import Box
 from harvestd.safety.accounting import not_here, storages_of
-from harvestd.safety.circumstances import renumbered, renumbered_roots
-from harvestd.safety.inputs import Damaged, DirectoryMemo, Evidence, Look, NotHere, RunState, run_state
+from harvestd.safety.inputs import (
+    Damaged,
+    DirectoryMemo,
+    Evidence,
+    Look,
+    NotHere,
+    RunState,
+    renumbered,
+    renumbered_roots,
+    run_state,
+)
 from harvestd.safety.losses import link_losses, losses_of
 from harvestd.safety.verdict import Loss
 from harvestd.store.checksums import not_intact

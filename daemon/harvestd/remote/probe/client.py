@@ -27,19 +27,18 @@ from harvestd.remote.api import (
     WatchList,
     unseen,
 )
-from harvestd.remote.probe import bootstrap, decode
-from harvestd.remote.probe.bootstrap import Pulse
+from harvestd.remote.probe import decode, protocol
 from harvestd.remote.probe.decode import ScanEnd
 from harvestd.remote.probe.decode_records import BrokenAnswer, circumstances, link_targets
 from harvestd.remote.probe.known_trees import RemoteIndex
 from harvestd.remote.probe.process import ProbeProcess, broken, stamp_of
-from harvestd.remote.probe.protocol import Frame, Letter
+from harvestd.remote.probe.protocol import Frame, Letter, Pulse
 from harvestd.remote.probe.reader import ProbeReader
 from harvestd.remote.probe.restart import Running
 from harvestd.remote.ssh.connection import Connection
 from harvestd.remote.ssh.errors import LinkLost, quoted
 from harvestd.remote.ssh.flood_guard import MessageRate
-from harvestd.safety.circumstances import Circumstances
+from harvestd.safety.inputs import Circumstances
 
 _T = TypeVar("_T")
 _UNASKED = 0
@@ -329,7 +328,7 @@ class ProbeBox:
         question = {
             "do": "circumstances",
             "id": _CIRCUMSTANCES,
-            "program": bootstrap.later(),
+            "program": protocol.later(),
             "trees": [[tree.root, tree.name] for tree in self._watch.trees],
             "roots": roots,
             "lately": lately.total_seconds(),
@@ -346,7 +345,7 @@ class ProbeBox:
         question = {
             "do": "links",
             "id": _LINKS,
-            "program": bootstrap.later(),
+            "program": protocol.later(),
             "trees": [[tree.root, tree.name] for tree in self._watch.trees],
             "links": [[index[link.tree], str(link.path)] for link in asked],
             "seconds": self._limits.inspect_time.total_seconds(),

@@ -7,7 +7,7 @@ from harvestd.convention.paths import encoded
 from harvestd.convention.scan.links import LinkTarget
 from harvestd.convention.scan.model import SymbolicLink
 from harvestd.json_text import json_value
-from harvestd.safety.circumstances import Carrier, CarrierState, Checkout, Circumstances, Outside
+from harvestd.safety.inputs import Carrier, CarrierState, Checkout, Circumstances, Outside
 from harvestd.telemetry.sanitize import masked
 
 MOST = 2**63 - 1

@@ -19,10 +19,9 @@ import asyncssh
 
 from harvestd.errors import HarvestError, HostQuarantined, Retry
 from harvestd.remote.api import Limits
-from harvestd.remote.probe import bootstrap, decode
-from harvestd.remote.probe.bootstrap import Pulse
+from harvestd.remote.probe import decode, protocol
 from harvestd.remote.probe.decode_records import BrokenAnswer
-from harvestd.remote.probe.protocol import MARKER_BYTES, BrokenStream, Frame, FrameDecoder, Letter
+from harvestd.remote.probe.protocol import MARKER_BYTES, BrokenStream, Frame, FrameDecoder, Letter, Pulse
 from harvestd.remote.ssh.asyncssh_patches import EarlyWords
 from harvestd.remote.ssh.connection import Connection
 from harvestd.remote.ssh.errors import LinkLost, Stuck, quoted
@@ -190,7 +189,7 @@ class _Session(asyncssh.SSHClientSession[bytes]):
 
     def _beat(self) -> None:
         if self.channel is not None and not self.ended and not self.channel.is_closing():
-            self.channel.write(bootstrap.heartbeat(stamp_of(time.monotonic())))
+            self.channel.write(protocol.heartbeat(stamp_of(time.monotonic())))
             self._beat_later()
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
@@ -234,7 +233,7 @@ class _Session(asyncssh.SSHClientSession[bytes]):
         if count and self.channel is not None and not self.ended:
             with suppress(BrokenPipeError):
                 # The wait for the next frame reports a channel that is closing.
-                self.channel.write(bootstrap.grant(box.name, count))
+                self.channel.write(protocol.grant(box.name, count))
         return frame
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -277,8 +276,8 @@ class ProbeProcess:
         Raise `NoProbe` where the host does not run it, `Retry` when the link fails.
         """
         marker = secrets.token_hex(MARKER_BYTES)
-        opening = bootstrap.opening(marker, pulse, _shares(connection.window)) + b"".join(
-            map(bootstrap.message, questions)
+        opening = protocol.opening(marker, pulse, _shares(connection.window)) + b"".join(
+            map(protocol.message, questions)
         )
         asked = {question["do"] for question in questions}
         session = _Session(connection, FrameDecoder(marker.encode(), limits.frame_bytes), pulse, opening, asked)
@@ -296,7 +295,7 @@ class ProbeProcess:
         try:
             with anyio.fail_after(self._limits.answer_time.total_seconds()):
                 await self._connection.ssh.create_session(
-                    lambda: self._session, bootstrap.command(), encoding=None, window=self._connection.window
+                    lambda: self._session, protocol.command(), encoding=None, window=self._connection.window
                 )
         except asyncssh.ChannelOpenError as e:
             if e.code == asyncssh.OPEN_REQUEST_SESSION_FAILED:
@@ -359,7 +358,7 @@ class ProbeProcess:
         if channel is None or not self.alive:
             raise self._lost()
         try:
-            channel.write(bootstrap.message(request))
+            channel.write(protocol.message(request))
         except OSError as e:
             raise self._connection.lost(e) from e
 

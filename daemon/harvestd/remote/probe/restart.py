@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import anyio
 
 from harvestd.remote.api import Limits
-from harvestd.remote.probe.bootstrap import Pulse
 from harvestd.remote.probe.process import NoProbe, ProbeProcess
+from harvestd.remote.probe.protocol import Pulse
 from harvestd.remote.ssh.connection import Connection
 from harvestd.remote.ssh.errors import LinkLost
 

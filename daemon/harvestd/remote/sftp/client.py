@@ -32,7 +32,7 @@ from harvestd.remote.sftp.scanning import Counts, look_at, resolved_links
 from harvestd.remote.sftp.session import NoSftp, SftpSession
 from harvestd.remote.ssh.connection import Connection
 from harvestd.remote.ssh.errors import LinkLost
-from harvestd.safety.circumstances import Circumstances
+from harvestd.safety.inputs import Circumstances
 
 
 class SftpBox:

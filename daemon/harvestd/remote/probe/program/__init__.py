@@ -1,6 +1,6 @@
 """The program that runs on the host: scans trees, reports what changed in them, reads files, and changes nothing.
 
-It is sent over SSH at each connect and never written to the host, so it is self-contained: `bootstrap` joins these
+It is sent over SSH at each connect and never written to the host, so it is self-contained: `protocol` joins these
 files, in the order of `FILES`, into one text that needs only the standard library of Python 3.6. No name is defined in
 two of them. It opens only directories and regular files. It follows a link below a tree only to report what it leads to
 and how large that is. It writes only to its standard output (and, to wake a thread of its own, into a pipe). It ends by
