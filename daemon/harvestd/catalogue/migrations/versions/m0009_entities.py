@@ -155,7 +155,7 @@ def _make_tables() -> None:
     op.create_table("intents", sa.Column("id", sa.Integer, primary_key=True), sa.Column("at", sa.Float, nullable=False))
     op.create_table(
         "intent_files",
-        sa.Column("intent_id", sa.Integer, sa.ForeignKey("intents.id"), primary_key=True),
+        sa.Column("intent_id", sa.Integer, sa.ForeignKey("intents.id", ondelete="CASCADE"), primary_key=True),
         sa.Column("number", sa.Integer, primary_key=True),
         sa.Column("target", sa.String, nullable=False),
         sa.Column("moved_from", sa.String),
