@@ -17,7 +17,9 @@ from harvestd.convention.paths import LocalPath
 from harvestd.planning.records import FileRecord
 
 _COLUMNS: Final = ("intent_id", "number", "target", "moved_from", "experiment_id", *SOURCE_COLUMNS)
-# Plain SQL: each published file has a row.
+# Plain SQL: SQLAlchemy would take longer for each publication than SQLite does.
+_ADD_INTENT: Final = "INSERT INTO intents (at) VALUES (?) RETURNING id"
+_DROP: Final = "DELETE FROM intents WHERE id = ?"
 _ADD: Final = f"INSERT INTO intent_files ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
 _STORAGE: Final = "(SELECT storage FROM volumes WHERE volumes.id = intent_files.volume_id)"
 _ALL: Final = (
@@ -29,8 +31,7 @@ _ALL: Final = (
 
 def add_intent(connection: Connection, files: Sequence[FileRecord], moved_from: Sequence[LocalPath] = ()) -> int:
     """Record an intent for files; return its id. `moved_from`: the present path of each, if they are to be moved."""
-    made = connection.execute(insert(schema.intents).values(at=time.time()).returning(schema.intents.c.id))
-    number = int(made.scalar_one())
+    number = int(connection.exec_driver_sql(_ADD_INTENT, (time.time(),)).scalar_one())
     volumes = volume_ids(connection, {file.storage for file in files})
     before: Sequence[str | bytes | None] = [stored(str(path)) for path in moved_from] or [None] * len(files)
     values = [
@@ -43,10 +44,9 @@ def add_intent(connection: Connection, files: Sequence[FileRecord], moved_from: 
 
 
 def drop_intents(connection: Connection, intents: Sequence[Intent]) -> None:
-    """Delete intents."""
-    for some in sliced([intent.id for intent in intents]):
-        connection.execute(delete(schema.intent_files).where(schema.intent_files.c.intent_id.in_(some)))
-        connection.execute(delete(schema.intents).where(schema.intents.c.id.in_(some)))
+    """Delete intents with the rows of their files."""
+    if intents:
+        connection.exec_driver_sql(_DROP, [(intent.id,) for intent in intents])
 
 
 def open_intents(connection: Connection) -> list[Intent]:

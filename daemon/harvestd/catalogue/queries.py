@@ -149,8 +149,7 @@ def holdings(connection: Connection) -> dict[str | None, Holding]:
 
 def files_of(connection: Connection, experiment: str | None) -> list[FileRecord]:
     """Return the files of an experiment (None: those in `_unfiled`) ordered by local path."""
-    statement = rows.files().where(schema.files.c.experiment_id == experiment).order_by(schema.files.c.path)
-    return [rows.file_of(row) for row in connection.execute(statement)]
+    return stored_files.files_of(connection, experiment)
 
 
 def left_out_of(connection: Connection, experiment: str) -> list[tuple[str, LeftOut]]:
@@ -228,9 +227,9 @@ def intended(connection: Connection) -> list[FileRecord]:
 
 
 def all_files(connection: Connection) -> list[FileRecord]:
-    """Return all files ordered by directory and path."""
-    statement = rows.files().order_by("directory", schema.files.c.path)
-    return [rows.file_of(row) for row in connection.execute(statement)]
+    """Return all files ordered by their experiment's directory and by path; those of no experiment are last."""
+    experiments = connection.execute(select(schema.experiments.c.id).order_by(schema.experiments.c.directory))
+    return [file for each in (*experiments.scalars(), None) for file in stored_files.files_of(connection, each)]
 
 
 def files_below(connection: Connection, directory: str) -> list[FileRecord]:

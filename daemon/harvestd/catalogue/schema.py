@@ -208,7 +208,7 @@ intents = Table("intents", metadata, Column("id", Integer, primary_key=True), Co
 intent_files = Table(
     "intent_files",
     metadata,
-    Column("intent_id", Integer, ForeignKey("intents.id"), primary_key=True),
+    Column("intent_id", Integer, ForeignKey("intents.id", ondelete="CASCADE"), primary_key=True),
     Column("number", Integer, primary_key=True),
     Column("target", PathText, nullable=False),
     Column("moved_from", PathText),

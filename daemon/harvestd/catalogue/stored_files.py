@@ -4,6 +4,7 @@ A path that is not UTF-8 is stored as a BLOB, which sorts after all text: a rang
 Plain SQL: there may be a million rows, and SQLAlchemy takes longer for each than SQLite does.
 """
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -150,6 +151,12 @@ def _file(row: Sequence[Any]) -> FileRecord:
 def all_of(experiment: str | None) -> list[Range]:
     """Return the range of all files of an experiment; None: of those of no experiment."""
     return [(experiment, *_ALL)]
+
+
+def files_of(connection: Connection, experiment: str | None) -> list[FileRecord]:
+    """Return all files of an experiment, ordered by path; None: those of no experiment."""
+    found, _ = read(connection, all_of(experiment), sys.maxsize)
+    return found
 
 
 def file_at(connection: Connection, target: LocalPath) -> FileRecord | None:

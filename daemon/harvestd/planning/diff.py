@@ -242,10 +242,9 @@ class Targets:
 
     def changed(self, source: Source, record: FileRecord, home: Home) -> Target | None:
         """Return the target for fetching a local file again; None if it is up to date, or to be checked before."""
-        if record.version is source.version:
-            return None
         if record.version == source.version:
-            _share(source, record)
+            if record.version is not source.version or record.place is not source.place:
+                _share(source, record)
             return None
         same_size = record.version.size == source.version.size
         same_time = record.version.mtime_ns == source.version.mtime_ns

@@ -87,9 +87,12 @@ class FileIndex:
         target = file.target.parts
         section = section_of(target)
         before = self._by_target[section].get(target)
-        if before is not None:
-            self._drop(before)
         places = self._files[file.storage]
+        if before is not None:
+            if _is_renewed(before, file) and places.get(file.place) is before:
+                places[file.place] = self._by_target[section][target] = file
+                return
+            self._drop(before)
         there = places.get(file.place)
         if there is None:
             places[file.place] = file
@@ -301,6 +304,12 @@ class FileIndex:
         self._loaded.require(self.sections_of(experiment))
         places = (self._by_target.get(section, {}) for section in self._filed_in.get(experiment, ()))
         return [file for there in places for file in there.values() if file.experiment == experiment]
+
+
+def _is_renewed(before: FileRecord, after: FileRecord) -> bool:
+    """Return whether the record of a small file takes the place of one in all mappings, and only its values differ."""
+    same = (before.storage, before.place, before.experiment) == (after.storage, after.place, after.experiment)
+    return same and before.reason == after.reason and max(before.version.size, after.version.size) < LARGE
 
 
 def _size_and_time(version: Version) -> tuple[int, int]:

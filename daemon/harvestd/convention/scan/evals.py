@@ -188,13 +188,13 @@ def _apart(tree: Tree, wanted: Wanted, beside: Sequence[Wanted]) -> Group:
 def _marker(members: Sequence[Wanted]) -> Source | None:
     for name in _MARKERS:
         for member in members:
-            if member.rest[-1] == name:
+            if member.source.path[-1] == name:
                 return member.source
     return None
 
 
 def _eval_config(found: Iterable[Wanted]) -> Source | None:
-    return next((each.source for each in found if each.rest == ("eval_config.yaml",)), None)
+    return next((each.source for each in found if each.source.path[each.depth :] == ("eval_config.yaml",)), None)
 
 
 def _tunings(leaves: Iterable[_Parts], selection: Selection) -> tuple[Finetuned, ...]:

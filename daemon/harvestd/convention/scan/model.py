@@ -54,8 +54,9 @@ class Wanted(Immutable, gc=False):
 
 def marker_last(members: Iterable[Wanted], marker: Source | None) -> tuple[Wanted, ...]:
     """Return the members in the order of publishing; `marker` is the source of one of them, the identical object."""
-    if marker is None:
-        return tuple(members)
+    members = tuple(members)
+    if marker is None or members[-1].source is marker:
+        return members
     return tuple(sorted(members, key=lambda member: member.source is marker))
 
 

@@ -264,7 +264,8 @@ class Publisher:
                             experiment=target.experiment,
                             kind=file.kind,
                             version=source.version,
-                            size=copy.size,
+                            # The same number object, where it is the same number: there are many records.
+                            size=source.version.size if source.version.size == copy.size else copy.size,
                             sha256=copy.hexdigest,
                             fetched_at=now,
                             reason="; ".join(filter(None, (file.reason, _flag(staged)))),

@@ -155,7 +155,7 @@ def _make_tables() -> None:
     op.create_table("intents", sa.Column("id", sa.Integer, primary_key=True), sa.Column("at", sa.Float, nullable=False))
     op.create_table(
         "intent_files",
-        sa.Column("intent_id", sa.Integer, sa.ForeignKey("intents.id"), primary_key=True),
+        sa.Column("intent_id", sa.Integer, sa.ForeignKey("intents.id", ondelete="CASCADE"), primary_key=True),
         sa.Column("number", sa.Integer, primary_key=True),
         sa.Column("target", sa.String, nullable=False),
         sa.Column("moved_from", sa.String),
@@ -326,10 +326,11 @@ _OWN_PATH = (
 
 def _copy_files(connection: sa.Connection) -> None:
     into = f"INSERT INTO files (experiment_id, path, volume_id, {_SOURCE})"
+    # One experiment after the other, by an index: nothing is sorted.
     connection.exec_driver_sql(
-        f"{into} SELECT e.id, substr(f.target, length(e.directory) + 2), v.id, {_SOURCE} FROM before_files f"  # noqa: S608
-        " JOIN experiments e ON e.id = f.experiment JOIN volumes v ON v.storage = f.storage"
-        f" WHERE {_OWN_PATH} ORDER BY f.experiment, f.target"
+        f"{into} SELECT e.id, substr(f.target, length(e.directory) + 2), v.id, {_SOURCE} FROM experiments e"  # noqa: S608
+        " CROSS JOIN before_files f ON f.experiment = e.id JOIN volumes v ON v.storage = f.storage"
+        f" WHERE {_OWN_PATH}"
     )
     connection.exec_driver_sql(
         f"{into} SELECT NULL, f.target, v.id, {_SOURCE} FROM before_files f JOIN volumes v ON v.storage = f.storage"  # noqa: S608
