@@ -38,7 +38,7 @@ def completion(context: click.Context, shell: str) -> None:
 
 
 _HARMLESS = re.compile(r"[\w.,+:@%=-]+")
-"""Other names are not suggested: a shell would have to quote them, and a host may have chosen them (promise I6)."""
+"""Other names are not suggested: a shell would have to quote them, and a host may have chosen them."""
 
 
 def hosts(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:

@@ -1,6 +1,6 @@
 """Files that are appended to in place, so that `tail -f` and TensorBoard can follow them.
 
-A growing file is always a prefix of its source (I1). Bytes beyond the journalled length were written by a process that
+A growing file is always a prefix of its source. Bytes beyond the journalled length were written by a process that
 died and are cut off when the file is opened again; a failed append is cut off at once. A file must not be renamed while
 it is open here, and a truncated or replaced source starts a new file (`versions.begin_anew`).
 """

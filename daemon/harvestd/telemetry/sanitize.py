@@ -1,6 +1,6 @@
-"""Make text safe: escape that of hosts (promise I6), and remove secrets.
+"""Make text safe: escape that of hosts, and remove secrets.
 
-Make text from a host safe for a terminal, a log line or a table (promise I6). Only this module decides which
+Make text from a host safe for a terminal, a log line or a table. Only this module decides which
 characters are dangerous to display: those that move a cursor, end a line, change the reading direction or can't be
 encoded. All others, in any script, are kept.
 

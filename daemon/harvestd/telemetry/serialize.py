@@ -1,7 +1,7 @@
 """Convert an event's fields before they are rendered: plain, bounded, escaped, and without secrets.
 
 Structlog processors, in the order of `PROCESSORS`. A field may be any object: a path, a span of time, a nested mapping.
-The results are JSON values, with every text safe to display (promise I6).
+The results are JSON values, with every text safe to display.
 """
 
 import math

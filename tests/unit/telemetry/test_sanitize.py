@@ -1,4 +1,4 @@
-"""Text from a box, made safe to look at (promise I6)."""
+"""Text from a box, made safe to look at."""
 
 import unicodedata
 

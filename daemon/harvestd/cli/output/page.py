@@ -2,7 +2,7 @@
 
 The answer on standard output: one JSON document, or a page of lines and tables. A page on a terminal has colours and
 fits its width; off a terminal it is plain aligned text, one row a line, nothing cut. All text is escaped here and
-never interpreted as markup, so that a name from a host is only displayed (promise I6).
+never interpreted as markup, so that a name from a host is only displayed.
 
 Tables for a terminal, and as plain text for programs and files. Off a terminal every row is one line and every column
 is aligned, which is done here. On a terminal `rich_output` draws them.
