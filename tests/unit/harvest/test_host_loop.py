@@ -179,20 +179,11 @@ def written(*paths: str) -> Host:
     return host
 
 
-async def test_host_that_pushes_without_end_is_scanned(site: Site) -> None:
-    """What it tells by itself may not be all, so a scan is due after each interval, however often it tells."""
+@pytest.mark.parametrize("kind", [Pushing, Reporting])
+async def test_host_that_pushes_without_end_is_scanned(site: Site, kind: type[Pushing]) -> None:
+    """A scan is due after each interval: pushes may not be all, and a host that says it scans has to report scans."""
     site.poll(SHORT)
-    box = Pushing(written(), pushes=True)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(site.session("gpu-a", box))
-        await until(lambda: box.scans >= 5 and box.heard > 5, PATIENCE)
-        tasks.cancel_scope.cancel()
-
-
-async def test_host_that_pushes_without_end_and_reports_no_scan_is_scanned(site: Site) -> None:
-    """That it says it scans by itself is no scan: only those that it reports postpone one."""
-    site.poll(SHORT)
-    box = Reporting(written(), pushes=True)
+    box = kind(written(), pushes=True)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(site.session("gpu-a", box))
         await until(lambda: box.scans >= 5 and box.heard > 5, PATIENCE)
