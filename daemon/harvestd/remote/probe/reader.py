@@ -45,6 +45,8 @@ class ProbeReader:
             try:
                 for question in questions if not told else ():
                     process.ask(question, process.readings)
+                # A list for each file: they need not live as long as the answer.
+                questions.clear()
                 yield answer
                 await answer.conclude()
             finally:
