@@ -13,7 +13,7 @@ import asyncio
 import resource
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
@@ -164,8 +164,13 @@ class Bandwidth:
 
 
 @asynccontextmanager
-async def slot(limiter: anyio.CapacityLimiter, longest: float) -> AsyncIterator[None]:
-    """Wait in order for a slot of `limiter`; release it at the end of the body, or after `longest` seconds."""
+async def slot(
+    limiter: anyio.CapacityLimiter, shortest: float, longest: float = 0.0
+) -> AsyncIterator[Callable[[], None]]:
+    """Wait in order for a slot of `limiter`; release it at the end of the body, or after `shortest` seconds.
+
+    Yield a function that prolongs it: if called in time, the slot is kept for up to `longest` seconds more.
+    """
     borrower = object()
     await limiter.acquire_on_behalf_of(borrower)
     is_held = True
@@ -177,9 +182,16 @@ async def slot(limiter: anyio.CapacityLimiter, longest: float) -> AsyncIterator[
             limiter.release_on_behalf_of(borrower)
 
     # A timer instead of a task: the body may open scopes that outlive this one.
-    timer = asyncio.get_running_loop().call_later(longest, give_back)
+    timer = asyncio.get_running_loop().call_later(shortest, give_back)
+
+    def prolong() -> None:
+        nonlocal timer
+        if is_held:
+            timer.cancel()
+            timer = asyncio.get_running_loop().call_later(longest, give_back)
+
     try:
-        yield
+        yield prolong
     finally:
         timer.cancel()
         give_back()

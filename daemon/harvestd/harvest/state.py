@@ -44,7 +44,7 @@ class StartGate:
         self._free = anyio.CapacityLimiter(at_once)
         self._longest = longest
 
-    def turn(self) -> AbstractAsyncContextManager[None]:
+    def turn(self) -> AbstractAsyncContextManager[object]:
         """Return a context manager for a slot, acquired in order and given back early if the body takes long."""
         return slot(self._free, self._longest)
 

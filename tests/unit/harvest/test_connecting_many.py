@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from harvestd.errors import Retry
+from harvestd.harvest.budgets import slot
 from harvestd.harvest.context import Context
 from harvestd.harvest.fleet import connections
 from harvestd.harvest.monitor import NullListener
@@ -69,7 +70,7 @@ async def test_hosts_that_do_not_answer_keep_no_other_one_waiting(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The slots of those that take long go to the next ones, long before they are given up."""
-    monkeypatch.setattr(connections, "_PROMPT", 0.02)
+    monkeypatch.setattr(connections, "_SILENT", 0.02)
     async with anyio.create_task_group() as tasks:
         for number in range(DEAD):
             tasks.start_soon(network.link(f"dead-{number}"))
@@ -77,6 +78,17 @@ async def test_hosts_that_do_not_answer_keep_no_other_one_waiting(
         await until(lambda: network.linked == {"alive"}, PATIENCE)
         assert len(network.asked) == DEAD + 1
         tasks.cancel_scope.cancel()
+
+
+async def test_a_host_that_answers_keeps_its_slot() -> None:
+    """Its log-in costs processor time from the first byte on, so that few are logged in at a time."""
+    limiter = anyio.CapacityLimiter(2)
+    async with slot(limiter, 0.0, PATIENCE), slot(limiter, 0.0, PATIENCE) as answered:
+        answered()
+        await until(lambda: limiter.borrowed_tokens < 2, PATIENCE)
+        assert limiter.borrowed_tokens == 1
+        answered()
+    assert limiter.borrowed_tokens == 0
 
 
 async def test_hosts_that_failed_have_slots_of_their_own(network: Network) -> None:

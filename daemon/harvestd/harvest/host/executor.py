@@ -80,7 +80,7 @@ class Executor:
         finally:
             self.following.close()
 
-    def begins(self) -> AbstractAsyncContextManager[None]:
+    def begins(self) -> AbstractAsyncContextManager[object]:
         """Return what the first scan waits for: a slot, or nothing on a host that may end at any moment."""
         return (
             nullcontext()

@@ -141,7 +141,7 @@ class HostLoop:
                         await self._lead(scan_now, passed, beginning)
                 beginning = nullcontext()
 
-    async def _lead(self, scan_now: Broadcast, passed: Passed, beginning: AbstractAsyncContextManager[None]) -> None:
+    async def _lead(self, scan_now: Broadcast, passed: Passed, beginning: AbstractAsyncContextManager[object]) -> None:
         """Scan and execute the plans, until another host of the storage shows more than this one."""
         look: Look = self._observer.scan
         while True:

@@ -4,7 +4,7 @@ A connection never offers a password and forwards nothing. It reads no file of ~
 except ssh's default keys where no key is named. asyncssh never decides about host keys or jump hosts by itself.
 """
 
-from collections.abc import AsyncIterator, Hashable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -61,26 +61,42 @@ None would switch the checks off, and an empty value would read the user's own f
 """
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 @asynccontextmanager
 async def connect(
-    target: Target, pins: PinStore, *, window: int = CONTROL_WINDOW, hops: Hops | None = None
+    target: Target,
+    pins: PinStore,
+    *,
+    window: int = CONTROL_WINDOW,
+    hops: Hops | None = None,
+    answered: Callable[[], None] = _nothing,
 ) -> AsyncIterator[Connection]:
     """Connect and log in to `target`, through its jump hosts where it has any.
 
-    `hops` are connections to jump hosts to share; without them each connection has its own. Raise `Unreachable` (try
-    again), `HostKeyChanged`, `HostKeyUnknown`, `AuthenticationRefused` (a person has to look) or another
-    `HostQuarantined` for settings that can't be used, all within `target.connect_timeout` for each hop. A key that was
-    not known is stored in `pins` after the log-in succeeded, and only then.
+    `hops` are connections to jump hosts to share; without them each connection has its own. `answered` is called when
+    the first byte of the host arrives. Raise `Unreachable` (try again), `HostKeyChanged`, `HostKeyUnknown`,
+    `AuthenticationRefused` (a person has to look) or another `HostQuarantined` for settings that can't be used, all
+    within `target.connect_timeout` for each hop. A key that was not known is stored in `pins` after the log-in
+    succeeded, and only then.
     """
-    async with _connected(target, pins, window, Hops() if hops is None else hops, _MOST_HOPS) as connection:
+    shared = Hops() if hops is None else hops
+    async with _connected(target, pins, window, shared, _MOST_HOPS, answered) as connection:
         yield connection
 
 
 @asynccontextmanager
 async def _connected(
-    target: Target, pins: PinStore, window: int, hops: Hops, hops_left: int
+    target: Target,
+    pins: PinStore,
+    window: int,
+    hops: Hops,
+    hops_left: int,
+    answered: Callable[[], None] = _nothing,
 ) -> AsyncIterator[Connection]:
-    attempt = _Attempt(target)
+    attempt = _Attempt(target, answered)
     async with AsyncExitStack() as stack:
         # Each step of the way may hang: a command of `Match exec`, a mounted home directory, an agent.
         with attempt.deadline():
@@ -133,6 +149,8 @@ class _Attempt:
     """One attempt to log in, and the details for its error."""
 
     target: Target
+    answered: Callable[[], None]
+    """Called when the first byte arrives."""
     check: PinCheck = field(default_factory=lambda: PinCheck(None), init=False)
     spent: float = field(default=0.0, init=False)
     """Seconds of the connect time-out that are used up, without the connection to a jump host."""
@@ -149,7 +167,7 @@ class _Attempt:
 
     def __post_init__(self) -> None:
         """Start counting before the first byte arrives."""
-        self.meter = Meter(self._cut)
+        self.meter = Meter(self._cut, self.answered)
 
     @contextmanager
     def deadline(self) -> Iterator[None]:

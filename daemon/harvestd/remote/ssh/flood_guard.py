@@ -62,6 +62,8 @@ class Meter:
 
     cut: Callable[[], None]
     """Called once, when the host has exceeded its allowance."""
+    begun: Callable[[], None] = lambda: None
+    """Called once, when the first bytes arrive."""
     allowance: int = _ALLOWANCE
     clock: Callable[[], float] = field(default_factory=lambda: asyncio.get_running_loop().time)
     exceeded: bool = field(default=False, init=False)
@@ -233,6 +235,8 @@ class Metered:
         """Count the received data, and forward it in pieces."""
         meter = self._meter
         if meter.total < _HEAD:
+            if not meter.total:
+                meter.begun()
             self._head += data[: _HEAD - len(self._head)]
         meter.received(len(data))
         step = _PIECE if meter.is_suspicious else max(1, len(data))
