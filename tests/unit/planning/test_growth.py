@@ -8,6 +8,9 @@ import pytest
 
 from harvestd.convention.rules import Selection
 from harvestd.convention.scan.snapshot import Version
+from harvestd.convention.scan.stability import StabilityTracker
+from harvestd.planning.host_plan.planner import HostPlanner
+from harvestd.planning.host_plan.situation import Situation
 from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import RunRecord
 from harvestd.planning.requests import Request, RequestKind
@@ -51,6 +54,28 @@ def test_records_of_many_evals_are_planned_in_proportion(*, asked: bool, selecti
     few = seconds(evaluated(400, asked=asked, selection=selection))
     many = seconds(evaluated(400 * GROWTH, asked=asked, selection=selection))
     assert many < LINEAR * few
+
+
+def test_planning_can_be_interrupted_at_each_directory() -> None:
+    """Also where much is to be done in each: the first plan of a large host must not hold the event loop."""
+    box, home = Box("gpu-a", "static:gpu-a"), Home()
+    box.file(f"training_runs/{T}/config.yaml", 900)
+    for number in range(30):
+        leaf = f"eval_runs/{T}_set{number}/results/step_1_gsm8k/greedy"
+        box.files(f"{leaf}/metrics.csv", f"{leaf}/run_meta.json")
+    home.learn(box)
+    plan = home.plan(box)
+    assert len(plan.groups) == 31
+    situation = Situation(
+        host=box.name,
+        storage=box.storage,
+        knowledge=home.knowledge,
+        selection=home.selection,
+        sightings=StabilityTracker(),
+        settle=0.0,
+        now=0.0,
+    )
+    assert len(list(HostPlanner().planning(home.last_survey(box), situation))) >= 31
 
 
 def asked_for(experiments: int) -> Callable[[], object]:

@@ -216,7 +216,7 @@ class Observer:
             plan = await self._plan(seen, replace(situation, life=life))
         if plan is self._recorded:
             return plan
-        self._events.log_evals(seen.evals)
+        await in_slices(self._events.logging_evals(seen.evals))
         left_out = plan.left_out if self._context.selection.only is None else self._beside_others(seen, plan)
         fates = Fates(self.snapshot) if self.snapshot is not None else None
         records = self._context.catalogue.left_out

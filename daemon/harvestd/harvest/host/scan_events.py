@@ -7,6 +7,7 @@ from collections.abc import Set as AbstractSet
 from harvestd.convention.scan.model import EvalDir, ScanResult, View, may_see_more, sees_more
 from harvestd.convention.scan.snapshot import Snapshot, TreeState
 from harvestd.convention.scan.stability import NETWORK_SETTLE
+from harvestd.convention.structs import Steps
 from harvestd.harvest.context import Context
 from harvestd.harvest.state import Showing
 from harvestd.inventory.host import Host
@@ -113,11 +114,12 @@ class ScanEvents:
             )
         self._emptied_roots = emptied
 
-    def log_evals(self, evals: Iterable[EvalDir]) -> None:
-        """Log evals that are new to this process and, judging by the records, to earlier ones."""
+    def logging_evals(self, evals: Iterable[EvalDir]) -> Steps[None]:
+        """Log evals that are new to this process and, judging by the records, to earlier ones; yield before each."""
         for eval_dir in evals:
             if eval_dir.place in self._seen_evals:
                 continue
+            yield
             self._seen_evals.add(eval_dir.place)
             sources = (member.source for group in eval_dir.groups for member in group.members)
             storage = self._context.storage_of(self._host)

@@ -68,7 +68,7 @@ class HostPlanner:
         return finished(self.planning(survey, situation))
 
     def planning(self, survey: ScanResult, situation: Situation) -> Steps[Plan]:
-        """Do the same as `plan`, and yield after each directory; records may change meanwhile."""
+        """Do the same as `plan`, and yield before each directory; records may change meanwhile."""
         version = situation.knowledge.version
         self._apply_rules(situation)
         kept = self._unchanged(survey, situation)
@@ -168,6 +168,7 @@ def _add(
     """
     kept: dict[int, _Kept] = {}
     for directory in directories:
+        yield
         known = before.get(id(directory))
         if known is None or not known.holds(directory, draft.now):
             draft.begin()
@@ -182,7 +183,6 @@ def _add(
         else:
             draft.reuse(known.part)
         kept[id(directory)] = known
-        yield
     return kept
 
 
