@@ -9,7 +9,7 @@ another machine writes is ignored if it is on storage that outlives this host an
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 
 from harvestd.convention.scan.model import EvalDir, RunDir, ScanResult, Source, Wanted
 from harvestd.convention.structs import Immutable
@@ -146,7 +146,7 @@ class _Finding:
         if hindered:
             what = f"{_counted([each.place for each in hindered])}: {hindered[0].reason}"
             yield Reason(ReasonKind.IN_THE_WAY, what, sum(each.size for each in hindered))
-        failing = [each for each in self._outstanding() if each.why]
+        failing = [each for each in self._outstanding if each.why]
         if failing:
             what = f"{_counted([each.place for each in failing])}: {failing[0].why}"
             yield Reason(ReasonKind.FAILING, what, sum(each.size for each in failing))
@@ -154,6 +154,7 @@ class _Finding:
     def _not_here(self) -> list[NotHere]:
         return [each for each in self._evidence.not_here if self._is_ours(each.place)]
 
+    @cached_property
     def _outstanding(self) -> list[_Missing]:
         failing, plan = self._evidence.failing, self._plan
         coming = [(each.place, each.size) for each in plan.groups]
@@ -165,7 +166,7 @@ class _Finding:
 
     def on_the_way(self) -> Iterator[Reason]:
         """Yield reasons for what is to be fetched, what was requested by hand, and what waits."""
-        coming = [each for each in self._outstanding() if not each.why]
+        coming = [each for each in self._outstanding if not each.why]
         if coming:
             what = f"{_counted([each.place for each in coming])} is not here yet"
             yield Reason(ReasonKind.OUTSTANDING, what, sum(each.size for each in coming))

@@ -77,6 +77,8 @@ class FailureTracker:
 
     def next_try(self, places: Iterable[str]) -> float | None:
         """Return the seconds until the first pause after a failure of one of `places` ends; None if none is pausing."""
+        if not self._found:
+            return None
         now = time.monotonic()
         waits = [self._found[place].not_before - now for place in places if place in self._found]
         return min((wait for wait in waits if wait > 0), default=None)

@@ -9,10 +9,11 @@ reports, and as soon as the reports of its own scans are overdue.
 """
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from enum import Enum, auto
 from functools import partial
+from itertools import chain
 from typing import Final
 
 import anyio
@@ -26,7 +27,7 @@ from harvestd.harvest.sync import Broadcast, first_of
 from harvestd.harvest.verdict.evidence import EvidenceCollector
 from harvestd.harvest.verdict.service import VerdictService
 from harvestd.inventory.host import Host
-from harvestd.planning.plan import Plan
+from harvestd.planning.plan import Check, FetchGroup, Follow, Plan
 from harvestd.remote.api import REST_PER_SCAN, WHOLE_EVERY, Box, BoxFacts
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
@@ -224,11 +225,8 @@ class HostLoop:
 
     def _pause(self, plan: Plan) -> float:
         """Return the seconds until the next scan, if there is no news before."""
-        places = [
-            *(group.place for group in plan.groups),
-            *(check.place for check in plan.checks),
-            *(follow.place for follow in plan.follows),
-        ]
+        planned: tuple[Iterable[FetchGroup | Check | Follow], ...] = (plan.groups, plan.checks, plan.follows)
+        places = (each.place for each in chain.from_iterable(planned))
         due = [each for each in (plan.next_due, self._work.troubles.next_try(places)) if each is not None]
         pause = min([self._schedule.due - time.monotonic(), *(each + _BREATH for each in due)])
         return max(_BREATH, min(pause, _IMPATIENCE) if self._is_waited_for(plan) else pause)
