@@ -126,8 +126,8 @@ class Leases:
 
 
 T = TypeVar("T")
-_SLICE = 0.02
-"""Seconds for which one computation holds the event loop."""
+_SLICE = 0.005
+"""Seconds for which one computation holds the event loop: another task needs dozens of turns for a single answer."""
 
 
 async def in_slices(steps: Steps[T]) -> T:
