@@ -30,8 +30,8 @@ def meters(monkeypatch: pytest.MonkeyPatch) -> list[Meter]:
     made: list[Meter] = []
     real = Meter.__init__
 
-    def noted(self: Meter, cut: Callable[[], None]) -> None:
-        real(self, cut)
+    def noted(self: Meter, cut: Callable[[], None], begun: Callable[[], None]) -> None:
+        real(self, cut, begun)
         made.append(self)
 
     monkeypatch.setattr(Meter, "__init__", noted)
