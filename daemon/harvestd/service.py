@@ -27,7 +27,7 @@ from harvestd.errors import ExitCode, unwrapped
 from harvestd.harvest.context import Context
 from harvestd.harvest.fleet.fleet import Fleet
 from harvestd.harvest.fleet.metrics import FleetMetrics
-from harvestd.harvest.memory import drop_unused, trim
+from harvestd.harvest.memory import collect, drop_unused, trim
 from harvestd.harvest.startup.open import open_context
 from harvestd.harvest.sync import Broadcast
 from harvestd.lambda_eval.watching import JobWatch
@@ -99,6 +99,7 @@ async def run(
                     keep_running = context.service_failures.keep_running
                     tasks.start_soon(keep_running, "reports", partial(_keep_reports, context, root))
                     tasks.start_soon(keep_running, "memory", partial(trim, tally))
+                    tasks.start_soon(keep_running, "collection", partial(collect, tally))
                     tasks.start_soon(keep_running, "records", partial(drop_unused, context))
                     tasks.start_soon(keep_running, "release", partial(_keep_releasing, context))
                     manager.tell(service_manager.READY)

@@ -39,6 +39,8 @@ class FleetMetrics(NullListener):
     """Names of the connected hosts."""
     hosts: dict[str, HostTally] = field(default_factory=dict)
     """By name."""
+    ended: int = 0
+    """Connections that ended since the start."""
     files: int = 0
     """Files published since the start."""
     last_success: datetime | None = None
@@ -62,6 +64,7 @@ class FleetMetrics(NullListener):
     def stands(self, host: str, state: str, error: str = "") -> None:
         """Set the state of a host."""
         tally = self.of(host)
+        self.ended += tally.state == "connected" != state
         tally.state, tally.error = state, error
 
     def succeeded(self, host: str, pending: int) -> None:
