@@ -4,8 +4,8 @@ BIN := .venv/bin
 RUNS ?= 5
 SCALE ?= 1
 MINUTES ?= 30
-# Test files that run at the same time: four for each core, since most tests wait for other processes.
-WORKERS ?= $(shell expr 4 '*' $$(nproc))
+# Test files that run at the same time: three for each core, since most tests wait for other processes.
+WORKERS ?= $(shell expr 3 '*' $$(nproc))
 PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # Whatever the environment says: what is compiled once is not compiled again by each process.

@@ -1,7 +1,7 @@
 """Questions to the catalogue, `check`, `doctor` and `forget-key`, as a user asks them after a real pass."""
 
+import resource
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from support.house import Workstation
 pytestmark = pytest.mark.openssh
 
 _HELP_WITHIN = 0.3
+"""Processor seconds."""
 
 
 @pytest.fixture
@@ -232,13 +233,19 @@ def test_forget_key_of_a_host_that_left_the_configuration(filed: Workstation) ->
 
 
 def test_help_comes_at_once() -> None:
-    """The best of a few calls of --help is fast enough to feel immediate."""
+    """The best of a few calls of --help takes so little work that it feels immediate, whatever else runs beside it."""
     took = []
     for _ in range(4):
-        started = time.monotonic()
+        before = _spent()
         assert started_command("--help").code == ExitCode.OK
-        took.append(time.monotonic() - started)
+        took.append(_spent() - before)
     assert min(took) < _HELP_WITHIN
+
+
+def _spent() -> float:
+    """Return the processor seconds of the processes that this one started and that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def test_answer_may_be_cut_off(filed: Workstation) -> None:

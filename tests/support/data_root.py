@@ -1,6 +1,7 @@
 """Short ways to fill a data root and to see what it holds, for tests of the store."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -28,14 +29,18 @@ def publish_one(root: DataRoot, path: str, content: bytes, replaces: str | None 
 
 
 def tree(directory: Path) -> dict[str, bytes | str]:
-    """Return all files below `directory` but harvestd's own: content, or "-> target" for a link."""
+    """Return all files below `directory` but harvestd's own: content, or "-> target" for a link.
+
+    A file that goes while they are read is left out: a daemon may be at work.
+    """
     found: dict[str, bytes | str] = {}
     for place, directories, files in os.walk(directory):
         directories[:] = [name for name in directories if name != ".harvestd"]
         for name in files + [name for name in directories if (Path(place) / name).is_symlink()]:
             path = Path(place) / name
             key = str(path.relative_to(directory))
-            found[key] = f"-> {path.readlink()}" if path.is_symlink() else path.read_bytes()
+            with suppress(FileNotFoundError):
+                found[key] = f"-> {path.readlink()}" if path.is_symlink() else path.read_bytes()
     return found
 
 
