@@ -52,7 +52,7 @@ FRESH = 2.0
 USUAL = 0.5
 """Seconds that the honest hosts alone take at most on a machine that does nothing else."""
 PATIENCE = 120.0
-PLACES = 60
+PLACES = 50
 """Awaits at least, in which an exception is raised."""
 QUIET = 3
 """Rounds in which nothing new was awaited, after which all was."""

@@ -38,6 +38,8 @@ _REMOTE_FUSE = frozenset({"fuse.sshfs", "fuse.rclone", "fuse.s3fs", "fuse.gluste
 _BEGIN = "harvestd_begin"
 """The execution option with the statement that begins a transaction."""
 
+_MOMENT = 0.001
+"""Seconds between two looks at a thread whose end could not be awaited."""
 _READERS = 4
 """Queries that run at a time, each in a thread with a connection of its own."""
 _MAX_VARIABLES = 500
@@ -220,6 +222,8 @@ def translated() -> Iterator[None]:
 
 class _Pending(Struct, eq=False):
     change: Change
+    begun: bool = False
+    """Whether a thread works on it."""
     done: bool = False
     failure: Exception | None = None
 
@@ -252,12 +256,25 @@ class Database:
             async with self._turn:
                 if not mine.done:
                     batch, self._queue = self._queue, []
-                    await anyio.to_thread.run_sync(self._commit, batch)
+                    await self._committed(batch, mine)
         if mine.failure is not None:
             raise mine.failure
 
+    async def _committed(self, batch: list[_Pending], mine: _Pending) -> None:
+        """Commit a batch in a thread. If that can't be started, the other changes of the batch stay in the queue."""
+        try:
+            await anyio.to_thread.run_sync(self._commit, batch)
+        except BaseException:
+            if not any(pending.begun for pending in batch):
+                self._queue = [*(pending for pending in batch if pending is not mine), *self._queue]
+            while any(pending.begun and not pending.done for pending in batch):  # noqa: ASYNC110  (a thread sets it)
+                await anyio.sleep(_MOMENT)
+            raise
+
     def _commit(self, batch: list[_Pending]) -> None:
         failure: HaltedForSafety | None = HaltedForSafety("the transaction was broken off")
+        for pending in batch:
+            pending.begun = True
         try:
             with translated(), writing(self.engine) as connection:
                 for pending in batch:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anyio
 import anyio.from_thread
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -205,6 +206,34 @@ async def test_a_cancelled_committer_takes_nobody_with_it(engine: Engine) -> Non
             tasks.start_soon(base.write, adding(2))
             tasks.start_soon(cancel)
     assert numbers(engine) == [1, 2]
+
+
+@pytest.mark.anyio
+async def test_a_commit_that_no_thread_can_begin_loses_no_other_change(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the writer that would have made it fails; the others' changes are in the next transaction."""
+    base, failures = Database(engine), list[Exception]()
+    real = anyio.to_thread.run_sync
+
+    async def refused(*_arguments: object) -> None:
+        monkeypatch.setattr(database_module.anyio.to_thread, "run_sync", real)
+        await anyio.sleep(0.05)
+        raise RuntimeError("can't start new thread")
+
+    async def write(number: int) -> None:
+        try:
+            await base.write(adding(number))
+        except RuntimeError as error:
+            failures.append(error)
+
+    async with while_committing(base) as tasks:
+        for number in range(1, 4):
+            tasks.start_soon(write, number)
+        await anyio.lowlevel.checkpoint()
+        monkeypatch.setattr(database_module.anyio.to_thread, "run_sync", refused)
+    assert len(failures) == 1
+    assert len(set(numbers(engine)) & {1, 2, 3}) == 2
 
 
 def test_the_migrations_make_exactly_the_tables_of_the_schema(migrated: Connection) -> None:
