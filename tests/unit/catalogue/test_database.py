@@ -217,7 +217,7 @@ async def test_a_commit_that_no_thread_can_begin_loses_no_other_change(
     real = anyio.to_thread.run_sync
 
     async def refused(*_arguments: object) -> None:
-        monkeypatch.setattr(database_module.anyio.to_thread, "run_sync", real)
+        monkeypatch.setattr(anyio.to_thread, "run_sync", real)
         await anyio.sleep(0.05)
         raise RuntimeError("can't start new thread")
 
@@ -231,7 +231,7 @@ async def test_a_commit_that_no_thread_can_begin_loses_no_other_change(
         for number in range(1, 4):
             tasks.start_soon(write, number)
         await anyio.lowlevel.checkpoint()
-        monkeypatch.setattr(database_module.anyio.to_thread, "run_sync", refused)
+        monkeypatch.setattr(anyio.to_thread, "run_sync", refused)
     assert len(failures) == 1
     assert len(set(numbers(engine)) & {1, 2, 3}) == 2
 
