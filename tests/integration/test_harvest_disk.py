@@ -144,14 +144,23 @@ async def test_full_disk_in_a_large_transfer(workstation: Workstation, monkeypat
     (directory / "optimizer.pt").write_bytes(b"x" * 12 * MIB)
     writer.seal_checkpoint("final")
     full = [True]
-    write = Staged.write
+    write, put = Staged.write, Staged.put
 
-    def limited(self: Staged, data: bytes) -> None:
-        if full[0] and self.size > 4 * MIB:
+    def check(end: int) -> None:
+        if full[0] and end > 4 * MIB:
             raise DiskFull("can't write a temporary: No space left on device")
+
+    def limited_write(self: Staged, data: bytes) -> None:
+        check(self.size)
         write(self, data)
 
-    monkeypatch.setattr(Staged, "write", limited)
+    def limited_put(self: Staged, data: bytes, start: int) -> None:
+        check(start)
+        put(self, data, start)
+
+    # Segments are put at their places where several connections share a file.
+    monkeypatch.setattr(Staged, "write", limited_write)
+    monkeypatch.setattr(Staged, "put", limited_put)
     monkeypatch.setattr("harvestd.harvest.budgets._FIRST_PAUSE", 0.5)
     staging = workstation.data / ".harvestd" / "staging"
     async with workstation.running() as said:
