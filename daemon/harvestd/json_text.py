@@ -6,6 +6,7 @@ readers accept `NaN`.
 
 import json
 import math
+from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -66,3 +67,10 @@ def json_value(content: bytes) -> object:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # Python's own module accepts more: NaN, lone surrogates, UTF-16.
         return json.loads(content)
+
+
+def timestamp(moment: float | None) -> str | None:
+    """Return a moment (Unix time) as RFC 3339 in UTC, to the second: the form of documents."""
+    if moment is None:
+        return None
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,5 +1,6 @@
 """What a running daemon tells over HTTP, and what it takes: a real daemon, a real box, raw requests."""
 
+import json
 import os
 import random
 import re
@@ -27,6 +28,7 @@ from harvestd.demo.writers import EvalWriter, RunWriter
 from harvestd.safety.verdict import Answer, Verdict, document_now
 from harvestd.settings import load
 from harvestd.store.sockets import short_path, socket_path
+from support.command import harvestd_command
 from support.house import Workstation
 from support.waiting import until
 
@@ -146,6 +148,37 @@ async def test_the_state_document_says_how_hosts_and_runs_stand(workstation: Wor
             assert await anyio.to_thread.run_sync(daemon.wait) == 0
     assert not socket_path(load(workstation.config, env={})).exists()
     assert not [line for line in workstation.output_file.read_text().splitlines() if '"level":"error"' in line]
+
+
+async def test_hosts_and_runs_have_one_form_over_http_and_as_json(workstation: Workstation) -> None:
+    """The lists over HTTP are those of `--json`; the state document has the same keys."""
+    box = workstation.add_box()
+    RunWriter(box.root, RUN).start()
+    workstation.settings()
+    with workstation.program():
+        await _started(workstation)
+        await until(lambda: _client(workstation).state()["counts"]["files"], LONG)
+        # A pause keeps what is compared from changing in between.
+        _client(workstation).command("pause")
+        state = _client(workstation).state()
+        for kind in ("hosts", "runs"):
+            status, body = _get(workstation, f"/v1/{kind}")
+            over_http = json.loads(body)[kind]
+            asked = harvestd_command("-c", workstation.config, kind, "--json").document[kind]
+            assert status == 200
+            assert [_steady(each) for each in over_http] == [_steady(each) for each in asked]
+            assert state[kind][0].keys() >= asked[0].keys()
+        assert state["hosts"][0]["identity"] == json.loads(_get(workstation, "/v1/hosts")[1])["hosts"][0]["identity"]
+        assert state["hosts"][0]["method"] == "probe"
+        assert state["hosts"][0]["first_seen"] is not None
+        assert json.loads(_get(workstation, "/v1/runs?limit=0")[1]) == {"runs": []}
+        for wrong in ("limit=x", "limit=10001", "limit=-1", "most=1"):
+            assert _get(workstation, f"/v1/runs?{wrong}")[0] == 400
+
+
+def _steady(document: dict[str, object]) -> dict[str, object]:
+    """Return what does not change from one second to the next."""
+    return {key: value for key, value in document.items() if key not in {"last_success", "verdict", "judged"}}
 
 
 async def test_pause_keeps_everything_on_the_box_until_resume(workstation: Workstation) -> None:

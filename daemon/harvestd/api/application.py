@@ -9,6 +9,7 @@ import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Final
 
 import anyio
@@ -25,6 +26,7 @@ from harvestd.api import metrics
 from harvestd.api.connection import Door, abort, error
 from harvestd.api.state import Source, state
 from harvestd.convention.structs import Immutable
+from harvestd.errors import HarvestError
 from harvestd.telemetry.event_buffer import RECENT, Reader, Remembered
 
 BEAT: Final = 15.0
@@ -128,6 +130,9 @@ class EventStream(Response):
 
 _NUMBER: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 _LONGEST_FILTER: Final = 200
+_RUNS: Final = 500
+_MOST_RUNS: Final = 10_000
+"""The number of runs in an answer: by default, and at most."""
 
 Answer = Callable[[Request], Awaitable[Response]]
 
@@ -144,6 +149,8 @@ def application(source: Source) -> Starlette:
     return Starlette(
         routes=[
             Route("/v1/state", requests.state, methods=["GET"]),
+            Route("/v1/hosts", requests.hosts, methods=["GET"]),
+            Route("/v1/runs", requests.runs, methods=["GET"]),
             Route("/v1/events", requests.events, methods=["GET"]),
             Route("/metrics", requests.metrics, methods=["GET"]),
             Route("/healthz", requests.healthz, methods=["GET"]),
@@ -161,6 +168,19 @@ class _Requests:
 
     async def state(self, _request: Request) -> Response:
         return JSONResponse(state(self._source, await self._free_bytes()))
+
+    async def hosts(self, _request: Request) -> Response:
+        from harvestd.api import lists  # noqa: PLC0415  (the database, which a start without requests needs later)
+
+        return await _read(partial(lists.hosts, self._source.context.settings))
+
+    async def runs(self, request: Request) -> Response:
+        limit = request.query_params.get("limit", str(_RUNS))
+        if request.query_params.keys() - {"limit"} or not _NUMBER.fullmatch(limit) or int(limit) > _MOST_RUNS:
+            return error(400, f"the only parameter is limit, a number up to {_MOST_RUNS}")
+        from harvestd.api import lists  # noqa: PLC0415  (the same)
+
+        return await _read(partial(lists.runs, self._source.context.settings, int(limit)))
 
     async def metrics(self, _request: Request) -> Response:
         return Response(metrics.metrics(self._source, await self._free_bytes()), media_type=metrics.CONTENT_TYPE)
@@ -193,6 +213,14 @@ class _Requests:
 
     async def _free_bytes(self) -> int:
         return await anyio.to_thread.run_sync(self._source.root.free_bytes)
+
+
+async def _read(question: Callable[[], dict[str, object]]) -> Response:
+    """Answer what is read from the catalogue in a thread; 503 where it can't be read."""
+    try:
+        return JSONResponse(await anyio.to_thread.run_sync(question))
+    except HarvestError as failed:
+        return error(503, str(failed))
 
 
 def _command(name: str, deed: Callable[[], None]) -> Answer:

@@ -1,6 +1,7 @@
 """The state document: everything at one moment, as JSON values, every text escaped.
 
-It is made from memory, without access to a host or a disk. Its length grows with the hosts, not with the runs.
+It is made from memory, without access to a host or a disk. Its length grows with the hosts, not with the runs. Its
+hosts and runs have the keys of `--json`, and the keys and forms of time that this document had before.
 """
 
 import os
@@ -10,12 +11,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 import anyio
 from msgspec.structs import replace
 
 from harvestd import __version__
+from harvestd.documents.forms import Document, HostView, run_document
 from harvestd.harvest.context import Context
 from harvestd.harvest.fleet.metrics import FleetMetrics, HostTally
 from harvestd.harvest.sync import Broadcast
@@ -25,7 +27,6 @@ from harvestd.inventory.host import Host
 from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import RunRecord
 from harvestd.planning.run_status import Standing, standing
-from harvestd.safety.verdict import document_now
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.serialize import plain
 
@@ -77,9 +78,6 @@ VERSION: Final = 1
 _MOST_RUNS: Final = 500
 _MOST_NAMED: Final = 100
 """Of the reasons and the losses of one verdict; there may be one for each file."""
-_HOUR: Final = 3600
-
-Document = dict[str, Any]
 
 
 def state(source: Source, free_bytes: int) -> Document:
@@ -116,55 +114,64 @@ def state(source: Source, free_bytes: int) -> Document:
 
 def _host(host: Host, context: Context, tally: HostTally) -> Document:
     judged = context.states.of(host.identity).verdict
-    return {
-        "name": plain(host.name),
-        "identity": plain(host.identity),
-        "address": plain(host.address),
-        "source": plain(host.source),
-        "hardware": plain(host.hardware or host.instance_type),
+    view = HostView(
+        host.name,
+        host.address,
+        tally.state,
+        configured=True,
+        identity=host.identity,
+        method=tally.method,
+        first_seen=tally.first_seen,
+        pending_bytes=tally.pending,
+        judged=None if judged is None else _cut(judged).record_of(host),
+    )
+    document = view.document(watched=True)
+    if judged is not None:
+        document["verdict"] = _verdict(document["verdict"], judged)
+    before = {
+        "source": host.source,
+        "hardware": host.hardware or host.instance_type,
         "ending": host.ending,
-        "state": tally.state,
-        "error": plain(tally.error),
+        "error": tally.error,
         "last_success": _unix(tally.last_success),
-        "pending_bytes": tally.pending,
         "moved_bytes": tally.moved,
         "failures": tally.failures,
         "cents_per_hour": host.cents_per_hour,
-        "idle_cents": _idle_cents(host, judged),
-        "verdict": None if judged is None else _verdict(judged),
+        "idle_cents": document["cents_since_idle"],
     }
+    return _escaped(document | before)
 
 
-def _idle_cents(host: Host, judged: Judged | None) -> int | None:
-    if host.cents_per_hour is None or judged is None or judged.idle_since is None:
-        return None
-    return round(host.cents_per_hour * max(0.0, time.time() - judged.idle_since) / _HOUR)
-
-
-def _verdict(judged: Judged) -> Document:
-    """Return a verdict in the form of `--json`, plus the keys that this document had before that form."""
-    whole, left = judged.verdict, judged.verdict.left
+def _cut(judged: Judged) -> Judged:
+    """Return a verdict with its first reasons and losses."""
+    whole = judged.verdict
     named = replace(
         whole,
         reasons=whole.reasons[:_MOST_NAMED],
         losses=whole.losses[:_MOST_NAMED],
         survives=whole.survives[:_MOST_NAMED],
     )
-    document = document_now(named, abs(time.time() - judged.at), watched=True)
+    return replace(judged, verdict=named)
+
+
+def _verdict(document: Document, judged: Judged) -> Document:
+    """Return the document of a verdict that was cut, with the sums of the whole one and its earlier keys."""
+    whole, left = judged.verdict, judged.verdict.left
     is_safe = document["fresh"] and whole.is_safe
-    counted = {
+    return document | {
         "safe": is_safe,
         "bytes_outstanding": whole.outstanding,
         "seconds_left": None if left is None or not document["fresh"] else left.total_seconds(),
-    }
-    before = {
         "is_safe": is_safe,
         "at": judged.at,
         "idle_since": judged.idle_since,
         "outstanding_bytes": whole.outstanding,
         "losses": [loss | {"size_bytes": loss["bytes"]} for loss in document["losses"]],
     }
-    escaped = plain(document | counted | before)
+
+
+def _escaped(document: Document) -> Document:
+    escaped = plain(document)
     return escaped if isinstance(escaped, dict) else {}
 
 
@@ -186,19 +193,7 @@ def _order(run: RunRecord) -> tuple[bool, tuple[int, ...], str]:
 
 def _run(run: RunRecord, knowledge: PlanningIndex, found: Standing) -> Document:
     experiment = None if run.experiment is None else knowledge.experiment(run.experiment).directory
-    final = run.final.step if run.final else None
-    return {
-        "id": plain(run.id),
-        "name": plain(run.name),
-        "host": plain(run.host),
-        "experiment": plain(experiment),
-        "step": run.step,
-        "total_steps": final or run.config.total_steps,
-        "seconds_left": plain(run.seconds_left) if found.goes_on else None,
-        "state": found.status.value,
-        "state_since": found.since,
-        "finished": run.finished,
-    }
+    return _escaped(run_document(run, experiment, found) | {"state_since": found.since})
 
 
 def _unix(moment: datetime | None) -> float | None:

@@ -44,8 +44,11 @@ class Hosts:
 
         await self._database.write(change)
 
-    async def save(self, host: HostRecord) -> None:
-        """Record the last known state of a host; another host that had its name is no longer listed."""
+    async def save(self, host: HostRecord) -> float:
+        """Record the last known state of a host; another host that had its name is no longer listed.
+
+        Return when it was first recorded, in Unix time.
+        """
         columns = {
             "name": host.name,
             "listed": True,
@@ -58,18 +61,22 @@ class Hosts:
             columns["method"] = host.method
         if host.last_success is not None:
             columns["last_success"] = host.last_success
-        first = {"identity": host.identity, "first_seen": time.time(), "method": host.method, **columns}
+        first_seen = time.time()
+        first = {"identity": host.identity, "first_seen": first_seen, "method": host.method, **columns}
         table = schema.hosts.c
         others = (table.name == host.name, table.identity != host.identity)
         replaced = update(schema.hosts).where(*others).values(listed=False, state=GONE)
         statement = insert(schema.hosts).values(first)
         statement = statement.on_conflict_do_update(index_elements=["identity"], set_=columns)
+        returning = statement.returning(table.first_seen)
 
         def change(connection: Connection) -> None:
+            nonlocal first_seen
             connection.execute(replaced)
-            connection.execute(statement)
+            first_seen = connection.execute(returning).scalar_one()
 
         await self._database.write(change)
+        return first_seen
 
     async def save_last_successes(self, times: Mapping[str, float]) -> None:
         """Record when hosts, by name, were last read completely (Unix time)."""

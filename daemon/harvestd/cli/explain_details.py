@@ -16,6 +16,7 @@ from harvestd.convention.paths import RESERVED, is_report
 from harvestd.convention.scan.model import LeftOut
 from harvestd.convention.structs import Immutable
 from harvestd.errors import ExitCode, Fatal
+from harvestd.json_text import timestamp
 from harvestd.planning.records import FileRecord
 
 _REMOTE = re.compile(r"(?P<host>[^/:]+):(?P<place>/.*)", re.DOTALL)
@@ -166,12 +167,12 @@ def write(page: Page, found: Explanation) -> None:
         _write_directory(page, found)
         return
     for file in found.files:
-        modified = units.timestamp(file.version.mtime_ns / 1e9)
+        modified = timestamp(file.version.mtime_ns / 1e9)
         page.line(f"  here as    {file.target}, {units.size(file.size)}")
         page.line(f"  from       {file.host}:{file.place}")
         page.line(f"  version    {units.size(file.version.size)}, modified {modified}")
         page.line(f"  sha256     {file.sha256}")
-        page.line(f"  fetched    {units.timestamp(file.fetched_at)} ({units.age(file.fetched_at)})")
+        page.line(f"  fetched    {timestamp(file.fetched_at)} ({units.age(file.fetched_at)})")
         page.line(f"  because    {file.reason}")
     for host, each in found.left_out:
         page.line(f"  left out   {host}:{each.place}, {units.size(each.size)}")

@@ -3,14 +3,14 @@
 from collections.abc import Iterable
 
 from harvestd.catalogue import queries
-from harvestd.cli.output import hosts_runs
+from harvestd.documents import stored
 from harvestd.settings import Settings
 
 
 def hosts(settings: Settings) -> Iterable[str]:
     """Return the names of hosts; raise `HarvestError` where the catalogue can't be read, as the others do."""
     with queries.questions(settings.state) as connection:
-        return [host.name for host in hosts_runs.hosts(connection, settings)]
+        return [host.name for host in stored.hosts(connection, settings)]
 
 
 def runs(settings: Settings) -> Iterable[str]:

@@ -7,11 +7,13 @@ from sqlalchemy import Connection
 
 from harvestd.catalogue import queries
 from harvestd.cli.output import hosts_runs, lists, units
-from harvestd.cli.output.hosts_runs import Standings
 from harvestd.cli.output.page import Column, Page, Row
 from harvestd.convention.scan.model import LeftOut
 from harvestd.convention.structs import Immutable
+from harvestd.documents import stored
+from harvestd.documents.stored import Standings
 from harvestd.errors import ExitCode, Fatal
+from harvestd.json_text import timestamp
 from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
 from harvestd.planning.requests import Request
 
@@ -180,7 +182,7 @@ def document(shown: Shown) -> dict[str, object]:
         "aliases": list(experiment.aliases) if experiment else [],
         "gone": experiment.gone if experiment else False,
         "name": {name: {"value": part.value, "source": part.source} for name, part in parts.items()},
-        "runs": hosts_runs.run_documents(shown.runs, experiments, shown.standings),
+        "runs": stored.run_documents(shown.runs, experiments, shown.standings),
         "requests": lists.request_documents(shown.requests),
         "files": [file_document(file) for file in shown.files],
         "left_out": [
@@ -202,7 +204,7 @@ def file_document(file: FileRecord) -> dict[str, object]:
         "host": file.host,
         "from": file.place,
         "from_bytes": file.version.size,
-        "from_modified": units.timestamp(file.version.mtime_ns / 1e9),
-        "fetched": units.timestamp(file.fetched_at),
+        "from_modified": timestamp(file.version.mtime_ns / 1e9),
+        "fetched": timestamp(file.fetched_at),
         "reason": file.reason,
     }

@@ -11,7 +11,6 @@ from harvestd.catalogue.open import open_catalogue
 from harvestd.cli import explain_details, show_details
 from harvestd.cli.explain_details import LocalPlace, RemotePlace
 from harvestd.cli.output import hosts_runs
-from harvestd.cli.output.hosts_runs import Standings
 from harvestd.cli.output.page import Styled
 from harvestd.convention.kinds import Kind
 from harvestd.convention.metadata.naming import ExperimentName, Part
@@ -19,6 +18,8 @@ from harvestd.convention.metadata.parse import ConfigFacts
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.model import LeftOut
 from harvestd.convention.scan.snapshot import Version
+from harvestd.documents import stored
+from harvestd.documents.stored import Standings
 from harvestd.errors import ExitCode, Fatal
 from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
 from harvestd.settings import HostSettings, Settings
@@ -184,9 +185,9 @@ async def test_remote_directory_has_both(connection: Connection) -> None:
 async def test_hosts_are_merged_with_the_configuration(connection: Connection) -> None:
     """A host that was configured and never seen is there; its row says so."""
     settings = Settings(hosts=(HostSettings(name="new", address="192.0.2.1"),))
-    (host,) = hosts_runs.hosts(connection, settings)
+    (host,) = stored.hosts(connection, settings)
     assert hosts_runs.host_row(host, watched=True)[:2] == ("new", Styled("never seen", ""))
-    assert hosts_runs.host_document(host, watched=True)["state"] == "never_seen"
+    assert host.document(watched=True)["state"] == "never_seen"
 
 
 async def test_no_catalogue_is_an_empty_one(tmp_path: Path) -> None:
@@ -203,5 +204,5 @@ async def test_running_and_finished_runs(connection: Connection) -> None:
     row = hosts_runs.run_row(shown, {ONE.id: ONE}, Standings(connection))
     assert row[:4] == ("run_1", "gpu-a", "3/8", "-")
     assert row[-1] == ONE.directory
-    (document,) = hosts_runs.run_documents([shown], {}, Standings(connection))
+    (document,) = stored.run_documents([shown], {}, Standings(connection))
     assert (document["step"], document["total_steps"], document["finished"]) == (3, 8, False)

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from harvestd.cli.output import units
+from harvestd.json_text import timestamp
 
 
 @pytest.mark.parametrize(
@@ -48,8 +49,8 @@ def test_age_of_what_never_was() -> None:
 
 def test_timestamp_is_utc() -> None:
     """A moment in a document is RFC 3339 in UTC, whatever the zone of this machine."""
-    assert units.timestamp(1_755_660_703.9) == "2025-08-20T03:31:43Z"
-    assert units.timestamp(None) is None
+    assert timestamp(1_755_660_703.9) == "2025-08-20T03:31:43Z"
+    assert timestamp(None) is None
 
 
 def test_count_takes_an_s() -> None:

@@ -8,6 +8,7 @@ from harvestd.catalogue.entries import VerdictRecord
 from harvestd.cli.output import verdict_page
 from harvestd.cli.output.page import Page, Styled, plain
 from harvestd.convention.kinds import LossKind
+from harvestd.documents import forms
 from harvestd.safety.verdict import Answer, Loss, Reason, ReasonKind, Survival, Verdict
 
 CHECKPOINT = Loss(LossKind.CHECKPOINTS, "/r/step_final", 3 << 30, 6)
@@ -95,8 +96,8 @@ def test_page_names_everything_and_escapes_it(capsys: pytest.CaptureFixture[str]
 def test_document_has_its_keys_where_nothing_is_known() -> None:
     """A host that was never judged has the same keys as any other."""
     nothing, something = (
-        verdict_page.document(None, watched=True),
-        verdict_page.document(record(EXCEPT, idle=3_600), watched=True),
+        forms.verdict_document(None, watched=True),
+        forms.verdict_document(record(EXCEPT, idle=3_600), watched=True),
     )
     assert nothing.keys() == something.keys()
     assert set(nothing.values()) == {None}

@@ -9,9 +9,11 @@ from harvestd.catalogue import queries
 from harvestd.cli.flags import Flags, with_flags, with_json
 from harvestd.cli.load_settings import settings_of
 from harvestd.cli.output import units
-from harvestd.cli.output.hosts_runs import Standings, cell_of
+from harvestd.cli.output.hosts_runs import cell_of
 from harvestd.cli.output.page import Column, Page, Row, Styled, print_json
 from harvestd.convention.structs import Immutable
+from harvestd.documents.stored import Standings
+from harvestd.json_text import timestamp
 from harvestd.planning.records import ExperimentRecord, RunRecord
 from harvestd.planning.run_status import ORDER, RunStatus, Standing
 
@@ -121,5 +123,5 @@ def _document(view: _View) -> dict[str, object]:
         "evals": view.holding.evals,
         "files": view.holding.files,
         "bytes": view.holding.size,
-        "newest": units.timestamp(view.holding.newest),
+        "newest": timestamp(view.holding.newest),
     }

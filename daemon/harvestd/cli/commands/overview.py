@@ -11,20 +11,17 @@ from harvestd.cli.explain_details import LocalPlace, local_place, place_of
 from harvestd.cli.flags import Flags, with_flags, with_json
 from harvestd.cli.load_settings import settings_of
 from harvestd.cli.output import hosts_runs
-from harvestd.cli.output.hosts_runs import Standings
 from harvestd.cli.output.page import Page, console_on, print_json
 from harvestd.cli.presence import condition_of, daemon_document, watcher_of
+from harvestd.documents import forms, stored
+from harvestd.documents.stored import Standings
 from harvestd.errors import ExitCode, Fatal
 from harvestd.planning.requests import RequestKind
 
-_HOST_KEYS = """name, address, state, configured, method, first_seen,
-  last_success, pending_bytes, error,
-  verdict (as of `safe`, or null), judged, idle_since,
-  cents_per_hour, cents_since_idle
+_HOST_KEYS = f"""{forms.HOST_KEYS}
 Without a daemon no state is connected or ending but not_watched, and no
 verdict is fresh: `safe` is false then, `answer_then` says what it was."""
-_RUN_KEYS = """name, host, path, experiment, step, total_steps,
-  seconds_left, state, state_since, finished
+_RUN_KEYS = f"""{forms.RUN_KEYS}
 state is running, stalled (silent), diverged (its loss is no number), died,
   unknown (not finished, and its host is not watched), or finished"""
 _FILE_KEYS = """path, kind, bytes, sha256, host, from, from_bytes,
@@ -86,7 +83,7 @@ def status(flags: Flags, *, watch: bool, as_json: bool) -> ExitCode:
     daemon = watcher_of(settings)
     condition = condition_of(settings, daemon)
     with queries.questions(settings.state) as connection:
-        hosts = hosts_runs.hosts(connection, settings)
+        hosts = stored.hosts(connection, settings)
         runs = queries.runs(connection)
         experiments = queries.experiments(connection)
         standings = Standings(connection)
@@ -108,10 +105,8 @@ def status(flags: Flags, *, watch: bool, as_json: bool) -> ExitCode:
                     "stuck": condition.stuck,
                 },
                 "data_root": str(settings.data_root),
-                "hosts": [
-                    hosts_runs.host_document(host, watched=hosts_runs.is_watched(host, daemon)) for host in hosts
-                ],
-                "runs": hosts_runs.run_documents(runs, experiments, standings),
+                "hosts": [host.document(watched=host.is_watched(daemon=daemon is not None)) for host in hosts],
+                "runs": stored.run_documents(runs, experiments, standings),
                 "experiments": len(experiments),
                 "files": sum(each.files for each in holdings),
                 "bytes": sum(each.size for each in holdings),
@@ -125,7 +120,7 @@ def status(flags: Flags, *, watch: bool, as_json: bool) -> ExitCode:
             if condition.trouble:
                 page.line(condition.trouble, "yellow")
         page.heading("hosts" if hosts else "no hosts")
-        rows = [hosts_runs.host_row(host, watched=hosts_runs.is_watched(host, daemon)) for host in hosts]
+        rows = [hosts_runs.host_row(host, watched=host.is_watched(daemon=daemon is not None)) for host in hosts]
         page.table(hosts_runs.HOSTS, rows)
         page.heading("runs" if runs else "no runs")
         page.table(hosts_runs.RUNS, [hosts_runs.run_row(run, experiments, standings) for run in runs])
@@ -145,7 +140,7 @@ def hosts(flags: Flags, names: tuple[str, ...], *, as_json: bool) -> None:
     """List HOSTs (all): configured ones and ones seen before."""
     settings = settings_of(flags)
     with queries.questions(settings.state) as connection:
-        known = hosts_runs.hosts(connection, settings)
+        known = stored.hosts(connection, settings)
     unknown = [name for name in names if name not in {host.name for host in known}]
     if unknown:
         raise Fatal(
@@ -154,10 +149,10 @@ def hosts(flags: Flags, names: tuple[str, ...], *, as_json: bool) -> None:
             exit_code=ExitCode.UNKNOWN_NAME,
         )
     daemon = watcher_of(settings)
-    wanted = [(host, hosts_runs.is_watched(host, daemon)) for host in known if not names or host.name in names]
+    wanted = [(host, host.is_watched(daemon=daemon is not None)) for host in known if not names or host.name in names]
     if as_json:
-        documents = [hosts_runs.host_document(host, watched=watched) for host, watched in wanted]
-        print_json({"daemon": daemon_document(daemon), "hosts": documents})
+        listed = [host.document(watched=watched) for host, watched in wanted]
+        print_json({"daemon": daemon_document(daemon), "hosts": listed})
     elif wanted:
         Page().table(hosts_runs.HOSTS, [hosts_runs.host_row(host, watched=watched) for host, watched in wanted])
     else:
@@ -176,7 +171,7 @@ def runs(flags: Flags, *, as_json: bool) -> None:
         experiments = queries.experiments(connection)
         standings = Standings(connection)
     if as_json:
-        print_json({"runs": hosts_runs.run_documents(known, experiments, standings)})
+        print_json({"runs": stored.run_documents(known, experiments, standings)})
     elif known:
         Page().table(hosts_runs.RUNS, [hosts_runs.run_row(run, experiments, standings) for run in known])
     else:

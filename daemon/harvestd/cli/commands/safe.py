@@ -35,6 +35,7 @@ from harvestd.cli.output.page import Page, print_json
 from harvestd.cli.presence import daemon_document, daemon_pid, holder_of
 from harvestd.cli.wait_requests import Line, one_line
 from harvestd.convention.structs import Immutable
+from harvestd.documents import forms
 from harvestd.errors import ExitCode, Fatal, unwrapped
 from harvestd.harvest.host import passes
 from harvestd.harvest.release.manual import examined, release
@@ -47,7 +48,7 @@ from harvestd.telemetry.log import configure
 
 _KEYS = f"""\b
 --json: host, identity, daemon {{running, pid}},
-  {verdict_page.KEYS}
+  {forms.VERDICT_KEYS}
 """
 _SAFE = f"""\b
 Exit codes: 0 safe, or safe except for what verdict.accept_loss covers,
@@ -115,7 +116,7 @@ def _told(flags: Flags, host: str, question: _Question, *, as_json: bool) -> Exi
     with one_line() as line, unwrapped():
         record = run_interruptible(question, subject, line)
     if as_json:
-        made_now = verdict_page.document(record, watched=True)
+        made_now = forms.verdict_document(record, watched=True)
         print_json({"host": host, "identity": subject.identity, "daemon": daemon_document(daemon), **made_now})
     else:
         verdict_page.write(Page(), record)
@@ -130,7 +131,7 @@ Exit codes: 0 it is being terminated (--dry-run: it could be),
 
 \b
 --json: host, identity, released, outcome, why_not,
-  {verdict_page.KEYS}
+  {forms.VERDICT_KEYS}
 """
 
 
@@ -242,5 +243,5 @@ def _document(answer: _Answer) -> dict[str, object]:
         "released": decision is not None and decision.outcome is ReleaseOutcome.RELEASED,
         "outcome": None if decision is None else str(decision.outcome),
         "why_not": answer.why_not or None,
-        **verdict_page.document(answer.record, watched=True),
+        **forms.verdict_document(answer.record, watched=True),
     }

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from harvestd.cli.output import units
 from harvestd.cli.output.page import Column, Row
 from harvestd.convention.scan.model import LeftOut
+from harvestd.json_text import timestamp
 from harvestd.planning.requests import Request, RequestKind
 
 LEFT_OUT_COLUMNS = (
@@ -86,9 +87,9 @@ def request_documents(requests: Iterable[Request]) -> list[dict[str, object]]:
             "kind": str(each.kind),
             "what": request_text(each),
             "state": request_state(each).replace(" ", "_"),
-            "asked": units.timestamp(each.asked_at),
-            "taken": units.timestamp(each.taken_at),
-            "settled": units.timestamp(each.settled_at),
+            "asked": timestamp(each.asked_at),
+            "taken": timestamp(each.taken_at),
+            "settled": timestamp(each.settled_at),
             "outcome": each.outcome or None,
         }
         for each in requests

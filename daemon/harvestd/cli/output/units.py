@@ -1,7 +1,6 @@
-"""Format sizes, spans of time and moments, for people and for JSON."""
+"""Format sizes, spans of time and ages for people."""
 
 import time
-from datetime import UTC, datetime
 from typing import Final
 
 _UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB")
@@ -60,10 +59,3 @@ def age(moment: float | None) -> str:
 def count(number: int, noun: str) -> str:
     """Return a number with its noun, which takes an s for more than one."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def timestamp(moment: float | None) -> str | None:
-    """Return a moment (Unix time) as RFC 3339 in UTC, to the second."""
-    if moment is None:
-        return None
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,22 +1,15 @@
-"""Verdicts for people and programs: a cell in a list of hosts, a page of its own, a JSON document."""
+"""Verdicts for people: a cell in a list of hosts, and a page of its own."""
 
 import time
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 from harvestd.catalogue.entries import VerdictRecord
 from harvestd.cli.output import units
 from harvestd.cli.output.page import Cell, Column, Page, Row, Styled
+from harvestd.documents.forms import verdict_age
 from harvestd.inventory.host import cents_since, money, rate
-from harvestd.safety.verdict import Answer, Loss, Verdict, document_now, is_fresh
-
-KEYS: Final = """verdict {answer, safe, fresh, age_seconds, answer_then,
-  reasons[] {kind, detail, bytes, seconds},
-  losses[] {kind, what, bytes, entries},
-  survives[] {kind, what, bytes, entries, through},
-  accepted[], bytes_outstanding, seconds_left},
-  judged, idle_since, cents_per_hour, cents_since_idle"""
-"""The keys of `document`, for a command's help."""
+from harvestd.safety.verdict import Answer, Loss, Verdict, is_fresh
 
 _STYLES: Final = {Answer.SAFE: "green", Answer.SAFE_EXCEPT: "yellow", Answer.NOT_SAFE: "red"}
 _REASONS: Final = (Column("REASON"), Column("BYTES", "right"), Column("OVER IN", "right"), Column("DETAIL", wide=True))
@@ -57,7 +50,7 @@ def cell(record: VerdictRecord | None, *, watched: bool) -> Cell:
     """
     if record is None:
         return units.NOTHING
-    if not is_fresh(_age(record), watched=watched):
+    if not is_fresh(verdict_age(record), watched=watched):
         return Styled(f"not known ({units.age(record.judged_at)}: {short(record.verdict)})", "dim")
     return Styled(short(record.verdict), _STYLES[record.verdict.answer])
 
@@ -78,32 +71,6 @@ def cost(record: VerdictRecord | None, *, watched: bool) -> str:
         return ""
     idle = cents_since(record.cents_per_hour, record.idle_since, time.time()) if watched else None
     return rate(record.cents_per_hour) + ("" if idle is None else f", {money(idle)} since idle")
-
-
-def document(record: VerdictRecord | None, *, watched: bool) -> dict[str, Any]:
-    """Return the present meaning of a verdict, with its moment and cost, for a JSON document.
-
-    Nulls where there is none.
-
-    `watched`: a daemon renews it, or it was made just now. Otherwise the document says *not safe*, whatever the verdict
-    was.
-    """
-    if record is None:
-        return dict.fromkeys(("verdict", "judged", "idle_since", "cents_per_hour", "cents_since_idle"))
-    now = time.time()
-    idle = cents_since(record.cents_per_hour, record.idle_since, now) if watched else None
-    return {
-        "verdict": document_now(record.verdict, _age(record), watched=watched),
-        "judged": units.timestamp(record.judged_at),
-        "idle_since": units.timestamp(record.idle_since),
-        "cents_per_hour": record.cents_per_hour,
-        "cents_since_idle": idle,
-    }
-
-
-def _age(record: VerdictRecord) -> float:
-    """Return the seconds since a verdict was made. A clock that was set back must not keep an old one fresh."""
-    return abs(time.time() - record.judged_at)
 
 
 def write(page: Page, record: VerdictRecord) -> None:

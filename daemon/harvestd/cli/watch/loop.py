@@ -26,11 +26,14 @@ from rich.segment import Segment
 from harvestd.catalogue import queries
 from harvestd.cli.client import Absent, DaemonClient
 from harvestd.cli.output import hosts_runs, verdict_page
-from harvestd.cli.output.hosts_runs import HostView, Standings, cell_of, is_news
+from harvestd.cli.output.hosts_runs import cell_of, is_news
 from harvestd.cli.output.page import Styled
 from harvestd.cli.output.units import duration
 from harvestd.cli.presence import found_holder
 from harvestd.cli.watch.screen import HostLine, RunLine, Scene, drawn, scene_of
+from harvestd.documents import stored
+from harvestd.documents.forms import HostView
+from harvestd.documents.stored import Standings
 from harvestd.errors import HarvestError
 from harvestd.inventory.host import rate
 from harvestd.planning.records import RunRecord
@@ -117,10 +120,10 @@ class _Catalogue:
         found = found_holder(self._settings)
         daemon = found if found is not None and found.kind is HolderKind.DAEMON else None
         with queries.questions(self._settings.state) as connection:
-            hosts = hosts_runs.hosts(connection, self._settings)
+            hosts = stored.hosts(connection, self._settings)
             runs = queries.runs(connection)
             standings = Standings(connection)
-        shown = (_host(host, watched=hosts_runs.is_watched(host, daemon)) for host in hosts)
+        shown = (_host(host, watched=host.is_watched(daemon=daemon is not None)) for host in hosts)
         lines = sorted(shown, key=lambda line: line.urgency)
         return Scene(self._head(daemon, hosts), tuple(lines), runs=tuple(_runs(runs, standings)))
 

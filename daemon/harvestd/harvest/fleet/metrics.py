@@ -19,6 +19,10 @@ class HostTally:
 
     state: str = "connecting"
     """connecting, connected, lost, quarantined or failed."""
+    method: str = ""
+    """How it is read: probe or sftp; empty: it was not connected yet."""
+    first_seen: float | None = None
+    """When the catalogue first recorded it, in Unix time; None: it has not yet."""
     error: str = ""
     """Why it is lost, quarantined or failed; escaped where it is displayed."""
     last_success: datetime | None = None

@@ -294,5 +294,7 @@ class HostSupervisor:
             error=error,
             pending_bytes=pending,
         )
+        tally = self._tally.of(self._host.name)
+        tally.method = method or tally.method
         with suppress(DiskFull):  # the transfers report the lack of room; the state is recorded again periodically
-            await self._context.catalogue.hosts.save(record)
+            tally.first_seen = await self._context.catalogue.hosts.save(record)

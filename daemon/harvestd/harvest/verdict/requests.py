@@ -156,7 +156,7 @@ class Verdicts:
         host, judged = self._host_of(identity), self._context.states.of(identity).verdict
         if host is None or judged is None:
             return None
-        return VerdictRecord(identity, host.name, judged.verdict, judged.at, judged.idle_since, host.cents_per_hour)
+        return judged.record_of(host)
 
 
 def _lasting(record: VerdictRecord) -> tuple[Verdict, bool, int | None]:

@@ -13,6 +13,7 @@ from typing import Final
 
 import anyio
 
+from harvestd.catalogue.entries import VerdictRecord
 from harvestd.convention.structs import Immutable
 from harvestd.harvest.context import Context
 from harvestd.harvest.sync import Broadcast
@@ -39,6 +40,10 @@ class Judged(Immutable):
     """
     still_since: float | None = None
     """The same moment in monotonic seconds. It stays the same until something changes."""
+
+    def record_of(self, host: Host) -> VerdictRecord:
+        """Return it as the catalogue records it; `host` is the one that was judged."""
+        return VerdictRecord(host.identity, host.name, self.verdict, self.at, self.idle_since, host.cents_per_hour)
 
 
 _AT_LEAST: Final = 60.0

@@ -1,0 +1,1 @@
+"""The JSON documents of hosts, runs and verdicts: one form for every `--json` and for the API."""
