@@ -2,6 +2,7 @@
 
 import re
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -222,10 +223,25 @@ def translated() -> Iterator[None]:
 
 class _Pending(Struct, eq=False):
     change: Change
-    begun: bool = False
-    """Whether a thread works on it."""
     done: bool = False
     failure: Exception | None = None
+
+
+class _Batch:
+    """The changes of one transaction, which are committed by a thread or given back to the queue, never both."""
+
+    def __init__(self, changes: Sequence[_Pending]) -> None:
+        self.changes = changes
+        self._claimed = threading.Lock()
+
+    def claim(self) -> bool:
+        """Return whether the caller is the first to claim it, in whatever thread."""
+        return self._claimed.acquire(blocking=False)
+
+    @property
+    def done(self) -> bool:
+        """Whether the outcome of each change is known."""
+        return all(pending.done for pending in self.changes)
 
 
 class Database:
@@ -255,29 +271,33 @@ class Database:
         with anyio.CancelScope(shield=True):
             async with self._turn:
                 if not mine.done:
-                    batch, self._queue = self._queue, []
-                    await self._committed(batch, mine)
+                    changes, self._queue = self._queue, []
+                    await self._committed(changes, mine)
         if mine.failure is not None:
             raise mine.failure
 
-    async def _committed(self, batch: list[_Pending], mine: _Pending) -> None:
-        """Commit a batch in a thread. If that can't be started, the other changes of the batch stay in the queue."""
+    async def _committed(self, changes: Sequence[_Pending], mine: _Pending) -> None:
+        """Commit changes in a thread. If it can't be started, raise, and leave all of them but `mine` in the queue."""
+        batch = _Batch(changes)
         try:
             await anyio.to_thread.run_sync(self._commit, batch)
-        except BaseException:
-            if not any(pending.begun for pending in batch):
-                self._queue = [*(pending for pending in batch if pending is not mine), *self._queue]
-            while any(pending.begun and not pending.done for pending in batch):  # noqa: ASYNC110  (a thread sets it)
+        except BaseException as error:
+            if batch.claim():
+                self._queue = [*(pending for pending in changes if pending is not mine), *self._queue]
+                raise
+            while not batch.done:  # noqa: ASYNC110  (a thread sets it)
                 await anyio.sleep(_MOMENT)
-            raise
+            # The thread has noted the outcome: a writer whose change is on disk must go on to change memory as well.
+            if mine.failure is not None or not isinstance(error, Exception):
+                raise
 
-    def _commit(self, batch: list[_Pending]) -> None:
+    def _commit(self, batch: _Batch) -> None:
+        if not batch.claim():
+            return
         failure: HaltedForSafety | None = HaltedForSafety("the transaction was broken off")
-        for pending in batch:
-            pending.begun = True
         try:
             with translated(), writing(self.engine) as connection:
-                for pending in batch:
+                for pending in batch.changes:
                     pending.failure = _failure_of(pending.change, connection)
                 failpoints.reach("catalogue.changed")
             failpoints.reach("catalogue.committed")
@@ -287,7 +307,7 @@ class Database:
             failure = None
         finally:
             # After any exception, no writer of the batch may assume that its change was made.
-            for pending in batch:
+            for pending in batch.changes:
                 pending.done, pending.failure = True, failure or pending.failure
 
     async def read(self, query: Callable[[Connection], _Value]) -> _Value:

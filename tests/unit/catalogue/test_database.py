@@ -2,8 +2,9 @@
 
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing, nullcontext
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -234,6 +235,31 @@ async def test_a_commit_that_no_thread_can_begin_loses_no_other_change(
         monkeypatch.setattr(anyio.to_thread, "run_sync", refused)
     assert len(failures) == 1
     assert len(set(numbers(engine)) & {1, 2, 3}) == 2
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("begins", [True, False])
+async def test_a_change_whose_thread_is_lost_is_made_once_or_fails(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, *, begins: bool
+) -> None:
+    """An exception while the thread works does not hide its outcome; one before it works leaves it nothing to do."""
+    base = Database(engine)
+    real, given = anyio.to_thread.run_sync, list[Callable[[], object]]()
+
+    async def lost(commit: Callable[..., object], *arguments: object) -> None:
+        monkeypatch.setattr(anyio.to_thread, "run_sync", real)
+        if begins:
+            await real(commit, *arguments)
+        given.append(partial(commit, *arguments))
+        raise RuntimeError("the wait for the thread was broken off")
+
+    monkeypatch.setattr(anyio.to_thread, "run_sync", lost)
+    with nullcontext() if begins else pytest.raises(RuntimeError):
+        await base.write(adding(1))
+    given[0]()
+    assert numbers(engine) == ([1] if begins else [])
+    await base.write(adding(2))
+    assert numbers(engine)[-1] == 2
 
 
 def test_the_migrations_make_exactly_the_tables_of_the_schema(migrated: Connection) -> None:
