@@ -25,6 +25,7 @@ from harvestd.cli.client import Absent, DaemonClient
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import EvalWriter, RunWriter
+from harvestd.errors import ExitCode
 from harvestd.safety.verdict import Answer, Verdict, document_now
 from harvestd.settings import load
 from harvestd.store.sockets import short_path, socket_path
@@ -187,13 +188,18 @@ async def test_pause_keeps_everything_on_the_box_until_resume(workstation: Works
     workstation.settings()
     with workstation.program():
         await _started(workstation)
-        assert _client(workstation).command("pause") == {"done": "pause"}
+        assert harvestd_command("-c", workstation.config, "pause", "--json").document == {"done": "pause"}
         RunWriter(box.root, RUN).start()
         await until(lambda: _client(workstation).state()["hosts"][0]["pending_bytes"], LONG)
         state = _client(workstation).state()
         assert (state["daemon"]["paused"], state["counts"]["files"]) == (True, 0)
-        _client(workstation).command("resume")
+        assert "paused" in harvestd_command("-c", workstation.config, "status").out
+        assert harvestd_command("-c", workstation.config, "resume").code == ExitCode.OK
         await until(lambda: _client(workstation).state()["counts"]["files"], LONG)
+        assert harvestd_command("-c", workstation.config, "scan").code == ExitCode.OK
+    for command in ("pause", "resume", "scan"):
+        without = harvestd_command("-c", workstation.config, command)
+        assert (without.code, "no daemon answers" in without.err) == (ExitCode.LOCKED, True)
 
 
 async def test_events_come_filtered_escaped_and_from_where_one_left_off(workstation: Workstation) -> None:

@@ -77,6 +77,16 @@ def test_show_knows_experiment_and_run(filed: Workstation) -> None:
     assert asking(filed, "show", "nothing").code == ExitCode.UNKNOWN_NAME
 
 
+def test_runs_are_listed_by_state_age_and_number(filed: Workstation) -> None:
+    """A finished run is not active; an empty choice is told apart from a catalogue without runs."""
+    (run,) = asking(filed, "runs", "--json").document["runs"]
+    assert asking(filed, "runs", "--since", "1h", "-n", "1", "--json").document["runs"] == [run]
+    for none in (["--active"], ["-n", "0"]):
+        assert asking(filed, "runs", *none, "--json").document["runs"] == []
+        assert "none of 1 run" in asking(filed, "runs", *none).out
+    assert asking(filed, "runs", "--since", "soon").code == ExitCode.CONFIGURATION
+
+
 def test_explain_leads_there_and_back(filed: Workstation) -> None:
     """A file at home is explained by its place on the box, and that place by the file at home."""
     name = experiment_of(filed)

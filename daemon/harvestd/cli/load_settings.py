@@ -46,3 +46,8 @@ def span(_context: click.Context, _parameter: click.Parameter, value: str) -> ti
         return duration_from(value)
     except ValueError as e:
         raise click.BadParameter(str(e)) from e
+
+
+def optional_span(context: click.Context, parameter: click.Parameter, value: str | None) -> timedelta | None:
+    """Parse a span as `span` does; None where the option is not given."""
+    return None if value is None else span(context, parameter, value)

@@ -61,6 +61,11 @@ class Standing(Immutable):
         """Whether the run makes progress, so that an estimate of the remaining time is meaningful."""
         return self.status in {RunStatus.RUNNING, RunStatus.DIVERGED}
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the run has finished or died."""
+        return self.status in {RunStatus.FINISHED, RunStatus.DIED}
+
 
 def standing(
     *,

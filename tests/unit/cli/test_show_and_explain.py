@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from harvestd.catalogue import queries
@@ -14,7 +15,7 @@ from harvestd.cli.output import hosts_runs
 from harvestd.cli.output.page import Styled
 from harvestd.convention.kinds import Kind
 from harvestd.convention.metadata.naming import ExperimentName, Part
-from harvestd.convention.metadata.parse import ConfigFacts
+from harvestd.convention.metadata.parse import ConfigFacts, TrainingInfo
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.model import LeftOut
 from harvestd.convention.scan.snapshot import Version
@@ -196,6 +197,15 @@ async def test_no_catalogue_is_an_empty_one(tmp_path: Path) -> None:
         assert queries.runs(opened) == []
         assert queries.files_below(opened, "a") == []
     assert not (tmp_path / "none").exists()
+
+
+async def test_a_short_list_has_all_living_runs_and_the_newest_others(connection: Connection) -> None:
+    """Runs that are not over are all shown, first; of the others the newest, and a number."""
+    over = [replace(run(str(n), "gpu-a", f"run_{n}", ONE), final=TrainingInfo(step=8)) for n in range(40, 20, -1)]
+    living = [run(str(n), "gpu-a", f"run_{n}", ONE) for n in range(20, 10, -1)]
+    shown, hidden = hosts_runs.living_and_newest([*over, *living], Standings(connection))
+    assert [each.name for each in shown] == [each.name for each in (*living, *over[:5])]
+    assert hidden == 15
 
 
 async def test_running_and_finished_runs(connection: Connection) -> None:

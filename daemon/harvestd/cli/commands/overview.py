@@ -1,6 +1,9 @@
 """`harvestd status`, `hosts`, `runs`, `show` and `explain`: what is known, with or without a running daemon."""
 
 import sys
+import time
+from datetime import timedelta
+from itertools import islice
 
 import click
 
@@ -9,8 +12,8 @@ from harvestd.cli import completion, explain_details, show_details
 from harvestd.cli.errors import tell_warning
 from harvestd.cli.explain_details import LocalPlace, local_place, place_of
 from harvestd.cli.flags import Flags, with_flags, with_json
-from harvestd.cli.load_settings import settings_of
-from harvestd.cli.output import hosts_runs
+from harvestd.cli.load_settings import optional_span, settings_of
+from harvestd.cli.output import hosts_runs, units
 from harvestd.cli.output.page import Page, console_on, print_json
 from harvestd.cli.presence import condition_of, daemon_document, watcher_of
 from harvestd.documents import forms, stored
@@ -123,7 +126,10 @@ def status(flags: Flags, *, watch: bool, as_json: bool) -> ExitCode:
         rows = [hosts_runs.host_row(host, watched=host.is_watched(daemon=daemon is not None)) for host in hosts]
         page.table(hosts_runs.HOSTS, rows)
         page.heading("runs" if runs else "no runs")
-        page.table(hosts_runs.RUNS, [hosts_runs.run_row(run, experiments, standings) for run in runs])
+        shown, hidden = hosts_runs.living_and_newest(runs, standings)
+        page.table(hosts_runs.RUNS, [hosts_runs.run_row(run, experiments, standings) for run in shown])
+        if hidden:
+            page.line(f"and {units.count(hidden, 'earlier run')}: `harvestd runs` lists all")
         if outstanding:
             page.heading(f"{len(outstanding)} asked for by hand, outstanding")
         page.heading("at home")
@@ -160,20 +166,30 @@ def hosts(flags: Flags, names: tuple[str, ...], *, as_json: bool) -> None:
 
 
 @click.command(epilog=_RUNS)
+@click.option("--active", is_flag=True, help="Those alone that have neither finished nor died.")
+@click.option("--since", metavar="SPAN", callback=optional_span, help="Those alone that made progress lately, e.g. 2h.")
+@click.option("-n", "--newest", metavar="N", type=click.IntRange(0), help="So many at most, the newest.")
 @with_json
 @with_flags
 @click.pass_obj
-def runs(flags: Flags, *, as_json: bool) -> None:
-    """List all training runs that were seen."""
+def runs(flags: Flags, *, active: bool, since: timedelta | None, newest: int | None, as_json: bool) -> None:
+    """List all training runs that were seen, the newest first."""
     settings = settings_of(flags)
     with queries.questions(settings.state) as connection:
-        known = queries.runs(connection)
+        everything = queries.runs(connection)
         experiments = queries.experiments(connection)
         standings = Standings(connection)
+    wanted = (run for run in everything if not active or not standings.of(run).is_over)
+    if since is not None:
+        begin = time.time() - since.total_seconds()
+        wanted = (run for run in wanted if (run.step_at or 0.0) >= begin)
+    known = list(islice(wanted, newest))
     if as_json:
         print_json({"runs": stored.run_documents(known, experiments, standings)})
     elif known:
         Page().table(hosts_runs.RUNS, [hosts_runs.run_row(run, experiments, standings) for run in known])
+    elif everything:
+        Page().line(f"none of {units.count(len(everything), 'run')} is of that kind")
     else:
         Page().line("no runs were seen yet")
 

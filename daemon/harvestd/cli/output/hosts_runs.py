@@ -1,6 +1,6 @@
 """Hosts and runs from the catalogue, as rows of a page."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from harvestd.catalogue import queries
@@ -18,6 +18,8 @@ _STATUS_STYLES: Final = {
     RunStatus.DIED: "red",
     RunStatus.FINISHED: "green",
 }
+_MOST_OVER: Final = 5
+"""Runs that have finished or died in a short list."""
 _SHOWN_FOR: Final = 86_400.0
 """Seconds for which the live screen shows a run that died."""
 
@@ -30,6 +32,16 @@ def cell_of(found: Standing) -> Styled:
     elif found.since is not None:
         words.append(units.age(found.since))
     return Styled(" ".join(words), _STATUS_STYLES.get(found.status, ""))
+
+
+def living_and_newest(runs: Sequence[RunRecord], standings: Standings) -> tuple[list[RunRecord], int]:
+    """Return the runs that are not over and the newest few that are, and how many others there are.
+
+    `runs` are the newest first.
+    """
+    living = [run for run in runs if not standings.of(run).is_over]
+    over = [run for run in runs if standings.of(run).is_over]
+    return [*living, *over[:_MOST_OVER]], max(0, len(over) - _MOST_OVER)
 
 
 def is_news(status: RunStatus, since: float | None, now: float) -> bool:
