@@ -1,6 +1,10 @@
 """When memory is freed that nothing needs any more."""
 
+import ctypes
 import gc
+import re
+import subprocess
+import sys
 
 import anyio
 import anyio.lowlevel
@@ -49,3 +53,28 @@ def test_connections_that_end_are_counted() -> None:
     for state in ("connecting", "lost", "connecting", "connected", "lost", "connecting", "lost"):
         tally.stands("gpu-a", state)
     assert tally.ended == 1
+
+
+_THREADS = """
+import ctypes, threading
+from harvestd.harvest.memory import share_arenas
+share_arenas()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+ready = threading.Barrier(5)
+def allocate():
+    libc.malloc(1000)
+    ready.wait()
+threads = [threading.Thread(target=allocate) for _ in range(4)]
+for thread in threads:
+    thread.start()
+ready.wait()
+libc.malloc_stats()
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_stats"), reason="the C library is not glibc")
+def test_threads_share_the_heap_of_the_process() -> None:
+    """Each of them would keep what a burst of files left in a heap of its own."""
+    ran = subprocess.run([sys.executable, "-c", _THREADS], capture_output=True, text=True, check=True)
+    assert re.findall("^Arena .*", ran.stderr, re.MULTILINE) == ["Arena 0:"]

@@ -10,6 +10,7 @@ from harvestd.cli.errors import tell_warning
 from harvestd.cli.flags import Flags, with_flags
 from harvestd.cli.load_settings import config_of, settings_of
 from harvestd.errors import ExitCode
+from harvestd.harvest.memory import share_arenas
 from harvestd.settings import load, warnings_for
 from harvestd.telemetry.log import configure
 
@@ -24,6 +25,7 @@ def run(flags: Flags) -> ExitCode:
     SIGHUP reads the configuration anew, as a change of its file does; a second SIGTERM ends the process at once, which
     is safe.
     """
+    share_arenas()
     settings = settings_of(flags)
     for caution in warnings_for(settings):
         tell_warning(str(caution))
