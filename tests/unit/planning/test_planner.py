@@ -1,12 +1,14 @@
 """Plans of one host: nothing is planned twice, only what changed is planned again, and nothing is overwritten."""
 
 from collections.abc import Callable
+from weakref import ref
 
 import pytest
 from msgspec.structs import replace
 
 from harvestd.convention.kinds import Value
 from harvestd.convention.paths import LocalPath
+from harvestd.convention.scan.model import EvalDir
 from harvestd.planning.diff import CHECK_FROM
 from harvestd.planning.plan import Link, Plan
 from support.box_trees import DIRECTORY, MIB, ROOT, Box, Home, T, reasons, targets
@@ -70,6 +72,26 @@ def test_what_was_done_is_not_planned_again(box: Box, home: Home) -> None:
 def test_the_same_arguments_give_the_same_plan(box: Box, home: Home) -> None:
     """Planning changes nothing that it reads."""
     assert home.plan(box) == home.plan(box)
+
+
+def test_groups_of_a_quiet_eval_are_not_kept(box: Box, home: Home) -> None:
+    """They are made anew from its entries for each use, and equal those that were there before."""
+    home.plan(box)
+    before = [(each.groups, each.on_request) for each in home.last_survey(box).evals]
+    assert all(is_kept(each) for each in home.last_survey(box).evals)
+    settled(home, box)
+    evals = home.last_survey(box).evals
+    assert not any(is_kept(each) for each in evals)
+    assert [(each.groups, each.on_request) for each in evals] == before
+    groups = evals[0].contents.groups()
+    assert evals[0].contents.groups() is groups
+    assert home.plan(box).is_empty
+
+
+def is_kept(eval_dir: EvalDir) -> bool:
+    """Return whether an eval's groups stay in memory after a use."""
+    used = ref(eval_dir.contents.groups())
+    return used() is not None
 
 
 def test_what_is_worth_most_goes_first(box: Box, home: Home) -> None:

@@ -4,6 +4,7 @@ A leaf is a directory with a metrics.csv.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 
 from harvestd.convention.kinds import (
@@ -20,7 +21,16 @@ from harvestd.convention.kinds import (
 )
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.rules import INCLUDED, Exclusion, Exclusions, Selection
-from harvestd.convention.scan.model import EvalDir, Group, OnRequest, Source, Wanted, marker_last
+from harvestd.convention.scan.model import (
+    EvalContents,
+    EvalDir,
+    EvalGroups,
+    Group,
+    OnRequest,
+    Source,
+    Wanted,
+    marker_last,
+)
 from harvestd.convention.scan.skipped import NO_METRICS, UNKNOWN, Leftovers
 from harvestd.convention.scan.snapshot import Entry, EntryType, Tree, Version
 from harvestd.convention.scan.wandb import synced_runs
@@ -97,7 +107,8 @@ def understand_eval(
     """Sort all entries below one eval directory into leaves, single files and skipped entries, in any order."""
     depth = len(home.path.parts)
     leftovers = Leftovers(tree, depth)
-    entries = sorted(entries, key=lambda entry: entry.path.parts)
+    entries = tuple(sorted(entries, key=lambda entry: entry.path.parts))
+    unlisted = tuple(unlisted)
     exclusions = Exclusions(selection, home.path.parts, synced_runs(entries, depth))
     special: list[Entry] = []
     files: list[tuple[Entry, _Parts, Exclusion | None]] = []
@@ -133,15 +144,23 @@ def understand_eval(
     return EvalDir(
         tree=tree,
         path=home.path,
-        groups=groups,
+        contents=EvalContents(
+            EvalGroups(groups, _on_request(records, groups)),
+            partial(_groups_anew, tree, home, entries, selection, unlisted),
+        ),
         left_out=tuple(leftovers.collected()),
         run=home.run,
         config=_eval_config(found) if home.run else None,
         step=home.step,
         finetuned=(home.finetuned,) if home.finetuned else _tunings(leaves, selection),
-        on_request=_on_request(records, groups),
         links=leftovers.links,
     )
+
+
+def _groups_anew(
+    tree: Tree, home: EvalHome, entries: Iterable[Entry], selection: Selection, unlisted: Iterable[RemotePath]
+) -> EvalGroups:
+    return understand_eval(tree, home, entries, selection, unlisted).contents.groups()
 
 
 def _groups(

@@ -5,9 +5,10 @@ system: a mount that failed after a reboot, or a directory that its user may no 
 same storage that shows more is the one to fetch from.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import field
 from typing import Self
+from weakref import ref
 
 from msgspec.structs import force_setattr
 
@@ -169,12 +170,54 @@ class RunDir(Immutable):
         return self.lacks_log and bool(self.checkpoints)
 
 
+class EvalGroups(Immutable, weakref=True):
+    """The groups of an eval directory."""
+
+    wanted: tuple[Group, ...]
+    on_request: tuple[OnRequest, ...] = ()
+    """Records."""
+
+
+class EvalContents:
+    """Holds the groups of an eval directory, or makes them anew from its entries for each use.
+
+    A host shows thousands of evals in which nothing is to be done for days. Groups are most of what each of them needs
+    in memory, and making them takes some microseconds a file.
+    """
+
+    __slots__ = ("_latest", "_made", "_make")
+
+    def __init__(self, made: EvalGroups, make: Callable[[], EvalGroups]) -> None:
+        """`make` returns an equal of `made` at each call."""
+        self._made: EvalGroups | None = made
+        self._latest = ref(made)
+        self._make = make
+
+    def groups(self) -> EvalGroups:
+        """Return the groups: the same object for as long as a caller keeps it."""
+        made = self._made or self._latest()
+        if made is None:
+            made = self._make()
+            self._latest = ref(made)
+        return made
+
+    def release(self) -> None:
+        """Hold the groups no longer."""
+        self._made = None
+
+    def __eq__(self, other: object) -> bool:
+        """Compare the groups."""
+        return isinstance(other, EvalContents) and self.groups() == other.groups()
+
+    __hash__ = None  # type: ignore[assignment]  # as for every value with __eq__ alone
+
+
 class EvalDir(Immutable):
     """Evals that belong together: those of one run (layouts A and D), or those of one step (B and C)."""
 
     tree: Tree
     path: RemotePath
-    groups: tuple[Group, ...]
+    contents: EvalContents
     left_out: tuple[LeftOut, ...]
     run: RunName | None
     """The run in the directory's name (A, D)."""
@@ -184,8 +227,6 @@ class EvalDir(Immutable):
     """The step in the directory's name (B, C)."""
     finetuned: tuple[Finetuned, ...] = ()
     """The backbones and fine-tuning datasets in the names inside it (A) or in its own path (B, C)."""
-    on_request: tuple[OnRequest, ...] = ()
-    """Records."""
     links: tuple[SymbolicLink, ...] = ()
     """Links that lead out of the directory and that the operator did not exclude."""
     place: str = ""
@@ -194,6 +235,16 @@ class EvalDir(Immutable):
     def __post_init__(self) -> None:
         """Compute the absolute path."""
         force_setattr(self, "place", place_of(self.tree, self.path))
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """What is wanted. A caller that reads it more than once keeps `contents.groups()` meanwhile."""
+        return self.contents.groups().wanted
+
+    @property
+    def on_request(self) -> tuple[OnRequest, ...]:
+        """Records that a rule leaves out."""
+        return self.contents.groups().on_request
 
     @property
     def is_base(self) -> bool:

@@ -71,9 +71,10 @@ class EvalPlanner:
                 draft.ignore(eval_dir, here[0].experiment, ignored)
             return
         self._knowledge.require({home.section for home in welcome})
+        contents = eval_dir.contents.groups()
         asked = self._records_asked(welcome)
-        leaves = {group.path.parts: group for group in eval_dir.groups}
-        for group in eval_dir.groups:
+        leaves = {group.path.parts: group for group in contents.wanted}
+        for group in contents.wanted:
             coming = draft.plan_group(group, self._places(eval_dir, _leaf_of(group, leaves), welcome))
             if group.members[0].kind is Kind.RECORDS:
                 draft.count(group, [request for each in asked.values() for request in each], coming)
@@ -102,11 +103,12 @@ class EvalPlanner:
             return list(eval_dir.left_out)
         for request in requests:
             self._draft.asking.show(request)
-        leaves = {group.path.parts: group for group in eval_dir.groups}
-        for each in eval_dir.on_request:
+        contents = eval_dir.contents.groups()
+        leaves = {group.path.parts: group for group in contents.wanted}
+        for each in contents.on_request:
             places = self._places(eval_dir, _leaf_of(each.group, leaves), asked)
             self._draft.plan_asked(each.group, requests, places)
-        return still_left_out(eval_dir.left_out, eval_dir.on_request)
+        return still_left_out(eval_dir.left_out, contents.on_request)
 
     def _shown_by_other(self, eval_dir: EvalDir, homes: Sequence[Home] | Undecided) -> RunRecord | None:
         """Return the run record of the other storage that provides this eval, if that one shows it; else None."""
