@@ -52,6 +52,12 @@ class Lease:
             except NotLoaded as e:
                 await self.load(e.sections, e.storages)
 
+    async def rest(self) -> None:
+        """Need nothing for now, and drop at once what no other lease needs."""
+        sections, storages = self.sections, self.storages
+        self.sections, self.storages = set(), set()
+        await self._loader.drop(sections, storages)
+
     def release(self) -> None:
         """End the lease: what it kept is dropped some time later, unless others need it."""
         self._loader.leases.discard(self)
@@ -126,18 +132,29 @@ class FileLoader:
     async def drop_unused(self, now: float) -> None:
         """Drop the sections that have not been needed for `KEPT` seconds; `now` is in monotonic seconds."""
         async with self._turn:
-            due = self._due(now)
-            for section in due:
-                self._knowledge.unload(section)
-            for section in due:
-                self._unused.pop(section, None)
-                while self._knowledge.drop_unloaded(section, _AT_ONCE):
-                    await anyio.lowlevel.checkpoint()
+            await self._drop(self._due(now))
+
+    async def drop(self, sections: Collection[Section], storages: Collection[str]) -> None:
+        """Drop these sections, and those of all files from `storages`, as far as no lease needs them."""
+        async with self._turn:
+            unneeded = self._knowledge.sections_of_storages(storages).union(sections) - self._needed()
+            await self._drop(sorted(unneeded))
+
+    async def _drop(self, sections: Sequence[Section]) -> None:
+        for section in sections:
+            self._knowledge.unload(section)
+        for section in sections:
+            self._unused.pop(section, None)
+            while self._knowledge.drop_unloaded(section, _AT_ONCE):
                 await anyio.lowlevel.checkpoint()
+            await anyio.lowlevel.checkpoint()
+
+    def _needed(self) -> set[Section]:
+        storages = {storage for lease in self.leases for storage in lease.storages}
+        return self._knowledge.sections_of_storages(storages).union(*(lease.sections for lease in self.leases))
 
     def _due(self, now: float) -> list[Section]:
-        storages = {storage for lease in self.leases for storage in lease.storages}
-        needed = self._knowledge.sections_of_storages(storages).union(*(lease.sections for lease in self.leases))
+        needed = self._needed()
         unused = [section for section in self._knowledge.sections_with_files() if section not in needed]
         self._unused = {section: self._unused.get(section, now) for section in unused}
         return [section for section, since in self._unused.items() if now - since >= KEPT]
@@ -153,6 +170,10 @@ class FileLoader:
                 files, ranges = await self._database.read(partial(stored_files.read, ranges=ranges, most=_AT_ONCE))
                 found += files
             return found
+
+    async def sizes_from(self, storage: str) -> list[stored_files.StoredSize]:
+        """Return the sizes of all files from a storage; they need not be loaded, and are not then."""
+        return await self._database.read(partial(stored_files.sizes_from, storage=storage))
 
     async def holder(self, target: LocalPath) -> FileRecord | None:
         """Return the record of the file at `target`, which need not be loaded; None if there is none."""

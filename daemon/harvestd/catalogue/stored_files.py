@@ -15,7 +15,9 @@ from harvestd.catalogue.rows import SOURCE_COLUMNS, file_of_values, local_text, 
 from harvestd.catalogue.schema import stored, stored_bytes
 from harvestd.catalogue.state_dir import REPAIR, InconsistentRows
 from harvestd.catalogue.stored_records import volume_ids
+from harvestd.convention.kinds import GROWING, Kind
 from harvestd.convention.paths import LocalPath
+from harvestd.convention.structs import Immutable
 from harvestd.errors import HaltedForSafety
 from harvestd.planning.records import BASE_EVAL, UNFILED, FileRecord, Section, section_of, sections_in
 
@@ -40,6 +42,10 @@ _EXPERIMENTS_AT: Final = "SELECT id FROM experiments WHERE directory = ?"
 _FROM_STORAGE: Final = (
     f"SELECT place, id, {_DIRECTORY}, path FROM files"  # noqa: S608
     " WHERE volume_id = (SELECT id FROM volumes WHERE storage = ?) AND (place, id) > (?, ?) ORDER BY place, id LIMIT ?"
+)
+_SIZES_FROM: Final = (
+    f"SELECT {_DIRECTORY}, path, experiment_id, kind, size FROM files"  # noqa: S608
+    " WHERE volume_id = (SELECT id FROM volumes WHERE storage = ?)"
 )
 _BELOW_PLACE: Final = (
     "SELECT DISTINCT experiment_id FROM files"
@@ -175,6 +181,26 @@ def sections_from(
     found = connection.exec_driver_sql(_FROM_STORAGE, (storage, *after, most)).fetchall()
     sections = {section_of(tuple(local_text(directory, path).split("/", 3))) for _, _, directory, path in found}
     return sections, (found[-1][0], found[-1][1]) if len(found) == most else None
+
+
+class StoredSize(Immutable, gc=False):
+    """What a local file must have by its record."""
+
+    target: LocalPath
+    experiment: str | None
+    size: int
+    """Local bytes."""
+    grows: bool
+    """Whether the local file may be longer."""
+
+
+def sizes_from(connection: Connection, storage: str) -> list[StoredSize]:
+    """Return the sizes of all files from a storage, as of one moment."""
+    with own_rows():
+        return [
+            StoredSize(LocalPath.parse(local_text(directory, path)), experiment, size, Kind(kind) in GROWING)
+            for directory, path, experiment, kind, size in connection.exec_driver_sql(_SIZES_FROM, (storage,))
+        ]
 
 
 def experiments_below(connection: Connection, storage: str, place: str) -> list[str]:

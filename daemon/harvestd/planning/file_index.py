@@ -179,6 +179,13 @@ class FileIndex:
         self._sources.pop(section, None)
         return False
 
+    def is_light(self, storage: str, most: int) -> bool:
+        """Return whether dropping all files from a storage costs little: at most `most` are loaded again.
+
+        What was compared with other hosts' files is not recorded, so it would have to be compared again.
+        """
+        return len(self._files.get(storage, ())) <= most and not self._hashed.get(storage)
+
     def sections_with_files(self) -> list[Section]:
         """Return the sections that have files in memory."""
         return [section for section, there in self._by_target.items() if there]

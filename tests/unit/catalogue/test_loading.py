@@ -110,6 +110,19 @@ async def test_a_storage_brings_the_sections_of_its_files_and_runs(history: Path
             catalogue.knowledge.holder(LocalPath((experiment(10).directory, "a")))
 
 
+async def test_a_lease_at_rest_drops_at_once_what_no_other_needs(history: Path) -> None:
+    """What another one needs stays; what is needed again is loaded again."""
+    async with opened(history) as catalogue:
+        knowledge, lease, other = catalogue.knowledge, catalogue.files.lease(), catalogue.files.lease()
+        await lease.load((), [METRICS.storage])
+        assert [knowledge.is_light(METRICS.storage, most) for most in (199, 200)] == [False, True]
+        await other.load([(FIRST.directory,)])
+        await lease.rest()
+        assert sizes(knowledge) == {(FIRST.directory,): 10}
+        assert await lease.evaluated(partial(knowledge.copies, METRICS.storage, METRICS.place)) == [METRICS]
+        assert len(list(knowledge.files_from(METRICS.storage))) == 200
+
+
 async def test_reading_without_loading(history: Path) -> None:
     """Reports and manifests take the rows from the database, and nothing stays in memory."""
     async with opened(history) as catalogue:
@@ -117,6 +130,11 @@ async def test_reading_without_loading(history: Path) -> None:
         assert sorted(found, key=lambda file: file.target) == OF_FIRST
         assert await catalogue.files.holder(METRICS.target) == METRICS
         assert await catalogue.files.holder(LocalPath((FIRST.directory, "no such file"))) is None
+        expected = {(each.target, each.experiment, each.size) for number in range(30) for each in files(number, 20)}
+        found_from = [
+            await catalogue.files.sizes_from(storage) for storage in sorted({run(n).storage for n in range(30)})
+        ]
+        assert {(each.target, each.experiment, each.size) for found in found_from for each in found} == expected
         assert await catalogue.files.experiments_with_files() == {experiment(number).id for number in range(30)}
         assert await catalogue.files.experiment_below(METRICS.storage, "/data/eval_runs/run_7_gsm8k") == "e00007"
         assert await catalogue.files.experiment_below(METRICS.storage, "/data/eval_runs/run_") is None
@@ -306,6 +324,10 @@ class Everything:
         sections = [section_of(target) for target in self.files if self.dice.random() < 0.1]
         await self.lease.load(sections, self.dice.sample(["s0", "s1"], self.dice.randrange(2)))
 
+    async def rest(self, _turn: int) -> None:
+        """Need nothing for now."""
+        await self.lease.rest()
+
     async def release(self, _turn: int) -> None:
         """Need nothing any more."""
         self.lease.release()
@@ -331,7 +353,15 @@ async def test_any_order_of_changes_and_drops_leaves_what_is_on_record(tmp_path:
     """Random changes, drops, leases and starts, compared with a dictionary of everything after each."""
     dice = random.Random(seed)  # noqa: S311
     model = Everything(tmp_path, dice)
-    deeds = [model.save] * 3 + [model.forget, model.move, model.drop, model.need, model.release, model.restart]
+    deeds = [model.save] * 3 + [
+        model.forget,
+        model.move,
+        model.drop,
+        model.need,
+        model.rest,
+        model.release,
+        model.restart,
+    ]
     try:
         for number in range(4):
             await model.catalogue.save_discovery(experiment(number), replace(run(number), storage=f"s{number % 2}"))
@@ -390,6 +420,7 @@ async def test_the_queries_use_indexes(history: Path) -> None:
             stored_files._AT: ("a", "a"),
             stored_files._FORGET: ("a", "a"),
             stored_files._FROM_STORAGE: ("a", "b", 1, 1),
+            stored_files._SIZES_FROM: ("a",),
             stored_files._BELOW_PLACE: ("a", "b", "c"),
         }.items():
             plan = [row[-1] for row in database.execute(f"EXPLAIN QUERY PLAN {statement}", values)]

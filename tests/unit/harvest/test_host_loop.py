@@ -24,8 +24,9 @@ from harvestd.harvest.sync import Broadcast, Leases
 from harvestd.harvest.transfer import large
 from harvestd.harvest.transfer.pool import BulkConnection
 from harvestd.inventory.host import Host as Known
-from harvestd.planning.records import FileRecord
+from harvestd.planning.records import FileRecord, Section
 from harvestd.remote.api import Glimpse, OwnScan, unseen
+from harvestd.safety.verdict import ReasonKind
 from harvestd.settings import load
 from harvestd.store.root import DataRoot
 from support.scripted_box import PATHS, Change, Deed, Host, ScriptedBox
@@ -114,6 +115,20 @@ class Reporting(Pushing):
     async def pushed(self) -> Snapshot:
         """Report what the reports said: no change."""
         return replace(await super().pushed(), changed=self.pushes)
+
+
+class Exact(Reporting):
+    """One that says of each scan whether anything is new, as a probe does."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host)
+        self._before: tuple[Listing, ...] = ()
+
+    async def scan(self, glimpse: Glimpse = unseen) -> Snapshot:
+        """Compare it with the scan before."""
+        snapshot = await super().scan(glimpse)
+        before, self._before = self._before, snapshot.listings
+        return replace(snapshot, changed=before != snapshot.listings)
 
 
 class Polls(NullListener):
@@ -400,3 +415,84 @@ async def test_ring_that_came_while_busy_is_heard() -> None:
     with anyio.move_on_after(0.01) as scope:
         await bell.wait(bell.version)
     assert scope.cancelled_caught
+
+
+async def test_records_of_a_quiet_host_are_dropped_while_it_is_connected(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its plan holds without them. A change loads them again, and only it is fetched; the second time they stay."""
+    monkeypatch.setattr(loop, "_REVIEW_EVERY", 1)
+    site.poll(SHORT)
+    box, knowledge = Exact(host := written()), site.context.catalogue.knowledge
+
+    def brought() -> list[str]:
+        return [str(each["path"]).rpartition("/")[2] for each in events(said, "file.downloaded")]
+
+    async def scanned(times: int = 1) -> None:
+        for _ in range(times):
+            scans = box.scans
+            site.scan_now.ring()
+            await until(lambda: box.scans > scans, PATIENCE)  # noqa: B023  (called in this turn)
+
+    async def appended() -> None:
+        before = len(brought())
+        host.make(Change(Deed.APPEND, f"training_runs/{RUN}/logs/train_log.jsonl"))
+        site.scan_now.ring()
+        await until(lambda: len(brought()) > before, PATIENCE)
+
+    with structlog.testing.capture_logs() as said:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(box.report)
+            tasks.start_soon(site.session("gpu-a", box))
+            for _ in range(2):
+                await until(lambda: brought() and not knowledge.sections_with_files(), PATIENCE)
+                await scanned()
+                (outlook,) = site.context.states.outlooks()
+                assert outlook.plan.is_empty
+                assert not knowledge.sections_with_files()
+                await appended()
+            await scanned(5)
+            assert knowledge.sections_with_files()
+            tasks.cancel_scope.cancel()
+    assert brought()[-2:] == ["train_log.jsonl", "train_log.jsonl"]
+    assert len(brought()) == len(host.files) + 2
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+async def test_verdict_on_a_host_whose_records_were_dropped(
+    site: Site, monkeypatch: pytest.MonkeyPatch, *, is_damaged: bool
+) -> None:
+    """It compares every local file with its record all the same, and needs them in memory only where one differs."""
+    monkeypatch.setattr(loop, "_REVIEW_EVERY", 1)
+    monkeypatch.setattr(observer, "_SHORTEST_STAY", 0.0)
+    site.poll(SHORT)
+    box, knowledge = Exact(written()), site.context.catalogue.knowledge
+    state = site.context.states.of("static:gpu-a")
+
+    def metrics() -> list[Path]:
+        return list(Path(site.root.path).glob("*/eval_results/*/*/*/metrics.csv"))
+
+    async def judged() -> list[ReasonKind]:
+        await until(lambda: metrics() and not knowledge.sections_with_files(), PATIENCE)
+        loaded.clear()
+        assert state.judging is not None
+        return [each.kind for each in (await state.judging.ask()).reasons]
+
+    loaded: list[Section] = []
+    mark = knowledge.mark_loaded
+
+    def note(section: Section) -> None:
+        loaded.append(section)
+        mark(section)
+
+    monkeypatch.setattr(knowledge, "mark_loaded", note)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(box.report)
+        tasks.start_soon(site.session("gpu-a", box))
+        # The first verdict has to compare all that the host shows with the records.
+        assert ReasonKind.MISSING_AT_HOME not in await judged()
+        if is_damaged:
+            metrics()[0].write_bytes(b"")
+        assert (ReasonKind.MISSING_AT_HOME in await judged()) == is_damaged
+        assert bool(loaded) == is_damaged
+        tasks.cancel_scope.cancel()

@@ -123,6 +123,8 @@ class HostLoop:
         self._schedule = ScanSchedule()
         self._was_busy = False
         """Whether large files were being fetched when the last plan was made: what they leave may have to go."""
+        self._is_first = True
+        """Whether nothing was planned after the first pass yet."""
         self._reviewed = 0.0
         """When everything that depends on time was last computed, in monotonic seconds."""
         self._begun = 0.0
@@ -163,6 +165,7 @@ class HostLoop:
             await self._judging.consider(plan, self._work.scan_all)
             await self._work.stalling.check(self._observer)
             await self._idling.update(self._observer.snapshot)
+            plan = await self._rested(plan)
             self._reviewed = time.monotonic()
             if look == self._observer.scan:
                 self._schedule.requested(self._box.looked, self._observer.scan_took)
@@ -193,7 +196,22 @@ class HostLoop:
             await self._idling.query()
         else:
             await self._idling.update(self._observer.snapshot)
+        await self._rested(plan)
         self._reviewed = time.monotonic()
+
+    async def _rested(self, plan: Plan) -> Plan:
+        """Drop what is in memory of a host on which nothing is to be done; return the newest plan.
+
+        After the first scan, plan again at once: when a daemon starts, all hosts are new, and what each of them brought
+        would be in memory at the same time.
+        """
+        if self._work.bulk.busy:
+            return plan
+        if self._is_first and plan.groups and not plan.waiting:
+            plan = await self._work.seen(self._observer.plan_again)
+        self._is_first = False
+        await self._observer.rest(plan)
+        return plan
 
     @property
     def _interval(self) -> float:

@@ -7,6 +7,7 @@ from functools import partial
 import anyio
 from msgspec.structs import replace
 
+from harvestd.catalogue.loading import KEPT
 from harvestd.convention.scan.classify import Surveyor
 from harvestd.convention.scan.model import LeftOut, ScanResult
 from harvestd.convention.scan.snapshot import Snapshot
@@ -36,6 +37,10 @@ _LOOKS = 5
 
 Other requests to the host may come before it, too.
 """
+_LIGHT = 5_000
+"""Files of a host of which the records may be dropped while it is connected: loading them takes a tenth of a second."""
+_SHORTEST_STAY = 20.0
+"""Seconds for which records that were dropped and needed again twice stay in memory; then twice as long each time."""
 _MARGIN = 1.0
 """Seconds beyond the settling time without a change after which everything has settled."""
 
@@ -69,6 +74,14 @@ class Observer:
         self._events = ScanEvents(host, context)
         self.lease = context.catalogue.files.lease()
         """The files that must be in memory while this host is connected."""
+        self._has_rested = False
+        """Whether the records of its files were dropped, as far as was noticed: they may have been loaded again."""
+        self._rested_at = 0.0
+        """When that was, in monotonic seconds."""
+        self._stays_until = 0.0
+        """Until when the records stay in memory, in monotonic seconds."""
+        self._stay = 0.0
+        """Seconds for which they stay when they are needed again."""
         self.refused = Refusals()
         """Files that could not be published locally, so that they are not fetched again in vain."""
         self.snapshot: Snapshot | None = None
@@ -109,6 +122,12 @@ class Observer:
         self.scan_took = time.monotonic() - scanned
         self.stillness.looked(snapshot, time.monotonic(), self._interval, self.scan_took)
         return await self._planned_for(snapshot)
+
+    async def plan_again(self) -> Plan:
+        """Plan by the last scan, since records changed. Raise `RuntimeError` if there was no scan yet."""
+        if self.snapshot is None:
+            raise RuntimeError("nothing was looked at yet")
+        return await self._planned_for(replace(self.snapshot, changed=False))
 
     def plan_alone(self) -> Plan:
         """Return a plan by the last scan as if no other host showed anything: what this host holds that is not here.
@@ -185,7 +204,9 @@ class Observer:
         await self._context.check_directories()
         self.snapshot = snapshot
         self.sightings.update(snapshot, now)
-        await self.lease.load((), [self._context.storage_of(self._host)])
+        is_new = snapshot.changed or self.seen is None or self._selection is not self._context.selection
+        if is_new or not self.rests:
+            await self.lease.load((), [self._context.storage_of(self._host)])
         self._events.log_trees(snapshot, is_new=snapshot.changed or self.seen is None)
         if self._selection is not self._context.selection:
             self._selection = self._context.selection
@@ -195,7 +216,8 @@ class Observer:
         only = self._context.selection.only
         seen = possible(self.seen, only) if only else self.seen
         whole = (self.seen, snapshot)
-        await self.lease.load(self._sections_of_runs(seen))
+        if is_new or not self.rests:
+            await self.lease.load(self._sections_of_runs(seen))
         await self._indexer.learn(seen, whole, self._box, self.sightings, now, self._early_reads.taken())
         self.shared.register(seen, snapshot)
         situation = self._situation(now)
@@ -231,6 +253,38 @@ class Observer:
                 return await in_slices(self.planner.planning(seen, situation))
             except NotLoaded as e:
                 await self.lease.load(e.sections, e.storages)
+
+    async def rest(self, plan: Plan) -> None:
+        """Drop the records of the files of a host on which nothing is to be done, if they are soon loaded again.
+
+        The planner keeps what the next scan without changes needs of them. Each time that something needs them again,
+        they stay longer: a host that is busy now and then would have them loaded each time.
+        """
+        now = time.monotonic()
+        is_loaded = bool(self.lease.storages or self.lease.sections)
+        if self._has_rested and is_loaded:
+            self._has_rested = False
+            self._stay = 0.0 if now - self._rested_at > KEPT else self._stay
+            self._stays_until = now + self._stay
+            self._stay = min(KEPT, max(_SHORTEST_STAY, 2 * self._stay))
+        if is_loaded and now >= self._stays_until and self._may_rest(plan):
+            self._has_rested, self._rested_at = True, now
+            await self.lease.rest()
+
+    @property
+    def rests(self) -> bool:
+        """Whether the records of its files were dropped, and nothing has needed all of them since."""
+        return self._has_rested and self._context.storage_of(self._host) not in self.lease.storages
+
+    def _may_rest(self, plan: Plan) -> bool:
+        """Return whether the next scan without changes needs no record of a file, and dropping them costs little."""
+        storage, outlook = self._context.storage_of(self._host), self._context.states.of(self._host.identity).outlook
+        has_work = not plan.is_empty or plan.waiting or plan.asked or self.refused
+        if has_work or outlook is None or outlook.plan is not plan or self._context.selection.only is not None:
+            return False
+        if self._shares() or not self._context.catalogue.knowledge.is_light(storage, _LIGHT):
+            return False
+        return self.planner.last(outlook.seen, self._situation(time.monotonic(), showing={})) is plan
 
     def _sections_of_runs(self, seen: ScanResult) -> set[Section]:
         """Return the sections of the experiments of runs that this host shows."""

@@ -5,7 +5,7 @@ full scan last.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from itertools import chain
@@ -69,7 +69,8 @@ class EvidenceCollector:
         """Return the evidence of the last scan alone, which can never make a host safe."""
         seen, snapshot = self._last()
         await self._note_devices(seen, snapshot, {})
-        return self._evidence(plan, transfers, self._observer.known_life, hoping=0.0)
+        evidence = partial(self._evidence, plan, transfers, self._observer.known_life, hoping=0.0)
+        return await self._observer.lease.evaluated(evidence)
 
     async def whole(self, look: Looked, transfers: Callable[[], int]) -> Evidence:
         """Return the complete, present evidence. Raise `Retry` and `HostQuarantined` as a scan does."""
@@ -91,9 +92,14 @@ class EvidenceCollector:
         targets = {**targets, **(await self._box.link_targets(new) if new else {})}
         self._devices = None  # the operator may have had them forgotten
         await self._note_devices(seen, snapshot, circumstances.devices)
-        plan, missing, losses = await self._observer.lease.evaluated(partial(self._missing, seen))
+
+        def concluded() -> tuple[Evidence, Plan, tuple[NotHere, ...], tuple[Loss, ...]]:
+            plan, missing, losses = self._missing(seen)
+            return self._evidence(plan, transfers(), life, hoping=None), plan, missing, losses
+
+        evidence, plan, missing, losses = await self._observer.lease.evaluated(concluded)
         return replace(
-            self._evidence(plan, transfers(), life, hoping=None),
+            evidence,
             look=self._look(plan, snapshot, whole=True),
             circumstances=circumstances,
             damaged=damaged,
@@ -233,8 +239,14 @@ class EvidenceCollector:
         _, snapshot = self._last()
         if self._devices is None:
             self._devices = await self._context.catalogue.devices.of(self._host.identity)
-        files = self._context.catalogue.knowledge.files_from(self._storage)
-        await self._save_devices(renumbered(self._devices, snapshot.listings, files))
+        devices, knowledge = self._devices, self._context.catalogue.knowledge
+
+        def files() -> Iterator[FileRecord]:
+            # Only another device needs the records.
+            yield from knowledge.files_from(self._storage)
+
+        found = await self._observer.lease.evaluated(lambda: renumbered(devices, snapshot.listings, files()))
+        await self._save_devices(found)
 
     async def _save_devices(self, new: Mapping[str, int]) -> None:
         if new:
@@ -246,6 +258,8 @@ class EvidenceCollector:
         seen, _ = self._last()
         knowledge = self._context.catalogue.knowledge
         storages = storages_of(seen, self._storage, knowledge)
+        if self._observer.rests and storages == {self._storage} and await self._is_intact():
+            return ()
         await self._observer.lease.load((), storages)
         mine = (knowledge.run_at(self._storage, run.place) for run in seen.runs)
         experiments = {run.experiment for run in mine if run is not None}
@@ -265,6 +279,14 @@ class EvidenceCollector:
         # Files that got another version meanwhile do not count.
         holders = [await self._context.catalogue.files.holder(each.target) for each in found]
         return tuple(Damaged(each.target, each.size) for each, now in zip(found, holders, strict=True) if now == each)
+
+    async def _is_intact(self) -> bool:
+        """Return whether all files from this storage are here with their sizes, without loading their records."""
+        async with self._context.directory_lock.still():
+            ignored = self._context.catalogue.knowledge.ignored_experiments()
+            sizes = await self._context.catalogue.files.sizes_from(self._storage)
+            expected = [(each.target, each.size, each.grows) for each in sizes if each.experiment not in ignored]
+            return not await anyio.to_thread.run_sync(not_intact, self._root, expected)
 
 
 def _not_intact(root: DataRoot, files: Iterable[FileRecord]) -> list[FileRecord]:
