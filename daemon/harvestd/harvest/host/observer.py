@@ -45,6 +45,35 @@ _MARGIN = 1.0
 """Seconds beyond the settling time without a change after which everything has settled."""
 
 
+class Residency:
+    """Decides how long records stay in memory: longer each time that they were dropped and soon needed again.
+
+    All times are monotonic seconds.
+    """
+
+    def __init__(self) -> None:
+        self.was_dropped = False
+        """Whether they were dropped, as far as was noticed: they may have been loaded again."""
+        self._dropped_at = 0.0
+        self._until = 0.0
+        """Until when they stay."""
+        self._length = 0.0
+        """Seconds for which they stay when they are needed again."""
+
+    def has_ended(self, now: float, *, is_loaded: bool) -> bool:
+        """Return whether they are in memory and may be dropped; `is_loaded`: whether any of them is in memory."""
+        if self.was_dropped and is_loaded:
+            self.was_dropped = False
+            self._length = 0.0 if now - self._dropped_at > KEPT else self._length
+            self._until = now + self._length
+            self._length = min(KEPT, max(_SHORTEST_STAY, 2 * self._length))
+        return is_loaded and now >= self._until
+
+    def dropped(self, now: float) -> None:
+        """Note that they are dropped now."""
+        self.was_dropped, self._dropped_at = True, now
+
+
 class Observer:
     """Scans one connected host repeatedly, and keeps what it saw."""
 
@@ -74,14 +103,8 @@ class Observer:
         self._events = ScanEvents(host, context)
         self.lease = context.catalogue.files.lease()
         """The files that must be in memory while this host is connected."""
-        self._has_rested = False
-        """Whether the records of its files were dropped, as far as was noticed: they may have been loaded again."""
-        self._rested_at = 0.0
-        """When that was, in monotonic seconds."""
-        self._stays_until = 0.0
-        """Until when the records stay in memory, in monotonic seconds."""
-        self._stay = 0.0
-        """Seconds for which they stay when they are needed again."""
+        self._residency = Residency()
+        """When the records of its files may be dropped although it is connected."""
         self.refused = Refusals()
         """Files that could not be published locally, so that they are not fetched again in vain."""
         self.snapshot: Snapshot | None = None
@@ -262,19 +285,14 @@ class Observer:
         """
         now = time.monotonic()
         is_loaded = bool(self.lease.storages or self.lease.sections)
-        if self._has_rested and is_loaded:
-            self._has_rested = False
-            self._stay = 0.0 if now - self._rested_at > KEPT else self._stay
-            self._stays_until = now + self._stay
-            self._stay = min(KEPT, max(_SHORTEST_STAY, 2 * self._stay))
-        if is_loaded and now >= self._stays_until and self._may_rest(plan):
-            self._has_rested, self._rested_at = True, now
+        if self._residency.has_ended(now, is_loaded=is_loaded) and self._may_rest(plan):
+            self._residency.dropped(now)
             await self.lease.rest()
 
     @property
     def rests(self) -> bool:
         """Whether the records of its files were dropped, and nothing has needed all of them since."""
-        return self._has_rested and self._context.storage_of(self._host) not in self.lease.storages
+        return self._residency.was_dropped and self._context.storage_of(self._host) not in self.lease.storages
 
     def _may_rest(self, plan: Plan) -> bool:
         """Return whether the next scan without changes needs no record of a file, and dropping them costs little."""
