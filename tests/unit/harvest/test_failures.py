@@ -1,7 +1,11 @@
 """What does not work on a host is asked for less and less often, and what hangs lets all others go first."""
 
+import time
+
+import pytest
 import structlog.testing
 
+from harvestd.harvest.host import failures
 from harvestd.harvest.host.failures import FailureTracker
 from support.waiting import events
 
@@ -33,3 +37,23 @@ def test_what_hangs_holds_no_single_pass_open() -> None:
     troubles = FailureTracker("gpu-a")
     troubles.stuck("/fs/a", "it hangs")
     assert troubles.attempts("/fs/a") >= 3
+
+
+def test_a_pause_that_ended_since_the_last_attempts_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next attempt is due at once; after attempts that began later than the pause ended, nothing is due."""
+    monkeypatch.setattr(failures, "_FIRST_PAUSE", 0.0)
+    troubles, began = FailureTracker("gpu-a"), time.monotonic()
+    assert troubles.next_try(["/fs/a"], began) is None
+    troubles.failed("/fs/a", "it changed")
+    assert troubles.next_try(["/fs/a"], began) == 0.0
+    assert troubles.next_try(["/fs/b"], began) is None
+    assert troubles.next_try(["/fs/a"], time.monotonic()) is None
+
+
+def test_the_first_pause_that_ends_is_waited_for() -> None:
+    """The one of a file that hangs is longer than the one of a file that changed."""
+    troubles, began = FailureTracker("gpu-a"), time.monotonic()
+    troubles.stuck("/fs/a", "it hangs")
+    troubles.failed("/fs/b", "it changed")
+    assert 0 < (troubles.next_try(["/fs/a", "/fs/b"], began) or 0) <= 1
+    assert 59 < (troubles.next_try(["/fs/a"], began) or 0) <= 60

@@ -75,13 +75,17 @@ class FailureTracker:
         waits = [self._found[place].not_before - now if place in self._found else 0.0 for place in places]
         return max(0.0, min(waits, default=0.0))
 
-    def next_try(self, places: Iterable[str]) -> float | None:
-        """Return the seconds until the first pause after a failure of one of `places` ends; None if none is pausing."""
+    def next_try(self, places: Iterable[str], since: float) -> float | None:
+        """Return the seconds until the first pause of one of `places` ends; None if none ends after `since`.
+
+        `since`: when the last attempts began, in monotonic seconds. A pause that ended since then has not been used yet,
+        and gives 0.
+        """
         if not self._found:
             return None
-        now = time.monotonic()
-        waits = [self._found[place].not_before - now for place in places if place in self._found]
-        return min((wait for wait in waits if wait > 0), default=None)
+        ends = (self._found[place].not_before for place in places if place in self._found)
+        first = min((end for end in ends if end > since), default=None)
+        return None if first is None else max(0.0, first - time.monotonic())
 
     def lasting(self) -> frozenset[str]:
         """Return the remote paths that failed so often that a warning was logged."""

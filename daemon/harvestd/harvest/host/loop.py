@@ -245,7 +245,8 @@ class HostLoop:
         """Return the seconds until the next scan, if there is no news before."""
         planned: tuple[Iterable[FetchGroup | Check | Follow], ...] = (plan.groups, plan.checks, plan.follows)
         places = (each.place for each in chain.from_iterable(planned))
-        due = [each for each in (plan.next_due, self._work.troubles.next_try(places)) if each is not None]
+        next_try = self._work.troubles.next_try(places, self._begun)
+        due = [each for each in (plan.next_due, next_try) if each is not None]
         pause = min([self._schedule.due - time.monotonic(), *(each + _BREATH for each in due)])
         return max(_BREATH, min(pause, _IMPATIENCE) if self._is_waited_for(plan) else pause)
 
