@@ -9,24 +9,21 @@ import select
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
-from pathlib import Path
 
 _DEADLINE = 30.0
 """Seconds for a family to end after its signal, before SIGKILL."""
 
 
-def descendants(pid: int) -> list[int]:
-    """Return the ids of all processes below `pid`, parents before their children, without `pid` itself."""
+def descendants(*pids: int) -> list[int]:
+    """Return the ids of all processes below `pids`, parents before their children, without `pids` themselves."""
     children = defaultdict[int, list[int]](list)
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            # The command's name stands in brackets and may hold anything; the fields after it are plain.
-            fields = stat.read_text(errors="replace").rpartition(")")[2].split()
-            children[int(fields[1])].append(int(stat.parent.name))
+    for pid, content in _each("stat"):
+        # The command's name stands in brackets and may hold anything; the fields after it are plain.
+        children[int(content.rpartition(b")")[2].split()[1])].append(pid)
     found: list[int] = []
-    level = [pid]
+    level = list(pids)
     while level:
         level = [child for parent in level for child in children[parent]]
         found.extend(level)
@@ -36,12 +33,17 @@ def descendants(pid: int) -> list[int]:
 def with_environment(variable: str, value: str) -> list[int]:
     """Return the ids of all processes that were started with `variable` set to `value`, orphans among them."""
     wanted = os.fsencode(f"{variable}={value}")
-    found = []
-    for environ in Path("/proc").glob("[0-9]*/environ"):
-        with suppress(OSError):
-            if wanted in environ.read_bytes().split(b"\0"):
-                found.append(int(environ.parent.name))
-    return found
+    return [pid for pid, content in _each("environ") if wanted in content and wanted in content.split(b"\0")]
+
+
+def _each(name: str) -> Iterator[tuple[int, bytes]]:
+    """Yield the id of each process with the content of its file `name` in /proc, unless that can't be read.
+
+    It is asked for when a server of a test ends, so it is done by plain calls.
+    """
+    for pid in filter(str.isdigit, os.listdir("/proc")):  # noqa: PTH208  (see above)
+        with suppress(OSError), open(f"/proc/{pid}/{name}", "rb", buffering=0) as file:  # noqa: PTH123  (see above)
+            yield int(pid), file.readall()
 
 
 def end_family(pid: int, how: signal.Signals, others: Iterable[int] = ()) -> None:
@@ -65,7 +67,7 @@ def end_family(pid: int, how: signal.Signals, others: Iterable[int] = ()) -> Non
             return grown
 
         freeze([pid, *others])
-        while freeze([below for member in tuple(held) for below in descendants(member)]):
+        while freeze(descendants(*held)):
             pass
         _send(held.values(), how)
         _send(held.values(), signal.SIGCONT)
