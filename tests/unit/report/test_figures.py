@@ -12,7 +12,6 @@ from harvestd.demo.eval_content import EvalSpec
 from harvestd.report.scripts.evals import Eval, Setting, read_evals, read_means
 from harvestd.report.scripts.experiment import Series, plain, read_experiment, read_log
 from harvestd.report.scripts.lines import lines_of
-from harvestd.report.scripts.panels import Panel, averages_notes
 from support.analysed import Analysed
 
 RUN = RunSpec()
@@ -100,6 +99,9 @@ def test_average_is_of_as_many_points_everywhere() -> None:
 def test_note_on_averages_counts_points(tmp_path: Path) -> None:
     """A probe that is logged every ten steps is averaged over points, whose number is not that of the steps."""
     log = read_log(written(tmp_path, *(json.dumps({"step": n, "loss": 1}) for n in range(0, 10_000, 10)), ""))
+    # matplotlib takes half a second, and each worker imports this file.
+    from harvestd.report.scripts.panels import Panel, averages_notes  # noqa: PLC0415
+
     (note,) = averages_notes([Panel("loss", ("loss",))], log)
     assert "points" in note
     assert "steps" not in note

@@ -63,12 +63,13 @@ def history(*records: bytes, version: int = 0) -> bytes:
 
 HISTORY = history(*(os.urandom(n) for n in (1, 0, 700, 40_000, 3, 90_000, 2 * MIB)))
 LINES = b"".join(b'{"question": %d}\n' % n for n in range(50_000))
+PACKED = gzip.compress(LINES, mtime=0)
 RANDOM = os.urandom(3 * MIB)
 
 WHOLE = [
-    ("records.jsonl.gz", gzip.compress(LINES, mtime=0)),
+    ("records.jsonl.gz", PACKED),
     ("records.jsonl.gz", gzip.compress(b"", mtime=0)),
-    ("records.jsonl.gz", gzip.compress(LINES, mtime=0) + gzip.compress(b"more", mtime=0) + bytes(512)),
+    ("records.jsonl.gz", PACKED + gzip.compress(b"more", mtime=0) + bytes(512)),
     ("records.jsonl.gz", gzip.compress(bytes(5 * MIB), mtime=0)),
     ("optimizer.pt", archive(RANDOM, b"", b"x" * 5000)),
     ("optimizer.pt", archive(bytes(9000))),
@@ -94,10 +95,10 @@ def test_whole_content_is_accepted(name: str, content: bytes) -> None:
 
 
 TORN = [
-    ("records.jsonl.gz", gzip.compress(LINES, mtime=0)[:-1]),
-    ("records.jsonl.gz", gzip.compress(LINES, mtime=0)[:-8] + bytes(8)),
-    ("records.jsonl.gz", zeroed(gzip.compress(LINES, mtime=0), 4096, 4096)),
-    ("records.jsonl.gz", gzip.compress(LINES, mtime=0) + gzip.compress(LINES, mtime=0)[:100]),
+    ("records.jsonl.gz", PACKED[:-1]),
+    ("records.jsonl.gz", PACKED[:-8] + bytes(8)),
+    ("records.jsonl.gz", zeroed(PACKED, 4096, 4096)),
+    ("records.jsonl.gz", PACKED + PACKED[:100]),
     ("optimizer.pt", zeroed(archive(RANDOM), MIB, 4096)),
     ("optimizer.pt", archive(RANDOM)[:-100]),
     ("optimizer.pt", archive(RANDOM)[: 2 * MIB]),

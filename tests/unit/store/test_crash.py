@@ -3,10 +3,9 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import pytest
 
@@ -20,19 +19,21 @@ from harvestd.store.versions import begin_anew, is_kept, list_versions, read_ver
 from support.crashing import FIRST, MARKER, NEW, OLD, grow, publish_again, publish_first
 from support.data_root import RENAMEAT2, temporaries, tree
 from support.faults import fired
+from support.forking import Forked, Request
 
 PUBLISHING = [point for point in POINTS if point.startswith(("publish.", "rename."))]
 
 
 def killed_at(place: Path, scenario: str, point: str, turn: int, means: str) -> bool:
     """Run a scenario in a process that is killed when it reaches `point` for the n-th time; False: it came through."""
-    command = [sys.executable, "-m", "support.crashing", str(place), scenario, point, str(turn), means]
-    paths = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    answer = subprocess.run(command, check=False, capture_output=True, timeout=30, env=paths)
-    assert answer.returncode in {0, -signal.SIGKILL}, answer.stderr.decode()
-    if answer.returncode == -signal.SIGKILL:
+    request = Request("support.crashing", (str(place), scenario, point, str(turn), means), dict(os.environ), Path.cwd())
+    with Path(os.devnull).open() as nothing, TemporaryFile() as error:
+        code = Forked(request, [nothing.fileno(), error.fileno(), error.fileno()]).wait(30)
+        error.seek(0)
+        assert code in {0, -signal.SIGKILL}, error.read().decode()
+    if code == -signal.SIGKILL:
         fired(31)
-    return answer.returncode != 0
+    return code != 0
 
 
 def test_every_moment_is_in_the_code_and_in_the_table() -> None:
