@@ -44,7 +44,8 @@ test: .venv/rewritten  ## run all tests; real OpenSSH servers need sshd (apt ins
 
 test-slow: .venv/rewritten  ## run the tests that take minutes: crashes by the dozen, hostile boxes under load
 	HARVESTD_TEST_EXAMPLES=all $(BIN)/python -m pytest -m "not slow" $(PARALLEL) tests/property
-	$(BIN)/python -m pytest -m "slow and not alone" $(PARALLEL) --durations=10
+	@# One by one, for some of them take minutes.
+	$(BIN)/python -m pytest -m "slow and not alone" -n $(WORKERS) --dist worksteal --durations=10
 	$(BIN)/python -m pytest -m "slow and alone"
 
 test-systemd: .venv/installed  ## boot a bare Debian under systemd and use harvestd there as a newcomer would; needs root

@@ -1,8 +1,10 @@
 """What every test shares."""
 
+import gc
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Final
 
 import pytest
 import structlog
@@ -12,6 +14,32 @@ from support.cloud import Cloud, cloud_api
 from support.house import Workstation
 from support.openssh import OpenSSHFactory, require_sshd
 from support.planted import Planted
+
+_TESTS: Final = Path(__file__).parent
+_LONGEST: Final = (
+    "property/test_harvest_machine.py",
+    "integration/test_safe.py",
+    "faults/test_each_await_raises.py",
+    "faults/test_silent_networks.py",
+    "unit/report/test_scripts.py",
+    "integration/test_demo.py",
+    "unit/store/test_crash.py",
+    "unit/catalogue/test_loading.py",
+    "unit/settings/test_access.py",
+    "unit/cli/test_lazy_import.py",
+)
+"""Files that take long. They begin first, so that no worker is left with one of them when the others have ended."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest; all others keep their order."""
+    order = {_TESTS / name: number for number, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
+
+
+def pytest_collection_finish() -> None:
+    """Keep the thousands of collected tests out of each later search for garbage."""
+    gc.freeze()
 
 
 @pytest.fixture

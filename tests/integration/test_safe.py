@@ -312,10 +312,15 @@ async def test_wait_without_a_daemon_is_one(workstation: Workstation, writer: Ru
     """It brings everything home by itself, and says after its time that the box is not safe yet."""
     finish(writer)
     workstation.settings(verdict=LATER)
-    late = await asking(workstation, "wait", "gpu-a", "--timeout", "25s", "--json")
-    assert late.code == ExitCode.NOT_SAFE, late.err
-    assert kinds(late.document)
-    assert workstation.stands(RUN.name, "training_state", "step_final", "training_info.json")()
+    is_here = workstation.stands(RUN.name, "training_state", "step_final", "training_info.json")
+    # A busy machine is given more time.
+    for timeout in ("4s", "12s", "36s"):
+        late = await asking(workstation, "wait", "gpu-a", "--timeout", timeout, "--json")
+        assert late.code == ExitCode.NOT_SAFE, late.err
+        assert kinds(late.document)
+        if is_here():
+            break
+    assert is_here()
     workstation.audit()
 
 

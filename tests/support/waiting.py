@@ -11,6 +11,10 @@ import anyio
 
 DEADLINE = 60.0
 """Seconds after which a condition that a test waits for will not come any more."""
+_PAUSE = 0.01
+"""Seconds between two looks at a condition."""
+_REST = 9
+"""The same, in durations of the last look: the daemon, often in the same process, needs the time that looks take."""
 _FRAMES = ("cr_frame", "ag_frame", "gi_frame")
 _INNER = ("cr_await", "ag_await", "gi_yieldfrom")
 """Attributes of suspended coroutines and generators: their frame, and what they wait for."""
@@ -35,8 +39,11 @@ async def until(condition: Callable[[], object], seconds: float = DEADLINE) -> N
     """Return when `condition` holds; fails after `seconds`."""
     try:
         with anyio.fail_after(seconds):
-            while not condition():  # noqa: ASYNC110  (what is waited for happens outside this process)
-                await anyio.sleep(0.01)
+            while True:
+                began = time.monotonic()
+                if condition():
+                    return
+                await anyio.sleep(max(_PAUSE, _REST * (time.monotonic() - began)))
     except TimeoutError:
         sys.stderr.write(_waiting_tasks())
         raise AssertionError(f"did not come true within {seconds:g} s") from None
