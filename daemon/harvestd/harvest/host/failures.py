@@ -78,8 +78,7 @@ class FailureTracker:
     def next_try(self, places: Iterable[str], since: float) -> float | None:
         """Return the seconds until the first pause of one of `places` ends; None if none ends after `since`.
 
-        `since`: when the last attempts began, in monotonic seconds. A pause that ended since then has not been used yet,
-        and gives 0.
+        `since`: when the last attempts began, in monotonic seconds. A pause that ended since then gives 0.
         """
         if not self._found:
             return None
