@@ -14,7 +14,9 @@ _OF_FILES = ("_files", "_by_target", "_sources", "_large", "_filed_in", "_passin
 def evaluated_lazily(knowledge: PlanningIndex, question: Callable[[PlanningIndex], _Result]) -> _Result:
     """Answer a question from a copy of the index, of which only what the question needs is loaded."""
     copy, fresh = PlanningIndex(), PlanningIndex()
-    vars(copy).update(vars(knowledge) | {name: getattr(fresh, name) for name in _OF_FILES})
+    # What is loaded counts as a change, which the index itself must not take for one.
+    own = {name: getattr(fresh, name) for name in _OF_FILES} | {"_changed": dict(knowledge._changed)}
+    vars(copy).update(vars(knowledge) | own)
     files = [file for there in knowledge._by_target.values() for file in there.values()]
     copy.mark_unloaded({section_of(file.target) for file in files}, {file.storage for file in files})
     while True:

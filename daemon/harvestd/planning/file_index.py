@@ -243,6 +243,16 @@ class FileIndex:
         same = self._large[storage].get(_size_and_time(version), {}) if storage in self._large else {}
         return sorted(same.values(), key=lambda each: (each.version.inode != version.inode, each.target))
 
+    def subjects_of_copies(self, storage: str, places: Iterable[str]) -> set[Hashable]:
+        """Return the subjects (see `changed_at`) of all local copies of these remote files."""
+        found: set[Hashable] = set()
+        for place in places:
+            there = self._there(storage, place)
+            if there is not None:
+                for copy in there.values() if isinstance(there, dict) else (there,):
+                    found.update((copy.experiment, copy.target.parts[0]))
+        return found
+
     def learn_hash(self, storage: str, place: str, version: Version, sha256: str, holder: FileRecord) -> None:
         """Add the hash, as reported by its host, of a file whose local path another file (`holder`) has."""
         self._change(holder.experiment, holder.target.parts[0])

@@ -99,6 +99,22 @@ def test_an_eval_config_goes_before_the_directory_name(below: str) -> None:
     assert where(home.plan(box), LEAF)[0].startswith("baseline_training_2025-08-21_qwen2_5_1_5b_h100_100steps/")
 
 
+def test_a_placed_eval_that_became_unfiled_is_wanted_again_once_its_copy_is_gone() -> None:
+    """Its copy stays in the experiment that it belonged to first: what is kept of a plan depends on that one too."""
+    box, home = Box(), Home()
+    box.add_run()
+    box.add_leaf(LEAF)
+    home.settle_all([box])
+    box.file(f"{EVAL}/eval_config.yaml")
+    box.eval_configs[EVAL] = f"/lambda/nfs/localfs/training_runs/{SECOND}"
+    home.settle_all([box])
+    assert home.plan(box).is_empty
+    (copy,) = home.knowledge.copies(box.storage, f"{ROOT}/{LEAF}/metrics.csv")
+    assert copy.target.parts[0] == DIRECTORY
+    home.knowledge.forget_file(copy)
+    assert where(home.plan(box), LEAF) == [f"_unfiled/gpu-a/{LEAF}"]
+
+
 @pytest.mark.parametrize("linked", [None, "", "/", "not a run", "../..", "x" * 200])
 def test_an_eval_config_that_names_no_run_leaves_it_to_the_name(linked: str | None) -> None:
     """Where the link says nothing usable, the directory's name does."""

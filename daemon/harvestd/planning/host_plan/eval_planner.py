@@ -39,7 +39,10 @@ class EvalPlanner:
             return tuple(found)
         for home in () if isinstance(homes, Undecided) else homes:
             found += [home.experiment, home.directory.parts[0]]
-        return tuple(found)
+        # A copy that was placed by an earlier link or name stays where it is, and counts as local there.
+        groups = (*eval_dir.groups, *(each.group for each in eval_dir.on_request))
+        places = (member.source.place for group in groups for member in group.members)
+        return tuple(dict.fromkeys([*found, *self._knowledge.subjects_of_copies(self._now.storage, places)]))
 
     def plan(self, eval_dir: EvalDir) -> None:
         """Plan a directory of evals."""
