@@ -102,11 +102,7 @@ def add_links(connection: Connection, links: Mapping[LocalPath, str]) -> None:
 
 def replace_experiment(connection: Connection, experiment: ExperimentRecord) -> None:
     """Replace the row of an experiment; raise `InconsistentRows` if it was changed since the record was read."""
-    claimed: str | None = experiment.directory.casefold()
-    if experiment.gone:
-        claimed = None
-    elif experiment.moved_to is not None:
-        claimed = _unclaimed(connection, experiment)
+    claimed = None if experiment.gone else _unclaimed(connection, experiment)
     replace_version(connection, schema.experiments, {**rows.experiment_row(experiment), "claimed": claimed})
     connection.execute(delete(schema.aliases).where(schema.aliases.c.experiment_id == experiment.id))
     _add_aliases(connection, experiment)
@@ -122,7 +118,7 @@ def _add_aliases(connection: Connection, experiment: ExperimentRecord) -> None:
 
 
 def _unclaimed(connection: Connection, experiment: ExperimentRecord) -> str | None:
-    """Return the casefolded name of a directory that a person named; None if another experiment claims it."""
+    """Return the casefolded name of an experiment's directory, which exists; None if another experiment claims it."""
     name, table = experiment.directory.casefold(), schema.experiments.c
     taken = select(func.count()).where(table.claimed == name, table.id != experiment.id)
     return None if connection.execute(taken).scalar_one() else name

@@ -203,6 +203,23 @@ async def test_directories_that_differ_in_case_only_are_restored(tmp_path: Path)
         assert not catalogue.restoring.is_pending
 
 
+async def test_a_directory_gets_its_own_name_back_beside_one_that_differs_in_case(tmp_path: Path) -> None:
+    """A person gave another directory this name in capitals meanwhile, which no record may be refused for."""
+    own, other = replace(EXPERIMENT, moved_to="aside"), ExperimentRecord("e2", NAME, moved_to="other")
+    shouted = replace(other, moved_to=NAME.directory.upper())
+    with opened(tmp_path) as catalogue:
+        await catalogue.restoring.restore(ReadBack([own, other], [RUN]))
+        await catalogue.move_experiment(shouted)
+        await catalogue.move_experiment(replace(own, moved_to=None))
+        await catalogue.save_experiment(replace(own, moved_to=None, aliases=("aside",), row_version=1))
+    with opened(tmp_path) as catalogue:
+        found = {each.directory for each in catalogue.knowledge.experiments()}
+        assert found == {NAME.directory, NAME.directory.upper()}
+        twin = replace(EXPERIMENT, id="e3", moved_to=NAME.directory.title())
+        with pytest.raises(InconsistentRows):
+            await catalogue.save_discovery(twin, replace(RUN, id="r3", place="/3", experiment="e3"))
+
+
 async def test_a_discovery_is_written_as_one(tmp_path: Path) -> None:
     """Experiment and run are on disk together: a crash in between can't leave a directory that nobody owns."""
     with opened(tmp_path) as catalogue:
