@@ -55,7 +55,7 @@ class Hosts:
             "address": host.address,
             "state": host.state,
             "error": host.error,
-            "pending_bytes": host.pending_bytes,
+            "pending_bytes": rows.fitting(host.pending_bytes),
         }
         if host.method:
             columns["method"] = host.method
@@ -299,7 +299,7 @@ def row_of(host: str, number: int | None, experiment: str | None, entry: LeftOut
         "experiment_id": experiment,
         "place": entry.place,
         "size": None if entry.size is None else rows.fitting(entry.size),
-        "entries": entry.entries,
+        "entries": rows.fitting(entry.entries),
         "reason": entry.reason,
         "gone_at": entry.gone_at,
     }

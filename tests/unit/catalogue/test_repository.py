@@ -254,6 +254,11 @@ async def test_numbers_beyond_64_bits_do_not_stop_the_catalogue(tmp_path: Path) 
         await catalogue.save_discovery(EXPERIMENT, RUN)
         await catalogue.save_files([lying])
         await catalogue.left_out.save("gpu-a", "i-gpu-a", {None: (LeftOut("/x", 2**65, 1, "lies"),)})
+        await catalogue.restoring.restore(ReadBack(left_out=[("gpu-b", None, LeftOut("/y", 2**65, 2**65, "lies"))]))
+        await catalogue.hosts.save(HostRecord("gpu-a", "i-gpu-a", "192.0.2.1", "connected", pending_bytes=2**64))
+    with stored(tmp_path) as connection:
+        assert connection is not None
+        assert [host.pending_bytes for host in queries.hosts(connection)] == [2**63 - 1]
     with opened(tmp_path) as catalogue:
         (found,) = (await loaded(catalogue)).copies(lying.storage, lying.place)
         assert (found.version.size, found.version.mtime_ns) == (2**63 - 1, 2**63 - 1)
